@@ -1,0 +1,20 @@
+//! Every operating-system call of peerdma: host memory, the reservation it is placed in, and VFIO.
+//!
+//! Nothing here knows Node. Functions take plain integers, check them, and answer with an [`Error`]
+//! that carries a stable code, the errno and the system call; no input makes them panic.
+//! Guest and device memory is only ever reached through raw addresses and system calls, never
+//! through a Rust reference: it may change, or vanish, at any moment.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("peerdma needs 64-bit Linux");
+
+mod error;
+mod locked;
+pub mod memory;
+mod page;
+mod range;
+pub mod vfio;
+
+pub use error::{Error, ErrorCode, Result};
+pub use page::{check_page_size, host_page_size};
+pub use range::Range;

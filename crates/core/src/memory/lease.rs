@@ -1,0 +1,100 @@
+//! A hold on part of a reservation.
+
+use std::sync::Arc;
+
+use super::copy::{read_memory, write_memory};
+use super::reservation::Inner;
+use crate::range::{to_u64, to_usize};
+use crate::{Range, Result};
+
+/// Holds part of a reservation: as long as it lives, what is mapped there stays there, and so do the
+/// addresses. An IOMMU mapping keeps one for its whole life.
+#[derive(Debug)]
+pub struct Lease {
+    reservation: Arc<Inner>,
+    range: Range,
+    address: usize,
+}
+
+impl Lease {
+    /// Only for the reservation, which has counted the lease already.
+    pub(super) const fn new(reservation: Arc<Inner>, range: Range, address: usize) -> Self {
+        Self {
+            reservation,
+            range,
+            address,
+        }
+    }
+
+    /// The part of the reservation that is held.
+    #[must_use]
+    pub const fn range(&self) -> Range {
+        self.range
+    }
+
+    /// Its first byte, counted from the start of the reservation.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.range.start()
+    }
+
+    /// In bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a lease is never of nothing")]
+    pub const fn len(&self) -> u64 {
+        self.range.len()
+    }
+
+    /// Whether it is of `reservation`.
+    pub(crate) fn is_of(&self, reservation: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.reservation, reservation)
+    }
+
+    /// Where it is in this process. Good for as long as the lease lives.
+    pub(crate) const fn host_address(&self) -> u64 {
+        to_u64(self.address)
+    }
+
+    /// Fills `into`, from `offset` bytes after the start of the lease.
+    ///
+    /// # Errors
+    /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the memory isn't there (a file that was cut
+    /// short) or is a device's BAR, which the kernel doesn't copy this way.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        let Some((address, range)) = self.locate(offset, into.len())? else {
+            return Ok(());
+        };
+        read_memory(address, into, format_args!("reading {range}"))
+    }
+
+    /// Writes `from` at `offset` bytes after the start of the lease.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); `ERR_MEMORY_FAULT` for read-only memory too.
+    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
+        let Some((address, range)) = self.locate(offset, from.len())? else {
+            return Ok(());
+        };
+        write_memory(address, from, format_args!("writing {range}"))
+    }
+
+    /// The address of a copy, and the part of the reservation it touches, for messages.
+    fn locate(&self, offset: u64, length: usize) -> Result<Option<(usize, Range)>> {
+        if length == 0 && offset <= self.range.len() {
+            return Ok(None);
+        }
+        let within = Range::new(offset, to_u64(length.max(1)))?;
+        within.check_within(self.range.len(), "the lease")?;
+        let touched = Range::new(self.range.start().saturating_add(offset), within.len())?;
+        Ok(Some((
+            self.address.saturating_add(to_usize(offset)?),
+            touched,
+        )))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.reservation.release(&self.range);
+    }
+}

@@ -1,0 +1,31 @@
+//! Host memory, and the reservation of address space it is placed in.
+//!
+//! [`MemoryFile`] and [`PrivateMemory`] hold bytes; an [`AddressSpaceReservation`] gives parts of
+//! them addresses; a [`Lease`] keeps such addresses from changing for as long as somebody, an IOMMU
+//! above all, relies on them.
+//!
+//! Locks are taken in one order: reservation, then private memory or device. What a reservation or
+//! a container lets go of is dropped after its lock is released, because dropping it may take locks.
+
+mod copy;
+mod extent;
+mod file;
+mod file_io;
+mod huge;
+mod lease;
+mod leased;
+mod moves;
+mod pieces;
+mod place;
+mod policy;
+mod populate;
+mod private;
+mod reservation;
+mod sys;
+
+pub use file::MemoryFile;
+pub use huge::HugePages;
+pub use lease::Lease;
+pub use private::PrivateMemory;
+pub use reservation::AddressSpaceReservation;
+pub(crate) use sys::{Window, protection};

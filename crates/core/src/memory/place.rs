@@ -1,0 +1,240 @@
+//! Placing memory in a reservation and taking it out again.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MmapAdvise, ProtFlags};
+
+use super::extent::{Extent, Source};
+use super::file::{MemoryFile, PlacedFile};
+use super::huge::huge_page_code;
+use super::private::PrivateMemory;
+use super::reservation::{AddressSpaceReservation, Inner, State};
+use super::sys::Window;
+use super::{policy, sys};
+use crate::range::{check_aligned, to_offset};
+use crate::{Error, ErrorCode, Range, Result};
+
+impl AddressSpaceReservation {
+    /// Maps `length` bytes of `file` from `file_offset`, shared, at `offset`, where nothing may be
+    /// placed yet. All three are multiples of the file's page size. `transparent_huge` asks for huge
+    /// pages (`MADV_HUGEPAGE`), where the kernel has them.
+    ///
+    /// # Errors
+    /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds what is there), `ERR_OUT_OF_RANGE` (beyond the
+    /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
+    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`:
+    /// that part of a device can't be mapped).
+    pub fn map_file(
+        &self,
+        offset: u64,
+        length: u64,
+        file: &MemoryFile,
+        file_offset: u64,
+        writable: bool,
+        transparent_huge: bool,
+    ) -> Result<()> {
+        let range = self.inner.check(offset, length)?;
+        let part = Range::new(file_offset, length)?;
+        let page = file.page_size();
+        range.check_aligned(page, "range")?;
+        check_aligned(
+            file_offset,
+            page,
+            format_args!("file offset {file_offset:#x}"),
+        )?;
+        part.check_within(file.length()?, "the file")?;
+        let kernel_offset = to_offset(file_offset)?;
+        let placed = Arc::new(PlacedFile::new(file)?);
+        let mut state = self.inner.open_state()?;
+        check_free(&state, &range)?;
+        let (at, size) = self.inner.locate(&range)?;
+        let prot = sys::protection(writable);
+        let what = || format!("mapping {part} of a file at {range}");
+        let failed = |errno| {
+            let code = match errno {
+                Errno::ENOMEM if file.is_hugetlb() => huge_page_code(errno),
+                _ => ErrorCode::System,
+            };
+            Error::os(code, errno, "mmap", what())
+        };
+        let mapped = file.with_fd(|fd| {
+            // A rehearsal elsewhere: what the file refuses, it refuses here, where a failure leaves
+            // no hole in the reservation (MAP_FIXED removes the old mapping before it asks the file).
+            drop(Window::new(size, prot, fd, kernel_offset)?);
+            // SAFETY: the range is ours, the lock is held, and nothing is placed there.
+            unsafe { sys::map_file_at(at, size, prot, fd, kernel_offset) }
+        })?;
+        if let Err(errno) = mapped {
+            // SAFETY: the range is ours.
+            unsafe { sys::refill(at, size, ProtFlags::PROT_NONE) };
+            return Err(failed(errno));
+        }
+        if let Some(node) = file.mapping_node() {
+            // SAFETY: mapped just now, ours.
+            if let Err(error) = unsafe { policy::bind_to_node(at, size, node) } {
+                let _ = self.inner.give_back(&range);
+                return Err(error.context(what()));
+            }
+        }
+        if transparent_huge {
+            // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
+            let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
+        }
+        state.extents.insert(Extent {
+            range,
+            source: Source::File(placed, file_offset),
+            writable,
+        });
+        Ok(())
+    }
+
+    /// Places `length` bytes of `memory` from `memory_offset` at `offset`, where nothing may be
+    /// placed yet. The pages move there; each byte can be in one place only. Time grows with the
+    /// number of pages.
+    ///
+    /// # Errors
+    /// `ERR_OVERLAP` (something is placed there, or part of the memory is placed elsewhere),
+    /// `ERR_VA_IN_USE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
+    /// `ERR_SYSTEM`.
+    pub fn map_private(
+        &self,
+        offset: u64,
+        length: u64,
+        memory: &PrivateMemory,
+        memory_offset: u64,
+        writable: bool,
+    ) -> Result<()> {
+        let range = self.inner.check(offset, length)?;
+        let part = Range::new(memory_offset, length)?;
+        part.check_aligned(self.inner.page, "private memory")?;
+        let mut state = self.inner.open_state()?;
+        check_free(&state, &range)?;
+        let (at, _) = self.inner.locate(&range)?;
+        // SAFETY: the range is ours, the lock is held, and nothing is placed there.
+        unsafe { memory.place(&part, at, writable) }
+            .map_err(|error| error.context(format!("at {range}")))?;
+        state.extents.insert(Extent {
+            range,
+            source: Source::Private(memory.clone(), memory_offset),
+            writable,
+        });
+        Ok(())
+    }
+
+    /// Takes out whatever is placed in `length` bytes from `offset`: any number of mappings, parts
+    /// of mappings, gaps. Private memory keeps its bytes. The addresses stay reserved.
+    ///
+    /// # Errors
+    /// `ERR_VA_IN_USE` naming the first part that is leased, with nothing changed;
+    /// `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED` (for hugetlb: of its page size), `ERR_EMPTY_RANGE`,
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn unmap(&self, offset: u64, length: u64) -> Result<()> {
+        let range = self.inner.check(offset, length)?;
+        let mut state = self.inner.open_state()?;
+        let gone = self.inner.unmap(&mut state, &range)?;
+        drop(state);
+        // Only now, without the lock: the last use of a device or a file may be among them.
+        drop(gone);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Takes out what is placed in `range`, all of it or, on failure, nothing. Returns what was
+    /// touched, to be dropped after the lock.
+    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<Vec<Extent>> {
+        if let Some(leased) = state.leases.first_in(range) {
+            let message =
+                format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
+            return Err(Error::new(ErrorCode::VaInUse, message));
+        }
+        let touched: Vec<Extent> = state
+            .extents
+            .overlapping(range)
+            .filter_map(|extent| extent.clipped(range))
+            .collect();
+        for extent in &touched {
+            if let Source::File(file, _) = &extent.source {
+                extent.range.check_aligned(file.file.page_size(), "range")?;
+            }
+        }
+        if touched.is_empty() {
+            return Ok(touched);
+        }
+        for (index, extent) in touched.iter().enumerate() {
+            let Source::Private(memory, offset) = &extent.source else {
+                continue;
+            };
+            let part = Range::new(*offset, extent.range.len())?;
+            // SAFETY: the extent's addresses are ours and not leased.
+            if let Err(error) = unsafe { memory.take_home(&part, extent.writable) } {
+                self.place_again(state, touched.get(..index).unwrap_or_default());
+                return Err(error.context(format!("unmapping {range}")));
+            }
+        }
+        if let Err(error) = self.give_back(range) {
+            self.place_again(state, &touched);
+            return Err(error);
+        }
+        let mut gone = state.extents.remove(range);
+        gone.extend(touched);
+        Ok(gone)
+    }
+
+    /// Undoes the moves of a failed unmap. What can't be put back is at home, and no longer placed.
+    fn place_again(&self, state: &mut State, extents: &[Extent]) {
+        for extent in extents {
+            let Source::Private(memory, offset) = &extent.source else {
+                continue;
+            };
+            let (Ok(part), Ok((at, _))) = (
+                Range::new(*offset, extent.range.len()),
+                self.locate(&extent.range),
+            ) else {
+                continue;
+            };
+            // SAFETY: the addresses are ours; what was placed there went home a moment ago.
+            if unsafe { memory.place(&part, at, extent.writable) }.is_err() {
+                state.extents.remove(&extent.range);
+            }
+        }
+    }
+
+    /// Makes `range` inaccessible again, without ever leaving a hole.
+    fn give_back(&self, range: &Range) -> Result<()> {
+        let (at, size) = self.locate(range)?;
+        // SAFETY: the range is ours, and nothing placed there is leased.
+        unsafe {
+            if let Err(errno) = sys::cover(at, size, ProtFlags::PROT_NONE)
+                && !sys::refill(at, size, ProtFlags::PROT_NONE)
+            {
+                return Err(Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "mmap",
+                    format!("unmapping {range}"),
+                ));
+            }
+            // So that it joins its neighbours; only hygiene.
+            let _ = sys::advise(at, size, MmapAdvise::MADV_DONTDUMP);
+        }
+        Ok(())
+    }
+}
+
+/// Checks that nothing is placed in `range`.
+fn check_free(state: &State, range: &Range) -> Result<()> {
+    if let Some(leased) = state.leases.first_in(range) {
+        let message = format!("{range} can't be mapped: a lease holds what is at {leased}");
+        return Err(Error::new(ErrorCode::VaInUse, message));
+    }
+    if let Some(extent) = state.extents.overlapping(range).next() {
+        let message = format!(
+            "{range} can't be mapped: something is mapped at {}",
+            extent.range
+        );
+        return Err(Error::new(ErrorCode::Overlap, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Faulting memory in before a device needs it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::mman::MmapAdvise;
+
+use super::sys;
+use crate::range::to_usize;
+use crate::{Error, ErrorCode, Range, Result};
+
+/// From this much on, the work is shared out among threads.
+const PARALLEL: u64 = 64 << 20;
+/// What one thread does at a time, at least.
+const CHUNK: u64 = 32 << 20;
+/// At most this many chunks, however large the memory.
+const CHUNKS: u64 = 4096;
+/// Page clearing saturates memory long before this many threads do.
+const THREADS: usize = 8;
+
+/// Memory to fault in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// Where it is in the reservation, for messages and for the address.
+    pub(crate) range: Range,
+    /// Write faults rather than read faults: private and shared pages get allocated, not zero-mapped.
+    pub(crate) writable: bool,
+    /// The page size of its file: chunks are multiples of it.
+    pub(crate) page_size: u64,
+    /// Its pages come from the hugetlb pool.
+    pub(crate) hugetlb: bool,
+}
+
+/// Faults in `targets` of a reservation that starts at address `base`.
+///
+/// # Errors
+/// `ERR_MEMORY_FAULT` where there is no memory behind an address (past the end of a file),
+/// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_SYSTEM`.
+///
+/// # Safety
+/// The caller owns the targets and keeps them mapped during the call (a lease does).
+pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
+    let total = targets
+        .iter()
+        .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
+    let threads = thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(THREADS);
+    if total < PARALLEL || threads < 2 {
+        // SAFETY: passed on to the caller.
+        return targets
+            .iter()
+            .try_for_each(|target| unsafe { populate_one(base, target) });
+    }
+    let chunk = CHUNK.max(total / CHUNKS);
+    let work: Vec<Target> = targets
+        .iter()
+        .flat_map(|target| chunks(target, chunk))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<Error>> = Mutex::new(None);
+    let worker = || {
+        while let Some(target) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // SAFETY: passed on to the caller; the threads end before this function does.
+            if let Err(error) = unsafe { populate_one(base, target) } {
+                next.store(work.len(), Ordering::Relaxed);
+                failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error);
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // No thread to be had: this one does it all.
+            if thread::Builder::new()
+                .name("peerdma-fault-in".into())
+                .spawn_scoped(scope, worker)
+                .is_err()
+            {
+                break;
+            }
+        }
+        worker();
+    });
+    failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .map_or(Ok(()), Err)
+}
+
+/// Cuts a target into parts of at least `size` bytes, at page borders.
+fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
+    let target = *target;
+    let step = size
+        .max(target.page_size)
+        .checked_next_multiple_of(target.page_size)
+        .unwrap_or(u64::MAX);
+    let mut at = target.range.start();
+    std::iter::from_fn(move || {
+        let end = at.saturating_add(step).min(target.range.end());
+        let range = Range::between(at, end)?;
+        at = end;
+        Some(Target { range, ..target })
+    })
+}
+
+/// # Safety
+/// As for [`populate`].
+unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
+    let at = base.saturating_add(to_usize(target.range.start())?);
+    let length = to_usize(target.range.len())?;
+    let (advice, syscall) = if target.writable {
+        (
+            MmapAdvise::MADV_POPULATE_WRITE,
+            "madvise(MADV_POPULATE_WRITE)",
+        )
+    } else {
+        (
+            MmapAdvise::MADV_POPULATE_READ,
+            "madvise(MADV_POPULATE_READ)",
+        )
+    };
+    loop {
+        // SAFETY: passed on to the caller; populating changes no contents.
+        match unsafe { sys::advise(at, length, advice) } {
+            Ok(()) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => {
+                let code = match errno {
+                    // hugetlb reports an empty pool as a fault.
+                    Errno::EFAULT | Errno::ENOMEM if target.hugetlb => {
+                        ErrorCode::HugePagesUnavailable
+                    }
+                    Errno::EFAULT | Errno::EHWPOISON => ErrorCode::MemoryFault,
+                    _ => ErrorCode::System,
+                };
+                return Err(Error::os(
+                    code,
+                    errno,
+                    syscall,
+                    format!("faulting in {}", target.range),
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_the_target_in_whole_pages() {
+        let range = Range::new(1 << 30, (100 << 20) + 4096).unwrap();
+        let target = Target {
+            range,
+            writable: true,
+            page_size: 4096,
+            hugetlb: false,
+        };
+        let parts: Vec<Target> = chunks(&target, CHUNK).collect();
+        assert_eq!(parts.len(), 4);
+        assert_eq!(
+            parts.iter().map(|part| part.range.len()).sum::<u64>(),
+            range.len()
+        );
+        let huge = Target {
+            page_size: 1 << 30,
+            range: Range::new(0, 3 << 30).unwrap(),
+            ..target
+        };
+        assert!(chunks(&huge, CHUNK).all(|part| part.range.len() == 1 << 30));
+    }
+}

@@ -1,0 +1,280 @@
+//! A reservation of address space, in which guest memory is placed at its guest-physical offset.
+
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+use nix::sys::mman::MmapAdvise;
+
+use super::extent::{Extent, ExtentMap, Source};
+use super::lease::Lease;
+use super::leased::LeaseCounts;
+use super::{populate, sys};
+use crate::locked::lock;
+use crate::range::to_usize;
+use crate::{Error, ErrorCode, Range, Result, host_page_size};
+
+const WIDTHS: std::ops::RangeInclusive<u32> = 12..=57;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) closed: bool,
+    pub(super) extents: ExtentMap,
+    pub(super) leases: LeaseCounts,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    base: usize,
+    length: u64,
+    pub(super) page: u64,
+    pub(super) state: Mutex<State>,
+}
+
+/// `2^width` bytes of address space, reserved but inaccessible until something is placed there.
+///
+/// Offsets count from its start; a guest-physical address is one. The addresses themselves never
+/// leave this crate. Clones share the reservation; the address space is given back when the last
+/// clone and the last [`Lease`] are gone.
+///
+/// A device's BAR placed here keeps its device alive, and through it the group and the container;
+/// that container's IOMMU mappings keep leases of the reservation. Who drops all of it without
+/// closing anything leaks the ring rather than tearing memory down under a device.
+#[derive(Debug, Clone)]
+pub struct AddressSpaceReservation {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl AddressSpaceReservation {
+    /// Reserves `2^width_bits` bytes. The base is a multiple of 1 GiB, so that host and guest
+    /// addresses agree modulo every page size.
+    ///
+    /// A process has 47 bits of address space on x86-64, other mappings included. Up to 45 bits fit
+    /// into one always; 46 only as long as nothing lies in the middle, where V8 likes to put parts of
+    /// its heap; 47 never.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` for a width not in 12..=57 or below the page size,
+    /// `ERR_ADDRESS_SPACE_LIMIT` where the kernel refuses that much.
+    pub fn new(width_bits: u32) -> Result<Self> {
+        let page = host_page_size()?;
+        let length = 1_u64
+            .checked_shl(width_bits)
+            .filter(|length| WIDTHS.contains(&width_bits) && *length >= page);
+        let Some(length) = length else {
+            let message = format!(
+                "an address width of {width_bits} bits; expected {} to {}",
+                WIDTHS.start(),
+                WIDTHS.end()
+            );
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        };
+        let size = to_usize(length)?;
+        let base = sys::reserve(size).map_err(|errno| match errno {
+            Errno::ENOMEM => Error::os(
+                ErrorCode::AddressSpaceLimit,
+                errno,
+                "mmap",
+                format!(
+                    "reserving 2^{width_bits} bytes of address space (see RLIMIT_AS and \
+                     vm.overcommit_memory, or try a smaller addressWidth)"
+                ),
+            ),
+            _ => Error::os(
+                ErrorCode::System,
+                errno,
+                "mmap",
+                format!("reserving 2^{width_bits} bytes of address space"),
+            ),
+        })?;
+        // SAFETY: mapped just now and ours. Only hygiene, so a refusal changes nothing.
+        let _ = unsafe { sys::advise(base, size, MmapAdvise::MADV_DONTDUMP) };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                base,
+                length,
+                page,
+                state: Mutex::default(),
+            }),
+        })
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.inner.length
+    }
+
+    /// Checks that `length` bytes from `offset` are all mapped and faults them in, so that pinning
+    /// them can't fail for want of a page. Device memory is not touched: its pages always exist.
+    /// Large memory is faulted in by several threads. The range can't be unmapped meanwhile.
+    ///
+    /// # Errors
+    /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
+    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn ensure_mapped(&self, offset: u64, length: u64) -> Result<()> {
+        let range = self.inner.check(offset, length)?;
+        let lease = self.lease(offset, length)?;
+        let targets: Vec<populate::Target> = lock(&self.inner.state)
+            .extents
+            .overlapping(&range)
+            .filter_map(|extent| target(extent, &range))
+            .collect();
+        // SAFETY: the lease keeps the range mapped as it is until after this call.
+        let result = unsafe { populate::populate(self.inner.base, &targets) };
+        drop(lease);
+        result
+    }
+
+    /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
+    ///
+    /// # Errors
+    /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`,
+    /// `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
+    pub fn lease(&self, offset: u64, length: u64) -> Result<Arc<Lease>> {
+        let range = self.inner.check(offset, length)?;
+        let address = to_usize(self.host_va(offset, length)?)?;
+        let mut state = self.inner.open_state()?;
+        if let Some(gap) = state.extents.first_gap(&range) {
+            let message = format!("{range} is not mapped throughout: nothing at {gap}");
+            return Err(Error::new(ErrorCode::VaNotMapped, message));
+        }
+        state.leases.add(&range);
+        drop(state);
+        Ok(Arc::new(Lease::new(
+            Arc::clone(&self.inner),
+            range,
+            address,
+        )))
+    }
+
+    /// Whether `lease` is of this reservation.
+    #[must_use]
+    pub fn owns(&self, lease: &Lease) -> bool {
+        lease.is_of(&self.inner)
+    }
+
+    /// The address of `length` bytes at `offset` in this process. Nothing says they are mapped: that
+    /// takes a [`lease`](Self::lease).
+    ///
+    /// # Errors
+    /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`.
+    pub fn host_va(&self, offset: u64, length: u64) -> Result<u64> {
+        let range = Range::new(offset, length)?;
+        range.check_within(self.inner.length, "the reservation")?;
+        let address = self
+            .inner
+            .base
+            .checked_add(to_usize(offset)?)
+            .map(crate::range::to_u64);
+        address.ok_or_else(|| {
+            Error::new(
+                ErrorCode::OutOfRange,
+                format!("{range} has no host address"),
+            )
+        })
+    }
+
+    /// Unmaps everything and refuses all further calls; a second call does nothing. The address
+    /// space itself goes back when the last handle is dropped.
+    ///
+    /// # Errors
+    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`.
+    pub fn close(&self) -> Result<()> {
+        let mut state = lock(&self.inner.state);
+        if state.closed {
+            return Ok(());
+        }
+        let whole = Range::new(0, self.inner.length)?;
+        let gone = self.inner.unmap(&mut state, &whole)?;
+        state.closed = true;
+        drop(state);
+        drop(gone);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// A range of the reservation, checked.
+    pub(super) fn check(&self, offset: u64, length: u64) -> Result<Range> {
+        let range = Range::new(offset, length)?;
+        range.check_within(self.length, "the reservation")?;
+        range.check_aligned(self.page, "range")?;
+        Ok(range)
+    }
+
+    /// The state, unless closed.
+    pub(super) fn open_state(&self) -> Result<std::sync::MutexGuard<'_, State>> {
+        let state = lock(&self.state);
+        if state.closed {
+            return Err(Error::new(ErrorCode::Closed, "the reservation is closed"));
+        }
+        Ok(state)
+    }
+
+    /// The address and size of a checked range.
+    pub(super) fn locate(&self, range: &Range) -> Result<(usize, usize)> {
+        Ok((
+            self.base.saturating_add(to_usize(range.start())?),
+            to_usize(range.len())?,
+        ))
+    }
+
+    /// Ends a lease.
+    pub(super) fn release(&self, range: &Range) {
+        lock(&self.state).leases.remove(range);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self
+            .state
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let gone = state.extents.clear();
+        let mut at = 0;
+        let leave = |from: usize, to: usize| {
+            // SAFETY: no handle and no lease is left, so nobody can name these addresses.
+            let _ = to
+                .checked_sub(from)
+                .filter(|size| *size > 0)
+                .map(|size| unsafe { sys::unmap(self.base.saturating_add(from), size) });
+        };
+        for extent in &gone {
+            let Source::Private(memory, offset) = &extent.source else {
+                continue;
+            };
+            let Ok(part) = Range::new(*offset, extent.range.len()) else {
+                continue;
+            };
+            // SAFETY: the extent's addresses are ours and nobody relies on them any more.
+            if unsafe { memory.take_home(&part, extent.writable) }.is_err() {
+                // The memory still has its pages here. Leaked, so that it may go on using them.
+                let (Ok(start), Ok(end)) =
+                    (to_usize(extent.range.start()), to_usize(extent.range.end()))
+                else {
+                    continue;
+                };
+                leave(at, start);
+                at = end;
+            }
+        }
+        leave(at, usize::try_from(self.length).unwrap_or(at));
+    }
+}
+
+/// What of an extent is to be faulted in for `range`.
+fn target(extent: &Extent, range: &Range) -> Option<populate::Target> {
+    let part = extent.range.intersection(range)?;
+    let (page_size, hugetlb) = match &extent.source {
+        Source::File(file, _) if file.file.is_device() => return None,
+        Source::File(file, _) => (file.file.page_size(), file.file.is_hugetlb()),
+        Source::Private(memory, _) => (memory.page_size(), false),
+    };
+    Some(populate::Target {
+        range: part,
+        writable: extent.writable,
+        page_size,
+        hugetlb,
+    })
+}

@@ -1,0 +1,254 @@
+//! The memory-mapping system calls, on plain addresses. Addresses are `usize`s: nothing in this
+//! crate dereferences the memory, the kernel does.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+
+use libc::c_void;
+use nix::errno::Errno;
+use nix::sys::mman::{
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap,
+    munmap,
+};
+
+/// What a mapping allows.
+pub(crate) fn protection(writable: bool) -> ProtFlags {
+    if writable {
+        ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+    } else {
+        ProtFlags::PROT_READ
+    }
+}
+
+fn pointer(address: usize) -> nix::Result<NonNull<c_void>> {
+    NonNull::new(ptr::with_exposed_provenance_mut(address)).ok_or(Errno::EINVAL)
+}
+
+fn address(pointer: NonNull<c_void>) -> usize {
+    pointer.as_ptr().expose_provenance()
+}
+
+fn non_zero(length: usize) -> nix::Result<NonZeroUsize> {
+    NonZeroUsize::new(length).ok_or(Errno::EINVAL)
+}
+
+/// Maps `length` bytes of private anonymous memory which is not charged until touched, at an address
+/// that is a multiple of `align` (a power of two of at least a page).
+pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix::Result<usize> {
+    let padded = length.checked_add(align).ok_or(Errno::ENOMEM)?;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nothing else uses.
+    let raw = address(unsafe { mmap_anonymous(None, non_zero(padded)?, prot, flags) }?);
+    let base = raw.checked_next_multiple_of(align).unwrap_or(raw);
+    let head = base.saturating_sub(raw);
+    let tail = align.saturating_sub(head);
+    // SAFETY: head and tail are the ends of what was mapped just now; nobody else knows of them yet.
+    unsafe {
+        if head > 0 {
+            unmap(raw, head)?;
+        }
+        if tail > 0 {
+            unmap(base.saturating_add(length), tail)?;
+        }
+    }
+    Ok(base)
+}
+
+const GIB: usize = 1 << 30;
+const TIB: usize = 1 << 40;
+/// Where bases of reservations begin: V8 scatters its heap over the addresses below.
+const LOWEST: usize = 64 * TIB;
+/// The first base tried is random, this many GiB from there.
+const RANDOM: usize = 4 << 10;
+/// From there to the 128 TiB that a process has on x86-64, in steps of 1 TiB.
+const TRIES: usize = 64;
+
+/// Reserves `length` bytes of inaccessible address space, aligned to 1 GiB.
+///
+/// The kernel places mappings from the top down. A large reservation placed there too would make it
+/// place all later ones right below, in the middle of the address space; after the reservation is
+/// gone those would leave no gap for another one of its size. V8 for its part asks for random
+/// addresses below 64 TiB. So a reservation goes between the two, from 64 TiB up: at a random base,
+/// because what a guest controls should not have a known address. Where nothing is free the kernel
+/// chooses.
+pub(crate) fn reserve(length: usize) -> nix::Result<usize> {
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED_NOREPLACE;
+    let first = LOWEST.saturating_add(random_below(RANDOM).saturating_mul(GIB));
+    for attempt in 0..TRIES {
+        let at = NonZeroUsize::new(first.saturating_add(attempt.saturating_mul(TIB)));
+        // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it fails where something is mapped.
+        match unsafe { mmap_anonymous(at, non_zero(length)?, ProtFlags::PROT_NONE, flags) } {
+            Ok(raw) if Some(address(raw)) == at.map(NonZeroUsize::get) => return Ok(address(raw)),
+            // A kernel before 4.17 takes the address for a hint.
+            // SAFETY: mapped just now, and nobody knows of it.
+            Ok(raw) => unsafe { unmap(address(raw), length) }?,
+            Err(Errno::EEXIST) => {}
+            Err(_) => break,
+        }
+    }
+    map_anonymous(length, GIB, ProtFlags::PROT_NONE)
+}
+
+/// Some number below `limit`, another one in each process and call; not for secrets.
+fn random_below(limit: usize) -> usize {
+    let random = RandomState::new().build_hasher().finish();
+    usize::try_from(random)
+        .unwrap_or(0)
+        .checked_rem(limit)
+        .unwrap_or(0)
+}
+
+/// Maps a file wherever the kernel likes, shared.
+pub(crate) fn map_file(
+    length: usize,
+    prot: ProtFlags,
+    fd: BorrowedFd<'_>,
+    offset: i64,
+) -> nix::Result<usize> {
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nothing else uses.
+    let raw = unsafe {
+        mmap(
+            None,
+            non_zero(length)?,
+            prot,
+            MapFlags::MAP_SHARED,
+            fd,
+            offset,
+        )
+    }?;
+    Ok(address(raw))
+}
+
+/// Maps a file over `at..at + length`, shared. A failure may leave a hole: see [`refill`].
+///
+/// # Safety
+/// The caller owns that range of addresses and nobody relies on what is mapped there.
+pub(crate) unsafe fn map_file_at(
+    at: usize,
+    length: usize,
+    prot: ProtFlags,
+    fd: BorrowedFd<'_>,
+    offset: i64,
+) -> nix::Result<()> {
+    let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+    // SAFETY: the caller owns the range that MAP_FIXED replaces.
+    unsafe {
+        mmap(
+            NonZeroUsize::new(at),
+            non_zero(length)?,
+            prot,
+            flags,
+            fd,
+            offset,
+        )
+    }
+    .map(drop)
+}
+
+/// Replaces whatever is at `at..at + length` by empty anonymous memory with protection `prot`.
+///
+/// # Safety
+/// The caller owns that range of addresses and nobody relies on what is mapped there.
+pub(crate) unsafe fn cover(at: usize, length: usize, prot: ProtFlags) -> nix::Result<()> {
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+    // SAFETY: the caller owns the range that MAP_FIXED replaces.
+    unsafe { mmap_anonymous(NonZeroUsize::new(at), non_zero(length)?, prot, flags) }.map(drop)
+}
+
+/// After a failed call with `MAP_FIXED` or `MREMAP_FIXED`: maps empty memory where that call left a
+/// hole, and leaves alone what is still mapped. Returns whether there was a hole.
+///
+/// The kernel checks its limits before it removes the old mapping, so a hole is next to impossible;
+/// were it left, the next `mmap` of any thread could land in the middle of the reservation.
+///
+/// # Safety
+/// The caller owns that range of addresses.
+pub(crate) unsafe fn refill(at: usize, length: usize, prot: ProtFlags) -> bool {
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED_NOREPLACE;
+    let Ok(size) = non_zero(length) else {
+        return false;
+    };
+    // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it fails with EEXIST where something is mapped.
+    unsafe { mmap_anonymous(NonZeroUsize::new(at), size, prot, flags) }.is_ok()
+}
+
+/// Moves the pages of `from..from + length`, which lies in one mapping, over `to..to + length`.
+/// The source stays mapped, empty. A failure may leave a hole at the target: see [`refill`].
+///
+/// # Safety
+/// The caller owns both ranges, they are apart, and nobody relies on what is mapped at the target.
+pub(crate) unsafe fn move_pages(from: usize, to: usize, length: usize) -> nix::Result<()> {
+    let flags =
+        MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED | MRemapFlags::MREMAP_DONTUNMAP;
+    // SAFETY: the caller owns both ranges; MREMAP_DONTUNMAP keeps the source mapped.
+    unsafe { mremap(pointer(from)?, length, length, flags, Some(pointer(to)?)) }.map(drop)
+}
+
+/// Changes what `at..at + length` allows.
+///
+/// # Safety
+/// The caller owns that range of addresses.
+pub(crate) unsafe fn protect(at: usize, length: usize, prot: ProtFlags) -> nix::Result<()> {
+    // SAFETY: the caller owns the range; no Rust reference points into it.
+    unsafe { mprotect(pointer(at)?, length, prot) }
+}
+
+/// Advises the kernel about `at..at + length`; `advice` must not be one that drops contents.
+///
+/// # Safety
+/// The caller owns that range of addresses.
+pub(crate) unsafe fn advise(at: usize, length: usize, advice: MmapAdvise) -> nix::Result<()> {
+    // SAFETY: the caller owns the range and passes no advice which drops contents.
+    unsafe { madvise(pointer(at)?, length, advice) }
+}
+
+/// Removes the mapping of `at..at + length` and gives the addresses up.
+///
+/// # Safety
+/// The caller owns that range of addresses, and never uses it again.
+pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
+    // SAFETY: the caller gives the range up.
+    unsafe { munmap(pointer(at)?, length) }
+}
+
+/// A file mapped somewhere, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Window {
+    address: usize,
+    length: usize,
+}
+
+impl Window {
+    /// Maps `length` bytes of `fd` from `offset`.
+    pub(crate) fn new(
+        length: usize,
+        prot: ProtFlags,
+        fd: BorrowedFd<'_>,
+        offset: i64,
+    ) -> nix::Result<Self> {
+        Ok(Self {
+            address: map_file(length, prot, fd, offset)?,
+            length,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) const fn address(&self) -> usize {
+        self.address
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: the window was mapped by `new`, and its address is not used after this.
+        let _ = unsafe { unmap(self.address, self.length) };
+    }
+}

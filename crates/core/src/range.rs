@@ -1,0 +1,181 @@
+//! Half-open ranges of 64-bit addresses that are never empty and never wrap.
+
+use std::fmt;
+
+use crate::{Error, ErrorCode, Result};
+
+/// `start..end` in bytes, with `start < end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    start: u64,
+    end: u64,
+}
+
+impl Range {
+    /// The range of `length` bytes from `start`.
+    ///
+    /// # Errors
+    /// `ERR_EMPTY_RANGE` for a length of zero, `ERR_OUT_OF_RANGE` when the end exceeds 2^64 - 1.
+    pub fn new(start: u64, length: u64) -> Result<Self> {
+        if length == 0 {
+            return Err(Error::new(
+                ErrorCode::EmptyRange,
+                format!("empty range at {start:#x}"),
+            ));
+        }
+        let end = start.checked_add(length).ok_or_else(|| {
+            Error::new(
+                ErrorCode::OutOfRange,
+                format!("a range from {start:#x} of length {length:#x} wraps around 2^64"),
+            )
+        })?;
+        Ok(Self { start, end })
+    }
+
+    /// `start..end`, where that is not empty.
+    #[must_use]
+    pub const fn between(start: u64, end: u64) -> Option<Self> {
+        if start < end {
+            Some(Self { start, end })
+        } else {
+            None
+        }
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The first address after it.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// In bytes; never zero.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
+    pub const fn len(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether every address of `other` is in this range.
+    #[must_use]
+    pub const fn contains(&self, other: &Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// What both have in common.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        Self::between(self.start.max(other.start), self.end.min(other.end))
+    }
+
+    /// Checks that both ends are multiples of `page` (a power of two).
+    ///
+    /// # Errors
+    /// `ERR_UNALIGNED`, naming `what`.
+    pub fn check_aligned(&self, page: u64, what: &str) -> Result<()> {
+        check_aligned(self.start | self.end, page, format_args!("{what} {self}"))
+    }
+
+    /// Checks that the range ends within `limit` bytes from zero.
+    ///
+    /// # Errors
+    /// `ERR_OUT_OF_RANGE`, naming `what`, the thing which is `limit` bytes long.
+    pub fn check_within(&self, limit: u64, what: &str) -> Result<()> {
+        if self.end <= limit {
+            return Ok(());
+        }
+        let message = format!("{self} ends beyond {what}, which is {limit:#x} bytes long");
+        Err(Error::new(ErrorCode::OutOfRange, message))
+    }
+}
+
+/// Checks that `value` is a multiple of `page` (a power of two); `what` is for the message.
+pub(crate) fn check_aligned(value: u64, page: u64, what: impl fmt::Display) -> Result<()> {
+    if value & page.wrapping_sub(1) == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::Unaligned,
+        format!("{what} is not a multiple of {page:#x}"),
+    ))
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#x}..{:#x}", self.start, self.end)
+    }
+}
+
+/// `value` as a length or address of this process.
+pub(crate) fn to_usize(value: u64) -> Result<usize> {
+    usize::try_from(value).map_err(|_| {
+        Error::new(
+            ErrorCode::OutOfRange,
+            format!("{value:#x} exceeds the address size"),
+        )
+    })
+}
+
+/// `value` as a file offset of the kernel (`off_t`).
+pub(crate) fn to_offset(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| {
+        Error::new(
+            ErrorCode::OutOfRange,
+            format!("file offset {value:#x} exceeds 2^63 - 1"),
+        )
+    })
+}
+
+/// A length of this process as 64 bits; `usize` has 64 here (see the check in `lib.rs`).
+pub(crate) const fn to_u64(value: usize) -> u64 {
+    value as u64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_empty_and_wrapping_ranges() {
+        assert_eq!(Range::new(5, 0).unwrap_err().code(), ErrorCode::EmptyRange);
+        assert_eq!(
+            Range::new(u64::MAX, 1).unwrap_err().code(),
+            ErrorCode::OutOfRange
+        );
+        assert_eq!(
+            Range::new(1, u64::MAX).unwrap_err().code(),
+            ErrorCode::OutOfRange
+        );
+        assert_eq!(Range::new(0, u64::MAX).unwrap().end(), u64::MAX);
+        assert_eq!(
+            Range::new(0x1000, 0x1000).unwrap().to_string(),
+            "0x1000..0x2000"
+        );
+    }
+
+    #[test]
+    fn knows_alignment_and_limits() {
+        let range = Range::new(0x1000, 0x800).unwrap();
+        assert_eq!(
+            range.check_aligned(0x1000, "it").unwrap_err().code(),
+            ErrorCode::Unaligned
+        );
+        range.check_aligned(0x800, "it").unwrap();
+        range.check_within(0x1800, "it").unwrap();
+        assert_eq!(
+            range.check_within(0x17ff, "it").unwrap_err().code(),
+            ErrorCode::OutOfRange
+        );
+        assert!(
+            range
+                .intersection(&Range::new(0x1800, 1).unwrap())
+                .is_none()
+        );
+    }
+}

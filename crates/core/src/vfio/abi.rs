@@ -1,0 +1,35 @@
+//! The kernel's structures (`include/uapi/linux/vfio.h`), as `vfio-bindings` has them. That crate
+//! asserts their sizes and offsets; what it lacks is here.
+
+pub(crate) use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_DMA_MAP_FLAG_READ,
+    VFIO_DMA_MAP_FLAG_WRITE, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_IOMMU_INFO_CAPS, VFIO_IOMMU_INFO_PGSIZES, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+    VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+    VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
+    VFIO_REGION_INFO_FLAG_WRITE, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL, vfio_device_info,
+    vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_info, vfio_region_info,
+};
+
+/// `struct vfio_iommu_type1_dma_unmap` without the dirty bitmap that may follow it.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct DmaUnmap {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) iova: u64,
+    pub(crate) size: u64,
+}
+
+const _: () = {
+    assert!(size_of::<DmaUnmap>() == 24);
+    assert!(core::mem::offset_of!(DmaUnmap, flags) == 4);
+    assert!(core::mem::offset_of!(DmaUnmap, iova) == 8);
+    assert!(core::mem::offset_of!(DmaUnmap, size) == 16);
+};
+
+/// What goes into a structure's `argsz`.
+pub(crate) fn argsz<T>() -> u32 {
+    u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,203 @@
+//! The chain of capabilities behind VFIO's info structures (`struct vfio_info_cap_header`).
+
+use crate::{Error, ErrorCode, Result};
+
+const HEADER: usize = 8;
+
+/// One capability: what it is, and its bytes from the header to the end of the whole structure (a
+/// capability doesn't say how long it is).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capability<'a> {
+    /// What it is about; the meaning depends on the structure it belongs to.
+    pub id: u16,
+    /// Of its layout.
+    pub version: u16,
+    bytes: &'a [u8],
+}
+
+impl Capability<'_> {
+    /// The 32-bit field at `offset` bytes from the header's start.
+    ///
+    /// # Errors
+    /// `ERR_BAD_KERNEL_DATA` where the structure ends before it.
+    pub fn u32_at(&self, offset: usize) -> Result<u32> {
+        u32_at(self.bytes, offset)
+    }
+
+    /// The 64-bit field at `offset` bytes from the header's start.
+    ///
+    /// # Errors
+    /// `ERR_BAD_KERNEL_DATA` where the structure ends before it.
+    pub fn u64_at(&self, offset: usize) -> Result<u64> {
+        u64_at(self.bytes, offset)
+    }
+
+    /// The pairs of a capability that is a count at byte 8 and pairs of 64 bits from byte 16 on
+    /// (IOVA ranges, sparse mmap areas).
+    ///
+    /// # Errors
+    /// `ERR_BAD_KERNEL_DATA` where the structure ends before the last of them.
+    pub fn pairs(&self) -> Result<Vec<(u64, u64)>> {
+        let count = usize::try_from(self.u32_at(8)?).unwrap_or(usize::MAX);
+        let room = self.bytes.len().saturating_sub(16) / 16;
+        if count > room {
+            return Err(bad(format!(
+                "capability {} announces {count} entries in room for {room}",
+                self.id
+            )));
+        }
+        let entries = self
+            .bytes
+            .get(16..)
+            .unwrap_or_default()
+            .chunks_exact(16)
+            .take(count);
+        entries
+            .map(|entry| Ok((u64_at(entry, 0)?, u64_at(entry, 8)?)))
+            .collect()
+    }
+}
+
+/// Walks the chain in `structure` which starts at byte `first`, as far as that is within it; 0 is
+/// no chain.
+///
+/// # Errors
+/// `ERR_BAD_KERNEL_DATA` for a chain that loops, leaves the structure, or is not aligned to 4 bytes.
+pub fn capabilities(structure: &[u8], first: u32) -> Result<Vec<Capability<'_>>> {
+    let mut found: Vec<Capability<'_>> = Vec::new();
+    let most = structure.len() / HEADER;
+    let mut next = first;
+    while next != 0 {
+        if found.len() >= most {
+            return Err(bad("the chain of capabilities has no end".into()));
+        }
+        if !next.is_multiple_of(4) {
+            return Err(bad(format!("a capability at {next:#x} is not aligned")));
+        }
+        let bytes = usize::try_from(next)
+            .ok()
+            .and_then(|at| structure.get(at..))
+            .unwrap_or_default();
+        if bytes.len() < HEADER {
+            return Err(bad(format!(
+                "a capability at {next:#x} is outside its structure"
+            )));
+        }
+        found.push(Capability {
+            id: u16_at(bytes, 0)?,
+            version: u16_at(bytes, 2)?,
+            bytes,
+        });
+        next = u32_at(bytes, 4)?;
+    }
+    Ok(found)
+}
+
+/// The 16-bit field at `offset`.
+fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
+    field(bytes, offset).map(u16::from_ne_bytes)
+}
+
+/// The 32-bit field at `offset`.
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
+    field(bytes, offset).map(u32::from_ne_bytes)
+}
+
+/// The 64-bit field at `offset`.
+pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
+    field(bytes, offset).map(u64::from_ne_bytes)
+}
+
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N]> {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<N>());
+    field
+        .copied()
+        .ok_or_else(|| bad(format!("a structure ends before its field at {offset:#x}")))
+}
+
+fn bad(message: String) -> Error {
+    Error::new(ErrorCode::BadKernelData, message)
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A structure of `size` bytes with headers at the given places.
+    fn chain(size: usize, headers: &[(usize, u16, u32)]) -> Vec<u8> {
+        let mut bytes = vec![0_u8; size];
+        for (at, id, next) in headers {
+            bytes[*at..at + 2].copy_from_slice(&id.to_ne_bytes());
+            bytes[at + 2..at + 4].copy_from_slice(&1_u16.to_ne_bytes());
+            bytes[at + 4..at + 8].copy_from_slice(&next.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn walks_a_chain_in_its_own_order() {
+        let bytes = chain(96, &[(24, 2, 64), (64, 3, 40), (40, 1, 0)]);
+        let ids: Vec<u16> = capabilities(&bytes, 24)
+            .unwrap()
+            .iter()
+            .map(|cap| cap.id)
+            .collect();
+        assert_eq!(ids, [2, 3, 1]);
+        assert!(capabilities(&bytes, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn refuses_loops_and_strays() {
+        let own = chain(64, &[(24, 1, 24)]);
+        let pair = chain(64, &[(24, 1, 40), (40, 2, 24)]);
+        let unaligned = chain(64, &[(24, 1, 41)]);
+        let outside = chain(64, &[(24, 1, 4096)]);
+        let cut = chain(64, &[(24, 1, 60)]);
+        let huge = chain(64, &[(24, 1, u32::MAX - 3)]);
+        for bytes in [own, pair, unaligned, outside, cut, huge] {
+            assert_eq!(
+                capabilities(&bytes, 24).unwrap_err().code(),
+                ErrorCode::BadKernelData
+            );
+        }
+        assert!(capabilities(&[], 4).is_err());
+    }
+
+    #[test]
+    fn reads_pairs_only_where_there_is_room() {
+        let mut bytes = chain(24 + 16 + 32, &[(24, 1, 0)]);
+        bytes[32..36].copy_from_slice(&2_u32.to_ne_bytes());
+        bytes[40..48].copy_from_slice(&7_u64.to_ne_bytes());
+        bytes[64..72].copy_from_slice(&9_u64.to_ne_bytes());
+        assert_eq!(
+            capabilities(&bytes, 24).unwrap()[0].pairs().unwrap(),
+            [(7, 0), (0, 9)]
+        );
+        for count in [3, 1000, u32::MAX] {
+            bytes[32..36].copy_from_slice(&count.to_ne_bytes());
+            assert!(capabilities(&bytes, 24).unwrap()[0].pairs().is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn survives_hostile_bytes(bytes in prop::collection::vec(prop_oneof![4 => 0_u8..96, 1 => any::<u8>()], 0..200), first in prop_oneof![0_u32..200, any::<u32>()]) {
+            if let Ok(found) = capabilities(&bytes, first) {
+                prop_assert!(found.len() <= bytes.len() / HEADER);
+                for cap in found {
+                    let _ = cap.pairs();
+                    let _ = cap.u32_at(8);
+                    let _ = cap.u64_at(usize::MAX);
+                }
+            }
+        }
+    }
+}

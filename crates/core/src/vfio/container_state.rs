@@ -1,0 +1,160 @@
+//! What a container holds, and the steps that keep it in agreement with the kernel.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::abi::{
+    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, argsz, vfio_iommu_type1_dma_map,
+};
+use super::dma::MapRequest;
+use super::ioctl;
+use super::mappings::Mappings;
+use crate::memory::Lease;
+use crate::{Error, ErrorCode, Range, Result};
+
+const MAP: &str = "ioctl(VFIO_IOMMU_MAP_DMA)";
+const UNMAP: &str = "ioctl(VFIO_IOMMU_UNMAP_DMA)";
+
+/// What is guarded: the descriptor and what the kernel has behind it.
+#[derive(Debug)]
+pub(super) struct State {
+    // Before the mappings: the descriptor is closed first.
+    pub(super) fd: Option<OwnedFd>,
+    pub(super) iommu_set: bool,
+    pub(super) groups: usize,
+    pub(super) mappings: Mappings<Arc<Lease>>,
+    /// A group went away without the kernel confirming it: its mappings may live on unseen.
+    pub(super) stranded: bool,
+}
+
+impl State {
+    /// The descriptor, unless closed.
+    pub(super) fn open(&self) -> Result<BorrowedFd<'_>> {
+        let fd = self.fd.as_ref().map(AsFd::as_fd);
+        fd.ok_or_else(|| Error::new(ErrorCode::Closed, "the container is closed"))
+    }
+
+    /// The descriptor of a container with an IOMMU.
+    pub(super) fn ready(&self) -> Result<BorrowedFd<'_>> {
+        let fd = self.open()?;
+        if self.iommu_set {
+            return Ok(fd);
+        }
+        let message =
+            "the container has no IOMMU: no group is attached, or setIommu was not called since";
+        Err(Error::new(ErrorCode::ContainerEmpty, message))
+    }
+
+    /// Makes one mapping and records it.
+    pub(super) fn map(&mut self, request: &MapRequest, range: &Range) -> Result<()> {
+        let fd = self.ready()?;
+        let mut flags = 0;
+        if request.readable {
+            flags |= VFIO_DMA_MAP_FLAG_READ;
+        }
+        if request.writable {
+            flags |= VFIO_DMA_MAP_FLAG_WRITE;
+        }
+        let map = vfio_iommu_type1_dma_map {
+            argsz: argsz::<vfio_iommu_type1_dma_map>(),
+            flags,
+            vaddr: request.lease.host_address(),
+            iova: range.start(),
+            size: range.len(),
+        };
+        // SAFETY: the lease keeps that memory mapped as it is. The record below keeps the lease until
+        // the kernel has confirmed that the mapping is gone. Devices change the memory at will; no
+        // Rust reference points into it.
+        unsafe { ioctl::iommu_map_dma(fd, &map) }.map_err(|errno| {
+            let what = format!(
+                "mapping IOVA {range} to {} of the reservation",
+                request.lease.range()
+            );
+            Error::os(ErrorCode::MapFailed, errno, MAP, what)
+        })?;
+        self.mappings.insert(*range, Arc::clone(&request.lease));
+        Ok(())
+    }
+
+    /// Unmaps what a failed batch had mapped. Leases to drop go to `undone`.
+    pub(super) fn undo(
+        &mut self,
+        done: &[Range],
+        error: Error,
+        undone: &mut Vec<Arc<Lease>>,
+    ) -> Error {
+        let mut error = error;
+        for range in done.iter().rev() {
+            let unmapped = self.open().and_then(|fd| {
+                check_unmapped(
+                    range,
+                    range.len(),
+                    ioctl::iommu_unmap_dma(fd, range.start(), range.len(), 0),
+                )
+            });
+            match unmapped {
+                Ok(()) => undone.extend(self.mappings.take_within(range)),
+                Err(second) => {
+                    let more = format!("and undoing the batch failed too: {}", second.message());
+                    error = error.recast(ErrorCode::UnmapFailed, more);
+                }
+            }
+        }
+        error
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.stranded {
+            // A device may still reach this memory. Leaked, so that nothing else comes to be there.
+            for lease in self.mappings.take_all() {
+                std::mem::forget(lease);
+            }
+        }
+    }
+}
+
+/// What an unmap came to: the kernel's answer must be what the records say.
+pub(super) fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Result<()> {
+    match answer {
+        Ok(size) if size == expected => Ok(()),
+        Ok(size) => {
+            let message = format!(
+                "unmapping IOVA {range}: the kernel unmapped {size:#x} bytes, but {expected:#x} bytes were mapped there"
+            );
+            Err(Error::new(ErrorCode::UnmapFailed, message))
+        }
+        Err(errno) => Err(Error::os(
+            ErrorCode::UnmapFailed,
+            errno,
+            UNMAP,
+            format!("unmapping IOVA {range}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn an_unmap_must_agree_with_the_records() {
+        let range = Range::new(0x1000, 0x3000).unwrap();
+        check_unmapped(&range, 0x2000, Ok(0x2000)).unwrap();
+        check_unmapped(&range, 0, Ok(0)).unwrap();
+        let wrong = check_unmapped(&range, 0x2000, Ok(0x1000)).unwrap_err();
+        assert_eq!(wrong.code(), ErrorCode::UnmapFailed);
+        assert!(
+            wrong.message().contains("0x1000 bytes") && wrong.message().contains("0x2000 bytes")
+        );
+        let refused = check_unmapped(&range, 0, Err(Errno::EINVAL)).unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.errno()),
+            (ErrorCode::UnmapFailed, Some(Errno::EINVAL))
+        );
+    }
+}

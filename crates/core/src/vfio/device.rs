@@ -1,0 +1,240 @@
+//! A PCI device in VFIO's hands.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use nix::errno::Errno;
+use nix::sys::uio::pread;
+
+use super::abi::{VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX};
+use super::group::GroupUse;
+use super::info::RegionInfo;
+use super::ioctl;
+use super::power::memory_accessible;
+use super::region::RegionWindow;
+use crate::locked::{read, write};
+use crate::memory::MemoryFile;
+use crate::range::to_offset;
+use crate::{Error, ErrorCode, Result};
+
+/// More regions than any device has; a bound for the questions asked when it is opened.
+const MOST_REGIONS: u32 = 256;
+
+/// What is there only while the device is open, in the order in which it goes.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// The BARs mapped for single accesses. They keep the file open in the kernel: first to go.
+    pub(super) windows: Mutex<Vec<RegionWindow>>,
+    pub(super) fd: OwnedFd,
+    _group: GroupUse,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeviceInner {
+    pub(super) name: String,
+    /// Read for anything that uses the device; written for what may turn its memory off (writes to
+    /// config space, reset) and for closing.
+    pub(super) open: RwLock<Option<Open>>,
+    pub(super) regions: Vec<Option<RegionInfo>>,
+    can_reset: bool,
+    /// Placements of its memory in reservations.
+    mappings: AtomicUsize,
+    accessible: AtomicBool,
+}
+
+/// An open device. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub(super) inner: Arc<DeviceInner>,
+}
+
+impl Device {
+    /// Takes over a device's descriptor.
+    pub(super) fn new(name: &str, fd: OwnedFd, group: GroupUse) -> Result<Self> {
+        let open = Open {
+            windows: Mutex::default(),
+            fd,
+            _group: group,
+        };
+        let fd = open.fd.as_fd();
+        let asking = |errno, syscall| {
+            Error::os(
+                ErrorCode::DeviceOpen,
+                errno,
+                syscall,
+                format!("asking what device {name} has"),
+            )
+        };
+        let info = ioctl::device_get_info(fd)
+            .map_err(|errno| asking(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
+        if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
+            return Err(Error::new(
+                ErrorCode::VfioUnsupported,
+                format!("device {name} is not a PCI device"),
+            ));
+        }
+        let mut regions = Vec::new();
+        for index in 0..info.num_regions.min(MOST_REGIONS) {
+            regions.push(match ioctl::device_get_region_info(fd, index) {
+                Ok(bytes) => RegionInfo::decode(&bytes)
+                    .map_err(|error| error.context(format!("device {name}, region {index}")))?,
+                Err(Errno::EINVAL) => None, // A region this device doesn't have, as VGA.
+                Err(errno) => return Err(asking(errno, "ioctl(VFIO_DEVICE_GET_REGION_INFO)")),
+            });
+        }
+        let inner = DeviceInner {
+            name: name.to_owned(),
+            open: RwLock::new(Some(open)),
+            regions,
+            can_reset: info.flags & VFIO_DEVICE_FLAGS_RESET != 0,
+            mappings: AtomicUsize::new(0),
+            accessible: AtomicBool::new(false),
+        };
+        if let Some(open) = read(&inner.open).as_ref() {
+            inner.refresh(open.fd.as_fd());
+        }
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Whether the kernel knows a way to reset it.
+    #[must_use]
+    pub fn can_reset(&self) -> bool {
+        self.inner.can_reset
+    }
+
+    /// How many region indices there are: BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more.
+    #[must_use]
+    pub fn region_count(&self) -> usize {
+        self.inner.regions.len()
+    }
+
+    /// What there is to know of a region; `None` where the device has none of that index.
+    #[must_use]
+    pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {
+        self.inner
+            .regions
+            .get(usize::try_from(index).ok()?)?
+            .as_ref()
+    }
+
+    /// Whether its BARs answer: memory decode is on and it isn't in D3hot, as of the last write to
+    /// config space or reset through this device. False once it is closed.
+    #[must_use]
+    pub fn memory_accessible(&self) -> bool {
+        self.inner.is_accessible() && read(&self.inner.open).is_some()
+    }
+
+    /// Its memory, to be placed in a reservation: the device's file, of which a region begins at
+    /// its [`file_offset`](RegionInfo::file_offset).
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`.
+    pub fn memory_file(&self) -> Result<MemoryFile> {
+        self.inner.with_fd(|_| ())?;
+        MemoryFile::from_device(Arc::clone(&self.inner))
+    }
+
+    /// Resets it. The kernel saves and restores its config space.
+    ///
+    /// # Errors
+    /// `ERR_RESET_UNSUPPORTED`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn reset(&self) -> Result<()> {
+        let open = write(&self.inner.open);
+        let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
+        let result = ioctl::device_reset(fd);
+        self.inner.refresh(fd);
+        result.map_err(|errno| {
+            let code = match errno {
+                Errno::EINVAL | Errno::ENOTTY => ErrorCode::ResetUnsupported,
+                _ => ErrorCode::System,
+            };
+            Error::os(
+                code,
+                errno,
+                "ioctl(VFIO_DEVICE_RESET)",
+                format!("resetting device {}", self.inner.name),
+            )
+        })
+    }
+
+    /// Closes it; a second call does nothing. Handles of its memory file fail from then on.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_IN_USE` while its memory is placed in a reservation.
+    pub fn close(&self) -> Result<()> {
+        let mut open = write(&self.inner.open);
+        let mappings = self.inner.mappings.load(Ordering::Acquire);
+        if mappings > 0 && open.is_some() {
+            let message = format!(
+                "device {} has memory placed in a reservation ({mappings} time(s))",
+                self.inner.name
+            );
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        let gone = open.take();
+        self.inner.accessible.store(false, Ordering::Release);
+        drop(open);
+        drop(gone);
+        Ok(())
+    }
+}
+
+impl DeviceInner {
+    /// Calls `f` with the descriptor, which stays open during the call.
+    pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<T> {
+        let open = read(&self.open);
+        Ok(f(self.expect_open(open.as_ref())?.fd.as_fd()))
+    }
+
+    /// Announces a placement in a reservation: the device can't be closed until what this returns
+    /// is dropped.
+    pub(crate) fn begin_mapping(self: &Arc<Self>) -> Result<DeviceMapping> {
+        let open = read(&self.open);
+        self.expect_open(open.as_ref())?;
+        self.mappings.fetch_add(1, Ordering::AcqRel);
+        Ok(DeviceMapping {
+            device: Arc::clone(self),
+        })
+    }
+
+    pub(super) fn expect_open<'a>(&self, open: Option<&'a Open>) -> Result<&'a Open> {
+        open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
+    }
+
+    pub(super) fn is_accessible(&self) -> bool {
+        self.accessible.load(Ordering::Acquire)
+    }
+
+    /// Looks again whether memory is accessible.
+    pub(super) fn refresh(&self, fd: BorrowedFd<'_>) {
+        let index = usize::try_from(VFIO_PCI_CONFIG_REGION_INDEX).unwrap_or(usize::MAX);
+        let config = self
+            .regions
+            .get(index)
+            .and_then(Option::as_ref)
+            .map(|region| region.file_offset);
+        let accessible = config.is_some_and(|config| {
+            memory_accessible(|at| {
+                let mut field = [0; 2];
+                let at = to_offset(config.checked_add(at)?).ok()?;
+                (pread(fd, &mut field, at) == Ok(field.len())).then(|| u16::from_le_bytes(field))
+            })
+        });
+        self.accessible.store(accessible, Ordering::Release);
+    }
+}
+
+/// A placement of a device's memory in a reservation.
+#[derive(Debug)]
+pub(crate) struct DeviceMapping {
+    device: Arc<DeviceInner>,
+}
+
+impl Drop for DeviceMapping {
+    fn drop(&mut self) {
+        self.device.mappings.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,212 @@
+//! A VFIO group: the devices that the IOMMU can't tell apart.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+
+use super::abi::VFIO_GROUP_FLAGS_VIABLE;
+use super::container::{Container, ContainerInner};
+use super::device::Device;
+use super::ioctl;
+use crate::locked::lock;
+use crate::{Error, ErrorCode, Result};
+
+#[derive(Debug)]
+struct Open {
+    fd: OwnedFd,
+    container: Option<Arc<ContainerInner>>,
+    devices: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct GroupInner {
+    id: u32,
+    open: Mutex<Option<Open>>,
+}
+
+/// An open group. Clones share it; devices of it keep it open.
+#[derive(Debug, Clone)]
+pub struct Group {
+    inner: Arc<GroupInner>,
+}
+
+impl Group {
+    /// Opens `/dev/vfio/<id>`.
+    ///
+    /// # Errors
+    /// `ERR_GROUP_OPEN` with the errno (`ENOENT`: no device of the group is bound to vfio-pci;
+    /// `EACCES`, `EPERM`; `EBUSY`: somebody has it open).
+    pub fn open(id: u32) -> Result<Self> {
+        let path = format!("/dev/vfio/{id}");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                Error::os(
+                    ErrorCode::GroupOpen,
+                    errno,
+                    format!("open({path})"),
+                    format!("opening VFIO group {id}"),
+                )
+            })?;
+        let open = Open {
+            fd: file.into(),
+            container: None,
+            devices: 0,
+        };
+        Ok(Self {
+            inner: Arc::new(GroupInner {
+                id,
+                open: Mutex::new(Some(open)),
+            }),
+        })
+    }
+
+    /// Whether all devices of the group are in VFIO's hands (or nobody's), so that it can be used.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn viable(&self) -> Result<bool> {
+        self.inner.with(|open| {
+            let flags = ioctl::group_get_status(open.fd.as_fd()).map_err(|errno| {
+                let what = format!("asking for the status of VFIO group {}", self.inner.id);
+                Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "ioctl(VFIO_GROUP_GET_STATUS)",
+                    what,
+                )
+            })?;
+            Ok(flags & VFIO_GROUP_FLAGS_VIABLE != 0)
+        })
+    }
+
+    /// Attaches the group to a container. With an IOMMU set, the container's mappings apply to the
+    /// group's devices from here on.
+    ///
+    /// # Errors
+    /// `ERR_GROUP_ATTACH` with the errno (`EINVAL`: attached already, or a live mapping lies where
+    /// the group's devices can't have one; `EPERM`: not viable), `ERR_CLOSED`.
+    pub fn attach(&self, container: &Container) -> Result<()> {
+        self.inner.with(|open| {
+            container.inner.attach(open.fd.as_fd(), self.inner.id)?;
+            open.container = Some(Arc::clone(&container.inner));
+            Ok(())
+        })
+    }
+
+    /// Opens a device of the group by its PCI address, `0000:01:00.0`. The group must be attached
+    /// to a container with an IOMMU.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_OPEN` with the errno (`ENODEV`: no such device in the group; `EINVAL`: no
+    /// container, or one without an IOMMU), `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
+    /// `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    pub fn open_device(&self, bdf: &str) -> Result<Device> {
+        let name = CString::new(bdf)
+            .ok()
+            .filter(|name| !name.is_empty() && name.count_bytes() < 256);
+        let Some(name) = name else {
+            let message = "a device's name must have 1 to 255 bytes and no NUL";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        };
+        let (fd, use_of_group) = self.inner.with(|open| {
+            let fd = ioctl::group_get_device_fd(open.fd.as_fd(), &name).map_err(|errno| {
+                let what = format!("opening device {bdf} of VFIO group {}", self.inner.id);
+                Error::os(
+                    ErrorCode::DeviceOpen,
+                    errno,
+                    "ioctl(VFIO_GROUP_GET_DEVICE_FD)",
+                    what,
+                )
+            })?;
+            open.devices = open.devices.saturating_add(1);
+            Ok((
+                fd,
+                GroupUse {
+                    group: Arc::clone(&self.inner),
+                },
+            ))
+        })?;
+        Device::new(bdf, fd, use_of_group)
+    }
+
+    /// Detaches the group from its container and closes it; a second call does nothing. With the
+    /// container's last group all of its IOMMU mappings are gone.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_IN_USE` while a device of it is open, here or (`EBUSY`) anywhere.
+    pub fn close(&self) -> Result<()> {
+        let mut guard = lock(&self.inner.open);
+        let Some(open) = guard.as_mut() else {
+            return Ok(());
+        };
+        if open.devices > 0 {
+            let message = format!(
+                "VFIO group {} has {} device(s) open",
+                self.inner.id, open.devices
+            );
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        let mut leases = Vec::new();
+        if let Some(container) = &open.container {
+            leases = container.detach(open.fd.as_fd(), self.inner.id)?;
+        }
+        let gone = guard.take();
+        drop(guard);
+        // Each may be the last of many things, and dropping those may take locks.
+        drop((gone, leases));
+        Ok(())
+    }
+}
+
+impl GroupInner {
+    fn with<T>(&self, f: impl FnOnce(&mut Open) -> Result<T>) -> Result<T> {
+        let mut open = lock(&self.open);
+        match open.as_mut() {
+            Some(open) => f(open),
+            None => Err(Error::new(
+                ErrorCode::Closed,
+                format!("VFIO group {} is closed", self.id),
+            )),
+        }
+    }
+}
+
+impl Drop for GroupInner {
+    fn drop(&mut self) {
+        let open = self
+            .open
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(Open {
+            fd,
+            container: Some(container),
+            ..
+        }) = open
+            && container.detach(fd.as_fd(), self.id).is_err()
+        {
+            container.strand();
+        }
+    }
+}
+
+/// Held by an open device: its group can't be closed.
+#[derive(Debug)]
+pub(super) struct GroupUse {
+    group: Arc<GroupInner>,
+}
+
+impl Drop for GroupUse {
+    fn drop(&mut self) {
+        if let Some(open) = lock(&self.group.open).as_mut() {
+            open.devices = open.devices.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The ioctls. VFIO's are plain `_IO(';', 100 + n)` numbers, whatever they read or write.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::abi::{DmaUnmap, argsz, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map};
+
+mod raw {
+    use super::super::abi::{
+        DmaUnmap, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,
+        vfio_iommu_type1_info, vfio_region_info,
+    };
+    use nix::libc::c_char;
+
+    const fn number(n: u8) -> u64 {
+        nix::request_code_none!(b';', 100 + n)
+    }
+
+    nix::ioctl_none_bad!(get_api_version, number(0));
+    nix::ioctl_write_int_bad!(check_extension, number(1));
+    nix::ioctl_write_int_bad!(set_iommu, number(2));
+    nix::ioctl_read_bad!(group_get_status, number(3), vfio_group_status);
+    nix::ioctl_write_ptr_bad!(group_set_container, number(4), i32);
+    nix::ioctl_none_bad!(group_unset_container, number(5));
+    nix::ioctl_write_ptr_bad!(group_get_device_fd, number(6), c_char);
+    nix::ioctl_readwrite_bad!(device_get_info, number(7), vfio_device_info);
+    nix::ioctl_readwrite_bad!(device_get_region_info, number(8), vfio_region_info);
+    nix::ioctl_none_bad!(device_reset, number(11));
+    nix::ioctl_readwrite_bad!(iommu_get_info, number(12), vfio_iommu_type1_info);
+    nix::ioctl_write_ptr_bad!(iommu_map_dma, number(13), vfio_iommu_type1_dma_map);
+    nix::ioctl_readwrite_bad!(iommu_unmap_dma, number(14), DmaUnmap);
+}
+
+/// `VFIO_GET_API_VERSION`
+pub(super) fn get_api_version(fd: BorrowedFd<'_>) -> nix::Result<i32> {
+    // SAFETY: takes no argument.
+    unsafe { raw::get_api_version(fd.as_raw_fd()) }
+}
+
+/// `VFIO_CHECK_EXTENSION`
+pub(super) fn check_extension(fd: BorrowedFd<'_>, extension: i32) -> nix::Result<bool> {
+    // SAFETY: takes a plain number.
+    unsafe { raw::check_extension(fd.as_raw_fd(), extension) }.map(|answer| answer > 0)
+}
+
+/// `VFIO_SET_IOMMU`
+pub(super) fn set_iommu(fd: BorrowedFd<'_>, kind: i32) -> nix::Result<()> {
+    // SAFETY: takes a plain number.
+    unsafe { raw::set_iommu(fd.as_raw_fd(), kind) }.map(drop)
+}
+
+/// `VFIO_GROUP_GET_STATUS`: the flags.
+pub(super) fn group_get_status(fd: BorrowedFd<'_>) -> nix::Result<u32> {
+    let mut status = vfio_group_status {
+        argsz: argsz::<vfio_group_status>(),
+        flags: 0,
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::group_get_status(fd.as_raw_fd(), &raw mut status) }?;
+    Ok(status.flags)
+}
+
+/// `VFIO_GROUP_SET_CONTAINER`
+pub(super) fn group_set_container(
+    group: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+) -> nix::Result<()> {
+    let number: RawFd = container.as_raw_fd();
+    // SAFETY: the number outlives the call.
+    unsafe { raw::group_set_container(group.as_raw_fd(), &raw const number) }.map(drop)
+}
+
+/// `VFIO_GROUP_UNSET_CONTAINER`
+pub(super) fn group_unset_container(group: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { raw::group_unset_container(group.as_raw_fd()) }.map(drop)
+}
+
+/// `VFIO_GROUP_GET_DEVICE_FD`
+pub(super) fn group_get_device_fd(
+    group: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+) -> nix::Result<OwnedFd> {
+    // SAFETY: the name ends with NUL and outlives the call; the descriptor is new and ours.
+    unsafe {
+        raw::group_get_device_fd(group.as_raw_fd(), name.as_ptr())
+            .map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// `VFIO_DEVICE_GET_INFO`
+pub(super) fn device_get_info(fd: BorrowedFd<'_>) -> nix::Result<vfio_device_info> {
+    let mut info = vfio_device_info {
+        argsz: argsz::<vfio_device_info>(),
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::device_get_info(fd.as_raw_fd(), &raw mut info) }?;
+    Ok(info)
+}
+
+/// `VFIO_DEVICE_GET_REGION_INFO`: the structure and the capabilities that follow it, as bytes.
+pub(super) fn device_get_region_info(fd: BorrowedFd<'_>, index: u32) -> nix::Result<Vec<u8>> {
+    variable(32, |buffer| {
+        set_u32(buffer, 8, index);
+        // SAFETY: the buffer is aligned, outlives the call, and says its own size in argsz.
+        unsafe { raw::device_get_region_info(fd.as_raw_fd(), buffer.as_mut_ptr().cast()) }
+    })
+}
+
+/// `VFIO_DEVICE_RESET`
+pub(super) fn device_reset(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { raw::device_reset(fd.as_raw_fd()) }.map(drop)
+}
+
+/// `VFIO_IOMMU_GET_INFO`: the structure and the capabilities that follow it, as bytes.
+pub(super) fn iommu_get_info(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
+    // SAFETY: the buffer is aligned, outlives the call, and says its own size in argsz.
+    variable(24, |buffer| unsafe {
+        raw::iommu_get_info(fd.as_raw_fd(), buffer.as_mut_ptr().cast())
+    })
+}
+
+/// `VFIO_IOMMU_MAP_DMA`
+///
+/// # Safety
+/// `vaddr..vaddr + size` must stay mapped as it is for as long as the IOMMU mapping lives: devices
+/// get to read and, with the write flag, to change that memory.
+pub(super) unsafe fn iommu_map_dma(
+    fd: BorrowedFd<'_>,
+    map: &vfio_iommu_type1_dma_map,
+) -> nix::Result<()> {
+    // SAFETY: the structure outlives the call; the memory is the caller's to vouch for.
+    unsafe { raw::iommu_map_dma(fd.as_raw_fd(), &raw const *map) }.map(drop)
+}
+
+/// `VFIO_IOMMU_UNMAP_DMA`: how many bytes were unmapped.
+pub(super) fn iommu_unmap_dma(
+    fd: BorrowedFd<'_>,
+    iova: u64,
+    size: u64,
+    flags: u32,
+) -> nix::Result<u64> {
+    let mut unmap = DmaUnmap {
+        argsz: argsz::<DmaUnmap>(),
+        flags,
+        iova,
+        size,
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::iommu_unmap_dma(fd.as_raw_fd(), &raw mut unmap) }?;
+    Ok(unmap.size)
+}
+
+/// More than this no kernel has to say.
+const MOST: u32 = 1 << 20;
+
+/// Calls an ioctl whose answer may be longer than its structure of `header` bytes: it then says in
+/// `argsz`, its first field, how much room it wants, and is called again with that much.
+fn variable(
+    header: u32,
+    mut call: impl FnMut(&mut [u64]) -> nix::Result<i32>,
+) -> nix::Result<Vec<u8>> {
+    let mut room = header;
+    // The answer may grow between two calls (a group attached meanwhile), so a few are allowed.
+    for _ in 0..8 {
+        let words = usize::try_from(room.div_ceil(8)).unwrap_or(0);
+        let mut buffer = vec![0_u64; words];
+        set_u32(&mut buffer, 0, room);
+        call(&mut buffer)?;
+        let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let wanted = bytes
+            .first_chunk()
+            .map_or(0, |argsz: &[u8; 4]| u32::from_ne_bytes(*argsz));
+        if wanted <= room || wanted > MOST {
+            return Ok(bytes);
+        }
+        room = wanted;
+    }
+    Err(nix::errno::Errno::E2BIG)
+}
+
+/// Stores a 32-bit field at a byte offset of a structure, in the kernel's byte order.
+fn set_u32(buffer: &mut [u64], offset: usize, value: u32) {
+    let Some(word) = buffer.get_mut(offset / 8) else {
+        return;
+    };
+    let mut bytes = word.to_ne_bytes();
+    for (to, from) in bytes.iter_mut().skip(offset % 8).zip(value.to_ne_bytes()) {
+        *to = from;
+    }
+    *word = u64::from_ne_bytes(bytes);
+}

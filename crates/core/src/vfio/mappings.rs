@@ -1,0 +1,105 @@
+//! What a container has mapped, by IOVA.
+
+use std::collections::BTreeMap;
+
+use crate::Range;
+
+/// Records of mappings which never overlap; `T` is what each of them keeps alive.
+#[derive(Debug)]
+pub(super) struct Mappings<T> {
+    records: BTreeMap<u64, (u64, T)>,
+}
+
+impl<T> Default for Mappings<T> {
+    fn default() -> Self {
+        Self {
+            records: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Mappings<T> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Records a mapping.
+    pub(super) fn insert(&mut self, range: Range, keeps: T) {
+        self.records.insert(range.start(), (range.end(), keeps));
+    }
+
+    /// How many bytes are mapped by mappings that lie wholly in `range`.
+    pub(super) fn bytes_within(&self, range: &Range) -> u64 {
+        self.within(range).fold(0, |sum, (start, end)| {
+            sum.saturating_add(end.saturating_sub(start))
+        })
+    }
+
+    /// How many bytes are mapped at all.
+    pub(super) fn bytes(&self) -> u64 {
+        self.records.iter().fold(0, |sum, (start, (end, _))| {
+            sum.saturating_add(end.saturating_sub(*start))
+        })
+    }
+
+    /// Takes out the mappings that lie wholly in `range`; costs what they are many.
+    pub(super) fn take_within(&mut self, range: &Range) -> Vec<T> {
+        let starts: Vec<u64> = self.within(range).map(|(start, _)| start).collect();
+        starts
+            .iter()
+            .filter_map(|start| self.records.remove(start))
+            .map(|(_, keeps)| keeps)
+            .collect()
+    }
+
+    /// Takes out all of them.
+    pub(super) fn take_all(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.records)
+            .into_values()
+            .map(|(_, keeps)| keeps)
+            .collect()
+    }
+
+    fn within(&self, range: &Range) -> impl Iterator<Item = (u64, u64)> {
+        let last = range.end();
+        self.records
+            .range(range.start()..range.end())
+            .map(|(start, (end, _))| (*start, *end))
+            .filter(move |(_, end)| *end <= last)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_mappings_count() {
+        let mut mappings = Mappings::default();
+        for (start, length) in [(0x1000, 0x1000), (0x3000, 0x2000), (0x8000, 0x1000)] {
+            mappings.insert(Range::new(start, length).unwrap(), start);
+        }
+        assert_eq!(mappings.bytes(), 0x4000);
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0, 0x4000).unwrap()),
+            0x1000
+        );
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0x1800, 0x10000).unwrap()),
+            0x3000
+        );
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
+            0x4000
+        );
+        assert_eq!(
+            mappings.take_within(&Range::new(0x2000, 0x3000).unwrap()),
+            [0x3000]
+        );
+        assert_eq!(mappings.len(), 2);
+        assert_eq!(mappings.take_all(), [0x1000, 0x8000]);
+        assert_eq!(mappings.len(), 0);
+    }
+}

@@ -1,0 +1,31 @@
+//! VFIO with its type1v2 IOMMU: containers, groups, PCI devices.
+//!
+//! Ownership mirrors the kernel's: a device keeps its group open, a group its container. A
+//! container's record of each IOMMU mapping owns a lease of the memory, and lets go of it only when
+//! the kernel has confirmed that the mapping is gone: after an unmap whose size agrees, or when the
+//! container's last group was detached, which destroys all its mappings.
+//!
+//! Locks are taken in one order: device, group, container. Leases and devices are dropped without
+//! any of them held.
+
+mod abi;
+mod access;
+mod caps;
+mod container;
+mod container_state;
+mod device;
+mod dma;
+mod group;
+mod info;
+mod ioctl;
+mod mappings;
+mod power;
+mod region;
+
+pub use caps::{Capability, capabilities};
+pub use container::Container;
+pub use device::Device;
+pub(crate) use device::{DeviceInner, DeviceMapping};
+pub use dma::MapRequest;
+pub use group::Group;
+pub use info::{ContainerInfo, RegionInfo};

@@ -1,0 +1,114 @@
+//! Whether a PCI device's memory answers: what its config space says.
+
+const VENDOR: u64 = 0x00;
+const COMMAND: u64 = 0x04;
+const COMMAND_MEMORY: u16 = 1 << 1;
+const STATUS: u64 = 0x06;
+const STATUS_CAPABILITIES: u16 = 1 << 4;
+const CAPABILITIES: u64 = 0x34;
+const CAP_POWER: u8 = 0x01;
+/// The power state in PMCSR, which follows the capability's header and PMC (PCI PM 1.2, 3.2.4).
+const PMCSR: u64 = 4;
+const POWER_STATE: u16 = 0b11;
+const D3_HOT: u16 = 3;
+/// A chain of capabilities in the 256 bytes of conventional config space has no more than this.
+const MOST: usize = 48;
+
+/// Whether touching a mapped BAR is safe: memory decode is on and the device isn't in D3hot. The
+/// kernel answers a touch otherwise with `SIGBUS`. `read` gets 16 bits of config space, or `None`.
+pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
+    if read(VENDOR).is_none_or(|vendor| vendor == 0xffff) {
+        return false;
+    }
+    if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
+        return false;
+    }
+    match power_state(&mut read) {
+        Some(state) => state != D3_HOT,
+        None => true, // No power management: always in D0.
+    }
+}
+
+fn power_state(read: &mut impl FnMut(u64) -> Option<u16>) -> Option<u16> {
+    if read(STATUS)? & STATUS_CAPABILITIES == 0 {
+        return None;
+    }
+    let mut at = pointer(read(CAPABILITIES)?.to_le_bytes()[0]);
+    for _ in 0..MOST {
+        if at < 0x40 {
+            return None;
+        }
+        let [id, next] = read(at)?.to_le_bytes();
+        if id == CAP_POWER {
+            return Some(read(at.saturating_add(PMCSR))? & POWER_STATE);
+        }
+        at = pointer(next);
+    }
+    None
+}
+
+fn pointer(raw: u8) -> u64 {
+    u64::from(raw & !3)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config(fields: &[(usize, u8)]) -> Vec<u8> {
+        let mut bytes = vec![0_u8; 256];
+        for (at, value) in [(0, 0x34), (1, 0x12), (4, 2), (6, 0x10), (0x34, 0x40)]
+            .iter()
+            .chain(fields)
+        {
+            bytes[*at] = *value;
+        }
+        bytes
+    }
+
+    fn accessible(bytes: &[u8]) -> bool {
+        memory_accessible(|at| {
+            let at = usize::try_from(at).unwrap();
+            bytes
+                .get(at..at + 2)
+                .map(|field| u16::from_le_bytes(field.try_into().unwrap()))
+        })
+    }
+
+    #[test]
+    fn follows_the_command_register() {
+        assert!(accessible(&config(&[])));
+        assert!(!accessible(&config(&[(4, 0)])));
+        assert!(!accessible(&config(&[(4, 5)])));
+        assert!(accessible(&config(&[(4, 7)])));
+    }
+
+    #[test]
+    fn follows_the_power_state() {
+        let with_power = |state| config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x01), (0x54, state)]);
+        assert!(accessible(&with_power(0)));
+        assert!(!accessible(&with_power(3)));
+        assert!(accessible(&with_power(0xfc)));
+    }
+
+    #[test]
+    fn a_vanished_device_is_not_accessible() {
+        assert!(!accessible(&[0xff; 256]));
+        assert!(!accessible(&[]));
+    }
+
+    #[test]
+    fn a_looping_chain_ends() {
+        assert!(accessible(&config(&[(0x40, 0x05), (0x41, 0x40)])));
+    }
+
+    proptest! {
+        #[test]
+        fn survives_any_config_space(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = accessible(&bytes);
+        }
+    }
+}

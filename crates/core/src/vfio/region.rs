@@ -1,0 +1,181 @@
+//! Reading and writing a device's regions through its file.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::uio::{pread, pwrite};
+
+use super::abi::VFIO_PCI_CONFIG_REGION_INDEX;
+use super::device::{Device, DeviceInner};
+use super::info::RegionInfo;
+use crate::locked::{read, write};
+use crate::memory::Window;
+use crate::range::{to_offset, to_u64};
+use crate::{Error, ErrorCode, Range, Result};
+
+/// A mapped part of a region.
+#[derive(Debug)]
+pub(super) struct RegionWindow {
+    pub(super) index: u32,
+    /// Which part, from the region's start.
+    pub(super) area: Range,
+    pub(super) window: Window,
+}
+
+/// Config space: what is written there may turn the device's memory off.
+pub(super) const fn is_config(index: u32) -> bool {
+    index == VFIO_PCI_CONFIG_REGION_INDEX
+}
+
+impl Device {
+    /// Fills `into` from `offset` of a region, in accesses of whatever width the kernel picks.
+    ///
+    /// # Errors
+    /// `ERR_NO_SUCH_REGION`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn read_region(&self, index: u32, offset: u64, into: &mut [u8]) -> Result<()> {
+        let Some((region, range)) = self.inner.locate(index, offset, into.len())? else {
+            return Ok(());
+        };
+        let open = read(&self.inner.open);
+        let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
+        self.inner.read_file(fd, index, region, &range, into)
+    }
+
+    /// Writes `from` at `offset` of a region, in accesses of whatever width the kernel picks.
+    ///
+    /// # Errors
+    /// As [`read_region`](Self::read_region).
+    pub fn write_region(&self, index: u32, offset: u64, from: &[u8]) -> Result<()> {
+        let Some((region, range)) = self.inner.locate(index, offset, from.len())? else {
+            return Ok(());
+        };
+        self.inner.write_locked(index, region, &range, from)
+    }
+}
+
+impl DeviceInner {
+    /// The region of that index.
+    pub(super) fn region(&self, index: u32) -> Result<&RegionInfo> {
+        let region = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.regions.get(index))
+            .and_then(Option::as_ref);
+        region.ok_or_else(|| {
+            Error::new(
+                ErrorCode::NoSuchRegion,
+                format!("device {} has no region {index}", self.name),
+            )
+        })
+    }
+
+    /// A region and a part of it, checked; `None` for nothing to do.
+    fn locate(
+        &self,
+        index: u32,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<(&RegionInfo, Range)>> {
+        let region = self.region(index)?;
+        if length == 0 && offset <= region.length {
+            return Ok(None);
+        }
+        let range = Range::new(offset, to_u64(length.max(1)))?;
+        self.check_within(index, region, &range)?;
+        Ok(Some((region, range)))
+    }
+
+    pub(super) fn check_within(
+        &self,
+        index: u32,
+        region: &RegionInfo,
+        range: &Range,
+    ) -> Result<()> {
+        range.check_within(
+            region.length,
+            &format!("region {index} of device {}", self.name),
+        )
+    }
+
+    /// Writes through the file, config space with the device to itself.
+    pub(super) fn write_locked(
+        &self,
+        index: u32,
+        region: &RegionInfo,
+        range: &Range,
+        from: &[u8],
+    ) -> Result<()> {
+        if is_config(index) {
+            let open = write(&self.open);
+            let fd = self.expect_open(open.as_ref())?.fd.as_fd();
+            let result = self.write_file(fd, index, region, range, from);
+            self.refresh(fd);
+            return result;
+        }
+        let open = read(&self.open);
+        let fd = self.expect_open(open.as_ref())?.fd.as_fd();
+        self.write_file(fd, index, region, range, from)
+    }
+
+    pub(super) fn read_file(
+        &self,
+        fd: BorrowedFd<'_>,
+        index: u32,
+        region: &RegionInfo,
+        range: &Range,
+        into: &mut [u8],
+    ) -> Result<()> {
+        let mut at = region.file_offset.saturating_add(range.start());
+        let mut rest = into;
+        while !rest.is_empty() {
+            match pread(fd, rest, to_offset(at)?) {
+                Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pread")),
+                Ok(count) => {
+                    at = at.saturating_add(to_u64(count));
+                    rest = rest.get_mut(count..).unwrap_or_default();
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(self.failed(index, range, errno, "pread")),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(
+        &self,
+        fd: BorrowedFd<'_>,
+        index: u32,
+        region: &RegionInfo,
+        range: &Range,
+        from: &[u8],
+    ) -> Result<()> {
+        let mut at = region.file_offset.saturating_add(range.start());
+        let mut rest = from;
+        while !rest.is_empty() {
+            match pwrite(fd, rest, to_offset(at)?) {
+                Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pwrite")),
+                Ok(count) => {
+                    at = at.saturating_add(to_u64(count));
+                    rest = rest.get(count..).unwrap_or_default();
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(self.failed(index, range, errno, "pwrite")),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, index: u32, range: &Range, errno: Errno, syscall: &'static str) -> Error {
+        let disabled = errno == Errno::EIO && !is_config(index) && !self.is_accessible();
+        let code = if disabled {
+            ErrorCode::BarDisabled
+        } else {
+            ErrorCode::System
+        };
+        Error::os(
+            code,
+            errno,
+            syscall,
+            format!("{range} of region {index} of device {}", self.name),
+        )
+    }
+}

@@ -1,0 +1,186 @@
+//! VFIO devices.
+
+use napi::Env;
+use napi::bindgen_prelude::{BigUint64ArraySlice, Uint8ArraySlice};
+use napi_derive::napi;
+use peerdma_core::vfio::Device;
+
+use crate::error::to_js;
+use crate::memory::NativeMemoryFile;
+use crate::numbers::{Index, U64};
+
+/// A region of a device.
+#[napi(object, object_from_js = false)]
+pub struct NativeRegionInfo<'env> {
+    /// In bytes.
+    #[napi(ts_type = "bigint")]
+    pub length: U64,
+    /// Where it begins in the device's memory file.
+    #[napi(ts_type = "bigint")]
+    pub file_offset: U64,
+    /// It can be read.
+    pub readable: bool,
+    /// It can be written.
+    pub writable: bool,
+    /// What of it can be mapped: pairs of offset in the region and length.
+    pub mmap_areas: BigUint64ArraySlice<'env>,
+    /// The MSI-X table may be mapped too.
+    pub msix_mappable: bool,
+}
+
+/// A PCI device of VFIO.
+#[napi]
+pub struct NativeVfioDevice {
+    device: Device,
+}
+
+impl NativeVfioDevice {
+    pub(crate) const fn new(device: Device) -> Self {
+        Self { device }
+    }
+}
+
+#[napi]
+impl NativeVfioDevice {
+    /// Whether the kernel can reset it.
+    #[napi(getter)]
+    pub fn can_reset(&self) -> bool {
+        self.device.can_reset()
+    }
+
+    /// How many region indices there are.
+    #[napi(getter, ts_return_type = "number")]
+    pub fn region_count(&self) -> Index {
+        Index(u64::try_from(self.device.region_count()).unwrap_or(0))
+    }
+
+    /// What there is to know of a region; `null` where the device has none of that index.
+    #[napi]
+    pub fn region_info<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "number")] index: Index,
+    ) -> napi::Result<Option<NativeRegionInfo<'env>>> {
+        let Some(info) = self.device.region_info(index.as_u32("region")?) else {
+            return Ok(None);
+        };
+        let areas: Vec<u64> = info
+            .mmap_areas
+            .iter()
+            .flat_map(|area| [area.start(), area.len()])
+            .collect();
+        Ok(Some(NativeRegionInfo {
+            length: U64(info.length),
+            file_offset: U64(info.file_offset),
+            readable: info.readable,
+            writable: info.writable,
+            mmap_areas: BigUint64ArraySlice::copy_from(env, areas)?,
+            msix_mappable: info.msix_mappable,
+        }))
+    }
+
+    /// Fills `into` from `offset` of a region.
+    #[napi]
+    pub fn read_region(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        mut into: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        self.device
+            .read_region(index.as_u32("region")?, offset.0, unsafe { into.as_mut() })
+            .map_err(to_js)
+    }
+
+    /// Writes `from` at `offset` of a region.
+    #[napi]
+    pub fn write_region(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        from: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.device
+            .write_region(index.as_u32("region")?, offset.0, &from)
+            .map_err(to_js)
+    }
+
+    /// Reads 32 bits in one access.
+    #[napi]
+    pub fn read32(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+    ) -> napi::Result<u32> {
+        self.device
+            .read32(index.as_u32("region")?, offset.0)
+            .map_err(to_js)
+    }
+
+    /// Writes 32 bits in one access.
+    #[napi]
+    pub fn write32(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "number")] value: Index,
+    ) -> napi::Result<()> {
+        self.device
+            .write32(index.as_u32("region")?, offset.0, value.as_u32("value")?)
+            .map_err(to_js)
+    }
+
+    /// Reads 64 bits in one access.
+    #[napi(ts_return_type = "bigint")]
+    pub fn read64(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+    ) -> napi::Result<U64> {
+        self.device
+            .read64(index.as_u32("region")?, offset.0)
+            .map(U64)
+            .map_err(to_js)
+    }
+
+    /// Writes 64 bits in one access.
+    #[napi]
+    pub fn write64(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] value: U64,
+    ) -> napi::Result<()> {
+        self.device
+            .write64(index.as_u32("region")?, offset.0, value.0)
+            .map_err(to_js)
+    }
+
+    /// Whether its BARs answer.
+    #[napi(getter)]
+    pub fn memory_accessible(&self) -> bool {
+        self.device.memory_accessible()
+    }
+
+    /// Its memory, to be placed in a reservation.
+    #[napi]
+    pub fn memory_file(&self) -> napi::Result<NativeMemoryFile> {
+        self.device
+            .memory_file()
+            .map(NativeMemoryFile::new)
+            .map_err(to_js)
+    }
+
+    /// Resets it.
+    #[napi]
+    pub fn reset(&self) -> napi::Result<()> {
+        self.device.reset().map_err(to_js)
+    }
+
+    /// Closes it; refuses while its memory is placed in a reservation.
+    #[napi]
+    pub fn close(&self) -> napi::Result<()> {
+        self.device.close().map_err(to_js)
+    }
+}

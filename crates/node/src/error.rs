@@ -1,0 +1,30 @@
+//! The one place where a failure becomes a JavaScript error.
+
+use napi::Status;
+use peerdma_core::{Error, ErrorCode};
+
+/// `CODE|ERRNO|SYSCALL|text`; errno and system call are empty where there are none. Neither of them
+/// contains a bar; the text may.
+pub(crate) fn to_js(error: Error) -> napi::Error {
+    let reason = format!(
+        "{}|{}|{}|{}",
+        error.code().as_str(),
+        error.errno_name().unwrap_or_default(),
+        error.syscall().unwrap_or_default(),
+        error.message()
+    );
+    napi::Error::new(Status::GenericFailure, reason)
+}
+
+/// An argument that is not what it should be.
+pub(crate) fn invalid(message: impl Into<String>) -> napi::Error {
+    to_js(Error::new(ErrorCode::InvalidArgument, message))
+}
+
+/// Use of something closed.
+pub(crate) fn closed(what: &str) -> napi::Error {
+    to_js(Error::new(
+        ErrorCode::Closed,
+        format!("the {what} is closed"),
+    ))
+}

@@ -1,0 +1,25 @@
+//! The Node-API addon: converts and checks arguments, calls `peerdma-core`, and nothing else.
+//!
+//! One class per thing that the core has, with the same operations under the same names. Numbers of
+//! 64 bits cross as `bigint`, batches as `BigUint64Array`. Every failure is an `Error` whose message
+//! is `CODE|ERRNO|SYSCALL|text`, which TypeScript takes apart.
+
+mod device;
+mod error;
+mod memory;
+mod numbers;
+mod reservation;
+mod task;
+mod vfio;
+
+use napi_derive::napi;
+
+use crate::numbers::U64;
+
+/// The size of the host's base pages in bytes.
+#[napi(ts_return_type = "bigint")]
+pub fn host_page_size() -> napi::Result<U64> {
+    peerdma_core::host_page_size()
+        .map(U64)
+        .map_err(error::to_js)
+}

@@ -1,0 +1,182 @@
+//! Memory files and private memory.
+
+use napi::bindgen_prelude::Uint8ArraySlice;
+use napi_derive::napi;
+use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
+
+use crate::error::{closed, invalid, to_js};
+use crate::numbers::{Index, Signed, U64};
+
+/// Memory behind a file descriptor.
+#[napi]
+pub struct NativeMemoryFile {
+    file: Option<MemoryFile>,
+}
+
+impl NativeMemoryFile {
+    pub(crate) const fn new(file: MemoryFile) -> Self {
+        Self { file: Some(file) }
+    }
+
+    pub(crate) fn file(&self) -> napi::Result<&MemoryFile> {
+        self.file.as_ref().ok_or_else(|| closed("memory file"))
+    }
+}
+
+#[napi]
+impl NativeMemoryFile {
+    /// Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB).
+    #[napi(factory)]
+    pub fn create(
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        name: String,
+        #[napi(ts_arg_type = "number")] huge_page_shift: Index,
+    ) -> napi::Result<Self> {
+        let huge_pages =
+            HugePages::from_shift(huge_page_shift.as_u32("hugePageShift")?).map_err(to_js)?;
+        MemoryFile::create(length.0, &name, huge_pages)
+            .map(Self::new)
+            .map_err(to_js)
+    }
+
+    /// Duplicates a descriptor that the caller keeps.
+    #[napi(factory)]
+    pub fn from_fd(#[napi(ts_arg_type = "number")] fd: Signed) -> napi::Result<Self> {
+        let fd =
+            i32::try_from(fd.0).map_err(|_| invalid(format!("{} is no file descriptor", fd.0)))?;
+        MemoryFile::from_fd(fd).map(Self::new).map_err(to_js)
+    }
+
+    /// The number of its own descriptor.
+    #[napi(getter)]
+    pub fn fd(&self) -> napi::Result<i32> {
+        self.file()?.fd().map_err(to_js)
+    }
+
+    /// Whether it is a VFIO device's.
+    #[napi(getter)]
+    pub fn is_device(&self) -> napi::Result<bool> {
+        Ok(self.file()?.is_device())
+    }
+
+    /// Its present length in bytes; 2^64 - 1 for a device.
+    #[napi(ts_return_type = "bigint")]
+    pub fn length(&self) -> napi::Result<U64> {
+        self.file()?.length().map(U64).map_err(to_js)
+    }
+
+    /// The size of its pages in bytes.
+    #[napi(ts_return_type = "bigint")]
+    pub fn page_size(&self) -> napi::Result<U64> {
+        Ok(U64(self.file()?.page_size()))
+    }
+
+    /// Fills `into` from `offset`.
+    #[napi]
+    pub fn read(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        mut into: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        self.file()?
+            .read(offset.0, unsafe { into.as_mut() })
+            .map_err(to_js)
+    }
+
+    /// Writes `from` at `offset`; never extends the file.
+    #[napi]
+    pub fn write(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        from: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.file()?.write(offset.0, &from).map_err(to_js)
+    }
+
+    /// Takes its pages from one NUMA node only.
+    #[napi]
+    pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
+        self.file()?
+            .bind_to_node(node.as_u32("node")?)
+            .map_err(to_js)
+    }
+
+    /// Gives the handle up. What is mapped keeps the file alive.
+    #[napi]
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+}
+
+/// Anonymous private memory.
+#[napi]
+pub struct NativePrivateMemory {
+    memory: Option<PrivateMemory>,
+    length: u64,
+}
+
+impl NativePrivateMemory {
+    pub(crate) fn memory(&self) -> napi::Result<&PrivateMemory> {
+        self.memory.as_ref().ok_or_else(|| closed("private memory"))
+    }
+}
+
+#[napi]
+impl NativePrivateMemory {
+    /// Reserves `length` zero bytes.
+    #[napi(constructor)]
+    pub fn new(
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        transparent_huge_pages: bool,
+    ) -> napi::Result<Self> {
+        let memory = PrivateMemory::new(length.0, transparent_huge_pages).map_err(to_js)?;
+        Ok(Self {
+            memory: Some(memory),
+            length: length.0,
+        })
+    }
+
+    /// In bytes.
+    #[napi(getter, ts_return_type = "bigint")]
+    pub fn length(&self) -> U64 {
+        U64(self.length)
+    }
+
+    /// Fills `into` from `offset`, wherever the pages are placed.
+    #[napi]
+    pub fn read(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        mut into: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        self.memory()?
+            .read(offset.0, unsafe { into.as_mut() })
+            .map_err(to_js)
+    }
+
+    /// Writes `from` at `offset`, wherever the pages are placed.
+    #[napi]
+    pub fn write(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        from: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.memory()?.write(offset.0, &from).map_err(to_js)
+    }
+
+    /// Takes its pages from one NUMA node only.
+    #[napi]
+    pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
+        self.memory()?
+            .bind_to_node(node.as_u32("node")?)
+            .map_err(to_js)
+    }
+
+    /// Gives the handle up. What is placed in a reservation lives on there.
+    #[napi]
+    pub fn close(&mut self) {
+        self.memory = None;
+    }
+}

@@ -1,0 +1,221 @@
+//! Reservations and their leases.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, Uint8ArraySlice};
+use napi_derive::napi;
+use peerdma_core::memory::{AddressSpaceReservation, Lease};
+
+use crate::error::{closed, invalid, to_js};
+use crate::memory::{NativeMemoryFile, NativePrivateMemory};
+use crate::numbers::{Index, MAX_SAFE, U64};
+use crate::task::Work;
+
+/// Reserved address space. Its leases are known to JavaScript by number, and die with this object;
+/// IOMMU mappings have their own.
+#[napi]
+pub struct NativeReservation {
+    reservation: Option<AddressSpaceReservation>,
+    length: u64,
+    leases: BTreeMap<u64, Arc<Lease>>,
+    next_lease: u64,
+}
+
+impl NativeReservation {
+    fn reservation(&self) -> napi::Result<&AddressSpaceReservation> {
+        self.reservation
+            .as_ref()
+            .ok_or_else(|| closed("reservation"))
+    }
+
+    /// The lease of that number.
+    pub(crate) fn lease_of(&self, id: u64) -> napi::Result<&Arc<Lease>> {
+        self.leases
+            .get(&id)
+            .ok_or_else(|| invalid(format!("no lease {id}")))
+    }
+}
+
+#[napi]
+impl NativeReservation {
+    /// Reserves `2^addressWidth` bytes.
+    #[napi(constructor)]
+    pub fn new(#[napi(ts_arg_type = "number")] address_width: Index) -> napi::Result<Self> {
+        let reservation =
+            AddressSpaceReservation::new(address_width.as_u32("addressWidth")?).map_err(to_js)?;
+        let length = reservation.length();
+        Ok(Self {
+            reservation: Some(reservation),
+            length,
+            leases: BTreeMap::new(),
+            next_lease: 1,
+        })
+    }
+
+    /// In bytes.
+    #[napi(getter, ts_return_type = "bigint")]
+    pub fn length(&self) -> U64 {
+        U64(self.length)
+    }
+
+    /// Maps part of a file.
+    #[napi]
+    pub fn map_file(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        file: &NativeMemoryFile,
+        #[napi(ts_arg_type = "bigint")] file_offset: U64,
+        writable: bool,
+        transparent_huge_pages: bool,
+    ) -> napi::Result<()> {
+        self.reservation()?
+            .map_file(
+                offset.0,
+                length.0,
+                file.file()?,
+                file_offset.0,
+                writable,
+                transparent_huge_pages,
+            )
+            .map_err(to_js)
+    }
+
+    /// Places part of private memory.
+    #[napi]
+    pub fn map_private(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        memory: &NativePrivateMemory,
+        #[napi(ts_arg_type = "bigint")] memory_offset: U64,
+        writable: bool,
+    ) -> napi::Result<()> {
+        self.reservation()?
+            .map_private(
+                offset.0,
+                length.0,
+                memory.memory()?,
+                memory_offset.0,
+                writable,
+            )
+            .map_err(to_js)
+    }
+
+    /// Takes out whatever is placed there.
+    #[napi]
+    pub fn unmap(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<()> {
+        self.reservation()?.unmap(offset.0, length.0).map_err(to_js)
+    }
+
+    /// Checks for gaps and faults the range in.
+    #[napi]
+    pub fn ensure_mapped(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<()> {
+        self.reservation()?
+            .ensure_mapped(offset.0, length.0)
+            .map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn ensure_mapped_async(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let reservation = self.reservation()?.clone();
+        Ok(Work::run(move || {
+            reservation.ensure_mapped(offset.0, length.0)
+        }))
+    }
+
+    /// Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
+    /// number; the others follow it.
+    #[napi(ts_return_type = "number")]
+    pub fn lease(&mut self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
+        let (pairs, rest) = ranges.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(invalid("ranges must be pairs of offset and length"));
+        }
+        let reservation = self.reservation()?;
+        let leases = pairs
+            .iter()
+            .map(|[offset, length]| reservation.lease(*offset, *length))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(to_js)?;
+        let first = self.next_lease;
+        let next = u64::try_from(leases.len())
+            .ok()
+            .and_then(|count| first.checked_add(count));
+        self.next_lease = next
+            .filter(|next| *next <= MAX_SAFE)
+            .ok_or_else(|| invalid("out of lease numbers"))?;
+        self.leases.extend((first..).zip(leases));
+        Ok(Index(first))
+    }
+
+    /// Releases leases of consecutive numbers: all or, where one is unknown, none.
+    #[napi]
+    pub fn release_leases(
+        &mut self,
+        #[napi(ts_arg_type = "number")] first: Index,
+        #[napi(ts_arg_type = "number")] count: Index,
+    ) -> napi::Result<()> {
+        let end = first.0.saturating_add(count.0);
+        let found = self.leases.range(first.0..end).count();
+        if u64::try_from(found) != Ok(count.0) {
+            return Err(invalid(format!(
+                "of the leases {}..{end} only {found} exist",
+                first.0
+            )));
+        }
+        let mut gone = self.leases.split_off(&first.0);
+        self.leases.append(&mut gone.split_off(&end));
+        drop(gone);
+        Ok(())
+    }
+
+    /// Fills `into`, from `offset` bytes after the start of a lease.
+    #[napi]
+    pub fn lease_read(
+        &self,
+        #[napi(ts_arg_type = "number")] id: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        mut into: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        self.lease_of(id.0)?
+            .read(offset.0, unsafe { into.as_mut() })
+            .map_err(to_js)
+    }
+
+    /// Writes `from` at `offset` bytes after the start of a lease.
+    #[napi]
+    pub fn lease_write(
+        &self,
+        #[napi(ts_arg_type = "number")] id: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        from: Uint8ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.lease_of(id.0)?.write(offset.0, &from).map_err(to_js)
+    }
+
+    /// Unmaps everything and gives the address space back; refuses while leases exist.
+    #[napi]
+    pub fn close(&mut self) -> napi::Result<()> {
+        if let Some(reservation) = &self.reservation {
+            reservation.close().map_err(to_js)?;
+        }
+        self.reservation = None;
+        Ok(())
+    }
+}

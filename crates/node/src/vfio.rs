@@ -1,0 +1,199 @@
+//! VFIO containers and groups.
+
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
+use napi_derive::napi;
+use peerdma_core::vfio::{Container, Group, MapRequest};
+
+use crate::device::NativeVfioDevice;
+use crate::error::{invalid, to_js};
+use crate::numbers::{Index, U64};
+use crate::reservation::NativeReservation;
+use crate::task::Work;
+
+/// A request's flags: devices may write the memory.
+const WRITABLE: u64 = 1;
+
+/// What an IOMMU can do, as of now.
+#[napi(object, object_from_js = false)]
+pub struct NativeContainerInfo<'env> {
+    /// A bit for each page size.
+    #[napi(ts_type = "bigint")]
+    pub page_sizes: U64,
+    /// Pairs of start and length.
+    pub iova_ranges: BigUint64ArraySlice<'env>,
+    /// How many more mappings it takes, where the kernel says.
+    pub dma_avail: Option<u32>,
+}
+
+/// An IOMMU address space of VFIO.
+#[napi]
+pub struct NativeVfioContainer {
+    container: Container,
+}
+
+#[napi]
+impl NativeVfioContainer {
+    /// Opens `/dev/vfio/vfio`.
+    #[napi(factory)]
+    pub fn open() -> napi::Result<Self> {
+        Container::open()
+            .map(|container| Self { container })
+            .map_err(to_js)
+    }
+
+    /// Gives it a type1v2 IOMMU, after its first group was attached.
+    #[napi]
+    pub fn set_iommu(&self) -> napi::Result<()> {
+        self.container.set_iommu().map_err(to_js)
+    }
+
+    /// What the IOMMU can do now.
+    #[napi]
+    pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeContainerInfo<'env>> {
+        let info = self.container.info().map_err(to_js)?;
+        let ranges: Vec<u64> = info
+            .iova_ranges
+            .iter()
+            .flat_map(|range| [range.start(), range.len()])
+            .collect();
+        Ok(NativeContainerInfo {
+            page_sizes: U64(info.page_sizes),
+            iova_ranges: BigUint64ArraySlice::copy_from(env, ranges)?,
+            dma_avail: info.dma_avail,
+        })
+    }
+
+    /// Maps leases, all or none. Requests are triples of IOVA, lease number and flags (bit 0:
+    /// writable).
+    #[napi]
+    pub fn map_dma(
+        &self,
+        reservation: &NativeReservation,
+        requests: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.container
+            .map_dma(&map_requests(reservation, &requests)?)
+            .map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn map_dma_async(
+        &self,
+        reservation: &NativeReservation,
+        requests: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let container = self.container.clone();
+        let requests = map_requests(reservation, &requests)?;
+        Ok(Work::run(move || container.map_dma(&requests)))
+    }
+
+    /// Removes the mappings that lie wholly in a range.
+    #[napi]
+    pub fn unmap_dma(
+        &self,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<()> {
+        self.container.unmap_dma(iova.0, length.0).map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unmap_dma_async(
+        &self,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> AsyncTask<Work> {
+        let container = self.container.clone();
+        Work::run(move || container.unmap_dma(iova.0, length.0))
+    }
+
+    /// Removes all mappings.
+    #[napi]
+    pub fn unmap_all(&self) -> napi::Result<()> {
+        self.container.unmap_all().map_err(to_js)
+    }
+
+    /// How many mappings are on record.
+    #[napi(getter, ts_return_type = "number")]
+    pub fn mapping_count(&self) -> Index {
+        Index(u64::try_from(self.container.mapping_count()).unwrap_or(u64::MAX))
+    }
+
+    /// Closes it; refuses while groups are attached.
+    #[napi]
+    pub fn close(&self) -> napi::Result<()> {
+        self.container.close().map_err(to_js)
+    }
+}
+
+fn map_requests(
+    reservation: &NativeReservation,
+    requests: &[u64],
+) -> napi::Result<Vec<MapRequest>> {
+    let (triples, rest) = requests.as_chunks::<3>();
+    if !rest.is_empty() {
+        return Err(invalid("requests must be triples of IOVA, lease and flags"));
+    }
+    let request = |[iova, lease, flags]: &[u64; 3]| {
+        if *flags & !WRITABLE != 0 {
+            return Err(invalid(format!(
+                "unknown flags {flags:#x} for IOVA {iova:#x}"
+            )));
+        }
+        let lease = reservation.lease_of(*lease)?.clone();
+        Ok(MapRequest {
+            iova: *iova,
+            lease,
+            readable: true,
+            writable: *flags & WRITABLE != 0,
+        })
+    };
+    triples.iter().map(request).collect()
+}
+
+/// Devices that the IOMMU can't tell apart.
+#[napi]
+pub struct NativeVfioGroup {
+    group: Group,
+}
+
+#[napi]
+impl NativeVfioGroup {
+    /// Opens `/dev/vfio/<id>`.
+    #[napi(factory)]
+    pub fn open(#[napi(ts_arg_type = "number")] id: Index) -> napi::Result<Self> {
+        Group::open(id.as_u32("group")?)
+            .map(|group| Self { group })
+            .map_err(to_js)
+    }
+
+    /// Whether all its devices are VFIO's.
+    #[napi]
+    pub fn viable(&self) -> napi::Result<bool> {
+        self.group.viable().map_err(to_js)
+    }
+
+    /// Attaches it to a container.
+    #[napi]
+    pub fn attach(&self, container: &NativeVfioContainer) -> napi::Result<()> {
+        self.group.attach(&container.container).map_err(to_js)
+    }
+
+    /// Opens a device by its PCI address.
+    #[napi]
+    pub fn open_device(&self, bdf: String) -> napi::Result<NativeVfioDevice> {
+        self.group
+            .open_device(&bdf)
+            .map(NativeVfioDevice::new)
+            .map_err(to_js)
+    }
+
+    /// Detaches and closes it; refuses while devices are open.
+    #[napi]
+    pub fn close(&self) -> napi::Result<()> {
+        self.group.close().map_err(to_js)
+    }
+}
