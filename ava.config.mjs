@@ -1,0 +1,7 @@
+// Unit and simulation tests: they need neither privileges nor devices.
+export default {
+  files: ['__test__/**/*.test.ts', '!__test__/vfio/**'],
+  extensions: { ts: 'module' },
+  nodeArguments: ['--import=@oxc-node/core/register', '--enable-source-maps'],
+  timeout: '2m',
+};

@@ -1,0 +1,89 @@
+/**
+ * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a container
+ * of its own. Bytes move where the first is QEMU's edu device, for which there is a driver here.
+ */
+import { type GuestMemory, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../ts/index.ts';
+import { Edu } from '../devices/edu.ts';
+import type { Initiator, LateComer, Peer, Stage } from './stage.ts';
+
+/** RAM in which the devices' drivers prepare what is to be moved. */
+const SCRATCH = 0x20_0000n;
+
+export async function vfioStage(memory: GuestMemory, addresses: readonly string[]): Promise<Stage> {
+  const [first, second, third] = addresses;
+  if (first === undefined || second === undefined)
+    throw new Error('the demo takes two devices or three: --device BDF --device BDF');
+  const manager = new VfioContainerManager(memory);
+  const lateManager = new VfioContainerManager(memory);
+  return {
+    start: async () => {
+      const a = await manager.open(first);
+      const b = await manager.open(second);
+      return { a: initiator(memory, a), b: peer(b) };
+    },
+    join: async () => (third === undefined ? simulated(memory) : lateComer(memory, lateManager, third)),
+    [Symbol.asyncDispose]: async () => {
+      await lateManager.close();
+      await manager.close();
+    },
+  };
+}
+
+function initiator(memory: GuestMemory, device: VfioDevice): Initiator {
+  const edu = new Edu(device);
+  const write = async (iova: bigint, bytes: Uint8Array): Promise<void> => {
+    memory.write(SCRATCH, bytes);
+    await edu.copy(SCRATCH, iova, bytes.length);
+  };
+  return {
+    name: `edu ${device.bdf}`,
+    write,
+    tryWrite: async (iova, bytes) => {
+      await write(iova, bytes);
+      return 'sent; a real device is not told of a fault';
+    },
+  };
+}
+
+function peer(device: VfioDevice): Peer {
+  const bar = device.regions
+    .slice(0, 6)
+    .filter((region) => region !== undefined)
+    .find(({ length, mmapAreas }) =>
+      mmapAreas.some((area) => area.start === 0n && area.end === length && length >= 0x1000n),
+    );
+  if (bar === undefined) throw new Error(`${device.bdf} has no BAR that can be mapped as a whole`);
+  return {
+    name: device.bdf,
+    length: bar.length,
+    backing: bar.backing(),
+    read: (length) => bar.read(0n, length),
+    clear: (length) => bar.write(0n, new Uint8Array(length)),
+  };
+}
+
+async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateComer> {
+  const device = await manager.open(bdf);
+  const container = manager.inspect()[0]?.name;
+  return {
+    name: container ?? device.bdf,
+    device: initiator(memory, device),
+    mapped: () =>
+      memory
+        .inspect()
+        .targets.filter(({ name }) => name === container)
+        .flatMap(({ mappings }) => mappings.filter(({ state }) => state === 'mapped'))
+        .map(({ start, end }) => `${start}..${end}`),
+  };
+}
+
+/** With two devices only, the container that joins late is a simulated one: it maps, but no device is behind it. */
+async function simulated(memory: GuestMemory): Promise<LateComer> {
+  const iommu = new SimulatedIommu({ name: 'simulated container' });
+  await memory.dmaMappers.addDmaMapper(iommu);
+  return {
+    name: iommu.name,
+    device: undefined,
+    mapped: () => iommu.mappings().map(({ range }) => range.toString()),
+  };
+}

@@ -1,0 +1,82 @@
+// What has to be there before anything runs: dependencies and the native core. Each is made when its sources have
+// changed since it was made last, and costs a look at them otherwise.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, say, top } from './command.mjs';
+
+const ADDON = 'ts/native/peerdma.linux-x64-gnu.node';
+
+/** npm's dependencies, as package-lock.json has them. */
+export async function dependencies() {
+  await when('node_modules/.peerdma-stamp', ['package.json', 'package-lock.json'], 'node_modules/ava', async () => {
+    say('installing dependencies (npm ci) …');
+    await must('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  });
+}
+
+/** The native core, by cargo, for this machine. */
+export async function nativeCore() {
+  await when('target/.peerdma-stamp', ['Cargo.toml', 'Cargo.lock', 'crates'], ADDON, async () => {
+    say('building the native core (cargo, about a minute the first time) …');
+    await must('node_modules/.bin/napi', NAPI_BUILD, { quiet: true });
+  });
+}
+
+const NAPI_BUILD = [
+  'build',
+  '--platform',
+  '--release',
+  '--manifest-path',
+  'crates/node/Cargo.toml',
+  '--package-json-path',
+  'package.json',
+  '--output-dir',
+  'ts/native',
+  '--js',
+  'binding.cjs',
+  '--dts',
+  'binding.d.cts',
+];
+
+/** Makes something if its product is missing or its sources are not those of its stamp. */
+async function when(stamp, sources, product, make) {
+  const [stampPath, productPath] = [stamp, product].map((path) => join(top, path));
+  const key = fingerprint(sources);
+  if (existsSync(productPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === key) return;
+  await make();
+  writeFileSync(stampPath, key);
+}
+
+function fingerprint(paths) {
+  const hash = createHash('sha256');
+  for (const path of paths) {
+    for (const file of filesIn(path))
+      hash
+        .update(file)
+        .update('\0')
+        .update(readFileSync(join(top, file)));
+  }
+  return hash.digest('hex');
+}
+
+function filesIn(path) {
+  const entries = existsSync(join(top, path)) ? tryList(path) : [];
+  if (entries === undefined) return [path];
+  return entries.sort().flatMap((entry) => filesIn(join(path, entry)));
+}
+
+/** Names in a folder; `undefined` for what is none. */
+function tryList(path) {
+  try {
+    return readdirSync(join(top, path));
+  } catch (error) {
+    if (error.code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+export async function must(program, args, options) {
+  const status = await run(program, args, options);
+  if (status !== 0) throw new Error(`${[program, ...args].join(' ')} failed with status ${status}`);
+}

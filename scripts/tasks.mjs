@@ -1,0 +1,68 @@
+// The tasks of package.json.
+import { run, say, top } from './command.mjs';
+import { dependencies, must, nativeCore } from './setup.mjs';
+import { allTests, unitTests, vfioTests } from './tests.mjs';
+
+/** Node, running TypeScript as it stands. */
+export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
+
+const bin = (name) => `node_modules/.bin/${name}`;
+
+const tasks = {
+  demo: (args) => script('examples/demo.ts', args),
+  bench: (args) => script('bench/run.ts', args),
+  test: async () => {
+    await built();
+    return allTests();
+  },
+  'test:unit': async (args) => {
+    await built();
+    return unitTests(args);
+  },
+  'test:vfio': async (args) => {
+    await built();
+    return vfioTests(args);
+  },
+  testbed: (args) => run(process.execPath, ['testbed/cli.mjs', ...args]),
+  build: async () => {
+    await built();
+    await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
+    return 0;
+  },
+  lint: async () => {
+    await built();
+    await must(bin('tsc'), ['-p', 'tsconfig.json']);
+    await must(bin('oxlint'), ['--deny-warnings']);
+    await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
+    await must('cargo', ['fmt', '--all', '--check']);
+    await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
+    say('lint, format, types, clippy: clean');
+    return 0;
+  },
+};
+
+/** @returns {Promise<number>} the exit status */
+export async function runTask(name, args) {
+  const task = tasks[name];
+  if (task === undefined) {
+    say(`no task ${name}; there are ${Object.keys(tasks).join(', ')}`);
+    return 2;
+  }
+  try {
+    process.chdir(top);
+    return await task(args);
+  } catch (error) {
+    say(error.message);
+    return 1;
+  }
+}
+
+async function built() {
+  await dependencies();
+  await nativeCore();
+}
+
+async function script(path, args) {
+  await built();
+  return run(process.execPath, [...NODE_TS, path, ...args]);
+}

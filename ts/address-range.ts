@@ -1,0 +1,97 @@
+/**
+ * Half-open ranges of 64-bit addresses: the unit in which everything here is said.
+ */
+import { PeerDmaError } from './errors.ts';
+
+const U64_END = 1n << 64n;
+
+/** Lower-case hexadecimal with `0x`, as the kernel and `lspci` print addresses. @internal */
+export function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Immutable. */
+export class AddressRange {
+  readonly start: bigint;
+  /** One past the last address; 2^64 for a range that ends with the last byte of the address space. */
+  readonly end: bigint;
+
+  private constructor(start: bigint, end: bigint) {
+    this.start = start;
+    this.end = end;
+  }
+
+  /**
+   * The range of `length` bytes that begins at `start`.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no bigint or negative, `ERR_EMPTY_RANGE` for
+   * length 0, `ERR_OUT_OF_RANGE` where `start + length` passes 2^64.
+   */
+  static of(start: bigint, length: bigint): AddressRange {
+    if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `an address range takes a start and a length as non-negative bigints, got ${String(start)} and ${String(length)}`,
+      );
+    }
+    if (length === 0n) {
+      throw new PeerDmaError('ERR_EMPTY_RANGE', `the range at ${hex(start)} is empty`);
+    }
+    const end = start + length;
+    if (end > U64_END) {
+      throw new PeerDmaError(
+        'ERR_OUT_OF_RANGE',
+        `${hex(start)} + ${hex(length)} passes the end of the 64-bit address space`,
+      );
+    }
+    return new AddressRange(start, end);
+  }
+
+  /** `start..end` of values that are known to be in order. @internal */
+  static between(start: bigint, end: bigint): AddressRange {
+    return new AddressRange(start, end);
+  }
+
+  get length(): bigint {
+    return this.end - this.start;
+  }
+
+  /** Whether an address, or every address of another range, lies within. */
+  contains(other: AddressRange | bigint): boolean {
+    return typeof other === 'bigint'
+      ? this.start <= other && other < this.end
+      : this.start <= other.start && other.end <= this.end;
+  }
+
+  /** Whether the two share at least one address. */
+  overlaps(other: AddressRange): boolean {
+    return this.start < other.end && other.start < this.end;
+  }
+
+  equals(other: AddressRange): boolean {
+    return this.start === other.start && this.end === other.end;
+  }
+
+  /** `0x1000..0x2000` */
+  toString(): string {
+    return `${hex(this.start)}..${hex(this.end)}`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+/**
+ * Fails unless both ends of the range are multiples of `size`.
+ *
+ * @throws {PeerDmaError} `ERR_UNALIGNED`
+ * @internal
+ */
+export function requireAligned(range: AddressRange, size: bigint, what: string): void {
+  if (range.start % size !== 0n || range.end % size !== 0n) {
+    throw new PeerDmaError('ERR_UNALIGNED', `${what} ${range} is not a whole number of pages of ${size} bytes`, {
+      range,
+    });
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * Knows what one target holds, and changes it: all of a step or nothing.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { publishMap, publishUnmap } from '../events.ts';
+import { IntervalMap } from '../interval-map.ts';
+import type { HostMemory } from '../memory/host-memory.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { fileRequired, mapFailed, rollbackFailed, statusOf, unmapFailed } from './mapping-error.ts';
+import { type SubMapping, mapRequest } from './sub-mapping.ts';
+import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
+
+/** One sub-mapping as it stands with the target. @internal */
+export interface Held {
+  readonly range: AddressRange;
+  readonly sub: SubMapping;
+  state: MappingStatus['state'];
+  /** The loan of the memory, as long as the target has it mapped or may have. */
+  hostMemory?: HostMemory | undefined;
+  error?: PeerDmaError;
+}
+
+/** @internal */
+export class DmaMapper {
+  readonly target: DmaTarget;
+  readonly #peerToPeer: PeerToPeer;
+  readonly #held = new IntervalMap<Held>();
+  #quarantined = 0;
+
+  constructor(target: DmaTarget, peerToPeer: PeerToPeer) {
+    this.target = target;
+    this.#peerToPeer = peerToPeer;
+  }
+
+  get needsVa(): boolean {
+    return this.target.needsVa === true;
+  }
+
+  status(): MappingStatus[] {
+    return this.#held.values().map(({ sub, state, error }) => {
+      const { range, kind, name } = sub;
+      return { range, kind, name, state, ...statusOf(error) };
+    });
+  }
+
+  /** The first range here that could not be unmapped and shares an address with the given one. */
+  quarantinedIn(range: AddressRange): Held | undefined {
+    if (this.#quarantined === 0) return undefined;
+    return this.#held.overlapping(range).find((held) => held.state === 'quarantined');
+  }
+
+  /**
+   * Maps all of these or, if it throws, none. Device memory that the policy lets the target miss is recorded instead.
+   *
+   * @param va where the memory is, for a target that needs host memory
+   */
+  async map(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<void> {
+    const records = subs.map((sub) => this.#admit(sub));
+    const wanted = records.filter((held) => held.state === 'mapped');
+    this.#lend(wanted, va);
+    if (!(await this.#mapBatch(wanted, va))) await this.#mapEach(wanted, va);
+    for (const held of records) {
+      this.#held.insert(held);
+      if (held.state === 'mapped') publishMap(this.target, held.sub);
+    }
+    this.#giveBack(
+      wanted.filter((held) => held.state !== 'mapped'),
+      va,
+    );
+  }
+
+  /**
+   * Unmaps all of these or, if it throws, none but those it then could not map again.
+   *
+   * @returns what was held, for {@link DmaMapper.restore}
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from now on
+   */
+  async unmap(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<Held[]> {
+    const gone: Held[] = [];
+    for (const sub of subs) {
+      const held = this.#held.startingAt(sub.range.start);
+      if (held === undefined) continue;
+      const error = await this.#unmapOne(held, va);
+      if (error !== undefined) {
+        const problems = await this.restore(gone, va);
+        if (problems.length > 0) throw rollbackFailed(error, problems);
+        throw error;
+      }
+      gone.push(held);
+    }
+    return gone;
+  }
+
+  /** Undoes {@link DmaMapper.unmap} as far as it goes; what the target refuses is recorded as failed and returned. */
+  async restore(gone: readonly Held[], va: VaMapper | undefined): Promise<PeerDmaError[]> {
+    const problems: PeerDmaError[] = [];
+    for (const { sub, state, error } of gone) {
+      const held: Held = { range: sub.range, sub, state };
+      if (error !== undefined) held.error = error;
+      if (state === 'mapped') {
+        try {
+          this.#lend([held], va);
+          await this.target.mapDma(mapRequest(sub, held.hostMemory));
+          publishMap(this.target, sub);
+        } catch (thrown) {
+          this.#giveBack([held], va);
+          held.state = 'failed';
+          held.error = mapFailed(this.target, sub, thrown);
+          problems.push(held.error);
+        }
+      }
+      this.#held.insert(held);
+    }
+    return problems;
+  }
+
+  /** Undoes {@link DmaMapper.map}; what the target won't give up is quarantined and returned. */
+  async withdraw(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<PeerDmaError[]> {
+    const problems: PeerDmaError[] = [];
+    for (const sub of subs.toReversed()) {
+      const held = this.#held.startingAt(sub.range.start);
+      const error = held === undefined ? undefined : await this.#unmapOne(held, va);
+      if (error !== undefined) problems.push(error);
+    }
+    return problems;
+  }
+
+  /** Unmaps all that is held; what the target won't give up is quarantined and returned. */
+  async withdrawAll(va: VaMapper | undefined): Promise<PeerDmaError[]> {
+    return this.withdraw(
+      this.#held.values().map((held) => held.sub),
+      va,
+    );
+  }
+
+  /**
+   * Forgets everything without asking the target: its mappings are gone with it.
+   *
+   * @returns what was quarantined
+   */
+  abandon(va: VaMapper | undefined): SubMapping[] {
+    const all = this.#held.values();
+    this.#giveBack(all, va);
+    for (const held of all) this.#held.remove(held);
+    this.#quarantined = 0;
+    return all.filter((held) => held.state === 'quarantined').map((held) => held.sub);
+  }
+
+  /** Decides what is to happen with a sub-mapping before the target is asked. */
+  #admit(sub: SubMapping): Held {
+    const held: Held = { range: sub.range, sub, state: 'mapped' };
+    if (sub.kind === 'device' && this.#peerToPeer === 'off') held.state = 'skipped';
+    else if (sub.store.file === undefined && this.target.needsFile === true) {
+      const error = fileRequired(this.target, sub);
+      if (!this.#mayMiss(sub)) throw error;
+      held.state = 'failed';
+      held.error = error;
+    }
+    return held;
+  }
+
+  #mayMiss(sub: SubMapping): boolean {
+    return sub.kind === 'device' && this.#peerToPeer !== 'required';
+  }
+
+  /** Maps in one call where the target can. `false`: nothing is mapped, it has to be tried one by one. */
+  async #mapBatch(wanted: readonly Held[], va: VaMapper | undefined): Promise<boolean> {
+    if (wanted.length < 2 || this.target.mapDmaBatch === undefined) return false;
+    try {
+      await this.target.mapDmaBatch(wanted.map((held) => mapRequest(held.sub, held.hostMemory)));
+      return true;
+    } catch (thrown) {
+      const culprit =
+        wanted.find((held) => thrown instanceof PeerDmaError && thrown.range?.equals(held.range)) ?? wanted[0];
+      if (thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
+        // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
+        for (const held of wanted) this.#quarantine(held, unmapFailed(this.target, held.sub, thrown));
+        throw unmapFailed(this.target, (culprit as Held).sub, thrown);
+      }
+      if (wanted.some((held) => this.#mayMiss(held.sub))) return false;
+      this.#giveBack(wanted, va);
+      throw mapFailed(this.target, (culprit as Held).sub, thrown);
+    }
+  }
+
+  async #mapEach(wanted: readonly Held[], va: VaMapper | undefined): Promise<void> {
+    const done: Held[] = [];
+    for (const [index, held] of wanted.entries()) {
+      try {
+        const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
+        if (pending !== undefined) await pending;
+        done.push(held);
+      } catch (thrown) {
+        held.error = mapFailed(this.target, held.sub, thrown);
+        held.state = 'failed';
+        if (this.#mayMiss(held.sub)) continue;
+        this.#giveBack(
+          wanted.filter((other, at) => at >= index || other.state !== 'mapped'),
+          va,
+        );
+        const problems: PeerDmaError[] = [];
+        for (const earlier of done.toReversed()) {
+          const problem = await this.#unmapOne(earlier, va);
+          if (problem !== undefined) problems.push(problem);
+        }
+        if (problems.length > 0) throw rollbackFailed(held.error, problems);
+        throw held.error;
+      }
+    }
+  }
+
+  /** Takes one away from the target and forgets it, or quarantines it and says why. */
+  async #unmapOne(held: Held, va: VaMapper | undefined): Promise<PeerDmaError | undefined> {
+    if (held.state === 'mapped') {
+      try {
+        const pending = this.target.unmapDma(held.range);
+        if (pending !== undefined) await pending;
+      } catch (thrown) {
+        const error = unmapFailed(this.target, held.sub, thrown);
+        this.#quarantine(held, error);
+        return error;
+      }
+      publishUnmap(this.target, held.sub);
+    } else if (held.state === 'quarantined') {
+      return held.error;
+    }
+    this.#giveBack([held], va);
+    this.#held.remove(held);
+    return undefined;
+  }
+
+  #quarantine(held: Held, error: PeerDmaError): void {
+    held.state = 'quarantined';
+    held.error = error;
+    this.#quarantined++;
+    this.#held.insert(held);
+  }
+
+  #lend(helds: readonly Held[], va: VaMapper | undefined): void {
+    if (!this.needsVa || va === undefined || helds.length === 0) return;
+    const memories = va.lend(helds.map((held) => held.range));
+    for (const [index, held] of helds.entries()) held.hostMemory = memories[index];
+  }
+
+  #giveBack(helds: readonly Held[], va: VaMapper | undefined): void {
+    const lent: HostMemory[] = [];
+    for (const held of helds) {
+      if (held.hostMemory !== undefined) lent.push(held.hostMemory);
+      held.hostMemory = undefined;
+    }
+    if (lent.length > 0) va?.release(lent);
+  }
+}

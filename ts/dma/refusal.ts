@@ -1,0 +1,110 @@
+/**
+ * Why an IOMMU refused a mapping, in words: from the errno and what is known of the IOMMU. The simulated IOMMU and the
+ * real one tell it with the same words.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { type ErrorCode, PeerDmaError } from '../errors.ts';
+import { type HostMemory, leaseOf } from '../memory/host-memory.ts';
+import type { DmaMapRequest } from './target.ts';
+
+/** What an IOMMU says of itself. @internal */
+export interface IommuLimits {
+  /** The smallest page it maps, in bytes. */
+  readonly pageSize: bigint;
+  /** IOVAs it can map, sorted; what lies between is reserved. */
+  readonly iovaRanges: readonly AddressRange[];
+}
+
+/** What the IOMMU answered. @internal */
+export interface Refusal {
+  readonly errno: string;
+  readonly syscall?: string | undefined;
+  readonly target: string;
+  readonly limits: IommuLimits;
+  readonly cause?: unknown;
+}
+
+/**
+ * The error for a refused mapping: what was to be mapped, what the kernel said, what to do about it.
+ * The meaning of each errno: Linux `drivers/vfio/vfio_iommu_type1.c`, `vfio_dma_do_map`.
+ *
+ * @internal
+ */
+export function refusedMapping(request: DmaMapRequest, refusal: Refusal): PeerDmaError {
+  const { errno, syscall, target, cause } = refusal;
+  const [code, advice] = explain(request, refusal);
+  return new PeerDmaError(
+    code,
+    `${target}: can't map "${request.name}" at ${request.range}: ${errno}${syscall === undefined ? '' : ` from ${syscall}`}: ${advice}`,
+    { errno, syscall, range: request.range, target, cause },
+  );
+}
+
+function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode, string] {
+  const { range, kind, writable, backing } = request;
+  switch (errno) {
+    case 'EEXIST':
+      return ['ERR_IOVA_OVERLAP', 'another mapping has some of these IOVAs already. Unmap it first'];
+    case 'ENOSPC':
+      return [
+        'ERR_MAPPING_LIMIT',
+        'the container holds as many mappings as it may. Use fewer and larger mappings, or raise dma_entry_limit of the module vfio_iommu_type1 before the container is opened',
+      ];
+    case 'ENOMEM':
+      return [
+        'ERR_MEMLOCK_LIMIT',
+        'pinning it would pass the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all guest RAM, once for each container (ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
+      ];
+    case 'EFAULT':
+      return kind === 'device' && backing !== 'private'
+        ? [
+            'ERR_MEMORY_FAULT',
+            `${backing.file.name} has no memory there now. If it is the BAR of a device, turn on its memory decode (Command register, bit 1) and map it again`,
+          ]
+        : [
+            'ERR_MEMORY_FAULT',
+            `some of the memory is not there${writable ? ' or not writable' : ''}, such as past the end of a file that was truncated. Restore the file, or map what it has`,
+          ];
+    case 'EINVAL':
+    case 'EOVERFLOW': {
+      if (range.start % limits.pageSize !== 0n || range.end % limits.pageSize !== 0n) {
+        return ['ERR_UNALIGNED', `the IOMMU maps whole pages of ${limits.pageSize} bytes. Align the range to them`];
+      }
+      if (!limits.iovaRanges.some((valid) => valid.contains(range))) {
+        const valid = limits.iovaRanges.join(', ');
+        return [
+          'ERR_IOVA_UNREACHABLE',
+          `the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. Place it within one of ${valid}`,
+        ];
+      }
+      return ['ERR_MAP_FAILED', 'the kernel did not accept the request'];
+    }
+    default:
+      return ['ERR_MAP_FAILED', 'the kernel did not accept the request'];
+  }
+}
+
+/**
+ * The memory of a request to a target that can't go on without.
+ *
+ * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; `ERR_INVALID_ARGUMENT` where it is not the memory of the range
+ * @internal
+ */
+export function requireHostMemory(target: string, { range, name, hostMemory }: DmaMapRequest): HostMemory {
+  if (hostMemory === undefined) {
+    throw new PeerDmaError(
+      'ERR_HOST_MEMORY_REQUIRED',
+      `${target}: can't map "${name}" at ${range} without host memory: register the target with needsVa set`,
+      { range, target },
+    );
+  }
+  leaseOf(hostMemory);
+  if (hostMemory.length !== range.length) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${target}: the host memory for "${name}" has ${hostMemory.length} bytes, ${range} has ${range.length}`,
+      { range, target },
+    );
+  }
+  return hostMemory;
+}

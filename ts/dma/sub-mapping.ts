@@ -1,0 +1,28 @@
+/**
+ * One entry of the flat memory map: memory that wins at its addresses.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { type Store, backingOf } from '../memory/backing.ts';
+import type { HostMemory } from '../memory/host-memory.ts';
+import type { DmaMapRequest, MemoryKind } from './target.ts';
+
+/** @internal */
+export interface SubMapping {
+  readonly range: AddressRange;
+  readonly store: Store;
+  /** Mapping AND region. */
+  readonly writable: boolean;
+  readonly kind: MemoryKind;
+  /** Of the region that shows it. */
+  readonly name: string;
+  readonly regionId: number;
+}
+
+/** @internal */
+export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined): DmaMapRequest {
+  const { range, store, writable, kind, name } = sub;
+  const backing = backingOf(store);
+  return hostMemory === undefined
+    ? { range, backing, writable, kind, name }
+    : { range, hostMemory, backing, writable, kind, name };
+}

@@ -1,0 +1,67 @@
+/**
+ * The seam between guest memory and whatever follows it: VFIO containers, iommufd, vhost-user back ends, your own.
+ */
+import type { AddressRange } from '../address-range.ts';
+import type { Backing } from '../memory/backing.ts';
+import type { HostMemory } from '../memory/host-memory.ts';
+
+/** `ram` is the guest's memory; `device` is a window onto a device, such as a BAR. */
+export type MemoryKind = 'ram' | 'device';
+
+/** One sub-mapping for a target to map: all of it, at exactly this address. */
+export interface DmaMapRequest {
+  /** Guest-physical addresses, which are the IOVAs. Whole pages of the host. */
+  readonly range: AddressRange;
+  /** The memory, faulted in; only for targets with {@link DmaTarget.needsVa}. Good until the range is unmapped. */
+  readonly hostMemory?: HostMemory;
+  /** The same memory as a file and offset, for targets that map files. */
+  readonly backing: Backing;
+  /** Whether the device may write. */
+  readonly writable: boolean;
+  readonly kind: MemoryKind;
+  /** Name of the region that shows the memory, for messages. */
+  readonly name: string;
+}
+
+/**
+ * Follows the memory map. Guest memory calls one target's methods one at a time, with ranges that never overlap, and
+ * unmaps exactly what it mapped.
+ *
+ * A method that throws or rejects has changed nothing.
+ */
+export interface DmaTarget {
+  /** For messages and {@link GuestMemory.inspect}. */
+  readonly name: string;
+  /** Wants {@link DmaMapRequest.hostMemory}. */
+  readonly needsVa?: boolean;
+  /** Can't take private memory: RAM without a file is refused before this target is asked. */
+  readonly needsFile?: boolean;
+  mapDma(request: DmaMapRequest): void | Promise<void>;
+  /** Unmaps every mapping within the range; a range with gaps is fine, one that cuts a mapping is an error. */
+  unmapDma(range: AddressRange): void | Promise<void>;
+  /** Maps all of the requests or none. Without it they are mapped one by one. */
+  mapDmaBatch?(requests: readonly DmaMapRequest[]): void | Promise<void>;
+}
+
+/**
+ * What is to happen with device memory on a target: `required`: not mapping it is an error, as for RAM;
+ * `best-effort`: it is recorded in {@link MappingStatus} and everything else goes on; `off`: it is not tried.
+ */
+export type PeerToPeer = 'best-effort' | 'required' | 'off';
+
+/** How one sub-mapping stands with one target. */
+export interface MappingStatus {
+  readonly range: AddressRange;
+  readonly kind: MemoryKind;
+  /** Of the region. */
+  readonly name: string;
+  /**
+   * `mapped`; `failed`: the target refused it; `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
+   * so the target may still reach that memory, which is kept until the target is closed.
+   */
+  readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
+  /** An {@link ErrorCode} where the error had one. */
+  readonly code?: string;
+  readonly errno?: string;
+  readonly reason?: string;
+}

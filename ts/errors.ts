@@ -1,0 +1,150 @@
+/**
+ * The one error class of the package, and the one converter from what the native core throws.
+ */
+import type { AddressRange } from './address-range.ts';
+
+/** Every code a {@link PeerDmaError} can carry. Codes are stable; messages are not. */
+export type ErrorCode =
+  // Arguments
+  | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_EMPTY_RANGE'
+  | 'ERR_OUT_OF_RANGE'
+  | 'ERR_UNALIGNED'
+  | 'ERR_OVERLAP'
+  | 'ERR_CLOSED'
+  | 'ERR_REGION_REMOVED'
+  // Guest memory
+  | 'ERR_NOT_MAPPED'
+  | 'ERR_READ_ONLY'
+  | 'ERR_RANGE_QUARANTINED'
+  | 'ERR_ROLLBACK_FAILED'
+  // Host memory (native core)
+  | 'ERR_PAGE_SIZE'
+  | 'ERR_ADDRESS_SPACE_LIMIT'
+  | 'ERR_HUGE_PAGES_UNAVAILABLE'
+  | 'ERR_MEMORY_FAULT'
+  | 'ERR_VA_IN_USE'
+  | 'ERR_VA_NOT_MAPPED'
+  | 'ERR_SYSTEM'
+  // DMA targets
+  | 'ERR_HOST_MEMORY_REQUIRED'
+  | 'ERR_FILE_REQUIRED'
+  | 'ERR_IOVA_OVERLAP'
+  | 'ERR_IOVA_UNREACHABLE'
+  | 'ERR_MAPPING_LIMIT'
+  | 'ERR_MEMLOCK_LIMIT'
+  | 'ERR_MAP_FAILED'
+  | 'ERR_UNMAP_FAILED'
+  | 'ERR_DMA_FAULT'
+  // VFIO
+  | 'ERR_VFIO_UNAVAILABLE'
+  | 'ERR_VFIO_UNSUPPORTED'
+  | 'ERR_PERMISSION'
+  | 'ERR_DEVICE_NOT_FOUND'
+  | 'ERR_DEVICE_NOT_BOUND'
+  | 'ERR_DEVICE_OPEN'
+  | 'ERR_DEVICE_IN_USE'
+  | 'ERR_NO_IOMMU_GROUP'
+  | 'ERR_GROUP_OPEN'
+  | 'ERR_GROUP_BUSY'
+  | 'ERR_GROUP_ATTACH'
+  | 'ERR_GROUP_NOT_VIABLE'
+  | 'ERR_NO_INTERRUPT_REMAPPING'
+  | 'ERR_SET_IOMMU_FAILED'
+  | 'ERR_CONTAINER_EMPTY'
+  | 'ERR_BAD_KERNEL_DATA'
+  | 'ERR_BAR_DISABLED'
+  | 'ERR_NO_SUCH_REGION'
+  | 'ERR_RESET_UNSUPPORTED';
+
+/** What a {@link PeerDmaError} can say besides its message. */
+export interface ErrorDetails {
+  /** Name of the kernel's error, such as `EINVAL`. */
+  readonly errno?: string | undefined;
+  /** The system call that failed, such as `ioctl(VFIO_IOMMU_MAP_DMA)`. */
+  readonly syscall?: string | undefined;
+  /** Guest-physical addresses (for a DMA target: IOVAs) that the failure is about. */
+  readonly range?: AddressRange | undefined;
+  /** Name of the DMA target that failed. */
+  readonly target?: string | undefined;
+  /** PCI address of the device that failed. */
+  readonly device?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** Every failure of this package. `code` is for programs, `message` for people. */
+export class PeerDmaError extends Error {
+  override readonly name = 'PeerDmaError';
+  readonly code: ErrorCode;
+  declare readonly errno?: string;
+  declare readonly syscall?: string;
+  declare readonly range?: AddressRange;
+  declare readonly target?: string;
+  declare readonly device?: string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    if (details.errno !== undefined) this.errno = details.errno;
+    if (details.syscall !== undefined) this.syscall = details.syscall;
+    if (details.range !== undefined) this.range = details.range;
+    if (details.target !== undefined) this.target = details.target;
+    if (details.device !== undefined) this.device = details.device;
+  }
+}
+
+/** `code|errno|syscall|text`: the form of every message the native binding throws. */
+const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(.*)$/s;
+
+/**
+ * Turns what the native binding threw into a {@link PeerDmaError}, adding what only the caller knows.
+ * Errors that are none of the binding's (a bug, an out-of-memory `RangeError`) come back as they are.
+ *
+ * @internal
+ */
+export function fromNative(error: unknown, details: ErrorDetails = {}): unknown {
+  if (!(error instanceof Error) || error instanceof PeerDmaError) return error;
+  const parts = NATIVE_MESSAGE.exec(error.message);
+  if (parts === null) return error;
+  const [, code, errno, syscall, text] = parts;
+  return new PeerDmaError(code as ErrorCode, text ?? '', {
+    ...details,
+    errno: errno || undefined,
+    syscall: syscall || undefined,
+  });
+}
+
+/**
+ * Calls into the native binding; what it throws becomes a {@link PeerDmaError}.
+ *
+ * @internal
+ */
+export function native<T>(call: () => T, details?: ErrorDetails): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromNative(error, details);
+  }
+}
+
+/**
+ * {@link native} for calls that return a promise.
+ *
+ * @internal
+ */
+export async function nativeAsync<T>(call: () => Promise<T>, details?: ErrorDetails): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromNative(error, details);
+  }
+}
+
+/**
+ * What was thrown, as an `Error`: a target may throw anything.
+ *
+ * @internal
+ */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

@@ -1,0 +1,200 @@
+/**
+ * The memory map in force and everything that follows it: the DMA targets and this process's own view. All changes go
+ * through here, one at a time, each as one plan.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { DmaMapper } from '../dma/dma-mapper.ts';
+import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
+import { PeerDmaError } from '../errors.ts';
+import { publishChange } from '../events.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
+import { VaMapper } from '../memory/va-mapper.ts';
+import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
+import { MutationQueue } from './mutation-queue.ts';
+import { type Step, applyPlan } from './plan.ts';
+import { changeSteps, ensureMapped, mapToTarget, mapVa } from './steps.ts';
+
+/** @internal */
+export class AddressSpace {
+  /** Guest-physical addresses have this many bits. */
+  readonly width: number;
+  readonly #queue = new MutationQueue('this guest memory');
+  readonly #mappers = new Set<DmaMapper>();
+  #map = MemoryMap.empty();
+  /** Made for the first target that needs it. */
+  #va: VaMapper | undefined;
+  #regionIds = 0;
+  /** Made here, so closed here. */
+  readonly #files: MemoryFile[] = [];
+
+  constructor(width: number) {
+    this.width = width;
+  }
+
+  /** The map as the last successful change left it. */
+  get map(): MemoryMap {
+    return this.#map;
+  }
+
+  get mappers(): ReadonlySet<DmaMapper> {
+    return this.#mappers;
+  }
+
+  get closed(): boolean {
+    return this.#queue.closed;
+  }
+
+  nextRegionId(): number {
+    return this.#regionIds++;
+  }
+
+  /** Takes over files that nobody else closes. */
+  adopt(files: readonly MemoryFile[]): void {
+    this.#files.push(...files);
+  }
+
+  /**
+   * Changes the memory map and takes the change to every target. If it throws, nothing has changed.
+   *
+   * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; what a target or the native core said
+   */
+  change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
+    return this.#queue.run(async () => {
+      const draft = this.#map.draft();
+      edit(draft);
+      const { change, next, orphans } = draft.settle();
+      for (const sub of change.goes) this.#refuseQuarantined(sub.range);
+      for (const sub of change.comes) this.#refuseQuarantined(sub.range);
+      await applyPlan(changeSteps(change, this.#mappers, this.#va));
+      this.#map = next;
+      for (const memory of orphans) memory.close();
+      if (change.goes.length + change.comes.length > 0) publishChange(change.goes, change.comes);
+    });
+  }
+
+  /**
+   * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; what the target said
+   */
+  register(target: DmaTarget, peerToPeer: PeerToPeer): Promise<DmaMapper> {
+    return this.#queue.run(async () => {
+      for (const mapper of this.#mappers) {
+        if (mapper.target === target) {
+          throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${target.name} follows this memory map already`, {
+            target: target.name,
+          });
+        }
+      }
+      const mapper = new DmaMapper(target, peerToPeer);
+      const subs = this.#map.flat.values();
+      const steps: Step[] = [];
+      if (mapper.needsVa) {
+        const va = await this.#showAll();
+        for (const sub of subs) steps.push(ensureMapped(sub, va));
+      }
+      steps.push(mapToTarget(mapper, subs, this.#va));
+      this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
+      try {
+        await applyPlan(steps);
+      } catch (error) {
+        if (mapper.status().length === 0) this.#mappers.delete(mapper);
+        throw error;
+      }
+      return mapper;
+    });
+  }
+
+  /**
+   * Unmaps all that a target holds and lets go of it.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, the target stays listed with them
+   */
+  unregister(mapper: DmaMapper): Promise<void> {
+    return this.#queue.run(async () => {
+      if (!this.#mappers.has(mapper)) return;
+      throwFirst(await mapper.withdrawAll(this.#va));
+      this.#mappers.delete(mapper);
+    });
+  }
+
+  /** Lets go of a target whose mappings are gone with it; what was quarantined for it is released. */
+  abandon(mapper: DmaMapper): void {
+    if (!this.#mappers.delete(mapper)) return;
+    for (const sub of mapper.abandon(this.#va)) {
+      const shown = this.#map.flat.startingAt(sub.range.start) === sub;
+      if (!shown && this.#quarantineOn(sub.range) === undefined) this.#va?.unmap(sub.range);
+    }
+  }
+
+  /** Faults memory in before anybody asks for it. */
+  prefault(ranges: readonly AddressRange[]): Promise<void> {
+    return this.#queue.run(async () => {
+      const va = await this.#showAll();
+      for (const range of ranges) await va.ensureMapped(range);
+    });
+  }
+
+  /**
+   * Waits for what is queued, unmaps everything from every target, then gives the host memory back. Can be called again
+   * when it failed.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
+   */
+  close(): Promise<void> {
+    return this.#queue.close(async () => {
+      const problems: PeerDmaError[] = [];
+      for (const mapper of this.#mappers) {
+        const kept = await mapper.withdrawAll(this.#va);
+        if (kept.length === 0) this.#mappers.delete(mapper);
+        problems.push(...kept);
+      }
+      throwFirst(problems);
+      this.#va?.close();
+      this.#va = undefined;
+      const draft = this.#map.draft();
+      for (const region of draft.regions()) draft.remove(region.id);
+      const { next, orphans } = draft.settle();
+      this.#map = next;
+      for (const memory of orphans) memory.close();
+      for (const file of this.#files.splice(0)) file.close();
+    });
+  }
+
+  /** Shows the whole map in this process, from now on. */
+  async #showAll(): Promise<VaMapper> {
+    if (this.#va !== undefined) return this.#va;
+    const va = new VaMapper(this.width);
+    try {
+      await applyPlan(this.#map.flat.values().map((sub) => mapVa(sub, va)));
+    } catch (error) {
+      va.close();
+      throw error;
+    }
+    this.#va = va;
+    return va;
+  }
+
+  #quarantineOn(range: AddressRange): PeerDmaError | undefined {
+    for (const mapper of this.#mappers) {
+      const held = mapper.quarantinedIn(range);
+      if (held === undefined) continue;
+      return new PeerDmaError(
+        'ERR_RANGE_QUARANTINED',
+        `${range} can't change: ${mapper.target.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
+        { range: held.range, target: mapper.target.name, cause: held.error },
+      );
+    }
+    return undefined;
+  }
+
+  #refuseQuarantined(range: AddressRange): void {
+    const error = this.#quarantineOn(range);
+    if (error !== undefined) throw error;
+  }
+}
+
+function throwFirst(problems: readonly PeerDmaError[]): void {
+  const [first] = problems;
+  if (first !== undefined) throw first;
+}

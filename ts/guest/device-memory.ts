@@ -1,0 +1,95 @@
+/**
+ * The window of a device's BAR: its contents are prepared first, its address comes, moves and goes with the guest.
+ */
+import { AddressRange, hex } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { Backing } from '../memory/backing.ts';
+import type { AddressSpace } from './address-space.ts';
+import { addMapping, newRegion, requirePlace, requireWithin } from './region-manager.ts';
+import { DEFAULT_PRIORITY } from './region-state.ts';
+
+/** Memory of a device that the guest places. It loses against RAM at the same address. */
+export class DeviceMemory {
+  readonly name: string;
+  /** Bytes; whole pages. */
+  readonly length: bigint;
+  readonly #space: AddressSpace;
+  readonly #id: number;
+
+  /** @internal */
+  constructor(space: AddressSpace, name: string, length: bigint) {
+    requirePlace(space, AddressRange.of(0n, length), `device memory "${name}"`);
+    const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device });
+    this.#space = space;
+    this.#id = state.id;
+    this.name = name;
+    this.length = length;
+    // Later calls queue behind this one, and if it fails they say so too.
+    space.change((draft) => draft.add(state)).catch(() => {});
+  }
+
+  /**
+   * Shows memory at an offset of the window, replacing what was there. Offsets that nothing backs are left to the VMM
+   * to emulate.
+   *
+   * @throws {PeerDmaError} as {@link Region.addMapping}
+   */
+  async map(options: { offset: bigint; length: bigint; backing: Backing; writable?: boolean }): Promise<void> {
+    const { offset, length, ...rest } = options;
+    await addMapping(this.#space, this.#id, this.#owner, { range: AddressRange.of(offset, length), ...rest });
+  }
+
+  /**
+   * Takes memory out of the window; a mapping that is cut leaves its pieces.
+   *
+   * @throws {PeerDmaError} as {@link Region.removeMappings}
+   */
+  async unmap(options: { offset: bigint; length: bigint }): Promise<void> {
+    const range = AddressRange.of(options.offset, options.length);
+    requireWithin(range, this.#owner);
+    await this.#space.change((draft) => draft.unmap(this.#id, range));
+  }
+
+  /**
+   * Places the window at a guest-physical address. A window that is placed already moves, in one step: when it can't be
+   * mapped at the new address, it is still at the old one.
+   *
+   * @param gpa a multiple of the page size
+   * @param options.writable `false` makes all of it read-only for devices. Default: true
+   * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`,
+   * `ERR_CLOSED`
+   */
+  async mapToGuest(gpa: bigint, options: { writable?: boolean } = {}): Promise<void> {
+    const { writable = true } = options;
+    const at = AddressRange.of(gpa, this.length);
+    requirePlace(this.#space, at, `device memory "${this.name}"`);
+    await this.#space.change((draft) => draft.place(this.#id, at, writable));
+  }
+
+  /** Takes the window out of guest memory; its contents stay. Throws as {@link DeviceMemory.mapToGuest} does. */
+  async unmapFromGuest(): Promise<void> {
+    await this.#space.change((draft) => draft.unplace(this.#id));
+  }
+
+  /** Takes the window out of guest memory and forgets it. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#space.closed) return;
+    try {
+      await this.#space.change((draft) => draft.remove(this.#id));
+    } catch (error) {
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_REGION_REMOVED')) throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  get #owner(): { readonly name: string; readonly range: { readonly length: bigint } } {
+    return { name: this.name, range: { length: this.length } };
+  }
+
+  toString(): string {
+    return `device memory "${this.name}" of ${hex(this.length)} bytes`;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Where DMA targets join guest memory, and leave it.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { AddressSpace } from './address-space.ts';
+
+const POLICIES: readonly PeerToPeer[] = ['best-effort', 'required', 'off'];
+
+/** Registers DMA targets. */
+export class DmaMapperClient {
+  readonly #space: AddressSpace;
+
+  /** @internal */
+  constructor(space: AddressSpace) {
+    this.#space = space;
+  }
+
+  /**
+   * Maps everything that is active onto a target, in order of address, and lets it follow every change from then on.
+   *
+   * @param options.peerToPeer what a target is to do about device memory. Default: `best-effort`
+   * @throws {PeerDmaError} what the target said, with `target` and `range`: nothing is left in the target then;
+   * `ERR_FILE_REQUIRED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   */
+  async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
+    const { peerToPeer = 'best-effort' } = options;
+    if (!POLICIES.includes(peerToPeer)) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `peerToPeer is one of ${POLICIES.join(', ')}, not ${String(peerToPeer)}`,
+      );
+    }
+    if (typeof target?.mapDma !== 'function' || typeof target.unmapDma !== 'function') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has the methods mapDma and unmapDma');
+    }
+    return new DmaMapperHandle(this.#space, await this.#space.register(target, peerToPeer));
+  }
+}
+
+/** One target's place in guest memory. */
+export class DmaMapperHandle {
+  readonly #space: AddressSpace;
+  readonly #mapper: DmaMapper;
+
+  /** @internal */
+  constructor(space: AddressSpace, mapper: DmaMapper) {
+    this.#space = space;
+    this.#mapper = mapper;
+  }
+
+  /** How each active sub-mapping stands with this target, in order of address. */
+  status(): MappingStatus[] {
+    return this.#mapper.status();
+  }
+
+  /**
+   * Unmaps all that the target holds and lets go of it. Idempotent.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined and the target stays; when it has been
+   * closed, so that its mappings are gone for certain, say so with {@link DmaMapperHandle.targetClosed}
+   */
+  async remove(): Promise<void> {
+    if (this.#space.closed) return;
+    await this.#space.unregister(this.#mapper);
+  }
+
+  /**
+   * Says that the target and every mapping in it are gone, such as a container that was closed: it is forgotten without
+   * being asked, and the memory that was quarantined for it is released. To say it of a target that can still reach
+   * memory hands that memory to others while a device writes to it.
+   */
+  targetClosed(): void {
+    this.#space.abandon(this.#mapper);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Guest memory: RAM, device memory, and the DMA targets that follow them.
+ */
+import { PeerDmaError } from '../errors.ts';
+import { AddressSpace } from './address-space.ts';
+import { DeviceMemory } from './device-memory.ts';
+import { DmaMapperClient } from './dma-mapper-client.ts';
+import { readGuest, writeGuest } from './guest-access.ts';
+import { type MemorySnapshot, snapshot } from './inspect.ts';
+import { type RamOptions, addRam } from './ram.ts';
+import { RegionManager } from './region-manager.ts';
+
+/** V8 strews its heap over the lower 2^46 bytes, so that only half of a process is left in one piece: docs/decisions.md. */
+const DEFAULT_ADDRESS_WIDTH = 44;
+
+/** User space has 47 bits, and something is in it already. */
+const MAX_ADDRESS_WIDTH = 46;
+
+let spaceOf: (memory: GuestMemory) => AddressSpace;
+
+/**
+ * The guest's physical address space.
+ *
+ * Every change is atomic: regions, flat map and all targets have it, or none has. Changes apply one at a time, in the
+ * order of the calls, whether they are awaited or not.
+ */
+export class GuestMemory {
+  readonly regions: RegionManager;
+  readonly dmaMappers: DmaMapperClient;
+  readonly #space: AddressSpace;
+  #closing: Promise<void> | undefined;
+
+  static {
+    spaceOf = (memory) => memory.#space;
+  }
+
+  private constructor(space: AddressSpace) {
+    this.#space = space;
+    this.regions = new RegionManager(space);
+    this.dmaMappers = new DmaMapperClient(space);
+  }
+
+  /**
+   * @param options.ram stretches of RAM, each a region `ram0`, `ram1`, …, active at once
+   * @param options.addressWidth bits of a guest-physical address, 12 to 46; host address space of that size is reserved
+   * once a target needs it, which fails with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece:
+   * 46 often, 45 seldom. Default: 44
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_HUGE_PAGES_UNAVAILABLE`
+   */
+  static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
+    const { ram = [], addressWidth = DEFAULT_ADDRESS_WIDTH } = options;
+    if (!Number.isInteger(addressWidth) || addressWidth < 12 || addressWidth > MAX_ADDRESS_WIDTH) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `addressWidth is a whole number of bits from 12 to ${MAX_ADDRESS_WIDTH}, not ${String(addressWidth)}`,
+      );
+    }
+    const memory = new GuestMemory(new AddressSpace(addressWidth));
+    try {
+      await addRam(memory.#space, ram);
+    } catch (error) {
+      await memory.close();
+      throw error;
+    }
+    return memory;
+  }
+
+  /**
+   * Makes a window for a device's memory, without address or contents yet.
+   *
+   * @param options.length bytes; whole pages
+   * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   */
+  newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
+    if (this.#space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed');
+    return new DeviceMemory(this.#space, options.name, options.length);
+  }
+
+  /**
+   * Copies bytes out of guest memory.
+   *
+   * @throws {PeerDmaError} `ERR_NOT_MAPPED` where there is none, with the missing range; `ERR_OUT_OF_RANGE` where a file
+   * behind it has been truncated
+   */
+  read(gpa: bigint, length: number): Uint8Array {
+    return readGuest(this.#space.map.flat, gpa, length);
+  }
+
+  /**
+   * Copies bytes into guest memory, as the VMM: memory that is read-only for devices takes them too.
+   *
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  write(gpa: bigint, bytes: Uint8Array): void {
+    writeGuest(this.#space.map.flat, gpa, bytes);
+  }
+
+  /** Regions, flat map, targets and quarantine as plain data, as the last successful change left them. */
+  inspect(): MemorySnapshot {
+    return snapshot(this.#space);
+  }
+
+  /**
+   * Takes no more changes, waits for those that are queued, unmaps everything from every target and then releases the
+   * memory. Idempotent.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: what could not be unmapped is kept, and `close` can be called again when
+   * that target has been closed
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#space.close().catch((error: unknown) => {
+      this.#closing = undefined;
+      throw error;
+    });
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+export {
+  /** For the parts of this package above guest memory. @internal */
+  spaceOf as addressSpaceOf,
+};

@@ -1,0 +1,181 @@
+/**
+ * The memory map as a value: regions, who wins where, and the flat map that results. A change is made on a draft, which
+ * shares with its origin all that it leaves alone; what the draft becomes is the next memory map.
+ */
+import BTreeModule from 'sorted-btree';
+import { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { IntervalMap } from '../interval-map.ts';
+import { advance } from '../memory/backing.ts';
+import type { PrivateMemory } from '../memory/private-memory.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { Coverage } from './coverage.ts';
+import { type FlatChange, changeFlat } from './flat-change.ts';
+import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
+
+const BTree = BTreeModule.default;
+type Regions = BTreeModule.default<number, RegionState>;
+
+/** @internal */
+export class MemoryMap {
+  readonly #regions: Regions;
+  readonly #coverage: Coverage;
+  /** Never changed, only cloned. */
+  readonly flat: IntervalMap<SubMapping>;
+
+  constructor(regions: Regions, coverage: Coverage, flat: IntervalMap<SubMapping>) {
+    this.#regions = regions;
+    this.#coverage = coverage;
+    this.flat = flat;
+  }
+
+  static empty(): MemoryMap {
+    const regions = new BTree<number, RegionState>();
+    return new MemoryMap(regions, new Coverage(precedenceIn(regions)), new IntervalMap());
+  }
+
+  regions(): RegionState[] {
+    return this.#regions.valuesArray();
+  }
+
+  draft(): MemoryMapDraft {
+    const regions = this.#regions.clone();
+    return new MemoryMapDraft(regions, this.#coverage.clone(precedenceIn(regions)), this.flat);
+  }
+}
+
+/** A memory map that is being changed. @internal */
+export class MemoryMapDraft {
+  readonly #regions: Regions;
+  readonly #coverage: Coverage;
+  readonly #before: IntervalMap<SubMapping>;
+  readonly #touched: AddressRange[] = [];
+  readonly #dropped = new Map<PrivateMemory, { readonly region: number; readonly range: AddressRange }>();
+
+  constructor(regions: Regions, coverage: Coverage, before: IntervalMap<SubMapping>) {
+    this.#regions = regions;
+    this.#coverage = coverage;
+    this.#before = before;
+  }
+
+  /** @throws {PeerDmaError} `ERR_REGION_REMOVED` */
+  region(id: number): RegionState {
+    const region = this.#regions.get(id);
+    if (region === undefined) throw new PeerDmaError('ERR_REGION_REMOVED', 'this region has been removed');
+    return region;
+  }
+
+  regions(): RegionState[] {
+    return this.#regions.valuesArray();
+  }
+
+  add(region: RegionState): void {
+    this.#regions.set(region.id, region);
+  }
+
+  /** Makes a region active at an address, wherever it was before. */
+  place(id: number, at: AddressRange, writable: boolean): void {
+    this.unplace(id);
+    this.#regions.set(id, { ...this.region(id), at, writable });
+    this.#coverage.cover(at, id);
+    this.#touched.push(at);
+  }
+
+  unplace(id: number): void {
+    const region = this.region(id);
+    if (region.at === undefined) return;
+    this.#coverage.uncover(region.at, id);
+    this.#touched.push(region.at);
+    this.#regions.set(id, { ...region, at: undefined });
+  }
+
+  remove(id: number): void {
+    this.unmap(id, AddressRange.between(0n, this.region(id).length));
+    this.unplace(id);
+    this.#regions.delete(id);
+  }
+
+  /** Puts memory into a region; what was there gives way. */
+  map(id: number, mapping: Mapping): void {
+    this.unmap(id, mapping.range);
+    const region = this.region(id);
+    const mappings = region.mappings.clone();
+    mappings.insert(mapping);
+    this.#replaceMappings(region, mappings, mapping.range);
+  }
+
+  /** Takes memory out of a region. A mapping that is cut leaves its pieces. */
+  unmap(id: number, range: AddressRange): void {
+    const region = this.region(id);
+    const hit = region.mappings.overlapping(range);
+    if (hit.length === 0) return;
+    const mappings = region.mappings.clone();
+    for (const mapping of hit) {
+      mappings.remove(mapping);
+      const { store } = mapping;
+      const { start, end } = mapping.range;
+      if (start < range.start) {
+        mappings.insert({ ...mapping, range: AddressRange.between(start, range.start) });
+      }
+      if (range.end < end) {
+        const rest = AddressRange.between(range.end, end);
+        mappings.insert({ ...mapping, range: rest, store: advance(store, range.end - start) });
+      }
+      if (store.private !== undefined) {
+        const origin = start - store.offset;
+        const whole = AddressRange.between(origin, origin + store.private.length);
+        this.#dropped.set(store.private, { region: id, range: whole });
+      }
+    }
+    this.#replaceMappings(region, mappings, range);
+  }
+
+  /** What the change means for the flat map, and what the memory map becomes with it. */
+  settle(): { change: FlatChange; next: MemoryMap; orphans: PrivateMemory[] } {
+    const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
+    return { change, next: new MemoryMap(this.#regions, this.#coverage, flat), orphans: this.#orphans() };
+  }
+
+  /** The flat map within a range as the regions now have it, without regard to how it was cut before. */
+  #resolve(range: AddressRange): SubMapping[] {
+    const subs: SubMapping[] = [];
+    for (const run of this.#coverage.winners(range)) {
+      const region = this.region(run.region);
+      const origin = region.at?.start ?? 0n; // a winner is active
+      const within = AddressRange.between(run.range.start - origin, run.range.end - origin);
+      for (const mapping of region.mappings.overlapping(within)) {
+        const start = mapping.range.start > within.start ? mapping.range.start : within.start;
+        const end = mapping.range.end < within.end ? mapping.range.end : within.end;
+        subs.push({
+          range: AddressRange.between(start + origin, end + origin),
+          store: advance(mapping.store, start - mapping.range.start),
+          writable: mapping.writable && region.writable,
+          kind: region.kind,
+          name: region.name,
+          regionId: region.id,
+        });
+      }
+    }
+    return subs;
+  }
+
+  #replaceMappings(region: RegionState, mappings: IntervalMap<Mapping>, range: AddressRange): void {
+    this.#regions.set(region.id, { ...region, mappings });
+    if (region.at === undefined) return;
+    this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));
+  }
+
+  /** Private memory of which this change took the last mapping. */
+  #orphans(): PrivateMemory[] {
+    const orphans: PrivateMemory[] = [];
+    for (const [memory, { region, range }] of this.#dropped) {
+      const left = this.#regions.get(region)?.mappings.overlapping(range) ?? [];
+      if (!left.some(({ store }) => store.private === memory)) orphans.push(memory);
+    }
+    return orphans;
+  }
+}
+
+function precedenceIn(regions: Regions): (a: number, b: number) => boolean {
+  return (a, b) => byPrecedence(regions.get(a) as RegionState, regions.get(b) as RegionState) < 0;
+}

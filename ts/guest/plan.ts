@@ -1,0 +1,47 @@
+/**
+ * A plan: primitive steps with their inverses, applied in order, undone in reverse.
+ */
+import { PeerDmaError, asError } from '../errors.ts';
+import { rollbackFailed } from '../dma/mapping-error.ts';
+
+/** @internal */
+export interface Step {
+  /** Does all of the step or, if it throws, nothing of it. */
+  readonly run: () => void | Promise<void>;
+  /** Undoes what {@link Step.run} has done, as far as it goes, and says what could not be undone. */
+  readonly undo: () => void | readonly Error[] | Promise<readonly Error[]>;
+}
+
+/**
+ * Applies all steps, or leaves everything as it was.
+ *
+ * @throws what the failing step threw, after undoing the steps before it; `ERR_ROLLBACK_FAILED` where that failed too
+ * @internal
+ */
+export async function applyPlan(steps: readonly Step[]): Promise<void> {
+  const done: Step[] = [];
+  for (const step of steps) {
+    try {
+      const pending = step.run();
+      if (pending !== undefined) await pending;
+      done.push(step);
+    } catch (error) {
+      const problems = await undoPlan(done);
+      throw problems.length === 0 ? error : rollbackFailed(error, problems);
+    }
+  }
+}
+
+async function undoPlan(done: readonly Step[]): Promise<Error[]> {
+  const problems: Error[] = [];
+  for (const step of done.toReversed()) {
+    try {
+      problems.push(...((await step.undo()) ?? []));
+    } catch (thrown) {
+      // Memory that stays leased belongs to a range that its target would not give up, which has been told already.
+      if (thrown instanceof PeerDmaError && thrown.code === 'ERR_VA_IN_USE' && problems.length > 0) continue;
+      problems.push(asError(thrown));
+    }
+  }
+  return problems;
+}

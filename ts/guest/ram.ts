@@ -1,0 +1,83 @@
+/**
+ * RAM as a VMM orders it: files, huge pages, nodes.
+ */
+import { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
+import { MemoryFile } from '../memory/memory-file.ts';
+import type { AddressSpace } from './address-space.ts';
+import { newRegion, requirePlace } from './region-manager.ts';
+import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
+
+/** One stretch of RAM. */
+export interface RamOptions {
+  /** Guest-physical address; a multiple of the page size. */
+  readonly start: bigint;
+  /** Bytes; whole pages. */
+  readonly length: bigint;
+  /** The file to use, from its beginning. Default: a new memfd, which targets that map files can take too. */
+  readonly file?: MemoryFile;
+  /** Anonymous memory of this process alone. */
+  readonly private?: boolean;
+  /** `transparent` asks the kernel to use huge pages where it can; the others are set aside by the administrator. */
+  readonly hugePages?: 'transparent' | '2M' | '1G';
+  /** Fault all of it in now, instead of when the first target maps it. */
+  readonly prefault?: boolean;
+  /** Take the pages from this NUMA node. */
+  readonly numaNode?: number;
+}
+
+/** Adds and activates a region for each, in one change. @internal */
+export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
+  const opened: { readonly state: RegionState; readonly at: AddressRange; readonly store: Store }[] = [];
+  const files: MemoryFile[] = [];
+  try {
+    for (const [index, options] of ram.entries()) {
+      const at = AddressRange.of(options.start, options.length);
+      const name = `ram${index}`;
+      requirePlace(space, at, name);
+      const backing = backingFor(name, options);
+      if (backing !== 'private' && options.file === undefined) files.push(backing.file);
+      const store = openStore(backing, at.length, storeOptions(options));
+      const state = newRegion(space, { name, length: at.length, kind: 'ram', priority: DEFAULT_PRIORITY.ram });
+      opened.push({ state, at, store });
+    }
+    await space.change((draft) => {
+      for (const { state, at, store } of opened) {
+        draft.add(state);
+        draft.map(state.id, { range: AddressRange.between(0n, at.length), store, writable: true });
+        draft.place(state.id, at, true);
+      }
+    });
+  } catch (error) {
+    for (const { store } of opened) store.private?.close();
+    for (const file of files) file.close();
+    throw error;
+  }
+  space.adopt(files);
+  const eager = opened.filter((_, index) => ram[index]?.prefault === true);
+  if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
+}
+
+function backingFor(name: string, options: RamOptions): Backing {
+  const { file, hugePages } = options;
+  const pages = hugePages === undefined || hugePages === 'transparent' ? undefined : hugePages;
+  if (pages !== undefined && (file !== undefined || options.private === true)) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${name}: hugePages '${pages}' makes a file of such pages, so neither file nor private can be given with it`,
+    );
+  }
+  if (options.private === true) {
+    if (file === undefined) return 'private';
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${name}: either a file or private, not both`);
+  }
+  if (file !== undefined) return { file, offset: 0n };
+  const made = MemoryFile.create(options.length, pages === undefined ? { name } : { name, hugePages: pages });
+  return { file: made, offset: 0n };
+}
+
+function storeOptions({ hugePages, numaNode }: RamOptions): StoreOptions {
+  const transparentHugePages = hugePages === 'transparent';
+  return numaNode === undefined ? { transparentHugePages } : { transparentHugePages, numaNode };
+}

@@ -1,0 +1,193 @@
+/**
+ * Regions: named stretches of guest memory that carry mappings, can be active or not, and hide one another by priority.
+ */
+import { AddressRange, hex, requireAligned } from '../address-range.ts';
+import type { MemoryKind } from '../dma/target.ts';
+import { PeerDmaError } from '../errors.ts';
+import { IntervalMap } from '../interval-map.ts';
+import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts';
+import { hostPageSize } from '../memory/page-size.ts';
+import type { AddressSpace } from './address-space.ts';
+import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
+
+/** What {@link Region.addMapping} takes. */
+export interface MappingOptions {
+  /** Offsets from the start of the region, in bytes; whole pages. */
+  readonly range: AddressRange;
+  readonly backing: Backing;
+  /** Whether devices may write. Default: true. */
+  readonly writable?: boolean;
+}
+
+/** Makes regions. */
+export class RegionManager {
+  readonly #space: AddressSpace;
+
+  /** @internal */
+  constructor(space: AddressSpace) {
+    this.#space = space;
+  }
+
+  /**
+   * Adds a region without memory, inactive: no target hears of it before {@link Region.map}.
+   *
+   * Where active regions overlap, the one of higher priority has those addresses, and of equal ones the older; it has
+   * all of its range, also where it carries no memory.
+   *
+   * @param options.range guest-physical addresses; whole pages, within the address width
+   * @param options.priority default: {@link DEFAULT_PRIORITY} of the kind
+   * @param options.kind default: `ram`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
+   */
+  async addRegion(options: {
+    name: string;
+    range: AddressRange;
+    priority?: number;
+    kind?: MemoryKind;
+  }): Promise<Region> {
+    const { name, range, kind = 'ram', priority = DEFAULT_PRIORITY[kind] } = options;
+    requirePlace(this.#space, range, `region "${name}"`);
+    const state = newRegion(this.#space, { name, length: range.length, kind, priority });
+    await this.#space.change((draft) => draft.add(state));
+    return new Region(this.#space, state.id, name, range);
+  }
+}
+
+/** A stretch of guest memory with a fixed address. */
+export class Region {
+  readonly name: string;
+  /** Guest-physical addresses. */
+  readonly range: AddressRange;
+  readonly #space: AddressSpace;
+  readonly #id: number;
+
+  /** @internal */
+  constructor(space: AddressSpace, id: number, name: string, range: AddressRange) {
+    this.#space = space;
+    this.#id = id;
+    this.name = name;
+    this.range = range;
+  }
+
+  /**
+   * Puts memory into the region, replacing what it covers; if the region is active, every target maps it at once.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` outside of the region or past the end of the file, `ERR_UNALIGNED`,
+   * `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; what a target said. Nothing has changed then
+   */
+  async addMapping(options: MappingOptions): Promise<void> {
+    await addMapping(this.#space, this.#id, this, options);
+  }
+
+  /**
+   * Takes memory out of the region.
+   *
+   * A mapping that is cut leaves its pieces. An IOMMU mapping can't be cut, so the pieces are unmapped with it and
+   * mapped again: the one case in which addresses that don't change are out of a device's reach for a moment.
+   *
+   * @param range offsets from the start of the region; whole pages. Gaps in it are fine
+   * @throws {PeerDmaError} as {@link Region.addMapping}
+   */
+  async removeMappings(range: AddressRange): Promise<void> {
+    requireWithin(range, this);
+    await this.#space.change((draft) => draft.unmap(this.#id, range));
+  }
+
+  /**
+   * Makes the region active. On an active region it changes the writability.
+   *
+   * @param options.writable `false` makes every mapping in it read-only for devices. Default: true
+   * @throws {PeerDmaError} `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; what a target said. Nothing
+   * has changed then, and the same call can be tried again
+   */
+  async map(options: { writable?: boolean } = {}): Promise<void> {
+    const { writable = true } = options;
+    await this.#space.change((draft) => draft.place(this.#id, this.range, writable));
+  }
+
+  /** Makes the region inactive; its mappings stay with it. Throws as {@link Region.map} does. */
+  async unmap(): Promise<void> {
+    await this.#space.change((draft) => draft.unplace(this.#id));
+  }
+
+  /** Makes the region inactive and forgets it with its mappings. Throws as {@link Region.map} does. */
+  async remove(): Promise<void> {
+    await this.#space.change((draft) => draft.remove(this.#id));
+  }
+}
+
+/** @internal */
+export function newRegion(
+  space: AddressSpace,
+  options: { name: string; length: bigint; kind: MemoryKind; priority: number },
+): RegionState {
+  if (typeof options.name !== 'string' || options.name === '') {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${String(options.name)}`);
+  }
+  if (!Object.hasOwn(DEFAULT_PRIORITY, options.kind)) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `the kind of a region is 'ram' or 'device', not ${String(options.kind)}`,
+    );
+  }
+  if (!Number.isFinite(options.priority)) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `the priority of a region is a number, not ${String(options.priority)}`,
+    );
+  }
+  return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };
+}
+
+/** Adds a mapping to a region by id; shared with device memory. @internal */
+export async function addMapping(
+  space: AddressSpace,
+  id: number,
+  owner: { readonly name: string; readonly range: { readonly length: bigint } },
+  { range, backing, writable = true }: MappingOptions,
+  options?: StoreOptions,
+): Promise<void> {
+  requireWithin(range, owner);
+  const store = openStore(backing, range.length, options);
+  try {
+    await space.change((draft) => draft.map(id, { range, store, writable }));
+  } catch (error) {
+    store.private?.close();
+    throw error;
+  }
+}
+
+/** @internal */
+export function requireWithin(
+  range: AddressRange,
+  owner: { readonly name: string; readonly range: { readonly length: bigint } },
+): void {
+  requireRange(range);
+  requireAligned(range, hostPageSize(), `the mapping in "${owner.name}",`);
+  if (range.end > owner.range.length) {
+    throw new PeerDmaError(
+      'ERR_OUT_OF_RANGE',
+      `"${owner.name}" has ${hex(owner.range.length)} bytes, and ${range} are not within: ranges of mappings are offsets from the start of their region`,
+      { range },
+    );
+  }
+}
+
+/** Checks guest-physical addresses for a region. @internal */
+export function requirePlace(space: AddressSpace, range: AddressRange, what: string): void {
+  requireRange(range);
+  requireAligned(range, hostPageSize(), `${what} at`);
+  if (range.end > 1n << BigInt(space.width)) {
+    throw new PeerDmaError(
+      'ERR_OUT_OF_RANGE',
+      `${what} at ${range} passes the end of the guest's ${space.width}-bit address space: GuestMemory.create takes another addressWidth`,
+      { range },
+    );
+  }
+}
+
+function requireRange(range: AddressRange): void {
+  if (!(range instanceof AddressRange)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
+  }
+}

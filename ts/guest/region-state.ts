@@ -1,0 +1,39 @@
+/**
+ * What a region is at one moment: an immutable value.
+ */
+import type { AddressRange } from '../address-range.ts';
+import type { MemoryKind } from '../dma/target.ts';
+import type { IntervalMap } from '../interval-map.ts';
+import type { Store } from '../memory/backing.ts';
+
+/** Where regions overlap and the caller named no priority, RAM is above device memory. */
+export const DEFAULT_PRIORITY: Readonly<Record<MemoryKind, number>> = { ram: 100, device: 0 };
+
+/** Memory within a region. @internal */
+export interface Mapping {
+  /** Offsets from the start of the region. */
+  readonly range: AddressRange;
+  readonly store: Store;
+  readonly writable: boolean;
+}
+
+/** @internal */
+export interface RegionState {
+  /** Counts up: the lower of two is the older region. */
+  readonly id: number;
+  readonly name: string;
+  readonly kind: MemoryKind;
+  readonly priority: number;
+  readonly length: bigint;
+  /** Guest-physical addresses while it is active: it is part of the memory map then, holes included. */
+  readonly at?: AddressRange | undefined;
+  /** What the region allows; a mapping may allow less. */
+  readonly writable: boolean;
+  /** Shared with earlier states: never changed, only cloned. */
+  readonly mappings: IntervalMap<Mapping>;
+}
+
+/** Orders regions by who wins where both are: the higher priority, then the older. @internal */
+export function byPrecedence(a: RegionState, b: RegionState): number {
+  return b.priority - a.priority || a.id - b.id;
+}

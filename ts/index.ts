@@ -1,0 +1,34 @@
+/**
+ * peerdma: guest memory and device DMA for VMMs in TypeScript.
+ */
+export { AddressRange } from './address-range.ts';
+export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
+export type { DmaEvent, MemoryChangeEvent } from './events.ts';
+
+export { MemoryFile, type HugePageSize } from './memory/memory-file.ts';
+export type { Backing } from './memory/backing.ts';
+export type { HostMemory } from './memory/host-memory.ts';
+
+export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
+export { SimulatedIommu } from './dma/simulated-iommu.ts';
+
+export { GuestMemory } from './guest/guest-memory.ts';
+export type { RamOptions } from './guest/ram.ts';
+export { Region, RegionManager, type MappingOptions } from './guest/region-manager.ts';
+export { DEFAULT_PRIORITY } from './guest/region-state.ts';
+export { DeviceMemory } from './guest/device-memory.ts';
+export { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
+export type {
+  MemorySnapshot,
+  RangeSnapshot,
+  RegionSnapshot,
+  StatusSnapshot,
+  SubMappingSnapshot,
+  TargetSnapshot,
+} from './guest/inspect.ts';
+
+export type { DeviceRegion, PhysicalFunction } from './pci/physical-function.ts';
+export { VfioContainerManager, type ContainerSnapshot } from './vfio/container-manager.ts';
+export { VfioDevice } from './vfio/vfio-device.ts';
+export { VfioRegion } from './vfio/vfio-region.ts';
+export { Type1Target } from './vfio/type1-target.ts';

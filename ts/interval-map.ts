@@ -1,0 +1,69 @@
+/**
+ * Things that lie at addresses and don't overlap, sorted: found, inserted and removed in O(log n), copied in O(1).
+ */
+import BTreeModule from 'sorted-btree';
+import type { AddressRange } from './address-range.ts';
+
+// The package is CommonJS with an ES default inside it.
+type Tree<V> = BTreeModule.default<bigint, V>;
+const BTree = BTreeModule.default;
+
+function byAddress(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** A sorted set of values by their non-overlapping ranges. @internal */
+export class IntervalMap<V extends { readonly range: AddressRange }> {
+  readonly #tree: Tree<V>;
+
+  constructor(tree: Tree<V> = new BTree<bigint, V>(undefined, byAddress)) {
+    this.#tree = tree;
+  }
+
+  /** A copy that shares everything until one of the two is changed. */
+  clone(): IntervalMap<V> {
+    return new IntervalMap(this.#tree.clone());
+  }
+
+  get size(): number {
+    return this.#tree.size;
+  }
+
+  /** The caller has made sure that the value overlaps none that is here. */
+  insert(value: V): void {
+    this.#tree.set(value.range.start, value);
+  }
+
+  remove(value: V): void {
+    this.#tree.delete(value.range.start);
+  }
+
+  /** The value whose range begins at that address. */
+  startingAt(address: bigint): V | undefined {
+    return this.#tree.get(address);
+  }
+
+  /** The value with the lowest address among those that share an address with the range. */
+  firstIn(range: AddressRange): V | undefined {
+    const before = this.#tree.getPairOrNextLower(range.start);
+    if (before !== undefined && before[1].range.end > range.start) return before[1];
+    const after = this.#tree.nextHigherPair(range.start);
+    return after !== undefined && after[0] < range.end ? after[1] : undefined;
+  }
+
+  /** All that share an address with the range, in order. */
+  overlapping(range: AddressRange): V[] {
+    const found: V[] = [];
+    const before = this.#tree.nextLowerPair(range.start);
+    if (before !== undefined && before[1].range.end > range.start) found.push(before[1]);
+    this.#tree.forRange(range.start, range.end, false, (_start, value) => {
+      found.push(value);
+    });
+    return found;
+  }
+
+  /** All, in order of address. */
+  values(): V[] {
+    return this.#tree.valuesArray();
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * What memory a mapping shows: a stretch of a file, or memory private to this process.
+ */
+import { PeerDmaError, native } from '../errors.ts';
+import { hex } from '../address-range.ts';
+import { type MemoryFile, nativeFileOf } from './memory-file.ts';
+import { PrivateMemory } from './private-memory.ts';
+
+/** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
+export type Backing = { readonly file: MemoryFile; readonly offset: bigint } | 'private';
+
+/** A backing that is ready to be mapped: `'private'` has got its memory. @internal */
+export type Store = StoreFile | StorePrivate;
+interface StoreFile {
+  readonly file: MemoryFile;
+  readonly private?: undefined;
+  readonly offset: bigint;
+  readonly transparentHugePages: boolean;
+}
+interface StorePrivate {
+  readonly file?: undefined;
+  readonly private: PrivateMemory;
+  readonly offset: bigint;
+}
+
+/** How memory is to be backed; what {@link Backing} leaves open. @internal */
+export interface StoreOptions {
+  readonly transparentHugePages?: boolean;
+  readonly numaNode?: number;
+}
+
+/**
+ * Checks a caller's backing for a mapping of `length` bytes and makes it ready.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`
+ * @internal
+ */
+export function openStore(backing: Backing, length: bigint, options: StoreOptions = {}): Store {
+  const transparentHugePages = options.transparentHugePages ?? false;
+  if (backing === 'private') {
+    const memory = new PrivateMemory(length, transparentHugePages);
+    const node = options.numaNode;
+    if (node !== undefined) native(() => memory.handle.bindToNode(node));
+    return { private: memory, offset: 0n };
+  }
+  const handle = nativeFileOf(backing?.file);
+  const { file, offset } = backing;
+  if (typeof offset !== 'bigint' || offset < 0n) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `the offset in ${file.name} is a non-negative bigint, not ${String(offset)}`,
+    );
+  }
+  if (offset % file.pageSize !== 0n || length % file.pageSize !== 0n) {
+    throw new PeerDmaError(
+      'ERR_UNALIGNED',
+      `${hex(length)} bytes at ${hex(offset)} of ${file.name} are not whole pages of its ${file.pageSize} bytes`,
+    );
+  }
+  if (offset + length > file.length) {
+    throw new PeerDmaError(
+      'ERR_OUT_OF_RANGE',
+      `${hex(length)} bytes at ${hex(offset)} pass the end of ${file.name}, which has ${hex(file.length)}`,
+    );
+  }
+  const node = options.numaNode;
+  if (node !== undefined) native(() => handle.bindToNode(node));
+  return { file, offset, transparentHugePages };
+}
+
+/** The same memory, `by` bytes further on. @internal */
+export function advance(store: Store, by: bigint): Store {
+  return by === 0n ? store : { ...store, offset: store.offset + by };
+}
+
+/** Whether both are the same memory at the same offset. @internal */
+export function sameStore(a: Store, b: Store): boolean {
+  return a.file === b.file && a.private === b.private && a.offset === b.offset;
+}
+
+/** A store as the caller would say it. @internal */
+export function backingOf(store: Store): Backing {
+  return store.file === undefined ? 'private' : { file: store.file, offset: store.offset };
+}
+
+/** Copies bytes out of a store, `at` bytes into it. @internal */
+export function readStore(store: Store, at: bigint, into: Uint8Array): void {
+  const { file } = store;
+  if (file === undefined) store.private.read(store.offset + at, into);
+  else native(() => nativeFileOf(file).read(store.offset + at, into));
+}
+
+/** Copies bytes into a store, `at` bytes into it. @internal */
+export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
+  if (store.file === undefined) store.private.write(store.offset + at, bytes);
+  else store.file.write(store.offset + at, bytes);
+}

@@ -1,0 +1,83 @@
+/**
+ * Handles on host memory that a DMA target maps.
+ */
+import type { NativeReservation } from '#native';
+import { PeerDmaError, native } from '../errors.ts';
+
+/** What the native core needs to find the memory behind a handle. @internal */
+export interface Lease {
+  readonly reservation: NativeReservation;
+  readonly id: number;
+}
+
+let leaseOf: (memory: HostMemory) => Lease;
+let open: (reservation: NativeReservation, id: number, length: bigint) => HostMemory;
+let retire: (memory: HostMemory) => number;
+
+/**
+ * Host memory lent to a DMA target for as long as it maps it. There is no address to take out of it or to put into it:
+ * it names memory by a lease that the native core holds, and while the lease lasts the core lets nobody unmap or
+ * replace that memory. The lease ends when the target has unmapped the range.
+ */
+export class HostMemory {
+  readonly #reservation: NativeReservation;
+  readonly #id: number;
+  #closed = false;
+  /** Bytes. */
+  readonly length: bigint;
+
+  static {
+    leaseOf = (memory) => {
+      if (typeof memory !== 'object' || memory === null || !(#id in memory)) {
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'host memory is the handle that a DmaMapRequest carries');
+      }
+      memory.#requireOpen();
+      return { reservation: memory.#reservation, id: memory.#id };
+    };
+    open = (reservation, id, length) => new HostMemory(reservation, id, length);
+    retire = (memory) => {
+      memory.#closed = true;
+      return memory.#id;
+    };
+  }
+
+  private constructor(reservation: NativeReservation, id: number, length: bigint) {
+    this.#reservation = reservation;
+    this.#id = id;
+    this.length = length;
+  }
+
+  /**
+   * Copies bytes out, as the target's DMA would see them.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where there is no page (a truncated file) or the
+   * memory is a real BAR, which is no memory to copy from; `ERR_CLOSED` after the target has unmapped it
+   */
+  read(offset: bigint, length: number): Uint8Array {
+    this.#requireOpen();
+    const bytes = new Uint8Array(length);
+    native(() => this.#reservation.leaseRead(this.#id, offset, bytes));
+    return bytes;
+  }
+
+  /** Copies bytes in. Throws as {@link HostMemory.read} does. */
+  write(offset: bigint, bytes: Uint8Array): void {
+    this.#requireOpen();
+    native(() => this.#reservation.leaseWrite(this.#id, offset, bytes));
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) {
+      throw new PeerDmaError('ERR_CLOSED', 'this host memory has been unmapped from the target it was lent to');
+    }
+  }
+}
+
+export {
+  /** The lease behind a handle that is still good. @internal */
+  leaseOf,
+  /** @internal */
+  open as openHostMemory,
+  /** Marks the handle as ended and says which lease it had. @internal */
+  retire as retireHostMemory,
+};

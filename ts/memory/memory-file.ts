@@ -1,0 +1,120 @@
+/**
+ * Files whose pages can back guest memory: memfds, huge-page files, descriptors from elsewhere, and the file of an
+ * opened VFIO device (its BARs).
+ */
+import { NativeMemoryFile } from '#native';
+import { PeerDmaError, native } from '../errors.ts';
+
+const HUGE_PAGE_SHIFT = { '2M': 21, '1G': 30 } as const;
+
+/** The size of huge pages a {@link MemoryFile} can be made of. */
+export type HugePageSize = keyof typeof HUGE_PAGE_SHIFT;
+
+// Set by the class below: the way to its private parts, for this package only.
+let handleOf: (file: MemoryFile) => NativeMemoryFile;
+let wrap: (handle: NativeMemoryFile, name: string) => MemoryFile;
+
+/** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
+export class MemoryFile {
+  readonly #handle: NativeMemoryFile;
+  /** For people: what {@link GuestMemory.inspect} and errors call it. */
+  readonly name: string;
+
+  static {
+    handleOf = (file) => {
+      if (typeof file !== 'object' || file === null || !(#handle in file)) {
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a backing is a MemoryFile with an offset, or "private"');
+      }
+      return file.#handle;
+    };
+    wrap = (handle, name) => new MemoryFile(handle, name);
+  }
+
+  private constructor(handle: NativeMemoryFile, name: string) {
+    this.#handle = handle;
+    this.name = name;
+  }
+
+  /**
+   * Makes an anonymous file (memfd) of `length` bytes, sealed so that nobody can shrink it under a mapping.
+   *
+   * @param length bytes, a multiple of the page size used
+   * @throws {PeerDmaError} `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_HUGE_PAGES_UNAVAILABLE` where no huge pages of that
+   * size are set aside, `ERR_SYSTEM`
+   */
+  static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
+    const name = options.name ?? 'memory';
+    const shift = options.hugePages === undefined ? 0 : HUGE_PAGE_SHIFT[options.hugePages];
+    if (shift === undefined) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not '${String(options.hugePages)}'`);
+    }
+    return new MemoryFile(
+      native(() => NativeMemoryFile.create(length, name, shift)),
+      name,
+    );
+  }
+
+  /**
+   * Takes a duplicate of a descriptor; the given one stays the caller's. Its file is not sealed here: if somebody
+   * truncates it, maps of the missing part fail with `ERR_MEMORY_FAULT`.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no open file
+   */
+  static fromFd(fd: number): MemoryFile {
+    return new MemoryFile(
+      native(() => NativeMemoryFile.fromFd(fd)),
+      `fd ${fd}`,
+    );
+  }
+
+  /** Bytes in the file now. A device's file has no length of its own: 2^64 - 1. */
+  get length(): bigint {
+    return native(() => this.#handle.length());
+  }
+
+  /** Bytes in a page of this file: mappings begin, end and point at multiples of it. */
+  get pageSize(): bigint {
+    return native(() => this.#handle.pageSize());
+  }
+
+  /** The descriptor, which stays this file's: for `SCM_RIGHTS`, `/proc/self/fd` and the like. */
+  get fd(): number {
+    return native(() => this.#handle.fd);
+  }
+
+  /**
+   * Copies bytes out.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
+   */
+  read(offset: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    native(() => this.#handle.read(offset, bytes));
+    return bytes;
+  }
+
+  /**
+   * Copies bytes in; never makes the file longer.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
+   */
+  write(offset: bigint, bytes: Uint8Array): void {
+    native(() => this.#handle.write(offset, bytes));
+  }
+
+  /** Gives this handle back. Memory that is mapped somewhere stays until it is unmapped there. Idempotent. */
+  close(): void {
+    native(() => this.#handle.close());
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export {
+  /** The native handle behind a file. @internal */
+  handleOf as nativeFileOf,
+  /** A file for a handle that another part of this package made. @internal */
+  wrap as wrapNativeFile,
+};

@@ -1,0 +1,18 @@
+/**
+ * The page size of the host, from the native core, which checks what the system says.
+ */
+import { hostPageSize as ask } from '#native';
+import { native } from '../errors.ts';
+
+let known: bigint | undefined;
+
+/**
+ * Bytes in a page of this host: the unit of guest memory.
+ *
+ * @throws {PeerDmaError} `ERR_PAGE_SIZE` where the system gives no power of two of at least 4096
+ * @internal
+ */
+export function hostPageSize(): bigint {
+  known ??= native(() => ask());
+  return known;
+}

@@ -1,0 +1,90 @@
+/**
+ * Puts guest memory into this process: one reservation of virtual addresses in which every sub-mapping lies at its
+ * guest-physical address.
+ */
+import { NativeReservation } from '#native';
+import { AddressRange } from '../address-range.ts';
+import { native, nativeAsync } from '../errors.ts';
+import type { Store } from './backing.ts';
+import { nativeFileOf } from './memory-file.ts';
+import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
+
+/** Faulting pages in clears them: about a microsecond each. More bytes than this are left to a worker thread. */
+const ON_A_THREAD = 1n << 20n;
+
+/** A stretch of guest memory and what is to be seen there. @internal */
+export interface VaMapping {
+  readonly range: AddressRange;
+  readonly store: Store;
+  readonly writable: boolean;
+}
+
+/** The reservation's one user. Host virtual address = base + guest-physical address. @internal */
+export class VaMapper {
+  readonly #reservation: NativeReservation;
+
+  /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
+  constructor(addressWidth: number) {
+    this.#reservation = native(() => new NativeReservation(addressWidth));
+  }
+
+  map({ range, store, writable }: VaMapping): void {
+    const { start, length } = range;
+    native(
+      () => {
+        if (store.file === undefined) {
+          this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, writable);
+        } else {
+          const file = nativeFileOf(store.file);
+          this.#reservation.mapFile(start, length, file, store.offset, writable, store.transparentHugePages);
+        }
+      },
+      { range },
+    );
+  }
+
+  unmap(range: AddressRange): void {
+    native(() => this.#reservation.unmap(range.start, range.length), { range });
+  }
+
+  /**
+   * Faults in every page of the range.
+   *
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` past the end of a file
+   */
+  ensureMapped(range: AddressRange): void | Promise<void> {
+    const { start, length } = range;
+    if (length <= ON_A_THREAD) return native(() => this.#reservation.ensureMapped(start, length), { range });
+    return nativeAsync(() => this.#reservation.ensureMappedAsync(start, length), { range });
+  }
+
+  /** Handles on the memory of these ranges, all or none. Each must be given back by {@link VaMapper.release}. */
+  lend(ranges: readonly AddressRange[]): HostMemory[] {
+    const pairs = new BigUint64Array(ranges.length * 2);
+    let at = 0;
+    for (const range of ranges) {
+      pairs[at++] = range.start;
+      pairs[at++] = range.length;
+    }
+    const first = native(() => this.#reservation.lease(pairs));
+    return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range.length));
+  }
+
+  /** Ends leases. The handles are of no use afterwards, whoever still holds them. */
+  release(memories: readonly HostMemory[]): void {
+    const ids = memories.map((memory) => retireHostMemory(memory)).sort((a, b) => a - b);
+    // One crossing for each run of consecutive leases: a batch that was lent together goes back together.
+    for (let from = 0; from < ids.length;) {
+      const first = ids[from] ?? 0;
+      let count = 1;
+      while (ids[from + count] === first + count) count++;
+      native(() => this.#reservation.releaseLeases(first, count));
+      from += count;
+    }
+  }
+
+  /** @throws {PeerDmaError} `ERR_VA_IN_USE` while memory is lent out */
+  close(): void {
+    native(() => this.#reservation.close());
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * The errors of opening a device, told with the device's name and the one thing to do.
+ */
+import { type ErrorCode, PeerDmaError } from '../errors.ts';
+import type { PciDevice } from './sysfs.ts';
+
+/** @internal */
+export function noIommuGroup(bdf: string): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_NO_IOMMU_GROUP',
+    `${bdf} is in no IOMMU group, so no IOMMU protects memory from it: turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine`,
+    { device: bdf },
+  );
+}
+
+/** @internal */
+export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_DEVICE_NOT_BOUND',
+    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (driverctl set-override ${bdf} vfio-pci)`,
+    { device: bdf },
+  );
+}
+
+/** @internal */
+export function notViable(bdf: string, group: number, members: readonly PciDevice[]): PeerDmaError {
+  const blockers = members.filter(({ driver }) => driver !== undefined && !isVfioDriver(driver));
+  const list = blockers.map((member) => `${member.bdf} (driver ${member.driver})`).join(', ');
+  return new PeerDmaError(
+    'ERR_GROUP_NOT_VIABLE',
+    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too, or unbind them: a group is assigned as a whole`,
+    { device: bdf },
+  );
+}
+
+/** @internal */
+export function containerUnavailable(error: PeerDmaError): PeerDmaError {
+  if (error.errno === 'EACCES' || error.errno === 'EPERM') {
+    return renamed(
+      'ERR_PERMISSION',
+      error,
+      'this user may not open /dev/vfio/vfio: give it read and write access, or run as root',
+    );
+  }
+  return renamed(
+    'ERR_VFIO_UNAVAILABLE',
+    error,
+    `VFIO is not there: load it with "modprobe vfio-pci", in a container also pass in /dev/vfio`,
+  );
+}
+
+/** @internal */
+export function groupUnavailable(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
+  const path = `/dev/vfio/${group}`;
+  switch (error.errno) {
+    case 'EACCES':
+    case 'EPERM':
+      return renamed(
+        'ERR_PERMISSION',
+        error,
+        `this user may not open ${path}, the group of ${bdf}: give it read and write access (chown, or a udev rule)`,
+        bdf,
+      );
+    case 'EBUSY':
+      return renamed(
+        'ERR_GROUP_BUSY',
+        error,
+        `group ${group} of ${bdf} is open already: another process, or another container manager, has it. Close it there`,
+        bdf,
+      );
+    case 'ENOENT':
+      return renamed(
+        'ERR_GROUP_OPEN',
+        error,
+        `there is no ${path} for ${bdf}: load VFIO with "modprobe vfio-pci", in a container also pass in ${path}`,
+        bdf,
+      );
+    default:
+      return renamed('ERR_GROUP_OPEN', error, `can't open ${path}, the group of ${bdf}`, bdf);
+  }
+}
+
+/** @internal */
+export function iommuRefused(bdf: string, error: PeerDmaError): PeerDmaError {
+  if (error.errno === 'EPERM') {
+    return renamed(
+      'ERR_NO_INTERRUPT_REMAPPING',
+      error,
+      `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe vfio_iommu_type1 allow_unsafe_interrupts=1`,
+      bdf,
+    );
+  }
+  return renamed('ERR_VFIO_UNSUPPORTED', error, `the kernel refused an IOMMU of type1v2 for ${bdf}`, bdf);
+}
+
+/** @internal */
+export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
+  return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
+}
+
+/** Drivers that give a device to VFIO: vfio-pci and its variants, such as mlx5_vfio_pci. @internal */
+export function isVfioDriver(driver: string | undefined): boolean {
+  return driver !== undefined && /vfio/.test(driver);
+}
+
+function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {
+  const { errno, syscall } = error;
+  const said = [errno, syscall && `from ${syscall}`].filter(Boolean).join(' ');
+  return new PeerDmaError(code, `${text} (${said || error.message})`, { errno, syscall, device, cause: error });
+}

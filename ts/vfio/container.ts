@@ -1,0 +1,124 @@
+/**
+ * A container with its groups and their devices: opened from the outside in, closed from the inside out.
+ */
+import { NativeVfioContainer, NativeVfioGroup } from '#native';
+import { PeerDmaError, fromNative, native } from '../errors.ts';
+import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
+import type { PeerToPeer } from '../dma/target.ts';
+import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from './advice.ts';
+import type { PciDevice, Sysfs } from './sysfs.ts';
+import { Type1Target } from './type1-target.ts';
+import type { VfioDevice } from './vfio-device.ts';
+
+/** An opened IOMMU group. @internal */
+export class Group {
+  readonly id: number;
+  readonly handle: NativeVfioGroup;
+  readonly devices = new Set<VfioDevice>();
+
+  private constructor(id: number, handle: NativeVfioGroup) {
+    this.id = id;
+    this.handle = handle;
+  }
+
+  /** @throws {PeerDmaError} `ERR_GROUP_NOT_VIABLE`, `ERR_GROUP_BUSY`, `ERR_PERMISSION`, `ERR_GROUP_OPEN` */
+  static open({ bdf }: PciDevice, id: number, sysfs: Sysfs): Group {
+    const handle = told(
+      () => NativeVfioGroup.open(id),
+      (error) => groupUnavailable(bdf, id, error),
+    );
+    if (!native(() => handle.viable())) {
+      native(() => handle.close());
+      throw notViable(bdf, id, sysfs.group(id));
+    }
+    return new Group(id, handle);
+  }
+
+  close(): void {
+    native(() => this.handle.close());
+  }
+}
+
+/** A container that follows guest memory. @internal */
+export class Container {
+  readonly name: string;
+  readonly handle: NativeVfioContainer;
+  readonly groups = new Set<Group>();
+  #mapper: DmaMapperHandle | undefined;
+
+  private constructor(name: string, handle: NativeVfioContainer) {
+    this.name = name;
+    this.handle = handle;
+  }
+
+  /**
+   * Opens a container for its first group and replays guest memory into it. If it throws, nothing is left.
+   *
+   * @throws {PeerDmaError} `ERR_VFIO_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_VFIO_UNSUPPORTED`,
+   * `ERR_NO_INTERRUPT_REMAPPING`; what the replay said
+   */
+  static async create(
+    name: string,
+    bdf: string,
+    first: Group,
+    memory: GuestMemory,
+    peerToPeer: PeerToPeer,
+  ): Promise<Container> {
+    const handle = told(() => NativeVfioContainer.open(), containerUnavailable);
+    const container = new Container(name, handle);
+    try {
+      container.attach(first);
+      told(
+        () => handle.setIommu(),
+        (error) => iommuRefused(bdf, error),
+      );
+      const target = new Type1Target(handle, name);
+      container.#mapper = await memory.dmaMappers.addDmaMapper(target, { peerToPeer });
+      return container;
+    } catch (error) {
+      first.close();
+      native(() => handle.close());
+      throw error;
+    }
+  }
+
+  /** @throws {PeerDmaError} where the kernel does not accept the group beside those that are here */
+  attach(group: Group): void {
+    native(() => group.handle.attach(this.handle));
+    this.groups.add(group);
+  }
+
+  /** Closes an empty group; with the last one the container goes, everything unmapped before. */
+  async release(group: Group): Promise<void> {
+    if (group.devices.size > 0) return;
+    const last = this.groups.size === 1;
+    if (last) await this.#withdraw();
+    group.close();
+    this.groups.delete(group);
+    if (last) {
+      native(() => this.handle.close());
+      // The kernel has dropped every mapping with the last group, those that it would not unmap before among them.
+      this.#mapper?.targetClosed();
+    }
+  }
+
+  /** Unmaps everything. What can't be unmapped goes with the container. */
+  async #withdraw(): Promise<void> {
+    try {
+      await this.#mapper?.remove();
+    } catch (error) {
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
+    }
+  }
+}
+
+/** Calls the native core; what it throws is told with `tell`. */
+function told<T>(call: () => T, tell: (error: PeerDmaError) => PeerDmaError): T {
+  try {
+    return call();
+  } catch (thrown) {
+    const error = fromNative(thrown);
+    throw error instanceof PeerDmaError ? tell(error) : error;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * What the kernel says of PCI devices and IOMMU groups in /sys.
+ */
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { PeerDmaError } from '../errors.ts';
+
+/** @internal */
+export interface PciDevice {
+  readonly bdf: string;
+  /** Name of the driver that has it, if any. */
+  readonly driver: string | undefined;
+  readonly iommuGroup: number | undefined;
+}
+
+/** Reads devices and groups below a root, which is /sys but in tests. @internal */
+export class Sysfs {
+  readonly #root: string;
+
+  constructor(root = '/sys') {
+    this.#root = root;
+  }
+
+  /**
+   * @param bdf `0000:01:00.0`, or `01:00.0` in the first domain
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
+   */
+  device(bdf: string): PciDevice {
+    const full = fullAddress(bdf);
+    const path = join(this.#root, 'bus/pci/devices', full);
+    if (!existsSync(path)) {
+      throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${full}: lspci -D lists those there are`, {
+        device: full,
+      });
+    }
+    const group = target(join(path, 'iommu_group'));
+    return {
+      bdf: full,
+      driver: target(join(path, 'driver')),
+      iommuGroup: group === undefined ? undefined : Number(group),
+    };
+  }
+
+  /** All devices of a group, sorted. */
+  group(id: number): PciDevice[] {
+    const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
+    return readdirSync(path)
+      .sort()
+      .map((bdf) => this.device(bdf));
+  }
+}
+
+function fullAddress(bdf: string): string {
+  const parts = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i.exec(bdf);
+  if (parts === null) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${JSON.stringify(bdf)}`);
+  }
+  return `${parts[1] ?? '0000'}:${parts[2]}`.toLowerCase();
+}
+
+/** Last part of where a link points; `undefined` where there is none. */
+function target(link: string): string | undefined {
+  try {
+    return basename(readlinkSync(link));
+  } catch {
+    return undefined; // no driver, no group: an answer like any other
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * A VFIO container of type1v2 as a DMA target.
+ */
+import type { NativeReservation, NativeVfioContainer } from '#native';
+import type { AddressRange } from '../address-range.ts';
+import { type IommuLimits, refusedMapping, requireHostMemory } from '../dma/refusal.ts';
+import type { DmaMapRequest, DmaTarget } from '../dma/target.ts';
+import { PeerDmaError, fromNative, native, nativeAsync } from '../errors.ts';
+import { leaseOf } from '../memory/host-memory.ts';
+import { limitsOf } from './iommu-limits.ts';
+
+/** Pinning takes about a microsecond for a page of 4 KiB. More bytes than this are left to a worker thread. */
+const ON_A_THREAD = 1n << 20n;
+
+/** Words of a request to the native core: IOVA, lease, flags. */
+const WORDS = 3;
+const WRITABLE = 1n;
+
+/** Maps guest memory into the IOMMU domains of one container. Made by {@link VfioContainerManager}. */
+export class Type1Target implements DmaTarget {
+  readonly name: string;
+  readonly needsVa = true;
+  readonly #container: NativeVfioContainer;
+
+  /** @internal */
+  constructor(container: NativeVfioContainer, name: string) {
+    this.#container = container;
+    this.name = name;
+  }
+
+  /**
+   * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; what the kernel refuses: `ERR_IOVA_OVERLAP`,
+   * `ERR_IOVA_UNREACHABLE`, `ERR_MAPPING_LIMIT`, `ERR_MEMLOCK_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`,
+   * `ERR_MAP_FAILED`
+   */
+  mapDma(request: DmaMapRequest): void | Promise<void> {
+    return this.#map([request]);
+  }
+
+  /** Maps all or none, in one crossing to the native core. Throws as {@link Type1Target.mapDma} does. */
+  mapDmaBatch(requests: readonly DmaMapRequest[]): void | Promise<void> {
+    return this.#map(requests);
+  }
+
+  /** @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said */
+  unmapDma(range: AddressRange): void | Promise<void> {
+    const { start, length } = range;
+    const details = { range, target: this.name };
+    if (length <= ON_A_THREAD) return native(() => this.#container.unmapDma(start, length), details);
+    return nativeAsync(() => this.#container.unmapDmaAsync(start, length), details);
+  }
+
+  #map(requests: readonly DmaMapRequest[]): void | Promise<void> {
+    const words = new BigUint64Array(requests.length * WORDS);
+    let reservation: NativeReservation | undefined;
+    let bytes = 0n;
+    for (const [index, request] of requests.entries()) {
+      const lease = leaseOf(requireHostMemory(this.name, request));
+      reservation ??= lease.reservation;
+      if (reservation !== lease.reservation) {
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${this.name}: a batch is of one guest memory`, {
+          range: request.range,
+          target: this.name,
+        });
+      }
+      words.set([request.range.start, BigInt(lease.id), request.writable ? WRITABLE : 0n], index * WORDS);
+      bytes += request.range.length;
+    }
+    if (reservation === undefined) return undefined;
+    const memory = reservation;
+    if (bytes > ON_A_THREAD) {
+      return this.#container.mapDmaAsync(memory, words).catch((error: unknown) => {
+        throw this.#refused(requests, error);
+      });
+    }
+    try {
+      return this.#container.mapDma(memory, words);
+    } catch (error) {
+      throw this.#refused(requests, error);
+    }
+  }
+
+  /** What the kernel's answer means for the request that it was about. */
+  #refused(requests: readonly DmaMapRequest[], thrown: unknown): unknown {
+    const error = fromNative(thrown, { target: this.name });
+    if (!(error instanceof PeerDmaError) || error.code !== 'ERR_MAP_FAILED' || error.errno === undefined) return error;
+    const request = requests.find(({ range }) => error.range?.equals(range)) ?? requests[0];
+    if (request === undefined) return error;
+    const { errno, syscall } = error;
+    return refusedMapping(request, { errno, syscall, target: this.name, limits: this.#limits(), cause: error });
+  }
+
+  /** Read anew each time: they change with every group that comes or goes. */
+  #limits(): IommuLimits {
+    return limitsOf(this.#container);
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * A region of an opened VFIO device.
+ */
+import type { NativeVfioDevice } from '#native';
+import { AddressRange, hex } from '../address-range.ts';
+import { PeerDmaError, native } from '../errors.ts';
+import type { Backing } from '../memory/backing.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
+import type { DeviceRegion } from '../pci/physical-function.ts';
+
+/** Config space, a BAR or the ROM. Offsets are in bytes from its start; accesses past its end are `ERR_OUT_OF_RANGE`. */
+export class VfioRegion implements DeviceRegion {
+  readonly index: number;
+  readonly length: bigint;
+  readonly mmapAreas: readonly AddressRange[];
+  readonly #bdf: string;
+  readonly #device: NativeVfioDevice;
+  readonly #file: MemoryFile;
+  readonly #fileOffset: bigint;
+
+  private constructor(
+    bdf: string,
+    index: number,
+    device: NativeVfioDevice,
+    file: MemoryFile,
+    info: { length: bigint; fileOffset: bigint; mmapAreas: readonly AddressRange[] },
+  ) {
+    this.#bdf = bdf;
+    this.index = index;
+    this.#device = device;
+    this.#file = file;
+    this.length = info.length;
+    this.#fileOffset = info.fileOffset;
+    this.mmapAreas = info.mmapAreas;
+  }
+
+  /** `undefined` where the device has no such region. @internal */
+  static open(bdf: string, index: number, device: NativeVfioDevice, file: MemoryFile): VfioRegion | undefined {
+    const info = native(() => device.regionInfo(index), { device: bdf });
+    if (info === null) return undefined;
+    const mmapAreas: AddressRange[] = [];
+    for (let at = 0; at + 1 < info.mmapAreas.length; at += 2) {
+      mmapAreas.push(AddressRange.of(info.mmapAreas[at] ?? 0n, info.mmapAreas[at + 1] ?? 0n));
+    }
+    return new VfioRegion(bdf, index, device, file, { ...info, mmapAreas });
+  }
+
+  /**
+   * The region as memory from an offset on, for {@link DeviceMemory.map}. What is mapped has to lie within one of
+   * {@link VfioRegion.mmapAreas}.
+   *
+   * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` where nothing of the region can be mapped, `ERR_OUT_OF_RANGE`
+   */
+  backing(offset = 0n): Backing {
+    const device = this.#bdf;
+    if (this.mmapAreas.length === 0) {
+      throw new PeerDmaError(
+        'ERR_NO_SUCH_REGION',
+        `region ${this.index} of ${device} can't be mapped, only read and written`,
+        {
+          device,
+        },
+      );
+    }
+    if (offset < 0n || offset >= this.length) {
+      throw new PeerDmaError(
+        'ERR_OUT_OF_RANGE',
+        `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${String(offset)} is not within`,
+        { device },
+      );
+    }
+    return { file: this.#file, offset: this.#fileOffset + offset };
+  }
+
+  /** Copies bytes out, in accesses that the kernel chooses. */
+  read(offset: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    this.#call(() => this.#device.readRegion(this.index, offset, bytes));
+    return bytes;
+  }
+
+  /** Copies bytes in, in accesses that the kernel chooses. */
+  write(offset: bigint, bytes: Uint8Array): void {
+    this.#call(() => this.#device.writeRegion(this.index, offset, bytes));
+  }
+
+  /**
+   * One access of 32 bits, through the mapping where there is one.
+   *
+   * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED` while the device does not decode
+   * memory or sleeps (touching it then would be a bus error)
+   */
+  read32(offset: bigint): number {
+    return this.#call(() => this.#device.read32(this.index, offset));
+  }
+
+  /** One access of 32 bits; see {@link VfioRegion.read32}. */
+  write32(offset: bigint, value: number): void {
+    this.#call(() => this.#device.write32(this.index, offset, value));
+  }
+
+  /** One access of 64 bits; see {@link VfioRegion.read32}. */
+  read64(offset: bigint): bigint {
+    return this.#call(() => this.#device.read64(this.index, offset));
+  }
+
+  /** One access of 64 bits; see {@link VfioRegion.read32}. */
+  write64(offset: bigint, value: bigint): void {
+    this.#call(() => this.#device.write64(this.index, offset, value));
+  }
+
+  #call<T>(call: () => T): T {
+    return native(call, { device: this.#bdf });
+  }
+}
