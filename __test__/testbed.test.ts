@@ -1,0 +1,115 @@
+// What of the testbed can be tested without a guest.
+import { execFileSync } from 'node:child_process';
+import test from 'ava';
+import fc from 'fast-check';
+
+interface Source {
+  uri: string;
+  release: string;
+  label: string;
+}
+
+// The testbed is JavaScript, so that it runs before `npm ci`; here is what these tests use of it.
+interface Testbed {
+  quote(word: string): string;
+  commandScript(command: string[], options: { folder: string; kernel: string; env: Record<string, string> }): string;
+  findings(log: string): { fatal: string[]; suspect: string[] };
+  lastLines(text: string, count: number): string;
+  parseSources(listing: string): Source[];
+  sourcesList(sources: Source[], mirror: string, suites: string[]): string;
+  dependencies(image: Buffer): string[];
+}
+
+const folder = new URL('../testbed/', import.meta.url);
+const parts = ['command', 'console', 'apt', 'debian-kernel'].map((name) => import(new URL(`${name}.mjs`, folder).href));
+const testbed: Testbed = Object.assign({}, ...(await Promise.all(parts)));
+
+test('a shell reads every quoted word back unchanged', (t) => {
+  const word = fc.string({ unit: 'binary' }).filter((text) => !text.includes('\0'));
+  fc.assert(
+    fc.property(fc.array(word, { maxLength: 4 }), (words) => {
+      const script = `printf '%s\\0' end ${words.map((each) => testbed.quote(each)).join(' ')}`;
+      const out = execFileSync('sh', ['-c', script], { encoding: 'utf8' });
+      t.is(out, ['end', ...words].map((each) => `${each}\0`).join(''));
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('the command gets the variables it was given, and no others of the host', (t) => {
+  process.env['PEERDMA_TEST_OF_TESTBED'] = 'of the host';
+  const script = testbed.commandScript(['env'], { folder: '/', kernel: '6.12', env: { GIVEN: "it's so" } });
+  const out = execFileSync('sh', ['-c', script], { encoding: 'utf8', env: { testbed_env: 'FROM_GUEST=1' } });
+  t.true(out.includes("GIVEN=it's so\n"));
+  t.true(out.includes('FROM_GUEST=1\n'));
+  t.true(out.includes('PEERDMA_TESTBED_KERNEL=6.12\n'));
+  t.false(out.includes('PEERDMA_TEST_OF_TESTBED'));
+});
+
+test('a kernel that broke is told from one that was slow', (t) => {
+  const fatal = [
+    '[    3.1] BUG: kernel NULL pointer dereference, address: 0000000000000000',
+    '[    3.1] Oops: 0002 [#1] PREEMPT SMP NOPTI',
+    '[    3.1] Kernel panic - not syncing: sysrq triggered crash',
+  ];
+  const suspect = [
+    '[    9.0] WARNING: CPU: 1 PID: 77 at drivers/vfio/vfio_main.c:1',
+    '[    9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [node:88]',
+  ];
+  const harmless = '[    1.0] DMAR: [DMA Write NO_PASID] Request device [00:04.0] fault addr 0x1000';
+  const log = [...fatal, ...suspect, harmless].join('\r\n');
+  t.deepEqual(testbed.findings(`${log}\n${log}`), { fatal, suspect });
+});
+
+test("a console's tail has no control sequences and no returns", (t) => {
+  t.is(testbed.lastLines('\u001bc\u001b[2Jone\r\ntwo\r\n\u001b[1;31mthree\r\n\r\n', 2), 'two\nthree');
+});
+
+test("private sources are Debian's own of the machine, and the suites asked for on its mirror", (t) => {
+  const sources = testbed.parseSources(
+    [
+      'http://mirror.invalid/debian/|bookworm|Debian|main|Packages',
+      'http://mirror.invalid/debian/|bookworm|Debian|main|Translations',
+      'http://mirror.invalid/debian/|bookworm|Debian|contrib|Packages',
+      'http://mirror.invalid/security/|bookworm-security|Debian-Security|main|Packages',
+      'http://other.invalid/|stable|Other|main|Packages',
+      'cdrom:/disc/|bookworm|Debian|main|Packages',
+      '',
+    ].join('\n'),
+  );
+  t.deepEqual(
+    sources.map(({ release }) => release),
+    ['bookworm', 'bookworm-security'],
+  );
+  const list = testbed.sourcesList(sources, 'http://mirror.invalid/debian/', ['bookworm-backports', 'bookworm']);
+  t.deepEqual(
+    list
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.replace(/^deb \[[^\]]*\] /, '')),
+    [
+      'http://mirror.invalid/debian/ bookworm main',
+      'http://mirror.invalid/security/ bookworm-security main',
+      'http://mirror.invalid/debian/ bookworm-backports main',
+    ],
+  );
+});
+
+test('of sources that apt has not fetched yet, only those that may be meant are taken', (t) => {
+  const unknown = '$(LABEL)';
+  const sources = [
+    { uri: 'http://mirror.invalid/debian/', release: 'bookworm', label: unknown },
+    { uri: 'http://mirror.invalid/security/', release: 'bookworm-security', label: unknown },
+    { uri: 'http://other.invalid/', release: 'nodistro', label: unknown },
+  ];
+  const list = testbed.sourcesList(sources, 'http://mirror.invalid/debian/', ['bookworm-backports']);
+  t.false(list.includes('nodistro'));
+  t.is(list.trimEnd().split('\n').length, 3);
+});
+
+test("a module's dependencies come from its .modinfo", (t) => {
+  const image = (text: string) => Buffer.from(`ELF\0license=GPL\0depends=${text}\0name=x\0`, 'latin1');
+  t.deepEqual(testbed.dependencies(image('vfio-pci-core,irqbypass')), ['vfio_pci_core', 'irqbypass']);
+  t.deepEqual(testbed.dependencies(image('')), []);
+  t.deepEqual(testbed.dependencies(Buffer.from('nothing')), []);
+});

@@ -1,0 +1,146 @@
+// `npm run testbed -- [options] COMMAND`: runs a command in the guest and gives its exit status. Needs nothing from
+// node_modules, so that it works before `npm ci`.
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { TestbedError } from './errors.mjs';
+import { EXIT_BROKEN, runInGuest } from './guest.mjs';
+import { initramfs } from './initramfs.mjs';
+import { DEFAULT_KERNEL, KERNELS } from './kernels.mjs';
+import { findQemu } from './qemu.mjs';
+
+const USAGE = `usage: npm run testbed -- [options] COMMAND [ARGUMENT…]
+
+Runs COMMAND as root in a guest with an emulated IOMMU and devices bound to vfio-pci, in this checkout, which it sees
+read-only, as it does all of the host's files. Gives its exit status; ${String(EXIT_BROKEN)} if the guest broke, 124 if the time was up.
+
+  --kernel NAME      ${Object.keys(KERNELS).join(', ')} (default ${DEFAULT_KERNEL})
+  --timeout SECONDS  the command's time (default 300)
+  --memory SIZE      the guest's memory (default 2G)
+  --env NAME[=VALUE] sets a variable for COMMAND, or passes on this one's; may be repeated
+  --share FOLDER     a folder that COMMAND finds, writable, as /mnt/share
+  --console          shows the guest's console while it runs
+  --prepare          only fetches what is missing; without --kernel for every kernel
+`;
+
+const OPTIONS = /** @type {const} */ ({
+  kernel: { type: 'string' },
+  timeout: { type: 'string', default: '300' },
+  memory: { type: 'string', default: '2G' },
+  env: { type: 'string', multiple: true },
+  share: { type: 'string' },
+  console: { type: 'boolean', default: false },
+  prepare: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+});
+
+const say = (/** @type {string} */ line) => console.error(`testbed: ${line}`);
+
+class UsageError extends Error {}
+
+/**
+ * Splits the arguments where the command begins: at the first word that is no option, or after `--`.
+ * @param {string[]} args
+ */
+function parse(args) {
+  const { tokens } = parseArgs({ args, options: OPTIONS, strict: false, allowPositionals: true, tokens: true });
+  const first = tokens?.find(({ kind }) => kind !== 'option');
+  const end = first?.index ?? args.length;
+  const command = args.slice(first?.kind === 'option-terminator' ? end + 1 : end);
+  try {
+    return { command, options: parseArgs({ args: args.slice(0, end), options: OPTIONS }).values };
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/**
+ * @param {readonly string[]} settings `NAME=VALUE`, or `NAME` for this process's own
+ * @returns {Record<string, string>}
+ */
+function environment(settings) {
+  /** @type {Record<string, string>} */
+  const env = {};
+  for (const setting of settings) {
+    const [, name = '', value] = /^([A-Za-z_][A-Za-z0-9_]*)(?:=([^]*))?$/.exec(setting) ?? [];
+    if (name === '') throw new UsageError(`--env ${setting}: not NAME or NAME=VALUE`);
+    const passed = value ?? process.env[name];
+    if (passed !== undefined) env[name] = passed;
+  }
+  return env;
+}
+
+/**
+ * @param {string} name
+ */
+async function provide(name) {
+  const kernel = await KERNELS[name]?.();
+  if (kernel === undefined) throw new UsageError(`--kernel ${name}: one of ${Object.keys(KERNELS).join(', ')}`);
+  return { kernel, initramfs: await initramfs(kernel) };
+}
+
+/** @returns {Promise<number>} the exit status */
+async function main() {
+  const { command, options } = parse(process.argv.slice(2));
+  if (options.help || (command.length === 0 && !options.prepare)) {
+    (options.help ? process.stdout : process.stderr).write(USAGE);
+    return options.help ? 0 : 2;
+  }
+  const seconds = Number(options.timeout);
+  if (!(seconds > 0)) throw new UsageError(`--timeout ${options.timeout}: not a number of seconds`);
+  if (!/^[0-9]+[MG]$/.test(options.memory)) throw new UsageError(`--memory ${options.memory}: not like 2G or 512M`);
+  const env = environment(options.env ?? []);
+
+  const qemu = findQemu();
+  if (options.prepare) {
+    for (const name of options.kernel === undefined ? Object.keys(KERNELS) : [options.kernel]) {
+      const { kernel } = await provide(name);
+      say(`${kernel.title}: ready`);
+    }
+    if (command.length === 0) return 0;
+  }
+  const share = options.share === undefined ? undefined : resolve(options.share);
+  if (share !== undefined && !existsSync(share)) await mkdir(share, { recursive: true });
+  const provided = await provide(options.kernel ?? DEFAULT_KERNEL);
+
+  const interrupt = new AbortController();
+  let status;
+  const end = (/** @type {"SIGINT" | "SIGTERM" | "SIGHUP" | "SIGPIPE"} */ name) => {
+    status = 128 + constants.signals[name];
+    interrupt.abort();
+  };
+  for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.once(name, end);
+  // Nobody reads on: what a signal would be to another program, Node tells as an error of the stream.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => end('SIGPIPE'));
+  const folder = fileURLToPath(new URL('..', import.meta.url)).replace(/(?<=.)\/$/, '');
+  const { memory, console: showConsole } = options;
+  const result = await runInGuest({
+    qemu,
+    ...provided,
+    command,
+    folder,
+    env,
+    memory,
+    seconds,
+    share,
+    showConsole,
+    signal: interrupt.signal,
+    say,
+  });
+  return status ?? result;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (error instanceof UsageError) {
+    say(error.message);
+    process.exitCode = 2;
+  } else if (error instanceof TestbedError) {
+    say(error.message);
+    process.exitCode = EXIT_BROKEN;
+  } else throw error;
+}

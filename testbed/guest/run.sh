@@ -1,0 +1,47 @@
+# The guest's first process once the root is mounted: gives the devices to VFIO, runs the command, reports, powers off.
+work=/run/testbed
+control=$work/control
+export PATH=$work/bin
+$work/bin/busybox --install -s $work/bin
+
+fail() {
+  echo "testbed: $1" >/dev/console
+  echo "$1" >$control/failure
+  poweroff -f
+}
+
+# give NAME BDF: binds the device to vfio-pci, and tells the command where it is.
+give() {
+  device=/sys/bus/pci/devices/$2
+  echo vfio-pci >"$device/driver_override"
+  [ -e "$device/driver" ] && echo "$2" >"$device/driver/unbind"
+  echo "$2" >/sys/bus/pci/drivers_probe
+  [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 can't be bound to vfio-pci"
+  testbed_env="$testbed_env PEERDMA_TESTBED_$1=$2"
+}
+
+# The order is the bus addresses': the ivshmem on the root complex comes before the one behind the port.
+testbed_env=
+edu=0 ivshmem=0 nvme=0
+for device in /sys/bus/pci/devices/*; do
+  bdf=${device##*/}
+  case $(cat "$device/vendor")$(cat "$device/device") in
+    0x12340x11e8) give "EDU$edu" "$bdf"; edu=$((edu + 1)) ;;
+    0x1af40x1110) give "IVSHMEM$ivshmem" "$bdf"; ivshmem=$((ivshmem + 1)) ;;
+    0x1b360x0010) give "NVME$nvme" "$bdf"; nvme=$((nvme + 1)) ;;
+  esac
+done
+
+ifconfig lo 127.0.0.1 up
+cut -d ' ' -f 1 /proc/uptime >$control/up.partial
+mv $control/up.partial $control/up
+
+# command.sh is written by the host; it replaces its shell by the command, in the environment it names and in $testbed_env.
+export testbed_env
+setsid sh $control/command.sh </dev/null >>$control/stdout 2>>$control/stderr
+status=$?
+
+dmesg >$control/kernel.log
+echo $status >$control/status.partial
+mv $control/status.partial $control/status
+poweroff -f

@@ -1,0 +1,99 @@
+// QEMU's command line: the machine, its IOMMU, its devices and the folders it shares with the host.
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import { TestbedError } from './errors.mjs';
+
+const PROGRAM = 'qemu-system-x86_64';
+
+/**
+ * Finds QEMU on the PATH.
+ * @returns {string}
+ * @throws {TestbedError} that says what to install
+ */
+export function findQemu() {
+  for (const folder of (process.env.PATH ?? '').split(':').concat('/usr/bin')) {
+    try {
+      accessSync(join(folder, PROGRAM), constants.X_OK);
+      return join(folder, PROGRAM);
+    } catch {
+      // Not here.
+    }
+  }
+  throw new TestbedError(
+    `the testbed needs ${PROGRAM}, which isn't there: apt-get install qemu-system-x86 (.ci/run does it; on Debian 12 bookworm-backports' is the better one)`,
+  );
+}
+
+/**
+ * A path inside an option of QEMU, where a comma ends a value.
+ * @param {string} path
+ */
+const inOption = (path) => path.replaceAll(',', ',,');
+
+/** @typedef {[option: string, value: string]} Option */
+
+/**
+ * A folder of the host as a 9p file system of the guest.
+ *
+ * @param {string} tag the guest's name for it
+ * @param {string} path
+ * @param {string} [more] further properties
+ * @returns {Option[]}
+ */
+const folder = (tag, path, more = '') => [
+  ['fsdev', `local,id=${tag},path=${inOption(path)},security_model=none${more}`],
+  ['device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
+];
+
+/**
+ * What stands on the kernel's command line. Interrupts of devices stay remapped (no allow_unsafe_interrupts); CPU
+ * mitigations cost much in emulation and prove nothing here.
+ */
+const KERNEL_LINE =
+  'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable mitigations=off nokaslr';
+
+/**
+ * QEMU's arguments.
+ *
+ * @param {object} options
+ * @param {string} options.image kernel
+ * @param {string} options.initramfs
+ * @param {string} options.memory as QEMU's -m takes it
+ * @param {string} options.control folder for what host and guest tell each other; the console and the nvme's disk lie
+ *   there too
+ * @param {string | undefined} options.share folder that the command may write to
+ * @returns {string[]}
+ */
+export function qemuArguments({ image, initramfs, memory, control, share }) {
+  /** @type {Option[]} */
+  const options = [
+    ['display', 'none'],
+    // The IOMMU does not go with an interrupt chip inside KVM; nor is there KVM where these guests have to run.
+    ['machine', 'q35,kernel-irqchip=off'],
+    ['accel', 'tcg,thread=multi,tb-size=256'],
+    ['cpu', 'max'],
+    ['smp', '2'],
+    ['m', memory],
+    ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],
+    ['serial', 'chardev:console'],
+    // Ahead of the devices: those before it would not be behind it.
+    ['device', 'intel-iommu,intremap=on,aw-bits=48'],
+    ['device', 'edu,addr=4,dma_mask=0xffffffffffffffff'],
+    ['device', 'edu,addr=5,dma_mask=0xffffffffffffffff'],
+    ['object', 'memory-backend-memfd,id=ivshmem0,size=16M,share=on'],
+    ['device', 'ivshmem-plain,memdev=ivshmem0,addr=6'],
+    ['device', 'pcie-root-port,id=port0,chassis=1,slot=1,addr=7'],
+    ['object', 'memory-backend-memfd,id=ivshmem1,size=16M,share=on'],
+    ['device', 'ivshmem-plain,memdev=ivshmem1,bus=port0'],
+    ['drive', `file=${inOption(join(control, 'nvme.img'))},if=none,id=disk0,format=raw,cache=unsafe`],
+    ['device', 'nvme,drive=disk0,serial=testbed,cmb_size_mb=4,addr=8'],
+    ...folder('root', '/', ',readonly=on,multidevs=remap'),
+    ...folder('control', control),
+    ...(share === undefined ? [] : folder('share', share)),
+    ['kernel', image],
+    ['initrd', initramfs],
+    ['append', KERNEL_LINE],
+  ];
+  const flags = ['-nodefaults', '-no-user-config', '-no-reboot'];
+  return [...flags, ...options.flatMap(([option, value]) => [`-${option}`, value])];
+}
