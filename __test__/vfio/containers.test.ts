@@ -1,0 +1,105 @@
+/**
+ * Containers, groups and devices come and go in order.
+ */
+import { Edu } from '../../examples/devices/edu.ts';
+import { PeerDmaError } from '../../ts/index.ts';
+import { testWith } from './support/devices.ts';
+import { SINK, pattern, rig, send } from './support/rig.ts';
+
+testWith(
+  { any: 1 },
+  'a device opens, closes and opens again; the last one takes group and container along',
+  async (t, { any: [bdf = ''] }) => {
+    const { memory, manager, open } = await rig(t);
+    for (let round = 0; round < 3; round++) {
+      const device = await open(bdf);
+      t.is(device.bdf, bdf);
+      t.true(device.config.length >= 256n);
+      t.not(device.config.read32(0n), 0xffff_ffff);
+      t.like(manager.inspect(), [{ backend: 'type1', pageSize: '0x1000' }]);
+      t.deepEqual(
+        manager.inspect()[0]?.groups.map(({ devices }) => devices),
+        [[bdf]],
+      );
+      t.is(memory.inspect().targets.length, 1);
+      await device.close();
+      await device.close();
+      t.deepEqual(manager.inspect(), []);
+      t.deepEqual(memory.inspect().targets, []);
+      t.throws(() => device.config.read32(0n), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+    }
+  },
+);
+
+testWith(
+  { edu: 2 },
+  'groups share a container, which lasts as long as one of them',
+  async (t, { edu: [first = '', second = ''] }) => {
+    const { memory, manager, open } = await rig(t);
+    const one = await open(first);
+    const edu = new Edu(await open(second));
+    t.is(manager.inspect().length, 1);
+    t.is(manager.inspect()[0]?.groups.length, 2);
+    await one.close();
+    t.is(manager.inspect()[0]?.groups.length, 1);
+    await send(memory, edu, pattern(30), SINK);
+    t.deepEqual(memory.read(SINK, 2048), pattern(30), 'the container kept its mappings');
+  },
+);
+
+testWith(
+  { any: 2 },
+  'close() closes all devices, whatever the order, and takes no more',
+  async (t, { any: [first = '', second = ''] }) => {
+    const { memory, manager, open } = await rig(t);
+    const devices = await Promise.all([open(first), open(second)]);
+    await manager.close();
+    t.deepEqual(manager.inspect(), []);
+    t.deepEqual(memory.inspect().targets, []);
+    for (const device of devices) await device.close();
+    await t.throwsAsync(open(first), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+  },
+);
+
+testWith({ any: 1 }, 'guest memory may be closed before its devices are', async (t, { any: [bdf = ''] }) => {
+  const { memory, manager, open } = await rig(t);
+  const device = await open(bdf);
+  await memory.close();
+  t.is(manager.inspect()[0]?.dmaAvailable, 65535, 'nothing is mapped any more');
+  await device.close();
+  t.deepEqual(manager.inspect(), []);
+});
+
+testWith({ any: 1 }, 'a reset is done, or refused for what it is', async (t, { any }) => {
+  const { open } = await rig(t);
+  for (const bdf of any) {
+    const device = await open(bdf);
+    try {
+      await device.reset();
+      t.not(device.config.read32(0n), 0xffff_ffff);
+    } catch (error) {
+      t.like(error, { code: 'ERR_RESET_UNSUPPORTED', device: bdf });
+    }
+  }
+});
+
+testWith({ ivshmem: 1 }, 'accesses to a BAR are bounds-checked and aligned', async (t, { ivshmem: [bdf = ''] }) => {
+  const { open } = await rig(t);
+  const bar = (await open(bdf)).regions[2];
+  if (bar === undefined) return t.fail('ivshmem has a BAR 2');
+  bar.write64(8n, 0x1122_3344_5566_7788n);
+  t.is(bar.read64(8n), 0x1122_3344_5566_7788n);
+  t.is(bar.read32(8n), 0x5566_7788);
+  bar.write32(12n, 0xffff_fff0);
+  t.is(bar.read64(8n), 0xffff_fff0_5566_7788n);
+  t.deepEqual([...bar.read(8n, 8)], [0x88, 0x77, 0x66, 0x55, 0xf0, 0xff, 0xff, 0xff]);
+  for (const offset of [bar.length, bar.length - 4n, (1n << 64n) - 8n]) {
+    t.throws(() => bar.read64(offset), {
+      instanceOf: PeerDmaError,
+      code: offset % 8n === 0n ? 'ERR_OUT_OF_RANGE' : 'ERR_UNALIGNED',
+    });
+    t.throws(() => bar.read(offset, 8), { instanceOf: PeerDmaError, code: 'ERR_OUT_OF_RANGE' });
+  }
+  t.throws(() => bar.read32(-4n), { instanceOf: PeerDmaError });
+  t.throws(() => bar.read32(2n), { instanceOf: PeerDmaError, code: 'ERR_UNALIGNED' });
+});

@@ -1,0 +1,45 @@
+/**
+ * The native core is the last line: a caller that does everything wrong can't take memory from under an IOMMU mapping.
+ */
+import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
+import { readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+import { testWith } from './support/devices.ts';
+
+const IOVA = 0x1000_0000n;
+const LENGTH = 0x20_0000n;
+
+testWith(
+  { any: 1 },
+  'memory under a live IOMMU mapping can be neither unmapped, replaced nor released',
+  async (t, { any: [bdf = ''] }) => {
+    const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
+    const container = NativeVfioContainer.open();
+    group.attach(container);
+    container.setIommu();
+    const reservation = new NativeReservation(40);
+    const file = NativeMemoryFile.create(LENGTH, 'guarded', 0);
+    reservation.mapFile(0n, LENGTH, file, 0n, true, false);
+    const lease = reservation.lease(BigUint64Array.of(0n, LENGTH));
+    container.mapDma(reservation, BigUint64Array.of(IOVA, BigInt(lease), 1n));
+    t.is(container.mappingCount, 1);
+    reservation.releaseLeases(lease, 1); // the mapping has its own hold
+
+    const inUse = { message: /^ERR_VA_IN_USE/ };
+    t.throws(() => reservation.unmap(0n, LENGTH), inUse);
+    t.throws(() => reservation.unmap(LENGTH - 0x1000n, 0x1000n), inUse);
+    t.throws(() => reservation.mapFile(0n, 0x1000n, file, 0n, true, false), inUse);
+    t.throws(() => reservation.close(), inUse);
+    file.close();
+    t.throws(() => container.close(), { message: /^ERR_DEVICE_IN_USE/ });
+    t.is(container.mappingCount, 1);
+
+    t.throws(() => container.unmapDma(IOVA, LENGTH / 2n), { message: /^ERR_UNMAP_FAILED\|EINVAL/ });
+    t.throws(() => reservation.unmap(0n, LENGTH), inUse, 'a refused unmap frees nothing');
+    container.unmapDma(IOVA, LENGTH);
+    reservation.unmap(0n, LENGTH);
+    reservation.close();
+    group.close();
+    container.close();
+  },
+);

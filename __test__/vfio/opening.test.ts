@@ -1,0 +1,106 @@
+/**
+ * The errors of opening a device: each provoked for real, in a process of its own where it needs other rights.
+ */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { basename, extname } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
+import { testWith } from './support/devices.ts';
+import { rig } from './support/rig.ts';
+
+interface Outcome {
+  readonly code: string;
+  readonly errno?: string;
+  readonly message?: string;
+  readonly device?: string;
+  readonly range?: string;
+  readonly containers: number;
+  readonly targets: number;
+}
+
+/** Opens a device in a child that `wrapper` starts; the child says how it went. */
+function tryOpen(t: ExecutionContext, bdf: string, mebibytes: number, ...wrapper: string[]): Outcome {
+  const script = new URL(`support/try-open${extname(import.meta.url)}`, import.meta.url).pathname;
+  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes)];
+  const [program = '', ...args] = command;
+  const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
+  t.is(status, 0, stderr);
+  return JSON.parse(stdout) as Outcome;
+}
+
+function groupOf(bdf: string): string {
+  return basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`));
+}
+
+function without(capability: string): string[] {
+  return ['setpriv', `--bounding-set=-${capability}`, `--inh-caps=-${capability}`];
+}
+
+testWith({ any: 1 }, 'a child process can open a device', async (t, { any: [bdf = ''] }) => {
+  t.like(tryOpen(t, bdf, 4), { code: 'OK', containers: 1, targets: 1 });
+});
+
+testWith(
+  { any: 1 },
+  'RAM beyond the limit of locked memory is an error that names the limit, and nothing is left',
+  async (t, { any: [bdf = ''] }) => {
+    const limited = [...without('ipc_lock'), 'prlimit', `--memlock=${8 << 20}`];
+    t.like(tryOpen(t, bdf, 4, ...limited), { code: 'OK' }, 'below the limit it works');
+    const outcome = tryOpen(t, bdf, 16, ...limited);
+    t.like(outcome, { code: 'ERR_MEMLOCK_LIMIT', errno: 'ENOMEM', range: '0x0..0x1000000', containers: 0, targets: 0 });
+    t.regex(outcome.message ?? '', /RLIMIT_MEMLOCK/);
+  },
+);
+
+testWith({ any: 1 }, 'no /dev/vfio/vfio: the error says how to get it', async (t, { any: [bdf = ''] }) => {
+  const hidden = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /dev/vfio && exec "$@"', 'sh'];
+  const outcome = tryOpen(t, bdf, 4, ...hidden);
+  t.like(outcome, { code: 'ERR_GROUP_OPEN', errno: 'ENOENT', device: bdf });
+  t.regex(outcome.message ?? '', /modprobe vfio-pci/);
+
+  const group = groupOf(bdf);
+  const onlyGroup = `mkdir /run/peerdma-vfio && mount --bind /dev/vfio /run/peerdma-vfio && mount -t tmpfs none /dev/vfio && ln -s /run/peerdma-vfio/${group} /dev/vfio/${group} && exec "$@"`;
+  const half = tryOpen(t, bdf, 4, 'unshare', '--mount', 'sh', '-c', onlyGroup, 'sh');
+  t.like(half, { code: 'ERR_VFIO_UNAVAILABLE', errno: 'ENOENT', containers: 0, targets: 0 });
+  t.regex(half.message ?? '', /modprobe vfio-pci/);
+});
+
+testWith({ any: 1 }, 'no permission for the group: the error names its file', async (t, { any: [bdf = ''] }) => {
+  const path = `/dev/vfio/${groupOf(bdf)}`;
+  const { mode } = statSync(path);
+  t.teardown(() => chmodSync(path, mode));
+  chmodSync(path, 0);
+  const outcome = tryOpen(t, bdf, 4, ...without('dac_override,-dac_read_search'));
+  t.like(outcome, { code: 'ERR_PERMISSION', errno: 'EACCES', device: bdf });
+  t.true(outcome.message?.includes(path));
+});
+
+testWith({ any: 1 }, 'a group that is open elsewhere is busy', async (t, { any: [bdf = ''] }) => {
+  const { memory, open } = await rig(t);
+  await open(bdf);
+  const other = new VfioContainerManager(memory);
+  t.teardown(() => other.close());
+  const error = await t.throwsAsync(other.open(bdf), { instanceOf: PeerDmaError, code: 'ERR_GROUP_BUSY' });
+  t.is(error?.device, bdf);
+  t.is(error?.errno, 'EBUSY');
+  t.is(memory.inspect().targets.length, 1);
+});
+
+testWith({ any: 1 }, 'a device that is not there, an address that is none, a device of another driver', async (t) => {
+  const { open } = await rig(t);
+  await t.throwsAsync(open('ffff:ff:1f.7'), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_FOUND' });
+  for (const bdf of ['', 'edu', '../0000:00:04.0', '0000:00:04.9']) {
+    await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_INVALID_ARGUMENT' });
+  }
+  const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => {
+    try {
+      return !/vfio/.test(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
+    } catch {
+      return false;
+    }
+  });
+  if (foreign === undefined) return t.log('no device here has a driver of the host');
+  const error = await t.throwsAsync(open(foreign), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_BOUND' });
+  t.regex(error?.message ?? '', /in use by the driver \S+: bind it to vfio-pci/);
+});

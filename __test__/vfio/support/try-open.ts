@@ -1,0 +1,22 @@
+/**
+ * A process of its own that opens a device for a guest with RAM, says in a line of JSON how that went, and ends:
+ * `try-open.ts BDF MEBIBYTES`.
+ */
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
+
+const [bdf = '', mebibytes = '4'] = process.argv.slice(2);
+await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: BigInt(mebibytes) << 20n }] });
+await using manager = new VfioContainerManager(memory);
+try {
+  await manager.open(bdf);
+  report({ code: 'OK' });
+} catch (error) {
+  if (!(error instanceof PeerDmaError)) throw error;
+  const { code, errno, message, device, range } = error;
+  report({ code, errno, message, device, range: range?.toString() });
+}
+
+function report(outcome: Record<string, unknown>): void {
+  const left = { containers: manager.inspect().length, targets: memory.inspect().targets.length };
+  console.log(JSON.stringify({ ...outcome, ...left }));
+}

@@ -1,0 +1,33 @@
+/**
+ * How long something takes, over several rounds. All figures are medians: of one run, on one machine.
+ */
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  return ((low ?? NaN) + (high ?? NaN)) / 2;
+}
+
+/** Nanoseconds that `action` takes; `between` puts things back after each round, unmeasured. */
+export async function time(
+  rounds: number,
+  action: () => unknown,
+  between: () => unknown = () => undefined,
+): Promise<number[]> {
+  const taken: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const begin = process.hrtime.bigint();
+    await action();
+    taken.push(Number(process.hrtime.bigint() - begin));
+    await between();
+  }
+  return taken;
+}
+
+/** One line of the table. */
+export interface Figure {
+  readonly what: string;
+  readonly measured: string;
+  readonly goal: string;
+  readonly met: boolean;
+}
