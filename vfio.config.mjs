@@ -1,8 +1,7 @@
-// Tests on real VFIO devices, one file at a time: they share the devices. Compiled before: transpiling is slow in a guest.
+// Tests on real VFIO devices, one at a time since they share the devices. Compiled before: transpiling is slow in a guest.
 export default {
-  files: ['target/js/__test__/vfio/**/*.test.js'],
+  files: ['target/js/__test__/vfio/all.js'],
   nodeArguments: ['--enable-source-maps', '--expose-gc'],
-  concurrency: 1,
   serial: true,
   timeout: '2m',
   workerThreads: false,

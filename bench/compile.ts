@@ -9,7 +9,9 @@ export function compile(name: string): string {
   const folder = new URL('../target/bench/', import.meta.url).pathname;
   const source = new URL(`c/${name}.c`, import.meta.url).pathname;
   mkdirSync(folder, { recursive: true });
-  const { status, error } = spawnSync('cc', ['-O2', '-Wall', '-pthread', '-o', folder + name, source], { stdio: 'inherit' });
+  const { status, error } = spawnSync('cc', ['-O2', '-Wall', '-pthread', '-o', folder + name, source], {
+    stdio: 'inherit',
+  });
   if (status !== 0) throw error ?? new Error(`cc could not compile ${source}`);
   return folder + name;
 }

@@ -1,7 +1,7 @@
 /**
  * The one error class of the package, and the one converter from what the native core throws.
  */
-import type { AddressRange } from './address-range.ts';
+import { AddressRange } from './address-range.ts';
 
 /** Every code a {@link PeerDmaError} can carry. Codes are stable; messages are not. */
 export type ErrorCode =
@@ -93,8 +93,11 @@ export class PeerDmaError extends Error {
   }
 }
 
-/** `code|errno|syscall|text`: the form of every message the native binding throws. */
-const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(.*)$/s;
+/** `code|errno|syscall|range|text`: the form of every message the native core throws. */
+const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(?:(0x[0-9a-f]+)\.\.(0x[0-9a-f]+))?\|(.*)$/s;
+
+/** The code of what napi itself throws at an argument of the wrong type. */
+const WRONG_TYPE = /^(InvalidArg|[A-Z][A-Za-z]*Expected)$/;
 
 /**
  * Turns what the native binding threw into a {@link PeerDmaError}, adding what only the caller knows.
@@ -105,12 +108,16 @@ const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(.*)$/s;
 export function fromNative(error: unknown, details: ErrorDetails = {}): unknown {
   if (!(error instanceof Error) || error instanceof PeerDmaError) return error;
   const parts = NATIVE_MESSAGE.exec(error.message);
-  if (parts === null) return error;
-  const [, code, errno, syscall, text] = parts;
-  return new PeerDmaError(code as ErrorCode, text ?? '', {
+  if (parts === null) {
+    const wrongType = 'code' in error && WRONG_TYPE.test(String(error.code));
+    return wrongType ? new PeerDmaError('ERR_INVALID_ARGUMENT', error.message, { ...details, cause: error }) : error;
+  }
+  const [, code, errno, syscall, start, end, text = ''] = parts;
+  return new PeerDmaError(code as ErrorCode, text, {
     ...details,
     errno: errno || undefined,
     syscall: syscall || undefined,
+    range: start === undefined || end === undefined ? details.range : AddressRange.between(BigInt(start), BigInt(end)),
   });
 }
 

@@ -18,10 +18,11 @@ give() {
   echo "$2" >/sys/bus/pci/drivers_probe
   [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 can't be bound to vfio-pci"
   testbed_env="$testbed_env PEERDMA_TESTBED_$1=$2"
+  devices="$devices${devices:+,}$2"
 }
 
 # The order is the bus addresses': the ivshmem on the root complex comes before the one behind the port.
-testbed_env=
+testbed_env= devices=
 edu=0 ivshmem=0 nvme=0
 for device in /sys/bus/pci/devices/*; do
   bdf=${device##*/}
@@ -31,6 +32,8 @@ for device in /sys/bus/pci/devices/*; do
     0x1b360x0010) give "NVME$nvme" "$bdf"; nvme=$((nvme + 1)) ;;
   esac
 done
+
+testbed_env="$testbed_env PEERDMA_VFIO_DEVICES=$devices"
 
 ifconfig lo 127.0.0.1 up
 cut -d ' ' -f 1 /proc/uptime >$control/up.partial

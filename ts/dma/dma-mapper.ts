@@ -27,10 +27,21 @@ export class DmaMapper {
   readonly #peerToPeer: PeerToPeer;
   readonly #held = new IntervalMap<Held>();
   #quarantined = 0;
+  /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
+  #following = true;
 
   constructor(target: DmaTarget, peerToPeer: PeerToPeer) {
     this.target = target;
     this.#peerToPeer = peerToPeer;
+  }
+
+  get following(): boolean {
+    return this.#following;
+  }
+
+  /** The target gets nothing new from now on. */
+  stopFollowing(): void {
+    this.#following = false;
   }
 
   get needsVa(): boolean {
@@ -60,10 +71,7 @@ export class DmaMapper {
     const wanted = records.filter((held) => held.state === 'mapped');
     this.#lend(wanted, va);
     if (!(await this.#mapBatch(wanted, va))) await this.#mapEach(wanted, va);
-    for (const held of records) {
-      this.#held.insert(held);
-      if (held.state === 'mapped') publishMap(this.target, held.sub);
-    }
+    for (const held of records) this.#held.insert(held);
     this.#giveBack(
       wanted.filter((held) => held.state !== 'mapped'),
       va,
@@ -74,7 +82,7 @@ export class DmaMapper {
    * Unmaps all of these or, if it throws, none but those it then could not map again.
    *
    * @returns what was held, for {@link DmaMapper.restore}
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from now on
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from now on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<Held[]> {
     const gone: Held[] = [];
@@ -83,7 +91,7 @@ export class DmaMapper {
       if (held === undefined) continue;
       const error = await this.#unmapOne(held, va);
       if (error !== undefined) {
-        const problems = await this.restore(gone, va);
+        const problems = await this.restore(gone, va, () => undefined);
         if (problems.length > 0) throw rollbackFailed(error, problems);
         throw error;
       }
@@ -92,27 +100,34 @@ export class DmaMapper {
     return gone;
   }
 
-  /** Undoes {@link DmaMapper.unmap} as far as it goes; what the target refuses is recorded as failed and returned. */
-  async restore(gone: readonly Held[], va: VaMapper | undefined): Promise<PeerDmaError[]> {
+  /**
+   * Undoes {@link DmaMapper.unmap} as far as it goes; what can't be mapped again is recorded as failed and returned.
+   *
+   * @param blocked why the memory there may not be that of the sub-mapping, if so
+   */
+  async restore(
+    gone: readonly Held[],
+    va: VaMapper | undefined,
+    blocked: (sub: SubMapping) => PeerDmaError | undefined,
+  ): Promise<PeerDmaError[]> {
     const problems: PeerDmaError[] = [];
     for (const { sub, state, error } of gone) {
+      if (this.quarantinedIn(sub.range) !== undefined) continue; // which has those addresses in the records
       const held: Held = { range: sub.range, sub, state };
       if (error !== undefined) held.error = error;
-      if (state === 'mapped') {
-        try {
-          this.#lend([held], va);
-          await this.target.mapDma(mapRequest(sub, held.hostMemory));
-          publishMap(this.target, sub);
-        } catch (thrown) {
-          this.#giveBack([held], va);
-          held.state = 'failed';
-          held.error = mapFailed(this.target, sub, thrown);
-          problems.push(held.error);
-        }
-      }
+      if (state === 'mapped') await this.#mapAgain(held, va, blocked(sub));
+      if (held.state === 'failed' && state === 'mapped' && held.error !== undefined) problems.push(held.error);
       this.#held.insert(held);
     }
     return problems;
+  }
+
+  /** Tries again what a quarantine kept from being restored. */
+  async retry(sub: SubMapping, va: VaMapper | undefined): Promise<void> {
+    const held = this.#held.startingAt(sub.range.start);
+    if (held?.error?.code !== 'ERR_RANGE_QUARANTINED' || held.sub !== sub) return;
+    this.#held.remove(held);
+    await this.restore([{ range: sub.range, sub, state: 'mapped' }], va, () => undefined);
   }
 
   /** Undoes {@link DmaMapper.map}; what the target won't give up is quarantined and returned. */
@@ -169,6 +184,7 @@ export class DmaMapper {
     if (wanted.length < 2 || this.target.mapDmaBatch === undefined) return false;
     try {
       await this.target.mapDmaBatch(wanted.map((held) => mapRequest(held.sub, held.hostMemory)));
+      for (const held of wanted) publishMap(this.target, held.sub);
       return true;
     } catch (thrown) {
       const culprit =
@@ -188,8 +204,7 @@ export class DmaMapper {
     const done: Held[] = [];
     for (const [index, held] of wanted.entries()) {
       try {
-        const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
-        if (pending !== undefined) await pending;
+        await this.#mapOne(held);
         done.push(held);
       } catch (thrown) {
         held.error = mapFailed(this.target, held.sub, thrown);
@@ -207,6 +222,24 @@ export class DmaMapper {
         if (problems.length > 0) throw rollbackFailed(held.error, problems);
         throw held.error;
       }
+    }
+  }
+
+  async #mapOne(held: Held): Promise<void> {
+    const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
+    if (pending !== undefined) await pending;
+    publishMap(this.target, held.sub);
+  }
+
+  async #mapAgain(held: Held, va: VaMapper | undefined, blocked: PeerDmaError | undefined): Promise<void> {
+    try {
+      if (blocked !== undefined) throw blocked;
+      this.#lend([held], va);
+      await this.#mapOne(held);
+    } catch (thrown) {
+      this.#giveBack([held], va);
+      held.state = 'failed';
+      held.error = mapFailed(this.target, held.sub, thrown);
     }
   }
 

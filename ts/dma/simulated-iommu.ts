@@ -3,6 +3,7 @@
  * and for a VMM's emulated devices.
  */
 import { AddressRange, hex } from '../address-range.ts';
+import { requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
@@ -54,12 +55,22 @@ export class SimulatedIommu implements DmaTarget {
         `the rules that can be simulated are 'type1v2', not '${String(rules)}'`,
       );
     }
-    if (pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a page size is a power of two from 4096, not ${pageSize}`);
+    const { maxMappings = DEFAULT_MAX_MAPPINGS } = options;
+    if (typeof pageSize !== 'bigint' || pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `a page size is a power of two from 4096n, not ${String(pageSize)}`,
+      );
+    }
+    if (!Number.isSafeInteger(maxMappings) || maxMappings < 0) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `maxMappings is a whole number, not ${String(maxMappings)}`);
+    }
+    if (!Array.isArray(iovaRanges) || !iovaRanges.every((range) => range instanceof AddressRange)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');
     }
     this.name = options.name ?? 'simulated-iommu';
     this.#limits = { pageSize, iovaRanges };
-    this.#maxMappings = options.maxMappings ?? DEFAULT_MAX_MAPPINGS;
+    this.#maxMappings = maxMappings;
   }
 
   /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`. */
@@ -109,7 +120,7 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped
    */
   read(iova: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
+    const bytes = new Uint8Array(requireCount(length));
     for (const { entry, at, from, to } of this.#access(iova, length, 'read')) {
       bytes.set(entry.memory.read(at, to - from), from);
     }
@@ -122,7 +133,7 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped, or for reading only; no byte is written then
    */
   write(iova: bigint, bytes: Uint8Array): void {
-    for (const { entry, at, from, to } of this.#access(iova, bytes.length, 'write')) {
+    for (const { entry, at, from, to } of this.#access(iova, requireBytes(bytes).length, 'write')) {
       entry.memory.write(at, bytes.subarray(from, to));
     }
   }

@@ -5,6 +5,7 @@
 import type { AddressRange } from '../address-range.ts';
 import { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import { publishChange } from '../events.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -12,7 +13,8 @@ import { VaMapper } from '../memory/va-mapper.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { type Step, applyPlan } from './plan.ts';
-import { changeSteps, ensureMapped, mapToTarget, mapVa } from './steps.ts';
+import { quarantineOn } from './quarantine.ts';
+import { changeSteps, ensureMapped, mapToTarget, show } from './steps.ts';
 
 /** @internal */
 export class AddressSpace {
@@ -63,8 +65,8 @@ export class AddressSpace {
       const draft = this.#map.draft();
       edit(draft);
       const { change, next, orphans } = draft.settle();
-      for (const sub of change.goes) this.#refuseQuarantined(sub.range);
-      for (const sub of change.comes) this.#refuseQuarantined(sub.range);
+      this.#refuseQuarantined(change.goes);
+      this.#refuseQuarantined(change.comes);
       await applyPlan(changeSteps(change, this.#mappers, this.#va));
       this.#map = next;
       for (const memory of orphans) memory.close();
@@ -98,7 +100,7 @@ export class AddressSpace {
       try {
         await applyPlan(steps);
       } catch (error) {
-        if (mapper.status().length === 0) this.#mappers.delete(mapper);
+        this.#dismiss(mapper);
         throw error;
       }
       return mapper;
@@ -113,18 +115,24 @@ export class AddressSpace {
   unregister(mapper: DmaMapper): Promise<void> {
     return this.#queue.run(async () => {
       if (!this.#mappers.has(mapper)) return;
-      throwFirst(await mapper.withdrawAll(this.#va));
-      this.#mappers.delete(mapper);
+      const problems = await mapper.withdrawAll(this.#va);
+      this.#dismiss(mapper);
+      throwFirst(problems);
     });
   }
 
-  /** Lets go of a target whose mappings are gone with it; what was quarantined for it is released. */
-  abandon(mapper: DmaMapper): void {
-    if (!this.#mappers.delete(mapper)) return;
-    for (const sub of mapper.abandon(this.#va)) {
-      const shown = this.#map.flat.startingAt(sub.range.start) === sub;
-      if (!shown && this.#quarantineOn(sub.range) === undefined) this.#va?.unmap(sub.range);
-    }
+  /**
+   * Lets go of a target whose mappings are gone with it. What was quarantined for it is released, and what the quarantine
+   * kept from being restored is restored.
+   */
+  targetClosed(target: DmaTarget): Promise<void> {
+    return this.#queue.runAlways(async () => {
+      for (const mapper of this.#mappers) {
+        if (mapper.target !== target) continue;
+        this.#mappers.delete(mapper);
+        for (const sub of mapper.abandon(this.#va)) await this.#repair(sub);
+      }
+    });
   }
 
   /** Faults memory in before anybody asks for it. */
@@ -145,9 +153,8 @@ export class AddressSpace {
     return this.#queue.close(async () => {
       const problems: PeerDmaError[] = [];
       for (const mapper of this.#mappers) {
-        const kept = await mapper.withdrawAll(this.#va);
-        if (kept.length === 0) this.#mappers.delete(mapper);
-        problems.push(...kept);
+        problems.push(...(await mapper.withdrawAll(this.#va)));
+        this.#dismiss(mapper);
       }
       throwFirst(problems);
       this.#va?.close();
@@ -166,7 +173,7 @@ export class AddressSpace {
     if (this.#va !== undefined) return this.#va;
     const va = new VaMapper(this.width);
     try {
-      await applyPlan(this.#map.flat.values().map((sub) => mapVa(sub, va)));
+      await applyPlan(this.#map.flat.values().map((sub) => show(sub, va, () => undefined)));
     } catch (error) {
       va.close();
       throw error;
@@ -175,22 +182,30 @@ export class AddressSpace {
     return va;
   }
 
-  #quarantineOn(range: AddressRange): PeerDmaError | undefined {
-    for (const mapper of this.#mappers) {
-      const held = mapper.quarantinedIn(range);
-      if (held === undefined) continue;
-      return new PeerDmaError(
-        'ERR_RANGE_QUARANTINED',
-        `${range} can't change: ${mapper.target.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
-        { range: held.range, target: mapper.target.name, cause: held.error },
-      );
-    }
-    return undefined;
+  /** A target that is to go: it is forgotten, but for ranges in quarantine. */
+  #dismiss(mapper: DmaMapper): void {
+    mapper.stopFollowing();
+    if (mapper.status().length === 0) this.#mappers.delete(mapper);
   }
 
-  #refuseQuarantined(range: AddressRange): void {
-    const error = this.#quarantineOn(range);
-    if (error !== undefined) throw error;
+  /** Puts this process's view right where it still shows what a target that is gone now would not give up. */
+  async #repair(kept: SubMapping): Promise<void> {
+    const va = this.#va;
+    if (va === undefined || this.#map.flat.startingAt(kept.range.start) === kept) return;
+    if (quarantineOn(this.#mappers, kept.range) !== undefined) return;
+    va.unmap(kept.range);
+    for (const sub of this.#map.flat.overlapping(kept.range)) {
+      if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
+      va.map(sub);
+      for (const mapper of this.#mappers) await mapper.retry(sub, va);
+    }
+  }
+
+  #refuseQuarantined(subs: readonly SubMapping[]): void {
+    for (const { range } of subs) {
+      const error = quarantineOn(this.#mappers, range);
+      if (error !== undefined) throw error;
+    }
   }
 }
 

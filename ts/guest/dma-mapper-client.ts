@@ -37,6 +37,16 @@ export class DmaMapperClient {
     }
     return new DmaMapperHandle(this.#space, await this.#space.register(target, peerToPeer));
   }
+
+  /**
+   * Says that a target and every mapping in it are gone, such as a container that was closed: it is forgotten without
+   * being asked, and the memory that was quarantined for it is released. Said of a target that can still reach memory,
+   * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; a target that
+   * is not here is none to forget.
+   */
+  async targetClosed(target: DmaTarget): Promise<void> {
+    await this.#space.targetClosed(target);
+  }
 }
 
 /** One target's place in guest memory. */
@@ -58,21 +68,12 @@ export class DmaMapperHandle {
   /**
    * Unmaps all that the target holds and lets go of it. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined and the target stays; when it has been
-   * closed, so that its mappings are gone for certain, say so with {@link DmaMapperHandle.targetClosed}
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined and the target stays
+   * for them, though nothing new is mapped to it; {@link DmaMapperClient.targetClosed} ends it
    */
   async remove(): Promise<void> {
     if (this.#space.closed) return;
     await this.#space.unregister(this.#mapper);
-  }
-
-  /**
-   * Says that the target and every mapping in it are gone, such as a container that was closed: it is forgotten without
-   * being asked, and the memory that was quarantined for it is released. To say it of a target that can still reach
-   * memory hands that memory to others while a device writes to it.
-   */
-  targetClosed(): void {
-    this.#space.abandon(this.#mapper);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@
  * is an error here, never a signal.
  */
 import { AddressRange } from '../address-range.ts';
+import { requireBytes, requireCount } from '../arguments.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
@@ -10,14 +11,14 @@ import { readStore, writeStore } from '../memory/backing.ts';
 
 /** @internal */
 export function readGuest(flat: IntervalMap<SubMapping>, gpa: bigint, length: number): Uint8Array {
-  const bytes = new Uint8Array(requireLength(length));
+  const bytes = new Uint8Array(requireCount(length));
   for (const { sub, at, from, to } of pieces(flat, gpa, length)) readStore(sub.store, at, bytes.subarray(from, to));
   return bytes;
 }
 
 /** @internal */
 export function writeGuest(flat: IntervalMap<SubMapping>, gpa: bigint, bytes: Uint8Array): void {
-  for (const { sub, at, from, to } of pieces(flat, gpa, bytes.length))
+  for (const { sub, at, from, to } of pieces(flat, gpa, requireBytes(bytes).length))
     writeStore(sub.store, at, bytes.subarray(from, to));
 }
 
@@ -51,9 +52,4 @@ function pieces(flat: IntervalMap<SubMapping>, gpa: bigint, length: number): Pie
     throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(next, range.end)}`, { range });
   }
   return found;
-}
-
-function requireLength(length: number): number {
-  if (Number.isSafeInteger(length) && length >= 0) return length;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a length is a whole number of bytes, not ${String(length)}`);
 }

@@ -72,18 +72,18 @@ export class GuestMemory {
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
-    if (this.#space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed');
-    return new DeviceMemory(this.#space, options.name, options.length);
+    return new DeviceMemory(this.#openSpace(), options.name, options.length);
   }
 
   /**
    * Copies bytes out of guest memory.
    *
    * @throws {PeerDmaError} `ERR_NOT_MAPPED` where there is none, with the missing range; `ERR_OUT_OF_RANGE` where a file
-   * behind it has been truncated
+   * behind it has been truncated; `ERR_INVALID_ARGUMENT` in the BAR of a VFIO device, which {@link VfioRegion.read}
+   * reads; `ERR_CLOSED`
    */
   read(gpa: bigint, length: number): Uint8Array {
-    return readGuest(this.#space.map.flat, gpa, length);
+    return readGuest(this.#openSpace().map.flat, gpa, length);
   }
 
   /**
@@ -92,7 +92,7 @@ export class GuestMemory {
    * @throws {PeerDmaError} as {@link GuestMemory.read}
    */
   write(gpa: bigint, bytes: Uint8Array): void {
-    writeGuest(this.#space.map.flat, gpa, bytes);
+    writeGuest(this.#openSpace().map.flat, gpa, bytes);
   }
 
   /** Regions, flat map, targets and quarantine as plain data, as the last successful change left them. */
@@ -117,6 +117,11 @@ export class GuestMemory {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #openSpace(): AddressSpace {
+    if (this.#space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed');
+    return this.#space;
   }
 }
 

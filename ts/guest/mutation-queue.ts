@@ -25,16 +25,17 @@ export class MutationQueue {
    */
   run<T>(mutation: () => Promise<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new PeerDmaError('ERR_CLOSED', `${this.#owner} is closed`));
-    return this.#append(mutation);
+    return this.runAlways(mutation);
   }
 
   /** Takes no more mutations, waits for what is queued, then runs the last one. */
   close<T>(mutation: () => Promise<T>): Promise<T> {
     this.#closed = true;
-    return this.#append(mutation);
+    return this.runAlways(mutation);
   }
 
-  #append<T>(mutation: () => Promise<T>): Promise<T> {
+  /** Runs a mutation in its turn, closed or not. */
+  runAlways<T>(mutation: () => Promise<T>): Promise<T> {
     const result = this.#last.then(mutation);
     this.#last = result.catch(() => {}); // its caller hears of it; the next in the queue doesn't
     return result;

@@ -1,7 +1,7 @@
 /**
  * A plan: primitive steps with their inverses, applied in order, undone in reverse.
  */
-import { PeerDmaError, asError } from '../errors.ts';
+import { asError } from '../errors.ts';
 import { rollbackFailed } from '../dma/mapping-error.ts';
 
 /** @internal */
@@ -38,8 +38,6 @@ async function undoPlan(done: readonly Step[]): Promise<Error[]> {
     try {
       problems.push(...((await step.undo()) ?? []));
     } catch (thrown) {
-      // Memory that stays leased belongs to a range that its target would not give up, which has been told already.
-      if (thrown instanceof PeerDmaError && thrown.code === 'ERR_VA_IN_USE' && problems.length > 0) continue;
       problems.push(asError(thrown));
     }
   }

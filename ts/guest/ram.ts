@@ -1,10 +1,10 @@
 /**
  * RAM as a VMM orders it: files, huge pages, nodes.
  */
-import { AddressRange } from '../address-range.ts';
+import { AddressRange, requireAligned } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
-import { MemoryFile } from '../memory/memory-file.ts';
+import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
 import { newRegion, requirePlace } from './region-manager.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
@@ -36,7 +36,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
       const at = AddressRange.of(options.start, options.length);
       const name = `ram${index}`;
       requirePlace(space, at, name);
-      const backing = backingFor(name, options);
+      const backing = backingFor(name, at, options);
       if (backing !== 'private' && options.file === undefined) files.push(backing.file);
       const store = openStore(backing, at.length, storeOptions(options));
       const state = newRegion(space, { name, length: at.length, kind: 'ram', priority: DEFAULT_PRIORITY.ram });
@@ -59,7 +59,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
   if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
 }
 
-function backingFor(name: string, options: RamOptions): Backing {
+function backingFor(name: string, at: AddressRange, options: RamOptions): Backing {
   const { file, hugePages } = options;
   const pages = hugePages === undefined || hugePages === 'transparent' ? undefined : hugePages;
   if (pages !== undefined && (file !== undefined || options.private === true)) {
@@ -73,6 +73,7 @@ function backingFor(name: string, options: RamOptions): Backing {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${name}: either a file or private, not both`);
   }
   if (file !== undefined) return { file, offset: 0n };
+  if (pages !== undefined) requireAligned(at, 1n << BigInt(hugePageShift(pages)), `${name} at`);
   const made = MemoryFile.create(options.length, pages === undefined ? { name } : { name, hugePages: pages });
   return { file: made, offset: 0n };
 }

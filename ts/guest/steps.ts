@@ -3,41 +3,63 @@
  * to the IOMMUs after it has come; all that goes, goes before anything comes.
  */
 import type { DmaMapper, Held } from '../dma/dma-mapper.ts';
+import type { AddressRange } from '../address-range.ts';
+import type { PeerDmaError } from '../errors.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import type { FlatChange } from './flat-change.ts';
 import type { Step } from './plan.ts';
+import { quarantineOn } from './quarantine.ts';
 
 /** The plan that takes a change of the flat map to every target. @internal */
 export function changeSteps(
   { goes, comes }: FlatChange,
-  mappers: Iterable<DmaMapper>,
+  mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Step[] {
-  const targets = [...mappers];
+  const blocked: Blocked = (range, own) => quarantineOn(mappers, range, own);
+  const following = [...mappers].filter((mapper) => mapper.following);
   const steps: Step[] = [];
   if (goes.length > 0) {
-    for (const mapper of targets) steps.push(unmapFromTarget(mapper, goes, va));
-    if (va !== undefined) for (const sub of goes) steps.push(invert(mapVa(sub, va)));
+    for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, va, blocked));
+    if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, blocked));
   }
   if (comes.length > 0) {
     if (va !== undefined) {
-      for (const sub of comes) steps.push(mapVa(sub, va));
-      if (targets.some((mapper) => mapper.needsVa)) for (const sub of comes) steps.push(ensureMapped(sub, va));
+      for (const sub of comes) steps.push(show(sub, va, blocked));
+      if (following.some((mapper) => mapper.needsVa)) for (const sub of comes) steps.push(ensureMapped(sub, va));
     }
-    for (const mapper of targets) steps.push(mapToTarget(mapper, comes, va));
+    for (const mapper of following) steps.push(mapToTarget(mapper, comes, va));
   }
   return steps;
 }
 
+/** Whether memory at a range has to stay as it is, and why. */
+type Blocked = (range: AddressRange, own?: SubMapping) => PeerDmaError | undefined;
+
 /** Shows memory in this process. @internal */
-export function mapVa(sub: SubMapping, va: VaMapper): Step & { readonly undo: () => void } {
-  return { run: () => va.map(sub), undo: () => va.unmap(sub.range) };
+export function show(sub: SubMapping, va: VaMapper, blocked: Blocked): Step {
+  return {
+    run: () => va.map(sub),
+    undo: () => {
+      if (blocked(sub.range) === undefined) va.unmap(sub.range);
+    },
+  };
 }
 
-/** Faults memory in. @internal */
+/** Hides memory in this process. What keeps it from being shown again has been told by the step that failed. */
+function hide(sub: SubMapping, va: VaMapper, blocked: Blocked): Step {
+  return {
+    run: () => va.unmap(sub.range),
+    undo: () => {
+      if (blocked(sub.range) === undefined) va.map(sub);
+    },
+  };
+}
+
+/** Faults RAM in. Device memory is the device's; whether it is there is for the target to find out. @internal */
 export function ensureMapped(sub: SubMapping, va: VaMapper): Step {
-  return { run: () => va.ensureMapped(sub.range), undo: () => {} };
+  return { run: () => (sub.kind === 'ram' ? va.ensureMapped(sub.range) : undefined), undo: () => {} };
 }
 
 /** Takes memory to one target. @internal */
@@ -45,21 +67,17 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[], va: 
   return { run: () => mapper.map(subs, va), undo: () => mapper.withdraw(subs, va) };
 }
 
-function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined): Step {
+function unmapFromTarget(
+  mapper: DmaMapper,
+  subs: readonly SubMapping[],
+  va: VaMapper | undefined,
+  blocked: Blocked,
+): Step {
   let gone: readonly Held[] = [];
   return {
     run: async () => {
       gone = await mapper.unmap(subs, va);
     },
-    undo: () => mapper.restore(gone, va),
-  };
-}
-
-function invert({ run, undo }: Step & { readonly undo: () => void }): Step {
-  return {
-    run: undo,
-    undo: () => {
-      void run();
-    },
+    undo: () => mapper.restore(gone, va, (sub) => blocked(sub.range, sub)),
   };
 }

@@ -2,6 +2,7 @@
  * Handles on host memory that a DMA target maps.
  */
 import type { NativeReservation } from '#native';
+import { requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 
 /** What the native core needs to find the memory behind a handle. @internal */
@@ -55,7 +56,7 @@ export class HostMemory {
    */
   read(offset: bigint, length: number): Uint8Array {
     this.#requireOpen();
-    const bytes = new Uint8Array(length);
+    const bytes = new Uint8Array(requireCount(length));
     native(() => this.#reservation.leaseRead(this.#id, offset, bytes));
     return bytes;
   }
@@ -63,7 +64,7 @@ export class HostMemory {
   /** Copies bytes in. Throws as {@link HostMemory.read} does. */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
-    native(() => this.#reservation.leaseWrite(this.#id, offset, bytes));
+    native(() => this.#reservation.leaseWrite(this.#id, offset, requireBytes(bytes)));
   }
 
   #requireOpen(): void {

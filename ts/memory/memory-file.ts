@@ -3,12 +3,24 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
+import { requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 
 const HUGE_PAGE_SHIFT = { '2M': 21, '1G': 30 } as const;
 
 /** The size of huge pages a {@link MemoryFile} can be made of. */
 export type HugePageSize = keyof typeof HUGE_PAGE_SHIFT;
+
+/**
+ * The binary logarithm of a huge page's bytes.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no size of them
+ * @internal
+ */
+export function hugePageShift(size: HugePageSize): number {
+  if (Object.hasOwn(HUGE_PAGE_SHIFT, size)) return HUGE_PAGE_SHIFT[size];
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${String(size)}`);
+}
 
 // Set by the class below: the way to its private parts, for this package only.
 let handleOf: (file: MemoryFile) => NativeMemoryFile;
@@ -43,11 +55,11 @@ export class MemoryFile {
    * size are set aside, `ERR_SYSTEM`
    */
   static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
-    const name = options.name ?? 'memory';
-    const shift = options.hugePages === undefined ? 0 : HUGE_PAGE_SHIFT[options.hugePages];
-    if (shift === undefined) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not '${String(options.hugePages)}'`);
+    const { name = 'memory' } = options;
+    if (typeof name !== 'string') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${String(name)}`);
     }
+    const shift = options.hugePages === undefined ? 0 : hugePageShift(options.hugePages);
     return new MemoryFile(
       native(() => NativeMemoryFile.create(length, name, shift)),
       name,
@@ -88,7 +100,7 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   read(offset: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
+    const bytes = new Uint8Array(requireCount(length));
     native(() => this.#handle.read(offset, bytes));
     return bytes;
   }
@@ -99,7 +111,7 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   write(offset: bigint, bytes: Uint8Array): void {
-    native(() => this.#handle.write(offset, bytes));
+    native(() => this.#handle.write(offset, requireBytes(bytes)));
   }
 
   /** Gives this handle back. Memory that is mapped somewhere stays until it is unmapped there. Idempotent. */

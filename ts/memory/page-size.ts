@@ -13,6 +13,5 @@ let known: bigint | undefined;
  * @internal
  */
 export function hostPageSize(): bigint {
-  known ??= native(() => ask());
-  return known;
+  return (known ??= native(() => ask()));
 }

@@ -3,8 +3,8 @@
  * guest-physical address.
  */
 import { NativeReservation } from '#native';
-import { AddressRange } from '../address-range.ts';
-import { native, nativeAsync } from '../errors.ts';
+import { type AddressRange, hex } from '../address-range.ts';
+import { PeerDmaError, native, nativeAsync } from '../errors.ts';
 import type { Store } from './backing.ts';
 import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
@@ -28,12 +28,21 @@ export class VaMapper {
     this.#reservation = native(() => new NativeReservation(addressWidth));
   }
 
+  /** @throws {PeerDmaError} `ERR_MEMORY_FAULT` where the file has become shorter since the mapping was made */
   map({ range, store, writable }: VaMapping): void {
     const { start, length } = range;
+    if (store.file !== undefined && store.file.length < store.offset + length) {
+      throw new PeerDmaError(
+        'ERR_MEMORY_FAULT',
+        `${store.file.name} has been truncated: it has ${hex(store.file.length)} bytes, and ${range} shows ${hex(length)} from ${hex(store.offset)} on`,
+        { range },
+      );
+    }
     native(
       () => {
         if (store.file === undefined) {
-          this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, writable);
+          // Always writable here, so that the VMM can write what its devices may only read.
+          this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true);
         } else {
           const file = nativeFileOf(store.file);
           this.#reservation.mapFile(start, length, file, store.offset, writable, store.transparentHugePages);

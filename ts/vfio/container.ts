@@ -45,11 +45,15 @@ export class Container {
   readonly name: string;
   readonly handle: NativeVfioContainer;
   readonly groups = new Set<Group>();
+  readonly #target: Type1Target;
+  readonly #memory: GuestMemory;
   #mapper: DmaMapperHandle | undefined;
 
-  private constructor(name: string, handle: NativeVfioContainer) {
+  private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
     this.name = name;
     this.handle = handle;
+    this.#target = new Type1Target(handle, name);
+    this.#memory = memory;
   }
 
   /**
@@ -66,19 +70,18 @@ export class Container {
     peerToPeer: PeerToPeer,
   ): Promise<Container> {
     const handle = told(() => NativeVfioContainer.open(), containerUnavailable);
-    const container = new Container(name, handle);
+    const container = new Container(name, handle, memory);
     try {
       container.attach(first);
       told(
         () => handle.setIommu(),
         (error) => iommuRefused(bdf, error),
       );
-      const target = new Type1Target(handle, name);
-      container.#mapper = await memory.dmaMappers.addDmaMapper(target, { peerToPeer });
+      container.#mapper = await memory.dmaMappers.addDmaMapper(container.#target, { peerToPeer });
       return container;
     } catch (error) {
       first.close();
-      native(() => handle.close());
+      await container.#close();
       throw error;
     }
   }
@@ -96,11 +99,13 @@ export class Container {
     if (last) await this.#withdraw();
     group.close();
     this.groups.delete(group);
-    if (last) {
-      native(() => this.handle.close());
-      // The kernel has dropped every mapping with the last group, those that it would not unmap before among them.
-      this.#mapper?.targetClosed();
-    }
+    if (last) await this.#close();
+  }
+
+  /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */
+  async #close(): Promise<void> {
+    native(() => this.handle.close());
+    await this.#memory.dmaMappers.targetClosed(this.#target);
   }
 
   /** Unmaps everything. What can't be unmapped goes with the container. */

@@ -3,7 +3,7 @@
  */
 import type { NativeReservation, NativeVfioContainer } from '#native';
 import type { AddressRange } from '../address-range.ts';
-import { type IommuLimits, refusedMapping, requireHostMemory } from '../dma/refusal.ts';
+import { refusedMapping, requireHostMemory } from '../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../dma/target.ts';
 import { PeerDmaError, fromNative, native, nativeAsync } from '../errors.ts';
 import { leaseOf } from '../memory/host-memory.ts';
@@ -15,6 +15,8 @@ const ON_A_THREAD = 1n << 20n;
 /** Words of a request to the native core: IOVA, lease, flags. */
 const WORDS = 3;
 const WRITABLE = 1n;
+
+const U64_MAX = (1n << 64n) - 1n;
 
 /** Maps guest memory into the IOMMU domains of one container. Made by {@link VfioContainerManager}. */
 export class Type1Target implements DmaTarget {
@@ -63,6 +65,7 @@ export class Type1Target implements DmaTarget {
           target: this.name,
         });
       }
+      if (request.range.end > U64_MAX) throw this.#refusedMapping(request, { errno: 'EOVERFLOW' });
       words.set([request.range.start, BigInt(lease.id), request.writable ? WRITABLE : 0n], index * WORDS);
       bytes += request.range.length;
     }
@@ -87,11 +90,11 @@ export class Type1Target implements DmaTarget {
     const request = requests.find(({ range }) => error.range?.equals(range)) ?? requests[0];
     if (request === undefined) return error;
     const { errno, syscall } = error;
-    return refusedMapping(request, { errno, syscall, target: this.name, limits: this.#limits(), cause: error });
+    return this.#refusedMapping(request, { errno, ...(syscall === undefined ? {} : { syscall }), cause: error });
   }
 
-  /** Read anew each time: they change with every group that comes or goes. */
-  #limits(): IommuLimits {
-    return limitsOf(this.#container);
+  /** The limits are read anew each time: they change with every group that comes or goes. */
+  #refusedMapping(request: DmaMapRequest, refusal: { errno: string; syscall?: string; cause?: unknown }): PeerDmaError {
+    return refusedMapping(request, { ...refusal, target: this.name, limits: limitsOf(this.#container) });
   }
 }

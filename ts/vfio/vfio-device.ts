@@ -33,7 +33,9 @@ export class VfioDevice implements PhysicalFunction {
     const region = (index: number) => VfioRegion.open(bdf, index, device, this.file);
     const config = region(CONFIG_REGION);
     if (config === undefined) {
-      throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, { device: bdf });
+      throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
+        device: bdf,
+      });
     }
     this.config = config;
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));

@@ -3,6 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
+import { requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -74,14 +75,14 @@ export class VfioRegion implements DeviceRegion {
 
   /** Copies bytes out, in accesses that the kernel chooses. */
   read(offset: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
+    const bytes = new Uint8Array(requireCount(length));
     this.#call(() => this.#device.readRegion(this.index, offset, bytes));
     return bytes;
   }
 
   /** Copies bytes in, in accesses that the kernel chooses. */
   write(offset: bigint, bytes: Uint8Array): void {
-    this.#call(() => this.#device.writeRegion(this.index, offset, bytes));
+    this.#call(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
   }
 
   /**

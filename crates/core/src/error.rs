@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use nix::errno::Errno;
 
+use crate::Range;
+
 /// What a fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -88,6 +90,7 @@ pub struct Error {
     code: ErrorCode,
     errno: Option<Errno>,
     syscall: Option<Cow<'static, str>>,
+    range: Option<Range>,
     message: String,
 }
 
@@ -98,6 +101,7 @@ impl Error {
             code,
             errno: None,
             syscall: None,
+            range: None,
             message: message.into(),
         }
     }
@@ -115,6 +119,7 @@ impl Error {
             code,
             errno: Some(errno),
             syscall: Some(syscall),
+            range: None,
             message,
         }
     }
@@ -143,6 +148,12 @@ impl Error {
         self.syscall.as_deref()
     }
 
+    /// The IOVAs that the failure is about, where a call was given more than one range of them.
+    #[must_use]
+    pub const fn range(&self) -> Option<Range> {
+        self.range
+    }
+
     /// What failed and where; ranges are half-open and in hex.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -153,6 +164,13 @@ impl Error {
     #[must_use]
     pub fn context(mut self, what: impl std::fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// The same failure, told of one range out of several.
+    #[must_use]
+    pub(crate) const fn at(mut self, range: Range) -> Self {
+        self.range = Some(range);
         self
     }
 

@@ -3,14 +3,18 @@
 use napi::Status;
 use peerdma_core::{Error, ErrorCode};
 
-/// `CODE|ERRNO|SYSCALL|text`; errno and system call are empty where there are none. Neither of them
-/// contains a bar; the text may.
+/// `CODE|ERRNO|SYSCALL|RANGE|text`; all but the code and the text are empty where there are none.
+/// The range is `0xSTART..0xEND`. Only the text may contain a bar.
 pub(crate) fn to_js(error: Error) -> napi::Error {
     let reason = format!(
-        "{}|{}|{}|{}",
+        "{}|{}|{}|{}|{}",
         error.code().as_str(),
         error.errno_name().unwrap_or_default(),
         error.syscall().unwrap_or_default(),
+        error
+            .range()
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
         error.message()
     );
     napi::Error::new(Status::GenericFailure, reason)

@@ -70,7 +70,7 @@ impl State {
                 "mapping IOVA {range} to {} of the reservation",
                 request.lease.range()
             );
-            Error::os(ErrorCode::MapFailed, errno, MAP, what)
+            Error::os(ErrorCode::MapFailed, errno, MAP, what).at(*range)
         })?;
         self.mappings.insert(*range, Arc::clone(&request.lease));
         Ok(())

@@ -1,0 +1,200 @@
+// The difference between two flat maps.
+import fc from 'fast-check';
+import test from 'ava';
+import { AddressRange, type MemoryFile } from '../../ts/index.ts';
+import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
+import { changeFlat } from '../../ts/guest/flat-change.ts';
+import { IntervalMap } from '../../ts/interval-map.ts';
+
+/** Files are told apart by identity only, so names will do. */
+const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as MemoryFile);
+
+interface Options {
+  readonly file?: number;
+  readonly offset?: number;
+  readonly writable?: boolean;
+  readonly region?: number;
+}
+
+function sub(start: number, end: number, options: Options = {}): SubMapping {
+  const { file = 0, offset = start, writable = true, region = 0 } = options;
+  const backing = FILES[file];
+  if (backing === undefined) throw new Error(`there is no file ${file}`);
+  return {
+    range: AddressRange.of(BigInt(start), BigInt(end - start)),
+    store: { file: backing, offset: BigInt(offset), transparentHugePages: false },
+    writable,
+    kind: 'ram',
+    name: `r${region}`,
+    regionId: region,
+  };
+}
+
+function flatOf(subs: readonly SubMapping[]): IntervalMap<SubMapping> {
+  const flat = new IntervalMap<SubMapping>();
+  for (const one of subs) flat.insert(one);
+  return flat;
+}
+
+/** What a resolver says of a range, given all of the new map: cut to the range, as the regions would say it. */
+function resolver(all: readonly SubMapping[]): (range: AddressRange) => SubMapping[] {
+  return (range) =>
+    all
+      .filter((one) => one.range.overlaps(range))
+      .map((one) => {
+        const start = one.range.start > range.start ? one.range.start : range.start;
+        const end = one.range.end < range.end ? one.range.end : range.end;
+        const store = { ...one.store, offset: one.store.offset + (start - one.range.start) } as SubMapping['store'];
+        return { ...one, range: AddressRange.of(start, end - start), store };
+      });
+}
+
+const span = (start: number, end: number): AddressRange => AddressRange.of(BigInt(start), BigInt(end - start));
+const text = (subs: readonly SubMapping[]): string[] =>
+  subs.map(({ range, store }) => `${range.start}-${range.end} ${store.file?.name}+${store.offset}`);
+
+function change(before: readonly SubMapping[], touched: readonly AddressRange[], after: readonly SubMapping[]) {
+  const { change: result, flat } = changeFlat(flatOf(before), touched, resolver(after));
+  return { goes: text(result.goes), comes: text(result.comes), flat: text(flat.values()) };
+}
+
+test('what is the same stays, even when it was touched', (t) => {
+  const all = [sub(0, 4), sub(4, 8, { file: 1 })];
+  t.deepEqual(change(all, [span(0, 8)], all), { goes: [], comes: [], flat: text(all) });
+});
+
+test('a sub-mapping that is cut goes, and its pieces come', (t) => {
+  t.deepEqual(change([sub(0, 8)], [span(2, 4)], [sub(0, 2), sub(4, 8)]), {
+    goes: ['0-8 a+0'],
+    comes: ['0-2 a+0', '4-8 a+4'],
+    flat: ['0-2 a+0', '4-8 a+4'],
+  });
+});
+
+test('what was cut once stays cut, and the gap between is filled', (t) => {
+  t.deepEqual(change([sub(0, 2), sub(4, 8)], [span(2, 4)], [sub(0, 8)]), {
+    goes: [],
+    comes: ['2-4 a+2'],
+    flat: ['0-2 a+0', '2-4 a+2', '4-8 a+4'],
+  });
+  t.deepEqual(change([sub(2, 4)], [span(0, 8)], [sub(0, 8)]), {
+    goes: [],
+    comes: ['0-2 a+0', '4-8 a+4'],
+    flat: ['0-2 a+0', '2-4 a+2', '4-8 a+4'],
+  });
+});
+
+test('another file, offset, writability or region is another sub-mapping', (t) => {
+  for (const other of [{ file: 1 }, { offset: 1 }, { writable: false }, { region: 1 }]) {
+    const { goes, comes } = change([sub(0, 4)], [span(0, 4)], [sub(0, 4, other)]);
+    t.is(goes.length, 1, JSON.stringify(other));
+    t.is(comes.length, 1, JSON.stringify(other));
+  }
+});
+
+test('what is beside the touched range is left alone without a look', (t) => {
+  const asked: string[] = [];
+  const before = [sub(0, 4), sub(4, 8, { file: 1 }), sub(8, 12, { file: 2 })];
+  const { change: result } = changeFlat(flatOf(before), [span(5, 6)], (range) => {
+    asked.push(`${range.start}-${range.end}`);
+    return resolver([sub(0, 4), sub(8, 12, { file: 2 })])(range);
+  });
+  t.deepEqual(asked, ['4-8']);
+  t.deepEqual(text(result.goes), ['4-8 b+4']);
+  t.deepEqual(result.comes, []);
+});
+
+/** A map cut at random, by three bits of choice for each address. */
+const flatMap = fc
+  .array(fc.record({ file: fc.integer({ min: -1, max: 2 }), writable: fc.boolean(), cut: fc.boolean() }), {
+    minLength: 16,
+    maxLength: 16,
+  })
+  .map((cells) => {
+    const subs: SubMapping[] = [];
+    for (const [at, { file, writable, cut }] of cells.entries()) {
+      if (file < 0) continue;
+      const last = subs.at(-1);
+      const next = sub(at, at + 1, { file, writable });
+      if (
+        last !== undefined &&
+        !cut &&
+        last.range.end === BigInt(at) &&
+        last.store.file === next.store.file &&
+        last.writable === writable
+      ) {
+        subs[subs.length - 1] = sub(Number(last.range.start), at + 1, { file, writable });
+      } else subs.push(next);
+    }
+    return subs;
+  });
+
+test('whatever changes: the new flat map shows what is due, and nothing that shows the same is unmapped needlessly', (t) => {
+  const cells = (subs: readonly SubMapping[]): string[] =>
+    subs.flatMap(({ range, store, writable }) => {
+      const found: string[] = [];
+      for (let at = range.start; at < range.end; at++) {
+        found.push(`${at} ${store.file?.name}+${store.offset + at - range.start} ${writable}`);
+      }
+      return found;
+    });
+  const property = fc.property(
+    flatMap,
+    flatMap,
+    fc.array(fc.nat(15), { minLength: 1, maxLength: 4 }),
+    (before, next, points) => {
+      const touched = points.map((at) => span(at, Math.min(at + 3, 16)));
+      // The regions say the new map where it was touched, the old one elsewhere.
+      const inTouched = (at: bigint): boolean => touched.some((range) => range.contains(at));
+      const due = [
+        ...cells(before).filter((cell) => !inTouched(BigInt(cell.split(' ')[0] ?? ''))),
+        ...cells(next).filter((cell) => inTouched(BigInt(cell.split(' ')[0] ?? ''))),
+      ].sort();
+      const after: SubMapping[] = [];
+      for (let at = 0; at < 16; at++) {
+        const source = inTouched(BigInt(at)) ? next : before;
+        const found = resolver(source)(span(at, at + 1))[0];
+        if (found !== undefined) after.push(found);
+      }
+      const joined: SubMapping[] = []; // as regions would say it: in the longest runs
+      for (const one of after) {
+        const last = joined.at(-1);
+        if (
+          last !== undefined &&
+          last.range.end === one.range.start &&
+          last.store.file === one.store.file &&
+          last.writable === one.writable
+        ) {
+          joined[joined.length - 1] = {
+            ...last,
+            range: AddressRange.of(last.range.start, one.range.end - last.range.start),
+          };
+        } else joined.push(one);
+      }
+      const old = flatOf(before);
+      const oldText = text(old.values()).join();
+      const { change: result, flat } = changeFlat(old, touched, resolver(joined));
+      const values = flat.values();
+      if (text(old.values()).join() !== oldText) throw new Error('the old map has changed');
+      if (cells(values).sort().join('\n') !== due.join('\n'))
+        throw new Error(`${text(values).join()}: not what is due`);
+      for (const [index, one] of values.entries()) {
+        const following = values[index + 1];
+        if (following !== undefined && one.range.overlaps(following.range))
+          throw new Error('the new map overlaps itself');
+      }
+      const dueSet = new Set(due);
+      for (const one of result.goes) {
+        if (!before.includes(one)) throw new Error('something goes that was not there');
+        if (cells([one]).every((cell) => dueSet.has(cell)))
+          throw new Error(`${text([one]).join()} goes and shows the same`);
+      }
+      for (const one of result.comes) {
+        if (before.some((was) => !result.goes.includes(was) && was.range.overlaps(one.range))) {
+          throw new Error('something comes over what stays');
+        }
+      }
+    },
+  );
+  t.notThrows(() => fc.assert(property, { numRuns: 1000 }));
+});

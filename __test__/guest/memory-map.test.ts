@@ -1,0 +1,117 @@
+// The memory map as a value: a draft leaves its origin alone.
+import test from 'ava';
+import { AddressRange } from '../../ts/index.ts';
+import { MemoryMap, type MemoryMapDraft } from '../../ts/guest/memory-map.ts';
+import type { RegionState } from '../../ts/guest/region-state.ts';
+import { IntervalMap } from '../../ts/interval-map.ts';
+import { openStore, type Store } from '../../ts/memory/backing.ts';
+import { throwsCode } from '../support/errors.ts';
+import { at, pages } from '../support/pages.ts';
+
+function region(id: number, count: number, priority = 0): RegionState {
+  return { id, name: `r${id}`, kind: 'ram', priority, length: at(count), writable: true, mappings: new IntervalMap() };
+}
+
+function whole(draft: MemoryMapDraft, id: number, count: number, first: number, store?: Store): void {
+  const range = pages(0, count);
+  draft.map(id, { range, store: store ?? openStore('private', range.length), writable: true });
+  draft.place(id, pages(first, count), true);
+}
+
+const text = (map: MemoryMap): string[] => map.flat.values().map(({ range, name }) => `${range} ${name}`);
+
+test('a draft that is never settled leaves nothing behind', (t) => {
+  const first = MemoryMap.empty().draft();
+  first.add(region(0, 4));
+  whole(first, 0, 4, 0);
+  const { next: map } = first.settle();
+  const before = text(map);
+
+  const dropped = map.draft();
+  dropped.add(region(1, 2, 1));
+  whole(dropped, 1, 2, 1);
+  dropped.unmap(0, pages(0, 1));
+  dropped.remove(0);
+  dropped.settle();
+  t.deepEqual(text(map), before);
+  t.is(map.regions().length, 1);
+
+  const again = map.draft();
+  again.add(region(1, 2, 1));
+  whole(again, 1, 2, 1);
+  t.deepEqual(text(again.settle().next), ['0x0..0x1000 r0', '0x1000..0x3000 r1', '0x3000..0x4000 r0']);
+  t.deepEqual(text(map), before);
+});
+
+test('several edits of one draft are one change', (t) => {
+  const first = MemoryMap.empty().draft();
+  first.add(region(0, 2));
+  whole(first, 0, 2, 0);
+  const { next: map } = first.settle();
+
+  const draft = map.draft();
+  draft.unplace(0);
+  draft.place(0, pages(8, 2), true);
+  draft.place(0, pages(0, 2), true);
+  const { change } = draft.settle();
+  t.deepEqual(change, { goes: [], comes: [] });
+});
+
+test('private memory is an orphan when its last mapping goes, and not before', (t) => {
+  const store = openStore('private', at(4));
+  const first = MemoryMap.empty().draft();
+  first.add(region(0, 4));
+  whole(first, 0, 4, 0, store);
+  let { next: map } = first.settle();
+  const step = (edit: (draft: MemoryMapDraft) => void): number => {
+    const draft = map.draft();
+    edit(draft);
+    const settled = draft.settle();
+    map = settled.next;
+    t.true(settled.orphans.every((memory) => memory === store.private));
+    return settled.orphans.length;
+  };
+  t.is(
+    step((draft) => draft.unplace(0)),
+    0,
+  );
+  t.is(
+    step((draft) => draft.unmap(0, pages(1, 2))),
+    0,
+  );
+  t.is(
+    step((draft) => draft.place(0, pages(4, 4), false)),
+    0,
+  );
+  t.is(
+    step((draft) => draft.unmap(0, pages(0, 1))),
+    0,
+  );
+  t.is(
+    step((draft) => draft.unmap(0, pages(3, 1))),
+    1,
+  );
+  t.is(
+    step((draft) => draft.remove(0)),
+    0,
+  );
+  store.private?.close();
+});
+
+test('a region that is removed takes its private memory with it', (t) => {
+  const store = openStore('private', at(2));
+  const first = MemoryMap.empty().draft();
+  first.add(region(0, 2));
+  whole(first, 0, 2, 0, store);
+  const draft = first.settle().next.draft();
+  draft.remove(0);
+  const { orphans, next, change } = draft.settle();
+  t.deepEqual(orphans, [store.private]);
+  t.deepEqual(next.regions(), []);
+  t.deepEqual(
+    change.goes.map(({ range }) => range),
+    [AddressRange.of(0n, at(2))],
+  );
+  throwsCode(t, () => next.draft().region(0), 'ERR_REGION_REMOVED');
+  store.private?.close();
+});

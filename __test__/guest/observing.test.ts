@@ -1,0 +1,131 @@
+// What an observer sees: inspect() and the diagnostics channels.
+import test from 'ava';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { DmaEvent, MemoryChangeEvent } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
+import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
+
+test('inspect is plain data that JSON takes', async (t) => {
+  const memory = await guest(t, { ram: [{ start: at(2), length: PAGE, private: true }] });
+  const file = taggedFile(t, 'bar-file', 4, 1);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
+  await bar.map({ offset: PAGE, length: at(2), backing: { file, offset: PAGE }, writable: false });
+  await bar.mapToGuest(at(1));
+  await memory.regions.addRegion({ name: 'idle', range: pages(32, 4), kind: 'device', priority: 7 });
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'one' }), { peerToPeer: 'off' });
+
+  const snapshot = memory.inspect();
+  t.deepEqual(JSON.parse(JSON.stringify(snapshot)), snapshot);
+  t.deepEqual(snapshot, {
+    regions: [
+      {
+        name: 'ram0',
+        kind: 'ram',
+        priority: 100,
+        length: '0x1000',
+        active: true,
+        range: { start: '0x2000', end: '0x3000' },
+        writable: true,
+        mappings: [{ start: '0x0', end: '0x1000', backing: 'private', writable: true }],
+      },
+      {
+        name: 'bar',
+        kind: 'device',
+        priority: 0,
+        length: '0x4000',
+        active: true,
+        range: { start: '0x1000', end: '0x5000' },
+        writable: true,
+        mappings: [{ start: '0x1000', end: '0x3000', backing: 'bar-file+0x1000', writable: false }],
+      },
+      { name: 'idle', kind: 'device', priority: 7, length: '0x4000', active: false, writable: true, mappings: [] },
+    ],
+    flat: [
+      { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', writable: true, backing: 'private' },
+      { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', writable: false, backing: 'bar-file+0x2000' },
+    ],
+    targets: [
+      {
+        name: 'one',
+        mappings: [
+          { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', state: 'mapped' },
+          { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', state: 'skipped' },
+        ],
+      },
+    ],
+    quarantine: [],
+  });
+});
+
+/** Events of this test's own targets and regions: files share the process, and so the channels. */
+function listen(t: { teardown: (end: () => void) => void }, name: string, heard: (message: unknown) => void): void {
+  const listener = (message: unknown): void => heard(message);
+  subscribe(name, listener);
+  t.teardown(() => void unsubscribe(name, listener));
+}
+
+test.serial('changes and mappings are told on the diagnostics channels, once they are done', async (t) => {
+  const memory = await guest(t);
+  const log: string[] = [];
+  for (const what of ['map', 'unmap']) {
+    listen(t, `peerdma:dma.${what}`, (message) => {
+      const { target, range, kind, name, writable } = message as DmaEvent;
+      log.push(`${what} ${target} ${range} ${kind} ${name} ${writable}`);
+    });
+  }
+  listen(t, 'peerdma:memory.change', (message) => {
+    const { removed, added } = message as MemoryChangeEvent;
+    log.push(`change -[${removed.join()}] +[${added.join()}]`);
+  });
+  const handle = await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'one' }));
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
+  await region.addMapping({ range: pages(0, 2), backing: 'private', writable: false });
+  t.deepEqual(log.splice(0), [], 'an inactive region is no news');
+  await region.map();
+  t.deepEqual(log.splice(0), ['map one 0x0..0x2000 ram r false', 'change -[] +[0x0..0x2000]']);
+  await region.removeMappings(pages(1, 1));
+  t.deepEqual(log.splice(0), [
+    'unmap one 0x0..0x2000 ram r false',
+    'map one 0x0..0x1000 ram r false',
+    'change -[0x0..0x2000] +[0x0..0x1000]',
+  ]);
+  await region.map();
+  t.deepEqual(log.splice(0), []);
+  await handle.remove();
+  t.deepEqual(log.splice(0), ['unmap one 0x0..0x1000 ram r false']);
+});
+
+test.serial('a change that fails is no news, and its map events are matched by unmap events', async (t) => {
+  const memory = await guest(t);
+  const log: string[] = [];
+  for (const what of ['map', 'unmap']) {
+    listen(t, `peerdma:dma.${what}`, (message) => {
+      const { target, range } = message as DmaEvent;
+      log.push(`${what} ${target} ${range}`);
+    });
+  }
+  let changes = 0;
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  await region.addMapping({ range: pages(2, 1), backing: 'private' });
+  const first = new RecordingTarget({ name: 'first' });
+  const second = new RecordingTarget({ name: 'second' });
+  await memory.dmaMappers.addDmaMapper(first);
+  await memory.dmaMappers.addDmaMapper(second);
+  second.judge = new RefuseAt('map', 1).judge;
+  listen(t, 'peerdma:memory.change', () => changes++);
+  await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  t.is(changes, 0);
+  const balance = new Map<string, number>();
+  for (const entry of log) {
+    const [what, target, range] = entry.split(' ');
+    const key = `${target} ${range}`;
+    balance.set(key, (balance.get(key) ?? 0) + (what === 'map' ? 1 : -1));
+    t.true((balance.get(key) ?? 0) >= 0, `${entry}: unmapped without having been mapped`);
+  }
+  t.deepEqual(
+    [...balance.values()].filter((left) => left !== 0),
+    [],
+  );
+});

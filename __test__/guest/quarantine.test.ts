@@ -1,0 +1,177 @@
+// A target that won't unmap: what it may still reach is kept, told, and out of bounds until the target is closed.
+import test from 'ava';
+import { PeerDmaError } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
+import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
+
+const STUCK = new PeerDmaError('ERR_UNMAP_FAILED', 'the kernel says no', { errno: 'EINVAL', syscall: 'ioctl(UNMAP)' });
+
+test('a failing unmap puts the range into quarantine, which only closing the target lets go', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const file = taggedFile(t, 'file', 2, 0x44);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
+  await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
+  await region.map();
+  const first = new RecordingTarget({ name: 'first', needsVa: true });
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const last = new RecordingTarget({ name: 'last' });
+  await memory.dmaMappers.addDmaMapper(first);
+  const handle = await memory.dmaMappers.addDmaMapper(stuck);
+  await memory.dmaMappers.addDmaMapper(last);
+  const before = memory.inspect();
+
+  stuck.judge = ({ op }) => (op === 'unmap' ? STUCK : undefined);
+  const error = await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+  t.is(error.target, 'stuck');
+  t.is(error.errno, 'EINVAL');
+  t.is(error.syscall, 'ioctl(UNMAP)');
+  t.deepEqual(error.range, pages(4, 2));
+
+  const after = memory.inspect();
+  t.deepEqual(after.regions, before.regions);
+  t.deepEqual(after.flat, before.flat);
+  t.is(after.quarantine.length, 1);
+  t.like(after.quarantine[0], { target: 'stuck', start: '0x4000', end: '0x6000', region: 'r', state: 'quarantined' });
+  t.like(handle.status()[1], { state: 'quarantined', code: 'ERR_UNMAP_FAILED', errno: 'EINVAL', name: 'r' });
+  t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r'], 'the others have it again');
+  t.deepEqual(last.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
+  t.deepEqual(stuck.held()[1]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'the memory is kept');
+
+  stuck.judge = ACCEPT; // too late: nobody knows what it holds
+  for (const change of [
+    () => region.unmap(),
+    () => region.remove(),
+    () => region.map({ writable: false }),
+    () => region.removeMappings(pages(1, 1)),
+    () => region.addMapping({ range: pages(0, 1), backing: 'private' }),
+  ]) {
+    const refused = await rejectsCode(t, change(), 'ERR_RANGE_QUARANTINED');
+    t.is(refused.target, 'stuck');
+    t.deepEqual(refused.range, pages(4, 2));
+  }
+  const elsewhere = await memory.regions.addRegion({ name: 'elsewhere', range: pages(8, 1) });
+  await elsewhere.addMapping({ range: pages(0, 1), backing: 'private' });
+  await elsewhere.map();
+  for (const target of [first, stuck, last]) t.true(target.heldText().includes('0x8000..0x9000 rw elsewhere'));
+
+  await memory.dmaMappers.targetClosed(stuck);
+  await memory.dmaMappers.targetClosed(stuck);
+  t.deepEqual(memory.inspect().quarantine, []);
+  t.deepEqual(handle.status(), []);
+  t.is(memory.inspect().targets.length, 2);
+  await region.unmap();
+  t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x8000..0x9000 rw elsewhere']);
+  t.deepEqual([...first.breaches, ...stuck.breaches, ...last.breaches], []);
+});
+
+test('a quarantined range that the map no longer shows is given back when its target is closed', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const target = new RecordingTarget({ name: 'stuck', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(target);
+  const keeper = new RecordingTarget({ name: 'keeper', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(keeper);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.map();
+  target.judge = new RefuseAt('unmap', 0).judge;
+  keeper.judge = new RefuseAt('map', 0).judge;
+  await rejectsCode(t, region.addMapping({ range: pages(0, 1), backing: 'private' }), 'ERR_ROLLBACK_FAILED');
+  t.is(memory.inspect().quarantine.length, 1);
+  await memory.dmaMappers.targetClosed(target);
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  t.deepEqual(keeper.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x5000 rw r']);
+});
+
+test('for whichever range the unmapping fails, the others are as before', async (t) => {
+  const count = 4;
+  for (let k = 0; k < count; k++) {
+    const memory = await guest(t);
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(0, count * 2) });
+    for (let n = 0; n < count; n++) await region.addMapping({ range: pages(n * 2, 1), backing: 'private' });
+    await region.map();
+    const stuck = new RecordingTarget({ name: 'stuck', needsVa: true, async: true });
+    const other = new RecordingTarget({ name: 'other', needsVa: true });
+    await memory.dmaMappers.addDmaMapper(other);
+    const handle = await memory.dmaMappers.addDmaMapper(stuck);
+    const held = stuck.heldText();
+    stuck.judge = new RefuseAt('unmap', k).judge;
+    await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    t.deepEqual(stuck.heldText(), held);
+    t.deepEqual(other.heldText(), held);
+    t.deepEqual(
+      handle.status().map(({ state }) => state),
+      Array.from({ length: count }, (_, n) => (n === k ? 'quarantined' : 'mapped')),
+    );
+    t.deepEqual([...stuck.breaches, ...other.breaches], []);
+    await memory.dmaMappers.targetClosed(stuck);
+    await memory.close();
+    t.deepEqual(other.held(), []);
+  }
+});
+
+test("removing a mapper that won't unmap says so and keeps the range", async (t) => {
+  const memory = await guest(t, {
+    ram: [
+      { start: 0n, length: PAGE },
+      { start: at(4), length: PAGE },
+      { start: at(8), length: PAGE },
+    ],
+  });
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(stuck);
+  stuck.judge = ({ op, range }) => (op === 'unmap' && range.start === at(4) ? new Error('no') : undefined);
+  const error = await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
+  t.deepEqual(error.range, pages(4, 1));
+  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw ram1'], 'what can go has gone');
+  t.deepEqual(
+    memory.inspect().quarantine.map(({ start }) => start),
+    ['0x4000'],
+  );
+  await memory.dmaMappers.targetClosed(stuck);
+  t.deepEqual(memory.inspect().targets, []);
+});
+
+test('a target that was to be removed gets no new mappings, even when it kept one', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(stuck);
+  stuck.judge = new RefuseAt('unmap', 0).judge;
+  await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
+  stuck.takeCalls();
+  const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
+  await later.addMapping({ range: pages(0, 1), backing: 'private' });
+  await later.map();
+  t.deepEqual(stuck.takeCalls(), []);
+  await memory.dmaMappers.targetClosed(stuck);
+});
+
+for (const Target of [RecordingTarget, BatchRecordingTarget]) {
+  test(`a registration that can not be undone keeps the range, and guest memory can still be closed: ${Target.name}`, async (t) => {
+    const memory = await guest(t, {
+      ram: [
+        { start: 0n, length: PAGE },
+        { start: at(4), length: PAGE },
+      ],
+    });
+    const target = new Target({ name: 'stuck', needsVa: true });
+    const refusal = new PeerDmaError('ERR_UNMAP_FAILED', 'can not take back what was mapped');
+    target.judge = ({ op, range }) => {
+      if (Target === BatchRecordingTarget) return refusal;
+      return op === 'unmap' || range.start > 0n ? new Error('no') : undefined;
+    };
+    const code = Target === BatchRecordingTarget ? 'ERR_UNMAP_FAILED' : 'ERR_ROLLBACK_FAILED';
+    await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), code);
+    t.true(memory.inspect().quarantine.length > 0);
+    t.is(memory.inspect().quarantine[0]?.target, 'stuck');
+
+    // The registration gave no handle, but the target's owner must be able to say that it closed the target.
+    target.judge = ACCEPT;
+    target.takeCalls();
+    const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
+    await later.addMapping({ range: pages(0, 1), backing: 'private' });
+    await later.map();
+    t.deepEqual(target.calls, [], 'a target that is not registered is not called');
+    await memory.dmaMappers.targetClosed(target);
+    t.deepEqual(memory.inspect().quarantine, []);
+  });
+}

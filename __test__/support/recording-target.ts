@@ -1,0 +1,152 @@
+/**
+ * A DMA target that writes down what it is asked, checks that guest memory keeps to the contract, and fails on demand.
+ */
+import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
+
+/** One call that is about to be done. */
+export interface Call {
+  readonly op: 'map' | 'unmap';
+  readonly range: AddressRange;
+  /** The request of a map; of an unmap, the request that mapped the range. */
+  readonly request: DmaMapRequest | undefined;
+}
+
+export interface RecordingTargetOptions {
+  readonly name?: string;
+  readonly needsVa?: boolean;
+  readonly needsFile?: boolean;
+  /** Answers with promises instead of at once. */
+  readonly async?: boolean;
+}
+
+/** Holds what it is told to hold. */
+export class RecordingTarget implements DmaTarget {
+  readonly name: string;
+  readonly needsVa: boolean;
+  readonly needsFile: boolean;
+  /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; refused ones end in ` refused`. */
+  readonly calls: string[] = [];
+  /** Breaches of the contract: overlapping maps, unmaps of what was not mapped just so, leases that are missing. */
+  readonly breaches: string[] = [];
+  /** Called before anything is done; what it returns is thrown. */
+  judge: (call: Call) => unknown = () => undefined;
+  readonly #async: boolean;
+  readonly #held = new Map<bigint, DmaMapRequest>();
+
+  constructor(options: RecordingTargetOptions = {}) {
+    this.name = options.name ?? 'recorder';
+    this.needsVa = options.needsVa ?? false;
+    this.needsFile = options.needsFile ?? false;
+    this.#async = options.async ?? false;
+  }
+
+  mapDma(request: DmaMapRequest): void | Promise<void> {
+    return this.answer(() => this.take(request));
+  }
+
+  unmapDma(range: AddressRange): void | Promise<void> {
+    return this.answer(() => this.#drop(range));
+  }
+
+  /** What is held, in order of address. */
+  held(): DmaMapRequest[] {
+    return [...this.#held.values()].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+  }
+
+  /** What is held, as `0x0..0x1000 rw ram0`. */
+  heldText(): string[] {
+    return this.held().map(({ range, writable, name }) => `${range} ${mode(writable)} ${name}`);
+  }
+
+  /** The calls since the last time. */
+  takeCalls(): string[] {
+    return this.calls.splice(0);
+  }
+
+  /** As a container that is closed: all that it held is gone, without a call. */
+  loseAll(): void {
+    this.#held.clear();
+  }
+
+  protected answer(act: () => void): void | Promise<void> {
+    if (!this.#async) return act();
+    return new Promise((resolve) => setImmediate(resolve)).then(act);
+  }
+
+  protected take(request: DmaMapRequest): void {
+    const { range, writable } = request;
+    this.#record(`map ${range} ${mode(writable)}`, { op: 'map', range, request });
+    const other = this.held().find((held) => held.range.overlaps(range));
+    if (other !== undefined) this.breaches.push(`map ${range} overlaps ${other.range}`);
+    if ((request.hostMemory !== undefined) !== this.needsVa) this.breaches.push(`map ${range}: needsVa is not heeded`);
+    if (this.needsFile && request.backing === 'private') this.breaches.push(`map ${range}: needsFile is not heeded`);
+    if (request.hostMemory?.length !== undefined && request.hostMemory.length !== range.length) {
+      this.breaches.push(`map ${range}: host memory of another length`);
+    }
+    request.hostMemory?.read(0n, 1);
+    this.#held.set(range.start, request);
+  }
+
+  protected forget(range: AddressRange): void {
+    this.#held.delete(range.start);
+  }
+
+  #drop(range: AddressRange): void {
+    const request = this.#held.get(range.start);
+    this.#record(`unmap ${range}`, { op: 'unmap', range, request });
+    if (request === undefined || !request.range.equals(range)) this.breaches.push(`unmap ${range} was not mapped so`);
+    else request.hostMemory?.read(0n, 1); // the memory is there until now
+    this.forget(range);
+  }
+
+  #record(text: string, call: Call): void {
+    const refusal = this.judge(call);
+    this.calls.push(refusal === undefined ? text : `${text} refused`);
+    if (refusal !== undefined) throw refusal;
+  }
+}
+
+/** {@link RecordingTarget} that takes batches, all or nothing. */
+export class BatchRecordingTarget extends RecordingTarget {
+  mapDmaBatch(requests: readonly DmaMapRequest[]): void | Promise<void> {
+    return this.answer(() => {
+      this.calls.push(`batch of ${requests.length}`);
+      const done: DmaMapRequest[] = [];
+      try {
+        for (const request of requests) {
+          this.take(request);
+          done.push(request);
+        }
+      } catch (error) {
+        for (const { range } of done) this.forget(range);
+        throw error;
+      }
+    });
+  }
+}
+
+/** A judge that refuses the `k`th call of that kind from now on (from 0), once. `hit` says whether it came to that. */
+export class RefuseAt {
+  hit = false;
+  #left: number;
+  readonly #op: Call['op'];
+  readonly #error: unknown;
+
+  constructor(op: Call['op'], k: number, error: unknown = new Error(`refuses the ${op} number ${k}`)) {
+    this.#op = op;
+    this.#left = k;
+    this.#error = error;
+  }
+
+  readonly judge = (call: Call): unknown => {
+    if (call.op !== this.#op || this.#left-- !== 0) return undefined;
+    this.hit = true;
+    return this.#error;
+  };
+}
+
+export const ACCEPT = (): unknown => undefined;
+
+export function mode(writable: boolean): string {
+  return writable ? 'rw' : 'ro';
+}
