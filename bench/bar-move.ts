@@ -9,7 +9,7 @@ const OTHERS = [10, 1_000, 100_000];
 const MOVES = 400;
 
 async function moveAmong(others: number): Promise<number> {
-  const { memory, file } = await manyMappings(others);
+  const { memory, file } = await manyMappings(others, 0n);
   const bar = MemoryFile.create(0x10000n, { name: 'BAR' });
   await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ maxMappings: 1_000_000 }));
   const window = memory.newDeviceMemory({ name: 'BAR', length: bar.length });

@@ -3,17 +3,16 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 
-/** Compiles `bench/c/NAME.c`; returns the program's path. */
+/** Compiles `bench/c/NAME.c`, from the top of the checkout; returns the program's path. */
 export function compile(name: string): string {
-  const folder = new URL('../target/bench/', import.meta.url).pathname;
-  const source = new URL(`c/${name}.c`, import.meta.url).pathname;
-  mkdirSync(folder, { recursive: true });
-  const { status, error } = spawnSync('cc', ['-O2', '-Wall', '-pthread', '-o', folder + name, source], {
-    stdio: 'inherit',
-  });
+  const program = resolve(`target/bench/${name}`);
+  const source = resolve(`bench/c/${name}.c`);
+  mkdirSync(dirname(program), { recursive: true });
+  const { status, error } = spawnSync('cc', ['-O2', '-Wall', '-pthread', '-o', program, source], { stdio: 'inherit' });
   if (status !== 0) throw error ?? new Error(`cc could not compile ${source}`);
-  return folder + name;
+  return program;
 }
 
 /** Runs a program that prints a number of nanoseconds on each line. */

@@ -22,7 +22,7 @@ export async function populate(): Promise<Figure> {
     const va = new VaMapper(40);
     const file = MemoryFile.create(BYTES, { name: 'fresh' });
     va.map({ range, store: openStore({ file, offset: 0n }, BYTES), writable: true });
-    ours.push(...(await time(1, () => va.ensureMapped(range))));
+    ours.push(...(await time(1, () => va.ensureMapped([range]))));
     va.close();
     file.close();
     theirs.push(...nanoseconds(program, String(BYTES), String(THREADS), '1'));

@@ -11,7 +11,7 @@ const ROUNDS = 15;
 
 /** Nanoseconds of each replay of MAPPINGS sub-mappings into a target. */
 export async function replay(target: DmaTarget, rounds: number): Promise<number[]> {
-  const { memory, file } = await manyMappings(MAPPINGS);
+  const { memory, file } = await manyMappings(MAPPINGS, 1n);
   let handle: DmaMapperHandle | undefined;
   const taken = await time(
     rounds,

@@ -22,7 +22,7 @@ async function ours(): Promise<number[]> {
   await manager.open(bdf);
   const [mapper] = addressSpaceOf(empty).mappers;
   if (mapper === undefined) throw new Error('the container follows guest memory');
-  return replay(mapper.target, ROUNDS);
+  return await replay(mapper.target, ROUNDS); // before the manager is closed
 }
 
 const [mine, theirs]: [number[], number[]] = [[], []];

@@ -23,6 +23,11 @@ export async function nativeCore() {
   });
 }
 
+/** TypeScript as JavaScript, below target/js: transpiling as it loads costs more than a test in an emulated guest. */
+export async function compiled() {
+  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
+}
+
 const NAPI_BUILD = [
   'build',
   '--platform',

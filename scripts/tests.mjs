@@ -1,6 +1,6 @@
 // The test suites, and the count over all of them.
 import { run, say } from './command.mjs';
-import { must } from './setup.mjs';
+import { compiled } from './setup.mjs';
 
 /** Guests that `npm test` runs the VFIO tests in. */
 const KERNELS = ['6.1', '6.12'];
@@ -14,7 +14,7 @@ export async function allTests() {
   const count = new Count();
   await rustTests(count);
   await ava(count, 'unit and simulation tests', []);
-  await compile();
+  await compiled();
   for (const kernel of KERNELS) await guestTests(count, kernel);
   return count.close();
 }
@@ -34,7 +34,7 @@ export async function vfioTests(args) {
     say('PEERDMA_VFIO_DEVICES=BDF,BDF names the devices to test with: bound to vfio-pci, and not in use');
     return 2;
   }
-  await compile();
+  await compiled();
   await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args]);
   return count.close();
 }
@@ -58,11 +58,6 @@ async function ava(count, what, args) {
   const seen = count.total;
   const status = await run(process.execPath, [...AVA, ...args], { onLine: (line) => count.tap(line) });
   count.require(what, status, count.total - seen);
-}
-
-/** To JavaScript: transpiling as they load costs more than the tests themselves in an emulated guest. */
-async function compile() {
-  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 
 async function guestTests(count, kernel) {

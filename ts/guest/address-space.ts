@@ -93,7 +93,7 @@ export class AddressSpace {
       const steps: Step[] = [];
       if (mapper.needsVa) {
         const va = await this.#showAll();
-        for (const sub of subs) steps.push(ensureMapped(sub, va));
+        steps.push(ensureMapped(subs, va));
       }
       steps.push(mapToTarget(mapper, subs, this.#va));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
@@ -139,7 +139,7 @@ export class AddressSpace {
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
       const va = await this.#showAll();
-      for (const range of ranges) await va.ensureMapped(range);
+      await va.ensureMapped(ranges);
     });
   }
 

@@ -27,7 +27,7 @@ export function changeSteps(
   if (comes.length > 0) {
     if (va !== undefined) {
       for (const sub of comes) steps.push(show(sub, va, blocked));
-      if (following.some((mapper) => mapper.needsVa)) for (const sub of comes) steps.push(ensureMapped(sub, va));
+      if (following.some((mapper) => mapper.needsVa)) steps.push(ensureMapped(comes, va));
     }
     for (const mapper of following) steps.push(mapToTarget(mapper, comes, va));
   }
@@ -58,8 +58,9 @@ function hide(sub: SubMapping, va: VaMapper, blocked: Blocked): Step {
 }
 
 /** Faults RAM in. Device memory is the device's; whether it is there is for the target to find out. @internal */
-export function ensureMapped(sub: SubMapping, va: VaMapper): Step {
-  return { run: () => (sub.kind === 'ram' ? va.ensureMapped(sub.range) : undefined), undo: () => {} };
+export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
+  const ram = subs.filter(({ kind }) => kind === 'ram').map(({ range }) => range);
+  return { run: () => va.ensureMapped(ram), undo: () => {} };
 }
 
 /** Takes memory to one target. @internal */

@@ -57,25 +57,20 @@ export class VaMapper {
   }
 
   /**
-   * Faults in every page of the range.
+   * Faults in every page of these ranges.
    *
    * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` past the end of a file
    */
-  ensureMapped(range: AddressRange): void | Promise<void> {
-    const { start, length } = range;
-    if (length <= ON_A_THREAD) return native(() => this.#reservation.ensureMapped(start, length), { range });
-    return nativeAsync(() => this.#reservation.ensureMappedAsync(start, length), { range });
+  ensureMapped(ranges: readonly AddressRange[]): void | Promise<void> {
+    const pairs = pairsOf(ranges);
+    const bytes = ranges.reduce((sum, { length }) => sum + length, 0n);
+    if (bytes <= ON_A_THREAD) return native(() => this.#reservation.ensureMapped(pairs));
+    return nativeAsync(() => this.#reservation.ensureMappedAsync(pairs));
   }
 
   /** Handles on the memory of these ranges, all or none. Each must be given back by {@link VaMapper.release}. */
   lend(ranges: readonly AddressRange[]): HostMemory[] {
-    const pairs = new BigUint64Array(ranges.length * 2);
-    let at = 0;
-    for (const range of ranges) {
-      pairs[at++] = range.start;
-      pairs[at++] = range.length;
-    }
-    const first = native(() => this.#reservation.lease(pairs));
+    const first = native(() => this.#reservation.lease(pairsOf(ranges)));
     return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range.length));
   }
 
@@ -96,4 +91,15 @@ export class VaMapper {
   close(): void {
     native(() => this.#reservation.close());
   }
+}
+
+/** Offset and length of each range, as the native core takes them. */
+function pairsOf(ranges: readonly AddressRange[]): BigUint64Array {
+  const pairs = new BigUint64Array(ranges.length * 2);
+  let at = 0;
+  for (const range of ranges) {
+    pairs[at++] = range.start;
+    pairs[at++] = range.length;
+  }
+  return pairs;
 }

@@ -64,10 +64,10 @@ export declare class NativeReservation {
   mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint, writable: boolean): void
   /** Takes out whatever is placed there. */
   unmap(offset: bigint, length: bigint): void
-  /** Checks for gaps and faults the range in. */
-  ensureMapped(offset: bigint, length: bigint): void
+  /** Checks ranges, given as pairs of offset and length, for gaps and faults them in. */
+  ensureMapped(ranges: BigUint64Array): void
   /** The same on a worker thread. */
-  ensureMappedAsync(offset: bigint, length: bigint): Promise<void>
+  ensureMappedAsync(ranges: BigUint64Array): Promise<void>
   /**
    * Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
    * number; the others follow it.

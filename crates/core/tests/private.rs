@@ -92,7 +92,7 @@ fn keeps_its_bytes_across_places() {
         leased_bytes(&space, (1 << 30) / PAGE, 8),
         [1, 2, 3, 40, 50, 6, 7, 8]
     );
-    space.ensure_mapped(1 << 30, 8 * PAGE).unwrap();
+    space.ensure_mapped(&[(1 << 30, 8 * PAGE)]).unwrap();
     space.unmap(1 << 30, 8 * PAGE).unwrap();
     assert_eq!(bytes_of(&memory), [1, 2, 3, 40, 50, 6, 7, 8]);
 }
@@ -133,7 +133,7 @@ fn each_byte_is_in_one_place() {
 fn read_only_is_writable_again_at_home() {
     let (space, memory) = (reservation(), numbered(4));
     space.map_private(0, 4 * PAGE, &memory, 0, false).unwrap();
-    space.ensure_mapped(0, 4 * PAGE).unwrap();
+    space.ensure_mapped(&[(0, 4 * PAGE)]).unwrap();
     let lease = space.lease(0, 4 * PAGE).unwrap();
     assert_eq!(code(lease.write(PAGE, b"no")), ErrorCode::MemoryFault);
     drop(lease);

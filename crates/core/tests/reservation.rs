@@ -136,16 +136,16 @@ fn the_first_gap_is_named() {
         .map_file(3 * PAGE, 2 * PAGE, &file, 0, false, false)
         .unwrap();
     let gap_in = |offset: u64, pages: u64| {
-        let error = failure(space.ensure_mapped(offset * PAGE, pages * PAGE));
+        let error = failure(space.ensure_mapped(&[(offset * PAGE, pages * PAGE)]));
         assert_eq!(error.code(), ErrorCode::VaNotMapped);
         error.message().rsplit(' ').next().unwrap().to_owned()
     };
     assert_eq!(gap_in(0, 5), "0x2000..0x3000");
     assert_eq!(gap_in(4, 3), "0x5000..0x7000");
     assert_eq!(gap_in(100, 1), "0x64000..0x65000");
-    space.ensure_mapped(0, 2 * PAGE).unwrap();
-    space.ensure_mapped(4 * PAGE, PAGE).unwrap();
-    assert_eq!(code(space.ensure_mapped(0, 0)), ErrorCode::EmptyRange);
+    space.ensure_mapped(&[(0, 2 * PAGE)]).unwrap();
+    space.ensure_mapped(&[(4 * PAGE, PAGE)]).unwrap();
+    assert_eq!(code(space.ensure_mapped(&[(0, 0)])), ErrorCode::EmptyRange);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn leases_hold_what_they_cover() {
     );
     assert_eq!(code(space.close()), ErrorCode::VaInUse);
     // Nothing changed, and what is beside the lease is free to go.
-    space.ensure_mapped(0, 8 * PAGE).unwrap();
+    space.ensure_mapped(&[(0, 8 * PAGE)]).unwrap();
     space.unmap(0, 2 * PAGE).unwrap();
     space.unmap(4 * PAGE, 4 * PAGE).unwrap();
     drop(lease);
@@ -174,7 +174,7 @@ fn leases_hold_what_they_cover() {
     space.close().unwrap();
     assert_eq!(code(space.lease(0, PAGE)), ErrorCode::Closed);
     assert_eq!(code(space.unmap(0, PAGE)), ErrorCode::Closed);
-    assert_eq!(code(space.ensure_mapped(0, PAGE)), ErrorCode::Closed);
+    assert_eq!(code(space.ensure_mapped(&[(0, PAGE)])), ErrorCode::Closed);
     assert_eq!(
         code(space.map_file(0, PAGE, &file, 0, true, false)),
         ErrorCode::Closed
@@ -221,7 +221,7 @@ fn read_only_memory_refuses_writes() {
     let (space, file) = (reservation(), file(1));
     file.write(0, b"rom").unwrap();
     space.map_file(0, PAGE, &file, 0, false, false).unwrap();
-    space.ensure_mapped(0, PAGE).unwrap();
+    space.ensure_mapped(&[(0, PAGE)]).unwrap();
     let lease = space.lease(0, PAGE).unwrap();
     let mut back = [0; 3];
     lease.read(0, &mut back).unwrap();
@@ -245,8 +245,8 @@ fn past_the_end_of_a_file_is_an_error_and_no_signal() {
         .unwrap();
     nix::unistd::ftruncate(&raw, 8 * 4096).unwrap();
     for start in [0, 64] {
-        space.ensure_mapped(start * PAGE, 8 * PAGE).unwrap();
-        let error = failure(space.ensure_mapped(start * PAGE, 64 * PAGE));
+        space.ensure_mapped(&[(start * PAGE, 8 * PAGE)]).unwrap();
+        let error = failure(space.ensure_mapped(&[(start * PAGE, 64 * PAGE)]));
         assert_eq!(
             (error.code(), error.errno()),
             (ErrorCode::MemoryFault, Some(Errno::EFAULT))
@@ -297,7 +297,7 @@ fn large_memory_is_faulted_in_by_several_threads() {
     space
         .map_file(1 << 30, pages * PAGE, &file, 0, true, false)
         .unwrap();
-    space.ensure_mapped(1 << 30, pages * PAGE).unwrap();
+    space.ensure_mapped(&[(1 << 30, pages * PAGE)]).unwrap();
     // SAFETY: the file owns the descriptor and lives to the end of the test.
     let stat =
         nix::sys::stat::fstat(unsafe { BorrowedFd::borrow_raw(file.fd().unwrap()) }).unwrap();
@@ -325,12 +325,12 @@ fn huge_pages_want_huge_alignment() {
     space
         .map_file(HUGE, 4 * HUGE, &file, 0, true, false)
         .unwrap();
-    space.ensure_mapped(HUGE, 4 * HUGE).unwrap();
+    space.ensure_mapped(&[(HUGE, 4 * HUGE)]).unwrap();
     assert_eq!(code(space.unmap(HUGE, PAGE)), ErrorCode::Unaligned);
     assert_eq!(code(space.unmap(0, HUGE + PAGE)), ErrorCode::Unaligned);
     space.unmap(2 * HUGE, HUGE).unwrap();
     assert_eq!(
-        code(space.ensure_mapped(HUGE, 4 * HUGE)),
+        code(space.ensure_mapped(&[(HUGE, 4 * HUGE)])),
         ErrorCode::VaNotMapped
     );
     space

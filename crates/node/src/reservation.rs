@@ -37,6 +37,18 @@ impl NativeReservation {
     }
 }
 
+/// Pairs of offset and length, as they come from JavaScript.
+fn pairs(words: &[u64]) -> napi::Result<Vec<(u64, u64)>> {
+    let (pairs, rest) = words.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(invalid("ranges must be pairs of offset and length"));
+    }
+    Ok(pairs
+        .iter()
+        .map(|[offset, length]| (*offset, *length))
+        .collect())
+}
+
 #[napi]
 impl NativeReservation {
     /// Reserves `2^addressWidth` bytes.
@@ -113,15 +125,11 @@ impl NativeReservation {
         self.reservation()?.unmap(offset.0, length.0).map_err(to_js)
     }
 
-    /// Checks for gaps and faults the range in.
+    /// Checks ranges, given as pairs of offset and length, for gaps and faults them in.
     #[napi]
-    pub fn ensure_mapped(
-        &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> napi::Result<()> {
+    pub fn ensure_mapped(&self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<()> {
         self.reservation()?
-            .ensure_mapped(offset.0, length.0)
+            .ensure_mapped(&pairs(&ranges)?)
             .map_err(to_js)
     }
 
@@ -129,27 +137,21 @@ impl NativeReservation {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ensure_mapped_async(
         &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
+        ranges: BigUint64ArraySlice<'_>,
     ) -> napi::Result<AsyncTask<Work>> {
         let reservation = self.reservation()?.clone();
-        Ok(Work::run(move || {
-            reservation.ensure_mapped(offset.0, length.0)
-        }))
+        let ranges = pairs(&ranges)?;
+        Ok(Work::run(move || reservation.ensure_mapped(&ranges)))
     }
 
     /// Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
     /// number; the others follow it.
     #[napi(ts_return_type = "number")]
     pub fn lease(&mut self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
-        let (pairs, rest) = ranges.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(invalid("ranges must be pairs of offset and length"));
-        }
         let reservation = self.reservation()?;
-        let leases = pairs
+        let leases = pairs(&ranges)?
             .iter()
-            .map(|[offset, length]| reservation.lease(*offset, *length))
+            .map(|(offset, length)| reservation.lease(*offset, *length))
             .collect::<Result<Vec<_>, _>>()
             .map_err(to_js)?;
         let first = self.next_lease;
@@ -178,9 +180,9 @@ impl NativeReservation {
                 first.0
             )));
         }
-        let mut gone = self.leases.split_off(&first.0);
-        self.leases.append(&mut gone.split_off(&end));
-        drop(gone);
+        for id in first.0..end {
+            self.leases.remove(&id);
+        }
         Ok(())
     }
 

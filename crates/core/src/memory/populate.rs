@@ -45,10 +45,15 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
     let total = targets
         .iter()
         .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
-    let threads = thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(THREADS);
-    if total < PARALLEL || threads < 2 {
+    // Asking how many threads are worth it reads files: not for a page or two.
+    let threads = if total < PARALLEL {
+        1
+    } else {
+        thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(THREADS)
+    };
+    if threads < 2 {
         // SAFETY: passed on to the caller.
         return targets
             .iter()
@@ -144,7 +149,8 @@ unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
                     errno,
                     syscall,
                     format!("faulting in {}", target.range),
-                ));
+                )
+                .at(target.range));
             }
         }
     }

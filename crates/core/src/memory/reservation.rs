@@ -104,24 +104,29 @@ impl AddressSpaceReservation {
         self.inner.length
     }
 
-    /// Checks that `length` bytes from `offset` are all mapped and faults them in, so that pinning
-    /// them can't fail for want of a page. Device memory is not touched: its pages always exist.
-    /// Large memory is faulted in by several threads. The range can't be unmapped meanwhile.
+    /// Checks that these ranges (offset and length) are mapped throughout and faults them in, so that
+    /// pinning them can't fail for want of a page. Device memory is not touched: its pages always
+    /// exist. Much memory is faulted in by several threads. None of it can be unmapped meanwhile.
     ///
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
-    pub fn ensure_mapped(&self, offset: u64, length: u64) -> Result<()> {
-        let range = self.inner.check(offset, length)?;
-        let lease = self.lease(offset, length)?;
-        let targets: Vec<populate::Target> = lock(&self.inner.state)
-            .extents
-            .overlapping(&range)
-            .filter_map(|extent| target(extent, &range))
-            .collect();
-        // SAFETY: the lease keeps the range mapped as it is until after this call.
+    pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
+        let leases = ranges
+            .iter()
+            .map(|(offset, length)| self.lease(*offset, *length))
+            .collect::<Result<Vec<_>>>()?;
+        let mut targets: Vec<populate::Target> = Vec::with_capacity(leases.len());
+        let state = lock(&self.inner.state);
+        for lease in &leases {
+            let range = lease.range();
+            let extents = state.extents.overlapping(&range);
+            targets.extend(extents.filter_map(|extent| target(extent, &range)));
+        }
+        drop(state);
+        // SAFETY: the leases keep the ranges mapped as they are until after this call.
         let result = unsafe { populate::populate(self.inner.base, &targets) };
-        drop(lease);
+        drop(leases);
         result
     }
 
