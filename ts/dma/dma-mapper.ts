@@ -89,14 +89,16 @@ export class DmaMapper {
     for (const sub of subs) {
       const held = this.#held.startingAt(sub.range.start);
       if (held === undefined) continue;
-      const error = await this.#unmapOne(held, va);
-      if (error !== undefined) {
-        const problems = await this.restore(gone, va, () => undefined);
-        if (problems.length > 0) throw rollbackFailed(error, problems);
-        throw error;
+      const error = await this.#unmapOne(held);
+      if (error === undefined) {
+        gone.push(held);
+        continue;
       }
-      gone.push(held);
+      this.#giveBack(gone, va);
+      const problems = await this.restore(gone, va, () => undefined);
+      throw problems.length === 0 ? error : rollbackFailed(error, problems);
     }
+    this.#giveBack(gone, va);
     return gone;
   }
 
@@ -132,21 +134,16 @@ export class DmaMapper {
 
   /** Undoes {@link DmaMapper.map}; what the target won't give up is quarantined and returned. */
   async withdraw(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<PeerDmaError[]> {
-    const problems: PeerDmaError[] = [];
-    for (const sub of subs.toReversed()) {
-      const held = this.#held.startingAt(sub.range.start);
-      const error = held === undefined ? undefined : await this.#unmapOne(held, va);
-      if (error !== undefined) problems.push(error);
-    }
-    return problems;
+    const held = subs.map((sub) => this.#held.startingAt(sub.range.start));
+    return this.#withdrawHeld(
+      held.filter((one) => one !== undefined),
+      va,
+    );
   }
 
   /** Unmaps all that is held; what the target won't give up is quarantined and returned. */
   async withdrawAll(va: VaMapper | undefined): Promise<PeerDmaError[]> {
-    return this.withdraw(
-      this.#held.values().map((held) => held.sub),
-      va,
-    );
+    return this.#withdrawHeld(this.#held.values(), va);
   }
 
   /**
@@ -214,11 +211,7 @@ export class DmaMapper {
           wanted.filter((other, at) => at >= index || other.state !== 'mapped'),
           va,
         );
-        const problems: PeerDmaError[] = [];
-        for (const earlier of done.toReversed()) {
-          const problem = await this.#unmapOne(earlier, va);
-          if (problem !== undefined) problems.push(problem);
-        }
+        const problems = await this.#withdrawHeld(done, va);
         if (problems.length > 0) throw rollbackFailed(held.error, problems);
         throw held.error;
       }
@@ -243,8 +236,22 @@ export class DmaMapper {
     }
   }
 
-  /** Takes one away from the target and forgets it, or quarantines it and says why. */
-  async #unmapOne(held: Held, va: VaMapper | undefined): Promise<PeerDmaError | undefined> {
+  /** Takes these away from the target, the last first; what it won't give up is quarantined and returned. */
+  async #withdrawHeld(helds: readonly Held[], va: VaMapper | undefined): Promise<PeerDmaError[]> {
+    const problems: PeerDmaError[] = [];
+    const gone: Held[] = [];
+    for (const held of helds.toReversed()) {
+      const error = await this.#unmapOne(held);
+      if (error === undefined) gone.push(held);
+      else problems.push(error);
+    }
+    this.#giveBack(gone, va);
+    return problems;
+  }
+
+  /** Takes one away from the target and forgets it, or quarantines it and says why. Its memory is still on loan. */
+  async #unmapOne(held: Held): Promise<PeerDmaError | undefined> {
+    if (held.state === 'quarantined') return held.error;
     if (held.state === 'mapped') {
       try {
         const pending = this.target.unmapDma(held.range);
@@ -255,10 +262,7 @@ export class DmaMapper {
         return error;
       }
       publishUnmap(this.target, held.sub);
-    } else if (held.state === 'quarantined') {
-      return held.error;
     }
-    this.#giveBack([held], va);
     this.#held.remove(held);
     return undefined;
   }

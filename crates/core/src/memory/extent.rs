@@ -34,6 +34,8 @@ pub(crate) struct Extent {
     pub(crate) range: Range,
     pub(crate) source: Source,
     pub(crate) writable: bool,
+    /// All of it was faulted in, and its memory can't be taken from behind it.
+    pub(crate) present: bool,
 }
 
 impl Extent {
@@ -45,6 +47,7 @@ impl Extent {
             range: part,
             source: self.source.advanced(delta),
             writable: self.writable,
+            present: self.present,
         })
     }
 }
@@ -72,6 +75,18 @@ impl ExtentMap {
                     .range(range.start()..range.end())
                     .map(|(_, extent)| extent),
             )
+    }
+
+    /// Remembers that all of `range` was faulted in. Only memory that keeps its length is remembered:
+    /// other files may have been truncated by the time they are asked for again.
+    pub(crate) fn mark_present(&mut self, range: &Range) {
+        for (_, extent) in self.extents.range_mut(range.start()..range.end()) {
+            let lasting = match &extent.source {
+                Source::File(file, _) => file.file.is_fixed(),
+                Source::Private(..) => true,
+            };
+            extent.present |= lasting && range.contains(&extent.range);
+        }
     }
 
     /// The first part of `range` where nothing is placed.

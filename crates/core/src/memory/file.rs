@@ -191,6 +191,11 @@ impl MemoryFile {
         }
     }
 
+    /// Whether its length is sealed, so that no page of it can get lost.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(*self.kind, Kind::Memory { fixed: true, .. })
+    }
+
     /// Whether its pages come from the hugetlb pool.
     pub(crate) fn is_hugetlb(&self) -> bool {
         matches!(*self.kind, Kind::Memory { hugetlb: true, .. })

@@ -85,6 +85,7 @@ impl AddressSpaceReservation {
             range,
             source: Source::File(placed, file_offset),
             writable,
+            present: false,
         });
         Ok(())
     }
@@ -118,6 +119,7 @@ impl AddressSpaceReservation {
             range,
             source: Source::Private(memory.clone(), memory_offset),
             writable,
+            present: false,
         });
         Ok(())
     }

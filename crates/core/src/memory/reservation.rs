@@ -106,7 +106,8 @@ impl AddressSpaceReservation {
 
     /// Checks that these ranges (offset and length) are mapped throughout and faults them in, so that
     /// pinning them can't fail for want of a page. Device memory is not touched: its pages always
-    /// exist. Much memory is faulted in by several threads. None of it can be unmapped meanwhile.
+    /// exist. Much memory is faulted in by several threads, and memory of sealed length only once.
+    /// None of it can be unmapped meanwhile.
     ///
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
@@ -125,9 +126,14 @@ impl AddressSpaceReservation {
         }
         drop(state);
         // SAFETY: the leases keep the ranges mapped as they are until after this call.
-        let result = unsafe { populate::populate(self.inner.base, &targets) };
+        unsafe { populate::populate(self.inner.base, &targets) }?;
+        let mut state = lock(&self.inner.state);
+        for target in &targets {
+            state.extents.mark_present(&target.range);
+        }
+        drop(state);
         drop(leases);
-        result
+        Ok(())
     }
 
     /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
@@ -270,6 +276,9 @@ impl Drop for Inner {
 
 /// What of an extent is to be faulted in for `range`.
 fn target(extent: &Extent, range: &Range) -> Option<populate::Target> {
+    if extent.present {
+        return None;
+    }
     let part = extent.range.intersection(range)?;
     let (page_size, hugetlb) = match &extent.source {
         Source::File(file, _) if file.file.is_device() => return None,
