@@ -89,6 +89,18 @@ impl ExtentMap {
         }
     }
 
+    /// Whether something is placed all over `range`, and all of it was faulted in.
+    pub(crate) fn is_present(&self, range: &Range) -> bool {
+        let mut at = range.start();
+        for extent in self.overlapping(range) {
+            if extent.range.start() > at || !extent.present {
+                return false;
+            }
+            at = extent.range.end();
+        }
+        at >= range.end()
+    }
+
     /// The first part of `range` where nothing is placed.
     pub(crate) fn first_gap(&self, range: &Range) -> Option<Range> {
         let mut at = range.start();

@@ -113,7 +113,8 @@ impl AddressSpaceReservation {
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
-        let leases = ranges
+        let leases = self
+            .absent(ranges)?
             .iter()
             .map(|(offset, length)| self.lease(*offset, *length))
             .collect::<Result<Vec<_>>>()?;
@@ -134,6 +135,21 @@ impl AddressSpaceReservation {
         drop(state);
         drop(leases);
         Ok(())
+    }
+
+    /// Those of the ranges that have something to be faulted in, or a gap.
+    fn absent(&self, ranges: &[(u64, u64)]) -> Result<Vec<(u64, u64)>> {
+        let state = self.inner.open_state()?;
+        let mut absent = Vec::new();
+        for (offset, length) in ranges {
+            if !state
+                .extents
+                .is_present(&self.inner.check(*offset, *length)?)
+            {
+                absent.push((*offset, *length));
+            }
+        }
+        Ok(absent)
     }
 
     /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
