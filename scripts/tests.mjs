@@ -15,7 +15,13 @@ export async function allTests() {
   await rustTests(count);
   await ava(count, 'unit and simulation tests', []);
   await compiled();
-  for (const kernel of KERNELS) await guestTests(count, kernel);
+  for (const kernel of KERNELS) await guestTests(count, `Linux ${kernel}`, ['--kernel', kernel]);
+  const platform = 'without-interrupt-remapping.test';
+  await guestTests(count, 'no interrupt remapping', [
+    '--unmapped-interrupts',
+    '--env',
+    `PEERDMA_TESTBED_PLATFORM=${platform}`,
+  ]);
   return count.close();
 }
 
@@ -60,11 +66,11 @@ async function ava(count, what, args) {
   count.require(what, status, count.total - seen);
 }
 
-async function guestTests(count, kernel) {
-  const what = `VFIO tests in the testbed, Linux ${kernel}`;
+async function guestTests(count, which, options) {
+  const what = `VFIO tests in the testbed, ${which}`;
   say(`${what} …`);
   const seen = count.total;
-  const guest = ['testbed/cli.mjs', '--kernel', kernel, '--timeout', String(GUEST_TIMEOUT), '--'];
+  const guest = ['testbed/cli.mjs', ...options, '--timeout', String(GUEST_TIMEOUT), '--'];
   const status = await run(process.execPath, [...guest, 'node', ...AVA, '--config', 'vfio.config.mjs'], {
     onLine: (line) => count.tap(line),
   });

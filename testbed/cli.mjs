@@ -22,6 +22,7 @@ read-only, as it does all of the host's files. Gives its exit status; ${String(E
   --memory SIZE      the guest's memory (default 2G)
   --env NAME[=VALUE] sets a variable for COMMAND, or passes on this one's; may be repeated
   --share FOLDER     a folder that COMMAND finds, writable, as /mnt/share
+  --unmapped-interrupts  an IOMMU that can't remap interrupts, which VFIO refuses to work with
   --console          shows the guest's console while it runs
   --prepare          only fetches what is missing; without --kernel for every kernel
 `;
@@ -32,6 +33,7 @@ const OPTIONS = /** @type {const} */ ({
   memory: { type: 'string', default: '2G' },
   env: { type: 'string', multiple: true },
   share: { type: 'string' },
+  'unmapped-interrupts': { type: 'boolean', default: false },
   console: { type: 'boolean', default: false },
   prepare: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -124,6 +126,7 @@ async function main() {
     folder,
     env,
     memory,
+    remapping: !options['unmapped-interrupts'],
     seconds,
     share,
     showConsole,

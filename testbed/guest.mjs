@@ -28,6 +28,7 @@ const POLL_MILLISECONDS = 25;
  * @property {string} folder where the command runs, a folder of the host
  * @property {Readonly<Record<string, string>>} env
  * @property {string} memory
+ * @property {boolean} remapping whether the IOMMU remaps interrupts
  * @property {number} seconds the command's time
  * @property {string | undefined} share
  * @property {boolean} showConsole
@@ -130,14 +131,14 @@ async function boot(control, run) {
  * @param {string} control
  * @param {Run} run
  */
-function startQemu(control, { qemu, kernel, initramfs, memory, share }) {
+function startQemu(control, { qemu, kernel, initramfs, memory, remapping, share }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
   // The guest goes when this process does, however it goes.
   const words = [
     '--pdeathsig',
     'KILL',
     qemu,
-    ...qemuArguments({ image: kernel.image, initramfs, memory, control, share }),
+    ...qemuArguments({ image: kernel.image, initramfs, memory, remapping, control, share }),
   ];
   const child = spawn('setpriv', words, { stdio: ['ignore', log, log] });
   closeSync(log);

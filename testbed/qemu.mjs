@@ -59,12 +59,13 @@ const KERNEL_LINE =
  * @param {string} options.image kernel
  * @param {string} options.initramfs
  * @param {string} options.memory as QEMU's -m takes it
+ * @param {boolean} options.remapping whether the IOMMU remaps interrupts
  * @param {string} options.control folder for what host and guest tell each other; the console and the nvme's disk lie
  *   there too
  * @param {string | undefined} options.share folder that the command may write to
  * @returns {string[]}
  */
-export function qemuArguments({ image, initramfs, memory, control, share }) {
+export function qemuArguments({ image, initramfs, memory, remapping, control, share }) {
   /** @type {Option[]} */
   const options = [
     ['display', 'none'],
@@ -77,7 +78,7 @@ export function qemuArguments({ image, initramfs, memory, control, share }) {
     ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],
     ['serial', 'chardev:console'],
     // Ahead of the devices: those before it would not be behind it.
-    ['device', 'intel-iommu,intremap=on,aw-bits=48'],
+    ['device', `intel-iommu,intremap=${remapping ? 'on' : 'off'},aw-bits=48`],
     ['device', 'edu,addr=4,dma_mask=0xffffffffffffffff'],
     ['device', 'edu,addr=5,dma_mask=0xffffffffffffffff'],
     ['object', 'memory-backend-memfd,id=ivshmem0,size=16M,share=on'],
@@ -87,6 +88,10 @@ export function qemuArguments({ image, initramfs, memory, control, share }) {
     ['device', 'ivshmem-plain,memdev=ivshmem1,bus=port0'],
     ['drive', `file=${inOption(join(control, 'nvme.img'))},if=none,id=disk0,format=raw,cache=unsafe`],
     ['device', 'nvme,drive=disk0,serial=testbed,cmb_size_mb=4,addr=8'],
+    // Behind a conventional bridge devices can't be told apart: one group for an edu and a device that the guest drives.
+    ['device', 'pcie-pci-bridge,id=bridge0,addr=9'],
+    ['device', 'edu,bus=bridge0,addr=1'],
+    ['device', 'virtio-rng-pci,bus=bridge0,addr=2'],
     ...folder('root', '/', ',readonly=on,multidevs=remap'),
     ...folder('control', control),
     ...(share === undefined ? [] : folder('share', share)),

@@ -2,10 +2,10 @@
  * The errors of opening a device: each provoked for real, in a process of its own where it needs other rights.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { chmodSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import type { ExecutionContext } from 'ava';
-import { PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
+import test, { type ExecutionContext } from 'ava';
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';
 
@@ -104,3 +104,46 @@ testWith({ any: 1 }, 'a device that is not there, an address that is none, a dev
   const error = await t.throwsAsync(open(foreign), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_BOUND' });
   t.regex(error?.message ?? '', /in use by the driver \S+: bind it to vfio-pci/);
 });
+
+testWith(
+  { any: 1 },
+  'RAM that the IOMMU can not map is an error with the ranges that would do, and nothing is left',
+  async (t, { any: [bdf = ''] }) => {
+    const memory = await GuestMemory.create({ ram: [{ start: 0xfee0_0000n, length: 0x10_0000n }] });
+    const manager = new VfioContainerManager(memory);
+    t.teardown(async () => {
+      await manager.close();
+      await memory.close();
+    });
+    const error = await t.throwsAsync(manager.open(bdf), { instanceOf: PeerDmaError, code: 'ERR_IOVA_UNREACHABLE' });
+    t.is(error?.errno, 'EINVAL');
+    t.is(String(error?.range), '0xfee00000..0xfef00000');
+    t.regex(error?.message ?? '', /"ram0".*0xfef00000\.\./);
+    t.deepEqual(manager.inspect(), []);
+    t.deepEqual(memory.inspect().targets, []);
+  },
+);
+
+/** A device of the testbed whose group it shares with one that the guest's kernel drives. */
+const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
+const sharing =
+  'a group that the host uses in part is not viable: the error names the devices and drivers that block it';
+if (entangled === undefined) {
+  test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
+} else {
+  test.serial(sharing, async (t) => {
+    const { memory, manager, open } = await rig(t);
+    const error = await t.throwsAsync(open(entangled), { instanceOf: PeerDmaError, code: 'ERR_GROUP_NOT_VIABLE' });
+    t.is(error?.device, entangled);
+    const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error?.message ?? '') ?? [];
+    t.is(groupOf(other), groupOf(entangled), error?.message);
+    t.deepEqual([manager.inspect(), memory.inspect().targets], [[], []]);
+
+    writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
+    t.teardown(async () => {
+      await manager.close(); // as long as VFIO has the group, no other driver gets a device of it
+      writeFileSync('/sys/bus/pci/drivers_probe', other);
+    });
+    t.is((await open(entangled)).bdf, entangled, 'without the other device it can be opened');
+  });
+}

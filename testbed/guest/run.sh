@@ -10,6 +10,14 @@ fail() {
   poweroff -f
 }
 
+# Whether a device shares its group with one that a driver of the guest has.
+entangled() {
+  for other in "$1"/iommu_group/devices/*; do
+    case $(basename "$(readlink "$other/driver")") in virtio-pci) return 0 ;; esac
+  done
+  return 1
+}
+
 # give NAME BDF: binds the device to vfio-pci, and tells the command where it is.
 give() {
   device=/sys/bus/pci/devices/$2
@@ -18,7 +26,7 @@ give() {
   echo "$2" >/sys/bus/pci/drivers_probe
   [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 can't be bound to vfio-pci"
   testbed_env="$testbed_env PEERDMA_TESTBED_$1=$2"
-  devices="$devices${devices:+,}$2"
+  [ "$1" = ENTANGLED ] || devices="$devices${devices:+,}$2"
 }
 
 # The order is the bus addresses': the ivshmem on the root complex comes before the one behind the port.
@@ -27,7 +35,7 @@ edu=0 ivshmem=0 nvme=0
 for device in /sys/bus/pci/devices/*; do
   bdf=${device##*/}
   case $(cat "$device/vendor")$(cat "$device/device") in
-    0x12340x11e8) give "EDU$edu" "$bdf"; edu=$((edu + 1)) ;;
+    0x12340x11e8) entangled "$device" && give ENTANGLED "$bdf" && continue; give "EDU$edu" "$bdf"; edu=$((edu + 1)) ;;
     0x1af40x1110) give "IVSHMEM$ivshmem" "$bdf"; ivshmem=$((ivshmem + 1)) ;;
     0x1b360x0010) give "NVME$nvme" "$bdf"; nvme=$((nvme + 1)) ;;
   esac

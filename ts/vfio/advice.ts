@@ -22,9 +22,14 @@ export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
   );
 }
 
+/** Drivers that do no DMA of their own, which the kernel suffers beside VFIO (`driver_managed_dma` in Linux). */
+const HARMLESS: ReadonlySet<string> = new Set(['pcieport', 'pci-stub']);
+
 /** @internal */
 export function notViable(bdf: string, group: number, members: readonly PciDevice[]): PeerDmaError {
-  const blockers = members.filter(({ driver }) => driver !== undefined && !isVfioDriver(driver));
+  const blockers = members.filter(
+    ({ driver }) => driver !== undefined && !isVfioDriver(driver) && !HARMLESS.has(driver),
+  );
   const list = blockers.map((member) => `${member.bdf} (driver ${member.driver})`).join(', ');
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
