@@ -9,8 +9,8 @@ export function requireCount(count: number, what = 'a length'): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${String(count)}`);
 }
 
-/** Bytes to be copied in. @internal */
+/** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */
 export function requireBytes(bytes: Uint8Array): Uint8Array {
-  if (bytes instanceof Uint8Array) return bytes;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `bytes are a Uint8Array, not ${typeof bytes}`);
+  if (bytes instanceof Uint8Array && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'bytes are a Uint8Array, and not of shared memory');
 }

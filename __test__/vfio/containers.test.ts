@@ -1,10 +1,23 @@
 /**
  * Containers, groups and devices come and go in order.
  */
+import { readdirSync, readlinkSync } from 'node:fs';
 import { Edu } from '../../examples/devices/edu.ts';
 import { PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { SINK, pattern, rig, send } from './support/rig.ts';
+
+/** What this process has open of VFIO. */
+function openVfioFiles(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return /vfio/.test(target) ? [target] : [];
+    } catch {
+      return []; // the descriptor of the folder itself
+    }
+  });
+}
 
 testWith(
   { any: 1 },
@@ -27,6 +40,7 @@ testWith(
       t.deepEqual(manager.inspect(), []);
       t.deepEqual(memory.inspect().targets, []);
       t.throws(() => device.config.read32(0n), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+    t.deepEqual(openVfioFiles(), [], 'no descriptor of VFIO is left open');
     }
   },
 );
