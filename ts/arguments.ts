@@ -1,6 +1,7 @@
 /**
  * Checks of what callers hand over.
  */
+import { hex } from './address-range.ts';
 import { PeerDmaError } from './errors.ts';
 
 /** A number of bytes. @internal */
@@ -9,8 +10,33 @@ export function requireCount(count: number, what = 'a length'): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${String(count)}`);
 }
 
+/** Checks an access of `length` bytes at an offset of something that has `limit`, before room is made for it. @internal */
+export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
+  requireCount(length);
+  if (typeof offset !== 'bigint' || offset < 0n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${String(offset)}`);
+  }
+  if (offset + BigInt(length) <= limit) return;
+  throw new PeerDmaError(
+    'ERR_OUT_OF_RANGE',
+    `${length} bytes at ${hex(offset)} pass the end of ${what}: it has ${hex(limit)}`,
+  );
+}
+
 /** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */
 export function requireBytes(bytes: Uint8Array): Uint8Array {
   if (bytes instanceof Uint8Array && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'bytes are a Uint8Array, and not of shared memory');
+}
+
+/** @internal */
+export function requireBoolean(value: boolean, what: string): void {
+  if (typeof value === 'boolean') return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${String(value)}`);
+}
+
+/** The named arguments of a call. @internal */
+export function requireOptions<T extends object>(options: T): T {
+  if (typeof options === 'object' && options !== null) return options;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${String(options)}`);
 }

@@ -15,7 +15,6 @@ export type ErrorCode =
   | 'ERR_REGION_REMOVED'
   // Guest memory
   | 'ERR_NOT_MAPPED'
-  | 'ERR_READ_ONLY'
   | 'ERR_RANGE_QUARANTINED'
   | 'ERR_ROLLBACK_FAILED'
   // Host memory (native core)
@@ -153,5 +152,10 @@ export async function nativeAsync<T>(call: () => Promise<T>, details?: ErrorDeta
  * @internal
  */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
+  if (thrown instanceof Error) return thrown;
+  try {
+    return new Error(String(thrown));
+  } catch {
+    return new Error('something that is no error, and can not be told');
+  }
 }

@@ -4,7 +4,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { AddressRange } from './address-range.ts';
 import type { SubMapping } from './dma/sub-mapping.ts';
-import type { DmaTarget, MemoryKind } from './dma/target.ts';
+import type { MemoryKind } from './dma/target.ts';
 
 /** Message of the channels `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
 export interface DmaEvent {
@@ -26,17 +26,17 @@ const mapChannel = channel('peerdma:dma.map');
 const unmapChannel = channel('peerdma:dma.unmap');
 const changeChannel = channel('peerdma:memory.change');
 
-function dmaEvent(target: DmaTarget, { range, kind, name, writable }: SubMapping): DmaEvent {
-  return { target: target.name, range, kind, name, writable };
+function dmaEvent(target: string, { range, kind, name, writable }: SubMapping): DmaEvent {
+  return { target, range, kind, name, writable };
 }
 
 /** @internal */
-export function publishMap(target: DmaTarget, sub: SubMapping): void {
+export function publishMap(target: string, sub: SubMapping): void {
   if (mapChannel.hasSubscribers) mapChannel.publish(dmaEvent(target, sub));
 }
 
 /** @internal */
-export function publishUnmap(target: DmaTarget, sub: SubMapping): void {
+export function publishUnmap(target: string, sub: SubMapping): void {
   if (unmapChannel.hasSubscribers) unmapChannel.publish(dmaEvent(target, sub));
 }
 

@@ -1,12 +1,8 @@
 /**
  * Things that lie at addresses and don't overlap, sorted: found, inserted and removed in O(log n), copied in O(1).
  */
-import BTreeModule from 'sorted-btree';
-import type { AddressRange } from './address-range.ts';
-
-// The package is CommonJS with an ES default inside it.
-type Tree<V> = BTreeModule.default<bigint, V>;
-const BTree = BTreeModule.default;
+import { AddressRange } from './address-range.ts';
+import { SortedTree } from './sorted-tree.ts';
 
 function byAddress(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
@@ -14,9 +10,9 @@ function byAddress(a: bigint, b: bigint): number {
 
 /** A sorted set of values by their non-overlapping ranges. @internal */
 export class IntervalMap<V extends { readonly range: AddressRange }> {
-  readonly #tree: Tree<V>;
+  readonly #tree: SortedTree<bigint, V>;
 
-  constructor(tree: Tree<V> = new BTree<bigint, V>(undefined, byAddress)) {
+  constructor(tree: SortedTree<bigint, V> = new SortedTree<bigint, V>(undefined, byAddress)) {
     this.#tree = tree;
   }
 
@@ -60,6 +56,23 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
       found.push(value);
     });
     return found;
+  }
+
+  /**
+   * The values that together cover a range from its start on, each with the part of it that they cover.
+   *
+   * @returns the parts, and the first address that nothing covers, if there is one
+   */
+  cover(range: AddressRange): { parts: { value: V; part: AddressRange }[]; gap: bigint | undefined } {
+    const parts: { value: V; part: AddressRange }[] = [];
+    let next = range.start;
+    for (const value of this.overlapping(range)) {
+      if (value.range.start > next) break;
+      const end = value.range.end < range.end ? value.range.end : range.end;
+      parts.push({ value, part: AddressRange.between(next, end) });
+      next = end;
+    }
+    return { parts, gap: next < range.end ? next : undefined };
   }
 
   /** All, in order of address. */

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, type MemoryFile } from '../../ts/index.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
+import { StoreOwner } from '../../ts/memory/backing.ts';
 import { changeFlat } from '../../ts/guest/flat-change.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 
@@ -16,13 +17,15 @@ interface Options {
   readonly region?: number;
 }
 
+const NOBODY = new StoreOwner(() => {});
+
 function sub(start: number, end: number, options: Options = {}): SubMapping {
   const { file = 0, offset = start, writable = true, region = 0 } = options;
   const backing = FILES[file];
   if (backing === undefined) throw new Error(`there is no file ${file}`);
   return {
     range: AddressRange.of(BigInt(start), BigInt(end - start)),
-    store: { file: backing, offset: BigInt(offset), transparentHugePages: false },
+    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, owner: NOBODY },
     writable,
     kind: 'ram',
     name: `r${region}`,

@@ -4,7 +4,7 @@ import { AddressRange } from '../../ts/index.ts';
 import { MemoryMap, type MemoryMapDraft } from '../../ts/guest/memory-map.ts';
 import type { RegionState } from '../../ts/guest/region-state.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
-import { openStore, type Store } from '../../ts/memory/backing.ts';
+import { openStore, type Store, StoreOwner } from '../../ts/memory/backing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, pages } from '../support/pages.ts';
 
@@ -54,47 +54,34 @@ test('several edits of one draft are one change', (t) => {
   draft.place(0, pages(8, 2), true);
   draft.place(0, pages(0, 2), true);
   const { change } = draft.settle();
-  t.deepEqual(change, { goes: [], comes: [] });
+  t.deepEqual([change.goes, change.comes], [[], []]);
 });
 
-test('private memory is an orphan when its last mapping goes, and not before', (t) => {
-  const store = openStore('private', at(4));
-  const first = MemoryMap.empty().draft();
-  first.add(region(0, 4));
-  whole(first, 0, 4, 0, store);
-  let { next: map } = first.settle();
+test('the memory of a mapping is released when its last piece goes, and not before', (t) => {
+  let released = 0;
+  const store = { ...openStore('private', at(4)), owner: new StoreOwner(() => released++) };
+  let map = MemoryMap.empty();
   const step = (edit: (draft: MemoryMapDraft) => void): number => {
     const draft = map.draft();
     edit(draft);
-    const settled = draft.settle();
-    map = settled.next;
-    t.true(settled.orphans.every((memory) => memory === store.private));
-    return settled.orphans.length;
+    const { next, pieces } = draft.settle();
+    map = next;
+    for (const [owner, change] of pieces) owner.count(change);
+    return released;
   };
-  t.is(
+  const releasedAfter = [
+    step((draft) => {
+      draft.add(region(0, 4));
+      whole(draft, 0, 4, 0, store);
+    }),
     step((draft) => draft.unplace(0)),
-    0,
-  );
-  t.is(
     step((draft) => draft.unmap(0, pages(1, 2))),
-    0,
-  );
-  t.is(
     step((draft) => draft.place(0, pages(4, 4), false)),
-    0,
-  );
-  t.is(
     step((draft) => draft.unmap(0, pages(0, 1))),
-    0,
-  );
-  t.is(
     step((draft) => draft.unmap(0, pages(3, 1))),
-    1,
-  );
-  t.is(
     step((draft) => draft.remove(0)),
-    0,
-  );
+  ];
+  t.deepEqual(releasedAfter, [0, 0, 0, 0, 0, 1, 1]);
   store.private?.close();
 });
 
@@ -105,8 +92,8 @@ test('a region that is removed takes its private memory with it', (t) => {
   whole(first, 0, 2, 0, store);
   const draft = first.settle().next.draft();
   draft.remove(0);
-  const { orphans, next, change } = draft.settle();
-  t.deepEqual(orphans, [store.private]);
+  const { pieces, next, change } = draft.settle();
+  t.deepEqual([...pieces], [[store.owner, -1]]);
   t.deepEqual(next.regions(), []);
   t.deepEqual(
     change.goes.map(({ range }) => range),

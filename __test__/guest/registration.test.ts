@@ -22,7 +22,7 @@ test('replay on registration maps all active sub-mappings in address order', asy
     t.deepEqual(target.calls, ['map 0x0..0x2000 rw', 'map 0x9000..0xa000 ro', 'map 0x10000..0x14000 rw']);
   }
   const batching = new BatchRecordingTarget();
-  await memory.dmaMappers.addDmaMapper(batching);
+  await memory.dmaMappers.addDmaMapper(batching, { peerToPeer: 'required' });
   t.is(batching.calls[0], 'batch of 3');
   t.deepEqual(batching.heldText(), ['0x0..0x2000 rw ram1', '0x9000..0xa000 ro bar', '0x10000..0x14000 rw ram0']);
 });

@@ -1,23 +1,11 @@
 /**
  * Containers, groups and devices come and go in order.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
 import { Edu } from '../../examples/devices/edu.ts';
 import { PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
+import { openVfioFiles } from './support/open-files.ts';
 import { SINK, pattern, rig, send } from './support/rig.ts';
-
-/** What this process has open of VFIO. */
-function openVfioFiles(): string[] {
-  return readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return /vfio/.test(target) ? [target] : [];
-    } catch {
-      return []; // the descriptor of the folder itself
-    }
-  });
-}
 
 testWith(
   { any: 1 },
@@ -40,7 +28,7 @@ testWith(
       t.deepEqual(manager.inspect(), []);
       t.deepEqual(memory.inspect().targets, []);
       t.throws(() => device.config.read32(0n), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
-    t.deepEqual(openVfioFiles(), [], 'no descriptor of VFIO is left open');
+      t.deepEqual(openVfioFiles(), [], 'no descriptor of VFIO is left open');
     }
   },
 );
@@ -117,3 +105,32 @@ testWith({ ivshmem: 1 }, 'accesses to a BAR are bounds-checked and aligned', asy
   t.throws(() => bar.read32(-4n), { instanceOf: PeerDmaError });
   t.throws(() => bar.read32(2n), { instanceOf: PeerDmaError, code: 'ERR_UNALIGNED' });
 });
+
+testWith({ any: 1 }, 'a device is opened once', async (t, { any: [bdf = ''] }) => {
+  const { manager, open } = await rig(t);
+  const device = await open(bdf);
+  await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_IN_USE' });
+  t.deepEqual(
+    manager.inspect()[0]?.groups.map(({ devices }) => devices),
+    [[bdf]],
+  );
+  await device.close();
+  t.is((await open(bdf)).bdf, bdf);
+});
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'guest memory and devices may be closed at once, with a BAR in place',
+  async (t, devices) => {
+    const { memory, manager, open } = await rig(t);
+    await open(devices.edu[0] ?? '');
+    const bar = (await open(devices.ivshmem[0] ?? '')).regions[2];
+    if (bar === undefined) return t.fail('ivshmem has a BAR 2');
+    const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.mapToGuest(0x1_0000_0000n);
+    await Promise.all([memory.close(), manager.close()]);
+    t.deepEqual(manager.inspect(), []);
+    t.deepEqual(openVfioFiles(), []);
+  },
+);

@@ -17,6 +17,7 @@ interface Outcome {
   readonly range?: string;
   readonly containers: number;
   readonly targets: number;
+  readonly files: string[];
 }
 
 /** Opens a device in a child that `wrapper` starts; the child says how it went. */
@@ -62,7 +63,7 @@ testWith({ any: 1 }, 'no /dev/vfio/vfio: the error says how to get it', async (t
   const group = groupOf(bdf);
   const onlyGroup = `mkdir /run/peerdma-vfio && mount --bind /dev/vfio /run/peerdma-vfio && mount -t tmpfs none /dev/vfio && ln -s /run/peerdma-vfio/${group} /dev/vfio/${group} && exec "$@"`;
   const half = tryOpen(t, bdf, 4, 'unshare', '--mount', 'sh', '-c', onlyGroup, 'sh');
-  t.like(half, { code: 'ERR_VFIO_UNAVAILABLE', errno: 'ENOENT', containers: 0, targets: 0 });
+  t.like(half, { code: 'ERR_VFIO_UNAVAILABLE', errno: 'ENOENT', containers: 0, targets: 0, files: [] });
   t.regex(half.message ?? '', /modprobe vfio-pci/);
 });
 

@@ -25,13 +25,17 @@ export interface Held {
 export class DmaMapper {
   readonly target: DmaTarget;
   readonly #peerToPeer: PeerToPeer;
+  /** Of the target, as it was when it joined. */
+  readonly name: string;
   readonly #held = new IntervalMap<Held>();
+  readonly #failed = new Set<Held>();
   #quarantined = 0;
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
 
   constructor(target: DmaTarget, peerToPeer: PeerToPeer) {
     this.target = target;
+    this.name = target.name;
     this.#peerToPeer = peerToPeer;
   }
 
@@ -70,12 +74,47 @@ export class DmaMapper {
     const records = subs.map((sub) => this.#admit(sub));
     const wanted = records.filter((held) => held.state === 'mapped');
     this.#lend(wanted, va);
-    if (!(await this.#mapBatch(wanted, va))) await this.#mapEach(wanted, va);
-    for (const held of records) this.#held.insert(held);
+    const done = new Set<Held>();
+    for (const run of this.#runs(wanted)) {
+      const error = await this.#mapRun(run);
+      if (error === undefined) {
+        for (const held of run) if (held.state === 'mapped') done.add(held);
+        continue;
+      }
+      this.#giveBack(
+        wanted.filter((held) => !done.has(held) && held.state !== 'quarantined'),
+        va,
+      );
+      const problems = await this.#withdrawHeld([...done], va);
+      throw problems.length === 0 ? error : rollbackFailed(error, problems);
+    }
+    for (const held of records) this.#record(held);
     this.#giveBack(
       wanted.filter((held) => held.state !== 'mapped'),
       va,
     );
+  }
+
+  /** Those of the sub-mappings that the target could not map when they came. */
+  failedAmong(subs: readonly SubMapping[]): SubMapping[] {
+    if (this.#failed.size === 0) return [];
+    const failed = new Set([...this.#failed].map((held) => held.sub));
+    return subs.filter((sub) => failed.has(sub));
+  }
+
+  /** Maps what has failed before. If it throws, those that it had not come to are as they were. */
+  async tryAgain(subs: readonly SubMapping[], va: VaMapper | undefined): Promise<void> {
+    for (const sub of subs) {
+      const held = this.#held.startingAt(sub.range.start);
+      if (held?.state !== 'failed' || held.sub !== sub) continue;
+      this.#forget(held);
+      try {
+        await this.map([sub], va);
+      } catch (error) {
+        if (this.#held.startingAt(sub.range.start) === undefined) this.#record(held);
+        throw error;
+      }
+    }
   }
 
   /**
@@ -119,17 +158,9 @@ export class DmaMapper {
       if (error !== undefined) held.error = error;
       if (state === 'mapped') await this.#mapAgain(held, va, blocked(sub));
       if (held.state === 'failed' && state === 'mapped' && held.error !== undefined) problems.push(held.error);
-      this.#held.insert(held);
+      this.#record(held);
     }
     return problems;
-  }
-
-  /** Tries again what a quarantine kept from being restored. */
-  async retry(sub: SubMapping, va: VaMapper | undefined): Promise<void> {
-    const held = this.#held.startingAt(sub.range.start);
-    if (held?.error?.code !== 'ERR_RANGE_QUARANTINED' || held.sub !== sub) return;
-    this.#held.remove(held);
-    await this.restore([{ range: sub.range, sub, state: 'mapped' }], va, () => undefined);
   }
 
   /** Undoes {@link DmaMapper.map}; what the target won't give up is quarantined and returned. */
@@ -154,7 +185,10 @@ export class DmaMapper {
   abandon(va: VaMapper | undefined): SubMapping[] {
     const all = this.#held.values();
     this.#giveBack(all, va);
-    for (const held of all) this.#held.remove(held);
+    for (const held of all) {
+      this.#forget(held);
+      if (held.state === 'mapped' || held.state === 'quarantined') publishUnmap(this.name, held.sub);
+    }
     this.#quarantined = 0;
     return all.filter((held) => held.state === 'quarantined').map((held) => held.sub);
   }
@@ -164,7 +198,7 @@ export class DmaMapper {
     const held: Held = { range: sub.range, sub, state: 'mapped' };
     if (sub.kind === 'device' && this.#peerToPeer === 'off') held.state = 'skipped';
     else if (sub.store.file === undefined && this.target.needsFile === true) {
-      const error = fileRequired(this.target, sub);
+      const error = fileRequired(this.name, sub);
       if (!this.#mayMiss(sub)) throw error;
       held.state = 'failed';
       held.error = error;
@@ -176,52 +210,59 @@ export class DmaMapper {
     return sub.kind === 'device' && this.#peerToPeer !== 'required';
   }
 
-  /** Maps in one call where the target can. `false`: nothing is mapped, it has to be tried one by one. */
-  async #mapBatch(wanted: readonly Held[], va: VaMapper | undefined): Promise<boolean> {
-    if (wanted.length < 2 || this.target.mapDmaBatch === undefined) return false;
-    try {
-      await this.target.mapDmaBatch(wanted.map((held) => mapRequest(held.sub, held.hostMemory)));
-      for (const held of wanted) publishMap(this.target, held.sub);
-      return true;
-    } catch (thrown) {
-      const culprit =
-        wanted.find((held) => thrown instanceof PeerDmaError && thrown.range?.equals(held.range)) ?? wanted[0];
-      if (thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
-        // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
-        for (const held of wanted) this.#quarantine(held, unmapFailed(this.target, held.sub, thrown));
-        throw unmapFailed(this.target, (culprit as Held).sub, thrown);
+  /**
+   * What goes to the target in one call, in order of address. What may be missed goes alone: if it fails, nothing else has
+   * to be unmapped and mapped again.
+   */
+  #runs(wanted: readonly Held[]): Held[][] {
+    const runs: Held[][] = [];
+    let open: Held[] | undefined;
+    for (const held of wanted) {
+      if (this.target.mapDmaBatch === undefined || this.#mayMiss(held.sub)) {
+        runs.push([held]);
+        open = undefined;
+      } else if (open === undefined) {
+        runs.push((open = [held]));
+      } else {
+        open.push(held);
       }
-      if (wanted.some((held) => this.#mayMiss(held.sub))) return false;
-      this.#giveBack(wanted, va);
-      throw mapFailed(this.target, (culprit as Held).sub, thrown);
     }
+    return runs;
   }
 
-  async #mapEach(wanted: readonly Held[], va: VaMapper | undefined): Promise<void> {
-    const done: Held[] = [];
-    for (const [index, held] of wanted.entries()) {
-      try {
-        await this.#mapOne(held);
-        done.push(held);
-      } catch (thrown) {
-        held.error = mapFailed(this.target, held.sub, thrown);
-        held.state = 'failed';
-        if (this.#mayMiss(held.sub)) continue;
-        this.#giveBack(
-          wanted.filter((other, at) => at >= index || other.state !== 'mapped'),
-          va,
-        );
-        const problems = await this.#withdrawHeld(done, va);
-        if (problems.length > 0) throw rollbackFailed(held.error, problems);
-        throw held.error;
+  /** Maps all of a run, or none and says why. One that may be missed is recorded as failed instead. */
+  async #mapRun(run: readonly Held[]): Promise<PeerDmaError | undefined> {
+    const [first] = run as readonly [Held];
+    try {
+      if (run.length === 1) {
+        await this.#mapOne(first);
+      } else {
+        await this.target.mapDmaBatch?.(run.map((held) => mapRequest(held.sub, held.hostMemory)));
+        for (const held of run) publishMap(this.name, held.sub);
       }
+      return undefined;
+    } catch (thrown) {
+      const { sub } = run.find((held) => isAbout(thrown, held)) ?? first;
+      if (run.length > 1 && thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
+        // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
+        for (const held of run) {
+          publishMap(this.name, held.sub);
+          this.#quarantine(held, unmapFailed(this.name, held.sub, thrown));
+        }
+        return unmapFailed(this.name, sub, thrown);
+      }
+      const error = mapFailed(this.name, sub, thrown);
+      if (!this.#mayMiss(first.sub)) return error;
+      first.state = 'failed';
+      first.error = error;
+      return undefined;
     }
   }
 
   async #mapOne(held: Held): Promise<void> {
     const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
     if (pending !== undefined) await pending;
-    publishMap(this.target, held.sub);
+    publishMap(this.name, held.sub);
   }
 
   async #mapAgain(held: Held, va: VaMapper | undefined, blocked: PeerDmaError | undefined): Promise<void> {
@@ -232,7 +273,7 @@ export class DmaMapper {
     } catch (thrown) {
       this.#giveBack([held], va);
       held.state = 'failed';
-      held.error = mapFailed(this.target, held.sub, thrown);
+      held.error = mapFailed(this.name, held.sub, thrown);
     }
   }
 
@@ -257,13 +298,13 @@ export class DmaMapper {
         const pending = this.target.unmapDma(held.range);
         if (pending !== undefined) await pending;
       } catch (thrown) {
-        const error = unmapFailed(this.target, held.sub, thrown);
+        const error = unmapFailed(this.name, held.sub, thrown);
         this.#quarantine(held, error);
         return error;
       }
-      publishUnmap(this.target, held.sub);
+      publishUnmap(this.name, held.sub);
     }
-    this.#held.remove(held);
+    this.#forget(held);
     return undefined;
   }
 
@@ -271,7 +312,17 @@ export class DmaMapper {
     held.state = 'quarantined';
     held.error = error;
     this.#quarantined++;
+    this.#record(held);
+  }
+
+  #record(held: Held): void {
     this.#held.insert(held);
+    if (held.state === 'failed') this.#failed.add(held);
+  }
+
+  #forget(held: Held): void {
+    this.#held.remove(held);
+    this.#failed.delete(held);
   }
 
   #lend(helds: readonly Held[], va: VaMapper | undefined): void {
@@ -288,4 +339,9 @@ export class DmaMapper {
     }
     if (lent.length > 0) va?.release(lent);
   }
+}
+
+/** Whether what a target threw names the range of a sub-mapping. */
+function isAbout(thrown: unknown, { range }: Held): boolean {
+  return thrown instanceof PeerDmaError && thrown.range?.start === range.start && thrown.range.end === range.end;
 }

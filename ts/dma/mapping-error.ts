@@ -3,29 +3,37 @@
  */
 import { PeerDmaError, asError } from '../errors.ts';
 import type { SubMapping } from './sub-mapping.ts';
-import type { DmaTarget, MappingStatus } from './target.ts';
+import type { MappingStatus } from './target.ts';
 
 /** What a target threw at a map, naming the target and the range. @internal */
-export function mapFailed(target: DmaTarget, sub: SubMapping, thrown: unknown): PeerDmaError {
-  return tell('ERR_MAP_FAILED', `can't map ${what(sub)}`, target, sub, thrown);
+export function mapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
+  if (thrown instanceof PeerDmaError && thrown.target !== undefined && thrown.range !== undefined) return thrown;
+  const { code = 'ERR_MAP_FAILED', message, errno, syscall } = details(thrown);
+  return new PeerDmaError(code, `${target}: can't map ${what(sub)}: ${message}`, {
+    errno,
+    syscall,
+    range: sub.range,
+    target,
+    cause: thrown,
+  });
 }
 
 /** What a target threw at an unmap. Whatever its own code: it may still reach the memory. @internal */
-export function unmapFailed(target: DmaTarget, sub: SubMapping, thrown: unknown): PeerDmaError {
+export function unmapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
   const { message, errno, syscall } = details(thrown);
   return new PeerDmaError(
     'ERR_UNMAP_FAILED',
-    `${target.name}: can't unmap ${what(sub)}: ${message}. The device may still reach that memory, which is therefore kept until the target is closed`,
-    { errno, syscall, range: sub.range, target: target.name, cause: thrown },
+    `${target}: can't unmap ${what(sub)}: ${message}. The device may still reach that memory, which is therefore kept until the target is closed`,
+    { errno, syscall, range: sub.range, target, cause: thrown },
   );
 }
 
 /** The refusal of private memory by a target that maps files. @internal */
-export function fileRequired(target: DmaTarget, sub: SubMapping): PeerDmaError {
+export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_FILE_REQUIRED',
-    `${target.name} maps files only, and ${what(sub)} is private memory: back it with a MemoryFile`,
-    { range: sub.range, target: target.name },
+    `${target} maps files only, and ${what(sub)} is private memory: back it with a MemoryFile`,
+    { range: sub.range, target: target },
   );
 }
 
@@ -51,24 +59,6 @@ export function statusOf(error: PeerDmaError | undefined): Partial<MappingStatus
   return error.errno === undefined
     ? { code: error.code, reason: error.message }
     : { code: error.code, errno: error.errno, reason: error.message };
-}
-
-function tell(
-  fallback: 'ERR_MAP_FAILED',
-  doing: string,
-  target: DmaTarget,
-  sub: SubMapping,
-  thrown: unknown,
-): PeerDmaError {
-  if (thrown instanceof PeerDmaError && thrown.target !== undefined && thrown.range !== undefined) return thrown;
-  const { code, message, errno, syscall } = details(thrown);
-  return new PeerDmaError(code ?? fallback, `${target.name}: ${doing}: ${message}`, {
-    errno,
-    syscall,
-    range: sub.range,
-    target: target.name,
-    cause: thrown,
-  });
 }
 
 function what(sub: SubMapping): string {

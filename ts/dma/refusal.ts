@@ -40,6 +40,8 @@ export function refusedMapping(request: DmaMapRequest, refusal: Refusal): PeerDm
   );
 }
 
+const UNEXPLAINED = 'the kernel did not accept the request. dmesg may say why; nothing was mapped';
+
 function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode, string] {
   const { range, kind, writable, backing } = request;
   switch (errno) {
@@ -77,10 +79,10 @@ function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode
           `the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. Place it within one of ${valid}`,
         ];
       }
-      return ['ERR_MAP_FAILED', 'the kernel did not accept the request'];
+      return ['ERR_MAP_FAILED', UNEXPLAINED];
     }
     default:
-      return ['ERR_MAP_FAILED', 'the kernel did not accept the request'];
+      return ['ERR_MAP_FAILED', UNEXPLAINED];
   }
 }
 

@@ -120,9 +120,13 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped
    */
   read(iova: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(requireCount(length));
-    for (const { entry, at, from, to } of this.#access(iova, length, 'read')) {
-      bytes.set(entry.memory.read(at, to - from), from);
+    if (requireCount(length) === 0) return new Uint8Array();
+    const range = AddressRange.of(iova, BigInt(length));
+    const parts = this.#access(range, 'read');
+    const bytes = new Uint8Array(length);
+    for (const { value, part } of parts) {
+      const piece = value.memory.read(part.start - value.range.start, Number(part.length));
+      bytes.set(piece, Number(part.start - range.start));
     }
     return bytes;
   }
@@ -133,8 +137,11 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped, or for reading only; no byte is written then
    */
   write(iova: bigint, bytes: Uint8Array): void {
-    for (const { entry, at, from, to } of this.#access(iova, requireBytes(bytes).length, 'write')) {
-      entry.memory.write(at, bytes.subarray(from, to));
+    if (requireBytes(bytes).length === 0) return;
+    const range = AddressRange.of(iova, BigInt(bytes.length));
+    for (const { value, part } of this.#access(range, 'write')) {
+      const piece = bytes.subarray(Number(part.start - range.start), Number(part.end - range.start));
+      value.memory.write(part.start - value.range.start, piece);
     }
   }
 
@@ -158,30 +165,12 @@ export class SimulatedIommu implements DmaTarget {
     return undefined;
   }
 
-  #access(
-    iova: bigint,
-    length: number,
-    access: 'read' | 'write',
-  ): { entry: Entry; at: bigint; from: number; to: number }[] {
-    if (length === 0) return [];
-    const range = AddressRange.of(iova, BigInt(length));
-    const parts: { entry: Entry; at: bigint; from: number; to: number }[] = [];
-    let next = range.start;
-    for (const entry of this.#entries.overlapping(range)) {
-      if (entry.range.start > next) break;
-      if (access === 'write' && !entry.request.writable) {
-        throw this.#fault(range, access, `${entry.range} is mapped for reading only`);
-      }
-      const end = entry.range.end < range.end ? entry.range.end : range.end;
-      parts.push({
-        entry,
-        at: next - entry.range.start,
-        from: Number(next - range.start),
-        to: Number(end - range.start),
-      });
-      next = end;
-    }
-    if (next < range.end) throw this.#fault(range, access, `nothing is mapped at ${hex(next)}`);
+  /** What DMA to the range goes through; nothing of it is done if a part of it faults. */
+  #access(range: AddressRange, access: 'read' | 'write'): { value: Entry; part: AddressRange }[] {
+    const { parts, gap } = this.#entries.cover(range);
+    const readOnly = access === 'write' ? parts.find(({ value }) => !value.request.writable) : undefined;
+    if (readOnly !== undefined) throw this.#fault(range, access, `${readOnly.value.range} is mapped for reading only`);
+    if (gap !== undefined) throw this.#fault(range, access, `nothing is mapped at ${hex(gap)}`);
     return parts;
   }
 

@@ -8,6 +8,7 @@ import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import { publishChange } from '../events.ts';
+import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
@@ -64,12 +65,11 @@ export class AddressSpace {
     return this.#queue.run(async () => {
       const draft = this.#map.draft();
       edit(draft);
-      const { change, next, orphans } = draft.settle();
+      const { change, next, pieces } = draft.settle();
       this.#refuseQuarantined(change.goes);
       this.#refuseQuarantined(change.comes);
       await applyPlan(changeSteps(change, this.#mappers, this.#va));
-      this.#map = next;
-      for (const memory of orphans) memory.close();
+      this.#commit(next, pieces);
       if (change.goes.length + change.comes.length > 0) publishChange(change.goes, change.comes);
     });
   }
@@ -83,13 +83,14 @@ export class AddressSpace {
     return this.#queue.run(async () => {
       for (const mapper of this.#mappers) {
         if (mapper.target === target) {
-          throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${target.name} follows this memory map already`, {
-            target: target.name,
+          throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${mapper.name} is with this memory map already`, {
+            target: mapper.name,
           });
         }
       }
       const mapper = new DmaMapper(target, peerToPeer);
       const subs = this.#map.flat.values();
+      this.#refuseUnshown(subs);
       const steps: Step[] = [];
       if (mapper.needsVa) {
         const va = await this.#showAll();
@@ -113,7 +114,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, the target stays listed with them
    */
   unregister(mapper: DmaMapper): Promise<void> {
-    return this.#queue.run(async () => {
+    return this.#queue.runAlways(async () => {
       if (!this.#mappers.has(mapper)) return;
       const problems = await mapper.withdrawAll(this.#va);
       this.#dismiss(mapper);
@@ -127,17 +128,22 @@ export class AddressSpace {
    */
   targetClosed(target: DmaTarget): Promise<void> {
     return this.#queue.runAlways(async () => {
+      const problems: unknown[] = [];
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
-        for (const sub of mapper.abandon(this.#va)) await this.#repair(sub);
+        for (const sub of mapper.abandon(this.#va)) {
+          await this.#repair(sub).catch((error: unknown) => problems.push(error));
+        }
       }
+      throwFirst(problems);
     });
   }
 
   /** Faults memory in before anybody asks for it. */
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
+      this.#refuseUnshown(this.#map.flat.values());
       const va = await this.#showAll();
       await va.ensureMapped(ranges);
     });
@@ -153,7 +159,7 @@ export class AddressSpace {
     return this.#queue.close(async () => {
       const problems: PeerDmaError[] = [];
       for (const mapper of this.#mappers) {
-        problems.push(...(await mapper.withdrawAll(this.#va)));
+        for (const problem of await mapper.withdrawAll(this.#va)) problems.push(problem);
         this.#dismiss(mapper);
       }
       throwFirst(problems);
@@ -161,9 +167,8 @@ export class AddressSpace {
       this.#va = undefined;
       const draft = this.#map.draft();
       for (const region of draft.regions()) draft.remove(region.id);
-      const { next, orphans } = draft.settle();
-      this.#map = next;
-      for (const memory of orphans) memory.close();
+      const { next, pieces } = draft.settle();
+      this.#commit(next, pieces);
       for (const file of this.#files.splice(0)) file.close();
     });
   }
@@ -197,7 +202,21 @@ export class AddressSpace {
     for (const sub of this.#map.flat.overlapping(kept.range)) {
       if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
       va.map(sub);
-      for (const mapper of this.#mappers) await mapper.retry(sub, va);
+      if (sub.kind === 'ram') await va.ensureMapped([sub.range]);
+      for (const mapper of this.#mappers) await mapper.tryAgain([sub], va);
+    }
+  }
+
+  #commit(next: MemoryMap, pieces: ReadonlyMap<StoreOwner, number>): void {
+    this.#map = next;
+    for (const [owner, change] of pieces) owner.count(change);
+  }
+
+  /** Where a quarantine keeps this process from showing what the map says, nobody may join. */
+  #refuseUnshown(subs: readonly SubMapping[]): void {
+    for (const sub of subs) {
+      const error = quarantineOn(this.#mappers, sub.range, sub);
+      if (error !== undefined) throw error;
     }
   }
 
@@ -209,7 +228,7 @@ export class AddressSpace {
   }
 }
 
-function throwFirst(problems: readonly PeerDmaError[]): void {
+function throwFirst(problems: readonly unknown[]): void {
   const [first] = problems;
   if (first !== undefined) throw first;
 }

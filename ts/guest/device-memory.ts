@@ -1,7 +1,8 @@
 /**
  * The window of a device's BAR: its contents are prepared first, its address comes, moves and goes with the guest.
  */
-import { AddressRange, hex } from '../address-range.ts';
+import { AddressRange } from '../address-range.ts';
+import { requireBoolean, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -35,7 +36,7 @@ export class DeviceMemory {
    * @throws {PeerDmaError} as {@link Region.addMapping}
    */
   async map(options: { offset: bigint; length: bigint; backing: Backing; writable?: boolean }): Promise<void> {
-    const { offset, length, ...rest } = options;
+    const { offset, length, ...rest } = requireOptions(options);
     await addMapping(this.#space, this.#id, this.#owner, { range: AddressRange.of(offset, length), ...rest });
   }
 
@@ -45,7 +46,8 @@ export class DeviceMemory {
    * @throws {PeerDmaError} as {@link Region.removeMappings}
    */
   async unmap(options: { offset: bigint; length: bigint }): Promise<void> {
-    const range = AddressRange.of(options.offset, options.length);
+    const { offset, length } = requireOptions(options);
+    const range = AddressRange.of(offset, length);
     requireWithin(range, this.#owner);
     await this.#space.change((draft) => draft.unmap(this.#id, range));
   }
@@ -60,7 +62,8 @@ export class DeviceMemory {
    * `ERR_CLOSED`
    */
   async mapToGuest(gpa: bigint, options: { writable?: boolean } = {}): Promise<void> {
-    const { writable = true } = options;
+    const { writable = true } = requireOptions(options);
+    requireBoolean(writable, 'writable');
     const at = AddressRange.of(gpa, this.length);
     requirePlace(this.#space, at, `device memory "${this.name}"`);
     await this.#space.change((draft) => draft.place(this.#id, at, writable));
@@ -73,11 +76,10 @@ export class DeviceMemory {
 
   /** Takes the window out of guest memory and forgets it. Idempotent. */
   async close(): Promise<void> {
-    if (this.#space.closed) return;
     try {
       await this.#space.change((draft) => draft.remove(this.#id));
     } catch (error) {
-      if (!(error instanceof PeerDmaError && error.code === 'ERR_REGION_REMOVED')) throw error;
+      if (!(error instanceof PeerDmaError) || !['ERR_REGION_REMOVED', 'ERR_CLOSED'].includes(error.code)) throw error;
     }
   }
 
@@ -87,9 +89,5 @@ export class DeviceMemory {
 
   get #owner(): { readonly name: string; readonly range: { readonly length: bigint } } {
     return { name: this.name, range: { length: this.length } };
-  }
-
-  toString(): string {
-    return `device memory "${this.name}" of ${hex(this.length)} bytes`;
   }
 }

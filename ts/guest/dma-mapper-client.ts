@@ -3,10 +3,20 @@
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
+import { requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { AddressSpace } from './address-space.ts';
 
 const POLICIES: readonly PeerToPeer[] = ['best-effort', 'required', 'off'];
+
+/** @internal */
+export function requirePolicy(peerToPeer: PeerToPeer = 'best-effort'): PeerToPeer {
+  if (POLICIES.includes(peerToPeer)) return peerToPeer;
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `peerToPeer is one of ${POLICIES.join(', ')}, not ${String(peerToPeer)}`,
+  );
+}
 
 /** Registers DMA targets. */
 export class DmaMapperClient {
@@ -25,15 +35,12 @@ export class DmaMapperClient {
    * `ERR_FILE_REQUIRED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
-    const { peerToPeer = 'best-effort' } = options;
-    if (!POLICIES.includes(peerToPeer)) {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `peerToPeer is one of ${POLICIES.join(', ')}, not ${String(peerToPeer)}`,
-      );
-    }
+    const peerToPeer = requirePolicy(requireOptions(options).peerToPeer);
     if (typeof target?.mapDma !== 'function' || typeof target.unmapDma !== 'function') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has the methods mapDma and unmapDma');
+    }
+    if (typeof target.name !== 'string' || target.name === '') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has a name: errors and inspect() go by it');
     }
     return new DmaMapperHandle(this.#space, await this.#space.register(target, peerToPeer));
   }
@@ -72,7 +79,6 @@ export class DmaMapperHandle {
    * for them, though nothing new is mapped to it; {@link DmaMapperClient.targetClosed} ends it
    */
   async remove(): Promise<void> {
-    if (this.#space.closed) return;
     await this.#space.unregister(this.#mapper);
   }
 

@@ -7,10 +7,11 @@ import type { IntervalMap } from '../interval-map.ts';
 import { advance, sameStore } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 
-/** Sub-mappings that go and that come, each in order of address. All that stay are in neither. @internal */
+/** Sub-mappings by what happens to them, each in order of address. Those outside of the touched ranges are in none. @internal */
 export interface FlatChange {
   readonly goes: readonly SubMapping[];
   readonly comes: readonly SubMapping[];
+  readonly stays: readonly SubMapping[];
 }
 
 /**
@@ -27,16 +28,17 @@ export function changeFlat(
 ): { change: FlatChange; flat: IntervalMap<SubMapping> } {
   const goes: SubMapping[] = [];
   const comes: SubMapping[] = [];
+  const stays: SubMapping[] = [];
   for (const range of merge(touched.map((one) => widen(before, one)))) {
     const old = before.overlapping(range);
     const { kept, rest } = keep(old, resolve(range));
-    for (const sub of old) if (!kept.has(sub)) goes.push(sub);
+    for (const sub of old) (kept.has(sub) ? stays : goes).push(sub);
     for (const sub of rest) comes.push(sub);
   }
   const flat = before.clone();
   for (const sub of goes) flat.remove(sub);
   for (const sub of comes) flat.insert(sub);
-  return { change: { goes, comes }, flat };
+  return { change: { goes, comes, stays }, flat };
 }
 
 /** Sub-mappings can't be cut: one that is touched at all is touched from end to end. */

@@ -11,45 +11,32 @@ import { readStore, writeStore } from '../memory/backing.ts';
 
 /** @internal */
 export function readGuest(flat: IntervalMap<SubMapping>, gpa: bigint, length: number): Uint8Array {
-  const bytes = new Uint8Array(requireCount(length));
-  for (const { sub, at, from, to } of pieces(flat, gpa, length)) readStore(sub.store, at, bytes.subarray(from, to));
+  if (requireCount(length) === 0) return new Uint8Array();
+  const range = AddressRange.of(gpa, BigInt(length));
+  const parts = cover(flat, range);
+  const bytes = new Uint8Array(length);
+  for (const { value, part } of parts)
+    readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
   return bytes;
 }
 
 /** @internal */
 export function writeGuest(flat: IntervalMap<SubMapping>, gpa: bigint, bytes: Uint8Array): void {
-  for (const { sub, at, from, to } of pieces(flat, gpa, requireBytes(bytes).length))
-    writeStore(sub.store, at, bytes.subarray(from, to));
+  if (requireBytes(bytes).length === 0) return;
+  const range = AddressRange.of(gpa, BigInt(bytes.length));
+  for (const { value, part } of cover(flat, range)) {
+    writeStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+  }
 }
 
-interface Piece {
-  readonly sub: SubMapping;
-  /** Offset into the sub-mapping. */
-  readonly at: bigint;
-  /** Offsets into the caller's bytes. */
-  readonly from: number;
-  readonly to: number;
+/** The bytes of `part` in an array that has those of `whole`. */
+function slice(bytes: Uint8Array, whole: AddressRange, part: AddressRange): Uint8Array {
+  return bytes.subarray(Number(part.start - whole.start), Number(part.end - whole.start));
 }
 
-/** All pieces, found before the first is copied: an access that can't be done in full is not begun. */
-function pieces(flat: IntervalMap<SubMapping>, gpa: bigint, length: number): Piece[] {
-  if (length === 0) return [];
-  const range = AddressRange.of(gpa, BigInt(length));
-  const found: Piece[] = [];
-  let next = range.start;
-  for (const sub of flat.overlapping(range)) {
-    if (sub.range.start > next) break;
-    const end = sub.range.end < range.end ? sub.range.end : range.end;
-    found.push({
-      sub,
-      at: next - sub.range.start,
-      from: Number(next - range.start),
-      to: Number(end - range.start),
-    });
-    next = end;
-  }
-  if (next < range.end) {
-    throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(next, range.end)}`, { range });
-  }
-  return found;
+/** All parts, found before the first is copied: an access that can't be done in full is not begun. */
+function cover(flat: IntervalMap<SubMapping>, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
+  const { parts, gap } = flat.cover(range);
+  if (gap === undefined) return parts;
+  throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(gap, range.end)}`, { range });
 }

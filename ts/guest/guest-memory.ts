@@ -1,6 +1,7 @@
 /**
  * Guest memory: RAM, device memory, and the DMA targets that follow them.
  */
+import { requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
 import { DeviceMemory } from './device-memory.ts';
@@ -31,7 +32,10 @@ export class GuestMemory {
   #closing: Promise<void> | undefined;
 
   static {
-    spaceOf = (memory) => memory.#space;
+    spaceOf = (memory) => {
+      if (typeof memory === 'object' && memory !== null && #space in memory) return memory.#space;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'guest memory is what GuestMemory.create gives');
+    };
   }
 
   private constructor(space: AddressSpace) {
@@ -45,10 +49,11 @@ export class GuestMemory {
    * @param options.addressWidth bits of a guest-physical address, 12 to 46; host address space of that size is reserved
    * once a target needs it, which fails with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece:
    * 46 often, 45 seldom. Default: 44
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_HUGE_PAGES_UNAVAILABLE`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
+   * `ERR_HUGE_PAGES_UNAVAILABLE`
    */
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
-    const { ram = [], addressWidth = DEFAULT_ADDRESS_WIDTH } = options;
+    const { ram = [], addressWidth = DEFAULT_ADDRESS_WIDTH } = requireOptions(options);
     if (!Number.isInteger(addressWidth) || addressWidth < 12 || addressWidth > MAX_ADDRESS_WIDTH) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -72,7 +77,8 @@ export class GuestMemory {
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
-    return new DeviceMemory(this.#openSpace(), options.name, options.length);
+    const { name, length } = requireOptions(options);
+    return new DeviceMemory(this.#openSpace(), name, length);
   }
 
   /**
@@ -95,7 +101,10 @@ export class GuestMemory {
     writeGuest(this.#openSpace().map.flat, gpa, bytes);
   }
 
-  /** Regions, flat map, targets and quarantine as plain data, as the last successful change left them. */
+  /**
+   * Regions, flat map, targets and quarantine as plain data. Regions and flat map are as the last successful change left
+   * them; while a change is under way, targets are as far as it has got.
+   */
   inspect(): MemorySnapshot {
     return snapshot(this.#space);
   }

@@ -61,7 +61,7 @@ export interface StatusSnapshot extends RangeSnapshot {
 /** @internal */
 export function snapshot(space: AddressSpace): MemorySnapshot {
   const targets = [...space.mappers].map((mapper) => ({
-    name: mapper.target.name,
+    name: mapper.name,
     mappings: mapper.status().map(statusSnapshot),
   }));
   return {

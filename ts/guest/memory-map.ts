@@ -2,19 +2,17 @@
  * The memory map as a value: regions, who wins where, and the flat map that results. A change is made on a draft, which
  * shares with its origin all that it leaves alone; what the draft becomes is the next memory map.
  */
-import BTreeModule from 'sorted-btree';
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
+import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { advance } from '../memory/backing.ts';
-import type { PrivateMemory } from '../memory/private-memory.ts';
+import { type StoreOwner, advance } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
 import { type FlatChange, changeFlat } from './flat-change.ts';
 import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
 
-const BTree = BTreeModule.default;
-type Regions = BTreeModule.default<number, RegionState>;
+type Regions = SortedTree<number, RegionState>;
 
 /** @internal */
 export class MemoryMap {
@@ -30,7 +28,7 @@ export class MemoryMap {
   }
 
   static empty(): MemoryMap {
-    const regions = new BTree<number, RegionState>();
+    const regions = new SortedTree<number, RegionState>();
     return new MemoryMap(regions, new Coverage(precedenceIn(regions)), new IntervalMap());
   }
 
@@ -50,7 +48,8 @@ export class MemoryMapDraft {
   readonly #coverage: Coverage;
   readonly #before: IntervalMap<SubMapping>;
   readonly #touched: AddressRange[] = [];
-  readonly #dropped = new Map<PrivateMemory, { readonly region: number; readonly range: AddressRange }>();
+  /** Pieces of mappings that came or went, by the owner of their memory. */
+  readonly #pieces = new Map<StoreOwner, number>();
 
   constructor(regions: Regions, coverage: Coverage, before: IntervalMap<SubMapping>) {
     this.#regions = regions;
@@ -61,7 +60,8 @@ export class MemoryMapDraft {
   /** @throws {PeerDmaError} `ERR_REGION_REMOVED` */
   region(id: number): RegionState {
     const region = this.#regions.get(id);
-    if (region === undefined) throw new PeerDmaError('ERR_REGION_REMOVED', 'this region has been removed');
+    if (region === undefined)
+      throw new PeerDmaError('ERR_REGION_REMOVED', `region number ${id} has been removed: add a new one`);
     return region;
   }
 
@@ -101,6 +101,7 @@ export class MemoryMapDraft {
     const region = this.region(id);
     const mappings = region.mappings.clone();
     mappings.insert(mapping);
+    this.#count(mapping, 1);
     this.#replaceMappings(region, mappings, mapping.range);
   }
 
@@ -112,28 +113,28 @@ export class MemoryMapDraft {
     const mappings = region.mappings.clone();
     for (const mapping of hit) {
       mappings.remove(mapping);
-      const { store } = mapping;
+      this.#count(mapping, -1);
       const { start, end } = mapping.range;
-      if (start < range.start) {
-        mappings.insert({ ...mapping, range: AddressRange.between(start, range.start) });
-      }
-      if (range.end < end) {
-        const rest = AddressRange.between(range.end, end);
-        mappings.insert({ ...mapping, range: rest, store: advance(store, range.end - start) });
-      }
-      if (store.private !== undefined) {
-        const origin = start - store.offset;
-        const whole = AddressRange.between(origin, origin + store.private.length);
-        this.#dropped.set(store.private, { region: id, range: whole });
+      for (const [from, to] of [
+        [start, range.start],
+        [range.end, end],
+      ] as const) {
+        if (from >= to) continue;
+        mappings.insert({
+          ...mapping,
+          range: AddressRange.between(from, to),
+          store: advance(mapping.store, from - start),
+        });
+        this.#count(mapping, 1);
       }
     }
     this.#replaceMappings(region, mappings, range);
   }
 
   /** What the change means for the flat map, and what the memory map becomes with it. */
-  settle(): { change: FlatChange; next: MemoryMap; orphans: PrivateMemory[] } {
+  settle(): { change: FlatChange; next: MemoryMap; pieces: ReadonlyMap<StoreOwner, number> } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
-    return { change, next: new MemoryMap(this.#regions, this.#coverage, flat), orphans: this.#orphans() };
+    return { change, next: new MemoryMap(this.#regions, this.#coverage, flat), pieces: this.#pieces };
   }
 
   /** The flat map within a range as the regions now have it, without regard to how it was cut before. */
@@ -165,14 +166,8 @@ export class MemoryMapDraft {
     this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));
   }
 
-  /** Private memory of which this change took the last mapping. */
-  #orphans(): PrivateMemory[] {
-    const orphans: PrivateMemory[] = [];
-    for (const [memory, { region, range }] of this.#dropped) {
-      const left = this.#regions.get(region)?.mappings.overlapping(range) ?? [];
-      if (!left.some(({ store }) => store.private === memory)) orphans.push(memory);
-    }
-    return orphans;
+  #count({ store: { owner } }: Mapping, change: number): void {
+    this.#pieces.set(owner, (this.#pieces.get(owner) ?? 0) + change);
   }
 }
 

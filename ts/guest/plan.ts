@@ -36,7 +36,7 @@ async function undoPlan(done: readonly Step[]): Promise<Error[]> {
   const problems: Error[] = [];
   for (const step of done.toReversed()) {
     try {
-      problems.push(...((await step.undo()) ?? []));
+      for (const problem of (await step.undo()) ?? []) problems.push(problem);
     } catch (thrown) {
       problems.push(asError(thrown));
     }

@@ -20,7 +20,7 @@ export function quarantineOn(
   for (const mapper of mappers) {
     const held = mapper.quarantinedIn(range);
     if (held === undefined || held.sub === own) continue;
-    const target = mapper.target.name;
+    const target = mapper.name;
     return new PeerDmaError(
       'ERR_RANGE_QUARANTINED',
       `${range} can't change: ${target} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,

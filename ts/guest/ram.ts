@@ -2,6 +2,7 @@
  * RAM as a VMM orders it: files, huge pages, nodes.
  */
 import { AddressRange, requireAligned } from '../address-range.ts';
+import { requireBoolean, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
@@ -29,6 +30,7 @@ export interface RamOptions {
 
 /** Adds and activates a region for each, in one change. @internal */
 export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
+  requireApart(ram);
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly store: Store }[] = [];
   const files: MemoryFile[] = [];
   try {
@@ -50,13 +52,26 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
       }
     });
   } catch (error) {
-    for (const { store } of opened) store.private?.close();
+    for (const { store } of opened) store.owner.count(0);
     for (const file of files) file.close();
     throw error;
   }
   space.adopt(files);
   const eager = opened.filter((_, index) => ram[index]?.prefault === true);
   if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
+}
+
+/** RAM that lies under other RAM would be less than was ordered. */
+function requireApart(ram: readonly RamOptions[]): void {
+  const ranges = ram.map((options) => AddressRange.of(requireOptions(options).start, options.length));
+  ranges.sort((a, b) => (a.start < b.start ? -1 : 1));
+  for (const [index, range] of ranges.entries()) {
+    const next = ranges[index + 1];
+    if (next?.overlaps(range) !== true) continue;
+    throw new PeerDmaError('ERR_OVERLAP', `the RAM at ${next} overlaps that at ${range}: each address is RAM once`, {
+      range: next,
+    });
+  }
 }
 
 function backingFor(name: string, at: AddressRange, options: RamOptions): Backing {
@@ -68,6 +83,7 @@ function backingFor(name: string, at: AddressRange, options: RamOptions): Backin
       `${name}: hugePages '${pages}' makes a file of such pages, so neither file nor private can be given with it`,
     );
   }
+  requireBoolean(options.private ?? false, 'private');
   if (options.private === true) {
     if (file === undefined) return 'private';
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${name}: either a file or private, not both`);

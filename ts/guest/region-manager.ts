@@ -2,6 +2,7 @@
  * Regions: named stretches of guest memory that carry mappings, can be active or not, and hide one another by priority.
  */
 import { AddressRange, hex, requireAligned } from '../address-range.ts';
+import { requireBoolean, requireOptions } from '../arguments.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
@@ -45,7 +46,8 @@ export class RegionManager {
     priority?: number;
     kind?: MemoryKind;
   }): Promise<Region> {
-    const { name, range, kind = 'ram', priority = DEFAULT_PRIORITY[kind] } = options;
+    const { name, range, kind = 'ram' } = requireOptions(options);
+    const { priority = DEFAULT_PRIORITY[kind] } = options;
     requirePlace(this.#space, range, `region "${name}"`);
     const state = newRegion(this.#space, { name, length: range.length, kind, priority });
     await this.#space.change((draft) => draft.add(state));
@@ -101,7 +103,8 @@ export class Region {
    * has changed then, and the same call can be tried again
    */
   async map(options: { writable?: boolean } = {}): Promise<void> {
-    const { writable = true } = options;
+    const { writable = true } = requireOptions(options);
+    requireBoolean(writable, 'writable');
     await this.#space.change((draft) => draft.place(this.#id, this.range, writable));
   }
 
@@ -144,15 +147,17 @@ export async function addMapping(
   space: AddressSpace,
   id: number,
   owner: { readonly name: string; readonly range: { readonly length: bigint } },
-  { range, backing, writable = true }: MappingOptions,
+  mapping: MappingOptions,
   options?: StoreOptions,
 ): Promise<void> {
+  const { range, backing, writable = true } = requireOptions(mapping);
+  requireBoolean(writable, 'writable');
   requireWithin(range, owner);
   const store = openStore(backing, range.length, options);
   try {
     await space.change((draft) => draft.map(id, { range, store, writable }));
   } catch (error) {
-    store.private?.close();
+    store.owner.count(0);
     throw error;
   }
 }

@@ -13,13 +13,17 @@ import { quarantineOn } from './quarantine.ts';
 
 /** The plan that takes a change of the flat map to every target. @internal */
 export function changeSteps(
-  { goes, comes }: FlatChange,
+  { goes, comes, stays }: FlatChange,
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Step[] {
   const blocked: Blocked = (range, own) => quarantineOn(mappers, range, own);
   const following = [...mappers].filter((mapper) => mapper.following);
   const steps: Step[] = [];
+  for (const mapper of following) {
+    const failed = mapper.failedAmong(stays);
+    if (failed.length > 0) steps.push(tryAgain(mapper, failed, va));
+  }
   if (goes.length > 0) {
     for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, va, blocked));
     if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, blocked));
@@ -66,6 +70,11 @@ export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
 /** Takes memory to one target. @internal */
 export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined): Step {
   return { run: () => mapper.map(subs, va), undo: () => mapper.withdraw(subs, va) };
+}
+
+/** What a target could not map before, in a part of memory that is changed again. What succeeds now is not undone. */
+function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined): Step {
+  return { run: () => mapper.tryAgain(subs, va), undo: () => {} };
 }
 
 function unmapFromTarget(

@@ -3,7 +3,7 @@
  */
 import { PeerDmaError, native } from '../errors.ts';
 import { hex } from '../address-range.ts';
-import { type MemoryFile, nativeFileOf } from './memory-file.ts';
+import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
 import { PrivateMemory } from './private-memory.ts';
 
 /** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
@@ -16,11 +16,29 @@ interface StoreFile {
   readonly private?: undefined;
   readonly offset: bigint;
   readonly transparentHugePages: boolean;
+  readonly owner: StoreOwner;
 }
 interface StorePrivate {
   readonly file?: undefined;
   readonly private: PrivateMemory;
   readonly offset: bigint;
+  readonly owner: StoreOwner;
+}
+
+/** Keeps the memory of one mapping for as long as a piece of the mapping is left. @internal */
+export class StoreOwner {
+  readonly #release: () => void;
+  #pieces = 0;
+
+  constructor(release: () => void) {
+    this.#release = release;
+  }
+
+  /** Counts pieces that have come, or gone; with the last one the memory goes. */
+  count(change: number): void {
+    this.#pieces += change;
+    if (this.#pieces === 0) this.#release();
+  }
 }
 
 /** How memory is to be backed; what {@link Backing} leaves open. @internal */
@@ -32,7 +50,9 @@ export interface StoreOptions {
 /**
  * Checks a caller's backing for a mapping of `length` bytes and makes it ready.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`
+ * What it opens is kept until its owner has counted the last piece out: `owner.count(0)` where none came in.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
  * @internal
  */
 export function openStore(backing: Backing, length: bigint, options: StoreOptions = {}): Store {
@@ -40,8 +60,13 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   if (backing === 'private') {
     const memory = new PrivateMemory(length, transparentHugePages);
     const node = options.numaNode;
-    if (node !== undefined) native(() => memory.handle.bindToNode(node));
-    return { private: memory, offset: 0n };
+    try {
+      if (node !== undefined) native(() => memory.handle.bindToNode(node));
+    } catch (error) {
+      memory.close();
+      throw error;
+    }
+    return { private: memory, offset: 0n, owner: new StoreOwner(() => memory.close()) };
   }
   const handle = nativeFileOf(backing?.file);
   const { file, offset } = backing;
@@ -65,7 +90,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   }
   const node = options.numaNode;
   if (node !== undefined) native(() => handle.bindToNode(node));
-  return { file, offset, transparentHugePages };
+  return { file, offset, transparentHugePages, owner: new StoreOwner(retainFile(file)) };
 }
 
 /** The same memory, `by` bytes further on. @internal */
@@ -92,6 +117,7 @@ export function readStore(store: Store, at: bigint, into: Uint8Array): void {
 
 /** Copies bytes into a store, `at` bytes into it. @internal */
 export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
-  if (store.file === undefined) store.private.write(store.offset + at, bytes);
-  else store.file.write(store.offset + at, bytes);
+  const { file } = store;
+  if (file === undefined) store.private.write(store.offset + at, bytes);
+  else native(() => nativeFileOf(file).write(store.offset + at, bytes));
 }

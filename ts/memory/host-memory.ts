@@ -2,7 +2,7 @@
  * Handles on host memory that a DMA target maps.
  */
 import type { NativeReservation } from '#native';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 
 /** What the native core needs to find the memory behind a handle. @internal */
@@ -56,7 +56,8 @@ export class HostMemory {
    */
   read(offset: bigint, length: number): Uint8Array {
     this.#requireOpen();
-    const bytes = new Uint8Array(requireCount(length));
+    requireAccess(offset, length, this.length, 'the host memory');
+    const bytes = new Uint8Array(length);
     native(() => this.#reservation.leaseRead(this.#id, offset, bytes));
     return bytes;
   }

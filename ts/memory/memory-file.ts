@@ -3,7 +3,7 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 
 const HUGE_PAGE_SHIFT = { '2M': 21, '1G': 30 } as const;
@@ -25,10 +25,14 @@ export function hugePageShift(size: HugePageSize): number {
 // Set by the class below: the way to its private parts, for this package only.
 let handleOf: (file: MemoryFile) => NativeMemoryFile;
 let wrap: (handle: NativeMemoryFile, name: string) => MemoryFile;
+let retain: (file: MemoryFile) => () => void;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
   readonly #handle: NativeMemoryFile;
+  /** Mappings that show the file, which stays open for them. */
+  #users = 0;
+  #closed = false;
   /** For people: what {@link GuestMemory.inspect} and errors call it. */
   readonly name: string;
 
@@ -40,6 +44,13 @@ export class MemoryFile {
       return file.#handle;
     };
     wrap = (handle, name) => new MemoryFile(handle, name);
+    retain = (file) => {
+      file.#open();
+      file.#users++;
+      return () => {
+        if (--file.#users === 0 && file.#closed) file.#handle.close();
+      };
+    };
   }
 
   private constructor(handle: NativeMemoryFile, name: string) {
@@ -81,27 +92,29 @@ export class MemoryFile {
 
   /** Bytes in the file now. A device's file has no length of its own: 2^64 - 1. */
   get length(): bigint {
-    return native(() => this.#handle.length());
+    return native(() => this.#open().length());
   }
 
   /** Bytes in a page of this file: mappings begin, end and point at multiples of it. */
   get pageSize(): bigint {
-    return native(() => this.#handle.pageSize());
+    return native(() => this.#open().pageSize());
   }
 
   /** The descriptor, which stays this file's: for `SCM_RIGHTS`, `/proc/self/fd` and the like. */
   get fd(): number {
-    return native(() => this.#handle.fd);
+    return native(() => this.#open().fd);
   }
 
   /**
    * Copies bytes out.
    *
-   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   read(offset: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(requireCount(length));
-    native(() => this.#handle.read(offset, bytes));
+    const handle = this.#open();
+    requireAccess(offset, length, this.length, this.name);
+    const bytes = new Uint8Array(length);
+    native(() => handle.read(offset, bytes));
     return bytes;
   }
 
@@ -111,22 +124,30 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   write(offset: bigint, bytes: Uint8Array): void {
-    native(() => this.#handle.write(offset, requireBytes(bytes)));
+    native(() => this.#open().write(offset, requireBytes(bytes)));
   }
 
-  /** Gives this handle back. Memory that is mapped somewhere stays until it is unmapped there. Idempotent. */
+  /** Gives this handle back. Memory that a region shows stays with the region. Idempotent. */
   close(): void {
-    native(() => this.#handle.close());
+    this.#closed = true;
+    if (this.#users === 0) native(() => this.#handle.close());
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #open(): NativeMemoryFile {
+    if (this.#closed) throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
+    return this.#handle;
   }
 }
 
 export {
   /** The native handle behind a file. @internal */
   handleOf as nativeFileOf,
+  /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
+  retain as retainFile,
   /** A file for a handle that another part of this package made. @internal */
   wrap as wrapNativeFile,
 };

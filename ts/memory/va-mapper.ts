@@ -4,13 +4,13 @@
  */
 import { NativeReservation } from '#native';
 import { type AddressRange, hex } from '../address-range.ts';
-import { PeerDmaError, native, nativeAsync } from '../errors.ts';
+import { PeerDmaError, fromNative, native, nativeAsync } from '../errors.ts';
 import type { Store } from './backing.ts';
 import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
 
-/** Faulting pages in clears them: about a microsecond each. More bytes than this are left to a worker thread. */
-const ON_A_THREAD = 1n << 20n;
+/** Clearing and pinning pages takes about a microsecond each. More bytes than this are left to a worker thread. @internal */
+export const ON_A_THREAD = 1n << 20n;
 
 /** A stretch of guest memory and what is to be seen there. @internal */
 export interface VaMapping {
@@ -31,25 +31,24 @@ export class VaMapper {
   /** @throws {PeerDmaError} `ERR_MEMORY_FAULT` where the file has become shorter since the mapping was made */
   map({ range, store, writable }: VaMapping): void {
     const { start, length } = range;
-    if (store.file !== undefined && store.file.length < store.offset + length) {
+    if (store.file === undefined) {
+      // Always writable here, so that the VMM can write what its devices may only read.
+      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true), { range });
+      return;
+    }
+    const { file, offset, transparentHugePages } = store;
+    try {
+      this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
+    } catch (thrown) {
+      const error = fromNative(thrown, { range });
+      // It was long enough when the mapping was made.
+      if (!(error instanceof PeerDmaError) || error.code !== 'ERR_OUT_OF_RANGE') throw error;
       throw new PeerDmaError(
         'ERR_MEMORY_FAULT',
-        `${store.file.name} has been truncated: it has ${hex(store.file.length)} bytes, and ${range} shows ${hex(length)} from ${hex(store.offset)} on`,
-        { range },
+        `${file.name} has been truncated: ${range} shows ${hex(length)} bytes from ${hex(offset)} on, which it no longer has`,
+        { range, cause: error },
       );
     }
-    native(
-      () => {
-        if (store.file === undefined) {
-          // Always writable here, so that the VMM can write what its devices may only read.
-          this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true);
-        } else {
-          const file = nativeFileOf(store.file);
-          this.#reservation.mapFile(start, length, file, store.offset, writable, store.transparentHugePages);
-        }
-      },
-      { range },
-    );
   }
 
   unmap(range: AddressRange): void {

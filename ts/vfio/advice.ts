@@ -47,6 +47,7 @@ export function containerUnavailable(error: PeerDmaError): PeerDmaError {
       'this user may not open /dev/vfio/vfio: give it read and write access, or run as root',
     );
   }
+  if (error.errno !== 'ENOENT' && error.errno !== 'ENODEV' && error.errno !== 'ENXIO') return error;
   return renamed(
     'ERR_VFIO_UNAVAILABLE',
     error,
@@ -81,7 +82,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
         bdf,
       );
     default:
-      return renamed('ERR_GROUP_OPEN', error, `can't open ${path}, the group of ${bdf}`, bdf);
+      return renamed('ERR_GROUP_OPEN', error, `can't open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
   }
 }
 
@@ -95,7 +96,12 @@ export function iommuRefused(bdf: string, error: PeerDmaError): PeerDmaError {
       bdf,
     );
   }
-  return renamed('ERR_VFIO_UNSUPPORTED', error, `the kernel refused an IOMMU of type1v2 for ${bdf}`, bdf);
+  return renamed(
+    'ERR_VFIO_UNSUPPORTED',
+    error,
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on`,
+    bdf,
+  );
 }
 
 /** @internal */

@@ -4,6 +4,8 @@
 import { hex } from '../address-range.ts';
 import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError, fromNative, native } from '../errors.ts';
+import { requireOptions } from '../arguments.ts';
+import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { RangeSnapshot } from '../guest/inspect.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
@@ -26,6 +28,11 @@ export interface ContainerSnapshot {
   readonly groups: readonly { readonly id: number; readonly devices: readonly string[] }[];
 }
 
+interface Home {
+  readonly container: Container;
+  readonly group: Group;
+}
+
 /** Numbers containers for people, over all managers: a name is for one container of the process. */
 let containers = 0;
 
@@ -33,22 +40,30 @@ let containers = 0;
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
   readonly #peerToPeer: PeerToPeer;
-  readonly #sysfs = new Sysfs();
+  readonly #sysfs: Sysfs;
   readonly #queue = new MutationQueue('this container manager');
   readonly #containers = new Set<Container>();
+  /** Where each device is, until all of its closing is done. */
+  readonly #homes = new Map<VfioDevice, Home>();
   #closing: Promise<void> | undefined;
 
   /**
    * @param options.backend how the kernel is asked. `auto` and `type1` are VFIO groups and type1v2. Default: `auto`
    * @param options.peerToPeer what to do about device memory that can't be mapped. Default: `best-effort`
    */
-  constructor(memory: GuestMemory, options: { backend?: 'auto' | 'type1'; peerToPeer?: PeerToPeer } = {}) {
-    const { backend = 'auto', peerToPeer = 'best-effort' } = options;
+  constructor(
+    memory: GuestMemory,
+    options: { backend?: 'auto' | 'type1'; peerToPeer?: PeerToPeer } = {},
+    /** @internal */ sysfs: Sysfs = new Sysfs(),
+  ) {
+    this.#sysfs = sysfs;
+    const { backend = 'auto', peerToPeer } = requireOptions(options);
+    addressSpaceOf(memory); // which says so, if it is none
     if (backend !== 'auto' && backend !== 'type1') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the back end is 'auto' or 'type1', not ${String(backend)}`);
     }
     this.#memory = memory;
-    this.#peerToPeer = peerToPeer;
+    this.#peerToPeer = requirePolicy(peerToPeer);
   }
 
   /**
@@ -57,7 +72,7 @@ export class VfioContainerManager {
    *
    * @param bdf PCI address, such as `0000:01:00.0`
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
-   * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_PERMISSION`,
+   * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
    * `ERR_VFIO_UNAVAILABLE`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`; what the replay of the memory map said
    * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
@@ -66,10 +81,11 @@ export class VfioContainerManager {
       const pci = this.#sysfs.device(bdf);
       if (pci.iommuGroup === undefined) throw noIommuGroup(pci.bdf);
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
-      const { container, group } = this.#find(pci.iommuGroup) ?? (await this.#admit(pci, pci.iommuGroup));
+      const { container, group } = await this.#place(pci, pci.iommuGroup);
       try {
         const device = openDevice(pci.bdf, group, (closing) => this.#closeDevice(closing));
         group.devices.add(device);
+        this.#homes.set(device, { container, group });
         return device;
       } catch (error) {
         await this.#leave(container, group);
@@ -80,7 +96,8 @@ export class VfioContainerManager {
 
   /** Containers with their groups and devices, and what their IOMMUs can do now. */
   inspect(): ContainerSnapshot[] {
-    return [...this.#containers].map(({ name, handle, groups }) => {
+    const live = [...this.#containers].filter(({ leaving }) => !leaving);
+    return live.map(({ name, handle, groups }) => {
       const { pageSize, iovaRanges, dmaAvailable } = limitsOf(handle);
       return {
         name,
@@ -94,14 +111,14 @@ export class VfioContainerManager {
   }
 
   /**
-   * Closes every device, its group and its container. Idempotent.
+   * Closes every device, the last opened first, with groups and containers. Idempotent.
    *
    * @throws {PeerDmaError} as {@link VfioDevice.close}; it can be called again then
    */
   close(): Promise<void> {
     this.#closing ??= this.#queue
       .close(async () => {
-        for (const device of this.#devices().toReversed()) await this.#release(device);
+        for (const device of [...this.#homes.keys()].toReversed()) await this.#release(device);
       })
       .catch((error: unknown) => {
         this.#closing = undefined;
@@ -114,32 +131,48 @@ export class VfioContainerManager {
     await this.close();
   }
 
-  #devices(): VfioDevice[] {
-    return [...this.#containers].flatMap(({ groups }) => [...groups].flatMap(({ devices }) => [...devices]));
+  /** The group, opened if it was not, in its container. */
+  async #place(pci: PciDevice, id: number): Promise<Home> {
+    for (const container of this.#containers) {
+      for (const group of container.groups) {
+        if (group.id !== id) continue;
+        for (const { bdf } of group.devices) {
+          if (bdf !== pci.bdf) continue;
+          throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is open already: close it first`, { device: bdf });
+        }
+        if (group.devices.size > 0) return { container, group };
+        await this.#leave(container, group); // whose closing did not come to its end
+      }
+    }
+    const group = Group.open(pci, id, this.#sysfs);
+    try {
+      return { container: this.#join(group) ?? (await this.#newContainer(pci, group)), group };
+    } catch (error) {
+      group.close();
+      throw error;
+    }
   }
 
-  #find(id: number): { container: Container; group: Group } | undefined {
+  /** A container that is here and takes the group. */
+  #join(group: Group): Container | undefined {
     for (const container of this.#containers) {
-      for (const group of container.groups) if (group.id === id) return { container, group };
+      if (container.leaving) continue;
+      try {
+        container.attach(group);
+        return container;
+      } catch (error) {
+        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.
+        if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
+      }
     }
     return undefined;
   }
 
-  /** Opens a group and finds a container for it. */
-  async #admit(pci: PciDevice, id: number): Promise<{ container: Container; group: Group }> {
-    const group = Group.open(pci, id, this.#sysfs);
-    for (const container of this.#containers) {
-      try {
-        container.attach(group);
-        return { container, group };
-      } catch {
-        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.
-      }
-    }
+  async #newContainer(pci: PciDevice, group: Group): Promise<Container> {
     const name = `vfio-type1:${containers++}`;
     const container = await Container.create(name, pci.bdf, group, this.#memory, this.#peerToPeer);
     this.#containers.add(container);
-    return { container, group };
+    return container;
   }
 
   #closeDevice(device: VfioDevice): Promise<void> {
@@ -148,18 +181,23 @@ export class VfioContainerManager {
 
   /** Its BARs leave guest memory before it is closed: an IOMMU would go on reaching them (type1 never lets go). */
   async #release(device: VfioDevice): Promise<void> {
-    const found = this.#owner(device);
-    if (found === undefined) return;
-    const { container, group } = found;
+    const home = this.#homes.get(device);
+    if (home === undefined) return;
+    const { container, group } = home;
     await this.#withdrawBars(device);
     device.closeDevice();
     group.devices.delete(device);
     await this.#leave(container, group);
+    this.#homes.delete(device);
   }
 
   async #withdrawBars(device: VfioDevice): Promise<void> {
     const space = addressSpaceOf(this.#memory);
-    if (space.closed) return; // which has unmapped everything, or still holds what it could not
+    if (space.closed) {
+      // It is unmapping everything; what it can't unmap, it says itself.
+      await this.#memory.close().catch(() => {});
+      return;
+    }
     await space.change((draft) => {
       for (const region of draft.regions()) {
         for (const { store, range } of region.mappings.values()) {
@@ -172,13 +210,6 @@ export class VfioContainerManager {
   async #leave(container: Container, group: Group): Promise<void> {
     await container.release(group);
     if (container.groups.size === 0) this.#containers.delete(container);
-  }
-
-  #owner(device: VfioDevice): { container: Container; group: Group } | undefined {
-    for (const container of this.#containers) {
-      for (const group of container.groups) if (group.devices.has(device)) return { container, group };
-    }
-    return undefined;
   }
 }
 

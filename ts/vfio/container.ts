@@ -28,9 +28,11 @@ export class Group {
       () => NativeVfioGroup.open(id),
       (error) => groupUnavailable(bdf, id, error),
     );
-    if (!native(() => handle.viable())) {
+    try {
+      if (!native(() => handle.viable())) throw notViable(bdf, id, sysfs.group(id));
+    } catch (error) {
       native(() => handle.close());
-      throw notViable(bdf, id, sysfs.group(id));
+      throw error;
     }
     return new Group(id, handle);
   }
@@ -48,6 +50,7 @@ export class Container {
   readonly #target: Type1Target;
   readonly #memory: GuestMemory;
   #mapper: DmaMapperHandle | undefined;
+  #leaving = false;
 
   private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
     this.name = name;
@@ -57,7 +60,7 @@ export class Container {
   }
 
   /**
-   * Opens a container for its first group and replays guest memory into it. If it throws, nothing is left.
+   * Opens a container for its first group and replays guest memory into it. If it throws, nothing is left but the group.
    *
    * @throws {PeerDmaError} `ERR_VFIO_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_VFIO_UNSUPPORTED`,
    * `ERR_NO_INTERRUPT_REMAPPING`; what the replay said
@@ -72,7 +75,10 @@ export class Container {
     const handle = told(() => NativeVfioContainer.open(), containerUnavailable);
     const container = new Container(name, handle, memory);
     try {
-      container.attach(first);
+      told(
+        () => container.attach(first),
+        (error) => iommuRefused(bdf, error),
+      );
       told(
         () => handle.setIommu(),
         (error) => iommuRefused(bdf, error),
@@ -80,7 +86,7 @@ export class Container {
       container.#mapper = await memory.dmaMappers.addDmaMapper(container.#target, { peerToPeer });
       return container;
     } catch (error) {
-      first.close();
+      first.close(); // before the container, which can't be closed with a group in it
       await container.#close();
       throw error;
     }
@@ -92,14 +98,24 @@ export class Container {
     this.groups.add(group);
   }
 
-  /** Closes an empty group; with the last one the container goes, everything unmapped before. */
+  /** Whether its last device has gone: it no longer follows guest memory, and takes no new group. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /**
+   * Closes an empty group; with the last one the container goes, everything unmapped before. If it throws, it can be called
+   * again, and goes on where it was.
+   */
   async release(group: Group): Promise<void> {
     if (group.devices.size > 0) return;
-    const last = this.groups.size === 1;
-    if (last) await this.#withdraw();
+    if (this.groups.size === 1) {
+      this.#leaving = true;
+      await this.#withdraw();
+    }
     group.close();
+    if (this.#leaving) await this.#close();
     this.groups.delete(group);
-    if (last) await this.#close();
   }
 
   /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */

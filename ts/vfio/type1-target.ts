@@ -7,10 +7,8 @@ import { refusedMapping, requireHostMemory } from '../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../dma/target.ts';
 import { PeerDmaError, fromNative, native, nativeAsync } from '../errors.ts';
 import { leaseOf } from '../memory/host-memory.ts';
+import { ON_A_THREAD } from '../memory/va-mapper.ts';
 import { limitsOf } from './iommu-limits.ts';
-
-/** Pinning takes about a microsecond for a page of 4 KiB. More bytes than this are left to a worker thread. */
-const ON_A_THREAD = 1n << 20n;
 
 /** Words of a request to the native core: IOVA, lease, flags. */
 const WORDS = 3;
@@ -72,7 +70,7 @@ export class Type1Target implements DmaTarget {
     if (reservation === undefined) return undefined;
     const memory = reservation;
     if (bytes > ON_A_THREAD) {
-      return this.#container.mapDmaAsync(memory, words).catch((error: unknown) => {
+      return nativeAsync(() => this.#container.mapDmaAsync(memory, words)).catch((error: unknown) => {
         throw this.#refused(requests, error);
       });
     }

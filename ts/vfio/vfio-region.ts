@@ -3,7 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError, native } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -63,7 +63,7 @@ export class VfioRegion implements DeviceRegion {
         },
       );
     }
-    if (offset < 0n || offset >= this.length) {
+    if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
       throw new PeerDmaError(
         'ERR_OUT_OF_RANGE',
         `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${String(offset)} is not within`,
@@ -75,7 +75,8 @@ export class VfioRegion implements DeviceRegion {
 
   /** Copies bytes out, in accesses that the kernel chooses. */
   read(offset: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(requireCount(length));
+    requireAccess(offset, length, this.length, `region ${this.index} of ${this.#bdf}`);
+    const bytes = new Uint8Array(length);
     this.#call(() => this.#device.readRegion(this.index, offset, bytes));
     return bytes;
   }

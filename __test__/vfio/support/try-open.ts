@@ -2,6 +2,7 @@
  * A process of its own that opens a device for a guest with RAM, says in a line of JSON how that went, and ends:
  * `try-open.ts BDF MEBIBYTES`.
  */
+import { openVfioFiles } from './open-files.ts';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
 
 const [bdf = '', mebibytes = '4'] = process.argv.slice(2);
@@ -17,6 +18,10 @@ try {
 }
 
 function report(outcome: Record<string, unknown>): void {
-  const left = { containers: manager.inspect().length, targets: memory.inspect().targets.length };
+  const left = {
+    containers: manager.inspect().length,
+    targets: memory.inspect().targets.length,
+    files: openVfioFiles(),
+  };
   console.log(JSON.stringify({ ...outcome, ...left }));
 }

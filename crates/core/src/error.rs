@@ -47,6 +47,8 @@ codes! {
     MemoryFault = "ERR_MEMORY_FAULT",
     /// The system's page size is not one this crate can work with.
     PageSize = "ERR_PAGE_SIZE",
+    /// The process has about as many memory mappings as the kernel lets it have.
+    MappingLimit = "ERR_MAPPING_LIMIT",
     /// Something is already mapped or placed there.
     Overlap = "ERR_OVERLAP",
     /// No huge pages of that size are free.
@@ -148,7 +150,8 @@ impl Error {
         self.syscall.as_deref()
     }
 
-    /// The IOVAs that the failure is about, where a call was given more than one range of them.
+    /// What the failure is about, where a call was given more than one range: IOVAs, or, for faulting
+    /// in, offsets in the reservation.
     #[must_use]
     pub const fn range(&self) -> Option<Range> {
         self.range
@@ -174,10 +177,15 @@ impl Error {
         self
     }
 
+    /// The same failure, its text followed by more.
+    pub(crate) fn followed_by(mut self, more: impl std::fmt::Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
     /// The same failure under another code, its text followed by more.
     pub(crate) fn recast(mut self, code: ErrorCode, more: impl std::fmt::Display) -> Self {
         self.code = code;
-        self.message = format!("{}; {more}", self.message);
-        self
+        self.followed_by(more)
     }
 }

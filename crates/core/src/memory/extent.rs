@@ -52,6 +52,42 @@ impl Extent {
     }
 }
 
+/// What is on one side of a border between kernel mappings.
+#[derive(Debug, Clone, Copy)]
+enum Side<'extents> {
+    /// The world outside of the reservation.
+    Edge,
+    /// Inaccessible memory.
+    Gap,
+    Extent(&'extents Extent),
+}
+
+impl Side<'_> {
+    /// Whether a gap beside it can't be in one kernel mapping with it.
+    const fn is_border(&self) -> bool {
+        !matches!(self, Self::Gap)
+    }
+
+    /// Whether the kernel may have made one mapping of the two. Says yes when in doubt: not all files
+    /// and pages are merged that look as if they could be.
+    fn may_merge(&self, next: &Self) -> bool {
+        let (first, second) = match (self, next) {
+            (Self::Gap, Self::Gap) => return true,
+            (Self::Extent(first), Self::Extent(second)) => (first, second),
+            _ => return false,
+        };
+        let follows = |from: u64, to: u64| from.checked_add(first.range.len()) == Some(to);
+        let same = first.range == second.range;
+        let continued = match (&first.source, &second.source) {
+            // Two files may be one to the kernel.
+            (Source::File(_, from), Source::File(_, to))
+            | (Source::Private(_, from), Source::Private(_, to)) => follows(*from, *to),
+            _ => false,
+        };
+        same || first.writable == second.writable && continued
+    }
+}
+
 /// The extents of one reservation.
 #[derive(Debug, Default)]
 pub(crate) struct ExtentMap {
@@ -87,6 +123,59 @@ impl ExtentMap {
             };
             extent.present |= lasting && range.contains(&extent.range);
         }
+    }
+
+    /// The extent that the byte at `at` is in.
+    fn covering(&self, at: u64) -> Option<&Extent> {
+        let (_, extent) = self.extents.range(..=at).next_back()?;
+        Some(extent).filter(|extent| extent.range.end() > at)
+    }
+
+    /// What adjoins `range` before and behind, in a reservation that is `whole`.
+    fn beside(&self, range: &Range, whole: &Range) -> (Side<'_>, Side<'_>) {
+        let side = |at: u64| self.covering(at).map_or(Side::Gap, Side::Extent);
+        let before = range.start().checked_sub(1);
+        (
+            before
+                .filter(|at| *at >= whole.start())
+                .map_or(Side::Edge, side),
+            Some(range.end())
+                .filter(|at| *at < whole.end())
+                .map_or(Side::Edge, side),
+        )
+    }
+
+    /// How many kernel mappings there are more at most when something gets placed in `range`, where
+    /// nothing is: none if it fills a gap, two amid nothing.
+    pub(crate) fn cost_of_placing(&self, range: &Range, whole: &Range) -> usize {
+        let (before, behind) = self.beside(range, whole);
+        usize::from(!before.is_border()).saturating_add(usize::from(!behind.is_border()))
+    }
+
+    /// When `range` is emptied, how many borders between kernel mappings are sure to go, and how many
+    /// come: as many mappings fewer, and more.
+    pub(crate) fn cost_of_emptying(&self, range: &Range, whole: &Range) -> (usize, usize) {
+        let (before, behind) = self.beside(range, whole);
+        let come = usize::from(before.is_border()).saturating_add(usize::from(behind.is_border()));
+        let mut go = 0_usize;
+        let (mut last, mut at) = (before, range.start());
+        let inside = self.overlapping(range).flat_map(|extent| {
+            let gap = extent.range.start() > at;
+            at = extent.range.end();
+            gap.then_some(Side::Gap)
+                .into_iter()
+                .chain([Side::Extent(extent)])
+        });
+        let mut sides: Vec<Side<'_>> = inside.collect();
+        if at < range.end() {
+            sides.push(Side::Gap);
+        }
+        sides.push(behind);
+        for next in sides {
+            go = go.saturating_add(usize::from(!last.may_merge(&next)));
+            last = next;
+        }
+        (go, come)
     }
 
     /// Whether something is placed all over `range`, and all of it was faulted in.

@@ -7,14 +7,19 @@
 //! Locks are taken in one order: reservation, then private memory or device. What a reservation or
 //! a container lets go of is dropped after its lock is released, because dropping it may take locks.
 
+mod budget;
 mod copy;
 mod extent;
+#[cfg(test)]
+mod faults;
 mod file;
 mod file_io;
 mod huge;
 mod lease;
 mod leased;
 mod moves;
+#[cfg(test)]
+mod moves_test;
 mod pieces;
 mod place;
 mod policy;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use nix::sys::mman::ProtFlags;
 
-use super::pieces::{Piece, overlapping, split};
+use super::pieces::{Piece, is_within_piece, overlapping, split};
 use super::private::PrivateMemory;
 use super::sys;
 use crate::locked::lock;
@@ -15,14 +15,17 @@ use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl PrivateMemory {
-    /// Moves the pages of `range` to `address` and sets their protection. On failure everything is
-    /// back at home, and the target holds an inaccessible mapping, as before.
+    /// Moves the pages of `range` to `address` and sets their protection. On failure it moves back
+    /// what it had moved. A piece for which that fails too stays at the target, for the caller to
+    /// find with [`placed_at`](Self::placed_at) and to keep; the rest of the target is the caller's
+    /// to cover.
     ///
     /// # Errors
     /// `ERR_OVERLAP` where part of it is placed already, `ERR_SYSTEM`.
     ///
     /// # Safety
-    /// The caller owns `address..address + range.len()`, where nothing is placed.
+    /// The caller owns `address..address + range.len()`, where nothing is placed, and goes on owning
+    /// what [`placed_at`](Self::placed_at) tells of it, whether this succeeds or not.
     pub(crate) unsafe fn place(&self, range: &Range, address: usize, writable: bool) -> Result<()> {
         range.check_within(self.inner.length, "the private memory")?;
         let size = to_usize(range.len())?;
@@ -41,15 +44,14 @@ impl PrivateMemory {
         split(&mut pieces, range.start());
         split(&mut pieces, range.end());
         let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
-        let what = format!("placing {range} of private memory");
+        let what = || format!("placing {range} of private memory");
         for (start, piece) in &todo {
             let to = address.saturating_add(to_usize(start.saturating_sub(range.start()))?);
             // SAFETY: home's part is ours and at home; the caller owns the target.
             if let Err(error) = unsafe { self.move_piece(&mut pieces, *start, *piece, Some(to)) } {
-                self.bring_home(&mut pieces, range);
-                // SAFETY: the caller owns the target; what was moved there is back at home.
-                unsafe { give_back(address, size) };
-                return Err(error.context(what));
+                // SAFETY: the caller owns the target, and nobody relies on it yet.
+                unsafe { self.bring_home(&mut pieces, range, true) };
+                return Err(error.context(what()));
             }
         }
         if writable {
@@ -57,15 +59,16 @@ impl PrivateMemory {
         }
         // SAFETY: the pages were moved to the target just now.
         unsafe { sys::protect(address, size, ProtFlags::PROT_READ) }.map_err(|errno| {
-            self.bring_home(&mut pieces, range);
-            // SAFETY: as above.
-            unsafe { give_back(address, size) };
-            Error::os(ErrorCode::System, errno, "mprotect", what)
+            // SAFETY: as above. The call may have reached some of the pieces.
+            unsafe { self.bring_home(&mut pieces, range, false) };
+            Error::os(ErrorCode::System, errno, "mprotect", what())
         })
     }
 
     /// Moves the pages of `range`, all of them placed, back home. What is left at their place is
-    /// empty writable memory, for the caller to cover. On failure all are placed as before.
+    /// empty writable memory, for the caller to cover. On failure it puts back what it had taken.
+    /// A piece for which that fails too is at home from then on;
+    /// [`placed_at`](Self::placed_at) tells which are not.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
@@ -77,7 +80,6 @@ impl PrivateMemory {
         split(&mut pieces, range.start());
         split(&mut pieces, range.end());
         let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
-        let what = format!("taking {range} of private memory back");
         for (index, (start, piece)) in todo.iter().enumerate() {
             // SAFETY: the caller owns where the piece is placed; home is ours and empty there.
             let moved = unsafe {
@@ -86,38 +88,89 @@ impl PrivateMemory {
             };
             if let Err(error) = moved {
                 for (start, piece) in todo.iter().take(index.saturating_add(1)) {
-                    let Some(at) = piece.placed else { continue };
-                    let home = Piece {
-                        placed: None,
-                        ..*piece
-                    };
                     // SAFETY: as above, the other way; the source of a move stays mapped.
-                    unsafe {
-                        if index_moved(&pieces, *start) {
-                            let _ = self.move_piece(&mut pieces, *start, home, Some(at));
-                        }
-                        if let (false, Ok(size)) =
-                            (writable, to_usize(piece.end.saturating_sub(*start)))
-                        {
-                            let _ = sys::protect(at, size, ProtFlags::PROT_READ);
-                        }
-                    }
+                    unsafe { self.put_back(&mut pieces, *start, *piece, writable) };
                 }
-                return Err(error.context(what));
+                return Err(error.context(format!("taking {range} of private memory back")));
             }
         }
         Ok(())
     }
 
-    /// Undoes the moves of a failed placement.
-    fn bring_home(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range) {
+    /// How many kernel mappings moving `range` to a reservation adds at most, at home and between its
+    /// pieces; the borders of the place they move to come on top.
+    pub(crate) fn cost_of_moving(&self, range: &Range) -> usize {
+        let splits = self.cost_of_splitting(range);
+        let pieces = lock(&self.inner.pieces);
+        let inside = overlapping(&pieces, range).count().saturating_sub(1);
+        inside.saturating_add(splits)
+    }
+
+    /// How many kernel mappings there are more at home when `range` gets pieces of its own.
+    pub(crate) fn cost_of_splitting(&self, range: &Range) -> usize {
+        let pieces = lock(&self.inner.pieces);
+        [range.start(), range.end()]
+            .into_iter()
+            .filter(|at| is_within_piece(&pieces, *at))
+            .count()
+    }
+
+    /// Those parts of `range` which are placed where they are when all of it is placed at `address`.
+    pub(crate) fn placed_at(&self, range: &Range, address: usize) -> Vec<Range> {
+        let pieces = lock(&self.inner.pieces);
+        overlapping(&pieces, range)
+            .filter_map(|(start, piece)| {
+                let part = Range::between(start, piece.end)?.intersection(range)?;
+                let within = to_usize(part.start().checked_sub(start)?).ok()?;
+                let delta = to_usize(part.start().checked_sub(range.start())?).ok()?;
+                let at = piece.placed?.checked_add(within)?;
+                (Some(at) == address.checked_add(delta)).then_some(part)
+            })
+            .collect()
+    }
+
+    /// Undoes the moves of a failed placement, as far as that can be done.
+    ///
+    /// # Safety
+    /// As for [`place`](Self::place), which placed what is placed of `range`.
+    unsafe fn bring_home(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range, writable: bool) {
         let moved: Vec<(u64, Piece)> = overlapping(pieces, range)
             .filter(|(_, piece)| piece.placed.is_some())
             .collect();
         for (start, piece) in moved {
-            // SAFETY: the piece was placed by the caller a moment ago, at an address which the
-            // caller owns; it is writable still, and its source at home is empty.
-            let _ = unsafe { self.move_piece(pieces, start, piece, None) };
+            // SAFETY: the piece was placed a moment ago, at an address which the caller owns, and its
+            // source at home is empty. What fails stays where it is, and its record says so.
+            let _ = unsafe {
+                self.unprotect(start, piece, writable)
+                    .and_then(|()| self.move_piece(pieces, start, piece, None))
+            };
+        }
+    }
+
+    /// Puts one piece of a failed [`take_home`](Self::take_home) back where it was placed before, as
+    /// far as that can be done; its record says where it is.
+    ///
+    /// # Safety
+    /// As for [`take_home`](Self::take_home); `piece` is what the record said before.
+    unsafe fn put_back(
+        &self,
+        pieces: &mut BTreeMap<u64, Piece>,
+        start: u64,
+        piece: Piece,
+        writable: bool,
+    ) {
+        let (Some(at), Some(now)) = (piece.placed, pieces.get(&start).copied()) else {
+            return;
+        };
+        // SAFETY: the caller owns where the piece was placed, and its source stays mapped.
+        let there = now.placed.is_some()
+            || unsafe { self.move_piece(pieces, start, now, Some(at)) }.is_ok();
+        if let (true, false, Ok(size)) =
+            (there, writable, to_usize(piece.end.saturating_sub(start)))
+        {
+            // SAFETY: the piece is there now. Were it refused, who holds a lease could write to what
+            // was placed read-only; a later way home works all the same.
+            let _ = unsafe { sys::protect(at, size, ProtFlags::PROT_READ) };
         }
     }
 
@@ -138,7 +191,8 @@ impl PrivateMemory {
         })
     }
 
-    /// Moves one piece to an address, or home for `None`, and records it.
+    /// Moves one piece to an address, or home for `None`, and records it. On failure piece and record
+    /// are as before, and the target is mapped, empty.
     ///
     /// # Safety
     /// The caller owns both places; nobody relies on what is mapped at the target.
@@ -152,7 +206,7 @@ impl PrivateMemory {
         let home = self.inner.at_home(start)?;
         let (source, target) = (piece.placed.unwrap_or(home), to.unwrap_or(home));
         let size = to_usize(piece.end.saturating_sub(start))?;
-        // SAFETY: passed on to the caller; a piece lies in one mapping.
+        // SAFETY: passed on to the caller; a piece lies in one mapping. `refill` replaces nothing.
         unsafe {
             sys::move_pages(source, target, size).map_err(|errno| {
                 let empty = if to.is_some() {
@@ -178,16 +232,4 @@ impl PrivateMemory {
         );
         Ok(())
     }
-}
-
-/// Covers part of a reservation with an inaccessible mapping again.
-unsafe fn give_back(address: usize, size: usize) {
-    // SAFETY: passed on to the caller.
-    let _ = unsafe { sys::cover(address, size, ProtFlags::PROT_NONE) };
-}
-
-fn index_moved(pieces: &BTreeMap<u64, Piece>, start: u64) -> bool {
-    pieces
-        .get(&start)
-        .is_some_and(|piece| piece.placed.is_none())
 }

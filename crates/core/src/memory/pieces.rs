@@ -44,3 +44,11 @@ pub(super) fn split(pieces: &mut BTreeMap<u64, Piece>, at: u64) {
     piece.end = at;
     pieces.insert(at, tail);
 }
+
+/// Whether [`split`] would do anything: `at` is in the middle of a piece.
+pub(super) fn is_within_piece(pieces: &BTreeMap<u64, Piece>, at: u64) -> bool {
+    pieces
+        .range(..at)
+        .next_back()
+        .is_some_and(|(_, piece)| piece.end > at)
+}

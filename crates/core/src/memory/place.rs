@@ -11,7 +11,7 @@ use super::huge::huge_page_code;
 use super::private::PrivateMemory;
 use super::reservation::{AddressSpaceReservation, Inner, State};
 use super::sys::Window;
-use super::{policy, sys};
+use super::{budget, policy, sys};
 use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -23,7 +23,7 @@ impl AddressSpaceReservation {
     /// # Errors
     /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds what is there), `ERR_OUT_OF_RANGE` (beyond the
     /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
-    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`:
+    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MAPPING_LIMIT`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`:
     /// that part of a device can't be mapped).
     pub fn map_file(
         &self,
@@ -48,6 +48,8 @@ impl AddressSpaceReservation {
         let placed = Arc::new(PlacedFile::new(file)?);
         let mut state = self.inner.open_state()?;
         check_free(&state, &range)?;
+        let cost = state.extents.cost_of_placing(&range, &self.inner.whole()?);
+        budget::charge(cost).map_err(|error| error.context(format_args!("mapping {range}")))?;
         let (at, size) = self.inner.locate(&range)?;
         let prot = sys::protection(writable);
         let what = || format!("mapping {part} of a file at {range}");
@@ -92,12 +94,13 @@ impl AddressSpaceReservation {
 
     /// Places `length` bytes of `memory` from `memory_offset` at `offset`, where nothing may be
     /// placed yet. The pages move there; each byte can be in one place only. Time grows with the
-    /// number of pages.
+    /// number of pages. A failure is undone; where the kernel refuses that too, the error says so, and
+    /// what did move stays placed until it is unmapped.
     ///
     /// # Errors
     /// `ERR_OVERLAP` (something is placed there, or part of the memory is placed elsewhere),
     /// `ERR_VA_IN_USE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
-    /// `ERR_SYSTEM`.
+    /// `ERR_MAPPING_LIMIT`, `ERR_SYSTEM`.
     pub fn map_private(
         &self,
         offset: u64,
@@ -111,16 +114,30 @@ impl AddressSpaceReservation {
         part.check_aligned(self.inner.page, "private memory")?;
         let mut state = self.inner.open_state()?;
         check_free(&state, &range)?;
+        part.check_within(memory.length(), "the private memory")?;
+        let cost = state.extents.cost_of_placing(&range, &self.inner.whole()?);
+        let cost = cost.saturating_add(memory.cost_of_moving(&part));
+        budget::charge(cost).map_err(|error| error.context(format_args!("mapping {range}")))?;
         let (at, _) = self.inner.locate(&range)?;
-        // SAFETY: the range is ours, the lock is held, and nothing is placed there.
-        unsafe { memory.place(&part, at, writable) }
-            .map_err(|error| error.context(format!("at {range}")))?;
-        state.extents.insert(Extent {
+        let extent = Extent {
             range,
             source: Source::Private(memory.clone(), memory_offset),
             writable,
             present: false,
-        });
+        };
+        // SAFETY: the range is ours, the lock is held, and nothing is placed there. What stays there
+        // after a failure becomes an extent, so the range stays its own.
+        if let Err(error) = unsafe { memory.place(&part, at, writable) } {
+            let stuck = self.inner.settle(&mut state, &extent);
+            let error = error.context(format_args!("at {range}"));
+            return Err(match stuck {
+                None => error,
+                Some(stuck) => error.followed_by(format_args!(
+                    "{stuck} could not be undone and stays mapped until it is unmapped"
+                )),
+            });
+        }
+        state.extents.insert(extent);
         Ok(())
     }
 
@@ -130,7 +147,8 @@ impl AddressSpaceReservation {
     /// # Errors
     /// `ERR_VA_IN_USE` naming the first part that is leased, with nothing changed;
     /// `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED` (for hugetlb: of its page size), `ERR_EMPTY_RANGE`,
-    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_CLOSED`, `ERR_MAPPING_LIMIT` (only for a hole amid mappings, which makes two of one),
+    /// `ERR_SYSTEM`.
     pub fn unmap(&self, offset: u64, length: u64) -> Result<()> {
         let range = self.inner.check(offset, length)?;
         let mut state = self.inner.open_state()?;
@@ -164,6 +182,7 @@ impl Inner {
         if touched.is_empty() {
             return Ok(touched);
         }
+        let fewer = self.charge_for_emptying(state, range, &touched)?;
         for (index, extent) in touched.iter().enumerate() {
             let Source::Private(memory, offset) = &extent.source else {
                 continue;
@@ -171,6 +190,7 @@ impl Inner {
             let part = Range::new(*offset, extent.range.len())?;
             // SAFETY: the extent's addresses are ours and not leased.
             if let Err(error) = unsafe { memory.take_home(&part, extent.writable) } {
+                self.settle(state, extent);
                 self.place_again(state, touched.get(..index).unwrap_or_default());
                 return Err(error.context(format!("unmapping {range}")));
             }
@@ -181,7 +201,30 @@ impl Inner {
         }
         let mut gone = state.extents.remove(range);
         gone.extend(touched);
+        budget::credit(fewer);
         Ok(gone)
+    }
+
+    /// Asks for the kernel mappings that emptying `range` adds, which only a hole amid mappings does.
+    /// Returns how many go instead, to be given back once they are gone.
+    fn charge_for_emptying(
+        &self,
+        state: &State,
+        range: &Range,
+        touched: &[Extent],
+    ) -> Result<usize> {
+        let (go, mut come) = state.extents.cost_of_emptying(range, &self.whole()?);
+        for extent in touched {
+            if let Source::Private(memory, offset) = &extent.source {
+                let part = Range::new(*offset, extent.range.len())?;
+                come = come.saturating_add(memory.cost_of_splitting(&part));
+            }
+        }
+        if come > go {
+            budget::charge(come.saturating_sub(go))
+                .map_err(|error| error.context(format_args!("unmapping {range}")))?;
+        }
+        Ok(go.saturating_sub(come))
     }
 
     /// Undoes the moves of a failed unmap. What can't be put back is at home, and no longer placed.
@@ -198,9 +241,45 @@ impl Inner {
             };
             // SAFETY: the addresses are ours; what was placed there went home a moment ago.
             if unsafe { memory.place(&part, at, extent.writable) }.is_err() {
-                state.extents.remove(&extent.range);
+                self.settle(state, extent);
             }
         }
+    }
+
+    /// After a move which failed and could not be undone, or not wholly: brings the records of
+    /// `extent`'s range in line with where its private memory is. What is placed there is an extent;
+    /// the rest is none, and inaccessible. Returns a range that has all of what is placed.
+    fn settle(&self, state: &mut State, extent: &Extent) -> Option<Range> {
+        let Source::Private(memory, offset) = &extent.source else {
+            return None;
+        };
+        let part = Range::new(*offset, extent.range.len()).ok()?;
+        let (address, _) = self.locate(&extent.range).ok()?;
+        // The caller holds what these hold: nothing is dropped for good under the lock.
+        drop(state.extents.remove(&extent.range));
+        let mut end = extent.range.start();
+        let mut all: Option<Range> = None;
+        for placed in memory.placed_at(&part, address) {
+            let start = extent
+                .range
+                .start()
+                .saturating_add(placed.start().saturating_sub(*offset));
+            let Some(kept) = Range::new(start, placed.len())
+                .ok()
+                .and_then(|range| extent.clipped(&range))
+            else {
+                continue;
+            };
+            // What can't be covered stays empty memory that nothing refers to; the next placement
+            // or unmapping of it replaces that.
+            let _ = Range::between(end, start).map(|gap| self.give_back(&gap));
+            end = kept.range.end();
+            let first = all.map_or(start, |all| all.start());
+            all = Range::between(first, end);
+            state.extents.insert(kept);
+        }
+        let _ = Range::between(end, extent.range.end()).map(|gap| self.give_back(&gap));
+        all
     }
 
     /// Makes `range` inaccessible again, without ever leaving a hole.

@@ -11,7 +11,7 @@ use nix::sys::mman::MmapAdvise;
 
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
-use super::{policy, sys};
+use super::{budget, policy, sys};
 use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -38,12 +38,13 @@ impl PrivateMemory {
     /// (`MADV_HUGEPAGE`), where the kernel has them.
     ///
     /// # Errors
-    /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_ADDRESS_SPACE_LIMIT`.
+    /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MAPPING_LIMIT`.
     pub fn new(length: u64, transparent_huge_pages: bool) -> Result<Self> {
         let page = host_page_size()?;
         Range::new(0, length)?.check_aligned(page, "private memory")?;
         let size = to_usize(length)?;
         let align = if size >= HUGE { HUGE } else { to_usize(page)? };
+        budget::charge(1)?;
         let home = sys::map_anonymous(size, align, sys::protection(true)).map_err(|errno| {
             let code = if errno == Errno::ENOMEM {
                 ErrorCode::AddressSpaceLimit
@@ -177,6 +178,7 @@ impl Drop for Inner {
         if let Ok(size) = to_usize(self.length) {
             // SAFETY: home is ours, and nothing can name it once the last clone is gone.
             let _ = unsafe { sys::unmap(self.home, size) };
+            budget::credit(1);
         }
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::mman::MmapAdvise;
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
-use super::{populate, sys};
+use super::{budget, populate, sys};
 use crate::locked::lock;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -54,7 +54,7 @@ impl AddressSpaceReservation {
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` for a width not in 12..=57 or below the page size,
-    /// `ERR_ADDRESS_SPACE_LIMIT` where the kernel refuses that much.
+    /// `ERR_ADDRESS_SPACE_LIMIT` where the kernel refuses that much, `ERR_MAPPING_LIMIT`.
     pub fn new(width_bits: u32) -> Result<Self> {
         let page = host_page_size()?;
         let length = 1_u64
@@ -69,6 +69,7 @@ impl AddressSpaceReservation {
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         };
         let size = to_usize(length)?;
+        budget::charge(1)?;
         let base = sys::reserve(size).map_err(|errno| match errno {
             Errno::ENOMEM => Error::os(
                 ErrorCode::AddressSpaceLimit,
@@ -211,8 +212,7 @@ impl AddressSpaceReservation {
         if state.closed {
             return Ok(());
         }
-        let whole = Range::new(0, self.inner.length)?;
-        let gone = self.inner.unmap(&mut state, &whole)?;
+        let gone = self.inner.unmap(&mut state, &self.inner.whole()?)?;
         state.closed = true;
         drop(state);
         drop(gone);
@@ -238,6 +238,11 @@ impl Inner {
         Ok(state)
     }
 
+    /// All of the reservation.
+    pub(super) fn whole(&self) -> Result<Range> {
+        Range::new(0, self.length)
+    }
+
     /// The address and size of a checked range.
     pub(super) fn locate(&self, range: &Range) -> Result<(usize, usize)> {
         Ok((
@@ -258,6 +263,9 @@ impl Drop for Inner {
             .state
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let whole = Range::new(0, self.length);
+        let (go, come) = whole.map_or((0, 0), |all| state.extents.cost_of_emptying(&all, &all));
+        let fewer = go.saturating_sub(come).saturating_add(1);
         let gone = state.extents.clear();
         let mut at = 0;
         let leave = |from: usize, to: usize| {
@@ -287,6 +295,9 @@ impl Drop for Inner {
             }
         }
         leave(at, usize::try_from(self.length).unwrap_or(at));
+        if at == 0 {
+            budget::credit(fewer);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The memory-mapping system calls, on plain addresses. Addresses are `usize`s: nothing in this
-//! crate dereferences the memory, the kernel does.
+//! The memory-mapping system calls, on plain addresses. Addresses are `usize`s: the kernel gets at
+//! what is behind them. Only single accesses to a device's registers (`vfio/access.rs`) go through a
+//! pointer, a volatile one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -154,6 +155,8 @@ pub(crate) unsafe fn map_file_at(
 /// The caller owns that range of addresses and nobody relies on what is mapped there.
 pub(crate) unsafe fn cover(at: usize, length: usize, prot: ProtFlags) -> nix::Result<()> {
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+    #[cfg(test)]
+    super::faults::check(super::faults::Call::Cover)?;
     // SAFETY: the caller owns the range that MAP_FIXED replaces.
     unsafe { mmap_anonymous(NonZeroUsize::new(at), non_zero(length)?, prot, flags) }.map(drop)
 }
@@ -183,6 +186,8 @@ pub(crate) unsafe fn refill(at: usize, length: usize, prot: ProtFlags) -> bool {
 pub(crate) unsafe fn move_pages(from: usize, to: usize, length: usize) -> nix::Result<()> {
     let flags =
         MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED | MRemapFlags::MREMAP_DONTUNMAP;
+    #[cfg(test)]
+    super::faults::check(super::faults::Call::Move)?;
     // SAFETY: the caller owns both ranges; MREMAP_DONTUNMAP keeps the source mapped.
     unsafe { mremap(pointer(from)?, length, length, flags, Some(pointer(to)?)) }.map(drop)
 }
@@ -192,6 +197,8 @@ pub(crate) unsafe fn move_pages(from: usize, to: usize, length: usize) -> nix::R
 /// # Safety
 /// The caller owns that range of addresses.
 pub(crate) unsafe fn protect(at: usize, length: usize, prot: ProtFlags) -> nix::Result<()> {
+    #[cfg(test)]
+    super::faults::check(super::faults::Call::Protect)?;
     // SAFETY: the caller owns the range; no Rust reference points into it.
     unsafe { mprotect(pointer(at)?, length, prot) }
 }

@@ -1,0 +1,87 @@
+/**
+ * What a target could not map is mapped when the same change is asked for again: a call that succeeds has done its work.
+ */
+import test from 'ava';
+import { SimulatedIommu } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { PAGE, at, guest, pages, taggedFile } from '../support/pages.ts';
+import { RecordingTarget } from '../support/recording-target.ts';
+
+test('a BAR that failed is mapped by the same call once the cause is gone', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'bar', 1, 0x10);
+  const target = new RecordingTarget({ needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  const contents = { offset: 0n, length: PAGE, backing: { file, offset: 0n } };
+  await bar.map(contents);
+  target.judge = () => new Error('decode is off');
+  await bar.mapToGuest(at(4));
+  t.is(handle.status()[0]?.state, 'failed');
+  await bar.mapToGuest(at(4));
+  t.is(handle.status()[0]?.state, 'failed', 'the cause is still there');
+
+  target.judge = () => undefined;
+  await bar.mapToGuest(at(4));
+  t.is(handle.status()[0]?.state, 'mapped');
+  t.deepEqual(target.heldText(), ['0x4000..0x5000 rw bar']);
+});
+
+test('RAM that could not be restored is mapped by the next change there, which fails as long as it can not be', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'file', 2, 0x20);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await region.map();
+  const [first, second] = [new RecordingTarget({ name: 'first' }), new RecordingTarget({ name: 'second' })];
+  const handle = await memory.dmaMappers.addDmaMapper(first);
+  await memory.dmaMappers.addDmaMapper(second);
+  first.judge = ({ op }) => (op === 'map' ? new Error('no room') : undefined);
+  await rejectsCode(
+    t,
+    region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } }),
+    'ERR_ROLLBACK_FAILED',
+  );
+  t.is(handle.status()[0]?.state, 'failed');
+  const again = await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  t.is(again.target, 'first');
+  t.is(handle.status()[0]?.state, 'failed');
+
+  first.judge = () => undefined;
+  await region.map();
+  t.is(handle.status()[0]?.state, 'mapped');
+  t.deepEqual(first.heldText(), second.heldText());
+});
+
+test('nobody joins where a quarantine keeps the memory from being what the map says', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'file', 2, 0x50);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await region.map();
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const other = new RecordingTarget({ name: 'other', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(stuck);
+  await memory.dmaMappers.addDmaMapper(other);
+  stuck.judge = ({ op, request }) => (op === 'unmap' && second(request?.backing) ? new Error('stuck') : undefined);
+  other.judge = ({ op, request }) => (op === 'map' && second(request?.backing) ? new Error('no room') : undefined);
+  await rejectsCode(
+    t,
+    region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } }),
+    'ERR_ROLLBACK_FAILED',
+  );
+
+  const late = new SimulatedIommu({ name: 'late' });
+  await rejectsCode(t, memory.dmaMappers.addDmaMapper(late), 'ERR_RANGE_QUARANTINED');
+  t.deepEqual(late.mappings(), []);
+  stuck.loseAll();
+  await memory.dmaMappers.targetClosed(stuck);
+  t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r'], 'what the quarantine kept away is back');
+  t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
+  await memory.dmaMappers.addDmaMapper(late);
+  t.is(late.read(at(4), 1)[0], 0x50);
+});
+
+function second(backing: unknown): boolean {
+  return typeof backing === 'object' && backing !== null && 'offset' in backing && backing.offset === PAGE;
+}

@@ -1,0 +1,81 @@
+/**
+ * What is wrong with a device before it is touched, from what /sys says. The devices and groups here are a made-up /sys;
+ * __test__/vfio/opening.test.ts provokes the errors that real ones give.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
+import { Sysfs } from '../ts/vfio/sysfs.ts';
+import { notViable } from '../ts/vfio/advice.ts';
+import { rejectsCode, throwsCode } from './support/errors.ts';
+
+interface Device {
+  readonly driver?: string;
+  readonly group?: number;
+}
+
+/** A folder that looks like /sys with these devices. */
+function sysfs(t: ExecutionContext, devices: Record<string, Device>): Sysfs {
+  const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  for (const [bdf, { driver, group }] of Object.entries(devices)) {
+    const path = join(root, 'bus/pci/devices', bdf);
+    mkdirSync(path, { recursive: true });
+    if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
+    if (group === undefined) continue;
+    symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
+    mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
+  }
+  return new Sysfs(root);
+}
+
+async function manager(t: ExecutionContext, devices: Record<string, Device>): Promise<VfioContainerManager> {
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  return new VfioContainerManager(memory, {}, sysfs(t, devices));
+}
+
+test('a device in no IOMMU group: the IOMMU is to be turned on', async (t) => {
+  const vfio = await manager(t, { '0000:01:00.0': { driver: 'vfio-pci' } });
+  const error = await rejectsCode(t, vfio.open('01:00.0'), 'ERR_NO_IOMMU_GROUP');
+  t.is(error.device, '0000:01:00.0');
+  t.regex(error.message, /intel_iommu=on/);
+});
+
+test('a device of another driver, or of none, is to be bound to vfio-pci', async (t) => {
+  const vfio = await manager(t, { '0000:01:00.0': { driver: 'nvme', group: 3 }, '0000:02:00.0': { group: 4 } });
+  const used = await rejectsCode(t, vfio.open('0000:01:00.0'), 'ERR_DEVICE_NOT_BOUND');
+  t.regex(used.message, /in use by the driver nvme: bind it to vfio-pci/);
+  const unused = await rejectsCode(t, vfio.open('0000:02:00.0'), 'ERR_DEVICE_NOT_BOUND');
+  t.regex(unused.message, /bound to no driver/);
+});
+
+test('a device that is not there, and an address that is none', async (t) => {
+  const vfio = await manager(t, {});
+  t.is((await rejectsCode(t, vfio.open('0000:03:00.0'), 'ERR_DEVICE_NOT_FOUND')).device, '0000:03:00.0');
+  for (const bdf of ['', 'gpu', '0000:03:00', '../0000:03:00.0']) {
+    await rejectsCode(t, vfio.open(bdf), 'ERR_INVALID_ARGUMENT', bdf);
+  }
+});
+
+test('the blockers of a group are those that do DMA for the host, not its ports', (t) => {
+  const group = sysfs(t, {
+    '0000:00:01.0': { driver: 'pcieport', group: 7 },
+    '0000:01:00.0': { driver: 'vfio-pci', group: 7 },
+    '0000:01:00.1': { driver: 'snd_hda_intel', group: 7 },
+    '0000:01:00.2': { group: 7 },
+  }).group(7);
+  const { message } = notViable('0000:01:00.0', 7, group);
+  t.regex(message, /: 0000:01:00\.1 \(driver snd_hda_intel\)\. /);
+});
+
+test('a container manager is for guest memory, with a policy and a back end that there are', async (t) => {
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  const wrong = (value: unknown) => value as never;
+  throwsCode(t, () => new VfioContainerManager(wrong(undefined)), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => new VfioContainerManager(memory, { peerToPeer: wrong('always') }), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => new VfioContainerManager(memory, { backend: wrong('vfio') }), 'ERR_INVALID_ARGUMENT');
+});

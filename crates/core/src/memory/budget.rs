@@ -1,0 +1,208 @@
+//! How many memory mappings this process may still make.
+//!
+//! The kernel gives a process `vm.max_map_count` of them. Whoever runs into that can't even unmap
+//! part of a mapping any more, and V8 ends the process when it gets no memory for itself. So the
+//! mappings made here stop at three quarters, all threads of the process together.
+//!
+//! The kernel merges adjoining mappings, so what is known here is an upper bound. Once it gets high,
+//! the mappings are counted (`/proc/self/maps`), and again only after half of the room found then is
+//! used up: the next count is paid for by as many operations, and what others in the process have
+//! mapped meanwhile, V8 and the allocator, gets noticed.
+
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::locked::lock;
+use crate::{Error, ErrorCode, Result};
+
+/// What the kernel's default is.
+const DEFAULT: usize = 65_530;
+/// For so long a refusal is repeated without counting again.
+const REPEAT: Duration = Duration::from_millis(50);
+
+static LEDGER: Mutex<Ledger> = Mutex::new(Ledger::new());
+
+/// Asks for `more` mappings; to be called before the system calls that make them, while holding
+/// nothing but the lock of what they are for.
+///
+/// # Errors
+/// `ERR_MAPPING_LIMIT`.
+pub(super) fn charge(more: usize) -> Result<()> {
+    if more == 0 {
+        return Ok(());
+    }
+    lock(&LEDGER).charge(more, allowed(), count_mappings)
+}
+
+/// Gives mappings back that are gone: at most as many as there really are fewer.
+pub(super) fn credit(fewer: usize) {
+    if fewer > 0 {
+        lock(&LEDGER).credit(fewer);
+    }
+}
+
+/// `vm.max_map_count`, as it was when first asked for.
+fn allowed() -> usize {
+    static ALLOWED: OnceLock<usize> = OnceLock::new();
+    *ALLOWED.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        text.and_then(|text| text.trim().parse().ok())
+            .unwrap_or(DEFAULT)
+    })
+}
+
+/// How many mappings the process has: one line each.
+fn count_mappings() -> Option<usize> {
+    use std::io::Read;
+    let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut lines = 0_usize;
+    loop {
+        let read = match maps.read(&mut buffer) {
+            Ok(0) => return Some(lines),
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return None,
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        lines = lines.saturating_add(bytes.iter().filter(|byte| **byte == b'\n').count());
+    }
+}
+
+#[derive(Debug)]
+struct Ledger {
+    /// No fewer than what the process had at the last count, and what was made and is gone since.
+    bound: usize,
+    /// Where the bound must not get without another count.
+    count_at: usize,
+    /// When and with how many mappings it was refused, if nothing went since.
+    refused: Option<(Instant, usize)>,
+}
+
+impl Ledger {
+    const fn new() -> Self {
+        Self {
+            bound: 0,
+            count_at: 0,
+            refused: None,
+        }
+    }
+
+    fn charge(
+        &mut self,
+        more: usize,
+        allowed: usize,
+        count: impl FnOnce() -> Option<usize>,
+    ) -> Result<()> {
+        let bound = self.bound.saturating_add(more);
+        if bound <= self.count_at {
+            self.bound = bound;
+            return Ok(());
+        }
+        let limit = allowed.saturating_sub(allowed / 4);
+        if let Some((when, present)) = self.refused
+            && when.elapsed() < REPEAT
+            && present.saturating_add(more) > limit
+        {
+            return Err(refusal(present, allowed, limit));
+        }
+        // Who can't count goes by the bound.
+        let present = count().unwrap_or(self.bound);
+        let room = limit.saturating_sub(present);
+        self.bound = present;
+        self.count_at = present.saturating_add(room.div_ceil(2));
+        if more > room {
+            self.refused = Some((Instant::now(), present));
+            return Err(refusal(present, allowed, limit));
+        }
+        self.refused = None;
+        self.bound = present.saturating_add(more);
+        self.count_at = self.count_at.max(self.bound);
+        Ok(())
+    }
+
+    fn credit(&mut self, fewer: usize) {
+        self.bound = self.bound.saturating_sub(fewer);
+        self.refused = None;
+    }
+}
+
+fn refusal(present: usize, allowed: usize, limit: usize) -> Error {
+    let message = format!(
+        "the process has {present} memory mappings, and of the {allowed} that vm.max_map_count \
+         allows, {limit} are for it to use: use fewer, larger or adjoining mappings, or raise the \
+         limit (sysctl vm.max_map_count)"
+    );
+    Error::new(ErrorCode::MappingLimit, message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn counts_rarely_and_notices_what_others_map() {
+        let (real, counts) = (Cell::new(1_000_usize), Cell::new(0));
+        let count = || {
+            counts.set(counts.get() + 1);
+            Some(real.get())
+        };
+        let mut ledger = Ledger::new();
+        // Of ten charged mappings nine merge.
+        for made in 0..100_000_usize {
+            ledger.charge(1, 65_530, count).unwrap();
+            real.set(1_000 + made / 10);
+        }
+        assert!(counts.get() < 10, "{}", counts.get());
+        // Others fill the limit up.
+        real.set(60_000);
+        let refused = (0..30_000).find_map(|_| ledger.charge(1, 65_530, count).err());
+        let error = refused.unwrap();
+        assert_eq!(
+            (error.code(), error.errno()),
+            (ErrorCode::MappingLimit, None)
+        );
+        for part in ["60000", "65530", "49148", "sysctl vm.max_map_count"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        // A refusal is repeated without counting, until something goes.
+        let before = counts.get();
+        assert!(ledger.charge(2, 65_530, count).is_err());
+        assert_eq!(counts.get(), before);
+        // In its place something else may come.
+        ledger.credit(2);
+        ledger.charge(2, 65_530, count).unwrap();
+        assert_eq!(counts.get(), before);
+        real.set(10_000);
+        ledger.charge(2, 65_530, count).unwrap();
+        assert_eq!(counts.get(), before + 1);
+    }
+
+    #[test]
+    fn never_exceeds_the_limit() {
+        let real = Cell::new(90_usize);
+        let mut ledger = Ledger::new();
+        let mut made = 0;
+        while ledger.charge(2, 1_000, || Some(real.get())).is_ok() {
+            real.set(real.get() + 2);
+            made += 2;
+        }
+        assert_eq!(real.get(), 750);
+        for _ in 0..made {
+            ledger.credit(1);
+            real.set(real.get() - 1);
+        }
+        ledger.charge(100, 1_000, || None).unwrap();
+    }
+
+    #[test]
+    fn counts_this_process() {
+        let lines = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let there = count_mappings().unwrap();
+        assert!(there.abs_diff(lines.lines().count()) < 100, "{there}");
+        assert!(allowed() > 1_000);
+    }
+}

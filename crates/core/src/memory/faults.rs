@@ -1,0 +1,53 @@
+//! System calls that fail on purpose, for tests of what happens then.
+
+use std::cell::Cell;
+
+use nix::errno::Errno;
+
+/// The calls that can be made to fail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Call {
+    Move,
+    Protect,
+    Cover,
+}
+
+thread_local! {
+    /// For each call, which of the next ones fail: bit 0 is the next.
+    static FAILING: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
+}
+
+fn slot(failing: &mut [u32; 3], call: Call) -> &mut u32 {
+    let [moves, protects, covers] = failing;
+    match call {
+        Call::Move => moves,
+        Call::Protect => protects,
+        Call::Cover => covers,
+    }
+}
+
+/// Makes some of this thread's next calls fail: bit 0 of `mask` is the next one, and so on.
+pub(crate) fn inject(call: Call, mask: u32) {
+    FAILING.with(|cell| {
+        let mut failing = cell.get();
+        *slot(&mut failing, call) = mask;
+        cell.set(failing);
+    });
+}
+
+/// Lets everything succeed again.
+pub(crate) fn clear() {
+    FAILING.set([0; 3]);
+}
+
+/// To be called by the call itself.
+pub(crate) fn check(call: Call) -> nix::Result<()> {
+    FAILING.with(|cell| {
+        let mut failing = cell.get();
+        let mask = slot(&mut failing, call);
+        let fails = *mask & 1 == 1;
+        *mask >>= 1;
+        cell.set(failing);
+        if fails { Err(Errno::ENOMEM) } else { Ok(()) }
+    })
+}
