@@ -7,6 +7,13 @@ import { run, say, top } from './command.mjs';
 
 const ADDON = 'ts/native/peerdma.linux-x64-gnu.node';
 
+/** @throws where this Node is too old for what follows to make sense */
+export function nodeVersion() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  throw new Error(`this is Node ${process.versions.node}: install Node 20.19 or later`);
+}
+
 /** npm's dependencies, as package-lock.json has them. */
 export async function dependencies() {
   await when('node_modules/.peerdma-stamp', ['package.json', 'package-lock.json'], 'node_modules/ava', async () => {

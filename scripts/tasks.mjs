@@ -1,6 +1,6 @@
 // The tasks of package.json.
 import { run, say, top } from './command.mjs';
-import { compiled, dependencies, must, nativeCore } from './setup.mjs';
+import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, unitTests, vfioTests } from './tests.mjs';
 
 /** Node, running TypeScript as it stands. */
@@ -36,11 +36,16 @@ const tasks = {
   lint: async () => {
     await built();
     await must(bin('tsc'), ['-p', 'tsconfig.json']);
+    await must(bin('tsc'), ['-p', 'testbed']);
     await must(bin('oxlint'), ['--deny-warnings']);
     await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
     await must('cargo', ['fmt', '--all', '--check']);
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
-    say('lint, format, types, clippy: clean');
+    await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
+    await must(bin('tsc'), ['-p', 'scripts/consumer']);
+    await must(bin('publint'), []);
+    await must(bin('attw'), ['--pack', '.', '--profile', 'esm-only', '--quiet']);
+    say('lint, format, types, clippy, package: clean');
     return 0;
   },
 };
@@ -62,6 +67,7 @@ export async function runTask(name, args) {
 }
 
 async function built() {
+  nodeVersion();
   await dependencies();
   await nativeCore();
 }

@@ -3,7 +3,7 @@
  */
 export { AddressRange } from './address-range.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
-export type { DmaEvent, MemoryChangeEvent } from './events.ts';
+export type { DmaEvent, MemoryChangeEvent } from './dma/events.ts';
 
 export { MemoryFile, type HugePageSize } from './memory/memory-file.ts';
 export type { Backing } from './memory/backing.ts';

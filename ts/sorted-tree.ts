@@ -4,6 +4,6 @@
 import BTreeModule from 'sorted-btree';
 
 /** @internal */
-export const SortedTree = BTreeModule.default;
+export const SortedTree: typeof BTreeModule.default = BTreeModule.default;
 /** @internal */
 export type SortedTree<K, V> = BTreeModule.default<K, V>;

@@ -3,7 +3,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
-import { publishMap, publishUnmap } from '../events.ts';
+import { publishMap, publishUnmap } from './events.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';

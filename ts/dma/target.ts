@@ -12,7 +12,7 @@ export type MemoryKind = 'ram' | 'device';
 export interface DmaMapRequest {
   /** Guest-physical addresses, which are the IOVAs. Whole pages of the host. */
   readonly range: AddressRange;
-  /** The memory, faulted in; only for targets with {@link DmaTarget.needsVa}. Good until the range is unmapped. */
+  /** The memory, RAM faulted in; only for targets with {@link DmaTarget.needsVa}. Good until the range is unmapped. */
   readonly hostMemory?: HostMemory;
   /** The same memory as a file and offset, for targets that map files. */
   readonly backing: Backing;
@@ -27,7 +27,9 @@ export interface DmaMapRequest {
  * Follows the memory map. Guest memory calls one target's methods one at a time, with ranges that never overlap, and
  * unmaps exactly what it mapped.
  *
- * A method that throws or rejects has changed nothing.
+ * A method that throws or rejects has changed nothing; if a batch could not take back what it had mapped, it says so with
+ * a {@link PeerDmaError} of code `ERR_UNMAP_FAILED`, and all of the batch counts as mapped. A promise has to settle, and
+ * must not wait for another change of the same guest memory, which comes after this one: everything would wait for it.
  */
 export interface DmaTarget {
   /** For messages and {@link GuestMemory.inspect}. */

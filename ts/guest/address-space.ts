@@ -7,7 +7,7 @@ import { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
-import { publishChange } from '../events.ts';
+import { publishChange } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';

@@ -1,7 +1,8 @@
 /**
  * What memory a mapping shows: a stretch of a file, or memory private to this process.
  */
-import { PeerDmaError, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
 import { hex } from '../address-range.ts';
 import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
 import { PrivateMemory } from './private-memory.ts';

@@ -3,7 +3,8 @@
  */
 import type { NativeReservation } from '#native';
 import { requireAccess, requireBytes } from '../arguments.ts';
-import { PeerDmaError, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
 
 /** What the native core needs to find the memory behind a handle. @internal */
 export interface Lease {

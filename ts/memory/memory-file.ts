@@ -4,7 +4,8 @@
  */
 import { NativeMemoryFile } from '#native';
 import { requireAccess, requireBytes } from '../arguments.ts';
-import { PeerDmaError, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
 
 const HUGE_PAGE_SHIFT = { '2M': 21, '1G': 30 } as const;
 

@@ -2,7 +2,7 @@
  * The page size of the host, from the native core, which checks what the system says.
  */
 import { hostPageSize as ask } from '#native';
-import { native } from '../errors.ts';
+import { native } from '../native-call.ts';
 
 let known: bigint | undefined;
 

@@ -2,7 +2,7 @@
  * Anonymous memory of this process alone: what the backing `'private'` becomes.
  */
 import { NativePrivateMemory } from '#native';
-import { native } from '../errors.ts';
+import { native } from '../native-call.ts';
 
 /**
  * Private memory of one mapping. It keeps its bytes while no address shows it: a region of higher priority may hide it

@@ -4,13 +4,14 @@
  */
 import { NativeReservation } from '#native';
 import { type AddressRange, hex } from '../address-range.ts';
-import { PeerDmaError, fromNative, native, nativeAsync } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { fromNative, native, nativeAsync } from '../native-call.ts';
 import type { Store } from './backing.ts';
 import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
 
 /** Clearing and pinning pages takes about a microsecond each. More bytes than this are left to a worker thread. @internal */
-export const ON_A_THREAD = 1n << 20n;
+export const ON_A_THREAD: bigint = 1n << 20n;
 
 /** A stretch of guest memory and what is to be seen there. @internal */
 export interface VaMapping {

@@ -3,7 +3,8 @@
  */
 import { hex } from '../address-range.ts';
 import type { PeerToPeer } from '../dma/target.ts';
-import { PeerDmaError, fromNative, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { fromNative, native } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';

@@ -2,7 +2,8 @@
  * A container with its groups and their devices: opened from the outside in, closed from the inside out.
  */
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
-import { PeerDmaError, fromNative, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { fromNative, native } from '../native-call.ts';
 import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { PeerToPeer } from '../dma/target.ts';
@@ -15,7 +16,7 @@ import type { VfioDevice } from './vfio-device.ts';
 export class Group {
   readonly id: number;
   readonly handle: NativeVfioGroup;
-  readonly devices = new Set<VfioDevice>();
+  readonly devices: Set<VfioDevice> = new Set();
 
   private constructor(id: number, handle: NativeVfioGroup) {
     this.id = id;
@@ -46,7 +47,7 @@ export class Group {
 export class Container {
   readonly name: string;
   readonly handle: NativeVfioContainer;
-  readonly groups = new Set<Group>();
+  readonly groups: Set<Group> = new Set();
   readonly #target: Type1Target;
   readonly #memory: GuestMemory;
   #mapper: DmaMapperHandle | undefined;

@@ -4,7 +4,7 @@
 import type { NativeVfioContainer } from '#native';
 import { AddressRange } from '../address-range.ts';
 import type { IommuLimits } from '../dma/refusal.ts';
-import { native } from '../errors.ts';
+import { native } from '../native-call.ts';
 
 /** @internal */
 export interface ContainerLimits extends IommuLimits {

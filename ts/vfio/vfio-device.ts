@@ -2,7 +2,8 @@
  * A device that VFIO has opened.
  */
 import type { NativeVfioDevice } from '#native';
-import { PeerDmaError, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import { VfioRegion } from './vfio-region.ts';

@@ -4,7 +4,8 @@
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
 import { requireAccess, requireBytes } from '../arguments.ts';
-import { PeerDmaError, native } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';

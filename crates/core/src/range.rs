@@ -85,7 +85,7 @@ impl Range {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`, naming `what`, the thing which is `limit` bytes long.
-    pub fn check_within(&self, limit: u64, what: &str) -> Result<()> {
+    pub fn check_within(&self, limit: u64, what: impl fmt::Display) -> Result<()> {
         if self.end <= limit {
             return Ok(());
         }

@@ -87,7 +87,8 @@ impl NativeVfioDevice {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         mut into: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
+        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.device
             .read_region(index.as_u32("region")?, offset.0, unsafe { into.as_mut() })
             .map_err(to_js)

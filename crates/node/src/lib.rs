@@ -2,7 +2,8 @@
 //!
 //! One class per thing that the core has, with the same operations under the same names. Numbers of
 //! 64 bits cross as `bigint`, batches as `BigUint64Array`. Every failure is an `Error` whose message
-//! is `CODE|ERRNO|SYSCALL|text`, which TypeScript takes apart.
+//! is `CODE|ERRNO|SYSCALL|RANGE|text`, which TypeScript takes apart. Only the errors of napi-rs itself
+//! (an argument of another class, a string that is none) have another form.
 
 mod device;
 mod error;

@@ -47,7 +47,7 @@ impl NativeMemoryFile {
         MemoryFile::from_fd(fd).map(Self::new).map_err(to_js)
     }
 
-    /// The number of its own descriptor.
+    /// The number of its own descriptor; a device has none to give.
     #[napi(getter)]
     pub fn fd(&self) -> napi::Result<i32> {
         self.file()?.fd().map_err(to_js)
@@ -78,7 +78,8 @@ impl NativeMemoryFile {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         mut into: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
+        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.file()?
             .read(offset.0, unsafe { into.as_mut() })
             .map_err(to_js)
@@ -150,7 +151,8 @@ impl NativePrivateMemory {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         mut into: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
+        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.memory()?
             .read(offset.0, unsafe { into.as_mut() })
             .map_err(to_js)

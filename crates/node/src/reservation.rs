@@ -1,5 +1,6 @@
 //! Reservations and their leases.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,25 +15,32 @@ use crate::task::Work;
 
 /// Reserved address space. Its leases are known to JavaScript by number, and die with this object;
 /// IOMMU mappings have their own.
+///
+/// No method takes `&mut self`: Node-API keeps the object borrowed while a call of it runs on a worker
+/// thread, and refuses such a method for so long. The cells are only ever touched by JavaScript's own
+/// thread, and never across a call into JavaScript.
 #[napi]
 pub struct NativeReservation {
-    reservation: Option<AddressSpaceReservation>,
+    reservation: RefCell<Option<AddressSpaceReservation>>,
     length: u64,
-    leases: BTreeMap<u64, Arc<Lease>>,
-    next_lease: u64,
+    leases: RefCell<BTreeMap<u64, Arc<Lease>>>,
+    next_lease: Cell<u64>,
 }
 
 impl NativeReservation {
-    fn reservation(&self) -> napi::Result<&AddressSpaceReservation> {
+    fn reservation(&self) -> napi::Result<AddressSpaceReservation> {
         self.reservation
-            .as_ref()
+            .borrow()
+            .clone()
             .ok_or_else(|| closed("reservation"))
     }
 
     /// The lease of that number.
-    pub(crate) fn lease_of(&self, id: u64) -> napi::Result<&Arc<Lease>> {
+    pub(crate) fn lease_of(&self, id: u64) -> napi::Result<Arc<Lease>> {
         self.leases
+            .borrow()
             .get(&id)
+            .cloned()
             .ok_or_else(|| invalid(format!("no lease {id}")))
     }
 }
@@ -58,10 +66,10 @@ impl NativeReservation {
             AddressSpaceReservation::new(address_width.as_u32("addressWidth")?).map_err(to_js)?;
         let length = reservation.length();
         Ok(Self {
-            reservation: Some(reservation),
+            reservation: RefCell::new(Some(reservation)),
             length,
-            leases: BTreeMap::new(),
-            next_lease: 1,
+            leases: RefCell::default(),
+            next_lease: Cell::new(1),
         })
     }
 
@@ -139,7 +147,7 @@ impl NativeReservation {
         &self,
         ranges: BigUint64ArraySlice<'_>,
     ) -> napi::Result<AsyncTask<Work>> {
-        let reservation = self.reservation()?.clone();
+        let reservation = self.reservation()?;
         let ranges = pairs(&ranges)?;
         Ok(Work::run(move || reservation.ensure_mapped(&ranges)))
     }
@@ -147,33 +155,35 @@ impl NativeReservation {
     /// Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
     /// number; the others follow it.
     #[napi(ts_return_type = "number")]
-    pub fn lease(&mut self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
+    pub fn lease(&self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
         let reservation = self.reservation()?;
         let leases = pairs(&ranges)?
             .iter()
             .map(|(offset, length)| reservation.lease(*offset, *length))
             .collect::<Result<Vec<_>, _>>()
             .map_err(to_js)?;
-        let first = self.next_lease;
+        let first = self.next_lease.get();
         let next = u64::try_from(leases.len())
             .ok()
             .and_then(|count| first.checked_add(count));
-        self.next_lease = next
+        let next = next
             .filter(|next| *next <= MAX_SAFE)
             .ok_or_else(|| invalid("out of lease numbers"))?;
-        self.leases.extend((first..).zip(leases));
+        self.next_lease.set(next);
+        self.leases.borrow_mut().extend((first..).zip(leases));
         Ok(Index(first))
     }
 
     /// Releases leases of consecutive numbers: all or, where one is unknown, none.
     #[napi]
     pub fn release_leases(
-        &mut self,
+        &self,
         #[napi(ts_arg_type = "number")] first: Index,
         #[napi(ts_arg_type = "number")] count: Index,
     ) -> napi::Result<()> {
         let end = first.0.saturating_add(count.0);
-        let found = self.leases.range(first.0..end).count();
+        let mut leases = self.leases.borrow_mut();
+        let found = leases.range(first.0..end).count();
         if u64::try_from(found) != Ok(count.0) {
             return Err(invalid(format!(
                 "of the leases {}..{end} only {found} exist",
@@ -181,7 +191,7 @@ impl NativeReservation {
             )));
         }
         for id in first.0..end {
-            self.leases.remove(&id);
+            leases.remove(&id);
         }
         Ok(())
     }
@@ -194,7 +204,8 @@ impl NativeReservation {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         mut into: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript waits for this call, so nothing else touches the array meanwhile.
+        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
+        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.lease_of(id.0)?
             .read(offset.0, unsafe { into.as_mut() })
             .map_err(to_js)
@@ -213,11 +224,11 @@ impl NativeReservation {
 
     /// Unmaps everything and gives the address space back; refuses while leases exist.
     #[napi]
-    pub fn close(&mut self) -> napi::Result<()> {
-        if let Some(reservation) = &self.reservation {
+    pub fn close(&self) -> napi::Result<()> {
+        if let Ok(reservation) = self.reservation() {
             reservation.close().map_err(to_js)?;
         }
-        self.reservation = None;
+        self.reservation.take();
         Ok(())
     }
 }

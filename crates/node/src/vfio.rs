@@ -143,7 +143,7 @@ fn map_requests(
                 "unknown flags {flags:#x} for IOVA {iova:#x}"
             )));
         }
-        let lease = reservation.lease_of(*lease)?.clone();
+        let lease = reservation.lease_of(*lease)?;
         Ok(MapRequest {
             iova: *iova,
             lease,

@@ -158,12 +158,19 @@ impl MemoryFile {
         matches!(*self.kind, Kind::Device { .. })
     }
 
-    /// The number of its file descriptor, which stays owned by this file.
+    /// The number of its file descriptor, which stays owned by this file. A device's is not given
+    /// away: who wrote its config space through it could turn memory off that is about to be read.
     ///
     /// # Errors
-    /// `ERR_CLOSED` for a closed device.
+    /// `ERR_INVALID_ARGUMENT` for a device.
     pub fn fd(&self) -> Result<RawFd> {
-        self.with_fd(|fd| fd.as_raw_fd())
+        match &*self.kind {
+            Kind::Memory { fd, .. } => Ok(fd.as_raw_fd()),
+            Kind::Device { .. } => Err(Error::new(
+                ErrorCode::InvalidArgument,
+                "a device keeps its file descriptor to itself",
+            )),
+        }
     }
 
     /// Its present length in bytes, asked of the kernel each time. A device has no length of its
@@ -191,7 +198,8 @@ impl MemoryFile {
         }
     }
 
-    /// Whether its length is sealed, so that no page of it can get lost.
+    /// Whether its length is sealed, so that every page of it can always be touched. (A hole punched
+    /// into it takes pages out; they come back, zero, when touched again.)
     pub(crate) fn is_fixed(&self) -> bool {
         matches!(*self.kind, Kind::Memory { fixed: true, .. })
     }

@@ -137,7 +137,8 @@ unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => {
                 let code = match errno {
-                    // hugetlb reports an empty pool as a fault.
+                    // hugetlb reports an empty pool as a fault. So it does the end of its file, which
+                    // the caller can tell.
                     Errno::EFAULT | Errno::ENOMEM if target.hugetlb => {
                         ErrorCode::HugePagesUnavailable
                     }

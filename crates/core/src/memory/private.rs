@@ -141,7 +141,7 @@ impl PrivateMemory {
         &self,
         offset: u64,
         length: usize,
-        mut each: impl FnMut(usize, usize, String) -> Result<()>,
+        mut each: impl FnMut(usize, usize, std::fmt::Arguments<'_>) -> Result<()>,
     ) -> Result<()> {
         if length == 0 && offset <= self.inner.length {
             return Ok(());
@@ -160,7 +160,7 @@ impl PrivateMemory {
             each(
                 address,
                 to_usize(part.len())?,
-                format!("copying {part} of private memory"),
+                format_args!("copying {part} of private memory"),
             )?;
         }
         Ok(())

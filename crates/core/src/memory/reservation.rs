@@ -32,8 +32,8 @@ pub(crate) struct Inner {
 
 /// `2^width` bytes of address space, reserved but inaccessible until something is placed there.
 ///
-/// Offsets count from its start; a guest-physical address is one. The addresses themselves never
-/// leave this crate. Clones share the reservation; the address space is given back when the last
+/// Offsets count from its start; a guest-physical address is one. The addresses themselves are for
+/// the kernel and for Rust callers (`host_va`); the addon gives none of them to JavaScript. Clones share the reservation; the address space is given back when the last
 /// clone and the last [`Lease`] are gone.
 ///
 /// A device's BAR placed here keeps its device alive, and through it the group and the container;
@@ -128,7 +128,8 @@ impl AddressSpaceReservation {
         }
         drop(state);
         // SAFETY: the leases keep the ranges mapped as they are until after this call.
-        unsafe { populate::populate(self.inner.base, &targets) }?;
+        unsafe { populate::populate(self.inner.base, &targets) }
+            .map_err(|error| self.inner.explain(error))?;
         let mut state = lock(&self.inner.state);
         for target in &targets {
             state.extents.mark_present(&target.range);
@@ -251,6 +252,36 @@ impl Inner {
         ))
     }
 
+    /// A fault in hugetlb memory: no pages are free, or the file was cut short.
+    fn explain(&self, error: Error) -> Error {
+        let Some(range) = error
+            .range()
+            .filter(|_| error.code() == ErrorCode::HugePagesUnavailable)
+        else {
+            return error;
+        };
+        let state = lock(&self.state);
+        let cut = state.extents.overlapping(&range).any(|extent| {
+            let (Some(part), Source::File(placed, _)) = (extent.clipped(&range), &extent.source)
+            else {
+                return false;
+            };
+            let Source::File(_, from) = part.source else {
+                return false;
+            };
+            let end = from.saturating_add(part.range.len());
+            placed.file.length().is_ok_and(|length| end > length)
+        });
+        drop(state);
+        if cut {
+            return error.recast(
+                ErrorCode::MemoryFault,
+                "its file is shorter than that by now",
+            );
+        }
+        error
+    }
+
     /// Ends a lease.
     pub(super) fn release(&self, range: &Range) {
         lock(&self.state).leases.remove(range);
@@ -318,4 +349,42 @@ fn target(extent: &Extent, range: &Range) -> Option<populate::Target> {
         page_size,
         hugetlb,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::memory::MemoryFile;
+
+    /// An empty pool and the end of a file are the same errno. Tells them apart without a pool.
+    #[test]
+    fn a_truncated_file_is_no_lack_of_huge_pages() {
+        let raw = memfd_create("shrinks", MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::unistd::ftruncate(&raw, 8 * 4096).unwrap();
+        let file = MemoryFile::from_fd(raw.as_raw_fd()).unwrap();
+        let space = AddressSpaceReservation::new(32).unwrap();
+        space
+            .map_file(0x10_0000, 6 * 4096, &file, 2 * 4096, true, false)
+            .unwrap();
+        let code = |start: u64, pages: u64| {
+            let error = Error::os(
+                ErrorCode::HugePagesUnavailable,
+                Errno::EFAULT,
+                "madvise",
+                "it",
+            );
+            let range = Range::new(0x10_0000 + start * 4096, pages * 4096).unwrap();
+            space.inner.explain(error.at(range)).code()
+        };
+        assert_eq!(code(0, 6), ErrorCode::HugePagesUnavailable);
+        nix::unistd::ftruncate(&raw, 4 * 4096).unwrap();
+        assert_eq!(code(0, 6), ErrorCode::MemoryFault);
+        assert_eq!(code(0, 2), ErrorCode::HugePagesUnavailable);
+        assert_eq!(code(1, 2), ErrorCode::MemoryFault);
+        assert_eq!(code(3, 1), ErrorCode::MemoryFault);
+    }
 }

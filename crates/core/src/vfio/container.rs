@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 
-use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
+use super::abi::{VFIO_API_VERSION, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
@@ -182,6 +182,12 @@ impl ContainerInner {
     /// Detaches a group. Asks the kernel rather than closing the descriptor: only then is it certain
     /// that the group is off, whoever else may hold a copy of it. With the last group the kernel
     /// destroys all mappings; the leases they kept are the caller's to drop, without its locks.
+    ///
+    /// Only type1's kernel side does that. Where `/dev/vfio/vfio` is iommufd's
+    /// (`CONFIG_IOMMUFD_VFIO_CONTAINER`), mappings outlive the last group: no device reaches them, but
+    /// one attached later would. So they are unmapped here, after the group is off, because before
+    /// that a refused detachment would leave its devices without them. Type1 has no IOMMU left to ask
+    /// by then, and says so. What stays mapped stays on record, until the container is closed.
     pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Vec<Arc<Lease>>> {
         let mut state = lock(&self.state);
         ioctl::group_unset_container(group).map_err(|errno| {
@@ -199,10 +205,28 @@ impl ContainerInner {
         let mut gone = Vec::new();
         if state.groups == 0 {
             state.iommu_set = false;
-            gone = state.mappings.take_all();
+            if self.all_gone(&state) {
+                gone = state.mappings.take_all();
+            }
             self.publish_count(&state);
         }
         Ok(gone)
+    }
+
+    /// After the last group went: whether the kernel has none of the mappings any more.
+    fn all_gone(&self, state: &State) -> bool {
+        // Kernels that can't unmap all at once have no iommufd either.
+        if !self.unmap_all || state.mappings.len() == 0 {
+            return true;
+        }
+        let Ok(fd) = state.open() else {
+            return true;
+        };
+        match ioctl::iommu_unmap_dma(fd, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL) {
+            // EINVAL is type1's answer; ENODEV iommufd's, where it never had any.
+            Ok(_) | Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => true,
+            Err(_) => false,
+        }
     }
 
     /// A group's descriptor goes without the kernel having confirmed the detachment: from now on its

@@ -92,7 +92,7 @@ impl DeviceInner {
     ) -> Result<()> {
         range.check_within(
             region.length,
-            &format!("region {index} of device {}", self.name),
+            format_args!("region {index} of device {}", self.name),
         )
     }
 

@@ -2,9 +2,9 @@
  * Events for observers, on `node:diagnostics_channel`. Nothing is built or sent while nobody listens.
  */
 import { channel } from 'node:diagnostics_channel';
-import type { AddressRange } from './address-range.ts';
-import type { SubMapping } from './dma/sub-mapping.ts';
-import type { MemoryKind } from './dma/target.ts';
+import type { AddressRange } from '../address-range.ts';
+import type { SubMapping } from './sub-mapping.ts';
+import type { MemoryKind } from './target.ts';
 
 /** Message of the channels `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
 export interface DmaEvent {

@@ -1,0 +1,136 @@
+//! What the kernel's own refusals leave behind: others in the process have used up
+//! `vm.max_map_count`, unnoticed by the guard. This file is a process of its own, with one test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use common::{PAGE, file, page_of, reservation};
+use nix::errno::Errno;
+use peerdma_core::ErrorCode;
+use peerdma_core::memory::PrivateMemory;
+
+/// Address space of somebody else, cut into as many mappings as wanted.
+struct Filler {
+    base: usize,
+    pages: usize,
+    cut: usize,
+}
+
+impl Filler {
+    fn new(pages: usize) -> Self {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let length = pages * 4096;
+        // SAFETY: without MAP_FIXED nothing is replaced.
+        let base =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        Self {
+            base: base.expose_provenance(),
+            pages,
+            cut: 0,
+        }
+    }
+
+    fn protect(&self, page: usize, prot: i32) -> bool {
+        let at = std::ptr::with_exposed_provenance_mut(self.base + page * 4096);
+        // SAFETY: the page is the filler's, and nobody uses it.
+        unsafe { libc::mprotect(at, 4096, prot) == 0 }
+    }
+
+    /// Takes what there is to take.
+    fn fill(&mut self) {
+        while 2 * self.cut + 1 < self.pages && self.protect(2 * self.cut + 1, libc::PROT_READ) {
+            self.cut += 1;
+        }
+    }
+
+    /// Leaves two mappings each to others.
+    fn release(&mut self, times: usize) {
+        for _ in 0..times {
+            self.cut -= 1;
+            assert!(self.protect(2 * self.cut + 1, libc::PROT_NONE));
+        }
+    }
+}
+
+fn check(memory: &PrivateMemory, what: &str) {
+    for page in 0..4_u8 {
+        let mut bytes = [0; 16];
+        memory.read(u64::from(page) * PAGE, &mut bytes).unwrap();
+        assert_eq!(bytes, [page + 1; 16], "{what}: page {page}");
+    }
+}
+
+#[test]
+fn private_memory_is_where_its_records_say() {
+    let allowed = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    let allowed: usize = allowed.trim().parse().unwrap();
+    if allowed > 200_000 {
+        eprintln!("skipped: a vm.max_map_count of {allowed} takes too long to fill");
+        return;
+    }
+    let (space, victim) = (reservation(), file(4));
+    let mut filler = Filler::new(2 * allowed);
+    filler.fill();
+    assert!(filler.cut > allowed / 2 - 1_000);
+    let (mut failed, mut stuck) = (0, 0);
+    for room in 0..24 {
+        for writable in [true, false] {
+            let what = format!("room {room}, writable {writable}");
+            filler.release(40);
+            let memory = PrivateMemory::new(4 * PAGE, false).unwrap();
+            for page in 0..4_u8 {
+                let offset = u64::from(page) * PAGE;
+                memory.write(offset, &page_of(page + 1)).unwrap();
+            }
+            // A piece of its own in the middle.
+            space.map_private(0, PAGE, &memory, PAGE, true).unwrap();
+            space.unmap(0, PAGE).unwrap();
+            filler.fill();
+            filler.release(room);
+            let placed = space.map_private(16 * PAGE, 4 * PAGE, &memory, 0, writable);
+            filler.fill();
+            check(&memory, &what);
+            if let Err(error) = &placed {
+                assert_eq!(
+                    (error.code(), error.errno()),
+                    (ErrorCode::System, Some(Errno::ENOMEM))
+                );
+                failed += 1;
+                stuck += usize::from(error.message().contains("stays mapped"));
+                filler.release(10);
+                // What the reservation calls free is not the memory's.
+                for page in 16..20 {
+                    let taken = space.map_file(page * PAGE, PAGE, &victim, 0, true, false);
+                    let _ = memory.write(
+                        (page - 16) * PAGE,
+                        &page_of(u8::try_from(page).unwrap() - 15),
+                    );
+                    if taken.is_ok() {
+                        let mut bytes = [9; 16];
+                        victim.read(0, &mut bytes).unwrap();
+                        assert_eq!(bytes, [0; 16], "{what}");
+                    }
+                }
+                check(&memory, &what);
+                filler.fill();
+            }
+            // With little room taking it out may fail too.
+            filler.release(room / 2);
+            let _ = space.unmap(0, 64 * PAGE);
+            check(&memory, &what);
+            filler.release(20);
+            space.unmap(0, 64 * PAGE).unwrap();
+            check(&memory, &what);
+            memory.write(0, &page_of(1)).unwrap();
+            filler.fill();
+        }
+    }
+    eprintln!("{failed} placements failed, {stuck} of them could not be undone");
+    assert!(failed > 2, "{failed}");
+}
