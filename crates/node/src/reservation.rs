@@ -15,10 +15,10 @@ use crate::task::Work;
 
 /// Reserved address space. Its leases are known to JavaScript by number, and die with this object;
 /// IOMMU mappings have their own.
-///
-/// No method takes `&mut self`: Node-API keeps the object borrowed while a call of it runs on a worker
-/// thread, and refuses such a method for so long. The cells are only ever touched by JavaScript's own
-/// thread, and never across a call into JavaScript.
+//
+// No method takes `&mut self`: Node-API keeps the object borrowed while a call of it runs on a worker
+// thread, and refuses such a method for so long. The cells are only ever touched by JavaScript's own
+// thread, and never across a call into JavaScript.
 #[napi]
 pub struct NativeReservation {
     reservation: RefCell<Option<AddressSpaceReservation>>,

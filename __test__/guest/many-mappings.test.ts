@@ -1,0 +1,33 @@
+/**
+ * More sub-mappings than this process may have mappings of its own.
+ */
+import test from 'ava';
+import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { openStore } from '../../ts/memory/backing.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { PAGE, at, guest, pages } from '../support/pages.ts';
+
+test('more mappings than the process may have are refused in time, and nothing is left of them', async (t) => {
+  const count = 40_000;
+  const memory = await guest(t, { addressWidth: 40 });
+  using file = MemoryFile.create(at(count), { name: 'scattered' });
+  const region = await memory.regions.addRegion({ name: 'scattered', range: pages(0, 2 * count) });
+  const space = addressSpaceOf(memory);
+  await space.change((draft) => {
+    const [id = 0] = draft.regions().map((one) => one.id);
+    for (let page = 0; page < count; page++) {
+      const range = AddressRange.of(at(2 * page), PAGE);
+      draft.map(id, { range, store: openStore({ file, offset: at(page) }, PAGE), writable: true });
+    }
+  });
+  const iommu = new SimulatedIommu();
+  await memory.dmaMappers.addDmaMapper(iommu);
+  const error = await rejectsCode(t, region.map(), 'ERR_MAPPING_LIMIT');
+  t.regex(error.message, /vm\.max_map_count/);
+  t.deepEqual([iommu.mappings(), memory.inspect().flat], [[], []]);
+
+  await region.removeMappings(AddressRange.of(at(2000), region.range.length - at(2000)));
+  await region.map();
+  t.is(iommu.mappings().length, 1000, 'fewer are fine, in the same process');
+});
