@@ -1,5 +1,5 @@
 /**
- * How long something takes, over several rounds. All figures are medians: of one run, on one machine.
+ * How long something takes, over several rounds. All figures are of one run, on one machine.
  */
 
 export function median(values: readonly number[]): number {

@@ -67,15 +67,23 @@ testWith({ any: 1 }, 'no /dev/vfio/vfio: the error says how to get it', async (t
   t.regex(half.message ?? '', /modprobe vfio-pci/);
 });
 
-testWith({ any: 1 }, 'no permission for the group: the error names its file', async (t, { any: [bdf = ''] }) => {
-  const path = `/dev/vfio/${groupOf(bdf)}`;
-  const { mode } = statSync(path);
-  t.teardown(() => chmodSync(path, mode));
-  chmodSync(path, 0);
-  const outcome = tryOpen(t, bdf, 4, ...without('dac_override,-dac_read_search'));
-  t.like(outcome, { code: 'ERR_PERMISSION', errno: 'EACCES', device: bdf });
-  t.true(outcome.message?.includes(path));
-});
+testWith(
+  { any: 1 },
+  'no permission for the group or the container: the error names the file',
+  async (t, { any: [bdf = ''] }) => {
+    for (const path of [`/dev/vfio/${groupOf(bdf)}`, '/dev/vfio/vfio']) {
+      const { mode } = statSync(path);
+      chmodSync(path, 0);
+      try {
+        const outcome = tryOpen(t, bdf, 4, ...without('dac_override,-dac_read_search'));
+        t.like(outcome, { code: 'ERR_PERMISSION', errno: 'EACCES', containers: 0, targets: 0, files: [] });
+        t.true(outcome.message?.includes(path), outcome.message);
+      } finally {
+        chmodSync(path, mode);
+      }
+    }
+  },
+);
 
 testWith({ any: 1 }, 'a group that is open elsewhere is busy', async (t, { any: [bdf = ''] }) => {
   const { memory, open } = await rig(t);
