@@ -15,10 +15,13 @@ export class AddressRange {
   readonly start: bigint;
   /** One past the last address; 2^64 for a range that ends with the last byte of the address space. */
   readonly end: bigint;
+  /** In bytes. */
+  readonly length: bigint;
 
   private constructor(start: bigint, end: bigint) {
     this.start = start;
     this.end = end;
+    this.length = end - start; // once: each time it is asked for would make a bigint
   }
 
   /**
@@ -50,10 +53,6 @@ export class AddressRange {
   /** `start..end` of values that are known to be in order. @internal */
   static between(start: bigint, end: bigint): AddressRange {
     return new AddressRange(start, end);
-  }
-
-  get length(): bigint {
-    return this.end - this.start;
   }
 
   /** Whether an address, or every address of another range, lies within. */

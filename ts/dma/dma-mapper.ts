@@ -74,18 +74,19 @@ export class DmaMapper {
     const records = subs.map((sub) => this.#admit(sub));
     const wanted = records.filter((held) => held.state === 'mapped');
     this.#lend(wanted, va);
-    const done = new Set<Held>();
+    const done: Held[] = [];
     for (const run of this.#runs(wanted)) {
       const error = await this.#mapRun(run);
       if (error === undefined) {
-        for (const held of run) if (held.state === 'mapped') done.add(held);
+        for (const held of run) if (held.state === 'mapped') done.push(held);
         continue;
       }
+      const kept = new Set(done);
       this.#giveBack(
-        wanted.filter((held) => !done.has(held) && held.state !== 'quarantined'),
+        wanted.filter((held) => !kept.has(held) && held.state !== 'quarantined'),
         va,
       );
-      const problems = await this.#withdrawHeld([...done], va);
+      const problems = await this.#withdrawHeld(done, va);
       throw problems.length === 0 ? error : rollbackFailed(error, problems);
     }
     for (const held of records) this.#record(held);

@@ -63,8 +63,7 @@ export class VaMapper {
    */
   ensureMapped(ranges: readonly AddressRange[]): void | Promise<void> {
     const pairs = pairsOf(ranges);
-    const bytes = ranges.reduce((sum, { length }) => sum + length, 0n);
-    if (bytes <= ON_A_THREAD) return native(() => this.#reservation.ensureMapped(pairs));
+    if (!isMuch(ranges)) return native(() => this.#reservation.ensureMapped(pairs));
     return nativeAsync(() => this.#reservation.ensureMappedAsync(pairs));
   }
 
@@ -91,6 +90,12 @@ export class VaMapper {
   close(): void {
     native(() => this.#reservation.close());
   }
+}
+
+/** Whether to leave it to a worker thread. */
+function isMuch(ranges: readonly AddressRange[]): boolean {
+  let bytes = 0n;
+  return ranges.some(({ length }) => (bytes += length) > ON_A_THREAD);
 }
 
 /** Offset and length of each range, as the native core takes them. */

@@ -65,8 +65,11 @@ export class Type1Target implements DmaTarget {
         });
       }
       if (request.range.end > U64_MAX) throw this.#refusedMapping(request, { errno: 'EOVERFLOW' });
-      words.set([request.range.start, BigInt(lease.id), request.writable ? WRITABLE : 0n], index * WORDS);
-      bytes += request.range.length;
+      const at = index * WORDS;
+      words[at] = request.range.start;
+      words[at + 1] = BigInt(lease.id);
+      words[at + 2] = request.writable ? WRITABLE : 0n;
+      if (bytes <= ON_A_THREAD) bytes += request.range.length;
     }
     if (reservation === undefined) return undefined;
     const memory = reservation;
