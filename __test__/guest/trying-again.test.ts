@@ -82,6 +82,34 @@ test('nobody joins where a quarantine keeps the memory from being what the map s
   t.is(late.read(at(4), 1)[0], 0x50);
 });
 
+test('several ranges in quarantine within one mapping are all put right when their target is closed', async (t) => {
+  const memory = await guest(t);
+  const whole = taggedFile(t, 'whole', 4, 0x60);
+  const patches = taggedFile(t, 'patches', 2, 0x70);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
+  await region.addMapping({ range: pages(0, 4), backing: { file: whole, offset: 0n } });
+  await region.map();
+  const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(5, 3), priority: 200 });
+  await overlay.addMapping({ range: pages(0, 1), backing: { file: patches, offset: 0n } });
+  await overlay.addMapping({ range: pages(2, 1), backing: { file: patches, offset: PAGE } });
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const other = new RecordingTarget({ name: 'other', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(stuck);
+  await memory.dmaMappers.addDmaMapper(other);
+  stuck.judge = ({ op, request }) => (op === 'unmap' && request?.name === 'overlay' ? new Error('stuck') : undefined);
+  other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
+  await rejectsCode(t, overlay.map(), 'ERR_ROLLBACK_FAILED');
+  t.is(memory.inspect().quarantine.length, 2);
+
+  stuck.loseAll();
+  await memory.dmaMappers.targetClosed(stuck);
+  t.deepEqual(memory.inspect().quarantine, []);
+  t.deepEqual(other.heldText(), ['0x4000..0x8000 rw r']);
+  const late = new SimulatedIommu({ name: 'late' });
+  await memory.dmaMappers.addDmaMapper(late);
+  for (let page = 0; page < 4; page++) t.is(late.read(at(4 + page), 1)[0], 0x60 + page);
+});
+
 function second(backing: unknown): boolean {
   return typeof backing === 'object' && backing !== null && 'offset' in backing && backing.offset === PAGE;
 }

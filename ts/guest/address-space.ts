@@ -128,15 +128,11 @@ export class AddressSpace {
    */
   targetClosed(target: DmaTarget): Promise<void> {
     return this.#queue.runAlways(async () => {
-      const problems: unknown[] = [];
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
-        for (const sub of mapper.abandon(this.#va)) {
-          await this.#repair(sub).catch((error: unknown) => problems.push(error));
-        }
+        await this.#repair(mapper.abandon(this.#va));
       }
-      throwFirst(problems);
     });
   }
 
@@ -193,18 +189,32 @@ export class AddressSpace {
     if (mapper.status().length === 0) this.#mappers.delete(mapper);
   }
 
-  /** Puts this process's view right where it still shows what a target that is gone now would not give up. */
-  async #repair(kept: SubMapping): Promise<void> {
+  /**
+   * Puts this process's view right where it still shows what a target that is gone now would not give up, and gives the
+   * other targets what they could not be given because of it.
+   */
+  async #repair(kept: readonly SubMapping[]): Promise<void> {
     const va = this.#va;
-    if (va === undefined || this.#map.flat.startingAt(kept.range.start) === kept) return;
-    if (quarantineOn(this.#mappers, kept.range) !== undefined) return;
-    va.unmap(kept.range);
-    for (const sub of this.#map.flat.overlapping(kept.range)) {
+    if (va === undefined) return;
+    const missing = new Set<SubMapping>();
+    for (const sub of kept) {
+      if (this.#map.flat.startingAt(sub.range.start) === sub) continue; // which is what is to be seen there
       if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
-      va.map(sub);
-      if (sub.kind === 'ram') await va.ensureMapped([sub.range]);
-      for (const mapper of this.#mappers) await mapper.tryAgain([sub], va);
+      va.unmap(sub.range);
+      for (const due of this.#map.flat.overlapping(sub.range)) missing.add(due);
     }
+    const problems: unknown[] = [];
+    for (const sub of missing) {
+      if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
+      try {
+        va.map(sub);
+        if (sub.kind === 'ram') await va.ensureMapped([sub.range]);
+        for (const mapper of this.#mappers) await mapper.tryAgain([sub], va);
+      } catch (error) {
+        problems.push(error);
+      }
+    }
+    throwFirst(problems);
   }
 
   #commit(next: MemoryMap, pieces: ReadonlyMap<StoreOwner, number>): void {
