@@ -4,6 +4,7 @@
 import './best-effort.test.ts';
 import './containers.test.ts';
 import './demo.test.ts';
+import './huge-pages.test.ts';
 import './native-guard.test.ts';
 import './opening.test.ts';
 import './peer-to-peer.test.ts';
