@@ -106,6 +106,23 @@ testWith({ ivshmem: 1 }, 'accesses to a BAR are bounds-checked and aligned', asy
   t.throws(() => bar.read32(2n), { instanceOf: PeerDmaError, code: 'ERR_UNALIGNED' });
 });
 
+testWith({ ivshmem: 1, nvme: 1 }, 'regions tell their lengths and what of them can be mapped', async (t, devices) => {
+  const { open } = await rig(t);
+  const shared = await open(devices.ivshmem[0] ?? '');
+  t.deepEqual(
+    shared.regions.map((region) => region?.length),
+    [0x100n, undefined, 0x100_0000n, undefined, undefined, undefined, undefined],
+  );
+  t.deepEqual(shared.regions[2]?.mmapAreas.map(String), ['0x0..0x1000000']);
+  // BAR 0 of the nvme has its MSI-X table, BAR 2 the controller memory buffer (as seen in the kernel's resource file).
+  const nvme = await open(devices.nvme[0] ?? '');
+  t.deepEqual([nvme.regions[0]?.length, nvme.regions[2]?.length], [0x4000n, 0x40_0000n]);
+  t.true(nvme.regions[0]?.msixMappable);
+  t.false(shared.regions[2]?.msixMappable);
+  t.is(nvme.config.mmapAreas.length, 0);
+  t.throws(() => nvme.config.backing(), { instanceOf: PeerDmaError, code: 'ERR_NO_SUCH_REGION' });
+});
+
 testWith({ any: 1 }, 'a device is opened once', async (t, { any: [bdf = ''] }) => {
   const { manager, open } = await rig(t);
   const device = await open(bdf);

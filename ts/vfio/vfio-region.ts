@@ -15,6 +15,8 @@ export class VfioRegion implements DeviceRegion {
   readonly index: number;
   readonly length: bigint;
   readonly mmapAreas: readonly AddressRange[];
+  /** Whether the kernel lets the pages of the MSI-X table be mapped with the rest. */
+  readonly msixMappable: boolean;
   readonly #bdf: string;
   readonly #device: NativeVfioDevice;
   readonly #file: MemoryFile;
@@ -25,7 +27,7 @@ export class VfioRegion implements DeviceRegion {
     index: number,
     device: NativeVfioDevice,
     file: MemoryFile,
-    info: { length: bigint; fileOffset: bigint; mmapAreas: readonly AddressRange[] },
+    info: { length: bigint; fileOffset: bigint; mmapAreas: readonly AddressRange[]; msixMappable: boolean },
   ) {
     this.#bdf = bdf;
     this.index = index;
@@ -34,6 +36,7 @@ export class VfioRegion implements DeviceRegion {
     this.length = info.length;
     this.#fileOffset = info.fileOffset;
     this.mmapAreas = info.mmapAreas;
+    this.msixMappable = info.msixMappable;
   }
 
   /** `undefined` where the device has no such region. @internal */
