@@ -63,7 +63,7 @@ if (late.device === undefined) {
 }
 
 const fussy = new FussyTarget(REFUSED_ADDRESS);
-await using follower = await memory.dmaMappers.addDmaMapper(fussy, { peerToPeer: 'required' });
+await memory.dmaMappers.addDmaMapper(fussy, { peerToPeer: 'required' });
 step(`${fussy.name} joins`, `a target of our own; it will refuse ${hex(REFUSED_ADDRESS)}`);
 try {
   await bar.mapToGuest(REFUSED_ADDRESS);
@@ -76,7 +76,6 @@ await a.write(SECOND_ADDRESS, TEXT);
 note(`rolled back everywhere: ${a.name} still reaches the BAR at ${hex(SECOND_ADDRESS)}: ${show(b.read(TEXT.length))}`);
 
 whoMapsWhat(memory.inspect());
-void follower;
 
 function show(bytes: Uint8Array): string {
   return JSON.stringify(new TextDecoder().decode(bytes).replaceAll('\0', '.'));

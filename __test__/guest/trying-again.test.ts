@@ -71,6 +71,9 @@ test('nobody joins where a quarantine keeps the memory from being what the map s
     'ERR_ROLLBACK_FAILED',
   );
 
+  other.judge = () => undefined;
+  await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED', 'nor is it tried again');
+  t.deepEqual(other.held(), []);
   const late = new SimulatedIommu({ name: 'late' });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(late), 'ERR_RANGE_QUARANTINED');
   t.deepEqual(late.mappings(), []);

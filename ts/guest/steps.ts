@@ -22,7 +22,7 @@ export function changeSteps(
   const steps: Step[] = [];
   for (const mapper of following) {
     const failed = mapper.failedAmong(stays);
-    if (failed.length > 0) steps.push(tryAgain(mapper, failed, va));
+    if (failed.length > 0) steps.push(tryAgain(mapper, failed, va, blocked));
   }
   if (goes.length > 0) {
     for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, va, blocked));
@@ -73,8 +73,18 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[], va: 
 }
 
 /** What a target could not map before, in a part of memory that is changed again. What succeeds now is not undone. */
-function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined): Step {
-  return { run: () => mapper.tryAgain(subs, va), undo: () => {} };
+function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined, blocked: Blocked): Step {
+  return {
+    run: async () => {
+      for (const sub of subs) {
+        const error = blocked(sub.range, sub); // this process shows something else there
+        if (error !== undefined) throw error;
+      }
+      if (va !== undefined && mapper.needsVa) await ensureMapped(subs, va).run();
+      await mapper.tryAgain(subs, va);
+    },
+    undo: () => {},
+  };
 }
 
 function unmapFromTarget(
