@@ -21,6 +21,8 @@ export declare class NativeMemoryFile {
   get isDevice(): boolean
   /** Its present length in bytes; 2^64 - 1 for a device. */
   length(): bigint
+  /** Whether it has memory now, up to the byte before `end`. */
+  isPresent(end: bigint): boolean
   /** The size of its pages in bytes. */
   pageSize(): bigint
   /** Fills `into` from `offset`. */

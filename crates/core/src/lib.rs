@@ -4,6 +4,8 @@
 //! that carries a stable code, the errno and the system call; no input makes them panic.
 //! Guest and device memory is only ever reached through raw addresses and system calls, never
 //! through a Rust reference: it may change, or vanish, at any moment.
+// Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("peerdma needs 64-bit Linux");

@@ -4,6 +4,8 @@
 //! 64 bits cross as `bigint`, batches as `BigUint64Array`. Every failure is an `Error` whose message
 //! is `CODE|ERRNO|SYSCALL|RANGE|text`, which TypeScript takes apart. Only the errors of napi-rs itself
 //! (an argument of another class, a string that is none) have another form.
+// Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod device;
 mod error;

@@ -65,6 +65,12 @@ impl NativeMemoryFile {
         self.file()?.length().map(U64).map_err(to_js)
     }
 
+    /// Whether it has memory now, up to the byte before `end`.
+    #[napi]
+    pub fn is_present(&self, #[napi(ts_arg_type = "bigint")] end: U64) -> napi::Result<bool> {
+        self.file()?.is_present(end.0).map_err(to_js)
+    }
+
     /// The size of its pages in bytes.
     #[napi(ts_return_type = "bigint")]
     pub fn page_size(&self) -> napi::Result<U64> {

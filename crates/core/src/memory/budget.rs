@@ -31,7 +31,7 @@ pub(super) fn charge(more: usize) -> Result<()> {
     if more == 0 {
         return Ok(());
     }
-    lock(&LEDGER).charge(more, allowed(), count_mappings)
+    lock(&LEDGER).charge(more, allowed(), Instant::now, count_mappings)
 }
 
 /// Gives mappings back that are gone: at most as many as there really are fewer.
@@ -92,6 +92,7 @@ impl Ledger {
         &mut self,
         more: usize,
         allowed: usize,
+        now: impl Fn() -> Instant,
         count: impl FnOnce() -> Option<usize>,
     ) -> Result<()> {
         let bound = self.bound.saturating_add(more);
@@ -101,7 +102,7 @@ impl Ledger {
         }
         let limit = allowed.saturating_sub(allowed / 4);
         if let Some((when, present)) = self.refused
-            && when.elapsed() < REPEAT
+            && now().saturating_duration_since(when) < REPEAT
             && present.saturating_add(more) > limit
         {
             return Err(refusal(present, allowed, limit));
@@ -112,7 +113,7 @@ impl Ledger {
         self.bound = present;
         self.count_at = present.saturating_add(room.div_ceil(2));
         if more > room {
-            self.refused = Some((Instant::now(), present));
+            self.refused = Some((now(), present));
             return Err(refusal(present, allowed, limit));
         }
         self.refused = None;
@@ -150,16 +151,18 @@ mod tests {
             counts.set(counts.get() + 1);
             Some(real.get())
         };
+        let time = Cell::new(Instant::now());
+        let clock = || time.get();
         let mut ledger = Ledger::new();
         // Of ten charged mappings nine merge.
         for made in 0..100_000_usize {
-            ledger.charge(1, 65_530, count).unwrap();
+            ledger.charge(1, 65_530, clock, count).unwrap();
             real.set(1_000 + made / 10);
         }
         assert!(counts.get() < 10, "{}", counts.get());
         // Others fill the limit up.
         real.set(60_000);
-        let refused = (0..30_000).find_map(|_| ledger.charge(1, 65_530, count).err());
+        let refused = (0..30_000).find_map(|_| ledger.charge(1, 65_530, clock, count).err());
         let error = refused.unwrap();
         assert_eq!(
             (error.code(), error.errno()),
@@ -170,14 +173,24 @@ mod tests {
         }
         // A refusal is repeated without counting, until something goes.
         let before = counts.get();
-        assert!(ledger.charge(2, 65_530, count).is_err());
+        assert!(ledger.charge(2, 65_530, clock, count).is_err());
         assert_eq!(counts.get(), before);
         // In its place something else may come.
         ledger.credit(2);
-        ledger.charge(2, 65_530, count).unwrap();
+        ledger.charge(2, 65_530, clock, count).unwrap();
         assert_eq!(counts.get(), before);
+        // After a while it is counted again.
+        assert!(ledger.charge(2, 65_530, clock, count).is_err());
+        let before = counts.get();
+        assert!(ledger.charge(2, 65_530, clock, count).is_err());
+        assert_eq!(counts.get(), before);
+        time.set(time.get() + REPEAT);
+        assert!(ledger.charge(2, 65_530, clock, count).is_err());
+        assert_eq!(counts.get(), before + 1);
+        time.set(time.get() + REPEAT);
+        let before = counts.get();
         real.set(10_000);
-        ledger.charge(2, 65_530, count).unwrap();
+        ledger.charge(2, 65_530, clock, count).unwrap();
         assert_eq!(counts.get(), before + 1);
     }
 
@@ -186,7 +199,10 @@ mod tests {
         let real = Cell::new(90_usize);
         let mut ledger = Ledger::new();
         let mut made = 0;
-        while ledger.charge(2, 1_000, || Some(real.get())).is_ok() {
+        while ledger
+            .charge(2, 1_000, Instant::now, || Some(real.get()))
+            .is_ok()
+        {
             real.set(real.get() + 2);
             made += 2;
         }
@@ -195,7 +211,7 @@ mod tests {
             ledger.credit(1);
             real.set(real.get() - 1);
         }
-        ledger.charge(100, 1_000, || None).unwrap();
+        ledger.charge(100, 1_000, Instant::now, || None).unwrap();
     }
 
     #[test]

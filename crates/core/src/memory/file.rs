@@ -190,6 +190,18 @@ impl MemoryFile {
         }
     }
 
+    /// Whether it has memory now, up to the byte before `end`: a file may have been truncated, a
+    /// device's memory decode turned off.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM`.
+    pub fn is_present(&self, end: u64) -> Result<bool> {
+        match &*self.kind {
+            Kind::Memory { .. } => Ok(end <= self.length()?),
+            Kind::Device { device, .. } => Ok(device.has_memory()),
+        }
+    }
+
     /// The size of its pages in bytes: what offsets, lengths and addresses must be multiples of.
     #[must_use]
     pub fn page_size(&self) -> u64 {

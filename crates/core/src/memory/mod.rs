@@ -11,6 +11,8 @@ mod budget;
 mod copy;
 mod extent;
 #[cfg(test)]
+mod extent_test;
+#[cfg(test)]
 mod faults;
 mod file;
 mod file_io;

@@ -36,9 +36,9 @@ pub(crate) struct Inner {
 /// the kernel and for Rust callers (`host_va`); the addon gives none of them to JavaScript. Clones share the reservation; the address space is given back when the last
 /// clone and the last [`Lease`] are gone.
 ///
-/// A device's BAR placed here keeps its device alive, and through it the group and the container;
-/// that container's IOMMU mappings keep leases of the reservation. Who drops all of it without
-/// closing anything leaks the ring rather than tearing memory down under a device.
+/// A device's BAR placed here keeps its device alive, and through it the group; a container's IOMMU
+/// mappings keep leases of the reservation until they are unmapped, at the latest when the last handle
+/// of the container goes.
 #[derive(Debug, Clone)]
 pub struct AddressSpaceReservation {
     pub(super) inner: Arc<Inner>,

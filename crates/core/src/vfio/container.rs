@@ -24,10 +24,26 @@ pub(super) struct ContainerInner {
     count: AtomicUsize,
 }
 
-/// An open container. Clones share it; groups attached to it keep it open.
+/// An open container. Clones share it; groups attached to it keep it open. With the last clone its
+/// mappings go, as nobody could unmap them any more: a BAR among them would otherwise keep its device
+/// open, that its group, and that the container, for ever.
 #[derive(Debug, Clone)]
 pub struct Container {
     pub(super) inner: Arc<ContainerInner>,
+    _handle: Arc<Handle>,
+}
+
+/// What all clones of a container share, and groups attached to it don't.
+#[derive(Debug)]
+struct Handle {
+    inner: Arc<ContainerInner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // What the kernel refuses to unmap stays on record, and keeps its memory.
+        let _ = self.inner.unmap_all();
+    }
 }
 
 impl Container {
@@ -76,12 +92,16 @@ impl Container {
             mappings: Mappings::default(),
             stranded: false,
         };
+        let inner = Arc::new(ContainerInner {
+            state: Mutex::new(state),
+            unmap_all,
+            count: AtomicUsize::new(0),
+        });
         Ok(Self {
-            inner: Arc::new(ContainerInner {
-                state: Mutex::new(state),
-                unmap_all,
-                count: AtomicUsize::new(0),
+            _handle: Arc::new(Handle {
+                inner: Arc::clone(&inner),
             }),
+            inner,
         })
     }
 

@@ -45,8 +45,13 @@ impl State {
         Err(Error::new(ErrorCode::ContainerEmpty, message))
     }
 
-    /// Makes one mapping and records it.
-    pub(super) fn map(&mut self, request: &MapRequest, range: &Range) -> Result<()> {
+    /// Makes one mapping and records it. Leases to drop go to `undone`.
+    pub(super) fn map(
+        &mut self,
+        request: &MapRequest,
+        range: &Range,
+        undone: &mut Vec<Arc<Lease>>,
+    ) -> Result<()> {
         let fd = self.ready()?;
         let mut flags = 0;
         if request.readable {
@@ -72,7 +77,7 @@ impl State {
             );
             Error::os(ErrorCode::MapFailed, errno, MAP, what).at(*range)
         })?;
-        self.mappings.insert(*range, Arc::clone(&request.lease));
+        undone.extend(self.mappings.insert(*range, Arc::clone(&request.lease)));
         Ok(())
     }
 

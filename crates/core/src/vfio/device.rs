@@ -124,7 +124,7 @@ impl Device {
     /// config space or reset through this device. False once it is closed.
     #[must_use]
     pub fn memory_accessible(&self) -> bool {
-        self.inner.is_accessible() && read(&self.inner.open).is_some()
+        self.inner.has_memory()
     }
 
     /// Its memory, to be placed in a reservation: the device's file, of which a region begins at
@@ -202,6 +202,11 @@ impl DeviceInner {
 
     pub(super) fn expect_open<'a>(&self, open: Option<&'a Open>) -> Result<&'a Open> {
         open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
+    }
+
+    /// Whether its BARs answer, as of the last that was done to it.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.is_accessible() && read(&self.open).is_some()
     }
 
     pub(super) fn is_accessible(&self) -> bool {

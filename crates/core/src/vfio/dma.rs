@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::abi::VFIO_DMA_UNMAP_FLAG_ALL;
-use super::container::Container;
+use super::container::{Container, ContainerInner};
 use super::container_state::check_unmapped;
 use super::ioctl;
 use crate::locked::lock;
@@ -49,7 +49,7 @@ impl Container {
         let mut state = lock(&self.inner.state);
         let mut result = Ok(());
         for (index, (request, range)) in requests.iter().zip(&ranges).enumerate() {
-            if let Err(error) = state.map(request, range) {
+            if let Err(error) = state.map(request, range, &mut undone) {
                 let done = ranges.get(..index).unwrap_or_default();
                 result = Err(state.undo(done, error, &mut undone));
                 break;
@@ -69,8 +69,22 @@ impl Container {
     /// size than what is on record; the records, and what they keep alive, then stay as they are.
     /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn unmap_dma(&self, iova: u64, length: u64) -> Result<()> {
+        self.inner.unmap_dma(iova, length)
+    }
+
+    /// Removes all mappings.
+    ///
+    /// # Errors
+    /// `ERR_UNMAP_FAILED` as for [`unmap_dma`](Self::unmap_dma), `ERR_CLOSED`.
+    pub fn unmap_all(&self) -> Result<()> {
+        self.inner.unmap_all()
+    }
+}
+
+impl ContainerInner {
+    pub(super) fn unmap_dma(&self, iova: u64, length: u64) -> Result<()> {
         let range = Range::new(iova, length)?;
-        let mut state = lock(&self.inner.state);
+        let mut state = lock(&self.state);
         let fd = state.open()?;
         if !state.iommu_set {
             return Ok(()); // Nothing can be mapped: the kernel has no IOMMU to ask.
@@ -82,22 +96,18 @@ impl Container {
             ioctl::iommu_unmap_dma(fd, iova, length, 0),
         )?;
         let gone = state.mappings.take_within(&range);
-        self.inner.publish_count(&state);
+        self.publish_count(&state);
         drop(state);
         drop(gone);
         Ok(())
     }
 
-    /// Removes all mappings.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` as for [`unmap_dma`](Self::unmap_dma), `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        if !self.inner.unmap_all {
+    pub(super) fn unmap_all(&self) -> Result<()> {
+        if !self.unmap_all {
             // Before Linux 5.12. The last page of the address space can't be mapped.
             return self.unmap_dma(0, !0xffff);
         }
-        let mut state = lock(&self.inner.state);
+        let mut state = lock(&self.state);
         let fd = state.open()?;
         if !state.iommu_set {
             return Ok(());
@@ -110,7 +120,7 @@ impl Container {
             ioctl::iommu_unmap_dma(fd, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL),
         )?;
         let gone = state.mappings.take_all();
-        self.inner.publish_count(&state);
+        self.publish_count(&state);
         drop(state);
         drop(gone);
         Ok(())

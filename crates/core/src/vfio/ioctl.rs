@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+
 use super::abi::{DmaUnmap, argsz, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map};
 
 mod raw {
@@ -12,7 +14,7 @@ mod raw {
     use nix::libc::c_char;
 
     const fn number(n: u8) -> u64 {
-        nix::request_code_none!(b';', 100 + n)
+        nix::request_code_none!(b';', 100_u8.saturating_add(n))
     }
 
     nix::ioctl_none_bad!(get_api_version, number(0));
@@ -172,12 +174,17 @@ fn variable(
         let wanted = bytes
             .first_chunk()
             .map_or(0, |argsz: &[u8; 4]| u32::from_ne_bytes(*argsz));
-        if wanted <= room || wanted > MOST {
+        if wanted <= room {
             return Ok(bytes);
+        }
+        if wanted > MOST {
+            // Without its capabilities the answer would say less than is so: that all of a region may
+            // be mapped, or that IOVAs have no limits.
+            break;
         }
         room = wanted;
     }
-    Err(nix::errno::Errno::E2BIG)
+    Err(Errno::E2BIG)
 }
 
 /// Stores a 32-bit field at a byte offset of a structure, in the kernel's byte order.
@@ -190,4 +197,55 @@ fn set_u32(buffer: &mut [u64], offset: usize, value: u32) {
         *to = from;
     }
     *word = u64::from_ne_bytes(bytes);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// Answers of a kernel that wants `wanted` bytes at each call in turn, and what came of them.
+    fn asked(wanted: impl Fn(usize) -> u32) -> (nix::Result<Vec<u8>>, Vec<u32>) {
+        let mut rooms = Vec::new();
+        let result = variable(24, |buffer| {
+            rooms.push(u32::from_ne_bytes(
+                *buffer[0].to_ne_bytes().first_chunk().unwrap(),
+            ));
+            assert!(buffer.len() * 8 >= usize::try_from(rooms[rooms.len() - 1]).unwrap());
+            set_u32(buffer, 0, wanted(rooms.len()));
+            Ok(0)
+        });
+        (result, rooms)
+    }
+
+    #[test]
+    fn asks_again_with_as_much_room_as_is_wanted() {
+        let (answer, rooms) = asked(|call| if call == 1 { 105 } else { 100 });
+        assert_eq!((answer.unwrap().len(), rooms), (112, vec![24, 105]));
+        let (answer, rooms) = asked(|_| 0);
+        assert_eq!((answer.unwrap().len(), rooms), (24, vec![24]));
+    }
+
+    #[test]
+    fn an_answer_that_is_never_long_enough_or_far_too_long_is_no_answer() {
+        let (answer, rooms) = asked(|call| 24 + 8 * u32::try_from(call).unwrap());
+        assert_eq!((answer.unwrap_err(), rooms.len()), (Errno::E2BIG, 8));
+        for huge in [MOST + 1, 1 << 31, u32::MAX] {
+            let (answer, rooms) = asked(|_| huge);
+            assert_eq!((answer.unwrap_err(), rooms), (Errno::E2BIG, vec![24]));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on() {
+        assert_eq!(variable(32, |_| Err(Errno::EINVAL)), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn fields_are_stored_where_they_belong_and_nowhere_else() {
+        let mut buffer = [u64::MAX; 2];
+        set_u32(&mut buffer, 8, 0x1234_5678);
+        set_u32(&mut buffer, 16, 1);
+        assert_eq!(buffer, [u64::MAX, 0xffff_ffff_1234_5678]);
+    }
 }

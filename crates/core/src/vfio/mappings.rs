@@ -24,9 +24,13 @@ impl<T> Mappings<T> {
         self.records.len()
     }
 
-    /// Records a mapping.
-    pub(super) fn insert(&mut self, range: Range, keeps: T) {
-        self.records.insert(range.start(), (range.end(), keeps));
+    /// Records a mapping. One that begins at the same address was gone without anybody's having been
+    /// told, since the kernel took this one; what it kept is returned, to be dropped outside of locks.
+    #[must_use]
+    pub(super) fn insert(&mut self, range: Range, keeps: T) -> Option<T> {
+        self.records
+            .insert(range.start(), (range.end(), keeps))
+            .map(|(_, old)| old)
     }
 
     /// How many bytes are mapped by mappings that lie wholly in `range`.
@@ -79,7 +83,8 @@ mod tests {
     fn only_whole_mappings_count() {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x1000), (0x3000, 0x2000), (0x8000, 0x1000)] {
-            mappings.insert(Range::new(start, length).unwrap(), start);
+            let old = mappings.insert(Range::new(start, length).unwrap(), start);
+            assert_eq!(old, None);
         }
         assert_eq!(mappings.bytes(), 0x4000);
         assert_eq!(
@@ -99,7 +104,10 @@ mod tests {
             [0x3000]
         );
         assert_eq!(mappings.len(), 2);
-        assert_eq!(mappings.take_all(), [0x1000, 0x8000]);
+        let longer = Range::new(0x8000, 0x2000).unwrap();
+        assert_eq!(mappings.insert(longer, 0x8001), Some(0x8000));
+        assert_eq!(mappings.bytes(), 0x3000);
+        assert_eq!(mappings.take_all(), [0x1000, 0x8001]);
         assert_eq!(mappings.len(), 0);
     }
 }

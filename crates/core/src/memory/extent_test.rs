@@ -1,0 +1,213 @@
+//! The records of a reservation, against an array of cells.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use proptest::prelude::*;
+
+use super::extent::{Extent, ExtentMap, Source};
+use super::file::{Kind, MemoryFile, PlacedFile};
+use super::pieces::{Piece, is_within_piece, overlapping, split};
+use crate::Range;
+
+const CELLS: usize = 40;
+/// Miri takes a thousand times as long.
+const STEPS: usize = if cfg!(miri) { 8 } else { 40 };
+
+/// What is placed at a cell: from where in the file, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cell {
+    from: u64,
+    writable: bool,
+    present: bool,
+}
+
+type Cells = [Option<Cell>; CELLS];
+
+fn placed_file() -> Arc<PlacedFile> {
+    let file = MemoryFile {
+        kind: Arc::new(Kind::Memory {
+            fd: File::open("/dev/null").unwrap().into(),
+            fixed: true,
+            hugetlb: false,
+            page_size: 4096,
+            node: AtomicU32::new(u32::MAX),
+        }),
+    };
+    Arc::new(PlacedFile::new(&file).unwrap())
+}
+
+fn cells(range: &Range) -> std::ops::Range<usize> {
+    usize::try_from(range.start()).unwrap()..usize::try_from(range.end()).unwrap()
+}
+
+/// The array that the records amount to, and what `overlapping` gives for each cell alone.
+fn as_cells(extents: &ExtentMap, whole: &Range) -> Cells {
+    let mut found: Cells = [None; CELLS];
+    for extent in extents.overlapping(whole) {
+        let Source::File(_, from) = extent.source else {
+            panic!("no such source was placed");
+        };
+        for (index, cell) in cells(&extent.range).enumerate() {
+            assert_eq!(found[cell], None, "extents overlap at {cell}");
+            found[cell] = Some(Cell {
+                from: from + index as u64,
+                writable: extent.writable,
+                present: extent.present,
+            });
+        }
+    }
+    for (cell, expected) in found.iter().enumerate() {
+        let alone = Range::new(cell as u64, 1).unwrap();
+        let count = extents.overlapping(&alone).count();
+        assert_eq!(count, usize::from(expected.is_some()), "at {cell}");
+    }
+    found
+}
+
+/// How many mappings a kernel has that joins all it can: the same file, further on, with the same rights.
+fn kernel_mappings(cells: &Cells) -> usize {
+    let joined = |pair: &[Option<Cell>]| match (pair[0], pair[1]) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.from + 1 == b.from && a.writable == b.writable,
+        _ => false,
+    };
+    let borders = cells.windows(2).filter(|pair| !joined(pair)).count();
+    borders + 1
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Place {
+        range: Range,
+        from: u64,
+        writable: bool,
+    },
+    Empty(Range),
+    FaultIn(Range),
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    (0..CELLS as u64, 1..12_u64)
+        .prop_map(|(start, length)| Range::new(start, length.min(CELLS as u64 - start)).unwrap())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (range(), prop_oneof![Just(0), 0..20_u64], any::<bool>(), any::<bool>()).prop_map(
+            // Often further on in the file as much as in the reservation: what can be joined.
+            |(range, from, writable, same)| Step::Place {
+                range,
+                from: if same { range.start() } else { from },
+                writable,
+            }
+        ),
+        3 => range().prop_map(Step::Empty),
+        2 => range().prop_map(Step::FaultIn),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn records_say_what_was_placed(steps in prop::collection::vec(step(), 1..STEPS), asked in range()) {
+        let whole = Range::new(0, CELLS as u64).unwrap();
+        let file = placed_file();
+        let (mut extents, mut model): (ExtentMap, Cells) = (ExtentMap::default(), [None; CELLS]);
+        for step in steps {
+            let before = kernel_mappings(&model);
+            match step {
+                Step::Place { range, from, writable } => {
+                    let free = extents.overlapping(&range).next().is_none();
+                    prop_assert_eq!(free, model[cells(&range)].iter().all(Option::is_none));
+                    if !free { continue; }
+                    let cost = extents.cost_of_placing(&range, &whole);
+                    extents.insert(Extent {
+                        range,
+                        source: Source::File(Arc::clone(&file), from),
+                        writable,
+                        present: false,
+                    });
+                    for (index, cell) in cells(&range).enumerate() {
+                        model[cell] = Some(Cell { from: from + index as u64, writable, present: false });
+                    }
+                    prop_assert!(kernel_mappings(&model) <= before + cost);
+                }
+                Step::Empty(range) => {
+                    let (go, come) = extents.cost_of_emptying(&range, &whole);
+                    let gone = extents.remove(&range);
+                    let touched = model[cells(&range)].iter().flatten().count();
+                    let within = |extent: &Extent| extent.clipped(&range).map_or(0, |part| part.range.len());
+                    prop_assert_eq!(gone.iter().map(within).sum::<u64>(), touched as u64);
+                    model[cells(&range)].fill(None);
+                    prop_assert!(kernel_mappings(&model) + go <= before + come);
+                }
+                Step::FaultIn(range) => {
+                    // Only extents that lie within as a whole are known to be there as a whole.
+                    let inside: Vec<Range> = extents
+                        .overlapping(&range)
+                        .map(|extent| extent.range)
+                        .filter(|extent| range.contains(extent))
+                        .collect();
+                    extents.mark_present(&range);
+                    for cell in inside.iter().flat_map(cells) {
+                        if let Some(cell) = &mut model[cell] { cell.present = true; }
+                    }
+                }
+            }
+            prop_assert_eq!(as_cells(&extents, &whole), model);
+            let gap = model[cells(&asked)].iter().position(Option::is_none);
+            let found = extents.first_gap(&asked);
+            prop_assert_eq!(found.map(|gap| gap.start()), gap.map(|at| asked.start() + at as u64));
+            if let Some(found) = found {
+                prop_assert!(model[cells(&found)].iter().all(Option::is_none) && asked.contains(&found));
+                prop_assert!(found.end() == asked.end() || model[cells(&found).end].is_some());
+            }
+            let present = model[cells(&asked)].iter().all(|cell| cell.is_some_and(|cell| cell.present));
+            prop_assert_eq!(extents.is_present(&asked), present);
+        }
+        let count = extents.overlapping(&whole).count();
+        prop_assert_eq!(extents.clear().len(), count);
+        prop_assert_eq!(extents.overlapping(&whole).count(), 0);
+    }
+
+    #[test]
+    fn pieces_cover_all_and_know_where_each_byte_is(
+        cuts in prop::collection::vec((0..=CELLS as u64, any::<bool>()), 0..STEPS),
+        asked in range(),
+    ) {
+        let whole = Piece { end: CELLS as u64, placed: None };
+        let mut pieces = std::collections::BTreeMap::from([(0, whole)]);
+        let mut model = [None; CELLS];
+        for (round, (at, moves)) in cuts.into_iter().enumerate() {
+            let within = is_within_piece(&pieces, at);
+            let before = pieces.len();
+            split(&mut pieces, at);
+            prop_assert_eq!(pieces.len(), before + usize::from(within));
+            prop_assert!(!is_within_piece(&pieces, at));
+            if let Some(piece) = pieces.get_mut(&at).filter(|_| moves) {
+                let to = 1000 * (round + 1);
+                piece.placed = Some(to);
+                let moved = usize::try_from(at).unwrap()..usize::try_from(piece.end).unwrap();
+                model[moved].iter_mut().enumerate().for_each(|(index, cell)| *cell = Some(to + index));
+            }
+            let mut end = 0;
+            for (start, piece) in &pieces {
+                prop_assert!(*start == end && piece.end > *start);
+                end = piece.end;
+            }
+            prop_assert_eq!(end, CELLS as u64);
+            let mut reached = asked.start();
+            for (start, piece) in overlapping(&pieces, &asked) {
+                prop_assert!(start <= reached && piece.end > reached);
+                for cell in cells(&Range::between(start, piece.end).unwrap()) {
+                    let within = cell - usize::try_from(start).unwrap();
+                    prop_assert_eq!(piece.placed.map(|placed| placed + within), model[cell]);
+                }
+                reached = piece.end;
+            }
+            prop_assert!(reached >= asked.end());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What `VFIO_IOMMU_GET_INFO` answers.
+#![no_main]
+
+#[path = "../../crates/core/tests/kernel_data/rules.rs"]
+#[allow(dead_code)]
+mod rules;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    rules::check_container(bytes);
+    rules::check_capabilities(bytes, 24);
+});

@@ -1,0 +1,145 @@
+// The native core under tools that see what tests don't: AddressSanitizer, Miri where the machine has it, fuzzing.
+//
+//   node scripts/native-checks.mjs            AddressSanitizer and Miri
+//   node scripts/native-checks.mjs asan|miri  one of them
+//   node scripts/native-checks.mjs fuzz       a minute for each fuzz target; needs cargo-fuzz (fuzz/README.md)
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { run, say, top } from './command.mjs';
+
+/** AddressSanitizer's runtime comes with this one's standard library, the stable one. */
+const TARGET = 'x86_64-unknown-linux-gnu';
+/**
+ * Tests that use up the address space or the memory mappings of their process, which the sanitizer needs for itself, and
+ * one that counts what the process holds, the sanitizer's own included.
+ */
+const ALONE = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
+/** Unit tests of what Miri has no model of (memfds, fixed addresses, `mremap`, /proc), and no unsafe code but that. */
+const NOT_INTERPRETED = ['memory::moves_test', 'memory::reservation', 'memory::budget'];
+/** The integration tests that are of pure functions alone. */
+const INTERPRETED = ['kernel_data'];
+const FUZZ_TARGETS = ['container_info', 'region_info'];
+const FUZZ_SECONDS = 60;
+
+/**
+ * The tests of the core, compiled with AddressSanitizer: accesses to memory that is freed or never was allocated, and
+ * allocations that nobody frees. Debug assertions and overflow checks are on, and so are the checks that the standard
+ * library has of its unsafe functions, as in every `cargo test`.
+ *
+ * @param {Outcome} outcome
+ */
+export async function addressSanitizer(outcome) {
+  const tests = readdirSync(join(top, 'crates/core/tests'))
+    .filter((name) => name.endsWith('.rs'))
+    .map((name) => name.slice(0, -'.rs'.length))
+    .filter((name) => !ALONE.includes(name));
+  await cargoTest(
+    outcome,
+    'AddressSanitizer',
+    ['test', '--target', TARGET, '--target-dir', 'target/asan', '--lib', ...tests.flatMap((name) => ['--test', name])],
+    [],
+    // The stable compiler knows the flag, but takes it only when it may pass for an unstable one.
+    { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-Zsanitizer=address' },
+  );
+}
+
+/**
+ * The tests of pure functions, interpreted: undefined behaviour of any kind, and data races.
+ *
+ * @param {Outcome} outcome
+ */
+export async function miri(outcome) {
+  const have = spawnSync('cargo', ['+nightly', 'miri', '--version'], { cwd: top, encoding: 'utf8' });
+  if (have.status !== 0) {
+    say('skipped: no Miri (rustup component add --toolchain nightly miri rust-src)');
+    outcome.add(0, 0, 1);
+    return;
+  }
+  say(have.stdout.trim());
+  const command = ['+nightly', 'miri', 'test', '--target-dir', 'target/miri'];
+  const env = { MIRIFLAGS: '-Zmiri-disable-isolation -Zmiri-strict-provenance', PROPTEST_CASES: '2' };
+  const skips = NOT_INTERPRETED.flatMap((name) => ['--skip', name]);
+  await cargoTest(outcome, 'Miri, unit tests', [...command, '--lib'], skips, env);
+  for (const name of INTERPRETED) await cargoTest(outcome, `Miri, ${name}`, [...command, '--test', name], [], env);
+}
+
+/**
+ * Fuzzes what the kernel says, from the corpus on; what is found on the way stays out of it, below `target`.
+ *
+ * @param {Outcome} outcome
+ */
+export async function fuzz(outcome) {
+  for (const target of FUZZ_TARGETS) {
+    const found = `target/fuzz-corpus/${target}`;
+    mkdirSync(join(top, found), { recursive: true });
+    const limits = [`-max_total_time=${FUZZ_SECONDS}`, '-max_len=512', '-print_final_stats=1'];
+    const args = ['fuzz', 'run', target, found, `fuzz/corpus/${target}`, '--', ...limits];
+    const status = await run('cargo', args, { env: { RUSTC_BOOTSTRAP: '1' } });
+    outcome.add(status === 0 ? 1 : 0, status === 0 ? 0 : 1, 0);
+  }
+}
+
+/** @typedef {{ total: number, add(passed: number, failed: number, skipped: number): void, require(what: string, status: number, ran: number): void }} Outcome */
+
+/**
+ * @param {Outcome} outcome
+ * @param {string} what
+ * @param {string[]} command of cargo
+ * @param {string[]} args of the tests
+ * @param {Record<string, string>} env
+ */
+async function cargoTest(outcome, what, command, args, env) {
+  say(`${what} …`);
+  const seen = outcome.total;
+  const began = performance.now();
+  const all = [...command, '--quiet', '-p', 'peerdma-core', '--no-fail-fast', '--', ...args];
+  const status = await run('cargo', all, {
+    env,
+    onLine: (line) => {
+      const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line);
+      if (result !== null) outcome.add(Number(result[1]), Number(result[2]), Number(result[3]));
+    },
+  });
+  outcome.require(what, status, outcome.total - seen);
+  say(`${what}: ${outcome.total - seen} tests, ${((performance.now() - began) / 1000).toFixed(0)} s`);
+}
+
+/** The count of a run of this script alone; `npm test` has one over everything. */
+class Count {
+  passed = 0;
+  failed = 0;
+  skipped = 0;
+
+  get total() {
+    return this.passed + this.failed;
+  }
+
+  add(passed, failed, skipped) {
+    this.passed += passed;
+    this.failed += failed;
+    this.skipped += skipped;
+  }
+
+  require(what, status, ran) {
+    if (status === 0 && ran > 0) return;
+    if (status === 0 || this.failed === 0) this.failed++;
+    say(`failed: ${what}: ${ran === 0 ? 'no test ran' : `exit status ${status}`}`);
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const checks = { asan: addressSanitizer, miri, fuzz };
+  const names = process.argv.length > 2 ? process.argv.slice(2) : ['asan', 'miri'];
+  const unknown = names.filter((name) => !Object.hasOwn(checks, name));
+  if (unknown.length > 0) {
+    say(`no check ${unknown.join(', ')}; there are ${Object.keys(checks).join(', ')}`);
+    process.exitCode = 2;
+  } else {
+    const count = new Count();
+    for (const name of names) await checks[name](count);
+    console.log(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
+    process.exitCode = count.failed === 0 ? 0 : 1;
+  }
+}
