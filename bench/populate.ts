@@ -21,7 +21,7 @@ export async function populate(): Promise<Figure> {
   const we = async (): Promise<void> => {
     const va = new VaMapper(40);
     const file = MemoryFile.create(BYTES, { name: 'fresh' });
-    va.map({ range, store: openStore({ file, offset: 0n }, BYTES), writable: true });
+    va.show({ range, store: openStore({ file, offset: 0n }, BYTES), writable: true });
     ours.push(...(await time(1, () => va.ensureMapped([range]))));
     va.close();
     file.close();

@@ -10,7 +10,7 @@ export function hex(value: bigint): string {
   return `0x${value.toString(16)}`;
 }
 
-/** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Immutable. */
+/** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Not to be changed: they are keys. */
 export class AddressRange {
   readonly start: bigint;
   /** One past the last address; 2^64 for a range that ends with the last byte of the address space. */

@@ -93,15 +93,22 @@ export class PeerDmaError extends Error {
 }
 
 /**
- * What was thrown, as an `Error`: a target may throw anything.
+ * What was thrown, as an `Error` that can be read: a target may throw anything, such as what throws when it is looked at.
  *
  * @internal
  */
 export function asError(thrown: unknown): Error {
-  if (thrown instanceof Error) return thrown;
   try {
-    return new Error(String(thrown));
+    if (!(thrown instanceof Error)) return new Error(String(thrown));
+    const { message, code, errno, syscall, range, target, device } = thrown as Partial<PeerDmaError>;
+    void [message, code, errno, syscall, range?.start, range?.end, target, device];
+    return thrown;
   } catch {
     return new Error('something that is no error, and can not be told');
   }
+}
+
+/** @internal */
+export function throwIf(problem: unknown): void {
+  if (problem !== undefined) throw problem;
 }

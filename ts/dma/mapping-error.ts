@@ -7,8 +7,9 @@ import type { MappingStatus } from './target.ts';
 
 /** What a target threw at a map, naming the target and the range. @internal */
 export function mapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
-  if (thrown instanceof PeerDmaError && thrown.target !== undefined && thrown.range !== undefined) return thrown;
-  const { code = 'ERR_MAP_FAILED', message, errno, syscall } = details(thrown);
+  const error = asError(thrown);
+  if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined) return error;
+  const { code = 'ERR_MAP_FAILED', message, errno, syscall } = details(error);
   return new PeerDmaError(code, `${target}: can't map ${what(sub)}: ${message}`, {
     errno,
     syscall,
@@ -20,7 +21,7 @@ export function mapFailed(target: string, sub: SubMapping, thrown: unknown): Pee
 
 /** What a target threw at an unmap. Whatever its own code: it may still reach the memory. @internal */
 export function unmapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
-  const { message, errno, syscall } = details(thrown);
+  const { message, errno, syscall } = details(asError(thrown));
   return new PeerDmaError(
     'ERR_UNMAP_FAILED',
     `${target}: can't unmap ${what(sub)}: ${message}. The device may still reach that memory, which is therefore kept until the target is closed`,
@@ -37,12 +38,17 @@ export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
   );
 }
 
+/** So many problems are told in a message; all are in the cause. */
+const TOLD = 3;
+
 /** A failure whose undoing failed too. `problems` say what is not as it was. @internal */
 export function rollbackFailed(error: unknown, problems: readonly Error[]): PeerDmaError {
   const first = error instanceof PeerDmaError ? error : undefined;
+  const told = problems.slice(0, TOLD).map(({ message }) => message);
+  if (problems.length > TOLD) told.push('…');
   return new PeerDmaError(
     'ERR_ROLLBACK_FAILED',
-    `${asError(error).message}; and undoing the change failed in ${problems.length} place(s): ${problems.map((problem) => problem.message).join('; ')}`,
+    `${asError(error).message}; and undoing the change failed in ${problems.length} place(s): ${told.join('; ')}`,
     {
       errno: first?.errno,
       syscall: first?.syscall,
@@ -65,6 +71,6 @@ function what(sub: SubMapping): string {
   return `"${sub.name}" at ${sub.range}`;
 }
 
-function details(thrown: unknown): Partial<Pick<PeerDmaError, 'code' | 'errno' | 'syscall'>> & { message: string } {
-  return thrown instanceof PeerDmaError ? thrown : { message: asError(thrown).message };
+function details(error: Error): Partial<Pick<PeerDmaError, 'code' | 'errno' | 'syscall'>> & { message: string } {
+  return error instanceof PeerDmaError ? error : { message: error.message };
 }

@@ -6,16 +6,17 @@ import type { AddressRange } from '../address-range.ts';
 import { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, throwIf } from '../errors.ts';
 import { publishChange } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
-import { type Step, applyPlan } from './plan.ts';
-import { quarantineOn } from './quarantine.ts';
-import { changeSteps, ensureMapped, mapToTarget, show } from './steps.ts';
+import { applyPlan } from './plan.ts';
+import { requirePresent } from './presence.ts';
+import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
+import { catchUp, changeSteps, ensureMapped, mapToTarget, showMissing } from './steps.ts';
 
 /** @internal */
 export class AddressSpace {
@@ -66,8 +67,9 @@ export class AddressSpace {
       const draft = this.#map.draft();
       edit(draft);
       const { change, next, pieces } = draft.settle();
-      this.#refuseQuarantined(change.goes);
-      this.#refuseQuarantined(change.comes);
+      for (const { range } of change.goes) throwIf(quarantineOn(this.#mappers, range));
+      for (const sub of change.comes) throwIf(quarantineAgainst(this.#mappers, sub));
+      if (change.goes.length > 0) requirePresent(change.comes, this.#mappers);
       await applyPlan(changeSteps(change, this.#mappers, this.#va));
       this.#commit(next, pieces);
       if (change.goes.length + change.comes.length > 0) publishChange(change.goes, change.comes);
@@ -77,26 +79,18 @@ export class AddressSpace {
   /**
    * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; what the target said
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
+   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing the map; what the
+   * target said
    */
   register(target: DmaTarget, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     return this.#queue.run(async () => {
-      for (const mapper of this.#mappers) {
-        if (mapper.target === target) {
-          throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${mapper.name} is with this memory map already`, {
-            target: mapper.name,
-          });
-        }
-      }
-      const mapper = new DmaMapper(target, peerToPeer);
+      for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const subs = this.#map.flat.values();
-      this.#refuseUnshown(subs);
-      const steps: Step[] = [];
-      if (mapper.needsVa) {
-        const va = await this.#showAll();
-        steps.push(ensureMapped(subs, va));
-      }
-      steps.push(mapToTarget(mapper, subs, this.#va));
+      const va = target.needsVa === true ? await this.#showAll() : undefined;
+      const mapper = new DmaMapper(target, peerToPeer, va);
+      const steps = va === undefined ? [] : [ensureMapped(subs, va)];
+      steps.push(mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
         await applyPlan(steps);
@@ -116,7 +110,7 @@ export class AddressSpace {
   unregister(mapper: DmaMapper): Promise<void> {
     return this.#queue.runAlways(async () => {
       if (!this.#mappers.has(mapper)) return;
-      const problems = await mapper.withdrawAll(this.#va);
+      const problems = await mapper.withdrawAll();
       this.#dismiss(mapper);
       throwFirst(problems);
     });
@@ -131,15 +125,19 @@ export class AddressSpace {
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
-        await this.#repair(mapper.abandon(this.#va));
+        await this.#repair(mapper.abandon());
       }
     });
+  }
+
+  /** Does something while no change is under way. */
+  betweenChanges<T>(act: () => T): Promise<T> {
+    return this.#queue.runAlways(async () => act());
   }
 
   /** Faults memory in before anybody asks for it. */
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
-      this.#refuseUnshown(this.#map.flat.values());
       const va = await this.#showAll();
       await va.ensureMapped(ranges);
     });
@@ -155,7 +153,7 @@ export class AddressSpace {
     return this.#queue.close(async () => {
       const problems: PeerDmaError[] = [];
       for (const mapper of this.#mappers) {
-        for (const problem of await mapper.withdrawAll(this.#va)) problems.push(problem);
+        for (const problem of await mapper.withdrawAll()) problems.push(problem);
         this.#dismiss(mapper);
       }
       throwFirst(problems);
@@ -169,17 +167,10 @@ export class AddressSpace {
     });
   }
 
-  /** Shows the whole map in this process, from now on. */
+  /** Shows the whole map in this process, from now on. If it throws, some of it may be shown, which is no harm. */
   async #showAll(): Promise<VaMapper> {
-    if (this.#va !== undefined) return this.#va;
-    const va = new VaMapper(this.width);
-    try {
-      await applyPlan(this.#map.flat.values().map((sub) => show(sub, va, () => undefined)));
-    } catch (error) {
-      va.close();
-      throw error;
-    }
-    this.#va = va;
+    const va = (this.#va ??= new VaMapper(this.width));
+    await applyPlan(showMissing(this.#map.flat.values(), this.#mappers, va));
     return va;
   }
 
@@ -194,25 +185,28 @@ export class AddressSpace {
    * other targets what they could not be given because of it.
    */
   async #repair(kept: readonly SubMapping[]): Promise<void> {
-    const va = this.#va;
-    if (va === undefined) return;
-    const missing = new Set<SubMapping>();
-    for (const sub of kept) {
-      if (this.#map.flat.startingAt(sub.range.start) === sub) continue; // which is what is to be seen there
-      if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
-      va.unmap(sub.range);
-      for (const due of this.#map.flat.overlapping(sub.range)) missing.add(due);
-    }
     const problems: unknown[] = [];
-    for (const sub of missing) {
-      if (quarantineOn(this.#mappers, sub.range) !== undefined) continue;
+    const attempt = async (act: () => void | Promise<void>): Promise<void> => {
       try {
-        va.map(sub);
-        if (sub.kind === 'ram') await va.ensureMapped([sub.range]);
-        for (const mapper of this.#mappers) await mapper.tryAgain([sub], va);
+        await act();
       } catch (error) {
         problems.push(error);
       }
+    };
+    const va = this.#va;
+    const due = new Set<SubMapping>();
+    for (const sub of kept) {
+      for (const one of this.#map.flat.overlapping(sub.range)) due.add(one);
+      if (due.has(sub) || isQuarantined(this.#mappers, sub)) continue;
+      await attempt(() => va?.discard(sub));
+    }
+    // Private memory that was kept at one place could not be shown at another.
+    if (va !== undefined && kept.length > 0) {
+      for (const sub of this.#map.flat.values()) if (!va.shows(sub)) due.add(sub);
+    }
+    for (const sub of due) {
+      if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;
+      for (const step of catchUp([sub], this.#mappers, va)) await attempt(step.run); // each target for itself
     }
     throwFirst(problems);
   }
@@ -221,24 +215,19 @@ export class AddressSpace {
     this.#map = next;
     for (const [owner, change] of pieces) owner.count(change);
   }
-
-  /** Where a quarantine keeps this process from showing what the map says, nobody may join. */
-  #refuseUnshown(subs: readonly SubMapping[]): void {
-    for (const sub of subs) {
-      const error = quarantineOn(this.#mappers, sub.range, sub);
-      if (error !== undefined) throw error;
-    }
-  }
-
-  #refuseQuarantined(subs: readonly SubMapping[]): void {
-    for (const { range } of subs) {
-      const error = quarantineOn(this.#mappers, range);
-      if (error !== undefined) throw error;
-    }
-  }
 }
 
-function throwFirst(problems: readonly unknown[]): void {
-  const [first] = problems;
-  if (first !== undefined) throw first;
+/** Why a target can't join again. */
+function isHere({ name, following }: DmaMapper): PeerDmaError {
+  return following
+    ? new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} follows this memory map already`, { target: name })
+    : new PeerDmaError(
+        'ERR_RANGE_QUARANTINED',
+        `${name} could not unmap all that it held, and may still reach it. Close that target first, and say so with targetClosed`,
+        { target: name },
+      );
+}
+
+function throwFirst([first]: readonly unknown[]): void {
+  throwIf(first);
 }

@@ -39,6 +39,9 @@ export class DmaMapperClient {
     if (typeof target?.mapDma !== 'function' || typeof target.unmapDma !== 'function') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has the methods mapDma and unmapDma');
     }
+    if (target.mapDmaBatch !== undefined && typeof target.mapDmaBatch !== 'function') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'mapDmaBatch of a DMA target is a method, where it has it');
+    }
     if (typeof target.name !== 'string' || target.name === '') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has a name: errors and inspect() go by it');
     }
@@ -50,6 +53,10 @@ export class DmaMapperClient {
    * being asked, and the memory that was quarantined for it is released. Said of a target that can still reach memory,
    * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; a target that
    * is not here is none to forget.
+   *
+   * Other targets get what the quarantine kept from them.
+   *
+   * @throws {PeerDmaError} what one of them said to that. The next change of the region tries it again
    */
   async targetClosed(target: DmaTarget): Promise<void> {
     await this.#space.targetClosed(target);
@@ -67,7 +74,10 @@ export class DmaMapperHandle {
     this.#mapper = mapper;
   }
 
-  /** How each active sub-mapping stands with this target, in order of address. */
+  /**
+   * How each active sub-mapping stands with this target, in order of address. What is quarantined comes besides: it may
+   * overlap a sub-mapping that has failed because of it.
+   */
   status(): MappingStatus[] {
     return this.#mapper.status();
   }

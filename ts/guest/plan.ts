@@ -6,7 +6,7 @@ import { rollbackFailed } from '../dma/mapping-error.ts';
 
 /** @internal */
 export interface Step {
-  /** Does all of the step or, if it throws, nothing of it. */
+  /** Does all of the step or, if it throws, nothing of it, but for what an earlier failure had left to be done. */
   readonly run: () => void | Promise<void>;
   /** Undoes what {@link Step.run} has done, as far as it goes, and says what could not be undone. */
   readonly undo: () => void | readonly Error[] | Promise<readonly Error[]>;

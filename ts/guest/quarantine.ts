@@ -3,29 +3,55 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { Held } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
+import { sharePrivateMemory } from '../memory/backing.ts';
 
 /**
- * What stands in the way of a change in a range, if anything.
+ * What keeps the memory at a range from being changed, if anything.
  *
- * @param own a sub-mapping that may be in quarantine: the memory that it shows stays, but it may be shown
  * @internal
  */
-export function quarantineOn(
+export function quarantineOn(mappers: Iterable<DmaMapper>, range: AddressRange): PeerDmaError | undefined {
+  return find(mappers, (held) => held.range.overlaps(range), range);
+}
+
+/** Whether a target may still reach what this very sub-mapping shows in this process. @internal */
+export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): boolean {
+  return find(mappers, (held, { needsVa }) => needsVa && held.sub === sub, sub.range) !== undefined;
+}
+
+/**
+ * What keeps a sub-mapping from being shown, if anything: a quarantine of other memory at its addresses, or of its memory
+ * at other addresses of this process, where private memory can be at one place only.
+ *
+ * @internal
+ */
+export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping): PeerDmaError | undefined {
+  const { range } = sub;
+  return find(
+    mappers,
+    (held, { needsVa }) =>
+      held.sub !== sub && (held.range.overlaps(range) || (needsVa && sharePrivateMemory(held.sub, sub))),
+    range,
+  );
+}
+
+function find(
   mappers: Iterable<DmaMapper>,
+  keeps: (held: Held, mapper: DmaMapper) => boolean,
   range: AddressRange,
-  own?: SubMapping,
 ): PeerDmaError | undefined {
   for (const mapper of mappers) {
-    const held = mapper.quarantinedIn(range);
-    if (held === undefined || held.sub === own) continue;
-    const target = mapper.name;
-    return new PeerDmaError(
-      'ERR_RANGE_QUARANTINED',
-      `${range} can't change: ${target} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
-      { range: held.range, target, cause: held.error },
-    );
+    for (const held of mapper.quarantined) {
+      if (!keeps(held, mapper)) continue;
+      return new PeerDmaError(
+        'ERR_RANGE_QUARANTINED',
+        `${range} can't change: ${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
+        { range: held.range, target: mapper.name, cause: held.error },
+      );
+    }
   }
   return undefined;
 }

@@ -2,14 +2,14 @@
  * The primitive steps, and the one legal order of them: unmap from the IOMMUs before the host virtual address goes, map
  * to the IOMMUs after it has come; all that goes, goes before anything comes.
  */
-import type { DmaMapper, Held } from '../dma/dma-mapper.ts';
-import type { AddressRange } from '../address-range.ts';
-import type { PeerDmaError } from '../errors.ts';
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { Held } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
+import { type PeerDmaError, throwIf } from '../errors.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import type { FlatChange } from './flat-change.ts';
 import type { Step } from './plan.ts';
-import { quarantineOn } from './quarantine.ts';
+import { isQuarantined, quarantineAgainst } from './quarantine.ts';
 
 /** The plan that takes a change of the flat map to every target. @internal */
 export function changeSteps(
@@ -17,87 +17,121 @@ export function changeSteps(
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Step[] {
-  const blocked: Blocked = (range, own) => quarantineOn(mappers, range, own);
   const following = [...mappers].filter((mapper) => mapper.following);
-  const steps: Step[] = [];
-  for (const mapper of following) {
-    const failed = mapper.failedAmong(stays);
-    if (failed.length > 0) steps.push(tryAgain(mapper, failed, va, blocked));
-  }
+  const steps = catchUp(stays, mappers, va);
   if (goes.length > 0) {
-    for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, va, blocked));
-    if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, blocked));
+    for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, mappers));
+    if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, mappers));
   }
   if (comes.length > 0) {
-    if (va !== undefined) {
-      for (const sub of comes) steps.push(show(sub, va, blocked));
-      if (following.some((mapper) => mapper.needsVa)) steps.push(ensureMapped(comes, va));
+    if (va !== undefined && isWanted(mappers)) {
+      for (const sub of comes) steps.push(show(sub, va, mappers));
+      steps.push(ensureMapped(comes, va));
     }
-    for (const mapper of following) steps.push(mapToTarget(mapper, comes, va));
+    for (const mapper of following) steps.push(mapToTarget(mapper, comes));
   }
   return steps;
 }
 
-/** Whether memory at a range has to stay as it is, and why. */
-type Blocked = (range: AddressRange, own?: SubMapping) => PeerDmaError | undefined;
+/** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
+export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
+  const steps = va !== undefined && isWanted(mappers) ? showMissing(subs, mappers, va) : [];
+  for (const mapper of mappers) {
+    const failed = mapper.failedAmong(subs);
+    if (failed.length > 0) steps.push(tryAgain(mapper, failed, mappers, va));
+  }
+  return steps;
+}
 
-/** Shows memory in this process. @internal */
-export function show(sub: SubMapping, va: VaMapper, blocked: Blocked): Step {
+/** All targets, those included that are here for their quarantine alone. */
+type Mappers = Iterable<DmaMapper>;
+
+/** Whether any target wants memory in this process. If none does, it is shown when one joins. */
+function isWanted(mappers: Mappers): boolean {
+  for (const mapper of mappers) if (mapper.following && mapper.needsVa) return true;
+  return false;
+}
+
+/** Shows memory in this process. */
+function show(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
-    run: () => va.map(sub),
+    run: () => va.show(sub),
     undo: () => {
-      if (blocked(sub.range) === undefined) va.unmap(sub.range);
+      if (!isQuarantined(mappers, sub)) va.discard(sub);
     },
   };
 }
 
-/** Hides memory in this process. What keeps it from being shown again has been told by the step that failed. */
-function hide(sub: SubMapping, va: VaMapper, blocked: Blocked): Step {
+/** Hides memory in this process. What keeps it from being shown again is told by the undoing of the step that it is about. */
+function hide(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
+  const shown = va.shows(sub);
   return {
-    run: () => va.unmap(sub.range),
+    run: () => va.hide(sub),
     undo: () => {
-      if (blocked(sub.range) === undefined) va.map(sub);
+      if (shown && quarantineAgainst(mappers, sub) === undefined) va.show(sub);
     },
   };
 }
 
-/** Faults RAM in. Device memory is the device's; whether it is there is for the target to find out. @internal */
-export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
-  const ram = subs.filter(({ kind }) => kind === 'ram').map(({ range }) => range);
-  return { run: () => va.ensureMapped(ram), undo: () => {} };
+/** The plan that shows what this process does not show of these sub-mappings. @internal */
+export function showMissing(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): Step[] {
+  return subs.filter((sub) => !va.shows(sub)).map((sub) => showAgain(sub, va, mappers));
 }
 
-/** Takes memory to one target. @internal */
-export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined): Step {
-  return { run: () => mapper.map(subs, va), undo: () => mapper.withdraw(subs, va) };
-}
-
-/** What a target could not map before, in a part of memory that is changed again. What succeeds now is not undone. */
-function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], va: VaMapper | undefined, blocked: Blocked): Step {
+/** Shows what could not be shown when an earlier change was undone. What succeeds now is not undone. */
+function showAgain(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
-    run: async () => {
-      for (const sub of subs) {
-        const error = blocked(sub.range, sub); // this process shows something else there
-        if (error !== undefined) throw error;
-      }
-      if (va !== undefined && mapper.needsVa) await ensureMapped(subs, va).run();
-      await mapper.tryAgain(subs, va);
+    run: () => {
+      throwIf(quarantineAgainst(mappers, sub));
+      va.show(sub);
     },
     undo: () => {},
   };
 }
 
-function unmapFromTarget(
-  mapper: DmaMapper,
-  subs: readonly SubMapping[],
-  va: VaMapper | undefined,
-  blocked: Blocked,
-): Step {
+/**
+ * Faults in RAM, and private memory of whatever kind: a private page that nobody has written yet would be pinned as the
+ * kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay that for the
+ * device. A file of device memory is the device's; whether it is there is for the target to find out.
+ *
+ * @internal
+ */
+export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
+  const wanted = subs.filter(({ kind, store }) => kind === 'ram' || store.private !== undefined);
+  return { run: () => va.ensureMapped(wanted.map(({ range }) => range)), undo: () => {} };
+}
+
+/** Takes memory to one target. @internal */
+export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Step {
+  return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
+}
+
+/** What a target could not map before, in a part of memory that is changed again. What succeeds now is not undone. */
+function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
+  return {
+    run: async () => {
+      for (const sub of subs) throwIf(quarantineFor(mapper, sub, mappers));
+      if (va !== undefined && mapper.needsVa) await ensureMapped(subs, va).run();
+      await mapper.tryAgain(subs);
+    },
+    undo: () => {},
+  };
+}
+
+function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers): Step {
   let gone: readonly Held[] = [];
   return {
     run: async () => {
-      gone = await mapper.unmap(subs, va);
+      gone = await mapper.unmap(subs);
     },
-    undo: () => mapper.restore(gone, va, (sub) => blocked(sub.range, sub)),
+    undo: () => mapper.restore(gone, (sub) => quarantineFor(mapper, sub, mappers)),
   };
+}
+
+/**
+ * What keeps a target from having a sub-mapping, if anything. What another target keeps is in the way of those alone that
+ * depend on what this process shows.
+ */
+function quarantineFor(mapper: DmaMapper, sub: SubMapping, mappers: Mappers): PeerDmaError | undefined {
+  return quarantineAgainst(mapper.needsVa ? mappers : [mapper], sub);
 }

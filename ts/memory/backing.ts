@@ -3,7 +3,7 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
-import { hex } from '../address-range.ts';
+import { type AddressRange, hex } from '../address-range.ts';
 import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
 import { PrivateMemory } from './private-memory.ts';
 
@@ -104,9 +104,43 @@ export function sameStore(a: Store, b: Store): boolean {
   return a.file === b.file && a.private === b.private && a.offset === b.offset;
 }
 
+/** Whether two sub-mappings have a page of private memory in common. @internal */
+export function sharePrivateMemory(a: Stretch, b: Stretch): boolean {
+  if (a.store.private === undefined || a.store.private !== b.store.private) return false;
+  return a.store.offset < b.store.offset + b.range.length && b.store.offset < a.store.offset + a.range.length;
+}
+
+interface Stretch {
+  readonly range: { readonly length: bigint };
+  readonly store: Store;
+}
+
 /** A store as the caller would say it. @internal */
 export function backingOf(store: Store): Backing {
   return store.file === undefined ? 'private' : { file: store.file, offset: store.offset };
+}
+
+/** Whether the store is the memory of a device. @internal */
+export function isDevice({ file }: Store): boolean {
+  return file !== undefined && nativeFileOf(file).isDevice;
+}
+
+/** Whether the memory of a store is there now: a file may have been truncated, a device switched off. @internal */
+export function isPresent({ file, offset }: Store, length: bigint): boolean {
+  return file === undefined || native(() => nativeFileOf(file).isPresent(offset + length));
+}
+
+/** The error for a file that was long enough when it was mapped. @internal */
+export function truncated(
+  { file, offset }: Store,
+  range: AddressRange,
+  details: { readonly target?: string; readonly cause?: unknown },
+): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_MEMORY_FAULT',
+    `${file?.name} has been truncated: ${range} shows ${hex(range.length)} bytes from ${hex(offset)} on, which it no longer has`,
+    { range, ...details },
+  );
 }
 
 /** Copies bytes out of a store, `at` bytes into it. @internal */

@@ -3,10 +3,10 @@
  * guest-physical address.
  */
 import { NativeReservation } from '#native';
-import { type AddressRange, hex } from '../address-range.ts';
+import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
-import type { Store } from './backing.ts';
+import { type Store, truncated } from './backing.ts';
 import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
 
@@ -23,37 +23,49 @@ export interface VaMapping {
 /** The reservation's one user. Host virtual address = base + guest-physical address. @internal */
 export class VaMapper {
   readonly #reservation: NativeReservation;
+  /** What is to be seen at its range. */
+  readonly #shown = new Set<VaMapping>();
+  /** What nobody wants any more, but could not be taken away when it was time. */
+  readonly #stale = new Set<VaMapping>();
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
   constructor(addressWidth: number) {
     this.#reservation = native(() => new NativeReservation(addressWidth));
   }
 
-  /** @throws {PeerDmaError} `ERR_MEMORY_FAULT` where the file has become shorter since the mapping was made */
-  map({ range, store, writable }: VaMapping): void {
-    const { start, length } = range;
-    if (store.file === undefined) {
-      // Always writable here, so that the VMM can write what its devices may only read.
-      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true), { range });
-      return;
-    }
-    const { file, offset, transparentHugePages } = store;
-    try {
-      this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
-    } catch (thrown) {
-      const error = fromNative(thrown, { range });
-      // It was long enough when the mapping was made.
-      if (!(error instanceof PeerDmaError) || error.code !== 'ERR_OUT_OF_RANGE') throw error;
-      throw new PeerDmaError(
-        'ERR_MEMORY_FAULT',
-        `${file.name} has been truncated: ${range} shows ${hex(length)} bytes from ${hex(offset)} on, which it no longer has`,
-        { range, cause: error },
-      );
-    }
+  /** Whether this very memory is to be seen at its range. */
+  shows(mapping: VaMapping): boolean {
+    return this.#shown.has(mapping);
   }
 
-  unmap(range: AddressRange): void {
-    native(() => this.#reservation.unmap(range.start, range.length), { range });
+  /**
+   * Shows memory at its range, if it isn't shown there already.
+   *
+   * @throws {PeerDmaError} `ERR_MEMORY_FAULT` where the file has become shorter since the mapping was made
+   */
+  show(mapping: VaMapping): void {
+    if (this.#shown.has(mapping)) return;
+    this.#sweep();
+    this.#place(mapping);
+    this.#shown.add(mapping);
+  }
+
+  /** Takes memory away from its range, if it is shown there. If it throws, the memory is still shown. */
+  hide(mapping: VaMapping): void {
+    if (!this.#shown.has(mapping)) return;
+    this.#take(mapping);
+    this.#shown.delete(mapping);
+  }
+
+  /**
+   * Undoes {@link VaMapper.show}. If it throws, the memory is out of use all the same, and goes as soon as it can: with
+   * the next try, or before other memory is shown.
+   */
+  discard(mapping: VaMapping): void {
+    if (this.#shown.delete(mapping)) this.#stale.add(mapping);
+    if (!this.#stale.has(mapping)) return;
+    this.#take(mapping);
+    this.#stale.delete(mapping);
   }
 
   /**
@@ -67,8 +79,14 @@ export class VaMapper {
     return nativeAsync(() => this.#reservation.ensureMappedAsync(pairs));
   }
 
-  /** Handles on the memory of these ranges, all or none. Each must be given back by {@link VaMapper.release}. */
-  lend(ranges: readonly AddressRange[]): HostMemory[] {
+  /**
+   * Handles on memory, all or none. Each must be given back by {@link VaMapper.release}.
+   *
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never lent
+   */
+  lend(mappings: readonly VaMapping[]): HostMemory[] {
+    for (const mapping of mappings) if (!this.#shown.has(mapping)) throw notShown(mapping);
+    const ranges = mappings.map(({ range }) => range);
     const first = native(() => this.#reservation.lease(pairsOf(ranges)));
     return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range.length));
   }
@@ -90,6 +108,48 @@ export class VaMapper {
   close(): void {
     native(() => this.#reservation.close());
   }
+
+  #place({ range, store, writable }: VaMapping): void {
+    const { start, length } = range;
+    if (store.file === undefined) {
+      // Always writable here, so that the VMM can write what its devices may only read.
+      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true), { range });
+      return;
+    }
+    const { file, offset, transparentHugePages } = store;
+    try {
+      this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
+    } catch (thrown) {
+      const error = fromNative(thrown, { range });
+      // It was long enough when the mapping was made.
+      const short = error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE';
+      throw short ? truncated(store, range, { cause: error }) : error;
+    }
+  }
+
+  #take({ range }: VaMapping): void {
+    native(() => this.#reservation.unmap(range.start, range.length), { range });
+  }
+
+  /** What still can't be taken away is told by whoever wants its place or its pages. */
+  #sweep(): void {
+    for (const mapping of this.#stale) {
+      try {
+        this.#take(mapping);
+        this.#stale.delete(mapping);
+      } catch {
+        // lent out, or the system has no room for a change
+      }
+    }
+  }
+}
+
+function notShown({ range }: VaMapping): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_VA_NOT_MAPPED',
+    `${range} could not be shown in this process when an earlier change was undone. Repeat a change of the region there`,
+    { range },
+  );
 }
 
 /** Whether to leave it to a worker thread. */

@@ -12,7 +12,6 @@ import type { RangeSnapshot } from '../guest/inspect.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { deviceRefused, isVfioDriver, noIommuGroup, notBound } from './advice.ts';
 import { Container, Group } from './container.ts';
-import { limitsOf } from './iommu-limits.ts';
 import { type PciDevice, Sysfs } from './sysfs.ts';
 import { VfioDevice } from './vfio-device.ts';
 
@@ -95,11 +94,15 @@ export class VfioContainerManager {
     });
   }
 
-  /** Containers with their groups and devices, and what their IOMMUs can do now. */
+  /**
+   * Containers with their groups and devices, and what their IOMMUs can do now; while memory is being pinned or unpinned,
+   * what they could do before.
+   */
   inspect(): ContainerSnapshot[] {
     const live = [...this.#containers].filter(({ leaving }) => !leaving);
-    return live.map(({ name, handle, groups }) => {
-      const { pageSize, iovaRanges, dmaAvailable } = limitsOf(handle);
+    return live.map((container) => {
+      const { name, groups } = container;
+      const { pageSize, iovaRanges, dmaAvailable } = container.limits();
       return {
         name,
         backend: 'type1',
@@ -147,19 +150,20 @@ export class VfioContainerManager {
     }
     const group = Group.open(pci, id, this.#sysfs);
     try {
-      return { container: this.#join(group) ?? (await this.#newContainer(pci, group)), group };
+      return { container: (await this.#join(group)) ?? (await this.#newContainer(pci, group)), group };
     } catch (error) {
       group.close();
       throw error;
     }
   }
 
-  /** A container that is here and takes the group. */
-  #join(group: Group): Container | undefined {
+  /** A container that is here and takes the group; asked between changes, which it would wait for on the event loop. */
+  async #join(group: Group): Promise<Container | undefined> {
+    const space = addressSpaceOf(this.#memory);
     for (const container of this.#containers) {
       if (container.leaving) continue;
       try {
-        container.attach(group);
+        await space.betweenChanges(() => container.attach(group));
         return container;
       } catch (error) {
         // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.

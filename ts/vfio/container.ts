@@ -8,6 +8,7 @@ import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { PeerToPeer } from '../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from './advice.ts';
+import { type ContainerLimits, limitsOf } from './iommu-limits.ts';
 import type { PciDevice, Sysfs } from './sysfs.ts';
 import { Type1Target } from './type1-target.ts';
 import type { VfioDevice } from './vfio-device.ts';
@@ -51,6 +52,7 @@ export class Container {
   readonly #target: Type1Target;
   readonly #memory: GuestMemory;
   #mapper: DmaMapperHandle | undefined;
+  #limits: ContainerLimits | undefined;
   #leaving = false;
 
   private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
@@ -84,6 +86,7 @@ export class Container {
         () => handle.setIommu(),
         (error) => iommuRefused(bdf, error),
       );
+      container.limits();
       container.#mapper = await memory.dmaMappers.addDmaMapper(container.#target, { peerToPeer });
       return container;
     } catch (error) {
@@ -91,6 +94,12 @@ export class Container {
       await container.#close();
       throw error;
     }
+  }
+
+  /** What its IOMMU can do now; while memory is being pinned, before that: the kernel has no answer until then. */
+  limits(): ContainerLimits {
+    if (this.#limits === undefined || !this.#target.busy) this.#limits = limitsOf(this.handle);
+    return this.#limits;
   }
 
   /** @throws {PeerDmaError} where the kernel does not accept the group beside those that are here */

@@ -22,11 +22,22 @@ export class Type1Target implements DmaTarget {
   readonly name: string;
   readonly needsVa = true;
   readonly #container: NativeVfioContainer;
+  /** Calls that a worker thread is at. */
+  #underWay = 0;
 
   /** @internal */
   constructor(container: NativeVfioContainer, name: string) {
     this.#container = container;
     this.name = name;
+  }
+
+  /**
+   * Whether memory is being pinned or unpinned. Whatever else is asked of the container waits in the kernel for the end of it.
+   *
+   * @internal
+   */
+  get busy(): boolean {
+    return this.#underWay > 0;
   }
 
   /**
@@ -48,7 +59,7 @@ export class Type1Target implements DmaTarget {
     const { start, length } = range;
     const details = { range, target: this.name };
     if (length <= ON_A_THREAD) return native(() => this.#container.unmapDma(start, length), details);
-    return nativeAsync(() => this.#container.unmapDmaAsync(start, length), details);
+    return this.#onAThread(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
   }
 
   #map(requests: readonly DmaMapRequest[]): void | Promise<void> {
@@ -74,7 +85,7 @@ export class Type1Target implements DmaTarget {
     if (reservation === undefined) return undefined;
     const memory = reservation;
     if (bytes > ON_A_THREAD) {
-      return nativeAsync(() => this.#container.mapDmaAsync(memory, words)).catch((error: unknown) => {
+      return this.#onAThread(() => this.#container.mapDmaAsync(memory, words)).catch((error: unknown) => {
         throw this.#refused(requests, error);
       });
     }
@@ -82,6 +93,15 @@ export class Type1Target implements DmaTarget {
       return this.#container.mapDma(memory, words);
     } catch (error) {
       throw this.#refused(requests, error);
+    }
+  }
+
+  async #onAThread(call: () => Promise<void>): Promise<void> {
+    this.#underWay++;
+    try {
+      await call();
+    } finally {
+      this.#underWay--;
     }
   }
 

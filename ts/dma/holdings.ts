@@ -1,0 +1,89 @@
+/**
+ * What is known of one target: how each sub-mapping of the flat map stands with it, and what it would not give back.
+ */
+import type { AddressRange } from '../address-range.ts';
+import type { PeerDmaError } from '../errors.ts';
+import { IntervalMap } from '../interval-map.ts';
+import type { HostMemory } from '../memory/host-memory.ts';
+import { statusOf } from './mapping-error.ts';
+import type { SubMapping } from './sub-mapping.ts';
+import type { MappingStatus } from './target.ts';
+
+/** One sub-mapping as it stands with the target. @internal */
+export interface Held {
+  readonly range: AddressRange;
+  readonly sub: SubMapping;
+  state: MappingStatus['state'];
+  /** The loan of the memory, as long as the target has it mapped or may have. */
+  hostMemory?: HostMemory | undefined;
+  error?: PeerDmaError;
+}
+
+/** @internal */
+export class Holdings {
+  /** What is in the flat map. */
+  readonly #held = new IntervalMap<Held>();
+  readonly #failed = new Set<Held>();
+  /** Beside it, since the flat map may want something else at those addresses. */
+  readonly #quarantined = new Set<Held>();
+
+  /** The record of a sub-mapping that is not in quarantine. */
+  of(sub: SubMapping): Held | undefined {
+    const held = this.#held.startingAt(sub.range.start);
+    return held?.sub === sub ? held : undefined;
+  }
+
+  record(held: Held): void {
+    this.#held.insert(held);
+    if (held.state === 'failed') this.#failed.add(held);
+  }
+
+  forget(held: Held): void {
+    if (this.of(held.sub) === held) this.#held.remove(held);
+    this.#failed.delete(held);
+  }
+
+  quarantine(held: Held, error: PeerDmaError): void {
+    this.forget(held);
+    held.state = 'quarantined';
+    held.error = error;
+    this.#quarantined.add(held);
+  }
+
+  /** All but those in quarantine, in order of address. */
+  values(): Held[] {
+    return this.#held.values();
+  }
+
+  get quarantined(): ReadonlySet<Held> {
+    return this.#quarantined;
+  }
+
+  /** Those of the sub-mappings that the target could not map when they came. */
+  failedAmong(subs: readonly SubMapping[]): SubMapping[] {
+    if (this.#failed.size === 0) return [];
+    const failed = new Set([...this.#failed].map((held) => held.sub));
+    return subs.filter((sub) => failed.has(sub));
+  }
+
+  /** For people, in order of address. */
+  status(): MappingStatus[] {
+    const all = [...this.values(), ...this.#quarantined];
+    if (this.#quarantined.size > 0) all.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+    return all.map(({ sub: { range, kind, name }, state, error }) => ({
+      range,
+      kind,
+      name,
+      state,
+      ...statusOf(error),
+    }));
+  }
+
+  /** Forgets everything. @returns what there was */
+  clear(): Held[] {
+    const all = [...this.values(), ...this.#quarantined];
+    for (const held of all) this.forget(held);
+    this.#quarantined.clear();
+    return all;
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * Looks before a change takes anything away: memory that is no longer there could not be mapped at its new place, and not
+ * put back at its old one either.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { PeerDmaError } from '../errors.ts';
+import { isDevice, isPresent, truncated } from '../memory/backing.ts';
+
+/**
+ * @throws {PeerDmaError} `ERR_MEMORY_FAULT` for a file that has been truncated, and for a device whose memory is switched
+ * off where a target has to have it
+ * @internal
+ */
+export function requirePresent(comes: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
+  const concerned = [...mappers].filter((mapper) => mapper.following && mapper.needsVa);
+  for (const sub of comes) {
+    const { store, range, name } = sub;
+    const target = concerned.find((mapper) => !isDevice(store) || mapper.requires(sub))?.name;
+    if (target === undefined || isPresent(store, range.length)) continue;
+    if (!isDevice(store)) throw truncated(store, range, { target });
+    throw new PeerDmaError(
+      'ERR_MEMORY_FAULT',
+      `${target}: can't map "${name}" at ${range}: the device's memory is switched off. Turn on its memory decode (Command register, bit 1) first`,
+      { range, target },
+    );
+  }
+}
