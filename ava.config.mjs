@@ -4,4 +4,6 @@ export default {
   extensions: { ts: 'module' },
   nodeArguments: ['--import=@oxc-node/core/register', '--enable-source-maps'],
   timeout: '2m',
+  // Each file in a process of its own: memory mappings and descriptors are counted for a whole process.
+  workerThreads: false,
 };

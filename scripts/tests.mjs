@@ -1,11 +1,12 @@
 // The test suites, and the count over all of them.
 import { run, say } from './command.mjs';
+import { addressSanitizer, miri } from './native-checks.mjs';
 import { compiled } from './setup.mjs';
 
 /** Guests that `npm test` runs the VFIO tests in. */
 const KERNELS = ['6.1', '6.12'];
 /** Bound of the VFIO tests in one guest, in seconds. */
-const GUEST_TIMEOUT = 600;
+const GUEST_TIMEOUT = 1200;
 
 const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 
@@ -13,6 +14,8 @@ const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 export async function allTests() {
   const count = new Count();
   await rustTests(count);
+  await addressSanitizer(count);
+  await miri(count);
   await ava(count, 'unit and simulation tests', []);
   await compiled();
   for (const kernel of KERNELS) await guestTests(count, `Linux ${kernel}`, ['--kernel', kernel]);
@@ -21,6 +24,12 @@ export async function allTests() {
     '--unmapped-interrupts',
     '--env',
     `PEERDMA_TESTBED_PLATFORM=${platform}`,
+  ]);
+  await guestTests(count, 'an IOMMU of 39 address bits', [
+    '--address-bits',
+    '39',
+    '--env',
+    'PEERDMA_TESTBED_PLATFORM=kernel-refusals.test',
   ]);
   return count.close();
 }

@@ -23,6 +23,7 @@ read-only, as it does all of the host's files. Gives its exit status; ${String(E
   --env NAME[=VALUE] sets a variable for COMMAND, or passes on this one's; may be repeated
   --share FOLDER     a folder that COMMAND finds, writable, as /mnt/share
   --unmapped-interrupts  an IOMMU that can't remap interrupts, which VFIO refuses to work with
+  --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
   --console          shows the guest's console while it runs
   --prepare          only fetches what is missing; without --kernel for every kernel
 `;
@@ -34,6 +35,7 @@ const OPTIONS = /** @type {const} */ ({
   env: { type: 'string', multiple: true },
   share: { type: 'string' },
   'unmapped-interrupts': { type: 'boolean', default: false },
+  'address-bits': { type: 'string', default: '48' },
   console: { type: 'boolean', default: false },
   prepare: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -94,6 +96,8 @@ async function main() {
   const seconds = Number(options.timeout);
   if (!(seconds > 0)) throw new UsageError(`--timeout ${options.timeout}: not a number of seconds`);
   if (!/^[0-9]+[MG]$/.test(options.memory)) throw new UsageError(`--memory ${options.memory}: not like 2G or 512M`);
+  if (!/^(39|48)$/.test(options['address-bits']))
+    throw new UsageError(`--address-bits ${options['address-bits']}: 39 or 48`);
   const env = environment(options.env ?? []);
 
   const qemu = findQemu();
@@ -127,6 +131,7 @@ async function main() {
     env,
     memory,
     remapping: !options['unmapped-interrupts'],
+    addressBits: Number(options['address-bits']),
     seconds,
     share,
     showConsole,

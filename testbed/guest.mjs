@@ -29,6 +29,7 @@ const POLL_MILLISECONDS = 25;
  * @property {Readonly<Record<string, string>>} env
  * @property {string} memory
  * @property {boolean} remapping whether the IOMMU remaps interrupts
+ * @property {number} addressBits of the addresses that the IOMMU translates
  * @property {number} seconds the command's time
  * @property {string | undefined} share
  * @property {boolean} showConsole
@@ -131,14 +132,14 @@ async function boot(control, run) {
  * @param {string} control
  * @param {Run} run
  */
-function startQemu(control, { qemu, kernel, initramfs, memory, remapping, share }) {
+function startQemu(control, { qemu, kernel, initramfs, memory, remapping, addressBits, share }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
   // The guest goes when this process does, however it goes.
   const words = [
     '--pdeathsig',
     'KILL',
     qemu,
-    ...qemuArguments({ image: kernel.image, initramfs, memory, remapping, control, share }),
+    ...qemuArguments({ image: kernel.image, initramfs, memory, remapping, addressBits, control, share }),
   ];
   const child = spawn('setpriv', words, { stdio: ['ignore', log, log] });
   closeSync(log);

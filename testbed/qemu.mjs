@@ -60,12 +60,13 @@ const KERNEL_LINE =
  * @param {string} options.initramfs
  * @param {string} options.memory as QEMU's -m takes it
  * @param {boolean} options.remapping whether the IOMMU remaps interrupts
+ * @param {number} options.addressBits of the addresses that the IOMMU translates
  * @param {string} options.control folder for what host and guest tell each other; the console and the nvme's disk lie
  *   there too
  * @param {string | undefined} options.share folder that the command may write to
  * @returns {string[]}
  */
-export function qemuArguments({ image, initramfs, memory, remapping, control, share }) {
+export function qemuArguments({ image, initramfs, memory, remapping, addressBits, control, share }) {
   /** @type {Option[]} */
   const options = [
     ['display', 'none'],
@@ -78,7 +79,7 @@ export function qemuArguments({ image, initramfs, memory, remapping, control, sh
     ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],
     ['serial', 'chardev:console'],
     // Ahead of the devices: those before it would not be behind it.
-    ['device', `intel-iommu,intremap=${remapping ? 'on' : 'off'},aw-bits=48`],
+    ['device', `intel-iommu,intremap=${remapping ? 'on' : 'off'},aw-bits=${addressBits}`],
     ['device', 'edu,addr=4,dma_mask=0xffffffffffffffff'],
     ['device', 'edu,addr=5,dma_mask=0xffffffffffffffff'],
     ['object', 'memory-backend-memfd,id=ivshmem0,size=16M,share=on'],

@@ -1,7 +1,7 @@
 // Copies to and from guest-physical addresses.
 import test from 'ava';
-import { ftruncateSync } from 'node:fs';
-import { MemoryFile } from '../../ts/index.ts';
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -113,4 +113,20 @@ test('a file that was truncated is an error, not a signal', async (t) => {
   t.deepEqual(memory.read(0n, 1), Uint8Array.of(0));
   throwsCode(t, () => memory.read(PAGE, 1), 'ERR_OUT_OF_RANGE');
   throwsCode(t, () => memory.write(PAGE, Uint8Array.of(1)), 'ERR_OUT_OF_RANGE');
+});
+
+test('a file that was opened for reading can be shown to devices that only read', async (t) => {
+  const fd = temporaryFile(t, PAGE_BYTES);
+  writeSync(fd, Uint8Array.of(0x5a));
+  const readable = openSync(`/proc/self/fd/${fd}`, 'r');
+  const file = MemoryFile.fromFd(readable);
+  closeSync(readable);
+  t.teardown(() => file.close());
+  const memory = await guest(t);
+  const region = await memory.regions.addRegion({ name: 'rom', range: pages(4, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: false });
+  await region.map();
+  const iommu = new SimulatedIommu();
+  await memory.dmaMappers.addDmaMapper(iommu);
+  t.deepEqual(iommu.read(at(4), 1), Uint8Array.of(0x5a));
 });

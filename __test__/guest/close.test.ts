@@ -1,5 +1,6 @@
 // The end of guest memory.
 import test from 'ava';
+import { readFileSync } from 'node:fs';
 import { GuestMemory } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
@@ -112,4 +113,18 @@ test('a guest memory can be disposed of', async (t) => {
   const memory = await GuestMemory.create({ addressWidth: 32 });
   await memory[Symbol.asyncDispose]();
   await rejectsCode(t, memory.regions.addRegion({ name: 'r', range: pages(0, 1) }), 'ERR_CLOSED');
+});
+
+test('a closed guest memory shows no file any more', async (t) => {
+  const memory = await guest(t);
+  const name = `closing-${process.pid}`;
+  const file = taggedFile(t, name, 1, 1);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await region.map();
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ needsVa: true }));
+  const isShown = (): boolean => readFileSync('/proc/self/maps', 'utf8').includes(`/memfd:${name}`);
+  t.true(isShown());
+  await memory.close();
+  t.false(isShown());
 });

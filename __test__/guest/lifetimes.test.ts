@@ -1,11 +1,12 @@
 /**
  * What is in use stays, whoever lets go of it.
  */
+import { readlinkSync } from 'node:fs';
 import test from 'ava';
 import { GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
-import { RecordingTarget } from '../support/recording-target.ts';
+import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
 test('a file that is closed stays with the regions that show it', async (t) => {
   const memory = await guest(t);
@@ -65,4 +66,34 @@ test('RAM is not ordered twice for one address', async (t) => {
   ];
   const error = await rejectsCode(t, GuestMemory.create({ addressWidth: 32, ram }), 'ERR_OVERLAP');
   t.is(String(error.range), '0x4000..0x8000');
+});
+
+test('a file that is closed goes with the last piece that shows it', async (t) => {
+  const memory = await guest(t);
+  const file = MemoryFile.create(at(3), { name: 'passing' });
+  const { fd } = file;
+  const isOpen = (): boolean => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes('passing');
+    } catch {
+      return false;
+    }
+  };
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 3) });
+  await region.addMapping({ range: pages(0, 3), backing: { file, offset: 0n } });
+  await region.map();
+  file.close();
+  for (const page of [1, 0]) {
+    await region.removeMappings(pages(page, 1)); // the first cuts it into two
+    t.true(isOpen());
+  }
+  const target = new RecordingTarget();
+  await memory.dmaMappers.addDmaMapper(target);
+  target.judge = new RefuseAt('unmap', 0).judge;
+  await rejectsCode(t, region.removeMappings(pages(2, 1)), 'ERR_UNMAP_FAILED');
+  t.true(isOpen(), 'a change that failed takes nothing');
+  target.loseAll();
+  await memory.dmaMappers.targetClosed(target);
+  await region.removeMappings(pages(2, 1));
+  t.false(isOpen());
 });

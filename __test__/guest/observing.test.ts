@@ -129,3 +129,22 @@ test.serial('a change that fails is no news, and its map events are matched by u
     [],
   );
 });
+
+test.serial('what goes with a closed target is told as unmapped, what it kept included', async (t) => {
+  const memory = await guest(t, { ram: [0, 4].map((page) => ({ start: at(page), length: PAGE })) });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.mapToGuest(at(8));
+  const target = new RecordingTarget({ name: 'closing' });
+  await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'off' });
+  target.judge = new RefuseAt('unmap', 0).judge;
+  const cover = await memory.regions.addRegion({ name: 'cover', range: pages(0, 1), priority: 200 });
+  await rejectsCode(t, cover.map(), 'ERR_UNMAP_FAILED');
+  const log: string[] = [];
+  listen(t, 'peerdma:dma.unmap', (message) => {
+    const { target: name, range } = message as DmaEvent;
+    log.push(`${name} ${range}`);
+  });
+  await memory.dmaMappers.targetClosed(target);
+  t.deepEqual(log.sort(), ['closing 0x0..0x1000', 'closing 0x4000..0x5000']);
+});

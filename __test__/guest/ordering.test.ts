@@ -1,8 +1,8 @@
 // One change at a time, in the order of the calls.
 import test from 'ava';
 import { type GuestMemory, PeerDmaError } from '../../ts/index.ts';
-import { rejectsCode } from '../support/errors.ts';
-import { at, guest, PAGE, pages } from '../support/pages.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
 function flat(memory: GuestMemory): string[] {
@@ -124,4 +124,53 @@ test('what is called before close is done, what is called after it is refused', 
   await closing;
   t.deepEqual(target.calls, ['map 0x0..0x1000 rw', 'unmap 0x0..0x1000']);
   t.true((await region.unmap().catch((error: unknown) => error)) instanceof PeerDmaError);
+});
+
+test('a target that does not settle keeps the queue waiting, and nobody from looking', async (t) => {
+  const memory = await guest(t);
+  let settle = (): void => {};
+  let asked = (): void => {};
+  const wasAsked = new Promise<void>((resolve) => (asked = resolve));
+  const slow = {
+    name: 'slow',
+    mapDma: (): Promise<void> => {
+      asked();
+      return new Promise((resolve) => (settle = resolve));
+    },
+    unmapDma: (): void => {},
+  };
+  const handle = await memory.dmaMappers.addDmaMapper(slow);
+  const shown = await memory.regions.addRegion({ name: 'shown', range: pages(0, 1) });
+  await shown.map();
+  const order: string[] = [];
+  const first = shown.addMapping({ range: pages(0, 1), backing: 'private' }).then(() => order.push('first'));
+  const queued = memory.regions.addRegion({ name: 'queued', range: pages(4, 1) }).then(() => order.push('queued'));
+  await wasAsked;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  t.deepEqual(order, [], 'the next change waits');
+  t.deepEqual(flat(memory), [], 'which is as before');
+  t.deepEqual(handle.status(), []);
+  t.like(memory.inspect().targets, [{ name: 'slow', mappings: [] }]);
+  throwsCode(t, () => memory.read(0n, 1), 'ERR_NOT_MAPPED');
+  settle();
+  await Promise.all([first, queued]);
+  t.deepEqual(order, ['first', 'queued']);
+  t.deepEqual(flat(memory), ['0x0..0x1000 shown']);
+});
+
+test('a change that a target asks for while everything closes is refused, and nothing waits for it', async (t) => {
+  const file = taggedFile(t, 'file', 1, 0x44);
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const target = new RecordingTarget({ async: true });
+  await memory.dmaMappers.addDmaMapper(target);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  const asked: Promise<unknown>[] = [];
+  target.judge = ({ op }) => {
+    if (op === 'unmap') asked.push(region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } }));
+    return undefined;
+  };
+  await memory.close();
+  t.is(asked.length, 1);
+  for (const change of asked) await rejectsCode(t, change, 'ERR_CLOSED');
+  t.deepEqual(target.calls, ['map 0x0..0x1000 rw', 'unmap 0x0..0x1000']);
 });

@@ -2,8 +2,8 @@
 import test from 'ava';
 import { type DeviceMemory, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { at, guest, PAGE } from '../support/pages.ts';
-import { ACCEPT, BatchRecordingTarget, type Call, RecordingTarget } from '../support/recording-target.ts';
+import { at, guest, PAGE, taggedFile } from '../support/pages.ts';
+import { ACCEPT, BatchRecordingTarget, type Call, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
 /** Refuses device memory, as an IOMMU that can't reach it. */
 function refuseBars({ op, request }: Call): unknown {
@@ -128,4 +128,25 @@ test('a policy that there is not is refused', async (t) => {
   const memory = await guest(t);
   const peerToPeer = 'maybe' as 'off';
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(new RecordingTarget(), { peerToPeer }), 'ERR_INVALID_ARGUMENT');
+});
+
+test('why a BAR is missed is still known after a change that failed, and undoing does not ask for it', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'bar', 1, 1);
+  const picky = new RecordingTarget({ name: 'picky', needsVa: true });
+  const strict = new RecordingTarget({ name: 'strict', needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(picky);
+  await memory.dmaMappers.addDmaMapper(strict, { peerToPeer: 'required' });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  const off = new PeerDmaError('ERR_BAR_DISABLED', 'decode is off', { errno: 'EFAULT' });
+  picky.judge = ({ op }) => (op === 'map' ? off : undefined);
+  await bar.mapToGuest(at(4));
+  const before = handle.status();
+  t.like(before[0], { state: 'failed', code: 'ERR_BAR_DISABLED', errno: 'EFAULT' });
+  picky.takeCalls();
+  strict.judge = new RefuseAt('map', 0).judge;
+  await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_MAP_FAILED');
+  t.deepEqual(handle.status(), before);
+  t.deepEqual(picky.takeCalls(), ['map 0x8000..0x9000 rw refused']);
 });

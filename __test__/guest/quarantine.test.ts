@@ -175,3 +175,145 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
     t.deepEqual(memory.inspect().quarantine, []);
   });
 }
+
+test('private memory in quarantine outlives the window that it was in', async (t) => {
+  const memory = await guest(t);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.mapToGuest(at(4));
+  memory.write(at(4), Uint8Array.of(0x77));
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const other = new RecordingTarget({ name: 'other', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(stuck, { peerToPeer: 'required' });
+  await memory.dmaMappers.addDmaMapper(other, { peerToPeer: 'required' });
+  stuck.judge = new RefuseAt('unmap', 1).judge;
+  other.judge = new RefuseAt('map', 0).judge;
+  await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_ROLLBACK_FAILED');
+  for (const page of [4, 8, 12]) await rejectsCode(t, bar.mapToGuest(at(page)), 'ERR_RANGE_QUARANTINED');
+  await bar.close();
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
+  t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'nobody else has its pages');
+
+  stuck.loseAll();
+  await memory.dmaMappers.targetClosed(stuck);
+  await region.map();
+  t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0);
+  t.deepEqual([...stuck.breaches, ...other.breaches], []);
+});
+
+for (const order of [
+  ['one', 'two'],
+  ['two', 'one'],
+] as const) {
+  for (const before of ['nothing', 'leaving', 'closing guest memory'] as const) {
+    test(`what two targets keep goes with the second of them, ${order.join(' before ')}, after ${before}`, async (t) => {
+      const memory = await guest(t);
+      const file = taggedFile(t, 'file', 2, 0x50);
+      const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+      await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+      await region.map();
+      const [one, two, other] = ['one', 'two', 'other'].map((name) => new RecordingTarget({ name, needsVa: true })) as [
+        RecordingTarget,
+        RecordingTarget,
+        RecordingTarget,
+      ];
+      const handles = {
+        one: await memory.dmaMappers.addDmaMapper(one),
+        two: await memory.dmaMappers.addDmaMapper(two),
+      };
+      await memory.dmaMappers.addDmaMapper(other);
+      for (const target of [one, two]) target.judge = new RefuseAt('unmap', 1).judge;
+      other.judge = new RefuseAt('map', 0).judge;
+      const change = region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
+      await rejectsCode(t, change, 'ERR_ROLLBACK_FAILED');
+      file.close();
+      if (before === 'leaving') {
+        for (const name of order) await rejectsCode(t, handles[name].remove(), 'ERR_UNMAP_FAILED');
+      }
+      if (before === 'closing guest memory') await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');
+
+      const [first, last] = order[0] === 'one' ? [one, two] : [two, one];
+      first.loseAll();
+      await memory.dmaMappers.targetClosed(first);
+      t.is(last.held()[0]?.hostMemory?.read(0n, 1)[0], 0x51, 'the other still keeps it');
+      t.deepEqual(other.held(), []);
+      last.loseAll();
+      await memory.dmaMappers.targetClosed(last);
+      const restored = other.held().map(({ hostMemory }) => hostMemory?.read(0n, 1)[0]);
+      t.deepEqual(restored, before === 'closing guest memory' ? [] : [0x50]);
+      t.deepEqual([...one.breaches, ...two.breaches, ...other.breaches], []);
+    });
+  }
+}
+
+test('private memory that a quarantine keeps at one address is back at its own when that target is closed', async (t) => {
+  const memory = await guest(t);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.mapToGuest(at(4));
+  memory.write(at(4), Uint8Array.of(0x77));
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  const other = new RecordingTarget({ name: 'other', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(stuck, { peerToPeer: 'required' });
+  await memory.dmaMappers.addDmaMapper(other, { peerToPeer: 'required' });
+  stuck.judge = new RefuseAt('unmap', 1).judge;
+  other.judge = new RefuseAt('map', 0).judge;
+  await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_ROLLBACK_FAILED');
+  t.deepEqual(other.held(), [], 'the memory can be at one place only');
+
+  stuck.loseAll();
+  await memory.dmaMappers.targetClosed(stuck);
+  t.deepEqual(other.heldText(), ['0x4000..0x5000 rw bar']);
+  t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77);
+});
+
+test('where one target keeps the new memory and another the old, each goes with its own target', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'file', 2, 0x50);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await region.map();
+  const keepsNew = new RecordingTarget({ name: 'keeps new', needsVa: true });
+  const keepsOld = new RecordingTarget({ name: 'keeps old' });
+  const other = new RecordingTarget({ name: 'other', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(keepsNew);
+  const handle = await memory.dmaMappers.addDmaMapper(keepsOld);
+  await memory.dmaMappers.addDmaMapper(other);
+  keepsNew.judge = new RefuseAt('unmap', 1).judge;
+  other.judge = new RefuseAt('map', 0).judge;
+  const change = region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
+  await rejectsCode(t, change, 'ERR_ROLLBACK_FAILED');
+  t.deepEqual(keepsOld.heldText(), ['0x4000..0x5000 rw r'], 'which needs no host memory, and so has it back');
+  keepsOld.judge = new RefuseAt('unmap', 0).judge;
+  await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
+  t.is(memory.inspect().quarantine.length, 2);
+
+  keepsNew.loseAll();
+  await memory.dmaMappers.targetClosed(keepsNew);
+  t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
+  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED');
+  keepsOld.loseAll();
+  await memory.dmaMappers.targetClosed(keepsOld);
+  await region.unmap();
+  t.deepEqual([...keepsNew.breaches, ...keepsOld.breaches, ...other.breaches], []);
+});
+
+test('a quarantine of private memory keeps those pages, and not the rest of the same memory', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'file', 1, 1);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
+  await region.addMapping({ range: pages(0, 2), backing: 'private' });
+  await region.map();
+  const rom = await memory.regions.addRegion({ name: 'rom', range: pages(5, 1), priority: 200 });
+  await rom.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await rom.map();
+  const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(stuck);
+  stuck.judge = new RefuseAt('unmap', 0).judge;
+  await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+  await rom.unmap();
+  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r', '0x5000..0x6000 rw r']);
+  await memory.dmaMappers.targetClosed(stuck);
+});

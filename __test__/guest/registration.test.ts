@@ -229,9 +229,13 @@ test('a target without needsVa gets no host memory, and no address space is rese
 });
 
 test('memory is faulted in before a target that needs host memory is asked, at registration and at each change', async (t) => {
-  const [replayed, added] = ['replayed', 'added'].map((name) => MemoryFile.create(at(3), { name }));
-  if (replayed === undefined || added === undefined) throw new Error('two were made');
-  const memory = await guest(t, { ram: [{ start: 0n, length: at(3), file: replayed }] });
+  const [low, high, added] = ['low', 'high', 'added'].map((name) => MemoryFile.create(at(3), { name }));
+  if (low === undefined || high === undefined || added === undefined) throw new Error('three were made');
+  const ram = [
+    { start: 0n, length: at(3), file: low },
+    { start: at(8), length: at(3), file: high },
+  ];
+  const memory = await guest(t, { ram });
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });
   await region.map();
   const present: bigint[] = [];
@@ -243,10 +247,9 @@ test('memory is faulted in before a target that needs host memory is asked, at r
   };
   await memory.dmaMappers.addDmaMapper(target);
   await region.addMapping({ range: pages(0, 3), backing: { file: added, offset: 0n } });
-  t.deepEqual(present, [at(3), at(3)]);
+  t.deepEqual(present, [at(3), at(3), at(3)]);
   target.judge = ACCEPT;
-  replayed.close();
-  added.close();
+  for (const file of [low, high, added]) file.close();
 });
 
 test('host memory is of no use once the range is unmapped', async (t) => {
@@ -265,4 +268,21 @@ test('host memory is of no use once the range is unmapped', async (t) => {
   await handle.remove();
   throwsCode(t, () => host?.read(0n, 1), 'ERR_CLOSED');
   throwsCode(t, () => host?.write(0n, Uint8Array.of(1)), 'ERR_CLOSED');
+});
+
+test('a replay goes by address, also where device memory goes alone, and is undone from its end', async (t) => {
+  const memory = await guest(t, { ram: [0, 2, 16, 18].map((page) => ({ start: at(page), length: PAGE })) });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.mapToGuest(at(8));
+  const target = new BatchRecordingTarget({ needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  const ranges = [0, 2, 8, 16, 18].map((page) => String(pages(page, 1)));
+  const maps = ranges.map((range) => `map ${range} rw`);
+  t.deepEqual(target.takeCalls(), ['batch of 2', ...maps.slice(0, 3), 'batch of 2', ...maps.slice(3)]);
+  await handle.remove();
+  t.deepEqual(
+    target.takeCalls(),
+    ranges.toReversed().map((range) => `unmap ${range}`),
+  );
 });

@@ -4,7 +4,7 @@ import { ftruncateSync } from 'node:fs';
 import { MemoryFile } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages } from '../support/pages.ts';
-import { RecordingTarget } from '../support/recording-target.ts';
+import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
 test('a registration over a truncated file fails with ERR_MEMORY_FAULT and leaves nothing', async (t) => {
@@ -63,4 +63,93 @@ test('a change that shows a truncated file fails and leaves nothing', async (t) 
   ftruncateSync(fd, 2 * PAGE_BYTES);
   await region.map();
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
+});
+
+test('memory that was truncated is not taken away from where it is, since it could not be put back', async (t) => {
+  const fd = temporaryFile(t, 2 * PAGE_BYTES);
+  const file = MemoryFile.fromFd(fd);
+  t.teardown(() => file.close());
+  const memory = await guest(t);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
+  await bar.map({ offset: 0n, length: at(2), backing: { file, offset: 0n } });
+  await bar.mapToGuest(at(4));
+  const target = new RecordingTarget({ name: 'target', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(target);
+  const before = memory.inspect();
+  target.takeCalls();
+  ftruncateSync(fd, PAGE_BYTES);
+  const error = await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_MEMORY_FAULT');
+  t.is(error.target, 'target');
+  t.deepEqual(error.range, pages(8, 2));
+  t.deepEqual(target.takeCalls(), []);
+  t.deepEqual(memory.inspect(), before);
+  ftruncateSync(fd, 2 * PAGE_BYTES);
+  await bar.mapToGuest(at(8));
+  t.deepEqual(target.heldText(), ['0x8000..0xa000 rw bar']);
+});
+
+test('a target that could not join over a truncated file changes nothing for those that need no host memory', async (t) => {
+  const fd = temporaryFile(t, 2 * PAGE_BYTES);
+  const file = MemoryFile.fromFd(fd);
+  t.teardown(() => file.close());
+  const memory = await guest(t);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
+  await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
+  await region.map();
+  const rom = await memory.regions.addRegion({ name: 'rom', range: pages(4, 2), priority: 200 });
+  await rom.addMapping({ range: pages(0, 2), backing: 'private' });
+  const plain = new RecordingTarget({ name: 'plain' });
+  await memory.dmaMappers.addDmaMapper(plain);
+  ftruncateSync(fd, 0);
+  const joining = new RecordingTarget({ name: 'joining', needsVa: true });
+  await rejectsCode(t, memory.dmaMappers.addDmaMapper(joining), 'ERR_MEMORY_FAULT');
+
+  await region.map();
+  plain.judge = new RefuseAt('map', 0).judge;
+  await rejectsCode(t, rom.map(), 'ERR_MAP_FAILED', 'and undoing it failed nowhere');
+  t.deepEqual(plain.heldText(), ['0x4000..0x6000 rw r']);
+});
+
+test('when the last target that needs host memory has left, a truncated file is in the way of nobody', async (t) => {
+  const fd = temporaryFile(t, 2 * PAGE_BYTES);
+  const file = MemoryFile.fromFd(fd);
+  t.teardown(() => file.close());
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const leaving = await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'leaving', needsVa: true }));
+  await leaving.remove();
+  const plain = new RecordingTarget({ name: 'plain' });
+  await memory.dmaMappers.addDmaMapper(plain);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
+  await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
+  ftruncateSync(fd, 0);
+  await region.map();
+  t.deepEqual(plain.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
+  ftruncateSync(fd, 2 * PAGE_BYTES);
+  const late = new RecordingTarget({ name: 'late', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(late);
+  t.deepEqual(late.heldText(), plain.heldText(), 'what was not shown meanwhile is shown now');
+});
+
+test('a truncated file can take the place of memory where no target that follows needs host memory', async (t) => {
+  const fd = temporaryFile(t, 2 * PAGE_BYTES);
+  const file = MemoryFile.fromFd(fd);
+  t.teardown(() => file.close());
+  const memory = await guest(t, {
+    ram: [
+      { start: 0n, length: PAGE },
+      { start: at(4), length: at(2) },
+    ],
+  });
+  const over = await memory.regions.addRegion({ name: 'over', range: pages(4, 2), priority: 200 });
+  await over.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
+  const leaving = new RecordingTarget({ name: 'leaving', needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(leaving);
+  leaving.judge = ({ op, range }) => (op === 'unmap' && range.start === 0n ? new Error('stuck') : undefined);
+  await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
+  const plain = new RecordingTarget({ name: 'plain' });
+  await memory.dmaMappers.addDmaMapper(plain);
+  ftruncateSync(fd, 0);
+  await over.map();
+  t.deepEqual(plain.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw over']);
+  await memory.dmaMappers.targetClosed(leaving);
 });

@@ -103,6 +103,7 @@ test('several ranges in quarantine within one mapping are all put right when the
   other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
   await rejectsCode(t, overlay.map(), 'ERR_ROLLBACK_FAILED');
   t.is(memory.inspect().quarantine.length, 2);
+  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED', 'though it begins elsewhere');
 
   stuck.loseAll();
   await memory.dmaMappers.targetClosed(stuck);
@@ -112,6 +113,74 @@ test('several ranges in quarantine within one mapping are all put right when the
   await memory.dmaMappers.addDmaMapper(late);
   for (let page = 0; page < 4; page++) t.is(late.read(at(4 + page), 1)[0], 0x60 + page);
 });
+
+for (const needsVa of [false, true]) {
+  test(`what failed is not tried again over what the target itself keeps there: ${needsVa ? 'with' : 'without'} host memory`, async (t) => {
+    const memory = await guest(t);
+    const file = taggedFile(t, 'file', 2, 0x50);
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+    await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+    await region.map();
+    const stuck = new RecordingTarget({ name: 'stuck', needsVa });
+    const other = new RecordingTarget({ name: 'other', needsVa });
+    const handle = await memory.dmaMappers.addDmaMapper(stuck);
+    const others = await memory.dmaMappers.addDmaMapper(other);
+    stuck.judge = ({ op, request }) => (op === 'unmap' && second(request?.backing) ? new Error('stuck') : undefined);
+    other.judge = ({ op, request }) => (op === 'map' && second(request?.backing) ? new Error('no room') : undefined);
+    await rejectsCode(
+      t,
+      region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } }),
+      'ERR_ROLLBACK_FAILED',
+    );
+    const states = (): string[] => handle.status().map(({ state }) => state);
+    t.deepEqual(states(), ['failed', 'quarantined']);
+    t.deepEqual(stuck.breaches, [], 'nothing is mapped over it in undoing');
+    t.is(others.status()[0]?.code, needsVa ? 'ERR_RANGE_QUARANTINED' : undefined);
+    await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
+    t.deepEqual(stuck.breaches, [], 'nor later');
+    t.deepEqual(states(), ['failed', 'quarantined']);
+    t.deepEqual(other.heldText(), needsVa ? [] : ['0x4000..0x5000 rw r'], 'who needs no host memory has it back');
+
+    await memory.dmaMappers.targetClosed(stuck);
+    t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r']);
+    await region.map();
+  });
+}
+
+for (const failing of [4, 6]) {
+  test(`when a target closes, what one range still lacks does not keep another from being put right: page ${failing} fails`, async (t) => {
+    const memory = await guest(t);
+    const whole = taggedFile(t, 'whole', 3, 0x60);
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });
+    await region.addMapping({ range: pages(0, 1), backing: { file: whole, offset: 0n } });
+    await region.addMapping({ range: pages(2, 1), backing: { file: whole, offset: at(2) } });
+    await region.map();
+    const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(4, 3), priority: 200 });
+    await overlay.addMapping({ range: pages(0, 1), backing: 'private' });
+    await overlay.addMapping({ range: pages(2, 1), backing: 'private' });
+    const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
+    const other = new RecordingTarget({ name: 'other', needsVa: true });
+    await memory.dmaMappers.addDmaMapper(stuck);
+    await memory.dmaMappers.addDmaMapper(other);
+    stuck.judge = ({ op, request }) => (op === 'unmap' && request?.name === 'overlay' ? new Error('stuck') : undefined);
+    other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
+    await rejectsCode(t, overlay.map(), 'ERR_ROLLBACK_FAILED');
+    t.is(memory.inspect().quarantine.length, 2);
+
+    const full = [4, 6].map((page) => `${pages(page, 1)} rw r`);
+    other.judge = ({ op, range }) => (op === 'map' && range.start === at(failing) ? new Error('not yet') : undefined);
+    stuck.loseAll();
+    const error = await rejectsCode(t, memory.dmaMappers.targetClosed(stuck), 'ERR_MAP_FAILED');
+    t.deepEqual(error.range, pages(failing, 1));
+    t.deepEqual(
+      other.heldText(),
+      full.filter((held) => !held.startsWith(String(pages(failing, 1)))),
+    );
+    other.judge = () => undefined;
+    await region.map();
+    t.deepEqual(other.heldText(), full);
+  });
+}
 
 function second(backing: unknown): boolean {
   return typeof backing === 'object' && backing !== null && 'offset' in backing && backing.offset === PAGE;

@@ -4,7 +4,10 @@
  */
 import type { MemoryKind } from '../../ts/index.ts';
 
-/** What one page of a region shows. */
+/** Stores from this number on are private memory; files have lower ones. */
+export const PRIVATE = 1000;
+
+/** What one page of a region shows: a page of a store, which is a file or the private memory of one mapping. */
 export interface ModelPage {
   readonly store: number;
   readonly page: number;
@@ -15,85 +18,116 @@ export interface ModelPage {
 export interface ModelCell extends ModelPage {
   readonly kind: MemoryKind;
   readonly region: string;
+  /** Tells regions of one name apart, of which only one is there at a time. */
+  readonly id: number;
 }
 
-interface ModelRegion {
+/** What is to be seen at each page of the address space. */
+export type ModelFlat = readonly (ModelCell | undefined)[];
+
+export interface ModelRegion {
+  /** The lower is the older. */
+  readonly id: number;
   readonly name: string;
   readonly kind: MemoryKind;
   readonly priority: number;
   readonly pages: (ModelPage | undefined)[];
+  /** The one page address it can have; a window can have any. */
+  readonly home: number | undefined;
   at: number | undefined;
   writable: boolean;
-  removed: boolean;
 }
 
 export class MemoryModel {
-  /** The oldest first. */
-  readonly regions: ModelRegion[] = [];
-  /** First byte of each page of each store. */
-  readonly contents = new Map<number, number[]>();
+  /** By name, the oldest first. */
+  readonly regions = new Map<string, ModelRegion>();
+  #ids = 0;
+  /** Counts up over all copies: what was thrown away keeps its number. */
+  #stores: { next: number };
 
-  addRegion(name: string, kind: MemoryKind, priority: number, length: number): void {
-    const pages = Array.from({ length }, () => undefined);
-    this.regions.push({ name, kind, priority, pages, at: undefined, writable: true, removed: false });
+  constructor(stores: { next: number } = { next: PRIVATE }) {
+    this.#stores = stores;
   }
 
-  map(index: number, at: number, store: number, firstPage: number, count: number, writable: boolean): void {
-    const { pages } = this.#region(index);
+  add(name: string, kind: MemoryKind, priority: number, length: number, home: number | undefined): void {
+    const pages = Array.from({ length }, () => undefined);
+    this.regions.set(name, { id: this.#ids++, name, kind, priority, pages, home, at: undefined, writable: true });
+  }
+
+  /** Private memory, which is a store of its own for each mapping. */
+  newPrivateStore(): number {
+    return this.#stores.next++;
+  }
+
+  /** @throws for a region that is not there, or not any more */
+  region(name: string): ModelRegion {
+    const region = this.regions.get(name);
+    if (region === undefined) throw new Error(`there is no ${name} in the model`);
+    return region;
+  }
+
+  map(name: string, at: number, store: number, firstPage: number, count: number, writable: boolean): void {
+    const { pages } = this.region(name);
     for (let n = 0; n < count; n++) pages[at + n] = { store, page: firstPage + n, writable };
   }
 
-  unmap(index: number, at: number, count: number): void {
-    this.#region(index).pages.fill(undefined, at, at + count);
+  unmap(name: string, at: number, count: number): void {
+    this.region(name).pages.fill(undefined, at, at + count);
   }
 
-  place(index: number, at: number | undefined, writable: boolean): void {
-    const region = this.#region(index);
+  place(name: string, at: number | undefined, writable: boolean): void {
+    const region = this.region(name);
     region.at = at;
     if (at !== undefined) region.writable = writable;
   }
 
-  remove(index: number): void {
-    const region = this.#region(index);
-    region.at = undefined;
-    region.removed = true;
+  remove(name: string): void {
+    this.region(name);
+    this.regions.delete(name);
   }
 
-  /** What is to be seen at each page of the address space, by looking at every region. */
-  flat(size: number): (ModelCell | undefined)[] {
-    return Array.from({ length: size }, (_, address) => {
-      let winner: ModelRegion | undefined;
-      for (const region of this.regions) {
-        if (region.at === undefined || address < region.at || address >= region.at + region.pages.length) continue;
-        if (winner === undefined || region.priority > winner.priority) winner = region;
+  /** What is to be seen at each page of an address space of `size` pages: the regions painted over one another. */
+  flat(size: number): ModelFlat {
+    const cells: (ModelCell | undefined)[] = Array.from({ length: size }, () => undefined);
+    // The higher priority wins, and of equal ones the older.
+    const active = [...this.regions.values()].sort((a, b) => a.priority - b.priority || b.id - a.id);
+    for (const { at, pages, writable, kind, name, id } of active) {
+      if (at === undefined) continue;
+      for (const [n, page] of pages.entries()) {
+        cells[at + n] =
+          page === undefined
+            ? undefined
+            : { store: page.store, page: page.page, writable: page.writable && writable, kind, region: name, id };
       }
-      const page = winner?.pages[address - (winner.at ?? 0)];
-      if (winner === undefined || page === undefined) return undefined;
-      return { ...page, writable: page.writable && winner.writable, kind: winner.kind, region: winner.name };
-    });
-  }
-
-  /** The byte that fills a page. */
-  byte({ store, page }: ModelPage): number {
-    return this.contents.get(store)?.[page] ?? 0;
-  }
-
-  fill({ store, page }: ModelPage, byte: number): void {
-    const bytes = this.contents.get(store) ?? [];
-    bytes[page] = byte;
-    this.contents.set(store, bytes);
+    }
+    return cells;
   }
 
   clone(): MemoryModel {
-    const copy = new MemoryModel();
-    copy.regions.push(...this.regions.map((region) => ({ ...region, pages: region.pages.slice() })));
-    for (const [store, bytes] of this.contents) copy.contents.set(store, bytes.slice());
+    const copy = new MemoryModel(this.#stores);
+    copy.#ids = this.#ids;
+    for (const [name, region] of this.regions) copy.regions.set(name, { ...region, pages: region.pages.slice() });
     return copy;
   }
+}
 
-  #region(index: number): ModelRegion {
-    const region = this.regions[index];
-    if (region === undefined) throw new Error(`there is no region ${index} in the model`);
-    return region;
+/** The byte that fills each page of each store. */
+export class ModelContents {
+  readonly #bytes = new Map<number, number[]>();
+
+  byte({ store, page }: ModelPage): number {
+    return this.#bytes.get(store)?.[page] ?? 0;
   }
+
+  fill({ store, page }: Pick<ModelPage, 'store' | 'page'>, byte: number): void {
+    const bytes = this.#bytes.get(store) ?? [];
+    bytes[page] = byte;
+    this.#bytes.set(store, bytes);
+  }
+}
+
+/** Whether two cells show the same memory in the same way. */
+export function sameCell(a: ModelCell | undefined, b: ModelCell | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.store === b.store && a.page === b.page && a.writable === b.writable && a.id === b.id;
 }

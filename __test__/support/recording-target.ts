@@ -1,13 +1,14 @@
 /**
  * A DMA target that writes down what it is asked, checks that guest memory keeps to the contract, and fails on demand.
  */
-import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
+import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../ts/index.ts';
 
 /** One call that is about to be done. */
 export interface Call {
-  readonly op: 'map' | 'unmap';
+  /** `take back`: a batch that fails gives up what it has mapped already. */
+  readonly op: 'map' | 'unmap' | 'take back';
   readonly range: AddressRange;
-  /** The request of a map; of an unmap, the request that mapped the range. */
+  /** The request of a map; otherwise the request that mapped the range. */
   readonly request: DmaMapRequest | undefined;
 }
 
@@ -118,8 +119,15 @@ export class BatchRecordingTarget extends RecordingTarget {
           done.push(request);
         }
       } catch (error) {
-        for (const { range } of done) this.forget(range);
-        throw error;
+        const kept = done.filter((request) => {
+          const refusal = this.judge({ op: 'take back', range: request.range, request });
+          if (refusal === undefined) this.forget(request.range);
+          return refusal !== undefined;
+        });
+        if (kept.length === 0) throw error;
+        throw new PeerDmaError('ERR_UNMAP_FAILED', `${this.name} can't take back ${kept.length} of a batch`, {
+          cause: error,
+        });
       }
     });
   }

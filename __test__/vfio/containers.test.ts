@@ -1,11 +1,15 @@
 /**
  * Containers, groups and devices come and go in order.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
-import { PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { openVfioFiles } from './support/open-files.ts';
-import { SINK, pattern, rig, send } from './support/rig.ts';
+import { pinnedRoughly } from './support/pins.ts';
+import { SINK, pattern, peerBar, rig, send } from './support/rig.ts';
+
+const BAR = 0x1_0000_0000n;
 
 testWith(
   { any: 1 },
@@ -149,5 +153,60 @@ testWith(
     await Promise.all([memory.close(), manager.close()]);
     t.deepEqual(manager.inspect(), []);
     t.deepEqual(openVfioFiles(), []);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a device whose BAR another guest memory shows is closed when that has let go of it, not before',
+  async (t, devices) => {
+    const mine = await rig(t);
+    const theirs = await rig(t);
+    const peer = await mine.open(devices.ivshmem[0] ?? '');
+    const bar = peerBar(peer);
+    const show = async (memory: GuestMemory): Promise<void> => {
+      const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+      await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+      await window.mapToGuest(BAR);
+    };
+    await show(mine.memory);
+    await show(theirs.memory);
+    const edu = await theirs.edu(devices.edu[0] ?? '');
+    for (const close of [() => peer.close(), () => mine.manager.close()]) {
+      await t.throwsAsync(close(), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_IN_USE' });
+      t.is(mine.manager.inspect()[0]?.groups[0]?.devices[0], peer.bdf, 'it is still open');
+    }
+    await send(theirs.memory, edu, pattern(80), BAR);
+    t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), pattern(80));
+    await theirs.manager.close();
+    await theirs.memory.close();
+    await peer.close();
+    t.deepEqual(mine.manager.inspect(), []);
+    t.deepEqual(openVfioFiles(), []);
+  },
+);
+
+testWith(
+  { any: 2 },
+  'the manager can be looked at while memory is being pinned, and a device that is opened meanwhile joins after that',
+  async (t, { any: [first = '', second = ''] }) => {
+    const { memory, manager, open } = await rig(t);
+    await open(first);
+    const length = 64n << 20n;
+    const region = await memory.regions.addRegion({ name: 'much', range: AddressRange.of(BAR, length) });
+    await region.addMapping({ range: AddressRange.of(0n, length), backing: 'private' });
+    const before = manager.inspect();
+    const pinned = pinnedRoughly();
+    let done = false;
+    const mapping = region.map().then(() => (done = true));
+    const opening = open(second);
+    while (pinnedRoughly() === pinned && !done) await turn();
+    t.deepEqual(manager.inspect(), before);
+    t.false(done);
+    await mapping;
+    await opening;
+    const [{ dmaAvailable = NaN, groups } = {}] = manager.inspect();
+    t.is(dmaAvailable, (before[0]?.dmaAvailable ?? NaN) - 1);
+    t.is(groups?.length, 2);
   },
 );

@@ -1,0 +1,289 @@
+// Every change is made to fail at every primitive step, and at every step of undoing it: the map is as it was, each target
+// holds what is known of it, no memory is shown in another's place, and the change can be tried again.
+import { readdirSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { GuestMemory, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
+import { type FaultPlan, heal, inject, countNative, DEVICE } from '../support/faults.ts';
+import { FailureScene, NEW_PRIVATE } from '../support/failure-scene.ts';
+import { at, PAGE, pages } from '../support/pages.ts';
+
+interface Change {
+  readonly title: string;
+  readonly romShown?: boolean;
+  /** The targets that follow before. Default: both. */
+  readonly following?: readonly number[];
+  readonly prepare?: (scene: FailureScene) => Promise<unknown>;
+  readonly run: (scene: FailureScene) => Promise<unknown>;
+  /** What maps device memory that was missed. Default: the change once more. */
+  readonly repeat?: (scene: FailureScene) => Promise<unknown>;
+}
+
+async function repeatBars(scene: FailureScene): Promise<void> {
+  await scene.bar(0).mapToGuest(at(16));
+  await scene.bar(1).mapToGuest(at(20));
+}
+
+/** The ROM fails to come, and the second target won't give a page back: the first can't have its RAM again. */
+async function quarantineLow(scene: FailureScene): Promise<void> {
+  inject((_step, what) => what === 'other: map 0x1000..0x3000' || what === 'other: unmap 0x0..0x1000');
+  await scene.rom.map().catch(() => {});
+  heal();
+  const states = scene.memory.inspect().targets.map(({ mappings }) => mappings.map(({ state }) => state));
+  if (states[0]?.[0] !== 'failed' || !states[1]?.includes('quarantined')) throw new Error('no such quarantine');
+}
+
+const CHANGES: readonly Change[] = [
+  {
+    title: 'a region of RAM comes',
+    prepare: ({ high }) => high.unmap(),
+    run: ({ high }) => high.map(),
+  },
+  { title: 'a region of RAM goes', run: ({ low }) => low.unmap() },
+  { title: 'a region of RAM is removed', romShown: true, run: ({ low }) => low.remove() },
+  { title: 'a ROM comes above RAM', run: ({ rom }) => rom.map() },
+  { title: 'a ROM above RAM goes', romShown: true, run: ({ rom }) => rom.unmap() },
+  { title: 'RAM becomes read-only', romShown: true, run: ({ low }) => low.map({ writable: false }) },
+  {
+    title: 'a file replaces the middle of RAM',
+    run: ({ low, file }) => low.addMapping({ range: pages(1, 2), backing: { file, offset: at(28) } }),
+  },
+  {
+    title: 'private memory replaces the middle of private memory',
+    run: ({ high }) => high.addMapping({ range: pages(Number(NEW_PRIVATE.start / PAGE) - 8, 1), backing: 'private' }),
+  },
+  { title: 'the middle of RAM is taken out', run: ({ low }) => low.removeMappings(pages(1, 2)) },
+  { title: 'a BAR is enabled', run: (scene) => scene.bar(2).mapToGuest(at(24)) },
+  { title: 'a BAR moves', run: (scene) => scene.bar(0).mapToGuest(at(24)) },
+  { title: 'a BAR moves by a page', run: (scene) => scene.bar(0).mapToGuest(at(17)) },
+  { title: 'a BAR moves onto another BAR', run: (scene) => scene.bar(0).mapToGuest(at(18)) },
+  { title: 'a BAR moves below RAM', run: (scene) => scene.bar(0).mapToGuest(at(3)) },
+  { title: 'a BAR is disabled', run: (scene) => scene.bar(0).unmapFromGuest() },
+  { title: 'a BAR closes', run: (scene) => scene.bar(0).close() },
+  {
+    title: 'a BAR shows more',
+    run: (scene) => scene.bar(0).map({ offset: PAGE, length: PAGE, backing: { file: scene.file, offset: at(9) } }),
+  },
+  { title: 'a BAR shows less', run: (scene) => scene.bar(0).unmap({ offset: at(2), length: PAGE }) },
+  { title: 'the first target joins', romShown: true, following: [], run: (scene) => scene.join(0), repeat: repeatBars },
+  {
+    title: 'the first target joins, and takes no batches',
+    following: [],
+    run: (scene) => scene.join(1),
+    repeat: repeatBars,
+  },
+  {
+    title: 'a target joins another',
+    romShown: true,
+    following: [1],
+    run: (scene) => scene.join(0),
+    repeat: repeatBars,
+  },
+  { title: 'a target leaves', romShown: true, run: (scene) => scene.leave(0) },
+  {
+    title: 'a target closes with a quarantine',
+    prepare: quarantineLow,
+    run: async (scene) => {
+      await scene.close(1);
+      await scene.low.map(); // nothing more to do, unless the former failed
+    },
+  },
+];
+
+type Outcome = { readonly error: unknown } | undefined;
+
+interface Golden {
+  readonly steps: number;
+  readonly map: string;
+  readonly holdings: readonly string[];
+  readonly following: readonly boolean[];
+}
+
+async function outcomeOf(change: Promise<unknown>): Promise<Outcome> {
+  return change.then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+}
+
+async function stage({ romShown = false, following = [0, 1], prepare }: Change, policy: PeerToPeer) {
+  const scene = await FailureScene.create(policy, romShown);
+  for (const index of following) await scene.join(index);
+  await prepare?.(scene);
+  return scene;
+}
+
+/** What the change does when nothing fails. */
+async function golden(change: Change, policy: PeerToPeer): Promise<Golden> {
+  const scene = await stage(change, policy);
+  inject(() => false);
+  await change.run(scene);
+  const { taken } = heal();
+  const following = scene.followers.map(({ handle }) => handle !== undefined);
+  // What is put right by a target that closes is put right for good once it is back.
+  await settle(scene, following);
+  const result = { steps: taken.length, map: scene.map(), holdings: scene.holdings(), following };
+  await scene.end();
+  return result;
+}
+
+/** Closes what has a quarantine, and lets everything follow that should. */
+async function settle(scene: FailureScene, following: readonly boolean[]): Promise<void> {
+  for (const { target } of scene.memory.inspect().quarantine) {
+    await scene.close(scene.followers.findIndex((follower) => follower.target.name === target));
+  }
+  for (const [index, follows] of following.entries()) {
+    if (follows && scene.follower(index).handle === undefined) await scene.join(index);
+  }
+}
+
+/** One case. @returns how many steps there were until everything had failed or was undone */
+async function check(change: Change, policy: PeerToPeer, due: Golden, plan: FaultPlan): Promise<number> {
+  const scene = await stage(change, policy);
+  const before = { map: scene.map(), holdings: scene.holdings(), quarantine: scene.memory.inspect().quarantine.length };
+  inject(plan);
+  const outcome = await outcomeOf(change.run(scene));
+  const { taken, failed } = heal();
+  try {
+    same('with the targets', scene.oddities(), []);
+    const quarantined = scene.memory.inspect().quarantine.length;
+    if (outcome === undefined) {
+      // Only device memory that the policy lets a target miss.
+      if (failed.some((step) => !missable(step, policy))) throw new Error('a failure went unnoticed');
+      same('quarantine', quarantined, 0);
+    } else {
+      const { error } = outcome;
+      if (!(error instanceof PeerDmaError)) throw new Error('not an error of the package', { cause: error });
+      same('map', scene.map(), before.map);
+      const first = failed.find((step) => !missable(step, policy)) ?? '';
+      if (first.startsWith('native')) same('syscall of the error', error.syscall, 'mmap');
+      else if (error.range === undefined || !first.startsWith(`${error.target}: `)) {
+        throw new Error('the error does not name target and range', { cause: error });
+      }
+      const refusedToGo = failed.some((step) => /unmap|take back/.test(step) && !step.startsWith('native'));
+      if (!refusedToGo && quarantined > before.quarantine) throw new Error('quarantined for no reason');
+      if (failed.length === 1 && !refusedToGo && before.quarantine === 0)
+        same('holdings', scene.holdings(), before.holdings);
+      const worse = before.quarantine === 0 && scene.holdings().join() !== before.holdings.join();
+      if (worse && error.code !== 'ERR_UNMAP_FAILED' && error.code !== 'ERR_ROLLBACK_FAILED') {
+        throw new Error(`something is not as it was, and the error is ${error.code}`, { cause: error });
+      }
+    }
+    let again = await outcomeOf((outcome === undefined ? (change.repeat ?? change.run) : change.run)(scene));
+    if (again !== undefined) {
+      const { error } = again;
+      if (quarantined === 0 || !(error instanceof PeerDmaError && error.code === 'ERR_RANGE_QUARANTINED')) {
+        throw new Error('the second try failed', { cause: error });
+      }
+    }
+    same('with the targets after a second try', scene.oddities(), []);
+    await settle(scene, due.following);
+    if (again !== undefined) again = await outcomeOf(change.run(scene));
+    if (again !== undefined) throw new Error('the last try failed', { cause: again.error });
+    await settle(scene, due.following);
+    same('map at the end', scene.map(), due.map);
+    same('holdings at the end', scene.holdings(), due.holdings);
+    await scene.end();
+  } catch (error) {
+    const told = outcome?.error instanceof Error ? outcome.error.message : 'success';
+    throw new Error(
+      `${change.title}, ${policy}: failing were ${failed.join(' and ')}: ${(error as Error).message}\nthe change said: ${told}\n${taken.join('\n')}`,
+      { cause: error },
+    );
+  }
+  return taken.length;
+}
+
+/** Whether a target may miss what this step maps. */
+function missable(step: string, policy: PeerToPeer): boolean {
+  return policy !== 'required' && step.endsWith(DEVICE);
+}
+
+function same(what: string, is: unknown, due: unknown): void {
+  const [a, b] = [is, due].map((value) => (typeof value === 'string' ? value : JSON.stringify(value, undefined, 1)));
+  if (a !== b) throw new Error(`${what}: ${a}\ninstead of ${b}`);
+}
+
+async function enumerate(t: ExecutionContext, change: Change, policy: PeerToPeer): Promise<Record<string, number>> {
+  const due = await golden(change, policy);
+  t.true(due.steps > 0);
+  const cases = { 'one step fails': 0, 'two steps fail': 0, 'all from a step on fail': 0 };
+  for (let k = 0; k < due.steps; k++) {
+    const steps = await check(change, policy, due, (step) => step === k);
+    cases['one step fails']++;
+    await check(change, policy, due, (step) => step >= k);
+    cases['all from a step on fail']++;
+    for (let j = k + 1; j < steps; j++) {
+      await check(change, policy, due, (step) => step === k || step === j);
+      cases['two steps fail']++;
+      await check(change, policy, due, (step) => step === k || step >= j);
+      cases['all from a step on fail']++;
+    }
+  }
+  return cases;
+}
+
+countNative();
+const total: Record<string, number> = {};
+
+for (const change of CHANGES) {
+  for (const policy of ['required', 'best-effort'] as const) {
+    test.serial(`${change.title}, and any step of it fails; device memory is ${policy}`, async (t) => {
+      t.timeout(120_000);
+      for (const [what, count] of Object.entries(await enumerate(t, change, policy))) {
+        total[what] = (total[what] ?? 0) + count;
+      }
+    });
+  }
+}
+
+test.serial('guest memory closes, and any step of it fails', async (t) => {
+  const policy = 'required';
+  const following = [0, 1];
+  const close: Change = { title: 'close', romShown: true, following, run: ({ memory }) => memory.close() };
+  for (let k = 0, steps = 1; k < steps; k++) {
+    const scene = await stage(close, policy);
+    const before = scene.map();
+    inject((step) => step === k);
+    const outcome = await outcomeOf(close.run(scene));
+    const { taken, failed } = heal();
+    steps = taken.length;
+    const what = failed.join();
+    t.true(outcome?.error instanceof PeerDmaError && outcome.error.code === 'ERR_UNMAP_FAILED', what);
+    t.is(scene.map(), before, what);
+    const [kept, ...others] = scene.memory.inspect().quarantine;
+    t.true(kept !== undefined && others.length === 0, what);
+    t.is(scene.followers.flatMap(({ target }) => target.held()).length, 1, 'everything else is unmapped');
+    for (const follower of scene.followers) follower.handle = undefined;
+    t.deepEqual(scene.oddities(), [], 'and that is still there');
+    t.truthy(await outcomeOf(close.run(scene)), 'which keeps it from closing');
+    await settle(scene, []);
+    await scene.end();
+    total['one step fails'] = (total['one step fails'] ?? 0) + 1;
+  }
+});
+
+test.serial('guest memory is created and faulted in, and any step fails', async (t) => {
+  const ram = [
+    { start: 0n, length: at(2), prefault: true },
+    { start: at(4), length: at(1), private: true, prefault: true },
+  ];
+  const descriptors = (): number => readdirSync('/proc/self/fd').length;
+  inject(() => false);
+  await (await GuestMemory.create({ addressWidth: 20, ram })).close();
+  const steps = heal().taken.length;
+  t.is(steps, 3);
+  for (let k = 0; k < steps; k++) {
+    const before = descriptors();
+    inject((step) => step === k);
+    const outcome = await outcomeOf(GuestMemory.create({ addressWidth: 20, ram }));
+    heal();
+    t.true(outcome?.error instanceof PeerDmaError && outcome.error.code === 'ERR_SYSTEM');
+    t.is(descriptors(), before);
+    total['one step fails'] = (total['one step fails'] ?? 0) + 1;
+  }
+});
+
+test.after(() => {
+  const list = Object.entries(total).map(([what, count]) => `${what}: ${count}`);
+  console.log(`# cases: ${list.join(', ')}`);
+});

@@ -1,0 +1,137 @@
+// Targets written by others: what they throw, answer and offer may be anything, and guest memory stays whole.
+import test from 'ava';
+import { PeerDmaError } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { at, guest, PAGE, pages } from '../support/pages.ts';
+import { BatchRecordingTarget, RecordingTarget } from '../support/recording-target.ts';
+
+const TWO = {
+  ram: [
+    { start: 0n, length: PAGE },
+    { start: at(4), length: PAGE },
+  ],
+};
+
+function trap(): never {
+  throw new Error('not to be looked at');
+}
+
+/** What can't be looked at without another throw. */
+const TRAPS: readonly (readonly [string, () => unknown])[] = [
+  ['a proxy', () => new Proxy({}, { getPrototypeOf: trap })],
+  ['an error without a message', () => Object.defineProperty(new Error('x'), 'message', { get: trap })],
+  [
+    'an error of the package without a range',
+    () => Object.defineProperty(new PeerDmaError('ERR_MAP_FAILED', 'x'), 'range', { get: trap }),
+  ],
+];
+
+for (const [what, make] of TRAPS) {
+  for (const Target of [RecordingTarget, BatchRecordingTarget]) {
+    test(`a map that throws what can't be looked at leaves nothing behind: ${what}, ${Target.name}`, async (t) => {
+      const memory = await guest(t, TWO); // whose close fails if any of it is still lent
+      const target = new Target({ needsVa: true });
+      target.judge = ({ op, range }) => (op === 'map' && range.start > 0n ? make() : undefined);
+      const error = await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_MAP_FAILED');
+      t.is(error.target, 'recorder');
+      t.deepEqual(target.held(), []);
+      t.deepEqual(memory.inspect().targets, []);
+    });
+  }
+
+  test(`an unmap that throws what can't be looked at is a quarantine like any other: ${what}`, async (t) => {
+    const memory = await guest(t);
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
+    await region.addMapping({ range: pages(0, 1), backing: 'private' });
+    await region.addMapping({ range: pages(2, 1), backing: 'private' });
+    await region.map();
+    const target = new RecordingTarget({ needsVa: true });
+    const handle = await memory.dmaMappers.addDmaMapper(target);
+    target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(6) ? make() : undefined);
+    const error = await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    t.deepEqual(error.range, pages(6, 1));
+    t.deepEqual(
+      handle.status().map(({ state }) => state),
+      ['mapped', 'quarantined'],
+    );
+    t.is(target.held().length, 2);
+    await memory.dmaMappers.targetClosed(target);
+  });
+}
+
+test('what a target offers is looked at when it joins, and never again', async (t) => {
+  const memory = await guest(t, TWO);
+  const target = new BatchRecordingTarget({ needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  for (const what of ['mapDmaBatch', 'needsFile', 'needsVa', 'name'])
+    Object.defineProperty(target, what, { get: trap });
+  target.judge = () => undefined;
+  const take = { mapDma: () => {}, unmapDma: () => {} };
+  Object.assign(target, take); // this one's own methods look at the rest
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 2) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  await region.map();
+  await region.unmap();
+  await handle.remove();
+  t.deepEqual(memory.inspect().targets, []);
+});
+
+test('a target whose batches go while it joins is still told everything', async (t) => {
+  const memory = await guest(t, TWO);
+  const target = new BatchRecordingTarget({ needsVa: true });
+  const batch = target.mapDmaBatch.bind(target);
+  let looks = 0;
+  Object.defineProperty(target, 'mapDmaBatch', { get: () => (looks++ < 2 ? batch : undefined) });
+  await memory.dmaMappers.addDmaMapper(target);
+  t.is(target.held().length, 2);
+});
+
+test('a target whose mapDmaBatch is no method is refused', async (t) => {
+  const memory = await guest(t, TWO);
+  const target = Object.assign(new RecordingTarget(), { mapDmaBatch: null });
+  await rejectsCode(t, memory.dmaMappers.addDmaMapper(target as never), 'ERR_INVALID_ARGUMENT');
+  t.deepEqual(memory.inspect().targets, []);
+});
+
+test('whatever a method answers or throws, a failure is a failure', async (t) => {
+  const memory = await guest(t, TWO);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  const failures: (() => unknown)[] = [
+    () => Promise.reject(undefined),
+    () => Promise.reject(null),
+    // oxlint-disable-next-line unicorn/no-thenable
+    () => ({ then: (_: unknown, reject: (reason: unknown) => void) => reject('no') }),
+    // oxlint-disable-next-line unicorn/no-thenable
+    () => Object.defineProperty({}, 'then', { get: trap }),
+    () => {
+      throw undefined;
+    },
+  ];
+  for (const failure of failures) {
+    const target = new RecordingTarget({ needsVa: true });
+    await memory.dmaMappers.addDmaMapper(target);
+    const before = memory.inspect();
+    Object.assign(target, { mapDma: failure });
+    await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+    t.deepEqual(memory.inspect(), before);
+    Reflect.deleteProperty(target, 'mapDma');
+    await region.map();
+    Object.assign(target, { unmapDma: failure });
+    await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    t.is(memory.inspect().quarantine.length, 1);
+    await memory.dmaMappers.targetClosed(target);
+    await region.unmap();
+  }
+});
+
+test('a batch that says which of its ranges failed is quoted on that range', async (t) => {
+  const memory = await guest(t, TWO);
+  const target = new BatchRecordingTarget();
+  target.judge = ({ op, range }) =>
+    op === 'map' && range.start > 0n ? new PeerDmaError('ERR_MAP_FAILED', 'no room', { range }) : undefined;
+  const error = await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_MAP_FAILED');
+  t.deepEqual(error.range, pages(4, 1));
+  t.is(error.target, 'recorder');
+  t.regex(error.message, /"ram1" at 0x4000\.\.0x5000: no room/);
+});

@@ -1,0 +1,7 @@
+// Random programs in which calls into the native core fail as well as those to the targets.
+import test from 'ava';
+import { runPrograms } from '../support/program/run.ts';
+
+test('random programs in which the native core fails as well keep every target in step with the model', async (t) => {
+  await runPrograms(t, 500, { faults: 3, native: true, atOnce: 1 });
+});

@@ -1,0 +1,213 @@
+/**
+ * A small machine on which every change is made to fail at every step: two stretches of RAM, a ROM over one of them,
+ * three BARs, two targets of different kinds.
+ */
+import {
+  type AddressRange,
+  type DeviceMemory,
+  type DmaMapRequest,
+  type DmaMapperHandle,
+  GuestMemory,
+  MemoryFile,
+  PeerDmaError,
+  type PeerToPeer,
+  type Region,
+} from '../../ts/index.ts';
+import { judgeOf } from './faults.ts';
+import { at, PAGE, PAGE_BYTES, pages, tag } from './pages.ts';
+import { BatchRecordingTarget, mode, RecordingTarget } from './recording-target.ts';
+
+/** Page `n` of the private RAM is filled with this and `n`. */
+const PRIVATE_TAG = 0xa0;
+
+/** Private memory that a change puts into the private RAM, which makes it the one page of zeros. */
+export const NEW_PRIVATE: AddressRange = pages(9, 1);
+
+/** One target with its place in guest memory. */
+export interface Follower {
+  readonly target: RecordingTarget;
+  /** `undefined` while it doesn't follow. */
+  handle: DmaMapperHandle | undefined;
+}
+
+export class FailureScene {
+  readonly memory: GuestMemory;
+  readonly policy: PeerToPeer;
+  readonly file: MemoryFile;
+  readonly followers: Follower[] = [];
+  /** As long as the scene is being made. */
+  low!: Region;
+  high!: Region;
+  rom!: Region;
+  readonly bars: DeviceMemory[] = [];
+
+  private constructor(memory: GuestMemory, policy: PeerToPeer) {
+    this.memory = memory;
+    this.policy = policy;
+    this.file = MemoryFile.create(at(32), { name: 'file' });
+    const bytes = new Uint8Array(32 * PAGE_BYTES);
+    for (let page = 0; page < 32; page++) bytes.fill(tag(1, page), page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+    this.file.write(0n, bytes);
+  }
+
+  /**
+   * @param policy of both targets
+   * @param romShown whether the ROM hides RAM from the beginning
+   */
+  static async create(policy: PeerToPeer, romShown: boolean): Promise<FailureScene> {
+    const memory = await GuestMemory.create({ addressWidth: 20 });
+    const scene = new FailureScene(memory, policy);
+    const { file } = scene;
+    scene.low = await memory.regions.addRegion({ name: 'low', range: pages(0, 4) });
+    await scene.low.addMapping({ range: pages(0, 4), backing: { file, offset: 0n } });
+    await scene.low.map();
+    scene.high = await memory.regions.addRegion({ name: 'high', range: pages(8, 3) });
+    await scene.high.addMapping({ range: pages(0, 3), backing: 'private' });
+    await scene.high.map();
+    for (let page = 8; page < 11; page++)
+      memory.write(at(page), new Uint8Array(PAGE_BYTES).fill(tag(PRIVATE_TAG, page)));
+    scene.rom = await memory.regions.addRegion({ name: 'rom', range: pages(1, 2), priority: 200 });
+    await scene.rom.addMapping({ range: pages(0, 2), backing: { file, offset: at(4) }, writable: false });
+    if (romShown) await scene.rom.map();
+    for (const [index, length] of [3, 1, 2].entries()) {
+      const bar = memory.newDeviceMemory({ name: `bar${index}`, length: at(length) });
+      scene.bars.push(bar);
+      await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: at(8 + index * 4) } });
+      if (length === 3) await bar.map({ offset: at(2), length: PAGE, backing: { file, offset: at(10) } });
+    }
+    await scene.bar(0).mapToGuest(at(16));
+    await scene.bar(1).mapToGuest(at(20));
+    scene.followers.push({ target: new BatchRecordingTarget({ name: 'vfio', needsVa: true }), handle: undefined });
+    scene.followers.push({
+      target: new RecordingTarget({ name: 'other', needsVa: true, async: true }),
+      handle: undefined,
+    });
+    for (const { target } of scene.followers) target.judge = judgeOf(target.name);
+    return scene;
+  }
+
+  bar(index: number): DeviceMemory {
+    const bar = this.bars[index];
+    if (bar === undefined) throw new Error(`the scene has no BAR ${index}`);
+    return bar;
+  }
+
+  follower(index: number): Follower {
+    const follower = this.followers[index];
+    if (follower === undefined) throw new Error(`the scene has no target ${index}`);
+    return follower;
+  }
+
+  /** Lets a target follow, if it does not. */
+  async join(index: number): Promise<void> {
+    const follower = this.follower(index);
+    follower.handle ??= await this.memory.dmaMappers.addDmaMapper(follower.target, { peerToPeer: this.policy });
+  }
+
+  /** Lets a target go. One that won't give back all that it holds follows no more either. */
+  async leave(index: number): Promise<void> {
+    const follower = this.follower(index);
+    const { handle } = follower;
+    follower.handle = undefined;
+    await handle?.remove();
+  }
+
+  /** A target goes, with all that it holds. */
+  async close(index: number): Promise<void> {
+    const follower = this.follower(index);
+    follower.handle = undefined;
+    follower.target.loseAll();
+    await this.memory.dmaMappers.targetClosed(follower.target);
+  }
+
+  /** What a region's snapshot and flat map say. */
+  map(): string {
+    const { regions, flat } = this.memory.inspect();
+    return JSON.stringify({ regions, flat });
+  }
+
+  /** What is known of each target, and what it holds. */
+  holdings(): string[] {
+    return this.followers.flatMap(({ target, handle }) => {
+      const status =
+        handle?.status().map(({ range, state, name }) => `${target.name}: ${range} ${name} ${state}`) ?? [];
+      return [...status, ...target.held().map((request) => `${target.name} holds ${text(request)}`)];
+    });
+  }
+
+  /** Everything that is out of order with the targets, whatever has failed before: see {@link oddities}. */
+  oddities(): string[] {
+    return this.followers.flatMap((follower) => this.#odditiesOf(follower));
+  }
+
+  /** Closes the guest memory, and sees that nothing is left. */
+  async end(): Promise<void> {
+    await this.memory.close();
+    this.file.close();
+    for (const { target } of this.followers) {
+      if (target.held().length > 0) throw new Error(`${target.name} still holds ${target.heldText().join(', ')}`);
+      if (target.breaches.length > 0) throw new Error(target.breaches.join('; '));
+    }
+  }
+
+  /**
+   * A target and what is known of it have to agree: it holds what is `mapped`, just as the flat map has it, and nothing
+   * of what is `failed`; besides it may hold what is quarantined; and each entry of the flat map has its status.
+   */
+  #odditiesOf({ target, handle }: Follower): string[] {
+    const odd = target.breaches.map((breach) => `${target.name}: ${breach}`);
+    const { flat, targets } = this.memory.inspect();
+    const known = targets.find(({ name }) => name === target.name)?.mappings ?? [];
+    const held = new Map(target.held().map((request) => [String(request.range), request]));
+    // What is in quarantine may lie where the flat map wants something else.
+    const kept = known.filter(({ state }) => state === 'quarantined');
+    for (const { start, end, state, region } of [...kept, ...known.filter((one) => !kept.includes(one))]) {
+      const request = held.get(`${start}..${end}`);
+      held.delete(`${start}..${end}`);
+      const what = `${target.name}: ${start}..${end} ${region} is ${state}`;
+      if (state === 'quarantined') {
+        // A batch that could not be taken back does not say what of it is left.
+        if (request !== undefined && !this.#reads(request)) odd.push(`${what}, but its memory is not there`);
+        continue;
+      }
+      const due = flat.find((sub) => sub.start === start && sub.end === end);
+      if (due === undefined) odd.push(`${what}, but the flat map has no such entry`);
+      if (state !== 'mapped') {
+        if (request !== undefined) odd.push(`${what}, but it holds it`);
+        continue;
+      }
+      const is = request === undefined ? 'nothing' : text(request);
+      const should = due === undefined ? 'nothing' : `${start}..${end} ${mode(due.writable)} ${region} ${due.backing}`;
+      if (is !== should) odd.push(`${what}, but it holds ${is} instead of ${should}`);
+      if (request !== undefined && !this.#reads(request)) odd.push(`${what}, but reads other bytes`);
+    }
+    for (const request of held.values()) odd.push(`${target.name} holds ${text(request)}, which nobody knows`);
+    for (const { start, end } of handle === undefined ? [] : flat) {
+      const told = known.some((one) => one.start === start && one.end === end);
+      if (!told) odd.push(`${target.name} has no status for ${start}..${end}`);
+    }
+    return odd;
+  }
+
+  /** Whether the memory lent for a request shows what it is to show. */
+  #reads({ range, hostMemory, backing }: DmaMapRequest): boolean {
+    if (hostMemory === undefined) return true;
+    for (let offset = 0n; offset < range.length; offset += PAGE) {
+      const page = Number((range.start + offset) / PAGE);
+      const bytes = range.equals(NEW_PRIVATE) ? 0 : tag(PRIVATE_TAG, page);
+      const due = backing === 'private' ? bytes : tag(1, Number((backing.offset + offset) / PAGE));
+      try {
+        if (hostMemory.read(offset, 1)[0] !== due) return false;
+      } catch (error) {
+        if (error instanceof PeerDmaError) return false;
+        throw error;
+      }
+    }
+    return true;
+  }
+}
+
+function text({ range, writable, name, backing }: DmaMapRequest): string {
+  const where = backing === 'private' ? 'private' : `${backing.file.name}+0x${backing.offset.toString(16)}`;
+  return `${range} ${mode(writable)} ${name} ${where}`;
+}

@@ -1,0 +1,54 @@
+/**
+ * Makes primitive steps fail: the calls of recording targets, and those into the native core. One module for each worker,
+ * so tests that use it run one after another.
+ */
+import { interposeNative, outOfMemory } from './native-faults.ts';
+import type { Call } from './recording-target.ts';
+
+/** Which of the steps fail, by their number and by what they do. */
+export type FaultPlan = (step: number, what: string) => boolean;
+
+const NEVER: FaultPlan = () => false;
+
+let plan: FaultPlan = NEVER;
+let taken: string[] = [];
+let failed: string[] = [];
+
+/** From now on steps are counted from 0, and fail as planned. */
+export function inject(next: FaultPlan): void {
+  plan = next;
+  taken = [];
+  failed = [];
+}
+
+/** Nothing fails any more. @returns all steps since {@link inject}, and those that failed */
+export function heal(): { readonly taken: readonly string[]; readonly failed: readonly string[] } {
+  plan = NEVER;
+  return { taken, failed };
+}
+
+/** Counts a step. @returns whether it is to fail */
+function fails(what: string): boolean {
+  const verdict = plan(taken.length, what);
+  taken.push(what);
+  if (verdict) failed.push(what);
+  return verdict;
+}
+
+/** How the steps that map device memory end. */
+export const DEVICE = ' (device)';
+
+/** The judge for a recording target of that name. */
+export function judgeOf(name: string): (call: Call) => unknown {
+  return ({ op, range, request }) => {
+    const what = `${name}: ${op} ${range}${op === 'map' && request?.kind === 'device' ? DEVICE : ''}`;
+    return fails(what) ? new Error(`injected: ${what}`) : undefined;
+  };
+}
+
+/** Puts the counting between this worker and its native core. */
+export function countNative(): void {
+  interposeNative((op) => {
+    if (fails(`native: ${op}`)) throw outOfMemory(op);
+  });
+}

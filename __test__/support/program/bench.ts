@@ -1,0 +1,262 @@
+/**
+ * Runs the operations of a random program with their faults, and judges how each ends.
+ */
+import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
+import { type ModelFlat, sameCell } from '../memory-model.ts';
+import { PAGE_BYTES } from '../pages.ts';
+import { type CastName, codeOf } from './cast.ts';
+import { Comparison } from './comparison.ts';
+import { dueOf, overlap } from './expectation.ts';
+import { interposeNative } from '../native-faults.ts';
+import type { Fault, Hit } from './faults.ts';
+import { Change, type Operation, type Pages, SIZE } from './operation.ts';
+import { same } from './map-comparison.ts';
+import { Register, TargetClosed, Unregister } from './registrations.ts';
+import { World } from './world.ts';
+
+/** What has been run, over all programs. */
+export interface Counts {
+  programs: number;
+  commands: number;
+  operations: number;
+  faults: number;
+  hits: number;
+  failures: number;
+  undoFailures: number;
+  quarantines: number;
+  /** Commands that began while something was in quarantine. */
+  underQuarantine: number;
+  refusals: number;
+  retries: number;
+}
+
+export function noCounts(): Counts {
+  return {
+    programs: 0,
+    commands: 0,
+    operations: 0,
+    faults: 0,
+    hits: 0,
+    failures: 0,
+    undoFailures: 0,
+    quarantines: 0,
+    underQuarantine: 0,
+    refusals: 0,
+    retries: 0,
+  };
+}
+
+export class Bench {
+  readonly world: World;
+  readonly counts: Counts;
+  readonly #comparison: Comparison;
+  /** Whether this process may still show what an undo could not take away. */
+  #stale = false;
+
+  private constructor(world: World, counts: Counts) {
+    this.world = world;
+    this.counts = counts;
+    this.#comparison = new Comparison(world);
+    interposeNative((op) => world.faults.native(op));
+  }
+
+  static async create(counts: Counts): Promise<Bench> {
+    return new Bench(new World({ memory: await GuestMemory.create({ addressWidth: 17 }), base: 0n }), counts);
+  }
+
+  /**
+   * Calls the operations one after another without waiting between, with faults, and compares everything.
+   *
+   * @returns whether a fault made one of them fail
+   */
+  async run(operations: readonly Operation[], faults: readonly Fault[]): Promise<boolean> {
+    const { world, counts } = this;
+    counts.operations += operations.length;
+    counts.faults += faults.length;
+    const before = this.#comparison.quarantine.length;
+    if (before > 0) counts.underQuarantine++;
+    world.faults.set(faults);
+    const outcomes = await Promise.all(
+      operations.map((operation) =>
+        operation.start(world).then(
+          () => undefined,
+          (error: unknown) => ({ error }),
+        ),
+      ),
+    );
+    const hits = world.faults.clear();
+    counts.hits += hits.length;
+    const attempts: ModelFlat[] = [world.flat()];
+    const settled: Pages[] = [];
+    let undone = false;
+    let excused = false;
+    for (const [index, operation] of operations.entries()) {
+      const outcome = outcomes[index];
+      const code = outcome === undefined ? 'OK' : codeOf(outcome.error);
+      if (code === 'ERR_ROLLBACK_FAILED' || (code !== 'OK' && operation instanceof TargetClosed)) undone = true;
+      if (code === 'ERR_RANGE_QUARANTINED') counts.refusals++;
+      if (code === 'ERR_ROLLBACK_FAILED') counts.undoFailures++;
+      if (operations.length === 1 || hits.length === 0) this.#judge(operation, code, outcome?.error, hits, index);
+      else if (this.#judgeLoosely(operation, code, outcome?.error, hits)) excused = true;
+      if (operation instanceof Change) {
+        const effect = operation.effect(world.model);
+        if (effect === undefined) continue;
+        attempts.push(effect.next.flat(SIZE));
+        if (code !== 'OK') continue;
+        const flat = world.flat();
+        world.model = effect.next;
+        this.#cut(flat);
+        settled.push(...effect.touched);
+      } else {
+        this.#follow(operation, code);
+      }
+    }
+    const serious = operations.length > 1 && hits.some(({ op }) => op === 'unmap') && !excused;
+    if (serious) throw new Error('an unmap was refused, and every call succeeded');
+    const failed = hits.length > 0 && outcomes.some((outcome) => outcome !== undefined);
+    if (failed) counts.failures++;
+    if (undone && hits.some(({ on }) => on === 'native')) this.#stale = true;
+    // What one of several calls has settled, a later one may have upset.
+    const certain = operations.length === 1 || hits.length === 0 ? settled : [];
+    this.#comparison.compare({ hits, attempts, undone, settled: certain });
+    counts.quarantines += Math.max(0, this.#comparison.quarantine.length - before);
+    return failed;
+  }
+
+  /** Fills a page as the VMM or as a device; where it can't be reached, sees that it can't. */
+  write(page: number, byte: number, by: CastName | 'vmm'): void {
+    const { world } = this;
+    const bytes = new Uint8Array(PAGE_BYTES).fill(byte);
+    if (by === 'vmm') {
+      const cell = world.flat()[page];
+      let code = 'OK';
+      try {
+        world.memory.write(world.range({ at: page, count: 1 }).start, bytes);
+      } catch (error) {
+        code = codeOf(error);
+      }
+      same(`the VMM's write to page ${page}`, code, cell === undefined ? 'ERR_NOT_MAPPED' : 'OK');
+      if (cell !== undefined) world.contents.fill(cell, byte);
+    } else {
+      const way = this.#comparison.writableAt(by, page);
+      if (way === undefined) return;
+      way.request.hostMemory?.write(way.offset, bytes);
+      if (way.request.hostMemory !== undefined) world.contents.fill(way.cell, byte);
+    }
+    this.#comparison.compare({ hits: [], attempts: [], undone: false, settled: [] });
+  }
+
+  /** Closes the targets that keep something, then everything: nothing is left anywhere. */
+  async close(): Promise<void> {
+    const { world } = this;
+    const { memory } = world;
+    const kept = new Set(memory.inspect().quarantine.map(({ target }) => target));
+    if (kept.size > 0) {
+      const refused = await memory.close().then(() => 'OK', codeOf);
+      same('closing with something in quarantine', refused, 'ERR_UNMAP_FAILED');
+      same(
+        'the quarantine after that',
+        [...new Set(memory.inspect().quarantine.map(({ target }) => target))].join(),
+        [...kept].join(),
+      );
+    }
+    for (const name of kept) await new TargetClosed(name as CastName).start(world);
+    await memory.close();
+    const { regions, flat, targets, quarantine } = memory.inspect();
+    same('what is left after close', JSON.stringify([regions, flat, targets, quarantine]), '[[],[],[],[]]');
+    for (const [name, target] of Object.entries(world.cast)) {
+      same(`what "${name}" holds after close`, target.held().length, 0);
+      same(`the contract with "${name}"`, target.breaches.join('; '), '');
+    }
+    same(
+      'a change after close',
+      await memory.regions
+        .addRegion({ name: 'late', range: world.range({ at: 0, count: 1 }) })
+        .then(() => 'OK', codeOf),
+      'ERR_CLOSED',
+    );
+    world.closeFiles();
+  }
+
+  /** Gives everything back without a look, after a program that failed. */
+  async abandon(): Promise<void> {
+    this.world.faults.clear();
+    for (const target of Object.values(this.world.cast)) {
+      target.loseAll();
+      await this.world.memory.dmaMappers.targetClosed(target).catch(() => {});
+    }
+    await this.world.memory.close().catch(() => {});
+    this.world.closeFiles();
+  }
+
+  #judge(operation: Operation, code: string, error: unknown, hits: readonly Hit[], index: number): void {
+    const { model, members, cast } = this.world;
+    const { quarantine, subs } = this.#comparison;
+    const situation = { model, members, cast, quarantine, subs, stale: this.#stale };
+    const due = dueOf(operation, situation, hits);
+    // How memory is cut after the first of several is not known, and so what a quarantine is in the way of.
+    const vague = index > 0 && quarantine.length > 0 && code === 'ERR_RANGE_QUARANTINED';
+    if (!due.codes.includes(code) && !vague) {
+      throw new Error(`${code} instead of ${due.codes.join(' or ')}`, { cause: error });
+    }
+    if (!(error instanceof PeerDmaError)) return;
+    if (due.target !== undefined) same('the target that the error names', error.target, due.target);
+    if (due.target !== undefined && error.range === undefined)
+      throw new Error('the error names no range', { cause: error });
+  }
+
+  /**
+   * With faults and several calls it can't be said which call met which fault.
+   *
+   * @returns whether it failed for one
+   */
+  #judgeLoosely(operation: Operation, code: string, error: unknown, hits: readonly Hit[]): boolean {
+    if (code === 'OK') return false;
+    const { model, members, cast } = this.world;
+    const { quarantine, subs } = this.#comparison;
+    const regular = dueOf(operation, { model, members, cast, quarantine, subs, stale: this.#stale }, []);
+    const codes = [...hits.map((hit) => hit.code), 'ERR_ROLLBACK_FAILED', 'ERR_UNMAP_FAILED'];
+    if (regular.codes.includes(code)) return codes.includes(code);
+    const known = codes.includes(code) || (code === 'ERR_RANGE_QUARANTINED' && hits.some(({ op }) => op !== 'map'));
+    if (!known) throw new Error(`${code} instead of one of ${codes.join()}`, { cause: error });
+    return code !== 'ERR_RANGE_QUARANTINED';
+  }
+
+  /** What an operation on a target makes of who is there. */
+  #follow(operation: Operation, code: string): void {
+    const { members, memory } = this.world;
+    if (operation instanceof Register) {
+      const { target, policy } = operation;
+      if (code === 'OK') members.set(target, { policy, following: true });
+      else if (!members.has(target) && memory.inspect().quarantine.some((kept) => kept.target === target)) {
+        members.set(target, { policy, following: false });
+      }
+    } else if (operation instanceof Unregister) {
+      const member = members.get(operation.target);
+      if (member === undefined) return;
+      if (code === 'OK') this.#forget(operation.target);
+      else members.set(operation.target, { ...member, following: false });
+    } else if (operation instanceof TargetClosed) {
+      this.#forget(operation.target);
+    }
+  }
+
+  #forget(target: CastName): void {
+    this.world.members.delete(target);
+    this.world.handles.delete(target);
+  }
+
+  /** What is left of the sub-mappings, for the next of several operations; new ones are taken for single pages. */
+  #cut(before: ModelFlat): void {
+    const flat = this.world.flat();
+    const left = this.#comparison.subs.filter(({ at, count }) => {
+      for (let page = at; page < at + count; page++) if (!sameCell(before[page], flat[page])) return false;
+      return true;
+    });
+    const fresh = flat.flatMap((cell, at) => {
+      const page = { at, count: 1 };
+      return cell === undefined || left.some((sub) => overlap(sub, page)) ? [] : [page];
+    });
+    this.#comparison.subs = [...left, ...fresh];
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * How an operation is to end, given the model, the quarantine and the faults that hit.
+ */
+import { type MemoryModel, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
+import type { CastMember, CastName } from './cast.ts';
+import { Remove } from './changes.ts';
+import type { Hit } from './faults.ts';
+import { Change, type Operation, type Pages, SIZE } from './operation.ts';
+import { Register, TargetClosed, Unregister } from './registrations.ts';
+import type { Member } from './world.ts';
+
+/** A range that a target would not unmap, and what the target has there. */
+export interface Quarantined extends Pages {
+  readonly target: string;
+  readonly cells: ModelFlat;
+  /** Whether it could be other memory as well. */
+  readonly vague: boolean;
+}
+
+/** What an operation meets. */
+export interface Situation {
+  readonly model: MemoryModel;
+  readonly members: ReadonlyMap<CastName, Member>;
+  readonly cast: Readonly<Record<CastName, CastMember>>;
+  readonly quarantine: readonly Quarantined[];
+  /** The sub-mappings of the flat map. */
+  readonly subs: readonly Pages[];
+  /** Whether this process may still show what an undo could not take away: it is tried again with the next change. */
+  readonly stale: boolean;
+}
+
+/** The codes with which it may end; `OK` is success. */
+export interface Due {
+  readonly codes: readonly string[];
+  /** Whom the error names, where that is known. */
+  readonly target?: string;
+}
+
+export function overlap(a: Pages, b: Pages): boolean {
+  return a.at < b.at + b.count && b.at < a.at + a.count;
+}
+
+/** Whether another memory than that of the flat map is kept there, so that this process can't show what is due. */
+export function isForeign(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
+  if (!overlap(kept, sub)) return false;
+  if (kept.vague || kept.at !== sub.at || kept.count !== sub.count) return true;
+  return kept.cells.some((cell, n) => !sameCell(cell, flat[kept.at + n]));
+}
+
+/** Whether a refused map is an outcome and no error. */
+export function isTolerated({ on, op, call }: Hit, members: ReadonlyMap<string, Member>): boolean {
+  return op === 'map' && call?.request?.kind === 'device' && members.get(on)?.policy === 'best-effort';
+}
+
+export function dueOf(operation: Operation, situation: Situation, hits: readonly Hit[]): Due {
+  const swept = hits.filter(({ on, op }) => on === 'native' && op === 'unmap');
+  if (!situation.stale || swept.length === 0) return dueOfFresh(operation, situation, hits);
+  const without = dueOfFresh(
+    operation,
+    situation,
+    hits.filter((hit) => !swept.includes(hit)),
+  );
+  return {
+    codes: [...dueOfFresh(operation, situation, hits).codes, ...without.codes, 'ERR_OVERLAP', 'ERR_ROLLBACK_FAILED'],
+  };
+}
+
+function dueOfFresh(operation: Operation, situation: Situation, hits: readonly Hit[]): Due {
+  if (operation instanceof Change) return dueOfChange(operation, situation, hits);
+  if (operation instanceof Register) return dueOfRegister(operation, situation, hits);
+  if (operation instanceof Unregister) {
+    const { target } = operation;
+    if (!situation.members.has(target)) return { codes: ['OK'] };
+    const stuck = hits.length > 0 || situation.quarantine.some((kept) => kept.target === target);
+    return stuck ? { codes: ['ERR_UNMAP_FAILED'], target } : { codes: ['OK'] };
+  }
+  if (operation instanceof TargetClosed) {
+    const serious = hits.filter((hit) => !isTolerated(hit, situation.members));
+    return { codes: serious.length === 0 ? ['OK'] : [...serious.map(({ code }) => code), 'ERR_ROLLBACK_FAILED'] };
+  }
+  throw new Error(`nobody knows how "${operation}" is to end`);
+}
+
+function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[]): Due {
+  const effect = change.effect(situation.model);
+  if (effect === undefined) {
+    const idle = change instanceof Remove && change.name.startsWith('w'); // close() is idempotent
+    return { codes: [idle ? 'OK' : 'ERR_REGION_REMOVED'] };
+  }
+  const { subs, quarantine, members, cast } = situation;
+  const before = situation.model.flat(SIZE);
+  const after = effect.next.flat(SIZE);
+  const changed: Pages[] = [];
+  for (let page = 0; page < SIZE; page++)
+    if (!sameCell(before[page], after[page])) changed.push({ at: page, count: 1 });
+  // A sub-mapping goes as a whole.
+  const cut = subs.filter((sub) => changed.some((page) => overlap(sub, page)));
+  if (quarantine.some((kept) => [...changed, ...cut].some((pages) => overlap(kept, pages)))) {
+    return { codes: ['ERR_RANGE_QUARANTINED'] };
+  }
+  const wide = [...effect.touched, ...subs.filter((sub) => effect.touched.some((pages) => overlap(sub, pages)))];
+  const near = quarantine.some((kept) => wide.some((pages) => overlap(kept, pages)));
+  const files = members.get('files');
+  const needsFile =
+    files?.following === true &&
+    cast.files.needsFile &&
+    changed.some(({ at }) => isPrivateMust(after, at, files.policy === 'required'));
+  // The pages of private memory can be in one place only.
+  const taken = after.some(
+    (cell) =>
+      cell !== undefined &&
+      cell.store >= PRIVATE &&
+      quarantine.some(({ cells }) => cells.some((kept) => kept?.store === cell.store && kept.page === cell.page)),
+  );
+  return dueWith(needsFile, near || taken, members, hits);
+}
+
+function dueOfRegister({ target, policy }: Register, situation: Situation, hits: readonly Hit[]): Due {
+  const { model, members, cast, quarantine, subs } = situation;
+  const member = members.get(target);
+  if (member !== undefined) return { codes: [member.following ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
+  const flat = model.flat(SIZE);
+  const foreign = quarantine.some((kept) => subs.some((sub) => isForeign(kept, flat, sub)));
+  const clear = quarantine.some((kept) => !kept.vague && subs.some((sub) => isForeign(kept, flat, sub)));
+  if (clear && cast[target].needsVa) return { codes: ['ERR_RANGE_QUARANTINED'] };
+  const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
+  return dueWith(needsFile, foreign, new Map([...members, [target, { policy, following: true }]]), hits);
+}
+
+/** Whether a target that needs files can neither take the page nor miss it. */
+function isPrivateMust(flat: ModelFlat, page: number, required: boolean): boolean {
+  const cell = flat[page];
+  return cell !== undefined && cell.store >= PRIVATE && (cell.kind === 'ram' || required);
+}
+
+function dueWith(needsFile: boolean, near: boolean, members: ReadonlyMap<string, Member>, hits: readonly Hit[]): Due {
+  const also = near ? ['ERR_RANGE_QUARANTINED'] : [];
+  const serious = hits.filter((hit) => !isTolerated(hit, members));
+  const [first] = serious;
+  if (first === undefined) {
+    if (!needsFile) return { codes: ['OK', ...also] };
+    return { codes: ['ERR_FILE_REQUIRED', ...also, ...(hits.length > 0 ? ['ERR_ROLLBACK_FAILED'] : [])] };
+  }
+  // A batch that can't be taken back fails with that, whatever made it fail.
+  const takeBack = serious.filter(({ op, on }) => op === 'take back' && on === first.on).length;
+  const base = takeBack > 0 && first.op === 'map' ? 'ERR_UNMAP_FAILED' : first.code;
+  const named = first.on === 'native' || needsFile ? {} : { target: first.on };
+  if (needsFile || near || takeBack > 0) {
+    return { codes: [base, first.code, 'ERR_ROLLBACK_FAILED', ...also, ...(needsFile ? ['ERR_FILE_REQUIRED'] : [])] };
+  }
+  // What fails after the first failure fails while the change is undone; the package may forgive that for device memory.
+  if (serious.length > 1) return { codes: ['ERR_ROLLBACK_FAILED'], ...named };
+  return { codes: hits.at(-1) === first ? [base] : [base, 'ERR_ROLLBACK_FAILED'], ...named };
+}

@@ -1,0 +1,102 @@
+/**
+ * Faults that a random program asks for: the n-th call of a kind, counted from the beginning of a command, on a target or
+ * into the native core, fails. One set for each worker.
+ */
+import { type DmaMapRequest, PeerDmaError } from '../../../ts/index.ts';
+import { outOfMemory } from '../native-faults.ts';
+import type { Call } from '../recording-target.ts';
+
+export interface Fault {
+  /** A target, `any` of them, or `native`. */
+  readonly on: string;
+  readonly op: string;
+  /** From 1, counted on that target or over all. */
+  readonly nth: number;
+  /** All further ones fail too. */
+  readonly onwards: boolean;
+  /** What is thrown: a bare error, one of the package's with a code of its own, or something that is none. */
+  readonly how: 'error' | 'coded' | 'text';
+}
+
+/** A fault that happened. */
+export interface Hit {
+  readonly on: string;
+  readonly op: string;
+  readonly call: Call | undefined;
+  /** What the error for it says. */
+  readonly code: string;
+}
+
+export function describeFault({ on, op, nth, onwards, how }: Fault): string {
+  const thrown = how === 'error' ? '' : how === 'coded' ? ' with a code of its own' : ' with a bare string';
+  const which = onwards
+    ? nth === 1
+      ? `every ${op}`
+      : `every ${op} from the ${ordinal(nth)} on`
+    : `the ${ordinal(nth)} ${op}`;
+  const where = on === 'native' ? ' in the native core' : on === 'any' ? '' : ` on "${on}"`;
+  return `${which}${where} fails${thrown}`;
+}
+
+function ordinal(n: number): string {
+  return `${n}${['th', 'st', 'nd', 'rd'][n] ?? 'th'}`;
+}
+
+/** Makes faults happen. */
+export class FaultInjector {
+  #faults: readonly Fault[] = [];
+  readonly #counts = new Map<string, number>();
+  #hits: Hit[] = [];
+  /** Maps that were asked for since the faults were set, refused or not. */
+  maps: { readonly on: string; readonly request: DmaMapRequest }[] = [];
+
+  set(faults: readonly Fault[]): void {
+    this.#faults = faults;
+    this.#counts.clear();
+    this.#hits = [];
+    this.maps = [];
+  }
+
+  /** Nothing fails from now on. @returns what has failed, in order */
+  clear(): Hit[] {
+    this.#faults = [];
+    return this.#hits;
+  }
+
+  /** What a target's call is to throw, if anything. */
+  judge(on: string, call: Call): unknown {
+    if (call.op === 'map' && call.request !== undefined) this.maps.push({ on, request: call.request });
+    const fault = this.#due(on, call.op);
+    if (fault === undefined) return undefined;
+    const coded = fault.how === 'coded' && call.op === 'map';
+    const code = coded ? 'ERR_IOVA_UNREACHABLE' : call.op === 'map' ? 'ERR_MAP_FAILED' : 'ERR_UNMAP_FAILED';
+    this.#hits.push({ on, op: call.op, call, code });
+    const text = `the fault: ${call.op} ${call.range}`;
+    if (fault.how === 'coded') return new PeerDmaError('ERR_IOVA_UNREACHABLE', text, { errno: 'EINVAL' });
+    return fault.how === 'text' ? text : new Error(text);
+  }
+
+  /** Throws where a native call is to fail. */
+  native(op: string): void {
+    if (this.#due('native', op) === undefined) return;
+    this.#hits.push({ on: 'native', op, call: undefined, code: 'ERR_SYSTEM' });
+    throw outOfMemory(op);
+  }
+
+  #due(on: string, op: string): Fault | undefined {
+    if (this.#faults.length === 0) return undefined;
+    const own = this.#count(`${on} ${op}`);
+    const all = on === 'native' ? 0 : this.#count(`any ${op}`);
+    return this.#faults.find((fault) => {
+      if (fault.op !== op || (fault.on !== on && (fault.on !== 'any' || on === 'native'))) return false;
+      const count = fault.on === 'any' ? all : own;
+      return fault.onwards ? count >= fault.nth : count === fault.nth;
+    });
+  }
+
+  #count(key: string): number {
+    const count = (this.#counts.get(key) ?? 0) + 1;
+    this.#counts.set(key, count);
+    return count;
+  }
+}

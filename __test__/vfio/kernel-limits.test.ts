@@ -1,0 +1,109 @@
+/**
+ * The kernel says no half-way: a replay leaves nothing behind, a change leaves everything as it was, and both succeed
+ * once the cause is gone.
+ */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { extname } from 'node:path';
+import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { testWith } from './support/devices.ts';
+import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
+import type { MemlockReport } from './support/memlock-report.ts';
+import { RAM_LENGTH, RAM_START } from './support/rig.ts';
+import { PIECE, follow, reaches, scattered, standing } from './support/two-containers.ts';
+
+const APART = 0x2000_0000n;
+const pieces = (count: number): bigint[] =>
+  Array.from({ length: count }, (_, index) => APART + BigInt(index) * 2n * PIECE);
+
+testWith(
+  { edu: 2 },
+  'the limit of mappings is met in the middle of a replay: nothing is left, and without it all is mapped',
+  async (t, { edu }) => {
+    const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
+    t.teardown(() => memory.close());
+    const { manager, edu: early } = await follow(t, memory, edu[0] ?? '');
+    const addresses = pieces(6);
+    const { region, file } = await scattered(t, memory, 'scattered', addresses);
+    await region.map();
+    const before = await standing(memory, manager);
+    setEntryLimit(t, 4); // of 7
+    const late = () => follow(t, memory, edu[1] ?? '');
+    const error = await t.throwsAsync(late(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
+    t.is(error?.errno, 'ENOSPC');
+    t.is(String(error?.range?.start), String(addresses[3]), 'the fifth is one too many');
+    t.deepEqual(await standing(memory, manager), before);
+
+    writeFileSync(ENTRY_LIMIT, '65535');
+    const { edu: engine } = await late();
+    t.true(await reaches(memory, engine, addresses[5] ?? 0n, file, 5n * PIECE));
+    t.true(await reaches(memory, early, addresses[5] ?? 0n, file, 5n * PIECE));
+  },
+);
+
+for (const order of ['first', 'last'] as const) {
+  testWith(
+    { edu: 2 },
+    `the limit of mappings is met in the middle of a change, by the container that came ${order}: all is as before`,
+    async (t, { edu }) => {
+      const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
+      t.teardown(() => memory.close());
+      const { region: older } = await scattered(t, memory, 'older', [0x4000_0000n]);
+      await older.map();
+      if (order === 'first') setEntryLimit(t, 4);
+      const one = await follow(t, memory, edu[0] ?? '');
+      if (order === 'first') writeFileSync(ENTRY_LIMIT, '65535');
+      else setEntryLimit(t, 4);
+      const two = await follow(t, memory, edu[1] ?? '');
+      const addresses = pieces(3);
+      const { region, file } = await scattered(t, memory, 'scattered', addresses);
+      const before = await standing(memory, one.manager, two.manager);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const error = await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
+        t.is(error?.errno, 'ENOSPC');
+        t.is(error?.target, (order === 'first' ? one : two).manager.inspect()[0]?.name);
+        t.is(error?.range?.start, addresses[2], 'the third is one too many');
+        t.deepEqual(await standing(memory, one.manager, two.manager), before);
+      }
+      for (const { edu: engine } of [one, two]) t.false(await reaches(memory, engine, addresses[0] ?? 0n, file));
+
+      await older.unmap();
+      await region.map();
+      for (const { edu: engine } of [one, two])
+        t.true(await reaches(memory, engine, addresses[2] ?? 0n, file, 2n * PIECE));
+    },
+  );
+}
+
+testWith(
+  { edu: 2 },
+  'the limit of locked memory is met in the middle of a replay and of a change: all is as before',
+  async (t, { edu }) => {
+    const script = new URL(`support/at-the-memlock-limit${extname(import.meta.url)}`, import.meta.url).pathname;
+    const wrapper = ['--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', process.execPath];
+    const { stdout, stderr, status } = spawnSync(
+      'setpriv',
+      [...wrapper, ...process.execArgv, script, edu[0] ?? '', edu[1] ?? ''],
+      {
+        encoding: 'utf8',
+        timeout: 60_000,
+      },
+    );
+    t.is(status, 0, stderr);
+    const report = JSON.parse(stdout) as MemlockReport;
+    const MiB = 1 << 20;
+    t.is(report.alone.locked, 8 * MiB, 'two regions in one container');
+    for (const refused of [report.replay, report.change]) {
+      t.like(refused, { code: 'ERR_MEMLOCK_LIMIT', errno: 'ENOMEM' });
+    }
+    t.true(report.replay.half, 'half of it would have fitted');
+    t.is(report.replay.locked, 8 * MiB, 'nothing of the second container');
+    t.true(report.replay.asBefore);
+    t.is(report.both.locked, 16 * MiB);
+    t.is(report.change.locked, 16 * MiB, 'nothing of the change, in either container');
+    t.true(report.change.asBefore);
+    t.deepEqual(report.change.reached, [false, false]);
+    t.is(report.after.locked, 24 * MiB);
+    t.deepEqual(report.after.reached, [true, true]);
+  },
+);

@@ -1,0 +1,131 @@
+/**
+ * Nothing piles up where the IOMMU is real: not in this process, not in the container, not in the kernel.
+ */
+import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
+import type { ExecutionContext } from 'ava';
+import { readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+import { type Held, held } from '../support/held.ts';
+import { testWith } from './support/devices.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { pinnedAtRest } from './support/pins.ts';
+import { peerBar, rig } from './support/rig.ts';
+
+const PAGE = 0x1000n;
+const IOVA = 0x1000_0000n;
+/** Two mappings each. */
+const ROUNDS = 5000;
+const MOVES = 200;
+/** As for a process without VFIO: V8 maps parts of its heap, and compiles. */
+const SLACK = { mappings: 100, residentBytes: 32 << 20, objects: 300 };
+
+function isFlat(t: ExecutionContext, before: Held, after: Held): void {
+  t.log(`${JSON.stringify(before)} before, ${JSON.stringify(after)} after`);
+  t.is(after.descriptors, before.descriptors);
+  for (const what of ['mappings', 'residentBytes', 'objects'] as const) {
+    t.true(after[what] - before[what] <= SLACK[what], `${what}: ${before[what]}, later ${after[what]}`);
+  }
+}
+
+testWith(
+  { any: 1 },
+  'ten thousand IOMMU mappings come and go, with failures among them, and leave nothing behind',
+  async (t, { any: [bdf = ''] }) => {
+    t.timeout(300_000);
+    const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
+    const container = NativeVfioContainer.open();
+    group.attach(container);
+    container.setIommu();
+    const reservation = new NativeReservation(40);
+    const file = NativeMemoryFile.create(8n * PAGE, 'passing', 0);
+    t.teardown(() => {
+      group.close();
+      container.close();
+      reservation.close();
+      file.close();
+    });
+    const pinnedBefore = await pinnedAtRest();
+
+    const rounds = (count: number): void => {
+      for (let round = 0; round < count; round++) {
+        const at = BigInt(round % 5) * PAGE;
+        reservation.mapFile(at, 4n * PAGE, file, 0n, true, false);
+        const lease = reservation.lease(BigUint64Array.of(at, PAGE, at + PAGE, 3n * PAGE));
+        const first = [IOVA, BigInt(lease), 1n] as const;
+        if (round % 10 === 0) {
+          // The second takes the place of the first: EEXIST, and the first goes again.
+          const [iova] = first;
+          refused('ERR_MAP_FAILED|EEXIST', () =>
+            container.mapDma(reservation, BigUint64Array.of(...first, iova, BigInt(lease + 1), 0n)),
+          );
+        }
+        container.mapDma(reservation, BigUint64Array.of(...first, IOVA + 16n * PAGE, BigInt(lease + 1), 0n));
+        reservation.releaseLeases(lease, 2);
+        if (round % 10 === 5) {
+          refused('ERR_VA_IN_USE', () => reservation.unmap(at, PAGE));
+          refused('ERR_UNMAP_FAILED|EINVAL', () => container.unmapDma(IOVA + 17n * PAGE, PAGE));
+        }
+        if (container.mappingCount !== 2) throw new Error(`${container.mappingCount} mappings instead of 2`);
+        if (round % 3 === 0) container.unmapAll();
+        else container.unmapDma(IOVA, 32n * PAGE);
+        reservation.unmap(at, 4n * PAGE);
+      }
+    };
+    rounds(500);
+    const [before, availableBefore] = [await held(), container.info().dmaAvail];
+    const began = performance.now();
+    rounds(ROUNDS);
+    t.log(`${ROUNDS} rounds took ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    const after = await held();
+
+    isFlat(t, before, after);
+    t.is(container.mappingCount, 0);
+    t.is(container.info().dmaAvail, availableBefore);
+    t.is(availableBefore, 65535);
+    t.is(await pinnedAtRest(), pinnedBefore, 'pages pinned');
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a BAR that moves hundreds of times and devices that come and go leave nothing behind',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    t.timeout(300_000);
+    const pinnedAtFirst = await pinnedAtRest();
+    const { memory, manager, open } = await rig(t);
+    const edu = await open(bdf);
+    const pinnedBefore = await pinnedAtRest();
+    const passing = async (count: number): Promise<void> => {
+      const peer = await open(peerBdf);
+      const bar = peerBar(peer);
+      const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+      await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+      // Over its last place, further away, and where the IOMMU has no addresses.
+      const places = [0x8000_0000n, 0x8080_0000n, 0x1_0000_0000n, 0xfee0_0000n];
+      for (let move = 0; move < count; move++) await window.mapToGuest(places[move % places.length] ?? 0n);
+      await window.unmapFromGuest();
+      await window.close();
+      await peer.close();
+    };
+    await passing(40);
+    const [before, filesBefore] = [await held(), openVfioFiles().length];
+    for (let part = 0; part < 4; part++) await passing(MOVES / 4);
+    const after = await held();
+    isFlat(t, before, after);
+    t.is(openVfioFiles().length, filesBefore);
+    t.is(manager.inspect()[0]?.dmaAvailable, 65534, 'RAM alone is mapped');
+    t.is(await pinnedAtRest(), pinnedBefore, 'pages pinned');
+    await edu.close();
+    t.is(await pinnedAtRest(), pinnedAtFirst, 'pages pinned');
+  },
+);
+
+function refused(expected: string, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith(expected)) return;
+    throw error;
+  }
+  throw new Error(`no ${expected}`);
+}

@@ -1,0 +1,195 @@
+/**
+ * The process dies, or the thread that has the devices: no page stays pinned, and the devices can be had again.
+ */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { extname } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { Worker } from 'node:worker_threads';
+import type { ExecutionContext } from 'ava';
+import { GuestMemory, VfioContainerManager } from '../../ts/index.ts';
+import { Edu } from '../../examples/devices/edu.ts';
+import { type Devices, testWith } from './support/devices.ts';
+import { EXIT_STATUS, type LastWords, type Plan } from './support/doom.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { pinnedAtLast } from './support/pins.ts';
+import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
+
+const SCRIPT = new URL(`support/doomed${extname(import.meta.url)}`, import.meta.url);
+const BAR = 0x1_0000_0000n;
+
+/** Source maps would take longer to read than all the rest. */
+const ARGUMENTS = process.execArgv.filter((argument) => argument !== '--enable-source-maps');
+
+/** Enough that pinning takes a while. */
+const MEBIBYTES = 128;
+const ALL_PAGES = (MEBIBYTES << 20) / 4096;
+
+/** So many wait for their turn. */
+const AHEAD = 2;
+
+type End = Omit<Plan, 'edu' | 'peer' | 'mebibytes'> & { readonly mebibytes?: number };
+
+function planOf({ edu: [edu = ''], ivshmem: [peer = ''] }: Devices, end: End): Plan {
+  return { edu, peer, mebibytes: 4, ...end };
+}
+
+/** Processes that take their time to start, each started before its turn has come. */
+async function* inTurn(plans: readonly Plan[]): AsyncGenerator<[Plan, Doomed]> {
+  const started = plans.slice(0, AHEAD).map((plan) => new Doomed(plan));
+  try {
+    for (const [index, plan] of plans.entries()) {
+      const next = plans[index + AHEAD];
+      if (next !== undefined) started.push(new Doomed(next));
+      const child = started.shift();
+      if (child !== undefined) yield [plan, child];
+    }
+  } finally {
+    for (const child of started) child.spare();
+  }
+}
+
+class Doomed {
+  readonly #plan: Plan;
+  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #end: Promise<[[number | null, string | null], string, string]>;
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+    const child = spawn(process.execPath, [...ARGUMENTS, SCRIPT.pathname, JSON.stringify(plan)], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    this.#child = child;
+    this.#end = Promise.all([
+      once(child, 'exit') as Promise<[number | null, string | null]>,
+      text(child.stdout),
+      text(child.stderr),
+    ]);
+  }
+
+  /** Lets it run to its end; gives its last words. */
+  async perish(t: ExecutionContext): Promise<LastWords> {
+    this.#child.stdin.end('go');
+    const [[status, signal], said, complaint] = await this.#end;
+    const { how } = this.#plan;
+    if (how === 'SIGKILL') t.is(signal, 'SIGKILL', complaint);
+    else t.is(status, how === 'throw' ? 1 : EXIT_STATUS, complaint);
+    if (how === 'throw') t.regex(complaint, /doomed/);
+    return JSON.parse(said) as LastWords;
+  }
+
+  /** Its turn never came. */
+  spare(): void {
+    this.#child.kill('SIGKILL');
+  }
+}
+
+/** Runs a worker thread and ends it when it says that it may be ended. */
+async function endWorker(plan: Plan): Promise<LastWords> {
+  const worker = new Worker(SCRIPT, { workerData: plan });
+  const words: LastWords[] = [];
+  const spoken = new Promise<void>((resolve) => {
+    worker.on('message', (said: LastWords) => {
+      words.push(said);
+      resolve();
+    });
+    worker.on('error', () => {}); // which it is meant to die of
+  });
+  const end = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+  await Promise.race([spoken, end]);
+  if (plan.how === 'wait') await worker.terminate();
+  await end;
+  const [last] = words;
+  if (last === undefined) throw new Error('the worker ended without a word');
+  return last;
+}
+
+/** Nothing is left of the dead, and both devices work for this process. */
+async function inherit(t: ExecutionContext, { edu, peer }: Plan, what: string): Promise<void> {
+  t.is(await pinnedAtLast(), 0, `${what}: no page is left pinned`);
+  t.deepEqual(openVfioFiles(), [], what);
+  await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: 4n << 20n }] });
+  await using manager = new VfioContainerManager(memory);
+  const engine = new Edu(await manager.open(edu));
+  const bar = peerBar(await manager.open(peer));
+  const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.mapToGuest(BAR);
+  const bytes = pattern(what.length);
+  await send(memory, engine, bytes, BAR);
+  await engine.copy(BAR, SINK, bytes.length);
+  t.deepEqual(memory.read(SINK, bytes.length), bytes, `${what}: the devices work`);
+}
+
+const DEATHS: readonly End[] = [
+  { how: 'SIGKILL', when: 'start', count: 0 },
+  { how: 'SIGKILL', when: 'map', count: 1 },
+  { how: 'SIGKILL', when: 'unmap', count: 1 },
+  { how: 'SIGKILL', when: 'map', count: 4 },
+  { how: 'SIGKILL', when: 'running', count: 130 },
+  { how: 'exit', when: 'unmap', count: 2 },
+  { how: 'throw', when: 'unmap', count: 3 },
+];
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a process that dies leaves no page pinned, and its devices to the next',
+  async (t, devices) => {
+    const plans = DEATHS.map((end) => planOf(devices, end));
+    for await (const [plan, doomed] of inTurn(plans)) {
+      const what = `${plan.how} at ${plan.when} ${plan.count}`;
+      const words = await doomed.perish(t);
+      if (plan.when !== 'start') t.true(words.pinned > 0, `${what}: memory was pinned`);
+      if (plan.when === 'map' || plan.when === 'unmap') t.is(words[`${plan.when}s`], plan.count, what);
+      await inherit(t, plan, what);
+    }
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a process that dies while memory is being pinned leaves no page pinned',
+  async (t, devices) => {
+    const pinned: number[] = [];
+    const halfPinned = () => pinned.some((pages) => pages > 0 && pages < ALL_PAGES);
+    const plans = HALF_PINNED.map((end) => planOf(devices, { ...end, when: 'pinning', mebibytes: MEBIBYTES }));
+    // On a machine with much else to do a process may see the first of its pages pinned after the last one was.
+    for (let round = 0; round < 3 && !halfPinned(); round++) {
+      for await (const [plan, doomed] of inTurn(plans)) {
+        const words = await doomed.perish(t);
+        pinned.push(words.pinned);
+        t.is(await pinnedAtLast(), 0, `${plan.how} with ${words.pinned} pages pinned: none is left`);
+      }
+    }
+    t.true(halfPinned(), `it was half pinned at least once: ${String(pinned)}`);
+    await inherit(t, planOf(devices, { how: 'wait', when: 'start', count: 0 }), 'half pinned');
+  },
+);
+
+const HALF_PINNED = [
+  { how: 'SIGKILL', count: 1 },
+  { how: 'exit', count: ALL_PAGES / 8 },
+  { how: 'SIGKILL', count: ALL_PAGES / 4 },
+] as const;
+
+const WORKER_ENDS: readonly End[] = [
+  { how: 'wait', when: 'pinning', count: 1000, mebibytes: MEBIBYTES },
+  { how: 'wait', when: 'running', count: 130 },
+  { how: 'exit', when: 'map', count: 3 },
+  { how: 'throw', when: 'unmap', count: 3 },
+];
+
+for (const end of WORKER_ENDS) {
+  const what = `${end.how === 'wait' ? 'terminated' : end.how} at ${end.when} ${end.count}`;
+  testWith(
+    { edu: 1, ivshmem: 1 },
+    `a worker thread that ends leaves the devices to its process: ${what}`,
+    async (t, devices) => {
+      const plan = planOf(devices, end);
+      const words = await endWorker(plan);
+      t.true(words.pinned > 0, 'memory was pinned');
+      await inherit(t, plan, what);
+    },
+  );
+}

@@ -1,0 +1,93 @@
+/**
+ * A process, or a worker thread, that assigns two devices, has one of them DMA all the while and move the other's BAR
+ * about, and dies in the middle of that: `doomed.ts PLAN`, a plan in JSON. In a worker thread `workerData` is the plan.
+ */
+import { subscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import { writeSync } from 'node:fs';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { GuestMemory, VfioContainerManager } from '../../../ts/index.ts';
+import { EXIT_STATUS, type LastWords, type Plan } from './doom.ts';
+import { pinnedPages, pinnedRoughly } from './pins.ts';
+
+const RAM = 0x1000_0000n;
+const PLACES = [0x1_0000_0000n, 0x2_0000_0000n] as const;
+
+const plan = (isMainThread ? JSON.parse(process.argv[2] ?? '') : workerData) as Plan;
+const seen = { map: 0, unmap: 0 };
+let opened = false;
+
+function say(): void {
+  const words: LastWords = {
+    pinned: plan.when === 'pinning' ? pinnedRoughly() : pinnedPages(),
+    maps: seen.map,
+    unmaps: seen.unmap,
+    opened,
+  };
+  if (parentPort === null) writeSync(1, `${JSON.stringify(words)}\n`);
+  else parentPort.postMessage(words);
+}
+
+/** Returns only where the end comes from elsewhere. */
+function die(): void {
+  say();
+  if (plan.how === 'SIGKILL') process.kill(process.pid, 'SIGKILL');
+  if (plan.how === 'exit') process.exit(EXIT_STATUS);
+  if (plan.how === 'throw') throw new Error('doomed');
+}
+
+for (const event of ['map', 'unmap'] as const) {
+  subscribe(`peerdma:dma.${event}`, () => {
+    seen[event]++;
+    if (plan.when === event && seen[event] === plan.count) die();
+  });
+}
+
+async function live(): Promise<void> {
+  const memory = await GuestMemory.create({
+    ram: [{ start: RAM, length: BigInt(plan.mebibytes) << 20n, private: true }],
+  });
+  const manager = new VfioContainerManager(memory);
+  if (plan.when === 'start') die();
+  if (plan.when === 'pinning') void dieOncePinned();
+  const device = await manager.open(plan.edu);
+  const peer = await manager.open(plan.peer);
+  opened = true;
+  const bar = peer.regions[2];
+  if (bar === undefined) throw new Error(`${peer.bdf} has no BAR 2`);
+  const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.mapToGuest(PLACES[0]);
+  const edu = new Edu(device);
+  if (plan.when === 'running') setTimeout(die, plan.count);
+  await Promise.all([transfer(edu), move(async (place) => window.mapToGuest(place))]);
+}
+
+async function dieOncePinned(): Promise<void> {
+  while (pinnedRoughly() < plan.count) await turn();
+  die();
+}
+
+/** RAM to the BAR, the BAR to RAM, and so on. */
+async function transfer(edu: Edu): Promise<never> {
+  for (;;) {
+    await edu.copy(RAM, PLACES[0], Edu.BUFFER_SIZE);
+    await edu.copy(PLACES[0], RAM, Edu.BUFFER_SIZE);
+  }
+}
+
+async function move(to: (place: bigint) => Promise<void>): Promise<never> {
+  for (let move = 1; ; move++) {
+    await to(PLACES[move % 2] ?? PLACES[0]);
+    await sleep(1);
+  }
+}
+
+// A process is started before its turn has come.
+if (isMainThread) {
+  await once(process.stdin, 'data');
+  process.stdin.destroy();
+}
+await live();

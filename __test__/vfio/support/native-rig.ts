@@ -1,0 +1,99 @@
+/**
+ * Devices opened against the native binding itself, without anything that would keep a caller from doing wrong.
+ */
+import { NativeVfioContainer, type NativeVfioDevice, NativeVfioGroup } from '#native';
+import { readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../../examples/devices/edu.ts';
+import type { DeviceRegion, PhysicalFunction } from '../../../ts/index.ts';
+
+/** VFIO region index of config space (`linux/vfio.h`). */
+const CONFIG = 7;
+
+export function groupOf(bdf: string): number {
+  return Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`)));
+}
+
+/** A container with the groups of some devices. */
+export class NativeRig {
+  readonly container: NativeVfioContainer = NativeVfioContainer.open();
+  readonly groups: NativeVfioGroup[] = [];
+  readonly devices: NativeVfioDevice[] = [];
+
+  constructor(...addresses: readonly (string | undefined)[]) {
+    for (const bdf of addresses) this.join(bdf ?? '');
+  }
+
+  /** Closed when the test ends. */
+  static open(t: ExecutionContext, ...addresses: readonly (string | undefined)[]): NativeRig {
+    const rig = new NativeRig(...addresses);
+    t.teardown(() => rig.close());
+    return rig;
+  }
+
+  /** Opens the group of a device, and the device. */
+  join(bdf: string): NativeVfioDevice {
+    const group = NativeVfioGroup.open(groupOf(bdf));
+    this.groups.push(group);
+    group.attach(this.container);
+    if (this.groups.length === 1) this.container.setIommu();
+    const device = group.openDevice(bdf);
+    this.devices.push(device);
+    return device;
+  }
+
+  /** From the inside out. Idempotent. */
+  close(): void {
+    for (const device of this.devices.splice(0)) device.close();
+    for (const group of this.groups.splice(0)) group.close();
+    this.container.close();
+  }
+}
+
+/** The edu behind a native device. */
+export function nativeEdu(bdf: string, device: NativeVfioDevice): Edu {
+  return new Edu(physicalFunction(bdf, device));
+}
+
+function physicalFunction(bdf: string, device: NativeVfioDevice): PhysicalFunction {
+  return {
+    bdf,
+    config: region(device, CONFIG),
+    regions: [region(device, 0)],
+    reset: async () => device.reset(),
+    close: async () => device.close(),
+  };
+}
+
+function region(device: NativeVfioDevice, index: number): DeviceRegion {
+  return {
+    index,
+    length: device.regionInfo(index)?.length ?? 0n,
+    mmapAreas: [],
+    backing: () => {
+      throw new Error('what is to be mapped comes from memoryFile()');
+    },
+    read: (offset, length) => {
+      const bytes = new Uint8Array(length);
+      device.readRegion(index, offset, bytes);
+      return bytes;
+    },
+    write: (offset, bytes) => device.writeRegion(index, offset, bytes),
+    read32: (offset) => device.read32(index, offset),
+    write32: (offset, value) => device.write32(index, offset, value),
+    read64: (offset) => device.read64(index, offset),
+    write64: (offset, value) => device.write64(index, offset, value),
+  };
+}
+
+/** What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run. */
+export async function collectGarbage(): Promise<void> {
+  if (gc === undefined) throw new Error('node runs with --expose-gc here');
+  for (let round = 0; round < 3; round++) {
+    gc();
+    await turn();
+    await turn();
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * The native core is the last line: a caller that does everything wrong, on purpose, while a device DMAs all the time.
+ * No byte lands anywhere but in the memory that is mapped, and none of that is taken from under the device.
+ */
+import {
+  NativeMemoryFile,
+  NativePrivateMemory,
+  NativeReservation,
+  NativeVfioContainer,
+  NativeVfioGroup,
+} from '#native';
+import { ftruncateSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+import { testWith } from './support/devices.ts';
+import { BAR, ExposedMemory, type Handles, PRIVATE, type Place, RAM } from './support/exposed-memory.ts';
+import { NativeRig, collectGarbage, groupOf } from './support/native-rig.ts';
+import { Witnesses } from './support/witnesses.ts';
+
+const PAGE = 0x1000n;
+/** Where neither the reservation nor the IOMMU has anything. */
+const FREE = 0x80_0000n;
+
+/** Does all of a list of wrongs, each of which has to be refused with its code; `null` is for what does no harm. */
+function attempt(
+  t: ExecutionContext,
+  wrongs: readonly (readonly [what: string, code: string | null, () => unknown])[],
+): void {
+  for (const [what, code, wrong] of wrongs) {
+    if (code === null) t.notThrows(wrong, what);
+    else t.throws(wrong, { message: new RegExp(`^(${code})\\b`) }, what);
+  }
+}
+
+/** Everything that would take memory away from under a mapping. */
+function onTheMemory(
+  place: Place,
+  { reservation, file }: Handles,
+  other: NativePrivateMemory,
+): [string, string, () => unknown][] {
+  const { at, length } = place;
+  const inUse = 'ERR_VA_IN_USE';
+  return [
+    ['unmap all of it', inUse, () => reservation.unmap(at, length)],
+    ['unmap its first page', inUse, () => reservation.unmap(at, PAGE)],
+    ['unmap its last page', inUse, () => reservation.unmap(at + length - PAGE, PAGE)],
+    ['unmap the middle', inUse, () => reservation.unmap(at + length / 2n, 2n * PAGE)],
+    ['unmap past its end', inUse, () => reservation.unmap(at + length - PAGE, 16n * PAGE)],
+    ['unmap everything', inUse, () => reservation.unmap(0n, reservation.length)],
+    ['a file over its first page', inUse, () => reservation.mapFile(at, PAGE, file, 0n, true, false)],
+    ['a file over its end', inUse, () => reservation.mapFile(at + length - PAGE, 2n * PAGE, file, 0n, true, false)],
+    ['private memory over it', inUse, () => reservation.mapPrivate(at, PAGE, other, 0n, true)],
+    ['close the reservation', inUse, () => reservation.close()],
+  ];
+}
+
+function onTheMappings(
+  { iova, length }: Place,
+  { container }: ExposedMemory['rig'],
+): [string, string, () => unknown][] {
+  const refused = 'ERR_UNMAP_FAILED\\|EINVAL';
+  return [
+    ['unmap the first half', refused, () => container.unmapDma(iova, length / 2n)],
+    ['unmap the last page', refused, () => container.unmapDma(iova + length - PAGE, PAGE)],
+    ['unmap across its end', refused, () => container.unmapDma(iova + length - PAGE, 16n * PAGE)],
+  ];
+}
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'no wrong call takes memory from under a device that DMAs',
+  async (t, { edu, ivshmem }) => {
+    const exposed = ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
+    const witnesses = new Witnesses();
+    const { rig } = exposed;
+    const { container } = rig;
+    const handles = exposed.handles as Handles;
+    const { reservation, file, privateMemory, peer, leases } = handles;
+    const other = new NativePrivateMemory(PAGE, false);
+    const turn = async (what: string, wrongs: readonly (readonly [string, string | null, () => unknown])[]) => {
+      await exposed.carry(t, what, () => attempt(t, wrongs));
+      t.is(container.mappingCount, 3, what);
+      witnesses.add();
+    };
+    await exposed.carry(t, 'at first');
+    reservation.releaseLeases(leases, 3);
+
+    await turn('leases', [
+      ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 3)],
+      ['none', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(0, 1)],
+      ...[-1, 1.5, 2 ** 53, NaN].map(
+        (number) => [String(number), 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(number, 1)] as const,
+      ),
+      ['too many', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 2 ** 52)],
+      [
+        'a lease that is no more',
+        'ERR_INVALID_ARGUMENT',
+        () => container.mapDma(reservation, BigUint64Array.of(FREE, BigInt(leases), 1n)),
+      ],
+      ['read one', 'ERR_INVALID_ARGUMENT', () => reservation.leaseRead(leases, 0n, new Uint8Array(8))],
+    ]);
+    for (const [name, place] of Object.entries({ RAM, PRIVATE, BAR })) {
+      await turn(name, [...onTheMemory(place, handles, other), ...onTheMappings(place, rig)]);
+    }
+    await turn('numbers', [
+      ['beyond the reservation', 'ERR_OUT_OF_RANGE', () => reservation.unmap(reservation.length - PAGE, 2n * PAGE)],
+      ['around the end of all numbers', 'ERR_OUT_OF_RANGE', () => reservation.unmap((1n << 64n) - PAGE, 2n * PAGE)],
+      ['below zero', 'ERR_INVALID_ARGUMENT', () => reservation.unmap(-PAGE, PAGE)],
+      ['above u64', 'ERR_OUT_OF_RANGE', () => reservation.unmap(1n << 64n, PAGE)],
+      ['nothing', 'ERR_EMPTY_RANGE', () => reservation.unmap(RAM.at, 0n)],
+      ['not a page', 'ERR_UNALIGNED', () => reservation.unmap(RAM.at + 1n, PAGE)],
+      [
+        'a lease of what is not mapped',
+        'ERR_VA_NOT_MAPPED',
+        () => reservation.lease(BigUint64Array.of(RAM.length, PAGE)),
+      ],
+      ['half a request', 'ERR_INVALID_ARGUMENT', () => container.mapDma(reservation, BigUint64Array.of(FREE, 1n))],
+      ['an IOMMU range around the end', 'ERR_OUT_OF_RANGE', () => container.unmapDma((1n << 64n) - PAGE, 2n * PAGE)],
+      ['an IOMMU range of nothing', 'ERR_EMPTY_RANGE', () => container.unmapDma(RAM.iova, 0n)],
+      ['an address that is none', 'ERR_INVALID_ARGUMENT', () => container.unmapDma(-1n, PAGE)],
+      [
+        'a file that is too short',
+        'ERR_OUT_OF_RANGE',
+        () => reservation.mapFile(FREE, 2n * RAM.length, file, 0n, true, false),
+      ],
+      [
+        'private memory that is placed',
+        'ERR_OVERLAP',
+        () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n, true),
+      ],
+      [
+        'the same with a part',
+        'ERR_OVERLAP',
+        () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE, true),
+      ],
+    ]);
+    await turn('kinds', [
+      ['no reservation', '', () => container.mapDma({} as never, BigUint64Array.of(FREE, 1n, 1n))],
+      [
+        'a file for a reservation',
+        '',
+        () =>
+          container.mapDma(
+            Object.setPrototypeOf(NativeMemoryFile.fromFd(file.fd), NativeReservation.prototype) as never,
+            BigUint64Array.of(FREE, 1n, 1n),
+          ),
+      ],
+      ['its method on a file', '', () => NativeReservation.prototype.close.call(file as never)],
+      [
+        'a private prototype',
+        '',
+        () => reservation.unmap.call(Object.create(NativeReservation.prototype) as never, 0n, PAGE),
+      ],
+      ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
+    ]);
+    const lease = reservation.lease(BigUint64Array.of(RAM.at, PAGE));
+    const stranger = NativeVfioContainer.open();
+    t.teardown(() => stranger.close());
+    await turn('closing', [
+      ['the container', 'ERR_DEVICE_IN_USE', () => container.close()],
+      ...rig.groups.map((group) => ['a group', 'ERR_DEVICE_IN_USE', () => group.close()] as const),
+      ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
+      ['a group that is attached', 'ERR_GROUP_ATTACH', () => rig.groups[0]?.attach(container)],
+      ['a group to another container', 'ERR_GROUP_ATTACH', () => rig.groups[1]?.attach(stranger)],
+      ['a group twice', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(edu[0] ?? ''))],
+      ['the IOMMU twice', 'ERR_SET_IOMMU_FAILED', () => container.setIommu()],
+      [
+        'a map without an IOMMU',
+        'ERR_CONTAINER_EMPTY',
+        () => stranger.mapDma(reservation, BigUint64Array.of(FREE, BigInt(lease), 1n)),
+      ],
+    ]);
+    reservation.releaseLeases(lease, 1);
+    await turn('handles', [
+      ['close the file', null, () => file.close()],
+      ['close private memory', null, () => privateMemory.close()],
+      ["close the device's file", null, () => handles.barFile.close()],
+    ]);
+    await turn('without handles', onTheMemory(RAM, { ...handles, file: exposed.observer }, other));
+
+    container.unmapDma(RAM.iova, RAM.length);
+    t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
+    reservation.unmap(RAM.at, RAM.length);
+    witnesses.add();
+    t.true(await exposed.strikesNothing(RAM.iova + 0x1000n));
+    t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'memory outlives every handle on it while the IOMMU maps it',
+  async (t, { edu, ivshmem }) => {
+    const exposed = ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
+    const witnesses = new Witnesses();
+    const trace = new WeakRef((exposed.handles as Handles).reservation);
+    exposed.handles = undefined;
+    exposed.rig.groups.length = 0;
+    await collectGarbage();
+    t.is(trace.deref(), undefined, 'the reservation is gone as far as JavaScript knows');
+    for (let round = 0; round < 16; round++) witnesses.add();
+    await exposed.carry(t, 'forgotten');
+    t.is(exposed.rig.container.mappingCount, 3);
+    t.is(witnesses.changed, 0);
+    exposed.rig.container.unmapAll();
+    witnesses.add();
+    for (const { iova } of [RAM, PRIVATE, BAR]) t.true(await exposed.strikesNothing(iova));
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'a lease that is mapped twice holds until both mappings are gone, and a number is good for its own reservation only',
+  async (t, { edu: [bdf = ''] }) => {
+    const { container } = NativeRig.open(t, bdf);
+    const [mine, theirs] = [lentPages(4n), lentPages(1n)];
+    const [first, second] = [RAM.iova, PRIVATE.iova];
+    container.mapDma(
+      mine.reservation,
+      BigUint64Array.of(first, BigInt(mine.lease), 1n, second, BigInt(mine.lease), 0n),
+    );
+    t.throws(() => container.mapDma(theirs.reservation, BigUint64Array.of(FREE, BigInt(mine.lease) + 1n, 1n)), {
+      message: /^ERR_INVALID_ARGUMENT/,
+    });
+    // Numbers begin anew in each reservation: this one means a page of its own, whatever the caller thinks.
+    container.mapDma(theirs.reservation, BigUint64Array.of(FREE, BigInt(theirs.lease), 1n));
+    mine.reservation.releaseLeases(mine.lease, 1);
+    theirs.reservation.releaseLeases(theirs.lease, 1);
+    container.unmapDma(FREE, PAGE);
+    theirs.reservation.unmap(0n, PAGE);
+    container.unmapDma(first, 4n * PAGE);
+    t.throws(() => mine.reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ });
+    t.throws(() => mine.reservation.close(), { message: /^ERR_VA_IN_USE/ });
+    container.unmapDma(second, 4n * PAGE);
+    mine.reservation.close();
+    theirs.reservation.close();
+  },
+);
+
+function lentPages(pages: bigint): { reservation: NativeReservation; lease: number } {
+  const reservation = new NativeReservation(30);
+  reservation.mapFile(0n, pages * PAGE, NativeMemoryFile.create(pages * PAGE, 'lent', 0), 0n, true, false);
+  return { reservation, lease: reservation.lease(BigUint64Array.of(0n, pages * PAGE)) };
+}

@@ -1,0 +1,193 @@
+/**
+ * The native core is the last line: calls of the asynchronous kind that race with one another, and handles that are
+ * dropped before they have settled.
+ */
+import { NativeMemoryFile, NativeReservation, type NativeVfioContainer } from '#native';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../examples/devices/edu.ts';
+import { testWith } from './support/devices.ts';
+import { BAR, ExposedMemory, RAM, shows } from './support/exposed-memory.ts';
+import { NativeRig, collectGarbage, nativeEdu } from './support/native-rig.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { pinnedAtLast, pinnedPages } from './support/pins.ts';
+import { pattern } from './support/rig.ts';
+import { Witnesses } from './support/witnesses.ts';
+
+const IOVA = 0x4000_0000n;
+const MiB = 1n << 20n;
+const IN_USE = { message: /^ERR_VA_IN_USE/ };
+
+/** How many mappings the kernel has, by its own account. */
+function counter(container: NativeVfioContainer): () => number {
+  const all = container.info().dmaAvail ?? NaN;
+  return () => all - (container.info().dmaAvail ?? NaN);
+}
+
+/** A file in a reservation of its own, with a lease on all of it. */
+function lent(length: bigint): { file: NativeMemoryFile; reservation: NativeReservation; request: BigUint64Array } {
+  const file = NativeMemoryFile.create(length, 'lent', 0);
+  const reservation = new NativeReservation(36);
+  reservation.mapFile(0n, length, file, 0n, true, false);
+  const lease = reservation.lease(BigUint64Array.of(0n, length));
+  return { file, reservation, request: BigUint64Array.of(IOVA, BigInt(lease), 1n) };
+}
+
+/** What the device writes there arrives in the file. */
+async function arrives(
+  t: ExecutionContext,
+  edu: Edu,
+  file: NativeMemoryFile,
+  offset: bigint,
+  seed: number,
+): Promise<void> {
+  const bytes = pattern(seed);
+  file.write(offset, bytes);
+  await edu.load(IOVA + offset, bytes.length);
+  file.write(offset, new Uint8Array(bytes.length));
+  await edu.store(IOVA + offset, bytes.length);
+  const found = new Uint8Array(bytes.length);
+  file.read(offset, found);
+  t.deepEqual(found, bytes);
+}
+
+testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async (t, { edu: [bdf = ''] }) => {
+  const rig = NativeRig.open(t, bdf);
+  const { container } = rig;
+  const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
+  const { file, reservation, request } = lent(32n * MiB);
+  const witnesses = new Witnesses();
+  const pinning = container.mapDmaAsync(reservation, request);
+  t.throws(() => reservation.unmap(0n, 0x1000n), IN_USE);
+  reservation.releaseLeases(Number(request[1]), 1);
+  t.throws(() => reservation.unmap(16n * MiB, 0x1000n), IN_USE, 'the call that is under way has a hold of its own');
+  t.throws(() => reservation.mapFile(0n, 0x1000n, file, 0n, true, false), IN_USE);
+  t.throws(() => reservation.close(), IN_USE);
+  request.fill(0n); // which was read when the call was made
+  t.throws(() => container.close(), { message: /^ERR_DEVICE_IN_USE/ });
+  await pinning;
+  witnesses.add();
+  t.is(container.mappingCount, 1);
+  t.throws(() => reservation.unmap(0n, 0x1000n), IN_USE);
+  await arrives(t, edu, file, 31n * MiB, 1);
+  t.is(witnesses.changed, 0);
+  container.unmapAll();
+  reservation.close();
+});
+
+testWith(
+  { edu: 1 },
+  'maps and unmaps that race leave the records as the kernel has it',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = NativeRig.open(t, bdf);
+    const { container } = rig;
+    const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
+    const inKernel = counter(container);
+    const length = 2n * MiB;
+    const { file, reservation } = lent(4n * length);
+    reservation.releaseLeases(1, 1);
+    const witnesses = new Witnesses();
+    const outcomes = new Set<string>();
+    for (let round = 0; round < 8; round++) {
+      const first = reservation.lease(BigUint64Array.from([0n, 1n, 2n, 3n].flatMap((part) => [part * length, length])));
+      const calls = [0n, 1n, 2n, 3n].flatMap((part) => {
+        const at = IOVA + part * length;
+        const map = () => container.mapDmaAsync(reservation, BigUint64Array.of(at, BigInt(first) + part, 1n));
+        const unmap = () => container.unmapDmaAsync(at, length);
+        const half = () => container.unmapDmaAsync(at, length / 2n);
+        return round % 2 === 0 ? [map(), unmap(), map(), half()] : [unmap(), map(), half(), map()];
+      });
+      reservation.releaseLeases(first, 4);
+      const settled = await Promise.allSettled(calls);
+      for (const outcome of settled) {
+        if (outcome.status === 'rejected') outcomes.add(String(outcome.reason.message).replace(/\|ioctl.*/s, ''));
+      }
+      t.is(container.mappingCount, inKernel(), `round ${round}`);
+      let mapped = 0;
+      let last: bigint | undefined;
+      for (const part of [0n, 1n, 2n, 3n]) {
+        try {
+          reservation.unmap(part * length, length);
+          reservation.mapFile(part * length, length, file, part * length, true, false);
+        } catch (error) {
+          t.regex(String(error), /ERR_VA_IN_USE/);
+          mapped++;
+          last = part * length;
+        }
+      }
+      t.is(mapped, container.mappingCount, 'what is mapped is held, and nothing else');
+      if (last !== undefined) await arrives(t, edu, file, last, round);
+      container.unmapAll();
+      witnesses.add();
+    }
+    t.true(outcomes.has('ERR_MAP_FAILED|EEXIST') || outcomes.has('ERR_UNMAP_FAILED|EINVAL'), [...outcomes].join());
+    t.is(witnesses.changed, 0);
+    reservation.close();
+  },
+);
+
+testWith({ edu: 1 }, 'a mapping outlives whoever asked for it and did not wait', async (t, { edu: [bdf = ''] }) => {
+  const rig = NativeRig.open(t, bdf);
+  const { container } = rig;
+  const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
+  const witnesses = new Witnesses();
+  const drop = (): [Promise<void>, NativeMemoryFile, WeakRef<NativeReservation>] => {
+    const { file, reservation, request } = lent(16n * MiB);
+    const observer = NativeMemoryFile.fromFd(file.fd);
+    return [container.mapDmaAsync(reservation, request), observer, new WeakRef(reservation)];
+  };
+  const [pinning, observer, trace] = drop();
+  await collectGarbage();
+  await pinning;
+  await collectGarbage();
+  t.is(trace.deref(), undefined);
+  t.true(shows('memfd:lent', 16n * MiB));
+  for (let round = 0; round < 8; round++) witnesses.add();
+  await arrives(t, edu, observer, 15n * MiB, 3);
+  t.is(witnesses.changed, 0);
+});
+
+testWith(
+  { edu: 1 },
+  'a container that loses its group while memory is being pinned holds nothing',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = NativeRig.open(t, bdf);
+    const { container } = rig;
+    const { reservation, request } = lent(16n * MiB);
+    const pinning = [container.mapDmaAsync(reservation, request), container.mapDmaAsync(reservation, request)];
+    for (const device of rig.devices) device.close();
+    for (const group of rig.groups) group.close();
+    const outcomes = await Promise.allSettled(pinning);
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') t.regex(String(outcome.reason), /ERR_MAP_FAILED\|EEXIST|ERR_CONTAINER_EMPTY/);
+    }
+    t.is(container.mappingCount, 0);
+    t.is(await pinnedAtLast(), 0);
+    reservation.releaseLeases(Number(request[1]), 1);
+    reservation.unmap(0n, 16n * MiB);
+    reservation.close();
+    container.close();
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'who drops everything at once leaves nothing open, whatever held whatever',
+  async (t, devices) => {
+    const [edu = '', peer = ''] = [devices.edu[0], devices.ivshmem[0]];
+    const drop = async (): Promise<void> => {
+      const exposed = new ExposedMemory(edu, peer);
+      t.true(pinnedPages() > 0);
+      await exposed.edu.store(BAR.iova, Edu.BUFFER_SIZE);
+      exposed.edu.store(RAM.iova, Edu.BUFFER_SIZE).catch(() => {}); // which does not come to its end
+    };
+    const witnesses = new Witnesses();
+    await drop();
+    for (let round = 0; round < 3; round++) await collectGarbage();
+    t.deepEqual(openVfioFiles(), []);
+    t.is(await pinnedAtLast(), 0);
+    for (let round = 0; round < 8; round++) witnesses.add();
+    const again = ExposedMemory.open(t, edu, peer);
+    await again.carry(t, 'opened again');
+    t.is(witnesses.changed, 0);
+  },
+);

@@ -1,0 +1,134 @@
+/**
+ * A DMA target of a user's that breaks its contract. It has real mappings; what it says about them is not true.
+ */
+import { Edu } from '../../examples/devices/edu.ts';
+import {
+  AddressRange,
+  type DmaMapRequest,
+  type DmaTarget,
+  GuestMemory,
+  type HostMemory,
+  MemoryFile,
+  PeerDmaError,
+  Type1Target,
+} from '../../ts/index.ts';
+import { testWith } from './support/devices.ts';
+import { NativeRig, nativeEdu } from './support/native-rig.ts';
+import { pattern } from './support/rig.ts';
+import { Witnesses } from './support/witnesses.ts';
+
+const RAM = 0x1000_0000n;
+const AT = 0x2000_0000n;
+const LENGTH = 0x1_0000n;
+const BYTES = Edu.BUFFER_SIZE;
+
+/** Hands everything on to a container, except what its fault is about. */
+class WrongTarget implements DmaTarget {
+  readonly name = 'wrong';
+  readonly needsVa = true;
+  readonly kept: HostMemory[] = [];
+  readonly requests: DmaMapRequest[] = [];
+  readonly #real: Type1Target;
+  /** Says that it has unmapped, and has not. */
+  idle = false;
+  /** Settles more than once, and throws after that. */
+  twice = false;
+
+  constructor(real: Type1Target) {
+    this.#real = real;
+  }
+
+  mapDma(request: DmaMapRequest): Promise<void> {
+    this.requests.push(request);
+    if (request.hostMemory !== undefined) this.kept.push(request.hostMemory);
+    return this.#settle(this.#real.mapDma(request));
+  }
+
+  unmapDma(range: AddressRange): Promise<void> {
+    return this.#settle(this.idle ? undefined : this.#real.unmapDma(range));
+  }
+
+  #settle(done: void | Promise<void>): Promise<void> {
+    if (!this.twice) return Promise.resolve(done);
+    const thenable = {
+      // oxlint-disable-next-line unicorn/no-thenable -- one that misbehaves is what is wanted
+      then: (resolve: () => void, reject: (error: Error) => void) => {
+        void Promise.resolve(done)
+          .then(() => {
+            resolve();
+            resolve();
+            reject(new Error('after all'));
+            throw new Error('and again');
+          })
+          .catch(() => {});
+      },
+    };
+    return thenable as unknown as Promise<void>;
+  }
+}
+
+testWith(
+  { edu: 1 },
+  'a target that keeps what it was lent, and lies about it, reaches nothing but what it has mapped',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = NativeRig.open(t, bdf);
+    const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
+    const real = new Type1Target(rig.container, 'real');
+    const target = new WrongTarget(real);
+    const memory = await GuestMemory.create({ ram: [{ start: RAM, length: LENGTH }] });
+    t.teardown(async () => {
+      rig.container.unmapAll();
+      await memory.close();
+    });
+    await memory.dmaMappers.addDmaMapper(target);
+    using file = MemoryFile.create(LENGTH, { name: 'shown' });
+    using next = MemoryFile.create(LENGTH, { name: 'next' });
+    const witnesses = new Witnesses();
+    const region = await memory.regions.addRegion({ name: 'region', range: AddressRange.of(AT, LENGTH) });
+    await region.addMapping({ range: AddressRange.of(0n, LENGTH), backing: { file, offset: 0n } });
+    const store = async (seed: number) => {
+      memory.write(RAM, pattern(seed));
+      await edu.copy(RAM, AT, BYTES);
+    };
+
+    target.twice = true;
+    await region.map();
+    await store(1);
+    t.deepEqual(file.read(0n, BYTES), pattern(1), 'settling twice is settling once');
+    await region.unmap();
+    await store(2);
+    t.deepEqual(file.read(0n, BYTES), pattern(1));
+    target.twice = false;
+
+    // What it has kept is of no use any more: neither to copy from nor to map.
+    const [stale] = target.kept.slice(-1) as [HostMemory];
+    const [request] = target.requests.slice(-1) as [DmaMapRequest];
+    t.throws(() => stale.read(0n, 8), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+    t.throws(() => stale.write(0n, new Uint8Array(8)), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+    await t.throwsAsync(async () => real.mapDma(request), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
+
+    // It says that it has unmapped: the memory stays where it is all the same, as its mapping holds it.
+    await region.map();
+    target.idle = true;
+    const refused = await t.throwsAsync(region.unmap(), { instanceOf: PeerDmaError });
+    // The memory can't be taken away, and what is mapped can't be mapped again: so much for the truth.
+    t.is(refused?.code, 'ERR_ROLLBACK_FAILED');
+    t.regex(refused?.message ?? '', /is in use.*lease/);
+    for (let round = 0; round < 4; round++) witnesses.add();
+    await store(3);
+    t.deepEqual(file.read(0n, BYTES), pattern(3), 'the device goes on in the memory that it had');
+    t.is(witnesses.changed, 0);
+    t.like(memory.inspect().targets[0]?.mappings.at(-1), { region: 'region', state: 'failed' });
+    await t.throwsAsync(region.addMapping({ range: AddressRange.of(0n, LENGTH), backing: { file: next, offset: 0n } }));
+    await store(4);
+    t.deepEqual(next.read(0n, BYTES), new Uint8Array(BYTES), 'no other memory has come there');
+    t.is(witnesses.changed, 0);
+
+    // The truth at last.
+    rig.container.unmapDma(AT, LENGTH);
+    target.idle = false;
+    await memory.dmaMappers.targetClosed(target);
+    await store(5);
+    t.is(witnesses.changed, 0);
+  },
+);
