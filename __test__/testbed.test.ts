@@ -1,5 +1,8 @@
 // What of the testbed can be tested without a guest.
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -18,10 +21,19 @@ interface Testbed {
   parseSources(listing: string): Source[];
   sourcesList(sources: Source[], mirror: string, suites: string[]): string;
   dependencies(image: Buffer): string[];
+  lostOptions(options: string, config: string): string[];
+  alone<T>(file: string, options: { seconds: number; onWait?: () => void }, use: () => Promise<T>): Promise<T>;
+  logged(
+    program: string,
+    args: string[],
+    options: { seconds: number; cwd: string; env: Record<string, string>; log: string; signal: AbortSignal },
+  ): Promise<void>;
 }
 
 const folder = new URL('../testbed/', import.meta.url);
-const parts = ['command', 'console', 'apt', 'debian-kernel'].map((name) => import(new URL(`${name}.mjs`, folder).href));
+const parts = ['command', 'console', 'apt', 'debian-kernel', 'built-kernel', 'lock', 'process'].map(
+  (name) => import(new URL(`${name}.mjs`, folder).href),
+);
 const testbed: Testbed = Object.assign({}, ...(await Promise.all(parts)));
 
 test('a shell reads every quoted word back unchanged', (t) => {
@@ -112,4 +124,74 @@ test("a module's dependencies come from its .modinfo", (t) => {
   t.deepEqual(testbed.dependencies(image('vfio-pci-core,irqbypass')), ['vfio_pci_core', 'irqbypass']);
   t.deepEqual(testbed.dependencies(image('')), []);
   t.deepEqual(testbed.dependencies(Buffer.from('nothing')), []);
+});
+
+test('an option that a kernel was to have and has not is told', (t) => {
+  const options = '# why\nCONFIG_A=y\n\nCONFIG_B=1\nCONFIG_NAME="-x"\nCONFIG_AB=y\n';
+  t.deepEqual(testbed.lostOptions(options, 'CONFIG_ABC=y\nCONFIG_A=y\nCONFIG_B=12\nCONFIG_NAME="-x"\n'), [
+    'CONFIG_B=1',
+    'CONFIG_AB=y',
+  ]);
+});
+
+test('what only one may do at a time is done by one after the other, also when one fails', async (t) => {
+  const scratch = scratchFolder();
+  const lock = join(scratch, 'deeper/lock');
+  let inside = 0;
+  const enter = async (fails: boolean) => {
+    t.is(++inside, 1);
+    // The others are given every chance to come in as well: these are turns of the event loop and of other processes.
+    for (let turn = 0; turn < 5; turn++) execFileSync('true');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    inside--;
+    if (fails) throw new Error('as was to be');
+    return 'done';
+  };
+  const all = [false, true, false].map((fails) => testbed.alone(lock, { seconds: 60 }, () => enter(fails)));
+  const results = await Promise.allSettled(all);
+  t.deepEqual(
+    results.map((each) => (each.status === 'fulfilled' ? each.value : String(each.reason))),
+    ['done', 'Error: as was to be', 'done'],
+  );
+});
+
+test('who does not get a lock in time is told so', async (t) => {
+  const lock = join(scratchFolder(), 'lock');
+  await testbed.alone(lock, { seconds: 60 }, async () => {
+    const error = await t.throwsAsync(testbed.alone(lock, { seconds: 0 }, () => Promise.resolve(t.fail('let in'))));
+    t.regex(error?.message ?? '', /locked by another process/);
+  });
+});
+
+test("a logged program's failure names the log and shows its end; an interrupted one is ended", async (t) => {
+  const scratch = scratchFolder();
+  const log = join(scratch, 'log');
+  writeFileSync(log, 'before\n');
+  const options = { seconds: 3600, cwd: scratch, env: { PATH: '/usr/bin:/bin', ONLY: 'this' }, log };
+  const { signal } = new AbortController();
+  await testbed.logged('sh', ['-c', 'echo "$ONLY"; pwd; touch made'], { ...options, signal });
+  t.is(readFileSync(log, 'utf8'), `before\nthis\n${scratch}\n`);
+  t.deepEqual(readdirSync(scratch).sort(), ['log', 'made']);
+
+  const failed = await t.throwsAsync(testbed.logged('sh', ['-c', 'echo broken >&2; exit 3'], { ...options, signal }));
+  t.regex(failed?.message ?? '', /failed with 3/);
+  t.true(failed?.message.includes(`${log}:`));
+  t.true(failed?.message.endsWith('broken'));
+
+  const interrupt = new AbortController();
+  const running = testbed.logged('sleep', ['1000'], { ...options, signal: interrupt.signal });
+  interrupt.abort();
+  t.regex((await t.throwsAsync(running))?.message ?? '', /interrupted/);
+});
+
+const scratchFolders: string[] = [];
+
+function scratchFolder(): string {
+  const made = mkdtempSync(join(tmpdir(), 'peerdma-testbed-test-'));
+  scratchFolders.push(made);
+  return made;
+}
+
+test.after.always(() => {
+  for (const made of scratchFolders) rmSync(made, { recursive: true });
 });

@@ -4,7 +4,7 @@ import { addressSanitizer, miri } from './native-checks.mjs';
 import { compiled } from './setup.mjs';
 
 /** Guests that `npm test` runs the VFIO tests in. */
-const KERNELS = ['6.1', '6.12'];
+const KERNELS = ['6.1', '6.12', '7.3'];
 /** Bound of the VFIO tests in one guest, in seconds. */
 const GUEST_TIMEOUT = 1200;
 

@@ -44,7 +44,8 @@ export async function cachedFolder(name, build) {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });
   } finally {
-    await rm(partial, { recursive: true, force: true });
+    // Of a compiler that was interrupted the last processes may still write there for a moment.
+    await rm(partial, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
   return folder;
 }

@@ -11,6 +11,7 @@ import { EXIT_BROKEN, runInGuest } from './guest.mjs';
 import { initramfs } from './initramfs.mjs';
 import { DEFAULT_KERNEL, KERNELS } from './kernels.mjs';
 import { findQemu } from './qemu.mjs';
+import { say } from './say.mjs';
 
 const USAGE = `usage: npm run testbed -- [options] COMMAND [ARGUMENT…]
 
@@ -25,7 +26,7 @@ read-only, as it does all of the host's files. Gives its exit status; ${String(E
   --unmapped-interrupts  an IOMMU that can't remap interrupts, which VFIO refuses to work with
   --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
   --console          shows the guest's console while it runs
-  --prepare          only fetches what is missing; without --kernel for every kernel
+  --prepare          only fetches and builds what is missing; without --kernel for every kernel
 `;
 
 const OPTIONS = /** @type {const} */ ({
@@ -40,8 +41,6 @@ const OPTIONS = /** @type {const} */ ({
   prepare: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
 });
-
-const say = (/** @type {string} */ line) => console.error(`testbed: ${line}`);
 
 class UsageError extends Error {}
 

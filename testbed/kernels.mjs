@@ -1,4 +1,5 @@
 // The kernels a guest can run, by the name that --kernel takes.
+import { builtKernel } from './built-kernel.mjs';
 import { debianKernel } from './debian-kernel.mjs';
 
 /**
@@ -12,14 +13,15 @@ import { debianKernel } from './debian-kernel.mjs';
  */
 
 /**
- * Each entry provides its kernel, from the cache where it can. Debian builds these two without iommufd: they have
- * VFIO's groups and type1 containers only.
+ * Each entry provides its kernel, from the cache where it can. Debian builds its kernels without iommufd: of the first
+ * two there are VFIO's groups and type1 containers only. The one that is built here has all of VFIO, and KVM.
  *
  * @type {Readonly<Record<string, () => Promise<Kernel>>>}
  */
 export const KERNELS = {
   6.1: () => debianKernel('6.1', 'bookworm'),
   6.12: () => debianKernel('6.12', 'bookworm-backports'),
+  7.3: () => builtKernel('7.3', 'trixie-backports'),
 };
 
 export const DEFAULT_KERNEL = '6.12';

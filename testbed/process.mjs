@@ -1,6 +1,30 @@
-// Runs helper programs (apt, dpkg, busybox), each within a time limit.
-import { execFile } from 'node:child_process';
+// Finds and runs helper programs (apt, dpkg, busybox, make), each within a time limit.
+import { execFile, spawn } from 'node:child_process';
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { lastLines } from './console.mjs';
 import { TestbedError } from './errors.mjs';
+
+/** Of a program that failed, this much of its log is shown. */
+const TAIL_LINES = 15;
+
+/**
+ * Finds a program on the PATH, or else in /usr/bin.
+ * @param {string} name
+ * @returns {string | undefined} its path
+ */
+export function findProgram(name) {
+  for (const folder of (process.env.PATH ?? '').split(':').concat('/usr/bin')) {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return join(folder, name);
+    } catch {
+      // Not here.
+    }
+  }
+  return undefined;
+}
 
 /**
  * Runs a program to its end and gives what it wrote to standard output.
@@ -35,4 +59,50 @@ export function capture(program, args, { seconds, cwd, needs }) {
     });
     child.stdin?.end();
   });
+}
+
+/**
+ * Runs a program to its end, what it writes going to the end of a log. It does not outlive this process.
+ *
+ * @param {string} program
+ * @param {readonly string[]} args
+ * @param {{ seconds: number, cwd: string, env: Readonly<Record<string, string>>, log: string, signal: AbortSignal }} options
+ *   `seconds`: its time limit; `env`: its whole environment; `signal`: ends it
+ * @throws {TestbedError} when it is missing, fails, overruns or is ended; the text carries the log's end and path
+ */
+export async function logged(program, args, { seconds, cwd, env, log, signal }) {
+  const written = openSync(log, 'a');
+  /** @type {string | undefined} why it failed */
+  let why;
+  try {
+    why = await new Promise((resolve) => {
+      // SIGTERM, so that make can end what it started.
+      const child = spawn('setpriv', ['--pdeathsig', 'TERM', program, ...args], {
+        cwd,
+        env,
+        stdio: ['ignore', written, written],
+      });
+      const end = () => void child.kill('SIGTERM');
+      const timer = setTimeout(end, seconds * 1000);
+      signal.addEventListener('abort', end);
+      if (signal.aborted) end();
+      const done = (/** @type {string | undefined} */ outcome) => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', end);
+        resolve(signal.aborted ? 'interrupted' : outcome);
+      };
+      const begun = performance.now();
+      child.once('error', (error) => done(error.message));
+      child.once('exit', (code, by) => {
+        if (code === 0) return done(undefined);
+        const overran = performance.now() - begun >= seconds * 1000;
+        done(overran ? `not done after ${seconds} s` : `failed with ${code ?? by}`);
+      });
+    });
+  } finally {
+    closeSync(written);
+  }
+  if (why === undefined) return;
+  const tail = lastLines(await readFile(log, 'utf8'), TAIL_LINES);
+  throw new TestbedError(`${program} ${args.join(' ')}: ${why}; the end of ${log}:\n${tail}`);
 }

@@ -1,7 +1,7 @@
 // QEMU's command line: the machine, its IOMMU, its devices and the folders it shares with the host.
-import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { TestbedError } from './errors.mjs';
+import { findProgram } from './process.mjs';
 
 const PROGRAM = 'qemu-system-x86_64';
 
@@ -11,14 +11,8 @@ const PROGRAM = 'qemu-system-x86_64';
  * @throws {TestbedError} that says what to install
  */
 export function findQemu() {
-  for (const folder of (process.env.PATH ?? '').split(':').concat('/usr/bin')) {
-    try {
-      accessSync(join(folder, PROGRAM), constants.X_OK);
-      return join(folder, PROGRAM);
-    } catch {
-      // Not here.
-    }
-  }
+  const found = findProgram(PROGRAM);
+  if (found !== undefined) return found;
   throw new TestbedError(
     `the testbed needs ${PROGRAM}, which isn't there: apt-get install qemu-system-x86 (.ci/run does it; on Debian 12 bookworm-backports' is the better one)`,
   );
@@ -47,10 +41,11 @@ const folder = (tag, path, more = '') => [
 
 /**
  * What stands on the kernel's command line. Interrupts of devices stay remapped (no allow_unsafe_interrupts); CPU
- * mitigations cost much in emulation and prove nothing here.
+ * mitigations cost much in emulation and prove nothing here. no_timer_check: at its start the kernel looks whether some
+ * ticks come in time, and panics if not; on a loaded machine they needn't.
  */
 const KERNEL_LINE =
-  'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable mitigations=off nokaslr';
+  'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable no_timer_check mitigations=off nokaslr';
 
 /**
  * QEMU's arguments.
@@ -91,7 +86,7 @@ export function qemuArguments({ image, initramfs, memory, remapping, addressBits
     ['device', 'nvme,drive=disk0,serial=testbed,cmb_size_mb=4,addr=8'],
     // Behind a conventional bridge devices can't be told apart: one group for an edu and a device that the guest drives.
     ['device', 'pcie-pci-bridge,id=bridge0,addr=9'],
-    ['device', 'edu,bus=bridge0,addr=1'],
+    ['device', 'edu,bus=bridge0,addr=1,dma_mask=0xffffffffffffffff'],
     ['device', 'virtio-rng-pci,bus=bridge0,addr=2'],
     ...folder('root', '/', ',readonly=on,multidevs=remap'),
     ...folder('control', control),
