@@ -3,7 +3,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
-import { AddressRange, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, MemoryFile, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedRoughly } from './support/pins.ts';
@@ -192,9 +192,11 @@ testWith(
   async (t, { any: [first = '', second = ''] }) => {
     const { memory, manager, open } = await rig(t);
     await open(first);
-    const length = 64n << 20n;
+    // Enough to be seen at it, in pages that are pinned one by one.
+    const length = 256n << 20n;
+    using file = MemoryFile.create(length, { name: 'much' });
     const region = await memory.regions.addRegion({ name: 'much', range: AddressRange.of(BAR, length) });
-    await region.addMapping({ range: AddressRange.of(0n, length), backing: 'private' });
+    await region.addMapping({ range: AddressRange.of(0n, length), backing: { file, offset: 0n } });
     const before = manager.inspect();
     const pinned = pinnedRoughly();
     let done = false;
@@ -208,5 +210,6 @@ testWith(
     const [{ dmaAvailable = NaN, groups } = {}] = manager.inspect();
     t.is(dmaAvailable, (before[0]?.dmaAvailable ?? NaN) - 1);
     t.is(groups?.length, 2);
+    await region.remove();
   },
 );

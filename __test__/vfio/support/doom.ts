@@ -6,7 +6,7 @@
 export interface Plan {
   readonly edu: string;
   readonly peer: string;
-  /** Of private RAM. */
+  /** Of RAM. */
   readonly mebibytes: number;
   /** `wait` is for being ended from outside: it says that it is there, and goes on. */
   readonly how: 'SIGKILL' | 'exit' | 'throw' | 'wait';
