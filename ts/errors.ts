@@ -54,7 +54,11 @@ export type ErrorCode =
   | 'ERR_BAD_KERNEL_DATA'
   | 'ERR_BAR_DISABLED'
   | 'ERR_NO_SUCH_REGION'
-  | 'ERR_RESET_UNSUPPORTED';
+  | 'ERR_RESET_UNSUPPORTED'
+  | 'ERR_INTERRUPT_UNSUPPORTED'
+  | 'ERR_INTERRUPT_SETUP'
+  // PCI
+  | 'ERR_BAD_CONFIG_SPACE';
 
 /** What a {@link PeerDmaError} can say besides its message. */
 export interface ErrorDetails {

@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceRegion, PhysicalFunction } from '../../ts/index.ts';
 
 /** Offsets in BAR 0. */
+const RAISE = 0x60n;
+const ACKNOWLEDGE = 0x64n;
 const SOURCE = 0x80n;
 const DESTINATION = 0x88n;
 const COUNT = 0x90n;
@@ -27,19 +29,17 @@ const MEMORY_AND_BUS_MASTER = 0x6;
 /** `0x1234:0x11e8`, as config space has it in its first four bytes. */
 export const EDU_ID = 0x11e81234;
 
-export class Edu {
+/** BAR 0, by whatever way a driver reaches it. Offsets are the BAR's. */
+export type EduRegisters = Pick<DeviceRegion, 'write32' | 'read64' | 'write64'>;
+
+/** Drives a device that decodes memory and may be a bus master. */
+export class EduDriver {
   /** Bytes in one transfer at most. The device has 4096, of which older versions of QEMU refuse the last. */
   static readonly BUFFER_SIZE = 2048;
-  readonly #registers: DeviceRegion;
+  readonly #registers: EduRegisters;
 
-  /** Turns on memory decoding and bus mastering. */
-  constructor(device: PhysicalFunction) {
-    const registers = device.regions[0];
-    if (registers === undefined || device.config.read32(0n) !== EDU_ID)
-      throw new Error(`${device.bdf} is no edu device`);
+  constructor(registers: EduRegisters) {
     this.#registers = registers;
-    const command = device.config.read(PCI_COMMAND, 2);
-    device.config.write(PCI_COMMAND, Uint8Array.of((command[0] ?? 0) | MEMORY_AND_BUS_MASTER, command[1] ?? 0));
   }
 
   /** DMA from an IOVA into the device's buffer. A fault leaves what the IOMMU lets through: zeros, or the old bytes. */
@@ -58,16 +58,43 @@ export class Edu {
     await this.store(to, length);
   }
 
+  /** Whether a transfer is under way. */
+  get busy(): boolean {
+    return (this.#registers.read64(COMMAND) & START) !== 0n;
+  }
+
+  /** Has it interrupt: by a message where MSI is on, else by its pin, which it asserts until all causes are acknowledged. */
+  raise(causes = 1): void {
+    this.#registers.write32(RAISE, causes);
+  }
+
+  acknowledge(causes = 1): void {
+    this.#registers.write32(ACKNOWLEDGE, causes);
+  }
+
   async #transfer(source: bigint, destination: bigint, length: number, command: bigint): Promise<void> {
-    if (length <= 0 || length > Edu.BUFFER_SIZE)
-      throw new RangeError(`edu moves 1 to ${Edu.BUFFER_SIZE} bytes at a time`);
+    if (length <= 0 || length > EduDriver.BUFFER_SIZE)
+      throw new RangeError(`edu moves 1 to ${EduDriver.BUFFER_SIZE} bytes at a time`);
     this.#registers.write64(SOURCE, source);
     this.#registers.write64(DESTINATION, destination);
     this.#registers.write64(COUNT, BigInt(length));
     this.#registers.write64(COMMAND, command);
-    for (const deadline = Date.now() + PATIENCE; (this.#registers.read64(COMMAND) & START) !== 0n;) {
+    for (const deadline = Date.now() + PATIENCE; this.busy;) {
       if (Date.now() > deadline) throw new Error('the DMA engine of edu does not come to an end');
       await sleep(10);
     }
+  }
+}
+
+/** Drives a device through the regions of its function, as a driver in user space does. */
+export class Edu extends EduDriver {
+  /** Turns on memory decoding and bus mastering. */
+  constructor(device: Pick<PhysicalFunction, 'bdf' | 'config' | 'regions'>) {
+    const registers = device.regions[0];
+    if (registers === undefined || device.config.read32(0n) !== EDU_ID)
+      throw new Error(`${device.bdf} is no edu device`);
+    super(registers);
+    const command = device.config.read(PCI_COMMAND, 2);
+    device.config.write(PCI_COMMAND, Uint8Array.of((command[0] ?? 0) | MEMORY_AND_BUS_MASTER, command[1] ?? 0));
   }
 }

@@ -835,6 +835,8 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
+module.exports.NativeEventFd = nativeBinding.NativeEventFd
+module.exports.NativeEventWatcher = nativeBinding.NativeEventWatcher
 module.exports.NativeMemoryFile = nativeBinding.NativeMemoryFile
 module.exports.NativePrivateMemory = nativeBinding.NativePrivateMemory
 module.exports.NativeReservation = nativeBinding.NativeReservation

@@ -9,6 +9,32 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A counter of events. */
+export declare class NativeEventFd {
+  /** Makes one that counts nothing yet. */
+  static create(): NativeEventFd
+  /** The number of its descriptor. */
+  get fd(): number
+  /** Adds to the count. */
+  signal(count: bigint): void
+  /** Takes the count. */
+  take(): bigint
+  /** Gives the handle up. Who was given the eventfd keeps it. */
+  close(): void
+}
+
+/** Waits for eventfds on a thread of its own. */
+export declare class NativeEventWatcher {
+  /** `notify` is called when there is something to collect. It keeps neither a process nor a worker alive. */
+  constructor(notify: () => void)
+  /** Waits for an eventfd, under an id that is free. */
+  add(id: number, event: NativeEventFd): void
+  /** Waits for it no more. A count that was not collected stays in the eventfd. */
+  remove(id: number): void
+  /** Takes what was signalled: pairs of id and count. */
+  collect(): BigUint64Array
+}
+
 /** Memory behind a file descriptor. */
 export declare class NativeMemoryFile {
   /** Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB). */
@@ -138,6 +164,22 @@ export declare class NativeVfioDevice {
   memoryFile(): NativeMemoryFile
   /** Resets it. */
   reset(): void
+  /** How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
+  irqCount(kind: number): number
+  /** Signals an eventfd for each vector from `start` on; `undefined` silences a vector. */
+  connectIrqs(kind: number, start: number, events: (NativeEventFd | undefined)[]): void
+  /** Silences a kind as a whole. */
+  disconnectIrqs(kind: number): void
+  /** Masks INTx. */
+  maskIntx(): void
+  /** Unmasks INTx. */
+  unmaskIntx(): void
+  /** Unmasks INTx whenever the eventfd is signalled; `undefined` for no more. */
+  unmaskIntxOn(event?: NativeEventFd | undefined | null): void
+  /** PCI addresses of the devices that a hot reset would reset. */
+  hotResetInfo(): Array<string>
+  /** Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups. */
+  hotReset(others: Array<NativeVfioDevice>): Promise<void>
   /** Closes it; refuses while its memory is placed in a reservation. */
   close(): void
 }

@@ -3,6 +3,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import type { Backing } from '../memory/backing.ts';
+import type { EventFd } from './event-fd.ts';
 
 /** A region of a device: config space, a BAR, the ROM. Offsets are in bytes from its start. */
 export interface DeviceRegion {
@@ -11,9 +12,13 @@ export interface DeviceRegion {
   readonly length: bigint;
   /** The parts that can be mapped into guest memory, as offsets. */
   readonly mmapAreas: readonly AddressRange[];
+  /** Where the host has placed it, as a physical address; `undefined` where that is not known, and for config space. */
+  readonly hostAddress: bigint | undefined;
   /** The region as memory, for {@link DeviceMemory.map}. */
   backing(offset?: bigint): Backing;
+  /** Naturally aligned lengths of 1, 2 and 4 are one access of that width. */
   read(offset: bigint, length: number): Uint8Array;
+  /** Naturally aligned lengths of 1, 2 and 4 are one access of that width. */
   write(offset: bigint, bytes: Uint8Array): void;
   /** One access of 32 bits at a multiple of 4. */
   read32(offset: bigint): number;
@@ -23,13 +28,62 @@ export interface DeviceRegion {
   write64(offset: bigint, value: bigint): void;
 }
 
+/**
+ * The ways a device can interrupt: the pin, messages, messages by table, an uncorrectable error, and the host's request
+ * to let go of the device.
+ */
+export type InterruptKind = 'intx' | 'msi' | 'msix' | 'error' | 'request';
+
+/** The interrupts of a function, each signalled on an eventfd. Of `intx`, `msi` and `msix` one can be connected at a time. */
+export interface DeviceInterrupts {
+  /** How many vectors of a kind the device has; 0 where it has none. */
+  count(kind: InterruptKind): number;
+  /**
+   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent. The kind was
+   * disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for more vectors than there are; `ERR_INTERRUPT_SETUP` where the
+   * kernel refuses, such as a second kind of `intx`, `msi` and `msix`
+   */
+  connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void;
+  /** Gives one vector of a connected kind another eventfd, or silences it. Throws as {@link DeviceInterrupts.connect}. */
+  reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void;
+  /** Silences a kind as a whole; nothing where it is not connected, or the device is closed. */
+  disconnect(kind: InterruptKind): void;
+  /** Masks the pin, as the kernel does by itself each time it has signalled it. */
+  maskIntx(): void;
+  /** Lets the pin interrupt again; if it is still asserted, it does at once. */
+  unmaskIntx(): void;
+  /**
+   * Unmasks the pin whenever the eventfd is signalled (a hypervisor's resample), until `intx` is disconnected; `undefined`
+   * for no more.
+   */
+  unmaskIntxOn(eventFd: EventFd | undefined): void;
+}
+
 /** A PCI function. */
 export interface PhysicalFunction {
   /** PCI address, such as `0000:01:00.0`. */
   readonly bdf: string;
+  /** 256 or 4096 bytes. */
   readonly config: DeviceRegion;
   /** BARs 0 to 5, then the ROM; `undefined` where the device has none. */
   readonly regions: readonly (DeviceRegion | undefined)[];
+  readonly interrupts: DeviceInterrupts;
+  /**
+   * Resets the function alone. Config space is as before, afterwards; what is mapped of its BARs should be unmapped first.
+   *
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own
+   */
   reset(): Promise<void>;
+  /**
+   * Resets its bus or slot, and with it every function there.
+   *
+   * @param others the functions that are known to be reset with it: together with this one they must be all that the
+   * reset reaches
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
+   * these (the message names it)
+   */
+  hotReset(others: readonly PhysicalFunction[]): Promise<void>;
   close(): Promise<void>;
 }

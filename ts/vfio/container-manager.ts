@@ -83,7 +83,7 @@ export class VfioContainerManager {
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
       const { container, group } = await this.#place(pci, pci.iommuGroup);
       try {
-        const device = openDevice(pci.bdf, group, (closing) => this.#closeDevice(closing));
+        const device = openDevice(pci.bdf, group, this.#sysfs, (closing) => this.#closeDevice(closing));
         group.devices.add(device);
         this.#homes.set(device, { container, group });
         return device;
@@ -218,7 +218,12 @@ export class VfioContainerManager {
   }
 }
 
-function openDevice(bdf: string, group: Group, onClose: (device: VfioDevice) => Promise<void>): VfioDevice {
+function openDevice(
+  bdf: string,
+  group: Group,
+  sysfs: Sysfs,
+  onClose: (device: VfioDevice) => Promise<void>,
+): VfioDevice {
   let handle;
   try {
     handle = group.handle.openDevice(bdf);
@@ -227,7 +232,7 @@ function openDevice(bdf: string, group: Group, onClose: (device: VfioDevice) => 
     throw error instanceof PeerDmaError ? deviceRefused(bdf, error) : error;
   }
   try {
-    return new VfioDevice(bdf, handle, onClose);
+    return new VfioDevice(bdf, handle, sysfs.hostAddresses(bdf), onClose);
   } catch (error) {
     const opened = handle;
     native(() => opened.close());

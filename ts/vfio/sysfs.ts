@@ -1,7 +1,7 @@
 /**
  * What the kernel says of PCI devices and IOMMU groups in /sys.
  */
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
 
@@ -12,6 +12,9 @@ export interface PciDevice {
   readonly driver: string | undefined;
   readonly iommuGroup: number | undefined;
 }
+
+/** BARs 0 to 5 and the ROM. What the kernel lists after them (windows of bridges, virtual functions) are no regions. */
+const RESOURCES = 7;
 
 /** Reads devices and groups below a root, which is /sys but in tests. @internal */
 export class Sysfs {
@@ -39,6 +42,20 @@ export class Sysfs {
       driver: target(join(path, 'driver')),
       iommuGroup: group === undefined ? undefined : Number(group),
     };
+  }
+
+  /**
+   * Where the host has placed BARs 0 to 5 and the ROM, in this order; `undefined` where there is nothing.
+   *
+   * @param bdf as {@link PciDevice} has it
+   */
+  hostAddresses(bdf: string): (bigint | undefined)[] {
+    // Lines of first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst).
+    const lines = readFileSync(join(this.#root, 'bus/pci/devices', bdf, 'resource'), 'utf8').split('\n');
+    return lines.slice(0, RESOURCES).map((line) => {
+      const [, start = '0'] = /^(0x[0-9a-f]+) /.exec(line) ?? [];
+      return BigInt(start) || undefined;
+    });
   }
 
   /** All devices of a group, sorted. */

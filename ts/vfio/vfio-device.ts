@@ -3,9 +3,10 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { PeerDmaError } from '../errors.ts';
-import { native } from '../native-call.ts';
+import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
+import { VfioInterrupts } from './vfio-interrupts.ts';
 import { VfioRegion } from './vfio-region.ts';
 
 /** VFIO region index of config space; 0 to 6 are the BARs and the ROM (`linux/vfio.h`). */
@@ -16,14 +17,23 @@ export class VfioDevice implements PhysicalFunction {
   readonly bdf: string;
   readonly config: VfioRegion;
   readonly regions: readonly (VfioRegion | undefined)[];
+  readonly interrupts: VfioInterrupts;
   readonly #device: NativeVfioDevice;
   readonly #onClose: (device: VfioDevice) => Promise<void>;
   #closing: Promise<void> | undefined;
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
 
-  /** @internal */
-  constructor(bdf: string, device: NativeVfioDevice, onClose: (device: VfioDevice) => Promise<void>) {
+  /**
+   * @param hostAddresses where the host has placed the BARs and the ROM
+   * @internal
+   */
+  constructor(
+    bdf: string,
+    device: NativeVfioDevice,
+    hostAddresses: readonly (bigint | undefined)[],
+    onClose: (device: VfioDevice) => Promise<void>,
+  ) {
     this.bdf = bdf;
     this.#device = device;
     this.#onClose = onClose;
@@ -31,7 +41,7 @@ export class VfioDevice implements PhysicalFunction {
       native(() => device.memoryFile(), { device: bdf }),
       `vfio ${bdf}`,
     );
-    const region = (index: number) => VfioRegion.open(bdf, index, device, this.file);
+    const region = (index: number) => VfioRegion.open(bdf, index, device, this.file, hostAddresses[index]);
     const config = region(CONFIG_REGION);
     if (config === undefined) {
       throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
@@ -40,6 +50,7 @@ export class VfioDevice implements PhysicalFunction {
     }
     this.config = config;
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
+    this.interrupts = new VfioInterrupts(bdf, device);
   }
 
   /**
@@ -49,6 +60,31 @@ export class VfioDevice implements PhysicalFunction {
    */
   async reset(): Promise<void> {
     native(() => this.#device.reset(), { device: this.bdf });
+  }
+
+  /**
+   * Resets its bus or slot, and with it every function there. Config space is as before, afterwards, and interrupts are
+   * connected as before; what is mapped of the functions' BARs should be unmapped first.
+   *
+   * @param others devices of this process: those that are reset with this one have to be among them. What the reset does
+   * not reach stays as it is
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
+   * these (the message names it), or not VFIO's; `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
+   */
+  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+    const devices = requireDevices(others);
+    const details = { device: this.bdf };
+    const reached = native(() => this.#device.hotResetInfo(), details);
+    const missing = reached.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
+    if (missing.length > 0) {
+      throw new PeerDmaError(
+        'ERR_RESET_UNSUPPORTED',
+        `a reset of the bus of ${this.bdf} would reset ${missing.join(', ')} as well: open what of these is bound to vfio-pci, and say so with the other functions; of what the host uses or nobody has, the kernel resets none`,
+        details,
+      );
+    }
+    const resetToo = devices.filter((device) => device !== this && reached.includes(device.bdf));
+    await nativeAsync(() => this.#device.hotReset(resetToo.map((device) => device.#device)), details);
   }
 
   /**
@@ -72,6 +108,17 @@ export class VfioDevice implements PhysicalFunction {
   /** Closes the device and nothing around it. @internal */
   closeDevice(): void {
     native(() => this.#device.close(), { device: this.bdf });
+    this.interrupts.closed();
     this.file.close();
   }
+}
+
+function requireDevices(functions: readonly PhysicalFunction[]): VfioDevice[] {
+  if (!Array.isArray(functions)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${String(functions)}`);
+  }
+  return functions.map((other: unknown) => {
+    if (other instanceof VfioDevice) return other;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'what is reset with a VFIO device is a VFIO device of this process');
+  });
 }

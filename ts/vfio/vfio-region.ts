@@ -15,6 +15,7 @@ export class VfioRegion implements DeviceRegion {
   readonly index: number;
   readonly length: bigint;
   readonly mmapAreas: readonly AddressRange[];
+  readonly hostAddress: bigint | undefined;
   /** Whether the kernel lets the pages of the MSI-X table be mapped with the rest. */
   readonly msixMappable: boolean;
   readonly #bdf: string;
@@ -27,6 +28,7 @@ export class VfioRegion implements DeviceRegion {
     index: number,
     device: NativeVfioDevice,
     file: MemoryFile,
+    hostAddress: bigint | undefined,
     info: { length: bigint; fileOffset: bigint; mmapAreas: readonly AddressRange[]; msixMappable: boolean },
   ) {
     this.#bdf = bdf;
@@ -35,19 +37,26 @@ export class VfioRegion implements DeviceRegion {
     this.#file = file;
     this.length = info.length;
     this.#fileOffset = info.fileOffset;
+    this.hostAddress = hostAddress;
     this.mmapAreas = info.mmapAreas;
     this.msixMappable = info.msixMappable;
   }
 
   /** `undefined` where the device has no such region. @internal */
-  static open(bdf: string, index: number, device: NativeVfioDevice, file: MemoryFile): VfioRegion | undefined {
+  static open(
+    bdf: string,
+    index: number,
+    device: NativeVfioDevice,
+    file: MemoryFile,
+    hostAddress: bigint | undefined,
+  ): VfioRegion | undefined {
     const info = native(() => device.regionInfo(index), { device: bdf });
     if (info === null) return undefined;
     const mmapAreas: AddressRange[] = [];
     for (let at = 0; at + 1 < info.mmapAreas.length; at += 2) {
       mmapAreas.push(AddressRange.of(info.mmapAreas[at] ?? 0n, info.mmapAreas[at + 1] ?? 0n));
     }
-    return new VfioRegion(bdf, index, device, file, { ...info, mmapAreas });
+    return new VfioRegion(bdf, index, device, file, hostAddress, { ...info, mmapAreas });
   }
 
   /**

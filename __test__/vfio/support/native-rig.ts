@@ -7,7 +7,7 @@ import { basename } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
-import type { DeviceRegion, PhysicalFunction } from '../../../ts/index.ts';
+import type { DeviceRegion } from '../../../ts/index.ts';
 
 /** VFIO region index of config space (`linux/vfio.h`). */
 const CONFIG = 7;
@@ -54,16 +54,14 @@ export class NativeRig {
 
 /** The edu behind a native device. */
 export function nativeEdu(bdf: string, device: NativeVfioDevice): Edu {
-  return new Edu(physicalFunction(bdf, device));
+  return new Edu(eduFunction(bdf, device));
 }
 
-function physicalFunction(bdf: string, device: NativeVfioDevice): PhysicalFunction {
+function eduFunction(bdf: string, device: NativeVfioDevice): ConstructorParameters<typeof Edu>[0] {
   return {
     bdf,
     config: region(device, CONFIG),
     regions: [region(device, 0)],
-    reset: async () => device.reset(),
-    close: async () => device.close(),
   };
 }
 
@@ -72,6 +70,7 @@ function region(device: NativeVfioDevice, index: number): DeviceRegion {
     index,
     length: device.regionInfo(index)?.length ?? 0n,
     mmapAreas: [],
+    hostAddress: undefined,
     backing: () => {
       throw new Error('what is to be mapped comes from memoryFile()');
     },

@@ -81,6 +81,10 @@ codes! {
     NoSuchRegion = "ERR_NO_SUCH_REGION",
     /// The kernel can't reset this device.
     ResetUnsupported = "ERR_RESET_UNSUPPORTED",
+    /// The device has no such interrupt, or not as many.
+    InterruptUnsupported = "ERR_INTERRUPT_UNSUPPORTED",
+    /// The kernel refused to set up an interrupt.
+    InterruptSetup = "ERR_INTERRUPT_SETUP",
     /// The kernel handed over a structure that makes no sense.
     BadKernelData = "ERR_BAD_KERNEL_DATA",
 }

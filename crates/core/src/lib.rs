@@ -1,4 +1,4 @@
-//! Every operating-system call of peerdma: host memory, the reservation it is placed in, and VFIO.
+//! Every operating-system call of peerdma: host memory, the reservation it is placed in, events, and VFIO.
 //!
 //! Nothing here knows Node. Functions take plain integers, check them, and answer with an [`Error`]
 //! that carries a stable code, the errno and the system call; no input makes them panic.
@@ -11,6 +11,7 @@
 compile_error!("peerdma needs 64-bit Linux");
 
 mod error;
+pub mod event;
 mod locked;
 pub mod memory;
 mod page;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 
 use common::{PAGE, code, file, page_of};
 use peerdma_core::ErrorCode;
+use peerdma_core::event::{EventFd, Watcher};
 use peerdma_core::memory::{AddressSpaceReservation, MemoryFile, PrivateMemory};
 
 const WARM_UP: u64 = 1_000;
@@ -176,6 +177,27 @@ fn short_lived(n: u64) {
     }
     assert!(PrivateMemory::new(1, false).is_err());
     assert!(MemoryFile::from_fd(i32::MAX).is_err());
+    watched(n);
+}
+
+/// A watcher that goes before its eventfds or after them, with what was signalled collected or not.
+fn watched(n: u64) {
+    let (sender, told) = std::sync::mpsc::channel();
+    let watcher = Watcher::new(move || sender.send(()).unwrap()).unwrap();
+    let (event, other) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+    watcher.add(n, &event).unwrap();
+    watcher.add(n + 1, &other).unwrap();
+    assert_eq!(code(watcher.add(n, &other)), ErrorCode::InvalidArgument);
+    event.signal(n + 1).unwrap();
+    told.recv().unwrap();
+    match n / 10 % 3 {
+        0 => assert_eq!(watcher.collect().unwrap(), [(n, n + 1)]),
+        1 => drop((watcher, event)),
+        _ => {
+            watcher.remove(n).unwrap();
+            drop(event);
+        }
+    }
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! VFIO devices.
 
 use napi::Env;
-use napi::bindgen_prelude::{BigUint64ArraySlice, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance, Uint8ArraySlice};
 use napi_derive::napi;
-use peerdma_core::vfio::Device;
+use peerdma_core::vfio::{Device, IrqKind};
 
-use crate::error::to_js;
+use crate::error::{invalid, to_js};
+use crate::event::NativeEventFd;
 use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64};
+use crate::task::Work;
 
 /// A region of a device.
 #[napi(object, object_from_js = false)]
@@ -179,9 +181,82 @@ impl NativeVfioDevice {
         self.device.reset().map_err(to_js)
     }
 
+    /// How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.
+    #[napi]
+    pub fn irq_count(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<u32> {
+        self.device.irq_count(irq_kind(kind)?).map_err(to_js)
+    }
+
+    /// Signals an eventfd for each vector from `start` on; `undefined` silences a vector.
+    #[napi]
+    pub fn connect_irqs(
+        &self,
+        #[napi(ts_arg_type = "number")] kind: Index,
+        #[napi(ts_arg_type = "number")] start: Index,
+        #[napi(ts_arg_type = "(NativeEventFd | undefined)[]")] events: Vec<
+            Option<ClassInstance<'_, NativeEventFd>>,
+        >,
+    ) -> napi::Result<()> {
+        let events = events
+            .iter()
+            .map(|event| event.as_ref().map(|event| event.event().cloned()))
+            .map(Option::transpose)
+            .collect::<napi::Result<Vec<_>>>()?;
+        self.device
+            .connect_irqs(irq_kind(kind)?, start.as_u32("vector")?, &events)
+            .map_err(to_js)
+    }
+
+    /// Silences a kind as a whole.
+    #[napi]
+    pub fn disconnect_irqs(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<()> {
+        self.device.disconnect_irqs(irq_kind(kind)?).map_err(to_js)
+    }
+
+    /// Masks INTx.
+    #[napi]
+    pub fn mask_intx(&self) -> napi::Result<()> {
+        self.device.mask_intx().map_err(to_js)
+    }
+
+    /// Unmasks INTx.
+    #[napi]
+    pub fn unmask_intx(&self) -> napi::Result<()> {
+        self.device.unmask_intx().map_err(to_js)
+    }
+
+    /// Unmasks INTx whenever the eventfd is signalled; `undefined` for no more.
+    #[napi]
+    pub fn unmask_intx_on(&self, event: Option<&NativeEventFd>) -> napi::Result<()> {
+        let event = event.map(NativeEventFd::event).transpose()?;
+        self.device.unmask_intx_on(event).map_err(to_js)
+    }
+
+    /// PCI addresses of the devices that a hot reset would reset.
+    #[napi]
+    pub fn hot_reset_info(&self) -> napi::Result<Vec<String>> {
+        let devices = self.device.hot_reset_info().map_err(to_js)?;
+        Ok(devices.into_iter().map(|device| device.address).collect())
+    }
+
+    /// Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn hot_reset(&self, others: Vec<ClassInstance<'_, NativeVfioDevice>>) -> AsyncTask<Work> {
+        let device = self.device.clone();
+        let others: Vec<Device> = others.iter().map(|other| other.device.clone()).collect();
+        Work::run(move || device.hot_reset(&others))
+    }
+
     /// Closes it; refuses while its memory is placed in a reservation.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.device.close().map_err(to_js)
     }
+}
+
+fn irq_kind(index: Index) -> napi::Result<IrqKind> {
+    usize::try_from(index.0)
+        .ok()
+        .and_then(|index| IrqKind::ALL.get(index).copied())
+        .ok_or_else(|| invalid(format!("there is no kind {} of interrupts", index.0)))
 }

@@ -9,6 +9,7 @@
 
 mod device;
 mod error;
+mod event;
 mod memory;
 mod numbers;
 mod reservation;

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 
 use super::abi::{VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX};
-use super::group::GroupUse;
+use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
 use super::power::memory_accessible;
@@ -27,14 +27,21 @@ pub(super) struct Open {
     /// The BARs mapped for single accesses. They keep the file open in the kernel: first to go.
     pub(super) windows: Mutex<Vec<RegionWindow>>,
     pub(super) fd: OwnedFd,
-    _group: GroupUse,
+    group: GroupUse,
+}
+
+impl Open {
+    /// The group it belongs to, which is open for at least as long.
+    pub(super) fn group(&self) -> &Arc<GroupInner> {
+        self.group.group()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct DeviceInner {
     pub(super) name: String,
     /// Read for anything that uses the device; written for what may turn its memory off (writes to
-    /// config space, reset) and for closing.
+    /// config space, a reset of the device or its bus) and for closing.
     pub(super) open: RwLock<Option<Open>>,
     pub(super) regions: Vec<Option<RegionInfo>>,
     can_reset: bool,
@@ -55,7 +62,7 @@ impl Device {
         let open = Open {
             windows: Mutex::default(),
             fd,
-            _group: group,
+            group,
         };
         let fd = open.fd.as_fd();
         let asking = |errno, syscall| {

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
@@ -170,12 +170,35 @@ impl GroupInner {
         let mut open = lock(&self.open);
         match open.as_mut() {
             Some(open) => f(open),
-            None => Err(Error::new(
-                ErrorCode::Closed,
-                format!("VFIO group {} is closed", self.id),
-            )),
+            None => Err(closed(self.id)),
         }
     }
+}
+
+impl GroupInner {
+    /// Calls `f` with the descriptors of groups, each once, which stay open during the call.
+    pub(super) fn with_descriptors<T>(
+        mut groups: Vec<&Arc<Self>>,
+        f: impl FnOnce(&[BorrowedFd<'_>]) -> T,
+    ) -> Result<T> {
+        // In one order everywhere: nobody waits for a group while holding one with a higher number. The kernel
+        // lets a group be open but once, so one number is one group.
+        groups.sort_by_key(|group| group.id);
+        groups.dedup_by_key(|group| group.id);
+        let guards: Vec<_> = groups
+            .iter()
+            .map(|group| (group.id, lock(&group.open)))
+            .collect();
+        let mut descriptors = Vec::with_capacity(guards.len());
+        for (id, guard) in &guards {
+            descriptors.push(guard.as_ref().ok_or_else(|| closed(*id))?.fd.as_fd());
+        }
+        Ok(f(&descriptors))
+    }
+}
+
+fn closed(id: u32) -> Error {
+    Error::new(ErrorCode::Closed, format!("VFIO group {id} is closed"))
 }
 
 impl Drop for GroupInner {
@@ -201,6 +224,12 @@ impl Drop for GroupInner {
 #[derive(Debug)]
 pub(super) struct GroupUse {
     group: Arc<GroupInner>,
+}
+
+impl GroupUse {
+    pub(super) const fn group(&self) -> &Arc<GroupInner> {
+        &self.group
+    }
 }
 
 impl Drop for GroupUse {

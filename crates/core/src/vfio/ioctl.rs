@@ -6,16 +6,18 @@ use nix::errno::Errno;
 
 use super::abi::{DmaUnmap, argsz, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map};
 
+/// The number of VFIO's ioctl `n`.
+pub(super) const fn number(n: u8) -> u64 {
+    nix::request_code_none!(b';', 100_u8.saturating_add(n))
+}
+
 mod raw {
     use super::super::abi::{
         DmaUnmap, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,
         vfio_iommu_type1_info, vfio_region_info,
     };
+    use super::number;
     use nix::libc::c_char;
-
-    const fn number(n: u8) -> u64 {
-        nix::request_code_none!(b';', 100_u8.saturating_add(n))
-    }
 
     nix::ioctl_none_bad!(get_api_version, number(0));
     nix::ioctl_write_int_bad!(check_extension, number(1));

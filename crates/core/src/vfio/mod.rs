@@ -5,7 +5,8 @@
 //! the kernel has confirmed that the mapping is gone: after an unmap whose size agrees, or when the
 //! container's last group was detached, which destroys all its mappings.
 //!
-//! Locks are taken in one order: device, group, container. Leases and devices are dropped without
+//! Locks are taken in one order: devices (several by their address in memory), groups (several by their
+//! number), container. Leases and devices are dropped without
 //! any of them held.
 
 mod abi;
@@ -16,8 +17,12 @@ mod container_state;
 mod device;
 mod dma;
 mod group;
+mod hot_reset;
 mod info;
 mod ioctl;
+mod ioctl_hot_reset;
+mod ioctl_irq;
+mod irq;
 mod mappings;
 mod power;
 mod region;
@@ -28,4 +33,6 @@ pub use device::Device;
 pub(crate) use device::{DeviceInner, DeviceMapping};
 pub use dma::MapRequest;
 pub use group::Group;
+pub use hot_reset::ResetDevice;
 pub use info::{ContainerInfo, RegionInfo};
+pub use irq::IrqKind;

@@ -1,0 +1,261 @@
+/**
+ * Events: what is signalled arrives, counted, and a listener holds nobody up.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { once } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { EventFd, nativeEventFdOf } from '../../ts/pci/event-fd.ts';
+import { throwsCode } from '../support/errors.ts';
+
+const LISTENER = new URL('../support/event-listener.ts', import.meta.url);
+const LOADER = ['--import=@oxc-node/core/register'];
+/** Turns of the event loop within which nothing comes that should not. */
+const TURNS = 200;
+
+function event(t: ExecutionContext): EventFd {
+  const made = EventFd.create();
+  t.teardown(() => made.close());
+  return made;
+}
+
+/** What a listener hears, until it is enough. Listening keeps no process alive; the turns do. */
+async function heard(counts: readonly bigint[], total: bigint): Promise<readonly bigint[]> {
+  while (counts.reduce((sum, count) => sum + count, 0n) < total) await turn();
+  return counts;
+}
+
+async function turns(count: number): Promise<void> {
+  for (let made = 0; made < count; made++) await turn();
+}
+
+/** A way of listening, as a process. */
+function listener(how: string): { stdout: string; stderr: string; status: number | null } {
+  const args = [...LOADER, fileURLToPath(LISTENER), how];
+  return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
+}
+
+test('signals add up until they are taken', (t) => {
+  const counted = event(t);
+  t.is(counted.take(), 0n);
+  counted.signal();
+  counted.signal(41n);
+  counted.signal(0n);
+  t.is(counted.take(), 42n);
+  t.is(counted.take(), 0n);
+});
+
+test('whoever has the descriptor can signal', (t) => {
+  const counted = event(t);
+  writeSync(counted.fd, new BigUint64Array([5n]));
+  t.is(counted.take(), 5n);
+  t.regex(readlinkSync(`/proc/self/fd/${counted.fd}`), /eventfd/);
+});
+
+test('a count that does not fit is refused, and the one that is there stays', (t) => {
+  const counted = event(t);
+  counted.signal((1n << 64n) - 2n);
+  throwsCode(t, () => counted.signal(), 'ERR_OUT_OF_RANGE');
+  t.is(counted.take(), (1n << 64n) - 2n);
+});
+
+test('what is no count, no callback and no event is refused', (t) => {
+  const counted = event(t);
+  for (const count of [-1n, (1n << 64n) - 1n, 1n << 70n, 1, '1', null]) {
+    throwsCode(t, () => counted.signal(count as bigint), 'ERR_INVALID_ARGUMENT', String(count));
+  }
+  throwsCode(t, () => counted.listen('callback' as unknown as () => void), 'ERR_INVALID_ARGUMENT');
+  for (const none of [null, undefined, 7, {}, Object.create(EventFd.prototype)]) {
+    throwsCode(t, () => nativeEventFdOf(none as EventFd), 'ERR_INVALID_ARGUMENT');
+  }
+  t.is(counted.take(), 0n);
+});
+
+test('signals while nobody turns the event loop come as one, with their count', async (t) => {
+  const counted = event(t);
+  const counts: bigint[] = [];
+  counted.listen((count) => counts.push(count));
+  for (let signals = 0; signals < 100; signals++) counted.signal();
+  t.deepEqual(counts, [], 'nobody is called from inside signal()');
+  t.deepEqual(await heard(counts, 100n), [100n]);
+  counted.signal(7n);
+  t.deepEqual(await heard(counts, 107n), [100n, 7n]);
+});
+
+test('what is there already when somebody begins to listen is delivered', async (t) => {
+  const counted = event(t);
+  const counts: bigint[] = [];
+  counted.signal(3n);
+  counted.listen((count) => counts.push(count));
+  t.deepEqual(await heard(counts, 3n), [3n]);
+});
+
+test('of ten thousand signals between turns of the event loop every one is counted', async (t) => {
+  const events = Array.from({ length: 5 }, () => event(t));
+  const sums = events.map(() => 0n);
+  let calls = 0;
+  for (const [index, one] of events.entries()) {
+    one.listen((count) => {
+      sums[index] = (sums[index] ?? 0n) + count;
+      calls++;
+    });
+  }
+  for (let signals = 0; signals < 10_000; signals++) {
+    for (const one of events) one.signal();
+    if (signals % 7 === 0) await turn();
+  }
+  while (sums.some((sum) => sum < 10_000n)) await turn();
+  await turns(TURNS);
+  t.deepEqual(
+    sums,
+    events.map(() => 10_000n),
+  );
+  t.log(`${calls} calls for ${5 * 10_000} signals`);
+});
+
+test('listening no more: nobody is called, and the count stays', async (t) => {
+  const counted = event(t);
+  const counts: bigint[] = [];
+  counted.listen((count) => counts.push(count));
+  counted.signal(4n);
+  counted.listen(undefined);
+  counted.signal(5n);
+  await turns(TURNS);
+  t.deepEqual(counts, []);
+  t.is(counted.take(), 9n);
+  counted.signal(6n);
+  counted.listen((count) => counts.push(count * 100n));
+  t.deepEqual(await heard(counts, 600n), [600n]);
+});
+
+test('another callback takes the place of the first', async (t) => {
+  const counted = event(t);
+  const [first, second]: [bigint[], bigint[]] = [[], []];
+  counted.listen((count) => first.push(count));
+  counted.signal();
+  counted.listen((count) => second.push(count));
+  t.deepEqual(await heard(second, 1n), [1n]);
+  t.deepEqual(first, []);
+});
+
+test('a callback that stops, takes, closes or listens anew for others of the same delivery gets its way', async (t) => {
+  const first = event(t);
+  const [stopped, taken, closed, renewed] = [event(t), event(t), event(t), event(t)];
+  const counts: bigint[] = [];
+  let took = 0n;
+  const never = (): void => t.fail('it was stopped before it was its turn');
+  first.listen(() => {
+    stopped.listen(undefined);
+    took = taken.take();
+    closed.close();
+    renewed.listen(undefined);
+    renewed.listen((count) => counts.push(count));
+  });
+  for (const one of [stopped, taken, closed, renewed]) one.listen(never);
+  // The watcher's thread sees them in this order, and all before this thread asks.
+  for (const one of [first, stopped, taken, closed, renewed]) {
+    one.signal(2n);
+    for (const until = Date.now() + 20; Date.now() < until;);
+  }
+  t.deepEqual(await heard(counts, 2n), [2n]);
+  await turns(TURNS);
+  t.is(stopped.take(), 2n);
+  t.is(took, 2n);
+  t.is(taken.take(), 0n);
+  throwsCode(t, () => closed.take(), 'ERR_CLOSED');
+});
+
+test('what a listener throws is an uncaught exception, and others are called all the same', (t) => {
+  const { stdout, stderr, status } = listener('throw');
+  t.is(status, 0, stderr);
+  t.deepEqual(JSON.parse(stdout), ['first 2', 'second 3', 'uncaught from the first']);
+});
+
+test('closed: every call says so, closing again does not', (t) => {
+  const counted = EventFd.create();
+  counted.listen(() => {});
+  counted.signal();
+  counted.close();
+  counted.close();
+  for (const call of [
+    () => counted.fd,
+    () => counted.signal(),
+    () => counted.take(),
+    () => counted.listen(() => {}),
+    () => counted.listen(undefined),
+    () => nativeEventFdOf(counted),
+  ]) {
+    throwsCode(t, call, 'ERR_CLOSED');
+  }
+});
+
+test('a process that listens ends by itself', (t) => {
+  const { stdout, stderr, status } = listener('idle');
+  t.is(status, 0, stderr);
+  t.is(stdout, 'listening\n');
+});
+
+test('a listener may end its process', (t) => {
+  const { stderr, status } = listener('exit');
+  t.is(status, 7, stderr);
+});
+
+/** The threads that watch events, and what this process has open of events. */
+function watching(): { threads: number; descriptors: number } {
+  const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim());
+  const files = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ''; // the descriptor of the folder itself
+    }
+  });
+  return {
+    threads: names.filter((name) => name === 'peerdma-events').length,
+    descriptors: files.filter((file) => file.startsWith('anon_inode:[event')).length,
+  };
+}
+
+for (const [how, words] of [
+  ['idle', 'listening'],
+  ['storm', 'delivered'],
+  ['busy', 'busy'],
+] as const) {
+  test.serial(
+    `a worker that listens (${how}) ends, by itself or from outside, and leaves nothing behind`,
+    async (t) => {
+      t.timeout(120_000);
+      const before = watching();
+      for (let round = 0; round < 5; round++) {
+        const worker = new Worker(LISTENER, { workerData: how, execArgv: LOADER });
+        const ended = once(worker, 'exit');
+        t.is((await once(worker, 'message'))[0], words);
+        if (how !== 'idle') await worker.terminate();
+        const [status] = await ended;
+        t.is(status, how === 'idle' ? 0 : 1);
+      }
+      t.deepEqual(watching(), before);
+    },
+  );
+}
+
+test.serial('events that come and go while they are listened to leave nothing behind', async (t) => {
+  const counts: bigint[] = [];
+  const lasting = event(t);
+  lasting.listen((count) => counts.push(count));
+  lasting.signal();
+  await heard(counts, 1n); // the watcher's thread is there from now on
+  const before = watching();
+  for (let round = 0; round < 1000; round++) {
+    const passing = EventFd.create();
+    passing.listen(() => {});
+    passing.signal();
+    if (round % 10 === 0) await turn();
+    if (round % 2 === 0) passing.listen(undefined);
+    passing.close();
+  }
+  t.deepEqual(watching(), before);
+});

@@ -1,0 +1,76 @@
+/**
+ * What a VFIO device says and asks before it goes to the kernel: the devices here are made up. __test__/vfio/hot-reset.test.ts
+ * and interrupts.test.ts go to real ones.
+ */
+import { NativeMemoryFile, type NativeVfioDevice } from '#native';
+import test, { type ExecutionContext } from 'ava';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Sysfs } from '../ts/vfio/sysfs.ts';
+import { VfioDevice } from '../ts/vfio/vfio-device.ts';
+import { rejectsCode } from './support/errors.ts';
+
+/** A device of 256 bytes of config space whose bus has these devices, and a record of which lent themselves to its reset. */
+function device(bdf: string, bus: readonly string[]): { device: VfioDevice; resets: NativeVfioDevice[][] } {
+  const resets: NativeVfioDevice[][] = [];
+  const region = { length: 256n, fileOffset: 0n, mmapAreas: new BigUint64Array(), msixMappable: false };
+  const native: Partial<NativeVfioDevice> = {
+    memoryFile: () => NativeMemoryFile.create(4096n, bdf, 0),
+    regionInfo: (index) => (index === 7 ? { ...region, readable: true, writable: true } : null),
+    irqCount: () => 0,
+    hotResetInfo: () => [...bus],
+    hotReset: async (others) => void resets.push(others),
+  };
+  return { device: new VfioDevice(bdf, native as NativeVfioDevice, [], async () => {}), resets };
+}
+
+const BUS = ['0000:03:00.0', '0000:03:00.1', '0000:03:00.2'];
+
+test('a reset that reaches devices which nobody vouches for names them', async (t) => {
+  const { device: first, resets } = device('0000:03:00.0', BUS);
+  const { device: second } = device('0000:03:00.1', BUS);
+  const alone = await rejectsCode(t, first.hotReset([]), 'ERR_RESET_UNSUPPORTED');
+  t.regex(alone.message, /0000:03:00\.1, 0000:03:00\.2/);
+  t.is(alone.device, '0000:03:00.0');
+  const missing = await rejectsCode(t, first.hotReset([second]), 'ERR_RESET_UNSUPPORTED');
+  t.regex(missing.message, / 0000:03:00\.2 /);
+  t.false(missing.message.includes('00.1'));
+  t.deepEqual(resets, []);
+});
+
+test('those that the reset reaches lend themselves to it, and no others', async (t) => {
+  const { device: first, resets } = device('0000:03:00.0', BUS);
+  const others = [...BUS.slice(1), '0000:04:00.0'].map((bdf) => device(bdf, BUS).device);
+  await first.hotReset([first, ...others]);
+  t.is(resets.length, 1);
+  t.is(resets[0]?.length, 2);
+});
+
+test('where the host has placed the BARs is what /sys says', (t: ExecutionContext) => {
+  const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  const path = join(root, 'bus/pci/devices/0000:03:00.0');
+  mkdirSync(path, { recursive: true });
+  const none = '0x0000000000000000 0x0000000000000000 0x0000000000000000';
+  const lines = [
+    '0x00000000febf1000 0x00000000febf1fff 0x0000000000040200',
+    none,
+    '0x0000380000000000 0x00003807ffffffff 0x000000000014220c',
+    none,
+    '0x000000000000c000 0x000000000000c03f 0x0000000000040101',
+    none,
+    '0x00000000feb80000 0x00000000febbffff 0x0000000000046200',
+    '0x00000000deadb000 0x00000000deadbfff 0x0000000000040200',
+  ];
+  writeFileSync(join(path, 'resource'), `${lines.join('\n')}\n`);
+  t.deepEqual(new Sysfs(root).hostAddresses('0000:03:00.0'), [
+    0xfebf1000n,
+    undefined,
+    0x380000000000n,
+    undefined,
+    0xc000n,
+    undefined,
+    0xfeb80000n,
+  ]);
+});

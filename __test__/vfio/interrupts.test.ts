@@ -1,0 +1,242 @@
+/**
+ * Interrupts of real devices: how they arrive, are counted, masked and silenced.
+ */
+import { readdirSync, readlinkSync } from 'node:fs';
+import type { EventFd } from '../../ts/pci/event-fd.ts';
+import { throwsCode } from '../support/errors.ts';
+import { testWith } from './support/devices.ts';
+import { InterruptingEdu, arrives, counted, event, silent, until } from './support/edu-interrupts.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { rig } from './support/rig.ts';
+
+/** Of messages, in bursts while nobody turns the event loop. */
+const MESSAGES = 10_000;
+const BURST = 250;
+
+/** Descriptors of eventfds that this process has. */
+function eventFiles(): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
+    } catch {
+      return false; // the descriptor of the folder itself
+    }
+  }).length;
+}
+
+testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
+  const { device } = await InterruptingEdu.open(t, bdf);
+  const counts = (['intx', 'msi', 'msix', 'error', 'request'] as const).map((kind) => device.interrupts.count(kind));
+  // A conventional device reports no errors of PCI Express.
+  t.deepEqual(counts, [1, 1, 0, 0, 1]);
+  throwsCode(t, () => device.interrupts.count('nmi' as 'msi'), 'ERR_INVALID_ARGUMENT');
+});
+
+testWith({ edu: 1 }, 'a message reaches a callback', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const signalled = event(t);
+  const counts: bigint[] = [];
+  signalled.listen((count) => counts.push(count));
+  edu.device.interrupts.connect('msi', [signalled]);
+  edu.raise(0x5);
+  await until(() => counts.length > 0, 'the callback was called');
+  t.is(edu.status, 0x5);
+  edu.raise(0x2);
+  await until(() => counts.length > 1, 'the callback was called again: a message needs no unmasking');
+  t.deepEqual(counts, [1n, 1n]);
+});
+
+testWith({ edu: 1 }, 'of ten thousand messages none goes uncounted', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const signalled = event(t);
+  let [sum, calls] = [0n, 0];
+  signalled.listen((count) => {
+    sum += count;
+    calls++;
+  });
+  edu.device.interrupts.connect('msi', [signalled]);
+  for (let sent = 0; sent < MESSAGES; sent++) {
+    edu.raise();
+    // A second one before the processor has taken the first would be lost in its interrupt controller, as on every machine.
+    for (const deadline = Date.now() + 5000; counted(signalled) !== BigInt((sent % BURST) + 1);) {
+      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: ${counted(signalled)} are there`);
+    }
+    edu.acknowledge();
+    if ((sent + 1) % BURST === 0) await until(() => sum === BigInt(sent + 1), `${sent + 1} messages are counted`);
+  }
+  t.is(sum, BigInt(MESSAGES));
+  t.is(calls, MESSAGES / BURST);
+});
+
+testWith({ edu: 1 }, 'the pin masks itself, and interrupts again once unmasked', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const { interrupts } = edu.device;
+  const signalled = event(t);
+  interrupts.connect('intx', [signalled]);
+  edu.raise(1);
+  t.is(await arrives(signalled), 1n);
+  edu.acknowledge();
+  edu.raise(2);
+  await silent(t, signalled, 'masked by itself');
+  interrupts.unmaskIntx();
+  t.is(await arrives(signalled), 1n, 'still asserted when it is unmasked');
+  edu.acknowledge();
+  interrupts.unmaskIntx();
+  await silent(t, signalled, 'nothing asserts it');
+  interrupts.maskIntx();
+  edu.raise(4);
+  await silent(t, signalled, 'masked by us');
+  interrupts.unmaskIntx();
+  t.is(await arrives(signalled), 1n);
+});
+
+testWith({ edu: 1 }, 'an event unmasks the pin, until it is another or none', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const { interrupts } = edu.device;
+  const signalled = event(t);
+  const [first, second] = [event(t), event(t)];
+  throwsCode(t, () => interrupts.unmaskIntxOn(first), 'ERR_INTERRUPT_SETUP');
+  interrupts.connect('intx', [signalled]);
+  interrupts.unmaskIntxOn(first);
+  edu.raise();
+  for (let round = 0; round < 5; round++) {
+    t.is(await arrives(signalled), 1n);
+    await silent(t, signalled, 'masked');
+    first.signal();
+  }
+  t.is(await arrives(signalled), 1n);
+  t.is(first.take(), 0n, 'the kernel has taken the count');
+  interrupts.unmaskIntxOn(second);
+  first.signal();
+  await silent(t, signalled, 'the first event is no longer asked');
+  second.signal();
+  t.is(await arrives(signalled), 1n);
+  interrupts.unmaskIntxOn(undefined);
+  second.signal();
+  await silent(t, signalled, 'no event is asked');
+  interrupts.unmaskIntx();
+  t.is(await arrives(signalled), 1n);
+});
+
+testWith({ edu: 1 }, 'a vector gets another event, or none', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const { interrupts } = edu.device;
+  const [first, second] = [event(t), event(t)];
+  const raise = (): void => {
+    edu.acknowledge();
+    edu.raise();
+  };
+  for (const kind of ['msi', 'intx'] as const) {
+    edu.acknowledge();
+    interrupts.connect(kind, [first]);
+    raise();
+    t.is(await arrives(first), 1n);
+    interrupts.reconnect(kind, 0, second);
+    raise();
+    if (kind === 'intx') interrupts.unmaskIntx();
+    t.is(await arrives(second), 1n);
+    t.is(counted(first), 0n);
+    interrupts.reconnect(kind, 0, undefined);
+    if (kind === 'intx') edu.acknowledge();
+    else raise();
+    await silent(t, second, 'the vector is silent');
+    interrupts.reconnect(kind, 0, first);
+    raise();
+    if (kind === 'intx') interrupts.unmaskIntx();
+    t.is(await arrives(first), 1n);
+    interrupts.disconnect(kind);
+    interrupts.disconnect(kind);
+    raise();
+    await silent(t, first, 'the kind is silent');
+    await silent(t, second, 'and so is the other event');
+  }
+  interrupts.connect('msi', [undefined]);
+  interrupts.reconnect('msi', 0, first);
+  raise();
+  t.is(await arrives(first), 1n);
+});
+
+testWith(
+  { edu: 1 },
+  'what the device has not, and what does not go together, is refused',
+  async (t, { edu: [bdf = ''] }) => {
+    const { device } = await InterruptingEdu.open(t, bdf);
+    const { interrupts } = device;
+    const one = event(t);
+    const closed = event(t);
+    closed.close();
+    const refused = [
+      ['ERR_INTERRUPT_UNSUPPORTED', () => interrupts.connect('msix', [one])],
+      ['ERR_INTERRUPT_UNSUPPORTED', () => interrupts.connect('msi', [one, one])],
+      ['ERR_INTERRUPT_UNSUPPORTED', () => interrupts.reconnect('msi', 1, one)],
+      ['ERR_INTERRUPT_SETUP', () => interrupts.reconnect('msi', 0, one)],
+      ['ERR_INTERRUPT_SETUP', () => interrupts.maskIntx()],
+      ['ERR_INTERRUPT_SETUP', () => interrupts.unmaskIntx()],
+      ['ERR_INVALID_ARGUMENT', () => interrupts.connect('msi', [])],
+      ['ERR_INVALID_ARGUMENT', () => interrupts.connect('msi', [7 as unknown as EventFd])],
+      ['ERR_INVALID_ARGUMENT', () => interrupts.reconnect('msi', -1, one)],
+      ['ERR_CLOSED', () => interrupts.connect('msi', [closed])],
+    ] as const;
+    for (const [code, act] of refused) {
+      const error = throwsCode(t, act, code, String(act));
+      if (code !== 'ERR_INVALID_ARGUMENT' && code !== 'ERR_CLOSED') t.is(error.device, bdf);
+    }
+    interrupts.connect('intx', [one]);
+    t.regex(throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_INTERRUPT_SETUP').message, /intx .*disconnect/);
+    throwsCode(t, () => interrupts.connect('intx', [one]), 'ERR_INTERRUPT_SETUP');
+    // These go with any of the others.
+    interrupts.connect('request', [one]);
+    interrupts.disconnect('request');
+    interrupts.disconnect('intx');
+    interrupts.connect('msi', [one]);
+    await device.close();
+    // Closing has disconnected them.
+  interrupts.disconnect('msi');
+  throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_CLOSED');
+  },
+);
+
+testWith(
+  { nvme: 1 },
+  'all messages of a table, some of them silent, through a reset',
+  async (t, { nvme: [bdf = ''] }) => {
+    const { open } = await rig(t, false);
+    const device = await open(bdf);
+    const { interrupts } = device;
+    const count = interrupts.count('msix');
+    t.true(count > 1, `${count} vectors`);
+    const events = Array.from({ length: count }, (_, index) => (index % 3 === 0 ? undefined : event(t)));
+    interrupts.connect('msix', events);
+    await device.reset();
+    for (const [vector, one] of events.entries())
+      interrupts.reconnect('msix', vector, one === undefined ? event(t) : undefined);
+    throwsCode(t, () => interrupts.reconnect('msix', count, undefined), 'ERR_INTERRUPT_UNSUPPORTED');
+    interrupts.disconnect('msix');
+    interrupts.connect('msix', events.slice(0, 2));
+    throwsCode(t, () => interrupts.reconnect('msix', 2, undefined), 'ERR_INTERRUPT_SETUP');
+    t.true(events.every((one) => one === undefined || counted(one) === 0n));
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'the kernel keeps a closed event, and a device with interrupts closes',
+  async (t, { edu: [bdf = ''] }) => {
+    const before = [openVfioFiles().length, eventFiles()];
+    const { manager, open } = await rig(t, false);
+    for (const kind of ['msi', 'intx'] as const) {
+      for (let round = 0; round < 20; round++) {
+        const device = await open(bdf);
+        const [signalled, asked, resample] = [event(t), event(t), event(t)];
+        device.interrupts.connect(kind, [signalled]);
+        device.interrupts.connect('request', [asked]);
+        if (kind === 'intx') device.interrupts.unmaskIntxOn(resample);
+        for (const one of [signalled, asked, resample]) one.close();
+        if (round % 2 === 0) device.interrupts.reconnect(kind, 0, undefined);
+        await device.close();
+      }
+    }
+    await manager.close();
+    t.deepEqual([openVfioFiles().length, eventFiles()], before);
+  },
+);

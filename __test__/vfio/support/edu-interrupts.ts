@@ -1,0 +1,86 @@
+/**
+ * The interrupt of QEMU's teaching device `edu`: a register to raise it with, and one to take it back. Each write that
+ * raises is a message with MSI; the pin stays asserted until all is taken back (QEMU, docs/specs/edu.rst).
+ */
+import type { ExecutionContext } from 'ava';
+import { readFileSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
+import { Edu } from '../../../examples/devices/edu.ts';
+import type { VfioDevice, VfioRegion } from '../../../ts/index.ts';
+import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { rig } from './rig.ts';
+
+/** Offsets in BAR 0. */
+const STATUS = 0x24n;
+const RAISE = 0x60n;
+const ACKNOWLEDGE = 0x64n;
+
+/** Milliseconds after which an interrupt that has not come does not come. Only tests that fail wait so long. */
+const PATIENCE = 20_000;
+/** Milliseconds in which an interrupt would have come. In a guest without KVM one takes less than one. */
+const SILENCE = 200;
+
+export class InterruptingEdu {
+  readonly device: VfioDevice;
+  readonly #registers: VfioRegion;
+
+  private constructor(device: VfioDevice) {
+    this.device = device;
+    new Edu(device); // which turns on memory decoding, and bus mastering: a message is a write to memory
+    if (device.regions[0] === undefined) throw new Error(`${device.bdf} has no BAR 0`);
+    this.#registers = device.regions[0];
+  }
+
+  /** Closed when the test ends, its interrupt taken back: the device is the next test's. */
+  static async open(t: ExecutionContext, bdf: string): Promise<InterruptingEdu> {
+    const { open } = await rig(t, false);
+    const edu = new InterruptingEdu(await open(bdf));
+    edu.acknowledge();
+    return edu;
+  }
+
+  raise(bits = 1): void {
+    this.#registers.write32(RAISE, bits);
+  }
+
+  acknowledge(bits = 0xffff_ffff): void {
+    this.#registers.write32(ACKNOWLEDGE, bits);
+  }
+
+  get status(): number {
+    return this.#registers.read32(STATUS);
+  }
+}
+
+/** Closed when the test ends. */
+export function event(t: ExecutionContext): EventFd {
+  const made = EventFd.create();
+  t.teardown(() => made.close());
+  return made;
+}
+
+/** What an event counts now, without taking it. */
+export function counted({ fd }: EventFd): bigint {
+  const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  return BigInt(`0x${hex ?? ''}`);
+}
+
+/** Waits until what is told is so. */
+export async function until(so: () => boolean, what: string): Promise<void> {
+  for (const deadline = Date.now() + PATIENCE; !so();) {
+    if (Date.now() > deadline) throw new Error(`still not so: ${what}`);
+    await turn();
+  }
+}
+
+/** Waits for an event to be signalled, and takes its count. */
+export async function arrives(event: EventFd): Promise<bigint> {
+  await until(() => counted(event) > 0n, 'an interrupt arrives');
+  return event.take();
+}
+
+/** Checks that an event is not signalled. */
+export async function silent(t: ExecutionContext, event: EventFd, message: string): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, SILENCE));
+  t.is(counted(event), 0n, message);
+}

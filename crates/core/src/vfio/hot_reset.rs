@@ -1,0 +1,124 @@
+//! Resetting a bus or slot, and with it every device there.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::device::Device;
+use super::group::GroupInner;
+use super::ioctl_hot_reset::{self, WORDS_EACH};
+use crate::locked::write;
+use crate::{Error, ErrorCode, Result};
+
+/// A device that a hot reset would reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetDevice {
+    /// PCI address, `0000:01:00.0`.
+    pub address: String,
+    /// Its IOMMU group.
+    pub group: u32,
+}
+
+impl ResetDevice {
+    /// Decodes `struct vfio_pci_dependent_device`: group, segment (16 bits), bus, device and function.
+    fn decode(group: u32, place: u32) -> Self {
+        let [s0, s1, bus, function] = place.to_ne_bytes();
+        let segment = u16::from_ne_bytes([s0, s1]);
+        let address = format!(
+            "{segment:04x}:{bus:02x}:{:02x}.{}",
+            function >> 3,
+            function & 7
+        );
+        Self { address, group }
+    }
+}
+
+impl Device {
+    /// The devices that a hot reset would reset: all on its bus or in its slot, and itself.
+    ///
+    /// # Errors
+    /// `ERR_RESET_UNSUPPORTED` where neither can be reset (`ENODEV`), or one of them is in no IOMMU group (`EPERM`);
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn hot_reset_info(&self) -> Result<Vec<ResetDevice>> {
+        let words = self
+            .inner
+            .with_fd(ioctl_hot_reset::get_pci_hot_reset_info)?
+            .map_err(|errno| {
+                let what = format!(
+                    "asking what a reset of its bus does to device {}",
+                    self.inner.name
+                );
+                refused(errno, "ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)", what)
+            })?;
+        let (devices, _) = words.as_chunks::<WORDS_EACH>();
+        Ok(devices
+            .iter()
+            .map(|[group, place]| ResetDevice::decode(*group, *place))
+            .collect())
+    }
+
+    /// Resets its bus or slot. `others` are the devices there that this process has open: they and this one lend
+    /// their groups, which have to contain all that the reset reaches. The kernel saves and restores their config
+    /// space. Takes as long as the bus needs, up to seconds.
+    ///
+    /// # Errors
+    /// `ERR_RESET_UNSUPPORTED` where there is no such reset (`ENODEV`), or it reaches a device that is in none of
+    /// the groups, or not VFIO's (`EINVAL`); `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: somebody else is at one of them).
+    pub fn hot_reset(&self, others: &[Self]) -> Result<()> {
+        let mut devices: Vec<&Self> = others.iter().chain([self]).collect();
+        // Two resets at a time that share devices must not wait for one another.
+        devices.sort_by_key(|device| Arc::as_ptr(&device.inner));
+        devices.dedup_by_key(|device| Arc::as_ptr(&device.inner));
+        let guards: Vec<_> = devices
+            .iter()
+            .map(|device| (*device, write(&device.inner.open)))
+            .collect();
+        let mut opened = Vec::with_capacity(guards.len());
+        for (device, guard) in &guards {
+            opened.push((*device, device.inner.expect_open(guard.as_ref())?));
+        }
+        let groups = opened.iter().map(|(_, open)| open.group()).collect();
+        let this = opened
+            .iter()
+            .find(|(device, _)| Arc::ptr_eq(&device.inner, &self.inner));
+        let Some((_, this)) = this else {
+            return Ok(()); // itself is among them
+        };
+        let result = GroupInner::with_descriptors(groups, |groups| {
+            ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
+        })?;
+        // Whether it worked or not: what was reset may have its memory off now.
+        for (device, open) in &opened {
+            device.inner.refresh(open.fd.as_fd());
+        }
+        result.map_err(|errno| {
+            let what = format!("resetting the bus of device {}", self.inner.name);
+            refused(errno, "ioctl(VFIO_DEVICE_PCI_HOT_RESET)", what)
+        })
+    }
+}
+
+fn refused(errno: Errno, syscall: &'static str, what: String) -> Error {
+    let code = match errno {
+        Errno::ENODEV | Errno::EINVAL | Errno::ENOTTY | Errno::EPERM => ErrorCode::ResetUnsupported,
+        _ => ErrorCode::System,
+    };
+    Error::os(code, errno, syscall, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_as_the_kernel_tells_it() {
+        let place = u32::from_ne_bytes({
+            let [low, high] = 0x12ab_u16.to_ne_bytes();
+            [low, high, 0xc1, 0x1f << 3 | 5]
+        });
+        let device = ResetDevice::decode(7, place);
+        assert_eq!((device.address.as_str(), device.group), ("12ab:c1:1f.5", 7));
+        assert_eq!(ResetDevice::decode(0, 0).address, "0000:00:00.0");
+    }
+}

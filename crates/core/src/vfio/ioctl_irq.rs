@@ -1,0 +1,86 @@
+//! The ioctls for interrupts.
+
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use super::abi::{VFIO_IRQ_SET_DATA_EVENTFD, argsz, vfio_irq_info, vfio_irq_set};
+
+mod raw {
+    use super::super::abi::{vfio_irq_info, vfio_irq_set};
+    use super::super::ioctl::number;
+
+    nix::ioctl_readwrite_bad!(device_get_irq_info, number(9), vfio_irq_info);
+    nix::ioctl_write_ptr_bad!(device_set_irqs, number(10), vfio_irq_set);
+}
+
+/// `VFIO_DEVICE_GET_IRQ_INFO`
+pub(super) fn device_get_irq_info(fd: BorrowedFd<'_>, index: u32) -> nix::Result<vfio_irq_info> {
+    let mut info = vfio_irq_info {
+        argsz: argsz::<vfio_irq_info>(),
+        index,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::device_get_irq_info(fd.as_raw_fd(), &raw mut info) }?;
+    Ok(info)
+}
+
+/// `VFIO_DEVICE_SET_IRQS` for `count` vectors from `start`, with no data.
+pub(super) fn device_set_irqs(
+    fd: BorrowedFd<'_>,
+    action: u32,
+    index: u32,
+    start: u32,
+    count: u32,
+) -> nix::Result<i32> {
+    set_irqs(
+        fd,
+        &[
+            argsz::<vfio_irq_set>(),
+            super::abi::VFIO_IRQ_SET_DATA_NONE | action,
+            index,
+            start,
+            count,
+        ],
+    )
+}
+
+/// `VFIO_DEVICE_SET_IRQS` for as many vectors from `start` as there are eventfds; `None` for no eventfd.
+/// A positive answer says that the kernel has no more vectors than that to give, and gave none.
+pub(super) fn device_set_irq_eventfds(
+    fd: BorrowedFd<'_>,
+    action: u32,
+    index: u32,
+    start: u32,
+    eventfds: &[Option<RawFd>],
+) -> nix::Result<i32> {
+    let count = u32::try_from(eventfds.len()).map_err(|_| nix::errno::Errno::E2BIG)?;
+    let data = count
+        .checked_mul(4)
+        .and_then(|length| length.checked_add(argsz::<vfio_irq_set>()))
+        .ok_or(nix::errno::Errno::E2BIG)?;
+    let mut words = vec![
+        data,
+        VFIO_IRQ_SET_DATA_EVENTFD | action,
+        index,
+        start,
+        count,
+    ];
+    words.extend(
+        eventfds
+            .iter()
+            .map(|eventfd| eventfd.unwrap_or(-1).cast_unsigned()),
+    );
+    set_irqs(fd, &words)
+}
+
+/// `words` begin with a `struct vfio_irq_set`, which is words of 32 bits throughout, and go on with its data.
+fn set_irqs(fd: BorrowedFd<'_>, words: &[u32]) -> nix::Result<i32> {
+    // SAFETY: the words outlive the call, are aligned as the structure is, and say in argsz, the first, how
+    // many bytes they are.
+    unsafe { raw::device_set_irqs(fd.as_raw_fd(), words.as_ptr().cast()) }
+}
+
+const _: () = {
+    assert!(align_of::<vfio_irq_set>() == align_of::<u32>());
+    assert!(core::mem::offset_of!(vfio_irq_set, data) == size_of::<[u32; 5]>());
+};

@@ -1,0 +1,205 @@
+//! Eventfds, and the thread that waits for them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use common::{code, failure};
+use nix::errno::Errno;
+use nix::unistd::{dup, write};
+use peerdma_core::ErrorCode;
+use peerdma_core::event::{EventFd, Watcher};
+
+/// A watcher, and what it tells.
+fn watcher() -> (Watcher, Receiver<()>) {
+    let (sender, receiver) = channel();
+    let watcher = Watcher::new(move || {
+        let _ = sender.send(());
+    });
+    (watcher.unwrap(), receiver)
+}
+
+#[test]
+fn an_eventfd_counts() {
+    let event = EventFd::new().unwrap();
+    assert_eq!(event.take().unwrap(), 0);
+    event.signal(2).unwrap();
+    event.signal(0).unwrap();
+    event.clone().signal(3).unwrap();
+    assert_eq!(event.take().unwrap(), 5);
+    assert_eq!(event.take().unwrap(), 0);
+}
+
+#[test]
+fn a_count_that_is_full_is_refused_and_stays() {
+    let event = EventFd::new().unwrap();
+    assert_eq!(code(event.signal(u64::MAX)), ErrorCode::OutOfRange);
+    event.signal(u64::MAX - 1).unwrap();
+    assert_eq!(code(event.signal(1)), ErrorCode::OutOfRange);
+    assert_eq!(event.take().unwrap(), u64::MAX - 1);
+}
+
+#[test]
+fn what_is_signalled_is_told_once_and_collected_with_its_count() {
+    let (watcher, told) = watcher();
+    let (one, two) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+    watcher.add(1, &one).unwrap();
+    watcher.add(2, &two).unwrap();
+    assert_eq!(watcher.collect().unwrap(), []);
+    one.signal(1).unwrap();
+    told.recv().unwrap();
+    // Nobody came for it: it counts, and is not told again.
+    for _ in 0..999 {
+        one.signal(1).unwrap();
+    }
+    assert_eq!(watcher.collect().unwrap(), [(1, 1000)]);
+    assert!(told.try_recv().is_err());
+    two.signal(7).unwrap();
+    told.recv().unwrap();
+    assert_eq!(watcher.collect().unwrap(), [(2, 7)]);
+    assert_eq!(watcher.collect().unwrap(), []);
+}
+
+#[test]
+fn a_receiver_that_was_told_is_not_told_of_others_until_it_comes() {
+    let (watcher, told) = watcher();
+    let (one, two) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+    watcher.add(1, &one).unwrap();
+    watcher.add(2, &two).unwrap();
+    one.signal(1).unwrap();
+    told.recv().unwrap();
+    two.signal(1).unwrap();
+    // Time for a watcher to tell where it should not; one that does not passes without, too.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    drop(watcher);
+    assert_eq!(told.iter().count(), 0);
+}
+
+#[test]
+fn no_count_gets_lost_between_threads_that_signal_and_one_that_collects() {
+    const THREADS: u64 = 4;
+    const SIGNALS: u64 = 25_000;
+    let (watcher, told) = watcher();
+    let events: Vec<EventFd> = (0..3).map(|_| EventFd::new().unwrap()).collect();
+    for (id, event) in (10..).zip(&events) {
+        watcher.add(id, event).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..SIGNALS {
+                    events.iter().for_each(|event| event.signal(1).unwrap());
+                }
+            });
+        }
+        let mut counts = [0_u64; 3];
+        while counts != [THREADS * SIGNALS; 3] {
+            told.recv().unwrap();
+            for (id, count) in watcher.collect().unwrap() {
+                counts[usize::try_from(id - 10).unwrap()] += count;
+            }
+        }
+    });
+    assert_eq!(watcher.collect().unwrap(), []);
+}
+
+#[test]
+fn what_was_removed_is_not_collected_and_keeps_its_count() {
+    let (watcher, told) = watcher();
+    let event = EventFd::new().unwrap();
+    watcher.add(1, &event).unwrap();
+    event.signal(3).unwrap();
+    told.recv().unwrap();
+    watcher.remove(1).unwrap();
+    assert_eq!(watcher.collect().unwrap(), []);
+    watcher.remove(1).unwrap();
+    // What it counts is there for the next one who waits.
+    watcher.add(2, &event).unwrap();
+    told.recv().unwrap();
+    assert_eq!(watcher.collect().unwrap(), [(2, 3)]);
+    watcher.remove(2).unwrap();
+    event.signal(1).unwrap();
+    assert_eq!(event.take().unwrap(), 1);
+}
+
+#[test]
+fn a_count_that_somebody_else_took_is_nothing() {
+    let (watcher, told) = watcher();
+    let event = EventFd::new().unwrap();
+    watcher.add(1, &event).unwrap();
+    event.signal(1).unwrap();
+    told.recv().unwrap();
+    assert_eq!(event.take().unwrap(), 1);
+    assert_eq!(watcher.collect().unwrap(), []);
+    event.signal(2).unwrap();
+    told.recv().unwrap();
+    assert_eq!(watcher.collect().unwrap(), [(1, 2)]);
+}
+
+#[test]
+fn ids_and_eventfds_are_watched_once() {
+    let (watcher, _told) = watcher();
+    let event = EventFd::new().unwrap();
+    watcher.add(1, &event).unwrap();
+    let other = EventFd::new().unwrap();
+    assert_eq!(code(watcher.add(1, &other)), ErrorCode::InvalidArgument);
+    assert_eq!(
+        code(watcher.add(u64::MAX, &other)),
+        ErrorCode::InvalidArgument
+    );
+    let twice = failure(watcher.add(2, &event));
+    assert_eq!(
+        (twice.code(), twice.errno()),
+        (ErrorCode::System, Some(Errno::EEXIST))
+    );
+    watcher.add(2, &other).unwrap();
+}
+
+#[test]
+fn a_watcher_keeps_its_eventfds_and_goes_with_its_thread() {
+    let (watcher, told) = watcher();
+    let event = EventFd::new().unwrap();
+    // As the kernel or another process holds it.
+    let elsewhere = dup(&event).unwrap();
+    watcher.add(1, &event).unwrap();
+    drop(event);
+    write(&elsewhere, &1_u64.to_ne_bytes()).unwrap();
+    told.recv().unwrap();
+    assert_eq!(watcher.collect().unwrap(), [(1, 1)]);
+    drop(watcher);
+    // The thread has ended: what it called is gone.
+    assert!(told.recv().is_err());
+    write(&elsewhere, &1_u64.to_ne_bytes()).unwrap();
+}
+
+#[test]
+fn dropping_a_watcher_while_it_is_being_signalled_ends_it() {
+    for round in 0..200_u64 {
+        let told = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&told);
+        let watcher = Watcher::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })
+        .unwrap();
+        let event = EventFd::new().unwrap();
+        watcher.add(round, &event).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    event.signal(1).unwrap();
+                }
+            });
+            drop(watcher);
+        });
+        assert_eq!(Arc::strong_count(&told), 1);
+        assert_eq!(event.take().unwrap(), 100);
+    }
+}

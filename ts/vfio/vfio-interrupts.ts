@@ -1,0 +1,144 @@
+/**
+ * The interrupts of an opened VFIO device.
+ */
+import type { NativeVfioDevice } from '#native';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
+import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
+import type { DeviceInterrupts, InterruptKind } from '../pci/physical-function.ts';
+
+/** By VFIO index (`linux/vfio.h`). */
+const KINDS: readonly InterruptKind[] = ['intx', 'msi', 'msix', 'error', 'request'];
+/** Of these the kernel connects one at a time. */
+const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
+
+/**
+ * Interrupts as the kernel takes them from the device and signals them on eventfds. A reset leaves them connected; closing the
+ * device disconnects them.
+ */
+export class VfioInterrupts implements DeviceInterrupts {
+  readonly #bdf: string;
+  readonly #device: NativeVfioDevice;
+  readonly #counts: readonly number[];
+  /** How many vectors of a kind are connected. */
+  readonly #connected = new Map<InterruptKind, number>();
+
+  /** @internal */
+  constructor(bdf: string, device: NativeVfioDevice) {
+    this.#bdf = bdf;
+    this.#device = device;
+    this.#counts = KINDS.map((_, index) => this.#call(() => device.irqCount(index)));
+  }
+
+  /** How many vectors of a kind the device has; 0 where it has none. */
+  count(kind: InterruptKind): number {
+    return this.#counts[indexOf(kind)] ?? 0;
+  }
+
+  /**
+   * Connects the first vectors of a kind; see {@link DeviceInterrupts.connect}. If it throws, none of them is connected.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED`, `ERR_INTERRUPT_SETUP`; `ERR_INVALID_ARGUMENT` for no vectors at all;
+   * `ERR_CLOSED`
+   */
+  connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
+    const index = indexOf(kind);
+    if (!Array.isArray(eventFds) || eventFds.length === 0) {
+      throw this.#error('ERR_INVALID_ARGUMENT', `a kind is connected with one vector or more: disconnect silences it`);
+    }
+    this.#requireVectors(kind, eventFds.length);
+    const [busy] = EXCLUSIVE.includes(kind) ? EXCLUSIVE.filter((other) => this.#connected.has(other)) : [kind];
+    if (busy !== undefined && this.#connected.has(busy)) {
+      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
+    }
+    const handles = eventFds.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
+    this.#call(() => this.#device.connectIrqs(index, 0, handles));
+    this.#connected.set(kind, eventFds.length);
+  }
+
+  /**
+   * Gives one vector another eventfd; see {@link DeviceInterrupts.reconnect}. If the kernel refuses, the vector is
+   * silent, and can be reconnected.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that the device does not have; `ERR_INTERRUPT_SETUP` for one
+   * that is not among the connected ones
+   */
+  reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
+    const index = indexOf(kind);
+    if (!Number.isSafeInteger(vector) || vector < 0) {
+      throw this.#error('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${String(vector)}`);
+    }
+    this.#requireVectors(kind, vector + 1);
+    const connected = this.#connected.get(kind) ?? 0;
+    if (vector >= connected) {
+      const text = `${kind} of ${this.#bdf} is connected with ${connected} vector(s), and ${vector} is none of them`;
+      throw this.#error('ERR_INTERRUPT_SETUP', `${text}: disconnect it, and connect as many as are needed`);
+    }
+    const handle = eventFd === undefined ? undefined : nativeEventFdOf(eventFd);
+    this.#call(() => this.#device.connectIrqs(index, vector, [handle]));
+  }
+
+  /** Silences a kind as a whole; nothing where it is not connected, or the device is closed. */
+  disconnect(kind: InterruptKind): void {
+    const index = indexOf(kind);
+    if (!this.#connected.has(kind)) return;
+    this.#call(() => this.#device.disconnectIrqs(index));
+    this.#connected.delete(kind);
+  }
+
+  /** The device was closed, and the kernel has disconnected everything. @internal */
+  closed(): void {
+    this.#connected.clear();
+  }
+
+  /**
+   * Masks the pin.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` while `intx` is not connected, here and below
+   */
+  maskIntx(): void {
+    this.#call(() => this.#device.maskIntx());
+  }
+
+  /** Lets the pin interrupt again; if it is still asserted, it does at once. */
+  unmaskIntx(): void {
+    this.#call(() => this.#device.unmaskIntx());
+  }
+
+  /**
+   * Unmasks the pin whenever the eventfd is signalled, the count of which the kernel takes; `undefined` for no more. It takes the
+   * place of the eventfd before, and ends when `intx` is disconnected.
+   */
+  unmaskIntxOn(eventFd: EventFd | undefined): void {
+    const handle = eventFd === undefined ? undefined : nativeEventFdOf(eventFd);
+    // The kernel takes one at a time (EBUSY).
+    this.#call(() => this.#device.unmaskIntxOn(undefined));
+    if (handle !== undefined) this.#call(() => this.#device.unmaskIntxOn(handle));
+  }
+
+  #requireVectors(kind: InterruptKind, wanted: number): void {
+    const count = this.count(kind);
+    if (wanted <= count) return;
+    throw this.#error(
+      'ERR_INTERRUPT_UNSUPPORTED',
+      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are asked for`,
+    );
+  }
+
+  #error(code: 'ERR_INVALID_ARGUMENT' | 'ERR_INTERRUPT_SETUP' | 'ERR_INTERRUPT_UNSUPPORTED', message: string) {
+    return new PeerDmaError(code, message, { device: this.#bdf });
+  }
+
+  #call<T>(call: () => T): T {
+    return native(call, { device: this.#bdf });
+  }
+}
+
+function indexOf(kind: InterruptKind): number {
+  const index = KINDS.indexOf(kind);
+  if (index >= 0) return index;
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `a kind of interrupt is one of ${KINDS.join(', ')}, not ${String(kind)}`,
+  );
+}
