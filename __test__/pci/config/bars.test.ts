@@ -1,0 +1,224 @@
+// BARs and the ROM of an assigned device: which there are, how a guest sizes and places them, when they answer.
+import test from 'ava';
+import type { Bar } from '../../../ts/pci/config/config-space.ts';
+import { throwsCode } from '../../support/errors.ts';
+import { PlainDevice, changed, withRegions } from './plain-device.ts';
+
+const plain = (bars: readonly Bar[]): unknown[] =>
+  bars.map(({ index, kind, prefetchable, length }) => [index, kind, prefetchable, length]);
+
+test('the BARs of devices are those that their registers say, as long as their regions', (t) => {
+  t.deepEqual(plain(new PlainDevice('edu').config.bars), [[0, 'memory32', false, 0x100000n]]);
+  t.deepEqual(plain(new PlainDevice('ivshmem').config.bars), [
+    [0, 'memory32', false, 0x100n],
+    [2, 'memory64', true, 0x1000000n],
+  ]);
+  t.deepEqual(plain(new PlainDevice('nvme').config.bars), [
+    [0, 'memory64', false, 0x4000n],
+    [2, 'memory64', true, 0x400000n],
+  ]);
+  t.deepEqual(plain(new PlainDevice('igb').config.bars), [
+    [0, 'memory32', false, 0x20000n],
+    [1, 'memory32', false, 0x20000n],
+    [3, 'memory64', false, 0x4000n],
+  ]);
+  t.deepEqual(plain(new PlainDevice('written-gpu').config.bars), [
+    [0, 'memory32', false, 0x1000000n],
+    [1, 'memory64', true, 0x800000000n],
+    [3, 'memory64', true, 0x2000000n],
+    [6, 'rom', false, 0x80000n],
+  ]);
+});
+
+test('a register has the next power of two of its region, 16 bytes at least, and 2 KiB for a ROM', (t) => {
+  const { config } = new PlainDevice('written-nic');
+  t.deepEqual(plain(config.bars), [
+    [0, 'memory64', true, 0x800000n],
+    [2, 'memory32', false, 0x8000n],
+    [3, 'memory32', true, 0x10n],
+    [4, 'memory32', false, 0x10000n],
+  ]);
+  const small = new PlainDevice(withRegions('written-gpu', { 6: 1n }));
+  t.is(small.config.bars.at(-1)?.length, 0x800n);
+});
+
+test('all ones read back as the size, with the bits of the type', (t) => {
+  const edu = new PlainDevice('edu');
+  t.is(edu.size(0x10), 0xfff00000);
+  const gpu = new PlainDevice('written-gpu');
+  t.is(gpu.size(0x10), 0xff000000);
+  t.deepEqual([gpu.size(0x14), gpu.size(0x18)], [0x0000000c, 0xfffffff8]); // 32 GiB
+  t.deepEqual([gpu.size(0x1c), gpu.size(0x20)], [0xfe00000c, 0xffffffff]); // 32 MiB
+  t.is(gpu.size(0x30), 0xfff80001);
+  const nic = new PlainDevice('written-nic');
+  t.deepEqual([nic.size(0x18), nic.size(0x1c)], [0xffff8000, 0xfffffff8]); // of 0x6000 and 8 bytes
+  t.is(nic.size(0x20), 0xffff0000);
+});
+
+test('sizing byte by byte, and by words, gives the same', (t) => {
+  for (const name of ['edu', 'written-gpu', 'written-nic'] as const) {
+    for (const register of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
+      const device = new PlainDevice(name);
+      const whole = device.size(register);
+      t.is(device.sizeByBytes(register), whole, `${name} ${register}`);
+      device.write(register, 2, 0xffff);
+      device.write(register + 2, 2, 0xffff);
+      t.is(device.read(register, 2) + 0x10000 * device.read(register + 2, 2), whole, `${name} ${register}`);
+    }
+  }
+});
+
+test('ROM bits between the enable bit and the address read 0', (t) => {
+  const gpu = new PlainDevice('written-gpu');
+  gpu.write(0x30, 4, 0xffffffff);
+  t.is(gpu.read(0x30, 4), 0xfff80001);
+  gpu.write(0x30, 4, 0xfffff800); // what Linux writes: the enable bit stays off
+  t.is(gpu.read(0x30, 4), 0xfff80000);
+});
+
+test('after power-on, no BAR has an address', (t) => {
+  const gpu = new PlainDevice('written-gpu');
+  t.deepEqual(
+    [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30].map((register) => gpu.read(register, 4)),
+    [0, 0xc, 0, 0xc, 0, 0, 0],
+  );
+  t.is(gpu.read(0x04, 2) & 2, 0);
+});
+
+test('I/O BARs, BARs without a region and a ROM that is not there read 0, and nothing changes them', (t) => {
+  const cases: [PlainDevice, number[]][] = [
+    [new PlainDevice('edu'), [0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]],
+    [new PlainDevice('igb'), [0x18, 0x24, 0x30]],
+    [new PlainDevice(withRegions('written-gpu', { 1: undefined })), [0x14, 0x18, 0x24]],
+    [new PlainDevice(withRegions('written-gpu', { 1: 0n })), [0x14, 0x18, 0x24]],
+  ];
+  for (const [device, registers] of cases) {
+    for (const register of registers) {
+      device.write(register, 4, 0xffffffff);
+      t.is(device.read(register, 4), 0, `register ${register}`);
+      t.deepEqual(device.told, [], `register ${register}`);
+    }
+  }
+});
+
+test('a BAR of the obsolete type below 1 MiB is one of 32 bits', (t) => {
+  const device = new PlainDevice('written-conventional');
+  t.deepEqual(plain(device.config.bars).at(-1), [4, 'memory32', false, 0x200n]);
+  t.is(device.size(0x20), 0xfffffe00);
+});
+
+test('an upper half is an address, whatever its lowest bits would say of a BAR', (t) => {
+  for (const upper of [0x01, 0x04, 0x06]) {
+    const device = new PlainDevice(changed('written-gpu', { 0x18: [upper] }));
+    t.deepEqual(
+      device.config.bars.map(({ index }) => index),
+      [0, 1, 3, 6],
+    );
+    t.deepEqual([device.size(0x14), device.size(0x18)], [0x0000000c, 0xfffffff8]);
+  }
+});
+
+test('registers of BARs are never told the device', (t) => {
+  const gpu = new PlainDevice('written-gpu');
+  const before = gpu.bytes.slice(0x10, 0x34);
+  for (const register of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
+    gpu.write(register, 4, 0x12345678);
+    t.deepEqual(gpu.told, []);
+  }
+  t.deepEqual(gpu.bytes.slice(0x10, 0x34), before);
+});
+
+test('a BAR answers where the guest has put it, while memory decode is on', (t) => {
+  const device = new PlainDevice('ivshmem');
+  device.write(0x10, 4, 0xe0000100);
+  device.write(0x18, 4, 0x10000000);
+  device.write(0x1c, 4, 0x20);
+  t.deepEqual(device.decoded, {});
+  device.decodeOn();
+  t.deepEqual(device.decoded, { 0: 0xe0000100n, 2: 0x2010000000n });
+  device.write(0x1a, 2, 0x3000);
+  t.deepEqual(device.decoded, { 0: 0xe0000100n, 2: 0x2030000000n });
+  device.write(0x1c, 1, 0x21);
+  t.deepEqual(device.decoded, { 0: 0xe0000100n, 2: 0x2130000000n });
+  device.decodeOff();
+  t.deepEqual(device.decoded, {});
+});
+
+test('address bits below the size are not kept', (t) => {
+  const device = new PlainDevice('edu');
+  device.write(0x10, 4, 0xe01fffff);
+  t.is(device.read(0x10, 4), 0xe0100000);
+  device.decodeOn();
+  t.deepEqual(device.decoded, { 0: 0xe0100000n });
+});
+
+test('a BAR at 0, or one that is being sized, does not answer', (t) => {
+  const device = new PlainDevice('ivshmem');
+  device.decodeOn();
+  t.deepEqual(device.decoded, {});
+  device.write(0x10, 4, 0xffffffff);
+  device.write(0x18, 4, 0xffffffff);
+  device.write(0x1c, 4, 0xffffffff);
+  t.deepEqual(device.decoded, {});
+  device.write(0x10, 4, 0xfffffe00);
+  device.write(0x18, 4, 0xfe000000);
+  t.deepEqual(device.decoded, { 0: 0xfffffe00n, 2: 0xfffffffffe000000n });
+});
+
+test('a BAR of 64 bits may be at the end of the first 4 GiB, one of 32 bits not', (t) => {
+  const device = new PlainDevice('ivshmem');
+  device.decodeOn();
+  device.write(0x10, 4, 0xffffff00);
+  device.write(0x18, 4, 0xff000000);
+  t.deepEqual(device.decoded, { 2: 0xff000000n });
+});
+
+test('a BAR of more than 4 GiB has an upper half alone', (t) => {
+  const device = new PlainDevice('written-gpu');
+  device.decodeOn();
+  device.write(0x14, 4, 0xfffffff0);
+  t.deepEqual(device.decoded, {});
+  device.write(0x18, 4, 0x80f);
+  t.deepEqual(device.decoded, { 1: 0x80800000000n });
+});
+
+test('the ROM answers while its own bit is on as well', (t) => {
+  const device = new PlainDevice('written-gpu');
+  device.write(0x30, 4, 0xf0000000);
+  device.decodeOn();
+  t.deepEqual(device.decoded, {});
+  device.write(0x30, 1, 1);
+  t.deepEqual(device.decoded, { 6: 0xf0000000n });
+  device.decodeOff();
+  t.deepEqual(device.decoded, {});
+  device.decodeOn();
+  device.write(0x30, 4, 1);
+  t.deepEqual(device.decoded, {}); // at 0
+  device.write(0x30, 4, 0xffffffff);
+  t.deepEqual(device.decoded, {}); // being sized
+});
+
+test('registers that no device can have are refused, by name and offset', (t) => {
+  const refused = (device: Parameters<typeof withRegions>[0], regions: Parameters<typeof withRegions>[1]): string => {
+    const error = throwsCode(t, () => new PlainDevice(withRegions(device, regions)), 'ERR_BAD_CONFIG_SPACE');
+    t.is(error.device, '0000:01:00.0');
+    t.regex(error.message, /0000:01:00\.0/);
+    return error.message;
+  };
+  t.regex(refused(changed('edu', { 0x24: [0x04] }), { 5: 0x1000n }), /0x24.*BAR 5 has 64 bits.*no register/);
+  t.regex(refused('ivshmem', { 3: 0x1000n }), /0x18.*BAR 2 has 64 bits.*BAR 3, is a region of its own/);
+  t.regex(refused('ivshmem', { 2: undefined, 3: 0x1000n }), /0x18.*BAR 3, is a region of its own/);
+  t.regex(refused(changed('edu', { 0x10: [0x06] }), {}), /0x10.*BAR 0 is of a type/);
+  t.regex(refused('edu', { 0: 0x80000001n }), /0x10.*0x80000001 bytes does not fit/);
+  t.regex(refused('nvme', { 0: (1n << 63n) + 1n }), /0x10.*does not fit/);
+  t.regex(refused('edu', { 6: 0x80000001n }), /0x30.*does not fit/);
+});
+
+test('the largest regions that fit are taken', (t) => {
+  const small = new PlainDevice(withRegions('edu', { 0: 0x80000000n }));
+  t.is(small.size(0x10), 0x80000000);
+  const large = new PlainDevice(withRegions('written-gpu', { 1: 1n << 63n }));
+  t.deepEqual([large.size(0x14), large.size(0x18)], [0x0c, 0x80000000]);
+  // 64-bit type in the last register, of no region: nothing is there.
+  t.deepEqual(plain(new PlainDevice(changed('edu', { 0x24: [0x04] })).config.bars).length, 1);
+});

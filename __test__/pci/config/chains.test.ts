@@ -1,0 +1,182 @@
+// The chains of capabilities as a guest walks them.
+import test from 'ava';
+import { throwsCode } from '../../support/errors.ts';
+import { PlainDevice, changed } from './plain-device.ts';
+
+test('chains with nothing to hide are the device’s', (t) => {
+  t.deepEqual(new PlainDevice('edu').chain(), [0x40]);
+  t.deepEqual(new PlainDevice('ivshmem').chain(), []);
+  t.deepEqual(new PlainDevice('nvme').chain(), [0x40, 0x80, 0x60]);
+  t.deepEqual(new PlainDevice('virtio-rng').chain(), [0xdc, 0xc8, 0xb4, 0xa4, 0x94, 0x84, 0x7c, 0x40]);
+  t.deepEqual(new PlainDevice('nvme').extendedChain(), []);
+  t.deepEqual(new PlainDevice('e1000e').extendedChain(), [
+    [0x01, 0x100],
+    [0x03, 0x140],
+  ]);
+});
+
+test('SR-IOV, ARI and Resizable BARs are not there', (t) => {
+  t.deepEqual(new PlainDevice('igb').extendedChain(), [[0x01, 0x100]]);
+  t.deepEqual(new PlainDevice('written-nic').extendedChain(), [
+    [0x01, 0x100],
+    [0x03, 0x140],
+    [0x17, 0x1a0],
+    [0x18, 0x1d0],
+  ]);
+});
+
+test('in the place of the first one that is hidden stands one that says nothing, and leads on', (t) => {
+  const device = new PlainDevice('written-gpu');
+  t.is(device.read(0x100, 4), 0x25000000);
+  t.deepEqual(device.extendedChain(), [
+    [0x00, 0x100],
+    [0x02, 0x250],
+    [0x0b, 0x2a0],
+  ]);
+});
+
+test('where all are hidden, there is no chain', (t) => {
+  const device = new PlainDevice(changed('written-gpu', { 0x102: [0x01, 0x00] }));
+  t.is(device.read(0x100, 4), 0);
+  t.deepEqual(device.extendedChain(), []);
+});
+
+test('versions stay', (t) => {
+  const device = new PlainDevice('written-nic');
+  t.deepEqual(
+    [0x100, 0x140, 0x1a0, 0x1d0].map((offset) => device.read(offset, 4)),
+    [0x14020001, 0x1a010003, 0x1d010017, 0x00010018],
+  );
+});
+
+test('what is hidden reads 0, and writes to it go nowhere', (t) => {
+  const hidden: [device: PlainDevice, start: number, end: number, after: number][] = [
+    [new PlainDevice('written-nic'), 0x150, 0x158, 0x158], // ARI
+    [new PlainDevice('written-nic'), 0x160, 0x1a0, 0x1a4], // SR-IOV, and behind it the header of the next one
+    [new PlainDevice('written-nic'), 0x1b0, 0x1bc, 0x1bc], // VF Resizable BAR
+    [new PlainDevice('written-gpu'), 0x104, 0x10c, 0x10c], // Resizable BAR
+    [new PlainDevice('edu', { msiVectors: 0 }), 0x40, 0x4e, 0x4e], // MSI
+  ];
+  for (const [device, start, end, after] of hidden) {
+    device.bytes.fill(0xff, start, end);
+    for (const size of [1, 2, 4]) {
+      for (let offset = start; offset + size <= end; offset += size) {
+        device.write(offset, size, 0);
+        t.deepEqual(device.told, [], `${offset}`);
+        t.is(device.read(offset, size), 0, `${offset}`);
+      }
+    }
+    device.write(after, 1, 0x5a);
+    t.deepEqual(device.told, [{ offset: after, bytes: Uint8Array.of(0x5a) }], 'and no more than that is');
+    t.is(device.read(after, 1), 0x5a);
+  }
+});
+
+test('as many entries of Resizable BARs are hidden as there are', (t) => {
+  // Two BARs: 4 + 2 * 8 bytes.
+  const device = new PlainDevice(changed('written-gpu', { 0x108: [0x40] }));
+  device.bytes.fill(0xff, 0x104, 0x11c);
+  t.deepEqual([device.read(0x110, 4), device.read(0x114, 4)], [0, 0xffffffff]);
+});
+
+test('links can not be written', (t) => {
+  const device = new PlainDevice('written-nic');
+  const before = [device.chain(), device.extendedChain()];
+  for (const offset of [0x34, 0x40, 0x50, 0x70, 0xa0, 0xe0, 0xf0, 0x100, 0x140, 0x1a0, 0x1d0]) {
+    device.write(offset, 1, 0xff);
+    t.deepEqual(device.told, []);
+    device.write(offset & 0xffe, 2, 0xffff);
+    if (offset !== 0x34) t.deepEqual(device.told, []);
+  }
+  device.write(0x102, 2, 0xffff);
+  t.deepEqual(device.told, []);
+  t.deepEqual([device.chain(), device.extendedChain()], before);
+});
+
+test('MSI is not there where the host offers no vector', (t) => {
+  const nic = new PlainDevice('written-nic', { msiVectors: 0 });
+  t.deepEqual(nic.chain(), [0x40, 0x70, 0xa0, 0xe0, 0xf0]);
+  t.is(nic.read(0x40, 2), 0x7001);
+  t.is(nic.config.control(nic.state).msi, undefined);
+  t.deepEqual(new PlainDevice('edu', { msiVectors: 0 }).chain(), []);
+  t.is(new PlainDevice('edu', { msiVectors: 0 }).read(0x34, 1), 0);
+  t.deepEqual(new PlainDevice('igb', { msiVectors: 0 }).chain(), [0x40, 0x70, 0xa0]);
+  t.deepEqual(new PlainDevice('written-conventional', { msiVectors: 0 }).chain(), [0x80, 0x90], 'the first of them');
+});
+
+test('extended config space that nobody answers for has no capabilities, whatever the device says later', (t) => {
+  for (const first of [0x00, 0xff]) {
+    const device = new PlainDevice(changed('nvme', { 0x100: [first, first, first, first] }));
+    t.is(device.read(0x100, 4), 0);
+    device.bytes.set([0x10, 0x00, 0x01, 0x10], 0x100);
+    t.deepEqual(device.extendedChain(), []);
+    device.write(0x104, 4, 0x12345678);
+    t.is(device.read(0x104, 4), 0x12345678, 'the rest is the device’s');
+  }
+});
+
+const refusals: [title: string, device: Parameters<typeof changed>, message: RegExp][] = [
+  ['a loop of one', ['edu', { 0x41: [0x40] }], /0x41: .*is 0x40, where the chain has been before/],
+  ['a loop', ['nvme', { 0x61: [0x80] }], /0x61: .*is 0x80, where the chain has been before/],
+  ['a chain that begins in the header', ['edu', { 0x34: [0x10] }], /0x34: .*is 0x10, which is outside 0x40\.\.0x100/],
+  ['a chain into the header', ['edu', { 0x41: [0x3c] }], /0x41: .*is 0x3c, which is outside 0x40\.\.0x100/],
+  ['a pointer that is unaligned', ['edu', { 0x34: [0x42] }], /0x34: .*is 0x42, which is no multiple of 4/],
+  ['a capability of ones', ['edu', { 0x40: [0xff, 0xff] }], /0x40: a capability reads as all ones/],
+  ['an MSI that passes the end', ['edu', { 0x34: [0xfc], 0xfc: [5, 0, 0, 0] }], /0xfc: .*10 bytes, and passes the end/],
+  ['an MSI-X that passes the end', ['edu', { 0x34: [0xf8], 0xf8: [17, 0, 0, 0] }], /0xf8: .*12 bytes, and passes/],
+  ['two of one kind', ['edu', { 0x41: [0x60], 0x60: [5, 0] }], /0x60: it is the second capability of type 0x5/],
+  [
+    'a capability in another',
+    ['edu', { 0x41: [0x48], 0x48: [9, 0] }],
+    /0x48: a capability begins within the 14 bytes .* 0x40/,
+  ],
+  [
+    'extended: a loop of one',
+    ['e1000e', { 0x102: [0x02, 0x10] }],
+    /0x102: .*is 0x100, where the chain has been before/,
+  ],
+  ['extended: a loop', ['e1000e', { 0x142: [0x01, 0x10] }], /0x142: .*is 0x100, where the chain has been before/],
+  [
+    'extended: a chain into the first part',
+    ['e1000e', { 0x142: [0x01, 0x04] }],
+    /0x142: .*is 0x40, which is outside 0x100/,
+  ],
+  [
+    'extended: a pointer that is unaligned',
+    ['e1000e', { 0x142: [0x21, 0x15] }],
+    /0x142: .*is 0x152, which is no multiple/,
+  ],
+  [
+    'extended: one of ones',
+    ['e1000e', { 0x140: [255, 255, 255, 255] }],
+    /0x140: an extended capability reads as all ones/,
+  ],
+  [
+    'extended: SR-IOV over the end',
+    ['e1000e', { 0x102: [2, 0xfd], 0xfd0: [0x10, 0, 1, 0] }],
+    /0xfd0: .*64 bytes, and passes/,
+  ],
+  [
+    'extended: a Resizable BAR over the end',
+    ['e1000e', { 0x102: [0xc2, 0xff], 0xffc: [0x15, 0, 1, 0] }],
+    /0xffc: a Resizable BAR.* passes the end/,
+  ],
+  [
+    'extended: one in a hidden one',
+    ['igb', { 0x162: [1, 0x18], 0x180: [3, 0, 1, 0] }],
+    /0x180: a capability begins within the 64 bytes .* 0x160/,
+  ],
+];
+
+for (const [title, device, message] of refusals) {
+  test(`refused: ${title}`, (t) => {
+    const error = throwsCode(t, () => new PlainDevice(changed(...device)), 'ERR_BAD_CONFIG_SPACE');
+    t.regex(error.message, message);
+    t.regex(error.message, /^config space of 0000:01:00\.0 makes no sense at /);
+    t.is(error.device, '0000:01:00.0');
+  });
+}
+
+test('a pointer to capabilities does not count where Status says that there are none', (t) => {
+  t.deepEqual(new PlainDevice(changed('edu', { 0x06: [0], 0x41: [0x40] })).chain(), []);
+});

@@ -1,0 +1,116 @@
+/**
+ * A guest's config space over a device that keeps whatever it is told: what the guest reads, what the device has got.
+ */
+import type { ForwardedWrite } from '../../../ts/pci/config/config-space.ts';
+import { ConfigSpace, type ConfigSpaceOptions, type ConfigState } from '../../../ts/pci/config/config-space.ts';
+import { COMMAND, COMMAND_MEMORY } from '../../../ts/pci/config/registers.ts';
+import { type Recorded, recorded } from './recorded/load.ts';
+
+type Name = Parameters<typeof recorded>[0];
+
+export class PlainDevice {
+  readonly config: ConfigSpace;
+  /** What the device has. */
+  readonly bytes: Uint8Array;
+  state: ConfigState;
+  msiPending = 0;
+  /** What the device was told by the last write. */
+  told: readonly ForwardedWrite[] = [];
+  functionReset = false;
+
+  constructor(name: Name | Recorded, options: Partial<ConfigSpaceOptions> = {}) {
+    const image = typeof name === 'string' ? recorded(name) : name;
+    this.config = new ConfigSpace({ ...image, intx: true, msiVectors: 32, ...options });
+    this.bytes = Uint8Array.from(image.bytes);
+    this.state = this.config.initial;
+  }
+
+  read(offset: number, size: number): number {
+    const { state, msiPending } = this;
+    const bytes = this.config.read(state, offset, this.bytes.slice(offset, offset + size), { msiPending });
+    return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  write(offset: number, size: number, value: number): void {
+    const bytes = Uint8Array.from({ length: size }, (_, index) => (value / 256 ** index) & 0xff);
+    const present = this.bytes.slice(offset, offset + size);
+    const { next, forward, functionReset } = this.config.write(this.state, offset, bytes, present);
+    this.state = next;
+    this.told = forward;
+    this.functionReset = functionReset;
+    for (const write of forward) this.bytes.set(write.bytes, write.offset);
+  }
+
+  /** Writes all ones, reads, and writes back what was there. */
+  size(register: number): number {
+    const before = this.read(register, 4);
+    this.write(register, 4, 0xffffffff);
+    const mask = this.read(register, 4);
+    this.write(register, 4, before);
+    return mask;
+  }
+
+  /** Sizes a register byte by byte. */
+  sizeByBytes(register: number): number {
+    const before = [0, 1, 2, 3].map((byte) => this.read(register + byte, 1));
+    for (const byte of [0, 1, 2, 3]) this.write(register + byte, 1, 0xff);
+    const mask = [3, 2, 1, 0].reduce((value, byte) => value * 256 + this.read(register + byte, 1), 0);
+    for (const byte of [0, 1, 2, 3]) this.write(register + byte, 1, before[byte] ?? 0);
+    return mask;
+  }
+
+  decodeOn(): void {
+    this.write(COMMAND, 2, this.read(COMMAND, 2) | COMMAND_MEMORY);
+  }
+
+  decodeOff(): void {
+    this.write(COMMAND, 2, this.read(COMMAND, 2) & ~COMMAND_MEMORY);
+  }
+
+  /** The device's registers that decide on decoding count from now on. */
+  adopt(): void {
+    this.state = this.config.adopt(this.state, (offset, length) => this.bytes.slice(offset, offset + length));
+  }
+
+  /** BARs that answer, and where. */
+  get decoded(): Record<number, bigint> {
+    return Object.fromEntries(this.config.decoded(this.state));
+  }
+
+  /** Offsets of the capabilities, as a guest finds them. */
+  chain(): number[] {
+    if ((this.read(0x06, 2) & 0x10) === 0) return [];
+    return this.#walk(this.read(0x34, 1), (offset) => this.read(offset + 1, 1));
+  }
+
+  /** The same for the extended ones: identifier and offset. */
+  extendedChain(): [id: number, offset: number][] {
+    if (this.config.size === 256 || this.read(0x100, 4) === 0) return [];
+    const offsets = this.#walk(0x100, (offset) => this.read(offset + 2, 2) >> 4);
+    return offsets.map((offset) => [this.read(offset, 2), offset]);
+  }
+
+  #walk(first: number, next: (offset: number) => number): number[] {
+    const found: number[] = [];
+    for (let offset = first; offset !== 0; offset = next(offset)) {
+      found.push(offset);
+      if (found.length > 1024) throw new Error('the chain does not end');
+    }
+    return found;
+  }
+}
+
+/** A device with other bytes at some offsets. */
+export function changed(name: Name, changes: Readonly<Record<number, readonly number[]>>): Recorded {
+  const image = recorded(name);
+  const bytes = Uint8Array.from(image.bytes);
+  for (const [offset, values] of Object.entries(changes)) bytes.set(values, Number(offset));
+  return { ...image, bytes };
+}
+
+/** A device with other regions. */
+export function withRegions(name: Name | Recorded, regions: Readonly<Record<number, bigint | undefined>>): Recorded {
+  const image = typeof name === 'string' ? recorded(name) : name;
+  const regionLengths = image.regionLengths.map((length, index) => (index in regions ? regions[index] : length));
+  return { ...image, regionLengths };
+}

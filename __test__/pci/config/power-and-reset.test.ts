@@ -1,0 +1,221 @@
+// Power states, resets that the guest asks for, and what the device has afterwards.
+import test from 'ava';
+import { PlainDevice, changed } from './plain-device.ts';
+
+/** One whose BAR answers. */
+function awake(name: 'written-nic' | 'written-gpu' | 'written-conventional'): PlainDevice {
+  const device = new PlainDevice(name);
+  device.write(name === 'written-nic' ? 0x18 : 0x10, 4, 0xa0000000);
+  device.decodeOn();
+  return device;
+}
+
+const D0 = 0;
+const D1 = 1;
+const D2 = 2;
+const D3 = 3;
+
+test('BARs answer in D0 alone', (t) => {
+  for (const state of [D1, D2, D3]) {
+    const device = awake('written-nic');
+    t.deepEqual(device.decoded, { 2: 0xa0000000n });
+    device.write(0x44, 2, state);
+    t.deepEqual(device.decoded, {}, `D${state}`);
+    t.is(device.read(0x04, 2) & 2, 2, 'memory enable is another matter');
+    device.write(0x44, 2, D0);
+    t.deepEqual(device.decoded, { 2: 0xa0000000n }, `D${state}`);
+  }
+});
+
+test('pinned ones too', (t) => {
+  const device = new PlainDevice('written-nic', { pinned: new Map([[2, 0xa0000000n]]) });
+  device.decodeOn();
+  device.write(0x44, 2, D3);
+  t.deepEqual(device.decoded, {});
+});
+
+test('states that the device does not have change nothing', (t) => {
+  const gpu = awake('written-gpu'); // neither D1 nor D2
+  for (const [state, answers] of [
+    [D1, true],
+    [D2, true],
+    [D3, false],
+  ] as const) {
+    gpu.write(0x64, 2, state);
+    t.is(0 in gpu.decoded, answers, `D${state}`);
+  }
+  const conventional = awake('written-conventional'); // D1 alone
+  conventional.write(0x94, 1, D2);
+  t.true(0 in conventional.decoded);
+  conventional.write(0x94, 1, D1);
+  t.false(0 in conventional.decoded);
+});
+
+test('out of a state of low power there is no way but deeper, and to D0', (t) => {
+  const steps: [from: number, asked: number, then: number][] = [
+    [D1, D1, D1],
+    [D1, D2, D2],
+    [D1, D3, D3],
+    [D2, D1, D2],
+    [D2, D3, D3],
+    [D3, D1, D3],
+    [D3, D2, D3],
+    [D3, D0, D0],
+    [D2, D0, D0],
+  ];
+  for (const [from, asked, then] of steps) {
+    const device = awake('written-nic');
+    device.write(0x44, 2, from);
+    device.write(0x44, 2, asked);
+    t.is((device.state.bytes[0x44] ?? 0) & 3, then, `D${from} to D${asked}`);
+  }
+});
+
+test('power management is the device’s to read, and told it as it was written', (t) => {
+  const device = awake('written-nic');
+  device.write(0x44, 2, 0x8103);
+  t.deepEqual(device.told, [{ offset: 0x44, bytes: Uint8Array.of(0x03, 0x81) }]);
+  device.bytes.set([0x08, 0x00], 0x44);
+  t.is(device.read(0x44, 2), 0x0008);
+  device.write(0x44, 4, 0xaabb0001);
+  t.deepEqual(device.told, [{ offset: 0x44, bytes: Uint8Array.of(0x01, 0x00, 0xbb, 0xaa) }]);
+});
+
+test('a write beside the power state does not change it', (t) => {
+  const device = awake('written-nic');
+  device.write(0x45, 1, 0x03);
+  t.true(2 in device.decoded);
+  device.write(0x44, 1, D3);
+  device.write(0x45, 1, 0x00);
+  device.write(0x40, 4, 0);
+  t.false(2 in device.decoded);
+});
+
+test('what decides on decoding is read where it is', (t) => {
+  t.deepEqual(new PlainDevice('written-nic').config.decodeRegisters, [0x04, 0x44]);
+  t.deepEqual(new PlainDevice('nvme').config.decodeRegisters, [0x04, 0x64]);
+  t.deepEqual(new PlainDevice('edu').config.decodeRegisters, [0x04]);
+  const asked: number[][] = [];
+  const { config, state } = new PlainDevice('written-nic');
+  config.adopt(state, (offset, length) => {
+    asked.push([offset, length]);
+    return new Uint8Array(length);
+  });
+  t.deepEqual(asked, [
+    [0x04, 2],
+    [0x44, 2],
+  ]);
+});
+
+test('adopted are memory enable, the power state and the ban of the pin, as the device has them', (t) => {
+  const device = awake('written-nic');
+  device.bytes.set([0x00, 0x04], 0x04);
+  device.adopt();
+  t.deepEqual(device.decoded, {});
+  t.is(device.read(0x04, 2) & 2, 0);
+  t.true(device.config.control(device.state).intxDisabled);
+  device.bytes.set([0x07, 0x00], 0x04);
+  device.adopt();
+  t.deepEqual(device.decoded, { 2: 0xa0000000n });
+  t.is(device.read(0x04, 2), 0x0006);
+  t.false(device.config.control(device.state).intxDisabled);
+  device.bytes[0x44] = 0x0b; // D3hot, no soft reset
+  device.adopt();
+  t.deepEqual(device.decoded, {});
+  device.bytes[0x44] = 0x08;
+  device.adopt();
+  t.deepEqual(device.decoded, { 2: 0xa0000000n });
+  t.is(device.read(0x18, 4), 0xa0000000, 'and nothing else');
+});
+
+test('adopting what is known gives the same state', (t) => {
+  const device = awake('written-nic');
+  const { state } = device;
+  device.adopt();
+  t.is(device.state, state);
+});
+
+test('of a device that does not answer any more, nothing decodes', (t) => {
+  for (const name of ['written-nic', 'edu'] as const) {
+    const device = new PlainDevice(name);
+    device.write(name === 'edu' ? 0x10 : 0x18, 4, 0xa0000000);
+    device.decodeOn();
+    t.is(Object.keys(device.decoded).length, 1);
+    device.bytes.fill(0xff);
+    device.adopt();
+    t.deepEqual(device.decoded, {}, name);
+  }
+});
+
+test('a reset by PCI Express is seen and told, where the device has it', (t) => {
+  const nic = new PlainDevice('written-nic');
+  nic.write(0xa8, 2, 0xa930);
+  t.true(nic.functionReset);
+  t.deepEqual(nic.told, [{ offset: 0xa8, bytes: Uint8Array.of(0x30, 0xa9) }]);
+  nic.write(0xa8, 2, 0x2930);
+  t.false(nic.functionReset);
+  nic.write(0xa9, 1, 0x80);
+  t.true(nic.functionReset);
+  nic.write(0xa8, 4, 0x00008000);
+  t.true(nic.functionReset);
+  nic.write(0xa8, 1, 0x80);
+  t.false(nic.functionReset, 'the other byte');
+  nic.write(0xac, 4, 0xffffffff);
+  t.false(nic.functionReset, 'another register');
+  nic.write(0xa4, 4, 0xffffffff);
+  t.false(nic.functionReset, 'another register');
+  const gpu = new PlainDevice('written-gpu'); // without
+  gpu.write(0x80, 2, 0x8000);
+  t.false(gpu.functionReset);
+  t.deepEqual(gpu.told, [{ offset: 0x80, bytes: Uint8Array.of(0x00, 0x80) }]);
+});
+
+test('so is one by advanced features', (t) => {
+  const device = new PlainDevice('written-conventional');
+  device.write(0x84, 1, 1);
+  t.true(device.functionReset);
+  t.deepEqual(device.told, [{ offset: 0x84, bytes: Uint8Array.of(1) }]);
+  device.write(0x84, 1, 0xfe);
+  t.false(device.functionReset);
+  device.write(0x84, 2, 0x0001);
+  t.true(device.functionReset);
+  device.write(0x80, 4, 0xffffffff);
+  t.false(device.functionReset);
+  const without = new PlainDevice(changed('written-conventional', { 0x83: [0x01] }));
+  without.write(0x84, 1, 1);
+  t.false(without.functionReset);
+  t.deepEqual(without.told, [{ offset: 0x84, bytes: Uint8Array.of(1) }]);
+});
+
+test('after a reset MSI and MSI-X are off, and BARs where they were', (t) => {
+  const nic = awake('written-nic');
+  nic.write(0x3c, 1, 0x0b);
+  nic.write(0x05, 1, 0x04);
+  nic.write(0x54, 4, 0xfee00000);
+  nic.write(0x5c, 2, 0x1234);
+  nic.write(0x60, 4, 0xffffffff);
+  nic.write(0x52, 2, 0x0051);
+  nic.write(0x72, 2, 0xc000);
+  const before = nic.state;
+  nic.state = nic.config.afterReset(before);
+  t.deepEqual(nic.config.control(nic.state), {
+    intxDisabled: true,
+    msi: { enabled: false, vectors: 1, address: 0n, data: 0, masks: 0 },
+    msix: { enabled: false, masked: false },
+  });
+  t.is(nic.read(0x52, 2), 0x018a);
+  t.is(nic.read(0x72, 2), 0x003f);
+  t.deepEqual(nic.decoded, { 2: 0xa0000000n });
+  t.is(nic.read(0x3c, 1), 0x0b);
+  t.true(nic.config.control(before).msix?.enabled, 'the state before is as it was');
+});
+
+test('at power-on the device is awake, and BARs don’t answer', (t) => {
+  const nic = awake('written-nic');
+  nic.write(0x44, 2, D3);
+  nic.state = nic.config.initial;
+  t.deepEqual(nic.decoded, {});
+  nic.write(0x18, 4, 0xa0000000);
+  nic.decodeOn();
+  t.deepEqual(nic.decoded, { 2: 0xa0000000n });
+});

@@ -1,0 +1,214 @@
+/**
+ * The address registers of a function: which BARs it has, how a guest sizes and places them, and where they answer.
+ */
+import { hex } from '../../address-range.ts';
+import { type ConfigImage, u32 } from './config-image.ts';
+import type { Emulation } from './emulation.ts';
+import { pinnedAddress, requirePinnedApart } from './pinned-registers.ts';
+import {
+  BASE_ADDRESS_0,
+  BASE_ADDRESS_COUNT,
+  BASE_ADDRESS_MEM_MASK,
+  BASE_ADDRESS_MEM_PREFETCH,
+  BASE_ADDRESS_MEM_TYPE_64,
+  BASE_ADDRESS_MEM_TYPE_MASK,
+  BASE_ADDRESS_SPACE_IO,
+  COMMAND,
+  COMMAND_MEMORY,
+  ROM_ADDRESS,
+  ROM_ADDRESS_ENABLE,
+} from './registers.ts';
+
+/** `memory64` takes two registers. */
+export type BarKind = 'memory32' | 'memory64' | 'rom';
+
+/** A BAR, or the ROM, as the guest sees it. I/O BARs aren't shown to a guest. */
+export interface Bar {
+  /** VFIO's index of its region: 0 to 5, 6 for the ROM. */
+  readonly index: number;
+  readonly kind: BarKind;
+  readonly prefetchable: boolean;
+  /** Of the register: a power of two, and no less than the region. */
+  readonly length: bigint;
+  /** Where it stays, whatever the guest writes. */
+  readonly pinned: bigint | undefined;
+}
+
+/** VFIO's index of the ROM's region. */
+export const ROM_INDEX = 6;
+const LEAST_BAR = 16n;
+const LEAST_ROM = 0x800n;
+const LARGEST_32 = 1n << 31n;
+const LARGEST_64 = 1n << 63n;
+
+/** What the registers are made from. @internal */
+export interface BarOptions {
+  /** In bytes, by VFIO's index. */
+  readonly regionLengths: readonly (bigint | undefined)[];
+  readonly pinned: ReadonlyMap<number, bigint>;
+}
+
+/** @internal */
+export class BarRegisters {
+  readonly bars: readonly Bar[];
+
+  /** @throws {PeerDmaError} as {@link ConfigSpace}'s constructor does */
+  constructor(image: ConfigImage, { regionLengths, pinned }: BarOptions) {
+    const regions = regionLengths.map((length) => (length === 0n ? undefined : length));
+    const found = [...memoryBars(image, regions)];
+    const rom = regions[ROM_INDEX];
+    if (rom !== undefined) found.push(romBar(image, rom));
+    this.bars = found.map((bar) => ({ ...bar, pinned: pinnedAddress(image.device, bar, pinned.get(bar.index)) }));
+    for (const [index, address] of pinned) {
+      // A number that is no BAR's.
+      if (!found.some((bar) => bar.index === index)) pinnedAddress(image.device, { index }, address);
+    }
+    requirePinnedApart(image.device, this.bars);
+  }
+
+  /** The rules for all seven registers. */
+  define(emulation: Emulation): void {
+    emulation.hide(BASE_ADDRESS_0, 4 * BASE_ADDRESS_COUNT);
+    emulation.hide(ROM_ADDRESS, 4);
+    for (const bar of this.bars) {
+      const [low, high] = halves(~(bar.length - 1n));
+      const writable = bar.kind === 'rom' ? low | ROM_ADDRESS_ENABLE : low & BASE_ADDRESS_MEM_MASK;
+      this.#define(emulation, bar, offsetOf(bar), { type: typeBits(bar), writable, half: 0 });
+      if (bar.kind === 'memory64') {
+        this.#define(emulation, bar, offsetOf(bar) + 4, { type: 0, writable: high, half: 1 });
+      }
+    }
+  }
+
+  #define(
+    emulation: Emulation,
+    { pinned }: Bar,
+    offset: number,
+    { type, writable, half }: { type: number; writable: number; half: 0 | 1 },
+  ): void {
+    const value = (pinned === undefined ? 0 : halves(pinned)[half]) | type;
+    // Of a pinned BAR it is kept what the guest wrote, all of it: see {@link BarRegisters.show}.
+    emulation.define({
+      offset,
+      length: 4,
+      value,
+      emulated: 0xffffffff,
+      writable: pinned === undefined ? writable : 0xffffffff,
+    });
+  }
+
+  /**
+   * Puts what a guest reads of pinned BARs in the place of what it wrote there: the address, but the size for as long as
+   * it has written all ones, since it could not find out the size otherwise.
+   *
+   * @param read what was read of the state at that offset
+   */
+  show(state: Uint8Array, offset: number, read: Uint8Array): void {
+    for (const bar of this.bars) {
+      if (bar.pinned === undefined) continue;
+      const address = halves(bar.pinned);
+      const size = halves(~(bar.length - 1n));
+      for (const half of bar.kind === 'memory64' ? ([0, 1] as const) : ([0] as const)) {
+        const register = offsetOf(bar) + 4 * half;
+        if (register + 4 <= offset || register >= offset + read.length) continue;
+        const [ones, type] = half === 0 ? [BASE_ADDRESS_MEM_MASK, typeBits(bar)] : [0xffffffff, 0];
+        const sized = (u32(state, register) & ones) >>> 0 === ones;
+        const value = (sized ? size[half] & ones : address[half]) | type;
+        for (const index of read.keys()) {
+          const byte = offset + index - register;
+          if (byte >= 0 && byte < 4) read[index] = value >>> (8 * byte);
+        }
+      }
+    }
+  }
+
+  /** Where the BARs answer, if the function does at all. */
+  decoded(state: Uint8Array): ReadonlyMap<number, bigint> {
+    const addresses = new Map<number, bigint>();
+    if ((u32(state, COMMAND) & COMMAND_MEMORY) === 0) return addresses;
+    for (const bar of this.bars) {
+      const address = bar.pinned ?? placed(state, bar);
+      if (address !== undefined) addresses.set(bar.index, address);
+    }
+    return addresses;
+  }
+}
+
+/** Where the guest has placed a BAR. */
+function placed(state: Uint8Array, bar: Bar): bigint | undefined {
+  const register = offsetOf(bar);
+  const low = u32(state, register);
+  if (bar.kind === 'rom' && (low & ROM_ADDRESS_ENABLE) === 0) return undefined;
+  const high = bar.kind === 'memory64' ? u32(state, register + 4) : 0;
+  const address = ((BigInt(high) << 32n) | BigInt(low)) & ~(bar.length - 1n);
+  const end = 1n << (bar.kind === 'memory64' ? 64n : 32n);
+  // All ones ask for the size: the BAR would be the last of the address space, where no guest places one. It must not
+  // appear there between the two writes, on the interrupts or the firmware of a machine.
+  if (address === 0n || address + bar.length >= end) return undefined;
+  return address;
+}
+
+function* memoryBars(
+  image: ConfigImage,
+  regionLengths: readonly (bigint | undefined)[],
+): Generator<Omit<Bar, 'pinned'>> {
+  for (let index = 0; index < BASE_ADDRESS_COUNT; index++) {
+    const register = offsetOf({ index });
+    const value = image.u32(register);
+    if ((value & BASE_ADDRESS_SPACE_IO) !== 0) continue;
+    const length = regionLengths[index];
+    const type = value & BASE_ADDRESS_MEM_TYPE_MASK;
+    const wide = type === BASE_ADDRESS_MEM_TYPE_64;
+    if (type === BASE_ADDRESS_MEM_TYPE_MASK && length !== undefined) {
+      throw image.bad(register, `BAR ${index} is of a type that does not exist`);
+    }
+    if (wide && index === BASE_ADDRESS_COUNT - 1 && length !== undefined) {
+      throw image.bad(register, `BAR ${index} has 64 bits, but there is no register for the upper half`);
+    }
+    if (wide && regionLengths[index + 1] !== undefined && index < BASE_ADDRESS_COUNT - 1) {
+      throw image.bad(
+        register,
+        `BAR ${index} has 64 bits, but its upper half, BAR ${index + 1}, is a region of its own`,
+      );
+    }
+    if (length !== undefined) {
+      yield {
+        index,
+        kind: wide ? 'memory64' : 'memory32',
+        prefetchable: (value & BASE_ADDRESS_MEM_PREFETCH) !== 0,
+        length: registerLength(image, register, length, LEAST_BAR, wide ? LARGEST_64 : LARGEST_32),
+      };
+    }
+    if (wide) index += 1;
+  }
+}
+
+function romBar(image: ConfigImage, length: bigint): Omit<Bar, 'pinned'> {
+  return {
+    index: ROM_INDEX,
+    kind: 'rom',
+    prefetchable: false,
+    length: registerLength(image, ROM_ADDRESS, length, LEAST_ROM, LARGEST_32),
+  };
+}
+
+/** A register can say powers of two only. */
+function registerLength(image: ConfigImage, register: number, region: bigint, least: bigint, most: bigint): bigint {
+  let length = least;
+  while (length < region) length <<= 1n;
+  if (length <= most) return length;
+  throw image.bad(register, `a region of ${hex(region)} bytes does not fit into its register`);
+}
+
+function offsetOf({ index }: Pick<Bar, 'index'>): number {
+  return index === ROM_INDEX ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
+}
+
+function typeBits({ kind, prefetchable }: Bar): number {
+  return (kind === 'memory64' ? BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0);
+}
+
+/** 64 bits as two registers hold them. */
+function halves(value: bigint): readonly [low: number, high: number] {
+  return [Number(BigInt.asUintN(32, value)), Number(BigInt.asUintN(32, value >> 32n))];
+}

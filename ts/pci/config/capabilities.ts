@@ -1,0 +1,134 @@
+/**
+ * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere; what
+ * comes out of here is finite, in order, and within config space.
+ */
+import { type ConfigImage, at } from './config-image.ts';
+import {
+  ARI_SIZEOF,
+  CAPABILITY_LIST,
+  CAP_LIST_NEXT,
+  CFG_SPACE_SIZE,
+  EXT_CAP_ID_ARI,
+  EXT_CAP_ID_REBAR,
+  EXT_CAP_ID_SRIOV,
+  EXT_CAP_ID_VF_REBAR,
+  REBAR_CAP,
+  REBAR_CTRL,
+  REBAR_CTRL_NBAR_MASK,
+  REBAR_CTRL_NBAR_SHIFT,
+  REBAR_ENTRY_SIZE,
+  SRIOV_SIZEOF,
+  STATUS,
+  STATUS_CAP_LIST,
+  STD_HEADER_SIZEOF,
+} from './registers.ts';
+
+/** A capability where a chain has led to it. @internal */
+export interface Capability {
+  readonly id: number;
+  readonly offset: number;
+}
+
+/** The capabilities in the order of their chain. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` @internal */
+export function capabilities(image: ConfigImage): readonly Capability[] {
+  if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return [];
+  const link = { from: CAPABILITY_LIST, next: image.u8(CAPABILITY_LIST) };
+  return walk(image, link, [STD_HEADER_SIZEOF, CFG_SPACE_SIZE], (offset) => {
+    const id = image.u8(offset);
+    if (id === 0xff) throw image.bad(offset, 'a capability reads as all ones');
+    return { id, from: offset + CAP_LIST_NEXT, next: image.u8(offset + CAP_LIST_NEXT) };
+  });
+}
+
+/** The extended capabilities in the order of their chain. Throws as {@link capabilities} does. @internal */
+export function extendedCapabilities(image: ConfigImage): readonly Capability[] {
+  if (image.size === CFG_SPACE_SIZE) return [];
+  // Nothing begins here: neither 0 nor what a bus reads where nobody answers is a capability.
+  const first = image.u32(CFG_SPACE_SIZE);
+  if (first === 0 || first === 0xffffffff) return [];
+  return walk(image, { from: CFG_SPACE_SIZE, next: CFG_SPACE_SIZE }, [CFG_SPACE_SIZE, image.size], (offset) => {
+    const header = image.u32(offset);
+    if (header === 0xffffffff) throw image.bad(offset, 'an extended capability reads as all ones');
+    return { id: header & 0xffff, from: offset + 2, next: header >>> 20 };
+  });
+}
+
+interface Link {
+  /** Where the pointer is. */
+  readonly from: number;
+  /** The pointer; 0 ends the chain. */
+  readonly next: number;
+}
+
+function walk(
+  image: ConfigImage,
+  first: Link,
+  [start, end]: readonly [start: number, end: number],
+  follow: (offset: number) => Link & { readonly id: number },
+): readonly Capability[] {
+  const found = new Map<number, Capability>();
+  for (let link = first; link.next !== 0;) {
+    const offset = link.next;
+    const pointer = `the pointer to the next capability is ${at(offset)}, `;
+    if (offset < start || offset >= end)
+      throw image.bad(link.from, `${pointer}which is outside ${at(start)}..${at(end)}`);
+    if (offset % 4 !== 0) throw image.bad(link.from, `${pointer}which is no multiple of 4`);
+    if (found.has(offset)) throw image.bad(link.from, `${pointer}where the chain has been before`);
+    const next = follow(offset);
+    found.set(offset, { id: next.id, offset });
+    link = next;
+  }
+  return [...found.values()];
+}
+
+/**
+ * Bytes of an extended capability that no guest must see; `undefined` for all others. They are the ways to make functions
+ * and BARs come and go: the host has those in its hands.
+ *
+ * @internal
+ */
+export function hiddenLength(image: ConfigImage, { id, offset }: Capability): number | undefined {
+  switch (id) {
+    case EXT_CAP_ID_ARI:
+      return ARI_SIZEOF;
+    case EXT_CAP_ID_SRIOV:
+      return SRIOV_SIZEOF;
+    case EXT_CAP_ID_REBAR:
+    case EXT_CAP_ID_VF_REBAR: {
+      if (offset + REBAR_CTRL >= image.size) throw image.bad(offset, 'a Resizable BAR capability passes the end');
+      const entries = (image.u8(offset + REBAR_CTRL) & REBAR_CTRL_NBAR_MASK) >> REBAR_CTRL_NBAR_SHIFT;
+      return REBAR_CAP + REBAR_ENTRY_SIZE * Math.max(entries, 1);
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** Some bytes that belong to one capability. @internal */
+export interface Structure {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * Makes sure that structures don't overlap and end where their part of config space does: what is emulated of one of
+ * them would else change another.
+ *
+ * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
+ * @internal
+ */
+export function requireApart(image: ConfigImage, structures: readonly Structure[], end: number): void {
+  const sorted = structures.toSorted((a, b) => a.offset - b.offset);
+  for (const [index, { offset, length }] of sorted.entries()) {
+    if (offset + length > end) {
+      throw image.bad(
+        offset,
+        `the capability there has ${length} bytes, and passes the end of its space at ${at(end)}`,
+      );
+    }
+    const next = sorted[index + 1];
+    if (next !== undefined && offset + length > next.offset) {
+      throw image.bad(next.offset, `a capability begins within the ${length} bytes of the one at ${at(offset)}`);
+    }
+  }
+}

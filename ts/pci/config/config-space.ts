@@ -1,0 +1,265 @@
+/**
+ * Config space of an assigned device as its guest sees it: a view of the device's own, in which addresses, interrupts and
+ * what belongs to the host are emulated. It touches no device; it says what a read gives, and what a write does.
+ */
+import { requireBytes } from '../../arguments.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { type Bar, BarRegisters } from './bar-registers.ts';
+import { ChainView } from './chain-view.ts';
+import { ConfigImage, at, u16 } from './config-image.ts';
+import { Emulation, type ForwardedWrite } from './emulation.ts';
+import { type ResetBit, resetBits } from './function-reset.ts';
+import type { InterruptControl } from './interrupt-control.ts';
+import type { MsixShape } from './msix.ts';
+import {
+  BIST,
+  COMMAND,
+  COMMAND_INTX_DISABLE,
+  COMMAND_IO,
+  COMMAND_MEMORY,
+  HEADER_TYPE,
+  HEADER_TYPE_MASK,
+  INTERRUPT_LINE,
+  INTERRUPT_PIN,
+  VENDOR_ID,
+} from './registers.ts';
+
+export type { Bar, BarKind } from './bar-registers.ts';
+export type { BarArea, MsixShape } from './msix.ts';
+export type { ForwardedWrite } from './emulation.ts';
+
+/** What the guest has made of the emulated part of config space. It never changes: a write gives another one. */
+export class ConfigState {
+  /** The first 256 bytes: only those that are the guest's to change matter. @internal */
+  readonly bytes: Uint8Array;
+
+  /** @internal */
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+/** What a write to config space comes to. */
+export interface ConfigWrite {
+  /** Once the device has got what it is told; the same state where the write changes nothing here. */
+  readonly next: ConfigState;
+  /** What the device is to be told, in that order, each as one access. */
+  readonly forward: readonly ForwardedWrite[];
+  /** The guest has asked for a reset of the function: `forward` makes it, {@link ConfigSpace.afterReset} follows. */
+  readonly functionReset: boolean;
+}
+
+/** What config space of a guest is made from. */
+export interface ConfigSpaceOptions {
+  /** PCI address, for messages. */
+  readonly device: string;
+  /** Config space as it was when the device was opened: 256 or 4096 bytes. */
+  readonly bytes: Uint8Array;
+  /** In bytes, by VFIO's index: BARs 0 to 5, then the ROM; `undefined` where there is none. */
+  readonly regionLengths: readonly (bigint | undefined)[];
+  /** BARs that stay at one guest address, by VFIO's index. */
+  readonly pinned?: ReadonlyMap<number, bigint>;
+  /** Whether the pin can be used. */
+  readonly intx: boolean;
+  /** How many MSI vectors the host offers. */
+  readonly msiVectors: number;
+}
+
+/**
+ * The rules of one device's config space.
+ *
+ * Left to the device are all registers that are not named here. Memory enable is kept here and told the device. BARs and
+ * ROM, MSI, MSI-X's control, the interrupt line and the links between capabilities are kept here alone. I/O BARs, further
+ * functions, the self test, SR-IOV, ARI and Resizable BAR are not there for a guest.
+ */
+export class ConfigSpace {
+  /** Bytes: 256 or 4096. */
+  readonly size: number;
+  /** By ascending index. */
+  readonly bars: readonly Bar[];
+  readonly msix: MsixShape | undefined;
+  /** As after power-on: BARs without address (but for the pinned ones), memory decode and interrupts off, in D0. */
+  readonly initial: ConfigState;
+  /**
+   * Offsets of the registers of 2 bytes that decide whether BARs answer: Command, then the power state where there is one.
+   * {@link ConfigSpace.adopt} reads them.
+   */
+  readonly decodeRegisters: readonly number[];
+  readonly #device: string;
+  readonly #registers: BarRegisters;
+  readonly #chain: ChainView;
+  readonly #emulation: Emulation;
+  readonly #resets: readonly ResetBit[];
+
+  /**
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that does not answer, a bridge, chains of capabilities that
+   * loop or lead astray, BARs and MSI-X tables that can't be; for pinned BARs `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`,
+   * `ERR_UNALIGNED` and `ERR_OVERLAP`
+   */
+  constructor({ device, bytes, regionLengths, pinned = new Map(), intx, msiVectors }: ConfigSpaceOptions) {
+    const image = new ConfigImage(device, bytes);
+    requireFunction(image);
+    this.#device = device;
+    this.size = image.size;
+    this.#registers = new BarRegisters(image, { regionLengths, pinned });
+    this.bars = this.#registers.bars;
+    const memory = this.bars.filter(({ kind }) => kind !== 'rom');
+    const regions = new Map(memory.map(({ index }) => [index, regionLengths[index] ?? 0n]));
+    this.#chain = new ChainView(image, { regions, msiVectors });
+    this.msix = this.#chain.msix?.shape;
+    this.#resets = resetBits(image, this.#chain.capabilities);
+    const { power } = this.#chain;
+    this.decodeRegisters = power === undefined ? [COMMAND] : [COMMAND, power.register];
+
+    this.#emulation = new Emulation(this.size);
+    defineHeader(this.#emulation, image, intx);
+    this.#registers.define(this.#emulation);
+    this.#chain.define(this.#emulation);
+    this.initial = new ConfigState(this.#emulation.initial());
+  }
+
+  /**
+   * Checks an access before anything is done for it.
+   *
+   * @param size 1, 2 or 4 bytes, of which the offset is a multiple
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`
+   */
+  requireAccess(offset: number, size: number): void {
+    const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
+      new PeerDmaError(code, `config space of ${this.#device} can't be accessed so: ${problem}`, {
+        device: this.#device,
+      });
+    if (size !== 1 && size !== 2 && size !== 4) {
+      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${String(size)}`);
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${String(offset)}`);
+    }
+    if (offset + size > this.size) {
+      throw fail('ERR_OUT_OF_RANGE', `${size} bytes at ${at(offset)} pass its end at ${at(this.size)}`);
+    }
+    if (offset % size !== 0) throw fail('ERR_UNALIGNED', `${at(offset)} is no multiple of ${size} bytes`);
+  }
+
+  /**
+   * What a guest reads.
+   *
+   * @param device the device's bytes at that offset, as many as are read
+   * @param dynamic.msiPending what MSI vectors are pending, a bit for each
+   * @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}
+   */
+  read(
+    state: ConfigState,
+    offset: number,
+    device: Uint8Array,
+    { msiPending = 0 }: { readonly msiPending?: number } = {},
+  ): Uint8Array {
+    this.requireAccess(offset, requireBytes(device).length);
+    const bytes = this.#emulation.read(state.bytes, offset, device);
+    this.#registers.show(state.bytes, offset, bytes);
+    this.#chain.msi?.showPending(msiPending, offset, bytes);
+    return bytes;
+  }
+
+  /**
+   * What a write of the guest does.
+   *
+   * @param device the device's bytes at that offset, as many as are written
+   * @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}
+   */
+  write(state: ConfigState, offset: number, bytes: Uint8Array, device: Uint8Array): ConfigWrite {
+    this.requireAccess(offset, requireBytes(bytes).length);
+    if (requireBytes(device).length !== bytes.length) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `${device.length} bytes of the device for a write of ${bytes.length}`,
+        {
+          device: this.#device,
+        },
+      );
+    }
+    const written = this.#emulation.write(state.bytes, offset, bytes);
+    return {
+      next: this.#state(state, this.#chain.power?.settle(state.bytes, written) ?? written),
+      forward: this.#emulation.forward(offset, bytes, device),
+      functionReset: this.#resets.some((reset) => ((bytes[reset.offset - offset] ?? 0) & reset.bit) !== 0),
+    };
+  }
+
+  /**
+   * The state once the function was reset (FLR). MSI and MSI-X are off then. BARs keep their addresses: the host restores
+   * those of the device, and expects the guest to find its own as they were.
+   */
+  afterReset(state: ConfigState): ConfigState {
+    const bytes = state.bytes.slice();
+    for (const capability of [this.#chain.msi, this.#chain.msix]) {
+      if (capability === undefined) continue;
+      const { offset, length } = capability;
+      bytes.set(this.initial.bytes.subarray(offset, offset + length), offset);
+    }
+    return new ConfigState(bytes);
+  }
+
+  /**
+   * The state that goes with what the device has now: after a reset, or a change of its power state.
+   *
+   * @param read gives the device's bytes at an offset; asked for {@link ConfigSpace.decodeRegisters}
+   */
+  adopt(state: ConfigState, read: (offset: number, length: number) => Uint8Array): ConfigState {
+    let { bytes } = state;
+    for (const offset of this.decodeRegisters) {
+      const device = read(offset, 2);
+      // A device that does not answer reads as all ones, which Command can't be: nothing of it decodes.
+      const gone = offset === COMMAND && u16(device, 0) === 0xffff;
+      // All that is kept of these registers is the device's as well, so that it is as if the guest had written it.
+      bytes = this.#emulation.write(bytes, offset, gone ? new Uint8Array(2) : device);
+    }
+    return this.#state(state, bytes);
+  }
+
+  /** Guest addresses of the BARs that answer now, by VFIO's index. */
+  decoded(state: ConfigState): ReadonlyMap<number, bigint> {
+    if (this.#chain.power?.awake(state.bytes) === false) return new Map();
+    return this.#registers.decoded(state.bytes);
+  }
+
+  /** What the guest wants of interrupts. */
+  control({ bytes }: ConfigState): InterruptControl {
+    return {
+      intxDisabled: (u16(bytes, COMMAND) & COMMAND_INTX_DISABLE) !== 0,
+      msi: this.#chain.msi?.control(bytes),
+      msix: this.#chain.msix?.control(bytes),
+    };
+  }
+
+  #state(before: ConfigState, bytes: Uint8Array): ConfigState {
+    return bytes === before.bytes ? before : new ConfigState(bytes);
+  }
+}
+
+function requireFunction(image: ConfigImage): void {
+  if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
+  const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
+  if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: only functions that are no bridges go`);
+}
+
+function defineHeader(emulation: Emulation, image: ConfigImage, intx: boolean): void {
+  emulation.define({
+    offset: COMMAND,
+    length: 2,
+    emulated: COMMAND_IO | COMMAND_MEMORY,
+    // Whether the pin is forbidden is the device's register; here it is only to be known.
+    writable: COMMAND_MEMORY | COMMAND_INTX_DISABLE,
+    forwarded: ~COMMAND_IO,
+  });
+  // The guest gets this function alone, whatever others the device has.
+  emulation.define({
+    offset: HEADER_TYPE,
+    length: 1,
+    value: image.u8(HEADER_TYPE) & HEADER_TYPE_MASK,
+    emulated: 0xff,
+  });
+  emulation.hide(BIST, 1);
+  emulation.define({ offset: INTERRUPT_LINE, length: 1, emulated: 0xff, writable: 0xff });
+  emulation.define({ offset: INTERRUPT_PIN, length: 1, value: intx ? image.u8(INTERRUPT_PIN) : 0, emulated: 0xff });
+}

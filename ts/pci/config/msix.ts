@@ -1,0 +1,95 @@
+/**
+ * MSI-X as a guest sees it: the capability, and where in a BAR the table and the pending bits are.
+ */
+import { hex } from '../../address-range.ts';
+import type { Capability } from './capabilities.ts';
+import { type ConfigImage, u16 } from './config-image.ts';
+import type { Emulation } from './emulation.ts';
+import type { InterruptControl } from './interrupt-control.ts';
+import {
+  MSIX_BIR,
+  MSIX_ENTRY_SIZE,
+  MSIX_FLAGS,
+  MSIX_FLAGS_ENABLE,
+  MSIX_FLAGS_MASKALL,
+  MSIX_FLAGS_QSIZE,
+  MSIX_PBA,
+  MSIX_SIZEOF,
+  MSIX_TABLE,
+} from './registers.ts';
+
+/** A part of a BAR. */
+export interface BarArea {
+  /** VFIO's index of the BAR. */
+  readonly bar: number;
+  /** Bytes from its start. */
+  readonly offset: bigint;
+  /** Bytes. */
+  readonly length: bigint;
+}
+
+/** Where MSI-X keeps what a guest must not reach. */
+export interface MsixShape {
+  /** 1 to 2048. */
+  readonly vectors: number;
+  /** An entry of 16 bytes for each vector. */
+  readonly table: BarArea;
+  /** A bit for each vector, in whole 8 bytes. */
+  readonly pending: BarArea;
+}
+
+/** @internal */
+export class MsixCapability {
+  readonly offset: number;
+  readonly length = MSIX_SIZEOF;
+  readonly shape: MsixShape;
+  readonly #image: ConfigImage;
+
+  /**
+   * @param regions lengths of the memory BARs, by VFIO's index
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` where the table or the pending bits aren't in a BAR, or share bytes
+   */
+  constructor(image: ConfigImage, { offset }: Capability, regions: ReadonlyMap<number, bigint>) {
+    this.offset = offset;
+    this.#image = image;
+    const vectors = (image.u16(offset + MSIX_FLAGS) & MSIX_FLAGS_QSIZE) + 1;
+    const area = (register: number, length: number, what: string): BarArea => {
+      const value = image.u32(register);
+      const found = { bar: value & MSIX_BIR, offset: BigInt(value - (value & MSIX_BIR)), length: BigInt(length) };
+      const region = regions.get(found.bar);
+      const where = `MSI-X has its ${what}, 0x${length.toString(16)} bytes, at ${hex(found.offset)} of BAR ${found.bar}, which `;
+      if (region === undefined) throw image.bad(register, `${where}is no memory, or has no addresses on the host`);
+      if (found.offset + found.length > region) throw image.bad(register, `${where}ends at ${hex(region)}`);
+      return found;
+    };
+    const table = area(offset + MSIX_TABLE, vectors * MSIX_ENTRY_SIZE, 'table');
+    const pending = area(offset + MSIX_PBA, Math.ceil(vectors / 64) * 8, 'pending bits');
+    if (table.bar === pending.bar && overlap(table, pending)) {
+      throw image.bad(offset + MSIX_PBA, 'the table and the pending bits of MSI-X have bytes in common');
+    }
+    this.shape = { vectors, table, pending };
+  }
+
+  define(emulation: Emulation): void {
+    const { offset } = this;
+    emulation.define({
+      offset: offset + MSIX_FLAGS,
+      length: 2,
+      value: this.#image.u16(offset + MSIX_FLAGS) & MSIX_FLAGS_QSIZE,
+      emulated: 0xffff,
+      writable: MSIX_FLAGS_ENABLE | MSIX_FLAGS_MASKALL,
+    });
+    for (const register of [offset + MSIX_TABLE, offset + MSIX_PBA]) {
+      emulation.define({ offset: register, length: 4, value: this.#image.u32(register), emulated: 0xffffffff });
+    }
+  }
+
+  control(state: Uint8Array): NonNullable<InterruptControl['msix']> {
+    const flags = u16(state, this.offset + MSIX_FLAGS);
+    return { enabled: (flags & MSIX_FLAGS_ENABLE) !== 0, masked: (flags & MSIX_FLAGS_MASKALL) !== 0 };
+  }
+}
+
+function overlap(a: BarArea, b: BarArea): boolean {
+  return a.offset < b.offset + b.length && b.offset < a.offset + a.length;
+}

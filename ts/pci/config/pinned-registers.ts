@@ -1,0 +1,61 @@
+/**
+ * BARs that stay at one guest address: whether they can be where they are to be.
+ */
+import { AddressRange } from '../../address-range.ts';
+import { PeerDmaError } from '../../errors.ts';
+import type { Bar } from './bar-registers.ts';
+
+/** What is known of a BAR when its place is looked at; an index alone for one that the device doesn't have. */
+type Pinnable = Pick<Bar, 'index'> & Partial<Pick<Bar, 'kind' | 'length'>>;
+
+/**
+ * A BAR's place, checked.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`
+ * @internal
+ */
+export function pinnedAddress(
+  device: string,
+  { index, kind, length }: Pinnable,
+  address: bigint | undefined,
+): bigint | undefined {
+  if (address === undefined) return undefined;
+  const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE' | 'ERR_UNALIGNED', problem: string): PeerDmaError =>
+    new PeerDmaError(code, `BAR ${String(index)} of ${device} can't be pinned: ${problem}`, { device });
+  if (kind === undefined || length === undefined) {
+    throw fail('ERR_INVALID_ARGUMENT', 'the device has no memory BAR of that number');
+  }
+  if (kind === 'rom') throw fail('ERR_INVALID_ARGUMENT', 'it is the ROM, which the guest switches on by itself');
+  if (typeof address !== 'bigint' || address <= 0n) {
+    throw fail('ERR_INVALID_ARGUMENT', `its address is a positive bigint (0 means none), not ${String(address)}`);
+  }
+  const bits = kind === 'memory64' ? 64n : 32n;
+  if (address + length > 1n << bits) {
+    throw fail(
+      'ERR_OUT_OF_RANGE',
+      `0x${address.toString(16)} + 0x${length.toString(16)} passes the end of its ${bits} bits`,
+    );
+  }
+  if (address % length !== 0n) {
+    throw fail('ERR_UNALIGNED', `0x${address.toString(16)} is no multiple of its length, 0x${length.toString(16)}`);
+  }
+  return address;
+}
+
+/** @throws {PeerDmaError} `ERR_OVERLAP` @internal */
+export function requirePinnedApart(device: string, bars: readonly Bar[]): void {
+  const places: { index: number; range: AddressRange }[] = [];
+  for (const { index, length, pinned } of bars) {
+    if (pinned === undefined) continue;
+    const range = AddressRange.of(pinned, length);
+    for (const other of places) {
+      if (!other.range.overlaps(range)) continue;
+      throw new PeerDmaError(
+        'ERR_OVERLAP',
+        `BAR ${index} of ${device} can't be pinned to ${range}: BAR ${other.index} is pinned to ${other.range}`,
+        { device, range },
+      );
+    }
+    places.push({ index, range });
+  }
+}

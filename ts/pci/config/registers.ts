@@ -1,0 +1,153 @@
+/**
+ * Registers of PCI config space: offsets and bits, by the names that Linux gives them (include/uapi/linux/pci_regs.h, there
+ * with PCI_ in front). What they mean is in the PCI Express Base Specification, chapter 7; advanced features (AF) are in
+ * PCI-SIG's engineering change notice of 2006 for conventional PCI.
+ */
+
+/** Bytes of config space that every function has. */
+export const CFG_SPACE_SIZE = 0x100;
+/** Bytes of config space of a PCI Express function. */
+export const CFG_SPACE_EXP_SIZE = 0x1000;
+
+// The header. Those of type 0 alone: functions that are no bridges.
+
+export const VENDOR_ID = 0x00;
+
+/** 2 bytes. */
+export const COMMAND = 0x04;
+/** The function answers at I/O addresses. */
+export const COMMAND_IO = 0x0001;
+/** The function answers at memory addresses. */
+export const COMMAND_MEMORY = 0x0002;
+/** The function may do DMA, and so signal messages. */
+export const COMMAND_MASTER = 0x0004;
+/** The function must not use its pin. */
+export const COMMAND_INTX_DISABLE = 0x0400;
+
+/** 2 bytes. */
+export const STATUS = 0x06;
+/** {@link CAPABILITY_LIST} points to a capability. */
+export const STATUS_CAP_LIST = 0x0010;
+
+/** 1 byte. */
+export const HEADER_TYPE = 0x0e;
+export const HEADER_TYPE_MASK = 0x7f;
+/** The device has more functions than this one. */
+export const HEADER_TYPE_MFD = 0x80;
+
+/** 1 byte: starts the built-in self test. */
+export const BIST = 0x0f;
+
+/** Six registers of 4 bytes. */
+export const BASE_ADDRESS_0 = 0x10;
+export const BASE_ADDRESS_COUNT = 6;
+export const BASE_ADDRESS_SPACE_IO = 0x01;
+export const BASE_ADDRESS_MEM_TYPE_MASK = 0x06;
+/** Below 1 MiB: obsolete, and read as 32 bits. */
+export const BASE_ADDRESS_MEM_TYPE_1M = 0x02;
+/** The next register holds the upper half of the address. */
+export const BASE_ADDRESS_MEM_TYPE_64 = 0x04;
+export const BASE_ADDRESS_MEM_PREFETCH = 0x08;
+/** Address bits of the lower register of a memory BAR; bit 31 included, so unsigned arithmetic is due. */
+export const BASE_ADDRESS_MEM_MASK = 0xfffffff0;
+
+/** 4 bytes. */
+export const ROM_ADDRESS = 0x30;
+export const ROM_ADDRESS_ENABLE = 0x01;
+
+/** 1 byte: where the first capability is. */
+export const CAPABILITY_LIST = 0x34;
+/** 1 byte, which is the guest's to keep what it likes. */
+export const INTERRUPT_LINE = 0x3c;
+/** 1 byte: 0 for no pin, 1 for INTA to 4 for INTD. */
+export const INTERRUPT_PIN = 0x3d;
+/** Bytes of the header: capabilities lie behind it. */
+export const STD_HEADER_SIZEOF = 0x40;
+
+// Capabilities: identifier, then the offset of the next one. Offsets count from the capability.
+
+export const CAP_LIST_NEXT = 1;
+export const CAP_SIZEOF = 2;
+export const CAP_ID_PM = 0x01;
+export const CAP_ID_MSI = 0x05;
+export const CAP_ID_EXP = 0x10;
+export const CAP_ID_MSIX = 0x11;
+export const CAP_ID_AF = 0x13;
+
+/** Power management: what the function can. 2 bytes. */
+export const PM_PMC = 2;
+export const PM_CAP_D1 = 0x0200;
+export const PM_CAP_D2 = 0x0400;
+/** Power management: control and status (PMCSR). 2 bytes. */
+export const PM_CTRL = 4;
+/** The power state: 0 for D0 to 3 for D3hot. */
+export const PM_CTRL_STATE_MASK = 0x0003;
+export const PM_SIZEOF = 8;
+
+/** MSI: message control. 2 bytes. */
+export const MSI_FLAGS = 2;
+export const MSI_FLAGS_ENABLE = 0x0001;
+/** How many messages the function can have, as a power of two. */
+export const MSI_FLAGS_QMASK = 0x000e;
+export const MSI_FLAGS_QMASK_SHIFT = 1;
+/** How many of them are in use, as a power of two. */
+export const MSI_FLAGS_QSIZE = 0x0070;
+export const MSI_FLAGS_QSIZE_SHIFT = 4;
+export const MSI_FLAGS_64BIT = 0x0080;
+export const MSI_FLAGS_MASKBIT = 0x0100;
+export const MSI_ADDRESS_LO = 4;
+/** Where the function has 64-bit message addresses; else the data is here. */
+export const MSI_ADDRESS_HI = 8;
+/** 32 messages: the largest power of two that is not reserved. */
+export const MSI_MOST_MESSAGES_LOG2 = 5;
+
+/** MSI-X: message control. 2 bytes. */
+export const MSIX_FLAGS = 2;
+/** Number of vectors, less 1. */
+export const MSIX_FLAGS_QSIZE = 0x07ff;
+export const MSIX_FLAGS_MASKALL = 0x4000;
+export const MSIX_FLAGS_ENABLE = 0x8000;
+/** Offset of the table in a BAR, whose number is in the lowest bits. 4 bytes. */
+export const MSIX_TABLE = 4;
+/** The same for the pending bits. */
+export const MSIX_PBA = 8;
+/** Bits of the number of the BAR. */
+export const MSIX_BIR = 0x07;
+export const MSIX_SIZEOF = 12;
+/** Bytes of one entry of the table. */
+export const MSIX_ENTRY_SIZE = 16;
+
+/** PCI Express: device capabilities. 4 bytes. */
+export const EXP_DEVCAP = 4;
+/** The function can be reset by {@link EXP_DEVCTL_BCR_FLR}. */
+export const EXP_DEVCAP_FLR = 0x10000000;
+/** PCI Express: device control. 2 bytes. */
+export const EXP_DEVCTL = 8;
+export const EXP_DEVCTL_BCR_FLR = 0x8000;
+/** Up to and including the registers that every PCI Express function has. */
+export const EXP_LEAST_SIZEOF = 12;
+
+/** Advanced features: what the function can. 1 byte. */
+export const AF_CAP = 3;
+export const AF_CAP_FLR = 0x02;
+/** Advanced features: control. 1 byte. */
+export const AF_CTRL = 4;
+export const AF_CTRL_FLR = 0x01;
+export const AF_SIZEOF = 6;
+
+// Extended capabilities: identifier (16 bits), version (4), offset of the next one (12).
+
+export const EXT_CAP_SIZEOF = 4;
+export const EXT_CAP_ID_ARI = 0x0e;
+export const EXT_CAP_ID_SRIOV = 0x10;
+export const EXT_CAP_ID_REBAR = 0x15;
+export const EXT_CAP_ID_VF_REBAR = 0x24;
+export const ARI_SIZEOF = 8;
+export const SRIOV_SIZEOF = 0x40;
+/** Resizable BAR: capability and control of each BAR, 8 bytes, from here on. */
+export const REBAR_CAP = 4;
+/** Resizable BAR: the first control register, which has the number of BARs. */
+export const REBAR_CTRL = 8;
+export const REBAR_CTRL_NBAR_MASK = 0xe0;
+export const REBAR_CTRL_NBAR_SHIFT = 5;
+export const REBAR_ENTRY_SIZE = 8;
