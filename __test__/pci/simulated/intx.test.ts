@@ -1,0 +1,135 @@
+// The pin of a simulated device: masked each time that it was signalled, as by the kernel.
+import test, { type ExecutionContext } from 'ava';
+import { throwsCode } from '../../support/errors.ts';
+import { COMMAND, D3_HOT, INTX_DISABLE, MEMORY, PMCSR, command, events, loud, read16, write16 } from './support.ts';
+
+test('the pin masks itself, and interrupts again when it is unmasked and still asserted', (t) => {
+  const device = loud(t);
+  const [event] = events(t, 1);
+  device.interrupts.connect('intx', [event]);
+  command(device, MEMORY); // the pin is no DMA
+  t.true(device.raise('intx'));
+  t.false(device.raise('intx'), 'masked');
+  t.is(event.take(), 1n);
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 1n, 'still asserted');
+  device.lowerIntx();
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 0n);
+  t.true(device.raise('intx'));
+  t.is(event.take(), 1n);
+});
+
+test('a pin that is masked, disabled or asleep interrupts later', (t) => {
+  const device = loud(t);
+  const [event] = events(t, 1);
+  t.false(device.raise('intx'), 'nobody is there');
+  device.interrupts.connect('intx', [event]);
+  t.is(event.take(), 1n, 'it was asserted');
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 1n);
+  device.lowerIntx();
+  device.interrupts.unmaskIntx();
+
+  device.interrupts.maskIntx();
+  t.false(device.raise('intx'));
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 1n);
+
+  command(device, INTX_DISABLE);
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 0n);
+  command(device, 0);
+  t.is(event.take(), 1n);
+
+  write16(device.config, PMCSR, D3_HOT);
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 0n);
+  write16(device.config, PMCSR, 0);
+  t.is(event.take(), 1n);
+  t.is(read16(device.config, COMMAND), 0);
+});
+
+test('connected again, the pin is not masked any more', (t) => {
+  const device = loud(t);
+  const [event] = events(t, 1);
+  device.interrupts.connect('intx', [event]);
+  device.interrupts.maskIntx();
+  device.interrupts.disconnect('intx');
+  device.raise('intx');
+  device.interrupts.connect('intx', [event]);
+  t.is(event.take(), 1n);
+});
+
+test('the pin can be masked only while it is connected', (t) => {
+  const { interrupts } = loud(t);
+  const [event] = events(t, 1);
+  interrupts.connect('msi', [event]);
+  throwsCode(t, () => interrupts.maskIntx(), 'ERR_INTERRUPT_SETUP');
+  throwsCode(t, () => interrupts.unmaskIntx(), 'ERR_INTERRUPT_SETUP');
+  throwsCode(t, () => interrupts.unmaskIntxOn(event), 'ERR_INTERRUPT_SETUP');
+});
+
+/** Until the events that are signalled now have been delivered: one that comes after them has. */
+async function delivered(t: ExecutionContext): Promise<void> {
+  const [last] = events(t, 1);
+  // Listening alone keeps no process alive.
+  const alive = setInterval(() => {}, 1000);
+  await new Promise<void>((resolve) => {
+    last.listen(() => resolve());
+    last.signal();
+  });
+  clearInterval(alive);
+}
+
+test('an eventfd can unmask the pin', async (t) => {
+  const device = loud(t);
+  const [event, resample, other] = events(t, 3);
+  if (resample === undefined || other === undefined) throw new Error('three were made');
+  device.interrupts.connect('intx', [event]);
+  device.interrupts.unmaskIntxOn(resample);
+  device.raise('intx');
+  t.is(event.take(), 1n);
+  resample.signal();
+  await delivered(t);
+  t.is(event.take(), 1n, 'unmasked, and still asserted');
+  t.is(resample.take(), 0n);
+  throwsCode(t, () => device.interrupts.unmaskIntxOn(3 as never), 'ERR_INVALID_ARGUMENT');
+
+  device.interrupts.unmaskIntxOn(other);
+  resample.signal();
+  await delivered(t);
+  t.is(event.take(), 0n, 'another one does that now');
+  t.is(resample.take(), 1n);
+  other.signal();
+  await delivered(t);
+  t.is(event.take(), 1n);
+
+  device.interrupts.unmaskIntxOn(undefined);
+  other.signal();
+  await delivered(t);
+  t.is(event.take(), 0n);
+  t.is(other.take(), 1n);
+
+  device.interrupts.unmaskIntxOn(resample);
+  resample.close();
+  t.notThrows(() => device.interrupts.disconnect('intx'), 'its owner has closed it');
+  device.interrupts.connect('intx', [event]);
+  device.interrupts.unmaskIntxOn(other);
+  device.interrupts.disconnect('intx');
+  t.is(event.take(), 1n);
+  other.signal();
+  await delivered(t);
+  t.is(other.take(), 1n, 'nobody listens when the pin is disconnected');
+});
+
+test('a reset lets go of the pin, and leaves interrupts connected', async (t) => {
+  const device = loud(t);
+  const [event] = events(t, 1);
+  device.interrupts.connect('intx', [event]);
+  device.raise('intx');
+  await device.reset();
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 1n);
+  t.true(device.raise('intx'));
+});

@@ -1,0 +1,169 @@
+/**
+ * The BARs and the ROM of a simulated device, checked and complete: what their registers look like and what is behind.
+ */
+import { AddressRange, hex } from '../../address-range.ts';
+import { requireBytes, requireOptions } from '../../arguments.ts';
+import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { MemoryFile, nativeFileOf } from '../../memory/memory-file.ts';
+import { hostPageSize } from '../../memory/page-size.ts';
+import {
+  BASE_ADDRESS_0,
+  BASE_ADDRESS_COUNT,
+  BASE_ADDRESS_MEM_PREFETCH,
+  BASE_ADDRESS_MEM_TYPE_64,
+  BASE_ADDRESS_MEM_TYPE_MASK,
+  BASE_ADDRESS_SPACE_IO,
+} from '../config/registers.ts';
+import type { SimulatedBar, SimulatedDeviceOptions, SimulatedRegisters } from './options.ts';
+
+/** VFIO's number of the ROM's region. @internal */
+export const ROM_INDEX = 6;
+
+/** The smallest registers that there can be: of memory, I/O and the ROM. */
+const LEAST = { memory: 16n, io: 4n, rom: 1n << 11n };
+/** The longest: below 4 GiB a BAR has to find a place beside others; an I/O BAR has no more than 256 bytes (PCI 3.0, 6.2.5.1). */
+const MOST = { memory32: 1n << 31n, memory64: 1n << 63n, io: 256n, rom: 1n << 24n };
+
+/** @internal */
+export interface BarLayout {
+  /** 0 to 5; 6 is the ROM. */
+  readonly index: number;
+  readonly kind: 'memory32' | 'memory64' | 'io' | 'rom';
+  readonly prefetchable: boolean;
+  /** Of the region, in bytes. */
+  readonly length: bigint;
+  /** Of the register: the next power of two. */
+  readonly registerLength: bigint;
+  readonly mmapAreas: readonly AddressRange[];
+  readonly hostAddress: bigint | undefined;
+  readonly registers: SimulatedRegisters | undefined;
+  /** The caller's, if there is one. */
+  readonly contents: MemoryFile | undefined;
+}
+
+/**
+ * Checks what was asked for.
+ *
+ * @param recorded a config space that says what isn't said
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_OVERLAP`
+ * @internal
+ */
+export function layOutBars(
+  { bdf, bars = [], rom }: SimulatedDeviceOptions,
+  recorded: DataView | undefined,
+): readonly BarLayout[] {
+  if (!Array.isArray(bars)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the BARs of ${bdf} come as an array`);
+  const laidOut = bars.map((bar: SimulatedBar) => layOutBar(bdf, requireOptions(bar), recorded));
+  const owner = new Map<number, number>();
+  for (const { index, kind } of laidOut) {
+    for (const register of kind === 'memory64' ? [index, index + 1] : [index]) {
+      const other = owner.get(register);
+      if (register >= BASE_ADDRESS_COUNT) throw fail(bdf, index, 'ERR_OUT_OF_RANGE', 'its upper half has no register');
+      if (other !== undefined) {
+        throw fail(bdf, index, 'ERR_OVERLAP', `it needs register ${register}, which BAR ${other} has`);
+      }
+      owner.set(register, index);
+    }
+  }
+  return rom === undefined ? laidOut : [...laidOut, layOutRom(bdf, requireOptions(rom))];
+}
+
+function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefined): BarLayout {
+  const { index, length, registers, contents, hostAddress } = bar;
+  if (!Number.isInteger(index) || index < 0 || index >= BASE_ADDRESS_COUNT) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `BARs of ${bdf} are numbered from 0 to 5, not ${String(index)}`);
+  }
+  const found = recordedKind(recorded?.getUint32(BASE_ADDRESS_0 + 4 * index, true) ?? 0);
+  const { kind = found.kind, prefetchable = found.prefetchable } = bar;
+  if (kind !== 'memory32' && kind !== 'memory64' && kind !== 'io') {
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its kind is memory32, memory64 or io, not ${String(kind)}`);
+  }
+  const registerLength = requireLength(bdf, index, length, kind);
+  if (hostAddress !== undefined) requireHostAddress(bdf, index, hostAddress, registerLength, kind);
+  const memory = kind !== 'io' && registers === undefined;
+  if (registers !== undefined && contents !== undefined) {
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'it is either registers or contents');
+  }
+  if (contents !== undefined) {
+    nativeFileOf(contents); // which says so, if it is none
+    if (contents.length < length) {
+      const text = `it has ${hex(length)} bytes, and ${contents.name} only ${hex(contents.length)}`;
+      throw fail(bdf, index, 'ERR_OUT_OF_RANGE', text);
+    }
+  }
+  const mmapAreas = bar.mmapAreas ?? (memory && length % hostPageSize() === 0n ? [AddressRange.of(0n, length)] : []);
+  requireAreas(bdf, { index, length, memory }, mmapAreas);
+  return { index, kind, prefetchable, length, registerLength, mmapAreas, hostAddress, registers, contents };
+}
+
+function layOutRom(bdf: string, { length, contents }: NonNullable<SimulatedDeviceOptions['rom']>): BarLayout {
+  const registerLength = requireLength(bdf, ROM_INDEX, length, 'rom');
+  if (contents !== undefined && BigInt(requireBytes(contents).length) > length) {
+    throw fail(bdf, ROM_INDEX, 'ERR_OUT_OF_RANGE', `its contents have ${contents.length} bytes, and it ${length}`);
+  }
+  const nothing = { mmapAreas: [], hostAddress: undefined, registers: undefined, contents: undefined };
+  return { index: ROM_INDEX, kind: 'rom', prefetchable: false, length, registerLength, ...nothing };
+}
+
+function recordedKind(register: number): { kind: 'memory32' | 'memory64' | 'io'; prefetchable: boolean } {
+  if ((register & BASE_ADDRESS_SPACE_IO) !== 0) return { kind: 'io', prefetchable: false };
+  const wide = (register & BASE_ADDRESS_MEM_TYPE_MASK) === BASE_ADDRESS_MEM_TYPE_64;
+  return { kind: wide ? 'memory64' : 'memory32', prefetchable: (register & BASE_ADDRESS_MEM_PREFETCH) !== 0 };
+}
+
+function requireLength(bdf: string, index: number, length: bigint, kind: BarLayout['kind']): bigint {
+  if (typeof length !== 'bigint' || length < 0n) {
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is a bigint, not ${String(length)}`);
+  }
+  if (length === 0n) throw fail(bdf, index, 'ERR_EMPTY_RANGE', 'it has no bytes');
+  if (length > MOST[kind]) {
+    throw fail(
+      bdf,
+      index,
+      'ERR_OUT_OF_RANGE',
+      `${hex(length)} bytes are more than ${kind} can have, ${hex(MOST[kind])}`,
+    );
+  }
+  const least = kind === 'rom' || kind === 'io' ? LEAST[kind] : LEAST.memory;
+  const powerOfTwo = 1n << BigInt((length - 1n).toString(2).length);
+  // A length of 1 has 0 to count the digits of: the least length covers it.
+  return powerOfTwo > least ? powerOfTwo : least;
+}
+
+function requireHostAddress(
+  bdf: string,
+  index: number,
+  address: bigint,
+  length: bigint,
+  kind: 'memory32' | 'memory64' | 'io',
+): void {
+  if (typeof address !== 'bigint' || address < 0n) {
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is a bigint, not ${String(address)}`);
+  }
+  if (address % length !== 0n) {
+    throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is no multiple of ${hex(length)}`);
+  }
+  const end = kind === 'memory64' ? 1n << 64n : 1n << 32n;
+  if (address + length > end) {
+    throw fail(bdf, index, 'ERR_OUT_OF_RANGE', `at the host address ${hex(address)} it passes ${hex(end)}`);
+  }
+}
+
+function requireAreas(
+  bdf: string,
+  { index, length, memory }: { index: number; length: bigint; memory: boolean },
+  areas: readonly AddressRange[],
+): void {
+  if (!Array.isArray(areas) || !areas.every((area) => area instanceof AddressRange)) {
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'its mmapAreas are AddressRanges');
+  }
+  if (!memory && areas.length > 0)
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'I/O and registers can not be mapped');
+  const beyond = areas.find(({ end }) => end > length);
+  if (beyond !== undefined) throw fail(bdf, index, 'ERR_OUT_OF_RANGE', `${beyond} passes its end, ${hex(length)}`);
+}
+
+function fail(bdf: string, index: number, code: ErrorCode, problem: string): PeerDmaError {
+  const what = index === ROM_INDEX ? 'the ROM' : `BAR ${index}`;
+  return new PeerDmaError(code, `${what} of the simulated ${bdf} can't be: ${problem}`, { device: bdf });
+}

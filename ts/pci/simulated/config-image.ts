@@ -1,0 +1,221 @@
+/**
+ * The config space that a simulated device starts with: as recorded, or built from options.
+ */
+import { PeerDmaError } from '../../errors.ts';
+import {
+  AF_CAP,
+  AF_CAP_FLR,
+  BASE_ADDRESS_0,
+  BASE_ADDRESS_MEM_PREFETCH,
+  BASE_ADDRESS_MEM_TYPE_64,
+  BASE_ADDRESS_SPACE_IO,
+  CAPABILITY_LIST,
+  CAP_ID_AF,
+  CAP_ID_EXP,
+  CAP_ID_MSI,
+  CAP_ID_MSIX,
+  CAP_ID_PM,
+  CAP_LIST_NEXT,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  COMMAND,
+  COMMAND_IO,
+  COMMAND_MEMORY,
+  EXP_DEVCAP,
+  EXP_DEVCAP_FLR,
+  INTERRUPT_PIN,
+  MSIX_ENTRY_SIZE,
+  MSIX_FLAGS,
+  MSIX_FLAGS_QSIZE,
+  MSIX_PBA,
+  MSIX_SIZEOF,
+  MSIX_TABLE,
+  MSI_FLAGS,
+  MSI_FLAGS_64BIT,
+  MSI_FLAGS_MASKBIT,
+  MSI_FLAGS_QMASK_SHIFT,
+  PM_CTRL,
+  PM_PMC,
+  PM_SIZEOF,
+  ROM_ADDRESS,
+  STATUS,
+  STATUS_CAP_LIST,
+  STD_HEADER_SIZEOF,
+  VENDOR_ID,
+} from '../config/registers.ts';
+import type { BarLayout } from './bar-layout.ts';
+import {
+  AF_CAP_TP,
+  AF_LENGTH,
+  DEVICE_ID,
+  EXP_FLAGS,
+  EXP_V2_SIZEOF,
+  PM_CTRL_NO_SOFT_RESET,
+  REVISION_ID,
+  SUBSYSTEM_ID,
+  SUBSYSTEM_VENDOR_ID,
+  msiLength,
+} from './found-capabilities.ts';
+import type { SimulatedDeviceOptions, SimulatedMsix } from './options.ts';
+
+/** Version 3 of power management, as of all devices today; D1 and D2 are not there. */
+const PM_VERSION = 3;
+/** PCI Express: version 2 of the capability; an endpoint has type 0. */
+const EXP_VERSION = 2;
+/** The offsets of MSI-X structures have 32 bits. */
+const REACH = 1n << 32n;
+/** Conventional advanced features have 6 bytes, and bits to reset a function and to tell of its transactions. */
+const AF_BYTES = 6;
+
+/**
+ * A copy of a recorded config space.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+ * @internal
+ */
+export function recordedConfig(options: SimulatedDeviceOptions): DataView | undefined {
+  const { bdf, config } = options;
+  if (config === undefined) return undefined;
+  if (!(config instanceof Uint8Array) || ![CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE].includes(config.length)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a config space of ${bdf} has 256 or 4096 bytes`, { device: bdf });
+  }
+  for (const built of ['ids', 'powerManagement', 'msi', 'msix', 'pcie', 'advancedFeatures'] as const) {
+    if (options[built] !== undefined) {
+      const text = `${bdf} has a recorded config space: ${built} is in there, and can't be given as well`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    }
+  }
+  return new DataView(Uint8Array.from(config).buffer);
+}
+
+/**
+ * Config space as VFIO shows it of a device that was just opened: it decodes memory, and is no bus master.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`
+ * @internal
+ */
+export function configImage(
+  options: SimulatedDeviceOptions,
+  recorded: DataView | undefined,
+  bars: readonly BarLayout[],
+): DataView {
+  const config = recorded ?? builtConfig(options, bars);
+  for (const bar of bars) setBar(config, bar);
+  if (options.interruptPin !== undefined) {
+    const pin = config.getUint8(INTERRUPT_PIN);
+    config.setUint8(INTERRUPT_PIN, options.interruptPin ? pin || 1 : 0);
+  }
+  return config;
+}
+
+/** The address of a BAR, and what it is. */
+function setBar(config: DataView, { index, kind, prefetchable, registerLength, hostAddress }: BarLayout): void {
+  const at = kind === 'rom' ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
+  const present = kind === 'memory64' ? config.getBigUint64(at, true) : BigInt(config.getUint32(at, true));
+  const address = hostAddress ?? present & -registerLength;
+  const type = {
+    rom: 0,
+    io: BASE_ADDRESS_SPACE_IO,
+    memory32: prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0,
+    memory64: BASE_ADDRESS_MEM_TYPE_64 | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0),
+  }[kind];
+  const value = address | BigInt(type);
+  if (kind === 'memory64') config.setBigUint64(at, value, true);
+  else config.setUint32(at, Number(value), true);
+}
+
+function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]): DataView {
+  const { bdf, ids = {}, powerManagement, msi, msix, pcie, advancedFeatures = false } = options;
+  const config = new DataView(new ArrayBuffer(pcie === undefined ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE));
+  const number = (value: number, most: number, what: string): number => {
+    if (Number.isInteger(value) && value >= 0 && value <= most) return value;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} of ${bdf} is 0 to ${most}, not ${String(value)}`, {
+      device: bdf,
+    });
+  };
+  config.setUint16(VENDOR_ID, number(ids.vendor ?? 0x1234, 0xffff, 'the vendor'), true);
+  config.setUint16(DEVICE_ID, number(ids.device ?? 1, 0xffff, 'the device'), true);
+  const revision = number(ids.revision ?? 0, 0xff, 'the revision');
+  config.setUint32(REVISION_ID, number(ids.class ?? 0xff0000, 0xffffff, 'the class') * 256 + revision, true);
+  config.setUint16(SUBSYSTEM_VENDOR_ID, number(ids.subsystemVendor ?? 0, 0xffff, "the subsystem's vendor"), true);
+  config.setUint16(SUBSYSTEM_ID, number(ids.subsystem ?? 0, 0xffff, 'the subsystem'), true);
+  const io = bars.some(({ kind }) => kind === 'io') ? COMMAND_IO : 0;
+  const memory = bars.some(({ kind }) => kind !== 'io') ? COMMAND_MEMORY : 0;
+  config.setUint16(COMMAND, io | memory, true);
+
+  let link = CAPABILITY_LIST;
+  let free = STD_HEADER_SIZEOF;
+  const add = (id: number, length: number): number => {
+    const at = free;
+    config.setUint8(link, at);
+    config.setUint16(STATUS, STATUS_CAP_LIST, true);
+    config.setUint8(at, id);
+    link = at + CAP_LIST_NEXT;
+    free = at + Math.ceil(length / 4) * 4;
+    return at;
+  };
+  if (powerManagement !== undefined) {
+    const at = add(CAP_ID_PM, PM_SIZEOF);
+    config.setUint16(at + PM_PMC, PM_VERSION, true);
+    config.setUint16(at + PM_CTRL, powerManagement.noSoftReset === true ? PM_CTRL_NO_SOFT_RESET : 0, true);
+  }
+  if (msi !== undefined) {
+    const { vectors = 1, address64 = true, masking = false } = msi;
+    const messages = [1, 2, 4, 8, 16, 32].indexOf(vectors);
+    if (messages < 0) {
+      const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${String(vectors)}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    }
+    const features = (address64 ? MSI_FLAGS_64BIT : 0) | (masking ? MSI_FLAGS_MASKBIT : 0);
+    const at = add(CAP_ID_MSI, msiLength(features));
+    config.setUint16(at + MSI_FLAGS, features | (messages << MSI_FLAGS_QMASK_SHIFT), true);
+  }
+  if (msix !== undefined) {
+    const { bar, table, pending } = msixPlaces(bdf, msix, bars);
+    number(msix.vectors - 1, MSIX_FLAGS_QSIZE, 'the last vector of MSI-X');
+    const at = add(CAP_ID_MSIX, MSIX_SIZEOF);
+    config.setUint16(at + MSIX_FLAGS, msix.vectors - 1, true);
+    config.setUint32(at + MSIX_TABLE, Number(table) + bar, true);
+    config.setUint32(at + MSIX_PBA, Number(pending) + bar, true);
+  }
+  if (pcie !== undefined) {
+    const at = add(CAP_ID_EXP, EXP_V2_SIZEOF);
+    config.setUint16(at + EXP_FLAGS, EXP_VERSION, true);
+    config.setUint32(at + EXP_DEVCAP, pcie.flr === false ? 0 : EXP_DEVCAP_FLR, true);
+  }
+  if (advancedFeatures) {
+    const at = add(CAP_ID_AF, AF_BYTES);
+    config.setUint8(at + AF_LENGTH, AF_BYTES);
+    config.setUint8(at + AF_CAP, AF_CAP_TP | AF_CAP_FLR);
+  }
+  return config;
+}
+
+/** Where the table and the pending bits are, which have to be there. */
+function msixPlaces(
+  bdf: string,
+  { vectors, bar, tableOffset = 0n, pendingOffset }: SimulatedMsix,
+  bars: readonly BarLayout[],
+): { bar: number; table: bigint; pending: bigint } {
+  const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
+    new PeerDmaError(code, `the MSI-X table of ${bdf} can't be: ${problem}`, { device: bdf });
+  if (!Number.isInteger(vectors) || vectors < 1) {
+    throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${String(vectors)}`);
+  }
+  const holder = bars.find(({ index, kind }) => index === bar && (kind === 'memory32' || kind === 'memory64'));
+  if (holder === undefined) throw fail('ERR_INVALID_ARGUMENT', `there is no BAR ${String(bar)} of memory to hold it`);
+  const tableEnd = tableOffset + BigInt(vectors * MSIX_ENTRY_SIZE);
+  const pending = pendingOffset ?? tableEnd;
+  // One bit a vector, in words of 64.
+  const pendingEnd = pending + BigInt(Math.ceil(vectors / 64) * 8);
+  for (const [start, end] of [
+    [tableOffset, tableEnd],
+    [pending, pendingEnd],
+  ] as const) {
+    const most = holder.length < REACH ? holder.length : REACH;
+    if (start < 0n || end > most)
+      throw fail('ERR_OUT_OF_RANGE', `it has to lie in the first ${most} bytes of BAR ${bar}`);
+    if (start % 8n !== 0n) throw fail('ERR_UNALIGNED', `${start} is no multiple of 8`);
+  }
+  return { bar, table: tableOffset, pending };
+}

@@ -1,0 +1,53 @@
+/**
+ * Makes the regions of a simulated device's BARs and ROM, with memory for those that bring none.
+ */
+import { MemoryFile } from '../../memory/memory-file.ts';
+import { hostPageSize } from '../../memory/page-size.ts';
+import { BASE_ADDRESS_COUNT } from '../config/registers.ts';
+import { type BarLayout, ROM_INDEX } from './bar-layout.ts';
+import { type MsixTable, memoryContents, registerContents, romContents, withoutTable } from './region-contents.ts';
+import { type RegionContents, SimulatedRegion } from './simulated-region.ts';
+
+/** @internal */
+export interface RegionNeeds {
+  readonly bdf: string;
+  readonly bars: readonly BarLayout[];
+  readonly romContents: Uint8Array | undefined;
+  readonly msixTable: MsixTable | undefined;
+  /** See {@link SimulatedRegion}. */
+  readonly answers: (bar: BarLayout) => boolean;
+}
+
+/** By VFIO's numbers, and the files that were made for them. @internal */
+export function makeRegions({ bdf, bars, romContents: rom, msixTable, answers }: RegionNeeds): {
+  readonly regions: readonly (SimulatedRegion | undefined)[];
+  readonly files: readonly MemoryFile[];
+} {
+  const files: MemoryFile[] = [];
+  const makeFile = ({ index, length }: BarLayout): MemoryFile => {
+    const page = hostPageSize();
+    const name = index === ROM_INDEX ? `ROM of ${bdf}` : `BAR ${index} of ${bdf}`;
+    const file = MemoryFile.create(((length + page - 1n) / page) * page, { name });
+    files.push(file);
+    return file;
+  };
+  const region = (bar: BarLayout): SimulatedRegion => {
+    const { index, registers } = bar;
+    const shape = { ...bar, bdf, answers: () => answers(bar) };
+    const visible = (contents: RegionContents): RegionContents =>
+      msixTable?.bar === index ? withoutTable(contents, msixTable.range) : contents;
+    if (registers !== undefined)
+      return new SimulatedRegion({ ...shape, contents: visible(registerContents(registers)) });
+    const file = bar.contents ?? makeFile(bar);
+    if (index !== ROM_INDEX) return new SimulatedRegion({ ...shape, file, contents: visible(memoryContents(file)) });
+    if (rom !== undefined) file.write(0n, rom);
+    return new SimulatedRegion({ ...shape, contents: romContents(bdf, file) });
+  };
+  try {
+    const made = new Map(bars.map((bar) => [bar.index, region(bar)]));
+    return { regions: Array.from({ length: BASE_ADDRESS_COUNT + 1 }, (_, index) => made.get(index)), files };
+  } catch (error) {
+    for (const file of files) file.close();
+    throw error;
+  }
+}

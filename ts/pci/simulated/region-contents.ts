@@ -1,0 +1,89 @@
+/**
+ * What the regions of a simulated device consist of: memory, registers, and what VFIO keeps for itself.
+ */
+import { AddressRange } from '../../address-range.ts';
+import { PeerDmaError } from '../../errors.ts';
+import type { MemoryFile } from '../../memory/memory-file.ts';
+import { MSIX_BIR, MSIX_ENTRY_SIZE, MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_TABLE } from '../config/registers.ts';
+import type { SimulatedRegisters } from './options.ts';
+import type { RegionContents } from './simulated-region.ts';
+
+/** @internal */
+export function memoryContents(file: MemoryFile): RegionContents {
+  return {
+    isMemory: true,
+    read: (offset, length) => file.read(offset, length),
+    write: (offset, bytes) => file.write(offset, bytes),
+  };
+}
+
+/** @internal */
+export function registerContents(registers: SimulatedRegisters): RegionContents {
+  return {
+    isMemory: false,
+    read: (offset, length) => registers.read(offset, length),
+    write: (offset, bytes) => registers.write(offset, bytes),
+  };
+}
+
+/** Linux refuses to write a ROM with `EINVAL` (`vfio_pci_rw`). @internal */
+export function romContents(bdf: string, file: MemoryFile): RegionContents {
+  return {
+    ...memoryContents(file),
+    write: () => {
+      throw new PeerDmaError('ERR_SYSTEM', `the ROM of ${bdf} can't be written: EINVAL`, {
+        errno: 'EINVAL',
+        device: bdf,
+      });
+    },
+  };
+}
+
+/** Where the MSI-X table is. @internal */
+export interface MsixTable {
+  readonly bar: number;
+  /** Offsets within the BAR. */
+  readonly range: AddressRange;
+}
+
+/** As config space has it. @internal */
+export function msixTable(config: DataView, capability: number | undefined): MsixTable | undefined {
+  if (capability === undefined) return undefined;
+  const place = config.getUint32(capability + MSIX_TABLE, true);
+  const vectors = (config.getUint16(capability + MSIX_FLAGS, true) & MSIX_FLAGS_QSIZE) + 1;
+  const bar = place & MSIX_BIR;
+  return { bar, range: AddressRange.of(BigInt(place - bar), BigInt(vectors * MSIX_ENTRY_SIZE)) };
+}
+
+/**
+ * The same contents without the MSI-X table, which VFIO keeps to itself: reads of it give ones, and writes go nowhere
+ * (Linux `vfio_pci_bar_rw`).
+ *
+ * @internal
+ */
+export function withoutTable(contents: RegionContents, table: AddressRange): RegionContents {
+  return {
+    isMemory: contents.isMemory,
+    read: (offset, length) => {
+      const bytes = contents.read(offset, length);
+      const [start, end] = within(table, offset, length);
+      return start === end ? bytes : bytes.slice().fill(0xff, start, end);
+    },
+    write: (offset, bytes) => {
+      const [start, end] = within(table, offset, bytes.length);
+      if (start === end) return contents.write(offset, bytes);
+      if (start > 0) contents.write(offset, bytes.subarray(0, start));
+      if (end < bytes.length) contents.write(offset + BigInt(end), bytes.subarray(end));
+      return undefined;
+    },
+  };
+}
+
+/** Which bytes of an access fall into a range; two equal numbers for none. */
+function within({ start, end }: AddressRange, offset: bigint, length: number): readonly [start: number, end: number] {
+  const clamp = (address: bigint): number => {
+    const at = address - offset;
+    return at < 0n ? 0 : at > BigInt(length) ? length : Number(at);
+  };
+  return [clamp(start), clamp(end)];
+}

@@ -1,0 +1,32 @@
+/**
+ * Simulated devices that share a bus, and so a reset.
+ */
+import type { PhysicalFunction } from '../physical-function.ts';
+
+/**
+ * A bus: `hotReset` of one of its devices resets all of them. Devices come by their option `bus`, and leave it when they
+ * are closed.
+ */
+export class SimulatedBus {
+  readonly #members = new Map<PhysicalFunction, () => void>();
+
+  /** The devices on it now. */
+  get devices(): readonly PhysicalFunction[] {
+    return [...this.#members.keys()];
+  }
+
+  /** @param reset resets the function, whatever it can do by itself @internal */
+  join(device: PhysicalFunction, reset: () => void): void {
+    this.#members.set(device, reset);
+  }
+
+  /** @internal */
+  leave(device: PhysicalFunction): void {
+    this.#members.delete(device);
+  }
+
+  /** @internal */
+  reset(): void {
+    for (const reset of this.#members.values()) reset();
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * A PCI function in memory: config space, BARs, DMA, interrupts and resets, without hardware or privileges.
+ */
+import { requireOptions } from '../../arguments.ts';
+import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import type { MemoryFile } from '../../memory/memory-file.ts';
+import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
+import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
+import { layOutBars } from './bar-layout.ts';
+import { configImage, recordedConfig } from './config-image.ts';
+import { EDU_IDS, EDU_REGISTERS_LENGTH, EduRegisters } from './edu-registers.ts';
+import type { SimulatedDeviceOptions, SimulatedDma, SimulatedRegisters } from './options.ts';
+import { makeRegions } from './make-regions.ts';
+import { msixTable } from './region-contents.ts';
+import { SimulatedBus } from './simulated-bus.ts';
+import { SimulatedConfig } from './simulated-config.ts';
+import { SimulatedInterrupts } from './simulated-interrupts.ts';
+import { SimulatedRegion } from './simulated-region.ts';
+
+/** VFIO's number of config space. */
+const CONFIG_INDEX = 7;
+const PCI_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
+
+/** What {@link SimulatedDevice.edu} takes. */
+export type SimulatedEduOptions = Pick<SimulatedDeviceOptions, 'bdf' | 'iommu' | 'bus' | 'resettable'> & {
+  /** Where the host has placed BAR 0. */
+  readonly hostAddress?: bigint;
+};
+
+/**
+ * A simulated function, with the manners of one that VFIO has opened: it decodes memory, is no bus master, and a reset
+ * leaves config space as it was. What it is told about itself, by {@link SimulatedDevice.raise} and the DMA calls, is the
+ * device's side; the rest is its driver's.
+ */
+export class SimulatedDevice implements PhysicalFunction {
+  readonly bdf: string;
+  readonly config: DeviceRegion;
+  readonly regions: readonly (DeviceRegion | undefined)[];
+  readonly interrupts: DeviceInterrupts;
+  readonly #config: SimulatedConfig;
+  readonly #interrupts: SimulatedInterrupts;
+  readonly #resettable: boolean;
+  readonly #iommu: SimulatedDma | undefined;
+  readonly #bus: SimulatedBus | undefined;
+  readonly #registers: readonly SimulatedRegisters[];
+  /** Files that were made for its BARs. */
+  readonly #files: readonly MemoryFile[];
+  #lastFault: PeerDmaError | undefined;
+  #closed = false;
+
+  /**
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
+   * for what no PCI function can be; `ERR_SYSTEM` where there is no memory for its BARs
+   */
+  constructor(options: SimulatedDeviceOptions) {
+    const { bdf, iommu, bus, rom } = requireOptions(options);
+    if (typeof bdf !== 'string' || !PCI_ADDRESS.test(bdf)) {
+      const text = `a PCI address is written as 0000:00:04.0, not ${String(bdf)}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    }
+    if (bus !== undefined && !(bus instanceof SimulatedBus)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { device: bdf });
+    }
+    if (iommu !== undefined && (typeof iommu?.read !== 'function' || typeof iommu.write !== 'function')) {
+      const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    }
+    this.bdf = bdf;
+    const recorded = recordedConfig(options);
+    const bars = layOutBars(options, recorded);
+    const image = configImage(options, recorded, bars);
+    this.#config = new SimulatedConfig(image, bars, {
+      isConnected: (kind) => this.#interrupts.isConnected(kind),
+      onReset: () => this.#resetFunction(),
+      onChange: () => void this.#interrupts.update(),
+    });
+    this.#interrupts = new SimulatedInterrupts(bdf, this.#config.vectors, (kind) => this.#canSignal(kind));
+    this.interrupts = this.#interrupts;
+    this.#resettable = options.resettable ?? this.#config.resettable;
+    this.#iommu = iommu;
+    this.#registers = bars.flatMap(({ registers }) => registers ?? []);
+    this.config = new SimulatedRegion({
+      bdf,
+      index: CONFIG_INDEX,
+      length: this.#config.length,
+      contents: this.#config,
+      answers: () => this.#requireOpen(),
+    });
+    const { regions, files } = makeRegions({
+      bdf,
+      bars,
+      romContents: rom?.contents,
+      msixTable: msixTable(image, this.#config.capability(CAP_ID_MSIX)),
+      answers: (bar) => (bar.kind === 'io' ? this.#answersIo() : this.#answersMemory(bar.index)),
+    });
+    this.regions = regions;
+    this.#files = files;
+    this.#bus = bus;
+    bus?.join(this, () => this.#reset());
+  }
+
+  /**
+   * A device that has the registers of QEMU's `edu`: it moves up to 4096 bytes at a time by DMA and interrupts by its pin
+   * or one message. Its DMA has all 64 bits of address, and is done when it is started.
+   */
+  static edu(options: SimulatedEduOptions): SimulatedDevice {
+    const { hostAddress, ...rest } = requireOptions(options);
+    const registers = new EduRegisters(options.bdf, {
+      read: (iova, length) => device.dmaRead(iova, length),
+      write: (iova, bytes) => device.dmaWrite(iova, bytes),
+      raise: () => device.raise(device.#interrupts.isConnected('msi') ? 'msi' : 'intx'),
+      lower: () => device.lowerIntx(),
+      fault: (error) => (device.#lastFault = error),
+    });
+    const bar = { index: 0, length: EDU_REGISTERS_LENGTH, registers };
+    const device: SimulatedDevice = new SimulatedDevice({
+      ...rest,
+      bars: [hostAddress === undefined ? bar : { ...bar, hostAddress }],
+      ids: EDU_IDS,
+      msi: {},
+      interruptPin: true,
+    });
+    return device;
+  }
+
+  /** Why its DMA came to nothing the last time that it did, since it was made or reset. */
+  get lastFault(): PeerDmaError | undefined {
+    return this.#lastFault;
+  }
+
+  /**
+   * The device reads memory.
+   *
+   * @throws {PeerDmaError} `ERR_DMA_FAULT` where it may not: it is no bus master, sleeps, has no IOMMU, or nothing is mapped;
+   * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   */
+  dmaRead(iova: bigint, length: number): Uint8Array {
+    return this.#dma((iommu) => iommu.read(iova, length));
+  }
+
+  /** The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}. */
+  dmaWrite(iova: bigint, bytes: Uint8Array): void {
+    this.#dma((iommu) => iommu.write(iova, bytes));
+  }
+
+  /**
+   * The device interrupts, or another part of the host does in its stead (`error`, `request`). The pin stays asserted until
+   * {@link SimulatedDevice.lowerIntx}. Messages are DMA: without bus mastering they get lost.
+   *
+   * @returns whether an eventfd was signalled
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that it does not have; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   */
+  raise(kind: InterruptKind, vector = 0): boolean {
+    return this.#interrupts.raise(kind, vector);
+  }
+
+  /** The device lets go of its pin. */
+  lowerIntx(): void {
+    this.#interrupts.lowerIntx();
+  }
+
+  /**
+   * Resets the function: registers are as after power-on, the pin is let go, and it is awake. The memory of BARs keeps its
+   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay.
+   *
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own
+   */
+  async reset(): Promise<void> {
+    this.#requireOpen();
+    if (!this.#resettable) {
+      throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} can't be reset on its own: try the bus, by hotReset`);
+    }
+    this.#reset();
+  }
+
+  /**
+   * Resets all devices of its bus, each as {@link SimulatedDevice.reset} does.
+   *
+   * @param others those that the bus has besides this one. What is not on it stays as it is
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no bus of its own, or that has a device that is not among
+   * these
+   */
+  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+    this.#requireOpen();
+    if (!Array.isArray(others)) {
+      throw this.#error('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${String(others)}`);
+    }
+    if (this.#bus === undefined) {
+      throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} is on no bus that can be reset`);
+    }
+    const missing = this.#bus.devices.filter((device) => device !== this && !others.includes(device));
+    if (missing.length > 0) {
+      const names = missing.map(({ bdf }) => bdf).join(', ');
+      const text = `a reset of the bus of ${this.bdf} would reset ${names} as well: say so with the other functions`;
+      throw this.#error('ERR_RESET_UNSUPPORTED', text);
+    }
+    this.#bus.reset();
+  }
+
+  /**
+   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it; what of that is still mapped
+   * in guest memory stays until it is unmapped. Everything else throws `ERR_CLOSED` then. Idempotent.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#bus?.leave(this);
+    this.#interrupts.close();
+    for (const file of this.#files) file.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #answersMemory(index: number): boolean {
+    this.#requireOpen();
+    if (this.#config.commands(COMMAND_MEMORY) && this.#config.awake) return true;
+    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is not in D0`;
+    throw this.#error('ERR_BAR_DISABLED', text);
+  }
+
+  /** VFIO lets everybody ask: nobody answers then. */
+  #answersIo(): boolean {
+    return this.#requireOpen() && this.#config.commands(COMMAND_IO) && this.#config.awake;
+  }
+
+  #canSignal(kind: InterruptKind): boolean {
+    if (kind === 'error' || kind === 'request') return true;
+    if (!this.#config.awake) return false;
+    return kind === 'intx' ? !this.#config.commands(COMMAND_INTX_DISABLE) : this.#config.commands(COMMAND_MASTER);
+  }
+
+  #dma<T>(transfer: (iommu: SimulatedDma) => T): T {
+    this.#requireOpen();
+    try {
+      if (!this.#config.awake) throw this.#error('ERR_DMA_FAULT', `${this.bdf} is not in D0: it can't do DMA`);
+      if (!this.#config.commands(COMMAND_MASTER)) {
+        const text = `${this.bdf} is no bus master: bit 2 of its Command register is off`;
+        throw this.#error('ERR_DMA_FAULT', text);
+      }
+      if (this.#iommu === undefined) {
+        throw this.#error('ERR_DMA_FAULT', `${this.bdf} has no IOMMU, and so nothing that its DMA could go to`);
+      }
+      return transfer(this.#iommu);
+    } catch (error) {
+      throw this.#faulted(error);
+    }
+  }
+
+  /** What a device can ask for and nobody has is a fault, whatever else is to be said of it; what it can't ask for is not. */
+  #faulted(error: unknown): unknown {
+    if (!(error instanceof PeerDmaError) || error.code === 'ERR_INVALID_ARGUMENT') return error;
+    if (error.code === 'ERR_DMA_FAULT') return (this.#lastFault = error);
+    const text = `DMA of ${this.bdf} faulted: ${error.message}`;
+    return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { device: this.bdf, cause: error }));
+  }
+
+  #reset(): void {
+    this.#config.wake();
+    this.#resetFunction();
+  }
+
+  #resetFunction(): void {
+    this.#interrupts.lowerIntx();
+    this.#lastFault = undefined;
+    for (const registers of this.#registers) registers.reset?.();
+  }
+
+  #requireOpen(): true {
+    if (!this.#closed) return true;
+    throw this.#error('ERR_CLOSED', `the simulated device ${this.bdf} is closed`);
+  }
+
+  #error(code: ErrorCode, message: string): PeerDmaError {
+    return new PeerDmaError(code, message, { device: this.bdf });
+  }
+}

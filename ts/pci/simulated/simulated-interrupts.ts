@@ -1,0 +1,230 @@
+/**
+ * The interrupts of a simulated device, under the rules of VFIO: what `VfioInterrupts` is for a real one.
+ */
+import { writeSync } from 'node:fs';
+import { PeerDmaError } from '../../errors.ts';
+import { MemoryFile } from '../../memory/memory-file.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
+import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
+
+/** Of these VFIO connects one at a time. */
+const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
+
+/** What an eventfd is told: one more. */
+const ONE = new Uint8Array(BigUint64Array.of(1n).buffer);
+
+/** @internal */
+export class SimulatedInterrupts implements DeviceInterrupts {
+  readonly #bdf: string;
+  readonly #counts: Readonly<Record<InterruptKind, number>>;
+  readonly #canSignal: (kind: InterruptKind) => boolean;
+  readonly #connected = new Map<InterruptKind, (HeldEvent | undefined)[]>();
+  #resample: EventFd | undefined;
+  /** Whether the device pulls its pin. */
+  #asserted = false;
+  #masked = false;
+  #closed = false;
+
+  /**
+   * @param canSignal whether the function is able to, by its registers; messages are DMA
+   */
+  constructor(
+    bdf: string,
+    counts: Readonly<Record<InterruptKind, number>>,
+    canSignal: (kind: InterruptKind) => boolean,
+  ) {
+    this.#bdf = bdf;
+    this.#counts = counts;
+    this.#canSignal = canSignal;
+  }
+
+  count(kind: InterruptKind): number {
+    if (typeof kind === 'string' && Object.hasOwn(this.#counts, kind)) return this.#counts[kind];
+    const kinds = Object.keys(this.#counts).join(', ');
+    throw this.#error('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${String(kind)}`);
+  }
+
+  connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
+    this.#requireOpen();
+    const count = this.count(kind);
+    if (!Array.isArray(eventFds) || eventFds.length === 0) {
+      throw this.#error('ERR_INVALID_ARGUMENT', 'a kind is connected with one vector or more: disconnect silences it');
+    }
+    this.#requireVectors(kind, count, eventFds.length);
+    const busy = (EXCLUSIVE.includes(kind) ? EXCLUSIVE : [kind]).find((other) => this.#connected.has(other));
+    if (busy !== undefined) {
+      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
+    }
+    const held: (HeldEvent | undefined)[] = [];
+    try {
+      for (const eventFd of eventFds) held.push(hold(eventFd));
+    } catch (error) {
+      for (const event of held) event?.release();
+      throw error;
+    }
+    this.#connected.set(kind, held);
+    if (kind !== 'intx') return;
+    this.#masked = false;
+    this.update();
+  }
+
+  reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
+    this.#requireOpen();
+    const count = this.count(kind);
+    requireVector(this.#bdf, vector);
+    this.#requireVectors(kind, count, vector + 1);
+    const connected = this.#connected.get(kind) ?? [];
+    if (vector >= connected.length) {
+      const text = `${kind} of ${this.#bdf} is connected with ${connected.length} vector(s), and ${vector} is none of them`;
+      throw this.#error('ERR_INTERRUPT_SETUP', `${text}: disconnect it, and connect as many as are needed`);
+    }
+    const next = hold(eventFd);
+    connected[vector]?.release();
+    connected[vector] = next;
+    if (kind === 'intx') this.update();
+  }
+
+  disconnect(kind: InterruptKind): void {
+    this.count(kind); // which says so, if it is none
+    this.#release(kind);
+  }
+
+  maskIntx(): void {
+    this.#requireIntx();
+    this.#masked = true;
+  }
+
+  unmaskIntx(): void {
+    this.#requireIntx();
+    this.#masked = false;
+    this.update();
+  }
+
+  /** The kernel would take the count itself; here the eventfd's own listener does, so it has to stay open. */
+  unmaskIntxOn(eventFd: EventFd | undefined): void {
+    this.#requireIntx();
+    if (eventFd !== undefined) nativeEventFdOf(eventFd); // which says so, if it is none
+    this.#stopResampling();
+    eventFd?.listen(() => {
+      this.#masked = false;
+      this.update();
+    });
+    this.#resample = eventFd;
+  }
+
+  /** Whether a kind is connected, and so switched on in the device. */
+  isConnected(kind: InterruptKind): boolean {
+    return this.#connected.has(kind);
+  }
+
+  /**
+   * The device interrupts. The pin stays asserted until {@link SimulatedInterrupts.lowerIntx}.
+   *
+   * @returns whether somebody was told
+   */
+  raise(kind: InterruptKind, vector: number): boolean {
+    this.#requireOpen();
+    const count = this.count(kind);
+    requireVector(this.#bdf, vector);
+    this.#requireVectors(kind, count, vector + 1);
+    if (kind === 'intx') {
+      this.#asserted = true;
+      return this.update();
+    }
+    return this.#canSignal(kind) && this.#signal(kind, vector);
+  }
+
+  lowerIntx(): void {
+    this.#asserted = false;
+  }
+
+  /** Signals the pin if it is asserted and nothing speaks against it any more. VFIO masks it until somebody has seen to it. */
+  update(): boolean {
+    if (!this.#asserted || this.#masked || !this.isConnected('intx') || !this.#canSignal('intx')) return false;
+    this.#masked = true;
+    return this.#signal('intx', 0);
+  }
+
+  close(): void {
+    for (const kind of this.#connected.keys()) this.#release(kind);
+    this.#closed = true;
+  }
+
+  #signal(kind: InterruptKind, vector: number): boolean {
+    const event = this.#connected.get(kind)?.[vector];
+    event?.signal();
+    return event !== undefined;
+  }
+
+  #release(kind: InterruptKind): void {
+    for (const event of this.#connected.get(kind) ?? []) event?.release();
+    this.#connected.delete(kind);
+    if (kind === 'intx') this.#stopResampling();
+  }
+
+  #stopResampling(): void {
+    const resample = this.#resample;
+    this.#resample = undefined;
+    try {
+      resample?.listen(undefined);
+    } catch (error) {
+      // Closed by its owner: nobody listens any more.
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_CLOSED')) throw error;
+    }
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw this.#error('ERR_CLOSED', `the simulated device ${this.#bdf} is closed`);
+  }
+
+  #requireIntx(): void {
+    this.#requireOpen();
+    if (!this.isConnected('intx')) {
+      throw this.#error('ERR_INTERRUPT_SETUP', `intx of ${this.#bdf} is not connected: connect it first`);
+    }
+  }
+
+  #requireVectors(kind: InterruptKind, count: number, wanted: number): void {
+    if (wanted <= count) return;
+    throw this.#error(
+      'ERR_INTERRUPT_UNSUPPORTED',
+      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are asked for`,
+    );
+  }
+
+  #error(
+    code: 'ERR_CLOSED' | 'ERR_INVALID_ARGUMENT' | 'ERR_INTERRUPT_SETUP' | 'ERR_INTERRUPT_UNSUPPORTED',
+    message: string,
+  ): PeerDmaError {
+    return new PeerDmaError(code, message, { device: this.#bdf });
+  }
+}
+
+function requireVector(bdf: string, vector: number): void {
+  if (Number.isSafeInteger(vector) && vector >= 0) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${String(vector)}`, {
+    device: bdf,
+  });
+}
+
+/** An eventfd that can be signalled after its owner has closed it, as the kernel can. */
+interface HeldEvent {
+  signal(): void;
+  release(): void;
+}
+
+function hold(eventFd: EventFd | undefined): HeldEvent | undefined {
+  if (eventFd === undefined) return undefined;
+  const duplicate = MemoryFile.fromFd(nativeEventFdOf(eventFd).fd);
+  return {
+    signal: () => {
+      try {
+        writeSync(duplicate.fd, ONE);
+      } catch (error) {
+        // Full: there it stays, as where the kernel signals it.
+        if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+      }
+    },
+    release: () => duplicate.close(),
+  };
+}
