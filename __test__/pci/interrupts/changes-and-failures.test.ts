@@ -1,0 +1,198 @@
+/**
+ * What a VMM is told of a guest's changes, and what is left of one that the device refuses.
+ */
+import test from 'ava';
+import type { InterruptVector } from '../../../ts/pci/interrupts/vector.ts';
+import { throwsCode } from '../../support/errors.ts';
+import { OFF, bytes, delivered, mask, msi, msix, number, setup } from './support/guest.ts';
+
+/** Vectors as they are told. */
+function names(vectors: readonly InterruptVector[]): string[] {
+  return vectors.map(({ kind, index, enabled }) => `${kind} ${index} ${enabled ? 'on' : 'off'}`);
+}
+
+test('a VMM is told which vectors have another message or were switched, before they interrupt', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msi: 2, msix: 3 });
+  const told: string[][] = [];
+  interrupts.vector('intx').onInterrupt(() => {});
+  interrupts.onChange((vectors) => told.push([...names(vectors), `${device.calls.splice(0).length} calls`]));
+  device.calls.length = 0;
+  interrupts.configure(msix());
+  interrupts.writeTable(16, bytes(0xfee0_0000n, 8));
+  interrupts.writeTable(16, bytes(0xfee0_0000n, 8));
+  interrupts.writeTable(16 + 8, bytes(0x41n, 8));
+  interrupts.configure(msix(true));
+  interrupts.configure(msi());
+  interrupts.configure(OFF);
+  t.deepEqual(told, [
+    ['intx 0 off', '0 calls'],
+    ['msix 1 off', '2 calls'],
+    // The message's data, and unmasked.
+    ['msix 1 on', '0 calls'],
+    ['msix 1 off', '1 calls'],
+    ['msi 0 on', '1 calls'],
+    ['intx 0 on', 'msi 0 off', '2 calls'],
+  ]);
+  interrupts.onChange(undefined);
+  interrupts.configure(msi());
+  t.is(told.length, 6);
+});
+
+test('what the callback throws keeps nothing from happening', (t) => {
+  const { interrupts, device } = setup(t, { msi: 1 });
+  const { queueMicrotask } = globalThis;
+  const thrown: unknown[] = [];
+  t.teardown(() => (globalThis.queueMicrotask = queueMicrotask));
+  globalThis.queueMicrotask = (task) => {
+    try {
+      task();
+    } catch (error) {
+      thrown.push(error);
+    }
+  };
+  interrupts.onChange(() => {
+    throw new Error("the VMM's own");
+  });
+  interrupts.configure(msi());
+  t.deepEqual(device.connected, { msi: 1 });
+  t.deepEqual(thrown, [new Error("the VMM's own")]);
+});
+
+test('a kind that is refused leaves the one before, and can be tried again', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msi: 2, msix: 2 });
+  const pin = interrupts.vector('intx');
+  pin.onInterrupt(() => {});
+  const told: string[][] = [];
+  interrupts.onChange((vectors) => told.push(names(vectors)));
+  // The pin is disconnected, or MSI is not connected.
+  for (const failing of [0, 1]) {
+    device.failAt(failing);
+    throwsCode(t, () => interrupts.configure(msi({ vectors: 2 })), 'ERR_INTERRUPT_SETUP');
+    t.deepEqual(device.connected, { intx: 1 });
+    t.true(pin.enabled);
+    t.is(interrupts.vector('msi').message, undefined);
+  }
+  t.deepEqual(told[0], ['intx 0 off', 'msi 0 on', 'msi 1 on']);
+  t.deepEqual(told[1], ['intx 0 on', 'msi 0 off', 'msi 1 off']);
+  device.failNever();
+  interrupts.configure(OFF);
+  t.deepEqual(device.connected, { intx: 1 });
+  interrupts.configure(msi({ vectors: 2 }));
+  t.deepEqual(device.connected, { msi: 2 });
+});
+
+test('of masks that are refused half-way none is changed, and nothing gets lost', (t) => {
+  const { interrupts, device } = setup(t, { msix: 4 });
+  interrupts.configure(msix());
+  for (const index of [0, 2, 3]) mask(interrupts, index, false);
+  device.raise('msix', 1);
+  for (const failing of [0, 1, 2]) {
+    device.failAt(failing);
+    // What interrupts while it is masked for a moment.
+    device.between = (call) => void (call === 'after reconnect msix 0' && device.raise('msix', 0));
+    throwsCode(t, () => interrupts.configure(msix(true)), 'ERR_INTERRUPT_SETUP');
+    device.between = () => {};
+    t.deepEqual(device.connected, { msix: 4 });
+    t.is(number(interrupts.readPending(0, 8)), 0b10n);
+    // Held and released as one, and one that came as the vector was back.
+    t.is(delivered(interrupts.vector('msix', 0)), failing === 0 ? 1n : 2n);
+    device.failNever();
+    for (const index of [0, 2, 3]) {
+      device.raise('msix', index);
+      t.is(delivered(interrupts.vector('msix', index)), 1n, `vector ${index} is unmasked`);
+    }
+  }
+});
+
+test('a write to the table that is refused is not in it', (t) => {
+  const { interrupts, device } = setup(t, { msix: 2 });
+  interrupts.configure(msix());
+  const before = interrupts.readTable(0, 32);
+  const entry = new Uint8Array(16);
+  entry.set(bytes(0xfee0_0000n, 8));
+  device.raise('msix', 1);
+  device.failAt(0);
+  throwsCode(t, () => interrupts.writeTable(16, entry), 'ERR_INTERRUPT_SETUP');
+  t.deepEqual(interrupts.readTable(0, 32), before);
+  t.is(number(interrupts.readPending(0, 8)), 0b10n);
+  device.failNever();
+  interrupts.writeTable(16, entry);
+  t.is(delivered(interrupts.vector('msix', 1)), 1n);
+});
+
+test('where undoing fails too the error says so, and the next change puts it right', (t) => {
+  const { interrupts, device } = setup(t, { msi: 1, msix: 2, intx: 1 });
+  interrupts.configure(msix());
+  mask(interrupts, 0, false);
+  device.failAt(0, 1);
+  throwsCode(t, () => mask(interrupts, 0, true), 'ERR_ROLLBACK_FAILED');
+  t.deepEqual(device.connected, { msix: 1 });
+  device.failNever();
+  mask(interrupts, 1, true); // which changes nothing of its own
+  t.deepEqual(device.connected, { msix: 2 });
+  device.raise('msix', 0);
+  t.is(delivered(interrupts.vector('msix', 0)), 1n);
+
+  device.failAt(1, 2);
+  throwsCode(t, () => interrupts.configure(msi()), 'ERR_ROLLBACK_FAILED');
+  t.deepEqual(device.connected, {});
+  device.failNever();
+  interrupts.configure(msix());
+  t.deepEqual(device.connected, { msix: 2 });
+});
+
+test('a reset that is refused leaves the table as it was', (t) => {
+  const { interrupts, device } = setup(t, { msix: 1 });
+  interrupts.configure(msix());
+  interrupts.writeTable(0, bytes(0xfee0_0000n, 8));
+  device.raise('msix', 0);
+  device.failAt(0);
+  throwsCode(t, () => interrupts.reset(), 'ERR_INTERRUPT_SETUP');
+  device.failNever();
+  mask(interrupts, 0, false);
+  t.is(delivered(interrupts.vector('msix')), 1n);
+  t.is(interrupts.vector('msix').message?.address, 0xfee0_0000n);
+});
+
+test('a vector that can not be connected is not taken, and can be again', (t) => {
+  for (const kind of ['intx', 'request'] as const) {
+    const { interrupts, device } = setup(t, { intx: 1, request: 1 });
+    const vector = interrupts.vector(kind);
+    device.failAt(0);
+    throwsCode(t, () => vector.fd, 'ERR_INTERRUPT_SETUP');
+    t.false(vector.enabled);
+    device.failNever();
+    interrupts.configure({ ...OFF, intxDisabled: true });
+    interrupts.configure(OFF);
+    t.deepEqual(device.connected, {}, 'nobody has it');
+    vector.onInterrupt(() => {});
+    t.deepEqual(device.connected, { [kind]: 1 });
+  }
+});
+
+test('closed: everything is disconnected, and its eventfds are gone', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msix: 2, request: 1 });
+  const [pin, message, request] = [interrupts.vector('intx'), interrupts.vector('msix'), interrupts.vector('request')];
+  t.true(request.fd > 0);
+  t.true(interrupts.resampleFd > 0);
+  interrupts.configure(msix());
+  t.true(message.fd > 0);
+  interrupts.close();
+  interrupts.close();
+  t.deepEqual(device.connected, {});
+  t.false(message.enabled);
+  for (const act of [
+    () => message.fd,
+    () => request.fd,
+    () => pin.fd,
+    () => message.onInterrupt(() => {}),
+    () => message.onInterrupt(undefined),
+    () => interrupts.resampleFd,
+    () => interrupts.configure(msix()),
+    () => interrupts.writeTable(0, new Uint8Array(4)),
+    () => interrupts.reset(),
+  ]) {
+    throwsCode(t, act, 'ERR_CLOSED', String(act));
+  }
+  t.is(number(interrupts.readPending(0, 8)), 0n);
+});

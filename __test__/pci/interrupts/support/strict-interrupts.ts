@@ -1,0 +1,116 @@
+/**
+ * Interrupts of a made-up device under VFIO's rules: one of INTx, MSI and MSI-X at a time, vectors reconnected only among
+ * those connected, all or nothing at connecting, and a vector left silent where reconnecting fails.
+ */
+import { type ErrorCode, type EventFd, PeerDmaError } from '../../../../ts/index.ts';
+import type { DeviceInterrupts, InterruptKind } from '../../../../ts/pci/physical-function.ts';
+
+const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
+
+export class StrictInterrupts implements DeviceInterrupts {
+  readonly #counts: Record<InterruptKind, number>;
+  readonly #connected = new Map<InterruptKind, (EventFd | undefined)[]>();
+  #resample: EventFd | undefined;
+  /** What was asked of the device, in order. */
+  readonly calls: string[] = [];
+  /** Called before a call has its effect, with its words; what it returns is thrown. */
+  judge: (call: string) => unknown = () => undefined;
+  /** Called with the words of a reconnection between the old eventfd's last and the new one's first interrupt. */
+  between: (call: string) => void = () => {};
+
+  constructor(counts: Partial<Record<InterruptKind, number>>) {
+    this.#counts = { intx: 0, msi: 0, msix: 0, error: 0, request: 0, ...counts };
+  }
+
+  /** Lets calls fail by their number: 0 is the next one. */
+  failAt(...numbers: readonly number[]): void {
+    let made = 0;
+    this.judge = (call) => {
+      const fails = numbers.includes(made++);
+      return fails ? new PeerDmaError('ERR_INTERRUPT_SETUP', `refused: ${call}`) : undefined;
+    };
+  }
+
+  failNever(): void {
+    this.judge = () => undefined;
+  }
+
+  /** The device interrupts. @returns whether anything is connected there */
+  raise(kind: InterruptKind, vector = 0): boolean {
+    const event = this.#connected.get(kind)?.[vector];
+    event?.signal();
+    return event !== undefined;
+  }
+
+  /** The kinds that are connected, with how many of their vectors go anywhere. */
+  get connected(): Record<string, number> {
+    const kinds = [...this.#connected].map(([kind, events]) => [kind, events.filter(Boolean).length] as const);
+    return Object.fromEntries(kinds.sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  /** Whom the pin waits for. */
+  get resample(): EventFd | undefined {
+    return this.#resample;
+  }
+
+  count(kind: InterruptKind): number {
+    return this.#counts[kind];
+  }
+
+  connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
+    this.#call(`connect ${kind} ${eventFds.length}`);
+    require(eventFds.length > 0, 'ERR_INVALID_ARGUMENT', 'no vectors');
+    require(eventFds.length <= this.#counts[kind], 'ERR_INTERRUPT_UNSUPPORTED', `too many of ${kind}`);
+    const busy = (EXCLUSIVE.includes(kind) ? EXCLUSIVE : [kind]).find((other) => this.#connected.has(other));
+    require(busy === undefined, 'ERR_INTERRUPT_SETUP', `${String(busy)} is connected`);
+    this.#connected.set(kind, [...eventFds]);
+  }
+
+  reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
+    const call = `reconnect ${kind} ${vector}`;
+    const events = this.#connected.get(kind) ?? [];
+    require(vector < events.length, 'ERR_INTERRUPT_SETUP', `${vector} of ${kind} is not connected`);
+    try {
+      this.#call(call);
+    } catch (error) {
+      events[vector] = undefined;
+      throw error;
+    }
+    this.between(`before ${call}`);
+    events[vector] = eventFd;
+    this.between(`after ${call}`);
+  }
+
+  disconnect(kind: InterruptKind): void {
+    if (!this.#connected.has(kind)) return;
+    this.#call(`disconnect ${kind}`);
+    this.#connected.delete(kind);
+    if (kind === 'intx') this.#resample = undefined;
+  }
+
+  maskIntx(): void {
+    this.#call('mask');
+    require(this.#connected.has('intx'), 'ERR_INTERRUPT_SETUP', 'intx is not connected');
+  }
+
+  unmaskIntx(): void {
+    this.#call('unmask');
+    require(this.#connected.has('intx'), 'ERR_INTERRUPT_SETUP', 'intx is not connected');
+  }
+
+  unmaskIntxOn(eventFd: EventFd | undefined): void {
+    this.#call('unmask on');
+    require(this.#connected.has('intx'), 'ERR_INTERRUPT_SETUP', 'intx is not connected');
+    this.#resample = eventFd;
+  }
+
+  #call(call: string): void {
+    this.calls.push(call);
+    const refusal = this.judge(call);
+    if (refusal !== undefined) throw refusal;
+  }
+}
+
+function require(so: boolean, code: ErrorCode, message: string): void {
+  if (!so) throw new PeerDmaError(code, message);
+}

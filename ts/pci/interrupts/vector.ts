@@ -1,0 +1,142 @@
+/**
+ * One vector of an assigned device, as a VMM gets hold of it.
+ */
+import { PeerDmaError } from '../../errors.ts';
+import { EventFd } from '../event-fd.ts';
+import type { InterruptKind } from '../physical-function.ts';
+import type { InterruptMessage } from './msix-table.ts';
+
+/** What a vector is asked about, and what it says of itself. @internal */
+export interface VectorOwner {
+  message(vector: InterruptVector): InterruptMessage | undefined;
+  enabled(vector: InterruptVector): boolean;
+  /** Somebody wants its interrupts. Called once. If it throws, it is called again the next time. */
+  taken(vector: InterruptVector): void;
+}
+
+/** A way in which a device interrupts its guest. Got from {@link AssignedInterrupts.vector}; the same object for all time. */
+export class InterruptVector {
+  readonly kind: InterruptKind;
+  /** Within its kind, from 0. */
+  readonly index: number;
+  readonly #owner: VectorOwner;
+  /** What the VMM has. Made on first use. */
+  #event: EventFd | undefined;
+  /** Where the device's interrupts go while the guest masks the vector. Made on first use. */
+  #holding: EventFd | undefined;
+  /** How much of what {@link InterruptVector.#holding} counted was looked at. */
+  #held = 0n;
+  #taken = false;
+  #closed = false;
+
+  /** @internal */
+  constructor(owner: VectorOwner, kind: InterruptKind, index: number) {
+    this.#owner = owner;
+    this.kind = kind;
+    this.index = index;
+  }
+
+  /**
+   * What the guest wants written where, as it has programmed it, masked and enabled or not; for MSI `data` has the vector's number in it.
+   * `undefined` for the pin, for errors and requests, and for MSI vectors beyond those that the guest asks for.
+   */
+  get message(): InterruptMessage | undefined {
+    return this.#owner.message(this);
+  }
+
+  /** Whether an interrupt of the device is one of the guest's now: the kind is on, and the vector not masked. */
+  get enabled(): boolean {
+    return this.#owner.enabled(this);
+  }
+
+  /**
+   * The eventfd that counts its interrupts, for a hypervisor's irqfd. It stays open until the device is closed, and is the same
+   * whatever the guest does. What it counts while nobody takes it, it keeps.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where the kernel refuses to connect it, `ERR_CLOSED`
+   */
+  get fd(): number {
+    this.#take();
+    return this.event.fd;
+  }
+
+  /**
+   * Calls back when the device interrupts, with how often since the last call. Once a hypervisor has the eventfd, leave it to it: each
+   * count is told once.
+   *
+   * @param callback in place of the one before; `undefined` for none: what is counted from then on stays in the eventfd
+   * @throws {PeerDmaError} as {@link InterruptVector.fd}
+   */
+  onInterrupt(callback: ((count: bigint) => void) | undefined): void {
+    if (callback !== undefined) this.#take();
+    this.event.listen(callback);
+  }
+
+  /** Whether somebody wants its interrupts. @internal */
+  get isTaken(): boolean {
+    return this.#taken;
+  }
+
+  /** @internal */
+  get event(): EventFd {
+    this.#event ??= this.#make();
+    return this.#event;
+  }
+
+  /** @internal */
+  get holding(): EventFd {
+    this.#holding ??= this.#make();
+    return this.#holding;
+  }
+
+  /** Whether it interrupted while it was masked, and the guest does not know yet. @internal */
+  get isPending(): boolean {
+    if (this.#holding !== undefined && !this.#closed) this.#held += this.#holding.take();
+    return this.#held > 0n;
+  }
+
+  /**
+   * Tells the guest what it does not know yet: one message, however many it would have been (PCI Local Bus 3.0, 6.8.3.4).
+   *
+   * @internal
+   */
+  release(): void {
+    if (!this.isPending) return;
+    this.#held = 0n;
+    try {
+      this.event.signal();
+    } catch (error) {
+      // Full: nobody has taken 2^64 - 2 of them, and another one tells no more.
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE')) throw error;
+    }
+  }
+
+  /** Forgets what the guest does not know yet. @internal */
+  forget(): void {
+    if (this.isPending) this.#held = 0n;
+  }
+
+  /** @internal */
+  close(): void {
+    this.#closed = true;
+    this.#event?.close();
+    this.#holding?.close();
+  }
+
+  #take(): void {
+    if (this.#taken) return;
+    this.#taken = true;
+    try {
+      this.#owner.taken(this);
+    } catch (error) {
+      this.#taken = false;
+      throw error;
+    }
+  }
+
+  #make(): EventFd {
+    const made = EventFd.create();
+    if (this.#closed) made.close(); // so that whoever uses it is told
+    return made;
+  }
+}
