@@ -1,5 +1,5 @@
 /**
- * The examples of the README are TypeScript that compiles, and the first one does what it says.
+ * The examples of the README and of the guides are TypeScript that compiles, and the first one does what it says.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -7,8 +7,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const top = new URL('..', import.meta.url);
-const readme = readFileSync(new URL('README.md', top), 'utf8');
-const examples = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code);
+const pages = ['README.md', 'docs/assigned-devices.md'].map((page) => readFileSync(new URL(page, top), 'utf8'));
+const examples = pages.flatMap((page) => [...page.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code));
 
 /** A folder in which the examples stand as files that import this package's sources. */
 const folder = new URL('target/readme/', top);
@@ -21,8 +21,8 @@ writeFileSync(
   JSON.stringify({ extends: '../../tsconfig.json', compilerOptions: { rootDir: '../..' }, include: ['*.ts'] }),
 );
 
-test('the examples of the README compile', (t) => {
-  t.is(examples.length, 2);
+test('the examples of the README and of the guides compile', (t) => {
+  t.is(examples.length, 4);
   const tsc = fileURLToPath(new URL('node_modules/.bin/tsc', top));
   const { stdout, status } = spawnSync(tsc, ['-p', fileURLToPath(folder)], { encoding: 'utf8' });
   t.is(status, 0, stdout);

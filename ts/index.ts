@@ -27,8 +27,27 @@ export type {
   TargetSnapshot,
 } from './guest/inspect.ts';
 
-export type { DeviceRegion, PhysicalFunction } from './pci/physical-function.ts';
+export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
+export { AssignedDevice, resetDevices, type AssignedDeviceSnapshot } from './pci/assigned-device.ts';
+export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
+export type { BarKind } from './pci/config/config-space.ts';
+export type { PinnedBars } from './pci/pinned-bars.ts';
+export { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
+export type { InterruptVector } from './pci/interrupts/vector.ts';
+export type { InterruptMessage } from './pci/interrupts/msix-table.ts';
+export { EventFd } from './pci/event-fd.ts';
+export { SimulatedDevice, type SimulatedEduOptions } from './pci/simulated/simulated-device.ts';
+export { SimulatedBus } from './pci/simulated/simulated-bus.ts';
+export type {
+  SimulatedBar,
+  SimulatedDeviceOptions,
+  SimulatedDma,
+  SimulatedIds,
+  SimulatedMsix,
+  SimulatedRegisters,
+} from './pci/simulated/options.ts';
 export { VfioContainerManager, type ContainerSnapshot } from './vfio/container-manager.ts';
 export { VfioDevice } from './vfio/vfio-device.ts';
+export { VfioInterrupts } from './vfio/vfio-interrupts.ts';
 export { VfioRegion } from './vfio/vfio-region.ts';
 export { Type1Target } from './vfio/type1-target.ts';

@@ -18,6 +18,8 @@ export interface RecordingTargetOptions {
   readonly needsFile?: boolean;
   /** Answers with promises instead of at once. */
   readonly async?: boolean;
+  /** Where the calls are written down, among what others write there. */
+  readonly calls?: string[];
 }
 
 /** Holds what it is told to hold. */
@@ -26,7 +28,7 @@ export class RecordingTarget implements DmaTarget {
   readonly needsVa: boolean;
   readonly needsFile: boolean;
   /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; refused ones end in ` refused`. */
-  readonly calls: string[] = [];
+  readonly calls: string[];
   /** Breaches of the contract: overlapping maps, unmaps of what was not mapped just so, leases that are missing. */
   readonly breaches: string[] = [];
   /** Called before anything is done; what it returns is thrown. */
@@ -38,6 +40,7 @@ export class RecordingTarget implements DmaTarget {
     this.name = options.name ?? 'recorder';
     this.needsVa = options.needsVa ?? false;
     this.needsFile = options.needsFile ?? false;
+    this.calls = options.calls ?? [];
     this.#async = options.async ?? false;
   }
 

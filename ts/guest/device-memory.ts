@@ -6,6 +6,7 @@ import { requireBoolean, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { MemoryMapDraft } from './memory-map.ts';
 import { addMapping, newRegion, requirePlace, requireWithin } from './region-manager.ts';
 import { DEFAULT_PRIORITY } from './region-state.ts';
 
@@ -64,14 +65,23 @@ export class DeviceMemory {
   async mapToGuest(gpa: bigint, options: { writable?: boolean } = {}): Promise<void> {
     const { writable = true } = requireOptions(options);
     requireBoolean(writable, 'writable');
-    const at = AddressRange.of(gpa, this.length);
-    requirePlace(this.#space, at, `device memory "${this.name}"`);
+    const at = this.#placeAt(gpa);
     await this.#space.change((draft) => draft.place(this.#id, at, writable));
   }
 
   /** Takes the window out of guest memory; its contents stay. Throws as {@link DeviceMemory.mapToGuest} does. */
   async unmapFromGuest(): Promise<void> {
     await this.#space.change((draft) => draft.unplace(this.#id));
+  }
+
+  /** As {@link DeviceMemory.mapToGuest}, as part of a change of several windows. @internal */
+  placeIn(draft: MemoryMapDraft, gpa: bigint): void {
+    draft.place(this.#id, this.#placeAt(gpa), true);
+  }
+
+  /** As {@link DeviceMemory.unmapFromGuest}, as part of a change of several windows. @internal */
+  unplaceIn(draft: MemoryMapDraft): void {
+    draft.unplace(this.#id);
   }
 
   /** Takes the window out of guest memory and forgets it. Idempotent. */
@@ -85,6 +95,12 @@ export class DeviceMemory {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #placeAt(gpa: bigint): AddressRange {
+    const at = AddressRange.of(gpa, this.length);
+    requirePlace(this.#space, at, `device memory "${this.name}"`);
+    return at;
   }
 
   get #owner(): { readonly name: string; readonly range: { readonly length: bigint } } {

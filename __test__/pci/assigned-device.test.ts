@@ -1,0 +1,454 @@
+/**
+ * A guest places, moves and switches BARs through config space; guest memory and every target follow.
+ */
+import test from 'ava';
+import { AssignedDevice, type BarEvent, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import {
+  MASTER,
+  MEMORY,
+  barRegister,
+  capability,
+  command,
+  readBar64,
+  writeBar32,
+  writeBar64,
+} from './support/guest.ts';
+import { MiB, RAM, Scene } from './support/scene.ts';
+
+const LOW = 0xe000_0000n;
+const HIGH = 0x40_0000_0000n;
+
+test('a device starts as after power-on, whatever was done to it before', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  device.config.write(0x04n, Uint8Array.of(MEMORY | MASTER, 0));
+  const assigned = await scene.assign(device);
+  t.is(assigned.configRead(0x04, 2), 0);
+  t.is(device.config.read(0x04n, 1)[0], 0, 'the hardware is quiet too');
+  for (const bar of [0, 2, 4]) t.is(assigned.configRead(barRegister(bar), 4) & ~0xf, 0);
+  t.deepEqual(
+    assigned.status().map(({ bar, range }) => [bar, range]),
+    [
+      [0, undefined],
+      [2, undefined],
+      [4, undefined],
+    ],
+  );
+  t.deepEqual(scene.barsHeld(), []);
+});
+
+test('a BAR is sized by its registers', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  for (const register of [0x10, 0x18, 0x1c, 0x20, 0x24]) await assigned.configWrite(register, 4, 0xffff_ffff);
+  t.is(assigned.configRead(0x10, 4), 0xffff_0000);
+  t.is(assigned.configRead(0x18, 4), 0xfff0_000c);
+  t.is(assigned.configRead(0x1c, 4), 0xffff_ffff);
+  t.is(assigned.configRead(0x20, 4), 0xffff_ff00);
+  t.is(assigned.configRead(0x24, 4), 0, 'there is no BAR 5');
+});
+
+test('peer-to-peer works while memory decode is on, at the present address', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  const works = (): boolean[] => [LOW, LOW + 16n * MiB, HIGH].map((gpa) => scene.reaches(gpa, device, 2));
+
+  await writeBar64(assigned, 2, LOW);
+  t.deepEqual(works(), [false, false, false], 'placed, and off');
+  await command(assigned, MEMORY);
+  t.deepEqual(works(), [true, false, false]);
+  await writeBar64(assigned, 2, LOW + 16n * MiB);
+  t.deepEqual(works(), [false, true, false], 'moved');
+  await command(assigned, 0);
+  await t.throwsAsync(async () => scene.iommu.write(LOW + 16n * MiB, new Uint8Array(1)), { code: 'ERR_DMA_FAULT' });
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY | MASTER);
+  t.deepEqual(works(), [false, false, true]);
+  t.is(readBar64(assigned, 2), HIGH);
+});
+
+test('the hardware is switched on before its BARs are mapped, and off after they are unmapped', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign(scene.spied(scene.simulated()));
+  await writeBar32(assigned, 0, LOW);
+  await writeBar64(assigned, 2, HIGH);
+  t.deepEqual(scene.takeLog(), [], 'the device never hears of BARs');
+
+  await command(assigned, MEMORY);
+  t.deepEqual(scene.takeLog(), [
+    'config 0x4 = 0x2',
+    'map 0xe0000000..0xe0002000 rw',
+    'map 0xe0004000..0xe0010000 rw',
+    'map 0x4000000000..0x4000100000 rw',
+  ]);
+  await command(assigned, MEMORY | MASTER);
+  t.deepEqual(scene.takeLog(), ['config 0x4 = 0x6'], 'what does not change is not touched');
+  await writeBar32(assigned, 0, LOW + MiB);
+  t.deepEqual(scene.takeLog(), [
+    'unmap 0xe0000000..0xe0002000',
+    'unmap 0xe0004000..0xe0010000',
+    'map 0xe0100000..0xe0102000 rw',
+    'map 0xe0104000..0xe0110000 rw',
+  ]);
+  await command(assigned, MASTER);
+  t.deepEqual(
+    scene.takeLog().map((entry) => entry.split(' ')[0]),
+    ['unmap', 'unmap', 'unmap', 'config'],
+  );
+});
+
+test('two BARs swap places in one write, and in a sequence with decode on', async (t) => {
+  const scene = await Scene.create(t);
+  const bars = [0, 2].map((index) => ({ index, length: MiB, kind: 'memory64', prefetchable: true }) as const);
+  const device = scene.simulated({ bars, msix: undefined } as never);
+  const assigned = await scene.assign(device);
+  const [here, there] = [LOW, LOW + MiB];
+  const where = (): (number | undefined)[] =>
+    [here, there].map((gpa) => [0, 2].find((bar) => scene.reaches(gpa, device, bar)));
+  await writeBar64(assigned, 0, here);
+  await writeBar64(assigned, 2, there);
+  await command(assigned, MEMORY);
+  t.deepEqual(where(), [0, 2]);
+
+  await command(assigned, 0);
+  await writeBar64(assigned, 0, there);
+  await writeBar64(assigned, 2, here);
+  await command(assigned, MEMORY);
+  t.deepEqual(where(), [2, 0]);
+
+  await writeBar64(assigned, 0, here); // both are there now: the older region is seen
+  await writeBar64(assigned, 2, there);
+  t.deepEqual(where(), [0, 2]);
+});
+
+test('leaving D0 takes the BARs away, and coming back brings them again', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(scene.spied(device));
+  const pm = capability(assigned, 0x01);
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  scene.takeLog();
+
+  await assigned.configWrite(pm + 4, 2, 3);
+  t.deepEqual(scene.takeLog(), ['unmap 0x4000000000..0x4000100000', `config 0x${(pm + 4).toString(16)} = 0x3`]);
+  t.is(assigned.configRead(pm + 4, 2) & 3, 3);
+  t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.range, undefined);
+  await writeBar64(assigned, 2, HIGH + MiB);
+  t.deepEqual(scene.takeLog(), [], 'it sleeps');
+
+  await assigned.configWrite(pm + 4, 2, 0);
+  t.deepEqual(scene.takeLog(), [`config 0x${(pm + 4).toString(16)} = 0x0`, 'map 0x4000100000..0x4000200000 rw']);
+  t.true(scene.reaches(HIGH + MiB, device, 2));
+});
+
+test('a function-level reset takes the BARs away, and brings back those that decode afterwards', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(scene.spied(device));
+  const pcie = capability(assigned, 0x10);
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  scene.takeLog();
+  const control = assigned.configRead(pcie + 8, 2);
+  await assigned.configWrite(pcie + 8, 2, control | 0x8000);
+  t.deepEqual(
+    scene.takeLog().map((entry) => entry.replace(/ = .*/, '')),
+    ['unmap 0x4000000000..0x4000100000', `config 0x${(pcie + 8).toString(16)}`, 'map 0x4000000000..0x4000100000 rw'],
+    'VFIO restores memory decode',
+  );
+  t.true(scene.reaches(HIGH, device, 2));
+});
+
+test('a BAR where an IOMMU has no addresses is reported at once, with those that would do, and all else works', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  const events: BarEvent[] = [];
+  const listen = (message: unknown): void => void events.push(message as BarEvent);
+  subscribe('peerdma:pci.bar', listen);
+  t.teardown(() => unsubscribe('peerdma:pci.bar', listen));
+
+  await writeBar64(assigned, 2, 0xfee0_0000n); // where interrupts go
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  const status = assigned.status().find(({ bar }) => bar === 2);
+  t.is(String(status?.range), '0xfee00000..0xfef00000');
+  const [missing] = status?.unreachable ?? [];
+  t.is(missing?.target, 'iommu');
+  t.is(missing?.code, 'ERR_IOVA_UNREACHABLE');
+  t.regex(missing?.reason ?? '', /within one of 0x0\.\.0xfee00000, 0xfef00000\.\./);
+  t.deepEqual(
+    events.map((event) => [event.device, event.bar.bar, event.bar.unreachable.length]),
+    [
+      [assigned.bdf, 0, 0],
+      [assigned.bdf, 2, 1],
+      [assigned.bdf, 4, 0],
+    ].slice(0, 2),
+  );
+  t.true(scene.reaches(LOW, device, 0), 'its other BAR');
+  t.true(
+    scene.barsHeld().some((held) => held.startsWith('0xfee00000')),
+    'and another target has it',
+  );
+
+  await writeBar64(assigned, 2, HIGH);
+  t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.unreachable, []);
+  t.true(scene.reaches(HIGH, device, 2));
+  t.notThrows(() => JSON.stringify(assigned.inspect()));
+});
+
+test('where every target has to have a BAR, the write that places it fails and nothing has changed', async (t) => {
+  const scene = await Scene.create(t, 'required');
+  const device = scene.simulated();
+  const assigned = await scene.assign(scene.spied(device));
+  await writeBar64(assigned, 2, 0xfee0_0000n);
+  const before = scene.memory.inspect();
+  scene.takeLog();
+  await rejectsCode(t, command(assigned, MEMORY | MASTER), 'ERR_IOVA_UNREACHABLE');
+  t.is(assigned.configRead(0x04, 2), 0);
+  t.is(device.config.read(0x04n, 1)[0], 0, 'the hardware is off again');
+  t.deepEqual(scene.memory.inspect(), before);
+
+  await writeBar64(assigned, 2, LOW);
+  await command(assigned, MEMORY);
+  await rejectsCode(t, assigned.configWrite(barRegister(2), 4, 0xfee0_0000), 'ERR_IOVA_UNREACHABLE');
+  t.is(readBar64(assigned, 2), LOW);
+  t.true(scene.reaches(LOW, device, 2));
+});
+
+test('RAM hides a BAR that is placed over it', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  scene.memory.write(RAM, Uint8Array.of(1, 2, 3));
+  await writeBar64(assigned, 2, RAM);
+  await command(assigned, MEMORY);
+  t.deepEqual(
+    assigned
+      .status()
+      .find(({ bar }) => bar === 2)
+      ?.hidden.map(({ range, by }) => [String(range), by]),
+    [['0x100000..0x200000', 'ram0']],
+  );
+  t.deepEqual(scene.iommu.read(RAM, 3), Uint8Array.of(1, 2, 3));
+  await writeBar64(assigned, 2, LOW);
+  t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.hidden, []);
+  t.true(scene.reaches(LOW, device, 2));
+});
+
+test('what is no memory is answered for: the pages of the MSI-X table, and BARs smaller than a page', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar32(assigned, 0, LOW);
+  await writeBar32(assigned, 4, LOW + 0x20100n);
+  await command(assigned, MEMORY);
+  const status = assigned.status();
+  t.deepEqual(status[0]?.mapped.map(String), ['0xe0000000..0xe0002000', '0xe0004000..0xe0010000']);
+  t.deepEqual(
+    status[0]?.trapped.map(({ range }) => String(range)),
+    ['0xe0002000..0xe0004000'],
+  );
+  t.regex(status[0]?.trapped[0]?.reason ?? '', /MSI-X/);
+  t.deepEqual(status[2]?.mapped, []);
+  t.deepEqual(
+    status[2]?.trapped.map(({ range }) => String(range)),
+    ['0xe0020100..0xe0020200'],
+  );
+  t.regex(status[2]?.trapped[0]?.reason ?? '', /page/);
+
+  // The table is the guest's; the device's own is out of its reach.
+  const entry = Uint8Array.of(0, 0, 0xe0, 0xfe, 0, 0, 0, 0);
+  assigned.mmioWrite(LOW + 0x2000n, entry);
+  t.deepEqual(assigned.mmioRead(LOW + 0x2000n, 8), entry);
+  t.notDeepEqual(device.regions[0]?.read(0x2000n, 8), entry);
+  // The rest of those pages, and the small BAR, are the device's.
+  assigned.mmioWrite(LOW + 0x2800n, Uint8Array.of(7));
+  t.deepEqual(device.regions[0]?.read(0x2800n, 1), Uint8Array.of(7));
+  assigned.mmioWrite(LOW + 0x20110n, Uint8Array.of(1, 2, 3, 4));
+  t.deepEqual(device.regions[4]?.read(0x10n, 4), Uint8Array.of(1, 2, 3, 4));
+  throwsCode(t, () => assigned.mmioRead(LOW + 0x20200n, 4), 'ERR_NOT_MAPPED');
+  await command(assigned, 0);
+  throwsCode(t, () => assigned.mmioRead(LOW, 4), 'ERR_NOT_MAPPED');
+});
+
+test('a BAR beyond the addresses of the guest is trapped, and says so', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar64(assigned, 2, 1n << 41n);
+  await command(assigned, MEMORY);
+  const status = assigned.status().find(({ bar }) => bar === 2);
+  t.deepEqual(status?.mapped, []);
+  t.regex(status?.trapped[0]?.reason ?? '', /40-bit.*addressWidth/);
+  assigned.mmioWrite(1n << 41n, Uint8Array.of(9));
+  t.deepEqual(device.regions[2]?.read(0n, 1), Uint8Array.of(9));
+  await writeBar64(assigned, 2, HIGH);
+  t.true(scene.reaches(HIGH, device, 2));
+});
+
+test('a pinned BAR stays where it is, whatever the guest writes', async (t) => {
+  const scene = await Scene.create(t);
+  const bars = [
+    { index: 0, length: MiB, kind: 'memory64', hostAddress: 0x38_0000_0000n },
+    { index: 2, length: MiB, kind: 'memory64' },
+  ] as const;
+  const device = scene.simulated({ bars, msix: undefined } as never);
+  const assigned = await scene.assign(device, { 0: 'host', 2: HIGH });
+  t.is(readBar64(assigned, 0), 0x38_0000_0000n);
+  t.is(readBar64(assigned, 2), HIGH);
+  await writeBar64(assigned, 2, LOW);
+  t.is(readBar64(assigned, 2), HIGH);
+  await command(assigned, MEMORY);
+  t.true(scene.reaches(HIGH, device, 2));
+  t.true(scene.reaches(0x38_0000_0000n, device, 0));
+  await writeBar64(assigned, 2, 0xffff_ffff_ffff_ffffn);
+  t.is(readBar64(assigned, 2), 0xffff_ffff_fff0_0000n, 'it can still be sized');
+  t.true(scene.reaches(HIGH, device, 2));
+  await writeBar64(assigned, 2, LOW);
+  t.is(readBar64(assigned, 2), HIGH);
+  t.true(assigned.status().every(({ pinned }) => pinned));
+});
+
+test('a place where a BAR can not be pinned is refused, and the device is still the caller’s', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  t.teardown(() => device.close());
+  const { memory } = scene;
+  for (const [bars, code, message] of [
+    [{ 0: LOW + 1n }, 'ERR_UNALIGNED', /0x10000/],
+    [{ 0: HIGH }, 'ERR_OUT_OF_RANGE', /32/],
+    [{ 2: 1n << 45n }, 'ERR_OUT_OF_RANGE', /40 bits/],
+    [{ 2: RAM }, 'ERR_OVERLAP', /ram0/],
+    [{ 1: LOW }, 'ERR_INVALID_ARGUMENT', /BAR 1/],
+    [{ 7: LOW }, 'ERR_INVALID_ARGUMENT', /0 to 5/],
+    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /not known/],
+    [{ 0: 5 }, 'ERR_INVALID_ARGUMENT', /bigint/],
+    [{ 0: LOW, 2: LOW }, 'ERR_OVERLAP', /BAR/],
+  ] as const) {
+    const error = await rejectsCode(t, AssignedDevice.create({ device, memory, bars: bars as never }), code);
+    t.regex(error.message, message);
+    t.regex(error.message, new RegExp(device.bdf));
+  }
+  const first = await scene.assign(scene.simulated(), { 2: LOW });
+  await rejectsCode(t, AssignedDevice.create({ device, memory, bars: { 2: LOW } }), 'ERR_OVERLAP');
+  await first.close();
+  const second = await scene.assign(device, { 2: LOW });
+  t.is(readBar64(second, 2), LOW, 'a device that is closed gives its places back');
+});
+
+test('writes apply in the order of the calls, awaited or not', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  const all: Promise<void>[] = [];
+  for (let round = 0; round < 10; round++) {
+    all.push(writeBar32(assigned, 0, LOW + BigInt(round) * MiB), command(assigned, round % 2 ? 0 : MEMORY));
+  }
+  await Promise.all(all);
+  t.is(assigned.configRead(0x10, 4), Number(LOW + 9n * MiB));
+  t.is(assigned.configRead(0x04, 2), 0);
+  t.deepEqual(scene.barsHeld(), []);
+});
+
+test('accesses that config space does not have are errors, and change nothing', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  for (const [offset, size, code] of [
+    [1, 2, 'ERR_UNALIGNED'],
+    [4096, 4, 'ERR_OUT_OF_RANGE'],
+    [-4, 4, 'ERR_INVALID_ARGUMENT'],
+    [0, 3, 'ERR_INVALID_ARGUMENT'],
+    [0.5, 1, 'ERR_INVALID_ARGUMENT'],
+    [0, 8, 'ERR_INVALID_ARGUMENT'],
+  ] as const) {
+    throwsCode(t, () => assigned.configRead(offset, size), code, `${offset}+${size}`);
+    await rejectsCode(t, assigned.configWrite(offset, size, 0), code, `${offset}+${size}`);
+  }
+  for (const value of [-1, 256, 1.5, NaN, 1n as unknown as number]) {
+    await rejectsCode(t, assigned.configWrite(0x3c, 1, value), 'ERR_INVALID_ARGUMENT', String(value));
+  }
+});
+
+test('a device that is closed is out of every target first, and takes no more', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign(scene.spied(scene.simulated()));
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  scene.takeLog();
+  const write = writeBar32(assigned, 0, LOW); // comes before
+  await Promise.all([write, assigned.close(), assigned.close()]);
+  t.deepEqual(scene.takeLog().slice(-2), ['unmap 0x4000000000..0x4000100000', 'close']);
+  t.deepEqual(scene.barsHeld(), []);
+  t.false(scene.memory.inspect().regions.some(({ name }) => name.includes('BAR')));
+  throwsCode(t, () => assigned.configRead(0, 4), 'ERR_CLOSED');
+  throwsCode(t, () => assigned.mmioRead(HIGH, 4), 'ERR_CLOSED');
+  throwsCode(t, () => assigned.mmioWrite(HIGH, new Uint8Array(4)), 'ERR_CLOSED');
+  await rejectsCode(t, assigned.configWrite(4, 2, 0), 'ERR_CLOSED');
+  await rejectsCode(t, assigned.reset(), 'ERR_CLOSED');
+});
+
+test('a device whose BAR a target will not give up stays open, and closes when it does', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  scene.recorder.judge = ({ op }) => (op === 'unmap' ? new Error('stuck') : undefined);
+  await rejectsCode(t, assigned.close(), 'ERR_UNMAP_FAILED');
+  t.notThrows(() => device.config.read(0n, 4), 'the device is there');
+  scene.recorder.judge = () => undefined;
+  scene.recorder.loseAll();
+  await scene.memory.dmaMappers.targetClosed(scene.recorder);
+  await assigned.close();
+  throwsCode(t, () => device.config.read(0n, 4), 'ERR_CLOSED');
+});
+
+test('a device whose function was closed by another hand can still be closed', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  assigned.interrupts.vector('error').onInterrupt(() => {});
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  await device.close();
+  await t.throwsAsync(command(assigned, 0), { code: 'ERR_CLOSED' });
+  throwsCode(t, () => assigned.configRead(0, 4), 'ERR_CLOSED');
+  await assigned.close();
+  t.deepEqual(scene.barsHeld(), []);
+});
+
+test('a device that comes to a running guest is in reach of those that are there, and they of it', async (t) => {
+  const scene = await Scene.create(t);
+  const first = await scene.assign();
+  await writeBar64(first, 2, HIGH);
+  await command(first, MEMORY);
+  const added = scene.simulated();
+  const second = await scene.assign(added);
+  await writeBar64(second, 2, HIGH + MiB);
+  await command(second, MEMORY);
+  t.true(scene.reaches(HIGH + MiB, added, 2));
+  const late = new SimulatedIommu({ name: 'late' });
+  await scene.memory.dmaMappers.addDmaMapper(late);
+  late.write(HIGH + MiB, Uint8Array.of(1, 2, 3));
+  t.deepEqual(added.regions[2]?.read(0n, 3), Uint8Array.of(1, 2, 3));
+  await second.close();
+  await t.throwsAsync(async () => late.write(HIGH + MiB, new Uint8Array(1)), { code: 'ERR_DMA_FAULT' });
+  t.true(scene.reaches(HIGH, first.device, 2), 'the other one stays');
+});
+
+test('what is no guest memory, no options, or in use is an error', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  t.teardown(() => device.close());
+  using file = MemoryFile.create(4096n);
+  await rejectsCode(t, AssignedDevice.create({ device, memory: file as never }), 'ERR_INVALID_ARGUMENT');
+  await rejectsCode(t, AssignedDevice.create(undefined as never), 'ERR_INVALID_ARGUMENT');
+  await using assigned = await AssignedDevice.create({ device, memory: scene.memory });
+  t.is(assigned.device, device, 'the failure before has left it free');
+  await rejectsCode(t, AssignedDevice.create({ device, memory: scene.memory }), 'ERR_DEVICE_IN_USE');
+});

@@ -1,0 +1,125 @@
+/**
+ * Accesses of a guest to BARs: which BAR they fall into, in which accesses the device sees them, and what is emulated.
+ */
+import test from 'ava';
+import { AddressRange, type DeviceRegion } from '../../ts/index.ts';
+import { type EmulatedArea, Mmio, type PlacedBar } from '../../ts/pci/mmio.ts';
+import { throwsCode } from '../support/errors.ts';
+
+/** A region that writes down how it is accessed. */
+function registers(length: bigint, log: string[]): DeviceRegion {
+  const bytes = new Uint8Array(Number(length));
+  const view = new DataView(bytes.buffer);
+  return {
+    index: 0,
+    length,
+    mmapAreas: [],
+    hostAddress: undefined,
+    backing: () => 'private',
+    read: (offset, count) => {
+      log.push(`read ${count} at ${offset}`);
+      return bytes.slice(Number(offset), Number(offset) + count);
+    },
+    write: (offset, from) => {
+      log.push(`write ${from.length} at ${offset}`);
+      bytes.set(from, Number(offset));
+    },
+    read32: (offset) => view.getUint32(Number(offset), true),
+    write32: (offset, value) => view.setUint32(Number(offset), value, true),
+    read64: (offset) => {
+      log.push(`read 8 at ${offset}`);
+      return view.getBigUint64(Number(offset), true);
+    },
+    write64: (offset, value) => {
+      log.push(`write 8 at ${offset}`);
+      view.setBigUint64(Number(offset), value, true);
+    },
+  };
+}
+
+function placed(index: number, gpa: bigint, length: bigint, region: DeviceRegion): PlacedBar {
+  return { index, range: AddressRange.of(gpa, length), region };
+}
+
+test('the device sees one access where the guest makes one, and aligned ones otherwise', (t) => {
+  const log: string[] = [];
+  const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log))];
+  const mmio = new Mmio('0000:00:01.0', []);
+  for (const width of [1, 2, 4, 8]) {
+    const bytes = Uint8Array.from({ length: width }, (_, index) => 0xa0 + index);
+    mmio.write(bars, 0x1010n, bytes);
+    t.deepEqual(mmio.read(bars, 0x1010n, width), bytes);
+    t.deepEqual(log.splice(0), [`write ${width} at 16`, `read ${width} at 16`]);
+  }
+  const bytes = Uint8Array.from({ length: 11 }, (_, index) => index + 1);
+  mmio.write(bars, 0x1023n, bytes);
+  t.deepEqual(log.splice(0), ['write 1 at 35', 'write 4 at 36', 'write 4 at 40', 'write 2 at 44']);
+  t.deepEqual(mmio.read(bars, 0x1023n, 11), bytes);
+  t.deepEqual(log, ['read 1 at 35', 'read 4 at 36', 'read 4 at 40', 'read 2 at 44']);
+});
+
+test('each address belongs to the BAR that is there; what none has all of is an error', (t) => {
+  const logs: [string[], string[]] = [[], []];
+  const bars = [
+    placed(0, 0x1000n, 0x100n, registers(0x100n, logs[0])),
+    placed(2, 0x1100n, 0x1000n, registers(0x1000n, logs[1])),
+  ];
+  const mmio = new Mmio('0000:00:01.0', []);
+  mmio.read(bars, 0x10fcn, 4);
+  mmio.read(bars, 0x1100n, 4);
+  t.deepEqual(logs, [['read 4 at 252'], ['read 4 at 0']]);
+  for (const [gpa, length] of [
+    [0xffcn, 8],
+    [0x10fcn, 8],
+    [0x2100n, 1],
+    [0n, 4],
+  ] as const) {
+    const { device, message } = throwsCode(t, () => mmio.read(bars, gpa, length), 'ERR_NOT_MAPPED');
+    t.is(device, '0000:00:01.0');
+    t.regex(message, /0000:00:01\.0/);
+    throwsCode(t, () => mmio.write(bars, gpa, new Uint8Array(length)), 'ERR_NOT_MAPPED');
+  }
+  throwsCode(t, () => mmio.read([], 0x1000n, 4), 'ERR_NOT_MAPPED');
+  throwsCode(t, () => mmio.read(bars, 0x1000n, 0), 'ERR_EMPTY_RANGE');
+  throwsCode(t, () => mmio.read(bars, 0x1000n, -1), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => mmio.read(bars, 0x1000n, 1.5), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => mmio.write(bars, 0x1000n, 'ab' as unknown as Uint8Array), 'ERR_INVALID_ARGUMENT');
+});
+
+test('what is emulated is asked with offsets of its own, and the device never hears of it', (t) => {
+  const log: string[] = [];
+  const asked: string[] = [];
+  const area: EmulatedArea = {
+    bar: 0,
+    range: AddressRange.of(0x40n, 0x20n),
+    read: (offset, length) => {
+      asked.push(`read ${length} at ${offset}`);
+      return new Uint8Array(length).fill(0x5a);
+    },
+    write: (offset, bytes) => void asked.push(`write ${bytes.join(' ')} at ${offset}`),
+  };
+  const mmio = new Mmio('0000:00:01.0', [area]);
+  const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log)), placed(1, 0x2000n, 0x100n, registers(0x100n, log))];
+  t.deepEqual(mmio.read(bars, 0x1048n, 4), new Uint8Array(4).fill(0x5a));
+  mmio.write(bars, 0x105en, Uint8Array.of(7, 8));
+  t.deepEqual(asked.splice(0), ['read 4 at 8', 'write 7 8 at 30']);
+  t.deepEqual(log, []);
+  // The same offset of another BAR, and what lies just outside.
+  mmio.read(bars, 0x2048n, 4);
+  mmio.read(bars, 0x103cn, 4);
+  mmio.read(bars, 0x1060n, 4);
+  t.deepEqual([log, asked], [['read 4 at 72', 'read 4 at 60', 'read 4 at 96'], []]);
+  // One that begins before it and ends within is cut where it begins.
+  mmio.read(bars, 0x103cn, 8);
+  t.deepEqual([log.slice(3), asked], [['read 4 at 60'], ['read 4 at 0']]);
+});
+
+test('a BAR that is longer than what the device has reads ones past its end, and takes no writes', (t) => {
+  const log: string[] = [];
+  const bars = [placed(0, 0x1000n, 0x100n, registers(0x60n, log))];
+  const mmio = new Mmio('0000:00:01.0', []);
+  t.deepEqual(mmio.read(bars, 0x1060n, 4), new Uint8Array(4).fill(0xff));
+  mmio.write(bars, 0x10f8n, new Uint8Array(8));
+  t.deepEqual(log, []);
+  t.deepEqual(mmio.read(bars, 0x105cn, 4), new Uint8Array(4));
+});

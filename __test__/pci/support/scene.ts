@@ -1,0 +1,112 @@
+/**
+ * A guest memory with two followers, and devices for its guest to place: what a small machine with peer-to-peer looks like.
+ */
+import {
+  AssignedDevice,
+  GuestMemory,
+  type PeerToPeer,
+  type PhysicalFunction,
+  type PinnedBars,
+  SimulatedDevice,
+  type SimulatedDeviceOptions,
+  SimulatedIommu,
+} from '../../../ts/index.ts';
+import { RecordingTarget } from '../../support/recording-target.ts';
+import { SpiedFunction } from './spied-function.ts';
+
+export const MiB = 1n << 20n;
+export const RAM = 0x10_0000n;
+export const RAM_LENGTH = 4n * MiB;
+
+/** BAR 0: registers with an MSI-X table, 64 KiB, 32-bit. BAR 2: memory, 1 MiB, 64-bit, prefetchable. BAR 4: 256 bytes. */
+export const BARS = [
+  { index: 0, length: 0x1_0000n, kind: 'memory32' },
+  { index: 2, length: MiB, kind: 'memory64', prefetchable: true },
+  { index: 4, length: 0x100n, kind: 'memory32' },
+] as const;
+
+export const USUAL: Omit<SimulatedDeviceOptions, 'bdf'> = {
+  bars: BARS,
+  msix: { vectors: 4, bar: 0, tableOffset: 0x2000n, pendingOffset: 0x3000n },
+  msi: { vectors: 4, masking: true },
+  powerManagement: {},
+  pcie: { flr: true },
+  interruptPin: true,
+};
+
+/** Whatever does something at the end: a test. */
+interface Ends {
+  readonly teardown: (act: () => void | Promise<void>) => void;
+}
+
+/** One guest. */
+export class Scene {
+  readonly memory: GuestMemory;
+  /** Keeps the kernel's rules. */
+  readonly iommu: SimulatedIommu;
+  readonly recorder: RecordingTarget;
+  /** What the recorder was asked and what was done to the hardware, in order. */
+  readonly log: string[];
+  readonly #t: Ends;
+  #devices = 4;
+
+  private constructor(t: Ends, memory: GuestMemory, iommu: SimulatedIommu, recorder: RecordingTarget) {
+    this.#t = t;
+    this.log = recorder.calls;
+    this.memory = memory;
+    this.iommu = iommu;
+    this.recorder = recorder;
+  }
+
+  static async create(t: Ends, peerToPeer: PeerToPeer = 'best-effort'): Promise<Scene> {
+    const memory = await GuestMemory.create({ ram: [{ start: RAM, length: RAM_LENGTH }], addressWidth: 40 });
+    const iommu = new SimulatedIommu({ name: 'iommu' });
+    const recorder = new RecordingTarget();
+    await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer });
+    await memory.dmaMappers.addDmaMapper(recorder, { peerToPeer });
+    const scene = new Scene(t, memory, iommu, recorder);
+    t.teardown(async () => {
+      await memory.close();
+      if (recorder.breaches.length > 0) throw new Error(recorder.breaches.join('; '));
+    });
+    return scene;
+  }
+
+  simulated(options: Partial<SimulatedDeviceOptions> = {}): SimulatedDevice {
+    const bdf = `0000:00:${(this.#devices++).toString(16).padStart(2, '0')}.0`;
+    return new SimulatedDevice({ bdf, iommu: this.iommu, ...USUAL, ...options });
+  }
+
+  spied(device: PhysicalFunction): SpiedFunction {
+    return new SpiedFunction(device, (what) => this.log.push(what));
+  }
+
+  async assign(device: PhysicalFunction = this.simulated(), bars: PinnedBars = {}): Promise<AssignedDevice> {
+    const assigned = await AssignedDevice.create({ device, memory: this.memory, bars });
+    this.#t.teardown(() => assigned.close());
+    this.log.length = 0;
+    return assigned;
+  }
+
+  /** Since the last time. */
+  takeLog(): string[] {
+    return this.log.splice(0);
+  }
+
+  /** Whether DMA to an address arrives in a BAR of a device. */
+  reaches(gpa: bigint, device: PhysicalFunction, bar: number, offset = 0n): boolean {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    try {
+      this.iommu.write(gpa, bytes);
+    } catch {
+      return false;
+    }
+    const region = device.regions[bar];
+    return region !== undefined && Buffer.compare(region.read(offset, bytes.length), bytes) === 0;
+  }
+
+  /** What the recorder holds of devices. */
+  barsHeld(): string[] {
+    return this.recorder.heldText().filter((held) => held.includes('BAR'));
+  }
+}

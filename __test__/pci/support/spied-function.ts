@@ -1,0 +1,58 @@
+/**
+ * A PCI function that writes down what is done to its hardware, and fails on demand.
+ */
+import type { DeviceInterrupts, DeviceRegion, PhysicalFunction } from '../../../ts/index.ts';
+
+/** Passes everything on to another function. */
+export class SpiedFunction implements PhysicalFunction {
+  readonly bdf: string;
+  readonly config: DeviceRegion;
+  readonly regions: readonly (DeviceRegion | undefined)[];
+  readonly interrupts: DeviceInterrupts;
+  /** Called before anything is done to the hardware, with words for it; what it returns is thrown. */
+  judge: (what: string) => unknown = () => undefined;
+  readonly #device: PhysicalFunction;
+  readonly #log: (what: string) => void;
+
+  constructor(device: PhysicalFunction, log: (what: string) => void) {
+    this.#device = device;
+    this.#log = log;
+    this.bdf = device.bdf;
+    this.regions = device.regions;
+    this.interrupts = device.interrupts;
+    const { config } = device;
+    const write = (offset: bigint, bytes: Uint8Array): void => {
+      const value = bytes.reduceRight((sum, byte) => sum * 256 + byte, 0);
+      this.#do(`config 0x${offset.toString(16)} = 0x${value.toString(16)}`);
+      config.write(offset, bytes);
+    };
+    this.config = new Proxy(config, {
+      get: (target, name) => {
+        if (name === 'write') return write;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+  }
+
+  async reset(): Promise<void> {
+    this.#do('reset');
+    await this.#device.reset();
+  }
+
+  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+    this.#do('hot reset');
+    await this.#device.hotReset(others.map((other) => (other instanceof SpiedFunction ? other.#device : other)));
+  }
+
+  async close(): Promise<void> {
+    this.#do('close');
+    await this.#device.close();
+  }
+
+  #do(what: string): void {
+    this.#log(what);
+    const refusal = this.judge(what);
+    if (refusal !== undefined) throw refusal;
+  }
+}

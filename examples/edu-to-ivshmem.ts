@@ -1,0 +1,112 @@
+/**
+ * Two assigned devices of one guest, of which one writes into the memory of the other: peer-to-peer DMA. The program plays
+ * the guest: its firmware, which places the devices' BARs through config space, and the driver of the device that does the
+ * DMA. Without arguments the devices are simulated; two PCI addresses name real ones that are bound to vfio-pci, an edu and
+ * an ivshmem of QEMU's:
+ *
+ *     node --import=@oxc-node/core/register examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
+ */
+import { AssignedDevice, GuestMemory } from '../ts/index.ts';
+import { EduDriver } from './devices/edu.ts';
+import { simulatedPair, vfioPair } from './edu-to-ivshmem/devices.ts';
+import { hex, note, step } from './demo/report.ts';
+import { GuestBar } from './guest/bar.ts';
+import { Firmware } from './guest/firmware.ts';
+
+const MiB = 1n << 20n;
+const RAM = { start: 0n, length: 64n * MiB };
+/** Where the guest's driver has its buffers. */
+const SOURCE = 0x10_0000n;
+const SINK = 0x20_0000n;
+/** Where firmware places BARs: below 4 GiB, with the guest's RAM beneath. Then one of them moves. */
+const FIRST_ADDRESS = 0xe000_0000n;
+const OTHER_ADDRESS = 0x1_0000_0000n;
+/** The peer's BAR that is memory. */
+const BAR = 2;
+/** All that is sent has that many letters. */
+const LETTERS = 5;
+
+const addresses = process.argv.slice(2);
+await using memory = await GuestMemory.create({ ram: [RAM] });
+await using pair = addresses.length === 0 ? await simulatedPair(memory) : await vfioPair(memory, addresses);
+await using edu = await AssignedDevice.create({ device: pair.edu, memory });
+await using peer = await AssignedDevice.create({ device: pair.peer, memory });
+
+// Firmware: how large are the BARs? All ones, written to their registers, read back as the size.
+const eduFirmware = await Firmware.probe(edu);
+const peerFirmware = await Firmware.probe(peer);
+step('firmware sizes the BARs', `${list(edu, eduFirmware)}; ${list(peer, peerFirmware)}`);
+
+// Firmware: where are they to be? Until memory decode is on, nothing is there.
+await peerFirmware.placeAll(await eduFirmware.placeAll(FIRST_ADDRESS));
+const [registers, before] = [eduFirmware.addressOf(0), peerFirmware.addressOf(BAR)];
+await eduFirmware.enable();
+await peerFirmware.enable();
+step('it places them and switches the devices on', `edu's registers are at ${hex(registers)}`);
+note(`the peer's BAR ${BAR} is at ${hex(before)}, in guest memory and in the IOMMU: ${inReach()}`);
+
+// The driver: from here on edu does DMA, to guest addresses.
+const driver = new EduDriver(new GuestBar(edu, registers));
+const happened: Record<string, string>[] = [];
+
+await send('first', before);
+step(`edu writes to ${hex(before)}`, `the peer's BAR has ${show(await readBack(before))}`);
+
+await peerFirmware.place(BAR, OTHER_ADDRESS);
+step(`the guest moves the BAR to ${hex(OTHER_ADDRESS)}`, `its bytes are ${show(await readBack(OTHER_ADDRESS))}`);
+await send('stale', before);
+step(`edu writes to ${hex(before)}, where it was`, `the peer's BAR has ${show(await readBack(OTHER_ADDRESS))}`);
+await send('moved', OTHER_ADDRESS);
+step(`edu writes to ${hex(OTHER_ADDRESS)}`, `the peer's BAR has ${show(await readBack(OTHER_ADDRESS))}`);
+
+await peerFirmware.disable();
+await send('never', OTHER_ADDRESS);
+await peerFirmware.enable();
+step(
+  'the guest switches the peer off, edu writes, it is on again',
+  `the BAR has ${show(await readBack(OTHER_ADDRESS))}`,
+);
+
+console.log('\nWhat was sent, and what arrived:');
+console.table(happened);
+
+/** Bytes of RAM go to an address by DMA of edu. */
+async function send(text: string, gpa: bigint): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  memory.write(SOURCE, bytes);
+  await driver.copy(SOURCE, gpa, bytes.length);
+  happened.push({ sent: text, to: hex(gpa), 'BAR then': address() });
+}
+
+/** Bytes at an address come to RAM by DMA of edu. */
+async function readBack(gpa: bigint): Promise<string> {
+  memory.write(SINK, new Uint8Array(LETTERS));
+  await driver.copy(gpa, SINK, LETTERS);
+  const text = new TextDecoder().decode(memory.read(SINK, LETTERS)).replaceAll('\0', '.');
+  const last = happened.at(-1);
+  if (last !== undefined) last['BAR has'] = text;
+  return text;
+}
+
+/** Where the BAR is in reach of DMA now. */
+function address(): string {
+  return (
+    peer
+      .status()
+      .find(({ bar }) => bar === BAR)
+      ?.range?.toString() ?? 'off'
+  );
+}
+
+function inReach(): string {
+  const missed = peer.status().flatMap(({ unreachable }) => unreachable);
+  return missed.length === 0 ? 'all of it' : missed.map(({ target, reason }) => `not of ${target}: ${reason}`).join();
+}
+
+function list({ bdf }: AssignedDevice, { bars }: Firmware): string {
+  return `${bdf} has ${bars.map(({ index, length }) => `BAR ${index} of ${hex(length)} bytes`).join(' and ')}`;
+}
+
+function show(text: string): string {
+  return JSON.stringify(text);
+}

@@ -1,0 +1,60 @@
+/**
+ * `node examples/nvme-identify.ts [BDF]`: a guest that uses an NVMe disk. The program plays the guest's firmware, which places
+ * the controller's BARs through config space, and its driver: queues and data are in guest RAM, the controller interrupts
+ * by MSI-X. It writes nothing to the disk.
+ *
+ * BDF is the PCI address of a controller that is bound to vfio-pci; without it, the first such one is taken.
+ */
+import { parseArgs } from 'node:util';
+import { AssignedDevice, GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
+import { hex, note, step, whoMapsWhat } from './demo/report.ts';
+import { findNvme } from './devices/nvme/find.ts';
+import { Nvme } from './devices/nvme.ts';
+import { Firmware } from './guest/firmware.ts';
+
+const RAM = { start: 0n, length: 64n << 20n };
+/** Where firmware places BARs: below 4 GiB, where there is no RAM. */
+const BARS = 0xe000_0000n;
+/** Where the guest's driver has its queues, and where the block goes. */
+const WORKSPACE = 0x10_0000n;
+const BUFFER = 0x20_0000n;
+
+try {
+  const { positionals } = parseArgs({ allowPositionals: true });
+  await identify(positionals[0] ?? findNvme());
+} catch (error) {
+  if (!(error instanceof Error)) throw error;
+  console.error(error instanceof PeerDmaError ? `${error.code}: ${error.message}` : error.message);
+  process.exitCode = 1;
+}
+
+async function identify(bdf: string): Promise<void> {
+  await using memory = await GuestMemory.create({ ram: [RAM] });
+  await using vfio = new VfioContainerManager(memory);
+  await using device = await AssignedDevice.create({ device: await vfio.open(bdf), memory });
+  step(`${device.bdf} is the guest's`, 'all RAM is mapped into its IOMMU');
+
+  const firmware = await Firmware.probe(device);
+  await firmware.placeAll(BARS);
+  await firmware.enable();
+  const bars = firmware.bars.map(({ index }) => `BAR ${index} at ${hex(firmware.addressOf(index))}`);
+  step('firmware places its BARs and switches it on', bars.join(', '));
+
+  await using nvme = await Nvme.open({ device, firmware, memory, workspace: WORKSPACE });
+  step('the driver resets it and gives it queues', `NVMe ${nvme.version}, queues at ${hex(WORKSPACE)}`);
+
+  const { controller, namespace } = await nvme.identify();
+  step('the controller identifies itself', `model ${show(controller.model)}, serial ${show(controller.serial)}`);
+  note(`firmware ${show(controller.firmware)}`);
+  note(`namespace ${namespace.id} has ${namespace.blocks} blocks of ${namespace.blockLength} bytes`);
+
+  await nvme.read(0n, 1, BUFFER);
+  const start = Buffer.from(memory.read(BUFFER, 16)).toString('hex');
+  step(`block 0 comes to ${hex(BUFFER)} by DMA`, `it begins with ${start}`);
+  note(`interrupts: ${nvme.interrupts.admin} for commands to the controller, ${nvme.interrupts.blocks} for blocks`);
+  whoMapsWhat(memory.inspect());
+}
+
+function show(text: string): string {
+  return JSON.stringify(text);
+}

@@ -1,0 +1,208 @@
+/**
+ * A physical PCI function as a guest sees it: config space with BARs that the guest sizes, places and moves, windows of
+ * guest memory that follow them, and interrupts.
+ */
+import { requireOptions } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
+import { MutationQueue } from '../guest/mutation-queue.ts';
+import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
+import { GuestFunction } from './guest-function.ts';
+import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
+import type { PhysicalFunction } from './physical-function.ts';
+import type { PinnedBars } from './pinned-bars.ts';
+import { resetFunctions } from './reset.ts';
+
+/** What {@link AssignedDevice.inspect} gives; `JSON.stringify` takes it. */
+export interface AssignedDeviceSnapshot {
+  /** PCI address. */
+  readonly device: string;
+  readonly bars: readonly BarSnapshot[];
+}
+
+/** The rest of an assigned device, for {@link resetDevices}. */
+let insideOf: (device: AssignedDevice) => { order: number; queue: MutationQueue; func: GuestFunction };
+
+let made = 0;
+
+/**
+ * A PCI function that a guest drives. It starts as after power-on: BARs without address, memory decode, bus mastering and
+ * interrupts off.
+ *
+ * Writes to config space apply one at a time, in the order of the calls, whether they are awaited or not; a read sees
+ * those that are done.
+ */
+export class AssignedDevice {
+  readonly #memory: GuestMemory;
+  readonly #function: GuestFunction;
+  readonly #queue: MutationQueue;
+  readonly #order = made++;
+  #closing: Promise<void> | undefined;
+
+  static {
+    insideOf = (device) => {
+      if (typeof device === 'object' && device !== null && #queue in device) {
+        return { order: device.#order, queue: device.#queue, func: device.#function };
+      }
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'an assigned device is what AssignedDevice.create gives');
+    };
+  }
+
+  private constructor(memory: GuestMemory, func: GuestFunction) {
+    this.#memory = memory;
+    this.#function = func;
+    this.#queue = new MutationQueue(`the assigned device ${func.device.bdf}`);
+  }
+
+  /**
+   * Prepares a function for a guest. From then on it belongs to the assigned device, which closes it.
+   *
+   * @param options.device a {@link VfioDevice} or a {@link SimulatedDevice} whose BARs nobody has placed
+   * @param options.memory where its BARs appear: the guest memory that its container follows
+   * @param options.bars BARs that stay at one guest address whatever the guest writes, by their number: `host` for the
+   * address that the host has given them
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that makes no sense, `ERR_INVALID_ARGUMENT`,
+   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for pinned BARs that can't be, `ERR_DEVICE_IN_USE` for a function
+   * that is assigned already. The function is the caller's then
+   */
+  static async create(options: {
+    device: PhysicalFunction;
+    memory: GuestMemory;
+    bars?: PinnedBars;
+  }): Promise<AssignedDevice> {
+    const { device, memory, bars = {} } = requireOptions(options);
+    return new AssignedDevice(memory, await GuestFunction.create(device, memory, bars));
+  }
+
+  /** The function, which belongs to this object until it is closed. */
+  get device(): PhysicalFunction {
+    return this.#function.device;
+  }
+
+  /** PCI address on the host. */
+  get bdf(): string {
+    return this.device.bdf;
+  }
+
+  /** Its interrupts, as the guest sets them up. */
+  get interrupts(): AssignedInterrupts {
+    return this.#function.interrupts;
+  }
+
+  /**
+   * What the guest reads of config space.
+   *
+   * @param size 1, 2 or 4 bytes, of which the offset is a multiple
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`; what the kernel said
+   */
+  configRead(offset: number, size: number): number {
+    this.#requireOpen();
+    return this.#function.read(offset, size).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  /**
+   * What the guest writes to config space. When it is done, guest memory and every IOMMU have followed: a BAR that is
+   * switched off, moved or reset is out of reach before the device hears of it, and one that is switched on is in reach.
+   *
+   * A BAR that a DMA target can't map does not fail this, unless the target was registered with `peerToPeer: 'required'`:
+   * {@link AssignedDevice.status} has it, and the channel `peerdma:pci.bar`.
+   *
+   * @param size 1, 2 or 4 bytes, of which the offset is a multiple
+   * @param value the bytes as an unsigned number
+   * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`, what a
+   * target said that has to have the BAR; `ERR_INTERRUPT_SETUP`. Then config space, BARs and device are as before;
+   * `ERR_ROLLBACK_FAILED` where that could not be
+   */
+  async configWrite(offset: number, size: number, value: number): Promise<void> {
+    this.#function.requireAccess(offset, size);
+    if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${size} bytes hold no ${String(value)}`, { device: this.bdf });
+    }
+    const bytes = Uint8Array.from({ length: size }, (_, index) => Math.floor(value / 256 ** index) % 256);
+    await this.#queue.run(() => this.#function.write(offset, bytes));
+  }
+
+  /**
+   * An access of the guest to a BAR, where the guest has placed it: what a VMM calls when the guest touches what is not
+   * memory there. Lengths of 1, 2, 4 and 8 at a multiple of themselves are one access; others are cut into such.
+   *
+   * @throws {PeerDmaError} `ERR_NOT_MAPPED` where the device has no BAR at present; `ERR_CLOSED`; what the kernel said
+   */
+  mmioRead(gpa: bigint, length: number): Uint8Array {
+    this.#requireOpen();
+    return this.#function.mmioRead(gpa, length);
+  }
+
+  /** As {@link AssignedDevice.mmioRead}. */
+  mmioWrite(gpa: bigint, bytes: Uint8Array): void {
+    this.#requireOpen();
+    this.#function.mmioWrite(gpa, bytes);
+  }
+
+  /** Where each BAR is, what of it is memory in the guest, and which DMA targets don't reach it and why. */
+  status(): BarStatus[] {
+    return barStatus(this.#memory, this.#function.windows);
+  }
+
+  /** {@link AssignedDevice.status} as plain data. */
+  inspect(): AssignedDeviceSnapshot {
+    return { device: this.bdf, bars: this.status().map(barSnapshot) };
+  }
+
+  /**
+   * Resets the device as a power cycle would: its BARs leave guest memory and lose their addresses, interrupts, memory
+   * decode and bus mastering go off, then the hardware is reset. See {@link resetDevices} for devices that can only be
+   * reset together.
+   *
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the hardware can't be reset by itself: all but that has been done
+   * then, so that it is quiet. `ERR_UNMAP_FAILED`: nothing has changed
+   */
+  reset(): Promise<void> {
+    return resetDevices([this]);
+  }
+
+  /**
+   * Takes its BARs out of guest memory, and so out of every IOMMU, then closes the device: when it is done, no other
+   * device reaches it, and it reaches nothing. Idempotent.
+   *
+   * @throws {PeerDmaError} what a target or the kernel said; it can be called again then
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#queue
+      .close(() => this.#function.close())
+      .catch((error: unknown) => {
+        this.#closing = undefined;
+        throw error;
+      });
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#queue.closed) {
+      throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { device: this.bdf });
+    }
+  }
+}
+
+/**
+ * Resets devices together, as when their VM is reset: the BARs of all leave guest memory and lose their addresses, and
+ * interrupts, memory decode and bus mastering go off; then the hardware is reset, each function on its own where it can
+ * be, else by its bus or slot if all that shares it is among these devices.
+ *
+ * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` naming the devices whose hardware can't be reset: all but that has been
+ * done then, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`
+ */
+export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
+  const all = [...new Set(devices)].map(insideOf);
+  // Two resets at once must not wait for one another.
+  all.sort((a, b) => a.order - b.order);
+  const holding = (rest: typeof all): Promise<void> => {
+    const [first, ...others] = rest;
+    return first === undefined ? resetFunctions(all.map(({ func }) => func)) : first.queue.run(() => holding(others));
+  };
+  await holding(all);
+}

@@ -1,0 +1,141 @@
+/**
+ * How the BARs of an assigned device stand: where the guest has them, what of them is memory there, and which IOMMUs don't
+ * reach it and why.
+ */
+import { channel } from 'node:diagnostics_channel';
+import { AddressRange, hex } from '../address-range.ts';
+import type { MappingStatus } from '../dma/target.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import type { BarAddresses, BarWindow, BarWindows } from './bar-windows.ts';
+import type { BarKind } from './config/config-space.ts';
+import { trappedAreas } from './mappable-areas.ts';
+
+/** How a BAR stands. Ranges are guest-physical. */
+export interface BarStatus {
+  /** 0 to 5; 6 is the ROM. */
+  readonly bar: number;
+  readonly kind: BarKind;
+  /** Bytes that the guest has to find room for. */
+  readonly length: bigint;
+  /** Whether it stays where the VMM has put it. */
+  readonly pinned: boolean;
+  /** Where it answers; `undefined` while the guest has it switched off or not placed. */
+  readonly range?: AddressRange;
+  /** What of it is memory in the guest. */
+  readonly mapped: readonly AddressRange[];
+  /** What of it the VMM has to answer for, by {@link AssignedDevice.mmioRead}, and why. */
+  readonly trapped: readonly { readonly range: AddressRange; readonly reason: string }[];
+  /** What of its memory is hidden by a region of guest memory that has precedence, such as RAM. */
+  readonly hidden: readonly { readonly range: AddressRange; readonly by: string }[];
+  /** What of its memory a DMA target doesn't reach, and why: with the addresses that would do where those are the cause. */
+  readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'name' | 'state'> & {
+    readonly target: string;
+    readonly state: 'failed' | 'skipped' | 'quarantined';
+  })[];
+}
+
+/** Message of the channel `peerdma:pci.bar`: the guest has placed, moved or switched off a BAR, and guest memory has followed. */
+export interface BarEvent {
+  /** PCI address. */
+  readonly device: string;
+  readonly bar: BarStatus;
+}
+
+const barChannel = channel('peerdma:pci.bar');
+
+/** @param before where the BARs were before the change @internal */
+export function publishBars(device: string, before: BarAddresses, memory: GuestMemory, windows: BarWindows): void {
+  if (!barChannel.hasSubscribers || before === windows.addresses) return;
+  for (const status of barStatus(memory, windows)) {
+    if (before.get(status.bar) === windows.addresses.get(status.bar)) continue;
+    barChannel.publish({ device, bar: status } satisfies BarEvent);
+  }
+}
+
+/** @internal */
+export function barStatus(memory: GuestMemory, windows: BarWindows): BarStatus[] {
+  return [...windows.windows].map((window) => statusOf(memory, windows, window));
+}
+
+function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): BarStatus {
+  const { bar } = window;
+  const facts = { bar: bar.index, kind: bar.kind, length: bar.length, pinned: bar.pinned !== undefined };
+  const gpa = windows.addresses.get(bar.index);
+  if (gpa === undefined) return { ...facts, mapped: [], trapped: [], hidden: [], unreachable: [] };
+  const range = AddressRange.of(gpa, bar.length);
+  const whole = windows.trapped(window, gpa);
+  if (whole !== undefined) {
+    return { ...facts, range, mapped: [], trapped: [{ range, reason: whole.message }], hidden: [], unreachable: [] };
+  }
+  const inGuest = (area: AddressRange): AddressRange => AddressRange.of(gpa + area.start, area.length);
+  const mapped = window.areas.map(inGuest);
+  return {
+    ...facts,
+    range,
+    mapped,
+    trapped: trappedAreas(bar.length, window.areas).map((area) => ({ range: inGuest(area), reason: TRAPPED })),
+    hidden: mapped.flatMap((area) => hidden(memory, window, area)),
+    unreachable: mapped.flatMap((area) => unreachable(memory, window, area)),
+  };
+}
+
+const TRAPPED = 'it holds the MSI-X table or pending bits, or the host does not let it be mapped';
+
+/** What others show where the BAR should be to be seen. */
+function hidden(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['hidden'] {
+  const found: { range: AddressRange; by: string }[] = [];
+  for (const { range, name } of addressSpaceOf(memory).map.flat.overlapping(area)) {
+    if (name !== own?.name) found.push({ range: intersection(range, area), by: name });
+  }
+  return found;
+}
+
+function unreachable(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['unreachable'] {
+  const found: BarStatus['unreachable'][number][] = [];
+  for (const mapper of addressSpaceOf(memory).mappers) {
+    for (const { range, name, state, code, errno, reason } of mapper.status()) {
+      if (state === 'mapped' || name !== own?.name || !range.overlaps(area)) continue;
+      found.push({
+        target: mapper.name,
+        range,
+        state,
+        ...(code === undefined ? {} : { code }),
+        ...(errno === undefined ? {} : { errno }),
+        ...(reason === undefined ? {} : { reason }),
+      });
+    }
+  }
+  return found;
+}
+
+function intersection(a: AddressRange, b: AddressRange): AddressRange {
+  return AddressRange.between(a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end);
+}
+
+/** {@link BarStatus} as plain data: what `JSON.stringify` takes. */
+export type BarSnapshot = ReturnType<typeof barSnapshot>;
+
+/** @internal */
+export function barSnapshot({
+  length,
+  range,
+  mapped,
+  trapped,
+  hidden: others,
+  unreachable: missed,
+  ...facts
+}: BarStatus) {
+  return {
+    ...facts,
+    length: hex(length),
+    ...(range === undefined ? {} : { range: plain(range) }),
+    mapped: mapped.map(plain),
+    trapped: trapped.map(({ range: at, reason }) => ({ ...plain(at), reason })),
+    hidden: others.map(({ range: at, by }) => ({ ...plain(at), by })),
+    unreachable: missed.map(({ range: at, ...why }) => ({ ...plain(at), ...why })),
+  };
+}
+
+function plain({ start, end }: AddressRange): { start: string; end: string } {
+  return { start: hex(start), end: hex(end) };
+}

@@ -1,0 +1,221 @@
+/**
+ * The state of an assigned function and how it changes: config space as the guest has it, the hardware, the windows of its
+ * BARs and its interrupts, all together or not at all.
+ */
+import { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type Step, applyPlan } from '../guest/plan.ts';
+import { type BarAddresses, BarWindows } from './bar-windows.ts';
+import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
+import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
+import { Mmio, type PlacedBar } from './mmio.ts';
+import { msixAreas } from './msix-areas.ts';
+import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
+import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
+
+/** Functions that a guest drives, or has driven: they are closed with it. */
+const assigned = new WeakSet<PhysicalFunction>();
+
+/** @internal */
+export class GuestFunction {
+  readonly device: PhysicalFunction;
+  readonly interrupts: AssignedInterrupts;
+  readonly windows: BarWindows;
+  readonly #config: ConfigSpace;
+  readonly #mmio: Mmio;
+  /** Gives the places of pinned BARs back. */
+  readonly #release: () => void;
+  #state: ConfigState;
+
+  private constructor(parts: {
+    device: PhysicalFunction;
+    config: ConfigSpace;
+    windows: BarWindows;
+    interrupts: AssignedInterrupts;
+    mmio: Mmio;
+    release: () => void;
+  }) {
+    this.device = parts.device;
+    this.interrupts = parts.interrupts;
+    this.windows = parts.windows;
+    this.#config = parts.config;
+    this.#mmio = parts.mmio;
+    this.#release = parts.release;
+    this.#state = parts.config.initial;
+  }
+
+  /** See {@link AssignedDevice.create}. */
+  static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
+    addressSpaceOf(memory); // which says so, if it is none
+    const { bdf } = device;
+    if (assigned.has(device)) {
+      throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is assigned already: close that first`, { device: bdf });
+    }
+    const config = openConfig(device, bars);
+    const release = claimPinned(bdf, memory, config.bars);
+    assigned.add(device);
+    try {
+      quiet(device, config);
+      const interrupts = new AssignedInterrupts(device.interrupts, { bdf, msixVectors: config.msix?.vectors ?? 0 });
+      const emulated = msixAreas(config, interrupts);
+      const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
+        emulated.filter((area) => area.bar === bar).map(({ range }) => range),
+      );
+      const mmio = new Mmio(bdf, emulated);
+      return new GuestFunction({ device, config, windows, interrupts, mmio, release });
+    } catch (error) {
+      release();
+      assigned.delete(device);
+      throw error;
+    }
+  }
+
+  /** @throws {PeerDmaError} for what is no access to config space */
+  requireAccess(offset: number, size: number): void {
+    this.#config.requireAccess(offset, size);
+  }
+
+  read(offset: number, size: number): Uint8Array {
+    this.requireAccess(offset, size);
+    const present = this.device.config.read(BigInt(offset), size);
+    return this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() });
+  }
+
+  /** Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    const present = this.device.config.read(BigInt(offset), bytes.length);
+    const write = this.#config.write(this.#state, offset, bytes, present);
+    const change = { next: write.next };
+    await applyPlan([
+      ...(write.forward.length === 0 ? [] : this.#hardwareSteps(write, change)),
+      this.#placing(() => this.#config.decoded(change.next)),
+      this.#interrupting(change, write.functionReset),
+    ]);
+    this.#state = change.next;
+  }
+
+  mmioRead(gpa: bigint, length: number): Uint8Array {
+    return this.#mmio.read(this.#placed(), gpa, length);
+  }
+
+  mmioWrite(gpa: bigint, bytes: Uint8Array): void {
+    this.#mmio.write(this.#placed(), gpa, bytes);
+  }
+
+  /** Takes the BARs out of guest memory, as a step that can be undone. */
+  withdrawing(): Step {
+    return this.#placing(() => new Map());
+  }
+
+  /** As after power-on, but for what a reset of the hardware does; the BARs are out of guest memory. */
+  powerOn(): void {
+    quiet(this.device, this.#config);
+    this.interrupts.reset();
+    this.#state = this.#config.initial;
+    this.#interrupt(this.#state);
+  }
+
+  /** See {@link AssignedDevice.close}. */
+  async close(): Promise<void> {
+    await this.windows.close();
+    this.interrupts.close();
+    this.#release();
+    await this.device.close();
+  }
+
+  /** The device hears of a write when the BARs that go with it are gone. */
+  #hardwareSteps({ next, forward, functionReset }: ConfigWrite, change: { next: ConfigState }): Step[] {
+    const { config } = this.device;
+    let kept: readonly (readonly [offset: bigint, bytes: Uint8Array])[] = [];
+    const restore = (): void => {
+      for (const [offset, bytes] of kept) config.write(offset, bytes);
+    };
+    return [
+      this.#placing(() => (functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next)))),
+      {
+        run: () => {
+          kept = this.#config.decodeRegisters.map((offset) => [BigInt(offset), config.read(BigInt(offset), 2)]);
+          try {
+            for (const { offset, bytes } of forward) config.write(BigInt(offset), bytes);
+            change.next = this.#config.adopt(functionReset ? this.#config.afterReset(next) : next, (offset, length) =>
+              config.read(BigInt(offset), length),
+            );
+          } catch (error) {
+            restore();
+            throw error;
+          }
+        },
+        undo: restore,
+      },
+    ];
+  }
+
+  /** Takes the windows to where they are to be then. */
+  #placing(to: () => BarAddresses): Step {
+    let before: BarAddresses = this.windows.addresses;
+    return {
+      run: () => {
+        before = this.windows.addresses;
+        return this.windows.place(to());
+      },
+      undo: async () => {
+        await this.windows.place(before);
+        return [];
+      },
+    };
+  }
+
+  /** The last step: what the guest had set up is gone with a reset, and could not be brought back. */
+  #interrupting(change: { readonly next: ConfigState }, functionReset: boolean): Step {
+    return {
+      run: () => {
+        if (functionReset) this.interrupts.reset();
+        this.#interrupt(change.next);
+      },
+      undo: () => this.#interrupt(this.#state),
+    };
+  }
+
+  #interrupt(state: ConfigState): void {
+    this.interrupts.configure(this.#config.control(state));
+  }
+
+  *#placed(): Generator<PlacedBar> {
+    for (const { bar, region } of this.windows.windows) {
+      const gpa = this.windows.addresses.get(bar.index);
+      if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
+    }
+  }
+}
+
+function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
+  const { bdf, config, regions, interrupts } = device;
+  return new ConfigSpace({
+    device: bdf,
+    bytes: config.read(0n, Number(config.length)),
+    regionLengths: regions.map((region) => region?.length),
+    pinned: pinnedAddresses(device, bars),
+    intx: interrupts.count('intx') > 0,
+    msiVectors: interrupts.count('msi'),
+  });
+}
+
+/** Awake, with memory decode and bus mastering off. Waking up may switch them on again, so power goes first. */
+function quiet(device: PhysicalFunction, { decodeRegisters }: ConfigSpace): void {
+  for (const offset of decodeRegisters.toReversed()) device.config.write(BigInt(offset), new Uint8Array(2));
+}
+
+function withRegions(bars: readonly Bar[], { regions }: PhysicalFunction): [Bar, DeviceRegion][] {
+  const found: [Bar, DeviceRegion][] = [];
+  for (const bar of bars) {
+    const region = regions[bar.index];
+    if (region !== undefined) found.push([bar, region]);
+  }
+  return found;
+}
+
+/** Those that are the same in both. */
+function common(a: BarAddresses, b: BarAddresses): BarAddresses {
+  return new Map([...a].filter(([bar, gpa]) => b.get(bar) === gpa));
+}
