@@ -114,7 +114,7 @@ test('a device that is closed does nothing any more', async (t) => {
   throwsCode(t, () => device.raise('intx'), 'ERR_CLOSED');
   throwsCode(t, () => device.interrupts.connect('msi', [event]), 'ERR_CLOSED');
   throwsCode(t, () => device.interrupts.reconnect('intx', 0, event), 'ERR_CLOSED');
-  throwsCode(t, () => device.interrupts.disconnect('intx'), 'ERR_CLOSED');
+  t.notThrows(() => device.interrupts.disconnect('intx'), 'nothing is connected');
   throwsCode(t, () => device.interrupts.unmaskIntx(), 'ERR_CLOSED');
   throwsCode(t, () => device.dmaRead(0n, 1), 'ERR_CLOSED');
   t.is(device.lastFault, undefined);
