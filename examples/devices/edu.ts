@@ -75,10 +75,15 @@ export class EduDriver {
   async #transfer(source: bigint, destination: bigint, length: number, command: bigint): Promise<void> {
     if (length <= 0 || length > EduDriver.BUFFER_SIZE)
       throw new RangeError(`edu moves 1 to ${EduDriver.BUFFER_SIZE} bytes at a time`);
+    await this.#idle(); // of a transfer that whoever had the device before has left behind: it takes no other meanwhile
     this.#registers.write64(SOURCE, source);
     this.#registers.write64(DESTINATION, destination);
     this.#registers.write64(COUNT, BigInt(length));
     this.#registers.write64(COMMAND, command);
+    await this.#idle();
+  }
+
+  async #idle(): Promise<void> {
     for (const deadline = Date.now() + PATIENCE; this.busy;) {
       if (Date.now() > deadline) throw new Error('the DMA engine of edu does not come to an end');
       await sleep(10);
