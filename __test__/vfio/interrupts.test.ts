@@ -26,9 +26,10 @@ function eventFiles(): number {
 
 testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
   const { device } = await InterruptingEdu.open(t, bdf);
-  const counts = (['intx', 'msi', 'msix', 'error', 'request'] as const).map((kind) => device.interrupts.count(kind));
-  // A conventional device reports no errors of PCI Express.
-  t.deepEqual(counts, [1, 1, 0, 0, 1]);
+  const counts = (['intx', 'msi', 'msix', 'request'] as const).map((kind) => device.interrupts.count(kind));
+  t.deepEqual(counts, [1, 1, 0, 1]);
+  // A conventional device reports no errors of PCI Express: Linux 6 has no vector for them, 7.3 one all the same.
+  t.true([0, 1].includes(device.interrupts.count('error')));
   throwsCode(t, () => device.interrupts.count('nmi' as 'msi'), 'ERR_INVALID_ARGUMENT');
 });
 
