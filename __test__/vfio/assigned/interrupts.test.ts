@@ -1,0 +1,147 @@
+/**
+ * Interrupts of a real device on their way to the guest, by way of what the guest has programmed.
+ */
+import { readFileSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { testWith } from '../support/devices.ts';
+import { until } from '../support/edu-interrupts.ts';
+import type { Engine } from './support/engine.ts';
+import { Guest } from './support/guest.ts';
+
+const MSI = 0x05;
+const MESSAGE = { address: 0xfee0_1000n, data: 0x4021 };
+/** Command's bit that switches the pin off. */
+const PIN_OFF = 0x400;
+
+const MESSAGES = 10_000;
+const BURST = 500;
+/** Milliseconds in which an interrupt would have come. */
+const SILENCE = 200;
+
+/** The guest's driver sets the message up; Multiple Message Enable stays 0: one vector. */
+async function programMessage({ assigned: { device, firmware } }: Engine): Promise<void> {
+  const at = firmware.capability(MSI);
+  const control = device.configRead(at + 2, 2);
+  const is64Bit = (control & 0x80) !== 0;
+  await device.configWrite(at + 4, 4, Number(MESSAGE.address));
+  if (is64Bit) await device.configWrite(at + 8, 4, 0);
+  await device.configWrite(at + (is64Bit ? 12 : 8), 2, MESSAGE.data);
+}
+
+async function switchMessages({ assigned: { device, firmware } }: Engine, on: boolean): Promise<void> {
+  const control = firmware.capability(MSI) + 2;
+  await device.configWrite(control, 2, (device.configRead(control, 2) & ~1) | (on ? 1 : 0));
+}
+
+/** An edu with all its interrupts taken back, now and when the test ends. */
+async function quietEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
+  const engine = await (await Guest.start(t)).engine(bdf);
+  engine.driver.acknowledge(0xffff_ffff);
+  t.teardown(() => engine.driver.acknowledge(0xffff_ffff));
+  return engine;
+}
+
+testWith(
+  { edu: 1 },
+  'a message that the guest has programmed reaches a callback while it is on',
+  async (t, { edu: [bdf = ''] }) => {
+    const engine = await quietEngine(t, bdf);
+    const { driver, assigned } = engine;
+    const { device } = assigned;
+    const vector = device.interrupts.vector('msi');
+    const counts: bigint[] = [];
+    vector.onInterrupt((count) => counts.push(count));
+    t.false(vector.enabled);
+    await programMessage(engine);
+    driver.raise();
+    driver.acknowledge();
+    await sleep(SILENCE);
+    t.deepEqual(counts, [], 'not on');
+
+    await switchMessages(engine, true);
+    t.deepEqual([vector.enabled, vector.message], [true, MESSAGE]);
+    driver.raise(1);
+    await until(() => counts.length === 1, 'the first message arrives');
+    driver.raise(2);
+    await until(() => counts.length === 2, 'the second too, nothing acknowledged');
+    t.deepEqual(counts, [1n, 1n]);
+    driver.acknowledge(3);
+
+    await switchMessages(engine, false);
+    t.false(vector.enabled);
+    driver.raise();
+    driver.acknowledge();
+    await sleep(SILENCE);
+    t.is(counts.length, 2, 'off');
+    await switchMessages(engine, true);
+    driver.raise();
+    await until(() => counts.length === 3, 'on again');
+    driver.acknowledge();
+  },
+);
+
+testWith({ edu: 1 }, 'the pin reaches a callback, masked until it is served', async (t, { edu: [bdf = ''] }) => {
+  const { driver, assigned } = await quietEngine(t, bdf);
+  const { device } = assigned;
+  const { interrupts } = device;
+  let count = 0n;
+  interrupts.vector('intx').onInterrupt((more) => {
+    count += more;
+  });
+  driver.raise(1);
+  await until(() => count === 1n, 'the pin interrupts');
+  driver.raise(2);
+  await sleep(SILENCE);
+  t.is(count, 1n, 'masked by itself');
+  driver.acknowledge(1);
+  interrupts.unmaskIntx();
+  await until(() => count === 2n, 'the second cause is still there');
+  driver.acknowledge(2);
+  interrupts.unmaskIntx();
+  await sleep(SILENCE);
+  t.is(count, 2n, 'served');
+
+  await device.configWrite(4, 2, device.configRead(4, 2) | PIN_OFF);
+  driver.raise(4);
+  await sleep(SILENCE);
+  t.is(count, 2n, 'switched off by the guest');
+  driver.acknowledge(4);
+  await device.configWrite(4, 2, device.configRead(4, 2) & ~PIN_OFF);
+  driver.raise(8);
+  await until(() => count === 3n, 'switched on');
+  driver.acknowledge(8);
+  interrupts.unmaskIntx();
+});
+
+testWith({ edu: 1 }, 'ten thousand messages to a guest are ten thousand', async (t, { edu: [bdf = ''] }) => {
+  const engine = await quietEngine(t, bdf);
+  const { driver, assigned } = engine;
+  const vector = assigned.device.interrupts.vector('msi');
+  let [sum, calls] = [0n, 0];
+  vector.onInterrupt((count) => {
+    sum += count;
+    calls++;
+  });
+  await programMessage(engine);
+  await switchMessages(engine, true);
+  const waiting = (): bigint => counted(vector.fd);
+  for (let sent = 0; sent < MESSAGES; sent++) {
+    driver.raise();
+    // A second one before the processor has taken the first would be one, in its interrupt controller, as on every machine.
+    const burst = BigInt((sent % BURST) + 1);
+    for (const deadline = Date.now() + 5000; waiting() !== burst;) {
+      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: ${waiting()} are there`);
+    }
+    if (burst === BigInt(BURST)) await until(() => sum === BigInt(sent + 1), `${sent + 1} messages are counted`);
+  }
+  t.is(sum, BigInt(MESSAGES));
+  t.is(calls, MESSAGES / BURST);
+  driver.acknowledge();
+});
+
+/** What an eventfd counts now, without taking it. */
+function counted(fd: number): bigint {
+  const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  return BigInt(`0x${hex ?? ''}`);
+}

@@ -1,0 +1,58 @@
+/**
+ * A device sleeps and wakes up: while it sleeps, its memory answers nobody.
+ */
+import { testWith } from '../support/devices.ts';
+import { Guest, HIGH, LOW, holders, mapped } from './support/guest.ts';
+import { throwsCode } from '../../support/errors.ts';
+
+/** The controller's memory buffer. */
+const BUFFER = 2;
+const BYTES = 2048;
+
+testWith(
+  { edu: 1, nvme: 1 },
+  'a device in D3hot is out of reach, and in reach at once when it wakes up',
+  async (t, { edu: [engineBdf = ''], nvme: [bdf = ''] }) => {
+    const guest = await Guest.start(t);
+    const engine = await guest.engine(engineBdf);
+    const none = mapped(guest.manager);
+    const peer = await guest.assign(bdf);
+    const { device, firmware } = peer;
+    await firmware.place(BUFFER, HIGH);
+    await firmware.place(0, LOW);
+    await firmware.enable();
+    t.true(await engine.reaches(peer, HIGH, BUFFER));
+    const all = mapped(guest.manager);
+    const version = device.mmioRead(LOW + 8n, 4);
+
+    for (let round = 0; round < 3; round++) {
+      device.mmioWrite(engine.target(HIGH), new Uint8Array(BYTES));
+      await firmware.setPowerState(3);
+      t.deepEqual([holders(guest.memory, HIGH), mapped(guest.manager)], [[], none], 'no IOMMU has any of its BARs');
+      t.true(device.status().every(({ range }) => range === undefined));
+      throwsCode(t, () => device.mmioRead(HIGH, 4), 'ERR_NOT_MAPPED');
+      throwsCode(t, () => guest.memory.read(HIGH, 4), 'ERR_NOT_MAPPED');
+      await engine.strike(HIGH);
+      t.is(device.configRead(4, 2) & 2, 2, 'Command is as it was');
+
+      await firmware.setPowerState(0);
+      t.deepEqual(mapped(guest.manager), all, 'all of it is back');
+      t.deepEqual(device.mmioRead(engine.target(HIGH), BYTES), new Uint8Array(BYTES), 'what was sent is lost');
+      t.true(await engine.reaches(peer, HIGH, BUFFER), 'others arrive');
+      t.deepEqual(device.mmioRead(LOW + 8n, 4), version);
+    }
+
+    // While it sleeps the guest may do what it likes to its registers.
+    await firmware.setPowerState(3);
+    await firmware.disable();
+    await firmware.setPowerState(0);
+    t.deepEqual(mapped(guest.manager), none, 'awake, but off');
+    t.false(await engine.reaches(peer, HIGH, BUFFER));
+    await firmware.enable();
+    await firmware.setPowerState(3);
+    await firmware.place(BUFFER, LOW + 0x40_0000n);
+    await firmware.setPowerState(0);
+    t.false(await engine.reaches(peer, HIGH, BUFFER));
+    t.true(await engine.reaches(peer, LOW + 0x40_0000n, BUFFER), 'where it went in its sleep');
+  },
+);

@@ -1,0 +1,262 @@
+/**
+ * A disk that the guest drives from end to end: queues and data in guest memory, interrupts by MSI-X, the BARs where its
+ * firmware has put them.
+ */
+import type { ExecutionContext } from 'ava';
+import { spawnSync } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { extname } from 'node:path';
+import { NvmeCommandError } from '../../examples/devices/nvme/commands.ts';
+import { Nvme } from '../../examples/devices/nvme.ts';
+import { type Assigned, Guest, HIGH, HIGHER, LOW, holders } from './assigned/support/guest.ts';
+import { testWith } from './support/devices.ts';
+import { until } from './support/edu-interrupts.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { pinnedAtRest } from './support/pins.ts';
+import { RAM_LENGTH, RAM_START, pattern } from './support/rig.ts';
+
+/** Guest RAM of the driver: its queues, what it writes from and what it reads to. */
+const WORKSPACE = RAM_START + 0x8_0000n;
+const SOURCE = RAM_START + 0x10_0000n;
+const SINK = RAM_START + 0x20_0000n;
+
+/** Of the testbed's disk, which nothing else writes to. */
+const BLOCK = 512;
+const BLOCKS = 131_072n;
+
+/** A generic status of the specification (4.2.3.1): blocks past the end. */
+const LBA_OUT_OF_RANGE = 0x80;
+
+interface Disk {
+  readonly guest: Guest;
+  readonly assigned: Assigned;
+  readonly nvme: Nvme;
+}
+
+/** A disk in the guest's hands, its BARs from an address on. Closed when the test ends. */
+async function start(t: ExecutionContext, bdf: string, bars: bigint = LOW): Promise<Disk> {
+  const guest = await Guest.start(t);
+  const assigned = await guest.assign(bdf);
+  return { guest, assigned, nvme: await drive(guest, assigned, bars) };
+}
+
+async function drive({ memory }: Guest, { device, firmware }: Assigned, bars: bigint): Promise<Nvme> {
+  await firmware.placeAll(bars);
+  await firmware.enable();
+  return Nvme.open({ device, firmware, memory, workspace: WORKSPACE });
+}
+
+/** Addresses of pieces of RAM that are not as they were, but for some parts of it. */
+function changed(
+  { memory }: Guest,
+  before: Buffer,
+  ...except: readonly (readonly [start: bigint, length: number])[]
+): string[] {
+  const now = memory.read(RAM_START, before.length);
+  for (const [start, length] of except) {
+    const at = Number(start - RAM_START);
+    now.set(before.subarray(at, at + length), at);
+  }
+  const found: string[] = [];
+  for (let at = 0; at < now.length; at += BLOCK) {
+    if (before.compare(now, at, at + BLOCK, at, at + BLOCK) !== 0) found.push((RAM_START + BigInt(at)).toString(16));
+  }
+  return found;
+}
+
+testWith({ nvme: 1 }, 'a disk tells the guest what it is', async (t, { nvme: [bdf = ''] }) => {
+  const { nvme } = await start(t, bdf);
+  const { controller, namespace } = await nvme.identify();
+  t.is(controller.serial, 'testbed');
+  t.is(controller.model, 'QEMU NVMe Ctrl');
+  t.deepEqual(namespace, { id: 1, blocks: BLOCKS, blockLength: BLOCK });
+  // Identify four times, the number of queues, and the two that were made.
+  t.deepEqual(nvme.interrupts, { admin: 7n, blocks: 0n });
+});
+
+testWith(
+  { nvme: 1 },
+  'blocks that the guest writes to a disk are read back, and no other RAM is touched',
+  async (t, { nvme: [bdf = ''] }) => {
+    const guest = await Guest.start(t);
+    const { memory } = guest;
+    const before = randomFillSync(Buffer.alloc(Number(RAM_LENGTH)));
+    memory.write(RAM_START, before);
+    const nvme = await drive(guest, await guest.assign(bdf), LOW);
+    const parts = [
+      [WORKSPACE, Number(Nvme.WORKSPACE)],
+      [SINK + 0x204n, 3 * BLOCK],
+      [SINK + 0x2200n, 15 * BLOCK],
+    ] as const;
+    const zeros = new Uint8Array(BLOCK);
+    for (const block of [99n, 103n]) {
+      memory.write(SOURCE, zeros);
+      await nvme.write(block, 1, SOURCE);
+    }
+    const bytes = pattern(22, 3 * BLOCK);
+    memory.write(SOURCE, bytes);
+    await nvme.write(100n, 3, SOURCE);
+    const many = pattern(23, 16 * BLOCK);
+    memory.write(SOURCE, many);
+    await nvme.write(BLOCKS - 16n, 16, SOURCE);
+    const source = Number(SOURCE - RAM_START);
+    memory.write(SOURCE, before.subarray(source, source + many.length));
+
+    // Not at the start of a page.
+    await nvme.read(100n, 3, SINK + 0x204n);
+    t.deepEqual(memory.read(SINK + 0x204n, bytes.length), bytes);
+    // The disk's last blocks but one: two pages, the first from its second block on.
+    await t.throwsAsync(nvme.read(BLOCKS - 16n, 16, SINK + 0x2200n), { instanceOf: RangeError }, 'in three pages');
+    await nvme.read(BLOCKS - 16n, 15, SINK + 0x2200n);
+    t.deepEqual(memory.read(SINK + 0x2200n, 15 * BLOCK), many.subarray(0, 15 * BLOCK));
+    t.deepEqual(changed(guest, before, ...parts), []);
+    for (const block of [99n, 103n]) {
+      await nvme.read(block, 1, SINK);
+      t.deepEqual(memory.read(SINK, BLOCK), zeros, `block ${block}, beside them`);
+    }
+  },
+);
+
+testWith(
+  { nvme: 1 },
+  'each command that a disk has done interrupts, however many are under way',
+  async (t, { nvme: [bdf = ''] }) => {
+    const { guest, nvme } = await start(t, bdf);
+    const blocks = Array.from({ length: 40 }, (_, index) => 200n + BigInt(index));
+    const place = (base: bigint, block: bigint) => base + (block % 40n) * BigInt(BLOCK);
+    const content = (block: bigint) => pattern(Number(block), BLOCK);
+    for (const block of blocks) {
+      guest.memory.write(place(SOURCE, block), content(block));
+      await nvme.write(block, 1, place(SOURCE, block));
+    }
+    t.is(nvme.interrupts.blocks, 40n, 'one by one');
+    const before = nvme.interrupts.blocks;
+    // A queue of 16 entries takes 15, and they are done in whatever order.
+    for (let first = 0; first < blocks.length; first += 15) {
+      const batch = blocks.slice(first, first + 15);
+      await Promise.all(batch.map((block) => nvme.read(block, 1, place(SINK, block))));
+    }
+    for (const block of blocks) t.deepEqual(guest.memory.read(place(SINK, block), BLOCK), content(block), `${block}`);
+    const several = nvme.interrupts.blocks - before;
+    t.true(several >= 3n && several <= 40n, `${several}: one can tell of several`);
+    const full = Array.from({ length: 16 }, () => nvme.read(200n, 1, SINK));
+    const outcomes = await Promise.allSettled(full);
+    t.deepEqual(
+      outcomes.map(({ status }) => status),
+      [...Array.from({ length: 15 }, () => 'fulfilled'), 'rejected'],
+    );
+  },
+);
+
+testWith(
+  { nvme: 1 },
+  'what a disk has done is not known before it has interrupted',
+  async (t, { nvme: [bdf = ''] }) => {
+    const { guest, nvme } = await start(t, bdf);
+    const bytes = pattern(31, BLOCK);
+    guest.memory.write(SOURCE, bytes);
+    await nvme.write(300n, 1, SOURCE);
+    const before = nvme.interrupts.blocks;
+    nvme.msix.mask(1, true);
+    let done = false;
+    const reading = nvme.read(300n, 1, SINK).then(() => (done = true));
+    await until(() => nvme.msix.pending(1), 'the message is pending');
+    await nvme.identify();
+    t.deepEqual(guest.memory.read(SINK, BLOCK), bytes, 'the block is in RAM');
+    t.false(done, 'but the guest has masked the vector');
+    t.is(nvme.interrupts.blocks, before);
+    nvme.msix.mask(1, false);
+    await reading;
+    t.is(nvme.interrupts.blocks, before + 1n);
+
+    nvme.msix.mask(1, true);
+    const never = t.throwsAsync(nvme.read(300n, 1, SINK), { message: /turned off before command 0x2 was done/ });
+    await nvme.close();
+    await never;
+  },
+);
+
+testWith({ nvme: 1 }, 'a command that a disk refuses fails with its status', async (t, { nvme: [bdf = ''] }) => {
+  const { nvme } = await start(t, bdf);
+  const error = await t.throwsAsync(nvme.read(BLOCKS, 1, SINK), { instanceOf: NvmeCommandError });
+  t.deepEqual([error?.statusType, error?.status], [0, LBA_OUT_OF_RANGE]);
+  await nvme.read(BLOCKS - 1n, 1, SINK);
+  t.is(nvme.interrupts.blocks, 2n);
+});
+
+testWith(
+  { nvme: 1, ivshmem: 1 },
+  "a disk's block goes straight into another device's BAR, wherever that is now",
+  async (t, devices) => {
+    const { guest, nvme } = await start(t, devices.nvme[0] ?? '');
+    const peer = await guest.assign(devices.ivshmem[0] ?? '');
+    await peer.firmware.place(2, HIGH);
+    await peer.firmware.enable();
+    const content = (seed: number) => pattern(seed, BLOCK);
+    for (const seed of [41, 42, 43]) {
+      guest.memory.write(SOURCE, content(seed));
+      await nvme.write(BigInt(seed), 1, SOURCE);
+    }
+    const arrived = (at: bigint) => peer.device.mmioRead(at + 0x3000n, BLOCK);
+    await nvme.read(41n, 1, HIGH + 0x3000n);
+    t.deepEqual(arrived(HIGH), content(41));
+    await peer.firmware.place(2, HIGHER);
+    // An address where nothing is now: what a controller says of that is its own affair.
+    await nvme.read(42n, 1, HIGH + 0x3000n).catch(() => {});
+    t.deepEqual(arrived(HIGHER), content(41), 'not to where the BAR was');
+    await nvme.read(43n, 1, HIGHER + 0x3000n);
+    t.deepEqual(arrived(HIGHER), content(43));
+    // And from there to the disk.
+    await nvme.write(44n, 1, HIGHER + 0x3000n);
+    await nvme.read(44n, 1, SINK);
+    t.deepEqual(guest.memory.read(SINK, BLOCK), content(43));
+  },
+);
+
+testWith(
+  { nvme: 1 },
+  'a driver goes on where firmware has moved the BARs of a disk',
+  async (t, { nvme: [bdf = ''] }) => {
+    const { guest, assigned, nvme } = await start(t, bdf);
+    guest.memory.write(SOURCE, pattern(51, BLOCK));
+    await nvme.write(400n, 1, SOURCE);
+    await nvme.close();
+    await nvme.close();
+    const again = await drive(guest, assigned, HIGH);
+    t.deepEqual(holders(guest.memory, LOW), []);
+    t.is(assigned.firmware.addressOf(0), HIGH);
+    await again.read(400n, 1, SINK);
+    t.deepEqual(guest.memory.read(SINK, BLOCK), pattern(51, BLOCK));
+    t.deepEqual(again.interrupts, { admin: 5n, blocks: 1n });
+  },
+);
+
+testWith({ nvme: 1 }, 'a disk that is closed leaves no mapping behind', async (t, { nvme: [bdf = ''] }) => {
+  const before = await pinnedAtRest();
+  const { guest, assigned, nvme } = await start(t, bdf);
+  await nvme.read(0n, 1, SINK);
+  t.is((await pinnedAtRest()) - before, Number(RAM_LENGTH) / 4096, 'the guest has its RAM pinned');
+  t.true(guest.memory.inspect().flat.length > 1);
+  await nvme.close();
+  await guest.remove(assigned);
+  const { flat, targets, quarantine } = guest.memory.inspect();
+  t.deepEqual(
+    flat.map(({ region }) => region),
+    ['ram0'],
+  );
+  t.deepEqual([targets, quarantine, guest.manager.inspect(), openVfioFiles()], [[], [], [], []]);
+  t.is(await pinnedAtRest(), before);
+});
+
+testWith({ nvme: 1 }, 'the example finds the disk, and says what it is', async (t, { nvme: [bdf = ''] }) => {
+  const script = new URL(`../../examples/nvme-identify${extname(import.meta.url)}`, import.meta.url).pathname;
+  const run = (...more: string[]) =>
+    spawnSync(process.execPath, [...process.execArgv, script, ...more], { encoding: 'utf8', timeout: 100_000 });
+  const { status, stdout, stderr } = run();
+  t.is(status, 0, stderr);
+  t.true(stdout.startsWith(`1. ${bdf} is the guest's`), stdout);
+  t.regex(stdout, /^4\. .*: model "QEMU NVMe Ctrl", serial "testbed"$/m);
+  t.regex(stdout, /^ {3}namespace 1 has 131072 blocks of 512 bytes$/m);
+  t.regex(stdout, /^5\. block 0 comes to 0x200000 by DMA: it begins with [0-9a-f]{32}$/m);
+  t.regex(stdout, /^ {3}interrupts: 7 for commands to the controller, 1 for blocks$/m);
+});
