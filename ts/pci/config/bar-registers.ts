@@ -82,38 +82,39 @@ export class BarRegisters {
 
   #define(
     emulation: Emulation,
-    { pinned }: Bar,
+    bar: Bar,
     offset: number,
     { type, writable, half }: { type: number; writable: number; half: 0 | 1 },
   ): void {
-    const value = (pinned === undefined ? 0 : halves(pinned)[half]) | type;
-    // Of a pinned BAR it is kept what the guest wrote, all of it: see {@link BarRegisters.show}.
+    const value = (bar.pinned === undefined ? 0 : halves(bar.pinned)[half]) | type;
     emulation.define({
       offset,
       length: 4,
       value,
       emulated: 0xffffffff,
-      writable: pinned === undefined ? writable : 0xffffffff,
+      writable: keptAsWritten(bar) ? 0xffffffff : writable,
     });
   }
 
   /**
-   * Puts what a guest reads of pinned BARs in the place of what it wrote there: the address, but the size for as long as
-   * it has written all ones, since it could not find out the size otherwise.
+   * Puts what a guest reads of a BAR in the place of what it wrote there, where that is kept. Of a pinned BAR it reads the
+   * address, but the size for as long as it has written all ones, since it could not find out the size otherwise; of
+   * another, the bits that the register has.
    *
    * @param read what was read of the state at that offset
    */
   show(state: Uint8Array, offset: number, read: Uint8Array): void {
     for (const bar of this.bars) {
-      if (bar.pinned === undefined) continue;
-      const address = halves(bar.pinned);
+      if (!keptAsWritten(bar)) continue;
+      const address = bar.pinned === undefined ? undefined : halves(bar.pinned);
       const size = halves(~(bar.length - 1n));
       for (const half of bar.kind === 'memory64' ? ([0, 1] as const) : ([0] as const)) {
         const register = offsetOf(bar) + 4 * half;
         if (register + 4 <= offset || register >= offset + read.length) continue;
         const [ones, type] = half === 0 ? [BASE_ADDRESS_MEM_MASK, typeBits(bar)] : [0xffffffff, 0];
-        const sized = (u32(state, register) & ones) >>> 0 === ones;
-        const value = (sized ? size[half] & ones : address[half]) | type;
+        const written = u32(state, register);
+        const sized = (written & ones) >>> 0 === ones;
+        const value = (address === undefined || sized ? written & size[half] & ones : address[half]) | type;
         for (const index of read.keys()) {
           const byte = offset + index - register;
           if (byte >= 0 && byte < 4) read[index] = value >>> (8 * byte);
@@ -134,12 +135,25 @@ export class BarRegisters {
   }
 }
 
+/**
+ * Whether the registers hold all that the guest wrote, more than it reads there. All ones can't be told from an address
+ * otherwise: of a pinned BAR, which has no bits to write, and in the lower half of 64 bits, where the masked value is an
+ * address of its own.
+ */
+function keptAsWritten({ kind, pinned }: Bar): boolean {
+  return pinned !== undefined || kind === 'memory64';
+}
+
 /** Where the guest has placed a BAR. */
 function placed(state: Uint8Array, bar: Bar): bigint | undefined {
   const register = offsetOf(bar);
   const low = u32(state, register);
   if (bar.kind === 'rom' && (low & ROM_ADDRESS_ENABLE) === 0) return undefined;
   const high = bar.kind === 'memory64' ? u32(state, register + 4) : 0;
+  // Ones below the size as well: the guest asks for it, and the lower half is no address, whatever the upper one is. A BAR
+  // of 4 GiB and more has its address in the upper half alone, where all ones are the end of the address space.
+  const sized = (low & BASE_ADDRESS_MEM_MASK) >>> 0 === BASE_ADDRESS_MEM_MASK;
+  if (bar.kind === 'memory64' && bar.length <= LARGEST_32 && sized) return undefined;
   const address = ((BigInt(high) << 32n) | BigInt(low)) & ~(bar.length - 1n);
   const end = 1n << (bar.kind === 'memory64' ? 64n : 32n);
   // All ones ask for the size: the BAR would be the last of the address space, where no guest places one. It must not

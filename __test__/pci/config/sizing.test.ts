@@ -1,0 +1,69 @@
+// Sizing with memory decode on: a BAR is nowhere between the write of all ones and that of an address.
+import test from 'ava';
+import { MEMORY, barRegister, command, writeBar64 } from '../support/guest.ts';
+import { MiB, Scene } from '../support/scene.ts';
+import { PlainDevice, withRegions } from './plain-device.ts';
+
+test('a BAR of 64 bits is nowhere while its lower half is all ones, whatever the upper half is', (t) => {
+  for (const ones of [0xffffffff, 0xfffffff0]) {
+    for (const high of [0, 1, 0x40, 0xffffffff]) {
+      const device = new PlainDevice('nvme'); // BAR 2, at 0x18, has 4 MiB
+      device.write(0x18, 4, 0xe0000000);
+      device.write(0x1c, 4, high);
+      device.decodeOn();
+      device.write(0x18, 4, ones);
+      t.deepEqual(device.decoded, {});
+      t.is(device.read(0x18, 4), 0xffc0000c);
+      device.write(0x18, 4, 0xe0000000);
+      t.deepEqual(device.decoded, { 2: (BigInt(high) << 32n) | 0xe0000000n });
+    }
+  }
+});
+
+test('the last place below a multiple of 4 GiB is an address, if it was written as one', (t) => {
+  const device = new PlainDevice('nvme');
+  device.decodeOn();
+  device.write(0x1c, 4, 1);
+  for (const type of [0, 0x0c]) {
+    device.write(0x18, 4, 0xffc00000 + type);
+    t.deepEqual(device.decoded, { 2: 0x1_ffc00000n });
+  }
+});
+
+test('all ones in the lower half are no question to a BAR of 4 GiB or more, and are to one of 2 GiB', (t) => {
+  const at = (length: bigint): unknown => {
+    const device = new PlainDevice(withRegions('nvme', { 2: length }));
+    device.decodeOn();
+    device.write(0x1c, 4, 0x40);
+    device.write(0x18, 4, 0xffffffff);
+    return device.decoded[2];
+  };
+  t.is(at(1n << 32n), 0x40_00000000n);
+  t.is(at(1n << 31n), undefined);
+  const large = new PlainDevice(withRegions('nvme', { 2: 1n << 32n }));
+  large.decodeOn();
+  large.write(0x1c, 4, 0xffffffff);
+  t.deepEqual(large.decoded, {}); // where the size is asked for, in the upper half
+});
+
+test('guest memory shows nothing of a BAR of 64 bits below 4 GiB that is being sized', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  const range = (): string => String(assigned.status().find(({ bar }) => bar === 2)?.range);
+  await writeBar64(assigned, 2, 0xe000_0000n);
+  await command(assigned, MEMORY);
+  t.is(range(), '0xe0000000..0xe0100000');
+  await assigned.configWrite(barRegister(2), 4, 0xffff_ffff);
+  t.is(range(), 'undefined');
+  t.deepEqual(scene.barsHeld(), []);
+});
+
+test('a BAR that all ones would put on the interrupts can be sized, where DMA has to reach it', async (t) => {
+  const scene = await Scene.create(t, 'required');
+  const bars = [{ index: 0, length: 32n * MiB, kind: 'memory64' }] as const;
+  const assigned = await scene.assign(scene.simulated({ bars }));
+  await writeBar64(assigned, 0, 0xc000_0000n);
+  await command(assigned, MEMORY);
+  await t.notThrowsAsync(assigned.configWrite(barRegister(0), 4, 0xffff_ffff));
+  t.is(assigned.configRead(barRegister(0), 4), 0xfe00_0004);
+});
