@@ -110,8 +110,8 @@ export class AssignedDevice {
    * @param size 1, 2 or 4 bytes, of which the offset is a multiple
    * @param value the bytes as an unsigned number
    * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`, what a
-   * target said that has to have the BAR; `ERR_INTERRUPT_SETUP`. Then config space, BARs and device are as before;
-   * `ERR_ROLLBACK_FAILED` where that could not be
+   * target said that has to have the BAR; `ERR_INTERRUPT_SETUP`. Then config space and BARs are as before, and so is the
+   * device, but for what it was told and can't forget, such as a reset; `ERR_ROLLBACK_FAILED` where that could not be
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     this.#function.requireAccess(offset, size);
@@ -155,7 +155,7 @@ export class AssignedDevice {
    * reset together.
    *
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the hardware can't be reset by itself: all but that has been done
-   * then, so that it is quiet. `ERR_UNMAP_FAILED`: nothing has changed
+   * then, so that it is quiet. `ERR_UNMAP_FAILED`: nothing has changed. What else the kernel says
    */
   reset(): Promise<void> {
     return resetDevices([this]);
@@ -194,9 +194,13 @@ export class AssignedDevice {
  * be, else by its bus or slot if all that shares it is among these devices.
  *
  * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` naming the devices whose hardware can't be reset: all but that has been
- * done then, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`
+ * done then, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`. What the kernel says of one
+ * device keeps no other from being reset
  */
 export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
+  if (!Array.isArray(devices)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${String(devices)}`);
+  }
   const all = [...new Set(devices)].map(insideOf);
   // Two resets at once must not wait for one another.
   all.sort((a, b) => a.order - b.order);

@@ -65,29 +65,34 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   const range = AddressRange.of(gpa, bar.length);
   const whole = windows.trapped(window, gpa);
   if (whole !== undefined) {
-    return { ...facts, range, mapped: [], trapped: [{ range, reason: whole.message }], hidden: [], unreachable: [] };
+    return { ...facts, range, mapped: [], trapped: [{ range, reason: whole }], hidden: [], unreachable: [] };
   }
   const inGuest = (area: AddressRange): AddressRange => AddressRange.of(gpa + area.start, area.length);
-  const mapped = window.areas.map(inGuest);
+  const areas = window.areas.map(inGuest);
   return {
     ...facts,
     range,
-    mapped,
+    mapped: areas.flatMap((area) => shown(memory, window, area)),
     trapped: trappedAreas(bar.length, window.areas).map((area) => ({ range: inGuest(area), reason: TRAPPED })),
-    hidden: mapped.flatMap((area) => hidden(memory, window, area)),
-    unreachable: mapped.flatMap((area) => unreachable(memory, window, area)),
+    hidden: areas.flatMap((area) => hidden(memory, window, area)),
+    unreachable: areas.flatMap((area) => unreachable(memory, window, area)),
   };
 }
 
 const TRAPPED = 'it holds the MSI-X table or pending bits, or the host does not let it be mapped';
 
+/** Where the BAR is to be seen. */
+function shown(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): AddressRange[] {
+  const there = addressSpaceOf(memory).map.flat.overlapping(area);
+  return there.filter(({ name }) => name === own?.name).map(({ range }) => intersection(range, area));
+}
+
 /** What others show where the BAR should be to be seen. */
 function hidden(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['hidden'] {
-  const found: { range: AddressRange; by: string }[] = [];
-  for (const { range, name } of addressSpaceOf(memory).map.flat.overlapping(area)) {
-    if (name !== own?.name) found.push({ range: intersection(range, area), by: name });
-  }
-  return found;
+  const there = addressSpaceOf(memory).map.flat.overlapping(area);
+  return there
+    .filter(({ name }) => name !== own?.name)
+    .map(({ range, name }) => ({ range: intersection(range, area), by: name }));
 }
 
 function unreachable(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['unreachable'] {

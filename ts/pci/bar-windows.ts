@@ -2,7 +2,6 @@
  * The BARs of one device as windows of guest memory: where each is now, and how they get to where the guest wants them.
  */
 import { AddressRange } from '../address-range.ts';
-import { PeerDmaError } from '../errors.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { hostPageSize } from '../memory/page-size.ts';
@@ -78,23 +77,16 @@ export class BarWindows {
   }
 
   /** Why a BAR is not memory at an address of its own, all of it left to the VMM; `undefined` where it is. */
-  trapped({ bar, memory }: BarWindow, gpa: bigint): PeerDmaError | undefined {
-    const range = AddressRange.of(gpa, bar.length);
-    if (memory === undefined) {
-      return new PeerDmaError('ERR_UNALIGNED', 'no whole page of it can be mapped', { range });
+  trapped({ bar, memory }: BarWindow, gpa: bigint): string | undefined {
+    const page = hostPageSize();
+    if (bar.length < page) {
+      const unaligned = gpa % page === 0n ? '' : ', and its guest address is no multiple of that';
+      return `it has ${bar.length} bytes, less than a page of ${page}${unaligned}`;
     }
-    if (gpa % hostPageSize() !== 0n) {
-      return new PeerDmaError('ERR_UNALIGNED', `its guest address is no multiple of the page size, ${hostPageSize()}`, {
-        range,
-      });
-    }
+    if (memory === undefined) return 'the host lets none of it be mapped, but for pages that are emulated';
     const { width } = addressSpaceOf(this.#memory);
-    if (range.end <= 1n << BigInt(width)) return undefined;
-    return new PeerDmaError(
-      'ERR_OUT_OF_RANGE',
-      `it passes the end of the guest's ${width}-bit address space: GuestMemory.create takes another addressWidth`,
-      { range },
-    );
+    if (gpa + bar.length <= 1n << BigInt(width)) return undefined;
+    return `it passes the end of the guest's ${width}-bit address space: GuestMemory.create takes another addressWidth`;
   }
 
   /**
@@ -110,8 +102,11 @@ export class BarWindows {
       const to = this.#shownAt(window, addresses.get(index));
       if (window.memory !== undefined && from !== to) moves.push([window.memory, to]);
     }
-    if (moves.length > 0) {
-      await addressSpaceOf(this.#memory).change((draft) => {
+    const space = addressSpaceOf(this.#memory);
+    if (space.closed && moves.every(([, gpa]) => gpa === undefined)) {
+      await this.#memory.close(); // which takes them, and everything else, away
+    } else if (moves.length > 0) {
+      await space.change((draft) => {
         for (const [memory, gpa] of moves) {
           if (gpa === undefined) memory.unplaceIn(draft);
           else memory.placeIn(draft, gpa);
@@ -125,10 +120,8 @@ export class BarWindows {
 
   /** Takes the windows out of guest memory for good. */
   async close(): Promise<void> {
-    const windows = [...this.#windows.values()];
-    if (!addressSpaceOf(this.#memory).closed) await this.place(new Map());
-    for (const { memory } of windows) await memory?.close();
-    this.#addresses = new Map();
+    await this.place(new Map());
+    for (const { memory } of this.#windows.values()) await memory?.close();
   }
 
   #shownAt(window: BarWindow, gpa: bigint | undefined): bigint | undefined {

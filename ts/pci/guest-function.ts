@@ -3,18 +3,24 @@
  * BARs and its interrupts, all together or not at all.
  */
 import { AddressRange } from '../address-range.ts';
-import { PeerDmaError } from '../errors.ts';
+import { requireOptions } from '../arguments.ts';
+import { rollbackFailed } from '../dma/mapping-error.ts';
+import { PeerDmaError, asError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { type Step, applyPlan } from '../guest/plan.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
+import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas } from './msix-areas.ts';
 import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
 
-/** Functions that a guest drives, or has driven: they are closed with it. */
+/** In the upper byte of the power state's register: a one clears it, so that none may be written back. */
+const PME_STATUS = 0x80;
+
+/** Functions that a guest drives. */
 const assigned = new WeakSet<PhysicalFunction>();
 
 /** @internal */
@@ -48,7 +54,13 @@ export class GuestFunction {
   /** See {@link AssignedDevice.create}. */
   static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
     addressSpaceOf(memory); // which says so, if it is none
-    const { bdf } = device;
+    const { bdf, config: space } = requireOptions(device);
+    if (typeof bdf !== 'string' || typeof space?.read !== 'function') {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        'a device is a PhysicalFunction, such as VfioContainerManager.open gives',
+      );
+    }
     if (assigned.has(device)) {
       throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is assigned already: close that first`, { device: bdf });
     }
@@ -108,12 +120,24 @@ export class GuestFunction {
     return this.#placing(() => new Map());
   }
 
-  /** As after power-on, but for what a reset of the hardware does; the BARs are out of guest memory. */
-  powerOn(): void {
-    quiet(this.device, this.#config);
-    this.interrupts.reset();
+  /** The guest's side of a reset, before the hardware's: the BARs are out of guest memory. */
+  quiesce(): void {
     this.#state = this.#config.initial;
-    this.#interrupt(this.#state);
+    try {
+      quiet(this.device, this.#config);
+    } finally {
+      this.interrupts.silence();
+    }
+  }
+
+  /** As after power-on, once the hardware was reset. */
+  powerOn(): void {
+    try {
+      quiet(this.device, this.#config);
+    } finally {
+      this.interrupts.reset();
+      this.#interrupt(this.#state);
+    }
   }
 
   /** See {@link AssignedDevice.close}. */
@@ -122,6 +146,7 @@ export class GuestFunction {
     this.interrupts.close();
     this.#release();
     await this.device.close();
+    assigned.delete(this.device);
   }
 
   /** The device hears of a write when the BARs that go with it are gone. */
@@ -129,7 +154,10 @@ export class GuestFunction {
     const { config } = this.device;
     let kept: readonly (readonly [offset: bigint, bytes: Uint8Array])[] = [];
     const restore = (): void => {
-      for (const [offset, bytes] of kept) config.write(offset, bytes);
+      for (const [offset, [low = 0, high = 0]] of kept) {
+        config.write(offset, Uint8Array.of(low, offset === BigInt(COMMAND) ? high : high & ~PME_STATUS));
+      }
+      if (functionReset) this.#interrupt(this.#state);
     };
     return [
       this.#placing(() => (functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next)))),
@@ -137,12 +165,17 @@ export class GuestFunction {
         run: () => {
           kept = this.#config.decodeRegisters.map((offset) => [BigInt(offset), config.read(BigInt(offset), 2)]);
           try {
+            if (functionReset) this.interrupts.silence();
             for (const { offset, bytes } of forward) config.write(BigInt(offset), bytes);
             change.next = this.#config.adopt(functionReset ? this.#config.afterReset(next) : next, (offset, length) =>
               config.read(BigInt(offset), length),
             );
           } catch (error) {
-            restore();
+            try {
+              restore();
+            } catch (thrown) {
+              throw rollbackFailed(error, [asError(thrown)]);
+            }
             throw error;
           }
         },
@@ -166,14 +199,14 @@ export class GuestFunction {
     };
   }
 
-  /** The last step: what the guest had set up is gone with a reset, and could not be brought back. */
+  /** The last step, which so is never undone: what the guest had set up is gone with a reset. */
   #interrupting(change: { readonly next: ConfigState }, functionReset: boolean): Step {
     return {
       run: () => {
         if (functionReset) this.interrupts.reset();
         this.#interrupt(change.next);
       },
-      undo: () => this.#interrupt(this.#state),
+      undo: () => {},
     };
   }
 

@@ -23,6 +23,9 @@ export interface PlacedBar {
   readonly region: DeviceRegion;
 }
 
+/** The number of the ROM, which VFIO takes no writes to. */
+const ROM = 6;
+
 /** The widest single access that PCI's memory space has here. */
 const WIDEST = 8;
 
@@ -39,8 +42,8 @@ export class Mmio {
   /** @throws {PeerDmaError} `ERR_NOT_MAPPED` where none of the BARs has all of it; what the region says */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     requireCount(length);
-    const bytes = new Uint8Array(length);
     const { bar, start } = this.#locate(bars, gpa, length);
+    const bytes = new Uint8Array(length);
     for (const [at, width] of accesses(start, length)) bytes.set(this.#read(bar, start + BigInt(at), width), at);
     return bytes;
   }
@@ -78,7 +81,7 @@ export class Mmio {
   #write({ index, region }: PlacedBar, offset: bigint, bytes: Uint8Array): void {
     const area = this.#emulatedAt(index, offset);
     if (area !== undefined) return area.write(offset - area.range.start, bytes);
-    if (offset + BigInt(bytes.length) > region.length) return undefined;
+    if (index === ROM || offset + BigInt(bytes.length) > region.length) return undefined; // as hardware drops it
     if (bytes.length < WIDEST) return region.write(offset, bytes);
     return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   }

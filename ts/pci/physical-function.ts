@@ -81,9 +81,10 @@ export interface PhysicalFunction {
    *
    * @param others the functions that are known to be reset with it: together with this one they must be all that the
    * reset reaches
+   * @returns which it has reset, this one among them
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
    * these (the message names it)
    */
-  hotReset(others: readonly PhysicalFunction[]): Promise<void>;
+  hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]>;
   close(): Promise<void>;
 }

@@ -34,13 +34,13 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
   return pinned;
 }
 
-/** Where pinned BARs of each guest memory are, by the PCI address of their device. */
+/** Where pinned BARs of each guest memory are, by the claim of their device. */
 const taken = new WeakMap<GuestMemory, Map<object, readonly AddressRange[]>>();
 
 /**
  * Claims the places of a device's pinned BARs until the claim is given back.
  *
- * @throws {PeerDmaError} `ERR_OVERLAP` with RAM, or with a pinned BAR of another device; `ERR_OUT_OF_RANGE` beyond the
+ * @throws {PeerDmaError} `ERR_OVERLAP` with RAM that is there, or with a pinned BAR of another device; `ERR_OUT_OF_RANGE` beyond the
  * guest's address width
  * @internal
  */

@@ -1,44 +1,65 @@
 /**
  * Resets assigned functions, alone or together: first nobody reaches them and they reach nobody, then the hardware.
  */
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, asError } from '../errors.ts';
 import { applyPlan } from '../guest/plan.ts';
 import type { GuestFunction } from './guest-function.ts';
+import type { PhysicalFunction } from './physical-function.ts';
 
 /** See {@link resetDevices}. @internal */
 export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
   await applyPlan(functions.map((one) => one.withdrawing()));
-  for (const one of functions) one.powerOn();
-  const problems = await resetHardware(functions);
+  const problems: Error[] = [];
+  for (const one of functions) attempt(() => one.quiesce(), problems);
+  await resetHardware(
+    functions.map(({ device }) => device),
+    problems,
+  );
   // What the reset has put back, such as a power state, is not the guest's any more.
-  for (const one of functions) one.powerOn();
+  for (const one of functions) attempt(() => one.powerOn(), problems);
+  throwAll(problems);
+}
+
+/** What one device refuses keeps no other from being reset. */
+function attempt(act: () => void, problems: Error[]): void {
+  try {
+    act();
+  } catch (error) {
+    problems.push(asError(error));
+  }
+}
+
+/** Each on its own where it can; what can't, by its bus, once. */
+async function resetHardware(devices: readonly PhysicalFunction[], problems: Error[]): Promise<void> {
+  const left = new Set<PhysicalFunction>();
+  for (const device of devices) {
+    try {
+      await device.reset();
+    } catch (error) {
+      if (isUnsupported(error)) left.add(device);
+      else problems.push(asError(error));
+    }
+  }
+  for (const device of left) {
+    try {
+      const reached = await device.hotReset(devices.filter((other) => other !== device));
+      for (const one of reached) left.delete(one);
+    } catch (error) {
+      problems.push(asError(error));
+    }
+  }
+}
+
+function throwAll(problems: readonly Error[]): void {
   const [first] = problems;
   if (first === undefined) return;
   if (problems.length === 1) throw first;
-  const { code } = problems.find((problem) => !isUnsupported(problem)) ?? first;
-  throw new PeerDmaError(code, problems.map(({ message }) => message).join('; '), {
-    cause: new AggregateError(problems),
-  });
+  const told = problems.find((problem) => !isUnsupported(problem)) ?? first;
+  const code = told instanceof PeerDmaError ? told.code : 'ERR_SYSTEM';
+  const messages = new Set(problems.map(({ message }) => message));
+  throw new PeerDmaError(code, [...messages].join('; '), { cause: new AggregateError(problems) });
 }
 
-/** Each on its own where it can; what can't, by its bus. Gives why what is not reset is not. */
-async function resetHardware(functions: readonly GuestFunction[]): Promise<PeerDmaError[]> {
-  const problems: PeerDmaError[] = [];
-  const devices = functions.map(({ device }) => device);
-  for (const device of devices) {
-    try {
-      await device.reset().catch((error: unknown) => {
-        if (!isUnsupported(error)) throw error;
-        return device.hotReset(devices.filter((other) => other !== device));
-      });
-    } catch (error) {
-      if (!(error instanceof PeerDmaError)) throw error;
-      problems.push(error);
-    }
-  }
-  return problems;
-}
-
-function isUnsupported(error: unknown): error is PeerDmaError {
+function isUnsupported(error: unknown): boolean {
   return error instanceof PeerDmaError && error.code === 'ERR_RESET_UNSUPPORTED';
 }

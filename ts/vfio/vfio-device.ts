@@ -71,7 +71,7 @@ export class VfioDevice implements PhysicalFunction {
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
    * these (the message names it), or not VFIO's; `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = requireDevices(others);
     const details = { device: this.bdf };
     const reached = native(() => this.#device.hotResetInfo(), details);
@@ -85,6 +85,7 @@ export class VfioDevice implements PhysicalFunction {
     }
     const resetToo = devices.filter((device) => device !== this && reached.includes(device.bdf));
     await nativeAsync(() => this.#device.hotReset(resetToo.map((device) => device.#device)), details);
+    return [this, ...resetToo];
   }
 
   /**

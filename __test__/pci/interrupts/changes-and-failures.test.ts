@@ -186,7 +186,6 @@ test('closed: everything is disconnected, and its eventfds are gone', (t) => {
     () => request.fd,
     () => pin.fd,
     () => message.onInterrupt(() => {}),
-    () => message.onInterrupt(undefined),
     () => interrupts.resampleFd,
     () => interrupts.configure(msix()),
     () => interrupts.writeTable(0, new Uint8Array(4)),
@@ -194,5 +193,41 @@ test('closed: everything is disconnected, and its eventfds are gone', (t) => {
   ]) {
     throwsCode(t, act, 'ERR_CLOSED', String(act));
   }
+  message.onInterrupt(undefined);
   t.is(number(interrupts.readPending(0, 8)), 0n);
+});
+
+test('a reset connects nothing but what config space asks for then, and the pin anew', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
+  const pin = interrupts.vector('intx');
+  t.true(pin.fd > 0);
+  device.raise('intx'); // which nobody takes
+  device.calls.length = 0;
+  for (let time = 0; time < 2; time++) interrupts.silence();
+  for (let time = 0; time < 2; time++) interrupts.reset();
+  t.deepEqual(device.calls, ['disconnect intx']);
+  t.is(delivered(pin), 0n);
+  interrupts.configure(OFF);
+  interrupts.configure(OFF);
+  t.deepEqual(device.calls.splice(0), ['disconnect intx', 'connect intx 1']);
+  device.failAt(0);
+  throwsCode(t, () => interrupts.silence(), 'ERR_INTERRUPT_SETUP');
+  device.failNever();
+  interrupts.configure(OFF);
+  t.deepEqual(device.calls, ['disconnect intx', 'disconnect intx', 'connect intx 1']);
+});
+
+test('a connection that is refused leaves no eventfds behind', (t) => {
+  const { interrupts, device } = setup(t, { msix: 3 });
+  const { fd } = interrupts.vector('msix', 0);
+  device.failAt(0);
+  throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
+  interrupts.vector('msix', 1).onInterrupt(undefined);
+  for (const index of [0, 1, 2]) {
+    const vector = interrupts.vector('msix', index);
+    t.deepEqual([vector.has('event'), vector.has('holding')], [index === 0, false]);
+  }
+  device.failNever();
+  interrupts.configure(msix());
+  t.is(interrupts.vector('msix', 0).fd, fd);
 });

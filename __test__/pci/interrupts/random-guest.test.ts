@@ -9,7 +9,7 @@ import type { InterruptControl } from '../../../ts/pci/config/interrupt-control.
 import { PeerDmaError } from '../../../ts/index.ts';
 import { AssignedInterrupts } from '../../../ts/pci/interrupts/assigned-interrupts.ts';
 import { seedOf } from '../../support/seed.ts';
-import { bytes, number } from './support/guest.ts';
+import { OFF, bytes, number } from './support/guest.ts';
 import { InterruptModel, type Routed } from './support/model.ts';
 import { StrictInterrupts } from './support/strict-interrupts.ts';
 
@@ -107,7 +107,8 @@ class Pair {
       if (!(error instanceof PeerDmaError) || error.code !== 'ERR_INTERRUPT_SETUP') throw error;
       this.statistics.refused++;
       this.device.failNever();
-      return; // the model has not changed, and what follows compares
+      if (wanted.does !== 'reset') return; // the model has not changed, and what follows compares
+      this.#act(wanted); // there is no way back from a reset of the device, but again
     }
     this.device.failNever();
     this.#actInModel(wanted);
@@ -125,13 +126,15 @@ class Pair {
       case 'take':
         return void this.interrupts.vector('intx').fd;
       case 'reset':
-        return this.interrupts.reset();
+        this.interrupts.silence();
+        this.interrupts.reset();
+        return this.interrupts.configure(OFF);
     }
   }
 
   #actInModel(wanted: Operation): void {
     const { model } = this;
-    if (wanted.does === 'configure') model.control = wanted.control;
+    if (wanted.does === 'configure') model.configure(wanted.control);
     if (wanted.does === 'write') model.write(wanted.offset, wanted.bytes);
     if (wanted.does === 'raise') for (let time = 0; time < wanted.times; time++) model.raise(wanted.kind, wanted.index);
     if (wanted.does === 'take') this.#takePin();

@@ -40,9 +40,11 @@ export class SpiedFunction implements PhysicalFunction {
     await this.#device.reset();
   }
 
-  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#do('hot reset');
-    await this.#device.hotReset(others.map((other) => (other instanceof SpiedFunction ? other.#device : other)));
+    const spied = new Map([this, ...others].map((one) => [one instanceof SpiedFunction ? one.#device : one, one]));
+    const reached = await this.#device.hotReset([...spied.keys()]);
+    return reached.map((one) => spied.get(one) ?? one);
   }
 
   async close(): Promise<void> {

@@ -8,7 +8,8 @@ import { EventFd } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { Connection } from './connection.ts';
 import { GuestSetup, POWER_ON, sameControl } from './guest-setup.ts';
-import { type InterruptMessage, requireWithin } from './msix-table.ts';
+import { requireWithin } from './msix-table.ts';
+import { looksAs, seen } from './seen.ts';
 import type { InterruptVector } from './vector.ts';
 
 /** What config space says of a device's interrupts for good. */
@@ -30,6 +31,8 @@ export class AssignedInterrupts {
   readonly #connection: Connection;
   /** Whether the device is connected as the guest wants it. It isn't after a failure, until a change succeeds. */
   #settled = true;
+  /** Whether nothing is to be connected until the next `configure`, because the device is being reset. */
+  #silent = false;
   #onChange: ((vectors: readonly InterruptVector[]) => void) | undefined;
   #resample: EventFd | undefined;
   #closed = false;
@@ -124,6 +127,10 @@ export class AssignedInterrupts {
    */
   configure(control: InterruptControl): void {
     this.#requireOpen();
+    if (this.#silent) {
+      this.#connection.become(undefined); // if it failed before
+      this.#silent = false;
+    }
     const before = this.#setup.control;
     if (this.#settled && sameControl(before, control)) return;
     this.#change(
@@ -131,6 +138,11 @@ export class AssignedInterrupts {
       () => (this.#setup.control = control),
       () => (this.#setup.control = before),
     );
+    // A function has pending bits only while the capability is enabled.
+    for (const kind of ['msi', 'msix'] as const) {
+      if (before[kind]?.enabled !== true || control[kind]?.enabled === true) continue;
+      for (const vector of this.#setup.vectors(kind)) vector.forgetPending();
+    }
   }
 
   /**
@@ -170,25 +182,35 @@ export class AssignedInterrupts {
   }
 
   /**
-   * The device was reset: MSI-X and MSI are off, the table is as after power-on, nothing is pending. What has become of config space is
-   * for {@link AssignedInterrupts.configure} to hear.
+   * Disconnects what a guest sets up, before the device is reset; {@link AssignedInterrupts.configure} connects it anew, without
+   * the mask that the kernel leaves on a pin that has interrupted. Forgets nothing. Idempotent.
    *
+   * @throws {PeerDmaError} what the device said; the next `configure` tries again
+   * @internal
+   */
+  silence(): void {
+    this.#requireOpen();
+    this.#silent = true;
+    this.#settled = false;
+    this.#connection.become(undefined);
+  }
+
+  /**
+   * The device was reset: MSI-X and MSI are off, the table is as after power-on, nothing is pending or on its way, nothing is connected.
+   * What has become of config space is for {@link AssignedInterrupts.configure} to hear, which connects.
+   *
+   * @throws {PeerDmaError} what the device said. All is as before then
    * @internal
    */
   reset(): void {
     this.#requireOpen();
-    const [before, kept] = [this.#setup.control, this.#setup.table.read(0, this.#setup.table.length)];
-    this.#change(
-      this.#setup.routed,
-      () => {
-        this.#setup.control = POWER_ON;
-        this.#setup.table.reset();
-      },
-      () => {
-        this.#setup.control = before;
-        this.#setup.table.write(0, kept);
-      },
-    );
+    this.#connection.become(undefined);
+    this.#silent = true;
+    this.#settled = false;
+    this.#announce(this.#setup.routed, () => {
+      this.#setup.control = POWER_ON;
+      this.#setup.table.reset();
+    });
     for (const vector of this.#setup.routed) vector.forget();
   }
 
@@ -221,6 +243,7 @@ export class AssignedInterrupts {
     entries?: { readonly first: number; readonly end: number },
   ): void {
     this.#announce(vectors, apply);
+    if (this.#silent) return;
     try {
       const wish = this.#setup.wish();
       // Entries of the table say nothing while MSI-X is off, but for a change that is still to be made.
@@ -256,7 +279,7 @@ export class AssignedInterrupts {
     this.#requireOpen();
     const { kind } = vector;
     if (kind === 'error' || kind === 'request') this.#device.connect(kind, [vector.event]);
-    if (kind === 'intx') this.#connection.become(this.#setup.wish());
+    if (kind === 'intx' && !this.#silent) this.#connection.become(this.#setup.wish());
   }
 
   #requireOpen(): void {
@@ -270,22 +293,4 @@ function pendingBits(vectors: readonly InterruptVector[], first: number, count: 
   let bits = 0;
   for (let bit = 0; bit < count; bit++) if (vectors[first + bit]?.isPending === true) bits |= 1 << bit;
   return bits >>> 0;
-}
-
-/** What the VMM sees of a vector. */
-interface Seen {
-  readonly enabled: boolean;
-  readonly message: InterruptMessage | undefined;
-}
-
-function seen({ enabled, message }: InterruptVector): Seen {
-  return { enabled, message };
-}
-
-function looksAs(now: Seen, before: Seen | undefined): boolean {
-  return (
-    now.enabled === before?.enabled &&
-    now.message?.address === before.message?.address &&
-    now.message?.data === before.message?.data
-  );
 }

@@ -58,13 +58,22 @@ export class Connection {
 
   #replace(wish: Wish | undefined): void {
     const before = this.#connected;
-    if (before !== undefined) this.#device.disconnect(before.kind);
+    const vectors = wish?.vectors ?? [];
+    const places = vectors.map((_, index) => (wish === undefined ? 'lost' : placeOf(wish, index)));
+    // Before anything is disconnected: this is where descriptors run out.
+    const discard = makeEvents(vectors, places);
+    try {
+      if (before !== undefined) this.#device.disconnect(before.kind);
+    } catch (error) {
+      discard();
+      throw error;
+    }
     this.#connected = undefined;
     if (wish === undefined) return;
-    const places = wish.vectors.map((_, index) => placeOf(wish, index));
     try {
-      this.#connect({ kind: wish.kind, vectors: wish.vectors, places });
+      this.#connect({ kind: wish.kind, vectors, places });
     } catch (error) {
+      discard();
       try {
         if (before !== undefined) this.#connect(before);
       } catch (thrown) {
@@ -127,6 +136,7 @@ export class Connection {
     places[index] = 'lost'; // a device that refuses leaves the vector silent
     this.#device.reconnect(kind, index, eventFor(vectors[index], to));
     places[index] = to;
+    if (to === 'holding') vectors[index]?.hold();
   }
 
   /**
@@ -148,4 +158,29 @@ function placeOf(wish: Wish, index: number): Place {
 function eventFor(vector: InterruptVector | undefined, place: Place | undefined) {
   if (place === 'event') return vector?.event;
   return place === 'holding' ? vector?.holding : undefined;
+}
+
+/**
+ * Makes the eventfds that a connection needs, all or none.
+ *
+ * @returns closes those that weren't there before
+ * @throws {PeerDmaError} `ERR_SYSTEM` where there are no descriptors left
+ */
+function makeEvents(vectors: readonly InterruptVector[], places: readonly Place[]): () => void {
+  const made: (() => void)[] = [];
+  const discard = (): void => {
+    for (const one of made) one();
+  };
+  try {
+    for (const [index, vector] of vectors.entries()) {
+      const place = places[index];
+      if (place === undefined || place === 'lost' || vector.has(place)) continue;
+      eventFor(vector, place);
+      made.push(() => vector.discard(place));
+    }
+  } catch (error) {
+    discard();
+    throw error;
+  }
+  return discard;
 }

@@ -64,11 +64,16 @@ export class InterruptVector {
    * Calls back when the device interrupts, with how often since the last call. Once a hypervisor has the eventfd, leave it to it: each
    * count is told once.
    *
-   * @param callback in place of the one before; `undefined` for none: what is counted from then on stays in the eventfd
+   * @param callback in place of the one before; `undefined` for none, also after closing: what is counted from then on stays in the
+   * eventfd
    * @throws {PeerDmaError} as {@link InterruptVector.fd}
    */
   onInterrupt(callback: ((count: bigint) => void) | undefined): void {
-    if (callback !== undefined) this.#take();
+    if (callback === undefined) {
+      if (!this.#closed) this.#event?.listen(undefined);
+      return;
+    }
+    this.#take();
     this.event.listen(callback);
   }
 
@@ -111,9 +116,36 @@ export class InterruptVector {
     }
   }
 
-  /** Forgets what the guest does not know yet. @internal */
-  forget(): void {
+  /** It is masked now: what it counted and nobody took yet the guest is not to hear of either, and it is pending. @internal */
+  hold(): void {
+    if (this.#event !== undefined && !this.#closed) this.#held += this.#event.take();
+  }
+
+  /** Forgets what waits for being unmasked. @internal */
+  forgetPending(): void {
     if (this.isPending) this.#held = 0n;
+  }
+
+  /** Forgets all that the guest does not know yet. @internal */
+  forget(): void {
+    this.hold();
+    this.forgetPending();
+  }
+
+  /** Whether there is an eventfd for that. @internal */
+  has(place: 'event' | 'holding'): boolean {
+    return (place === 'event' ? this.#event : this.#holding) !== undefined;
+  }
+
+  /** Closes an eventfd that was made for a connection that failed, before anybody could take it. @internal */
+  discard(place: 'event' | 'holding'): void {
+    if (place === 'event') {
+      this.#event?.close();
+      this.#event = undefined;
+    } else {
+      this.#holding?.close();
+      this.#holding = undefined;
+    }
   }
 
   /** @internal */

@@ -180,7 +180,7 @@ export class SimulatedDevice implements PhysicalFunction {
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no bus of its own, or that has a device that is not among
    * these
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<void> {
+  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#requireOpen();
     if (!Array.isArray(others)) {
       throw this.#error('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${String(others)}`);
@@ -195,6 +195,7 @@ export class SimulatedDevice implements PhysicalFunction {
       throw this.#error('ERR_RESET_UNSUPPORTED', text);
     }
     this.#bus.reset();
+    return this.#bus.devices;
   }
 
   /**

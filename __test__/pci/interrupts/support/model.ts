@@ -76,6 +76,15 @@ export class InterruptModel {
     this.settle();
   }
 
+  /** What goes off has nothing pending. */
+  configure(control: InterruptControl): void {
+    for (const kind of ['msi', 'msix'] as const) {
+      if (this.control[kind]?.enabled !== true || control[kind]?.enabled === true) continue;
+      for (const vector of this.vectors[kind]) vector.pending = false;
+    }
+    this.control = control;
+  }
+
   reset(): void {
     this.control = OFF;
     this.table.fill(0);

@@ -82,8 +82,9 @@ impl Device {
         let this = opened
             .iter()
             .find(|(device, _)| Arc::ptr_eq(&device.inner, &self.inner));
-        let Some((_, this)) = this else {
-            return Ok(()); // itself is among them
+        let this = match this {
+            Some((_, open)) => open,
+            None => self.inner.expect_open(None)?, // never: itself is among them
         };
         let result = GroupInner::with_descriptors(groups, |groups| {
             ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
