@@ -192,8 +192,8 @@ testWith(
     interrupts.connect('msi', [one]);
     await device.close();
     // Closing has disconnected them.
-  interrupts.disconnect('msi');
-  throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_CLOSED');
+    interrupts.disconnect('msi');
+    throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_CLOSED');
   },
 );
 
