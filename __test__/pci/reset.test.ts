@@ -2,6 +2,7 @@
  * Devices are reset alone and together: nobody reaches them before the hardware is reset, and they are as after power-on.
  */
 import test from 'ava';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type AssignedDevice, type PhysicalFunction, SimulatedBus, resetDevices } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar64 } from './support/guest.ts';
@@ -149,4 +150,29 @@ test('resets and writes of several callers at once come one after the other', as
   t.is(one.configRead(0x04, 2), 0);
   await rejectsCode(t, resetDevices([{} as never]), 'ERR_INVALID_ARGUMENT');
   await resetDevices([one, one]);
+});
+
+test('the pin interrupts after a reset, though an interrupt was in service before it', async (t) => {
+  const scene = await Scene.create(t);
+  const resets: [string, (device: AssignedDevice) => Promise<void>][] = [
+    ['reset', (device) => device.reset()],
+    ['function-level reset', (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000)],
+  ];
+  for (const [what, reset] of resets) {
+    const device = scene.simulated();
+    const assigned = await scene.assign(device);
+    let count = 0n;
+    assigned.interrupts.vector('intx').onInterrupt((more) => (count += more));
+    device.raise('intx');
+    await sleep(20);
+    t.is(count, 1n, what);
+    await reset(assigned); // nobody has unmasked the pin
+    device.lowerIntx();
+    await sleep(20);
+    const before = count;
+    device.raise('intx');
+    await sleep(20);
+    t.is(count - before, 1n, `${what}: once more`);
+    await assigned.close();
+  }
 });
