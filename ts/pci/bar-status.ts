@@ -6,6 +6,7 @@ import { channel } from 'node:diagnostics_channel';
 import { AddressRange, hex } from '../address-range.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import type { RangeSnapshot } from '../guest/inspect.ts';
 import type { BarAddresses, BarWindow, BarWindows } from './bar-windows.ts';
 import type { BarKind } from './config/config-space.ts';
 import { trappedAreas } from './mappable-areas.ts';
@@ -72,30 +73,34 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   return {
     ...facts,
     range,
-    mapped: areas.flatMap((area) => shown(memory, window, area)),
+    mapped: areas.flatMap((area) => whereShown(memory, window, area)),
     trapped: trappedAreas(bar.length, window.areas).map((area) => ({ range: inGuest(area), reason: TRAPPED })),
-    hidden: areas.flatMap((area) => hidden(memory, window, area)),
-    unreachable: areas.flatMap((area) => unreachable(memory, window, area)),
+    hidden: areas.flatMap((area) => whereHidden(memory, window, area)),
+    unreachable: areas.flatMap((area) => whereUnreachable(memory, window, area)),
   };
 }
 
 const TRAPPED = 'it holds the MSI-X table or pending bits, or the host does not let it be mapped';
 
 /** Where the BAR is to be seen. */
-function shown(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): AddressRange[] {
+function whereShown(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): AddressRange[] {
   const there = addressSpaceOf(memory).map.flat.overlapping(area);
   return there.filter(({ name }) => name === own?.name).map(({ range }) => intersection(range, area));
 }
 
 /** What others show where the BAR should be to be seen. */
-function hidden(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['hidden'] {
+function whereHidden(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['hidden'] {
   const there = addressSpaceOf(memory).map.flat.overlapping(area);
   return there
     .filter(({ name }) => name !== own?.name)
     .map(({ range, name }) => ({ range: intersection(range, area), by: name }));
 }
 
-function unreachable(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['unreachable'] {
+function whereUnreachable(
+  memory: GuestMemory,
+  { memory: own }: BarWindow,
+  area: AddressRange,
+): BarStatus['unreachable'] {
   const found: BarStatus['unreachable'][number][] = [];
   for (const mapper of addressSpaceOf(memory).mappers) {
     for (const { range, name, state, code, errno, reason } of mapper.status()) {
@@ -117,30 +122,32 @@ function intersection(a: AddressRange, b: AddressRange): AddressRange {
   return AddressRange.between(a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end);
 }
 
-/** {@link BarStatus} as plain data: what `JSON.stringify` takes. */
-export type BarSnapshot = ReturnType<typeof barSnapshot>;
+/** {@link BarStatus} as plain data: what `JSON.stringify` takes. Addresses are hexadecimal. */
+export interface BarSnapshot {
+  readonly bar: number;
+  readonly kind: BarKind;
+  readonly length: string;
+  readonly pinned: boolean;
+  readonly range?: RangeSnapshot;
+  readonly mapped: readonly RangeSnapshot[];
+  readonly trapped: readonly (RangeSnapshot & { readonly reason: string })[];
+  readonly hidden: readonly (RangeSnapshot & { readonly by: string })[];
+  readonly unreachable: readonly (RangeSnapshot & Omit<BarStatus['unreachable'][number], 'range'>)[];
+}
 
 /** @internal */
-export function barSnapshot({
-  length,
-  range,
-  mapped,
-  trapped,
-  hidden: others,
-  unreachable: missed,
-  ...facts
-}: BarStatus) {
+export function barSnapshot({ length, range, mapped, trapped, hidden, unreachable, ...facts }: BarStatus): BarSnapshot {
   return {
     ...facts,
     length: hex(length),
     ...(range === undefined ? {} : { range: plain(range) }),
     mapped: mapped.map(plain),
     trapped: trapped.map(({ range: at, reason }) => ({ ...plain(at), reason })),
-    hidden: others.map(({ range: at, by }) => ({ ...plain(at), by })),
-    unreachable: missed.map(({ range: at, ...why }) => ({ ...plain(at), ...why })),
+    hidden: hidden.map(({ range: at, by }) => ({ ...plain(at), by })),
+    unreachable: unreachable.map(({ range: at, ...why }) => ({ ...plain(at), ...why })),
   };
 }
 
-function plain({ start, end }: AddressRange): { start: string; end: string } {
+function plain({ start, end }: AddressRange): RangeSnapshot {
   return { start: hex(start), end: hex(end) };
 }

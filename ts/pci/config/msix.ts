@@ -41,7 +41,7 @@ export interface MsixShape {
 /** @internal */
 export class MsixCapability {
   readonly offset: number;
-  readonly length = MSIX_SIZEOF;
+  readonly length: number = MSIX_SIZEOF;
   readonly shape: MsixShape;
   readonly #image: ConfigImage;
 

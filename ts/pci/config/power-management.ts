@@ -14,7 +14,7 @@ const D2 = 2;
 /** @internal */
 export class PowerManagement {
   readonly offset: number;
-  readonly length = PM_SIZEOF;
+  readonly length: number = PM_SIZEOF;
   readonly #capabilities: number;
 
   constructor(image: ConfigImage, { offset }: Capability) {

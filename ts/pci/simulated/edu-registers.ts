@@ -6,7 +6,7 @@ import { PeerDmaError } from '../../errors.ts';
 import type { SimulatedDma, SimulatedRegisters } from './options.ts';
 
 /** Bytes of BAR 0. @internal */
-export const EDU_REGISTERS_LENGTH = 1n << 20n;
+export const EDU_REGISTERS_LENGTH: bigint = 1n << 20n;
 /** @internal */
 export const EDU_IDS = { vendor: 0x1234, device: 0x11e8, revision: 0x10, class: 0x00ff00 } as const;
 
