@@ -2,6 +2,7 @@
  * Interrupts of a real device on their way to the guest, by way of what the guest has programmed.
  */
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { testWith } from '../support/devices.ts';
@@ -145,3 +146,23 @@ function counted(fd: number): bigint {
   const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
   return BigInt(`0x${hex ?? ''}`);
 }
+
+testWith(
+  { ivshmem: 1 },
+  'the host asks for a device back, which reaches a callback, and has it once it is closed',
+  async (t, { ivshmem: [bdf = ''] }) => {
+    const guest = await Guest.start(t);
+    const { device } = await guest.assign(bdf);
+    let asked = 0n;
+    device.interrupts.vector('request').onInterrupt((count) => (asked += count));
+    // Waits in the kernel, on a thread, for the device to be free.
+    const unbound = writeFile('/sys/bus/pci/drivers/vfio-pci/unbind', bdf);
+    await until(() => asked > 0n, 'the request came');
+    await device.close();
+    await unbound;
+    await t.throwsAsync(guest.assign(bdf), { code: 'ERR_DEVICE_NOT_BOUND' });
+    await writeFile('/sys/bus/pci/drivers_probe', bdf);
+    await guest.assign(bdf);
+    t.pass();
+  },
+);

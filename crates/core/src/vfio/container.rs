@@ -210,17 +210,22 @@ impl ContainerInner {
     /// by then, and says so. What stays mapped stays on record, until the container is closed.
     pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Vec<Arc<Lease>>> {
         let mut state = lock(&self.state);
-        ioctl::group_unset_container(group).map_err(|errno| {
-            let code = if errno == Errno::EBUSY {
-                ErrorCode::DeviceInUse
-            } else {
-                ErrorCode::System
-            };
-            let what = format!(
-                "detaching VFIO group {id} (EBUSY: one of its devices is still open somewhere)"
-            );
-            Error::os(code, errno, "ioctl(VFIO_GROUP_UNSET_CONTAINER)", what)
-        })?;
+        match ioctl::group_unset_container(group) {
+            // EINVAL: it is off already, since the host has taken its devices back from vfio-pci.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => {
+                let code = if errno == Errno::EBUSY {
+                    ErrorCode::DeviceInUse
+                } else {
+                    ErrorCode::System
+                };
+                let what = format!(
+                    "detaching VFIO group {id} (EBUSY: one of its devices is still open somewhere)"
+                );
+                let syscall = "ioctl(VFIO_GROUP_UNSET_CONTAINER)";
+                return Err(Error::os(code, errno, syscall, what));
+            }
+        }
         state.groups = state.groups.saturating_sub(1);
         let mut gone = Vec::new();
         if state.groups == 0 {
