@@ -42,10 +42,12 @@ const folder = (tag, path, more = '') => [
 /**
  * What stands on the kernel's command line. Interrupts of devices stay remapped (no allow_unsafe_interrupts); CPU
  * mitigations cost much in emulation and prove nothing here. no_timer_check: at its start the kernel looks whether some
- * ticks come in time, and panics if not; on a loaded machine they needn't.
+ * ticks come in time, and panics if not; on a loaded machine they needn't. A timer that is set anew for each event has been
+ * seen to be lost by the emulated interrupt controller, and the guest to sleep for ever: nohz=off and highres=off take
+ * one that ticks by itself.
  */
 const KERNEL_LINE =
-  'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable no_timer_check mitigations=off nokaslr';
+  'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable no_timer_check nohz=off highres=off mitigations=off nokaslr';
 
 /**
  * QEMU's arguments.

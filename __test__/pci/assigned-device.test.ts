@@ -291,56 +291,6 @@ test('a BAR beyond the addresses of the guest is trapped, and says so', async (t
   t.true(scene.reaches(HIGH, device, 2));
 });
 
-test('a pinned BAR stays where it is, whatever the guest writes', async (t) => {
-  const scene = await Scene.create(t);
-  const bars = [
-    { index: 0, length: MiB, kind: 'memory64', hostAddress: 0x38_0000_0000n },
-    { index: 2, length: MiB, kind: 'memory64' },
-  ] as const;
-  const device = scene.simulated({ bars, msix: undefined } as never);
-  const assigned = await scene.assign(device, { 0: 'host', 2: HIGH });
-  t.is(readBar64(assigned, 0), 0x38_0000_0000n);
-  t.is(readBar64(assigned, 2), HIGH);
-  await writeBar64(assigned, 2, LOW);
-  t.is(readBar64(assigned, 2), HIGH);
-  await command(assigned, MEMORY);
-  t.true(scene.reaches(HIGH, device, 2));
-  t.true(scene.reaches(0x38_0000_0000n, device, 0));
-  await writeBar64(assigned, 2, 0xffff_ffff_ffff_ffffn);
-  t.is(readBar64(assigned, 2), 0xffff_ffff_fff0_0000n, 'it can still be sized');
-  t.true(scene.reaches(HIGH, device, 2));
-  await writeBar64(assigned, 2, LOW);
-  t.is(readBar64(assigned, 2), HIGH);
-  t.true(assigned.status().every(({ pinned }) => pinned));
-});
-
-test('a place where a BAR can not be pinned is refused, and the device is still the caller’s', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  t.teardown(() => device.close());
-  const { memory } = scene;
-  for (const [bars, code, message] of [
-    [{ 0: LOW + 1n }, 'ERR_UNALIGNED', /0x10000/],
-    [{ 0: HIGH }, 'ERR_OUT_OF_RANGE', /32/],
-    [{ 2: 1n << 45n }, 'ERR_OUT_OF_RANGE', /40 bits/],
-    [{ 2: RAM }, 'ERR_OVERLAP', /ram0/],
-    [{ 1: LOW }, 'ERR_INVALID_ARGUMENT', /BAR 1/],
-    [{ 7: LOW }, 'ERR_INVALID_ARGUMENT', /0 to 5/],
-    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /not known/],
-    [{ 0: 5 }, 'ERR_INVALID_ARGUMENT', /bigint/],
-    [{ 0: LOW, 2: LOW }, 'ERR_OVERLAP', /BAR/],
-  ] as const) {
-    const error = await rejectsCode(t, AssignedDevice.create({ device, memory, bars: bars as never }), code);
-    t.regex(error.message, message);
-    t.regex(error.message, new RegExp(device.bdf));
-  }
-  const first = await scene.assign(scene.simulated(), { 2: LOW });
-  await rejectsCode(t, AssignedDevice.create({ device, memory, bars: { 2: LOW } }), 'ERR_OVERLAP');
-  await first.close();
-  const second = await scene.assign(device, { 2: LOW });
-  t.is(readBar64(second, 2), LOW, 'a device that is closed gives its places back');
-});
-
 test('writes apply in the order of the calls, awaited or not', async (t) => {
   const scene = await Scene.create(t);
   const device = scene.simulated();
