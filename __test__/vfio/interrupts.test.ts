@@ -5,7 +5,8 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import type { EventFd } from '../../ts/pci/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
-import { InterruptingEdu, arrives, counted, event, silent, until } from './support/edu-interrupts.ts';
+import { until } from '../support/until.ts';
+import { InterruptingEdu, arrives, counted, event, silent } from './support/edu-interrupts.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 

@@ -10,7 +10,7 @@ import { NvmeCommandError } from '../../examples/devices/nvme/commands.ts';
 import { Nvme } from '../../examples/devices/nvme.ts';
 import { type Assigned, Guest, HIGH, HIGHER, LOW, holders } from './assigned/support/guest.ts';
 import { testWith } from './support/devices.ts';
-import { until } from './support/edu-interrupts.ts';
+import { until } from '../support/until.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtRest } from './support/pins.ts';
 import { RAM_LENGTH, RAM_START, pattern } from './support/rig.ts';

@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { testWith } from '../support/devices.ts';
-import { until } from '../support/edu-interrupts.ts';
+import { until } from '../../support/until.ts';
 import type { Engine } from './support/engine.ts';
 import { Guest } from './support/guest.ts';
 

@@ -4,10 +4,10 @@
  */
 import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
-import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../../examples/devices/edu.ts';
 import type { VfioDevice, VfioRegion } from '../../../ts/index.ts';
 import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { until } from '../../support/until.ts';
 import { rig } from './rig.ts';
 
 /** Offsets in BAR 0. */
@@ -15,8 +15,6 @@ const STATUS = 0x24n;
 const RAISE = 0x60n;
 const ACKNOWLEDGE = 0x64n;
 
-/** Milliseconds after which an interrupt that has not come does not come. Only tests that fail wait so long. */
-const PATIENCE = 20_000;
 /** Milliseconds in which an interrupt would have come. In a guest without KVM one takes less than one. */
 const SILENCE = 200;
 
@@ -63,14 +61,6 @@ export function event(t: ExecutionContext): EventFd {
 export function counted({ fd }: EventFd): bigint {
   const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
   return BigInt(`0x${hex ?? ''}`);
-}
-
-/** Waits until what is told is so. */
-export async function until(so: () => boolean, what: string): Promise<void> {
-  for (const deadline = Date.now() + PATIENCE; !so();) {
-    if (Date.now() > deadline) throw new Error(`still not so: ${what}`);
-    await turn();
-  }
 }
 
 /** Waits for an event to be signalled, and takes its count. */
