@@ -35,6 +35,45 @@ export declare class NativeEventWatcher {
   collect(): BigUint64Array
 }
 
+/** An address space of iommufd. */
+export declare class NativeIoas {
+  /** What it can do now. */
+  info(): NativeIoasInfo
+  /**
+   * Maps leases and parts of files, all or none. A request is five words: IOVA, length, flags (bit 0: writable, bit 1: a
+   * file), the number of the lease or which of `files`, and the offset in the file.
+   */
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): void
+  /** The same on a worker thread. */
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<void>
+  /** Removes the mappings that lie wholly in a range, each by itself. */
+  unmap(iova: bigint, length: bigint): void
+  /** The same on a worker thread. */
+  unmapAsync(iova: bigint, length: bigint): Promise<void>
+  /** Removes all mappings. */
+  unmapAll(): void
+  /** How many mappings are on record. */
+  get mappingCount(): number
+  /** How many devices are attached. */
+  get deviceCount(): number
+  /** Starts or ends logging which pages devices write. */
+  setDirtyTracking(on: boolean): void
+  /** A bit for each page, set where a device has written it since the last call. */
+  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
+  /** Destroys it; refuses while devices are attached. */
+  close(): void
+}
+
+/** An open `/dev/iommu`. */
+export declare class NativeIommufd {
+  /** Opens `/dev/iommu`. */
+  static open(): NativeIommufd
+  /** Whether the kernel maps files. */
+  get mapsFiles(): boolean
+  /** Makes an empty address space. */
+  newIoas(): NativeIoas
+}
+
 /** Memory behind a file descriptor. */
 export declare class NativeMemoryFile {
   /** Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB). */
@@ -134,12 +173,26 @@ export declare class NativeVfioContainer {
   unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
+  /** Starts or ends logging which pages devices may have written. */
+  setDirtyTracking(on: boolean): void
+  /** A bit for each page, set where a device may have written it since the last call. */
+  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
   /** Closes it; refuses while groups are attached. */
   close(): void
 }
 
 /** A PCI device of VFIO. */
 export declare class NativeVfioDevice {
+  /** Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd. */
+  static openByFile(name: string, number: number, iommufd: NativeIommufd): NativeVfioDevice
+  /** Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it. */
+  attach(ioas: NativeIoas): Promise<void>
+  /** Takes it off its address space, on a worker thread. */
+  detach(): Promise<void>
+  /** Whether the kernel gives out its BARs as dma-bufs. */
+  exportsDmaBufs(): boolean
+  /** How often IOMMUs have lost what they mapped of its BARs as dma-bufs. */
+  get revocations(): number
   /** Whether the kernel can reset it. */
   get canReset(): boolean
   /** How many region indices there are. */
@@ -162,8 +215,8 @@ export declare class NativeVfioDevice {
   get memoryAccessible(): boolean
   /** Its memory, to be placed in a reservation. */
   memoryFile(): NativeMemoryFile
-  /** Resets it. */
-  reset(): void
+  /** Resets it, on a worker thread. */
+  reset(): Promise<void>
   /** How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
   irqCount(kind: number): number
   /** Signals an eventfd for each vector from `start` on; `undefined` silences a vector. */
@@ -209,6 +262,14 @@ export interface NativeContainerInfo {
   iovaRanges: BigUint64Array
   /** How many more mappings it takes, where the kernel says. */
   dmaAvail?: number
+}
+
+/** What an address space can do, as of now. */
+export interface NativeIoasInfo {
+  /** What both ends of a mapping must be multiples of. */
+  alignment: bigint
+  /** Pairs of start and length. */
+  iovaRanges: BigUint64Array
 }
 
 /** A region of a device. */

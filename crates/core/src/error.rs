@@ -59,6 +59,10 @@ codes! {
     VfioUnavailable = "ERR_VFIO_UNAVAILABLE",
     /// The kernel's VFIO lacks what this crate needs (API version 0, type1v2).
     VfioUnsupported = "ERR_VFIO_UNSUPPORTED",
+    /// `/dev/iommu` can't be opened.
+    IommufdUnavailable = "ERR_IOMMUFD_UNAVAILABLE",
+    /// The kernel, the IOMMU or the device is not able to do it.
+    Unsupported = "ERR_UNSUPPORTED",
     /// The kernel refused to set the IOMMU type of a container.
     SetIommuFailed = "ERR_SET_IOMMU_FAILED",
     /// The container has no IOMMU set: no group yet, or its last group was detached.
@@ -71,7 +75,9 @@ codes! {
     GroupOpen = "ERR_GROUP_OPEN",
     /// The kernel refused to attach a group to a container.
     GroupAttach = "ERR_GROUP_ATTACH",
-    /// The kernel refused to hand out a device of a group.
+    /// The kernel refused to attach a device to an address space of iommufd.
+    DeviceAttach = "ERR_DEVICE_ATTACH",
+    /// The kernel refused to hand out a device.
     DeviceOpen = "ERR_DEVICE_OPEN",
     /// Something still uses the device, group or container.
     DeviceInUse = "ERR_DEVICE_IN_USE",

@@ -1,4 +1,4 @@
-//! Every operating-system call of peerdma: host memory, the reservation it is placed in, events, and VFIO.
+//! Every operating-system call of peerdma: host memory, the reservation it is placed in, events, VFIO and iommufd.
 //!
 //! Nothing here knows Node. Functions take plain integers, check them, and answer with an [`Error`]
 //! that carries a stable code, the errno and the system call; no input makes them panic.
@@ -12,7 +12,9 @@ compile_error!("peerdma needs 64-bit Linux");
 
 mod error;
 pub mod event;
+pub mod iommufd;
 mod locked;
+mod mappings;
 pub mod memory;
 mod page;
 mod range;

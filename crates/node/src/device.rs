@@ -7,6 +7,7 @@ use peerdma_core::vfio::{Device, IrqKind};
 
 use crate::error::{invalid, to_js};
 use crate::event::NativeEventFd;
+use crate::iommufd::{NativeIoas, NativeIommufd};
 use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64};
 use crate::task::Work;
@@ -44,6 +45,44 @@ impl NativeVfioDevice {
 
 #[napi]
 impl NativeVfioDevice {
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd.
+    #[napi(factory)]
+    pub fn open_by_file(
+        name: String,
+        #[napi(ts_arg_type = "number")] number: Index,
+        iommufd: &NativeIommufd,
+    ) -> napi::Result<Self> {
+        Device::open_by_file(&name, number.as_u32("device")?, iommufd.iommufd())
+            .map(Self::new)
+            .map_err(to_js)
+    }
+
+    /// Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn attach(&self, ioas: &NativeIoas) -> AsyncTask<Work> {
+        let (device, ioas) = (self.device.clone(), ioas.ioas().clone());
+        Work::run(move || device.attach(&ioas))
+    }
+
+    /// Takes it off its address space, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn detach(&self) -> AsyncTask<Work> {
+        let device = self.device.clone();
+        Work::run(move || device.detach())
+    }
+
+    /// Whether the kernel gives out its BARs as dma-bufs.
+    #[napi]
+    pub fn exports_dma_bufs(&self) -> napi::Result<bool> {
+        self.device.exports_dma_bufs().map_err(to_js)
+    }
+
+    /// How often IOMMUs have lost what they mapped of its BARs as dma-bufs.
+    #[napi(getter, ts_return_type = "number")]
+    pub fn revocations(&self) -> Index {
+        Index(self.device.revocations())
+    }
+
     /// Whether the kernel can reset it.
     #[napi(getter)]
     pub fn can_reset(&self) -> bool {
@@ -175,10 +214,11 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
-    /// Resets it.
-    #[napi]
-    pub fn reset(&self) -> napi::Result<()> {
-        self.device.reset().map_err(to_js)
+    /// Resets it, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn reset(&self) -> AsyncTask<Work> {
+        let device = self.device.clone();
+        Work::run(move || device.reset())
     }
 
     /// How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.

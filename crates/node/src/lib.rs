@@ -10,6 +10,7 @@
 mod device;
 mod error;
 mod event;
+mod iommufd;
 mod memory;
 mod numbers;
 mod reservation;

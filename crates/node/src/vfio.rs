@@ -3,6 +3,7 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
 use napi_derive::napi;
+use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Group, MapRequest};
 
 use crate::device::NativeVfioDevice;
@@ -120,6 +121,29 @@ impl NativeVfioContainer {
     #[napi(getter, ts_return_type = "number")]
     pub fn mapping_count(&self) -> Index {
         Index(u64::try_from(self.container.mapping_count()).unwrap_or(u64::MAX))
+    }
+
+    /// Starts or ends logging which pages devices may have written.
+    #[napi]
+    pub fn set_dirty_tracking(&self, on: bool) -> napi::Result<()> {
+        self.container.set_dirty_tracking(on).map_err(to_js)
+    }
+
+    /// A bit for each page, set where a device may have written it since the last call.
+    #[napi]
+    pub fn dirty_pages<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        #[napi(ts_arg_type = "bigint")] page_size: U64,
+    ) -> napi::Result<BigUint64ArraySlice<'env>> {
+        let range = Range::new(iova.0, length.0).map_err(to_js)?;
+        let words = self
+            .container
+            .dirty_pages(&range, page_size.0)
+            .map_err(to_js)?;
+        BigUint64ArraySlice::copy_from(env, words)
     }
 
     /// Closes it; refuses while groups are attached.

@@ -155,7 +155,15 @@ impl MemoryFile {
     /// Whether it is a VFIO device's file.
     #[must_use]
     pub fn is_device(&self) -> bool {
-        matches!(*self.kind, Kind::Device { .. })
+        self.device().is_some()
+    }
+
+    /// The device whose file it is.
+    pub(crate) fn device(&self) -> Option<&Arc<DeviceInner>> {
+        match &*self.kind {
+            Kind::Memory { .. } => None,
+            Kind::Device { device, .. } => Some(device),
+        }
     }
 
     /// The number of its file descriptor, which stays owned by this file. A device's is not given

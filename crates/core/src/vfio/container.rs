@@ -11,8 +11,8 @@ use super::abi::{VFIO_API_VERSION, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU, 
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
-use super::mappings::Mappings;
 use crate::locked::lock;
+use crate::mappings::Mappings;
 use crate::memory::Lease;
 use crate::{Error, ErrorCode, Result};
 

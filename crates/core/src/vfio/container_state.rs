@@ -8,7 +8,7 @@ use super::abi::{
 };
 use super::dma::MapRequest;
 use super::ioctl;
-use super::mappings::Mappings;
+use crate::mappings::Mappings;
 use crate::memory::Lease;
 use crate::{Error, ErrorCode, Range, Result};
 

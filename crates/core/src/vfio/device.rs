@@ -1,17 +1,19 @@
 //! A PCI device in VFIO's hands.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
 
 use super::abi::{VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX};
+use super::cdev::Binding;
+use super::dma_buf::DmaBuf;
 use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
-use super::power::memory_accessible;
+use super::power::{memory_accessible, resets_function};
 use super::region::RegionWindow;
 use crate::locked::{read, write};
 use crate::memory::MemoryFile;
@@ -26,14 +28,26 @@ const MOST_REGIONS: u32 = 256;
 pub(super) struct Open {
     /// The BARs mapped for single accesses. They keep the file open in the kernel: first to go.
     pub(super) windows: Mutex<Vec<RegionWindow>>,
+    /// Areas of BARs that were given out to iommufd.
+    pub(super) dma_bufs: Mutex<Vec<Arc<DmaBuf>>>,
     pub(super) fd: OwnedFd,
-    group: GroupUse,
+    pub(super) home: Home,
+}
+
+/// By what the device was opened. It goes after the device's file, which keeps it in the kernel.
+#[derive(Debug)]
+pub(super) enum Home {
+    Group(GroupUse),
+    Iommufd(Binding),
 }
 
 impl Open {
-    /// The group it belongs to, which is open for at least as long.
-    pub(super) fn group(&self) -> &Arc<GroupInner> {
-        self.group.group()
+    /// The group it was opened by, which is open for at least as long.
+    pub(super) fn group(&self) -> Option<&Arc<GroupInner>> {
+        match &self.home {
+            Home::Group(group) => Some(group.group()),
+            Home::Iommufd(_) => None,
+        }
     }
 }
 
@@ -48,6 +62,8 @@ pub(crate) struct DeviceInner {
     /// Placements of its memory in reservations.
     mappings: AtomicUsize,
     accessible: AtomicBool,
+    /// How often the kernel has taken its memory out of IOMMUs that had it as dma-bufs, as far as that was done here.
+    revocations: AtomicU64,
 }
 
 /// An open device. Clones share it.
@@ -58,11 +74,12 @@ pub struct Device {
 
 impl Device {
     /// Takes over a device's descriptor.
-    pub(super) fn new(name: &str, fd: OwnedFd, group: GroupUse) -> Result<Self> {
+    pub(super) fn new(name: &str, fd: OwnedFd, home: Home) -> Result<Self> {
         let open = Open {
             windows: Mutex::default(),
+            dma_bufs: Mutex::default(),
             fd,
-            group,
+            home,
         };
         let fd = open.fd.as_fd();
         let asking = |errno, syscall| {
@@ -97,6 +114,7 @@ impl Device {
             can_reset: info.flags & VFIO_DEVICE_FLAGS_RESET != 0,
             mappings: AtomicUsize::new(0),
             accessible: AtomicBool::new(false),
+            revocations: AtomicU64::new(0),
         };
         if let Some(open) = read(&inner.open).as_ref() {
             inner.refresh(open.fd.as_fd());
@@ -134,6 +152,13 @@ impl Device {
         self.inner.has_memory()
     }
 
+    /// How often what IOMMUs map of its BARs as dma-bufs was taken away from them by what was done through this device:
+    /// memory decode off, D3hot, a reset. What was mapped before the last time is void, and has to be mapped anew.
+    #[must_use]
+    pub fn revocations(&self) -> u64 {
+        self.inner.revocations.load(Ordering::Acquire)
+    }
+
     /// Its memory, to be placed in a reservation: the device's file, of which a region begins at
     /// its [`file_offset`](RegionInfo::file_offset).
     ///
@@ -152,7 +177,7 @@ impl Device {
         let open = write(&self.inner.open);
         let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
         let result = ioctl::device_reset(fd);
-        self.inner.refresh(fd);
+        self.inner.was_reset(fd);
         result.map_err(|errno| {
             let code = match errno {
                 Errno::EINVAL | Errno::ENOTTY => ErrorCode::ResetUnsupported,
@@ -220,22 +245,33 @@ impl DeviceInner {
         self.accessible.load(Ordering::Acquire)
     }
 
-    /// Looks again whether memory is accessible.
+    /// Looks again whether memory is accessible. Where it no longer is, the kernel has revoked its dma-bufs.
     pub(super) fn refresh(&self, fd: BorrowedFd<'_>) {
-        let index = usize::try_from(VFIO_PCI_CONFIG_REGION_INDEX).unwrap_or(usize::MAX);
-        let config = self
-            .regions
-            .get(index)
-            .and_then(Option::as_ref)
-            .map(|region| region.file_offset);
-        let accessible = config.is_some_and(|config| {
-            memory_accessible(|at| {
-                let mut field = [0; 2];
-                let at = to_offset(config.checked_add(at)?).ok()?;
-                (pread(fd, &mut field, at) == Ok(field.len())).then(|| u16::from_le_bytes(field))
-            })
-        });
+        let accessible = memory_accessible(|at| self.config_field(fd, at));
+        if self.accessible.swap(accessible, Ordering::AcqRel) && !accessible {
+            self.revocations.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The same after a reset, which revokes them whether memory is accessible then or not.
+    pub(super) fn was_reset(&self, fd: BorrowedFd<'_>) {
+        let accessible = memory_accessible(|at| self.config_field(fd, at));
         self.accessible.store(accessible, Ordering::Release);
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether writing that to config space resets the function.
+    pub(super) fn would_reset(&self, fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> bool {
+        resets_function(|at| self.config_field(fd, at), offset, bytes)
+    }
+
+    /// 16 bits of config space.
+    fn config_field(&self, fd: BorrowedFd<'_>, at: u64) -> Option<u16> {
+        let index = usize::try_from(VFIO_PCI_CONFIG_REGION_INDEX).ok()?;
+        let config = self.regions.get(index)?.as_ref()?.file_offset;
+        let mut field = [0; 2];
+        let at = to_offset(config.checked_add(at)?).ok()?;
+        (pread(fd, &mut field, at) == Ok(field.len())).then(|| u16::from_le_bytes(field))
     }
 }
 

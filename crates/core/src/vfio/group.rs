@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::abi::VFIO_GROUP_FLAGS_VIABLE;
 use super::container::{Container, ContainerInner};
-use super::device::Device;
+use super::device::{Device, Home};
 use super::ioctl;
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Result};
@@ -133,7 +133,7 @@ impl Group {
                 },
             ))
         })?;
-        Device::new(bdf, fd, use_of_group)
+        Device::new(bdf, fd, Home::Group(use_of_group))
     }
 
     /// Detaches the group from its container and closes it; a second call does nothing. With the

@@ -16,13 +16,12 @@ use crate::{Error, ErrorCode, Result};
 pub struct ResetDevice {
     /// PCI address, `0000:01:00.0`.
     pub address: String,
-    /// Its IOMMU group.
-    pub group: u32,
 }
 
 impl ResetDevice {
-    /// Decodes `struct vfio_pci_dependent_device`: group, segment (16 bits), bus, device and function.
-    fn decode(group: u32, place: u32) -> Self {
+    /// Decodes the second word of `struct vfio_pci_dependent_device`: segment (16 bits), bus, device and function. The
+    /// first is the number of its group, or for a device that was opened by its own file its id in the iommufd.
+    fn decode(place: u32) -> Self {
         let [s0, s1, bus, function] = place.to_ne_bytes();
         let segment = u16::from_ne_bytes([s0, s1]);
         let address = format!(
@@ -30,7 +29,7 @@ impl ResetDevice {
             function >> 3,
             function & 7
         );
-        Self { address, group }
+        Self { address }
     }
 }
 
@@ -54,12 +53,13 @@ impl Device {
         let (devices, _) = words.as_chunks::<WORDS_EACH>();
         Ok(devices
             .iter()
-            .map(|[group, place]| ResetDevice::decode(*group, *place))
+            .map(|[_, place]| ResetDevice::decode(*place))
             .collect())
     }
 
     /// Resets its bus or slot. `others` are the devices there that this process has open: they and this one lend
-    /// their groups, which have to contain all that the reset reaches. The kernel saves and restores their config
+    /// their groups, which have to contain all that the reset reaches. Devices of an iommufd show by that who they are; all
+    /// that the reset reaches has to be bound to it. The kernel saves and restores their config
     /// space. Takes as long as the bus needs, up to seconds.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Device {
         for (device, guard) in &guards {
             opened.push((*device, device.inner.expect_open(guard.as_ref())?));
         }
-        let groups = opened.iter().map(|(_, open)| open.group()).collect();
+        let groups = opened.iter().filter_map(|(_, open)| open.group()).collect();
         let this = opened
             .iter()
             .find(|(device, _)| Arc::ptr_eq(&device.inner, &self.inner));
@@ -91,7 +91,7 @@ impl Device {
         })?;
         // Whether it worked or not: what was reset may have its memory off now.
         for (device, open) in &opened {
-            device.inner.refresh(open.fd.as_fd());
+            device.inner.was_reset(open.fd.as_fd());
         }
         result.map_err(|errno| {
             let what = format!("resetting the bus of device {}", self.inner.name);
@@ -118,8 +118,7 @@ mod tests {
             let [low, high] = 0x12ab_u16.to_ne_bytes();
             [low, high, 0xc1, 0x1f << 3 | 5]
         });
-        let device = ResetDevice::decode(7, place);
-        assert_eq!((device.address.as_str(), device.group), ("12ab:c1:1f.5", 7));
-        assert_eq!(ResetDevice::decode(0, 0).address, "0000:00:00.0");
+        assert_eq!(ResetDevice::decode(place).address, "12ab:c1:1f.5");
+        assert_eq!(ResetDevice::decode(0).address, "0000:00:00.0");
     }
 }

@@ -11,6 +11,13 @@ pub(super) const fn number(n: u8) -> u64 {
     nix::request_code_none!(b';', 100_u8.saturating_add(n))
 }
 
+/// Two fields of 32 bits that follow one another, as they lie in memory.
+pub(super) const fn fields(first: u32, second: u32) -> u64 {
+    let [a, b, c, d] = first.to_ne_bytes();
+    let [e, f, g, h] = second.to_ne_bytes();
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
 mod raw {
     use super::super::abi::{
         DmaUnmap, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,

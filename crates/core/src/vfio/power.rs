@@ -1,4 +1,4 @@
-//! Whether a PCI device's memory answers: what its config space says.
+//! Whether a PCI device's memory answers, and what of config space makes it stop: what config space says.
 
 const VENDOR: u64 = 0x00;
 const COMMAND: u64 = 0x04;
@@ -7,6 +7,14 @@ const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 const CAPABILITIES: u64 = 0x34;
 const CAP_POWER: u8 = 0x01;
+const CAP_EXPRESS: u8 = 0x10;
+/// The upper byte of Device Control, whose highest bit resets the function (PCI Express 6.0, 7.5.3.4).
+const DEVICE_CONTROL_HIGH: u64 = 9;
+const INITIATE_RESET: u8 = 1 << 7;
+/// Advanced Features, whose control register resets the function by its lowest bit (PCI, ECN of 2007).
+const CAP_ADVANCED: u8 = 0x13;
+const ADVANCED_CONTROL: u64 = 4;
+const ADVANCED_RESET: u8 = 1 << 0;
 /// The power state in PMCSR, which follows the capability's header and PMC (PCI PM 1.2, 3.2.4).
 const PMCSR: u64 = 4;
 const POWER_STATE: u16 = 0b11;
@@ -29,7 +37,33 @@ pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> boo
     }
 }
 
+/// Whether writing `bytes` at `offset` of config space resets the function, if it can be reset so. `read` gets 16 bits of
+/// config space, or `None`.
+pub(super) fn resets_function(
+    mut read: impl FnMut(u64) -> Option<u16>,
+    offset: u64,
+    bytes: &[u8],
+) -> bool {
+    let mut sets = |capability, register: u64, bit| {
+        let Some(at) = find_capability(&mut read, capability) else {
+            return false;
+        };
+        let byte = at
+            .saturating_add(register)
+            .checked_sub(offset)
+            .and_then(|index| bytes.get(usize::try_from(index).ok()?));
+        byte.is_some_and(|byte| byte & bit != 0)
+    };
+    sets(CAP_EXPRESS, DEVICE_CONTROL_HIGH, INITIATE_RESET)
+        || sets(CAP_ADVANCED, ADVANCED_CONTROL, ADVANCED_RESET)
+}
+
 fn power_state(read: &mut impl FnMut(u64) -> Option<u16>) -> Option<u16> {
+    let at = find_capability(read, CAP_POWER)?;
+    Some(read(at.saturating_add(PMCSR))? & POWER_STATE)
+}
+
+fn find_capability(read: &mut impl FnMut(u64) -> Option<u16>, wanted: u8) -> Option<u64> {
     if read(STATUS)? & STATUS_CAPABILITIES == 0 {
         return None;
     }
@@ -39,8 +73,8 @@ fn power_state(read: &mut impl FnMut(u64) -> Option<u16>) -> Option<u16> {
             return None;
         }
         let [id, next] = read(at)?.to_le_bytes();
-        if id == CAP_POWER {
-            return Some(read(at.saturating_add(PMCSR))? & POWER_STATE);
+        if id == wanted {
+            return Some(at);
         }
         at = pointer(next);
     }
@@ -92,6 +126,33 @@ mod tests {
         assert!(accessible(&with_power(0)));
         assert!(!accessible(&with_power(3)));
         assert!(accessible(&with_power(0xfc)));
+    }
+
+    #[test]
+    fn a_function_is_reset_by_two_bits() {
+        let express = config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x10)]);
+        let advanced = config(&[(0x40, 0x13)]);
+        let resets = |config: &[u8], offset, bytes: &[u8]| {
+            resets_function(
+                |at| {
+                    let at = usize::try_from(at).unwrap();
+                    let field = config.get(at..at + 2)?;
+                    Some(u16::from_le_bytes(field.try_into().unwrap()))
+                },
+                offset,
+                bytes,
+            )
+        };
+        assert!(resets(&express, 0x58, &[0, 0x80]));
+        assert!(resets(&express, 0x59, &[0x80]));
+        assert!(resets(&express, 0x50, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]));
+        assert!(!resets(&express, 0x58, &[0xff, 0x7f]));
+        assert!(!resets(&express, 0x5a, &[0x80]));
+        assert!(!resets(&express, 0x44, &[1]));
+        assert!(resets(&advanced, 0x44, &[1]));
+        assert!(!resets(&advanced, 0x44, &[0xfe]));
+        assert!(!resets(&advanced, 0x49, &[0xff]));
+        assert!(!resets(&config(&[]), 0, &[0xff; 256]));
     }
 
     #[test]

@@ -107,8 +107,13 @@ impl DeviceInner {
         if is_config(index) {
             let open = write(&self.open);
             let fd = self.expect_open(open.as_ref())?.fd.as_fd();
+            let resets = self.would_reset(fd, range.start(), from);
             let result = self.write_file(fd, index, region, range, from);
-            self.refresh(fd);
+            if resets {
+                self.was_reset(fd);
+            } else {
+                self.refresh(fd);
+            }
             return result;
         }
         let open = read(&self.open);

@@ -1,4 +1,4 @@
-//! What a container has mapped, by IOVA.
+//! What an IOMMU address space has mapped, by IOVA.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::Range;
 
 /// Records of mappings which never overlap; `T` is what each of them keeps alive.
 #[derive(Debug)]
-pub(super) struct Mappings<T> {
+pub(crate) struct Mappings<T> {
     records: BTreeMap<u64, (u64, T)>,
 }
 
@@ -20,35 +20,35 @@ impl<T> Default for Mappings<T> {
 
 impl<T> Mappings<T> {
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Records a mapping. One that begins at the same address was gone without anybody's having been
     /// told, since the kernel took this one; what it kept is returned, to be dropped outside of locks.
     #[must_use]
-    pub(super) fn insert(&mut self, range: Range, keeps: T) -> Option<T> {
+    pub(crate) fn insert(&mut self, range: Range, keeps: T) -> Option<T> {
         self.records
             .insert(range.start(), (range.end(), keeps))
             .map(|(_, old)| old)
     }
 
     /// How many bytes are mapped by mappings that lie wholly in `range`.
-    pub(super) fn bytes_within(&self, range: &Range) -> u64 {
+    pub(crate) fn bytes_within(&self, range: &Range) -> u64 {
         self.within(range).fold(0, |sum, (start, end)| {
             sum.saturating_add(end.saturating_sub(start))
         })
     }
 
     /// How many bytes are mapped at all.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.records.iter().fold(0, |sum, (start, (end, _))| {
             sum.saturating_add(end.saturating_sub(*start))
         })
     }
 
     /// Takes out the mappings that lie wholly in `range`; costs what they are many.
-    pub(super) fn take_within(&mut self, range: &Range) -> Vec<T> {
+    pub(crate) fn take_within(&mut self, range: &Range) -> Vec<T> {
         let starts: Vec<u64> = self.within(range).map(|(start, _)| start).collect();
         starts
             .iter()
@@ -57,8 +57,26 @@ impl<T> Mappings<T> {
             .collect()
     }
 
+    /// The mappings that lie wholly in `range`.
+    pub(crate) fn ranges_within(&self, range: &Range) -> Vec<Range> {
+        self.within(range)
+            .filter_map(|(start, end)| Range::between(start, end))
+            .collect()
+    }
+
+    /// A mapping that lies in `range` with a part of it alone.
+    pub(crate) fn cut_by(&self, range: &Range) -> Option<Range> {
+        let before = self.records.range(..range.start()).next_back();
+        let last = self.records.range(range.start()..range.end()).next_back();
+        [before, last]
+            .into_iter()
+            .flatten()
+            .filter_map(|(start, (end, _))| Range::between(*start, *end))
+            .find(|one| one.intersection(range).is_some() && !range.contains(one))
+    }
+
     /// Takes out all of them.
-    pub(super) fn take_all(&mut self) -> Vec<T> {
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
         std::mem::take(&mut self.records)
             .into_values()
             .map(|(_, keeps)| keeps)
@@ -78,6 +96,37 @@ impl<T> Mappings<T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_cuts_what_it_holds_in_part() {
+        let mut mappings = Mappings::default();
+        for (start, length) in [(0x1000, 0x2000), (0x5000, 0x1000), (0x8000, 0x2000)] {
+            assert!(
+                mappings
+                    .insert(Range::new(start, length).unwrap(), ())
+                    .is_none()
+            );
+        }
+        let cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
+        let first = Range::new(0x1000, 0x2000).unwrap();
+        let last = Range::new(0x8000, 0x2000).unwrap();
+        for (start, length, which) in [
+            (0x1000, 0x1000, Some(first)),
+            (0x2000, 0x1000, Some(first)),
+            (0, 0x2000, Some(first)),
+            (0x2000, 0x4000, Some(first)),
+            (0x4000, 0x5000, Some(last)),
+            (0x8800, 0x100, Some(last)),
+            (0, 0x1000, None),
+            (0x1000, 0x2000, None),
+            (0x3000, 0x5000, None),
+            (0, 0x10000, None),
+        ] {
+            assert_eq!(cut(start, length), which, "{start:#x}+{length:#x}");
+        }
+        let within = mappings.ranges_within(&Range::new(0x2000, 0x9000).unwrap());
+        assert_eq!(within, [Range::new(0x5000, 0x1000).unwrap(), last]);
+    }
 
     #[test]
     fn only_whole_mappings_count() {

@@ -1,0 +1,64 @@
+//! An open `/dev/iommu`.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::ioctl;
+use crate::{Error, ErrorCode, Result};
+
+/// An open `/dev/iommu`, to which address spaces and devices belong. Clones share it; it stays open for them.
+#[derive(Debug, Clone)]
+pub struct Iommufd {
+    inner: Arc<Context>,
+}
+
+#[derive(Debug)]
+struct Context {
+    fd: OwnedFd,
+    maps_files: bool,
+}
+
+impl Iommufd {
+    /// Opens `/dev/iommu`, which Linux has since 6.2 and vfio-pci can be bound to since 6.6.
+    ///
+    /// # Errors
+    /// `ERR_IOMMUFD_UNAVAILABLE` with the errno (`ENOENT`: the kernel has none, or not loaded; `EACCES`).
+    pub fn open() -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/iommu")
+            .map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                Error::os(
+                    ErrorCode::IommufdUnavailable,
+                    errno,
+                    "open(/dev/iommu)",
+                    "opening iommufd",
+                )
+            })?;
+        let fd = OwnedFd::from(file);
+        let maps_files = ioctl::knows_map_file(fd.as_fd());
+        Ok(Self {
+            inner: Arc::new(Context { fd, maps_files }),
+        })
+    }
+
+    /// Whether files can be mapped (`IOMMU_IOAS_MAP_FILE`, since Linux 6.13), as was asked once when it was opened.
+    #[must_use]
+    pub fn maps_files(&self) -> bool {
+        self.inner.maps_files
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+
+    /// Whether both are the same open file, and not just the same device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! Which pages devices have written, where the IOMMU logs that.
+
+use std::sync::atomic::Ordering;
+
+use super::ioas::{Ioas, IoasInner};
+use super::ioctl;
+use crate::locked::lock;
+use crate::range::to_usize;
+use crate::{Error, ErrorCode, Range, Result};
+
+impl IoasInner {
+    /// Attaches a device to a page table that logs, one that is there or a new one; `false` where that can't be.
+    pub(super) fn attach_logged(
+        &self,
+        ioas: u32,
+        device: u32,
+        attach: &mut impl FnMut(u32) -> nix::Result<()>,
+    ) -> bool {
+        if !ioctl::logs_dirty_pages(self.fd(), device).unwrap_or(false) {
+            return false;
+        }
+        let mut tables = lock(&self.dirty_tables);
+        if tables.iter().any(|table| attach(*table).is_ok()) {
+            return true;
+        }
+        let Ok(table) = ioctl::hwpt_alloc_dirty(self.fd(), device, ioas) else {
+            return false;
+        };
+        if attach(table).is_ok() {
+            tables.push(table);
+            return true;
+        }
+        // Of no use; if it stays, the address space can't be destroyed before it, which then says so.
+        if ioctl::destroy(self.fd(), table).is_err() {
+            tables.push(table);
+        }
+        false
+    }
+}
+
+impl Ioas {
+    /// Starts or ends logging.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` where the IOMMU of an attached device can't, or none is attached; `ERR_SYSTEM`, `ERR_CLOSED`.
+    pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
+        lock(&self.inner.state).open()?;
+        if on {
+            self.require_logging()?;
+        }
+        let tables = lock(&self.inner.dirty_tables);
+        for (done, table) in tables.iter().enumerate() {
+            if let Err(errno) = ioctl::set_dirty_tracking(self.inner.fd(), *table, on) {
+                for earlier in tables.iter().take(done).filter(|_| on) {
+                    // What goes on logging is no harm: nobody reads it.
+                    let _ = ioctl::set_dirty_tracking(self.inner.fd(), *earlier, false);
+                }
+                return Err(Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING)",
+                    "logging which pages devices write",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A bit for each page of `range`, bit 0 of word 0 the first: whether a device has written it since it was asked last.
+    ///
+    /// # Errors
+    /// `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM` (`EINVAL`: not all of it is mapped), `ERR_CLOSED`.
+    pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+        lock(&self.inner.state).open()?;
+        self.require_logging()?;
+        range.check_aligned(page_size, "IOVA")?;
+        let pages = range.len().checked_div(page_size).unwrap_or(0);
+        let mut words = vec![0; to_usize(pages.div_ceil(64))?];
+        for table in lock(&self.inner.dirty_tables).iter() {
+            ioctl::get_dirty_bitmap(self.inner.fd(), *table, range, page_size, &mut words)
+                .map_err(|errno| {
+                    Error::os(
+                        ErrorCode::System,
+                        errno,
+                        "ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP)",
+                        format!("reading which pages of {range} were written"),
+                    )
+                })?;
+        }
+        Ok(words)
+    }
+
+    fn require_logging(&self) -> Result<()> {
+        let devices = self.inner.devices.load(Ordering::Acquire);
+        let unlogged = self.inner.unlogged.load(Ordering::Acquire);
+        if devices > 0 && unlogged == 0 {
+            return Ok(());
+        }
+        let message = if devices == 0 {
+            "no device is attached whose writes could be logged".to_owned()
+        } else {
+            format!("the IOMMU of {unlogged} device(s) does not log which pages they write")
+        };
+        Err(Error::new(ErrorCode::Unsupported, message))
+    }
+}

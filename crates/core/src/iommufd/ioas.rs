@@ -1,0 +1,313 @@
+//! An address space of iommufd, which any number of devices share.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::context::Iommufd;
+use super::ioctl;
+use crate::locked::lock;
+use crate::mappings::Mappings;
+use crate::memory::Lease;
+use crate::{Error, ErrorCode, Range, Result};
+
+/// What an address space can do (`IOMMU_IOAS_IOVA_RANGES`). Changes with every device attached or detached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoasInfo {
+    /// What both ends of a mapping must be multiples of, in bytes.
+    pub alignment: u64,
+    /// Where mappings may be, sorted.
+    pub iova_ranges: Vec<Range>,
+}
+
+/// What the record of a mapping keeps: the memory of this process, if it is that. The kernel keeps files itself.
+pub(super) type Keeps = Option<Arc<Lease>>;
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// `None` once it is destroyed.
+    pub(super) id: Option<u32>,
+    pub(super) mappings: Mappings<Keeps>,
+}
+
+#[derive(Debug)]
+pub(crate) struct IoasInner {
+    pub(super) iommufd: Iommufd,
+    pub(super) state: Mutex<State>,
+    /// Page tables over it that log which pages devices write.
+    pub(super) dirty_tables: Mutex<Vec<u32>>,
+    /// How many devices are attached, and of those how many to no table of the above.
+    pub(super) devices: AtomicUsize,
+    pub(super) unlogged: AtomicUsize,
+    /// How many mappings there are; to be asked without waiting for a mapping in progress.
+    count: AtomicUsize,
+}
+
+/// An address space. Clones share it; devices attached to it keep it. With the last clone its mappings go, as nobody
+/// could unmap them any more.
+#[derive(Debug, Clone)]
+pub struct Ioas {
+    pub(super) inner: Arc<IoasInner>,
+    _handle: Arc<Handle>,
+}
+
+/// What all clones of an address space share, and devices attached to it don't.
+#[derive(Debug)]
+struct Handle {
+    inner: Arc<IoasInner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // What the kernel refuses to unmap stays on record, and keeps its memory.
+        let _ = self.inner.unmap_all();
+    }
+}
+
+impl Ioas {
+    /// Makes an empty address space. Until a device is attached, what is mapped is neither pinned nor checked.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM`.
+    pub fn new(iommufd: &Iommufd) -> Result<Self> {
+        let id = ioctl::ioas_alloc(iommufd.fd()).map_err(|errno| {
+            Error::os(
+                ErrorCode::System,
+                errno,
+                "ioctl(IOMMU_IOAS_ALLOC)",
+                "making an address space",
+            )
+        })?;
+        let inner = Arc::new(IoasInner {
+            iommufd: iommufd.clone(),
+            state: Mutex::new(State {
+                id: Some(id),
+                mappings: Mappings::default(),
+            }),
+            dirty_tables: Mutex::default(),
+            devices: AtomicUsize::new(0),
+            unlogged: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+        });
+        Ok(Self {
+            _handle: Arc::new(Handle {
+                inner: Arc::clone(&inner),
+            }),
+            inner,
+        })
+    }
+
+    /// What the address space can do now: ask again after each device attached or detached.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_BAD_KERNEL_DATA`, `ERR_SYSTEM`.
+    pub fn info(&self) -> Result<IoasInfo> {
+        let id = lock(&self.inner.state).open()?;
+        let (ranges, alignment) =
+            ioctl::ioas_iova_ranges(self.inner.fd(), id).map_err(|errno| {
+                Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "ioctl(IOMMU_IOAS_IOVA_RANGES)",
+                    "asking what an address space can do",
+                )
+            })?;
+        IoasInfo::decode(&ranges, alignment)
+    }
+
+    /// How many mappings are on record. Doesn't wait for a call in progress.
+    #[must_use]
+    pub fn mapping_count(&self) -> usize {
+        self.inner.count.load(Ordering::Relaxed)
+    }
+
+    /// How many devices are attached.
+    #[must_use]
+    pub fn device_count(&self) -> usize {
+        self.inner.devices.load(Ordering::Acquire)
+    }
+
+    /// Destroys it, with all its mappings; a second call does nothing.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_IN_USE` while devices are attached, here or (`EBUSY`) anywhere: it is as before then. `ERR_SYSTEM`.
+    pub fn close(&self) -> Result<()> {
+        self.inner.destroy()
+    }
+}
+
+impl IoasInfo {
+    /// Takes pairs of first and last address. A range that ends at 2^64 - 1 loses that address, which can't be mapped anyway.
+    fn decode(pairs: &[(u64, u64)], alignment: u64) -> Result<Self> {
+        let bad = |message| Error::new(ErrorCode::BadKernelData, message);
+        if !alignment.is_power_of_two() {
+            return Err(bad(format!("an alignment of IOVAs of {alignment:#x}")));
+        }
+        let mut iova_ranges = Vec::with_capacity(pairs.len());
+        for (start, last) in pairs {
+            if start > last {
+                let message = format!("an IOVA range from {start:#x} ends at {last:#x}");
+                return Err(bad(message));
+            }
+            iova_ranges.extend(Range::between(*start, last.saturating_add(1)));
+        }
+        iova_ranges.sort_unstable();
+        Ok(Self {
+            alignment,
+            iova_ranges,
+        })
+    }
+}
+
+impl State {
+    /// The id, unless destroyed.
+    pub(super) fn open(&self) -> Result<u32> {
+        let closed = || Error::new(ErrorCode::Closed, "the address space is closed");
+        self.id.ok_or_else(closed)
+    }
+}
+
+impl IoasInner {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.iommufd.fd()
+    }
+
+    /// To be called before the lock goes, whenever the mappings have changed.
+    pub(super) fn publish_count(&self, state: &State) {
+        self.count.store(state.mappings.len(), Ordering::Relaxed);
+    }
+
+    fn destroy(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        let Some(id) = state.id else {
+            return Ok(());
+        };
+        let devices = self.devices.load(Ordering::Acquire);
+        if devices > 0 {
+            let message = format!("the address space has {devices} device(s) attached");
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        let failed = |errno, what: &str| {
+            let code = match errno {
+                nix::errno::Errno::EBUSY => ErrorCode::DeviceInUse,
+                _ => ErrorCode::System,
+            };
+            Error::os(code, errno, "ioctl(IOMMU_DESTROY)", what)
+        };
+        // They stand on the address space.
+        let mut tables = lock(&self.dirty_tables);
+        while let Some(table) = tables.last() {
+            ioctl::destroy(self.fd(), *table)
+                .map_err(|errno| failed(errno, "destroying a page table"))?;
+            tables.pop();
+        }
+        drop(tables);
+        ioctl::destroy(self.fd(), id)
+            .map_err(|errno| failed(errno, "destroying an address space"))?;
+        state.id = None;
+        let gone = state.mappings.take_all();
+        self.publish_count(&state);
+        drop(state);
+        drop(gone);
+        Ok(())
+    }
+}
+
+impl Drop for IoasInner {
+    /// The last that knew of it goes. If the kernel has it still, what it maps of this process is leaked, so that
+    /// nothing else comes to be there.
+    fn drop(&mut self) {
+        if self.destroy().is_ok() {
+            return;
+        }
+        for lease in lock(&self.state).mappings.take_all() {
+            std::mem::forget(lease);
+        }
+    }
+}
+
+/// Held by a device that is attached: the address space is not destroyed meanwhile.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    ioas: Arc<IoasInner>,
+    logged: bool,
+}
+
+impl Attachment {
+    /// Whether it is to this very address space.
+    pub(crate) fn is_to(&self, ioas: &Ioas) -> bool {
+        Arc::ptr_eq(&self.ioas, &ioas.inner)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.ioas.devices.fetch_sub(1, Ordering::AcqRel);
+        if !self.logged {
+            self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Ioas {
+    /// Attaches a device that is bound to the same iommufd, by `attach`, which gets the id of what to attach it to. A page
+    /// table that logs dirty pages is taken where the IOMMU has such.
+    pub(crate) fn attach(
+        &self,
+        iommufd: &Iommufd,
+        device: u32,
+        mut attach: impl FnMut(u32) -> nix::Result<()>,
+    ) -> Result<Attachment> {
+        if !self.inner.iommufd.is(iommufd) {
+            let message = "the device is bound to another iommufd than the address space's";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let id = lock(&self.inner.state).open()?;
+        let logged = self.inner.attach_logged(id, device, &mut attach);
+        if !logged {
+            attach(id).map_err(|errno| {
+                Error::os(
+                    ErrorCode::DeviceAttach,
+                    errno,
+                    "ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)",
+                    "attaching a device to an address space",
+                )
+            })?;
+            self.inner.unlogged.fetch_add(1, Ordering::AcqRel);
+        }
+        self.inner.devices.fetch_add(1, Ordering::AcqRel);
+        Ok(Attachment {
+            ioas: Arc::clone(&self.inner),
+            logged,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open_and_sorted() {
+        let info = IoasInfo::decode(&[(0xfef0_0000, u64::MAX), (0, 0xfedf_ffff)], 4096).unwrap();
+        let ends: Vec<(u64, u64)> = info
+            .iova_ranges
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect();
+        assert_eq!(ends, [(0, 0xfee0_0000), (0xfef0_0000, u64::MAX)]);
+        assert_eq!(info.alignment, 4096);
+    }
+
+    #[test]
+    fn nonsense_of_the_kernel_is_refused() {
+        let code = |pairs: &[(u64, u64)], alignment| {
+            IoasInfo::decode(pairs, alignment).unwrap_err().code()
+        };
+        assert_eq!(code(&[(5, 4)], 4096), ErrorCode::BadKernelData);
+        assert_eq!(code(&[], 0), ErrorCode::BadKernelData);
+        assert_eq!(code(&[], 3), ErrorCode::BadKernelData);
+        assert_eq!(IoasInfo::decode(&[], 1).unwrap().iova_ranges, []);
+    }
+}

@@ -1,0 +1,252 @@
+//! The ioctls. iommufd's are plain `_IO(';', 0x80 + n)` numbers, whatever they read or write.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::abi::{
+    self, Destroy, GetDirtyBitmap, HwInfo, HwptAlloc, IoasAlloc, IovaRange, IovaRanges, Map,
+    MapFile, SetDirtyTracking, Unmap,
+};
+use crate::Range;
+
+mod raw {
+    use super::super::abi::{
+        Destroy, GetDirtyBitmap, HwInfo, HwptAlloc, IoasAlloc, IovaRanges, Map, MapFile,
+        SetDirtyTracking, Unmap,
+    };
+
+    /// The number of iommufd's command `n`.
+    const fn number(n: u8) -> u64 {
+        nix::request_code_none!(b';', 0x80_u8.saturating_add(n))
+    }
+
+    nix::ioctl_write_ptr_bad!(destroy, number(0), Destroy);
+    nix::ioctl_readwrite_bad!(ioas_alloc, number(1), IoasAlloc);
+    nix::ioctl_readwrite_bad!(ioas_iova_ranges, number(4), IovaRanges);
+    nix::ioctl_readwrite_bad!(ioas_map, number(5), Map);
+    nix::ioctl_readwrite_bad!(ioas_unmap, number(6), Unmap);
+    nix::ioctl_readwrite_bad!(hwpt_alloc, number(9), HwptAlloc);
+    nix::ioctl_readwrite_bad!(get_hw_info, number(10), HwInfo);
+    nix::ioctl_write_ptr_bad!(hwpt_set_dirty_tracking, number(11), SetDirtyTracking);
+    nix::ioctl_readwrite_bad!(hwpt_get_dirty_bitmap, number(12), GetDirtyBitmap);
+    nix::ioctl_readwrite_bad!(ioas_map_file, number(15), MapFile);
+}
+
+/// What devices may do with a mapping.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Access {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+impl Access {
+    const fn flags(self) -> u32 {
+        let mut flags = abi::MAP_FIXED_IOVA;
+        if self.read {
+            flags |= abi::MAP_READABLE;
+        }
+        if self.write {
+            flags |= abi::MAP_WRITEABLE;
+        }
+        flags
+    }
+}
+
+/// `IOMMU_DESTROY`
+pub(super) fn destroy(fd: BorrowedFd<'_>, id: u32) -> nix::Result<()> {
+    let destroy = Destroy {
+        size: abi::size::<Destroy>(),
+        id,
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::destroy(fd.as_raw_fd(), &raw const destroy) }.map(drop)
+}
+
+/// `IOMMU_IOAS_ALLOC`: the new address space's id.
+pub(super) fn ioas_alloc(fd: BorrowedFd<'_>) -> nix::Result<u32> {
+    let mut alloc = IoasAlloc {
+        size: abi::size::<IoasAlloc>(),
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::ioas_alloc(fd.as_raw_fd(), &raw mut alloc) }?;
+    Ok(alloc.out_ioas_id)
+}
+
+/// More ranges than any address space has; a bound for the room that is made for them.
+const MOST_RANGES: usize = 1 << 16;
+
+/// `IOMMU_IOAS_IOVA_RANGES`: first and last address of each, and what mappings have to be aligned to.
+pub(super) fn ioas_iova_ranges(
+    fd: BorrowedFd<'_>,
+    ioas: u32,
+) -> nix::Result<(Vec<(u64, u64)>, u64)> {
+    let mut room = 16_usize;
+    // Ranges may come between two calls (a device attached meanwhile), so a few are allowed.
+    for _ in 0..8 {
+        let mut ranges = vec![IovaRange::default(); room];
+        let mut ask = IovaRanges {
+            size: abi::size::<IovaRanges>(),
+            ioas_id: ioas,
+            num_iovas: u32::try_from(room).unwrap_or(0),
+            allowed_iovas: ranges.as_mut_ptr().addr() as u64,
+            ..Default::default()
+        };
+        // SAFETY: the structure outlives the call and says its own size; so do the ranges, and how many they are.
+        let result = unsafe { raw::ioas_iova_ranges(fd.as_raw_fd(), &raw mut ask) };
+        let count = usize::try_from(ask.num_iovas).unwrap_or(usize::MAX);
+        match result {
+            Ok(_) if count <= room => {
+                ranges.truncate(count);
+                let pairs = ranges.iter().map(|range| (range.start, range.last));
+                return Ok((pairs.collect(), ask.out_iova_alignment));
+            }
+            Err(Errno::EMSGSIZE) if count > room && count <= MOST_RANGES => room = count,
+            Ok(_) => return Err(Errno::EOVERFLOW),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EMSGSIZE)
+}
+
+/// `IOMMU_IOAS_MAP` at a fixed IOVA.
+///
+/// # Safety
+/// The memory from `address` on must stay mapped as it is for as long as the IOMMU mapping lives: devices get to
+/// read and, with `write`, to change it.
+pub(super) unsafe fn ioas_map(
+    fd: BorrowedFd<'_>,
+    ioas: u32,
+    range: &Range,
+    address: u64,
+    access: Access,
+) -> nix::Result<()> {
+    let mut map = Map {
+        size: abi::size::<Map>(),
+        flags: access.flags(),
+        ioas_id: ioas,
+        reserved: 0,
+        user_va: address,
+        length: range.len(),
+        iova: range.start(),
+    };
+    // SAFETY: the structure outlives the call; the memory is the caller's to vouch for.
+    unsafe { raw::ioas_map(fd.as_raw_fd(), &raw mut map) }.map(drop)
+}
+
+/// `IOMMU_IOAS_MAP_FILE` at a fixed IOVA. The kernel keeps the file's pages, or the dma-buf, for itself.
+pub(super) fn ioas_map_file(
+    fd: BorrowedFd<'_>,
+    ioas: u32,
+    range: &Range,
+    file: BorrowedFd<'_>,
+    start: u64,
+    access: Access,
+) -> nix::Result<()> {
+    let mut map = MapFile {
+        size: abi::size::<MapFile>(),
+        flags: access.flags(),
+        ioas_id: ioas,
+        fd: file.as_raw_fd(),
+        start,
+        length: range.len(),
+        iova: range.start(),
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::ioas_map_file(fd.as_raw_fd(), &raw mut map) }.map(drop)
+}
+
+/// Whether the kernel knows `IOMMU_IOAS_MAP_FILE` at all, asked with what it can only refuse.
+pub(super) fn knows_map_file(fd: BorrowedFd<'_>) -> bool {
+    let mut map = MapFile {
+        size: abi::size::<MapFile>(),
+        fd: -1,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    let result = unsafe { raw::ioas_map_file(fd.as_raw_fd(), &raw mut map) };
+    result != Err(Errno::ENOTTY)
+}
+
+/// `IOMMU_IOAS_UNMAP`: how many bytes were unmapped.
+pub(super) fn ioas_unmap(
+    fd: BorrowedFd<'_>,
+    ioas: u32,
+    iova: u64,
+    length: u64,
+) -> nix::Result<u64> {
+    let mut unmap = Unmap {
+        size: abi::size::<Unmap>(),
+        ioas_id: ioas,
+        iova,
+        length,
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::ioas_unmap(fd.as_raw_fd(), &raw mut unmap) }?;
+    Ok(unmap.length)
+}
+
+/// `IOMMU_GET_HW_INFO`: whether the IOMMU of a device can log dirty pages.
+pub(super) fn logs_dirty_pages(fd: BorrowedFd<'_>, device: u32) -> nix::Result<bool> {
+    let mut info = HwInfo {
+        size: abi::size::<HwInfo>(),
+        dev_id: device,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size; there is no data to be filled.
+    unsafe { raw::get_hw_info(fd.as_raw_fd(), &raw mut info) }?;
+    Ok(info.out_capabilities & abi::HW_CAP_DIRTY_TRACKING != 0)
+}
+
+/// `IOMMU_HWPT_ALLOC` of a page table for a device over an address space, which logs dirty pages: its id.
+pub(super) fn hwpt_alloc_dirty(fd: BorrowedFd<'_>, device: u32, ioas: u32) -> nix::Result<u32> {
+    let mut alloc = HwptAlloc {
+        size: abi::size::<HwptAlloc>(),
+        flags: abi::HWPT_DIRTY_TRACKING,
+        dev_id: device,
+        pt_id: ioas,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::hwpt_alloc(fd.as_raw_fd(), &raw mut alloc) }?;
+    Ok(alloc.out_hwpt_id)
+}
+
+/// `IOMMU_HWPT_SET_DIRTY_TRACKING`
+pub(super) fn set_dirty_tracking(fd: BorrowedFd<'_>, hwpt: u32, on: bool) -> nix::Result<()> {
+    let set = SetDirtyTracking {
+        size: abi::size::<SetDirtyTracking>(),
+        flags: if on { abi::DIRTY_TRACKING_ENABLE } else { 0 },
+        hwpt_id: hwpt,
+        reserved: 0,
+    };
+    // SAFETY: the structure outlives the call and says its own size.
+    unsafe { raw::hwpt_set_dirty_tracking(fd.as_raw_fd(), &raw const set) }.map(drop)
+}
+
+/// `IOMMU_HWPT_GET_DIRTY_BITMAP`: sets the bit of each page that was written since it was asked last. `words` has to have a
+/// bit for each of the pages.
+pub(super) fn get_dirty_bitmap(
+    fd: BorrowedFd<'_>,
+    hwpt: u32,
+    range: &Range,
+    page_size: u64,
+    words: &mut [u64],
+) -> nix::Result<()> {
+    let pages = range.len().div_ceil(page_size.max(1));
+    if pages.div_ceil(64) > words.len() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let mut get = GetDirtyBitmap {
+        size: abi::size::<GetDirtyBitmap>(),
+        hwpt_id: hwpt,
+        iova: range.start(),
+        length: range.len(),
+        page_size,
+        data: words.as_mut_ptr().addr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and says its own size; the bitmap has room for every page, as checked.
+    unsafe { raw::hwpt_get_dirty_bitmap(fd.as_raw_fd(), &raw mut get) }.map(drop)
+}

@@ -1,0 +1,187 @@
+//! Devices by their own files, `/dev/vfio/devices/vfioN`, bound to an iommufd instead of being in a group's container.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+
+use super::abi::{
+    vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_detach_iommufd_pt,
+};
+use super::device::{Device, Home};
+use crate::iommufd::{Attachment, Ioas, Iommufd};
+use crate::locked::{lock, read};
+use crate::{Error, ErrorCode, Result};
+
+mod raw {
+    use super::super::abi::{
+        vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_detach_iommufd_pt,
+    };
+    use super::super::ioctl::number;
+
+    nix::ioctl_readwrite_bad!(bind_iommufd, number(18), vfio_device_bind_iommufd);
+    nix::ioctl_readwrite_bad!(attach_iommufd_pt, number(19), vfio_device_attach_iommufd_pt);
+    nix::ioctl_readwrite_bad!(detach_iommufd_pt, number(20), vfio_device_detach_iommufd_pt);
+}
+
+/// Sizes of the structures as they came with Linux 6.6; what was added since (tokens, PASIDs) isn't used.
+const BIND_SIZE: u32 = 16;
+const ATTACH_SIZE: u32 = 12;
+const DETACH_SIZE: u32 = 8;
+
+/// What a device has of the iommufd that it is bound to, until its file is closed.
+#[derive(Debug)]
+pub(super) struct Binding {
+    iommufd: Iommufd,
+    id: u32,
+    attachment: Mutex<Option<Attachment>>,
+}
+
+impl Device {
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device can do no DMA until it is attached to an address space.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`; `EBUSY`: its group is
+    /// open; `EINVAL`: no interrupt remapping, or the device needs a token), `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
+        let path = format!("/dev/vfio/devices/vfio{number}");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                let what = format!("opening device {name}");
+                Error::os(ErrorCode::DeviceOpen, errno, format!("open({path})"), what)
+            })?;
+        let fd = OwnedFd::from(file);
+        let id = bind(fd.as_fd(), iommufd.fd()).map_err(|errno| {
+            Error::os(
+                ErrorCode::DeviceOpen,
+                errno,
+                "ioctl(VFIO_DEVICE_BIND_IOMMUFD)",
+                format!("binding device {name} to iommufd"),
+            )
+        })?;
+        let binding = Binding {
+            iommufd: iommufd.clone(),
+            id,
+            attachment: Mutex::default(),
+        };
+        Self::new(name, fd, Home::Iommufd(binding))
+    }
+
+    /// Attaches it to an address space: from here on its DMA goes there, and nowhere else. Pins what is mapped there, where
+    /// no device was attached before whose page table this one can use.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU can't, or a live mapping lies where the device can't have
+    /// one; `ENOMEM`; `EFAULT`), `ERR_DEVICE_IN_USE` while it is attached, `ERR_INVALID_ARGUMENT` for a device of a group or an
+    /// address space of another iommufd, `ERR_CLOSED`.
+    pub fn attach(&self, ioas: &Ioas) -> Result<()> {
+        self.with_binding(|fd, binding| {
+            let mut attachment = lock(&binding.attachment);
+            if attachment.is_some() {
+                let message = format!("device {} is attached to an address space", self.inner.name);
+                return Err(Error::new(ErrorCode::DeviceInUse, message));
+            }
+            let attached = ioas
+                .attach(&binding.iommufd, binding.id, |table| attach(fd, table))
+                .map_err(|error| error.context(format!("device {}", self.inner.name)))?;
+            *attachment = Some(attached);
+            Ok(())
+        })
+    }
+
+    /// Takes it off its address space: it can do no DMA then. Nothing where it is on none.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM`, if the kernel has something to say that is not known of an attached device; `ERR_INVALID_ARGUMENT`
+    /// for a device of a group, `ERR_CLOSED`.
+    pub fn detach(&self) -> Result<()> {
+        self.with_binding(|fd, binding| {
+            let mut attachment = lock(&binding.attachment);
+            if attachment.is_none() {
+                return Ok(());
+            }
+            detach(fd).map_err(|errno| {
+                Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "ioctl(VFIO_DEVICE_DETACH_IOMMUFD_PT)",
+                    format!("taking device {} off its address space", self.inner.name),
+                )
+            })?;
+            *attachment = None;
+            Ok(())
+        })
+    }
+
+    /// Whether it is attached to this address space.
+    #[must_use]
+    pub fn is_attached_to(&self, ioas: &Ioas) -> bool {
+        let attached = self.with_binding(|_, binding| {
+            Ok(lock(&binding.attachment)
+                .as_ref()
+                .is_some_and(|attachment| attachment.is_to(ioas)))
+        });
+        attached.unwrap_or(false)
+    }
+
+    fn with_binding<T>(&self, f: impl FnOnce(BorrowedFd<'_>, &Binding) -> Result<T>) -> Result<T> {
+        let open = read(&self.inner.open);
+        let open = self.inner.expect_open(open.as_ref())?;
+        match &open.home {
+            Home::Iommufd(binding) => f(open.fd.as_fd(), binding),
+            Home::Group(_) => Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("device {} was opened by its group", self.inner.name),
+            )),
+        }
+    }
+}
+
+/// `VFIO_DEVICE_BIND_IOMMUFD`: the device's id there.
+fn bind(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> nix::Result<u32> {
+    let iommufd: RawFd = iommufd.as_raw_fd();
+    let mut bind = vfio_device_bind_iommufd {
+        argsz: BIND_SIZE,
+        iommufd,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and has more bytes than it says.
+    unsafe { raw::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
+    Ok(bind.out_devid)
+}
+
+/// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`
+fn attach(device: BorrowedFd<'_>, table: u32) -> nix::Result<()> {
+    let mut attach = vfio_device_attach_iommufd_pt {
+        argsz: ATTACH_SIZE,
+        pt_id: table,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and has more bytes than it says.
+    unsafe { raw::attach_iommufd_pt(device.as_raw_fd(), &raw mut attach) }.map(drop)
+}
+
+/// `VFIO_DEVICE_DETACH_IOMMUFD_PT`
+fn detach(device: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut detach = vfio_device_detach_iommufd_pt {
+        argsz: DETACH_SIZE,
+        ..Default::default()
+    };
+    // SAFETY: the structure outlives the call and has more bytes than it says.
+    unsafe { raw::detach_iommufd_pt(device.as_raw_fd(), &raw mut detach) }.map(drop)
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(vfio_device_bind_iommufd, iommufd) == 8);
+    assert!(offset_of!(vfio_device_bind_iommufd, out_devid) == 12);
+    assert!(size_of::<vfio_device_bind_iommufd>() >= 16);
+    assert!(offset_of!(vfio_device_attach_iommufd_pt, pt_id) == 8);
+    assert!(size_of::<vfio_device_attach_iommufd_pt>() >= 12);
+    assert!(size_of::<vfio_device_detach_iommufd_pt>() >= 8);
+};

@@ -1,0 +1,111 @@
+//! Which pages the devices of a container may have written.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::abi::{
+    VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP, VFIO_IOMMU_DIRTY_PAGES_FLAG_START,
+    VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP,
+};
+use super::container::Container;
+use super::ioctl::fields;
+use crate::locked::lock;
+use crate::range::{to_u64, to_usize};
+use crate::{Error, ErrorCode, Range, Result};
+
+mod raw {
+    use super::super::ioctl::number;
+
+    // `struct vfio_iommu_type1_dirty_bitmap` is two words, argsz and flags, and data.
+    nix::ioctl_readwrite_bad!(dirty_pages, number(17), u64);
+}
+
+const IOCTL: &str = "ioctl(VFIO_IOMMU_DIRTY_PAGES)";
+/// The kernel takes no longer bitmap (`DIRTY_BITMAP_SIZE_MAX`), which for pages of 4 KiB is 8 TiB.
+const MOST_PAGES: u64 = i32::MAX as u64;
+
+impl Container {
+    /// Starts or ends logging. The kernel logs what it can't know not to be written: all that is mapped for a device that pins
+    /// nothing by itself, which is so for every PCI device that is not mediated.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` where the kernel can't log (before Linux 5.8, or what looks like type1 is iommufd's),
+    /// `ERR_CONTAINER_EMPTY`, `ERR_SYSTEM`, `ERR_CLOSED`.
+    pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
+        let flag = if on {
+            VFIO_IOMMU_DIRTY_PAGES_FLAG_START
+        } else {
+            VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP
+        };
+        let state = lock(&self.inner.state);
+        let mut words = [fields(8, flag)];
+        dirty_pages(state.ready()?, &mut words)
+            .map_err(|errno| failed(errno, "logging which pages devices write"))
+    }
+
+    /// A bit for each page of `range`, bit 0 of word 0 the first: whether a device may have written it since it was asked
+    /// last. Ranges that nothing is mapped in have no bits set.
+    ///
+    /// # Errors
+    /// `ERR_UNALIGNED`; `ERR_SYSTEM` (`EINVAL`: not logging, another page size than the IOMMU's smallest, or a mapping that
+    /// sticks out of the range); `ERR_OUT_OF_RANGE` for more pages than the kernel tells of at once; `ERR_UNSUPPORTED`,
+    /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
+    pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+        range.check_aligned(page_size, "IOVA")?;
+        let pages = range.len().checked_div(page_size).unwrap_or(0);
+        if pages > MOST_PAGES {
+            let message = format!("{range} has more than {MOST_PAGES} pages: ask for parts of it");
+            return Err(Error::new(ErrorCode::OutOfRange, message));
+        }
+        let mut bitmap = vec![0_u64; to_usize(pages.div_ceil(64))?];
+        let state = lock(&self.inner.state);
+        let mut words = [
+            fields(48, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP),
+            range.start(),
+            range.len(),
+            page_size,
+            to_u64(size_of_val(bitmap.as_slice())),
+            to_u64(bitmap.as_mut_ptr().addr()),
+        ];
+        dirty_pages(state.ready()?, &mut words).map_err(|errno| {
+            failed(
+                errno,
+                &format!("reading which pages of {range} were written"),
+            )
+        })?;
+        Ok(bitmap)
+    }
+}
+
+fn dirty_pages(fd: BorrowedFd<'_>, words: &mut [u64]) -> nix::Result<()> {
+    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are; so does the bitmap whose
+    // address and size are among them, where they ask for one.
+    unsafe { raw::dirty_pages(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
+}
+
+fn failed(errno: Errno, what: &str) -> Error {
+    let code = match errno {
+        Errno::ENOTTY | Errno::EOPNOTSUPP => ErrorCode::Unsupported,
+        _ => ErrorCode::System,
+    };
+    Error::os(code, errno, IOCTL, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::abi::vfio_iommu_type1_dirty_bitmap_get;
+    use super::*;
+
+    #[test]
+    fn words_lie_as_the_structures_do() {
+        use core::mem::offset_of;
+        assert_eq!(size_of::<vfio_iommu_type1_dirty_bitmap_get>(), 40);
+        assert_eq!(offset_of!(vfio_iommu_type1_dirty_bitmap_get, iova), 0);
+        assert_eq!(offset_of!(vfio_iommu_type1_dirty_bitmap_get, size), 8);
+        assert_eq!(offset_of!(vfio_iommu_type1_dirty_bitmap_get, bitmap), 16);
+        let [first, second] = [fields(1, 0), fields(0, 1)].map(u64::to_ne_bytes);
+        assert_eq!(first.get(..4), Some(1_u32.to_ne_bytes().as_slice()));
+        assert_eq!(second.get(4..), Some(1_u32.to_ne_bytes().as_slice()));
+    }
+}

@@ -1,0 +1,51 @@
+//! The ioctl for features of a device, of which one is used: BARs as dma-bufs.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::abi::{VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_PROBE};
+use super::ioctl::fields;
+use crate::Range;
+
+mod raw {
+    use super::super::ioctl::number;
+
+    // `struct vfio_device_feature` is two words, argsz and flags, and data of the feature's own.
+    nix::ioctl_readwrite_bad!(device_feature, number(17), u64);
+}
+
+/// argsz and flags.
+const HEADER: usize = 1;
+/// `struct vfio_device_feature_dma_buf` with one range: region and open flags, flags and number of ranges, offset, length.
+const DMA_BUF: usize = 4;
+
+/// Whether `VFIO_DEVICE_FEATURE_DMA_BUF` can be asked for.
+pub(super) fn can_export_dma_buf(fd: BorrowedFd<'_>) -> bool {
+    let flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+    let mut words = [fields(8, flags); HEADER];
+    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are.
+    unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.is_ok()
+}
+
+/// `VFIO_DEVICE_FEATURE_DMA_BUF`: part of a region as a dma-buf, which other processes don't inherit.
+pub(super) fn export_dma_buf(
+    fd: BorrowedFd<'_>,
+    region: u32,
+    area: &Range,
+) -> nix::Result<OwnedFd> {
+    let open_flags = libc::O_RDWR.cast_unsigned() | libc::O_CLOEXEC.cast_unsigned();
+    let flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+    let mut words = [
+        fields(40, flags),
+        fields(region, open_flags),
+        fields(0, 1),
+        area.start(),
+        area.len(),
+    ];
+    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are; the descriptor
+    // is new and ours.
+    unsafe {
+        raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()).map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+const _: () = assert!(8 * (HEADER + DMA_BUF) == 40);

@@ -1,0 +1,236 @@
+//! iommufd and its address spaces.
+
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
+use napi_derive::napi;
+use peerdma_core::Range;
+use peerdma_core::iommufd::{Ioas, Iommufd, MapRequest, Source};
+
+use crate::error::{invalid, to_js};
+use crate::memory::NativeMemoryFile;
+use crate::numbers::{Index, U64};
+use crate::reservation::NativeReservation;
+use crate::task::Work;
+
+/// A request's flags: devices may write the memory.
+const WRITABLE: u64 = 1;
+/// The memory is part of a file, not a lease.
+const FILE: u64 = 2;
+
+/// An open `/dev/iommu`.
+#[napi]
+pub struct NativeIommufd {
+    iommufd: Iommufd,
+}
+
+impl NativeIommufd {
+    pub(crate) const fn iommufd(&self) -> &Iommufd {
+        &self.iommufd
+    }
+}
+
+#[napi]
+impl NativeIommufd {
+    /// Opens `/dev/iommu`.
+    #[napi(factory)]
+    pub fn open() -> napi::Result<Self> {
+        Iommufd::open()
+            .map(|iommufd| Self { iommufd })
+            .map_err(to_js)
+    }
+
+    /// Whether the kernel maps files.
+    #[napi(getter)]
+    pub fn maps_files(&self) -> bool {
+        self.iommufd.maps_files()
+    }
+
+    /// Makes an empty address space.
+    #[napi]
+    pub fn new_ioas(&self) -> napi::Result<NativeIoas> {
+        Ioas::new(&self.iommufd)
+            .map(|ioas| NativeIoas { ioas })
+            .map_err(to_js)
+    }
+}
+
+/// What an address space can do, as of now.
+#[napi(object, object_from_js = false)]
+pub struct NativeIoasInfo<'env> {
+    /// What both ends of a mapping must be multiples of.
+    #[napi(ts_type = "bigint")]
+    pub alignment: U64,
+    /// Pairs of start and length.
+    pub iova_ranges: BigUint64ArraySlice<'env>,
+}
+
+/// An address space of iommufd.
+#[napi]
+pub struct NativeIoas {
+    ioas: Ioas,
+}
+
+impl NativeIoas {
+    pub(crate) const fn ioas(&self) -> &Ioas {
+        &self.ioas
+    }
+}
+
+#[napi]
+impl NativeIoas {
+    /// What it can do now.
+    #[napi]
+    pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeIoasInfo<'env>> {
+        let info = self.ioas.info().map_err(to_js)?;
+        let ranges: Vec<u64> = info
+            .iova_ranges
+            .iter()
+            .flat_map(|range| [range.start(), range.len()])
+            .collect();
+        Ok(NativeIoasInfo {
+            alignment: U64(info.alignment),
+            iova_ranges: BigUint64ArraySlice::copy_from(env, ranges)?,
+        })
+    }
+
+    /// Maps leases and parts of files, all or none. A request is five words: IOVA, length, flags (bit 0: writable, bit 1: a
+    /// file), the number of the lease or which of `files`, and the offset in the file.
+    #[napi]
+    pub fn map(
+        &self,
+        reservation: Option<&NativeReservation>,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
+        requests: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        self.ioas
+            .map(&map_requests(reservation, &files, &requests)?)
+            .map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn map_async(
+        &self,
+        reservation: Option<&NativeReservation>,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
+        requests: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let ioas = self.ioas.clone();
+        let requests = map_requests(reservation, &files, &requests)?;
+        Ok(Work::run(move || ioas.map(&requests)))
+    }
+
+    /// Removes the mappings that lie wholly in a range, each by itself.
+    #[napi]
+    pub fn unmap(
+        &self,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<()> {
+        self.ioas.unmap(iova.0, length.0).map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unmap_async(
+        &self,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> AsyncTask<Work> {
+        let ioas = self.ioas.clone();
+        Work::run(move || ioas.unmap(iova.0, length.0))
+    }
+
+    /// Removes all mappings.
+    #[napi]
+    pub fn unmap_all(&self) -> napi::Result<()> {
+        self.ioas.unmap_all().map_err(to_js)
+    }
+
+    /// How many mappings are on record.
+    #[napi(getter, ts_return_type = "number")]
+    pub fn mapping_count(&self) -> Index {
+        Index(u64::try_from(self.ioas.mapping_count()).unwrap_or(u64::MAX))
+    }
+
+    /// How many devices are attached.
+    #[napi(getter, ts_return_type = "number")]
+    pub fn device_count(&self) -> Index {
+        Index(u64::try_from(self.ioas.device_count()).unwrap_or(u64::MAX))
+    }
+
+    /// Starts or ends logging which pages devices write.
+    #[napi]
+    pub fn set_dirty_tracking(&self, on: bool) -> napi::Result<()> {
+        self.ioas.set_dirty_tracking(on).map_err(to_js)
+    }
+
+    /// A bit for each page, set where a device has written it since the last call.
+    #[napi]
+    pub fn dirty_pages<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "bigint")] iova: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        #[napi(ts_arg_type = "bigint")] page_size: U64,
+    ) -> napi::Result<BigUint64ArraySlice<'env>> {
+        let range = Range::new(iova.0, length.0).map_err(to_js)?;
+        let words = self.ioas.dirty_pages(&range, page_size.0).map_err(to_js)?;
+        BigUint64ArraySlice::copy_from(env, words)
+    }
+
+    /// Destroys it; refuses while devices are attached.
+    #[napi]
+    pub fn close(&self) -> napi::Result<()> {
+        self.ioas.close().map_err(to_js)
+    }
+}
+
+fn map_requests(
+    reservation: Option<&NativeReservation>,
+    files: &[ClassInstance<'_, NativeMemoryFile>],
+    requests: &[u64],
+) -> napi::Result<Vec<MapRequest>> {
+    let (groups, rest) = requests.as_chunks::<5>();
+    if !rest.is_empty() {
+        return Err(invalid(
+            "requests must be of IOVA, length, flags, lease or file, and offset",
+        ));
+    }
+    let request = |[iova, length, flags, which, offset]: &[u64; 5]| {
+        if *flags & !(WRITABLE | FILE) != 0 {
+            return Err(invalid(format!(
+                "unknown flags {flags:#x} for IOVA {iova:#x}"
+            )));
+        }
+        let source = if *flags & FILE == 0 {
+            let reservation = reservation.ok_or_else(|| invalid("a lease is of a reservation"))?;
+            let lease = reservation.lease_of(*which)?;
+            if lease.len() != *length {
+                let text = format!(
+                    "lease {which} has {:#x} bytes, not {length:#x}",
+                    lease.len()
+                );
+                return Err(invalid(text));
+            }
+            Source::Memory(lease)
+        } else {
+            let file = usize::try_from(*which)
+                .ok()
+                .and_then(|which| files.get(which))
+                .ok_or_else(|| invalid(format!("there is no file {which}")))?;
+            Source::File {
+                file: file.file()?.clone(),
+                offset: *offset,
+                length: *length,
+            }
+        };
+        Ok(MapRequest {
+            iova: *iova,
+            source,
+            readable: true,
+            writable: *flags & WRITABLE != 0,
+        })
+    };
+    groups.iter().map(request).collect()
+}
