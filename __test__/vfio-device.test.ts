@@ -7,9 +7,12 @@ import test, { type ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { GuestMemory } from '../ts/index.ts';
 import { Sysfs } from '../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../ts/vfio/vfio-device.ts';
 import { rejectsCode } from './support/errors.ts';
+
+const MEMORY = await GuestMemory.create();
 
 /** A device of 256 bytes of config space whose bus has these devices, and a record of which lent themselves to its reset. */
 function device(bdf: string, bus: readonly string[]): { device: VfioDevice; resets: NativeVfioDevice[][] } {
@@ -22,7 +25,8 @@ function device(bdf: string, bus: readonly string[]): { device: VfioDevice; rese
     hotResetInfo: () => [...bus],
     hotReset: async (others) => void resets.push(others),
   };
-  return { device: new VfioDevice(bdf, native as NativeVfioDevice, [], async () => {}), resets };
+  const keeper = { memory: MEMORY, close: async () => {} };
+  return { device: new VfioDevice(bdf, native as NativeVfioDevice, [], keeper), resets };
 }
 
 const BUS = ['0000:03:00.0', '0000:03:00.1', '0000:03:00.2'];

@@ -69,7 +69,7 @@ export function qemuArguments({ image, initramfs, memory, remapping, addressBits
     ['display', 'none'],
     // The IOMMU does not go with an interrupt chip inside KVM; nor is there KVM where these guests have to run.
     ['machine', 'q35,kernel-irqchip=off'],
-    ['accel', 'tcg,thread=multi,tb-size=256'],
+    ['accel', 'tcg,thread=single,tb-size=256'],
     ['cpu', 'max'],
     ['smp', '2'],
     ['m', memory],

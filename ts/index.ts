@@ -10,6 +10,8 @@ export type { Backing } from './memory/backing.ts';
 export type { HostMemory } from './memory/host-memory.ts';
 
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
+export type { IommuRulesName } from './dma/iommu-rules.ts';
+export { DirtyPages } from './dma/dirty-pages.ts';
 export { SimulatedIommu } from './dma/simulated-iommu.ts';
 
 export { GuestMemory } from './guest/guest-memory.ts';
@@ -18,6 +20,7 @@ export { Region, RegionManager, type MappingOptions } from './guest/region-manag
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
 export { DeviceMemory } from './guest/device-memory.ts';
 export { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
+export type { RefreshedMapping } from './guest/device-changes.ts';
 export type {
   MemorySnapshot,
   RangeSnapshot,
@@ -46,8 +49,11 @@ export type {
   SimulatedMsix,
   SimulatedRegisters,
 } from './pci/simulated/options.ts';
-export { VfioContainerManager, type ContainerSnapshot } from './vfio/container-manager.ts';
+export { VfioContainerManager, type VfioSnapshot } from './vfio/container-manager.ts';
+export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
+export { DirtyTracking } from './vfio/dirty-tracking.ts';
 export { VfioDevice } from './vfio/vfio-device.ts';
 export { VfioInterrupts } from './vfio/vfio-interrupts.ts';
 export { VfioRegion } from './vfio/vfio-region.ts';
-export { Type1Target } from './vfio/type1-target.ts';
+export { Type1Target } from './vfio/type1/type1-target.ts';
+export { IommufdTarget } from './vfio/iommufd/iommufd-target.ts';

@@ -2,7 +2,7 @@
 // tests show only what happens before the kernel is asked. Real containers are tested in __test__/vfio.
 import test from 'ava';
 import type { DmaMapRequest, HostMemory } from '../../ts/index.ts';
-import { Type1Target } from '../../ts/vfio/type1-target.ts';
+import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { guest, PAGE, pages } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

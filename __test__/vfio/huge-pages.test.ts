@@ -2,10 +2,11 @@
  * RAM of huge pages under real DMA. The testbed sets some aside; elsewhere the test needs four that are free.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { GuestMemory, VfioContainerManager } from '../../ts/index.ts';
+import { GuestMemory } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { testWith } from './support/devices.ts';
 import { pattern } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 const MiB = 1n << 20n;
 const POOL = '/proc/sys/vm/nr_hugepages';
@@ -26,7 +27,7 @@ testWith(
     const pool = free();
     t.true(pool >= 4, 'sysctl vm.nr_hugepages=4 sets enough aside');
     const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 8n * MiB, hugePages: '2M' }] });
-    const vfio = new VfioContainerManager(memory);
+    const vfio = newManager(memory);
     try {
       const edu = new Edu(await vfio.open(bdf));
       memory.write(0x10_0000n, pattern(40));

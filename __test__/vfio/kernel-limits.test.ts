@@ -61,7 +61,7 @@ for (const order of ['first', 'last'] as const) {
       for (let attempt = 0; attempt < 2; attempt++) {
         const error = await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
         t.is(error?.errno, 'ENOSPC');
-        t.is(error?.target, (order === 'first' ? one : two).manager.inspect()[0]?.name);
+        t.is(error?.target, (order === 'first' ? one : two).manager.inspect().containers[0]?.name);
         t.is(error?.range?.start, addresses[2], 'the third is one too many');
         t.deepEqual(await standing(memory, one.manager, two.manager), before);
       }

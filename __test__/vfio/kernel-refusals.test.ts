@@ -92,7 +92,7 @@ testWith(
       code: 'ERR_MEMORY_FAULT',
     });
     t.is(error?.range?.start, SECOND);
-    t.is(error?.target, manager.inspect()[0]?.name);
+    t.is(error?.target, manager.inspect().containers[0]?.name);
     t.deepEqual(await standing(memory, manager), inPlace);
     decode(peer, true);
     t.true(await reaches(memory, edu, FIRST, bar), 'it is where it was');
@@ -115,7 +115,7 @@ testWith(
     decode(peer, false);
     await window.mapToGuest(SECOND);
     t.deepEqual(barState(memory), ['failed']);
-    t.is(manager.inspect()[0]?.dmaAvailable, 65535 - 1);
+    t.is(manager.inspect().containers[0]?.dmaAvailable, 65535 - 1);
     decode(peer, true);
     await window.mapToGuest(SECOND);
     t.deepEqual(barState(memory), ['mapped']);
@@ -179,7 +179,7 @@ testWith(
       code: 'ERR_MEMORY_FAULT',
     });
     t.regex(error?.message ?? '', /truncated/);
-    t.is(error?.target, manager.inspect()[0]?.name);
+    t.is(error?.target, manager.inspect().containers[0]?.name);
     t.deepEqual(await standing(memory, manager), before);
     t.true(await reaches(memory, edu, FIRST, file), 'the page that is left');
     ftruncateSync(fd, Number(2n * PIECE));
@@ -249,7 +249,7 @@ testWith(
         code: 'ERR_IOVA_UNREACHABLE',
       });
       t.is(error?.errno, 'EINVAL');
-      t.is(error?.target, strict.manager.inspect()[0]?.name, 'the one that requires it');
+      t.is(error?.target, strict.manager.inspect().containers[0]?.name, 'the one that requires it');
       t.deepEqual(await standing(memory, lenient.manager, strict.manager), before);
       for (const { edu } of [lenient, strict]) t.true(await reaches(memory, edu, FIRST, bar), 'still there');
     }
@@ -270,6 +270,6 @@ testWith(
  * for that: `--address-bits 39`.
  */
 function beyondAperture(manager: VfioContainerManager): bigint[] {
-  const end = BigInt(manager.inspect()[0]?.iovaRanges.at(-1)?.end ?? 0);
+  const end = BigInt(manager.inspect().containers[0]?.iovaRanges.at(-1)?.end ?? 0);
   return end < 1n << 44n ? [end] : [];
 }

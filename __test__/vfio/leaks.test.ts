@@ -113,7 +113,7 @@ testWith(
     const after = await held();
     isFlat(t, before, after);
     t.is(openVfioFiles().length, filesBefore);
-    t.is(manager.inspect()[0]?.dmaAvailable, 65534, 'RAM alone is mapped');
+    t.is(manager.inspect().containers[0]?.dmaAvailable, 65534, 'RAM alone is mapped');
     t.is(await pinnedAtRest(), pinnedBefore, 'pages pinned');
     await edu.close();
     t.is(await pinnedAtRest(), pinnedAtFirst, 'pages pinned');

@@ -5,13 +5,14 @@ import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGro
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFileSync } from 'node:fs';
 import { Edu } from '../../examples/devices/edu.ts';
-import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { collectGarbage, groupOf, nativeEdu } from './support/native-rig.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
 import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, rig, send } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 const IOVA = 0x1000_0000n;
 const LENGTH = 0x20_0000n;
@@ -134,7 +135,7 @@ testWith(
   'the device that comes after the last one finds everything mapped anew',
   async (t, { edu: [one = '', two = ''], ivshmem: [peer = ''] }) => {
     const { memory, manager, open } = await rig(t);
-    const beside = new VfioContainerManager(memory);
+    const beside = newManager(memory);
     t.teardown(() => beside.close());
     const bar = peerBar(await beside.open(peer));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
@@ -160,13 +161,13 @@ testWith(
     t.teardown(() => unsubscribe('peerdma:dma.unmap', onUnmap));
     let last = await open(one);
     for (const [round, bdf] of [two, two, one].entries()) {
-      names.add(manager.inspect()[0]?.name);
+      names.add(manager.inspect().containers[0]?.name);
       const closing = last.close();
       const opening = open(bdf); // behind it, not after it
       await closing;
       last = await opening;
-      t.is(manager.inspect().length, 1);
-      t.false(names.has(manager.inspect()[0]?.name), 'a container of its own');
+      t.is(manager.inspect().containers.length, 1);
+      t.false(names.has(manager.inspect().containers[0]?.name), 'a container of its own');
       const edu = new Edu(last);
       await send(memory, edu, pattern(round + 60), FIRST);
       await edu.copy(FIRST, SINK, BYTES);
@@ -185,7 +186,7 @@ testWith(
     const memory = await GuestMemory.create({
       ram: [0n, 1n, 2n].map((place) => ({ start: RAM_START + place * 0x100_0000n, length: 0x10_0000n })),
     });
-    const manager = new VfioContainerManager(memory);
+    const manager = newManager(memory);
     t.teardown(async () => {
       await manager.close();
       await memory.close();
@@ -195,11 +196,11 @@ testWith(
     for (let attempt = 0; attempt < 2; attempt++) {
       const error = await t.throwsAsync(manager.open(bdf), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
       t.is(error?.errno, 'ENOSPC');
-      t.deepEqual([manager.inspect(), memory.inspect().targets, openVfioFiles()], [[], [], []]);
+      t.deepEqual([manager.inspect().containers, memory.inspect().targets, openVfioFiles()], [[], [], []]);
       t.is(await pinnedAtLast(), 0);
     }
     writeFileSync(ENTRY_LIMIT, '65535');
     await manager.open(bdf);
-    t.is(manager.inspect()[0]?.dmaAvailable, 65535 - 3);
+    t.is(manager.inspect().containers[0]?.dmaAvailable, 65535 - 3);
   },
 );

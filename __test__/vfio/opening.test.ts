@@ -5,9 +5,10 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 interface Outcome {
   readonly code: string;
@@ -88,7 +89,7 @@ testWith(
 testWith({ any: 1 }, 'a group that is open elsewhere is busy', async (t, { any: [bdf = ''] }) => {
   const { memory, open } = await rig(t);
   await open(bdf);
-  const other = new VfioContainerManager(memory);
+  const other = newManager(memory);
   t.teardown(() => other.close());
   const error = await t.throwsAsync(other.open(bdf), { instanceOf: PeerDmaError, code: 'ERR_GROUP_BUSY' });
   t.is(error?.device, bdf);
@@ -119,7 +120,7 @@ testWith(
   'RAM that the IOMMU can not map is an error with the ranges that would do, and nothing is left',
   async (t, { any: [bdf = ''] }) => {
     const memory = await GuestMemory.create({ ram: [{ start: 0xfee0_0000n, length: 0x10_0000n }] });
-    const manager = new VfioContainerManager(memory);
+    const manager = newManager(memory);
     t.teardown(async () => {
       await manager.close();
       await memory.close();
@@ -128,7 +129,7 @@ testWith(
     t.is(error?.errno, 'EINVAL');
     t.is(String(error?.range), '0xfee00000..0xfef00000');
     t.regex(error?.message ?? '', /"ram0".*0xfef00000\.\./);
-    t.deepEqual(manager.inspect(), []);
+    t.deepEqual(manager.inspect().containers, []);
     t.deepEqual(memory.inspect().targets, []);
   },
 );
@@ -146,7 +147,7 @@ if (entangled === undefined) {
     t.is(error?.device, entangled);
     const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error?.message ?? '') ?? [];
     t.is(groupOf(other), groupOf(entangled), error?.message);
-    t.deepEqual([manager.inspect(), memory.inspect().targets], [[], []]);
+    t.deepEqual([manager.inspect().containers, memory.inspect().targets], [[], []]);
 
     writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
     t.teardown(async () => {

@@ -1,10 +1,11 @@
 /**
  * Real DMA, through addresses that only the replay and the live updates of this package put into the IOMMU.
  */
-import { AddressRange, MemoryFile, VfioContainerManager } from '../../ts/index.ts';
+import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { testWith } from './support/devices.ts';
 import { RAM_START, SINK, SOURCE, fetch, pattern, peerBar, rig, send } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 const FIRST = 0x1_0000_0000n;
 const SECOND = 0x2_0000_0000n;
@@ -65,12 +66,12 @@ testWith(
     await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
     await window.mapToGuest(FIRST);
 
-    const second = new VfioContainerManager(memory);
+    const second = newManager(memory);
     t.teardown(() => second.close());
     const edu = new Edu(await second.open(devices.edu[1] ?? ''));
-    t.is(manager.inspect().length, 1);
-    t.is(second.inspect().length, 1);
-    t.not(manager.inspect()[0]?.name, second.inspect()[0]?.name);
+    t.is(manager.inspect().containers.length, 1);
+    t.is(second.inspect().containers.length, 1);
+    t.not(manager.inspect().containers[0]?.name, second.inspect().containers[0]?.name);
     await send(memory, edu, pattern(9), FIRST);
     t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), pattern(9));
 

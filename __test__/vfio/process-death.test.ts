@@ -8,13 +8,14 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
-import { GuestMemory, VfioContainerManager } from '../../ts/index.ts';
+import { GuestMemory } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { type Devices, testWith } from './support/devices.ts';
 import { EXIT_STATUS, type LastWords, type Plan } from './support/doom.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 const SCRIPT = new URL(`support/doomed${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
@@ -110,7 +111,7 @@ async function inherit(t: ExecutionContext, { edu, peer }: Plan, what: string): 
   t.is(await pinnedAtLast(), 0, `${what}: no page is left pinned`);
   t.deepEqual(openVfioFiles(), [], what);
   await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: 4n << 20n }] });
-  await using manager = new VfioContainerManager(memory);
+  await using manager = newManager(memory);
   const engine = new Edu(await manager.open(edu));
   const bar = peerBar(await manager.open(peer));
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });

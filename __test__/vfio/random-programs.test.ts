@@ -3,7 +3,7 @@
  * is what an array of pages says. Two devices probe, each behind a container of its own; a BAR is among the memory.
  */
 import fc from 'fast-check';
-import { type GuestMemory, VfioContainerManager, type VfioRegion } from '../../ts/index.ts';
+import { type GuestMemory, type VfioRegion } from '../../ts/index.ts';
 import { type ModelCell, PRIVATE } from '../support/memory-model.ts';
 import { at, PAGE, PAGE_BYTES } from '../support/pages.ts';
 import { addRegion, addWindow, CHANGES } from '../support/program/arbitrary.ts';
@@ -14,6 +14,7 @@ import { World } from '../support/program/world.ts';
 import { seedOf } from '../support/seed.ts';
 import { testWith } from './support/devices.ts';
 import { peerBar, RAM_START, rig } from './support/rig.ts';
+import { newManager } from './support/backend.ts';
 
 const PROGRAMS = 20;
 const LENGTH = { minLength: 20, maxLength: 40, size: 'max' } as const;
@@ -242,14 +243,14 @@ testWith(
     t.timeout(600_000);
     const seed = seedOf(t);
     const { memory, manager, open } = await rig(t);
-    const other = new VfioContainerManager(memory, { peerToPeer: 'required' });
+    const other = newManager(memory, { peerToPeer: 'required' });
     t.teardown(() => other.close());
     const bar = peerBar(await open(peer));
     const probes = [
       new EduProbe(await open(first), memory, RAM_START + PAGE),
       new EduProbe(await other.open(second), memory, RAM_START + 2n * PAGE),
     ];
-    t.is(manager.inspect().length + other.inspect().length, 2, 'two containers');
+    t.is(manager.inspect().containers.length + other.inspect().containers.length, 2, 'two containers');
     const counts = { commands: 0, reads: 0, writes: 0 };
     const began = Date.now();
     let programs = 0;

@@ -14,6 +14,6 @@ testWith(
     t.is(error?.errno, 'EPERM');
     t.is(error?.device, bdf);
     t.regex(error?.message ?? '', /allow_unsafe_interrupts=1/);
-    t.deepEqual([manager.inspect(), memory.inspect().targets], [[], []]);
+    t.deepEqual([manager.inspect().containers, memory.inspect().targets], [[], []]);
   },
 );

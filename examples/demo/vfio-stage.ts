@@ -64,7 +64,7 @@ function peer(device: VfioDevice): Peer {
 
 async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateComer> {
   const device = await manager.open(bdf);
-  const container = manager.inspect()[0]?.name;
+  const container = manager.inspect().containers[0]?.name;
   return {
     name: container ?? device.bdf,
     device: initiator(memory, device),

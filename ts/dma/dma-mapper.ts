@@ -4,9 +4,10 @@
 import { PeerDmaError, asError } from '../errors.ts';
 import { publishMap, publishUnmap } from './events.ts';
 import { type Held, Holdings } from './holdings.ts';
+import { type Store, isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { fileRequired, mapFailed, rollbackFailed, unmapFailed } from './mapping-error.ts';
+import { fileRequired, mapFailed, revoked, rollbackFailed, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
 
@@ -14,21 +15,23 @@ import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
 export class DmaMapper {
   readonly target: DmaTarget;
   readonly #peerToPeer: PeerToPeer;
-  /** Lends the memory, if the target needs host memory. */
-  readonly #va: VaMapper | undefined;
+  /** Lends the memory that the target needs as host memory; there as soon as there is any such. */
+  readonly #va: () => VaMapper | undefined;
   /** Of the target, as it was when it joined. */
   readonly name: string;
   /** Of the target, as they were when it joined. */
+  readonly #needsVa: DmaTarget['needsVa'];
   readonly #needsFile: boolean;
   readonly #mapBatch: DmaTarget['mapDmaBatch'];
   readonly #holdings = new Holdings();
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
 
-  /** @param va where the memory is, for a target that needs host memory */
-  constructor(target: DmaTarget, peerToPeer: PeerToPeer, va: VaMapper | undefined) {
+  /** @param va where the memory is that a target needs as host memory */
+  constructor(target: DmaTarget, peerToPeer: PeerToPeer, va: () => VaMapper | undefined) {
     this.target = target;
     this.name = target.name;
+    this.#needsVa = target.needsVa;
     this.#needsFile = target.needsFile === true;
     this.#mapBatch = target.mapDmaBatch?.bind(target);
     this.#peerToPeer = peerToPeer;
@@ -44,12 +47,18 @@ export class DmaMapper {
     this.#following = false;
   }
 
-  get needsVa(): boolean {
-    return this.#va !== undefined;
+  /** Whether the target gets this memory by its place in this process. */
+  wantsVa({ store }: SubMapping): boolean {
+    return wantsVa(this.#needsVa, store);
+  }
+
+  /** Whether the target maps this memory as the file that it is. */
+  mapsFile(sub: SubMapping): boolean {
+    return sub.store.file !== undefined && !this.wantsVa(sub) && (this.#needsFile || this.#needsVa === 'private');
   }
 
   status(): MappingStatus[] {
-    return this.#holdings.status();
+    return this.#holdings.status((held) => (this.#isRevoked(held) ? revoked(this.name, held.sub) : undefined));
   }
 
   /** What the target would not unmap. */
@@ -57,9 +66,19 @@ export class DmaMapper {
     return this.#holdings.quarantined;
   }
 
-  /** Those of the sub-mappings that the target could not map when they came. */
-  failedAmong(subs: readonly SubMapping[]): SubMapping[] {
-    return this.#holdings.failedAmong(subs);
+  /** Those of the sub-mappings that the target could not map when they came, or that are void since. */
+  missingAmong(subs: readonly SubMapping[]): SubMapping[] {
+    const failed = this.#holdings.failed;
+    if (failed.size === 0 && this.target.isRevoked === undefined) return [];
+    return subs.filter((sub) => {
+      const held = this.#holdings.of(sub);
+      return held !== undefined && (failed.has(held) || this.#isRevoked(held));
+    });
+  }
+
+  /** What the target has of device memory, in order of address; what it was not to have is not in it. */
+  deviceMemory(): Held[] {
+    return this.#holdings.values().filter(({ sub, state }) => state !== 'skipped' && isDevice(sub.store));
   }
 
   /**
@@ -85,18 +104,23 @@ export class DmaMapper {
     this.#giveBack(wanted.filter((held) => held.state !== 'mapped'));
   }
 
-  /** Maps what has failed before. If it throws, those that it had not come to are as they were. */
+  /** Maps what has failed before, or is void. If it throws, those that it had not come to are as they were. */
   async tryAgain(subs: readonly SubMapping[]): Promise<void> {
-    for (const sub of subs) {
-      const held = this.#holdings.of(sub);
-      if (held?.state !== 'failed') continue;
-      this.#holdings.forget(held);
-      try {
-        await this.map([sub]);
-      } catch (error) {
-        this.#holdings.record(held);
-        throw error;
-      }
+    for (const sub of this.missingAmong(subs)) await this.renew(sub);
+  }
+
+  /** Maps a sub-mapping anew, whatever became of it before. If it throws, it is missing. */
+  async renew(sub: SubMapping): Promise<void> {
+    const held = this.#holdings.of(sub);
+    if (held === undefined) return;
+    const error = await this.#unmapOne(held);
+    if (error !== undefined) throw error;
+    this.#giveBack([held]);
+    try {
+      await this.map([sub]);
+    } catch (thrown) {
+      this.#holdings.record({ range: sub.range, sub, state: 'failed', error: mapFailed(this.name, sub, thrown) });
+      throw thrown;
     }
   }
 
@@ -239,6 +263,10 @@ export class DmaMapper {
     }
   }
 
+  #isRevoked({ range, state }: Held): boolean {
+    return state === 'mapped' && this.target.isRevoked?.(range) === true;
+  }
+
   async #mapOne(held: Held): Promise<void> {
     const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
     if (pending !== undefined) await pending;
@@ -288,9 +316,11 @@ export class DmaMapper {
   }
 
   #lend(helds: readonly Held[]): void {
-    if (this.#va === undefined || helds.length === 0) return;
-    const memories = this.#va.lend(helds.map((held) => held.sub));
-    for (const [index, held] of helds.entries()) held.hostMemory = memories[index];
+    const va = this.#va();
+    const wanted = helds.filter((held) => this.wantsVa(held.sub));
+    if (va === undefined || wanted.length === 0) return;
+    const memories = va.lend(wanted.map((held) => held.sub));
+    for (const [index, held] of wanted.entries()) held.hostMemory = memories[index];
   }
 
   #giveBack(helds: readonly Held[]): void {
@@ -299,8 +329,13 @@ export class DmaMapper {
       if (held.hostMemory !== undefined) lent.push(held.hostMemory);
       held.hostMemory = undefined;
     }
-    if (lent.length > 0) this.#va?.release(lent);
+    if (lent.length > 0) this.#va()?.release(lent);
   }
+}
+
+/** Whether a target that needs so much host memory gets a store as such. @internal */
+export function wantsVa(needsVa: DmaTarget['needsVa'], store: Store): boolean {
+  return needsVa === true || (needsVa === 'private' && store.private !== undefined);
 }
 
 /** Whether what a target threw names the range of a sub-mapping. */

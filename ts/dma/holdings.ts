@@ -59,24 +59,25 @@ export class Holdings {
     return this.#quarantined;
   }
 
-  /** Those of the sub-mappings that the target could not map when they came. */
-  failedAmong(subs: readonly SubMapping[]): SubMapping[] {
-    if (this.#failed.size === 0) return [];
-    const failed = new Set([...this.#failed].map((held) => held.sub));
-    return subs.filter((sub) => failed.has(sub));
+  /** What the target could not map. */
+  get failed(): ReadonlySet<Held> {
+    return this.#failed;
   }
 
-  /** For people, in order of address. */
-  status(): MappingStatus[] {
+  /**
+   * For people, in order of address.
+   *
+   * @param failure what is to be said of one that is mapped and of no use
+   */
+  status(failure: (held: Held) => PeerDmaError | undefined): MappingStatus[] {
     const all = [...this.values(), ...this.#quarantined];
     if (this.#quarantined.size > 0) all.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
-    return all.map(({ sub: { range, kind, name }, state, error }) => ({
-      range,
-      kind,
-      name,
-      state,
-      ...statusOf(error),
-    }));
+    return all.map((held) => {
+      const { range, kind, name } = held.sub;
+      const failed = failure(held);
+      const state = failed === undefined ? held.state : 'failed';
+      return { range, kind, name, state, ...statusOf(failed ?? held.error) };
+    });
   }
 
   /** Forgets everything. @returns what there was */

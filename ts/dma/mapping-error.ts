@@ -29,6 +29,15 @@ export function unmapFailed(target: string, sub: SubMapping, thrown: unknown): P
   );
 }
 
+/** What became of a mapping whose device went through something. @internal */
+export function revoked(target: string, sub: SubMapping): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_MAPPING_REVOKED',
+    `${target}: ${what(sub)} is void: the device stopped decoding memory, slept or was reset since it was mapped. It is mapped anew when the device answers, or by refresh()`,
+    { range: sub.range, target },
+  );
+}
+
 /** The refusal of private memory by a target that maps files. @internal */
 export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
   return new PeerDmaError(

@@ -4,7 +4,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
-import { type HostMemory, leaseOf } from '../memory/host-memory.ts';
+import { reaches } from '../memory/backing.ts';
 import type { DmaMapRequest } from './target.ts';
 
 /** What an IOMMU says of itself. @internal */
@@ -26,7 +26,8 @@ export interface Refusal {
 
 /**
  * The error for a refused mapping: what was to be mapped, what the kernel said, what to do about it.
- * The meaning of each errno: Linux `drivers/vfio/vfio_iommu_type1.c`, `vfio_dma_do_map`.
+ * The meaning of each errno: Linux `drivers/vfio/vfio_iommu_type1.c`, `vfio_dma_do_map`, and for iommufd
+ * `drivers/iommu/iommufd/io_pagetable.c`, `iopt_map_common`.
  *
  * @internal
  */
@@ -42,7 +43,7 @@ export function refusedMapping(request: DmaMapRequest, refusal: Refusal): PeerDm
 
 const UNEXPLAINED = 'the kernel did not accept the request. dmesg may say why; nothing was mapped';
 
-function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode, string] {
+function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [ErrorCode, string] {
   const { range, kind, writable, backing } = request;
   switch (errno) {
     case 'EEXIST':
@@ -57,6 +58,7 @@ function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode
         'ERR_MEMLOCK_LIMIT',
         'pinning it would pass the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all guest RAM, once for each container (ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
       ];
+    case 'ENODEV': // iommufd
     case 'EFAULT':
       return kind === 'device' && backing !== 'private'
         ? [
@@ -79,34 +81,21 @@ function explain(request: DmaMapRequest, { errno, limits }: Refusal): [ErrorCode
           `the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. Place it within one of ${valid}`,
         ];
       }
+      if (backing !== 'private' && kind === 'ram' && !reaches(backing.file, backing.offset + range.length)) {
+        return [
+          'ERR_MEMORY_FAULT',
+          `${backing.file.name} has become shorter than that. Restore the file, or map what it has`,
+        ];
+      }
+      if (syscall?.includes('MAP_FILE') === true) {
+        return [
+          'ERR_MAP_FAILED',
+          'iommufd maps memfds, files of hugetlbfs and shared memory. Back RAM with one of these',
+        ];
+      }
       return ['ERR_MAP_FAILED', UNEXPLAINED];
     }
     default:
       return ['ERR_MAP_FAILED', UNEXPLAINED];
   }
-}
-
-/**
- * The memory of a request to a target that can't go on without.
- *
- * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; `ERR_INVALID_ARGUMENT` where it is not the memory of the range
- * @internal
- */
-export function requireHostMemory(target: string, { range, name, hostMemory }: DmaMapRequest): HostMemory {
-  if (hostMemory === undefined) {
-    throw new PeerDmaError(
-      'ERR_HOST_MEMORY_REQUIRED',
-      `${target}: can't map "${name}" at ${range} without host memory: register the target with needsVa set`,
-      { range, target },
-    );
-  }
-  leaseOf(hostMemory);
-  if (hostMemory.length !== range.length) {
-    throw new PeerDmaError(
-      'ERR_INVALID_ARGUMENT',
-      `${target}: the host memory for "${name}" has ${hostMemory.length} bytes, ${range} has ${range.length}`,
-      { range, target },
-    );
-  }
-  return hostMemory;
 }

@@ -1,13 +1,17 @@
 /**
- * An IOMMU in memory that obeys the rules of Linux VFIO type1v2, with the device's side of it: for tests, for examples,
- * and for a VMM's emulated devices.
+ * An IOMMU in memory that obeys the rules of Linux VFIO type1v2 or of iommufd, with the device's side of it: for tests, for
+ * examples, and for a VMM's emulated devices.
  */
 import { AddressRange, hex } from '../address-range.ts';
 import { requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
-import type { HostMemory } from '../memory/host-memory.ts';
-import { type IommuLimits, refusedMapping, requireHostMemory } from './refusal.ts';
+import { reaches } from '../memory/backing.ts';
+import { deviceStateOf } from '../memory/device-state.ts';
+import { IOMMU_RULES, type IommuRules, type IommuRulesName } from './iommu-rules.ts';
+import { type MappingSource, mappingSource } from './mapping-source.ts';
+import { type IommuLimits, refusedMapping } from './refusal.ts';
+import { SimulatedMapping } from './simulated-mapping.ts';
 import type { DmaMapRequest, DmaTarget, MappingStatus } from './target.ts';
 
 /** What an Intel IOMMU of 48 bits reports: all but the window in which writes are interrupts. */
@@ -16,72 +20,67 @@ const DEFAULT_IOVA_RANGES = [
   AddressRange.between(0xfef00000n, 1n << 48n),
 ] as const;
 
-/** The default `dma_entry_limit` of Linux `vfio_iommu_type1`. */
-const DEFAULT_MAX_MAPPINGS = 65535;
-
-interface Entry {
-  readonly range: AddressRange;
-  readonly request: DmaMapRequest;
-  readonly memory: HostMemory;
-}
-
 /** Maps what it is told, and lets a test or an emulated device do DMA by IOVA. */
 export class SimulatedIommu implements DmaTarget {
   readonly name: string;
-  /** As VFIO type1 does, it takes memory by its place in this process. */
-  readonly needsVa = true;
+  /** As the kernel does: type1v2 takes memory by its place in this process, iommufd files as such. */
+  readonly needsVa: true | 'private';
+  readonly #rules: IommuRules;
   readonly #limits: IommuLimits;
   readonly #maxMappings: number;
-  readonly #entries = new IntervalMap<Entry>();
+  readonly #mappings = new IntervalMap<SimulatedMapping>();
 
   /**
+   * @param options.rules whose rules it obeys. Default: `type1v2`
    * @param options.pageSize the smallest page it maps, in bytes. Default: 4096
    * @param options.iovaRanges what it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
-   * @param options.maxMappings default: 65535, as `dma_entry_limit` of Linux
+   * @param options.maxMappings default: for type1v2 65535, as `dma_entry_limit` of Linux; iommufd has no such limit
    */
   constructor(
     options: {
       name?: string;
-      rules?: 'type1v2';
+      rules?: IommuRulesName;
       pageSize?: bigint;
       iovaRanges?: readonly AddressRange[];
       maxMappings?: number;
     } = {},
   ) {
     const { rules = 'type1v2', pageSize = 4096n, iovaRanges = DEFAULT_IOVA_RANGES } = options;
-    if (rules !== 'type1v2') {
+    if (!Object.hasOwn(IOMMU_RULES, rules)) {
+      const known = Object.keys(IOMMU_RULES).join("' and '");
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `the rules that can be simulated are 'type1v2', not '${String(rules)}'`,
+        `the rules that can be simulated are '${known}', not '${String(rules)}'`,
       );
     }
-    const { maxMappings = DEFAULT_MAX_MAPPINGS } = options;
+    this.#rules = IOMMU_RULES[rules];
+    const { maxMappings = this.#rules.maxMappings } = options;
     if (typeof pageSize !== 'bigint' || pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `a page size is a power of two from 4096n, not ${String(pageSize)}`,
       );
     }
-    if (!Number.isSafeInteger(maxMappings) || maxMappings < 0) {
+    if (maxMappings !== Infinity && (!Number.isSafeInteger(maxMappings) || maxMappings < 0)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `maxMappings is a whole number, not ${String(maxMappings)}`);
     }
     if (!Array.isArray(iovaRanges) || !iovaRanges.every((range) => range instanceof AddressRange)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');
     }
     this.name = options.name ?? 'simulated-iommu';
+    this.needsVa = this.#rules.needsVa;
     this.#limits = { pageSize, iovaRanges };
     this.#maxMappings = maxMappings;
   }
 
-  /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`. */
+  /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`, `iopt_map_pages`. */
   mapDma(request: DmaMapRequest): void {
-    const { range } = request;
-    const memory = requireHostMemory(this.name, request);
-    const errno = this.#refuse(range);
+    const source = mappingSource(this.name, request, this.needsVa);
+    const errno = this.#refuse(request, source);
     if (errno !== undefined) {
       throw refusedMapping(request, { errno, target: this.name, limits: this.#limits });
     }
-    this.#entries.insert({ range, request, memory });
+    this.#mappings.insert(new SimulatedMapping(request, source, this.#rules));
   }
 
   mapDmaBatch(requests: readonly DmaMapRequest[]): void {
@@ -98,20 +97,30 @@ export class SimulatedIommu implements DmaTarget {
   /**
    * Unmaps every mapping within the range; gaps are fine.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` with `EINVAL` where it would cut a mapping; nothing is unmapped then
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` where it would cut a mapping; nothing is unmapped then
    */
   unmapDma(range: AddressRange): void {
-    const within = this.#entries.overlapping(range);
-    const cut = within.find((entry) => !range.contains(entry.range));
+    const within = this.#mappings.overlapping(range);
+    const cut = within.find((mapping) => !range.contains(mapping.range));
     const { pageSize } = this.#limits;
     if (cut !== undefined || range.start % pageSize !== 0n || range.end % pageSize !== 0n) {
+      const errno = this.#rules.cut;
+      const why = cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`;
       throw new PeerDmaError(
         'ERR_UNMAP_FAILED',
-        `${this.name}: can't unmap ${range}: EINVAL: ${cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`}`,
-        { errno: 'EINVAL', range, target: this.name },
+        `${this.name}: can't unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${why}`,
+        { errno, range, target: this.name },
       );
     }
-    for (const entry of within) this.#entries.remove(entry);
+    for (const mapping of within) {
+      this.#mappings.remove(mapping);
+      mapping.release();
+    }
+  }
+
+  /** Whether the mapping of that range is void, as iommufd's of a BAR are once the device was switched off or reset. */
+  isRevoked(range: AddressRange): boolean {
+    return this.#mappings.startingAt(range.start)?.isVoid === true;
   }
 
   /**
@@ -125,7 +134,7 @@ export class SimulatedIommu implements DmaTarget {
     const parts = this.#access(range, 'read');
     const bytes = new Uint8Array(length);
     for (const { value, part } of parts) {
-      const piece = value.memory.read(part.start - value.range.start, Number(part.length));
+      const piece = value.read(part.start - value.range.start, Number(part.length));
       bytes.set(piece, Number(part.start - range.start));
     }
     return bytes;
@@ -141,13 +150,13 @@ export class SimulatedIommu implements DmaTarget {
     const range = AddressRange.of(iova, BigInt(bytes.length));
     for (const { value, part } of this.#access(range, 'write')) {
       const piece = bytes.subarray(Number(part.start - range.start), Number(part.end - range.start));
-      value.memory.write(part.start - value.range.start, piece);
+      value.write(part.start - value.range.start, piece);
     }
   }
 
   /** What is mapped, in order of IOVA. */
   mappings(): MappingStatus[] {
-    return this.#entries.values().map(({ range, request }) => ({
+    return this.#mappings.values().map(({ range, request }) => ({
       range,
       kind: request.kind,
       name: request.name,
@@ -155,22 +164,31 @@ export class SimulatedIommu implements DmaTarget {
     }));
   }
 
-  /** What the kernel would say; pinning can't fail here, since the memory was faulted in and its lease keeps it. */
-  #refuse(range: AddressRange): string | undefined {
+  /** What the kernel would say; pinning memory of this process can't fail here, since it was faulted in and its lease keeps it. */
+  #refuse({ range, backing }: DmaMapRequest, source: MappingSource): string | undefined {
     const { pageSize, iovaRanges } = this.#limits;
     if (range.start % pageSize !== 0n || range.end % pageSize !== 0n) return 'EINVAL';
-    if (this.#entries.firstIn(range) !== undefined) return 'EEXIST';
-    if (this.#entries.size >= this.#maxMappings) return 'ENOSPC';
+    const device = backing === 'private' ? undefined : deviceStateOf(backing.file);
+    const off = device?.accessible === false;
+    // iommufd finds a file before it looks at IOVAs; what type1 pins, it pins at last.
+    if (off && source.hostMemory === undefined) return this.#rules.deviceOff;
+    if (this.#mappings.firstIn(range) !== undefined) return 'EEXIST';
+    if (this.#mappings.size >= this.#maxMappings) return 'ENOSPC';
     if (!iovaRanges.some((valid) => valid.contains(range))) return 'EINVAL';
-    return undefined;
+    if (off) return this.#rules.deviceOff;
+    const short = source.hostMemory === undefined && !device && !reaches(source.file, source.offset + range.length);
+    return short ? this.#rules.pastEnd : undefined;
   }
 
   /** What DMA to the range goes through; nothing of it is done if a part of it faults. */
-  #access(range: AddressRange, access: 'read' | 'write'): { value: Entry; part: AddressRange }[] {
-    const { parts, gap } = this.#entries.cover(range);
+  #access(range: AddressRange, access: 'read' | 'write'): { value: SimulatedMapping; part: AddressRange }[] {
+    const { parts, gap } = this.#mappings.cover(range);
     const readOnly = access === 'write' ? parts.find(({ value }) => !value.request.writable) : undefined;
     if (readOnly !== undefined) throw this.#fault(range, access, `${readOnly.value.range} is mapped for reading only`);
     if (gap !== undefined) throw this.#fault(range, access, `nothing is mapped at ${hex(gap)}`);
+    const gone = parts.find(({ value }) => value.isVoid);
+    if (gone !== undefined)
+      throw this.#fault(range, access, `the device at ${gone.value.range} was switched off or reset`);
     return parts;
   }
 

@@ -12,7 +12,7 @@ export type MemoryKind = 'ram' | 'device';
 export interface DmaMapRequest {
   /** Guest-physical addresses, which are the IOVAs. Whole pages of the host. */
   readonly range: AddressRange;
-  /** The memory, RAM faulted in; only for targets with {@link DmaTarget.needsVa}. Good until the range is unmapped. */
+  /** The memory, RAM faulted in; only where {@link DmaTarget.needsVa} asks for it. Good until the range is unmapped. */
   readonly hostMemory?: HostMemory;
   /** The same memory as a file and offset, for targets that map files. */
   readonly backing: Backing;
@@ -34,13 +34,18 @@ export interface DmaMapRequest {
 export interface DmaTarget {
   /** For messages and {@link GuestMemory.inspect}. */
   readonly name: string;
-  /** Wants {@link DmaMapRequest.hostMemory}. */
-  readonly needsVa?: boolean;
+  /** Wants {@link DmaMapRequest.hostMemory}: of everything, or of `private` memory alone, which is no file. */
+  readonly needsVa?: boolean | 'private';
   /** Can't take private memory: RAM without a file is refused before this target is asked. */
   readonly needsFile?: boolean;
   mapDma(request: DmaMapRequest): void | Promise<void>;
   /** Unmaps every mapping within the range; a range with gaps is fine, one that cuts a mapping is an error. */
   unmapDma(range: AddressRange): void | Promise<void>;
+  /**
+   * Whether a mapping is void because of what its device went through since it was made: iommufd takes the pages of a BAR
+   * away when the device stops decoding memory, sleeps or is reset. A void mapping has its addresses until it is unmapped.
+   */
+  isRevoked?(range: AddressRange): boolean;
   /** Maps all of the requests or none. Without it they are mapped one by one. */
   mapDmaBatch?(requests: readonly DmaMapRequest[]): void | Promise<void>;
 }
@@ -58,7 +63,7 @@ export interface MappingStatus {
   /** Of the region. */
   readonly name: string;
   /**
-   * `mapped`; `failed`: the target refused it; `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
+   * `mapped`; `failed`: the target refused it, or its device has made it void since (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
    * so the target may still reach that memory, which is kept until the target is closed.
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';

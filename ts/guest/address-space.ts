@@ -3,7 +3,7 @@
  * through here, one at a time, each as one plan.
  */
 import type { AddressRange } from '../address-range.ts';
-import { DmaMapper } from '../dma/dma-mapper.ts';
+import { DmaMapper, wantsVa } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
@@ -11,21 +11,32 @@ import { publishChange } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
+import {
+  type RefreshedMapping,
+  giveMissing,
+  refreshDevices,
+  subMappingsOf,
+  withoutMappings,
+} from './device-changes.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
 import { requirePresent } from './presence.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
-import { catchUp, changeSteps, ensureMapped, mapToTarget, showMissing } from './steps.ts';
+import { catchUp, changeSteps, ensureMapped, mapToTarget, showMissing, wanted } from './steps.ts';
+
+let made = 0;
 
 /** @internal */
 export class AddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
+  /** Unlike any other's; the later made, the higher. */
+  readonly order: number = made++;
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
   #map = MemoryMap.empty();
-  /** Made for the first target that needs it. */
+  /** Made for the first memory that a target needs in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
   /** Made here, so closed here. */
@@ -70,6 +81,7 @@ export class AddressSpace {
       for (const { range } of change.goes) throwIf(quarantineOn(this.#mappers, range));
       for (const sub of change.comes) throwIf(quarantineAgainst(this.#mappers, sub));
       if (change.goes.length > 0) requirePresent(change.comes, this.#mappers);
+      if (wanted(change.comes, this.#mappers).length > 0) this.#openVa();
       await applyPlan(changeSteps(change, this.#mappers, this.#va));
       this.#commit(next, pieces);
       if (change.goes.length + change.comes.length > 0) publishChange(change.goes, change.comes);
@@ -87,9 +99,10 @@ export class AddressSpace {
     return this.#queue.run(async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const subs = this.#map.flat.values();
-      const va = target.needsVa === true ? await this.#showAll() : undefined;
-      const mapper = new DmaMapper(target, peerToPeer, va);
-      const steps = va === undefined ? [] : [ensureMapped(subs, va)];
+      const shown = subs.filter(({ store }) => wantsVa(target.needsVa, store));
+      const va = target.needsVa === true || shown.length > 0 ? await this.#show(shown) : undefined;
+      const mapper = new DmaMapper(target, peerToPeer, () => this.#va);
+      const steps = va === undefined ? [] : [ensureMapped(shown, va)];
       steps.push(mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
@@ -130,15 +143,41 @@ export class AddressSpace {
     });
   }
 
+  /**
+   * Does something to devices that takes their memory away from IOMMUs: unmapped before it, mapped again after it, in every
+   * target.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: nothing was done then; what `act` threw; what a target said that has to have it
+   */
+  withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
+    return this.#queue.runAlways(() =>
+      withoutMappings(subMappingsOf(this.#map.flat.values(), files), this.#mappers, act),
+    );
+  }
+
+  /** Gives every target what it misses of a device's memory. What it can't have is in its status. */
+  giveMissing(file: MemoryFile): Promise<void> {
+    return this.#queue.runAlways(() =>
+      giveMissing(subMappingsOf(this.#map.flat.values(), [file]), this.#mappers, this.#va),
+    );
+  }
+
+  /** Maps all device memory of one target anew, where its mappings can become void. */
+  refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
+    return this.#queue.runAlways(async () =>
+      this.#mappers.has(mapper) && mapper.following ? refreshDevices(mapper, this.#mappers, this.#va) : [],
+    );
+  }
+
   /** Does something while no change is under way. */
-  betweenChanges<T>(act: () => T): Promise<T> {
+  betweenChanges<T>(act: () => T | Promise<T>): Promise<T> {
     return this.#queue.runAlways(async () => act());
   }
 
   /** Faults memory in before anybody asks for it. */
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
-      const va = await this.#showAll();
+      const va = await this.#show(this.#map.flat.values());
       await va.ensureMapped(ranges);
     });
   }
@@ -167,11 +206,15 @@ export class AddressSpace {
     });
   }
 
-  /** Shows the whole map in this process, from now on. If it throws, some of it may be shown, which is no harm. */
-  async #showAll(): Promise<VaMapper> {
-    const va = (this.#va ??= new VaMapper(this.width));
-    await applyPlan(showMissing(this.#map.flat.values(), this.#mappers, va));
+  /** Shows these in this process, from now on. If it throws, some of it may be shown, which is no harm. */
+  async #show(subs: readonly SubMapping[]): Promise<VaMapper> {
+    const va = this.#openVa();
+    await applyPlan(showMissing(subs, this.#mappers, va));
     return va;
+  }
+
+  #openVa(): VaMapper {
+    return (this.#va ??= new VaMapper(this.width));
   }
 
   /** A target that is to go: it is forgotten, but for ranges in quarantine. */
@@ -202,7 +245,7 @@ export class AddressSpace {
     }
     // Private memory that was kept at one place could not be shown at another.
     if (va !== undefined && kept.length > 0) {
-      for (const sub of this.#map.flat.values()) if (!va.shows(sub)) due.add(sub);
+      for (const sub of wanted(this.#map.flat.values(), this.#mappers)) if (!va.shows(sub)) due.add(sub);
     }
     for (const sub of due) {
       if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;

@@ -6,6 +6,7 @@ import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
 import { requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { RefreshedMapping } from './device-changes.ts';
 
 const POLICIES: readonly PeerToPeer[] = ['best-effort', 'required', 'off'];
 
@@ -80,6 +81,17 @@ export class DmaMapperHandle {
    */
   status(): MappingStatus[] {
     return this.#mapper.status();
+  }
+
+  /**
+   * Maps anew what the target misses of device memory, and what may be void without anybody having been told: an iommufd
+   * mapping of a BAR is, once its device was reset or switched off by another hand than this process's. While it is mapped
+   * anew, DMA to it faults.
+   *
+   * @returns for each stretch of device memory how it was, as far as that is known, and how it is now
+   */
+  refresh(): Promise<RefreshedMapping[]> {
+    return this.#space.refresh(this.#mapper);
   }
 
   /**

@@ -13,9 +13,10 @@ import { isDevice, isPresent, truncated } from '../memory/backing.ts';
  * @internal
  */
 export function requirePresent(comes: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
-  const concerned = [...mappers].filter((mapper) => mapper.following && mapper.needsVa);
+  const following = [...mappers].filter((mapper) => mapper.following);
   for (const sub of comes) {
     const { store, range, name } = sub;
+    const concerned = following.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
     const target = concerned.find((mapper) => !isDevice(store) || mapper.requires(sub))?.name;
     if (target === undefined || isPresent(store, range.length)) continue;
     if (!isDevice(store)) throw truncated(store, range, { target });

@@ -19,7 +19,7 @@ export function quarantineOn(mappers: Iterable<DmaMapper>, range: AddressRange):
 
 /** Whether a target may still reach what this very sub-mapping shows in this process. @internal */
 export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): boolean {
-  return find(mappers, (held, { needsVa }) => needsVa && held.sub === sub, sub.range) !== undefined;
+  return find(mappers, (held, mapper) => held.sub === sub && mapper.wantsVa(sub), sub.range) !== undefined;
 }
 
 /**
@@ -32,8 +32,9 @@ export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping)
   const { range } = sub;
   return find(
     mappers,
-    (held, { needsVa }) =>
-      held.sub !== sub && (held.range.overlaps(range) || (needsVa && sharePrivateMemory(held.sub, sub))),
+    (held, mapper) =>
+      held.sub !== sub &&
+      (held.range.overlaps(range) || (mapper.wantsVa(held.sub) && sharePrivateMemory(held.sub, sub))),
     range,
   );
 }

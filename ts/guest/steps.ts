@@ -24,9 +24,10 @@ export function changeSteps(
     if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, mappers));
   }
   if (comes.length > 0) {
-    if (va !== undefined && isWanted(mappers)) {
-      for (const sub of comes) steps.push(show(sub, va, mappers));
-      steps.push(ensureMapped(comes, va));
+    const shown = va === undefined ? [] : wanted(comes, mappers);
+    if (va !== undefined && shown.length > 0) {
+      for (const sub of shown) steps.push(show(sub, va, mappers));
+      steps.push(ensureMapped(shown, va));
     }
     for (const mapper of following) steps.push(mapToTarget(mapper, comes));
   }
@@ -35,10 +36,10 @@ export function changeSteps(
 
 /** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
 export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
-  const steps = va !== undefined && isWanted(mappers) ? showMissing(subs, mappers, va) : [];
+  const steps = va === undefined ? [] : showMissing(wanted(subs, mappers), mappers, va);
   for (const mapper of mappers) {
-    const failed = mapper.failedAmong(subs);
-    if (failed.length > 0) steps.push(tryAgain(mapper, failed, mappers, va));
+    const missing = mapper.missingAmong(subs);
+    if (missing.length > 0) steps.push(tryAgain(mapper, missing, mappers, va));
   }
   return steps;
 }
@@ -46,10 +47,10 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 /** All targets, those included that are here for their quarantine alone. */
 type Mappers = Iterable<DmaMapper>;
 
-/** Whether any target wants memory in this process. If none does, it is shown when one joins. */
-function isWanted(mappers: Mappers): boolean {
-  for (const mapper of mappers) if (mapper.following && mapper.needsVa) return true;
-  return false;
+/** Those that any target wants to have in this process. What none does is shown when one joins that does. @internal */
+export function wanted(subs: readonly SubMapping[], mappers: Mappers): SubMapping[] {
+  const following = [...mappers].filter((mapper) => mapper.following);
+  return subs.filter((sub) => following.some((mapper) => mapper.wantsVa(sub)));
 }
 
 /** Shows memory in this process. */
@@ -97,8 +98,8 @@ function showAgain(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
  * @internal
  */
 export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
-  const wanted = subs.filter(({ kind, store }) => kind === 'ram' || store.private !== undefined);
-  return { run: () => va.ensureMapped(wanted.map(({ range }) => range)), undo: () => {} };
+  const due = subs.filter(({ kind, store }) => kind === 'ram' || store.private !== undefined);
+  return { run: () => va.ensureMapped(due.map(({ range }) => range)), undo: () => {} };
 }
 
 /** Takes memory to one target. @internal */
@@ -106,12 +107,16 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Ste
   return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
 }
 
-/** What a target could not map before, in a part of memory that is changed again. What succeeds now is not undone. */
+/** What a target misses, in a part of memory that is changed again. What succeeds now is not undone. */
 function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
   return {
     run: async () => {
       for (const sub of subs) throwIf(quarantineFor(mapper, sub, mappers));
-      if (va !== undefined && mapper.needsVa) await ensureMapped(subs, va).run();
+      if (va !== undefined)
+        await ensureMapped(
+          subs.filter((sub) => mapper.wantsVa(sub)),
+          va,
+        ).run();
       await mapper.tryAgain(subs);
     },
     undo: () => {},
@@ -131,7 +136,9 @@ function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], mappers
 /**
  * What keeps a target from having a sub-mapping, if anything. What another target keeps is in the way of those alone that
  * depend on what this process shows.
+ *
+ * @internal
  */
-function quarantineFor(mapper: DmaMapper, sub: SubMapping, mappers: Mappers): PeerDmaError | undefined {
-  return quarantineAgainst(mapper.needsVa ? mappers : [mapper], sub);
+export function quarantineFor(mapper: DmaMapper, sub: SubMapping, mappers: Mappers): PeerDmaError | undefined {
+  return quarantineAgainst(mapper.wantsVa(sub) ? mappers : [mapper], sub);
 }

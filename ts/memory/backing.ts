@@ -4,6 +4,7 @@
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
+import { deviceStateOf } from './device-state.ts';
 import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
 import { PrivateMemory } from './private-memory.ts';
 
@@ -122,12 +123,19 @@ export function backingOf(store: Store): Backing {
 
 /** Whether the store is the memory of a device. @internal */
 export function isDevice({ file }: Store): boolean {
-  return file !== undefined && nativeFileOf(file).isDevice;
+  return deviceStateOf(file) !== undefined;
 }
 
 /** Whether the memory of a store is there now: a file may have been truncated, a device switched off. @internal */
 export function isPresent({ file, offset }: Store, length: bigint): boolean {
-  return file === undefined || native(() => nativeFileOf(file).isPresent(offset + length));
+  const device = deviceStateOf(file);
+  if (device !== undefined) return device.accessible;
+  return file === undefined || reaches(file, offset + length);
+}
+
+/** Whether a file has all bytes up to an offset now; closed or not, as long as somebody retains it. @internal */
+export function reaches(file: MemoryFile, end: bigint): boolean {
+  return native(() => nativeFileOf(file).isPresent(end));
 }
 
 /** The error for a file that was long enough when it was mapped. @internal */

@@ -46,7 +46,7 @@ export class MemoryFile {
     };
     wrap = (handle, name) => new MemoryFile(handle, name);
     retain = (file) => {
-      file.#open();
+      if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
       return () => {
         if (--file.#users === 0 && file.#closed) file.#handle.close();

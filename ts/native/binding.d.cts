@@ -72,6 +72,8 @@ export declare class NativeIommufd {
   get mapsFiles(): boolean
   /** Makes an empty address space. */
   newIoas(): NativeIoas
+  /** Gives the handle up. Address spaces and devices keep it open. */
+  close(): void
 }
 
 /** Memory behind a file descriptor. */

@@ -25,12 +25,16 @@ export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
 /** Drivers that do no DMA of their own, which the kernel suffers beside VFIO (`driver_managed_dma` in Linux). */
 const HARMLESS: ReadonlySet<string> = new Set(['pcieport', 'pci-stub']);
 
+/** Those members of a group that keep it from being assigned. */
+function blockersOf(members: readonly PciDevice[]): PciDevice[] {
+  return members.filter(({ driver }) => driver !== undefined && !isVfioDriver(driver) && !HARMLESS.has(driver));
+}
+
 /** @internal */
 export function notViable(bdf: string, group: number, members: readonly PciDevice[]): PeerDmaError {
-  const blockers = members.filter(
-    ({ driver }) => driver !== undefined && !isVfioDriver(driver) && !HARMLESS.has(driver),
-  );
-  const list = blockers.map((member) => `${member.bdf} (driver ${member.driver})`).join(', ');
+  const list = blockersOf(members)
+    .map((member) => `${member.bdf} (driver ${member.driver})`)
+    .join(', ');
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
     `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too, or unbind them: a group is assigned as a whole`,
@@ -88,14 +92,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
 
 /** @internal */
 export function iommuRefused(bdf: string, error: PeerDmaError): PeerDmaError {
-  if (error.errno === 'EPERM') {
-    return renamed(
-      'ERR_NO_INTERRUPT_REMAPPING',
-      error,
-      `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe vfio_iommu_type1 allow_unsafe_interrupts=1`,
-      bdf,
-    );
-  }
+  if (error.errno === 'EPERM') return noInterruptRemapping(bdf, error, 'vfio_iommu_type1');
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
@@ -105,8 +102,80 @@ export function iommuRefused(bdf: string, error: PeerDmaError): PeerDmaError {
 }
 
 /** @internal */
+export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
+  if (error.errno === 'EACCES' || error.errno === 'EPERM') {
+    return renamed(
+      'ERR_PERMISSION',
+      error,
+      'this user may not open /dev/iommu: give it read and write access, or run as root',
+    );
+  }
+  return renamed(
+    'ERR_IOMMUFD_UNAVAILABLE',
+    error,
+    'there is no /dev/iommu: iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), in a container also pass in /dev/iommu',
+  );
+}
+
+/** @internal */
+export function noDeviceFile(bdf: string): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_UNSUPPORTED',
+    `${bdf} has no file of its own below /dev/vfio/devices, by which iommufd takes devices: that needs Linux 6.6 with CONFIG_VFIO_DEVICE_CDEV. The back end 'type1' does without`,
+    { device: bdf },
+  );
+}
+
+/**
+ * Why a device could not be opened by its own file, or bound.
+ *
+ * @param members of its group
+ * @internal
+ */
+export function deviceFileRefused(
+  bdf: string,
+  number: number,
+  error: PeerDmaError,
+  group: number,
+  members: readonly PciDevice[],
+): PeerDmaError {
+  const path = `/dev/vfio/devices/vfio${number}`;
+  const binding = error.syscall?.includes('BIND') === true;
+  switch (error.errno) {
+    case 'EACCES':
+      return renamed(
+        'ERR_PERMISSION',
+        error,
+        `this user may not open ${path}, the file of ${bdf}: give it read and write access (chown, or a udev rule)`,
+        bdf,
+      );
+    case 'EPERM':
+      return binding ? noInterruptRemapping(bdf, error, 'iommufd') : deviceRefused(bdf, error);
+    case 'EBUSY':
+      if (blockersOf(members).length > 0) return notViable(bdf, group, members);
+      return renamed(
+        'ERR_GROUP_BUSY',
+        error,
+        `${bdf} or its group ${group} is open already: another process, or another container manager, has it. Close it there`,
+        bdf,
+      );
+    default:
+      return deviceRefused(bdf, error);
+  }
+}
+
+/** @internal */
 export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
   return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
+}
+
+function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
+  return renamed(
+    'ERR_NO_INTERRUPT_REMAPPING',
+    error,
+    `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`,
+    bdf,
+  );
 }
 
 /** Drivers that give a device to VFIO: vfio-pci and its variants, such as mlx5_vfio_pci. @internal */

@@ -1,128 +1,139 @@
 /**
- * Opens VFIO devices and sees to it that their containers follow guest memory.
+ * Opens VFIO devices and sees to it that their IOMMUs follow guest memory.
  */
-import { hex } from '../address-range.ts';
 import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
-import { fromNative, native } from '../native-call.ts';
+import { native } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import type { RangeSnapshot } from '../guest/inspect.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
-import { deviceRefused, isVfioDriver, noIommuGroup, notBound } from './advice.ts';
-import { Container, Group } from './container.ts';
-import { type PciDevice, Sysfs } from './sysfs.ts';
+import { isVfioDriver, notBound } from './advice.ts';
+import type { BackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
+import { BackendChoice } from './backend-choice.ts';
+import { DirtyTracking } from './dirty-tracking.ts';
+import { Sysfs, groupOf } from './sysfs.ts';
 import { VfioDevice } from './vfio-device.ts';
 
 /** What {@link VfioContainerManager.inspect} gives; `JSON.stringify` takes it. */
-export interface ContainerSnapshot {
-  readonly name: string;
-  readonly backend: 'type1';
-  /** The smallest page of the IOMMU, in bytes. */
-  readonly pageSize: string;
-  /** Addresses that can be mapped. */
-  readonly iovaRanges: readonly RangeSnapshot[];
-  /** Mappings that can still be made, where the kernel says so. */
-  readonly dmaAvailable?: number;
-  readonly groups: readonly { readonly id: number; readonly devices: readonly string[] }[];
+export interface VfioSnapshot {
+  /** How the kernel is asked; not there while `auto` is still to be decided, which the first device does. */
+  readonly backend?: BackendName;
+  /** Why that. */
+  readonly reason: string;
+  /** Address spaces with their groups and devices. */
+  readonly containers: readonly ContainerSnapshot[];
 }
-
-interface Home {
-  readonly container: Container;
-  readonly group: Group;
-}
-
-/** Numbers containers for people, over all managers: a name is for one container of the process. */
-let containers = 0;
 
 /** Assigned devices of one guest. */
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
-  readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
+  readonly #choice: BackendChoice;
   readonly #queue = new MutationQueue('this container manager');
-  readonly #containers = new Set<Container>();
-  /** Where each device is, until all of its closing is done. */
-  readonly #homes = new Map<VfioDevice, Home>();
+  /** What each device is in, until all of its closing is done. */
+  readonly #devices = new Map<VfioDevice, PlacedDevice>();
+  #tracking: DirtyTracking | undefined;
   #closing: Promise<void> | undefined;
 
   /**
-   * @param options.backend how the kernel is asked. `auto` and `type1` are VFIO groups and type1v2. Default: `auto`
+   * @param options.backend how the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their
+   * own files in address spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can
+   * do all that, else type1. Default: `auto`
    * @param options.peerToPeer what to do about device memory that can't be mapped. Default: `best-effort`
    */
   constructor(
     memory: GuestMemory,
-    options: { backend?: 'auto' | 'type1'; peerToPeer?: PeerToPeer } = {},
+    options: { backend?: 'auto' | BackendName; peerToPeer?: PeerToPeer } = {},
     /** @internal */ sysfs: Sysfs = new Sysfs(),
   ) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = requireOptions(options);
     addressSpaceOf(memory); // which says so, if it is none
-    if (backend !== 'auto' && backend !== 'type1') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the back end is 'auto' or 'type1', not ${String(backend)}`);
-    }
     this.#memory = memory;
-    this.#peerToPeer = requirePolicy(peerToPeer);
+    this.#choice = new BackendChoice(backend, memory, requirePolicy(peerToPeer), sysfs);
   }
 
   /**
-   * Opens a device. Its group joins a container that is here where the kernel accepts that, otherwise a new one, into
-   * which all of guest memory is mapped before the device is opened.
+   * Opens a device. It joins an address space that is here where the kernel accepts that, otherwise a new one, into
+   * which all of guest memory is mapped before it can do DMA.
    *
    * @param bdf PCI address, such as `0000:01:00.0`
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
-   * `ERR_VFIO_UNAVAILABLE`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`; what the replay of the memory map said
-   * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * `ERR_VFIO_UNAVAILABLE`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`; what
+   * the replay of the memory map said (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
   open(bdf: string): Promise<VfioDevice> {
     return this.#queue.run(async () => {
       const pci = this.#sysfs.device(bdf);
-      if (pci.iommuGroup === undefined) throw noIommuGroup(pci.bdf);
+      groupOf(pci); // which says so, if there is none
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
-      const { container, group } = await this.#place(pci, pci.iommuGroup);
+      for (const { bdf: open } of this.#devices.keys()) {
+        if (open !== pci.bdf) continue;
+        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is open already: close it first`, { device: open });
+      }
+      const placed = await this.#choice.open(pci);
       try {
-        const device = openDevice(pci.bdf, group, this.#sysfs, (closing) => this.#closeDevice(closing));
-        group.devices.add(device);
-        this.#homes.set(device, { container, group });
+        this.#tracking?.join(this.#choice.backend?.trackers() ?? []);
+        const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
+          memory: this.#memory,
+          close: (closing) => this.#closeDevice(closing),
+        });
+        this.#devices.set(device, placed);
         return device;
       } catch (error) {
-        await this.#leave(container, group);
+        native(() => placed.handle.close());
+        await placed.leave();
         throw error;
       }
     });
   }
 
   /**
-   * Containers with their groups and devices, and what their IOMMUs can do now; while memory is being pinned or unpinned,
-   * what they could do before.
+   * Which back end there is and why, and its address spaces with their groups and devices, with what their IOMMUs can do now;
+   * while memory is being pinned or unpinned, what they could do before.
    */
-  inspect(): ContainerSnapshot[] {
-    const live = [...this.#containers].filter(({ leaving }) => !leaving);
-    return live.map((container) => {
-      const { name, groups } = container;
-      const { pageSize, iovaRanges, dmaAvailable } = container.limits();
-      return {
-        name,
-        backend: 'type1',
-        pageSize: hex(pageSize),
-        iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
-        ...(dmaAvailable === undefined ? {} : { dmaAvailable }),
-        groups: [...groups].map(({ id, devices }) => ({ id, devices: [...devices].map((device) => device.bdf) })),
-      };
+  inspect(): VfioSnapshot {
+    const { backend, reason } = this.#choice;
+    return {
+      ...(backend === undefined ? {} : { backend: backend.name }),
+      reason,
+      containers: backend?.inspect() ?? [],
+    };
+  }
+
+  /**
+   * Begins to log which pages of RAM the devices write, those that are opened later among them.
+   *
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where there is no device, or the IOMMU of one does not log (a device whose IOMMU does
+   * not can't be opened meanwhile either); `ERR_INVALID_ARGUMENT` while it is being logged
+   */
+  startDirtyTracking(): Promise<DirtyTracking> {
+    return this.#queue.run(async () => {
+      if (this.#tracking !== undefined) {
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty pages are being tracked already: stop that first');
+      }
+      const trackers = this.#choice.backend?.trackers() ?? [];
+      if (trackers.length === 0) {
+        throw new PeerDmaError('ERR_UNSUPPORTED', 'no device is open whose writes could be tracked');
+      }
+      const tracking = new DirtyTracking(addressSpaceOf(this.#memory), () => (this.#tracking = undefined));
+      await addressSpaceOf(this.#memory).betweenChanges(() => tracking.join(trackers));
+      this.#tracking = tracking;
+      return tracking;
     });
   }
 
   /**
-   * Closes every device, the last opened first, with groups and containers. Idempotent.
+   * Closes every device, the last opened first, with all that they are in. Idempotent.
    *
    * @throws {PeerDmaError} as {@link VfioDevice.close}; it can be called again then
    */
   close(): Promise<void> {
     this.#closing ??= this.#queue
       .close(async () => {
-        for (const device of [...this.#homes.keys()].toReversed()) await this.#release(device);
+        for (const device of [...this.#devices.keys()].toReversed()) await this.#release(device);
       })
       .catch((error: unknown) => {
         this.#closing = undefined;
@@ -135,65 +146,19 @@ export class VfioContainerManager {
     await this.close();
   }
 
-  /** The group, opened if it was not, in its container. */
-  async #place(pci: PciDevice, id: number): Promise<Home> {
-    for (const container of this.#containers) {
-      for (const group of container.groups) {
-        if (group.id !== id) continue;
-        for (const { bdf } of group.devices) {
-          if (bdf !== pci.bdf) continue;
-          throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is open already: close it first`, { device: bdf });
-        }
-        if (group.devices.size > 0) return { container, group };
-        await this.#leave(container, group); // whose closing did not come to its end
-      }
-    }
-    const group = Group.open(pci, id, this.#sysfs);
-    try {
-      return { container: (await this.#join(group)) ?? (await this.#newContainer(pci, group)), group };
-    } catch (error) {
-      group.close();
-      throw error;
-    }
-  }
-
-  /** A container that is here and takes the group; asked between changes, which it would wait for on the event loop. */
-  async #join(group: Group): Promise<Container | undefined> {
-    const space = addressSpaceOf(this.#memory);
-    for (const container of this.#containers) {
-      if (container.leaving) continue;
-      try {
-        await space.betweenChanges(() => container.attach(group));
-        return container;
-      } catch (error) {
-        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.
-        if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
-      }
-    }
-    return undefined;
-  }
-
-  async #newContainer(pci: PciDevice, group: Group): Promise<Container> {
-    const name = `vfio-type1:${containers++}`;
-    const container = await Container.create(name, pci.bdf, group, this.#memory, this.#peerToPeer);
-    this.#containers.add(container);
-    return container;
-  }
-
   #closeDevice(device: VfioDevice): Promise<void> {
     return this.#queue.closed ? this.close() : this.#queue.run(() => this.#release(device));
   }
 
-  /** Its BARs leave guest memory before it is closed: an IOMMU would go on reaching them (type1 never lets go). */
+  /** Its BARs leave guest memory before it is closed: an IOMMU may go on reaching them (type1 never lets go). */
   async #release(device: VfioDevice): Promise<void> {
-    const home = this.#homes.get(device);
-    if (home === undefined) return;
-    const { container, group } = home;
+    const placed = this.#devices.get(device);
+    if (placed === undefined) return;
     await this.#withdrawBars(device);
     device.closeDevice();
-    group.devices.delete(device);
-    await this.#leave(container, group);
-    this.#homes.delete(device);
+    await placed.leave();
+    this.#devices.delete(device);
+    this.#tracking?.forget(this.#choice.backend?.trackers() ?? []);
   }
 
   async #withdrawBars(device: VfioDevice): Promise<void> {
@@ -210,32 +175,5 @@ export class VfioContainerManager {
         }
       }
     });
-  }
-
-  async #leave(container: Container, group: Group): Promise<void> {
-    await container.release(group);
-    if (container.groups.size === 0) this.#containers.delete(container);
-  }
-}
-
-function openDevice(
-  bdf: string,
-  group: Group,
-  sysfs: Sysfs,
-  onClose: (device: VfioDevice) => Promise<void>,
-): VfioDevice {
-  let handle;
-  try {
-    handle = group.handle.openDevice(bdf);
-  } catch (thrown) {
-    const error = fromNative(thrown);
-    throw error instanceof PeerDmaError ? deviceRefused(bdf, error) : error;
-  }
-  try {
-    return new VfioDevice(bdf, handle, sysfs.hostAddresses(bdf), onClose);
-  } catch (error) {
-    const opened = handle;
-    native(() => opened.close());
-    throw error;
   }
 }

@@ -4,6 +4,7 @@
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
+import { noIommuGroup } from './advice.ts';
 
 /** @internal */
 export interface PciDevice {
@@ -58,6 +59,14 @@ export class Sysfs {
     });
   }
 
+  /** The number of a device's own file, `/dev/vfio/devices/vfioN`; `undefined` where the kernel gives it none. */
+  deviceFile(bdf: string): number | undefined {
+    const path = join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev');
+    const names = existsSync(path) ? readdirSync(path) : [];
+    const number = names.map((name) => /^vfio(\d+)$/.exec(name)?.[1]).find((found) => found !== undefined);
+    return number === undefined ? undefined : Number(number);
+  }
+
   /** All devices of a group, sorted. */
   group(id: number): PciDevice[] {
     const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
@@ -65,6 +74,12 @@ export class Sysfs {
       .sort()
       .map((bdf) => this.device(bdf));
   }
+}
+
+/** @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */
+export function groupOf({ bdf, iommuGroup }: PciDevice): number {
+  if (iommuGroup === undefined) throw noIommuGroup(bdf);
+  return iommuGroup;
 }
 
 function fullAddress(bdf: string): string {

@@ -3,6 +3,8 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { PeerDmaError } from '../errors.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
@@ -12,6 +14,14 @@ import { VfioRegion } from './vfio-region.ts';
 /** VFIO region index of config space; 0 to 6 are the BARs and the ROM (`linux/vfio.h`). */
 const CONFIG_REGION = 7;
 
+/** Who has opened a device. @internal */
+export interface DeviceKeeper {
+  /** What its IOMMUs follow. */
+  readonly memory: GuestMemory;
+  /** Closes the device and gives back what it was in. */
+  close(device: VfioDevice): Promise<void>;
+}
+
 /** A PCI device in the hands of this process. Made by {@link VfioContainerManager.open}. */
 export class VfioDevice implements PhysicalFunction {
   readonly bdf: string;
@@ -19,10 +29,12 @@ export class VfioDevice implements PhysicalFunction {
   readonly regions: readonly (VfioRegion | undefined)[];
   readonly interrupts: VfioInterrupts;
   readonly #device: NativeVfioDevice;
-  readonly #onClose: (device: VfioDevice) => Promise<void>;
+  readonly #keeper: DeviceKeeper;
   #closing: Promise<void> | undefined;
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
+  /** Its memory as it was when its IOMMUs were last seen to. */
+  #seen: string;
 
   /**
    * @param hostAddresses where the host has placed the BARs and the ROM
@@ -32,17 +44,26 @@ export class VfioDevice implements PhysicalFunction {
     bdf: string,
     device: NativeVfioDevice,
     hostAddresses: readonly (bigint | undefined)[],
-    onClose: (device: VfioDevice) => Promise<void>,
+    keeper: DeviceKeeper,
   ) {
     this.bdf = bdf;
     this.#device = device;
-    this.#onClose = onClose;
+    this.#keeper = keeper;
     this.file = wrapNativeFile(
       native(() => device.memoryFile(), { device: bdf }),
       `vfio ${bdf}`,
     );
-    const region = (index: number) => VfioRegion.open(bdf, index, device, this.file, hostAddresses[index]);
-    const config = region(CONFIG_REGION);
+    declareDevice(this.file, {
+      get accessible() {
+        return device.memoryAccessible;
+      },
+      get revocations() {
+        return device.revocations;
+      },
+    });
+    const region = (index: number, onWrite?: () => void) =>
+      VfioRegion.open(bdf, index, device, this.file, hostAddresses[index], onWrite);
+    const config = region(CONFIG_REGION, () => this.#configWritten());
     if (config === undefined) {
       throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
         device: bdf,
@@ -51,20 +72,22 @@ export class VfioDevice implements PhysicalFunction {
     this.config = config;
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
     this.interrupts = new VfioInterrupts(bdf, device);
+    this.#seen = this.#memoryState();
   }
 
   /**
-   * Resets the function.
+   * Resets the function, on a worker thread. What IOMMUs map of its BARs is unmapped before, and mapped again after it.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the device has no way of being reset on its own
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the device has no way of being reset on its own; `ERR_UNMAP_FAILED`:
+   * it was not reset
    */
   async reset(): Promise<void> {
-    native(() => this.#device.reset(), { device: this.bdf });
+    await this.#withoutMappings([this], () => nativeAsync(() => this.#device.reset(), { device: this.bdf }));
   }
 
   /**
-   * Resets its bus or slot, and with it every function there. Config space is as before, afterwards, and interrupts are
-   * connected as before; what is mapped of the functions' BARs should be unmapped first.
+   * Resets its bus or slot, and with it every function there, on a worker thread. Config space is as before, afterwards, and
+   * interrupts are connected as before. What IOMMUs map of the functions' BARs is unmapped before, and mapped again after it.
    *
    * @param others devices of this process: those that are reset with this one have to be among them. What the reset does
    * not reach stays as it is
@@ -84,7 +107,8 @@ export class VfioDevice implements PhysicalFunction {
       );
     }
     const resetToo = devices.filter((device) => device !== this && reached.includes(device.bdf));
-    await nativeAsync(() => this.#device.hotReset(resetToo.map((device) => device.#device)), details);
+    const natives = resetToo.map((device) => device.#device);
+    await this.#withoutMappings([this, ...resetToo], () => nativeAsync(() => this.#device.hotReset(natives), details));
     return [this, ...resetToo];
   }
 
@@ -95,7 +119,7 @@ export class VfioDevice implements PhysicalFunction {
    * @throws {PeerDmaError} what a target or the kernel said; the device is still open then, and `close` can be tried again
    */
   close(): Promise<void> {
-    this.#closing ??= this.#onClose(this).catch((error: unknown) => {
+    this.#closing ??= this.#keeper.close(this).catch((error: unknown) => {
       this.#closing = undefined;
       throw error;
     });
@@ -111,6 +135,29 @@ export class VfioDevice implements PhysicalFunction {
     native(() => this.#device.close(), { device: this.bdf });
     this.interrupts.closed();
     this.file.close();
+  }
+
+  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
+    const files = devices.map(({ file }) => file);
+    const spaces = new Set(devices.map((device) => addressSpaceOf(device.#keeper.memory)));
+    // In one order everywhere: two resets at once must not wait for one another.
+    const sorted = [...spaces].sort((a, b) => a.order - b.order);
+    const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
+    await within();
+    for (const device of devices) device.#seen = device.#memoryState();
+  }
+
+  /** Config space was written: IOMMUs may have lost its memory by that, or may be able to have it now. */
+  #configWritten(): void {
+    const now = this.#memoryState();
+    if (now === this.#seen) return;
+    this.#seen = now;
+    void addressSpaceOf(this.#keeper.memory).giveMissing(this.file);
+  }
+
+  #memoryState(): string {
+    const { memoryAccessible, revocations } = this.#device;
+    return `${memoryAccessible} ${revocations}`;
   }
 }
 

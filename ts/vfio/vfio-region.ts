@@ -22,6 +22,7 @@ export class VfioRegion implements DeviceRegion {
   readonly #device: NativeVfioDevice;
   readonly #file: MemoryFile;
   readonly #fileOffset: bigint;
+  readonly #onWrite: () => void;
 
   private constructor(
     bdf: string,
@@ -30,6 +31,7 @@ export class VfioRegion implements DeviceRegion {
     file: MemoryFile,
     hostAddress: bigint | undefined,
     info: { length: bigint; fileOffset: bigint; mmapAreas: readonly AddressRange[]; msixMappable: boolean },
+    onWrite: () => void,
   ) {
     this.#bdf = bdf;
     this.index = index;
@@ -40,15 +42,22 @@ export class VfioRegion implements DeviceRegion {
     this.hostAddress = hostAddress;
     this.mmapAreas = info.mmapAreas;
     this.msixMappable = info.msixMappable;
+    this.#onWrite = onWrite;
   }
 
-  /** `undefined` where the device has no such region. @internal */
+  /**
+   * `undefined` where the device has no such region.
+   *
+   * @param onWrite called after each write that goes through here
+   * @internal
+   */
   static open(
     bdf: string,
     index: number,
     device: NativeVfioDevice,
     file: MemoryFile,
     hostAddress: bigint | undefined,
+    onWrite: () => void = () => {},
   ): VfioRegion | undefined {
     const info = native(() => device.regionInfo(index), { device: bdf });
     if (info === null) return undefined;
@@ -56,7 +65,7 @@ export class VfioRegion implements DeviceRegion {
     for (let at = 0; at + 1 < info.mmapAreas.length; at += 2) {
       mmapAreas.push(AddressRange.of(info.mmapAreas[at] ?? 0n, info.mmapAreas[at + 1] ?? 0n));
     }
-    return new VfioRegion(bdf, index, device, file, hostAddress, { ...info, mmapAreas });
+    return new VfioRegion(bdf, index, device, file, hostAddress, { ...info, mmapAreas }, onWrite);
   }
 
   /**
@@ -96,7 +105,7 @@ export class VfioRegion implements DeviceRegion {
 
   /** Copies bytes in, in accesses that the kernel chooses. */
   write(offset: bigint, bytes: Uint8Array): void {
-    this.#call(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
+    this.#write(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
   }
 
   /**
@@ -111,7 +120,7 @@ export class VfioRegion implements DeviceRegion {
 
   /** One access of 32 bits; see {@link VfioRegion.read32}. */
   write32(offset: bigint, value: number): void {
-    this.#call(() => this.#device.write32(this.index, offset, value));
+    this.#write(() => this.#device.write32(this.index, offset, value));
   }
 
   /** One access of 64 bits; see {@link VfioRegion.read32}. */
@@ -121,7 +130,15 @@ export class VfioRegion implements DeviceRegion {
 
   /** One access of 64 bits; see {@link VfioRegion.read32}. */
   write64(offset: bigint, value: bigint): void {
-    this.#call(() => this.#device.write64(this.index, offset, value));
+    this.#write(() => this.#device.write64(this.index, offset, value));
+  }
+
+  #write(call: () => void): void {
+    try {
+      this.#call(call);
+    } finally {
+      this.#onWrite(); // part of it may have been written
+    }
   }
 
   #call<T>(call: () => T): T {

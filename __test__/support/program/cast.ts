@@ -13,7 +13,7 @@ import type { FaultInjector } from './faults.ts';
 
 /** A target that can be looked into. */
 export interface CastMember extends DmaTarget {
-  readonly needsVa: boolean;
+  readonly needsVa: boolean | 'private';
   readonly needsFile: boolean;
   readonly breaches: readonly string[];
   held(): DmaMapRequest[];

@@ -33,8 +33,8 @@ testWith(
     const peer = await guest.assign(one);
     const far = await guest.engine(second, { manager: apart });
     const other = await guest.assign(two, { manager: apart });
-    t.deepEqual(tree(guest.manager.inspect()), [expected(first, one)]);
-    t.deepEqual(tree(apart.inspect()), [expected(second, two)]);
+    t.deepEqual(tree(guest.manager.inspect().containers), [expected(first, one)]);
+    t.deepEqual(tree(apart.inspect().containers), [expected(second, two)]);
     for (const [{ firmware }, place] of [
       [peer, HIGH],
       [other, HIGHER],
@@ -47,9 +47,9 @@ testWith(
       t.true(await engine.reaches(other, HIGHER));
     }
     await far.assigned.device.close();
-    t.deepEqual(tree(apart.inspect()), [expected(two)]);
+    t.deepEqual(tree(apart.inspect().containers), [expected(two)]);
     await other.device.close();
-    t.deepEqual([apart.inspect(), holders(guest.memory, HIGHER)], [[], []]);
+    t.deepEqual([apart.inspect().containers, holders(guest.memory, HIGHER)], [[], []]);
     t.true(await near.reaches(peer, HIGH));
   },
 );
@@ -66,8 +66,8 @@ if (entangled === undefined) {
     const engine = await guest.engine(entangled);
     const mate = await guest.assign(sibling);
     const peer = await guest.assign(bdf, { manager: guest.newManager() });
-    t.deepEqual(tree(guest.manager.inspect()), [expected(entangled, sibling)]);
-    t.is(guest.manager.inspect()[0]?.groups.length, 1, 'one group');
+    t.deepEqual(tree(guest.manager.inspect().containers), [expected(entangled, sibling)]);
+    t.is(guest.manager.inspect().containers[0]?.groups.length, 1, 'one group');
     await peer.firmware.place(2, HIGH);
     await peer.firmware.enable();
     t.true(await engine.reaches(peer, HIGH));
@@ -82,15 +82,15 @@ if (entangled === undefined) {
     for (const { start } of shown) t.is(holders(guest.memory, start).length, 2);
     await mate.device.close();
     for (const { start } of shown) t.deepEqual(holders(guest.memory, start), []);
-    t.deepEqual(tree(guest.manager.inspect()), [expected(entangled)], 'the group stays for the other');
+    t.deepEqual(tree(guest.manager.inspect().containers), [expected(entangled)], 'the group stays for the other');
     t.true(await engine.reaches(peer, HIGH));
 
     const again = await guest.assign(sibling);
-    t.deepEqual(tree(guest.manager.inspect()), [expected(entangled, sibling)]);
+    t.deepEqual(tree(guest.manager.inspect().containers), [expected(entangled, sibling)]);
     await engine.assigned.device.close();
-    t.deepEqual(tree(guest.manager.inspect()), [expected(sibling)]);
+    t.deepEqual(tree(guest.manager.inspect().containers), [expected(sibling)]);
     await again.device.close();
-    t.deepEqual(guest.manager.inspect(), []);
+    t.deepEqual(guest.manager.inspect().containers, []);
     t.is(openVfioFiles().filter((path) => path.endsWith(`/${groupOf(sibling)}`)).length, 0, 'the group is closed');
   });
 }

@@ -8,6 +8,7 @@ import { testWith } from '../support/devices.ts';
 import { RAM_START } from '../support/rig.ts';
 import { Guest, HIGH, HIGHER, LOW, physicalBar } from './support/guest.ts';
 import { hostBars } from './support/resource-file.ts';
+import { BACKEND } from '../support/backend.ts';
 
 const GIB = 1n << 30n;
 
@@ -55,28 +56,31 @@ testWith(
   },
 );
 
-testWith(
-  { edu: 1, ivshmem: 1 },
-  'host-virtual, guest and physical address of a BAR agree in their lower bits',
-  async (t, { edu: [engineBdf = ''], ivshmem: [bdf = ''] }) => {
-    const guest = await Guest.start(t);
-    await guest.engine(engineBdf);
-    const peer = await guest.assign(bdf);
-    const host = hostBars(bdf).find(({ index }) => index === 2);
-    if (host === undefined) throw new Error(`${bdf} has no BAR 2`);
-    t.is(physicalBar(peer, 2).hostAddress, host.address);
-    await peer.firmware.enable();
-    for (const place of [LOW, LOW + 0x300_0000n, HIGHER + 0x700_0000n]) {
-      await peer.firmware.place(2, place);
-      const at = mappedAt(host.length);
-      t.is(at.length, 1, 'in one piece');
-      t.is((at[0] ?? 0n) % host.length, host.address % host.length, 'so that the kernel can map it in large steps');
-      t.is((at[0] ?? 0n) % GIB, place % GIB);
-    }
-    await peer.firmware.disable();
-    t.deepEqual(mappedAt(host.length), []);
-  },
-);
+// iommufd takes a BAR as a dma-buf: it is nowhere in this process (iommufd/files.test.ts).
+if (BACKEND === 'type1') {
+  testWith(
+    { edu: 1, ivshmem: 1 },
+    'host-virtual, guest and physical address of a BAR agree in their lower bits',
+    async (t, { edu: [engineBdf = ''], ivshmem: [bdf = ''] }) => {
+      const guest = await Guest.start(t);
+      await guest.engine(engineBdf);
+      const peer = await guest.assign(bdf);
+      const host = hostBars(bdf).find(({ index }) => index === 2);
+      if (host === undefined) throw new Error(`${bdf} has no BAR 2`);
+      t.is(physicalBar(peer, 2).hostAddress, host.address);
+      await peer.firmware.enable();
+      for (const place of [LOW, LOW + 0x300_0000n, HIGHER + 0x700_0000n]) {
+        await peer.firmware.place(2, place);
+        const at = mappedAt(host.length);
+        t.is(at.length, 1, 'in one piece');
+        t.is((at[0] ?? 0n) % host.length, host.address % host.length, 'so that the kernel can map it in large steps');
+        t.is((at[0] ?? 0n) % GIB, place % GIB);
+      }
+      await peer.firmware.disable();
+      t.deepEqual(mappedAt(host.length), []);
+    },
+  );
+}
 
 /** Host-virtual addresses at which this process has so many bytes of a VFIO device in one piece. */
 function mappedAt(length: bigint): bigint[] {

@@ -49,7 +49,7 @@ testWith(
     const engine = await guest.engine(first);
     const neighbour = await guest.engine(second);
     const peer = await guest.assign(bdf);
-    const container = guest.manager.inspect()[0]?.name;
+    const container = guest.manager.inspect().containers[0]?.name;
 
     // A peer of which a part is there, ...
     await peer.firmware.place(2, 0xfe00_0000n);

@@ -6,10 +6,11 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { AddressRange, GuestMemory, MemoryFile, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../../ts/index.ts';
 import type { MemlockReport } from './memlock-report.ts';
 import { RAM_START } from './rig.ts';
 import { reaches, standing } from './two-containers.ts';
+import { newManager } from './backend.ts';
 
 const MiB = 1n << 20n;
 const ADDED = 0x4000_0000n;
@@ -41,8 +42,8 @@ await using memory = await GuestMemory.create({
     { start: RAM_START + 16n * MiB, length: 4n * MiB },
   ],
 });
-await using one = new VfioContainerManager(memory);
-await using two = new VfioContainerManager(memory);
+await using one = newManager(memory);
+await using two = newManager(memory);
 const edus = [new Edu(await one.open(first))];
 const stand = (): Promise<object> => standing(memory, one, two);
 const alone = { locked: locked() };

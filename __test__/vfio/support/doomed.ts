@@ -8,9 +8,10 @@ import { writeSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { GuestMemory, VfioContainerManager } from '../../../ts/index.ts';
+import { GuestMemory } from '../../../ts/index.ts';
 import { EXIT_STATUS, type LastWords, type Plan } from './doom.ts';
 import { pinnedPages, pinnedRoughly } from './pins.ts';
+import { newManager } from './backend.ts';
 
 const RAM = 0x1000_0000n;
 const PLACES = [0x1_0000_0000n, 0x2_0000_0000n] as const;
@@ -50,7 +51,7 @@ async function live(): Promise<void> {
   const memory = await GuestMemory.create({
     ram: [{ start: RAM, length: BigInt(plan.mebibytes) << 20n, private: plan.when !== 'pinning' }],
   });
-  const manager = new VfioContainerManager(memory);
+  const manager = newManager(memory);
   if (plan.when === 'start') die();
   if (plan.when === 'pinning') void dieOncePinned();
   const device = await manager.open(plan.edu);

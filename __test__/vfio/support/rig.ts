@@ -4,6 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { GuestMemory, VfioContainerManager, type VfioDevice, type VfioRegion } from '../../../ts/index.ts';
+import { newManager } from './backend.ts';
 
 export const RAM_LENGTH = 4n << 20n;
 /** Where RAM begins; not 0, so that an address of 0 by mistake is seen. */
@@ -23,7 +24,7 @@ export interface Rig {
 /** Closed when the test ends, however it ends. */
 export async function rig(t: ExecutionContext, ram: boolean = true): Promise<Rig> {
   const memory = await GuestMemory.create(ram ? { ram: [{ start: RAM_START, length: RAM_LENGTH }] } : {});
-  const manager = new VfioContainerManager(memory);
+  const manager = newManager(memory);
   t.teardown(async () => {
     await manager.close();
     await memory.close();

@@ -3,11 +3,12 @@
  * `try-open.ts BDF MEBIBYTES`.
  */
 import { openVfioFiles } from './open-files.ts';
-import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
+import { newManager } from './backend.ts';
 
 const [bdf = '', mebibytes = '4'] = process.argv.slice(2);
 await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: BigInt(mebibytes) << 20n }] });
-await using manager = new VfioContainerManager(memory);
+await using manager = newManager(memory);
 try {
   await manager.open(bdf);
   report({ code: 'OK' });
@@ -19,7 +20,7 @@ try {
 
 function report(outcome: Record<string, unknown>): void {
   const left = {
-    containers: manager.inspect().length,
+    containers: manager.inspect().containers.length,
     targets: memory.inspect().targets.length,
     files: openVfioFiles(),
   };

@@ -13,6 +13,7 @@ import {
 } from '../../../ts/index.ts';
 import { pinnedAtRest } from './pins.ts';
 import { SOURCE, pattern } from './rig.ts';
+import { newManager } from './backend.ts';
 
 export const PIECE = 0x1_0000n;
 
@@ -23,7 +24,7 @@ export async function follow(
   bdf: string,
   peerToPeer: PeerToPeer = 'best-effort',
 ): Promise<{ manager: VfioContainerManager; edu: Edu }> {
-  const manager = new VfioContainerManager(memory, { peerToPeer });
+  const manager = newManager(memory, { peerToPeer });
   t.teardown(() => manager.close());
   return { manager, edu: new Edu(await manager.open(bdf)) };
 }
@@ -31,7 +32,7 @@ export async function follow(
 /** Regions, the flat map, what each target holds, what the kernel says it has of it, and how much is pinned. */
 export async function standing(memory: GuestMemory, ...managers: readonly VfioContainerManager[]): Promise<object> {
   const pinned = await pinnedAtRest();
-  return { memory: memory.inspect(), containers: managers.map((manager) => manager.inspect()), pinned };
+  return { memory: memory.inspect(), containers: managers.map((manager) => manager.inspect().containers), pinned };
 }
 
 /** A region that is not mapped yet, with a piece of a file of its own at each of some addresses. */

@@ -52,7 +52,7 @@ impl NativeVfioDevice {
         #[napi(ts_arg_type = "number")] number: Index,
         iommufd: &NativeIommufd,
     ) -> napi::Result<Self> {
-        Device::open_by_file(&name, number.as_u32("device")?, iommufd.iommufd())
+        Device::open_by_file(&name, number.as_u32("device")?, iommufd.iommufd()?)
             .map(Self::new)
             .map_err(to_js)
     }

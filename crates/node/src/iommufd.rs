@@ -6,7 +6,7 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::iommufd::{Ioas, Iommufd, MapRequest, Source};
 
-use crate::error::{invalid, to_js};
+use crate::error::{closed, invalid, to_js};
 use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64};
 use crate::reservation::NativeReservation;
@@ -20,12 +20,12 @@ const FILE: u64 = 2;
 /// An open `/dev/iommu`.
 #[napi]
 pub struct NativeIommufd {
-    iommufd: Iommufd,
+    iommufd: Option<Iommufd>,
 }
 
 impl NativeIommufd {
-    pub(crate) const fn iommufd(&self) -> &Iommufd {
-        &self.iommufd
+    pub(crate) fn iommufd(&self) -> napi::Result<&Iommufd> {
+        self.iommufd.as_ref().ok_or_else(|| closed("iommufd"))
     }
 }
 
@@ -35,22 +35,30 @@ impl NativeIommufd {
     #[napi(factory)]
     pub fn open() -> napi::Result<Self> {
         Iommufd::open()
-            .map(|iommufd| Self { iommufd })
+            .map(|iommufd| Self {
+                iommufd: Some(iommufd),
+            })
             .map_err(to_js)
     }
 
     /// Whether the kernel maps files.
     #[napi(getter)]
-    pub fn maps_files(&self) -> bool {
-        self.iommufd.maps_files()
+    pub fn maps_files(&self) -> napi::Result<bool> {
+        Ok(self.iommufd()?.maps_files())
     }
 
     /// Makes an empty address space.
     #[napi]
     pub fn new_ioas(&self) -> napi::Result<NativeIoas> {
-        Ioas::new(&self.iommufd)
+        Ioas::new(self.iommufd()?)
             .map(|ioas| NativeIoas { ioas })
             .map_err(to_js)
+    }
+
+    /// Gives the handle up. Address spaces and devices keep it open.
+    #[napi]
+    pub fn close(&mut self) {
+        self.iommufd = None;
     }
 }
 

@@ -3,6 +3,7 @@
  */
 import { requireOptions } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { type DeviceState, declareDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
@@ -47,6 +48,10 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #files: readonly MemoryFile[];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
+  /** Whether its memory answered when that was last seen to. */
+  #answered = false;
+  /** How often IOMMUs that have its memory as a dma-buf have lost it. */
+  #revocations = 0;
 
   /**
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
@@ -72,7 +77,10 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#config = new SimulatedConfig(image, bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
       onReset: () => this.#resetFunction(),
-      onChange: () => void this.#interrupts.update(),
+      onChange: () => {
+        this.#seeMemory();
+        this.#interrupts.update();
+      },
     });
     this.#interrupts = new SimulatedInterrupts(bdf, this.#config.vectors, (kind) => this.#canSignal(kind));
     this.interrupts = this.#interrupts;
@@ -95,6 +103,7 @@ export class SimulatedDevice implements PhysicalFunction {
     });
     this.regions = regions;
     this.#files = files;
+    this.#declareMemory();
     this.#bus = bus;
     bus?.join(this, () => this.#reset());
   }
@@ -205,6 +214,7 @@ export class SimulatedDevice implements PhysicalFunction {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#revocations++;
     this.#bus?.leave(this);
     this.#interrupts.close();
     for (const file of this.#files) file.close();
@@ -262,7 +272,38 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#resetFunction();
   }
 
+  /** Its BARs are memory of a device: an IOMMU hears when that stops answering. */
+  #declareMemory(): void {
+    const accessible = (): boolean => this.#hasMemory;
+    const revocations = (): number => this.#revocations;
+    const state: DeviceState = {
+      get accessible() {
+        return accessible();
+      },
+      get revocations() {
+        return revocations();
+      },
+    };
+    for (const region of this.regions) {
+      const backing = region?.mmapAreas.length ? region.backing() : 'private';
+      if (backing !== 'private') declareDevice(backing.file, state);
+    }
+    this.#answered = this.#hasMemory;
+  }
+
+  get #hasMemory(): boolean {
+    return this.#config.commands(COMMAND_MEMORY) && this.#config.awake;
+  }
+
+  /** What was mapped of its memory as a dma-buf is void once it stops answering. */
+  #seeMemory(): void {
+    const answers = this.#hasMemory;
+    if (this.#answered && !answers) this.#revocations++;
+    this.#answered = answers;
+  }
+
   #resetFunction(): void {
+    this.#revocations++;
     this.#interrupts.lowerIntx();
     this.#lastFault = undefined;
     for (const registers of this.#registers) registers.reset?.();

@@ -14,6 +14,7 @@ import {
 } from '../../../../ts/index.ts';
 import { RAM_LENGTH, RAM_START } from '../../support/rig.ts';
 import { Engine } from './engine.ts';
+import { newManager } from '../../support/backend.ts';
 
 /** Places for BARs: below 4 GiB, and above. Nothing else is there. */
 export const LOW = 0x8000_0000n;
@@ -65,7 +66,7 @@ export class Guest {
 
   /** Containers beside the others. */
   newManager(peerToPeer: PeerToPeer = 'best-effort'): VfioContainerManager {
-    const manager = new VfioContainerManager(this.memory, { peerToPeer });
+    const manager = newManager(this.memory, { peerToPeer });
     this.#managers.push(manager);
     return manager;
   }
@@ -143,7 +144,8 @@ export function holders(memory: GuestMemory, gpa: bigint): string[] {
     .map(({ name }) => name);
 }
 
-/** How many mappings each container has, by the kernel's count. */
+/** How many mappings each container has: by the kernel's count, where it has one. */
 export function mapped(...managers: readonly VfioContainerManager[]): number[] {
-  return managers.flatMap((manager) => manager.inspect().map(({ dmaAvailable }) => 65535 - (dmaAvailable ?? NaN)));
+  const all = managers.flatMap((manager) => manager.inspect().containers);
+  return all.map(({ mappings, dmaAvailable }) => (dmaAvailable === undefined ? mappings : 65535 - dmaAvailable));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::ioas::{Ioas, IoasInner};
+use super::ioas::{Ioas, IoasInner, Open};
 use super::ioctl;
 use crate::locked::lock;
 use crate::range::to_usize;
@@ -12,18 +12,18 @@ impl IoasInner {
     /// Attaches a device to a page table that logs, one that is there or a new one; `false` where that can't be.
     pub(super) fn attach_logged(
         &self,
-        ioas: u32,
+        open: &Open,
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> bool {
-        if !ioctl::logs_dirty_pages(self.fd(), device).unwrap_or(false) {
+        if !ioctl::logs_dirty_pages(open.fd(), device).unwrap_or(false) {
             return false;
         }
         let mut tables = lock(&self.dirty_tables);
         if tables.iter().any(|table| attach(*table).is_ok()) {
             return true;
         }
-        let Ok(table) = ioctl::hwpt_alloc_dirty(self.fd(), device, ioas) else {
+        let Ok(table) = ioctl::hwpt_alloc_dirty(open.fd(), device, open.id) else {
             return false;
         };
         if attach(table).is_ok() {
@@ -31,7 +31,7 @@ impl IoasInner {
             return true;
         }
         // Of no use; if it stays, the address space can't be destroyed before it, which then says so.
-        if ioctl::destroy(self.fd(), table).is_err() {
+        if ioctl::destroy(open.fd(), table).is_err() {
             tables.push(table);
         }
         false
@@ -44,16 +44,16 @@ impl Ioas {
     /// # Errors
     /// `ERR_UNSUPPORTED` where the IOMMU of an attached device can't, or none is attached; `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
-        lock(&self.inner.state).open()?;
+        let open = self.inner.open()?;
         if on {
             self.require_logging()?;
         }
         let tables = lock(&self.inner.dirty_tables);
         for (done, table) in tables.iter().enumerate() {
-            if let Err(errno) = ioctl::set_dirty_tracking(self.inner.fd(), *table, on) {
+            if let Err(errno) = ioctl::set_dirty_tracking(open.fd(), *table, on) {
                 for earlier in tables.iter().take(done).filter(|_| on) {
                     // What goes on logging is no harm: nobody reads it.
-                    let _ = ioctl::set_dirty_tracking(self.inner.fd(), *earlier, false);
+                    let _ = ioctl::set_dirty_tracking(open.fd(), *earlier, false);
                 }
                 return Err(Error::os(
                     ErrorCode::System,
@@ -71,21 +71,22 @@ impl Ioas {
     /// # Errors
     /// `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM` (`EINVAL`: not all of it is mapped), `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
-        lock(&self.inner.state).open()?;
+        let open = self.inner.open()?;
         self.require_logging()?;
         range.check_aligned(page_size, "IOVA")?;
         let pages = range.len().checked_div(page_size).unwrap_or(0);
         let mut words = vec![0; to_usize(pages.div_ceil(64))?];
         for table in lock(&self.inner.dirty_tables).iter() {
-            ioctl::get_dirty_bitmap(self.inner.fd(), *table, range, page_size, &mut words)
-                .map_err(|errno| {
+            ioctl::get_dirty_bitmap(open.fd(), *table, range, page_size, &mut words).map_err(
+                |errno| {
                     Error::os(
                         ErrorCode::System,
                         errno,
                         "ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP)",
                         format!("reading which pages of {range} were written"),
                     )
-                })?;
+                },
+            )?;
         }
         Ok(words)
     }

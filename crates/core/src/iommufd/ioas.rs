@@ -9,6 +9,7 @@ use super::ioctl;
 use crate::locked::lock;
 use crate::mappings::Mappings;
 use crate::memory::Lease;
+use crate::vfio::DeviceMapping;
 use crate::{Error, ErrorCode, Range, Result};
 
 /// What an address space can do (`IOMMU_IOAS_IOVA_RANGES`). Changes with every device attached or detached.
@@ -20,19 +21,41 @@ pub struct IoasInfo {
     pub iova_ranges: Vec<Range>,
 }
 
-/// What the record of a mapping keeps: the memory of this process, if it is that. The kernel keeps files itself.
-pub(super) type Keeps = Option<Arc<Lease>>;
+/// What the record of a mapping keeps for as long as the kernel has it.
+#[derive(Debug)]
+pub(super) enum Keeps {
+    /// Memory of this process.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    Memory(Arc<Lease>),
+    /// Nothing: the pages of a file the kernel keeps itself.
+    File,
+    /// The device, which can't be closed meanwhile: the kernel would make the mapping void without a word.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    Bar(DeviceMapping),
+}
 
 #[derive(Debug)]
 pub(super) struct State {
     /// `None` once it is destroyed.
-    pub(super) id: Option<u32>,
+    open: Option<Open>,
     pub(super) mappings: Mappings<Keeps>,
+}
+
+/// Which address space it is, of which iommufd.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) iommufd: Iommufd,
+    pub(super) id: u32,
+}
+
+impl Open {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.iommufd.fd()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct IoasInner {
-    pub(super) iommufd: Iommufd,
     pub(super) state: Mutex<State>,
     /// Page tables over it that log which pages devices write.
     pub(super) dirty_tables: Mutex<Vec<u32>>,
@@ -79,9 +102,11 @@ impl Ioas {
             )
         })?;
         let inner = Arc::new(IoasInner {
-            iommufd: iommufd.clone(),
             state: Mutex::new(State {
-                id: Some(id),
+                open: Some(Open {
+                    iommufd: iommufd.clone(),
+                    id,
+                }),
                 mappings: Mappings::default(),
             }),
             dirty_tables: Mutex::default(),
@@ -102,16 +127,15 @@ impl Ioas {
     /// # Errors
     /// `ERR_CLOSED`, `ERR_BAD_KERNEL_DATA`, `ERR_SYSTEM`.
     pub fn info(&self) -> Result<IoasInfo> {
-        let id = lock(&self.inner.state).open()?;
-        let (ranges, alignment) =
-            ioctl::ioas_iova_ranges(self.inner.fd(), id).map_err(|errno| {
-                Error::os(
-                    ErrorCode::System,
-                    errno,
-                    "ioctl(IOMMU_IOAS_IOVA_RANGES)",
-                    "asking what an address space can do",
-                )
-            })?;
+        let open = self.inner.open()?;
+        let (ranges, alignment) = ioctl::ioas_iova_ranges(open.fd(), open.id).map_err(|errno| {
+            Error::os(
+                ErrorCode::System,
+                errno,
+                "ioctl(IOMMU_IOAS_IOVA_RANGES)",
+                "asking what an address space can do",
+            )
+        })?;
         IoasInfo::decode(&ranges, alignment)
     }
 
@@ -160,16 +184,17 @@ impl IoasInfo {
 }
 
 impl State {
-    /// The id, unless destroyed.
-    pub(super) fn open(&self) -> Result<u32> {
+    /// Which it is, unless destroyed.
+    pub(super) fn open(&self) -> Result<Open> {
         let closed = || Error::new(ErrorCode::Closed, "the address space is closed");
-        self.id.ok_or_else(closed)
+        self.open.clone().ok_or_else(closed)
     }
 }
 
 impl IoasInner {
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.iommufd.fd()
+    /// Which it is, unless destroyed.
+    pub(super) fn open(&self) -> Result<Open> {
+        lock(&self.state).open()
     }
 
     /// To be called before the lock goes, whenever the mappings have changed.
@@ -179,7 +204,7 @@ impl IoasInner {
 
     fn destroy(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        let Some(id) = state.id else {
+        let Ok(open) = state.open() else {
             return Ok(());
         };
         let devices = self.devices.load(Ordering::Acquire);
@@ -197,14 +222,14 @@ impl IoasInner {
         // They stand on the address space.
         let mut tables = lock(&self.dirty_tables);
         while let Some(table) = tables.last() {
-            ioctl::destroy(self.fd(), *table)
+            ioctl::destroy(open.fd(), *table)
                 .map_err(|errno| failed(errno, "destroying a page table"))?;
             tables.pop();
         }
         drop(tables);
-        ioctl::destroy(self.fd(), id)
+        ioctl::destroy(open.fd(), open.id)
             .map_err(|errno| failed(errno, "destroying an address space"))?;
-        state.id = None;
+        state.open = None;
         let gone = state.mappings.take_all();
         self.publish_count(&state);
         drop(state);
@@ -220,8 +245,8 @@ impl Drop for IoasInner {
         if self.destroy().is_ok() {
             return;
         }
-        for lease in lock(&self.state).mappings.take_all() {
-            std::mem::forget(lease);
+        for keeps in lock(&self.state).mappings.take_all() {
+            std::mem::forget(keeps);
         }
     }
 }
@@ -258,14 +283,14 @@ impl Ioas {
         device: u32,
         mut attach: impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<Attachment> {
-        if !self.inner.iommufd.is(iommufd) {
+        let open = self.inner.open()?;
+        if !open.iommufd.is(iommufd) {
             let message = "the device is bound to another iommufd than the address space's";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let id = lock(&self.inner.state).open()?;
-        let logged = self.inner.attach_logged(id, device, &mut attach);
+        let logged = self.inner.attach_logged(&open, device, &mut attach);
         if !logged {
-            attach(id).map_err(|errno| {
+            attach(open.id).map_err(|errno| {
                 Error::os(
                     ErrorCode::DeviceAttach,
                     errno,

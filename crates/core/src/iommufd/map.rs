@@ -1,15 +1,14 @@
 //! Mapping memory into an address space, and unmapping it.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::ioas::{Ioas, IoasInner, Keeps, State};
+use super::ioas::{Ioas, IoasInner, Keeps, Open, State};
 use super::ioctl::{self, Access};
 use crate::locked::lock;
 use crate::memory::{Lease, MemoryFile};
-use crate::vfio::DmaBuf;
+use crate::vfio::{DeviceMapping, DmaBuf};
 use crate::{Error, ErrorCode, Range, Result};
 
 const MAP: &str = "ioctl(IOMMU_IOAS_MAP)";
@@ -54,8 +53,15 @@ struct Prepared<'a> {
 
 enum Memory<'a> {
     Lease(&'a Arc<Lease>),
-    File { file: &'a MemoryFile, start: u64 },
-    DmaBuf { buffer: Arc<DmaBuf>, start: u64 },
+    File {
+        file: &'a MemoryFile,
+        start: u64,
+    },
+    DmaBuf {
+        buffer: Arc<DmaBuf>,
+        start: u64,
+        mapping: DeviceMapping,
+    },
 }
 
 impl MapRequest {
@@ -76,7 +82,12 @@ impl MapRequest {
                     let wanted = Range::new(*offset, length)?;
                     let (buffer, start) =
                         device.dma_buf(&wanted).map_err(|error| error.at(range))?;
-                    Memory::DmaBuf { buffer, start }
+                    let mapping = device.begin_mapping()?;
+                    Memory::DmaBuf {
+                        buffer,
+                        start,
+                        mapping,
+                    }
                 }
             },
         };
@@ -93,8 +104,9 @@ impl MapRequest {
 }
 
 impl Prepared<'_> {
-    /// Asks the kernel. What it gives has to go on record.
-    fn map(&self, fd: BorrowedFd<'_>, ioas: u32) -> Result<Keeps> {
+    /// Asks the kernel. What is to be kept while it has the mapping has to go on record.
+    fn map(self, open: &Open) -> Result<Keeps> {
+        let (fd, ioas) = (open.fd(), open.id);
         let Self {
             range,
             access,
@@ -102,28 +114,32 @@ impl Prepared<'_> {
         } = self;
         let failed = |errno, syscall, what: String| {
             let what = format!("mapping IOVA {range} to {what}");
-            Error::os(ErrorCode::MapFailed, errno, syscall, what).at(*range)
+            Error::os(ErrorCode::MapFailed, errno, syscall, what).at(range)
         };
         match memory {
             Memory::Lease(lease) => {
                 // SAFETY: the lease keeps that memory mapped as it is. The caller's record keeps the lease until the
                 // kernel has confirmed that the mapping is gone. Devices change the memory at will; no Rust reference
                 // points into it.
-                unsafe { ioctl::ioas_map(fd, ioas, range, lease.host_address(), *access) }
+                unsafe { ioctl::ioas_map(fd, ioas, &range, lease.host_address(), access) }
                     .map_err(|errno| {
                         failed(errno, MAP, format!("{} of the reservation", lease.range()))
                     })?;
-                Ok(Some(Arc::clone(lease)))
+                Ok(Keeps::Memory(Arc::clone(lease)))
             }
             Memory::File { file, start } => {
-                file.with_fd(|file| ioctl::ioas_map_file(fd, ioas, range, file, *start, *access))?
+                file.with_fd(|file| ioctl::ioas_map_file(fd, ioas, &range, file, start, access))?
                     .map_err(|errno| failed(errno, MAP_FILE, format!("{start:#x} of a file")))?;
-                Ok(None)
+                Ok(Keeps::File)
             }
-            Memory::DmaBuf { buffer, start } => {
-                ioctl::ioas_map_file(fd, ioas, range, buffer.fd(), *start, *access)
+            Memory::DmaBuf {
+                buffer,
+                start,
+                mapping,
+            } => {
+                ioctl::ioas_map_file(fd, ioas, &range, buffer.fd(), start, access)
                     .map_err(|errno| failed(errno, MAP_FILE, format!("{start:#x} of {buffer}")))?;
-                Ok(None)
+                Ok(Keeps::Bar(mapping))
             }
         }
     }
@@ -145,8 +161,9 @@ impl Ioas {
             .iter()
             .map(MapRequest::prepare)
             .collect::<Result<Vec<Prepared<'_>>>>()?;
+        let open = self.inner.open()?;
         let by_file = |memory: &Memory<'_>| !matches!(memory, Memory::Lease(_));
-        if !self.inner.iommufd.maps_files()
+        if !open.iommufd.maps_files()
             && let Some(one) = prepared.iter().find(|one| by_file(&one.memory))
         {
             let message = "this kernel's iommufd maps no files (IOMMU_IOAS_MAP_FILE is in Linux 6.13 and later)";
@@ -155,15 +172,18 @@ impl Ioas {
         // Declared before the lock, so that leases are dropped after it is released.
         let mut undone: Vec<Keeps> = Vec::new();
         let mut state = lock(&self.inner.state);
-        let id = state.open()?;
+        let open = state.open()?;
         let mut result = Ok(());
-        for (index, one) in prepared.iter().enumerate() {
-            match one.map(self.inner.fd(), id) {
-                Ok(keeps) => undone.extend(state.mappings.insert(one.range, keeps)),
+        let mut done = Vec::with_capacity(prepared.len());
+        for one in prepared {
+            let range = one.range;
+            match one.map(&open) {
+                Ok(keeps) => {
+                    undone.extend(state.mappings.insert(range, keeps));
+                    done.push(range);
+                }
                 Err(error) => {
-                    let done = prepared.get(..index).unwrap_or_default();
-                    let done = done.iter().map(|one| one.range);
-                    result = Err(state.undo(self.inner.fd(), id, done, error, &mut undone));
+                    result = Err(state.undo(&open, &done, error, &mut undone));
                     break;
                 }
             }
@@ -185,14 +205,14 @@ impl Ioas {
         let range = Range::new(iova, length)?;
         let mut gone: Vec<Keeps> = Vec::new();
         let mut state = lock(&self.inner.state);
-        let id = state.open()?;
+        let open = state.open()?;
         if let Some(cut) = state.mappings.cut_by(&range) {
             let message = format!("unmapping IOVA {range} would cut the mapping {cut}");
             return Err(Error::new(ErrorCode::UnmapFailed, message).at(cut));
         }
         let mut result = Ok(());
         for one in state.mappings.ranges_within(&range) {
-            result = unmap_one(self.inner.fd(), id, &one);
+            result = unmap_one(&open, &one);
             if result.is_err() {
                 break;
             }
@@ -216,13 +236,13 @@ impl Ioas {
 impl IoasInner {
     pub(super) fn unmap_all(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        let id = state.open()?;
+        let open = state.open()?;
         let expected = state.mappings.bytes();
         let whole = Range::new(0, u64::MAX)?;
         check_unmapped(
             &whole,
             expected,
-            ioctl::ioas_unmap(self.fd(), id, 0, u64::MAX),
+            ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX),
         )?;
         let gone = state.mappings.take_all();
         self.publish_count(&state);
@@ -236,16 +256,15 @@ impl State {
     /// Unmaps what a failed batch had mapped. What records kept goes to `undone`.
     fn undo(
         &mut self,
-        fd: BorrowedFd<'_>,
-        id: u32,
-        done: impl DoubleEndedIterator<Item = Range>,
+        open: &Open,
+        done: &[Range],
         error: Error,
         undone: &mut Vec<Keeps>,
     ) -> Error {
         let mut error = error;
-        for range in done.rev() {
-            match unmap_one(fd, id, &range) {
-                Ok(()) => undone.extend(self.mappings.take_within(&range)),
+        for range in done.iter().rev() {
+            match unmap_one(open, range) {
+                Ok(()) => undone.extend(self.mappings.take_within(range)),
                 Err(second) => {
                     let more = format!("and undoing the batch failed too: {}", second.message());
                     error = error.recast(ErrorCode::UnmapFailed, more);
@@ -257,8 +276,8 @@ impl State {
 }
 
 /// Unmaps exactly one mapping that is on record.
-fn unmap_one(fd: BorrowedFd<'_>, id: u32, range: &Range) -> Result<()> {
-    let answer = ioctl::ioas_unmap(fd, id, range.start(), range.len());
+fn unmap_one(open: &Open, range: &Range) -> Result<()> {
+    let answer = ioctl::ioas_unmap(open.fd(), open.id, range.start(), range.len());
     check_unmapped(range, range.len(), answer).map_err(|error| error.at(*range))
 }
 

@@ -2,9 +2,9 @@
  * What a container's IOMMU can do now.
  */
 import type { NativeVfioContainer } from '#native';
-import { AddressRange } from '../address-range.ts';
-import type { IommuLimits } from '../dma/refusal.ts';
-import { native } from '../native-call.ts';
+import { AddressRange } from '../../address-range.ts';
+import type { IommuLimits } from '../../dma/refusal.ts';
+import { native } from '../../native-call.ts';
 
 /** @internal */
 export interface ContainerLimits extends IommuLimits {

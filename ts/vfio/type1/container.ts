@@ -2,22 +2,22 @@
  * A container with its groups and their devices: opened from the outside in, closed from the inside out.
  */
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
-import { PeerDmaError } from '../errors.ts';
-import { fromNative, native } from '../native-call.ts';
-import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
-import type { GuestMemory } from '../guest/guest-memory.ts';
-import type { PeerToPeer } from '../dma/target.ts';
-import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from './advice.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { fromNative, native } from '../../native-call.ts';
+import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
+import type { GuestMemory } from '../../guest/guest-memory.ts';
+import type { PeerToPeer } from '../../dma/target.ts';
+import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../advice.ts';
 import { type ContainerLimits, limitsOf } from './iommu-limits.ts';
-import type { PciDevice, Sysfs } from './sysfs.ts';
+import type { PciDevice, Sysfs } from '../sysfs.ts';
 import { Type1Target } from './type1-target.ts';
-import type { VfioDevice } from './vfio-device.ts';
 
 /** An opened IOMMU group. @internal */
 export class Group {
   readonly id: number;
   readonly handle: NativeVfioGroup;
-  readonly devices: Set<VfioDevice> = new Set();
+  /** PCI addresses of those that are open. */
+  readonly devices: Set<string> = new Set();
 
   private constructor(id: number, handle: NativeVfioGroup) {
     this.id = id;
@@ -49,7 +49,7 @@ export class Container {
   readonly name: string;
   readonly handle: NativeVfioContainer;
   readonly groups: Set<Group> = new Set();
-  readonly #target: Type1Target;
+  readonly target: Type1Target;
   readonly #memory: GuestMemory;
   #mapper: DmaMapperHandle | undefined;
   #limits: ContainerLimits | undefined;
@@ -58,7 +58,7 @@ export class Container {
   private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
     this.name = name;
     this.handle = handle;
-    this.#target = new Type1Target(handle, name);
+    this.target = new Type1Target(handle, name);
     this.#memory = memory;
   }
 
@@ -87,7 +87,7 @@ export class Container {
         (error) => iommuRefused(bdf, error),
       );
       container.limits();
-      container.#mapper = await memory.dmaMappers.addDmaMapper(container.#target, { peerToPeer });
+      container.#mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
       return container;
     } catch (error) {
       first.close(); // before the container, which can't be closed with a group in it
@@ -98,7 +98,7 @@ export class Container {
 
   /** What its IOMMU can do now; while memory is being pinned, before that: the kernel has no answer until then. */
   limits(): ContainerLimits {
-    if (this.#limits === undefined || !this.#target.busy) this.#limits = limitsOf(this.handle);
+    if (this.#limits === undefined || !this.target.busy) this.#limits = limitsOf(this.handle);
     return this.#limits;
   }
 
@@ -131,7 +131,7 @@ export class Container {
   /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */
   async #close(): Promise<void> {
     native(() => this.handle.close());
-    await this.#memory.dmaMappers.targetClosed(this.#target);
+    await this.#memory.dmaMappers.targetClosed(this.target);
   }
 
   /** Unmaps everything. What can't be unmapped goes with the container. */

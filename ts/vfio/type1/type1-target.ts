@@ -2,13 +2,15 @@
  * A VFIO container of type1v2 as a DMA target.
  */
 import type { NativeReservation, NativeVfioContainer } from '#native';
-import type { AddressRange } from '../address-range.ts';
-import { refusedMapping, requireHostMemory } from '../dma/refusal.ts';
-import type { DmaMapRequest, DmaTarget } from '../dma/target.ts';
-import { PeerDmaError } from '../errors.ts';
-import { fromNative, native, nativeAsync } from '../native-call.ts';
-import { leaseOf } from '../memory/host-memory.ts';
-import { ON_A_THREAD } from '../memory/va-mapper.ts';
+import type { AddressRange } from '../../address-range.ts';
+import { DirtyPages, type DirtyTracker } from '../../dma/dirty-pages.ts';
+import { requireHostMemory } from '../../dma/mapping-source.ts';
+import { refusedMapping } from '../../dma/refusal.ts';
+import type { DmaMapRequest, DmaTarget } from '../../dma/target.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { fromNative, native, nativeAsync } from '../../native-call.ts';
+import { leaseOf } from '../../memory/host-memory.ts';
+import { ON_A_THREAD } from '../../memory/va-mapper.ts';
 import { limitsOf } from './iommu-limits.ts';
 
 /** Words of a request to the native core: IOVA, lease, flags. */
@@ -18,7 +20,7 @@ const WRITABLE = 1n;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** Maps guest memory into the IOMMU domains of one container. Made by {@link VfioContainerManager}. */
-export class Type1Target implements DmaTarget {
+export class Type1Target implements DmaTarget, DirtyTracker {
   readonly name: string;
   readonly needsVa = true;
   readonly #container: NativeVfioContainer;
@@ -60,6 +62,26 @@ export class Type1Target implements DmaTarget {
     const details = { range, target: this.name };
     if (length <= ON_A_THREAD) return native(() => this.#container.unmapDma(start, length), details);
     return this.#onAThread(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
+  }
+
+  /** Logs what the kernel can't know not to be written: all that is mapped, for a device that is not mediated. */
+  startDirtyTracking(): void {
+    native(() => this.#container.setDirtyTracking(true), { target: this.name });
+  }
+
+  stopDirtyTracking(): void {
+    native(() => this.#container.setDirtyTracking(false), { target: this.name });
+  }
+
+  /** @param range that of a mapping, or of several */
+  readDirty(range: AddressRange): DirtyPages {
+    const { pageSize } = limitsOf(this.#container);
+    const details = { range, target: this.name };
+    return new DirtyPages(
+      range,
+      pageSize,
+      native(() => this.#container.dirtyPages(range.start, range.length, pageSize), details),
+    );
   }
 
   #map(requests: readonly DmaMapRequest[]): void | Promise<void> {

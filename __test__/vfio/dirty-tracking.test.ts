@@ -1,0 +1,59 @@
+/**
+ * Which pages devices have written, as far as the IOMMU of the testbed can tell.
+ */
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
+import { BACKEND, newManager } from './support/backend.ts';
+import { testWith } from './support/devices.ts';
+import { RAM_LENGTH, RAM_START, SINK, pattern, rig, send } from './support/rig.ts';
+
+const PAGE = 4096n;
+const RAM = AddressRange.of(RAM_START, RAM_LENGTH);
+
+if (BACKEND === 'type1') {
+  testWith(
+    { edu: 2 },
+    'type1 says that all that devices can write is dirty',
+    async (t, { edu: [bdf = '', later = ''] }) => {
+      const { memory, manager, open, edu: openEdu } = await rig(t);
+      const edu = await openEdu(bdf);
+      await t.throwsAsync(newManager(memory).startDirtyTracking(), {
+        instanceOf: PeerDmaError,
+        code: 'ERR_UNSUPPORTED',
+      });
+      const tracking = await manager.startDirtyTracking();
+      await t.throwsAsync(manager.startDirtyTracking(), { instanceOf: PeerDmaError, code: 'ERR_INVALID_ARGUMENT' });
+      await send(memory, edu, pattern(1), SINK);
+      const all = await tracking.readDirty(RAM);
+      t.is(all.pageSize, PAGE);
+      t.true(all.has(SINK), 'what was written is among it');
+      t.is(BigInt(all.count) * PAGE, RAM_LENGTH);
+      t.deepEqual([...all.ranges()].map(String), [String(RAM)]);
+
+      const part = await tracking.readDirty(AddressRange.of(SINK, 2n * PAGE));
+      t.is(part.count, 2, 'a part of a mapping');
+      t.is((await tracking.readDirty(AddressRange.of(0x8000_0000n, PAGE))).count, 0, 'nothing is mapped there');
+      await t.throwsAsync(tracking.readDirty(AddressRange.of(SINK + 1n, PAGE)), { code: 'ERR_UNALIGNED' });
+
+      const apart = newManager(memory);
+      t.teardown(() => apart.close());
+      await open(later);
+      t.is((await tracking.readDirty(RAM)).count, all.count, 'a device that came later is no trouble');
+      await tracking.stop();
+      await tracking.stop();
+      t.is((await tracking.readDirty(RAM)).count, 0, 'nobody logs any more');
+      const again = await manager.startDirtyTracking();
+      t.is((await again.readDirty(RAM)).count, all.count);
+      await manager.close();
+      await again.stop();
+    },
+  );
+} else {
+  testWith({ edu: 1 }, 'an IOMMU that does not log says so', async (t, { edu: [bdf = ''] }) => {
+    const { manager, open } = await rig(t);
+    await open(bdf);
+    const error = await t.throwsAsync(manager.startDirtyTracking(), { instanceOf: PeerDmaError });
+    t.is(error?.code, 'ERR_UNSUPPORTED');
+    t.regex(error?.message ?? '', /does not log/);
+    await t.throwsAsync(manager.startDirtyTracking(), { code: 'ERR_UNSUPPORTED' }, 'and is asked again');
+  });
+}

@@ -1,0 +1,30 @@
+/**
+ * The tests on real devices that go through iommufd, as one file: those of all.ts that are of no back end in particular, with
+ * PEERDMA_VFIO_BACKEND=iommufd, and those of iommufd alone.
+ */
+import './assigned/comings-and-goings.test.ts';
+import './assigned/decode.test.ts';
+import './assigned/groups.test.ts';
+import './assigned/hot-remove.test.ts';
+import './assigned/interrupts.test.ts';
+import './assigned/mmio.test.ts';
+import './assigned/pinned.test.ts';
+import './assigned/placement.test.ts';
+import './assigned/power.test.ts';
+import './assigned/reset.test.ts';
+import './assigned/sizing.test.ts';
+import './assigned/swap.test.ts';
+import './behaviours.test.ts';
+import './best-effort.test.ts';
+import './containers.test.ts';
+import './dirty-tracking.test.ts';
+import './hot-reset.test.ts';
+import './huge-pages.test.ts';
+import './interrupts.test.ts';
+import './iommufd/files.test.ts';
+import './iommufd/life.test.ts';
+import './iommufd/revocation.test.ts';
+import './nvme.test.ts';
+import './peer-to-peer.test.ts';
+import './process-death.test.ts';
+import './random-programs.test.ts';

@@ -1,0 +1,98 @@
+/**
+ * Which pages of guest memory devices have written: what a VMM copies again when it moves a guest to another machine.
+ */
+import { AddressRange } from '../address-range.ts';
+
+/** Logs the writes of the devices of one address space. @internal */
+export interface DirtyTracker {
+  /** For messages. */
+  readonly name: string;
+  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the kernel or the IOMMU can't */
+  startDirtyTracking(): void;
+  stopDirtyTracking(): void;
+  /** The pages of a mapping that were, or may have been, written since the last call. */
+  readDirty(range: AddressRange): DirtyPages;
+}
+
+/** Pages of a word of the bitmap. */
+const WORD = 64n;
+
+/** A set of pages within a range of guest-physical addresses. */
+export class DirtyPages {
+  readonly range: AddressRange;
+  /** Bytes of a page. */
+  readonly pageSize: bigint;
+  /** A bit for each page, bit 0 of word 0 the first. */
+  readonly bitmap: BigUint64Array;
+
+  /** @internal */
+  constructor(range: AddressRange, pageSize: bigint, bitmap?: BigUint64Array) {
+    this.range = range;
+    this.pageSize = pageSize;
+    this.bitmap = bitmap ?? new BigUint64Array(Number((range.length / pageSize + WORD - 1n) / WORD));
+  }
+
+  /** Whether the page that has this address is among them. */
+  has(gpa: bigint): boolean {
+    if (gpa < this.range.start || gpa >= this.range.end) return false;
+    const page = (gpa - this.range.start) / this.pageSize;
+    return (((this.bitmap[Number(page / WORD)] ?? 0n) >> (page % WORD)) & 1n) === 1n;
+  }
+
+  /** How many pages there are. */
+  get count(): number {
+    let count = 0;
+    for (let word of this.bitmap) for (; word !== 0n; word &= word - 1n) count++;
+    return count;
+  }
+
+  /** The pages as ranges, those that adjoin as one, in order of address. */
+  *ranges(): Generator<AddressRange> {
+    const { range, pageSize } = this;
+    let from: bigint | undefined;
+    for (let gpa = range.start; gpa < range.end; gpa += pageSize) {
+      if (this.has(gpa)) from ??= gpa;
+      else if (from !== undefined) {
+        yield AddressRange.between(from, gpa);
+        from = undefined;
+      }
+    }
+    if (from !== undefined) yield AddressRange.between(from, range.end);
+  }
+
+  /** Adds those of the others that are in this range. @internal */
+  add(others: DirtyPages): void {
+    const shift = (others.range.start - this.range.start) / this.pageSize;
+    for (const [index, word] of others.bitmap.entries()) {
+      if (word === 0n) continue;
+      // Where its first page is here: before the start, for a word that begins there.
+      const at = shift + BigInt(index) * WORD;
+      const into = at < 0n ? 0n : at / WORD;
+      const bits = at < 0n ? word >> -at : word << (at % WORD);
+      this.#or(into, BigInt.asUintN(64, bits));
+      this.#or(into + 1n, bits >> WORD);
+    }
+  }
+
+  /** Takes those away that are in a range. @internal */
+  remove(range: AddressRange): void {
+    const page = (gpa: bigint): bigint => (gpa - this.range.start) / this.pageSize;
+    const [first, end] = [page(range.start), page(range.end)];
+    for (const [index, word] of this.bitmap.entries()) {
+      const at = BigInt(index) * WORD;
+      if (word !== 0n) this.bitmap[index] = word & ~mask(first - at, end - at);
+    }
+  }
+
+  #or(index: bigint, bits: bigint): void {
+    const within = bits & mask(0n, this.range.length / this.pageSize - index * WORD);
+    if (within === 0n) return;
+    this.bitmap[Number(index)] = (this.bitmap[Number(index)] ?? 0n) | within;
+  }
+}
+
+/** The bits of a word from `first` to before `end`, of which either may lie outside of the word. */
+function mask(first: bigint, end: bigint): bigint {
+  const [from, to] = [first < 0n ? 0n : first, end > WORD ? WORD : end];
+  return to <= from ? 0n : ((1n << (to - from)) - 1n) << from;
+}

@@ -1,0 +1,78 @@
+/**
+ * One mapping of a simulated IOMMU: where its memory is, and what has become of it.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { native } from '../native-call.ts';
+import { type DeviceState, deviceStateOf } from '../memory/device-state.ts';
+import type { HostMemory } from '../memory/host-memory.ts';
+import { type MemoryFile, nativeFileOf, retainFile } from '../memory/memory-file.ts';
+import type { IommuRules } from './iommu-rules.ts';
+import type { MappingSource } from './mapping-source.ts';
+import type { DmaMapRequest } from './target.ts';
+
+/** @internal */
+export class SimulatedMapping {
+  readonly range: AddressRange;
+  readonly request: DmaMapRequest;
+  readonly #rules: IommuRules;
+  readonly #memory: HostMemory | FileWindow;
+  /** The device whose memory it is, and what had become of it when it was mapped. */
+  readonly #device: DeviceState | undefined;
+  readonly #revocations: number;
+
+  constructor(request: DmaMapRequest, source: MappingSource, rules: IommuRules) {
+    const { range, backing } = request;
+    this.range = range;
+    this.request = request;
+    this.#rules = rules;
+    this.#memory = source.hostMemory ?? new FileWindow(source.file, source.offset);
+    this.#device = backing === 'private' ? undefined : deviceStateOf(backing.file);
+    this.#revocations = this.#device?.revocations ?? 0;
+  }
+
+  /** Whether its device has made it void. */
+  get isVoid(): boolean {
+    if (this.#device === undefined || this.#rules.whenDeviceGoesOff === 'stays') return false;
+    return this.#device.revocations !== this.#revocations;
+  }
+
+  read(offset: bigint, length: number): Uint8Array {
+    return this.#answers ? this.#memory.read(offset, length) : new Uint8Array(length);
+  }
+
+  write(offset: bigint, bytes: Uint8Array): void {
+    if (this.#answers) this.#memory.write(offset, bytes);
+  }
+
+  /** It was unmapped. */
+  release(): void {
+    if (this.#memory instanceof FileWindow) this.#memory.release();
+  }
+
+  get #answers(): boolean {
+    return this.#device?.accessible !== false;
+  }
+}
+
+/** Part of a file, which stays open for it, whoever closes it. */
+class FileWindow {
+  readonly #handle: ReturnType<typeof nativeFileOf>;
+  readonly #start: bigint;
+  readonly release: () => void;
+
+  constructor(file: MemoryFile, start: bigint) {
+    this.#handle = nativeFileOf(file);
+    this.#start = start;
+    this.release = retainFile(file);
+  }
+
+  read(offset: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    native(() => this.#handle.read(this.#start + offset, bytes));
+    return bytes;
+  }
+
+  write(offset: bigint, bytes: Uint8Array): void {
+    native(() => this.#handle.write(this.#start + offset, bytes));
+  }
+}

@@ -1,0 +1,27 @@
+/**
+ * What a device says of the memory that its file shows: whether it answers, and how often it was taken away from IOMMUs.
+ */
+import type { MemoryFile } from './memory-file.ts';
+
+/** @internal */
+export interface DeviceState {
+  /** Whether the memory answers: memory decode is on, and the device is not in D3hot. */
+  readonly accessible: boolean;
+  /**
+   * How often whatever mapped the memory as a dma-buf has lost it by what was done through this device: memory decode off,
+   * D3hot, a reset. Only grows.
+   */
+  readonly revocations: number;
+}
+
+const states = new WeakMap<MemoryFile, DeviceState>();
+
+/** Says that a file shows the memory of a device. @internal */
+export function declareDevice(file: MemoryFile, state: DeviceState): void {
+  states.set(file, state);
+}
+
+/** `undefined` for a file that is no device's. @internal */
+export function deviceStateOf(file: MemoryFile | undefined): DeviceState | undefined {
+  return file === undefined ? undefined : states.get(file);
+}

@@ -1,0 +1,50 @@
+/**
+ * The two ways in which the kernel gives devices to a process, behind one interface.
+ */
+import type { NativeVfioDevice } from '#native';
+import type { RangeSnapshot } from '../guest/inspect.ts';
+import type { DirtyTracker } from '../dma/dirty-pages.ts';
+import type { PciDevice } from './sysfs.ts';
+
+/** `type1`: groups in VFIO containers; `iommufd`: devices by their own files, in address spaces of `/dev/iommu`. */
+export type BackendName = 'type1' | 'iommufd';
+
+/** An address space of IOMMUs with the devices in it: a VFIO container, or an IOAS of iommufd. */
+export interface ContainerSnapshot {
+  readonly name: string;
+  readonly backend: BackendName;
+  /** The smallest page of the IOMMU, in bytes. */
+  readonly pageSize: string;
+  /** Addresses that can be mapped. */
+  readonly iovaRanges: readonly RangeSnapshot[];
+  /** Mappings that there are, by the native core's own count. */
+  readonly mappings: number;
+  /** Mappings that can still be made, where the kernel says so. */
+  readonly dmaAvailable?: number;
+  /** IOMMU groups that have devices in it. */
+  readonly groups: readonly { readonly id: number; readonly devices: readonly string[] }[];
+}
+
+/** A device in an address space that follows guest memory. @internal */
+export interface PlacedDevice {
+  readonly handle: NativeVfioDevice;
+  /**
+   * Gives back what the device was in, once it is closed; with the last device of an address space that goes too, everything
+   * unmapped before. If it throws, it can be called again, and goes on where it was.
+   */
+  leave(): Promise<void>;
+}
+
+/** @internal */
+export interface Backend {
+  readonly name: BackendName;
+  /**
+   * Opens a device, in an address space that is here where the kernel accepts that, otherwise in a new one, into which all
+   * of guest memory is mapped before. If it throws, nothing is left open.
+   */
+  open(pci: PciDevice): Promise<PlacedDevice>;
+  /** What its address spaces can do now; while memory is being pinned or unpinned, what they could do before. */
+  inspect(): ContainerSnapshot[];
+  /** What logs the writes of the devices in each address space. */
+  trackers(): DirtyTracker[];
+}

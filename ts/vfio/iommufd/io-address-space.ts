@@ -1,0 +1,84 @@
+/**
+ * An IOAS that follows guest memory, and the devices attached to it.
+ */
+import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
+import type { IommuLimits } from '../../dma/refusal.ts';
+import type { PeerToPeer } from '../../dma/target.ts';
+import { PeerDmaError } from '../../errors.ts';
+import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
+import type { GuestMemory } from '../../guest/guest-memory.ts';
+import { native, nativeAsync } from '../../native-call.ts';
+import { IommufdTarget, limitsOf } from './iommufd-target.ts';
+
+/** @internal */
+export class IoAddressSpace {
+  readonly name: string;
+  /** PCI addresses of its devices, and the groups they are in. */
+  readonly devices: Map<string, number> = new Map();
+  readonly target: IommufdTarget;
+  readonly #ioas: NativeIoas;
+  readonly #memory: GuestMemory;
+  #mapper: DmaMapperHandle | undefined;
+  #limits: IommuLimits | undefined;
+  #leaving = false;
+
+  constructor(name: string, iommufd: NativeIommufd, memory: GuestMemory) {
+    this.name = name;
+    this.#ioas = native(() => iommufd.newIoas());
+    this.target = new IommufdTarget(this.#ioas, name, iommufd.mapsFiles);
+    this.#memory = memory;
+  }
+
+  /**
+   * Attaches a device: what is mapped here it reaches from then on.
+   *
+   * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` where the kernel does not accept it beside those that are here
+   */
+  async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
+    await nativeAsync(() => handle.attach(this.#ioas), { device: bdf, target: this.name });
+    this.devices.set(bdf, group);
+  }
+
+  /**
+   * Maps all of guest memory, once the first device is attached: before that the kernel neither pins nor checks what it maps.
+   *
+   * @throws {PeerDmaError} what the replay said; nothing is mapped then
+   */
+  async follow(peerToPeer: PeerToPeer): Promise<void> {
+    this.limits();
+    this.#mapper = await this.#memory.dmaMappers.addDmaMapper(this.target, { peerToPeer });
+  }
+
+  /** What it can do now; while memory is being pinned, before that: the kernel has no answer until then. */
+  limits(): IommuLimits {
+    if (this.#limits === undefined || !this.target.busy) this.#limits = limitsOf(this.#ioas);
+    return this.#limits;
+  }
+
+  get mappingCount(): number {
+    return this.#ioas.mappingCount;
+  }
+
+  /** Whether its last device has gone: it no longer follows guest memory, and takes no new device. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /**
+   * A device is gone; with the last one the address space goes, everything unmapped before. If it throws, it can be called
+   * again, and goes on where it was.
+   */
+  async release(bdf: string): Promise<void> {
+    this.devices.delete(bdf);
+    if (this.devices.size > 0) return;
+    this.#leaving = true;
+    try {
+      await this.#mapper?.remove();
+    } catch (error) {
+      // What can't be unmapped goes with the address space.
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
+    }
+    native(() => this.#ioas.close(), { target: this.name });
+    await this.#memory.dmaMappers.targetClosed(this.target);
+  }
+}

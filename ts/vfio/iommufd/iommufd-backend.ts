@@ -1,0 +1,173 @@
+/**
+ * VFIO devices by their own files, bound to an iommufd and attached to address spaces of it.
+ */
+import { NativeIommufd, NativeVfioDevice } from '#native';
+import { hex } from '../../address-range.ts';
+import type { DirtyTracker } from '../../dma/dirty-pages.ts';
+import type { PeerToPeer } from '../../dma/target.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { fromNative, native } from '../../native-call.ts';
+import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../advice.ts';
+import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
+import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
+import { IoAddressSpace } from './io-address-space.ts';
+
+/** Numbers address spaces for people, over all managers: a name is for one of the process. */
+let spaces = 0;
+
+/** @internal */
+export class IommufdBackend implements Backend {
+  readonly name = 'iommufd';
+  readonly #memory: GuestMemory;
+  readonly #peerToPeer: PeerToPeer;
+  readonly #sysfs: Sysfs;
+  /** Open while there is an address space of it. */
+  #iommufd: NativeIommufd | undefined;
+  readonly #spaces = new Set<IoAddressSpace>();
+
+  constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+    this.#memory = memory;
+    this.#peerToPeer = peerToPeer;
+    this.#sysfs = sysfs;
+  }
+
+  async open(pci: PciDevice): Promise<PlacedDevice> {
+    try {
+      const iommufd = this.#open();
+      return await this.#place(pci, this.#bind(pci, iommufd), iommufd);
+    } catch (error) {
+      this.#closeIfUnused();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens a device if the kernel can do all that this package asks of iommufd: map files, and BARs as dma-bufs.
+   *
+   * @returns the device, or why not
+   * @throws {PeerDmaError} what would be in the way of any back end
+   */
+  async openIfComplete(pci: PciDevice): Promise<PlacedDevice | string> {
+    try {
+      const iommufd = this.#open();
+      if (!iommufd.mapsFiles) return 'this kernel’s iommufd maps no files (Linux 6.13 and later do)';
+      const handle = this.#bind(pci, iommufd);
+      if (native(() => handle.exportsDmaBufs())) return await this.#place(pci, handle, iommufd);
+      native(() => handle.close());
+      return 'this kernel gives out no BARs as dma-bufs, without which no device would reach another (Linux 6.19 and later do)';
+    } catch (error) {
+      if (error instanceof PeerDmaError && UNAVAILABLE.has(error.code)) return error.message;
+      throw error;
+    } finally {
+      this.#closeIfUnused();
+    }
+  }
+
+  inspect(): ContainerSnapshot[] {
+    const live = [...this.#spaces].filter(({ leaving }) => !leaving);
+    return live.map((space) => {
+      const { pageSize, iovaRanges } = space.limits();
+      return {
+        name: space.name,
+        backend: 'iommufd',
+        pageSize: hex(pageSize),
+        iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
+        mappings: space.mappingCount,
+        groups: byGroup(space.devices),
+      };
+    });
+  }
+
+  trackers(): DirtyTracker[] {
+    return [...this.#spaces].filter(({ leaving }) => !leaving).map(({ target }) => target);
+  }
+
+  #open(): NativeIommufd {
+    try {
+      return (this.#iommufd ??= NativeIommufd.open());
+    } catch (thrown) {
+      const error = fromNative(thrown);
+      throw error instanceof PeerDmaError ? iommufdUnavailable(error) : error;
+    }
+  }
+
+  #bind(pci: PciDevice, iommufd: NativeIommufd): NativeVfioDevice {
+    const { bdf } = pci;
+    const group = groupOf(pci);
+    const number = this.#sysfs.deviceFile(bdf);
+    if (number === undefined) throw noDeviceFile(bdf);
+    try {
+      return NativeVfioDevice.openByFile(bdf, number, iommufd);
+    } catch (thrown) {
+      const error = fromNative(thrown);
+      throw error instanceof PeerDmaError
+        ? deviceFileRefused(bdf, number, error, group, this.#sysfs.group(group))
+        : error;
+    }
+  }
+
+  /** In an address space that takes the device, or a new one. The device is closed if it throws. */
+  async #place(pci: PciDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
+    try {
+      const space = (await this.#join(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
+      return {
+        handle,
+        leave: async () => {
+          await space.release(pci.bdf);
+          if (space.devices.size > 0) return;
+          this.#spaces.delete(space);
+          this.#closeIfUnused();
+        },
+      };
+    } catch (error) {
+      native(() => handle.close());
+      throw error;
+    }
+  }
+
+  /** An address space that is here and takes the device. */
+  async #join(pci: PciDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
+    for (const space of this.#spaces) {
+      if (space.leaving) continue;
+      try {
+        // What is mapped there must not change until the device has it.
+        await addressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
+        return space;
+      } catch (error) {
+        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own.
+        if (!(error instanceof PeerDmaError && error.code === 'ERR_DEVICE_ATTACH')) throw error;
+      }
+    }
+    return undefined;
+  }
+
+  async #newSpace(pci: PciDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<IoAddressSpace> {
+    const space = new IoAddressSpace(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
+    try {
+      await space.attach(handle, pci.bdf, groupOf(pci));
+      await space.follow(this.#peerToPeer);
+      this.#spaces.add(space);
+      return space;
+    } catch (error) {
+      native(() => handle.close()); // before the address space, which can't be destroyed with a device attached
+      await space.release(pci.bdf);
+      throw error;
+    }
+  }
+
+  #closeIfUnused(): void {
+    if (this.#spaces.size > 0) return;
+    this.#iommufd?.close();
+    this.#iommufd = undefined;
+  }
+}
+
+/** Why iommufd is no choice, and another back end may be. */
+const UNAVAILABLE: ReadonlySet<string> = new Set(['ERR_IOMMUFD_UNAVAILABLE', 'ERR_UNSUPPORTED', 'ERR_PERMISSION']);
+
+function byGroup(devices: ReadonlyMap<string, number>): ContainerSnapshot['groups'] {
+  const groups = new Map<number, string[]>();
+  for (const [bdf, group] of devices) groups.set(group, [...(groups.get(group) ?? []), bdf]);
+  return [...groups].map(([id, members]) => ({ id, devices: members }));
+}

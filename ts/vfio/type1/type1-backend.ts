@@ -1,0 +1,122 @@
+/**
+ * VFIO groups in containers of type1v2.
+ */
+import { hex } from '../../address-range.ts';
+import type { DirtyTracker } from '../../dma/dirty-pages.ts';
+import type { PeerToPeer } from '../../dma/target.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { fromNative } from '../../native-call.ts';
+import { deviceRefused } from '../advice.ts';
+import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
+import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
+import { Container, Group } from './container.ts';
+
+interface Home {
+  readonly container: Container;
+  readonly group: Group;
+}
+
+/** Numbers containers for people, over all managers: a name is for one container of the process. */
+let containers = 0;
+
+/** @internal */
+export class Type1Backend implements Backend {
+  readonly name = 'type1';
+  readonly #memory: GuestMemory;
+  readonly #peerToPeer: PeerToPeer;
+  readonly #sysfs: Sysfs;
+  readonly #containers = new Set<Container>();
+
+  constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+    this.#memory = memory;
+    this.#peerToPeer = peerToPeer;
+    this.#sysfs = sysfs;
+  }
+
+  async open(pci: PciDevice): Promise<PlacedDevice> {
+    const { bdf } = pci;
+    const { container, group } = await this.#place(pci);
+    try {
+      const handle = group.handle.openDevice(bdf);
+      group.devices.add(bdf);
+      const leave = (): Promise<void> => {
+        group.devices.delete(bdf);
+        return this.#leave(container, group);
+      };
+      return { handle, leave };
+    } catch (thrown) {
+      await this.#leave(container, group);
+      const error = fromNative(thrown);
+      throw error instanceof PeerDmaError ? deviceRefused(bdf, error) : error;
+    }
+  }
+
+  inspect(): ContainerSnapshot[] {
+    const live = [...this.#containers].filter(({ leaving }) => !leaving);
+    return live.map((container) => {
+      const { name, groups } = container;
+      const { pageSize, iovaRanges, dmaAvailable } = container.limits();
+      return {
+        name,
+        backend: 'type1',
+        pageSize: hex(pageSize),
+        iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
+        mappings: container.handle.mappingCount,
+        ...(dmaAvailable === undefined ? {} : { dmaAvailable }),
+        groups: [...groups].map(({ id, devices }) => ({ id, devices: [...devices] })),
+      };
+    });
+  }
+
+  trackers(): DirtyTracker[] {
+    return [...this.#containers].filter(({ leaving }) => !leaving).map(({ target }) => target);
+  }
+
+  /** The group, opened if it was not, in its container. */
+  async #place(pci: PciDevice): Promise<Home> {
+    const id = groupOf(pci);
+    for (const container of this.#containers) {
+      for (const group of container.groups) {
+        if (group.id !== id) continue;
+        if (group.devices.size > 0) return { container, group };
+        await this.#leave(container, group); // whose closing did not come to its end
+      }
+    }
+    const group = Group.open(pci, id, this.#sysfs);
+    try {
+      return { container: (await this.#join(group)) ?? (await this.#newContainer(pci, group)), group };
+    } catch (error) {
+      group.close();
+      throw error;
+    }
+  }
+
+  /** A container that is here and takes the group; asked between changes, which it would wait for on the event loop. */
+  async #join(group: Group): Promise<Container | undefined> {
+    const space = addressSpaceOf(this.#memory);
+    for (const container of this.#containers) {
+      if (container.leaving) continue;
+      try {
+        await space.betweenChanges(() => container.attach(group));
+        return container;
+      } catch (error) {
+        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.
+        if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
+      }
+    }
+    return undefined;
+  }
+
+  async #newContainer(pci: PciDevice, group: Group): Promise<Container> {
+    const name = `vfio-type1:${containers++}`;
+    const container = await Container.create(name, pci.bdf, group, this.#memory, this.#peerToPeer);
+    this.#containers.add(container);
+    return container;
+  }
+
+  async #leave(container: Container, group: Group): Promise<void> {
+    await container.release(group);
+    if (container.groups.size === 0) this.#containers.delete(container);
+  }
+}
