@@ -92,6 +92,23 @@ testWith({ edu: 1 }, 'the pin masks itself, and interrupts again once unmasked',
   t.is(await arrives(signalled), 1n);
 });
 
+testWith({ edu: 1 }, 'a pin that is asserted interrupts when it is connected', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const { interrupts } = edu.device;
+  const signalled = event(t);
+  for (let round = 0; round < 5; round++) {
+    edu.raise(1);
+    interrupts.connect('intx', [signalled]);
+    t.true((await arrives(signalled)) >= 1n);
+    edu.acknowledge();
+    interrupts.unmaskIntx();
+    edu.raise(2);
+    await arrives(signalled);
+    edu.acknowledge();
+    interrupts.disconnect('intx');
+  }
+});
+
 testWith({ edu: 1 }, 'an event unmasks the pin, until it is another or none', async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const { interrupts } = edu.device;

@@ -54,6 +54,7 @@ export class VfioInterrupts implements DeviceInterrupts {
     const handles = eventFds.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
     this.#call(() => this.#device.connectIrqs(index, 0, handles));
     this.#connected.set(kind, eventFds.length);
+    if (kind === 'intx') this.#lookAtPin();
   }
 
   /**
@@ -114,6 +115,21 @@ export class VfioInterrupts implements DeviceInterrupts {
     // The kernel takes one at a time (EBUSY).
     this.#call(() => this.#device.unmaskIntxOn(undefined));
     if (handle !== undefined) this.#call(() => this.#device.unmaskIntxOn(handle));
+  }
+
+  /**
+   * A pin that was asserted before it was connected need not interrupt: an interrupt controller may have taken its line for
+   * one that signals by edges while nobody had it (QEMU's does), and wait for the next. Unmasking has the kernel look at
+   * the device itself, and signal what it finds. A pin that did interrupt is signalled once more at most.
+   */
+  #lookAtPin(): void {
+    try {
+      this.maskIntx();
+      this.unmaskIntx();
+    } catch (error) {
+      this.disconnect('intx');
+      throw error;
+    }
   }
 
   #requireVectors(kind: InterruptKind, wanted: number): void {

@@ -117,7 +117,7 @@ class Pair {
   #act(wanted: Operation): void {
     switch (wanted.does) {
       case 'configure':
-        return this.interrupts.configure(wanted.control);
+        return this.#configure(wanted.control);
       case 'write':
         return this.interrupts.writeTable(wanted.offset, wanted.bytes);
       case 'raise':
@@ -128,7 +128,19 @@ class Pair {
       case 'reset':
         this.interrupts.silence();
         this.interrupts.reset();
-        return this.interrupts.configure(OFF);
+        return this.#configure(OFF);
+    }
+  }
+
+  /** The device hears of Command before, and again where its interrupts refuse. */
+  #configure(wanted: InterruptControl): void {
+    const { pinOff } = this.device;
+    this.device.pinOff = wanted.intxDisabled;
+    try {
+      this.interrupts.configure(wanted);
+    } catch (error) {
+      this.device.pinOff = pinOff;
+      throw error;
     }
   }
 

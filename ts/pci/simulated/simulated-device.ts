@@ -72,10 +72,11 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#config = new SimulatedConfig(image, bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
       onReset: () => this.#resetFunction(),
-      onChange: () => void this.#interrupts.update(),
+      onChange: () => this.#onConfigChange(),
     });
     this.#interrupts = new SimulatedInterrupts(bdf, this.#config.vectors, (kind) => this.#canSignal(kind));
     this.interrupts = this.#interrupts;
+    this.#onConfigChange(); // which starts as it is recorded
     this.#resettable = options.resettable ?? this.#config.resettable;
     this.#iommu = iommu;
     this.#registers = bars.flatMap(({ registers }) => registers ?? []);
@@ -226,10 +227,15 @@ export class SimulatedDevice implements PhysicalFunction {
     return this.#requireOpen() && this.#config.commands(COMMAND_IO) && this.#config.awake;
   }
 
+  #onConfigChange(): void {
+    this.#interrupts.switchPin(this.#config.commands(COMMAND_INTX_DISABLE));
+    this.#interrupts.update();
+  }
+
   #canSignal(kind: InterruptKind): boolean {
     if (kind === 'error' || kind === 'request') return true;
     if (!this.#config.awake) return false;
-    return kind === 'intx' ? !this.#config.commands(COMMAND_INTX_DISABLE) : this.#config.commands(COMMAND_MASTER);
+    return kind === 'intx' || this.#config.commands(COMMAND_MASTER);
   }
 
   #dma<T>(transfer: (iommu: SimulatedDma) => T): T {

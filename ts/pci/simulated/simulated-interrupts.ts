@@ -23,6 +23,8 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   /** Whether the device pulls its pin. */
   #asserted = false;
   #masked = false;
+  /** Whether Command has the pin switched off. */
+  #pinOff = false;
   #closed = false;
 
   /**
@@ -64,7 +66,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     }
     this.#connected.set(kind, held);
     if (kind !== 'intx') return;
-    this.#masked = false;
+    this.#masked = this.#pinOff;
     this.update();
   }
 
@@ -96,8 +98,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
 
   unmaskIntx(): void {
     this.#requireIntx();
-    this.#masked = false;
-    this.update();
+    this.#unmask();
   }
 
   /** The kernel would take the count itself; here the eventfd's own listener does, so it has to stay open. */
@@ -105,10 +106,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#requireIntx();
     if (eventFd !== undefined) nativeEventFdOf(eventFd); // which says so, if it is none
     this.#stopResampling();
-    eventFd?.listen(() => {
-      this.#masked = false;
-      this.update();
-    });
+    eventFd?.listen(() => this.#unmask());
     this.#resample = eventFd;
   }
 
@@ -138,6 +136,13 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#asserted = false;
   }
 
+  /** Command switches the pin off or on, and so masks or unmasks it (Linux `vfio_basic_config_write`). */
+  switchPin(off: boolean): void {
+    if (off === this.#pinOff) return;
+    this.#pinOff = off;
+    this.#masked = off;
+  }
+
   /** Signals the pin if it is asserted and nothing speaks against it any more. VFIO masks it until somebody has seen to it. */
   update(): boolean {
     if (!this.#asserted || this.#masked || !this.isConnected('intx') || !this.#canSignal('intx')) return false;
@@ -148,6 +153,12 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   close(): void {
     for (const kind of this.#connected.keys()) this.#release(kind);
     this.#closed = true;
+  }
+
+  #unmask(): void {
+    if (this.#pinOff) return;
+    this.#masked = false;
+    this.update();
   }
 
   #signal(kind: InterruptKind, vector: number): boolean {

@@ -13,6 +13,8 @@ export class StrictInterrupts implements DeviceInterrupts {
   #resample: EventFd | undefined;
   /** What was asked of the device, in order. */
   readonly calls: string[] = [];
+  /** Command has the pin switched off, which keeps it silent. */
+  pinOff = false;
   /** Called before a call has its effect, with its words; what it returns is thrown. */
   judge: (call: string) => unknown = () => undefined;
   /** Called with the words of a reconnection between the old eventfd's last and the new one's first interrupt. */
@@ -37,7 +39,7 @@ export class StrictInterrupts implements DeviceInterrupts {
 
   /** The device interrupts. @returns whether anything is connected there */
   raise(kind: InterruptKind, vector = 0): boolean {
-    const event = this.#connected.get(kind)?.[vector];
+    const event = kind === 'intx' && this.pinOff ? undefined : this.#connected.get(kind)?.[vector];
     event?.signal();
     return event !== undefined;
   }
