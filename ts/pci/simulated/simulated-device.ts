@@ -215,10 +215,11 @@ export class SimulatedDevice implements PhysicalFunction {
     await this.close();
   }
 
+  /** VFIO keeps others from asking in D3hot alone (Linux `__vfio_pci_memory_enabled`): in D1 and D2 nobody answers. */
   #answersMemory(index: number): boolean {
     this.#requireOpen();
-    if (this.#config.commands(COMMAND_MEMORY) && this.#config.awake) return true;
-    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is not in D0`;
+    if (this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3) return this.#config.awake;
+    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is in D3hot`;
     throw this.#error('ERR_BAR_DISABLED', text);
   }
 
