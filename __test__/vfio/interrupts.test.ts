@@ -1,29 +1,17 @@
 /**
  * Interrupts of real devices: how they arrive, are counted, masked and silenced.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
 import type { EventFd } from '../../ts/pci/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import { until } from '../support/until.ts';
 import { InterruptingEdu, arrives, counted, event, silent } from './support/edu-interrupts.ts';
-import { openVfioFiles } from './support/open-files.ts';
+import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
 /** Of messages, in bursts while nobody turns the event loop. */
 const MESSAGES = 10_000;
 const BURST = 250;
-
-/** Descriptors of eventfds that this process has. */
-function eventFiles(): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
-    } catch {
-      return false; // the descriptor of the folder itself
-    }
-  }).length;
-}
 
 testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
   const { device } = await InterruptingEdu.open(t, bdf);

@@ -39,8 +39,9 @@ export interface DeviceInterrupts {
   /** How many vectors of a kind the device has; 0 where it has none. */
   count(kind: InterruptKind): number;
   /**
-   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent. The kind was
-   * disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
+   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent until it is reconnected.
+   * Of MSI-X that costs nothing where the kernel can add vectors later (Linux 6.4), but for the first vector, and the device keeps what a silent
+   * vector has to say: its pending bits show it, and reconnecting delivers it. The kind was disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
    *
    * A pin that is asserted already interrupts at once. While Command has it switched off (bit 10) it is silent, and stays
    * connected: what asserts it when it is switched on interrupts then.

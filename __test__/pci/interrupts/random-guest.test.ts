@@ -7,9 +7,8 @@ import fc from 'fast-check';
 import { isDeepStrictEqual } from 'node:util';
 import type { InterruptControl } from '../../../ts/pci/config/interrupt-control.ts';
 import { PeerDmaError } from '../../../ts/index.ts';
-import { AssignedInterrupts } from '../../../ts/pci/interrupts/assigned-interrupts.ts';
 import { seedOf } from '../../support/seed.ts';
-import { OFF, bytes, number } from './support/guest.ts';
+import { OFF, bytes, interruptsOf, number } from './support/guest.ts';
 import { InterruptModel, type Routed } from './support/model.ts';
 import { StrictInterrupts } from './support/strict-interrupts.ts';
 
@@ -83,7 +82,7 @@ const step: fc.Arbitrary<Step> = fc.record({
 /** Model and implementation, side by side. */
 class Pair {
   readonly device = new StrictInterrupts(COUNTS);
-  readonly interrupts = new AssignedInterrupts(this.device, { bdf: '0000:03:00.0', msixVectors: COUNTS.msix });
+  readonly interrupts = interruptsOf(this.device, COUNTS.msix);
   readonly model = new InterruptModel(COUNTS);
   /** What the VMM knows of each vector, by what it was told. */
   readonly #told = new Map<string, unknown>();

@@ -11,7 +11,7 @@ import { configImage, recordedConfig } from './config-image.ts';
 import { EDU_IDS, EDU_REGISTERS_LENGTH, EduRegisters } from './edu-registers.ts';
 import type { SimulatedDeviceOptions, SimulatedDma, SimulatedRegisters } from './options.ts';
 import { makeRegions } from './make-regions.ts';
-import { msixTable } from './region-contents.ts';
+import { msixParts } from './region-contents.ts';
 import { SimulatedBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
@@ -91,7 +91,8 @@ export class SimulatedDevice implements PhysicalFunction {
       bdf,
       bars,
       romContents: rom?.contents,
-      msixTable: msixTable(image, this.#config.capability(CAP_ID_MSIX)),
+      msix: msixParts(image, this.#config.capability(CAP_ID_MSIX)),
+      isPending: (vector) => this.#interrupts.isPending(vector),
       answers: (bar) => (bar.kind === 'io' ? this.#answersIo() : this.#answersMemory(bar.index)),
     });
     this.regions = regions;
@@ -270,7 +271,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   #resetFunction(): void {
-    this.#interrupts.lowerIntx();
+    this.#interrupts.reset();
     this.#lastFault = undefined;
     for (const registers of this.#registers) registers.reset?.();
   }
