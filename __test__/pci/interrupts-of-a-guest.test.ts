@@ -37,8 +37,13 @@ test('what asserts the pin while the guest has it off interrupts when the guest 
     assigned.interrupts.unmaskIntx();
   }
 
-  await command(assigned, PIN_OFF);
   device.raise('intx');
+  await command(assigned, PIN_OFF); // before the VMM has heard of it
+  t.is(pin.event.take(), 0n);
+  await command(assigned, 0);
+  t.is(pin.event.take(), 1n, 'and it is still asserted');
+
+  await command(assigned, PIN_OFF);
   device.lowerIntx();
   await command(assigned, 0);
   t.is(pin.event.take(), 0n, 'the cause has gone');

@@ -239,6 +239,23 @@ test('pending bits of a device whose BAR is off are not known, and keep nothing 
   t.deepEqual(device.connected, { msi: 1 });
 });
 
+test('a device that does not answer has nothing pending', (t) => {
+  const { interrupts, device } = setup(t, { msi: 1, msix: 2 });
+  interrupts.configure(msix());
+  device.raise('msix', 0);
+  device.failAt(1);
+  throwsCode(t, () => interrupts.configure(msi()), 'ERR_INTERRUPT_SETUP'); // held here from then on
+  device.readPending = (_, length) => new Uint8Array(length).fill(0xff);
+  device.failAt(1);
+  throwsCode(t, () => interrupts.configure(msi()), 'ERR_INTERRUPT_SETUP');
+  device.failNever();
+  for (const entry of [0, 1]) mask(interrupts, entry, false);
+  t.deepEqual(
+    [0, 1].map((index) => delivered(interrupts.vector('msix', index))),
+    [1n, 0n],
+  );
+});
+
 test('a pin that can neither be prepared nor disconnected is connected as a whole the next time', (t) => {
   const { interrupts, device } = setup(t, { intx: 1 });
   const pin = interrupts.vector('intx');

@@ -89,6 +89,25 @@ test('a pin that the guest has off is not enabled, but stays connected: the devi
   t.deepEqual(device.calls, []);
 });
 
+test('a pin that goes off has nothing to say any more, unless it could not go off', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
+  const pin = interrupts.vector('intx');
+  t.true(pin.fd > 0);
+  for (const off of [{ ...OFF, intxDisabled: true }, msi()]) {
+    device.raise('intx');
+    interrupts.configure(off);
+    t.is(delivered(pin), 0n);
+    interrupts.configure(OFF);
+    device.raise('intx');
+    interrupts.configure({ ...msi({ enabled: false }) });
+    t.is(delivered(pin), 1n, 'it is on');
+  }
+  device.raise('intx');
+  device.failAt(1);
+  throwsCode(t, () => interrupts.configure(msi()), 'ERR_INTERRUPT_SETUP');
+  t.is(delivered(pin), 1n);
+});
+
 test('the event of the pin that unmasks it is there each time the pin is connected', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
   t.is(interrupts.resampleFd, interrupts.resampleFd);

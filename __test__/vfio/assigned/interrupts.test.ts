@@ -161,6 +161,30 @@ testWith(
   },
 );
 
+testWith(
+  { edu: 1 },
+  'what the pin has signalled and nobody has taken is forgotten when it goes off, and signalled when it goes on',
+  async (t, { edu: [bdf = ''] }) => {
+    const { driver, assigned } = await quietEngine(t, bdf);
+    const { device } = assigned;
+    const { fd } = device.interrupts.vector('intx');
+    const command = device.configRead(4, 2);
+    for (let round = 0; round < 5; round++) {
+      driver.raise(1);
+      await until(() => counted(fd) > 0n, 'the pin interrupts');
+      await device.configWrite(4, 2, command | PIN_OFF);
+      t.is(counted(fd), 0n);
+      await device.configWrite(4, 2, command);
+      await until(() => counted(fd) > 0n, 'it is still asserted');
+      driver.acknowledge(1);
+      device.interrupts.unmaskIntx();
+      await device.configWrite(4, 2, command | PIN_OFF);
+      await device.configWrite(4, 2, command);
+      t.is(counted(fd), 0n, 'served');
+    }
+  },
+);
+
 testWith({ edu: 1 }, 'ten thousand messages to a guest are ten thousand', async (t, { edu: [bdf = ''] }) => {
   const engine = await quietEngine(t, bdf);
   const { driver, assigned } = engine;

@@ -142,11 +142,14 @@ export class AssignedInterrupts {
     }
     const before = this.#setup.control;
     if (this.#settled && sameControl(before, control)) return;
+    const pins = this.#setup.vectors('intx').filter(({ enabled }) => enabled);
     this.#change(
       this.#setup.routed,
       () => (this.#setup.control = control),
       () => (this.#setup.control = before),
     );
+    // A pin that goes off is asserted no more; what asserts it when it goes on again is signalled then.
+    for (const pin of pins) if (!pin.enabled) pin.forget();
     // A function has pending bits only while the capability is enabled.
     for (const kind of ['msi', 'msix'] as const) {
       if (before[kind]?.enabled !== true || control[kind]?.enabled === true) continue;

@@ -3,6 +3,10 @@
  * masked.
  */
 
+/** Bytes of a word of bits. */
+const WORD = 8;
+const BITS = 64;
+
 /** @internal */
 export class DevicePending {
   readonly #read: (offset: number, length: number) => Uint8Array;
@@ -11,7 +15,7 @@ export class DevicePending {
 
   /** @param read gives the bytes that the device has; throws where its BAR does not answer */
   constructor(vectors: number, read: (offset: number, length: number) => Uint8Array) {
-    this.length = Math.ceil(vectors / 64) * 8;
+    this.length = Math.ceil(vectors / BITS) * WORD;
     this.#read = read;
   }
 
@@ -20,27 +24,33 @@ export class DevicePending {
     return this.#read(offset, length);
   }
 
-  /** Whether a vector is pending. Nobody knows while the device's BAR is off: no, then. */
+  /** Whether a vector is pending. Nobody knows while the device does not answer: no, then. */
   has(vector: number): boolean {
-    return isSet(this.#look(vector >> 3, 1), vector & 7);
+    return isSet(this.#word(Math.floor(vector / BITS)), vector);
   }
 
   /** As {@link DevicePending.has}, of those vectors. */
   among(vectors: readonly number[]): number[] {
-    if (vectors.length === 0) return [];
-    const bits = this.#look(0, this.length);
-    return vectors.filter((vector) => isSet(bits, vector));
+    const words = new Map<number, bigint>();
+    return vectors.filter((vector) => {
+      const index = Math.floor(vector / BITS);
+      const word = words.get(index) ?? this.#word(index);
+      words.set(index, word);
+      return isSet(word, vector);
+    });
   }
 
-  #look(offset: number, length: number): Uint8Array {
+  #word(index: number): bigint {
     try {
-      return this.#read(offset, length);
+      const word = this.#read(index * WORD, WORD).reduceRight((bits, byte) => (bits << 8n) | BigInt(byte), 0n);
+      // Ones are what a bus reads where nobody answers, such as a device that sleeps.
+      return word === BigInt.asUintN(BITS, -1n) ? 0n : word;
     } catch {
-      return new Uint8Array(length);
+      return 0n; // its BAR is off
     }
   }
 }
 
-function isSet(bits: Uint8Array, bit: number): boolean {
-  return (((bits[bit >> 3] ?? 0) >> (bit & 7)) & 1) !== 0;
+function isSet(word: bigint, vector: number): boolean {
+  return ((word >> BigInt(vector % BITS)) & 1n) !== 0n;
 }
