@@ -201,6 +201,20 @@ test('what waits in the device stays pending, whatever is refused', (t) => {
   );
 });
 
+test('what came while an unmasking was refused is pending, also where it could not be undone', (t) => {
+  const { interrupts, device } = setup(t, { msix: 2 });
+  interrupts.configure(msix(true));
+  for (const index of [0, 1]) mask(interrupts, index, false);
+  device.raise('msix', 0);
+  device.failAt(1, 2);
+  throwsCode(t, () => interrupts.configure(msix()), 'ERR_ROLLBACK_FAILED');
+  t.is(number(interrupts.readPending(0, 8)), 0b1n);
+  t.false(interrupts.vector('msix', 0).has('event'));
+  device.failNever();
+  interrupts.configure(msix());
+  t.is(delivered(interrupts.vector('msix', 0)), 1n);
+});
+
 test('an unmasking for which there are no descriptors left changes nothing', (t) => {
   const { interrupts, device } = setup(t, { msix: 4 });
   interrupts.configure(msix(true));

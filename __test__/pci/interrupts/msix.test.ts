@@ -141,6 +141,16 @@ test('an entry that was not unmasked has no eventfd, and what the device has to 
   t.is(number(interrupts.readPending(8, 8)), 0n);
 });
 
+test('of vectors that are connected the pending bits of the device say nothing', (t) => {
+  const { interrupts, device } = setup(t, { msix: 3 });
+  interrupts.configure(msix());
+  for (const index of [0, 1]) mask(interrupts, index, false);
+  mask(interrupts, 1, true);
+  // As for a moment when the host has moved their interrupts to another processor.
+  device.readPending = (_, length) => new Uint8Array(length).fill(0b111);
+  t.is(number(interrupts.readPending(0, 1)), 0b100n);
+});
+
 test('a vector that the VMM takes is connected no sooner', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix());
