@@ -96,9 +96,9 @@ class PlainDevice {
   address(bar: 0 | 2): bigint | undefined {
     if (!this.memory || this.power !== 0) return undefined;
     const low = BigInt(this.read(bar)) & ~0xfn;
-    // All ones, but for the four bits that are no address: asked for its size, a BAR of 64 bits is nowhere.
+    // All ones in a half, but for the four bits that are no address: asked for its size, a BAR of 64 bits is nowhere.
     const written = new DataView(this.registers.buffer).getUint32(4 * bar, true);
-    if (bar === 2 && written >= 0xffff_fff0) return undefined;
+    if (bar === 2 && (written >= 0xffff_fff0 || this.read(3) === 0xffff_ffff)) return undefined;
     const address = bar === 0 ? low : low | (BigInt(this.read(3)) << 32n);
     const { length } = BARS[bar / 2] as (typeof BARS)[number];
     const end = bar === 0 ? 1n << 32n : 1n << 64n;

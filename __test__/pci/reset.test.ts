@@ -3,13 +3,31 @@
  */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type AssignedDevice, type PhysicalFunction, SimulatedBus, resetDevices } from '../../ts/index.ts';
+import {
+  type AssignedDevice,
+  type PhysicalFunction,
+  SimulatedBus,
+  type SimulatedDevice,
+  resetDevices,
+} from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { until } from '../support/until.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar64 } from './support/guest.ts';
 import { MiB, Scene } from './support/scene.ts';
 
 const HIGH = 0x40_0000_0000n;
+
+/** Gives devices to the guest, which places and switches on their BARs 2, one after the other. */
+async function inReach(scene: Scene, devices: readonly SimulatedDevice[]): Promise<AssignedDevice[]> {
+  const assigned: AssignedDevice[] = [];
+  for (const [index, device] of devices.entries()) {
+    const one = await scene.assign(scene.spied(device));
+    await writeBar64(one, 2, HIGH + BigInt(index) * MiB);
+    await command(one, MEMORY);
+    assigned.push(one);
+  }
+  return assigned;
+}
 
 test('a reset takes the BARs away, then resets the hardware; the guest finds it as after power-on', async (t) => {
   const scene = await Scene.create(t);
@@ -72,13 +90,7 @@ test('devices of one bus are reset together where they can not be alone', async 
   const scene = await Scene.create(t);
   const bus = new SimulatedBus();
   const devices = [0, 1].map(() => scene.simulated({ resettable: false, bus }));
-  const assigned: AssignedDevice[] = [];
-  for (const [index, device] of devices.entries()) {
-    const one = await scene.assign(scene.spied(device));
-    await writeBar64(one, 2, HIGH + BigInt(index) * MiB);
-    await command(one, MEMORY);
-    assigned.push(one);
-  }
+  const assigned = await inReach(scene, devices);
   scene.takeLog();
   const [first] = assigned;
   if (first === undefined) throw new Error('there are two');
@@ -116,13 +128,7 @@ test('a reset of the VM resets all that can be, quiets the rest, and names it', 
 test('a reset that can not take a BAR away changes nothing', async (t) => {
   const scene = await Scene.create(t);
   const devices = [scene.simulated(), scene.simulated()];
-  const assigned: AssignedDevice[] = [];
-  for (const [index, device] of devices.entries()) {
-    const one = await scene.assign(scene.spied(device));
-    await writeBar64(one, 2, HIGH + BigInt(index) * MiB);
-    await command(one, MEMORY);
-    assigned.push(one);
-  }
+  const assigned = await inReach(scene, devices);
   scene.recorder.judge = ({ op, range }) => (op === 'unmap' && range.start > HIGH ? new Error('stuck') : undefined);
   scene.takeLog();
   await rejectsCode(t, resetDevices(assigned), 'ERR_UNMAP_FAILED');

@@ -1,29 +1,17 @@
 /**
  * Interrupts of real devices: how they arrive, are counted, masked and silenced.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
 import type { EventFd } from '../../ts/pci/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import { until } from '../support/until.ts';
 import { InterruptingEdu, arrives, counted, event, silent } from './support/edu-interrupts.ts';
-import { openVfioFiles } from './support/open-files.ts';
+import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
 /** Of messages, in bursts while nobody turns the event loop. */
 const MESSAGES = 10_000;
 const BURST = 250;
-
-/** Descriptors of eventfds that this process has. */
-function eventFiles(): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
-    } catch {
-      return false; // the descriptor of the folder itself
-    }
-  }).length;
-}
 
 testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
   const { device } = await InterruptingEdu.open(t, bdf);
@@ -90,6 +78,23 @@ testWith({ edu: 1 }, 'the pin masks itself, and interrupts again once unmasked',
   await silent(t, signalled, 'masked by us');
   interrupts.unmaskIntx();
   t.is(await arrives(signalled), 1n);
+});
+
+testWith({ edu: 1 }, 'a pin that is asserted interrupts when it is connected', async (t, { edu: [bdf = ''] }) => {
+  const edu = await InterruptingEdu.open(t, bdf);
+  const { interrupts } = edu.device;
+  const signalled = event(t);
+  for (let round = 0; round < 5; round++) {
+    edu.raise(1);
+    interrupts.connect('intx', [signalled]);
+    t.true((await arrives(signalled)) >= 1n);
+    edu.acknowledge();
+    interrupts.unmaskIntx();
+    edu.raise(2);
+    await arrives(signalled);
+    edu.acknowledge();
+    interrupts.disconnect('intx');
+  }
 });
 
 testWith({ edu: 1 }, 'an event unmasks the pin, until it is another or none', async (t, { edu: [bdf = ''] }) => {

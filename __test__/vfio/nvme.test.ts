@@ -5,13 +5,15 @@
 import type { ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { release } from 'node:os';
 import { extname } from 'node:path';
 import { NvmeCommandError } from '../../examples/devices/nvme/commands.ts';
 import { Nvme } from '../../examples/devices/nvme.ts';
 import { type Assigned, Guest, HIGH, HIGHER, LOW, holders } from './assigned/support/guest.ts';
 import { testWith } from './support/devices.ts';
 import { until } from '../support/until.ts';
-import { openVfioFiles } from './support/open-files.ts';
+import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { pinnedAtRest } from './support/pins.ts';
 import { RAM_LENGTH, RAM_START, pattern } from './support/rig.ts';
 
@@ -175,6 +177,55 @@ testWith(
     await never;
   },
 );
+
+testWith(
+  { nvme: 1 },
+  'a vector that the guest has not unmasked costs nothing, and what the disk has to say waits there',
+  async (t, { nvme: [bdf = ''] }) => {
+    const { assigned, nvme } = await start(t, bdf);
+    const { msix } = nvme;
+    await msix.disable();
+    msix.mask(1, true);
+    const before = eventFiles();
+    await msix.enable(1);
+    // The first has its eventfd from before.
+    t.is(eventFiles(), before);
+    // Older kernels take all that there can be when MSI-X is switched on.
+    const taken = growsInKernel() ? 1 : msix.vectors;
+    t.is(hostInterrupts(bdf), taken);
+
+    const delivered = nvme.interrupts.blocks;
+    for (let round = 0; round < 3; round++) {
+      let done = false;
+      const reading = nvme.read(0n, 1, SINK).then(() => (done = true));
+      await until(() => msix.pending(1), 'the message is pending in the disk');
+      t.false(assigned.device.interrupts.vector('msix', 1).enabled);
+      await nvme.identify();
+      t.false(done);
+      t.deepEqual([eventFiles(), hostInterrupts(bdf)], [before, taken]);
+      msix.mask(1, false);
+      await reading;
+      t.false(msix.pending(1));
+      t.is(nvme.interrupts.blocks, delivered + BigInt(round + 1), 'one message');
+      t.is(hostInterrupts(bdf), Math.max(taken, 2));
+      await msix.disable();
+      msix.mask(1, true);
+      await msix.enable(1);
+      t.is(hostInterrupts(bdf), taken, 'given back');
+    }
+  },
+);
+
+/** How many interrupts the host has given a device. */
+function hostInterrupts(bdf: string): number {
+  return readdirSync(`/sys/bus/pci/devices/${bdf}/msi_irqs`).length;
+}
+
+/** Since Linux 6.4 vectors are added to MSI-X while it is on. */
+function growsInKernel(): boolean {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 4);
+}
 
 testWith({ nvme: 1 }, 'a command that a disk refuses fails with its status', async (t, { nvme: [bdf = ''] }) => {
   const { nvme } = await start(t, bdf);

@@ -221,6 +221,8 @@ export declare class NativeVfioDevice {
   reset(): Promise<void>
   /** How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
   irqCount(kind: number): number
+  /** Whether that kind can be given more vectors while it is connected. */
+  irqGrows(kind: number): boolean
   /** Signals an eventfd for each vector from `start` on; `undefined` silences a vector. */
   connectIrqs(kind: number, start: number, events: (NativeEventFd | undefined)[]): void
   /** Silences a kind as a whole. */

@@ -13,7 +13,7 @@ import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './con
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
-import { msixAreas } from './msix-areas.ts';
+import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
 
@@ -69,7 +69,11 @@ export class GuestFunction {
     assigned.add(device);
     try {
       quiet(device, config);
-      const interrupts = new AssignedInterrupts(device.interrupts, { bdf, msixVectors: config.msix?.vectors ?? 0 });
+      const interrupts = new AssignedInterrupts(device.interrupts, {
+        bdf,
+        msixVectors: config.msix?.vectors ?? 0,
+        readPending: pendingBitsOf(config, device),
+      });
       const emulated = msixAreas(config, interrupts);
       const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
         emulated.filter((area) => area.bar === bar).map(({ range }) => range),

@@ -5,6 +5,18 @@ import { AddressRange } from '../address-range.ts';
 import type { ConfigSpace } from './config/config-space.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { EmulatedArea } from './mmio.ts';
+import type { PhysicalFunction } from './physical-function.ts';
+
+/** How to read the device's own pending bits, by offset and length in bytes. @internal */
+export function pendingBitsOf(
+  { msix }: ConfigSpace,
+  { regions }: PhysicalFunction,
+): (offset: number, length: number) => Uint8Array {
+  return (offset, length) => {
+    const { bar = 0, offset: start = 0n } = msix?.pending ?? {};
+    return regions[bar]?.read(start + BigInt(offset), length) ?? new Uint8Array(length);
+  };
+}
 
 /** @internal */
 export function msixAreas({ msix }: ConfigSpace, interrupts: AssignedInterrupts): EmulatedArea[] {

@@ -39,8 +39,12 @@ export interface DeviceInterrupts {
   /** How many vectors of a kind the device has; 0 where it has none. */
   count(kind: InterruptKind): number;
   /**
-   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent. The kind was
-   * disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
+   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent until it is reconnected.
+   * Of MSI-X that costs nothing where the kernel can add vectors later (Linux 6.4), but for the first vector, and the device keeps what a silent
+   * vector has to say: its pending bits show it, and reconnecting delivers it. The kind was disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
+   *
+   * A pin that is asserted already interrupts at once. While Command has it switched off (bit 10) it is silent, and stays
+   * connected: what asserts it when it is switched on interrupts then.
    *
    * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for more vectors than there are; `ERR_INTERRUPT_SETUP` where the
    * kernel refuses, such as a second kind of `intx`, `msi` and `msix`
@@ -52,7 +56,7 @@ export interface DeviceInterrupts {
   disconnect(kind: InterruptKind): void;
   /** Masks the pin, as the kernel does by itself each time it has signalled it. */
   maskIntx(): void;
-  /** Lets the pin interrupt again; if it is still asserted, it does at once. */
+  /** Lets the pin interrupt again; if it is still asserted, it does at once. Nothing while Command has it switched off. */
   unmaskIntx(): void;
   /**
    * Unmasks the pin whenever the eventfd is signalled (a hypervisor's resample), until `intx` is disconnected; `undefined`

@@ -52,8 +52,12 @@ export class VfioInterrupts implements DeviceInterrupts {
       throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
     }
     const handles = eventFds.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
-    this.#call(() => this.#device.connectIrqs(index, 0, handles));
+    const [first = [0, 0], ...others] = this.#grows(kind) ? runs(handles) : [[0, handles.length] as const];
+    this.#call(() => this.#device.connectIrqs(index, 0, handles.slice(...first)));
     this.#connected.set(kind, eventFds.length);
+    for (const [start, end] of others)
+      this.#orNone(kind, () => this.#device.connectIrqs(index, start, handles.slice(start, end)));
+    if (kind === 'intx') this.#lookAtPin();
   }
 
   /**
@@ -116,6 +120,33 @@ export class VfioInterrupts implements DeviceInterrupts {
     if (handle !== undefined) this.#call(() => this.#device.unmaskIntxOn(handle));
   }
 
+  /**
+   * A pin that was asserted before it was connected need not interrupt: an interrupt controller may have taken its line for
+   * one that signals by edges while nobody had it (QEMU's does), and wait for the next. Unmasking has the kernel look at
+   * the device itself, and signal what it finds. A pin that did interrupt is signalled once more at most.
+   */
+  #lookAtPin(): void {
+    this.#orNone('intx', () => {
+      this.#device.maskIntx();
+      this.#device.unmaskIntx();
+    });
+  }
+
+  /** Does what a connection needs after its first step; if it fails, nothing is connected. */
+  #orNone(kind: InterruptKind, act: () => void): void {
+    try {
+      this.#call(act);
+    } catch (error) {
+      this.disconnect(kind);
+      throw error;
+    }
+  }
+
+  /** Whether a vector takes its interrupt from the host when it first gets an eventfd, and not when its kind is connected. */
+  #grows(kind: InterruptKind): boolean {
+    return kind === 'msix' && this.#call(() => this.#device.irqGrows(indexOf(kind)));
+  }
+
   #requireVectors(kind: InterruptKind, wanted: number): void {
     const count = this.count(kind);
     if (wanted <= count) return;
@@ -141,4 +172,19 @@ function indexOf(kind: InterruptKind): number {
     'ERR_INVALID_ARGUMENT',
     `a kind of interrupt is one of ${KINDS.join(', ')}, not ${String(kind)}`,
   );
+}
+
+/**
+ * Where there are eventfds, in runs without a gap. The first run begins with the first vector, whether that has one or not:
+ * a kind is connected with one at least.
+ */
+function runs(handles: readonly unknown[]): (readonly [start: number, end: number])[] {
+  const found: [start: number, end: number][] = [[0, 1]];
+  for (let index = 1; index < handles.length; index++) {
+    if (handles[index] === undefined) continue;
+    const last = found.at(-1);
+    if (last?.[1] === index) last[1] = index + 1;
+    else found.push([index, index + 1]);
+  }
+  return found;
 }

@@ -80,8 +80,9 @@ export class Model {
       const high = bits === 64 ? (this.#written.get(register + 4) ?? 0n) : 0n;
       const address = pinned ?? (((high << 32n) + low) / length) * length;
       const last = pinned === undefined && address + length >= (bits === 64 ? 1n << 64n : 1n << 32n);
-      // All ones in the lower half ask for the size, if that has a part of the address.
-      const asked = bits === 64 && pinned === undefined && length <= ONES && low >> 4n === ONES >> 4n;
+      // All ones in a half ask for the size, if that half has a part of the address.
+      const half = (length <= ONES && low >> 4n === ONES >> 4n) || high === ONES;
+      const asked = bits === 64 && pinned === undefined && half;
       const enabled = register !== 0x30 || low % 2n === 1n;
       if (address > 0n && !last && !asked && enabled) found[index] = address;
     }

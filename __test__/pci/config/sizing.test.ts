@@ -6,7 +6,7 @@ import { PlainDevice, withRegions } from './plain-device.ts';
 
 test('a BAR of 64 bits is nowhere while its lower half is all ones, whatever the upper half is', (t) => {
   for (const ones of [0xffffffff, 0xfffffff0]) {
-    for (const high of [0, 1, 0x40, 0xffffffff]) {
+    for (const high of [0, 1, 0x40, 0xfffffffe]) {
       const device = new PlainDevice('nvme'); // BAR 2, at 0x18, has 4 MiB
       device.write(0x18, 4, 0xe0000000);
       device.write(0x1c, 4, high);
@@ -17,6 +17,22 @@ test('a BAR of 64 bits is nowhere while its lower half is all ones, whatever the
       device.write(0x18, 4, 0xe0000000);
       t.deepEqual(device.decoded, { 2: (BigInt(high) << 32n) | 0xe0000000n });
     }
+  }
+});
+
+test('a BAR of 64 bits is nowhere while its upper half is all ones, whatever its length is', (t) => {
+  for (const length of [0x1000n, 1n << 31n, 1n << 32n, 1n << 36n]) {
+    const device = new PlainDevice(withRegions('nvme', { 2: length }));
+    const low = length < 1n << 32n ? 0x80000000n : 0n;
+    device.decodeOn();
+    device.write(0x18, 4, Number(low));
+    device.write(0x1c, 4, 0x40);
+    t.deepEqual(device.decoded, { 2: 0x40_00000000n + low }, `${length}`);
+    device.write(0x1c, 4, 0xffffffff);
+    t.deepEqual(device.decoded, {}, `${length}`);
+    t.is(device.read(0x1c, 4), Number((-length >> 32n) & 0xffffffffn));
+    device.write(0x1c, 4, 0x80);
+    t.deepEqual(device.decoded, { 2: 0x80_00000000n + low }, `${length}`);
   }
 });
 
@@ -53,9 +69,14 @@ test('guest memory shows nothing of a BAR of 64 bits below 4 GiB that is being s
   await writeBar64(assigned, 2, 0xe000_0000n);
   await command(assigned, MEMORY);
   t.is(range(), '0xe0000000..0xe0100000');
-  await assigned.configWrite(barRegister(2), 4, 0xffff_ffff);
-  t.is(range(), 'undefined');
-  t.deepEqual(scene.barsHeld(), []);
+  for (const half of [0, 4]) {
+    const address = assigned.configRead(barRegister(2) + half, 4);
+    await assigned.configWrite(barRegister(2) + half, 4, 0xffff_ffff);
+    t.is(range(), 'undefined');
+    t.deepEqual(scene.barsHeld(), []);
+    await assigned.configWrite(barRegister(2) + half, 4, address);
+    t.is(range(), '0xe0000000..0xe0100000');
+  }
 });
 
 test('a BAR that all ones would put on the interrupts can be sized, where DMA has to reach it', async (t) => {

@@ -110,6 +110,59 @@ test('an interrupt at any moment of masking and unmasking is delivered or pendin
   }
 });
 
+test('an entry that was not unmasked has no eventfd, and what the device has to say waits there', (t) => {
+  const { interrupts, device } = setup(t, { msix: 70 });
+  const vector = interrupts.vector('msix', 66);
+  const eventfds = (): boolean[] => [vector.has('event'), vector.has('holding')];
+  interrupts.configure(msix());
+  mask(interrupts, 3, false);
+  t.deepEqual(device.connected, { msix: 1 });
+  for (let burst = 0; burst < 3; burst++) device.raise('msix', 66);
+  t.is(number(interrupts.readPending(8, 8)), 1n << 2n);
+  t.is(number(interrupts.readPending(8, 1)), 4n);
+  t.deepEqual(eventfds(), [false, false]);
+  mask(interrupts, 66, false);
+  t.deepEqual(eventfds(), [true, false]);
+  t.is(number(interrupts.readPending(8, 8)), 0n);
+  t.is(delivered(vector), 1n);
+
+  // From then on it is held here.
+  mask(interrupts, 66, true);
+  t.deepEqual(eventfds(), [true, true]);
+  device.raise('msix', 66);
+  t.is(number(interrupts.readPending(8, 8)), 1n << 2n);
+  t.is(number(device.readPending(8, 8)), 0n);
+  t.deepEqual(device.connected, { msix: 2 });
+
+  // Switched off and on again it is as in the beginning.
+  interrupts.configure(OFF);
+  interrupts.configure(msix());
+  t.deepEqual(device.connected, { msix: 1 });
+  t.is(number(interrupts.readPending(8, 8)), 0n);
+});
+
+test('of vectors that are connected the pending bits of the device say nothing', (t) => {
+  const { interrupts, device } = setup(t, { msix: 3 });
+  interrupts.configure(msix());
+  for (const index of [0, 1]) mask(interrupts, index, false);
+  mask(interrupts, 1, true);
+  // As for a moment when the host has moved their interrupts to another processor.
+  device.readPending = (_, length) => new Uint8Array(length).fill(0b111);
+  t.is(number(interrupts.readPending(0, 1)), 0b100n);
+});
+
+test('a vector that the VMM takes is connected no sooner', (t) => {
+  const { interrupts, device } = setup(t, { msix: 2 });
+  interrupts.configure(msix());
+  const vector = interrupts.vector('msix', 1);
+  t.true(vector.fd > 0);
+  t.deepEqual(device.connected, { msix: 0 });
+  device.raise('msix', 1);
+  t.is(delivered(vector), 0n);
+  mask(interrupts, 1, false);
+  t.is(delivered(vector), 1n);
+});
+
 test('only the vectors that change are touched', (t) => {
   const { interrupts, device } = setup(t, { msix: 2048 });
   interrupts.configure(msix(true));

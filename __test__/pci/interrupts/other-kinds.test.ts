@@ -60,10 +60,10 @@ test('the pin is connected when somebody has taken it, and while nothing else is
 
   for (const [control, connected] of [
     [msi(), { msi: 1 }],
-    [{ ...OFF, intxDisabled: true }, {}],
-    [msix(), { msix: 1 }],
+    // With an entry that is masked.
+    [msix(), { msix: 0 }],
     // Both at once is an error of the guest.
-    [{ ...msi(), msix: { enabled: true, masked: false } }, { msix: 1 }],
+    [{ ...msi(), msix: { enabled: true, masked: false } }, { msix: 0 }],
     [{ ...msi({ enabled: false }), msix: { enabled: false, masked: true } }, { intx: 1 }],
   ] as const) {
     interrupts.configure(control);
@@ -72,14 +72,40 @@ test('the pin is connected when somebody has taken it, and while nothing else is
   }
 });
 
-test('a pin that is taken while it is off is connected later', (t) => {
+test('a pin that the guest has off is not enabled, but stays connected: the device keeps it silent', (t) => {
   const { interrupts, device } = setup(t, { intx: 1 });
+  const told: boolean[] = [];
+  interrupts.onChange(([vector]) => told.push(vector?.enabled === true));
+  const pin = interrupts.vector('intx');
   interrupts.configure({ ...OFF, intxDisabled: true });
-  interrupts.vector('intx').onInterrupt(() => {});
-  t.deepEqual(device.connected, {});
-  interrupts.configure(OFF);
-  t.deepEqual(device.connected, { intx: 1 });
-  interrupts.vector('intx').onInterrupt(undefined);
+  t.true(pin.fd > 0);
+  t.deepEqual([device.connected, pin.enabled], [{ intx: 1 }, false]);
+  device.calls.length = 0;
+  for (const intxDisabled of [false, true]) {
+    interrupts.configure({ ...OFF, intxDisabled });
+    t.is(pin.enabled, !intxDisabled);
+  }
+  t.deepEqual(told, [true, false]);
+  t.deepEqual(device.calls, []);
+});
+
+test('a pin that goes off has nothing to say any more, unless it could not go off', (t) => {
+  const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
+  const pin = interrupts.vector('intx');
+  t.true(pin.fd > 0);
+  for (const off of [{ ...OFF, intxDisabled: true }, msi()]) {
+    device.raise('intx');
+    interrupts.configure(off);
+    t.is(delivered(pin), 0n);
+    interrupts.configure(OFF);
+    device.raise('intx');
+    interrupts.configure({ ...msi({ enabled: false }) });
+    t.is(delivered(pin), 1n, 'it is on');
+  }
+  device.raise('intx');
+  device.failAt(1);
+  throwsCode(t, () => interrupts.configure(msi()), 'ERR_INTERRUPT_SETUP');
+  t.is(delivered(pin), 1n);
 });
 
 test('the event of the pin that unmasks it is there each time the pin is connected', (t) => {

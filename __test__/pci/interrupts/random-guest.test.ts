@@ -7,9 +7,8 @@ import fc from 'fast-check';
 import { isDeepStrictEqual } from 'node:util';
 import type { InterruptControl } from '../../../ts/pci/config/interrupt-control.ts';
 import { PeerDmaError } from '../../../ts/index.ts';
-import { AssignedInterrupts } from '../../../ts/pci/interrupts/assigned-interrupts.ts';
 import { seedOf } from '../../support/seed.ts';
-import { OFF, bytes, number } from './support/guest.ts';
+import { OFF, bytes, interruptsOf, number } from './support/guest.ts';
 import { InterruptModel, type Routed } from './support/model.ts';
 import { StrictInterrupts } from './support/strict-interrupts.ts';
 
@@ -83,7 +82,7 @@ const step: fc.Arbitrary<Step> = fc.record({
 /** Model and implementation, side by side. */
 class Pair {
   readonly device = new StrictInterrupts(COUNTS);
-  readonly interrupts = new AssignedInterrupts(this.device, { bdf: '0000:03:00.0', msixVectors: COUNTS.msix });
+  readonly interrupts = interruptsOf(this.device, COUNTS.msix);
   readonly model = new InterruptModel(COUNTS);
   /** What the VMM knows of each vector, by what it was told. */
   readonly #told = new Map<string, unknown>();
@@ -117,7 +116,7 @@ class Pair {
   #act(wanted: Operation): void {
     switch (wanted.does) {
       case 'configure':
-        return this.interrupts.configure(wanted.control);
+        return this.#configure(wanted.control);
       case 'write':
         return this.interrupts.writeTable(wanted.offset, wanted.bytes);
       case 'raise':
@@ -128,7 +127,19 @@ class Pair {
       case 'reset':
         this.interrupts.silence();
         this.interrupts.reset();
-        return this.interrupts.configure(OFF);
+        return this.#configure(OFF);
+    }
+  }
+
+  /** The device hears of Command before, and again where its interrupts refuse. */
+  #configure(wanted: InterruptControl): void {
+    const { pinOff } = this.device;
+    this.device.pinOff = wanted.intxDisabled;
+    try {
+      this.interrupts.configure(wanted);
+    } catch (error) {
+      this.device.pinOff = pinOff;
+      throw error;
     }
   }
 

@@ -142,9 +142,29 @@ test('asleep, memory does not answer; awake, it does', (t) => {
   t.is(read16(device.config, PMCSR), D3_HOT);
   t.is(read16(device.config, COMMAND), MEMORY, 'config space answers');
   const asleep = throwsCode(t, () => bar.read32(0n), 'ERR_BAR_DISABLED');
-  t.regex(asleep.message, /region 0 of 0000:00:06\.0.*D0/);
+  t.regex(asleep.message, /region 0 of 0000:00:06\.0.*D3hot/);
   write16(device.config, PMCSR, 1);
   t.is(read16(device.config, PMCSR), D3_HOT, 'only D0 follows D3hot');
+  write16(device.config, PMCSR, 0);
+  t.is(bar.read32(0n), 0x1234);
+});
+
+test('in D1 and D2 nobody answers, and everybody may ask', (t) => {
+  const built = simulated(t, { bars: [{ index: 0, length: MIB }], powerManagement: {} }).config.read(0n, 256);
+  const device = simulated(t, { config: built.with(Number(CAPABILITY) + 3, 0x6), bars: [{ index: 0, length: MIB }] });
+  const bar = region(device, 0);
+  bar.write32(0n, 0x1234);
+  for (const state of [1, 2]) {
+    write16(device.config, PMCSR, state);
+    t.is(bar.read32(0n), 0xffffffff);
+    t.is(bar.read64(8n), 0xffffffff_ffffffffn);
+    t.deepEqual(bar.read(2n, 3), Uint8Array.of(0xff, 0xff, 0xff));
+    bar.write32(0n, 5);
+    bar.write(0n, Uint8Array.of(5));
+  }
+  command(device, 0);
+  throwsCode(t, () => bar.read32(0n), 'ERR_BAR_DISABLED');
+  command(device, MEMORY);
   write16(device.config, PMCSR, 0);
   t.is(bar.read32(0n), 0x1234);
 });

@@ -12,6 +12,7 @@ import {
   events,
   loud,
   read16,
+  region,
   simulated,
   write16,
 } from './support.ts';
@@ -98,6 +99,39 @@ for (const kind of ['msi', 'msix'] as const) {
     t.is(read16(device.config, flags), before);
   });
 }
+
+test('msix: what a silent vector has to say is pending in the device, until it is connected or MSI-X is not', (t) => {
+  const device = loud(t);
+  const [event, other] = events(t, 2);
+  // After the table of five entries.
+  const pending = (): number => region(device, 0).read32(0x50n);
+  t.false(device.raise('msix', 1));
+  t.is(pending(), 0, 'MSI-X is off');
+  device.interrupts.connect('msix', [event, undefined, undefined]);
+  device.raise('msix', 1);
+  device.raise('msix', 1);
+  device.raise('msix', 2);
+  device.raise('msix', 3);
+  t.is(pending(), 0b110, 'one past those that are connected has nothing');
+  t.is(region(device, 0).read(0x50n, 1)[0], 0b110);
+  device.interrupts.reconnect('msix', 1, other);
+  t.is(other?.take(), 1n, 'one message');
+  t.is(pending(), 0b100);
+
+  command(device, MEMORY);
+  device.interrupts.reconnect('msix', 2, event);
+  t.is(pending(), 0b100, 'messages are DMA');
+  command(device, MEMORY | MASTER);
+  t.deepEqual([pending(), event.take()], [0, 1n]);
+
+  device.interrupts.reconnect('msix', 1, undefined);
+  for (const forget of [() => device.reset(), () => device.interrupts.disconnect('msix')]) {
+    device.raise('msix', 1);
+    t.is(pending(), 0b10);
+    void forget();
+    t.is(pending(), 0);
+  }
+});
 
 test('one of the pin, MSI and MSI-X can be connected at a time', (t) => {
   const { interrupts } = loud(t);

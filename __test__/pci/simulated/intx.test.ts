@@ -50,6 +50,23 @@ test('a pin that is masked, disabled or asleep interrupts later', (t) => {
   t.is(read16(device.config, COMMAND), 0);
 });
 
+test('Command switches the pin off, which nothing unmasks, and on again, which unmasks it', (t) => {
+  const device = loud(t);
+  const [event] = events(t, 1);
+  command(device, INTX_DISABLE);
+  device.raise('intx');
+  device.interrupts.connect('intx', [event]);
+  device.interrupts.unmaskIntx();
+  t.is(event.take(), 0n, 'connected while it is off');
+  command(device, 0);
+  t.is(event.take(), 1n);
+  command(device, INTX_DISABLE);
+  command(device, 0);
+  t.is(event.take(), 1n, 'nobody has served it, and it is asserted still');
+  command(device, MEMORY);
+  t.is(event.take(), 0n, 'it was on before');
+});
+
 test('connected again, the pin is not masked any more', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);

@@ -115,6 +115,76 @@ testWith({ edu: 1 }, 'the pin reaches a callback, masked until it is served', as
   interrupts.unmaskIntx();
 });
 
+testWith(
+  { edu: 1 },
+  'a cause that comes while the guest has the pin off interrupts when the guest switches it on',
+  async (t, { edu: [bdf = ''] }) => {
+    const engine = await quietEngine(t, bdf);
+    const { driver, assigned } = engine;
+    const { device } = assigned;
+    const { interrupts } = device;
+    const pinOff = async (off: boolean): Promise<void> => {
+      const command = device.configRead(4, 2);
+      await device.configWrite(4, 2, off ? command | PIN_OFF : command & ~PIN_OFF);
+    };
+    driver.raise(1);
+    let count = 0n;
+    interrupts.vector('intx').onInterrupt((more) => (count += more));
+    await until(() => count > 0n, 'asserted before anybody takes it');
+    driver.acknowledge(1);
+    interrupts.unmaskIntx();
+
+    for (let round = 0; round < 5; round++) {
+      await pinOff(true);
+      count = 0n;
+      driver.raise(2);
+      interrupts.unmaskIntx();
+      await sleep(SILENCE);
+      t.is(count, 0n, 'off');
+      await pinOff(false);
+      await until(() => count > 0n, `on for the ${round + 1}. time`);
+      driver.acknowledge(2);
+      interrupts.unmaskIntx();
+    }
+
+    await switchMessages(engine, true);
+    await pinOff(true);
+    await switchMessages(engine, false);
+    count = 0n;
+    driver.raise(4);
+    await sleep(SILENCE);
+    t.is(count, 0n, 'off after messages');
+    await pinOff(false);
+    await until(() => count > 0n, 'on after messages');
+    driver.acknowledge(4);
+    interrupts.unmaskIntx();
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'what the pin has signalled and nobody has taken is forgotten when it goes off, and signalled when it goes on',
+  async (t, { edu: [bdf = ''] }) => {
+    const { driver, assigned } = await quietEngine(t, bdf);
+    const { device } = assigned;
+    const { fd } = device.interrupts.vector('intx');
+    const command = device.configRead(4, 2);
+    for (let round = 0; round < 5; round++) {
+      driver.raise(1);
+      await until(() => counted(fd) > 0n, 'the pin interrupts');
+      await device.configWrite(4, 2, command | PIN_OFF);
+      t.is(counted(fd), 0n);
+      await device.configWrite(4, 2, command);
+      await until(() => counted(fd) > 0n, 'it is still asserted');
+      driver.acknowledge(1);
+      device.interrupts.unmaskIntx();
+      await device.configWrite(4, 2, command | PIN_OFF);
+      await device.configWrite(4, 2, command);
+      t.is(counted(fd), 0n, 'served');
+    }
+  },
+);
+
 testWith({ edu: 1 }, 'ten thousand messages to a guest are ten thousand', async (t, { edu: [bdf = ''] }) => {
   const engine = await quietEngine(t, bdf);
   const { driver, assigned } = engine;

@@ -227,6 +227,12 @@ impl NativeVfioDevice {
         self.device.irq_count(irq_kind(kind)?).map_err(to_js)
     }
 
+    /// Whether that kind can be given more vectors while it is connected.
+    #[napi]
+    pub fn irq_grows(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<bool> {
+        self.device.irq_grows(irq_kind(kind)?).map_err(to_js)
+    }
+
     /// Signals an eventfd for each vector from `start` on; `undefined` silences a vector.
     #[napi]
     pub fn connect_irqs(

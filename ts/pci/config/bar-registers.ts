@@ -39,6 +39,7 @@ export const ROM_INDEX = 6;
 const LEAST_BAR = 16n;
 const LEAST_ROM = 0x800n;
 const LARGEST_32 = 1n << 31n;
+const ALL_ONES = 0xffffffff;
 const LARGEST_64 = 1n << 63n;
 
 /** What the registers are made from. @internal */
@@ -150,10 +151,10 @@ function placed(state: Uint8Array, bar: Bar): bigint | undefined {
   const low = u32(state, register);
   if (bar.kind === 'rom' && (low & ROM_ADDRESS_ENABLE) === 0) return undefined;
   const high = bar.kind === 'memory64' ? u32(state, register + 4) : 0;
-  // Ones below the size as well: the guest asks for it, and the lower half is no address, whatever the upper one is. A BAR
-  // of 4 GiB and more has its address in the upper half alone, where all ones are the end of the address space.
-  const sized = (low & BASE_ADDRESS_MEM_MASK) >>> 0 === BASE_ADDRESS_MEM_MASK;
-  if (bar.kind === 'memory64' && bar.length <= LARGEST_32 && sized) return undefined;
+  // Ones in a half, in the lower one below the size as well: the guest asks for it, and that half is no address, whatever
+  // the other one is. A BAR of 4 GiB and more has its address in the upper half alone.
+  const sized = bar.length <= LARGEST_32 && (low & BASE_ADDRESS_MEM_MASK) >>> 0 === BASE_ADDRESS_MEM_MASK;
+  if (bar.kind === 'memory64' && (sized || high === ALL_ONES)) return undefined;
   const address = ((BigInt(high) << 32n) | BigInt(low)) & ~(bar.length - 1n);
   const end = 1n << (bar.kind === 'memory64' ? 64n : 32n);
   // All ones ask for the size: the BAR would be the last of the address space, where no guest places one. It must not

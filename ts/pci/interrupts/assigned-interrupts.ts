@@ -7,6 +7,7 @@ import type { InterruptControl } from '../config/interrupt-control.ts';
 import { EventFd } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { Connection } from './connection.ts';
+import { DevicePending } from './device-pending.ts';
 import { GuestSetup, POWER_ON, sameControl } from './guest-setup.ts';
 import { requireWithin } from './msix-table.ts';
 import { looksAs, seen } from './seen.ts';
@@ -18,17 +19,21 @@ export interface InterruptShape {
   readonly bdf: string;
   /** Entries of the MSI-X table; 0 where there is none. */
   readonly msixVectors: number;
+  /** Reads the device's own pending bits of MSI-X. Offset and length are in bytes, within them. */
+  readonly readPending: (offset: number, length: number) => Uint8Array;
 }
 
 /**
  * Interrupts on their way from a device to its guest. Each vector has an eventfd that the VMM takes, whatever the guest
- * does; while the guest masks the vector, another one has the device's interrupts, and the pending bit shows them.
+ * does; while the guest masks the vector, another one has the device's interrupts, and the pending bit shows them. An entry of
+ * MSI-X that the guest has not unmasked since it switched MSI-X on has neither: it is masked in the device, which keeps what it has to say.
  */
 export class AssignedInterrupts {
   readonly #device: DeviceInterrupts;
   readonly #bdf: string;
   readonly #setup: GuestSetup;
   readonly #connection: Connection;
+  readonly #devicePending: DevicePending;
   /** Whether the device is connected as the guest wants it. It isn't after a failure, until a change succeeds. */
   #settled = true;
   /** Whether nothing is to be connected until the next `configure`, because the device is being reset. */
@@ -38,7 +43,7 @@ export class AssignedInterrupts {
   #closed = false;
 
   /** @internal */
-  constructor(device: DeviceInterrupts, { bdf, msixVectors }: InterruptShape) {
+  constructor(device: DeviceInterrupts, { bdf, msixVectors, readPending }: InterruptShape) {
     this.#device = device;
     this.#bdf = bdf;
     const counts = {
@@ -49,8 +54,12 @@ export class AssignedInterrupts {
       request: device.count('request'),
     };
     this.#setup = new GuestSetup(bdf, counts, (vector) => this.#taken(vector));
-    this.#connection = new Connection(device, () => {
-      if (this.#resample !== undefined) device.unmaskIntxOn(this.#resample);
+    this.#devicePending = new DevicePending(msixVectors, readPending);
+    this.#connection = new Connection(device, {
+      onPin: () => {
+        if (this.#resample !== undefined) device.unmaskIntxOn(this.#resample);
+      },
+      pending: this.#devicePending,
     });
   }
 
@@ -133,11 +142,14 @@ export class AssignedInterrupts {
     }
     const before = this.#setup.control;
     if (this.#settled && sameControl(before, control)) return;
+    const pins = this.#setup.vectors('intx').filter(({ enabled }) => enabled);
     this.#change(
       this.#setup.routed,
       () => (this.#setup.control = control),
       () => (this.#setup.control = before),
     );
+    // A pin that goes off is asserted no more; what asserts it when it goes on again is signalled then.
+    for (const pin of pins) if (!pin.enabled) pin.forget();
     // A function has pending bits only while the capability is enabled.
     for (const kind of ['msi', 'msix'] as const) {
       if (before[kind]?.enabled !== true || control[kind]?.enabled === true) continue;
@@ -172,8 +184,13 @@ export class AssignedInterrupts {
   /** What the guest reads of the pending bits of MSI-X. @internal */
   readPending(offset: number, length: number): Uint8Array {
     const vectors = this.#setup.vectors('msix');
-    requireWithin(offset, length, Math.ceil(vectors.length / 64) * 8, `the pending bits of ${this.#bdf}`, this.#bdf);
-    return Uint8Array.from({ length }, (_, index) => pendingBits(vectors, (offset + index) * 8, 8));
+    requireWithin(offset, length, this.#devicePending.length, `the pending bits of ${this.#bdf}`, this.#bdf);
+    const device = this.#connection.kind === 'msix' ? this.#devicePending.read(offset, length) : new Uint8Array(length);
+    return device.map((bits, index) => {
+      const first = (offset + index) * 8;
+      const own = pendingBits(vectors, first, 8);
+      return own | (bits & bitsWhere(8, (bit) => this.#connection.isWithDevice(first + bit)));
+    });
   }
 
   /** The register of pending bits that MSI with mask bits has. @internal */
@@ -290,7 +307,12 @@ export class AssignedInterrupts {
 
 /** Bit 0 is the vector `first`. */
 function pendingBits(vectors: readonly InterruptVector[], first: number, count: number): number {
+  return bitsWhere(count, (bit) => vectors[first + bit]?.isPending === true);
+}
+
+/** A number of up to 32 bits. */
+function bitsWhere(count: number, isSet: (bit: number) => boolean): number {
   let bits = 0;
-  for (let bit = 0; bit < count; bit++) if (vectors[first + bit]?.isPending === true) bits |= 1 << bit;
+  for (let bit = 0; bit < count; bit++) if (isSet(bit)) bits |= 1 << bit;
   return bits >>> 0;
 }

@@ -4,6 +4,7 @@
 import { rollbackFailed } from '../../dma/mapping-error.ts';
 import { asError } from '../../errors.ts';
 import type { DeviceInterrupts } from '../physical-function.ts';
+import type { DevicePending } from './device-pending.ts';
 import type { InterruptVector } from './vector.ts';
 
 /** What is to be connected. @internal */
@@ -15,8 +16,12 @@ export interface Wish {
   isMasked(index: number): boolean;
 }
 
-/** Where a vector's interrupts go: to the VMM, to where they wait for being unmasked; `lost` after a failure alone. */
-type Place = 'event' | 'holding' | 'lost';
+/**
+ * Where a vector's interrupts go: to the VMM, to where they wait for being unmasked, or nowhere. Of MSI-X it begins with
+ * nowhere, which costs neither an eventfd nor an interrupt of the host: the host has the entry masked, and the device keeps
+ * its message pending until the vector is connected to the VMM. A reconnection that the device refused ends there, too.
+ */
+type Place = 'event' | 'holding' | 'silent';
 
 interface Connected {
   readonly kind: Wish['kind'];
@@ -24,20 +29,38 @@ interface Connected {
   readonly places: Place[];
 }
 
+/** A vector that gets another place. */
+interface Move {
+  readonly index: number;
+  readonly from: Place;
+  readonly to: Place;
+}
+
+/** What a connection needs besides the device's interrupts. @internal */
+export interface ConnectionNeeds {
+  /** Called when the pin was connected. */
+  readonly onPin: () => void;
+  readonly pending: DevicePending;
+}
+
 /** @internal */
 export class Connection {
   readonly #device: DeviceInterrupts;
-  /** Called when the pin was connected. */
-  readonly #onPin: () => void;
+  readonly #needs: ConnectionNeeds;
   #connected: Connected | undefined;
 
-  constructor(device: DeviceInterrupts, onPin: () => void) {
+  constructor(device: DeviceInterrupts, needs: ConnectionNeeds) {
     this.#device = device;
-    this.#onPin = onPin;
+    this.#needs = needs;
   }
 
   get kind(): Wish['kind'] | undefined {
     return this.#connected?.kind;
+  }
+
+  /** Whether it is the device that keeps what a vector of MSI-X has to say. */
+  isWithDevice(index: number): boolean {
+    return this.#connected?.kind === 'msix' && this.#connected.places[index] === 'silent';
   }
 
   /**
@@ -59,16 +82,15 @@ export class Connection {
   #replace(wish: Wish | undefined): void {
     const before = this.#connected;
     const vectors = wish?.vectors ?? [];
-    const places = vectors.map((_, index) => (wish === undefined ? 'lost' : placeOf(wish, index)));
+    const places = vectors.map((_, index) => (wish === undefined ? 'silent' : placeOf(wish, index, 'silent')));
     // Before anything is disconnected: this is where descriptors run out.
-    const discard = makeEvents(vectors, places);
+    const discard = makeEvents(vectors.map((vector, index) => [vector, places[index]]));
     try {
-      if (before !== undefined) this.#device.disconnect(before.kind);
+      if (before !== undefined) this.#disconnect(before);
     } catch (error) {
       discard();
       throw error;
     }
-    this.#connected = undefined;
     if (wish === undefined) return;
     try {
       this.#connect({ kind: wish.kind, vectors, places });
@@ -83,44 +105,63 @@ export class Connection {
     }
   }
 
+  /** What a device has pending is not said to outlive its being switched off, so it is pending here from then on. */
+  #disconnect({ kind, vectors, places }: Connected): void {
+    const withDevice = kind === 'msix' ? [...places.keys()].filter((index) => places[index] === 'silent') : [];
+    const pending = this.#needs.pending.among(withDevice);
+    this.#device.disconnect(kind);
+    this.#connected = undefined;
+    for (const index of pending) vectors[index]?.pend();
+  }
+
   #connect(wanted: Connected): void {
     const { kind, vectors, places } = wanted;
     this.#device.connect(
       kind,
       vectors.map((vector, index) => eventFor(vector, places[index])),
     );
+    if (kind === 'intx') this.#preparePin();
     this.#connected = wanted;
-    if (kind === 'intx') {
-      try {
-        this.#onPin();
-      } catch (error) {
-        this.#device.disconnect(kind);
-        this.#connected = undefined;
-        throw error;
-      }
-    }
     this.#release(wanted, 0, vectors.length);
+  }
+
+  #preparePin(): void {
+    // Like nothing that is wished for: if the device won't be disconnected either, the next change begins with that.
+    const half: Connected = { kind: 'intx', vectors: [], places: [] };
+    this.#connected = half;
+    try {
+      this.#needs.onPin();
+    } catch (error) {
+      this.#disconnect(half);
+      throw error;
+    }
   }
 
   /** Masks and unmasks. */
   #move(now: Connected, wish: Wish, { first, end }: { readonly first: number; readonly end: number }): void {
-    const moved: { index: number; from: Place }[] = [];
+    const moves: Move[] = [];
+    for (let index = first; index < end; index++) {
+      const from = now.places[index] ?? 'silent';
+      const to = placeOf(wish, index, from);
+      if (from !== to) moves.push({ index, from, to });
+    }
+    const discard = makeEvents(moves.map(({ index, to }) => [now.vectors[index], to]));
+    let done = 0;
     try {
-      for (let index = first; index < end; index++) {
-        const [from, to] = [now.places[index] ?? 'lost', placeOf(wish, index)];
-        if (from === to) continue;
-        moved.push({ index, from });
+      for (const { index, to } of moves) {
+        done++;
         this.#put(now, index, to);
       }
     } catch (error) {
       const problems: Error[] = [];
-      for (const { index, from } of moved.toReversed()) {
+      for (const { index, from } of moves.slice(0, done).toReversed()) {
         try {
-          if (from !== 'lost') this.#put(now, index, from);
+          if (now.places[index] !== from) this.#put(now, index, from);
         } catch (thrown) {
           problems.push(asError(thrown));
         }
       }
+      discard();
       throw problems.length === 0 ? error : rollbackFailed(error, problems);
     } finally {
       this.#release(now, first, end);
@@ -133,10 +174,16 @@ export class Connection {
    * ever gets here.
    */
   #put({ kind, vectors, places }: Connected, index: number, to: Place): void {
-    places[index] = 'lost'; // a device that refuses leaves the vector silent
-    this.#device.reconnect(kind, index, eventFor(vectors[index], to));
+    const vector = vectors[index];
+    // What is held here and what the device holds is one message. It sends it once the vector is connected.
+    if (to === 'event' && this.isWithDevice(index) && vector?.isPending === true && this.#needs.pending.has(index)) {
+      vector.forgetPending();
+    }
+    const event = eventFor(vector, to);
+    places[index] = 'silent'; // a device that refuses leaves it so
+    this.#device.reconnect(kind, index, event);
     places[index] = to;
-    if (to === 'holding') vectors[index]?.hold();
+    if (to !== 'event') vector?.hold();
   }
 
   /**
@@ -151,8 +198,9 @@ export class Connection {
   }
 }
 
-function placeOf(wish: Wish, index: number): Place {
-  return wish.isMasked(index) ? 'holding' : 'event';
+function placeOf(wish: Wish, index: number, now: Place): Place {
+  if (!wish.isMasked(index)) return 'event';
+  return wish.kind === 'msix' && now === 'silent' ? 'silent' : 'holding';
 }
 
 function eventFor(vector: InterruptVector | undefined, place: Place | undefined) {
@@ -161,20 +209,21 @@ function eventFor(vector: InterruptVector | undefined, place: Place | undefined)
 }
 
 /**
- * Makes the eventfds that a connection needs, all or none.
+ * Makes the eventfds that vectors need at their places, all or none.
  *
  * @returns closes those that weren't there before
  * @throws {PeerDmaError} `ERR_SYSTEM` where there are no descriptors left
  */
-function makeEvents(vectors: readonly InterruptVector[], places: readonly Place[]): () => void {
+function makeEvents(
+  needed: readonly (readonly [vector: InterruptVector | undefined, place: Place | undefined])[],
+): () => void {
   const made: (() => void)[] = [];
   const discard = (): void => {
     for (const one of made) one();
   };
   try {
-    for (const [index, vector] of vectors.entries()) {
-      const place = places[index];
-      if (place === undefined || place === 'lost' || vector.has(place)) continue;
+    for (const [vector, place] of needed) {
+      if (vector === undefined || place === undefined || place === 'silent' || vector.has(place)) continue;
       eventFor(vector, place);
       made.push(() => vector.discard(place));
     }

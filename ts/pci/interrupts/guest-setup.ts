@@ -61,7 +61,7 @@ export class GuestSetup {
 
   /** What is to be connected, of the kinds that exclude one another. */
   wish(): Wish | undefined {
-    const { intxDisabled, msi, msix } = this.control;
+    const { msi, msix } = this.control;
     const table = this.vectors('msix');
     if (msix?.enabled === true && table.length > 0) {
       const all = msix.masked;
@@ -72,8 +72,10 @@ export class GuestSetup {
       const { masks } = msi;
       return { kind: 'msi', vectors: messages, isMasked: (index) => ((masks >>> index) & 1) !== 0 };
     }
+    // A pin that the guest has switched off stays connected: the device's Command keeps it silent, and has what is asserted
+    // when it is switched on interrupt. Guests do that for each interrupt, some of them, to mask it.
     const pins = this.vectors('intx').filter(({ isTaken }) => isTaken);
-    return intxDisabled || pins.length === 0 ? undefined : { kind: 'intx', vectors: pins, isMasked: () => false };
+    return pins.length === 0 ? undefined : { kind: 'intx', vectors: pins, isMasked: () => false };
   }
 
   #message({ kind, index }: InterruptVector): InterruptMessage | undefined {
@@ -87,6 +89,7 @@ export class GuestSetup {
   #enabled({ kind, index, isTaken }: InterruptVector): boolean {
     if (kind === 'error' || kind === 'request') return isTaken;
     const wish = this.wish();
+    if (kind === 'intx' && this.control.intxDisabled) return false;
     return wish?.kind === kind && index < wish.vectors.length && !wish.isMasked(index);
   }
 }

@@ -22,7 +22,7 @@ export class InterruptVector {
   readonly #owner: VectorOwner;
   /** What the VMM has. Made on first use. */
   #event: EventFd | undefined;
-  /** Where the device's interrupts go while the guest masks the vector. Made on first use. */
+  /** Where the device's interrupts go while the guest masks a vector that was not masked before. Made on first use. */
   #holding: EventFd | undefined;
   /** How much of what {@link InterruptVector.#holding} counted was looked at. */
   #held = 0n;
@@ -121,6 +121,11 @@ export class InterruptVector {
     if (this.#event !== undefined && !this.#closed) this.#held += this.#event.take();
   }
 
+  /** The device had a message for it that the guest does not know of yet. @internal */
+  pend(): void {
+    this.#held += 1n;
+  }
+
   /** Forgets what waits for being unmasked. @internal */
   forgetPending(): void {
     if (this.isPending) this.#held = 0n;
@@ -137,12 +142,14 @@ export class InterruptVector {
     return (place === 'event' ? this.#event : this.#holding) !== undefined;
   }
 
-  /** Closes an eventfd that was made for a connection that failed, before anybody could take it. @internal */
+  /** Closes an eventfd that was made for a connection that failed, before anybody could take it. What it counted is pending. @internal */
   discard(place: 'event' | 'holding'): void {
     if (place === 'event') {
+      this.hold();
       this.#event?.close();
       this.#event = undefined;
     } else {
+      this.#held += this.#holding?.take() ?? 0n;
       this.#holding?.close();
       this.#holding = undefined;
     }
@@ -151,6 +158,7 @@ export class InterruptVector {
   /** @internal */
   close(): void {
     this.#closed = true;
+    this.#held = 0n;
     this.#event?.close();
     this.#holding?.close();
   }

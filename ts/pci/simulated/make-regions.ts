@@ -5,7 +5,14 @@ import { MemoryFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { BASE_ADDRESS_COUNT } from '../config/registers.ts';
 import { type BarLayout, ROM_INDEX } from './bar-layout.ts';
-import { type MsixTable, memoryContents, registerContents, romContents, withoutTable } from './region-contents.ts';
+import {
+  type MsixParts,
+  memoryContents,
+  registerContents,
+  romContents,
+  withPending,
+  withoutTable,
+} from './region-contents.ts';
 import { type RegionContents, SimulatedRegion } from './simulated-region.ts';
 
 /** @internal */
@@ -13,13 +20,15 @@ export interface RegionNeeds {
   readonly bdf: string;
   readonly bars: readonly BarLayout[];
   readonly romContents: Uint8Array | undefined;
-  readonly msixTable: MsixTable | undefined;
+  readonly msix: MsixParts | undefined;
+  /** Whether a vector of MSI-X is pending in the device. */
+  readonly isPending: (vector: number) => boolean;
   /** See {@link SimulatedRegion}. */
   readonly answers: (bar: BarLayout) => boolean;
 }
 
 /** By VFIO's numbers, and the files that were made for them. @internal */
-export function makeRegions({ bdf, bars, romContents: rom, msixTable, answers }: RegionNeeds): {
+export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answers }: RegionNeeds): {
   readonly regions: readonly (SimulatedRegion | undefined)[];
   readonly files: readonly MemoryFile[];
 } {
@@ -34,8 +43,10 @@ export function makeRegions({ bdf, bars, romContents: rom, msixTable, answers }:
   const region = (bar: BarLayout): SimulatedRegion => {
     const { index, registers } = bar;
     const shape = { ...bar, bdf, answers: () => answers(bar) };
-    const visible = (contents: RegionContents): RegionContents =>
-      msixTable?.bar === index ? withoutTable(contents, msixTable.range) : contents;
+    const visible = (contents: RegionContents): RegionContents => {
+      const all = msix?.pending.bar === index ? withPending(contents, msix.pending.range, isPending) : contents;
+      return msix?.table.bar === index ? withoutTable(all, msix.table.range) : all;
+    };
     if (registers !== undefined)
       return new SimulatedRegion({ ...shape, contents: visible(registerContents(registers)) });
     const file = bar.contents ?? makeFile(bar);

@@ -4,7 +4,7 @@
 import { AddressRange } from '../../address-range.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
-import { MSIX_BIR, MSIX_ENTRY_SIZE, MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_TABLE } from '../config/registers.ts';
+import { MSIX_BIR, MSIX_ENTRY_SIZE, MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_PBA, MSIX_TABLE } from '../config/registers.ts';
 import type { SimulatedRegisters } from './options.ts';
 import type { RegionContents } from './simulated-region.ts';
 
@@ -39,20 +39,32 @@ export function romContents(bdf: string, file: MemoryFile): RegionContents {
   };
 }
 
-/** Where the MSI-X table is. @internal */
-export interface MsixTable {
+/** A part of a BAR. */
+interface BarPart {
   readonly bar: number;
   /** Offsets within the BAR. */
   readonly range: AddressRange;
 }
 
+/** Where MSI-X has its structures. @internal */
+export interface MsixParts {
+  readonly table: BarPart;
+  readonly pending: BarPart;
+}
+
 /** As config space has it. @internal */
-export function msixTable(config: DataView, capability: number | undefined): MsixTable | undefined {
+export function msixParts(config: DataView, capability: number | undefined): MsixParts | undefined {
   if (capability === undefined) return undefined;
-  const place = config.getUint32(capability + MSIX_TABLE, true);
   const vectors = (config.getUint16(capability + MSIX_FLAGS, true) & MSIX_FLAGS_QSIZE) + 1;
-  const bar = place & MSIX_BIR;
-  return { bar, range: AddressRange.of(BigInt(place - bar), BigInt(vectors * MSIX_ENTRY_SIZE)) };
+  const part = (register: number, length: number): BarPart => {
+    const place = config.getUint32(capability + register, true);
+    const bar = place & MSIX_BIR;
+    return { bar, range: AddressRange.of(BigInt(place - bar), BigInt(length)) };
+  };
+  return {
+    table: part(MSIX_TABLE, vectors * MSIX_ENTRY_SIZE),
+    pending: part(MSIX_PBA, Math.ceil(vectors / 64) * 8),
+  };
 }
 
 /**
@@ -69,14 +81,43 @@ export function withoutTable(contents: RegionContents, table: AddressRange): Reg
       const [start, end] = within(table, offset, length);
       return start === end ? bytes : bytes.slice().fill(0xff, start, end);
     },
-    write: (offset, bytes) => {
-      const [start, end] = within(table, offset, bytes.length);
-      if (start === end) return contents.write(offset, bytes);
-      if (start > 0) contents.write(offset, bytes.subarray(0, start));
-      if (end < bytes.length) contents.write(offset + BigInt(end), bytes.subarray(end));
-      return undefined;
-    },
+    write: (offset, bytes) => writeAround(contents, table, offset, bytes),
   };
+}
+
+/**
+ * The same contents with the pending bits of MSI-X, which can only be read.
+ *
+ * @param isPending whether a vector is; for those past the last, too
+ * @internal
+ */
+export function withPending(
+  contents: RegionContents,
+  bits: AddressRange,
+  isPending: (vector: number) => boolean,
+): RegionContents {
+  return {
+    isMemory: contents.isMemory,
+    read: (offset, length) => {
+      const bytes = contents.read(offset, length).slice();
+      const [start, end] = within(bits, offset, length);
+      for (let at = start; at < end; at++) {
+        const first = Number(offset + BigInt(at) - bits.start) * 8;
+        bytes[at] = [0, 1, 2, 3, 4, 5, 6, 7].reduce((byte, bit) => byte | (isPending(first + bit) ? 1 << bit : 0), 0);
+      }
+      return bytes;
+    },
+    write: (offset, bytes) => writeAround(contents, bits, offset, bytes),
+  };
+}
+
+/** Writes what does not fall into a range. */
+function writeAround(contents: RegionContents, range: AddressRange, offset: bigint, bytes: Uint8Array): void {
+  const [start, end] = within(range, offset, bytes.length);
+  if (start === end) return contents.write(offset, bytes);
+  if (start > 0) contents.write(offset, bytes.subarray(0, start));
+  if (end < bytes.length) contents.write(offset + BigInt(end), bytes.subarray(end));
+  return undefined;
 }
 
 /** Which bytes of an access fall into a range; two equal numbers for none. */

@@ -87,6 +87,10 @@ export class SimulatedConfig implements RegionContents {
     return this.#powerState === D0;
   }
 
+  get inD3(): boolean {
+    return this.#powerState === D3_HOT;
+  }
+
   /** Whether config space says how to reset the function alone (Linux `pci_reset_fn_methods`). */
   get resettable(): boolean {
     return this.#hasFlr || this.#hasAfFlr || (this.#capabilities.has(CAP_ID_PM) && !this.#keepsRegisters);

@@ -12,7 +12,7 @@ import { configImage, recordedConfig } from './config-image.ts';
 import { EDU_IDS, EDU_REGISTERS_LENGTH, EduRegisters } from './edu-registers.ts';
 import type { SimulatedDeviceOptions, SimulatedDma, SimulatedRegisters } from './options.ts';
 import { makeRegions } from './make-regions.ts';
-import { msixTable } from './region-contents.ts';
+import { msixParts } from './region-contents.ts';
 import { SimulatedBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
@@ -77,13 +77,11 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#config = new SimulatedConfig(image, bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
       onReset: () => this.#resetFunction(),
-      onChange: () => {
-        this.#seeMemory();
-        this.#interrupts.update();
-      },
+      onChange: () => this.#onConfigChange(),
     });
     this.#interrupts = new SimulatedInterrupts(bdf, this.#config.vectors, (kind) => this.#canSignal(kind));
     this.interrupts = this.#interrupts;
+    this.#onConfigChange(); // which starts as it is recorded
     this.#resettable = options.resettable ?? this.#config.resettable;
     this.#iommu = iommu;
     this.#registers = bars.flatMap(({ registers }) => registers ?? []);
@@ -98,7 +96,8 @@ export class SimulatedDevice implements PhysicalFunction {
       bdf,
       bars,
       romContents: rom?.contents,
-      msixTable: msixTable(image, this.#config.capability(CAP_ID_MSIX)),
+      msix: msixParts(image, this.#config.capability(CAP_ID_MSIX)),
+      isPending: (vector) => this.#interrupts.isPending(vector),
       answers: (bar) => (bar.kind === 'io' ? this.#answersIo() : this.#answersMemory(bar.index)),
     });
     this.regions = regions;
@@ -224,10 +223,11 @@ export class SimulatedDevice implements PhysicalFunction {
     await this.close();
   }
 
+  /** VFIO keeps others from asking in D3hot alone (Linux `__vfio_pci_memory_enabled`): in D1 and D2 nobody answers. */
   #answersMemory(index: number): boolean {
     this.#requireOpen();
-    if (this.#config.commands(COMMAND_MEMORY) && this.#config.awake) return true;
-    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is not in D0`;
+    if (this.#hasMemory) return this.#config.awake;
+    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is in D3hot`;
     throw this.#error('ERR_BAR_DISABLED', text);
   }
 
@@ -236,10 +236,16 @@ export class SimulatedDevice implements PhysicalFunction {
     return this.#requireOpen() && this.#config.commands(COMMAND_IO) && this.#config.awake;
   }
 
+  #onConfigChange(): void {
+    this.#seeMemory();
+    this.#interrupts.switchPin(this.#config.commands(COMMAND_INTX_DISABLE));
+    this.#interrupts.update();
+  }
+
   #canSignal(kind: InterruptKind): boolean {
     if (kind === 'error' || kind === 'request') return true;
     if (!this.#config.awake) return false;
-    return kind === 'intx' ? !this.#config.commands(COMMAND_INTX_DISABLE) : this.#config.commands(COMMAND_MASTER);
+    return kind === 'intx' || this.#config.commands(COMMAND_MASTER);
   }
 
   #dma<T>(transfer: (iommu: SimulatedDma) => T): T {
@@ -288,11 +294,10 @@ export class SimulatedDevice implements PhysicalFunction {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
       if (backing !== 'private') declareDevice(backing.file, state);
     }
-    this.#answered = this.#hasMemory;
   }
 
   get #hasMemory(): boolean {
-    return this.#config.commands(COMMAND_MEMORY) && this.#config.awake;
+    return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
   }
 
   /** What was mapped of its memory as a dma-buf is void once it stops answering. */
@@ -304,7 +309,7 @@ export class SimulatedDevice implements PhysicalFunction {
 
   #resetFunction(): void {
     this.#revocations++;
-    this.#interrupts.lowerIntx();
+    this.#interrupts.reset();
     this.#lastFault = undefined;
     for (const registers of this.#registers) registers.reset?.();
   }

@@ -23,6 +23,10 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   /** Whether the device pulls its pin. */
   #asserted = false;
   #masked = false;
+  /** Messages of MSI-X that the device keeps, since nobody is connected to their vectors. */
+  readonly #pending = new Set<number>();
+  /** Whether Command has the pin switched off. */
+  #pinOff = false;
   #closed = false;
 
   /**
@@ -64,7 +68,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     }
     this.#connected.set(kind, held);
     if (kind !== 'intx') return;
-    this.#masked = false;
+    this.#masked = this.#pinOff;
     this.update();
   }
 
@@ -81,7 +85,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     const next = hold(eventFd);
     connected[vector]?.release();
     connected[vector] = next;
-    if (kind === 'intx') this.update();
+    this.update();
   }
 
   disconnect(kind: InterruptKind): void {
@@ -96,8 +100,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
 
   unmaskIntx(): void {
     this.#requireIntx();
-    this.#masked = false;
-    this.update();
+    this.#unmask();
   }
 
   /** The kernel would take the count itself; here the eventfd's own listener does, so it has to stay open. */
@@ -105,10 +108,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#requireIntx();
     if (eventFd !== undefined) nativeEventFdOf(eventFd); // which says so, if it is none
     this.#stopResampling();
-    eventFd?.listen(() => {
-      this.#masked = false;
-      this.update();
-    });
+    eventFd?.listen(() => this.#unmask());
     this.#resample = eventFd;
   }
 
@@ -131,15 +131,45 @@ export class SimulatedInterrupts implements DeviceInterrupts {
       this.#asserted = true;
       return this.update();
     }
-    return this.#canSignal(kind) && this.#signal(kind, vector);
+    if (!this.#canSignal(kind)) return false;
+    if (this.#signal(kind, vector)) return true;
+    // A vector that nobody is connected to is masked by the kernel.
+    if (kind === 'msix' && vector < (this.#connected.get(kind)?.length ?? 0)) this.#pending.add(vector);
+    return false;
+  }
+
+  /** Whether the device keeps a message of MSI-X until its vector is connected. */
+  isPending(vector: number): boolean {
+    return this.#pending.has(vector);
+  }
+
+  /** As after power-on; what is connected stays so. */
+  reset(): void {
+    this.#asserted = false;
+    this.#pending.clear();
   }
 
   lowerIntx(): void {
     this.#asserted = false;
   }
 
-  /** Signals the pin if it is asserted and nothing speaks against it any more. VFIO masks it until somebody has seen to it. */
+  /** Command switches the pin off or on, and so masks or unmasks it (Linux `vfio_basic_config_write`). */
+  switchPin(off: boolean): void {
+    if (off === this.#pinOff) return;
+    this.#pinOff = off;
+    this.#masked = off;
+  }
+
+  /**
+   * Signals what nothing speaks against any more: the pin, which VFIO masks until somebody has seen to it, and messages that
+   * the device has kept.
+   *
+   * @returns whether the pin was signalled
+   */
   update(): boolean {
+    for (const vector of this.#pending) {
+      if (this.#canSignal('msix') && this.#signal('msix', vector)) this.#pending.delete(vector);
+    }
     if (!this.#asserted || this.#masked || !this.isConnected('intx') || !this.#canSignal('intx')) return false;
     this.#masked = true;
     return this.#signal('intx', 0);
@@ -148,6 +178,12 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   close(): void {
     for (const kind of this.#connected.keys()) this.#release(kind);
     this.#closed = true;
+  }
+
+  #unmask(): void {
+    if (this.#pinOff) return;
+    this.#masked = false;
+    this.update();
   }
 
   #signal(kind: InterruptKind, vector: number): boolean {
@@ -160,6 +196,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     for (const event of this.#connected.get(kind) ?? []) event?.release();
     this.#connected.delete(kind);
     if (kind === 'intx') this.#stopResampling();
+    if (kind === 'msix') this.#pending.clear();
   }
 
   #stopResampling(): void {

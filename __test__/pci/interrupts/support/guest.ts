@@ -24,10 +24,18 @@ export interface Setup {
   readonly interrupts: AssignedInterrupts;
 }
 
+export function interruptsOf(device: StrictInterrupts, msixVectors: number): AssignedInterrupts {
+  return new AssignedInterrupts(device, {
+    bdf: '0000:03:00.0',
+    msixVectors,
+    readPending: (offset, length) => device.readPending(offset, length),
+  });
+}
+
 /** Closed when the test ends. */
 export function setup(t: ExecutionContext, counts: Partial<Record<InterruptKind, number>>): Setup {
   const device = new StrictInterrupts(counts);
-  const interrupts = new AssignedInterrupts(device, { bdf: '0000:03:00.0', msixVectors: counts.msix ?? 0 });
+  const interrupts = interruptsOf(device, counts.msix ?? 0);
   t.teardown(() => {
     device.failNever();
     interrupts.close();

@@ -10,9 +10,13 @@ const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
 export class StrictInterrupts implements DeviceInterrupts {
   readonly #counts: Record<InterruptKind, number>;
   readonly #connected = new Map<InterruptKind, (EventFd | undefined)[]>();
+  /** Messages of MSI-X that the device keeps, since their vectors are silent. */
+  readonly #pending = new Set<number>();
   #resample: EventFd | undefined;
   /** What was asked of the device, in order. */
   readonly calls: string[] = [];
+  /** Command has the pin switched off, which keeps it silent. */
+  pinOff = false;
   /** Called before a call has its effect, with its words; what it returns is thrown. */
   judge: (call: string) => unknown = () => undefined;
   /** Called with the words of a reconnection between the old eventfd's last and the new one's first interrupt. */
@@ -37,8 +41,9 @@ export class StrictInterrupts implements DeviceInterrupts {
 
   /** The device interrupts. @returns whether anything is connected there */
   raise(kind: InterruptKind, vector = 0): boolean {
-    const event = this.#connected.get(kind)?.[vector];
+    const event = kind === 'intx' && this.pinOff ? undefined : this.#connected.get(kind)?.[vector];
     event?.signal();
+    if (kind === 'msix' && event === undefined && this.#connected.has(kind)) this.#pending.add(vector);
     return event !== undefined;
   }
 
@@ -46,6 +51,13 @@ export class StrictInterrupts implements DeviceInterrupts {
   get connected(): Record<string, number> {
     const kinds = [...this.#connected].map(([kind, events]) => [kind, events.filter(Boolean).length] as const);
     return Object.fromEntries(kinds.sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  /** What can be read of the device's own pending bits. */
+  readPending(offset: number, length: number): Uint8Array {
+    const byte = (first: number): number =>
+      [0, 1, 2, 3, 4, 5, 6, 7].reduce((bits, bit) => bits | (this.#pending.has(first + bit) ? 1 << bit : 0), 0);
+    return Uint8Array.from({ length }, (_, index) => byte((offset + index) * 8));
   }
 
   /** Whom the pin waits for. */
@@ -78,6 +90,7 @@ export class StrictInterrupts implements DeviceInterrupts {
     }
     this.between(`before ${call}`);
     events[vector] = eventFd;
+    if (kind === 'msix' && eventFd !== undefined && this.#pending.delete(vector)) eventFd.signal();
     this.between(`after ${call}`);
   }
 
@@ -86,6 +99,7 @@ export class StrictInterrupts implements DeviceInterrupts {
     this.#call(`disconnect ${kind}`);
     this.#connected.delete(kind);
     if (kind === 'intx') this.#resample = undefined;
+    if (kind === 'msix') this.#pending.clear();
   }
 
   maskIntx(): void {

@@ -5,9 +5,9 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::abi::{
-    VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_UNMASK,
-    VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX,
-    VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
+    VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_TRIGGER,
+    VFIO_IRQ_SET_ACTION_UNMASK, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX, vfio_irq_info,
 };
 use super::device::Device;
 use super::{ioctl, ioctl_irq};
@@ -69,6 +69,16 @@ impl Device {
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn irq_count(&self, kind: IrqKind) -> Result<u32> {
         self.inner.with_fd(|fd| self.count_irqs(fd, kind))?
+    }
+
+    /// Whether a kind that is connected can be given more vectors without being disconnected (dynamic MSI-X, since
+    /// Linux 6.4). Where it can't, connecting takes as many from the host as it ever is to have.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn irq_grows(&self, kind: IrqKind) -> Result<bool> {
+        let info = self.inner.with_fd(|fd| self.irq_info(fd, kind))??;
+        Ok(info.is_some_and(|info| info.flags & VFIO_IRQ_INFO_NORESIZE == 0))
     }
 
     /// Signals `events`, one for each vector from `start` on, when the device interrupts; `None` leaves a
@@ -159,6 +169,11 @@ impl Device {
     }
 
     fn count_irqs(&self, fd: BorrowedFd<'_>, kind: IrqKind) -> Result<u32> {
+        Ok(self.irq_info(fd, kind)?.map_or(0, |info| info.count))
+    }
+
+    /// `None` where the device has no such kind.
+    fn irq_info(&self, fd: BorrowedFd<'_>, kind: IrqKind) -> Result<Option<vfio_irq_info>> {
         let asking = |errno, syscall| {
             let what = format!("asking for {} of device {}", kind.name(), self.inner.name);
             Error::os(ErrorCode::System, errno, syscall, what)
@@ -166,11 +181,11 @@ impl Device {
         let info = ioctl::device_get_info(fd)
             .map_err(|errno| asking(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
         if kind.index() >= info.num_irqs {
-            return Ok(0);
+            return Ok(None);
         }
         match ioctl_irq::device_get_irq_info(fd, kind.index()) {
-            Ok(info) => Ok(info.count),
-            Err(Errno::EINVAL) => Ok(0), // what only PCI Express has, on a device that is not
+            Ok(info) => Ok(Some(info)),
+            Err(Errno::EINVAL) => Ok(None), // what only PCI Express has, on a device that is not
             Err(errno) => Err(asking(errno, "ioctl(VFIO_DEVICE_GET_IRQ_INFO)")),
         }
     }
