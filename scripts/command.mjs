@@ -14,23 +14,25 @@ export function say(line) {
  *
  * @param {string} program
  * @param {string[]} args
- * @param {{ env?: Record<string, string>, onLine?: (line: string) => void, quiet?: boolean }} [options] `onLine` gets
- *   each line of its output; `quiet` shows the output only if it fails
+ * @param {{ env?: Record<string, string>, onLine?: (line: string) => void, quiet?: boolean, write?: (chunk: string) => void }}
+ *   [options] `onLine` gets each line of its output; `quiet` shows the output only if it fails; `write` gets all that it says,
+ *   instead of this terminal
  * @returns {Promise<number>} its exit status
  */
 export function run(program, args, options = {}) {
-  const { env = {}, onLine, quiet = false } = options;
+  const { env = {}, onLine, quiet = false, write } = options;
   const piped = onLine !== undefined || quiet;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       cwd: top,
       env: { ...process.env, ...env },
-      stdio: ['inherit', piped ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'],
+      stdio: ['inherit', piped ? 'pipe' : 'inherit', quiet || write !== undefined ? 'pipe' : 'inherit'],
     });
     const kept = [];
     let rest = '';
     const take = (chunk) => {
       if (quiet) kept.push(chunk);
+      else if (write !== undefined) write(chunk);
       else process.stdout.write(chunk);
       if (onLine === undefined) return;
       const lines = (rest + chunk).split('\n');
@@ -38,7 +40,7 @@ export function run(program, args, options = {}) {
       for (const line of lines) onLine(line);
     };
     child.stdout?.setEncoding('utf8').on('data', take);
-    child.stderr?.setEncoding('utf8').on('data', (chunk) => kept.push(chunk));
+    child.stderr?.setEncoding('utf8').on('data', write ?? ((chunk) => kept.push(chunk)));
     child.on('error', (error) => reject(missing(program, error)));
     child.on('close', (status, signal) => {
       if (rest !== '') onLine?.(rest);

@@ -8,6 +8,7 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { run, say, top } from './command.mjs';
+import { Count } from './count.mjs';
 
 /** AddressSanitizer's runtime comes with this one's standard library, the stable one. */
 const TARGET = 'x86_64-unknown-linux-gnu';
@@ -28,7 +29,7 @@ const FUZZ_SECONDS = 60;
  * allocations that nobody frees. Debug assertions and overflow checks are on, and so are the checks that the standard
  * library has of its unsafe functions, as in every `cargo test`.
  *
- * @param {Outcome} outcome
+ * @param {Count} outcome
  */
 export async function addressSanitizer(outcome) {
   const tests = readdirSync(join(top, 'crates/core/tests'))
@@ -48,7 +49,7 @@ export async function addressSanitizer(outcome) {
 /**
  * The tests of pure functions, interpreted: undefined behaviour of any kind, and data races.
  *
- * @param {Outcome} outcome
+ * @param {Count} outcome
  */
 export async function miri(outcome) {
   const have = spawnSync('cargo', ['+nightly', 'miri', '--version'], { cwd: top, encoding: 'utf8' });
@@ -68,7 +69,7 @@ export async function miri(outcome) {
 /**
  * Fuzzes what the kernel says, from the corpus on; what is found on the way stays out of it, below `target`.
  *
- * @param {Outcome} outcome
+ * @param {Count} outcome
  */
 export async function fuzz(outcome) {
   for (const target of FUZZ_TARGETS) {
@@ -81,10 +82,8 @@ export async function fuzz(outcome) {
   }
 }
 
-/** @typedef {{ total: number, add(passed: number, failed: number, skipped: number): void, require(what: string, status: number, ran: number): void }} Outcome */
-
 /**
- * @param {Outcome} outcome
+ * @param {Count} outcome
  * @param {string} what
  * @param {string[]} command of cargo
  * @param {string[]} args of the tests
@@ -106,29 +105,6 @@ async function cargoTest(outcome, what, command, args, env) {
   say(`${what}: ${outcome.total - seen} tests, ${((performance.now() - began) / 1000).toFixed(0)} s`);
 }
 
-/** The count of a run of this script alone; `npm test` has one over everything. */
-class Count {
-  passed = 0;
-  failed = 0;
-  skipped = 0;
-
-  get total() {
-    return this.passed + this.failed;
-  }
-
-  add(passed, failed, skipped) {
-    this.passed += passed;
-    this.failed += failed;
-    this.skipped += skipped;
-  }
-
-  require(what, status, ran) {
-    if (status === 0 && ran > 0) return;
-    if (status === 0 || this.failed === 0) this.failed++;
-    say(`failed: ${what}: ${ran === 0 ? 'no test ran' : `exit status ${status}`}`);
-  }
-}
-
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const checks = { asan: addressSanitizer, miri, fuzz };
   const names = process.argv.length > 2 ? process.argv.slice(2) : ['asan', 'miri'];
@@ -139,7 +115,6 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   } else {
     const count = new Count();
     for (const name of names) await checks[name](count);
-    console.log(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
-    process.exitCode = count.failed === 0 ? 0 : 1;
+    process.exitCode = count.close();
   }
 }
