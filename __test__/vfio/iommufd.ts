@@ -23,6 +23,7 @@ import './huge-pages.test.ts';
 import './interrupts.test.ts';
 import './iommufd/files.test.ts';
 import './iommufd/life.test.ts';
+import './iommufd/older-kernel.test.ts';
 import './iommufd/revocation.test.ts';
 import './nvme.test.ts';
 import './peer-to-peer.test.ts';

@@ -12,6 +12,7 @@ import { type BarAddresses, BarWindows } from './bar-windows.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
+import { followedBy } from './followed-memory.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
@@ -59,6 +60,13 @@ export class GuestFunction {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         'a device is a PhysicalFunction, such as VfioContainerManager.open gives',
+      );
+    }
+    if ((followedBy(device) ?? memory) !== memory) {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `the IOMMU of ${bdf} follows another guest memory: assign it in the one that its VfioContainerManager was made with`,
+        { device: bdf },
       );
     }
     if (assigned.has(device)) {

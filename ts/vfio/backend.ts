@@ -21,6 +21,8 @@ export interface ContainerSnapshot {
   readonly mappings: number;
   /** Mappings that can still be made, where the kernel says so. */
   readonly dmaAvailable?: number;
+  /** Whether RAM is mapped as the files that it is; else by its place in this process, as private memory always is. */
+  readonly mapsFiles: boolean;
   /** IOMMU groups that have devices in it. */
   readonly groups: readonly { readonly id: number; readonly devices: readonly string[] }[];
 }

@@ -7,6 +7,7 @@ import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
+import { declareFollowed } from '../pci/followed-memory.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
 import { VfioRegion } from './vfio-region.ts';
@@ -73,6 +74,7 @@ export class VfioDevice implements PhysicalFunction {
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
     this.interrupts = new VfioInterrupts(bdf, device);
     this.#seen = this.#memoryState();
+    declareFollowed(this, keeper.memory);
   }
 
   /**

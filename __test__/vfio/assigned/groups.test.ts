@@ -3,7 +3,8 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import type { ContainerSnapshot } from '../../../ts/index.ts';
+import { AssignedDevice, type ContainerSnapshot, GuestMemory } from '../../../ts/index.ts';
+import { rejectsCode } from '../../support/errors.ts';
 import { testWith } from '../support/devices.ts';
 import { groupOf } from '../support/native-rig.ts';
 import { openVfioFiles } from '../support/open-files.ts';
@@ -51,6 +52,23 @@ testWith(
     await other.device.close();
     t.deepEqual([apart.inspect().containers, holders(guest.memory, HIGHER)], [[], []]);
     t.true(await near.reaches(peer, HIGH));
+  },
+);
+
+testWith(
+  { ivshmem: 1 },
+  'a device is assigned in the guest memory that its IOMMU follows, and no other',
+  async (t, { ivshmem: [bdf = ''] }) => {
+    const guest = await Guest.start(t);
+    const physical = await guest.manager.open(bdf);
+    await using other = await GuestMemory.create();
+    const error = await rejectsCode(
+      t,
+      AssignedDevice.create({ device: physical, memory: other }),
+      'ERR_INVALID_ARGUMENT',
+    );
+    t.is(error.device, bdf);
+    t.is((await guest.hand(physical)).bdf, bdf, 'it is as it was');
   },
 );
 

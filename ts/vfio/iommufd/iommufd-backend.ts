@@ -74,6 +74,7 @@ export class IommufdBackend implements Backend {
         pageSize: hex(pageSize),
         iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
         mappings: space.mappingCount,
+        mapsFiles: space.target.mapsFiles,
         groups: byGroup(space.devices),
       };
     });

@@ -53,6 +53,11 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
     this.needsVa = mapsFiles ? 'private' : true;
   }
 
+  /** Whether files are mapped as such: the kernel is asked once. */
+  get mapsFiles(): boolean {
+    return this.needsVa === 'private';
+  }
+
   /** Whether memory is being pinned or unpinned: whatever else is asked of the address space waits for the end of it. @internal */
   get busy(): boolean {
     return this.#underWay > 0;
@@ -139,6 +144,7 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
     const numbers = new Map<NativeMemoryFile, number>();
     for (const [index, request] of requests.entries()) {
       const { range, writable, kind } = request;
+      if (!this.mapsFiles && isBar(request)) throw this.#noBars(request);
       if (range.end > U64_MAX) throw this.#refusedMapping(request, { errno: 'EOVERFLOW' });
       const source = mappingSource(this.name, request, this.needsVa);
       const at = index * WORDS;
@@ -181,6 +187,12 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
     }
   }
 
+  /** The kernel takes no BAR by its place in this process (`EFAULT`). */
+  #noBars({ name, range }: DmaMapRequest): PeerDmaError {
+    const text = `${this.name}: can't map "${name}" at ${range}: this kernel's iommufd takes no BARs (Linux 6.19 and later do). The back end 'type1' does`;
+    return new PeerDmaError('ERR_UNSUPPORTED', text, { range, target: this.name });
+  }
+
   #mixed(range: AddressRange): PeerDmaError {
     const text = `${this.name}: a batch is of one guest memory`;
     return new PeerDmaError('ERR_INVALID_ARGUMENT', text, { range, target: this.name });
@@ -200,6 +212,10 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   #refusedMapping(request: DmaMapRequest, refusal: { errno: string; syscall?: string; cause?: unknown }): PeerDmaError {
     return refusedMapping(request, { ...refusal, target: this.name, limits: limitsOf(this.#ioas) });
   }
+}
+
+function isBar({ backing }: DmaMapRequest): boolean {
+  return backing !== 'private' && deviceStateOf(backing.file) !== undefined;
 }
 
 /** What an address space can do now. @internal */

@@ -64,6 +64,7 @@ export class Type1Backend implements Backend {
         iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
         mappings: container.handle.mappingCount,
         ...(dmaAvailable === undefined ? {} : { dmaAvailable }),
+        mapsFiles: false,
         groups: [...groups].map(({ id, devices }) => ({ id, devices: [...devices] })),
       };
     });

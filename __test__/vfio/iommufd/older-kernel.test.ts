@@ -1,0 +1,52 @@
+/**
+ * A kernel whose iommufd maps no files, as those before Linux 6.13 do. There is none in the testbed: this one is told not to.
+ */
+import { NativeIommufd, NativeVfioDevice } from '#native';
+import { GuestMemory } from '../../../ts/index.ts';
+import { Sysfs } from '../../../ts/vfio/sysfs.ts';
+import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
+import { IoAddressSpace } from '../../../ts/vfio/iommufd/io-address-space.ts';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { RAM_LENGTH, RAM_START, SINK, SOURCE, pattern, peerBar } from '../support/rig.ts';
+
+const BAR = 0x1_0000_0000n;
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'where iommufd maps no files, RAM is mapped by its place in this process, and a BAR says what it takes',
+  async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
+    const sysfs = new Sysfs();
+    await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
+    const real = NativeIommufd.open();
+    const old = { mapsFiles: false, newIoas: () => real.newIoas() } as unknown as NativeIommufd;
+    const space = new IoAddressSpace('old', old, memory);
+    const devices = [engine, peerBdf].map((bdf) => {
+      const handle = NativeVfioDevice.openByFile(bdf, sysfs.deviceFile(bdf) ?? NaN, real);
+      return { handle, device: new VfioDevice(bdf, handle, [], { memory, close: async () => {} }) };
+    });
+    const [edu, peer] = devices;
+    if (edu === undefined || peer === undefined) throw new Error('there are two');
+    await space.attach(edu.handle, engine, 1);
+    await space.follow('best-effort');
+    t.false(space.target.mapsFiles);
+
+    const driver = new Edu(edu.device);
+    memory.write(SOURCE, pattern(1));
+    await driver.copy(SOURCE, SINK, Edu.BUFFER_SIZE);
+    t.deepEqual(memory.read(SINK, Edu.BUFFER_SIZE), pattern(1));
+
+    const bar = peerBar(peer.device);
+    const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
+    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.mapToGuest(BAR);
+    const status = memory.inspect().targets[0]?.mappings.find(({ region }) => region === 'bar2');
+    t.like(status, { state: 'failed', code: 'ERR_UNSUPPORTED' });
+    t.regex(status?.reason ?? '', /Linux 6\.19/);
+
+    await window.close();
+    for (const { device } of devices.toReversed()) device.closeDevice();
+    await space.release(engine);
+    real.close();
+  },
+);
