@@ -4,7 +4,7 @@ export default {
   files: [`target/js/__test__/vfio/${process.env.PEERDMA_TESTBED_PLATFORM ?? 'all'}.js`],
   nodeArguments: ['--enable-source-maps', '--expose-gc'],
   serial: true,
-  timeout: '2m',
+  timeout: '5m',
   workerThreads: false,
   cache: false,
 };
