@@ -106,8 +106,8 @@ export class VfioContainerManager {
   /**
    * Begins to log which pages of RAM the devices write, those that are opened later among them.
    *
-   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where there is no device, or the IOMMU of one does not log (a device whose IOMMU does
-   * not can't be opened meanwhile either); `ERR_INVALID_ARGUMENT` while it is being logged
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where there is no device, or the IOMMU of one does not log (if one like that is opened
+   * meanwhile, either that fails, or reading what it may have written); `ERR_INVALID_ARGUMENT` while it is being logged
    */
   startDirtyTracking(): Promise<DirtyTracking> {
     return this.#queue.run(async () => {
