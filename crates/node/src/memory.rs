@@ -1,11 +1,12 @@
 //! Memory files and private memory.
 
-use napi::bindgen_prelude::Uint8ArraySlice;
+use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice};
 use napi_derive::napi;
 use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
 
 use crate::error::{closed, invalid, to_js};
 use crate::numbers::{Index, Signed, U64};
+use crate::task::Work;
 
 /// Memory behind a file descriptor.
 #[napi]
@@ -99,6 +100,20 @@ impl NativeMemoryFile {
         from: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
         self.file()?.write(offset.0, &from).map_err(to_js)
+    }
+
+    /// Allocates the pages of a part of it, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn fault_in(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        transparent_huge_pages: bool,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let file = self.file()?.clone();
+        Ok(Work::run(move || {
+            file.fault_in(offset.0, length.0, transparent_huge_pages)
+        }))
     }
 
     /// Takes its pages from one NUMA node only.
