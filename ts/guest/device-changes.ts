@@ -81,7 +81,7 @@ export async function refreshDevices(
     const before = was?.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was?.state;
     if (before === undefined || before === 'skipped') continue;
     if (before === 'failed') await giveMissing([sub], mappers, va);
-    else if (mapper.mapsFile(sub)) await renew(mapper, sub, mappers);
+    else if (before !== 'quarantined' && mapper.mapsFile(sub)) await renew(mapper, sub, mappers);
     for (const status of statusAt(mapper, sub)) found.push({ ...status, before });
   }
   return found;
