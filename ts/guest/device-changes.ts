@@ -48,10 +48,12 @@ export async function withoutMappings(
     };
   });
   await applyPlan([...taking, { run: act, undo: () => {} }]);
+  const problems: Error[] = [];
   for (const entry of taken.toReversed()) {
     const missing = await giveBack(entry);
-    if (subs.some((sub) => entry.mapper.requires(sub))) throwIf(missing[0]);
+    if (subs.some((sub) => entry.mapper.requires(sub))) problems.push(...missing);
   }
+  throwIf(problems[0]); // when all have been asked: one that refuses keeps none from having it
 }
 
 /** Gives each target what it misses of these, as far as it takes it. What it does not is in its status. @internal */
@@ -60,11 +62,13 @@ export async function giveMissing(
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
-  for (const { run } of catchUp(subs, mappers, va)) {
-    try {
-      await run();
-    } catch {
-      // on record
+  for (const sub of subs) {
+    for (const { run } of catchUp([sub], mappers, va)) {
+      try {
+        await run();
+      } catch {
+        // on record
+      }
     }
   }
 }
