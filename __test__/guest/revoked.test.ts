@@ -187,9 +187,16 @@ test('refresh maps anew all device memory that can be void, and says how it was 
 });
 
 test('refresh gives what was missed', async (t) => {
-  const { device, bar, target, handles } = await stage(t);
+  const { device, bar, target, other, handles } = await stage(t);
   device.decode(false);
+  other.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
   await bar.mapToGuest(at(16));
+  other.judge = ACCEPT;
+  t.deepEqual(
+    (await handles.other.refresh()).map((one) => `${one.before} ${one.state}`),
+    ['failed mapped', 'failed mapped'],
+    'though it can not become void',
+  );
   const before = await handles.iommu.refresh();
   t.deepEqual(
     before.map((one) => `${one.before} ${one.state} ${one.code}`),
