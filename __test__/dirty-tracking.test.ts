@@ -192,6 +192,17 @@ test('an address space that comes later logs too; where one can not, none of the
   );
 });
 
+test('where one can not log and another will not stop, none of the new ones is read, and the first is told', async (t) => {
+  const { tracking } = await stage(t);
+  const [stuck, later, picky] = [new Log('stuck'), new Log('later'), new Log('picky')];
+  stuck.refuses = 'stop';
+  picky.refuses = 'start';
+  t.throws(() => tracking.join([stuck, later, picky]), { message: /^picky refuses to start/ });
+  await tracking.readDirty(ALL);
+  t.deepEqual(stuck.calls, ['start', 'stop']);
+  t.deepEqual(later.calls, ['start', 'stop']);
+});
+
 test('an address space that has gone is asked no more, not even to stop', async (t) => {
   const { tracking, logs } = await stage(t);
   const [one, two] = logs;
