@@ -135,4 +135,9 @@ test('what lies beyond the end of a range is not taken over from another, though
   t.false(into.has(59n * 4096n));
   t.false(into.has(68n * 4096n));
   t.deepEqual([...into.bitmap], [0xffn], 'whoever reads the bitmap finds no more');
+  const odd = new DirtyPages(range({ first: 0, count: 70 }, 4096n), 4096n, BigUint64Array.of(~0n, ~0n));
+  t.deepEqual(
+    [69n, 70n].map((page) => odd.has(page * 4096n)),
+    [true, false],
+  );
 });
