@@ -90,7 +90,10 @@ for (const [what, errno, syscall, others, code, advice] of [
 
 const COMPLETE: MadeUpKernel = { iommu: { mapsFiles: true }, device: { exports: true } };
 
+/** Why type1 opens nothing. */
+let type1Refuses: PeerDmaError | undefined;
 Type1Backend.prototype.open = async ({ bdf }) => {
+  if (type1Refuses !== undefined) throw type1Refuses;
   opened(`${bdf} by type1`);
   return { handle: {} as NativeVfioDevice, leave: async () => {} };
 };
@@ -157,6 +160,20 @@ for (const [what, device, others, code] of [
     t.deepEqual(open, []);
   });
 }
+
+test.serial(
+  'auto decides nothing by a device that type1 can not open either, and is asked again by the next',
+  async (t) => {
+    const { choice: made, open, place } = await choice(t, 'auto', {});
+    type1Refuses = new PeerDmaError('ERR_GROUP_BUSY', 'somebody has it');
+    await rejectsCode(t, place(), 'ERR_GROUP_BUSY');
+    type1Refuses = undefined;
+    t.is(made.backend, undefined);
+    makeUpKernel(COMPLETE);
+    await t.throwsAsync(place(), { instanceOf: PeerDmaError, message: /ENOMEM/ }, 'iommufd, which has come meanwhile');
+    t.deepEqual(open, []);
+  },
+);
 
 test.serial('auto does not fall back when the kernel can do it all and something else fails', async (t) => {
   const { choice: made, open, place } = await choice(t, 'auto', COMPLETE);
