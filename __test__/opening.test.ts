@@ -3,38 +3,15 @@
  * __test__/vfio/opening.test.ts provokes the errors that real ones give.
  */
 import test, { type ExecutionContext } from 'ava';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
-import { Sysfs } from '../ts/vfio/sysfs.ts';
 import { notViable } from '../ts/vfio/advice.ts';
 import { rejectsCode, throwsCode } from './support/errors.ts';
+import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
 
-interface Device {
-  readonly driver?: string;
-  readonly group?: number;
-}
-
-/** A folder that looks like /sys with these devices. */
-function sysfs(t: ExecutionContext, devices: Record<string, Device>): Sysfs {
-  const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
-  t.teardown(() => rmSync(root, { recursive: true }));
-  for (const [bdf, { driver, group }] of Object.entries(devices)) {
-    const path = join(root, 'bus/pci/devices', bdf);
-    mkdirSync(path, { recursive: true });
-    if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
-    if (group === undefined) continue;
-    symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
-    mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
-  }
-  return new Sysfs(root);
-}
-
-async function manager(t: ExecutionContext, devices: Record<string, Device>): Promise<VfioContainerManager> {
+async function manager(t: ExecutionContext, devices: Record<string, MadeUpDevice>): Promise<VfioContainerManager> {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
-  return new VfioContainerManager(memory, {}, sysfs(t, devices));
+  return new VfioContainerManager(memory, {}, madeUpSysfs(t, devices));
 }
 
 test('a device in no IOMMU group: the IOMMU is to be turned on', async (t) => {
@@ -61,7 +38,7 @@ test('a device that is not there, and an address that is none', async (t) => {
 });
 
 test('the blockers of a group are those that do DMA for the host, not its ports', (t) => {
-  const group = sysfs(t, {
+  const group = madeUpSysfs(t, {
     '0000:00:01.0': { driver: 'pcieport', group: 7 },
     '0000:01:00.0': { driver: 'vfio-pci', group: 7 },
     '0000:01:00.1': { driver: 'snd_hda_intel', group: 7 },

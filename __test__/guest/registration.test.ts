@@ -1,10 +1,11 @@
 // What a target is told when it joins guest memory and when it leaves.
 import test from 'ava';
-import { fstatSync, readFileSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { AddressRange, MemoryFile, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
+import { largestUntouchable } from '../support/reserved.ts';
 
 test('replay on registration maps all active sub-mappings in address order', async (t) => {
   const memory = await guest(t, {
@@ -94,15 +95,25 @@ test('a target that follows the memory already is refused', async (t) => {
 });
 
 for (const Target of [RecordingTarget, BatchRecordingTarget]) {
-  for (const async of [false, true]) {
-    const how = `${Target === BatchRecordingTarget ? 'in a batch' : 'one by one'}, ${async ? 'rejecting' : 'throwing'}`;
+  for (const [async, needsVa] of [
+    [false, true],
+    [true, true],
+    [false, 'private'],
+    [true, 'private'],
+  ] as const) {
+    const what = needsVa === 'private' ? ', host memory of private memory alone' : '';
+    const how = `${Target === BatchRecordingTarget ? 'in a batch' : 'one by one'}, ${async ? 'rejecting' : 'throwing'}${what}`;
     test(`a failing registration leaves nothing in the target: ${how}`, async (t) => {
       const count = 5;
-      const ram = Array.from({ length: count }, (_, index) => ({ start: at(index * 4), length: at(2) }));
+      const ram = Array.from({ length: count }, (_, index) => ({
+        start: at(index * 4),
+        length: at(2),
+        private: index % 2 === 1,
+      }));
       const memory = await guest(t, { ram });
       const before = memory.inspect();
       for (let k = 0; k < count; k++) {
-        const target = new Target({ name: 'picky', needsVa: true, async });
+        const target = new Target({ name: 'picky', needsVa, async });
         const refusal = new RefuseAt('map', k);
         target.judge = refusal.judge;
         const error = await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_MAP_FAILED', `k = ${k}`);
@@ -198,18 +209,6 @@ test('private device memory is missed by a target that needs a file, and says so
   t.is(status?.state, 'failed');
   t.is(status?.code, 'ERR_FILE_REQUIRED');
 });
-
-/** Bytes of the largest stretch of this process that nobody may touch, as a reservation is. */
-function largestUntouchable(): bigint {
-  let largest = 0n;
-  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
-    const found = /^([0-9a-f]+)-([0-9a-f]+) ---p/.exec(line);
-    if (found === null) continue;
-    const length = BigInt(`0x${found[2]}`) - BigInt(`0x${found[1]}`);
-    if (length > largest) largest = length;
-  }
-  return largest;
-}
 
 test('a target without needsVa gets no host memory, and no address space is reserved for it', async (t) => {
   const width = 45; // so wide that nothing else in this process is as large

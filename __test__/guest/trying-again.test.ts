@@ -114,8 +114,9 @@ test('several ranges in quarantine within one mapping are all put right when the
   for (let page = 0; page < 4; page++) t.is(late.read(at(4 + page), 1)[0], 0x60 + page);
 });
 
-for (const needsVa of [false, true]) {
-  test(`what failed is not tried again over what the target itself keeps there: ${needsVa ? 'with' : 'without'} host memory`, async (t) => {
+for (const needsVa of [false, true, 'private'] as const) {
+  const how = needsVa === 'private' ? 'host memory of private memory alone' : needsVa ? 'host memory' : 'files';
+  test(`what failed is not tried again over what the target itself keeps there: it maps ${how}`, async (t) => {
     const memory = await guest(t);
     const file = taggedFile(t, 'file', 2, 0x50);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -135,11 +136,15 @@ for (const needsVa of [false, true]) {
     const states = (): string[] => handle.status().map(({ state }) => state);
     t.deepEqual(states(), ['failed', 'quarantined']);
     t.deepEqual(stuck.breaches, [], 'nothing is mapped over it in undoing');
-    t.is(others.status()[0]?.code, needsVa ? 'ERR_RANGE_QUARANTINED' : undefined);
+    t.is(others.status()[0]?.code, needsVa === true ? 'ERR_RANGE_QUARANTINED' : undefined);
     await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
     t.deepEqual(stuck.breaches, [], 'nor later');
     t.deepEqual(states(), ['failed', 'quarantined']);
-    t.deepEqual(other.heldText(), needsVa ? [] : ['0x4000..0x5000 rw r'], 'who needs no host memory has it back');
+    t.deepEqual(
+      other.heldText(),
+      needsVa === true ? [] : ['0x4000..0x5000 rw r'],
+      'who needs no host memory has it back',
+    );
 
     await memory.dmaMappers.targetClosed(stuck);
     t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r']);

@@ -23,6 +23,12 @@ const PRIVATE_TAG = 0xa0;
 /** Private memory that a change puts into the private RAM, which makes it the one page of zeros. */
 export const NEW_PRIVATE: AddressRange = pages(9, 1);
 
+/** The two targets: what is to happen with device memory on both, and what each takes by its place in this process. */
+export interface Kinds {
+  readonly policy: PeerToPeer;
+  readonly needsVa: readonly [true | 'private', true | 'private'];
+}
+
 /** One target with its place in guest memory. */
 export interface Follower {
   readonly target: RecordingTarget;
@@ -50,11 +56,8 @@ export class FailureScene {
     this.file.write(0n, bytes);
   }
 
-  /**
-   * @param policy of both targets
-   * @param romShown whether the ROM hides RAM from the beginning
-   */
-  static async create(policy: PeerToPeer, romShown: boolean): Promise<FailureScene> {
+  /** @param romShown whether the ROM hides RAM from the beginning */
+  static async create({ policy, needsVa }: Kinds, romShown: boolean): Promise<FailureScene> {
     const memory = await GuestMemory.create({ addressWidth: 20 });
     const scene = new FailureScene(memory, policy);
     const { file } = scene;
@@ -77,9 +80,10 @@ export class FailureScene {
     }
     await scene.bar(0).mapToGuest(at(16));
     await scene.bar(1).mapToGuest(at(20));
-    scene.followers.push({ target: new BatchRecordingTarget({ name: 'vfio', needsVa: true }), handle: undefined });
+    const [first, second] = needsVa;
+    scene.followers.push({ target: new BatchRecordingTarget({ name: 'vfio', needsVa: first }), handle: undefined });
     scene.followers.push({
-      target: new RecordingTarget({ name: 'other', needsVa: true, async: true }),
+      target: new RecordingTarget({ name: 'other', needsVa: second, async: true }),
       handle: undefined,
     });
     for (const { target } of scene.followers) target.judge = judgeOf(target.name);

@@ -14,7 +14,7 @@ export interface Call {
 
 export interface RecordingTargetOptions {
   readonly name?: string;
-  readonly needsVa?: boolean;
+  readonly needsVa?: boolean | 'private';
   readonly needsFile?: boolean;
   /** Answers with promises instead of at once. */
   readonly async?: boolean;
@@ -25,7 +25,7 @@ export interface RecordingTargetOptions {
 /** Holds what it is told to hold. */
 export class RecordingTarget implements DmaTarget {
   readonly name: string;
-  readonly needsVa: boolean;
+  readonly needsVa: boolean | 'private';
   readonly needsFile: boolean;
   /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; refused ones end in ` refused`. */
   readonly calls: string[];
@@ -82,7 +82,9 @@ export class RecordingTarget implements DmaTarget {
     this.#record(`map ${range} ${mode(writable)}`, { op: 'map', range, request });
     const other = this.held().find((held) => held.range.overlaps(range));
     if (other !== undefined) this.breaches.push(`map ${range} overlaps ${other.range}`);
-    if ((request.hostMemory !== undefined) !== this.needsVa) this.breaches.push(`map ${range}: needsVa is not heeded`);
+    if ((request.hostMemory !== undefined) !== wantsVa(this, request.backing === 'private')) {
+      this.breaches.push(`map ${range}: needsVa is not heeded`);
+    }
     if (this.needsFile && request.backing === 'private') this.breaches.push(`map ${range}: needsFile is not heeded`);
     if (request.hostMemory?.length !== undefined && request.hostMemory.length !== range.length) {
       this.breaches.push(`map ${range}: host memory of another length`);
@@ -157,6 +159,11 @@ export class RefuseAt {
 }
 
 export const ACCEPT = (): unknown => undefined;
+
+/** Whether a target is to get memory by its place in this process. */
+export function wantsVa({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
+  return needsVa === true || (needsVa === 'private' && isPrivate);
+}
 
 export function mode(writable: boolean): string {
   return writable ? 'rw' : 'ro';

@@ -95,9 +95,13 @@ export class DmaMapper {
     });
   }
 
-  /** What the target has of device memory, in order of address; what it was not to have is not in it. */
+  /** What the target has of device memory or keeps of it, in order of address; what it was not to have is not in it. */
   deviceMemory(): Held[] {
-    return this.#holdings.values().filter(({ sub, state }) => state !== 'skipped' && isDevice(sub.store));
+    const held = this.#holdings.values().filter(({ state }) => state !== 'skipped');
+    // What failed because of a quarantine of the same range is told with it.
+    const kept = [...this.quarantined].filter(({ range }) => !held.some((one) => one.range.equals(range)));
+    const all = [...held, ...kept].filter(({ sub }) => isDevice(sub.store));
+    return all.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
   /**

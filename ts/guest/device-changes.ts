@@ -53,7 +53,7 @@ export async function withoutMappings(
     const problems = await giveBack(entry);
     if (subs.some((sub) => entry.mapper.requires(sub))) missing.push(...problems);
   }
-  throwIf(missing[0]);
+  throwIf(missing[0]); // when all have been asked: one that refuses keeps none from having it
 }
 
 /**
@@ -82,9 +82,14 @@ export async function refreshDevices(
     const was = mapper.statusOf(held);
     const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state;
     if (before === 'skipped') continue;
-    if (before !== 'mapped') for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
-    // An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew.
-    else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
+    if (before === 'quarantined') {
+      found.push({ ...was, before });
+      continue;
+    }
+    if (before !== 'mapped') {
+      for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
+    } else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
+      // An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew.
       await attempt(() => mapper.renew(sub));
     }
     found.push({ ...mapper.statusOf(mapper.held(sub) ?? held), before });

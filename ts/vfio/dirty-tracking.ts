@@ -37,7 +37,11 @@ export class DirtyTracking {
     } catch (error) {
       for (const tracker of started) {
         this.#trackers.delete(tracker);
-        tracker.stopDirtyTracking();
+        try {
+          tracker.stopDirtyTracking();
+        } catch {
+          // It logs for nobody; what kept the other from starting is what is to be told.
+        }
       }
       throw error;
     }

@@ -1,5 +1,6 @@
 /**
- * A guest memory with two followers, and devices for its guest to place: what a small machine with peer-to-peer looks like.
+ * A guest memory with three followers, and devices for its guest to place: what a small machine with peer-to-peer looks
+ * like.
  */
 import {
   AssignedDevice,
@@ -42,29 +43,32 @@ interface Ends {
 /** One guest. */
 export class Scene {
   readonly memory: GuestMemory;
-  /** Keeps the kernel's rules. */
+  /** Keeps the rules of type1: what devices do by DMA goes through it. */
   readonly iommu: SimulatedIommu;
+  /** Keeps those of iommufd, and has to agree with the other in everything. */
+  readonly iommufd: SimulatedIommu;
   readonly recorder: RecordingTarget;
   /** What the recorder was asked and what was done to the hardware, in order. */
   readonly log: string[];
   readonly #t: Ends;
   #devices = 4;
 
-  private constructor(t: Ends, memory: GuestMemory, iommu: SimulatedIommu, recorder: RecordingTarget) {
+  private constructor(t: Ends, followers: Pick<Scene, 'memory' | 'iommu' | 'iommufd' | 'recorder'>) {
     this.#t = t;
-    this.log = recorder.calls;
-    this.memory = memory;
-    this.iommu = iommu;
-    this.recorder = recorder;
+    this.memory = followers.memory;
+    this.iommu = followers.iommu;
+    this.iommufd = followers.iommufd;
+    this.recorder = followers.recorder;
+    this.log = this.recorder.calls;
   }
 
   static async create(t: Ends, peerToPeer: PeerToPeer = 'best-effort'): Promise<Scene> {
     const memory = await GuestMemory.create({ ram: [{ start: RAM, length: RAM_LENGTH }], addressWidth: 40 });
     const iommu = new SimulatedIommu({ name: 'iommu' });
+    const iommufd = new SimulatedIommu({ name: 'iommufd', rules: 'iommufd' });
     const recorder = new RecordingTarget();
-    await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer });
-    await memory.dmaMappers.addDmaMapper(recorder, { peerToPeer });
-    const scene = new Scene(t, memory, iommu, recorder);
+    for (const target of [iommu, iommufd, recorder]) await memory.dmaMappers.addDmaMapper(target, { peerToPeer });
+    const scene = new Scene(t, { memory, iommu, iommufd, recorder });
     t.teardown(async () => {
       await memory.close();
       if (recorder.breaches.length > 0) throw new Error(recorder.breaches.join('; '));
@@ -93,16 +97,47 @@ export class Scene {
     return this.log.splice(0);
   }
 
-  /** Whether DMA to an address arrives in a BAR of a device. */
+  /** Whether DMA to an address arrives in a BAR of a device, through whichever IOMMU it goes. */
   reaches(gpa: bigint, device: PhysicalFunction, bar: number, offset = 0n): boolean {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    try {
-      this.iommu.write(gpa, bytes);
-    } catch {
-      return false;
+    const [byType1, byIommufd] = [this.iommu, this.iommufd].map((iommu) => {
+      const bytes = crypto.getRandomValues(new Uint8Array(16));
+      try {
+        iommu.write(gpa, bytes);
+      } catch {
+        return false;
+      }
+      const region = device.regions[bar];
+      return region !== undefined && Buffer.compare(region.read(offset, bytes.length), bytes) === 0;
+    });
+    if (byType1 !== byIommufd)
+      throw new Error(`${device.bdf} is reached by type1: ${byType1}, by iommufd: ${byIommufd}`);
+    return byType1 === true;
+  }
+
+  /** What a device finds by DMA; `undefined` where it faults. */
+  find(gpa: bigint, length: number): Uint8Array | undefined {
+    const [byType1, byIommufd] = [this.iommu, this.iommufd].map((iommu) => {
+      try {
+        return iommu.read(gpa, length);
+      } catch {
+        return undefined;
+      }
+    });
+    if (String(byType1) !== String(byIommufd)) {
+      throw new Error(`type1 has ${byType1} at 0x${gpa.toString(16)}, iommufd ${byIommufd}`);
     }
-    const region = device.regions[bar];
-    return region !== undefined && Buffer.compare(region.read(offset, bytes.length), bytes) === 0;
+    return byType1;
+  }
+
+  /** Mappings that their device has made void. */
+  voids(): string[] {
+    return this.memory
+      .inspect()
+      .targets.flatMap(({ name, mappings }) =>
+        mappings
+          .filter(({ code }) => code === 'ERR_MAPPING_REVOKED')
+          .map(({ start, end, region }) => `${name}: ${region} at ${start}..${end}`),
+      );
   }
 
   /** What the recorder holds of devices. */

@@ -28,7 +28,7 @@ const often = fc.integer({ min: 0, max: 3 }).map((n) => n < 3);
 const region = fc.constantFrom(...REGIONS);
 const window = fc.constantFrom(...WINDOWS);
 const either = fc.constantFrom(...REGIONS, ...WINDOWS);
-const member = fc.constantFrom(...CAST_NAMES, 'iommu' as const, 'batch' as const);
+const member = fc.constantFrom(...CAST_NAMES, 'iommu' as const, 'iommufd' as const, 'batch' as const);
 const page = fc.nat(SIZE - 1);
 const count = fc.integer({ min: 1, max: 10 });
 const where = fc.record({ at: fc.nat(9), count });

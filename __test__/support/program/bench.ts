@@ -1,7 +1,7 @@
 /**
  * Runs the operations of a random program with their faults, and judges how each ends.
  */
-import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
+import { GuestMemory, PeerDmaError, SimulatedIommu } from '../../../ts/index.ts';
 import { type ModelFlat, sameCell } from '../memory-model.ts';
 import { PAGE_BYTES } from '../pages.ts';
 import { type CastName, codeOf } from './cast.ts';
@@ -140,8 +140,12 @@ export class Bench {
     } else {
       const way = this.#comparison.writableAt(by, page);
       if (way === undefined) return;
-      way.request.hostMemory?.write(way.offset, bytes);
-      if (way.request.hostMemory !== undefined) world.contents.fill(way.cell, byte);
+      const { request, offset, cell } = way;
+      const target = world.cast[by];
+      if (target instanceof SimulatedIommu) target.write(request.range.start + offset, bytes);
+      else if (request.hostMemory === undefined) return;
+      else request.hostMemory.write(offset, bytes);
+      world.contents.fill(cell, byte);
     }
     this.#comparison.compare({ hits: [], attempts: [], undone: false, settled: [] });
   }

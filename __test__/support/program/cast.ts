@@ -5,6 +5,7 @@ import {
   type AddressRange,
   type DmaMapRequest,
   type DmaTarget,
+  type IommuRulesName,
   PeerDmaError,
   SimulatedIommu,
 } from '../../../ts/index.ts';
@@ -21,15 +22,15 @@ export interface CastMember extends DmaTarget {
   loseAll(): void;
 }
 
-/** The simulated IOMMU, which refuses on demand and is watched. */
+/** A simulated IOMMU, which refuses on demand and is watched. */
 class WatchedIommu extends SimulatedIommu implements CastMember {
   readonly needsFile = false;
   readonly breaches: string[] = [];
   readonly #judge: (call: Call) => unknown;
   readonly #held = new Map<bigint, DmaMapRequest>();
 
-  constructor(name: string, judge: (call: Call) => unknown) {
-    super({ name });
+  constructor(name: string, rules: IommuRulesName, judge: (call: Call) => unknown) {
+    super({ name, rules });
     this.#judge = judge;
   }
 
@@ -78,7 +79,7 @@ class WatchedIommu extends SimulatedIommu implements CastMember {
   }
 }
 
-export const CAST_NAMES = ['iommu', 'plain', 'batch', 'slow', 'files'] as const;
+export const CAST_NAMES = ['iommu', 'iommufd', 'plain', 'batch', 'slow', 'files'] as const;
 export type CastName = (typeof CAST_NAMES)[number];
 
 /** The kinds of calls that each can be made to refuse. */
@@ -89,7 +90,8 @@ export function callsOf(name: CastName): readonly string[] {
 /** New targets that ask the injector at each call. */
 export function makeCast(faults: FaultInjector): Readonly<Record<CastName, CastMember>> {
   const cast = {
-    iommu: new WatchedIommu('iommu', (call) => faults.judge('iommu', call)),
+    iommu: new WatchedIommu('iommu', 'type1v2', (call) => faults.judge('iommu', call)),
+    iommufd: new WatchedIommu('iommufd', 'iommufd', (call) => faults.judge('iommufd', call)),
     plain: new RecordingTarget({ name: 'plain' }),
     batch: new BatchRecordingTarget({ name: 'batch', needsVa: true, async: true }),
     slow: new RecordingTarget({ name: 'slow', needsVa: true, async: true }),

@@ -4,9 +4,9 @@
 import { type DmaMapRequest, SimulatedIommu } from '../../../ts/index.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
-import { mode } from '../recording-target.ts';
+import { mode, wantsVa } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
-import { isForeign, overlap, type Quarantined } from './expectation.ts';
+import { isForeign, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
 import type { Hit } from './faults.ts';
 import { type Pages, SIZE } from './operation.ts';
 import { compareFlat, compareRegions, describeCell, looked, pagesOf, same } from './map-comparison.ts';
@@ -53,10 +53,10 @@ export class Comparison {
     compareFlat(world, snapshot, flat);
     this.#markPrivateMemory(flat);
     same('the targets there are', snapshot.targets.map(({ name }) => name).join(), [...world.members.keys()].join());
-    const entries = new Map<string, Entry[]>();
+    const entries = new Map<CastName, Entry[]>();
     for (const { name, mappings } of snapshot.targets) {
       entries.set(
-        name,
+        name as CastName,
         mappings.map(({ start, end, state, region, kind }) => ({
           ...pagesOf(world, { start, end }),
           state,
@@ -90,7 +90,7 @@ export class Comparison {
   }
 
   /** Finds out what each new mapping of a target is. */
-  #learn(entries: ReadonlyMap<string, readonly Entry[]>, flat: ModelFlat, { attempts }: Events): void {
+  #learn(entries: ReadonlyMap<CastName, readonly Entry[]>, flat: ModelFlat, { attempts }: Events): void {
     for (const name of this.#world.members.keys()) {
       const states = new Map((entries.get(name) ?? []).filter(isHeld).map((entry) => [entry.at, entry.state]));
       for (const request of this.#world.cast[name].held()) {
@@ -127,12 +127,10 @@ export class Comparison {
     });
   }
 
-  #compareQuarantine(entries: ReadonlyMap<string, readonly Entry[]>, { hits, attempts }: Events): void {
+  #compareQuarantine(entries: ReadonlyMap<CastName, readonly Entry[]>, { hits, attempts }: Events): void {
     const now: Quarantined[] = [];
     for (const [target, list] of entries) {
-      const held = new Map(
-        this.#world.cast[target as CastName].held().map((request) => [request.range.start, request]),
-      );
+      const held = new Map(this.#world.cast[target].held().map((request) => [request.range.start, request]));
       for (const { at, count, state, region } of list) {
         if (state !== 'quarantined') continue;
         const old = this.quarantine.find((kept) => kept.target === target && kept.at === at && kept.count === count);
@@ -152,7 +150,7 @@ export class Comparison {
       }
     }
     for (const { target, at, count } of this.quarantine) {
-      if (!this.#world.members.has(target as CastName)) continue;
+      if (!this.#world.members.has(target)) continue;
       const still = now.some((kept) => kept.target === target && kept.at === at && kept.count === count);
       if (!still) throw new Error(`the quarantine of pages ${at}..${at + count} of "${target}" has been lost`);
     }
@@ -239,10 +237,11 @@ export class Comparison {
     { hits, undone, settled }: Events,
   ): 'refused' | 'kept out' | 'needs a file' | undefined {
     const target = this.#world.cast[name];
+    const byPlace = wantsVa(target, cell.store >= PRIVATE);
     const dispensable = cell.kind === 'device' && policy === 'best-effort';
     if (target.needsFile && cell.store >= PRIVATE && dispensable) return 'needs a file';
     const refused = hits.some(({ on, op, call }) => {
-      if (on === 'native') return undone && target.needsVa;
+      if (on === 'native') return undone && byPlace;
       if (on !== name || op !== 'map' || call?.request === undefined) return false;
       const at = this.#world.pageOf(call.range.start);
       return (
@@ -258,7 +257,7 @@ export class Comparison {
     if (before !== undefined && sameCell(before, cell)) return 'refused';
     const keptOut = this.quarantine.some((kept) => {
       if (kept.target === name && overlap(kept, entry)) return true; // its own, at these addresses
-      return target.needsVa && (isForeign(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
+      return byPlace && (isForeign(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
     });
     return keptOut ? 'kept out' : undefined;
   }
@@ -271,14 +270,18 @@ export class Comparison {
 
   /** The bytes that a target's DMA finds are those of what it was given, however long ago. */
   #compareMemory(name: CastName, target: CastMember, request: DmaMapRequest, at: number): void {
-    const { range, hostMemory } = request;
-    if ((hostMemory === undefined) === target.needsVa) throw new Error(`"${name}": needsVa is not heeded at ${range}`);
-    if (hostMemory === undefined || this.#vague.has(request)) return;
+    const { range, hostMemory, backing } = request;
+    if ((hostMemory !== undefined) !== wantsVa(target, backing === 'private')) {
+      throw new Error(`"${name}": needsVa is not heeded at ${range}`);
+    }
+    if (this.#vague.has(request)) return;
     for (const [n, cell] of (this.#given.get(request) ?? []).entries()) {
       if (cell === undefined) continue;
       const offset = BigInt(n) * PAGE + looked(at + n);
       const due = this.#world.contents.byte(cell);
-      same(`the memory of "${name}" at page ${at + n}`, hostMemory.read(offset, 1)[0], due);
+      if (hostMemory !== undefined) {
+        same(`the memory of "${name}" at page ${at + n}`, hostMemory.read(offset, 1)[0], due);
+      }
       if (!(target instanceof SimulatedIommu)) continue;
       same(`what a device reads at page ${at + n}`, target.read(range.start + offset, 1)[0], due);
     }
@@ -298,18 +301,6 @@ export class Comparison {
 
 function sameCells(a: ModelFlat, b: ModelFlat): boolean {
   return a.length === b.length && a.every((cell, n) => sameCell(cell, b[n]));
-}
-
-/** Private memory can be at one place only. */
-function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { at, count }: Pages): boolean {
-  return flat
-    .slice(at, at + count)
-    .some(
-      (cell) =>
-        cell !== undefined &&
-        cell.store >= PRIVATE &&
-        cells.some((kept) => kept?.store === cell.store && kept.page === cell.page),
-    );
 }
 
 /** Whether the target has it, or may have. */

@@ -2,6 +2,7 @@
  * How an operation is to end, given the model, the quarantine and the faults that hit.
  */
 import { type MemoryModel, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
+import { wantsVa } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
 import { Remove } from './changes.ts';
 import type { Hit } from './faults.ts';
@@ -11,7 +12,7 @@ import type { Member } from './world.ts';
 
 /** A range that a target would not unmap, and what the target has there. */
 export interface Quarantined extends Pages {
-  readonly target: string;
+  readonly target: CastName;
   readonly cells: ModelFlat;
   /** Whether it could be other memory as well. */
   readonly vague: boolean;
@@ -45,6 +46,18 @@ export function isForeign(kept: Quarantined, flat: ModelFlat, sub: Pages): boole
   if (!overlap(kept, sub)) return false;
   if (kept.vague || kept.at !== sub.at || kept.count !== sub.count) return true;
   return kept.cells.some((cell, n) => !sameCell(cell, flat[kept.at + n]));
+}
+
+/** Whether pages of the flat map's private memory, which can be at one place only, are kept at another. */
+export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { at, count }: Pages): boolean {
+  return flat
+    .slice(at, at + count)
+    .some(
+      (cell) =>
+        cell !== undefined &&
+        cell.store >= PRIVATE &&
+        cells.some((kept) => kept?.store === cell.store && kept.page === cell.page),
+    );
 }
 
 /** Whether a refused map is an outcome and no error. */
@@ -120,9 +133,14 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   const member = members.get(target);
   if (member !== undefined) return { codes: [member.following ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
   const flat = model.flat(SIZE);
-  const foreign = quarantine.some((kept) => subs.some((sub) => isForeign(kept, flat, sub)));
-  const clear = quarantine.some((kept) => !kept.vague && subs.some((sub) => isForeign(kept, flat, sub)));
-  if (clear && cast[target].needsVa) return { codes: ['ERR_RANGE_QUARANTINED'] };
+  const keepsOut = (kept: Quarantined, sub: Pages): boolean => {
+    const elsewhere = kept.at !== sub.at && wantsVa(cast[kept.target], true) && sharesPrivateMemory(kept, flat, sub);
+    return elsewhere || isForeign(kept, flat, sub);
+  };
+  const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
+  const shown = subs.filter(({ at }) => wantsVa(cast[target], (flat[at]?.store ?? 0) >= PRIVATE));
+  const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
+  if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
   const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
   return dueWith(needsFile, foreign, new Map([...members, [target, { policy, following: true }]]), hits);
 }

@@ -1,0 +1,267 @@
+/**
+ * Dirty pages over several address spaces, of which each is made up here: __test__/vfio/dirty-tracking.test.ts asks the kernel.
+ */
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { AddressRange, type GuestMemory } from '../ts/index.ts';
+import { DirtyPages, type DirtyTracker } from '../ts/dma/dirty-pages.ts';
+import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
+import { rejectsCode } from './support/errors.ts';
+import { at, guest, PAGE, pages, taggedFile } from './support/pages.ts';
+import { seedOf } from './support/seed.ts';
+
+/** An address space that logs as iommufd does: what is read is forgotten, and only whole mappings can be read. */
+class Log implements DirtyTracker {
+  readonly name: string;
+  readonly calls: string[] = [];
+  refuses: string | undefined;
+  #on = false;
+  readonly #written = new Set<number>();
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  get on(): boolean {
+    return this.#on;
+  }
+
+  startDirtyTracking(): void {
+    this.#ask('start');
+    this.#on = true;
+  }
+
+  stopDirtyTracking(): void {
+    this.#ask('stop');
+    this.#on = false;
+    this.#written.clear();
+  }
+
+  readDirty(range: AddressRange): DirtyPages {
+    this.#ask(`read ${range}`);
+    const found = new DirtyPages(range, PAGE);
+    for (const page of this.#written) {
+      if (!range.contains(pages(page, 1))) continue;
+      this.#written.delete(page);
+      const bit = page - Number(range.start / PAGE);
+      found.bitmap[bit >> 6] = (found.bitmap[bit >> 6] ?? 0n) | (1n << BigInt(bit & 63));
+    }
+    return found;
+  }
+
+  /** A device writes. */
+  write(...written: readonly number[]): void {
+    if (this.#on) for (const page of written) this.#written.add(page);
+  }
+
+  /** The calls since the last time. */
+  takeCalls(): string[] {
+    return this.calls.splice(0);
+  }
+
+  #ask(what: string): void {
+    this.calls.push(what);
+    if (this.refuses !== undefined && what.startsWith(this.refuses)) throw new Error(`${this.name} refuses to ${what}`);
+  }
+}
+
+interface Stage {
+  readonly memory: GuestMemory;
+  readonly tracking: DirtyTracking;
+  readonly logs: readonly [Log, Log];
+  /** How often it has ended. */
+  readonly stops: () => number;
+}
+
+/** RAM at pages 0 to 99 and 200 to 269, a BAR at page 128. */
+async function stage(t: ExecutionContext): Promise<Stage> {
+  const memory = await guest(t, {
+    ram: [
+      { start: 0n, length: at(100) },
+      { start: at(200), length: at(70) },
+    ],
+  });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
+  await bar.map({ offset: 0n, length: at(4), backing: { file: taggedFile(t, 'bar', 4, 1), offset: 0n } });
+  await bar.mapToGuest(at(128));
+  let stops = 0;
+  const tracking = new DirtyTracking(addressSpaceOf(memory), () => void stops++);
+  const logs = [new Log('one'), new Log('two')] as const;
+  tracking.join(logs);
+  for (const log of logs) log.takeCalls();
+  return { memory, tracking, logs, stops: () => stops };
+}
+
+function numbers(found: DirtyPages): number[] {
+  return [...found.ranges()].flatMap(({ start, length }) =>
+    Array.from({ length: Number(length / PAGE) }, (_, n) => Number(start / PAGE) + n),
+  );
+}
+
+const ALL = pages(0, 300);
+
+test('each write is told once, whoever has seen it', async (t) => {
+  const { tracking, logs } = await stage(t);
+  const [one, two] = logs;
+  one.write(0, 63, 64);
+  two.write(64, 99, 200, 269);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [0, 63, 64, 99, 200, 269]);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), []);
+  two.write(64);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [64]);
+});
+
+test('mappings are read as wholes, RAM alone, and what lies beyond what was asked for is told later', async (t) => {
+  const { tracking, logs } = await stage(t);
+  const [one, two] = logs;
+  one.write(3, 90);
+  two.write(4, 91, 205);
+  t.deepEqual(numbers(await tracking.readDirty(pages(4, 70))), [4]);
+  for (const log of logs) t.deepEqual(log.takeCalls(), [`read ${pages(0, 100)}`], 'the mapping that it lies in');
+  one.write(5);
+  t.deepEqual(numbers(await tracking.readDirty(pages(3, 1))), [3]);
+  t.deepEqual(numbers(await tracking.readDirty(pages(91, 115))), [91, 205]);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [5, 90]);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), []);
+  for (const log of logs) log.takeCalls();
+  t.deepEqual(numbers(await tracking.readDirty(pages(120, 60))), []);
+  for (const log of logs) t.deepEqual(log.calls, [], 'there is a BAR, and nothing else');
+});
+
+test('what was read and not told stays known when the memory has gone', async (t) => {
+  const { memory, tracking, logs } = await stage(t);
+  logs[0].write(3, 4);
+  t.deepEqual(numbers(await tracking.readDirty(pages(3, 1))), [3]);
+  const cover = await memory.regions.addRegion({ name: 'cover', range: pages(0, 100), priority: 200 });
+  await cover.map(); // which hides the RAM, and shows nothing
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [4]);
+});
+
+test('a read that fails half-way loses nothing', async (t) => {
+  const { tracking, logs } = await stage(t);
+  const [one, two] = logs;
+  one.write(7, 210);
+  two.write(8, 211);
+  two.refuses = `read ${pages(200, 70)}`;
+  await t.throwsAsync(tracking.readDirty(ALL), { message: /^two refuses to read/ });
+  two.refuses = undefined;
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [7, 8, 210, 211]);
+});
+
+test('ranges that are no whole pages are refused, and ask nobody', async (t) => {
+  const { tracking, logs } = await stage(t);
+  await rejectsCode(t, tracking.readDirty(AddressRange.of(1n, PAGE)), 'ERR_UNALIGNED');
+  await rejectsCode(t, tracking.readDirty(AddressRange.of(0n, PAGE / 2n)), 'ERR_UNALIGNED');
+  t.deepEqual(
+    logs.flatMap(({ calls }) => calls),
+    [],
+  );
+});
+
+test('an address space that comes later logs too; where one can not, none of the new ones does', async (t) => {
+  const { tracking, logs } = await stage(t);
+  const [later, picky, last] = [new Log('later'), new Log('picky'), new Log('last')];
+  picky.refuses = 'start';
+  t.throws(() => tracking.join([...logs, later, picky, last]), { message: /^picky refuses to start/ });
+  t.deepEqual(
+    [later, picky, last].map(({ on }) => on),
+    [false, false, false],
+  );
+  t.deepEqual(last.calls, []);
+  t.deepEqual(
+    logs.map(({ on, calls }) => [on, calls.length]),
+    [
+      [true, 0],
+      [true, 0],
+    ],
+  );
+  await tracking.readDirty(ALL);
+  t.deepEqual(later.takeCalls(), ['start', 'stop'], 'nor is it read');
+
+  picky.refuses = undefined;
+  tracking.join([...logs, later, picky]);
+  logs[0].write(1);
+  picky.write(2);
+  later.write(3);
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [1, 2, 3]);
+  t.deepEqual(
+    logs.map(({ calls }) => calls.filter((call) => call === 'start')),
+    [[], []],
+    'once each',
+  );
+});
+
+test('where one can not log and another will not stop, none of the new ones is read, and the first is told', async (t) => {
+  const { tracking } = await stage(t);
+  const [stuck, later, picky] = [new Log('stuck'), new Log('later'), new Log('picky')];
+  stuck.refuses = 'stop';
+  picky.refuses = 'start';
+  t.throws(() => tracking.join([stuck, later, picky]), { message: /^picky refuses to start/ });
+  await tracking.readDirty(ALL);
+  t.deepEqual(stuck.calls, ['start', 'stop']);
+  t.deepEqual(later.calls, ['start', 'stop']);
+});
+
+test('an address space that has gone is asked no more, not even to stop', async (t) => {
+  const { tracking, logs } = await stage(t);
+  const [one, two] = logs;
+  two.write(9);
+  await tracking.readDirty(pages(0, 1));
+  tracking.keep([two]);
+  two.takeCalls();
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [9], 'what it has said before is told');
+  await tracking.stop();
+  t.deepEqual(two.calls, []);
+  t.false(one.on);
+});
+
+test('it ends once, in all address spaces, and can be ended again where that failed', async (t) => {
+  const { tracking, logs, stops } = await stage(t);
+  const [one, two] = logs;
+  two.refuses = 'stop';
+  await t.throwsAsync(tracking.stop(), { message: /^two refuses to stop/ });
+  t.deepEqual([one.on, two.on, stops()], [false, true, 0]);
+  two.refuses = undefined;
+  await tracking.stop();
+  t.deepEqual([one.on, two.on, stops()], [false, false, 1]);
+  t.deepEqual(one.takeCalls(), ['stop']);
+  await tracking[Symbol.asyncDispose]();
+  t.deepEqual(one.calls, []);
+  await t.throwsAsync(tracking.readDirty(ALL), { code: 'ERR_CLOSED' });
+});
+
+test('a read waits for the change that is under way', async (t) => {
+  const { memory, tracking, logs } = await stage(t);
+  logs[0].write(3);
+  const region = await memory.regions.addRegion({ name: 'more', range: pages(280, 2) });
+  await region.addMapping({ range: pages(0, 2), backing: 'private' });
+  const [, found] = await Promise.all([region.map(), tracking.readDirty(pages(0, 290))]);
+  t.deepEqual(numbers(found), [3]);
+  t.true(logs[0].calls.includes(`read ${pages(280, 2)}`), 'and finds what has come');
+});
+
+test('whatever is asked for in whatever order, each write is told once and none is invented', async (t) => {
+  const page = fc.oneof(fc.nat(99), fc.integer({ min: 200, max: 269 }));
+  const action = fc.oneof(
+    fc.record({ log: fc.nat(1), written: fc.array(page, { minLength: 1, maxLength: 8 }) }),
+    fc.tuple(fc.nat(299), fc.nat(299)).map(([a, b]) => ({ first: Math.min(a, b), count: Math.abs(a - b) + 1 })),
+  );
+  const { tracking, logs } = await stage(t);
+  const property = fc.asyncProperty(fc.array(action, { maxLength: 20 }), async (actions) => {
+    const due = new Set<number>();
+    for (const one of [...actions, { first: 0, count: 300 }]) {
+      if ('log' in one) {
+        logs[one.log]?.write(...one.written);
+        for (const written of one.written) due.add(written);
+        continue;
+      }
+      const found = numbers(await tracking.readDirty(pages(one.first, one.count)));
+      const wanted = [...due].filter((n) => n >= one.first && n < one.first + one.count).sort((a, b) => a - b);
+      if (String(found) !== String(wanted)) throw new Error(`told were ${found.join()} instead of ${wanted.join()}`);
+      for (const told of found) due.delete(told);
+    }
+  });
+  await fc.assert(property, { seed: seedOf(t), numRuns: 500 });
+  t.pass();
+});

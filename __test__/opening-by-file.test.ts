@@ -1,0 +1,219 @@
+/**
+ * Devices by their own files, and which back end that leads to: what a kernel says of them is made up here.
+ * __test__/vfio/backend-choice.test.ts and opening.test.ts beside it ask real ones.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { type MadeUpKernel, makeUpKernel, opened } from './support/made-up-kernel.ts';
+import type { NativeVfioDevice } from '#native';
+import { type ErrorCode, GuestMemory, PeerDmaError } from '../ts/index.ts';
+import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/advice.ts';
+import { BackendChoice } from '../ts/vfio/backend-choice.ts';
+import { Type1Backend } from '../ts/vfio/type1/type1-backend.ts';
+import { rejectsCode } from './support/errors.ts';
+import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
+
+const BDF = '0000:01:00.0';
+const ALONE: Readonly<Record<string, MadeUpDevice>> = { [BDF]: { driver: 'vfio-pci', group: 3, file: 7 } };
+const OPEN = 'open(/dev/vfio/devices/vfio7)';
+const BIND = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
+
+function said(errno: string, syscall: string): PeerDmaError {
+  return new PeerDmaError('ERR_SYSTEM', `${errno} from ${syscall}`, { errno, syscall });
+}
+
+for (const [errno, code, advice] of [
+  ['EACCES', 'ERR_PERMISSION', /may not open \/dev\/iommu: give it read and write access/],
+  ['EPERM', 'ERR_PERMISSION', /may not open \/dev\/iommu/],
+  ['ENOENT', 'ERR_IOMMUFD_UNAVAILABLE', /no \/dev\/iommu: .*Linux 6\.2.*modprobe iommufd/],
+  ['ENODEV', 'ERR_IOMMUFD_UNAVAILABLE', /CONFIG_IOMMUFD/],
+] as const) {
+  test(`/dev/iommu can not be opened: ${errno}`, (t) => {
+    const cause = said(errno, 'open(/dev/iommu)');
+    const error = iommufdUnavailable(cause);
+    t.like(error, { code, errno, syscall: 'open(/dev/iommu)', cause });
+    t.regex(error.message, advice);
+    t.regex(error.message, new RegExp(`\\(${errno} from open\\(/dev/iommu\\)\\)$`), 'with what the kernel said');
+  });
+}
+
+test('a device without a file of its own is told which kernels give one, and what does without', (t) => {
+  const error = noDeviceFile(BDF);
+  t.like(error, { code: 'ERR_UNSUPPORTED', device: BDF });
+  t.regex(error.message, /0000:01:00\.0.*\/dev\/vfio\/devices.*Linux 6\.6.*CONFIG_VFIO_DEVICE_CDEV.*'type1'/);
+});
+
+const USED = {
+  '0000:01:00.1': { driver: 'snd_hda_intel', group: 3 },
+  '0000:01:00.2': { driver: 'pcieport', group: 3 },
+};
+
+for (const [what, errno, syscall, others, code, advice] of [
+  ['no permission for its file', 'EACCES', OPEN, {}, 'ERR_PERMISSION', /vfio7, the file of 0000:01:00\.0: give it/],
+  ['no permission to open it, by a policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /would not open 0000:01:00\.0/],
+  [
+    'no interrupt remapping',
+    'EPERM',
+    BIND,
+    {},
+    'ERR_NO_INTERRUPT_REMAPPING',
+    /modprobe iommufd allow_unsafe_interrupts/,
+  ],
+  ['somebody has it open', 'EBUSY', BIND, {}, 'ERR_GROUP_BUSY', /0000:01:00\.0 or its group 3 is open already/],
+  [
+    'others that harm nobody are beside it',
+    'EBUSY',
+    BIND,
+    { '0000:01:00.2': USED['0000:01:00.2'] },
+    'ERR_GROUP_BUSY',
+    /open already/,
+  ],
+  [
+    'the host uses another of its group',
+    'EPERM',
+    BIND,
+    USED,
+    'ERR_GROUP_NOT_VIABLE',
+    /group 3 .*: 0000:01:00\.1 \(driver snd_hda_intel\)\. /,
+  ],
+  ['no permission, and the host uses another', 'EACCES', OPEN, USED, 'ERR_PERMISSION', /vfio7/],
+  ['nobody knows', 'EIO', BIND, {}, 'ERR_DEVICE_OPEN', /dmesg says more/],
+] as const) {
+  test(`a device is not opened by its file: ${what}`, (t) => {
+    const group = madeUpSysfs(t, { ...ALONE, ...others }).group(3);
+    const error = deviceFileRefused(BDF, 7, said(errno, syscall), 3, group);
+    t.is(error.code, code);
+    t.is(error.device, BDF);
+    t.regex(error.message, advice);
+    if (code !== 'ERR_GROUP_NOT_VIABLE') t.like(error, { errno, syscall });
+  });
+}
+
+const COMPLETE: MadeUpKernel = { iommu: { mapsFiles: true }, device: { exports: true } };
+
+/** Why type1 opens nothing. */
+let type1Refuses: PeerDmaError | undefined;
+Type1Backend.prototype.open = async ({ bdf }) => {
+  if (type1Refuses !== undefined) throw type1Refuses;
+  opened(`${bdf} by type1`);
+  return { handle: {} as NativeVfioDevice, prepareLeave: async () => {}, leave: async () => {} };
+};
+
+/** A choice of back ends where the kernel says these things. `open` has what is open of it. */
+async function choice(
+  t: ExecutionContext,
+  wanted: 'auto' | 'iommufd',
+  kernel: Partial<MadeUpKernel>,
+  devices: Readonly<Record<string, MadeUpDevice>> = ALONE,
+) {
+  const open = makeUpKernel({ iommu: { errno: 'ENOENT' }, device: { exports: true }, ...kernel });
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  const sysfs = madeUpSysfs(t, devices);
+  const made = new BackendChoice(wanted, memory, 'best-effort', sysfs);
+  return { choice: made, open, place: (bdf = BDF) => made.open(sysfs.device(bdf)) };
+}
+
+for (const [what, kernel, devices, reason] of [
+  ['without iommufd', {}, ALONE, /iommufd is no choice: there is no \/dev\/iommu/],
+  [
+    'whose iommufd this user may not have',
+    { ...COMPLETE, iommu: { errno: 'EACCES' } },
+    ALONE,
+    /may not open \/dev\/iommu/,
+  ],
+  ['whose iommufd maps no files', { ...COMPLETE, iommu: { mapsFiles: false } }, ALONE, /maps no files.*6\.13/],
+  ['without files of devices', COMPLETE, { [BDF]: { driver: 'vfio-pci', group: 3 } }, /no file of its own/],
+  [
+    'whose files of devices this user may not have',
+    { ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } },
+    ALONE,
+    /vfio7/,
+  ],
+  [
+    'on a platform without interrupt remapping',
+    { ...COMPLETE, device: { errno: 'EPERM', syscall: BIND } },
+    ALONE,
+    /interrupt remapping/,
+  ],
+  ['that gives out no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
+] as const satisfies readonly (readonly [
+  string,
+  Partial<MadeUpKernel>,
+  Readonly<Record<string, MadeUpDevice>>,
+  RegExp,
+])[]) {
+  test.serial(`with a kernel ${what} auto takes type1, says why, and leaves nothing open of the other`, async (t) => {
+    const { choice: made, open, place } = await choice(t, 'auto', kernel, devices);
+    t.is(made.backend, undefined);
+    t.regex(made.reason, /first device/);
+    await place();
+    t.is(made.backend?.name, 'type1');
+    t.regex(made.reason, reason);
+    t.deepEqual(open, [`${BDF} by type1`]);
+  });
+}
+
+for (const [what, device, others, code] of [
+  ['somebody else has the device', { errno: 'EBUSY', syscall: BIND }, {}, 'ERR_GROUP_BUSY'],
+  ['the host uses another of its group', { errno: 'EPERM', syscall: BIND }, USED, 'ERR_GROUP_NOT_VIABLE'],
+] as const satisfies readonly (readonly [string, MadeUpKernel['device'], object, ErrorCode])[]) {
+  test.serial(`auto decides nothing where no back end could help: ${what}`, async (t) => {
+    const { choice: made, open, place } = await choice(t, 'auto', { ...COMPLETE, device }, { ...ALONE, ...others });
+    await rejectsCode(t, place(), code);
+    t.is(made.backend, undefined);
+    t.regex(made.reason, /first device/);
+    t.deepEqual(open, []);
+  });
+}
+
+test.serial(
+  'auto decides nothing by a device that type1 can not open either, and is asked again by the next',
+  async (t) => {
+    const { choice: made, open, place } = await choice(t, 'auto', {});
+    type1Refuses = new PeerDmaError('ERR_GROUP_BUSY', 'somebody has it');
+    await rejectsCode(t, place(), 'ERR_GROUP_BUSY');
+    type1Refuses = undefined;
+    t.is(made.backend, undefined);
+    makeUpKernel(COMPLETE);
+    await t.throwsAsync(place(), { instanceOf: PeerDmaError, message: /ENOMEM/ }, 'iommufd, which has come meanwhile');
+    t.deepEqual(open, []);
+  },
+);
+
+test.serial('auto does not fall back when the kernel can do it all and something else fails', async (t) => {
+  const { choice: made, open, place } = await choice(t, 'auto', COMPLETE);
+  const error = await t.throwsAsync(place(), { instanceOf: PeerDmaError });
+  t.is(error?.errno, 'ENOMEM');
+  t.is(made.backend, undefined);
+  t.deepEqual(open, [], 'neither the device nor iommufd');
+});
+
+test.serial(
+  'iommufd that was asked for is never replaced, and is closed when a device can not be opened',
+  async (t) => {
+    for (const [kernel, devices, code] of [
+      [{}, ALONE, 'ERR_IOMMUFD_UNAVAILABLE'],
+      [COMPLETE, { [BDF]: { driver: 'vfio-pci', group: 3 } }, 'ERR_UNSUPPORTED'],
+      [{ ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } }, ALONE, 'ERR_PERMISSION'],
+      [{ ...COMPLETE, device: { errno: 'EPERM', syscall: BIND } }, { ...ALONE, ...USED }, 'ERR_GROUP_NOT_VIABLE'],
+      [COMPLETE, { [BDF]: { driver: 'vfio-pci', file: 7 } }, 'ERR_NO_IOMMU_GROUP'],
+    ] as const satisfies readonly (readonly [
+      Partial<MadeUpKernel>,
+      Readonly<Record<string, MadeUpDevice>>,
+      ErrorCode,
+    ])[]) {
+      const { choice: made, open, place } = await choice(t, 'iommufd', kernel, devices);
+      t.is(made.backend?.name, 'iommufd');
+      await rejectsCode(t, place(), code);
+      t.is(made.backend?.name, 'iommufd');
+      t.regex(made.reason, /'iommufd' was asked for/);
+      t.deepEqual(open, [], code);
+    }
+  },
+);
+
+test('the number of a device’s own file is that of the kernel’s folder for it', (t) => {
+  const sysfs = madeUpSysfs(t, { ...ALONE, '0000:02:00.0': { driver: 'vfio-pci', group: 4 } });
+  t.is(sysfs.deviceFile(BDF), 7);
+  t.is(sysfs.deviceFile('0000:02:00.0'), undefined);
+});

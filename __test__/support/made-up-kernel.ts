@@ -1,0 +1,62 @@
+/**
+ * Stands in for what the native core says of /dev/iommu and the files of devices. To be imported before anything of the
+ * package, which takes the native core as it finds it.
+ */
+import { createRequire } from 'node:module';
+import type { NativeIommufd, NativeVfioDevice } from '#native';
+
+/** What the kernel would say. */
+export interface MadeUpKernel {
+  /** How /dev/iommu answers. */
+  readonly iommu: { readonly mapsFiles: boolean } | { readonly errno: string };
+  /** How the device's file does. */
+  readonly device: { readonly exports: boolean } | { readonly errno: string; readonly syscall: string };
+}
+
+let kernel: MadeUpKernel | undefined;
+const open: string[] = [];
+
+/** From now on the kernel answers so. @returns what is open of it, now and later */
+export function makeUpKernel(next: MadeUpKernel): readonly string[] {
+  kernel = next;
+  open.length = 0;
+  return open;
+}
+
+/** Counts something that is open. @returns what closes it */
+export function opened(what: string): () => void {
+  open.push(what);
+  return () => void open.splice(open.indexOf(what), 1);
+}
+
+/** As the native core throws it. */
+function thrown(errno: string, syscall: string): Error {
+  return new Error(`ERR_SYSTEM|${errno}|${syscall}||${errno} from ${syscall}`);
+}
+
+function known(): MadeUpKernel {
+  if (kernel === undefined) throw new Error('no kernel was made up');
+  return kernel;
+}
+
+const binding = createRequire(import.meta.url)('../../ts/native/binding.cjs') as Record<string, unknown>;
+binding['NativeIommufd'] = {
+  open: (): NativeIommufd => {
+    const { iommu } = known();
+    if ('errno' in iommu) throw thrown(iommu.errno, 'open(/dev/iommu)');
+    const newIoas = (): never => {
+      throw thrown('ENOMEM', 'ioctl(IOMMU_IOAS_ALLOC)');
+    };
+    return { mapsFiles: iommu.mapsFiles, close: opened('iommufd'), newIoas } as unknown as NativeIommufd;
+  },
+};
+binding['NativeVfioDevice'] = {
+  openByFile: (_: string, number: number): NativeVfioDevice => {
+    const { device } = known();
+    if ('errno' in device) throw thrown(device.errno, device.syscall);
+    const checkDmaBufs = (): void => {
+      if (!device.exports) throw thrown('ENOTTY', 'ioctl(VFIO_DEVICE_FEATURE)');
+    };
+    return { checkDmaBufs, close: opened(`device ${number}`) } as unknown as NativeVfioDevice;
+  },
+};

@@ -1,0 +1,31 @@
+/**
+ * A folder that looks like /sys, with devices and groups that there are not.
+ */
+import type { ExecutionContext } from 'ava';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Sysfs } from '../../ts/vfio/sysfs.ts';
+
+export interface MadeUpDevice {
+  readonly driver?: string;
+  readonly group?: number;
+  /** The number of its own file below /dev/vfio/devices. */
+  readonly file?: number;
+}
+
+/** It is gone with the test. */
+export function madeUpSysfs(t: ExecutionContext, devices: Readonly<Record<string, MadeUpDevice>>): Sysfs {
+  const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  for (const [bdf, { driver, group, file }] of Object.entries(devices)) {
+    const path = join(root, 'bus/pci/devices', bdf);
+    mkdirSync(path, { recursive: true });
+    if (file !== undefined) mkdirSync(join(path, `vfio-dev/vfio${file}`), { recursive: true });
+    if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
+    if (group === undefined) continue;
+    symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
+    mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
+  }
+  return new Sysfs(root);
+}

@@ -1,0 +1,25 @@
+/**
+ * What this process has mapped, by the kernel's word.
+ */
+import { readFileSync } from 'node:fs';
+
+/** Bytes of the largest stretch of this process that nobody may touch, as a reservation is. */
+export function largestUntouchable(): bigint {
+  let largest = 0n;
+  for (const line of maps()) {
+    const found = /^([0-9a-f]+)-([0-9a-f]+) ---p/.exec(line);
+    if (found === null) continue;
+    const length = BigInt(`0x${found[2]}`) - BigInt(`0x${found[1]}`);
+    if (length > largest) largest = length;
+  }
+  return largest;
+}
+
+/** Whether a memory file of that name is to be seen in this process. */
+export function isShown(name: string): boolean {
+  return maps().some((line) => line.includes(`/memfd:${name} `));
+}
+
+function maps(): string[] {
+  return readFileSync('/proc/self/maps', 'utf8').split('\n');
+}
