@@ -15,7 +15,7 @@ import { EXIT_STATUS, type LastWords, type Plan } from './support/doom.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
-import { newManager } from './support/backend.ts';
+import { BACKEND, newManager } from './support/backend.ts';
 
 const SCRIPT = new URL(`support/doomed${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
@@ -106,6 +106,17 @@ async function endWorker(plan: Plan): Promise<LastWords> {
   return last;
 }
 
+/** It went through the back end that these tests are about: a container and groups, or iommufd and devices' own files. */
+function isOfTheBackend(t: ExecutionContext, { files }: LastWords, what: string): void {
+  const [own, others] = [/^\/dev\/iommu$|^\/dev\/vfio\/devices\//, /^\/dev\/vfio\/(vfio|\d+)$/];
+  const [mine, theirs] = BACKEND === 'iommufd' ? [own, others] : [others, own];
+  t.true(files.filter((file) => mine.test(file)).length > 1, `${what}: ${String(files)}`);
+  t.false(
+    files.some((file) => theirs.test(file)),
+    `${what}: ${String(files)}`,
+  );
+}
+
 /** Nothing is left of the dead, and both devices work for this process. */
 async function inherit(t: ExecutionContext, { edu, peer }: Plan, what: string): Promise<void> {
   t.is(await pinnedAtLast(), 0, `${what}: no page is left pinned`);
@@ -141,7 +152,10 @@ testWith(
     for await (const [plan, doomed] of inTurn(plans)) {
       const what = `${plan.how} at ${plan.when} ${plan.count}`;
       const words = await doomed.perish(t);
-      if (plan.when !== 'start') t.true(words.pinned > 0, `${what}: memory was pinned`);
+      if (plan.when !== 'start') {
+        t.true(words.pinned > 0, `${what}: memory was pinned`);
+        isOfTheBackend(t, words, what);
+      }
       if (plan.when === 'map' || plan.when === 'unmap') t.is(words[`${plan.when}s`], plan.count, what);
       await inherit(t, plan, what);
     }
@@ -161,6 +175,7 @@ testWith(
       for await (const [plan, doomed] of inTurn(plans)) {
         const words = await doomed.perish(t);
         pinned.push(words.pinned);
+        isOfTheBackend(t, words, plan.how);
         halfPinned ||= words.pinned > 0 && words.pinned < (mebibytes << 20) / 4096;
         t.is(await pinnedAtLast(), 0, `${plan.how} with ${words.pinned} pages pinned: none is left`);
       }
@@ -192,6 +207,7 @@ for (const end of WORKER_ENDS) {
       const plan = planOf(devices, end);
       const words = await endWorker(plan);
       t.true(words.pinned > 0, 'memory was pinned');
+      isOfTheBackend(t, words, what);
       await inherit(t, plan, what);
     },
   );

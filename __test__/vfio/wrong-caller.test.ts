@@ -10,53 +10,17 @@ import {
   NativeVfioGroup,
 } from '#native';
 import { ftruncateSync } from 'node:fs';
-import type { ExecutionContext } from 'ava';
 import { testWith } from './support/devices.ts';
 import { BAR, ExposedMemory, type Handles, PRIVATE, type Place, RAM } from './support/exposed-memory.ts';
 import { NativeRig, collectGarbage, groupOf } from './support/native-rig.ts';
 import { Witnesses } from './support/witnesses.ts';
+import { type Wrong, attempt, takingAway } from './support/wrongs.ts';
 
 const PAGE = 0x1000n;
 /** Where neither the reservation nor the IOMMU has anything. */
 const FREE = 0x80_0000n;
 
-/** Does all of a list of wrongs, each of which has to be refused with its code; `null` is for what does no harm. */
-function attempt(
-  t: ExecutionContext,
-  wrongs: readonly (readonly [what: string, code: string | null, () => unknown])[],
-): void {
-  for (const [what, code, wrong] of wrongs) {
-    if (code === null) t.notThrows(wrong, what);
-    else t.throws(wrong, { message: new RegExp(`^(${code})\\b`) }, what);
-  }
-}
-
-/** Everything that would take memory away from under a mapping. */
-function onTheMemory(
-  place: Place,
-  { reservation, file }: Handles,
-  other: NativePrivateMemory,
-): [string, string, () => unknown][] {
-  const { at, length } = place;
-  const inUse = 'ERR_VA_IN_USE';
-  return [
-    ['unmap all of it', inUse, () => reservation.unmap(at, length)],
-    ['unmap its first page', inUse, () => reservation.unmap(at, PAGE)],
-    ['unmap its last page', inUse, () => reservation.unmap(at + length - PAGE, PAGE)],
-    ['unmap the middle', inUse, () => reservation.unmap(at + length / 2n, 2n * PAGE)],
-    ['unmap past its end', inUse, () => reservation.unmap(at + length - PAGE, 16n * PAGE)],
-    ['unmap everything', inUse, () => reservation.unmap(0n, reservation.length)],
-    ['a file over its first page', inUse, () => reservation.mapFile(at, PAGE, file, 0n, true, false)],
-    ['a file over its end', inUse, () => reservation.mapFile(at + length - PAGE, 2n * PAGE, file, 0n, true, false)],
-    ['private memory over it', inUse, () => reservation.mapPrivate(at, PAGE, other, 0n, true)],
-    ['close the reservation', inUse, () => reservation.close()],
-  ];
-}
-
-function onTheMappings(
-  { iova, length }: Place,
-  { container }: ExposedMemory['rig'],
-): [string, string, () => unknown][] {
+function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): Wrong[] {
   const refused = 'ERR_UNMAP_FAILED\\|EINVAL';
   return [
     ['unmap the first half', refused, () => container.unmapDma(iova, length / 2n)],
@@ -76,7 +40,7 @@ testWith(
     const handles = exposed.handles as Handles;
     const { reservation, file, privateMemory, peer, leases } = handles;
     const other = new NativePrivateMemory(PAGE, false);
-    const turn = async (what: string, wrongs: readonly (readonly [string, string | null, () => unknown])[]) => {
+    const turn = async (what: string, wrongs: readonly Wrong[]) => {
       await exposed.carry(t, what, () => attempt(t, wrongs));
       t.is(container.mappingCount, 3, what);
       witnesses.add();
@@ -99,7 +63,7 @@ testWith(
       ['read one', 'ERR_INVALID_ARGUMENT', () => reservation.leaseRead(leases, 0n, new Uint8Array(8))],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE, BAR })) {
-      await turn(name, [...onTheMemory(place, handles, other), ...onTheMappings(place, rig)]);
+      await turn(name, [...takingAway(place, handles, other), ...onTheMappings(place, rig)]);
     }
     await turn('numbers', [
       ['beyond the reservation', 'ERR_OUT_OF_RANGE', () => reservation.unmap(reservation.length - PAGE, 2n * PAGE)],
@@ -175,7 +139,7 @@ testWith(
       ['close private memory', null, () => privateMemory.close()],
       ["close the device's file", null, () => handles.barFile.close()],
     ]);
-    await turn('without handles', onTheMemory(RAM, { ...handles, file: exposed.observer }, other));
+    await turn('without handles', takingAway(RAM, { ...handles, file: exposed.observer }, other));
 
     container.unmapDma(RAM.iova, RAM.length);
     t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');

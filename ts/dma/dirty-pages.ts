@@ -68,17 +68,6 @@ export class DirtyPages {
     if (from !== undefined) yield AddressRange.between(from, range.end);
   }
 
-  /** Those in a part of the range. @internal */
-  within(range: AddressRange): DirtyPages {
-    const [start, end] = [
-      range.start > this.range.start ? range.start : this.range.start,
-      range.end < this.range.end ? range.end : this.range.end,
-    ];
-    const part = new DirtyPages(AddressRange.between(start, end), this.pageSize);
-    part.add(this);
-    return part;
-  }
-
   /** Adds those of the others that are in this range. @internal */
   add(others: DirtyPages): void {
     const shift = (others.range.start - this.range.start) / this.pageSize;

@@ -50,8 +50,12 @@ export declare class NativeIoas {
   unmap(iova: bigint, length: bigint): void
   /** The same on a worker thread. */
   unmapAsync(iova: bigint, length: bigint): Promise<void>
+  /** Removes all mappings. */
+  unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
+  /** How many devices are attached. */
+  get deviceCount(): number
   /** Starts or ends logging which pages devices write. */
   setDirtyTracking(on: boolean): void
   /** A bit for each page, set where a device has written it since the last call. */

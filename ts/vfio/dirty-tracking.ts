@@ -1,7 +1,7 @@
 /**
  * Dirty tracking over all address spaces of a container manager.
  */
-import { type AddressRange, requireAligned } from '../address-range.ts';
+import { AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -53,8 +53,8 @@ export class DirtyTracking {
   }
 
   /**
-   * The pages of a range that devices have written, or may have, since they were asked for last: each write is told once, also
-   * those to memory that was unmapped or moved meanwhile. What is no RAM is not among them. With the back end `type1` the kernel can't
+   * The pages of RAM in a range that devices have written, or may have, since they were asked for last. Each write is told once, by the
+   * address it went to, also where that was unmapped meanwhile: as soon as there is RAM again. With the back end `type1` the kernel can't
    * see writes and says all that is mapped.
    *
    * @param range guest-physical addresses; whole pages
@@ -71,10 +71,13 @@ export class DirtyTracking {
         // Mapping by mapping: type1 refuses to tell of parts.
         for (const sub of ram) this.#untold.add(tracker.readDirty(sub.range));
       }
-      const found = this.#untold.take(range);
       const told = new DirtyPages(range, this.#pageSize);
-      // Of what is no RAM any more nobody wants to know.
-      for (const sub of ram) told.add(found.within(sub.range));
+      // Of what is hidden just now it is told once that is seen again.
+      for (const { range: part } of ram) {
+        const start = part.start > range.start ? part.start : range.start;
+        const end = part.end < range.end ? part.end : range.end;
+        told.add(this.#untold.take(AddressRange.between(start, end)));
+      }
       return told;
     });
   }

@@ -25,6 +25,8 @@ export interface LastWords {
   readonly maps: number;
   readonly unmaps: number;
   readonly opened: boolean;
+  /** What it has open of VFIO and iommufd. */
+  readonly files: readonly string[];
 }
 
 /** Exit status of an end by `exit`. */

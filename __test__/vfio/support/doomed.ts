@@ -10,6 +10,7 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { GuestMemory } from '../../../ts/index.ts';
 import { EXIT_STATUS, type LastWords, type Plan } from './doom.ts';
+import { openVfioFiles } from './open-files.ts';
 import { pinnedPages, pinnedRoughly } from './pins.ts';
 import { newManager } from './backend.ts';
 
@@ -26,6 +27,7 @@ function say(): void {
     maps: seen.map,
     unmaps: seen.unmap,
     opened,
+    files: openVfioFiles(),
   };
   if (parentPort === null) writeSync(1, `${JSON.stringify(words)}\n`);
   else parentPort.postMessage(words);

@@ -59,7 +59,7 @@ impl Open {
 pub(crate) struct IoasInner {
     pub(super) state: Mutex<State>,
     pub(super) logging: Mutex<Logging>,
-    /// How many devices are attached, and of those how many to no table of the above.
+    /// How many devices are attached, or about to be, and of those how many to no table of the above.
     pub(super) devices: AtomicUsize,
     pub(super) unlogged: AtomicUsize,
     /// How many mappings there are; to be asked without waiting for a mapping in progress.
@@ -143,6 +143,12 @@ impl Ioas {
     #[must_use]
     pub fn mapping_count(&self) -> usize {
         self.inner.count.load(Ordering::Relaxed)
+    }
+
+    /// How many devices are attached, or about to be.
+    #[must_use]
+    pub fn device_count(&self) -> usize {
+        self.inner.devices.load(Ordering::Acquire)
     }
 
     /// Destroys it, with all its mappings; a second call does nothing.
@@ -245,11 +251,30 @@ impl Drop for IoasInner {
     }
 }
 
-/// Held by a device that is attached: the address space is not destroyed meanwhile.
+/// Held by a device that is attached, or is about to be: the address space is not destroyed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     ioas: Arc<IoasInner>,
     logged: bool,
+}
+
+impl Attachment {
+    /// Counts a device, as one whose writes are not logged, while the address space can't go.
+    fn begin(ioas: &Arc<IoasInner>, state: &State) -> Result<(Open, Self)> {
+        let open = state.open()?;
+        ioas.devices.fetch_add(1, Ordering::AcqRel);
+        ioas.unlogged.fetch_add(1, Ordering::AcqRel);
+        let attachment = Self {
+            ioas: Arc::clone(ioas),
+            logged: false,
+        };
+        Ok((open, attachment))
+    }
+
+    fn is_logged(&mut self) {
+        self.logged = true;
+        self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Attachment {
@@ -264,34 +289,33 @@ impl Drop for Attachment {
 impl Ioas {
     /// Attaches a device that is bound to the same iommufd, by `attach`, which gets the id of what to attach it to. A page
     /// table that logs dirty pages is taken where the IOMMU has such.
+    ///
+    /// The device counts from before the kernel is asked: an address space that went in between would leave its id to the
+    /// next one, and the device would come to be there.
     pub(crate) fn attach(
         &self,
         iommufd: &Iommufd,
         device: u32,
         mut attach: impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<Attachment> {
-        let open = self.inner.open()?;
+        let (open, mut attachment) = Attachment::begin(&self.inner, &lock(&self.inner.state))?;
         if !open.iommufd.is(iommufd) {
             let message = "the device is bound to another iommufd than the address space's";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let logged = self.inner.attach_logged(&open, device, &mut attach)?;
-        if !logged {
-            attach(open.id).map_err(|errno| {
-                Error::os(
-                    ErrorCode::DeviceAttach,
-                    errno,
-                    "ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)",
-                    "attaching a device to an address space",
-                )
-            })?;
-            self.inner.unlogged.fetch_add(1, Ordering::AcqRel);
+        if self.inner.attach_logged(&open, device, &mut attach)? {
+            attachment.is_logged();
+            return Ok(attachment);
         }
-        self.inner.devices.fetch_add(1, Ordering::AcqRel);
-        Ok(Attachment {
-            ioas: Arc::clone(&self.inner),
-            logged,
-        })
+        attach(open.id).map_err(|errno| {
+            Error::os(
+                ErrorCode::DeviceAttach,
+                errno,
+                "ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)",
+                "attaching a device to an address space",
+            )
+        })?;
+        Ok(attachment)
     }
 }
 

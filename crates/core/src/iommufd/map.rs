@@ -234,6 +234,14 @@ impl Ioas {
         drop(gone);
         result
     }
+
+    /// Removes all mappings.
+    ///
+    /// # Errors
+    /// `ERR_UNMAP_FAILED` as for [`unmap`](Self::unmap), `ERR_CLOSED`.
+    pub fn unmap_all(&self) -> Result<()> {
+        self.inner.unmap_all()
+    }
 }
 
 impl IoasInner {

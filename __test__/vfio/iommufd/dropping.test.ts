@@ -1,0 +1,157 @@
+/**
+ * Handles that are forgotten, in every order there is. An address space has a record of a BAR, that keeps the device, that
+ * its attachment, and that the address space: whoever forgets all of them leaves nothing open and nothing pinned.
+ */
+import { NativeIommufd, type NativeIoas, NativeMemoryFile, NativeVfioDevice } from '#native';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { shows } from '../support/exposed-memory.ts';
+import { collectGarbage, nativeEdu } from '../support/native-rig.ts';
+import { openVfioFiles } from '../support/open-files.ts';
+import { pinnedAtRest } from '../support/pins.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { ExposedSpace, PRIVATE, isSame, read } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, fileNumberOf, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+
+const IOVA = 0x1000_0000n;
+const BAR = 0x1_0000_0000n;
+const LENGTH = 0x10_0000n;
+const PAGE = 0x1000n;
+const BYTES = Edu.BUFFER_SIZE;
+
+type Name = 'iommufd' | 'ioas' | 'engine' | 'peer';
+
+/** What is not forgotten yet. */
+interface Kept {
+  iommufd?: NativeIommufd;
+  ioas?: NativeIoas;
+  engine?: NativeVfioDevice;
+  peer?: NativeVfioDevice;
+  /** Goes with the engine, to which it refers. */
+  edu?: Edu;
+  /** Another descriptor of what is mapped. */
+  file: NativeMemoryFile;
+}
+
+/** Memory by lease, a file and the peer's BAR, and the engine's buffer full of a pattern. */
+async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
+  const iommufd = NativeIommufd.open();
+  const ioas = iommufd.newIoas();
+  const [engine, peer] = [engineBdf, peerBdf].map((bdf) =>
+    NativeVfioDevice.openByFile(bdf, fileNumberOf(bdf), iommufd),
+  ) as [NativeVfioDevice, NativeVfioDevice];
+  for (const device of [engine, peer]) await device.attach(ioas);
+  const { file, reservation, lease } = lentFile(LENGTH);
+  const { fileOffset = 0n, length = 0n } = peer.regionInfo(2) ?? {};
+  ioas.map(
+    reservation,
+    [file, peer.memoryFile()],
+    words(
+      byLease(IOVA, LENGTH, lease),
+      byFile(IOVA + LENGTH, LENGTH),
+      byFile(BAR, length, { which: 1, offset: fileOffset }),
+    ),
+  );
+  const edu = nativeEdu(engineBdf, engine);
+  const observer = NativeMemoryFile.fromFd(file.fd);
+  observer.write(0n, pattern(3));
+  await edu.load(IOVA, BYTES);
+  return { iommufd, ioas, engine, peer, edu, file: observer };
+}
+
+/** What this process has open, and how many pages are pinned, when only these are kept. */
+function expected({ iommufd, ioas, engine, peer }: Kept) {
+  const peerOpen = peer !== undefined || ioas !== undefined; // the address space has its BAR
+  const devices = Number(engine !== undefined) + Number(peerOpen);
+  return {
+    iommufd: Number(iommufd !== undefined || ioas !== undefined || devices > 0),
+    devices,
+    dmaBufs: Number(peerOpen),
+    pinned: ioas === undefined ? 0 : Number((2n * LENGTH) / PAGE),
+    lent: ioas !== undefined,
+  };
+}
+
+async function found(): Promise<ReturnType<typeof expected>> {
+  const files = openVfioFiles();
+  const count = (pattern: RegExp) => files.filter((file) => pattern.test(file)).length;
+  return {
+    iommufd: count(/\/dev\/iommu/),
+    devices: count(/\/vfio\/devices\/|vfio-device/),
+    dmaBufs: count(/dmabuf/),
+    pinned: await pinnedAtRest(3),
+    lent: shows('memfd:lent', LENGTH),
+  };
+}
+
+/** While there is an engine: its bytes arrive where something is mapped, and nowhere else. */
+async function strike(t: ExecutionContext, { edu, ioas, file }: Kept, what: string): Promise<void> {
+  if (edu === undefined) return;
+  file.write(0n, new Uint8Array(Number(LENGTH)));
+  await edu.store(IOVA + LENGTH + 0x3000n, BYTES);
+  const all = new Uint8Array(Number(LENGTH));
+  if (ioas !== undefined) all.set(pattern(3), 0x3000);
+  t.true(isSame(read(file, 0n, all.length), all), what);
+}
+
+function* orders(names: readonly Name[]): Generator<Name[]> {
+  if (names.length === 0) yield [];
+  for (const name of names) for (const rest of orders(names.filter((one) => one !== name))) yield [name, ...rest];
+}
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'handles are forgotten in every order, and each thing is there for as long as it has to be',
+  async (t, { edu: [engine = ''], ivshmem: [peer = ''] }) => {
+    t.timeout(300_000);
+    const witnesses = new Witnesses();
+    for (const order of orders(['iommufd', 'ioas', 'engine', 'peer'])) {
+      const kept = await setUp(engine, peer);
+      await collectGarbage(); // of the reservation, its lease and the device's file
+      t.deepEqual(await found(), expected(kept), 'at first');
+      for (const [index, name] of order.entries()) {
+        const what = order.slice(0, index + 1).join(', ');
+        delete kept[name];
+        if (name === 'engine') delete kept.edu;
+        await collectGarbage();
+        t.deepEqual(await found(), expected(kept), `without ${what}`);
+        await strike(t, kept, `without ${what}`);
+      }
+      t.deepEqual(openVfioFiles(), []);
+      witnesses.add();
+    }
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'iommufd: who drops everything at once leaves nothing open, whatever held whatever',
+  async (t, { edu: [engine = ''], ivshmem: [peer = ''] }) => {
+    const witnesses = new Witnesses();
+    const drop = async (): Promise<void> => {
+      const rig = new IoasRig();
+      for (const bdf of [engine, peer]) await rig.join(bdf);
+      const exposed = new ExposedSpace(rig, engine);
+      t.true((await pinnedAtRest(1)) > 0);
+      exposed.edu.store(IOVA, BYTES).catch(() => {}); // which does not come to its end
+      // Calls that are under way keep what they need, and no longer than that.
+      const { file, reservation, lease } = lentFile(4n << 20n);
+      rig.ioas.mapAsync(reservation, [file], words(byLease(1n << 33n, 4n << 20n, lease))).catch(() => {});
+      rig.ioas.unmapAsync(PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the ring
+      rig.devices[0]?.detach().catch(() => {});
+      rig.devices[0]?.attach(rig.ioas).catch(() => {});
+    };
+    await drop();
+    for (let round = 0; round < 3; round++) await collectGarbage();
+    t.deepEqual(openVfioFiles(), []);
+    t.is(await pinnedAtRest(), 0);
+    for (let round = 0; round < 8; round++) witnesses.add();
+    const again = await ExposedSpace.open(t, engine, peer);
+    await again.carry(t, 'opened again');
+    t.is(witnesses.changed, 0);
+  },
+);

@@ -1,0 +1,122 @@
+/**
+ * An address space of which the kernel has lost mappings without this process's doing: what is on record stays held until it
+ * is certain that it is gone.
+ */
+import { NativeMemoryFile, type NativeVfioDevice } from '#native';
+import { setImmediate as turn } from 'node:timers/promises';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { nativeEdu } from '../support/native-rig.ts';
+import { pinnedAtRest, pinnedRoughly } from '../support/pins.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { read } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+import { OtherProcess } from './support/other-process.ts';
+
+const IOVA = 0x1000_0000n;
+const PAGE = 0x1000n;
+const PART = 4n * PAGE;
+/** Takes a while to be pinned. */
+const MUCH = 256n << 20n;
+const BYTES = Edu.BUFFER_SIZE;
+const IN_USE = { message: /^ERR_VA_IN_USE/ };
+
+testWith(
+  { edu: 1 },
+  'an unmap of what the kernel has lost fails, and lets go of nothing but what it has unmapped',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const { ioas } = rig;
+    const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+    const witnesses = new Witnesses();
+    const { file, reservation, lease } = lentFile(4n * PART);
+    reservation.releaseLeases(lease, 1);
+    const places = [0n, 1n, 2n, 3n].map((place) => place * PART);
+    const first = reservation.lease(BigUint64Array.from(places.flatMap((at) => [at, PART])));
+    ioas.map(reservation, [], words(...places.map((at, index) => byLease(IOVA + at, PART, first + index))));
+    reservation.releaseLeases(first, 4);
+    const held = () =>
+      places.map((at) => {
+        try {
+          reservation.unmap(at, PART);
+          return false;
+        } catch (error) {
+          return IN_USE.message.test(String((error as Error).message));
+        }
+      });
+
+    const other = await OtherProcess.start();
+    t.is(await other.unmap(IOVA + PART, PART), String(PART));
+    await other.end();
+    file.write(PART, pattern(1));
+    await edu.load(IOVA, BYTES);
+    await edu.store(IOVA + PART, BYTES);
+    t.deepEqual(read(file, PART), pattern(1), 'it is lost indeed');
+    t.is(ioas.mappingCount, 4);
+    const lost = t.throws(() => ioas.unmap(IOVA, 4n * PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ });
+    t.regex(lost?.message ?? '', /0x10004000\.\.0x10008000/, 'it names what is lost');
+    t.is(ioas.mappingCount, 3, 'the one before it has gone');
+    t.deepEqual(held(), [false, true, true, true]);
+    t.throws(() => ioas.unmap(IOVA + PART, PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ }, 'each time');
+
+    // Something else where the lost one was, not all of it: the kernel has less there than is on record.
+    const page = NativeMemoryFile.create(PAGE, 'page', 0);
+    ioas.map(undefined, [page], words(byFile(IOVA + PART + PAGE, PAGE)));
+    const less = t.throws(() => ioas.unmap(IOVA + PART, PART), { message: /^ERR_UNMAP_FAILED\|/ });
+    t.regex(less?.message ?? '', /unmapped 0x1000 bytes, but 0x4000/);
+    t.deepEqual(held(), [false, true, true, true]);
+
+    const all = t.throws(() => ioas.unmapAll(), { message: /^ERR_UNMAP_FAILED\|/ });
+    t.regex(all?.message ?? '', /unmapped 0x8000 bytes, but 0xd000/);
+    t.deepEqual(held(), [false, true, true, true], 'what does not add up is not believed');
+    await edu.store(IOVA + 2n * PART, BYTES);
+    t.is(witnesses.changed, 0);
+
+    // One that takes exactly the place of a lost one takes its record over, and that lets go.
+    ioas.map(undefined, [page], words(byFile(IOVA + 3n * PART, PAGE)));
+    t.deepEqual(held(), [false, true, true, false]);
+
+    for (const device of rig.devices.splice(0)) device.close();
+    ioas.close();
+    t.is(ioas.mappingCount, 0);
+    t.deepEqual(held(), [false, false, false, false], 'gone with the address space');
+    reservation.close();
+    t.is(await pinnedAtRest(), 0);
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'a batch whose undoing fails says so, and what is left of it stays on record',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const { ioas } = rig;
+    const other = await OtherProcess.start();
+    t.teardown(() => other.end());
+    const pinned = await pinnedAtRest();
+    const small = lentFile(PART);
+    const big = NativeMemoryFile.create(MUCH, 'much', 0);
+    const home = NativeMemoryFile.create(PART, 'home', 0);
+    ioas.map(undefined, [home], words(byFile(IOVA, PART)));
+    const requests = words(
+      byLease(IOVA + PART, PART, small.lease),
+      byFile(1n << 32n, MUCH),
+      byFile(IOVA, PART, { which: 1 }), // is there
+    );
+    const mapping = ioas.mapAsync(small.reservation, [big, home], requests);
+    small.reservation.releaseLeases(small.lease, 1);
+    // The first is mapped and much is being pinned: now the first is taken away.
+    while (pinnedRoughly() - pinned < 1000) await turn();
+    t.is(await other.unmap(IOVA + PART, PART), String(PART));
+    const error = await t.throwsAsync(mapping, { message: /^ERR_UNMAP_FAILED\|EEXIST/ });
+    t.regex(error?.message ?? '', /undoing the batch failed too: .*0x10004000\.\.0x10008000/);
+    t.is(ioas.mappingCount, 2, 'what was there, and what nobody knows of');
+    t.is(await pinnedAtRest(), pinned + Number(PART / PAGE));
+    t.throws(() => small.reservation.unmap(0n, PART), IN_USE);
+    for (const device of rig.devices.splice(0)) device.close();
+    ioas.close();
+    small.reservation.close();
+  },
+);

@@ -1,0 +1,225 @@
+/**
+ * Requests to an address space that make no sense, each alone and in the midst of good ones: refused, by the native core or by
+ * the kernel, and nothing is mapped by then.
+ */
+import { type NativeIoas, NativeMemoryFile, type NativeReservation, type NativeVfioDevice } from '#native';
+import { closeSync, openSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { nativeEdu } from '../support/native-rig.ts';
+import { pinnedAtRest } from '../support/pins.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { type Wrong, attempt } from '../support/wrongs.ts';
+import { read } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+
+const PAGE = 0x1000n;
+const U64_MAX = (1n << 64n) - 1n;
+/** Mapped, with memory of its own. */
+const HOME = 0x1000_0000n;
+/** Where nothing is. */
+const FREE = 0x2000_0000n;
+const LENGTH = 16n * PAGE;
+/** Where interrupts are written to. */
+const MSI_WINDOW = 0xfee0_0000n;
+const CONFIG = 7;
+const COMMAND = 4n;
+const MEMORY = 0x2;
+
+interface Scene {
+  readonly ioas: NativeIoas;
+  readonly reservation: NativeReservation;
+  readonly file: NativeMemoryFile;
+  /** Of LENGTH bytes. */
+  readonly lease: number;
+}
+
+/** A request, or words that are none; and the files that it is about, if not the good one. */
+type Malformed = readonly [what: string, code: string, request: readonly bigint[], files?: readonly NativeMemoryFile[]];
+
+/** Each of them alone, and as second and last of three whose other two are good. */
+async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene, all: readonly Malformed[]) {
+  const [before, pinned] = [ioas.mappingCount, await pinnedAtRest()];
+  const good = (place: bigint) => byFile(FREE + place * 0x100_0000n, LENGTH);
+  const wrongs = all.flatMap(([what, code, request, files = []]): Wrong[] => {
+    const call = (...requests: readonly (readonly bigint[])[]) => {
+      // The good requests are of the first file, those to be refused of what comes after it.
+      const shifted = requests.map((one) => (one === request && files.length > 0 ? toNext(one) : one));
+      return () => ioas.map(reservation, [file, ...files], words(...shifted));
+    };
+    return [
+      [what, code, call(request)],
+      [`${what}, second of three`, code, call(good(1n), request, good(2n))],
+      [`${what}, last of three`, code, call(good(1n), good(2n), request)],
+    ];
+  });
+  for (const wrong of wrongs) {
+    attempt(t, [wrong]);
+    t.is(ioas.mappingCount, before, wrong[0]);
+  }
+  t.is(await pinnedAtRest(), pinned);
+  // As far as the kernel is concerned: all of it can be mapped.
+  ioas.map(undefined, [file], words(good(1n), good(2n)));
+  for (const place of [1n, 2n]) ioas.unmap(FREE + place * 0x100_0000n, LENGTH);
+}
+
+function toNext(request: readonly bigint[]): bigint[] {
+  return request.map((word, index) => (index === 3 ? word + 1n : word));
+}
+
+async function scene(t: ExecutionContext, rig: IoasRig): Promise<Scene> {
+  const { file, reservation, lease } = lentFile(LENGTH);
+  t.teardown(() => {
+    rig.ioas.unmapAll();
+    reservation.releaseLeases(lease, 1);
+    reservation.close();
+  });
+  rig.ioas.map(undefined, [file], words(byFile(HOME, LENGTH)));
+  return { ioas: rig.ioas, reservation, file, lease };
+}
+
+testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing', async (t, { edu: [bdf = ''] }) => {
+  const rig = await IoasRig.open(t, bdf);
+  const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+  const all = await scene(t, rig);
+  const { ioas, reservation, file, lease } = all;
+  const witnesses = new Witnesses();
+  const pages = (which: bigint, offset: bigint, length: bigint = PAGE): bigint[] => [FREE, length, 3n, which, offset];
+  const ofLease = (id: bigint, length: bigint): bigint[] => [FREE, length, 1n, id, 0n];
+  const invalid = 'ERR_INVALID_ARGUMENT';
+  await refuseAll(t, all, [
+    ['a word too few', invalid, byFile(FREE, PAGE).slice(1)],
+    ['a word too many', invalid, [...byFile(FREE, PAGE), 0n]],
+    ['a third flag', invalid, [FREE, PAGE, 7n, 0n, 0n]],
+    ['the highest flag', invalid, [FREE, PAGE, (1n << 63n) | 3n, 0n, 0n]],
+    ['a file that is not there', invalid, pages(1n, 0n)],
+    ['a file beyond 2^32', invalid, pages(1n << 32n, 0n)],
+    ['the last of all numbers for a file', invalid, pages(U64_MAX, 0n)],
+    ['lease 0', invalid, ofLease(0n, LENGTH)],
+    ['a lease that is not there', invalid, ofLease(BigInt(lease) + 1n, LENGTH)],
+    ['a lease beyond 2^53', invalid, ofLease((1n << 53n) + BigInt(lease), LENGTH)],
+    ['more than the lease', invalid, ofLease(BigInt(lease), LENGTH + PAGE)],
+    ['less than the lease', invalid, ofLease(BigInt(lease), PAGE)],
+    ['nothing of the lease', invalid, ofLease(BigInt(lease), 0n)],
+    ['all there is, of the lease', invalid, ofLease(BigInt(lease), U64_MAX)],
+    ['nothing of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n, 0n)],
+    ['around the end of all addresses', 'ERR_OUT_OF_RANGE', byFile(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['all there is, of a file', 'ERR_MAP_FAILED', byFile(0n, U64_MAX)],
+    ['an address that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE + 1n, PAGE)],
+    ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, 1n)],
+    ['a page and a byte', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE + 1n)],
+    ['past the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, LENGTH)],
+    ['across the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, LENGTH - PAGE, 2n * PAGE)],
+    ['around the end of all offsets', 'ERR_MAP_FAILED', pages(0n, U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['the last page of all offsets', 'ERR_MAP_FAILED', pages(0n, U64_MAX - PAGE + 1n)],
+    ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, 1n)],
+    ['over what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME, PAGE)],
+    ['over the end of what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
+    ['where interrupts are written to', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW, PAGE)],
+    ['across the beginning of that', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
+    ['beyond what the IOMMU translates', 'ERR_MAP_FAILED\\|EINVAL', byFile(1n << 60n, PAGE)],
+  ]);
+  const without = [['a lease of no reservation', invalid, byLease(FREE, LENGTH, lease)]] as const;
+  await refuseAll(t, { ...all, reservation: undefined as never }, without);
+
+  const closed = NativeMemoryFile.fromFd(file.fd);
+  closed.close();
+  await refuseAll(t, all, [
+    ['a file that is closed', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
+    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE), [byPath('/dev/null')]],
+    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE), [byPath(process.execPath)]],
+  ]);
+  ioas.map(reservation, [], new BigUint64Array());
+  t.is(ioas.mappingCount, 1, 'nothing at all is nothing');
+
+  file.write(0n, pattern(1));
+  await edu.load(HOME, Edu.BUFFER_SIZE);
+  await edu.store(FREE, Edu.BUFFER_SIZE);
+  t.deepEqual(read(file, PAGE), new Uint8Array(Edu.BUFFER_SIZE));
+  await edu.store(HOME + PAGE, Edu.BUFFER_SIZE);
+  t.deepEqual(read(file, PAGE), pattern(1), 'what was there is there');
+  t.is(witnesses.changed, 0);
+});
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'of a device nothing is mapped but whole pages of a BAR, while it answers',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const peer = rig.bind(peerBdf);
+    const all = await scene(t, rig);
+    const device = peer.memoryFile();
+    const region = (index: number) => peer.regionInfo(index) ?? { length: 0n, fileOffset: BigInt(index) << 40n };
+    const [registers, bar, config] = [region(0), region(2), region(CONFIG)];
+    t.true(registers.length < PAGE, 'its BAR 0 has no page for itself');
+    const of = (offset: bigint, length: bigint = PAGE): [bigint[], NativeMemoryFile[]] => [
+      byFile(FREE, length, { offset }),
+      [device],
+    ];
+    const outside = 'ERR_OUT_OF_RANGE';
+    await refuseAll(t, all, [
+      ['past the end of a BAR', 'ERR_NO_SUCH_REGION', ...of(bar.fileOffset + bar.length)],
+      ['across the end of a BAR', outside, ...of(bar.fileOffset + bar.length - PAGE, 2n * PAGE)],
+      ['a BAR and more', outside, ...of(bar.fileOffset, bar.length + PAGE)],
+      ['a BAR that is no page', outside, ...of(registers.fileOffset)],
+      ['all of a BAR that is no page', outside, ...of(registers.fileOffset, registers.length)],
+      ['a BAR that it has not', 'ERR_NO_SUCH_REGION', ...of(region(1).fileOffset)],
+      ['config space', outside, ...of(config.fileOffset)],
+      ['from BAR 0 to BAR 2', outside, ...of(registers.fileOffset, bar.fileOffset)],
+      ['before any region', 'ERR_NO_SUCH_REGION', ...of(registers.fileOffset + PAGE)],
+      ['around the end of all offsets', outside, ...of(U64_MAX - PAGE + 1n, 2n * PAGE)],
+      ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset + 1n)],
+      ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset, 1n)],
+    ]);
+    all.ioas.map(undefined, [device], words(of(bar.fileOffset)[0]));
+    all.ioas.unmap(FREE, PAGE);
+
+    const command = new Uint8Array(2);
+    peer.readRegion(CONFIG, COMMAND, command);
+    const [low = 0, high = 0] = command;
+    peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low & ~MEMORY, high));
+    await refuseAll(t, all, [['a BAR that does not answer', 'ERR_MAP_FAILED\\|ENODEV', ...of(bar.fileOffset)]]);
+    peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low | MEMORY, high));
+    peer.close(); // which no refused request keeps it from
+    await refuseAll(t, all, [['a device that is closed', 'ERR_CLOSED', ...of(bar.fileOffset)]]);
+  },
+);
+
+testWith({ edu: 1 }, 'an address space that is closed takes nothing', async (t, { edu: [bdf = ''] }) => {
+  const rig = await IoasRig.open(t, bdf);
+  const { file, reservation, lease } = lentFile(LENGTH);
+  const gone = rig.iommufd.newIoas();
+  gone.map(reservation, [], words(byLease(HOME, LENGTH, lease)));
+  reservation.releaseLeases(lease, 1);
+  gone.close();
+  gone.close();
+  reservation.close(); // nothing holds it any more
+  attempt(t, [
+    ['map', 'ERR_CLOSED', () => gone.map(undefined, [file], words(byFile(HOME, LENGTH)))],
+    ['unmap', 'ERR_CLOSED', () => gone.unmap(HOME, LENGTH)],
+    ['unmap all', 'ERR_CLOSED', () => gone.unmapAll()],
+    ['ask', 'ERR_CLOSED', () => gone.info()],
+    ['log', 'ERR_CLOSED', () => gone.setDirtyTracking(true)],
+    ['read the log', 'ERR_CLOSED', () => gone.dirtyPages(HOME, LENGTH, PAGE)],
+  ]);
+  const [device] = rig.devices as [NativeVfioDevice];
+  await device.detach();
+  await device.detach();
+  await t.throwsAsync(device.attach(gone), { message: /^ERR_CLOSED/ });
+  t.deepEqual([gone.mappingCount, gone.deviceCount, rig.ioas.deviceCount], [0, 0, 0]);
+  device.close();
+  await t.throwsAsync(device.attach(rig.ioas), { message: /^ERR_CLOSED/ });
+  await t.throwsAsync(device.detach(), { message: /^ERR_CLOSED/ });
+});
+
+function byPath(path: string): NativeMemoryFile {
+  const fd = openSync(path, 'r');
+  try {
+    return NativeMemoryFile.fromFd(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Devices, address spaces and iommufds that don't belong together, and BARs that somebody else has mapped.
+ */
+import {
+  NativeIommufd,
+  type NativeIoas,
+  NativeMemoryFile,
+  NativeVfioContainer,
+  type NativeVfioDevice,
+  NativeVfioGroup,
+} from '#native';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { collectGarbage, groupOf, nativeEdu } from '../support/native-rig.ts';
+import { openVfioFiles } from '../support/open-files.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { IoasRig, byFile, words } from './support/ioas-rig.ts';
+import { descriptorOf } from './support/other-process.ts';
+
+const BAR = 0x1_0000_0000n;
+const LENGTH = 0x10_0000n;
+const BYTES = Edu.BUFFER_SIZE;
+const IN_USE = { message: /^ERR_DEVICE_IN_USE/ };
+const INVALID = { message: /^ERR_INVALID_ARGUMENT/ };
+
+/** The first megabyte of an ivshmem's memory. */
+function mapBar(ioas: NativeIoas, peer: NativeVfioDevice, file: NativeMemoryFile = peer.memoryFile()): void {
+  const offset = file.isDevice ? (peer.regionInfo(2)?.fileOffset ?? 0n) : 0n;
+  ioas.map(undefined, [file], words(byFile(BAR, LENGTH, { offset })));
+}
+
+function barOf(peer: NativeVfioDevice): Uint8Array {
+  const bytes = new Uint8Array(BYTES);
+  peer.readRegion(2, 0n, bytes);
+  return bytes;
+}
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a device is attached to one address space of the iommufd that it is bound to, and to nothing else',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    const [rig, other] = [new IoasRig(), new IoasRig()];
+    t.teardown(() => [rig, other].map((one) => one.close()));
+    const device = rig.bind(bdf);
+    await t.throwsAsync(device.attach(other.ioas), INVALID, 'of another iommufd');
+    t.deepEqual([rig.ioas.deviceCount, other.ioas.deviceCount], [0, 0]);
+    other.ioas.close(); // which no attempt keeps from it
+    await device.attach(rig.ioas);
+    await t.throwsAsync(device.attach(rig.ioas), IN_USE, 'twice');
+    const second = rig.iommufd.newIoas();
+    await t.throwsAsync(device.attach(second), IN_USE, 'to a second one');
+    t.deepEqual([rig.ioas.deviceCount, second.deviceCount], [1, 0]);
+    await device.detach();
+    await device.attach(second);
+    t.deepEqual([rig.ioas.deviceCount, second.deviceCount], [0, 1]);
+    t.throws(() => second.close(), IN_USE);
+    await device.detach();
+    second.close();
+
+    const container = NativeVfioContainer.open();
+    const group = NativeVfioGroup.open(groupOf(peerBdf));
+    t.teardown(() => {
+      group.close();
+      container.close();
+    });
+    group.attach(container);
+    container.setIommu();
+    const byGroup = group.openDevice(peerBdf);
+    t.teardown(() => byGroup.close());
+    await t.throwsAsync(byGroup.attach(rig.ioas), INVALID, 'opened by its group');
+    await t.throwsAsync(byGroup.detach(), INVALID);
+    t.throws(() => rig.bind(peerBdf), { message: /^ERR_DEVICE_OPEN\|EBUSY/ }, 'while its group is open');
+    t.deepEqual([rig.ioas.deviceCount, rig.ioas.mappingCount], [0, 0]);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a BAR that an address space of another iommufd has mapped keeps its device, by whatever way that was opened',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+    const witnesses = new Witnesses();
+    const source = NativeMemoryFile.create(LENGTH, 'source', 0);
+    rig.ioas.map(undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
+    const send = async (seed: number): Promise<void> => {
+      source.write(0n, pattern(seed));
+      await edu.copy(0x1000_0000n, BAR, BYTES);
+    };
+
+    const home = new IoasRig();
+    const peer = await home.join(peerBdf);
+    mapBar(rig.ioas, peer);
+    t.throws(() => peer.close(), IN_USE);
+    await send(1);
+    t.deepEqual(barOf(peer), pattern(1));
+    // Its own address space may go, its iommufd and the attachment too.
+    await peer.detach();
+    home.ioas.close();
+    home.iommufd.close();
+    t.throws(() => peer.close(), IN_USE);
+    await send(2);
+    t.deepEqual(barOf(peer), pattern(2));
+    rig.ioas.unmap(BAR, LENGTH);
+    await send(3);
+    t.deepEqual(barOf(peer), pattern(2));
+    peer.close();
+
+    const container = NativeVfioContainer.open();
+    const group = NativeVfioGroup.open(groupOf(peerBdf));
+    group.attach(container);
+    container.setIommu();
+    const byGroup = group.openDevice(peerBdf);
+    mapBar(rig.ioas, byGroup);
+    t.throws(() => byGroup.close(), IN_USE);
+    t.throws(() => group.close(), IN_USE);
+    await send(4);
+    t.deepEqual(barOf(byGroup), pattern(4));
+    rig.ioas.unmapAll();
+    byGroup.close();
+    group.close();
+    container.close();
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'who maps a dma-buf behind the back of the records loses it with the device, and reaches nothing',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+    const witnesses = new Witnesses();
+    const source = NativeMemoryFile.create(LENGTH, 'source', 0);
+    rig.ioas.map(undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
+    const home = new IoasRig();
+    t.teardown(() => home.close());
+    const peer = home.bind(peerBdf);
+    mapBar(home.ioas, peer);
+    // The descriptor of the BAR is not given out; a wrong caller can find it.
+    const stolen = NativeMemoryFile.fromFd(descriptorOf('dmabuf'));
+    home.ioas.unmapAll();
+    mapBar(rig.ioas, peer, stolen);
+    source.write(0n, pattern(5));
+    await edu.copy(0x1000_0000n, BAR, BYTES);
+    t.deepEqual(barOf(peer), pattern(5));
+    peer.close();
+    source.write(0n, pattern(6));
+    await edu.copy(0x1000_0000n, BAR, BYTES);
+    t.is(rig.ioas.mappingCount, 2, 'on record, and void');
+    stolen.close();
+    const again = home.bind(peerBdf);
+    t.deepEqual(barOf(again), pattern(5), 'nothing arrived');
+    await edu.copy(0x1000_0000n, BAR, BYTES);
+    t.deepEqual(barOf(again), pattern(5), 'nor does it now');
+    rig.ioas.unmapAll();
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a device whose BAR is mapped in an address space that is forgotten can be closed then',
+  async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
+    const rig = new IoasRig();
+    const peer = rig.bind(peerBdf);
+    const forget = async (): Promise<void> => {
+      const other = new IoasRig();
+      await other.join(bdf);
+      mapBar(other.ioas, peer);
+    };
+    await forget();
+    t.throws(() => peer.close(), IN_USE);
+    await collectGarbage();
+    peer.close();
+    rig.close();
+    t.deepEqual(openVfioFiles(), []);
+    const iommufd = NativeIommufd.open();
+    iommufd.close();
+    t.throws(() => iommufd.newIoas(), { message: /^ERR_CLOSED/ });
+  },
+);

@@ -1,0 +1,71 @@
+/**
+ * An address space of iommufd and devices by their own files, against the native binding itself, without anything that would
+ * keep a caller from doing wrong.
+ */
+import { NativeIommufd, type NativeIoas, NativeVfioDevice } from '#native';
+import { readdirSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+
+/** N of a device's file `/dev/vfio/devices/vfioN`. */
+export function fileNumberOf(bdf: string): number {
+  const [name = ''] = readdirSync(`/sys/bus/pci/devices/${bdf}/vfio-dev`);
+  return Number(name.replace(/^vfio/, ''));
+}
+
+/** A request of the native core: part of a file. `which` is its place among the files of the call. */
+export function byFile(
+  iova: bigint,
+  length: bigint,
+  { which = 0, offset = 0n, writable = true }: { which?: number; offset?: bigint; writable?: boolean } = {},
+): bigint[] {
+  return [iova, length, writable ? 3n : 2n, BigInt(which), offset];
+}
+
+/** A request of the native core: memory of this process. */
+export function byLease(iova: bigint, length: bigint, lease: number, writable: boolean = true): bigint[] {
+  return [iova, length, writable ? 1n : 0n, BigInt(lease), 0n];
+}
+
+export function words(...requests: readonly (readonly bigint[])[]): BigUint64Array {
+  return BigUint64Array.from(requests.flat());
+}
+
+export class IoasRig {
+  readonly iommufd: NativeIommufd = NativeIommufd.open();
+  readonly ioas: NativeIoas = this.iommufd.newIoas();
+  readonly devices: NativeVfioDevice[] = [];
+
+  /** With these devices attached, in this order. Closed when the test ends. */
+  static async open(t: ExecutionContext, ...addresses: readonly string[]): Promise<IoasRig> {
+    const rig = new IoasRig();
+    t.teardown(() => rig.close());
+    for (const bdf of addresses) await rig.join(bdf);
+    return rig;
+  }
+
+  /** Opens a device, which is not attached to anything. */
+  bind(bdf: string): NativeVfioDevice {
+    const device = NativeVfioDevice.openByFile(bdf, fileNumberOf(bdf), this.iommufd);
+    this.devices.push(device);
+    return device;
+  }
+
+  /** Opens a device and attaches it. */
+  async join(bdf: string): Promise<NativeVfioDevice> {
+    const device = this.bind(bdf);
+    await device.attach(this.ioas);
+    return device;
+  }
+
+  /** With its mappings, whatever they are. Idempotent. */
+  close(): void {
+    try {
+      this.ioas.unmapAll();
+    } catch {
+      // Closed by the test, or what it has lost on purpose: that goes with the address space.
+    }
+    for (const device of this.devices.splice(0)) device.close();
+    this.ioas.close();
+    this.iommufd.close();
+  }
+}

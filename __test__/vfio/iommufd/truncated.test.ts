@@ -1,0 +1,105 @@
+/**
+ * A file that is cut short under a mapping. Memory files of this package can't be; those that a caller brings along can.
+ */
+import { NativeMemoryFile, type NativeVfioDevice } from '#native';
+import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { nativeEdu } from '../support/native-rig.ts';
+import { pinnedAtRest } from '../support/pins.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { isSame, read } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+
+const IOVA = 0x1000_0000n;
+const PAGE = 0x1000n;
+const LENGTH = 16n * PAGE;
+const BYTES = Edu.BUFFER_SIZE;
+
+/** Shared memory with a length that nobody has sealed. */
+function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
+  const path = `/dev/shm/peerdma-${process.pid}`;
+  const fd = openSync(path, 'wx+');
+  unlinkSync(path);
+  t.teardown(() => closeSync(fd));
+  ftruncateSync(fd, Number(LENGTH));
+  return { fd, file: NativeMemoryFile.fromFd(fd) };
+}
+
+/** By file, and by its place in this process. */
+for (const byPlace of [false, true]) {
+  testWith(
+    { edu: 1 },
+    `iommufd: a file that is cut short while it is mapped by ${byPlace ? 'its place' : 'file'} keeps its pages for the device alone`,
+    async (t, { edu: [bdf = ''] }) => {
+      const rig = await IoasRig.open(t, bdf);
+      const { ioas } = rig;
+      const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+      const witnesses = new Witnesses();
+      const pinned = await pinnedAtRest();
+      const { fd, file } = unsealed(t);
+      const { reservation, lease } = lentFile(LENGTH, file);
+      const map = () =>
+        ioas.map(reservation, [file], words(byPlace ? byLease(IOVA, LENGTH, lease) : byFile(IOVA, LENGTH)));
+      map();
+      file.write(PAGE, pattern(1));
+      await edu.load(IOVA + PAGE, BYTES);
+
+      ftruncateSync(fd, 0);
+      for (let round = 0; round < 8; round++) witnesses.add(); // in pages that were freed, if any were
+      t.is((await pinnedAtRest()) - pinned, Number(LENGTH / PAGE), 'none of those that the device has');
+      await edu.store(IOVA + 2n * PAGE, BYTES);
+      ftruncateSync(fd, Number(LENGTH));
+      t.true(isSame(read(file, 0n, Number(LENGTH)), new Uint8Array(Number(LENGTH))), 'the file has new pages');
+      file.write(2n * PAGE, pattern(2));
+      await edu.load(IOVA + 2n * PAGE, BYTES);
+      await edu.store(IOVA + 3n * PAGE, BYTES);
+      await edu.load(IOVA + 3n * PAGE, BYTES);
+      t.deepEqual(read(file, 2n * PAGE), pattern(2), 'which the device does not have');
+      t.deepEqual(read(file, 3n * PAGE), new Uint8Array(BYTES));
+      ioas.unmap(IOVA, LENGTH);
+      t.is(await pinnedAtRest(), pinned, 'and they go with the mapping');
+
+      map();
+      await edu.store(IOVA + 4n * PAGE, BYTES);
+      t.deepEqual(read(file, 4n * PAGE), pattern(1), 'mapped anew, it is the file that there is');
+      ioas.unmapAll();
+      ftruncateSync(fd, Number(LENGTH / 2n));
+      t.throws(map, { message: byPlace ? /^ERR_MAP_FAILED\|EFAULT/ : /^ERR_MAP_FAILED\|EINVAL/ }, 'too short');
+      t.is(await pinnedAtRest(), pinned);
+      t.is(witnesses.changed, 0);
+      reservation.releaseLeases(lease, 1);
+      reservation.close();
+    },
+  );
+}
+
+testWith(
+  { edu: 1 },
+  'iommufd: what has been cut short before a device comes keeps the device away, and nothing is pinned',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = new IoasRig();
+    t.teardown(() => rig.close());
+    const { ioas } = rig;
+    const device = rig.bind(bdf);
+    const pinned = await pinnedAtRest();
+    const { fd, file } = unsealed(t);
+    const sound = NativeMemoryFile.create(LENGTH, 'sound', 0);
+    ioas.map(undefined, [sound, file], words(byFile(IOVA, LENGTH), byFile(IOVA + LENGTH, LENGTH, { which: 1 })));
+    ftruncateSync(fd, Number(LENGTH - PAGE));
+    await t.throwsAsync(device.attach(ioas), { message: /^ERR_DEVICE_ATTACH\|E(INVAL|FAULT)/ });
+    t.deepEqual([ioas.deviceCount, ioas.mappingCount, await pinnedAtRest()], [0, 2, pinned]);
+    const edu = nativeEdu(bdf, device);
+    sound.write(0n, pattern(3));
+    await edu.store(IOVA, BYTES);
+    t.deepEqual(read(sound, 0n), pattern(3), 'it reaches nothing');
+    ioas.unmap(IOVA + LENGTH, LENGTH);
+    await device.attach(ioas);
+    await edu.load(IOVA, BYTES);
+    await edu.store(IOVA + PAGE, BYTES);
+    t.deepEqual(read(sound, PAGE), pattern(3));
+  },
+);

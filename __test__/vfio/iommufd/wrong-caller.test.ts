@@ -1,0 +1,178 @@
+/**
+ * The native core is the last line with iommufd too: a caller that does everything wrong, on purpose, while a device DMAs all
+ * the time. No byte lands anywhere but in the memory that is mapped, and none of that is taken from under the device.
+ */
+import { NativeIommufd, NativePrivateMemory, NativeVfioDevice, NativeVfioGroup } from '#native';
+import { ftruncateSync } from 'node:fs';
+import { shows } from '../support/exposed-memory.ts';
+import { testWith } from '../support/devices.ts';
+import { collectGarbage, groupOf } from '../support/native-rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { type Wrong, attempt, takingAway } from '../support/wrongs.ts';
+import { BAR, ExposedSpace, FILE, type Handles, MAPPINGS, PRIVATE, RAM } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, fileNumberOf, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+
+const PAGE = 0x1000n;
+/** Where neither the reservation nor the IOMMU has anything. */
+const FREE = 0x80_0000n;
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'iommufd: no wrong call takes memory from under a device that DMAs',
+  async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
+    const exposed = await ExposedSpace.open(t, engine, peerBdf);
+    const witnesses = new Witnesses();
+    const { iommufd, ioas, devices } = exposed.rig;
+    const handles = exposed.handles as Handles;
+    const { reservation, ram, privateMemory, file, barFile, peer, leases } = handles;
+    const other = new NativePrivateMemory(PAGE, false);
+    const turn = async (what: string, wrongs: readonly Wrong[] = []) => {
+      await exposed.carry(t, what, () => attempt(t, wrongs));
+      t.is(ioas.mappingCount, MAPPINGS, what);
+      t.is(ioas.deviceCount, 2, what);
+      witnesses.add();
+    };
+    await turn('at first');
+    reservation.releaseLeases(leases, 2);
+
+    await turn('leases', [
+      ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 2)],
+      [
+        'a lease that is no more',
+        'ERR_INVALID_ARGUMENT',
+        () => ioas.map(reservation, [], words(byLease(FREE, RAM.length, leases))),
+      ],
+    ]);
+    for (const [name, place] of Object.entries({ RAM, PRIVATE })) {
+      await turn(name, takingAway(place, { reservation, file: ram }, other));
+    }
+    const refused = 'ERR_UNMAP_FAILED\\|\\|'; // before the kernel is asked, which would unmap the rest
+    for (const { iova, length } of [RAM, PRIVATE, FILE, BAR]) {
+      await turn(`unmapping a part of ${iova}`, [
+        ['its first half', refused, () => ioas.unmap(iova, length / 2n)],
+        ['its last page', refused, () => ioas.unmap(iova + length - PAGE, PAGE)],
+        ['across its end', refused, () => ioas.unmap(iova + length - PAGE, 16n * PAGE)],
+        ['less than a page of it', refused, () => ioas.unmap(iova, 1n)],
+        ['all that is before, and its first page', refused, () => ioas.unmap(0n, iova + PAGE)],
+        ['all but its first page, and what is behind', refused, () => ioas.unmap(iova + PAGE, 1n << 40n)],
+        ['a gap', null, () => ioas.unmap(iova + length, 16n * PAGE)],
+      ]);
+    }
+    await turn('numbers', [
+      ['unmap around the end', 'ERR_OUT_OF_RANGE', () => ioas.unmap((1n << 64n) - PAGE, 2n * PAGE)],
+      ['unmap nothing', 'ERR_EMPTY_RANGE', () => ioas.unmap(RAM.iova, 0n)],
+      ['unmap below zero', 'ERR_INVALID_ARGUMENT', () => ioas.unmap(-PAGE, PAGE)],
+      ['unmap above u64', 'ERR_OUT_OF_RANGE', () => ioas.unmap(1n << 64n, PAGE)],
+      [
+        'a device of no such number',
+        'ERR_DEVICE_OPEN\\|ENOENT',
+        () => NativeVfioDevice.openByFile('none', 4096, iommufd),
+      ],
+      ['a device below zero', 'ERR_INVALID_ARGUMENT', () => NativeVfioDevice.openByFile('none', -1, iommufd)],
+    ]);
+    await turn('kinds', [
+      ['no file', '', () => ioas.map(undefined, [{} as never], words(byFile(FREE, PAGE)))],
+      ['a reservation for a file', '', () => ioas.map(undefined, [reservation as never], words(byFile(FREE, PAGE)))],
+      ['a file for a reservation', '', () => ioas.map(ram as never, [], words(byLease(FREE, PAGE, 1)))],
+      ['its method on a file', '', () => ioas.unmapAll.call(file as never)],
+      ['an address space for an iommufd', '', () => NativeVfioDevice.openByFile('x', 0, ioas as never)],
+      ['attaching to an iommufd', '', () => devices[0]?.attach(iommufd as never)],
+      ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
+    ]);
+
+    const stranger = NativeIommufd.open();
+    const elsewhere = stranger.newIoas();
+    const beside = iommufd.newIoas();
+    t.teardown(() => [elsewhere, beside].map((space) => space.close()));
+    await turn('closing', [
+      ['the address space', 'ERR_DEVICE_IN_USE', () => ioas.close()],
+      ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
+      ['a device twice', 'ERR_DEVICE_OPEN', () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), iommufd)],
+      [
+        'the same for another iommufd',
+        'ERR_DEVICE_OPEN',
+        () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), stranger),
+      ],
+      ['its group', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(engine))],
+    ]);
+    for (const space of [ioas, beside, elsewhere]) {
+      await t.throwsAsync(devices[0]?.attach(space) ?? Promise.resolve(), { message: /^ERR_DEVICE_IN_USE\b/ });
+    }
+    await turn('attaching twice');
+
+    await turn('handles', [
+      ['close the file', null, () => file.close()],
+      ['close RAM', null, () => ram.close()],
+      ['close private memory', null, () => privateMemory.close()],
+      ["close the device's file", null, () => barFile.close()],
+      ['close iommufd', null, () => iommufd.close()],
+      ['an address space of what is closed', 'ERR_CLOSED', () => iommufd.newIoas()],
+      [
+        'a device of what is closed',
+        'ERR_CLOSED',
+        () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), iommufd),
+      ],
+      ['a file that is closed', 'ERR_CLOSED', () => ioas.map(undefined, [file], words(byFile(FREE, PAGE)))],
+    ]);
+    await turn('without handles', takingAway(RAM, { reservation, file: exposed.observer }, other));
+
+    ioas.unmap(RAM.iova, RAM.length);
+    t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
+    reservation.unmap(RAM.at, RAM.length);
+    witnesses.add();
+    t.true(await exposed.strikesNothing(RAM.iova + PAGE));
+    ioas.unmap(FILE.iova, FILE.length);
+    t.true(await exposed.strikesNothing(FILE.iova));
+    t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'iommufd: memory outlives every handle on it while an address space maps it',
+  async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
+    const exposed = await ExposedSpace.open(t, engine, peerBdf);
+    const witnesses = new Witnesses();
+    const trace = new WeakRef((exposed.handles as Handles).reservation);
+    exposed.handles = undefined;
+    exposed.rig.devices.length = 1;
+    await collectGarbage();
+    t.is(trace.deref(), undefined, 'the reservation is gone as far as JavaScript knows');
+    for (let round = 0; round < 16; round++) witnesses.add();
+    await exposed.carry(t, 'forgotten');
+    const { ioas } = exposed.rig;
+    t.deepEqual([ioas.mappingCount, ioas.deviceCount], [MAPPINGS, 2]);
+    t.is(witnesses.changed, 0);
+    ioas.unmapAll();
+    witnesses.add();
+    t.is(ioas.deviceCount, 1, 'the peer has gone with its mapping');
+    t.false(shows('memfd:ram', RAM.length));
+    for (const { iova } of [RAM, PRIVATE, FILE, BAR]) t.true(await exposed.strikesNothing(iova));
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'iommufd: a lease that is mapped twice holds until both mappings are gone, whichever address space has them',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const beside = rig.iommufd.newIoas();
+    const { reservation, lease } = lentFile(4n * PAGE);
+    rig.ioas.map(reservation, [], words(byLease(RAM.iova, 4n * PAGE, lease), byLease(FREE, 4n * PAGE, lease, false)));
+    beside.map(reservation, [], words(byLease(RAM.iova, 4n * PAGE, lease)));
+    reservation.releaseLeases(lease, 1);
+    const held = (why: string) => {
+      t.throws(() => reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ }, why);
+      t.throws(() => reservation.close(), { message: /^ERR_VA_IN_USE/ }, why);
+    };
+    held('three mappings');
+    rig.ioas.unmap(RAM.iova, 4n * PAGE);
+    held('two mappings');
+    rig.ioas.unmapAll();
+    held('the one that no device sees');
+    beside.close();
+    reservation.close();
+  },
+);

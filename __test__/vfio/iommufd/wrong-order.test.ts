@@ -1,0 +1,284 @@
+/**
+ * The native core is the last line with iommufd too: calls of the asynchronous kind that race with one another, and address
+ * spaces that go while a device is about to come.
+ */
+import { NativeMemoryFile, type NativeReservation, type NativeVfioDevice } from '#native';
+import type { ExecutionContext } from 'ava';
+import { Edu } from '../../../examples/devices/edu.ts';
+import { testWith } from '../support/devices.ts';
+import { shows } from '../support/exposed-memory.ts';
+import { collectGarbage, nativeEdu } from '../support/native-rig.ts';
+import { pinnedAtRest } from '../support/pins.ts';
+import { pattern } from '../support/rig.ts';
+import { Witnesses } from '../support/witnesses.ts';
+import { read } from './support/exposed-space.ts';
+import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
+import { lentFile } from './support/lent-file.ts';
+
+const IOVA = 0x4000_0000n;
+const PAGE = 0x1000n;
+const MiB = 1n << 20n;
+const IN_USE = { message: /^ERR_VA_IN_USE/ };
+const BYTES = Edu.BUFFER_SIZE;
+
+/** What the device writes there arrives in the file. */
+async function arrives(
+  t: ExecutionContext,
+  edu: Edu,
+  file: NativeMemoryFile,
+  iova: bigint,
+  offset: bigint,
+  seed: number,
+): Promise<void> {
+  file.write(offset, pattern(seed));
+  await edu.load(iova, BYTES);
+  file.write(offset, new Uint8Array(BYTES));
+  await edu.store(iova, BYTES);
+  t.deepEqual(read(file, offset), pattern(seed));
+}
+
+function engineOf(rig: IoasRig, bdf: string): Edu {
+  return nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
+}
+
+testWith({ edu: 1 }, 'iommufd: memory that is being pinned can not be taken away', async (t, { edu: [bdf = ''] }) => {
+  const rig = await IoasRig.open(t, bdf);
+  const { ioas } = rig;
+  const edu = engineOf(rig, bdf);
+  const length = 32n * MiB;
+  const { file, reservation, lease } = lentFile(length);
+  const witnesses = new Witnesses();
+  const requests = words(byLease(IOVA, length, lease), byFile(IOVA + length, length));
+  const pinning = ioas.mapAsync(reservation, [file], requests);
+  t.throws(() => reservation.unmap(0n, PAGE), IN_USE);
+  reservation.releaseLeases(lease, 1);
+  t.throws(() => reservation.unmap(16n * MiB, PAGE), IN_USE, 'the call that is under way has a hold of its own');
+  t.throws(() => reservation.mapFile(0n, PAGE, file, 0n, true, false), IN_USE);
+  t.throws(() => reservation.close(), IN_USE);
+  requests.fill(0n); // which was read when the call was made
+  const observer = NativeMemoryFile.fromFd(file.fd);
+  file.close();
+  await pinning;
+  witnesses.add();
+  t.is(ioas.mappingCount, 2);
+  t.throws(() => reservation.unmap(0n, PAGE), IN_USE);
+  await arrives(t, edu, observer, IOVA + 31n * MiB, 31n * MiB, 1);
+  await arrives(t, edu, observer, IOVA + 63n * MiB, 31n * MiB, 2);
+  t.is(witnesses.changed, 0);
+  ioas.unmapAll();
+  reservation.close();
+});
+
+testWith(
+  { edu: 1 },
+  'iommufd: maps and unmaps that race leave the records as the kernel has it',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const { ioas } = rig;
+    const edu = engineOf(rig, bdf);
+    const length = 2n * MiB;
+    const parts = [0n, 1n, 2n, 3n];
+    const { file, reservation, lease } = lentFile(4n * length);
+    reservation.releaseLeases(lease, 1);
+    const pinned = await pinnedAtRest();
+    const witnesses = new Witnesses();
+    const outcomes = new Set<string>();
+    for (let round = 0; round < 8; round++) {
+      const first = reservation.lease(BigUint64Array.from(parts.flatMap((part) => [part * length, length])));
+      const calls = parts.flatMap((part) => {
+        const at = IOVA + part * length;
+        const map = () => ioas.mapAsync(reservation, [], words(byLease(at, length, first + Number(part))));
+        const other = () => ioas.mapAsync(undefined, [file], words(byFile(at, length, { offset: part * length })));
+        const unmap = () => ioas.unmapAsync(at, length);
+        const half = () => ioas.unmapAsync(at, length / 2n);
+        return round % 2 === 0 ? [map(), unmap(), other(), half()] : [unmap(), other(), half(), map()];
+      });
+      reservation.releaseLeases(first, 4);
+      for (const outcome of await Promise.allSettled(calls)) {
+        if (outcome.status === 'rejected')
+          outcomes.add(String(outcome.reason.message).replace(/\|ioctl.*|\|\|.*/s, ''));
+      }
+      t.is((await pinnedAtRest()) - pinned, ioas.mappingCount * Number(length / PAGE), `round ${round}`);
+      const held = parts.filter((part) => !movable(reservation, file, part * length, length));
+      t.true(held.length <= ioas.mappingCount);
+      // Each is mapped or not by the kernel's account as by the records: a second mapping is refused where there is one.
+      const mapped = parts.filter((part) =>
+        refusesMap(() => ioas.map(undefined, [file], words(byFile(IOVA + part * length, length)))),
+      );
+      for (const part of held) t.true(mapped.includes(part), 'what is held is mapped');
+      const [last] = mapped.slice(-1);
+      if (last !== undefined) await arrives(t, edu, file, IOVA + last * length, last * length, round);
+      ioas.unmapAll();
+      t.is(await pinnedAtRest(), pinned);
+      t.true(
+        parts.every((part) => movable(reservation, file, part * length, length)),
+        'nothing is held then',
+      );
+      witnesses.add();
+    }
+    t.true(outcomes.has('ERR_MAP_FAILED|EEXIST') || outcomes.has('ERR_UNMAP_FAILED'), [...outcomes].join());
+    t.is(witnesses.changed, 0);
+    reservation.close();
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'iommufd: a device that comes and goes while memory is mapped and unmapped has what is on record',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = new IoasRig();
+    t.teardown(() => rig.close());
+    const { ioas } = rig;
+    const device = rig.bind(bdf);
+    const edu = nativeEdu(bdf, device);
+    const length = 2n * MiB;
+    const { file, reservation, lease } = lentFile(length);
+    const pinned = await pinnedAtRest();
+    const witnesses = new Witnesses();
+    for (let round = 0; round < 8; round++) {
+      const calls = [
+        () => device.attach(ioas),
+        () => ioas.mapAsync(reservation, [], words(byLease(IOVA, length, lease))),
+        () => ioas.mapAsync(undefined, [file], words(byFile(IOVA + length, length))),
+        () => device.detach(),
+        () => ioas.unmapAsync(IOVA, length),
+        () => device.attach(ioas),
+      ];
+      const turned = [...calls.slice(round % calls.length), ...calls.slice(0, round % calls.length)];
+      for (const outcome of await Promise.allSettled(turned.map((call) => call()))) {
+        if (outcome.status === 'rejected') t.regex(String(outcome.reason), /ERR_DEVICE_IN_USE/, `round ${round}`);
+      }
+      t.true(ioas.deviceCount <= 1);
+      const expected = ioas.deviceCount * ioas.mappingCount * Number(length / PAGE);
+      t.is((await pinnedAtRest()) - pinned, expected, `round ${round}: pinned for a device that is there`);
+      if (ioas.deviceCount === 0) await device.attach(ioas);
+      await arrives(t, edu, file, IOVA + length + 0x5000n, 0x5000n, round);
+      await device.detach();
+      t.is(await pinnedAtRest(), pinned, `round ${round}: nothing without a device`);
+      ioas.unmapAll();
+      witnesses.add();
+    }
+    t.is(witnesses.changed, 0);
+    reservation.releaseLeases(lease, 1);
+    reservation.close();
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'iommufd: an address space that goes while a device is being attached leaves it to no other',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = new IoasRig();
+    t.teardown(() => rig.close());
+    const device = rig.bind(bdf);
+    const edu = nativeEdu(bdf, device);
+    const secret = NativeMemoryFile.create(PAGE, 'not for it', 0);
+    secret.write(0n, pattern(7));
+    const seen = { closed: 0, attached: 0 };
+    for (let round = 0; round < 40; round++) {
+      const meant = rig.iommufd.newIoas();
+      const attaching = device.attach(meant).then(
+        () => true,
+        (error: unknown) => !/ERR_CLOSED/.test(String(error)) && Promise.reject(error),
+      );
+      // Not at once: the call has to be under way, and it is short.
+      for (const until = performance.now() + (round % 10) * 0.1; performance.now() < until;);
+      const closed = closes(meant);
+      const next = rig.iommufd.newIoas(); // which the kernel gives the number that is free
+      next.map(undefined, [secret], words(byFile(IOVA, PAGE)));
+      const attached = await attaching;
+      t.false(closed && attached, `round ${round}: attached to what is closed`);
+      seen[attached ? 'attached' : 'closed']++;
+      if (round % 10 === 0) {
+        await edu.store(IOVA, BYTES);
+        t.deepEqual(read(secret, 0n), pattern(7));
+      }
+      next.close(); // refused by the kernel where the device has come to be there
+      await device.detach();
+      meant.close();
+    }
+    t.log(seen);
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'iommufd: a mapping outlives whoever asked for it and did not wait',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const edu = engineOf(rig, bdf);
+    const witnesses = new Witnesses();
+    const length = 16n * MiB;
+    const drop = (): [Promise<void>, NativeMemoryFile, WeakRef<NativeReservation>] => {
+      const { file, reservation, lease } = lentFile(length);
+      const observer = NativeMemoryFile.fromFd(file.fd);
+      const requests = words(byLease(IOVA, length, lease), byFile(IOVA + length, length));
+      return [rig.ioas.mapAsync(reservation, [file], requests), observer, new WeakRef(reservation)];
+    };
+    const [pinning, observer, trace] = drop();
+    await collectGarbage();
+    await pinning;
+    await collectGarbage();
+    t.is(trace.deref(), undefined);
+    t.true(shows('memfd:lent', length));
+    for (let round = 0; round < 8; round++) witnesses.add();
+    await arrives(t, edu, observer, IOVA + length - PAGE, length - PAGE, 3);
+    await arrives(t, edu, observer, IOVA + 2n * length - PAGE, length - PAGE, 4);
+    t.is(witnesses.changed, 0);
+  },
+);
+
+testWith(
+  { edu: 1 },
+  'iommufd: an address space that loses its device while memory is being pinned keeps what is on record, unpinned',
+  async (t, { edu: [bdf = ''] }) => {
+    const rig = await IoasRig.open(t, bdf);
+    const { ioas } = rig;
+    const pinned = await pinnedAtRest();
+    const { file, reservation, lease } = lentFile(16n * MiB);
+    const pinning = [
+      ioas.mapAsync(reservation, [], words(byLease(IOVA, 16n * MiB, lease))),
+      ioas.mapAsync(undefined, [file], words(byFile(IOVA, 16n * MiB))),
+    ];
+    for (const device of rig.devices) device.close();
+    const outcomes = await Promise.allSettled(pinning);
+    t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'one takes the other’s place');
+    t.deepEqual([ioas.mappingCount, ioas.deviceCount], [1, 0]);
+    t.is(await pinnedAtRest(), pinned);
+    reservation.releaseLeases(lease, 1);
+    ioas.close();
+    reservation.close();
+  },
+);
+
+/** Whether memory can be taken out of a reservation; it is there afterwards. */
+function movable(reservation: NativeReservation, file: NativeMemoryFile, at: bigint, length: bigint): boolean {
+  try {
+    reservation.unmap(at, length);
+  } catch (error) {
+    if (/ERR_VA_IN_USE/.test(String(error))) return false;
+    throw error;
+  }
+  reservation.mapFile(at, length, file, at, true, false);
+  return true;
+}
+
+function refusesMap(map: () => void): boolean {
+  try {
+    map();
+    return false;
+  } catch (error) {
+    if (/ERR_MAP_FAILED\|EEXIST/.test(String(error))) return true;
+    throw error;
+  }
+}
+
+function closes(space: { close(): void }): boolean {
+  try {
+    space.close();
+    return true;
+  } catch (error) {
+    if (/ERR_DEVICE_IN_USE/.test(String(error))) return false;
+    throw error;
+  }
+}
