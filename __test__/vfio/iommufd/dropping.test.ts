@@ -12,7 +12,7 @@ import { openVfioFiles } from '../support/open-files.ts';
 import { pinnedAtRest } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
-import { ExposedSpace, isSame, read } from './support/exposed-space.ts';
+import { ExposedSpace, PRIVATE, isSame, read } from './support/exposed-space.ts';
 import { IoasRig, byFile, byLease, fileNumberOf, words } from './support/ioas-rig.ts';
 import { lentFile } from './support/lent-file.ts';
 
@@ -141,7 +141,7 @@ testWith(
       // Calls that are under way keep what they need, and no longer than that.
       const { file, reservation, lease } = lentFile(4n << 20n);
       rig.ioas.mapAsync(reservation, [file], words(byLease(1n << 33n, 4n << 20n, lease))).catch(() => {});
-      rig.ioas.unmapAsync(IOVA, 1n << 33n).catch(() => {});
+      rig.ioas.unmapAsync(PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the ring
       rig.devices[0]?.detach().catch(() => {});
       rig.devices[0]?.attach(rig.ioas).catch(() => {});
     };
