@@ -157,11 +157,7 @@ impl NativeReservation {
     #[napi(ts_return_type = "number")]
     pub fn lease(&self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
         let reservation = self.reservation()?;
-        let leases = pairs(&ranges)?
-            .iter()
-            .map(|(offset, length)| reservation.lease(*offset, *length))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(to_js)?;
+        let leases = reservation.lease_all(&pairs(&ranges)?).map_err(to_js)?;
         let first = self.next_lease.get();
         let next = u64::try_from(leases.len())
             .ok()

@@ -1,6 +1,7 @@
 //! Which addresses are leased, and how often: a count for every byte, kept as segments.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::Range;
 
@@ -28,6 +29,13 @@ impl LeaseCounts {
 
     /// Adds one lease of `range`.
     pub(crate) fn add(&mut self, range: &Range) {
+        // Where nothing is leased, as where most leases come, there is nothing to split.
+        let last = self.segments.range(..range.end()).next_back();
+        if last.is_none_or(|(_, segment)| segment.end <= range.start()) {
+            let (end, count) = (range.end(), 1);
+            self.segments.insert(range.start(), Segment { end, count });
+            return;
+        }
         self.split(range.start());
         self.split(range.end());
         let mut gaps = Vec::new();
@@ -51,6 +59,13 @@ impl LeaseCounts {
 
     /// Takes one lease of `range` away, which was added before.
     pub(crate) fn remove(&mut self, range: &Range) {
+        if let Entry::Occupied(only) = self.segments.entry(range.start())
+            && only.get().end == range.end()
+            && only.get().count == 1
+        {
+            only.remove();
+            return;
+        }
         self.split(range.start());
         self.split(range.end());
         let mut gone = Vec::new();

@@ -161,19 +161,25 @@ impl AddressSpaceReservation {
     /// `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn lease(&self, offset: u64, length: u64) -> Result<Arc<Lease>> {
         let range = self.inner.check(offset, length)?;
-        let address = to_usize(self.host_va(offset, length)?)?;
+        self.inner.lease(&mut *self.inner.open_state()?, range)
+    }
+
+    /// The same for each of several ranges, given as offset and length: all or none.
+    ///
+    /// # Errors
+    /// As [`lease`](Self::lease).
+    pub fn lease_all(&self, ranges: &[(u64, u64)]) -> Result<Vec<Arc<Lease>>> {
+        let ranges = ranges
+            .iter()
+            .map(|(offset, length)| self.inner.check(*offset, *length))
+            .collect::<Result<Vec<_>>>()?;
+        // Declared before the lock, which those that came before one that fails need to go.
+        let mut leases = Vec::with_capacity(ranges.len());
         let mut state = self.inner.open_state()?;
-        if let Some(gap) = state.extents.first_gap(&range) {
-            let message = format!("{range} is not mapped throughout: nothing at {gap}");
-            return Err(Error::new(ErrorCode::VaNotMapped, message));
+        for range in ranges {
+            leases.push(self.inner.lease(&mut state, range)?);
         }
-        state.leases.add(&range);
-        drop(state);
-        Ok(Arc::new(Lease::new(
-            Arc::clone(&self.inner),
-            range,
-            address,
-        )))
+        Ok(leases)
     }
 
     /// Whether `lease` is of this reservation.
@@ -250,6 +256,17 @@ impl Inner {
             self.base.saturating_add(to_usize(range.start())?),
             to_usize(range.len())?,
         ))
+    }
+
+    /// A lease of a checked range.
+    fn lease(self: &Arc<Self>, state: &mut State, range: Range) -> Result<Arc<Lease>> {
+        if let Some(gap) = state.extents.first_gap(&range) {
+            let message = format!("{range} is not mapped throughout: nothing at {gap}");
+            return Err(Error::new(ErrorCode::VaNotMapped, message));
+        }
+        let (address, _) = self.locate(&range)?;
+        state.leases.add(&range);
+        Ok(Arc::new(Lease::new(Arc::clone(self), range, address)))
     }
 
     /// A fault in hugetlb memory: no pages are free, or the file was cut short.
