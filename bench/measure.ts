@@ -31,3 +31,28 @@ export interface Figure {
   readonly goal: string;
   readonly met: boolean;
 }
+
+/** So many times they are measured in turn. */
+const PAIRS = 5;
+const GOAL = 1.15;
+
+/** How many times as long each of `count` things takes us as it takes a program in C. */
+export async function againstC(
+  what: string,
+  count: number,
+  ours: () => Promise<number[]>,
+  theirs: () => number[],
+): Promise<Figure> {
+  const [mine, c]: [number[], number[]] = [[], []];
+  for (let pair = 0; pair < PAIRS; pair++) {
+    c.push(...theirs());
+    mine.push(...(await ours()));
+  }
+  const [our, their] = [mine, c].map((values) => median(values) / count / 1000) as [number, number];
+  return {
+    what,
+    measured: `${our.toFixed(1)} against ${their.toFixed(1)} µs each: ${(our / their).toFixed(2)}×`,
+    goal: `≤ ${GOAL}×`,
+    met: our / their <= GOAL,
+  };
+}
