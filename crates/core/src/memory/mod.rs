@@ -29,6 +29,7 @@ mod populate;
 mod private;
 mod reservation;
 mod sys;
+mod view;
 
 pub use file::MemoryFile;
 pub use huge::HugePages;
@@ -36,3 +37,4 @@ pub use lease::Lease;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};
+pub use view::View;
