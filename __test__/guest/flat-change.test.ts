@@ -25,7 +25,7 @@ function sub(start: number, end: number, options: Options = {}): SubMapping {
   if (backing === undefined) throw new Error(`there is no file ${file}`);
   return {
     range: AddressRange.of(BigInt(start), BigInt(end - start)),
-    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, owner: NOBODY },
+    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, particular: false, owner: NOBODY },
     writable,
     kind: 'ram',
     name: `r${region}`,

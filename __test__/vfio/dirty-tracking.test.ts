@@ -40,7 +40,7 @@ if (BACKEND === 'type1') {
       t.is((await tracking.readDirty(RAM)).count, all.count, 'a device that came later is no trouble');
       await tracking.stop();
       await tracking.stop();
-      t.is((await tracking.readDirty(RAM)).count, 0, 'nobody logs any more');
+      await t.throwsAsync(tracking.readDirty(RAM), { code: 'ERR_CLOSED' });
       const again = await manager.startDirtyTracking();
       t.is((await again.readDirty(RAM)).count, all.count);
       await manager.close();

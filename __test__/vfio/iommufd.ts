@@ -26,6 +26,7 @@ import './iommufd/life.test.ts';
 import './iommufd/older-kernel.test.ts';
 import './iommufd/revocation.test.ts';
 import './nvme.test.ts';
+import './opening.test.ts';
 import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';

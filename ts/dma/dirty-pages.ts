@@ -7,8 +7,11 @@ import { AddressRange } from '../address-range.ts';
 export interface DirtyTracker {
   /** For messages. */
   readonly name: string;
-  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the kernel or the IOMMU can't */
-  startDirtyTracking(): void;
+  /**
+   * @param onUnmap gets the pages of a mapping that is about to be unmapped, as the kernel forgets them then
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where the kernel or the IOMMU can't
+   */
+  startDirtyTracking(onUnmap: (pages: DirtyPages) => void): void;
   stopDirtyTracking(): void;
   /** The pages of a mapping that were, or may have been, written since the last call. */
   readDirty(range: AddressRange): DirtyPages;
@@ -39,6 +42,11 @@ export class DirtyPages {
     return (((this.bitmap[Number(page / WORD)] ?? 0n) >> (page % WORD)) & 1n) === 1n;
   }
 
+  /** Whether there are none. */
+  get isEmpty(): boolean {
+    return this.bitmap.every((word) => word === 0n);
+  }
+
   /** How many pages there are. */
   get count(): number {
     let count = 0;
@@ -60,10 +68,26 @@ export class DirtyPages {
     if (from !== undefined) yield AddressRange.between(from, range.end);
   }
 
+  /** Those in a part of the range. @internal */
+  within(range: AddressRange): DirtyPages {
+    const [start, end] = [
+      range.start > this.range.start ? range.start : this.range.start,
+      range.end < this.range.end ? range.end : this.range.end,
+    ];
+    const part = new DirtyPages(AddressRange.between(start, end), this.pageSize);
+    part.add(this);
+    return part;
+  }
+
   /** Adds those of the others that are in this range. @internal */
   add(others: DirtyPages): void {
     const shift = (others.range.start - this.range.start) / this.pageSize;
-    for (const [index, word] of others.bitmap.entries()) {
+    const pages = this.range.length / this.pageSize;
+    // The words of the others that have bits for here.
+    const first = shift < 0n ? Number(-shift / WORD) : 0;
+    const end = Math.min(others.bitmap.length, Number((pages - shift + WORD - 1n) / WORD));
+    for (let index = first; index < end; index++) {
+      const word = others.bitmap[index] ?? 0n;
       if (word === 0n) continue;
       // Where its first page is here: before the start, for a word that begins there.
       const at = shift + BigInt(index) * WORD;
@@ -76,7 +100,7 @@ export class DirtyPages {
 
   /** Takes those away that are in a range. @internal */
   remove(range: AddressRange): void {
-    const page = (gpa: bigint): bigint => (gpa - this.range.start) / this.pageSize;
+    const page = (gpa: bigint): bigint => (gpa - this.range.start) / this.pageSize; // of whole pages
     const [first, end] = [page(range.start), page(range.end)];
     for (const [index, word] of this.bitmap.entries()) {
       const at = BigInt(index) * WORD;

@@ -7,7 +7,7 @@ import { type Held, Holdings } from './holdings.ts';
 import { type Store, isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { fileRequired, mapFailed, revoked, rollbackFailed, unmapFailed } from './mapping-error.ts';
+import { fileRequired, mapFailed, revoked, rollbackFailed, statusOf, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
 
@@ -23,6 +23,7 @@ export class DmaMapper {
   readonly #needsVa: DmaTarget['needsVa'];
   readonly #needsFile: boolean;
   readonly #mapBatch: DmaTarget['mapDmaBatch'];
+  readonly #revoked: DmaTarget['isRevoked'];
   readonly #holdings = new Holdings();
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
@@ -34,6 +35,7 @@ export class DmaMapper {
     this.#needsVa = target.needsVa;
     this.#needsFile = target.needsFile === true;
     this.#mapBatch = target.mapDmaBatch?.bind(target);
+    this.#revoked = target.isRevoked?.bind(target);
     this.#peerToPeer = peerToPeer;
     this.#va = va;
   }
@@ -58,7 +60,24 @@ export class DmaMapper {
   }
 
   status(): MappingStatus[] {
-    return this.#holdings.status((held) => (this.#isRevoked(held) ? revoked(this.name, held.sub) : undefined));
+    return this.#holdings
+      .values()
+      .concat([...this.quarantined])
+      .sort(byAddress)
+      .map((held) => this.statusOf(held));
+  }
+
+  /** How one sub-mapping stands, for people. */
+  statusOf(held: Held): MappingStatus {
+    const { range, kind, name } = held.sub;
+    const isVoid = this.#isRevoked(held);
+    const error = isVoid ? revoked(this.name, held.sub) : held.error;
+    return { range, kind, name, state: isVoid ? 'failed' : held.state, ...statusOf(error) };
+  }
+
+  /** The record of a sub-mapping that is not in quarantine. */
+  held(sub: SubMapping): Held | undefined {
+    return this.#holdings.of(sub);
   }
 
   /** What the target would not unmap. */
@@ -69,7 +88,7 @@ export class DmaMapper {
   /** Those of the sub-mappings that the target could not map when they came, or that are void since. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
     const failed = this.#holdings.failed;
-    if (failed.size === 0 && this.target.isRevoked === undefined) return [];
+    if (failed.size === 0 && this.#revoked === undefined) return [];
     return subs.filter((sub) => {
       const held = this.#holdings.of(sub);
       return held !== undefined && (failed.has(held) || this.#isRevoked(held));
@@ -264,7 +283,7 @@ export class DmaMapper {
   }
 
   #isRevoked({ range, state }: Held): boolean {
-    return state === 'mapped' && this.target.isRevoked?.(range) === true;
+    return state === 'mapped' && this.#revoked?.(range) === true;
   }
 
   async #mapOne(held: Held): Promise<void> {
@@ -331,6 +350,10 @@ export class DmaMapper {
     }
     if (lent.length > 0) this.#va()?.release(lent);
   }
+}
+
+function byAddress(a: Held, b: Held): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
 }
 
 /** Whether a target that needs so much host memory gets a store as such. @internal */

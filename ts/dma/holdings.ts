@@ -5,7 +5,6 @@ import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
-import { statusOf } from './mapping-error.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
 
@@ -62,22 +61,6 @@ export class Holdings {
   /** What the target could not map. */
   get failed(): ReadonlySet<Held> {
     return this.#failed;
-  }
-
-  /**
-   * For people, in order of address.
-   *
-   * @param failure what is to be said of one that is mapped and of no use
-   */
-  status(failure: (held: Held) => PeerDmaError | undefined): MappingStatus[] {
-    const all = [...this.values(), ...this.#quarantined];
-    if (this.#quarantined.size > 0) all.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
-    return all.map((held) => {
-      const { range, kind, name } = held.sub;
-      const failed = failure(held);
-      const state = failed === undefined ? held.state : 'failed';
-      return { range, kind, name, state, ...statusOf(failed ?? held.error) };
-    });
   }
 
   /** Forgets everything. @returns what there was */

@@ -56,7 +56,7 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
     case 'ENOMEM':
       return [
         'ERR_MEMLOCK_LIMIT',
-        'pinning it would pass the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all guest RAM, once for each container (ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
+        'pinning it would pass the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all guest RAM (type1: once for each container; iommufd: for all processes of the user together; ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
       ];
     case 'ENODEV': // iommufd
     case 'EFAULT':

@@ -23,9 +23,23 @@ import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
 import { requirePresent } from './presence.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
-import { catchUp, changeSteps, ensureMapped, mapToTarget, showMissing, wanted } from './steps.ts';
+import { catchUp, changeSteps, ensureMapped, faultInFiles, mapToTarget, showMissing, wanted } from './steps.ts';
 
 let made = 0;
+
+/** Those that are in use, for whoever has to find what shows a device's memory. */
+const spaces = new Set<WeakRef<AddressSpace>>();
+
+/** The address spaces that show memory of these files, in order of their making. @internal */
+export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
+  const found: AddressSpace[] = [];
+  for (const reference of spaces) {
+    const space = reference.deref();
+    if (space === undefined) spaces.delete(reference);
+    else if (subMappingsOf(space.map.flat.values(), files).length > 0) found.push(space);
+  }
+  return found;
+}
 
 /** @internal */
 export class AddressSpace {
@@ -33,6 +47,7 @@ export class AddressSpace {
   readonly width: number;
   /** Unlike any other's; the later made, the higher. */
   readonly order: number = made++;
+  readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
   #map = MemoryMap.empty();
@@ -44,6 +59,7 @@ export class AddressSpace {
 
   constructor(width: number) {
     this.width = width;
+    spaces.add(this.#reference);
   }
 
   /** The map as the last successful change left it. */
@@ -103,7 +119,7 @@ export class AddressSpace {
       const va = target.needsVa === true || shown.length > 0 ? await this.#show(shown) : undefined;
       const mapper = new DmaMapper(target, peerToPeer, () => this.#va);
       const steps = va === undefined ? [] : [ensureMapped(shown, va)];
-      steps.push(mapToTarget(mapper, subs));
+      steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
         await applyPlan(steps);
@@ -209,6 +225,7 @@ export class AddressSpace {
       const { next, pieces } = draft.settle();
       this.#commit(next, pieces);
       for (const file of this.#files.splice(0)) file.close();
+      spaces.delete(this.#reference);
     });
   }
 

@@ -6,11 +6,11 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { Held } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
-import { throwIf } from '../errors.ts';
+import { type PeerDmaError, throwIf } from '../errors.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { type Step, applyPlan } from './plan.ts';
-import { catchUp, quarantineFor } from './steps.ts';
+import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
 
 /** What {@link DmaMapperHandle.refresh} found of a stretch of device memory, and what it is now. */
 export interface RefreshedMapping extends MappingStatus {
@@ -48,25 +48,26 @@ export async function withoutMappings(
     };
   });
   await applyPlan([...taking, { run: act, undo: () => {} }]);
+  const missing: PeerDmaError[] = [];
   for (const entry of taken.toReversed()) {
-    const missing = await giveBack(entry);
-    if (subs.some((sub) => entry.mapper.requires(sub))) throwIf(missing[0]);
+    const problems = await giveBack(entry);
+    if (subs.some((sub) => entry.mapper.requires(sub))) missing.push(...problems);
   }
+  throwIf(missing[0]);
 }
 
-/** Gives each target what it misses of these, as far as it takes it. What it does not is in its status. @internal */
+/**
+ * Gives each target what it misses of these, as far as it takes it: each by itself, as one that is refused says nothing of the
+ * others. What it does not take is in its status.
+ *
+ * @internal
+ */
 export async function giveMissing(
   subs: readonly SubMapping[],
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
-  for (const { run } of catchUp(subs, mappers, va)) {
-    try {
-      await run();
-    } catch {
-      // on record
-    }
-  }
+  for (const sub of subs) for (const step of catchUp([sub], mappers, va)) await attempt(step.run);
 }
 
 /** Maps all device memory of one target anew. @internal */
@@ -76,27 +77,26 @@ export async function refreshDevices(
   va: VaMapper | undefined,
 ): Promise<RefreshedMapping[]> {
   const found: RefreshedMapping[] = [];
-  for (const { sub } of mapper.deviceMemory()) {
-    const [was] = statusAt(mapper, sub);
-    const before = was?.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was?.state;
-    if (before === undefined || before === 'skipped') continue;
-    if (before === 'failed') await giveMissing([sub], mappers, va);
-    else if (mapper.mapsFile(sub)) await renew(mapper, sub, mappers);
-    for (const status of statusAt(mapper, sub)) found.push({ ...status, before });
+  for (const held of mapper.deviceMemory()) {
+    const { sub } = held;
+    const was = mapper.statusOf(held);
+    const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state;
+    if (before === 'skipped') continue;
+    if (before !== 'mapped') for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
+    // An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew.
+    else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
+      await attempt(() => mapper.renew(sub));
+    }
+    found.push({ ...mapper.statusOf(mapper.held(sub) ?? held), before });
   }
   return found;
 }
 
-/** An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew. */
-async function renew(mapper: DmaMapper, sub: SubMapping, mappers: ReadonlySet<DmaMapper>): Promise<void> {
-  if (quarantineFor(mapper, sub, mappers) !== undefined) return;
+/** Does what may fail: the target’s status, or its quarantine, has it then. */
+async function attempt(act: () => void | Promise<void>): Promise<void> {
   try {
-    await mapper.renew(sub);
+    await act();
   } catch {
     // on record
   }
-}
-
-function statusAt(mapper: DmaMapper, { range }: SubMapping): MappingStatus[] {
-  return mapper.status().filter((status) => status.range.equals(range));
 }

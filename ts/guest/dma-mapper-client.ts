@@ -40,6 +40,9 @@ export class DmaMapperClient {
     if (typeof target?.mapDma !== 'function' || typeof target.unmapDma !== 'function') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has the methods mapDma and unmapDma');
     }
+    if (target.isRevoked !== undefined && typeof target.isRevoked !== 'function') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'isRevoked of a DMA target is a method, where it has it');
+    }
     if (target.mapDmaBatch !== undefined && typeof target.mapDmaBatch !== 'function') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'mapDmaBatch of a DMA target is a method, where it has it');
     }
@@ -73,6 +76,11 @@ export class DmaMapperHandle {
   constructor(space: AddressSpace, mapper: DmaMapper) {
     this.#space = space;
     this.#mapper = mapper;
+  }
+
+  /** Of the target. */
+  get name(): string {
+    return this.#mapper.name;
   }
 
   /**

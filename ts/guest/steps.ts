@@ -6,6 +6,7 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { Held } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
+import { faultIn } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import type { FlatChange } from './flat-change.ts';
 import type { Step } from './plan.ts';
@@ -29,6 +30,7 @@ export function changeSteps(
       for (const sub of shown) steps.push(show(sub, va, mappers));
       steps.push(ensureMapped(shown, va));
     }
+    steps.push(faultInFiles(comes, following));
     for (const mapper of following) steps.push(mapToTarget(mapper, comes));
   }
   return steps;
@@ -42,6 +44,13 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
     if (missing.length > 0) steps.push(tryAgain(mapper, missing, mappers, va));
   }
   return steps;
+}
+
+/** The plan that gives one target what it misses of a sub-mapping. @internal */
+export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers, va: VaMapper | undefined): Step[] {
+  const missing = mapper.missingAmong([sub]);
+  const shown = va !== undefined && mapper.wantsVa(sub) ? showMissing(missing, mappers, va) : [];
+  return missing.length === 0 ? [] : [...shown, tryAgain(mapper, missing, mappers, va)];
 }
 
 /** All targets, those included that are here for their quarantine alone. */
@@ -100,6 +109,19 @@ function showAgain(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
 export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
   const due = subs.filter(({ kind, store }) => kind === 'ram' || store.private !== undefined);
   return { run: () => va.ensureMapped(due.map(({ range }) => range)), undo: () => {} };
+}
+
+/** Faults in what targets map by file and the kernel would not allocate as it was ordered. @internal */
+export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaMapper[]): Step {
+  const due = subs.filter(
+    (sub) => sub.kind === 'ram' && sub.store.file && sub.store.particular && mappers.some((one) => one.mapsFile(sub)),
+  );
+  return {
+    run: async () => {
+      for (const { store, range } of due) await faultIn(store, range.length);
+    },
+    undo: () => {},
+  };
 }
 
 /** Takes memory to one target. @internal */

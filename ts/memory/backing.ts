@@ -2,10 +2,11 @@
  * What memory a mapping shows: a stretch of a file, or memory private to this process.
  */
 import { PeerDmaError } from '../errors.ts';
-import { native } from '../native-call.ts';
+import { native, nativeAsync } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
 import { deviceStateOf } from './device-state.ts';
 import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
+import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 
 /** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
@@ -18,6 +19,11 @@ interface StoreFile {
   readonly private?: undefined;
   readonly offset: bigint;
   readonly transparentHugePages: boolean;
+  /**
+   * Whether its pages have to be faulted in by a mapping before the kernel maps the file by itself, which does not heed of what kind they
+   * are to be (Linux `memfd_pin_folios`).
+   */
+  readonly particular: boolean;
   readonly owner: StoreOwner;
 }
 interface StorePrivate {
@@ -92,7 +98,8 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   }
   const node = options.numaNode;
   if (node !== undefined) native(() => handle.bindToNode(node));
-  return { file, offset, transparentHugePages, owner: new StoreOwner(retainFile(file)) };
+  const particular = transparentHugePages || file.pageSize > hostPageSize();
+  return { file, offset, transparentHugePages, particular, owner: new StoreOwner(retainFile(file)) };
 }
 
 /** The same memory, `by` bytes further on. @internal */
@@ -136,6 +143,13 @@ export function isPresent({ file, offset }: Store, length: bigint): boolean {
 /** Whether a file has all bytes up to an offset now; closed or not, as long as somebody retains it. @internal */
 export function reaches(file: MemoryFile, end: bigint): boolean {
   return native(() => nativeFileOf(file).isPresent(end));
+}
+
+/** Faults a part of a store's file in, which is mapped nowhere for it. @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE` @internal */
+export async function faultIn(store: Store, length: bigint): Promise<void> {
+  const { file, offset } = store;
+  if (file === undefined) return;
+  await nativeAsync(() => nativeFileOf(file).faultIn(offset, length, store.transparentHugePages));
 }
 
 /** The error for a file that was long enough when it was mapped. @internal */

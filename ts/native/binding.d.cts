@@ -50,12 +50,8 @@ export declare class NativeIoas {
   unmap(iova: bigint, length: bigint): void
   /** The same on a worker thread. */
   unmapAsync(iova: bigint, length: bigint): Promise<void>
-  /** Removes all mappings. */
-  unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
-  /** How many devices are attached. */
-  get deviceCount(): number
   /** Starts or ends logging which pages devices write. */
   setDirtyTracking(on: boolean): void
   /** A bit for each page, set where a device has written it since the last call. */
@@ -98,6 +94,8 @@ export declare class NativeMemoryFile {
   write(offset: bigint, from: Uint8Array): void
   /** Part of it as memory, which outlives this handle; only of a file made by `create`. */
   view(offset: bigint, length: bigint): ArrayBuffer
+  /** Allocates the pages of a part of it, on a worker thread. */
+  faultIn(offset: bigint, length: bigint, transparentHugePages: boolean): Promise<void>
   /** Takes its pages from one NUMA node only. */
   bindToNode(node: number): void
   /** Gives the handle up. What is mapped keeps the file alive. */
@@ -193,8 +191,8 @@ export declare class NativeVfioDevice {
   attach(ioas: NativeIoas): Promise<void>
   /** Takes it off its address space, on a worker thread. */
   detach(): Promise<void>
-  /** Whether the kernel gives out its BARs as dma-bufs. */
-  exportsDmaBufs(): boolean
+  /** Refuses where the kernel can't give out its BARs as dma-bufs. */
+  checkDmaBufs(): void
   /** How often IOMMUs have lost what they mapped of its BARs as dma-bufs. */
   get revocations(): number
   /** Whether the kernel can reset it. */

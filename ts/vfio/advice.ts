@@ -110,6 +110,7 @@ export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
       'this user may not open /dev/iommu: give it read and write access, or run as root',
     );
   }
+  if (error.errno !== 'ENOENT' && error.errno !== 'ENODEV' && error.errno !== 'ENXIO') return error;
   return renamed(
     'ERR_IOMMUFD_UNAVAILABLE',
     error,
@@ -124,6 +125,15 @@ export function noDeviceFile(bdf: string): PeerDmaError {
     `${bdf} has no file of its own below /dev/vfio/devices, by which iommufd takes devices: that needs Linux 6.6 with CONFIG_VFIO_DEVICE_CDEV. The back end 'type1' does without`,
     { device: bdf },
   );
+}
+
+/** @internal */
+export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
+  const why =
+    error.errno === 'ENOTTY'
+      ? 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)'
+      : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
+  return renamed('ERR_UNSUPPORTED', error, `${why}, without which no other device would reach it`, bdf);
 }
 
 /**
@@ -149,19 +159,44 @@ export function deviceFileRefused(
         `this user may not open ${path}, the file of ${bdf}: give it read and write access (chown, or a udev rule)`,
         bdf,
       );
-    case 'EPERM':
-      return binding ? noInterruptRemapping(bdf, error, 'iommufd') : deviceRefused(bdf, error);
-    case 'EBUSY':
-      if (blockersOf(members).length > 0) return notViable(bdf, group, members);
+    case 'ENOENT':
       return renamed(
-        'ERR_GROUP_BUSY',
+        'ERR_DEVICE_OPEN',
         error,
-        `${bdf} or its group ${group} is open already: another process, or another container manager, has it. Close it there`,
+        `${path} of ${bdf} is not there, though /sys has it: in a container also pass in ${path}`,
         bdf,
       );
+    case 'EPERM': // of the group's ownership, or for want of interrupt remapping (Linux `iommufd_device_bind`)
+      if (!binding) return deviceRefused(bdf, error);
+      if (blockersOf(members).length > 0) return notViable(bdf, group, members);
+      return members.length > 1 ? groupTaken(bdf, group, members, error) : noInterruptRemapping(bdf, error, 'iommufd');
+    case 'EBUSY':
+      return busy(bdf, group, error);
+    case 'EINVAL': // its file is open a second time (`vfio_df_open`)
+      return binding ? busy(bdf, group, error) : deviceRefused(bdf, error);
     default:
       return deviceRefused(bdf, error);
   }
+}
+
+function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
+  return renamed(
+    'ERR_GROUP_BUSY',
+    error,
+    `${bdf} or its group ${group} is open already: another process, or another container manager, has it. Close it there`,
+    bdf,
+  );
+}
+
+/** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */
+function groupTaken(bdf: string, group: number, members: readonly PciDevice[], error: PeerDmaError): PeerDmaError {
+  const others = members.filter((member) => member.bdf !== bdf).map((member) => member.bdf);
+  return renamed(
+    'ERR_GROUP_BUSY',
+    error,
+    `another process has ${others.join(' or ')}, which ${bdf} shares IOMMU group ${group} with; or the platform has no interrupt remapping, which dmesg says`,
+    bdf,
+  );
 }
 
 /** @internal */

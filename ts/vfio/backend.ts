@@ -4,6 +4,7 @@
 import type { NativeVfioDevice } from '#native';
 import type { RangeSnapshot } from '../guest/inspect.ts';
 import type { DirtyTracker } from '../dma/dirty-pages.ts';
+import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { PciDevice } from './sysfs.ts';
 
 /** `type1`: groups in VFIO containers; `iommufd`: devices by their own files, in address spaces of `/dev/iommu`. */
@@ -30,6 +31,8 @@ export interface ContainerSnapshot {
 /** A device in an address space that follows guest memory. @internal */
 export interface PlacedDevice {
   readonly handle: NativeVfioDevice;
+  /** What is due while it is still open, its BARs out of guest memory. If it throws, it can be called again. */
+  prepareLeave(): Promise<void>;
   /**
    * Gives back what the device was in, once it is closed; with the last device of an address space that goes too, everything
    * unmapped before. If it throws, it can be called again, and goes on where it was.
@@ -47,6 +50,8 @@ export interface Backend {
   open(pci: PciDevice): Promise<PlacedDevice>;
   /** What its address spaces can do now; while memory is being pinned or unpinned, what they could do before. */
   inspect(): ContainerSnapshot[];
+  /** How its address spaces follow guest memory. */
+  mappers(): DmaMapperHandle[];
   /** What logs the writes of the devices in each address space. */
   trackers(): DirtyTracker[];
 }

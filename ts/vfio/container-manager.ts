@@ -5,6 +5,7 @@ import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
+import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
@@ -61,7 +62,8 @@ export class VfioContainerManager {
    * @param bdf PCI address, such as `0000:01:00.0`
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
-   * `ERR_VFIO_UNAVAILABLE`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`; what
+   * `ERR_VFIO_UNAVAILABLE`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`,
+   * `ERR_DEVICE_ATTACH`; what
    * the replay of the memory map said (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
   open(bdf: string): Promise<VfioDevice> {
@@ -75,7 +77,9 @@ export class VfioContainerManager {
       }
       const placed = await this.#choice.open(pci);
       try {
-        this.#tracking?.join(this.#choice.backend?.trackers() ?? []);
+        await addressSpaceOf(this.#memory).betweenChanges(() =>
+          this.#tracking?.join(this.#choice.backend?.trackers() ?? []),
+        );
         const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
           memory: this.#memory,
           close: (closing) => this.#closeDevice(closing),
@@ -101,6 +105,23 @@ export class VfioContainerManager {
       reason,
       containers: backend?.inspect() ?? [],
     };
+  }
+
+  /**
+   * Maps device memory anew in all address spaces: what is void there without anybody having been told, as BARs are with iommufd
+   * once another process has reset their device or switched its memory off, and what could not be mapped before. While it is mapped
+   * anew, DMA to it faults.
+   *
+   * @returns for each stretch of device memory in each address space how it was, as far as that is known, and how it is now
+   */
+  refresh(): Promise<(RefreshedMapping & { readonly target: string })[]> {
+    return this.#queue.run(async () => {
+      const found: (RefreshedMapping & { readonly target: string })[] = [];
+      for (const mapper of this.#choice.backend?.mappers() ?? []) {
+        for (const one of await mapper.refresh()) found.push({ ...one, target: mapper.name });
+      }
+      return found;
+    });
   }
 
   /**
@@ -155,10 +176,11 @@ export class VfioContainerManager {
     const placed = this.#devices.get(device);
     if (placed === undefined) return;
     await this.#withdrawBars(device);
+    await placed.prepareLeave();
     device.closeDevice();
     await placed.leave();
     this.#devices.delete(device);
-    this.#tracking?.forget(this.#choice.backend?.trackers() ?? []);
+    this.#tracking?.keep(this.#choice.backend?.trackers() ?? []);
   }
 
   async #withdrawBars(device: VfioDevice): Promise<void> {

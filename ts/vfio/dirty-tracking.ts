@@ -3,6 +3,8 @@
  */
 import { type AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
+import { PageSet } from '../dma/page-set.ts';
+import { PeerDmaError } from '../errors.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
@@ -11,8 +13,10 @@ export class DirtyTracking {
   readonly #space: AddressSpace;
   readonly #trackers = new Set<DirtyTracker>();
   readonly #onStop: () => void;
-  /** What was read of mappings that reach out of what was asked for. */
-  #unread: DirtyPages[] = [];
+  readonly #pageSize = hostPageSize();
+  /** What was read and not told yet: of mappings that reach out of what was asked for, or were unmapped. */
+  readonly #untold = new PageSet(this.#pageSize);
+  #stopped = false;
 
   /** @internal */
   constructor(space: AddressSpace, onStop: () => void) {
@@ -26,7 +30,7 @@ export class DirtyTracking {
     try {
       for (const tracker of trackers) {
         if (this.#trackers.has(tracker)) continue;
-        tracker.startDirtyTracking();
+        tracker.startDirtyTracking((pages) => this.#untold.add(pages));
         started.push(tracker);
         this.#trackers.add(tracker);
       }
@@ -39,45 +43,53 @@ export class DirtyTracking {
     }
   }
 
-  /** An address space is gone. @internal */
-  forget(present: readonly DirtyTracker[]): void {
+  /** Of the address spaces, only these are left. @internal */
+  keep(present: readonly DirtyTracker[]): void {
     for (const tracker of this.#trackers) if (!present.includes(tracker)) this.#trackers.delete(tracker);
   }
 
   /**
-   * The pages of a range that devices have written, or may have, since they were asked for last: each write is told once.
-   * What is no RAM is not among them. With the back end `type1` the kernel can't see writes and says all that is mapped.
+   * The pages of a range that devices have written, or may have, since they were asked for last: each write is told once, also
+   * those to memory that was unmapped or moved meanwhile. What is no RAM is not among them. With the back end `type1` the kernel can't
+   * see writes and says all that is mapped.
    *
    * @param range guest-physical addresses; whole pages
-   * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM` with what the kernel said
+   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a mapping of more pages than type1 tells of at once,
+   * `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
    */
   readDirty(range: AddressRange): Promise<DirtyPages> {
     return this.#space.betweenChanges(() => {
-      const page = hostPageSize();
-      requireAligned(range, page, 'what is read of dirty pages,');
-      const found = new DirtyPages(range, page);
+      if (this.#stopped)
+        throw new PeerDmaError('ERR_CLOSED', 'dirty pages are not being tracked any more: start it anew');
+      requireAligned(range, this.#pageSize, 'what is read of dirty pages,');
       const ram = this.#space.map.flat.overlapping(range).filter(({ kind }) => kind === 'ram');
       for (const tracker of this.#trackers) {
-        // Mapping by mapping: type1 refuses to tell of parts, iommufd of gaps.
-        for (const sub of ram) this.#unread.push(tracker.readDirty(sub.range));
+        // Mapping by mapping: type1 refuses to tell of parts.
+        for (const sub of ram) this.#untold.add(tracker.readDirty(sub.range));
       }
-      for (const pages of this.#unread) {
-        if (!pages.range.overlaps(range)) continue;
-        found.add(pages);
-        pages.remove(range);
-      }
-      this.#unread = this.#unread.filter(({ bitmap }) => bitmap.some((word) => word !== 0n));
-      return found;
+      const found = this.#untold.take(range);
+      const told = new DirtyPages(range, this.#pageSize);
+      // Of what is no RAM any more nobody wants to know.
+      for (const sub of ram) told.add(found.within(sub.range));
+      return told;
     });
   }
 
-  /** Ends it. Idempotent. */
+  /**
+   * Ends it. Idempotent.
+   *
+   * @throws {PeerDmaError} `ERR_SYSTEM` where the kernel goes on logging in an address space, which it can be told again
+   */
   async stop(): Promise<void> {
-    for (const tracker of this.#trackers) {
-      tracker.stopDirtyTracking();
-      this.#trackers.delete(tracker);
-    }
-    this.#onStop();
+    await this.#space.betweenChanges(() => {
+      if (this.#stopped) return;
+      for (const tracker of this.#trackers) {
+        tracker.stopDirtyTracking();
+        this.#trackers.delete(tracker);
+      }
+      this.#stopped = true;
+      this.#onStop();
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { PeerDmaError } from '../errors.ts';
+import { spacesShowing } from '../guest/address-space.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
@@ -99,7 +100,7 @@ export class VfioDevice implements PhysicalFunction {
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = requireDevices(others);
     const details = { device: this.bdf };
-    const reached = native(() => this.#device.hotResetInfo(), details);
+    const reached = this.#reached();
     const missing = reached.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
     if (missing.length > 0) {
       throw new PeerDmaError(
@@ -110,7 +111,13 @@ export class VfioDevice implements PhysicalFunction {
     }
     const resetToo = devices.filter((device) => device !== this && reached.includes(device.bdf));
     const natives = resetToo.map((device) => device.#device);
-    await this.#withoutMappings([this, ...resetToo], () => nativeAsync(() => this.#device.hotReset(natives), details));
+    await this.#withoutMappings([this, ...resetToo], () => {
+      if (this.#reached().some((bdf) => !reached.includes(bdf))) {
+        throw new PeerDmaError('ERR_SYSTEM', `other devices came to be on the bus of ${this.bdf}: try again`, details);
+      }
+      return nativeAsync(() => this.#device.hotReset(natives), details);
+    });
+
     return [this, ...resetToo];
   }
 
@@ -139,9 +146,15 @@ export class VfioDevice implements PhysicalFunction {
     this.file.close();
   }
 
+  /** PCI addresses of what a reset of its bus or slot would reset. */
+  #reached(): string[] {
+    return native(() => this.#device.hotResetInfo(), { device: this.bdf });
+  }
+
   async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
     const files = devices.map(({ file }) => file);
-    const spaces = new Set(devices.map((device) => addressSpaceOf(device.#keeper.memory)));
+    const own = devices.map((device) => addressSpaceOf(device.#keeper.memory));
+    const spaces = new Set([...own, ...spacesShowing(files)]);
     // In one order everywhere: two resets at once must not wait for one another.
     const sorted = [...spaces].sort((a, b) => a.order - b.order);
     const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
@@ -154,7 +167,9 @@ export class VfioDevice implements PhysicalFunction {
     const now = this.#memoryState();
     if (now === this.#seen) return;
     this.#seen = now;
-    void addressSpaceOf(this.#keeper.memory).giveMissing(this.file);
+    for (const space of spacesShowing([this.file])) {
+      space.giveMissing(this.file).catch(() => {}); // what it could not do is in the status
+    }
   }
 
   #memoryState(): string {

@@ -71,10 +71,10 @@ impl NativeVfioDevice {
         Work::run(move || device.detach())
     }
 
-    /// Whether the kernel gives out its BARs as dma-bufs.
+    /// Refuses where the kernel can't give out its BARs as dma-bufs.
     #[napi]
-    pub fn exports_dma_bufs(&self) -> napi::Result<bool> {
-        self.device.exports_dma_bufs().map_err(to_js)
+    pub fn check_dma_bufs(&self) -> napi::Result<()> {
+        self.device.check_dma_bufs().map_err(to_js)
     }
 
     /// How often IOMMUs have lost what they mapped of its BARs as dma-bufs.

@@ -149,22 +149,10 @@ impl NativeIoas {
         Work::run(move || ioas.unmap(iova.0, length.0))
     }
 
-    /// Removes all mappings.
-    #[napi]
-    pub fn unmap_all(&self) -> napi::Result<()> {
-        self.ioas.unmap_all().map_err(to_js)
-    }
-
     /// How many mappings are on record.
     #[napi(getter, ts_return_type = "number")]
     pub fn mapping_count(&self) -> Index {
         Index(u64::try_from(self.ioas.mapping_count()).unwrap_or(u64::MAX))
-    }
-
-    /// How many devices are attached.
-    #[napi(getter, ts_return_type = "number")]
-    pub fn device_count(&self) -> Index {
-        Index(u64::try_from(self.ioas.device_count()).unwrap_or(u64::MAX))
     }
 
     /// Starts or ends logging which pages devices write.

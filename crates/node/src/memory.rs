@@ -1,12 +1,13 @@
 //! Memory files and private memory.
 
 use napi::Env;
-use napi::bindgen_prelude::{Uint8ArraySlice, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice, Unknown};
 use napi_derive::napi;
 use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
 
 use crate::error::{closed, invalid, to_js};
 use crate::numbers::{Index, Signed, U64};
+use crate::task::Work;
 use crate::view::array_buffer;
 
 /// Memory behind a file descriptor.
@@ -113,6 +114,20 @@ impl NativeMemoryFile {
     ) -> napi::Result<Unknown<'env>> {
         let view = self.file()?.view(offset.0, length.0).map_err(to_js)?;
         array_buffer(env, view)
+    }
+
+    /// Allocates the pages of a part of it, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn fault_in(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+        transparent_huge_pages: bool,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let file = self.file()?.clone();
+        Ok(Work::run(move || {
+            file.fault_in(offset.0, length.0, transparent_huge_pages)
+        }))
     }
 
     /// Takes its pages from one NUMA node only.

@@ -18,7 +18,8 @@ export class IoAddressSpace {
   readonly target: IommufdTarget;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
-  #mapper: DmaMapperHandle | undefined;
+  /** How the address space follows guest memory, once it does. */
+  mapper: DmaMapperHandle | undefined;
   #limits: IommuLimits | undefined;
   #leaving = false;
 
@@ -35,7 +36,8 @@ export class IoAddressSpace {
    * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` where the kernel does not accept it beside those that are here
    */
   async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
-    await nativeAsync(() => handle.attach(this.#ioas), { device: bdf, target: this.name });
+    const details = { device: bdf, target: this.name };
+    await this.target.during(() => nativeAsync(() => handle.attach(this.#ioas), details));
     this.devices.set(bdf, group);
   }
 
@@ -46,7 +48,7 @@ export class IoAddressSpace {
    */
   async follow(peerToPeer: PeerToPeer): Promise<void> {
     this.limits();
-    this.#mapper = await this.#memory.dmaMappers.addDmaMapper(this.target, { peerToPeer });
+    this.mapper = await this.#memory.dmaMappers.addDmaMapper(this.target, { peerToPeer });
   }
 
   /** What it can do now; while memory is being pinned, before that: the kernel has no answer until then. */
@@ -64,6 +66,11 @@ export class IoAddressSpace {
     return this.#leaving;
   }
 
+  /** A device is about to go: with the last one all is unmapped, which takes long, before its file closes, which would unpin it at once. */
+  async prepareRelease(): Promise<void> {
+    if (this.devices.size === 1) await this.#withdraw();
+  }
+
   /**
    * A device is gone; with the last one the address space goes, everything unmapped before. If it throws, it can be called
    * again, and goes on where it was.
@@ -71,14 +78,18 @@ export class IoAddressSpace {
   async release(bdf: string): Promise<void> {
     this.devices.delete(bdf);
     if (this.devices.size > 0) return;
-    this.#leaving = true;
-    try {
-      await this.#mapper?.remove();
-    } catch (error) {
-      // What can't be unmapped goes with the address space.
-      if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
-    }
+    await this.#withdraw();
     native(() => this.#ioas.close(), { target: this.name });
     await this.#memory.dmaMappers.targetClosed(this.target);
+  }
+
+  /** Unmaps everything. What can't be unmapped goes with the address space. */
+  async #withdraw(): Promise<void> {
+    this.#leaving = true;
+    try {
+      await this.mapper?.remove();
+    } catch (error) {
+      if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
+    }
   }
 }

@@ -1,17 +1,19 @@
 /**
  * VFIO devices by their own files, bound to an iommufd and attached to address spaces of it.
  */
-import { NativeIommufd, NativeVfioDevice } from '#native';
+import { type NativeIommufd, NativeVfioDevice } from '#native';
 import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native } from '../../native-call.ts';
-import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../advice.ts';
+import { deviceFileRefused, iommufdUnavailable, noDeviceFile, noDmaBufs } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
+import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { IoAddressSpace } from './io-address-space.ts';
+import { SharedIommufd } from './shared-iommufd.ts';
 
 /** Numbers address spaces for people, over all managers: a name is for one of the process. */
 let spaces = 0;
@@ -22,8 +24,8 @@ export class IommufdBackend implements Backend {
   readonly #memory: GuestMemory;
   readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
-  /** Open while there is an address space of it. */
-  #iommufd: NativeIommufd | undefined;
+  /** Held while there is an address space of it. */
+  #iommufd: SharedIommufd | undefined;
   readonly #spaces = new Set<IoAddressSpace>();
 
   constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
@@ -53,9 +55,13 @@ export class IommufdBackend implements Backend {
       const iommufd = this.#open();
       if (!iommufd.mapsFiles) return 'this kernel’s iommufd maps no files (Linux 6.13 and later do)';
       const handle = this.#bind(pci, iommufd);
-      if (native(() => handle.exportsDmaBufs())) return await this.#place(pci, handle, iommufd);
-      native(() => handle.close());
-      return 'this kernel gives out no BARs as dma-bufs, without which no device would reach another (Linux 6.19 and later do)';
+      try {
+        native(() => handle.checkDmaBufs());
+      } catch (error) {
+        native(() => handle.close());
+        throw error instanceof PeerDmaError ? noDmaBufs(pci.bdf, error) : error;
+      }
+      return await this.#place(pci, handle, iommufd);
     } catch (error) {
       if (error instanceof PeerDmaError && UNAVAILABLE.has(error.code)) return error.message;
       throw error;
@@ -84,9 +90,13 @@ export class IommufdBackend implements Backend {
     return [...this.#spaces].filter(({ leaving }) => !leaving).map(({ target }) => target);
   }
 
+  mappers(): DmaMapperHandle[] {
+    return [...this.#spaces].flatMap(({ mapper }) => mapper ?? []);
+  }
+
   #open(): NativeIommufd {
     try {
-      return (this.#iommufd ??= NativeIommufd.open());
+      return (this.#iommufd ??= SharedIommufd.open()).iommufd;
     } catch (thrown) {
       const error = fromNative(thrown);
       throw error instanceof PeerDmaError ? iommufdUnavailable(error) : error;
@@ -114,6 +124,7 @@ export class IommufdBackend implements Backend {
       const space = (await this.#join(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
       return {
         handle,
+        prepareLeave: () => space.prepareRelease(),
         leave: async () => {
           await space.release(pci.bdf);
           if (space.devices.size > 0) return;
@@ -159,13 +170,20 @@ export class IommufdBackend implements Backend {
 
   #closeIfUnused(): void {
     if (this.#spaces.size > 0) return;
-    this.#iommufd?.close();
+    this.#iommufd?.release();
     this.#iommufd = undefined;
   }
 }
 
 /** Why iommufd is no choice, and another back end may be. */
-const UNAVAILABLE: ReadonlySet<string> = new Set(['ERR_IOMMUFD_UNAVAILABLE', 'ERR_UNSUPPORTED', 'ERR_PERMISSION']);
+const UNAVAILABLE: ReadonlySet<string> = new Set([
+  'ERR_IOMMUFD_UNAVAILABLE',
+  'ERR_UNSUPPORTED',
+  'ERR_PERMISSION',
+  'ERR_NO_INTERRUPT_REMAPPING', // each has a parameter of its own to do without
+  'ERR_DEVICE_OPEN',
+  'ERR_DEVICE_ATTACH',
+]);
 
 function byGroup(devices: ReadonlyMap<string, number>): ContainerSnapshot['groups'] {
   const groups = new Map<number, string[]>();

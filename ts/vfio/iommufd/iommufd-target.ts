@@ -8,6 +8,7 @@ import { mappingSource } from '../../dma/mapping-source.ts';
 import { type IommuLimits, refusedMapping } from '../../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
+import { IntervalMap } from '../../interval-map.ts';
 import { type DeviceState, deviceStateOf } from '../../memory/device-state.ts';
 import { leaseOf } from '../../memory/host-memory.ts';
 import { nativeFileOf } from '../../memory/memory-file.ts';
@@ -26,8 +27,18 @@ const U64_MAX = (1n << 64n) - 1n;
 interface Batch {
   readonly words: BigUint64Array;
   readonly files: NativeMemoryFile[];
+  /** The BARs among it, as they are before they are mapped. */
+  readonly bars: MappedBar[];
   reservation: NativeReservation | undefined;
+  /** To be pinned. */
   bytes: bigint;
+}
+
+/** The device whose BAR it is, and how often IOMMUs had lost its BARs when it was mapped. */
+interface MappedBar {
+  readonly range: AddressRange;
+  readonly device: DeviceState;
+  readonly revocations: number;
 }
 
 /**
@@ -38,10 +49,11 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   readonly name: string;
   readonly needsVa: true | 'private';
   readonly #ioas: NativeIoas;
-  /** Mapped BARs by their address: the device, and what had become of it when they were mapped. */
-  readonly #bars = new Map<bigint, { readonly device: DeviceState; readonly revocations: number }>();
+  readonly #bars = new IntervalMap<MappedBar>();
   /** Calls that a worker thread is at. */
   #underWay = 0;
+  /** Who hears of dirty pages that would be forgotten, while they are tracked. */
+  #onUnmap: ((pages: DirtyPages) => void) | undefined;
 
   /**
    * @param mapsFiles whether the kernel maps files; if not, all memory is mapped by its place in this process, and no BAR can be
@@ -88,32 +100,46 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   unmapDma(range: AddressRange): void | Promise<void> {
     const { start, length } = range;
     const details = { range, target: this.name };
+    this.#onUnmap?.(this.readDirty(range));
     const done = (): void => {
-      for (const iova of this.#bars.keys()) if (iova >= start && iova < range.end) this.#bars.delete(iova);
+      for (const bar of this.#bars.overlapping(range)) this.#bars.remove(bar);
     };
     if (length <= ON_A_THREAD) {
       native(() => this.#ioas.unmap(start, length), details);
       return done();
     }
-    return this.#onAThread(() => nativeAsync(() => this.#ioas.unmapAsync(start, length), details)).then(done);
+    return this.during(() => nativeAsync(() => this.#ioas.unmapAsync(start, length), details)).then(done);
   }
 
   /** Whether the mapping of that range is a BAR's whose device was switched off or reset since, by this process. */
   isRevoked({ start }: AddressRange): boolean {
-    const bar = this.#bars.get(start);
+    const bar = this.#bars.startingAt(start);
     return bar !== undefined && bar.device.revocations !== bar.revocations;
   }
 
-  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the IOMMU of a device does not log */
-  startDirtyTracking(): void {
+  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the IOMMU of a device does not log @internal */
+  startDirtyTracking(onUnmap: (pages: DirtyPages) => void): void {
     native(() => this.#ioas.setDirtyTracking(true), { target: this.name });
+    this.#onUnmap = onUnmap;
   }
 
+  /** @internal */
   stopDirtyTracking(): void {
     native(() => this.#ioas.setDirtyTracking(false), { target: this.name });
+    this.#onUnmap = undefined;
   }
 
-  /** @param range that of a mapping, or of several that adjoin */
+  /** Whatever takes long while it is under way; see {@link IommufdTarget.busy}. @internal */
+  async during<T>(call: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await call();
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  /** @internal */
   readDirty(range: AddressRange): DirtyPages {
     const page = hostPageSize();
     const details = { range, target: this.name };
@@ -125,10 +151,11 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   }
 
   #map(requests: readonly DmaMapRequest[]): void | Promise<void> {
-    const { words, files, reservation, bytes } = this.#batch(requests);
+    const batch = this.#batch(requests);
+    const { words, files, reservation, bytes } = batch;
     if (bytes > ON_A_THREAD) {
-      return this.#onAThread(() => this.#ioas.mapAsync(reservation, files, words)).then(
-        () => this.#note(requests),
+      return this.during(() => this.#ioas.mapAsync(reservation, files, words)).then(
+        () => this.#note(batch),
         (error: unknown) => {
           throw this.#refused(requests, error);
         },
@@ -139,16 +166,17 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
     } catch (error) {
       throw this.#refused(requests, error);
     }
-    return this.#note(requests);
+    return this.#note(batch);
   }
 
   #batch(requests: readonly DmaMapRequest[]): Batch {
     const words = new BigUint64Array(requests.length * WORDS);
-    const batch: Batch = { words, files: [], reservation: undefined, bytes: 0n };
+    const batch: Batch = { words, files: [], bars: [], reservation: undefined, bytes: 0n };
     const numbers = new Map<NativeMemoryFile, number>();
     for (const [index, request] of requests.entries()) {
-      const { range, writable, kind } = request;
-      if (!this.mapsFiles && isBar(request)) throw this.#noBars(request);
+      const { range, writable } = request;
+      const device = deviceOf(request);
+      if (device !== undefined && !this.mapsFiles) throw this.#noBars(request);
       if (range.end > U64_MAX) throw this.#refusedMapping(request, { errno: 'EOVERFLOW' });
       const source = mappingSource(this.name, request, this.needsVa);
       const at = index * WORDS;
@@ -168,27 +196,14 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
         if (batch.reservation !== lease.reservation) throw this.#mixed(range);
         words[at + 3] = BigInt(lease.id);
       }
-      // Nothing of a BAR is pinned.
-      if (kind === 'ram') batch.bytes += range.length;
+      if (device === undefined) batch.bytes += range.length;
+      else batch.bars.push({ range, device, revocations: device.revocations });
     }
     return batch;
   }
 
-  /** Remembers which BARs were mapped, and when. */
-  #note(requests: readonly DmaMapRequest[]): void {
-    for (const { range, backing } of requests) {
-      const device = backing === 'private' ? undefined : deviceStateOf(backing.file);
-      if (device !== undefined) this.#bars.set(range.start, { device, revocations: device.revocations });
-    }
-  }
-
-  async #onAThread(call: () => Promise<void>): Promise<void> {
-    this.#underWay++;
-    try {
-      await call();
-    } finally {
-      this.#underWay--;
-    }
+  #note({ bars }: Batch): void {
+    for (const bar of bars) this.#bars.insert(bar);
   }
 
   /** The kernel takes no BAR by its place in this process (`EFAULT`). */
@@ -218,8 +233,9 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   }
 }
 
-function isBar({ backing }: DmaMapRequest): boolean {
-  return backing !== 'private' && deviceStateOf(backing.file) !== undefined;
+/** The device whose BAR is to be mapped. */
+function deviceOf({ backing }: DmaMapRequest): DeviceState | undefined {
+  return backing === 'private' ? undefined : deviceStateOf(backing.file);
 }
 
 /** What an address space can do now. @internal */

@@ -51,7 +51,8 @@ export class Container {
   readonly groups: Set<Group> = new Set();
   readonly target: Type1Target;
   readonly #memory: GuestMemory;
-  #mapper: DmaMapperHandle | undefined;
+  /** How the container follows guest memory, once it does. */
+  mapper: DmaMapperHandle | undefined;
   #limits: ContainerLimits | undefined;
   #leaving = false;
 
@@ -87,7 +88,7 @@ export class Container {
         (error) => iommuRefused(bdf, error),
       );
       container.limits();
-      container.#mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
+      container.mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
       return container;
     } catch (error) {
       first.close(); // before the container, which can't be closed with a group in it
@@ -137,7 +138,7 @@ export class Container {
   /** Unmaps everything. What can't be unmapped goes with the container. */
   async #withdraw(): Promise<void> {
     try {
-      await this.#mapper?.remove();
+      await this.mapper?.remove();
     } catch (error) {
       if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
     }

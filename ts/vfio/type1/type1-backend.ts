@@ -5,6 +5,7 @@ import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
+import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
 import { deviceRefused } from '../advice.ts';
@@ -44,7 +45,7 @@ export class Type1Backend implements Backend {
         group.devices.delete(bdf);
         return this.#leave(container, group);
       };
-      return { handle, leave };
+      return { handle, prepareLeave: async () => {}, leave };
     } catch (thrown) {
       await this.#leave(container, group);
       const error = fromNative(thrown);
@@ -68,6 +69,10 @@ export class Type1Backend implements Backend {
         groups: [...groups].map(({ id, devices }) => ({ id, devices: [...devices] })),
       };
     });
+  }
+
+  mappers(): DmaMapperHandle[] {
+    return [...this.#containers].flatMap(({ mapper }) => mapper ?? []);
   }
 
   trackers(): DirtyTracker[] {

@@ -68,16 +68,22 @@ export class Type1Target implements DmaTarget, DirtyTracker {
     return this.#onAThread(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
   }
 
-  /** Logs what the kernel can't know not to be written: all that is mapped, for a device that is not mediated. */
+  /**
+   * Logs what the kernel can't know not to be written: all that is mapped, for a device that is not mediated. So what is unmapped
+   * and mapped again is written in any case.
+   *
+   * @internal
+   */
   startDirtyTracking(): void {
     native(() => this.#container.setDirtyTracking(true), { target: this.name });
   }
 
+  /** @internal */
   stopDirtyTracking(): void {
     native(() => this.#container.setDirtyTracking(false), { target: this.name });
   }
 
-  /** @param range that of a mapping, or of several */
+  /** @param range that of a mapping, or of several @internal */
   readDirty(range: AddressRange): DirtyPages {
     const { pageSize } = limitsOf(this.#container);
     const details = { range, target: this.name };

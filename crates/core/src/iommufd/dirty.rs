@@ -1,6 +1,9 @@
 //! Which pages devices have written, where the IOMMU logs that.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
 
 use super::ioas::{Ioas, IoasInner, Open};
 use super::ioctl;
@@ -8,33 +11,75 @@ use crate::locked::lock;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
+/// The page tables over an address space that can log, and whether they do.
+#[derive(Debug, Default)]
+pub(super) struct Logging {
+    pub(super) tables: Vec<u32>,
+    on: bool,
+}
+
 impl IoasInner {
     /// Attaches a device to a page table that logs, one that is there or a new one; `false` where that can't be.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` where that can't be while writes are logged: nobody would hear of this device's.
     pub(super) fn attach_logged(
         &self,
         open: &Open,
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
+    ) -> Result<bool> {
+        let mut logging = lock(&self.logging);
+        let able = ioctl::logs_dirty_pages(open.fd(), device).unwrap_or(false);
+        if able && (logging.attach_to_one(attach) || logging.attach_to_new(open, device, attach)) {
+            return Ok(true);
+        }
+        if logging.on {
+            let message = "writes are being logged, which the IOMMU of the device does not do";
+            return Err(Error::new(ErrorCode::Unsupported, message));
+        }
+        Ok(false)
+    }
+}
+
+impl Logging {
+    fn attach_to_one(&self, attach: &mut impl FnMut(u32) -> nix::Result<()>) -> bool {
+        self.tables.iter().any(|table| attach(*table).is_ok())
+    }
+
+    fn attach_to_new(
+        &mut self,
+        open: &Open,
+        device: u32,
+        attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> bool {
-        if !ioctl::logs_dirty_pages(open.fd(), device).unwrap_or(false) {
-            return false;
-        }
-        let mut tables = lock(&self.dirty_tables);
-        if tables.iter().any(|table| attach(*table).is_ok()) {
-            return true;
-        }
         let Ok(table) = ioctl::hwpt_alloc_dirty(open.fd(), device, open.id) else {
             return false;
         };
-        if attach(table).is_ok() {
-            tables.push(table);
+        // Before the device writes through it.
+        let logs = !self.on || ioctl::set_dirty_tracking(open.fd(), table, true).is_ok();
+        if logs && attach(table).is_ok() {
+            self.tables.push(table);
             return true;
         }
         // Of no use; if it stays, the address space can't be destroyed before it, which then says so.
         if ioctl::destroy(open.fd(), table).is_err() {
-            tables.push(table);
+            self.tables.push(table);
         }
         false
+    }
+
+    fn set(&self, fd: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
+        for (done, table) in self.tables.iter().enumerate() {
+            if let Err(errno) = ioctl::set_dirty_tracking(fd, *table, on) {
+                for earlier in self.tables.iter().take(done).filter(|_| on) {
+                    // What goes on logging is no harm: nobody reads it.
+                    let _ = ioctl::set_dirty_tracking(fd, *earlier, false);
+                }
+                return Err(errno);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,39 +93,33 @@ impl Ioas {
         if on {
             self.require_logging()?;
         }
-        let tables = lock(&self.inner.dirty_tables);
-        for (done, table) in tables.iter().enumerate() {
-            if let Err(errno) = ioctl::set_dirty_tracking(open.fd(), *table, on) {
-                for earlier in tables.iter().take(done).filter(|_| on) {
-                    // What goes on logging is no harm: nobody reads it.
-                    let _ = ioctl::set_dirty_tracking(open.fd(), *earlier, false);
-                }
-                return Err(Error::os(
-                    ErrorCode::System,
-                    errno,
-                    "ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING)",
-                    "logging which pages devices write",
-                ));
-            }
-        }
+        let mut logging = lock(&self.inner.logging);
+        logging.set(open.fd(), on).map_err(|errno| {
+            failed(
+                errno,
+                "ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING)",
+                "logging which pages devices write".to_owned(),
+            )
+        })?;
+        logging.on = on;
         Ok(())
     }
 
     /// A bit for each page of `range`, bit 0 of word 0 the first: whether a device has written it since it was asked last.
+    /// Pages that are not mapped have none. Unmapping forgets what was not asked for before.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM` (`EINVAL`: not all of it is mapped), `ERR_CLOSED`.
+    /// `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let open = self.inner.open()?;
         self.require_logging()?;
         range.check_aligned(page_size, "IOVA")?;
         let pages = range.len().checked_div(page_size).unwrap_or(0);
         let mut words = vec![0; to_usize(pages.div_ceil(64))?];
-        for table in lock(&self.inner.dirty_tables).iter() {
+        for table in &lock(&self.inner.logging).tables {
             ioctl::get_dirty_bitmap(open.fd(), *table, range, page_size, &mut words).map_err(
                 |errno| {
-                    Error::os(
-                        ErrorCode::System,
+                    failed(
                         errno,
                         "ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP)",
                         format!("reading which pages of {range} were written"),
@@ -104,4 +143,8 @@ impl Ioas {
         };
         Err(Error::new(ErrorCode::Unsupported, message))
     }
+}
+
+fn failed(errno: Errno, syscall: &'static str, what: String) -> Error {
+    Error::os(ErrorCode::System, errno, syscall, what)
 }

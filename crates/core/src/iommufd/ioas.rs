@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::context::Iommufd;
+use super::dirty::Logging;
 use super::ioctl;
 use crate::locked::lock;
 use crate::mappings::Mappings;
@@ -57,8 +58,7 @@ impl Open {
 #[derive(Debug)]
 pub(crate) struct IoasInner {
     pub(super) state: Mutex<State>,
-    /// Page tables over it that log which pages devices write.
-    pub(super) dirty_tables: Mutex<Vec<u32>>,
+    pub(super) logging: Mutex<Logging>,
     /// How many devices are attached, and of those how many to no table of the above.
     pub(super) devices: AtomicUsize,
     pub(super) unlogged: AtomicUsize,
@@ -109,7 +109,7 @@ impl Ioas {
                 }),
                 mappings: Mappings::default(),
             }),
-            dirty_tables: Mutex::default(),
+            logging: Mutex::default(),
             devices: AtomicUsize::new(0),
             unlogged: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
@@ -143,12 +143,6 @@ impl Ioas {
     #[must_use]
     pub fn mapping_count(&self) -> usize {
         self.inner.count.load(Ordering::Relaxed)
-    }
-
-    /// How many devices are attached.
-    #[must_use]
-    pub fn device_count(&self) -> usize {
-        self.inner.devices.load(Ordering::Acquire)
     }
 
     /// Destroys it, with all its mappings; a second call does nothing.
@@ -220,13 +214,13 @@ impl IoasInner {
             Error::os(code, errno, "ioctl(IOMMU_DESTROY)", what)
         };
         // They stand on the address space.
-        let mut tables = lock(&self.dirty_tables);
-        while let Some(table) = tables.last() {
+        let mut logging = lock(&self.logging);
+        while let Some(table) = logging.tables.last() {
             ioctl::destroy(open.fd(), *table)
                 .map_err(|errno| failed(errno, "destroying a page table"))?;
-            tables.pop();
+            logging.tables.pop();
         }
-        drop(tables);
+        drop(logging);
         ioctl::destroy(open.fd(), open.id)
             .map_err(|errno| failed(errno, "destroying an address space"))?;
         state.open = None;
@@ -258,13 +252,6 @@ pub(crate) struct Attachment {
     logged: bool,
 }
 
-impl Attachment {
-    /// Whether it is to this very address space.
-    pub(crate) fn is_to(&self, ioas: &Ioas) -> bool {
-        Arc::ptr_eq(&self.ioas, &ioas.inner)
-    }
-}
-
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.ioas.devices.fetch_sub(1, Ordering::AcqRel);
@@ -288,7 +275,7 @@ impl Ioas {
             let message = "the device is bound to another iommufd than the address space's";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let logged = self.inner.attach_logged(&open, device, &mut attach);
+        let logged = self.inner.attach_logged(&open, device, &mut attach)?;
         if !logged {
             attach(open.id).map_err(|errno| {
                 Error::os(

@@ -9,6 +9,7 @@ use super::abi::{
     MapFile, SetDirtyTracking, Unmap,
 };
 use crate::Range;
+use crate::range::to_u64;
 
 mod raw {
     use super::super::abi::{
@@ -90,7 +91,7 @@ pub(super) fn ioas_iova_ranges(
             size: abi::size::<IovaRanges>(),
             ioas_id: ioas,
             num_iovas: u32::try_from(room).unwrap_or(0),
-            allowed_iovas: ranges.as_mut_ptr().addr() as u64,
+            allowed_iovas: to_u64(ranges.as_mut_ptr().expose_provenance()),
             ..Default::default()
         };
         // SAFETY: the structure outlives the call and says its own size; so do the ranges, and how many they are.
@@ -235,7 +236,7 @@ pub(super) fn get_dirty_bitmap(
     words: &mut [u64],
 ) -> nix::Result<()> {
     let pages = range.len().div_ceil(page_size.max(1));
-    if pages.div_ceil(64) > words.len() as u64 {
+    if pages.div_ceil(64) > to_u64(words.len()) {
         return Err(Errno::EINVAL);
     }
     let mut get = GetDirtyBitmap {
@@ -244,7 +245,7 @@ pub(super) fn get_dirty_bitmap(
         iova: range.start(),
         length: range.len(),
         page_size,
-        data: words.as_mut_ptr().addr() as u64,
+        data: to_u64(words.as_mut_ptr().expose_provenance()),
         ..Default::default()
     };
     // SAFETY: the structure outlives the call and says its own size; the bitmap has room for every page, as checked.

@@ -74,10 +74,19 @@ impl MapRequest {
         let memory = match &self.source {
             Source::Memory(lease) => Memory::Lease(lease),
             Source::File { file, offset, .. } => match file.device() {
-                None => Memory::File {
-                    file,
-                    start: *offset,
-                },
+                None => {
+                    // iommufd does not look.
+                    if self.writable && !file.is_writable()? {
+                        let message = format!(
+                            "mapping IOVA {range} for writing to a file that is open for reading, or sealed against writing: map it for reading"
+                        );
+                        return Err(Error::new(ErrorCode::MemoryFault, message).at(range));
+                    }
+                    Memory::File {
+                        file,
+                        start: *offset,
+                    }
+                }
                 Some(device) => {
                     let wanted = Range::new(*offset, length)?;
                     let (buffer, start) =
@@ -175,7 +184,9 @@ impl Ioas {
         let open = state.open()?;
         let mut result = Ok(());
         let mut done = Vec::with_capacity(prepared.len());
-        for one in prepared {
+        // What is left of the requests is dropped after the lock.
+        let mut rest = prepared.into_iter();
+        for one in rest.by_ref() {
             let range = one.range;
             match one.map(&open) {
                 Ok(keeps) => {
@@ -190,7 +201,7 @@ impl Ioas {
         }
         self.inner.publish_count(&state);
         drop(state);
-        drop(undone);
+        drop((undone, rest));
         result
     }
 
@@ -222,14 +233,6 @@ impl Ioas {
         drop(state);
         drop(gone);
         result
-    }
-
-    /// Removes all mappings.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` as for [`unmap`](Self::unmap), `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        self.inner.unmap_all()
     }
 }
 

@@ -12,6 +12,7 @@ mod copy;
 mod extent;
 #[cfg(test)]
 mod extent_test;
+mod fault_in;
 #[cfg(test)]
 mod faults;
 mod file;

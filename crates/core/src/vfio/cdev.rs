@@ -43,7 +43,8 @@ impl Device {
     ///
     /// # Errors
     /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`; `EBUSY`: its group is
-    /// open; `EINVAL`: no interrupt remapping, or the device needs a token), `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    /// open; `EINVAL`: the device is open already; `EPERM`: no interrupt remapping, or another device of its group is in use by
+    /// a driver or by somebody else), `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
         let path = format!("/dev/vfio/devices/vfio{number}");
         let file = OpenOptions::new()
@@ -76,8 +77,8 @@ impl Device {
     /// no device was attached before whose page table this one can use.
     ///
     /// # Errors
-    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU can't, or a live mapping lies where the device can't have
-    /// one; `ENOMEM`; `EFAULT`), `ERR_DEVICE_IN_USE` while it is attached, `ERR_INVALID_ARGUMENT` for a device of a group or an
+    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU can't; `EADDRINUSE`: a live mapping lies where the device can't
+    /// have one; `ENOMEM`; `EFAULT`), `ERR_UNSUPPORTED` where writes are logged and its IOMMU does not log, `ERR_DEVICE_IN_USE` while it is attached, `ERR_INVALID_ARGUMENT` for a device of a group or an
     /// address space of another iommufd, `ERR_CLOSED`.
     pub fn attach(&self, ioas: &Ioas) -> Result<()> {
         self.with_binding(|fd, binding| {
@@ -100,10 +101,11 @@ impl Device {
     /// `ERR_SYSTEM`, if the kernel has something to say that is not known of an attached device; `ERR_INVALID_ARGUMENT`
     /// for a device of a group, `ERR_CLOSED`.
     pub fn detach(&self) -> Result<()> {
-        self.with_binding(|fd, binding| {
+        // What is left of it may be the last of the address space, and goes without a lock.
+        let gone = self.with_binding(|fd, binding| {
             let mut attachment = lock(&binding.attachment);
             if attachment.is_none() {
-                return Ok(());
+                return Ok(None);
             }
             detach(fd).map_err(|errno| {
                 Error::os(
@@ -113,20 +115,10 @@ impl Device {
                     format!("taking device {} off its address space", self.inner.name),
                 )
             })?;
-            *attachment = None;
-            Ok(())
-        })
-    }
-
-    /// Whether it is attached to this address space.
-    #[must_use]
-    pub fn is_attached_to(&self, ioas: &Ioas) -> bool {
-        let attached = self.with_binding(|_, binding| {
-            Ok(lock(&binding.attachment)
-                .as_ref()
-                .is_some_and(|attachment| attachment.is_to(ioas)))
-        });
-        attached.unwrap_or(false)
+            Ok(attachment.take())
+        })?;
+        drop(gone);
+        Ok(())
     }
 
     fn with_binding<T>(&self, f: impl FnOnce(BorrowedFd<'_>, &Binding) -> Result<T>) -> Result<T> {

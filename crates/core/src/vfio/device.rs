@@ -59,7 +59,7 @@ pub(crate) struct DeviceInner {
     pub(super) open: RwLock<Option<Open>>,
     pub(super) regions: Vec<Option<RegionInfo>>,
     can_reset: bool,
-    /// Placements of its memory in reservations.
+    /// Placements of its memory in reservations, and mappings of it as dma-bufs.
     mappings: AtomicUsize,
     accessible: AtomicBool,
     /// How often the kernel has taken its memory out of IOMMUs that had it as dma-bufs, as far as that was done here.
@@ -195,13 +195,13 @@ impl Device {
     /// Closes it; a second call does nothing. Handles of its memory file fail from then on.
     ///
     /// # Errors
-    /// `ERR_DEVICE_IN_USE` while its memory is placed in a reservation.
+    /// `ERR_DEVICE_IN_USE` while its memory is placed in a reservation, or mapped as a dma-buf.
     pub fn close(&self) -> Result<()> {
         let mut open = write(&self.inner.open);
         let mappings = self.inner.mappings.load(Ordering::Acquire);
         if mappings > 0 && open.is_some() {
             let message = format!(
-                "device {} has memory placed in a reservation ({mappings} time(s))",
+                "device {} has memory placed in a reservation, or mapped by an IOMMU ({mappings} time(s))",
                 self.inner.name
             );
             return Err(Error::new(ErrorCode::DeviceInUse, message));
@@ -221,7 +221,7 @@ impl DeviceInner {
         Ok(f(self.expect_open(open.as_ref())?.fd.as_fd()))
     }
 
-    /// Announces a placement in a reservation: the device can't be closed until what this returns
+    /// Announces a placement in a reservation, or a mapping as a dma-buf: the device can't be closed until what this returns
     /// is dropped.
     pub(crate) fn begin_mapping(self: &Arc<Self>) -> Result<DeviceMapping> {
         let open = read(&self.open);
@@ -275,7 +275,7 @@ impl DeviceInner {
     }
 }
 
-/// A placement of a device's memory in a reservation.
+/// A placement of a device's memory in a reservation, or a mapping of it as a dma-buf.
 #[derive(Debug)]
 pub(crate) struct DeviceMapping {
     device: Arc<DeviceInner>,

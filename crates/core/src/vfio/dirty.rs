@@ -66,7 +66,7 @@ impl Container {
             range.len(),
             page_size,
             to_u64(size_of_val(bitmap.as_slice())),
-            to_u64(bitmap.as_mut_ptr().addr()),
+            to_u64(bitmap.as_mut_ptr().expose_provenance()),
         ];
         dirty_pages(state.ready()?, &mut words).map_err(|errno| {
             failed(

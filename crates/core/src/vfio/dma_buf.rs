@@ -38,12 +38,18 @@ impl fmt::Display for DmaBuf {
 }
 
 impl Device {
-    /// Whether the kernel can give out its BARs as dma-bufs (Linux 6.19 and later).
+    /// Whether the kernel can give out its BARs as dma-bufs, and the device's driver lets it.
     ///
     /// # Errors
-    /// `ERR_CLOSED`.
-    pub fn exports_dma_bufs(&self) -> Result<bool> {
-        self.inner.with_fd(ioctl_feature::can_export_dma_buf)
+    /// `ERR_UNSUPPORTED` where not, with the errno (`ENOTTY`: the kernel is older than 6.19; `EOPNOTSUPP`: the driver does
+    /// not); `ERR_CLOSED`.
+    pub fn check_dma_bufs(&self) -> Result<()> {
+        self.inner
+            .with_fd(ioctl_feature::probe_dma_buf)?
+            .map_err(|errno| {
+                let what = format!("giving out BARs of device {} as dma-bufs", self.inner.name);
+                Error::os(ErrorCode::Unsupported, errno, FEATURE, what)
+            })
     }
 }
 

@@ -18,12 +18,12 @@ const HEADER: usize = 1;
 /// `struct vfio_device_feature_dma_buf` with one range: region and open flags, flags and number of ranges, offset, length.
 const DMA_BUF: usize = 4;
 
-/// Whether `VFIO_DEVICE_FEATURE_DMA_BUF` can be asked for.
-pub(super) fn can_export_dma_buf(fd: BorrowedFd<'_>) -> bool {
+/// Asks whether `VFIO_DEVICE_FEATURE_DMA_BUF` can be asked for.
+pub(super) fn probe_dma_buf(fd: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
     let mut words = [fields(8, flags); HEADER];
     // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are.
-    unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.is_ok()
+    unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 
 /// `VFIO_DEVICE_FEATURE_DMA_BUF`: part of a region as a dma-buf, which other processes don't inherit.
