@@ -34,6 +34,12 @@ test('edu-to-ivshmem says what it needs', (t) => {
   t.regex(stderr, /two PCI addresses are needed/);
 });
 
+test('edu-factorial: a driver computes, is interrupted, and moves bytes by DMA', (t) => {
+  const { status, stdout, stderr } = run('edu-factorial');
+  t.is(status, 0, stderr);
+  t.is(stdout, '10! = 3628800\nby DMA: there and back\n');
+});
+
 /** Rows of what `console.table` printed. */
 function table(output: string): string[][] {
   return output

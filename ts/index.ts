@@ -49,6 +49,8 @@ export type {
   SimulatedMsix,
   SimulatedRegisters,
 } from './pci/simulated/options.ts';
+export { DmaBuffer, type DmaBufferOptions } from './driver/dma-buffer.ts';
+export { registers, u32, u64, type Register, type RegisterFile, type RegisterView } from './driver/registers.ts';
 export { VfioContainerManager, type VfioSnapshot } from './vfio/container-manager.ts';
 export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
 export { DirtyTracking } from './vfio/dirty-tracking.ts';

@@ -73,6 +73,10 @@ export class SimulatedIommu implements DmaTarget {
     this.#maxMappings = maxMappings;
   }
 
+  iovaRanges(): readonly AddressRange[] {
+    return this.#limits.iovaRanges;
+  }
+
   /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`, `iopt_map_pages`. */
   mapDma(request: DmaMapRequest): void {
     const source = mappingSource(this.name, request, this.needsVa);

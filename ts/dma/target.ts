@@ -38,6 +38,8 @@ export interface DmaTarget {
   readonly needsVa?: boolean | 'private';
   /** Can't take private memory: RAM without a file is refused before this target is asked. */
   readonly needsFile?: boolean;
+  /** IOVAs that it can map now, sorted, where that is known: memory that anything will do for is placed there. */
+  iovaRanges?(): readonly AddressRange[];
   mapDma(request: DmaMapRequest): void | Promise<void>;
   /** Unmaps every mapping within the range; a range with gaps is fine, one that cuts a mapping is an error. */
   unmapDma(range: AddressRange): void | Promise<void>;

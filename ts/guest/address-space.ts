@@ -185,6 +185,12 @@ export class AddressSpace {
     );
   }
 
+  /** What each target that follows the map can map now, of those that say so. */
+  iovaRanges(): (readonly AddressRange[])[] {
+    const following = [...this.#mappers].filter((mapper) => mapper.following);
+    return following.flatMap(({ target }) => (target.iovaRanges === undefined ? [] : [target.iovaRanges()]));
+  }
+
   /** Does something while no change is under way. */
   betweenChanges<T>(act: () => T | Promise<T>): Promise<T> {
     return this.#queue.runAlways(async () => act());

@@ -69,6 +69,11 @@ export class MemoryMapDraft {
     return this.#regions.valuesArray();
   }
 
+  /** Where active regions are. */
+  taken(): AddressRange[] {
+    return this.regions().flatMap(({ at }) => at ?? []);
+  }
+
   add(region: RegionState): void {
     this.#regions.set(region.id, region);
   }

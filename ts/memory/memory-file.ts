@@ -27,6 +27,7 @@ export function hugePageShift(size: HugePageSize): number {
 let handleOf: (file: MemoryFile) => NativeMemoryFile;
 let wrap: (handle: NativeMemoryFile, name: string) => MemoryFile;
 let retain: (file: MemoryFile) => () => void;
+let view: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
@@ -45,6 +46,7 @@ export class MemoryFile {
       return file.#handle;
     };
     wrap = (handle, name) => new MemoryFile(handle, name);
+    view = (file, offset, length) => native(() => file.#open().view(offset, length));
     retain = (file) => {
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
@@ -149,6 +151,8 @@ export {
   handleOf as nativeFileOf,
   /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
   retain as retainFile,
+  /** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
+  view as viewFile,
   /** A file for a handle that another part of this package made. @internal */
   wrap as wrapNativeFile,
 };

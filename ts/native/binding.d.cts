@@ -96,6 +96,8 @@ export declare class NativeMemoryFile {
   read(offset: bigint, into: Uint8Array): void
   /** Writes `from` at `offset`; never extends the file. */
   write(offset: bigint, from: Uint8Array): void
+  /** Part of it as memory, which outlives this handle; only of a file made by `create`. */
+  view(offset: bigint, length: bigint): ArrayBuffer
   /** Allocates the pages of a part of it, on a worker thread. */
   faultIn(offset: bigint, length: bigint, transparentHugePages: boolean): Promise<void>
   /** Takes its pages from one NUMA node only. */

@@ -9,6 +9,9 @@ import { native } from '../native-call.ts';
 /** An eventfd counts up to this (`eventfd(2)`). */
 const MOST = (1n << 64n) - 2n;
 
+/** Milliseconds, as many as a timer takes. */
+const LONG = 2 ** 31 - 1;
+
 // Set by the class below: the way to its private parts, for this package only.
 let handleOf: (event: EventFd) => NativeEventFd;
 
@@ -17,6 +20,8 @@ export class EventFd {
   readonly #handle: NativeEventFd;
   /** Under which the watcher has it, while somebody listens. */
   #id: number | undefined;
+  /** Tells who waits that it is closed. */
+  #abandon: (() => void) | undefined;
   #closed = false;
 
   static {
@@ -89,11 +94,36 @@ export class EventFd {
     }
   }
 
+  /**
+   * Waits until it is signalled, and takes the count; at once where it was. Unlike listening, waiting keeps the process alive.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` while somebody listens or waits; `ERR_CLOSED`, also where it is closed meanwhile
+   */
+  async wait(): Promise<bigint> {
+    if (this.#id !== undefined) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'somebody listens to the event, and would not hear of it');
+    }
+    const count = this.take();
+    if (count > 0n) return count;
+    const alive = setInterval(() => {}, LONG);
+    try {
+      return await new Promise<bigint>((resolve, reject) => {
+        this.listen(resolve);
+        this.#abandon = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
+      });
+    } finally {
+      clearInterval(alive);
+      this.#abandon = undefined;
+      if (!this.#closed) this.listen(undefined);
+    }
+  }
+
   /** Stops listening and closes the descriptor. Who was given it (the kernel, a hypervisor) keeps it. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#stop();
     this.#closed = true;
+    this.#abandon?.();
     native(() => this.#handle.close());
   }
 

@@ -16,6 +16,7 @@ mod numbers;
 mod reservation;
 mod task;
 mod vfio;
+mod view;
 
 use napi_derive::napi;
 

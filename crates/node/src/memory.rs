@@ -1,12 +1,14 @@
 //! Memory files and private memory.
 
-use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice};
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice, Unknown};
 use napi_derive::napi;
 use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
 
 use crate::error::{closed, invalid, to_js};
 use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
+use crate::view::array_buffer;
 
 /// Memory behind a file descriptor.
 #[napi]
@@ -100,6 +102,18 @@ impl NativeMemoryFile {
         from: Uint8ArraySlice<'_>,
     ) -> napi::Result<()> {
         self.file()?.write(offset.0, &from).map_err(to_js)
+    }
+
+    /// Part of it as memory, which outlives this handle; only of a file made by `create`.
+    #[napi(ts_return_type = "ArrayBuffer")]
+    pub fn view<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<Unknown<'env>> {
+        let view = self.file()?.view(offset.0, length.0).map_err(to_js)?;
+        array_buffer(env, view)
     }
 
     /// Allocates the pages of a part of it, on a worker thread.

@@ -75,6 +75,10 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
     return this.#underWay > 0;
   }
 
+  iovaRanges(): readonly AddressRange[] {
+    return limitsOf(this.#ioas).iovaRanges;
+  }
+
   /**
    * @throws {PeerDmaError} what the kernel refuses: `ERR_IOVA_OVERLAP`, `ERR_IOVA_UNREACHABLE`, `ERR_MEMLOCK_LIMIT`,
    * `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_MAP_FAILED`; `ERR_HOST_MEMORY_REQUIRED`

@@ -42,6 +42,10 @@ export class Type1Target implements DmaTarget, DirtyTracker {
     return this.#underWay > 0;
   }
 
+  iovaRanges(): readonly AddressRange[] {
+    return limitsOf(this.#container).iovaRanges;
+  }
+
   /**
    * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; what the kernel refuses: `ERR_IOVA_OVERLAP`,
    * `ERR_IOVA_UNREACHABLE`, `ERR_MAPPING_LIMIT`, `ERR_MEMLOCK_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`,

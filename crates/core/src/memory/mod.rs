@@ -30,6 +30,7 @@ mod populate;
 mod private;
 mod reservation;
 mod sys;
+mod view;
 
 pub use file::MemoryFile;
 pub use huge::HugePages;
@@ -37,3 +38,4 @@ pub use lease::Lease;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};
+pub use view::View;

@@ -1,0 +1,100 @@
+// Memory that a driver shares with its device.
+import test from 'ava';
+import { AddressRange, DmaBuffer, GuestMemory, SimulatedIommu } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { RecordingTarget } from '../support/recording-target.ts';
+
+const PAGE = 4096n;
+
+test('bytes here are bytes there, until it is closed', async (t) => {
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  for (const rules of ['type1v2', 'iommufd'] as const) {
+    const iommu = new SimulatedIommu({ rules });
+    const handle = await memory.dmaMappers.addDmaMapper(iommu);
+    const buffer = await DmaBuffer.allocate(memory, 100n, { name: 'ring' });
+    t.is(buffer.length, 100n);
+    t.is(buffer.bytes.length, 100);
+    t.true(buffer.bytes.every((byte) => byte === 0));
+    buffer.bytes.set([1, 2, 3], 50);
+    t.deepEqual(iommu.read(buffer.iova + 50n, 3), Uint8Array.of(1, 2, 3));
+    iommu.write(buffer.iova + 99n, Uint8Array.of(4));
+    t.is(buffer.bytes[99], 4);
+    t.like(memory.inspect().flat, [{ region: 'ring', writable: true }]);
+    await buffer.close();
+    await buffer.close();
+    t.deepEqual(iommu.mappings(), []);
+    t.deepEqual(memory.inspect().regions, []);
+    t.is(buffer.bytes[99], 4, 'still to be read');
+    await handle.remove();
+  }
+});
+
+test('each has an IOVA of its own, in reach of every target, off everything else', async (t) => {
+  const ram = { start: 0n, length: 64n << 20n };
+  await using memory = await GuestMemory.create({ ram: [ram], addressWidth: 40 });
+  const narrow = new SimulatedIommu({
+    iovaRanges: [AddressRange.between(0n, 0xfee0_0000n), AddressRange.between(0xfef0_0000n, 1n << 39n)],
+  });
+  await memory.dmaMappers.addDmaMapper(narrow);
+  await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'wide' }));
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget()); // says nothing of what it can map
+  const all = await Promise.all(Array.from({ length: 20 }, () => DmaBuffer.allocate(memory, 3n * PAGE)));
+  const ranges = all.map(({ iova }) => AddressRange.of(iova, 3n * PAGE));
+  for (const [index, one] of ranges.entries()) {
+    t.true(one.end <= 1n << 39n);
+    t.false(ranges.some((other, at) => at !== index && other.overlaps(one)));
+  }
+  const aligned = await DmaBuffer.allocate(memory, 1n, { alignment: 1n << 30n });
+  t.is(aligned.iova % (1n << 30n), 0n);
+  const low = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
+  t.true(low.iova < 1n << 32n && low.iova >= ram.length);
+  t.false(AddressRange.of(low.iova, PAGE).overlaps(AddressRange.between(0xfee0_0000n, 0xfef0_0000n)));
+  t.is(narrow.mappings().length, 1 + 20 + 2);
+});
+
+test('where there is no room, or a target refuses, nothing is left', async (t) => {
+  await using memory = await GuestMemory.create({ ram: [{ start: PAGE, length: 3n * PAGE }], addressWidth: 14 });
+  const target = new RecordingTarget();
+  await memory.dmaMappers.addDmaMapper(target);
+  const error = await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_IOVA_UNREACHABLE');
+  t.regex(error.message, /14 bits/, 'page 0 is no place');
+  await using roomy = await GuestMemory.create();
+  const refusing = new RecordingTarget();
+  await roomy.dmaMappers.addDmaMapper(refusing);
+  refusing.judge = ({ op }) => (op === 'map' ? new Error('no') : undefined);
+  await rejectsCode(t, DmaBuffer.allocate(roomy, PAGE), 'ERR_MAP_FAILED');
+  t.deepEqual([roomy.inspect().regions, refusing.held()], [[], []]);
+  refusing.judge = () => undefined;
+  const buffer = await DmaBuffer.allocate(roomy, PAGE);
+  refusing.judge = ({ op }) => (op === 'unmap' ? new Error('no') : undefined);
+  await rejectsCode(t, buffer.close(), 'ERR_UNMAP_FAILED');
+  refusing.judge = () => undefined;
+  refusing.loseAll();
+  await roomy.dmaMappers.targetClosed(refusing);
+  await buffer.close();
+  t.deepEqual(roomy.inspect().regions, []);
+});
+
+test('what is no length, alignment, width or guest memory is refused', async (t) => {
+  await using memory = await GuestMemory.create();
+  await rejectsCode(t, DmaBuffer.allocate(memory, 0n), 'ERR_EMPTY_RANGE');
+  await rejectsCode(t, DmaBuffer.allocate(memory, -1n), 'ERR_INVALID_ARGUMENT');
+  for (const alignment of [0n, 1n, 3n * PAGE, 4096 as never])
+    await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { alignment }), 'ERR_INVALID_ARGUMENT');
+  for (const addressBits of [0, 65, 32.5, '32' as never])
+    await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressBits }), 'ERR_INVALID_ARGUMENT');
+  await rejectsCode(t, DmaBuffer.allocate({} as never, PAGE), 'ERR_INVALID_ARGUMENT');
+  const late = await DmaBuffer.allocate(memory, PAGE);
+  await memory.close();
+  await late.close();
+  await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_CLOSED');
+});
+
+test('bytes outlive the buffer and its guest memory', async (t) => {
+  const memory = await GuestMemory.create();
+  const { bytes } = await DmaBuffer.allocate(memory, PAGE);
+  await memory.close();
+  bytes[5] = 7;
+  t.is(structuredClone(bytes, { transfer: [bytes.buffer] })[5], 7);
+});

@@ -1,0 +1,94 @@
+//! Bytes of a file, mapped for somebody who gets to their address.
+
+use nix::sys::mman::ProtFlags;
+
+use super::MemoryFile;
+use super::sys::Window;
+use crate::range::{check_aligned, to_offset, to_usize};
+use crate::{Error, ErrorCode, Range, Result};
+
+/// Part of a file whose length is sealed, mapped on its own for as long as this lives: no byte of it can stop being there,
+/// whoever closes, unmaps or places the file elsewhere.
+#[derive(Debug)]
+pub struct View {
+    window: Window,
+}
+
+impl View {
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> usize {
+        self.window.address()
+    }
+
+    /// In bytes; never zero.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a view is never of nothing")]
+    pub const fn len(&self) -> usize {
+        self.window.length()
+    }
+}
+
+impl MemoryFile {
+    /// Maps part of the file, in whole pages of it.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` for a file that might be cut short, so that touching it would be a signal (all but those of
+    /// [`create`](Self::create)); `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_SYSTEM`.
+    pub fn view(&self, offset: u64, length: u64) -> Result<View> {
+        if !self.is_fixed() {
+            let message = "a file that somebody may cut short can't be viewed: only copied from";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let range = Range::new(offset, length)?;
+        range.check_within(self.length()?, "the file")?;
+        let page = self.page_size();
+        check_aligned(offset | length, page, format_args!("the view {range}"))?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let (length, offset) = (to_usize(length)?, to_offset(offset)?);
+        let window = self
+            .with_fd(|fd| Window::new(length, prot, fd, offset))?
+            .map_err(|errno| {
+                Error::os(ErrorCode::System, errno, "mmap", format!("viewing {range}"))
+            })?;
+        Ok(View { window })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::host_page_size;
+    use crate::memory::HugePages;
+
+    #[test]
+    fn a_view_outlives_the_file() {
+        let page = host_page_size().unwrap();
+        let file = MemoryFile::create(2 * page, "viewed", HugePages::None).unwrap();
+        file.write(page, &[1, 2, 3]).unwrap();
+        let view = file.view(page, page).unwrap();
+        assert_eq!(u64::try_from(view.len()).unwrap(), page);
+        drop(file);
+        let first = std::ptr::with_exposed_provenance::<u8>(view.address());
+        // SAFETY: mapped for as long as the view lives, and written by nobody meanwhile.
+        assert_eq!(unsafe { [first.read(), first.add(2).read()] }, [1, 3]);
+    }
+
+    #[test]
+    fn what_is_no_part_of_a_sealed_file_is_refused() {
+        let page = host_page_size().unwrap();
+        let file = MemoryFile::create(2 * page, "viewed", HugePages::None).unwrap();
+        let code = |offset, length| file.view(offset, length).unwrap_err().code();
+        assert_eq!(code(0, 0), ErrorCode::EmptyRange);
+        assert_eq!(code(1, page), ErrorCode::Unaligned);
+        assert_eq!(code(0, page + 1), ErrorCode::Unaligned);
+        assert_eq!(code(page, 2 * page), ErrorCode::OutOfRange);
+        assert_eq!(code(u64::MAX, page), ErrorCode::OutOfRange);
+        let other = MemoryFile::from_fd(file.fd().unwrap()).unwrap();
+        assert_eq!(
+            other.view(0, page).unwrap_err().code(),
+            ErrorCode::InvalidArgument
+        );
+    }
+}

@@ -1,0 +1,8 @@
+#!/usr/bin/env node
+/**
+ * The program itself.
+ */
+import { COMMANDS } from './commands.ts';
+import { runProgram } from './run.ts';
+
+process.exitCode = await runProgram(process.argv.slice(2), COMMANDS, process);
