@@ -16,3 +16,5 @@ export type { LinkFacts } from './link.ts';
 export type { Host, HostFinding, PciFunction, PciIds, RootBus, Unknown, VirtualFunctions } from './model.ts';
 export { bridgesAbove, childrenOf, functionAt, readHost } from './read-host.ts';
 export type { BarResource, BridgeWindow } from './resources.ts';
+export { peerCandidates, peerMatrix } from './peer-to-peer/matrix.ts';
+export type { Bypass, PeerCell, PeerMatrix, Reason, ReasonCode, TargetBar, Verdict } from './peer-to-peer/model.ts';
