@@ -100,6 +100,13 @@ function byBusAddress(host: Host, parting: Parting, initiator: PciFunction, targ
       );
       return { verdict: 'unknown', reasons: [egress], notes: [] };
     }
+    case 'possible': {
+      const inside = note(
+        'inside-device',
+        `${place} may pass requests between its functions, or hand them up to the host bridge`,
+      );
+      return { verdict: verdictOf(through), reasons: [inside, through.reason], notes: [] };
+    }
     case 'unknown': {
       const hidden = note(
         'acs-unknown',
@@ -197,12 +204,13 @@ function acsUnread({ initiatorSide }: Parting): string {
 /** The short way that nobody asked for; the addresses are in the matrix, for each initiator. */
 function bypassNotes({ kind, untranslated, initiatorSide }: Parting, target: PciFunction): Reason[] {
   if (kind === 'root-complex' || untranslated === 'redirect') return [];
-  const condition =
-    untranslated === 'direct'
-      ? ''
-      : untranslated === 'unknown'
-        ? `, if ACS of ${initiatorSide.address} lets them`
-        : ', if the egress vector lets them';
+  const conditions = {
+    direct: '',
+    possible: ', if the device has ways between its functions',
+    unknown: `, if ACS of ${initiatorSide.address} lets them`,
+    egress: `, if the egress vector of ${initiatorSide.address} lets them`,
+  };
+  const condition = conditions[untranslated];
   return [
     note(
       'bypass',
@@ -253,7 +261,7 @@ function widths(host: Host, initiator: PciFunction, target: PciFunction): Reason
     return [
       note(
         'iommu-width-unknown',
-        `how many bits of addresses the IOMMU of ${initiator.address} has, /sys does not tell`,
+        `how many bits of addresses ${initiator.iommu ?? `the IOMMU of ${initiator.address}`} translates, /sys does not tell`,
       ),
     ];
   if (theirs === undefined || mine >= theirs) return [];

@@ -64,7 +64,18 @@ export function forwarding(host: Host, from: string, to: string): Forwarding {
   const doubtful = looked.find(({ forwards }) => forwards === 'unknown');
   if (doubtful !== undefined) return unsure('host-bridge-not-known', doubtful.text);
   const single = looked.find(({ forwards }) => forwards === 'one');
-  if (single === undefined) return known(looked.map(({ text }) => text).join('; '));
+  if (single === undefined) {
+    const [first = '', second = first] = looked.map(({ text }) => text);
+    // Mostly both are the same, which then is said once.
+    const alike = first.replace(from, '') === second.replace(to, '');
+    return known(
+      alike && !same
+        ? first.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`).replace(/\bis on\b/, 'are on')
+        : same
+          ? first
+          : `${first}; ${second}`,
+    );
+  }
   if (same) return known(`${single.text}, between its own ports`);
   return unsure(
     'host-bridge-one-only',

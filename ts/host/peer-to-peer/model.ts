@@ -21,6 +21,7 @@ export type ReasonCode =
   | 'acs-redirect'
   | 'acs-egress'
   | 'acs-unknown'
+  | 'inside-device'
   | 'different-root-ports'
   | 'different-host-bridges'
   | 'conventional-bus'
@@ -87,7 +88,10 @@ export interface Bypass {
   readonly neighbour: string;
   /** The bridge below which both are. */
   readonly below: string;
-  /** Whether it is certain; else ACS of the initiator's side can't be read, and may redirect the requests to the IOMMU. */
+  /**
+   * Whether it is certain. Else ACS can't be read or has egress control, or one device has both functions and need not have
+   * a way between them: the requests may come to the IOMMU after all.
+   */
   readonly certain: boolean;
   readonly start: bigint;
   /** One past the last address. */

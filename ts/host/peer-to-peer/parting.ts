@@ -5,6 +5,9 @@ import type { AcsControl } from '../config-facts.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { bridgesAbove } from '../read-host.ts';
 
+/** What becomes of a request where ways part; {@link Parting.untranslated} explains. @internal */
+export type Decision = 'direct' | 'possible' | 'redirect' | 'egress' | 'unknown';
+
 /** @internal */
 export interface Parting {
   /**
@@ -23,13 +26,15 @@ export interface Parting {
    * What is done there with an untranslated request whose address is the neighbour's:
    *
    * - `direct`: it goes to the neighbour;
+   * - `possible`: a device with several functions may hand it from one to the other, or not: without ACS it does not say
+   *   whether it has such ways (PCI Express Base Specification, 6.12.1.2);
    * - `redirect`: it goes up, to the IOMMU;
    * - `egress`: a vector decides, port by port, between that and refusing it;
    * - `unknown`: ACS could not be read.
    */
-  readonly untranslated: 'direct' | 'redirect' | 'egress' | 'unknown';
+  readonly untranslated: Decision;
   /** The same of a request that the device has had translated (ATS). */
-  readonly translated: 'direct' | 'redirect' | 'egress' | 'unknown';
+  readonly translated: Decision;
 }
 
 /** @internal */
@@ -64,7 +69,12 @@ function kindOf(common: PciFunction | undefined): Parting['kind'] {
 /** By ACS of the port, or of the function where one device has several (PCI Express Base Specification, 6.12). */
 function decisionOf(kind: Parting['kind'], { acs }: PciFunction): Pick<Parting, 'untranslated' | 'translated'> {
   // On a conventional bus everybody sees every address.
-  if (kind === 'conventional' || acs === 'none') return { untranslated: 'direct', translated: 'direct' };
+  if (kind === 'conventional') return { untranslated: 'direct', translated: 'direct' };
+  if (acs === 'none') {
+    // Switches have to route between their ports (1.4).
+    const decision = kind === 'switch' ? 'direct' : 'possible';
+    return { untranslated: decision, translated: decision };
+  }
   if (acs === 'unknown') return { untranslated: 'unknown', translated: 'unknown' };
   const on = (control: AcsControl): boolean => acs.on.includes(control);
   const untranslated = on('EgressCtrl') ? 'egress' : on('ReqRedir') ? 'redirect' : 'direct';
