@@ -1,7 +1,7 @@
 /**
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
 import { byAddress, isPciAddress, pciAddress } from './address.ts';
@@ -23,7 +23,7 @@ import { places, rootBuses } from './tree.ts';
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where `root` has no `bus/pci/devices`
  */
 export function readHost(root: string = '/sys'): Host {
-  if (!existsSync(join(root, DEVICES))) {
+  if (statSync(join(root, DEVICES), { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
   }
   const files = new SysFiles(root);

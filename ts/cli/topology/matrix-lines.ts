@@ -50,7 +50,12 @@ export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint
     }
   }
   const legend = Object.values(VERDICTS).map(({ word, style, means }) => `${paint(style, word)} ${means}`);
-  lines.push('', legend.join(' · '), paint('dim', 'the number tells why; * something is due before'), '');
+  lines.push(
+    '',
+    legend.slice(0, 2).join(' · '),
+    `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
+    '',
+  );
   lines.push(...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)));
   lines.push(...list('* due before', allNeeds(matrix), width, paint));
   lines.push(...list('to be known', allNotes(matrix), width, paint));

@@ -171,7 +171,10 @@ interface Ats {
 function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, parting: Parting): Ats {
   const nothing = { direct: false, text: '', notes: [] };
   if (ats === 'none' || parting.kind === 'root-complex' || parting.kind === 'conventional') return nothing;
-  if (ats === 'unknown') return nothing;
+  if (ats === 'unknown') {
+    const text = `whether ${address} has translations of its own (ATS) can't be read (root can)`;
+    return { ...nothing, notes: [note('ats-unknown', text)] };
+  }
   const port = parent === undefined ? undefined : host.functions.get(parent);
   const text = `${address} has translations of its own (ATS is on)`;
   if (port !== undefined && typeof port.acs === 'object' && port.acs.on.includes('TransBlk')) {

@@ -39,6 +39,7 @@ export type ReasonCode =
   // What else to know
   | 'same-group'
   | 'ats-not-on'
+  | 'ats-unknown'
   | 'ats-blocked'
   | 'bypass'
   | 'iommu-width'

@@ -77,6 +77,8 @@ function decisionOf(kind: Parting['kind'], { acs }: PciFunction): Pick<Parting, 
   }
   if (acs === 'unknown') return { untranslated: 'unknown', translated: 'unknown' };
   const on = (control: AcsControl): boolean => acs.on.includes(control);
-  const untranslated = on('EgressCtrl') ? 'egress' : on('ReqRedir') ? 'redirect' : 'direct';
+  // What a function doesn't have, it can't be kept from: it does it always (Linux, drivers/pci/pci.c: pci_acs_flags_enabled).
+  const redirects = on('ReqRedir') || !acs.has.includes('ReqRedir');
+  const untranslated = on('EgressCtrl') ? 'egress' : redirects ? 'redirect' : 'direct';
   return { untranslated, translated: on('DirectTrans') ? 'direct' : untranslated };
 }
