@@ -40,7 +40,7 @@ export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint
       );
       const line = shown.map((target) => {
         const cell = cells.find((each) => each.initiator === initiator && each.target === target);
-        if (cell === undefined) return paint('dim', fit('·', CELL));
+        if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
         const { word, style } = VERDICTS[cell.verdict];
         return (
           paint(style, word) + fit(` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`, CELL - word.length)
