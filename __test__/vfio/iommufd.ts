@@ -29,3 +29,4 @@ import './nvme.test.ts';
 import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
+import './topology.test.ts';

@@ -143,7 +143,10 @@ export function deviceFileRefused(
         bdf,
       );
     case 'EPERM':
-      return binding ? noInterruptRemapping(bdf, error, 'iommufd') : deviceRefused(bdf, error);
+      if (!binding) return deviceRefused(bdf, error);
+      // Both that a driver of the host has a part of the group and that interrupts aren't remapped are EPERM.
+      if (blockersOf(members).length > 0) return notViable(bdf, group, members);
+      return noInterruptRemapping(bdf, error, 'iommufd');
     case 'EBUSY':
       if (blockersOf(members).length > 0) return notViable(bdf, group, members);
       return renamed(
