@@ -37,7 +37,7 @@ export function expandTree(t: ExecutionContext, text: string): string {
   return root;
 }
 
-/** The text of a file of `__test__/host/machines`, or what is left of it when compiled elsewhere. */
+/** The text of a file of `__test__/host/machines`. */
 export function machine(name: string): string {
   return readFileSync(fileURLToPath(new URL(`../../host/machines/${name}.txt`, import.meta.url)), 'utf8');
 }
