@@ -51,6 +51,42 @@ export type {
 } from './pci/simulated/options.ts';
 export { DmaBuffer, type DmaBufferOptions } from './driver/dma-buffer.ts';
 export { registers, u32, u64, type Register, type RegisterFile, type RegisterView } from './driver/registers.ts';
+export {
+  ACS_CONTROLS,
+  bridgesAbove,
+  childrenOf,
+  functionAt,
+  pciAddress,
+  peerCandidates,
+  peerMatrix,
+  readHost,
+  type AcsControl,
+  type AcsFacts,
+  type AtsFacts,
+  type BarResource,
+  type BridgeWindow,
+  type BusNumbers,
+  type Bypass,
+  type CpuIdentity,
+  type Host,
+  type HostFinding,
+  type Iommu,
+  type IommuGroup,
+  type LinkFacts,
+  type PciFunction,
+  type PciIds,
+  type PeerCell,
+  type PeerMatrix,
+  type PortType,
+  type Reason,
+  type ReasonCode,
+  type ReservedRange,
+  type RootBus,
+  type TargetBar,
+  type Unknown,
+  type Verdict,
+  type VirtualFunctions,
+} from './host/index.ts';
 export { VfioContainerManager, type VfioSnapshot } from './vfio/container-manager.ts';
 export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
 export { DirtyTracking } from './vfio/dirty-tracking.ts';

@@ -34,6 +34,7 @@ import './opening.test.ts';
 import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
+import './topology.test.ts';
 import './wrong-caller.test.ts';
 import './wrong-order.test.ts';
 import './wrong-target.test.ts';

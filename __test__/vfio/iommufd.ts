@@ -39,3 +39,4 @@ import './opening.test.ts';
 import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
+import './topology.test.ts';

@@ -2,5 +2,6 @@
  * All commands of the `peerdma` program.
  */
 import type { Commands } from './run.ts';
+import { topology } from './topology/command.ts';
 
-export const COMMANDS: Commands = {};
+export const COMMANDS: Commands = { topology };

@@ -2,6 +2,7 @@
  * The errors of opening a device, told with the device's name and the one thing to do.
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
+import { blockersOf } from '../host/drivers.ts';
 import type { PciDevice } from './sysfs.ts';
 
 /** @internal */
@@ -20,14 +21,6 @@ export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
     `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (driverctl set-override ${bdf} vfio-pci)`,
     { device: bdf },
   );
-}
-
-/** Drivers that do no DMA of their own, which the kernel suffers beside VFIO (`driver_managed_dma` in Linux). */
-const HARMLESS: ReadonlySet<string> = new Set(['pcieport', 'pci-stub']);
-
-/** Those members of a group that keep it from being assigned. */
-function blockersOf(members: readonly PciDevice[]): PciDevice[] {
-  return members.filter(({ driver }) => driver !== undefined && !isVfioDriver(driver) && !HARMLESS.has(driver));
 }
 
 /** @internal */
@@ -211,11 +204,6 @@ function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string):
     `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`,
     bdf,
   );
-}
-
-/** Drivers that give a device to VFIO: vfio-pci and its variants, such as mlx5_vfio_pci. @internal */
-export function isVfioDriver(driver: string | undefined): boolean {
-  return driver !== undefined && /vfio/.test(driver);
 }
 
 function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {

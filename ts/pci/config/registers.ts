@@ -32,6 +32,8 @@ export const STATUS_CAP_LIST = 0x0010;
 /** 1 byte. */
 export const HEADER_TYPE = 0x0e;
 export const HEADER_TYPE_MASK = 0x7f;
+export const HEADER_TYPE_BRIDGE = 0x01;
+export const HEADER_TYPE_CARDBUS = 0x02;
 /** The device has more functions than this one. */
 export const HEADER_TYPE_MFD = 0x80;
 
@@ -63,6 +65,9 @@ export const INTERRUPT_LINE = 0x3c;
 export const INTERRUPT_PIN = 0x3d;
 /** Bytes of the header: capabilities lie behind it. */
 export const STD_HEADER_SIZEOF = 0x40;
+
+/** Bridges alone. 1 byte each: the bus above the bridge, the one below it, the highest one below it. */
+export const PRIMARY_BUS = 0x18;
 
 // Capabilities: identifier, then the offset of the next one. Offsets count from the capability.
 
@@ -117,6 +122,10 @@ export const MSIX_SIZEOF = 12;
 /** Bytes of one entry of the table. */
 export const MSIX_ENTRY_SIZE = 16;
 
+/** PCI Express: what the function is. 2 bytes. */
+export const EXP_FLAGS = 2;
+export const EXP_FLAGS_TYPE = 0x00f0;
+export const EXP_FLAGS_TYPE_SHIFT = 4;
 /** PCI Express: device capabilities. 4 bytes. */
 export const EXP_DEVCAP = 4;
 /** The function can be reset by {@link EXP_DEVCTL_BCR_FLR}. */
@@ -138,12 +147,25 @@ export const AF_SIZEOF = 6;
 // Extended capabilities: identifier (16 bits), version (4), offset of the next one (12).
 
 export const EXT_CAP_SIZEOF = 4;
+export const EXT_CAP_ID_ACS = 0x0d;
 export const EXT_CAP_ID_ARI = 0x0e;
+export const EXT_CAP_ID_ATS = 0x0f;
 export const EXT_CAP_ID_SRIOV = 0x10;
 export const EXT_CAP_ID_REBAR = 0x15;
 export const EXT_CAP_ID_VF_REBAR = 0x24;
+/** Access control services: what the function has. 2 bytes. */
+export const ACS_CAP = 4;
+/** Access control services: what of it is on. 2 bytes. */
+export const ACS_CTRL = 6;
 export const ARI_SIZEOF = 8;
+/** Address translation services: control. 2 bytes. */
+export const ATS_CTRL = 6;
+export const ATS_CTRL_ENABLE = 0x8000;
 export const SRIOV_SIZEOF = 0x40;
+/** SR-IOV: control. 2 bytes. */
+export const SRIOV_CTRL = 8;
+/** The virtual functions answer at memory addresses. */
+export const SRIOV_CTRL_VF_MSE = 0x0008;
 /** Resizable BAR: capability and control of each BAR, 8 bytes, from here on. */
 export const REBAR_CAP = 4;
 /** Resizable BAR: the first control register, which has the number of BARs. */

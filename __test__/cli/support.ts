@@ -1,0 +1,23 @@
+/**
+ * Runs the program in this process and keeps what it writes.
+ */
+import { PassThrough } from 'node:stream';
+import { COMMANDS } from '../../ts/cli/commands.ts';
+import { runProgram } from '../../ts/cli/run.ts';
+
+export interface Outcome {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/**
+ * @param tty whether its output says that it is a terminal
+ */
+export async function program(args: readonly string[], tty: boolean = false): Promise<Outcome> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  if (tty) Object.assign(stdout, { isTTY: true });
+  const status = await runProgram(args, COMMANDS, { stdout, stderr });
+  const text = (stream: PassThrough): string => (stream.read() as Buffer | null)?.toString('utf8') ?? '';
+  return { status, stdout: text(stdout), stderr: text(stderr) };
+}

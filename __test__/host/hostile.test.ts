@@ -1,0 +1,248 @@
+/**
+ * What no kernel says: cut files, loops, nonsense. It ends in findings that name the file, and in a host that can be shown.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { type Host, bridgesAbove, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { expandTree, machine } from '../support/sysfs/expand.ts';
+import { describeMachine } from '../support/sysfs/describe.ts';
+import { at } from './support.ts';
+
+const DEVICES = 'bus/pci/devices';
+const ONE = `${DEVICES}/0000:00:04.0`;
+
+/** One device whose files are these lines. */
+function device(t: ExecutionContext, ...lines: string[]): Host {
+  return readHost(expandTree(t, [`[${ONE}]`, 'vendor = 0x8086', ...lines].join('\n')));
+}
+
+/** Problems by path, of a host that a matrix can be made of. */
+function problems(t: ExecutionContext, host: Host): string[] {
+  t.notThrows(() => peerMatrix(host, [...host.functions.keys()]));
+  return host.findings.map(({ path, problem }) => `${path.replace(`${ONE}/`, '')} ${problem}`);
+}
+
+test('numbers that are none, or too large', (t) => {
+  const host = device(
+    t,
+    'class = lots',
+    'device = 0x10000',
+    'numa_node = -7',
+    'sriov_totalvfs = 1e99',
+    'current_link_width = x',
+  );
+  t.deepEqual(problems(t, host), [
+    'class says "lots", which is no number up to 16777215',
+    'device says "0x10000", which is no number up to 65535',
+    'current_link_width says "x", which is no number up to 255',
+    'sriov_totalvfs says "1e99", which is no number up to 65535',
+    'numa_node says "-7", which is no number up to 65535',
+  ]);
+  t.is(at(host, '00:04.0').classCode, 'unknown');
+  t.is(at(host, '00:04.0').ids.device, 'unknown');
+});
+
+test('resources that are cut, turned around or of another file', (t) => {
+  const host = device(
+    t,
+    'resource = 0xfe000000 0xfe0fffff 0x200\\n0x2000 0x1000 0x200\\n0xfe10\\nnothing at all\\n0x0 0xffffffffffffffff 0x200',
+  );
+  t.deepEqual(problems(t, host), [
+    'resource line 2 ends (0x1000) before it begins (0x2000)',
+    'resource line 3 is "0x0000000000000fe10", not two addresses and flags'.replace(
+      '0x0000000000000fe10',
+      '0x000000000000fe10',
+    ),
+    'resource line 4 is "nothing at all", not two addresses and flags',
+  ]);
+  t.deepEqual(
+    at(host, '00:04.0').bars.map(({ index, length }) => [index, length]),
+    [
+      [0, 0x100000n],
+      [4, 1n << 64n],
+    ],
+  );
+});
+
+test('config space that is cut, empty, silent or a loop', (t) => {
+  t.deepEqual(problems(t, device(t, 'config : 0')), ['config has 0 bytes, less than a header']);
+  t.deepEqual(problems(t, device(t, 'config : 40 0:86801110')), ['config has 40 bytes, less than a header']);
+  const odd = device(t, 'config : 1000 0:86801110');
+  t.deepEqual(problems(t, odd), ['config has 1000 bytes, of which the first 256 are used']);
+  t.is(at(odd, '00:04.0').portType, 'conventional');
+  const silent = device(t, `config : 64 0:${'ff'.repeat(64)}`);
+  t.deepEqual(problems(t, silent), ['config reads as all ones: the device does not answer']);
+  const loop = device(t, 'config : 256 0:86801110 6:10 34:40 40:0140');
+  t.regex(
+    problems(t, loop)[0] ?? '',
+    /^config config space of 0000:00:04\.0 makes no sense at 0x41: .*where the chain has been before/,
+  );
+  t.is(at(loop, '00:04.0').acs, 'unknown');
+  const far = device(t, 'config : 4096 0:86801110 6:10 34:40 40:1000 42:6200 100:0d000102');
+  t.regex(problems(t, far)[0] ?? '', /makes no sense at 0x102/);
+  const last = device(t, 'config : 4096 0:86801110 6:10 34:40 40:1000 42:6200 100:0100c1ff ffc:0d000100');
+  t.regex(problems(t, last)[0] ?? '', /makes no sense at 0xffc: a capability passes the end/);
+  const short = device(t, 'config : 256 0:86801110 6:10 34:fc fc:10');
+  t.deepEqual(problems(t, short), []);
+  t.is(at(short, '00:04.0').portType, 'endpoint', 'the last four bytes have its flags');
+});
+
+test('links that lead nowhere, or to what they must not', (t) => {
+  const host = device(
+    t,
+    'iommu_group -> ../../../kernel/iommu_groups/all',
+    'driver -> ../../../bus/pci/drivers/gone',
+    'physfn -> ../0000:00:04',
+    'iommu -> /',
+    'virtfn0 -> elsewhere',
+    'sriov_totalvfs = 4',
+  );
+  t.deepEqual(problems(t, host), [
+    'iommu_group leads to "all", which is no number of a group',
+    'physfn leads to "0000:00:04", which is no PCI address',
+    'virtfn0 leads to "elsewhere", which is no PCI address',
+  ]);
+  t.is(at(host, '00:04.0').driver, 'gone');
+});
+
+test('functions that are behind themselves, behind nothing, or nowhere', (t) => {
+  const lines = [
+    `[${DEVICES}]`,
+    '0000:01:00.0 -> ../../../devices/pci0000:00/0000:02:00.0/0000:01:00.0',
+    '0000:02:00.0 -> ../../../devices/pci0000:00/0000:01:00.0/0000:02:00.0',
+    '0000:03:00.0 -> ../../../devices/pci0000:00/0000:03:00.0/0000:03:00.0',
+    '0000:04:00.0 -> ../../../devices/pci0000:00/0000:09:00.0/0000:04:00.0',
+    '0000:05:00.0 -> ../../../../../../etc',
+    'lost+found/',
+  ];
+  const host = readHost(expandTree(t, lines.join('\n')));
+  const found = problems(t, host).join('\n');
+  t.is(host.functions.size, 5);
+  t.regex(found, /0000:01:00\.0 is behind itself, by way of 0000:01:00\.0|0000:02:00\.0 is behind itself/);
+  t.regex(found, /0000:03:00\.0 leads to .*which is no place/);
+  t.regex(found, /0000:04:00\.0 is behind 0000:09:00\.0, which is not there/);
+  t.regex(found, /0000:05:00\.0 leads to ".*etc"/);
+  t.regex(found, /lost\+found is no PCI address/);
+  for (const each of host.functions.values()) t.true(bridgesAbove(host, each).length < 5);
+});
+
+test('bridges whose bus numbers lead in a circle', (t) => {
+  const bridge = (address: string, secondary: string) => [
+    `[${DEVICES}/${address}]`,
+    'class = 0x060400',
+    `config : 64 0:86801110 e:01 19:${secondary}${secondary}`,
+  ];
+  const host = readHost(expandTree(t, [...bridge('0000:01:00.0', '02'), ...bridge('0000:02:00.0', '01')].join('\n')));
+  t.regex(problems(t, host).join('\n'), /behind itself/);
+  t.true(host.rootBuses.some(({ children }) => children.length > 0));
+});
+
+test('groups and IOMMUs that are none', (t) => {
+  const host = readHost(
+    expandTree(
+      t,
+      `
+[${DEVICES}/0000:00:04.0]
+iommu_group -> ../../../kernel/iommu_groups/3
+[kernel/iommu_groups/3]
+devices/0000:00:05.0/
+reserved_regions = 0xfee00000 0xfeefffff msi\\nall of them\\n0x2000 0x1000 direct
+[kernel/iommu_groups/three]
+type = DMA
+[class/iommu/dmar0]
+intel-iommu/cap = none
+intel-iommu/ecap = 0
+[class/iommu/dmar1]
+intel-iommu/cap = 0
+`,
+    ),
+  );
+  t.deepEqual(problems(t, host), [
+    'kernel/iommu_groups/3/reserved_regions has "all of them", which is no range',
+    'kernel/iommu_groups/3/reserved_regions has "0x2000 0x1000 direct", which is no range',
+    'kernel/iommu_groups/three is no number of a group',
+    'iommu_group is group 3, which does not list the device',
+    'class/iommu/dmar0/intel-iommu/cap says "none", which is no register',
+  ]);
+  t.deepEqual(host.groups.get(3)?.members, ['0000:00:04.0', '0000:00:05.0']);
+  t.is(host.iommus.get('dmar1')?.addressBits, 'unknown');
+});
+
+test('what is no file, is endless, or can hang a reader', (t) => {
+  const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\nconfig/\nclass/`);
+  execFileSync('mkfifo', [join(root, ONE, 'resource')]);
+  symlinkSync('/dev/zero', join(root, ONE, 'device'));
+  symlinkSync('numa_node', join(root, ONE, 'numa_node'));
+  writeFileSync(join(root, ONE, 'revision'), '0'.repeat(1 << 20));
+  const host = readHost(root);
+  const found = problems(t, host);
+  for (const name of ['config', 'class', 'resource', 'device']) t.true(found.includes(`${name} is no file`), name);
+  t.true(found.includes("numa_node can't be read: ELOOP"));
+  t.true(found.some((each) => each.startsWith('revision says "0000')));
+});
+
+test('folders where files are to be, and the other way round', (t) => {
+  const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\niommu_group/\ndriver = x\nvfio-dev = x`);
+  mkdirSync(join(root, 'kernel'));
+  writeFileSync(join(root, 'kernel/iommu_groups'), '');
+  t.deepEqual(problems(t, readHost(root)), [
+    "vfio-dev can't be listed: ENOTDIR",
+    "kernel/iommu_groups can't be listed: ENOTDIR",
+  ]);
+});
+
+test('names that would write on a terminal', (t) => {
+  const host = device(t, 'driver_override = \u001b[31mred\u0007', 'power_state = \u001b[2J');
+  t.is(at(host, '00:04.0').driverOverride, '[31mred');
+  t.is(at(host, '00:04.0').powerState, 'unknown');
+});
+
+const TEXTS = {
+  testbed: machine('testbed'),
+  'gpu-server': describeMachine(machine('gpu-server')),
+  'amd-desktop': describeMachine(machine('amd-desktop')),
+};
+
+/** Lines that go, and characters of values that become others. */
+interface Damage {
+  readonly losses: readonly number[];
+  readonly changes: readonly (readonly [place: number, character: number])[];
+}
+
+function damaged(text: string, { losses, changes }: Damage): string {
+  const lines = text.split('\n');
+  const values = [...lines.keys()].filter((index) => / (?:=|->) \S/.test(lines[index] ?? ''));
+  for (const [place, character] of changes) {
+    const index = values[place % values.length] ?? 0;
+    const [, start = '', value = ''] = /^(\S+ (?:=|->) )(.*)$/.exec(lines[index] ?? '') ?? [];
+    const cut = place % value.length;
+    lines[index] = start + value.slice(0, cut) + String.fromCharCode(character) + value.slice(cut + 1);
+  }
+  const gone = new Set(losses.map((loss) => values[loss % values.length]));
+  return lines.filter((_, index) => !gone.has(index)).join('\n');
+}
+
+test('a machine with any of its lines lost, and any of its characters changed, is read all the same', (t) => {
+  const damage = fc.record({
+    losses: fc.array(fc.nat(), { maxLength: 12 }),
+    changes: fc.array(fc.tuple(fc.nat(), fc.integer({ min: 32, max: 126 })), { maxLength: 12 }),
+  });
+  const names = fc.constantFrom(...(Object.keys(TEXTS) as (keyof typeof TEXTS)[]));
+  const property = fc.property(names, damage, (name, harm) => {
+    const cleanups: (() => void)[] = [];
+    const context = { teardown: (each: () => void) => cleanups.push(each) } as unknown as ExecutionContext;
+    const root = expandTree(context, damaged(TEXTS[name], harm));
+    try {
+      const host = readHost(root);
+      const { cells } = peerMatrix(host, [...host.functions.keys()].slice(0, 12));
+      return cells.every(({ reasons }) => reasons.length > 0);
+    } finally {
+      for (const each of cleanups) each();
+    }
+  });
+  fc.assert(property, { numRuns: 40 });
+  t.pass();
+});

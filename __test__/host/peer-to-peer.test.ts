@@ -1,0 +1,303 @@
+/**
+ * The matrix: what a PCI engineer would say of machines of all kinds, and for what reason.
+ */
+import test from 'ava';
+import { type Host, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { at, cell, codes, described, hostOf, recorded, table } from './support.ts';
+
+const all = (host: Host) => peerMatrix(host, peerCandidates(host));
+
+/** Two devices behind a switch below one root port; ACS of its ports, and more of both devices, by choice. */
+const behindSwitch = (o: {
+  acs?: string;
+  first?: string;
+  second?: string;
+  port?: string;
+  root?: string;
+  head?: string;
+}) => `
+${o.head ?? 'cpu intel 6'}
+iommu dmar0 intel 48 device-tlb
+host 0000:00 iommu=dmar0
+  00.0 8086:${o.root ?? '09a2'} class=060000 group=0
+  01.0 8086:352a root-port bus=01-04 group=1 acs=ReqRedir driver=pcieport
+    00.0 1000:c030 switch-upstream bus=02-04 group=2 driver=pcieport
+      00.0 1000:c030 switch-downstream bus=03-03 group=3 ${o.acs ?? 'acs=off'} driver=pcieport window=prefetch:1G@0x2000000000
+        00.0 10de:2330 endpoint class=030200 driver=vfio-pci bar0=pref64:1G@0x2000000000 ${o.first ?? 'group=10'}
+      01.0 1000:c030 switch-downstream bus=04-04 group=4 ${o.port ?? o.acs ?? 'acs=off'} driver=pcieport window=prefetch:1G@0x2040000000
+        00.0 15b3:101e endpoint class=020000 driver=vfio-pci bar0=pref64:32M@0x2040000000 ${o.second ?? 'group=11'}
+`;
+const pair = (host: Host) => cell(all(host), '03:00.0', '04:00.0');
+
+test('a GPU server', (t) => {
+  const matrix = all(described(t, 'gpu-server'));
+  t.deepEqual(table(matrix), [
+    '18:00.0: - host host host host*',
+    '19:00.0: host - host host host*',
+    '1a:00.2: host host - host host*',
+    '9a:00.0: host host host - yes*',
+    '9b:00.0: host host host host -',
+  ]);
+  t.deepEqual(codes(cell(matrix, '18:00.0', '19:00.0').reasons), ['acs-redirect', 'host-bridge-known']);
+  t.regex(cell(matrix, '18:00.0', '19:00.0').reasons[0]?.text ?? '', /ACS of 0000:17:00\.0 redirects/);
+  t.deepEqual(codes(cell(matrix, '18:00.0', '9a:00.0').reasons), ['different-host-bridges', 'host-bridge-known']);
+  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').reasons), ['direct-ats']);
+  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').needs), ['asleep']);
+  t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').reasons), ['iommu-first', 'host-bridge-known']);
+  t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').notes), ['same-group', 'ats-not-on', 'bypass']);
+});
+
+test('a laptop: nobody says whether its host bridge forwards', (t) => {
+  const matrix = all(described(t, 'laptop'));
+  t.true(matrix.cells.every(({ verdict }) => verdict === 'unknown'));
+  const found = cell(matrix, '04:00.0', '01:00.0');
+  t.deepEqual(codes(found.reasons), ['different-root-ports', 'host-bridge-not-known']);
+  t.regex(found.reasons[1]?.text ?? '', /8086:9a14/);
+  t.deepEqual(codes(found.needs), ['not-bound', 'not-bound', 'asleep']);
+  t.deepEqual(
+    found.bars.map(({ index, problem }) => [index, problem === undefined]),
+    [
+      [0, true],
+      [1, true],
+      [3, true],
+      [5, false],
+    ],
+  );
+});
+
+test('two sockets: within one yes, between them the kernel does not vouch', (t) => {
+  const matrix = all(described(t, 'two-sockets'));
+  t.deepEqual(table(matrix), ['01:00.0: - host ?', '02:00.0: host - ?', '81:00.0: ? ? -']);
+  const across = cell(matrix, '01:00.0', '81:00.0');
+  t.deepEqual(codes(across.reasons), ['different-host-bridges', 'host-bridge-not-known']);
+  t.deepEqual(codes(across.notes), ['iommu-width'], '46 bits here, 48 there');
+});
+
+test('two host bridges that the kernel lists, but each for itself', (t) => {
+  const host = hostOf(
+    t,
+    `
+cpu intel 6
+host 0000:00
+  00.0 8086:2f00 class=060000
+  04.0 8086:1111 class=020000 group=1 driver=vfio-pci bar0=mem64:1M@0x90000000
+host 0000:80
+  00.0 8086:2f00 class=060000
+  04.0 8086:1111 class=020000 group=2 driver=vfio-pci bar0=mem64:1M@0xc0000000
+`,
+  );
+  t.deepEqual(codes(cell(all(host), '00:04.0', '80:04.0').reasons), ['different-host-bridges', 'host-bridge-one-only']);
+});
+
+test('an AMD desktop: its CPU forwards; devices of one group go past the IOMMU', (t) => {
+  const matrix = all(described(t, 'amd-desktop'));
+  t.true(matrix.cells.every(({ verdict, needs }) => verdict === 'host-bridge' && needs.length > 0));
+  t.deepEqual(codes(cell(matrix, '03:00.0', '04:00.0').notes), ['same-group', 'bypass', 'iommu-width-unknown']);
+  const drive = matrix.bypasses.filter(({ initiator }) => initiator === '0000:03:00.0');
+  t.deepEqual(
+    drive.map(({ neighbour, start, certain }) => [neighbour, start, certain]),
+    [
+      ['0000:02:08.0', 0xfc400000n, true],
+      ['0000:01:00.0', 0xfc6a0000n, false],
+      ['0000:01:00.1', 0xfc680000n, false],
+    ],
+    'a switch routes between its ports; a device need not between its functions',
+  );
+});
+
+test("the testbed: QEMU's host bridge forwards, and the entangled group is not viable", (t) => {
+  const host = recorded(t, 'testbed');
+  const matrix = all(host);
+  t.true(matrix.cells.every(({ verdict }) => verdict === 'host-bridge'));
+  for (const { initiator, target, needs } of matrix.cells) {
+    const entangled = [initiator, target].includes('0000:02:01.0');
+    t.deepEqual(codes(needs), entangled ? ['group-not-viable'] : [], `${initiator} ${target}`);
+  }
+  t.deepEqual(
+    matrix.bypasses.map(({ initiator, neighbour }) => `${initiator} ${neighbour}`),
+    ['0000:02:01.0 0000:02:02.0', '0000:02:01.0 0000:02:02.0'],
+    'on a conventional bus, where everybody sees every address',
+  );
+});
+
+test('below a switch guest addresses go up, whatever ACS does; what differs is what goes past the IOMMU', (t) => {
+  const open = hostOf(t, behindSwitch({ acs: 'acs=off' }));
+  t.is(pair(open).verdict, 'host-bridge');
+  t.deepEqual(codes(pair(open).reasons), ['iommu-first', 'host-bridge-known']);
+  t.deepEqual(codes(pair(open).notes), ['bypass']);
+  t.deepEqual(all(open).bypasses[0], {
+    initiator: '0000:03:00.0',
+    neighbour: '0000:02:01.0',
+    below: '0000:01:00.0',
+    certain: true,
+    start: 0x2040000000n,
+    end: 0x2080000000n,
+  });
+
+  const none = hostOf(t, behindSwitch({ acs: '' }));
+  t.deepEqual(codes(pair(none).notes), ['bypass'], 'no ACS is as good as ACS that is off');
+
+  const redirected = hostOf(t, behindSwitch({ acs: 'acs=ReqRedir' }));
+  t.is(pair(redirected).verdict, 'host-bridge');
+  t.deepEqual(codes(pair(redirected).reasons), ['acs-redirect', 'host-bridge-known']);
+  t.deepEqual(all(redirected).bypasses, []);
+
+  const oneSide = hostOf(t, behindSwitch({ acs: 'acs=ReqRedir', port: 'acs=off' }));
+  t.deepEqual(
+    all(oneSide).bypasses.map(({ initiator }) => initiator),
+    ['0000:04:00.0'],
+    "the port on the initiator's side decides",
+  );
+
+  const vector = hostOf(t, behindSwitch({ acs: 'acs=EgressCtrl' }));
+  t.deepEqual(codes(pair(vector).notes), ['bypass']);
+  t.false(all(vector).bypasses[0]?.certain);
+});
+
+test('below a switch whose root complex is not known to forward it is unknown, even with one port for both', (t) => {
+  const host = hostOf(t, behindSwitch({ root: '9a14' }));
+  t.is(pair(host).verdict, 'unknown');
+  t.deepEqual(codes(pair(host).reasons), ['iommu-first', 'host-bridge-not-known']);
+});
+
+test('with ATS on translated requests go straight across, unless a port keeps them', (t) => {
+  const first = 'group=10 ats=on';
+  const straight = pair(hostOf(t, behindSwitch({ first, root: '9a14' })));
+  t.is(straight.verdict, 'yes', 'whatever the host bridge does');
+  t.deepEqual(codes(straight.reasons), ['direct-ats']);
+
+  const kept = pair(hostOf(t, behindSwitch({ first, acs: 'acs=ReqRedir' })));
+  t.is(kept.verdict, 'host-bridge');
+  t.deepEqual(codes(kept.notes), ['acs-redirect']);
+
+  const direct = pair(hostOf(t, behindSwitch({ first, acs: 'acs=ReqRedir,DirectTrans' })));
+  t.is(direct.verdict, 'yes', 'ACS Direct Translated P2P lets them pass');
+
+  const blocked = pair(hostOf(t, behindSwitch({ first, acs: 'acs=TransBlk' })));
+  t.is(blocked.verdict, 'host-bridge');
+  t.deepEqual(codes(blocked.notes), ['ats-blocked', 'bypass']);
+
+  const off = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=off' })));
+  t.is(off.verdict, 'host-bridge');
+  t.deepEqual(codes(off.notes), ['ats-not-on', 'bypass']);
+});
+
+test('without an IOMMU devices have host addresses, and a switch passes them', (t) => {
+  const no = { first: '', second: '' };
+  const open = pair(hostOf(t, behindSwitch(no)));
+  t.is(open.verdict, 'yes');
+  t.deepEqual(codes(open.reasons), ['direct-bus-address']);
+  t.deepEqual(codes(open.needs), ['no-iommu', 'no-iommu']);
+  const redirected = pair(hostOf(t, behindSwitch({ ...no, acs: 'acs=ReqRedir' })));
+  t.is(redirected.verdict, 'host-bridge');
+  t.deepEqual(codes(redirected.reasons), ['acs-redirect', 'host-bridge-known']);
+  const vector = pair(hostOf(t, behindSwitch({ ...no, acs: 'acs=EgressCtrl' })));
+  t.is(vector.verdict, 'unknown');
+  const unread = pair(hostOf(t, behindSwitch(no), { configBytes: 64 }));
+  t.is(unread.verdict, 'host-bridge', 'either way they arrive');
+  t.deepEqual(codes(unread.reasons), ['acs-unknown', 'host-bridge-known']);
+});
+
+test('a plain user: the way to the host bridge is known, what ACS and ATS do below it is not', (t) => {
+  const matrix = all(described(t, 'gpu-server', { configBytes: 64 }));
+  t.deepEqual(
+    table(matrix).map((row) => row.replaceAll('*', '')),
+    [
+      '18:00.0: - host host host host',
+      '19:00.0: host - host host host',
+      '1a:00.2: host host - host host',
+      '9a:00.0: host host host - host',
+      '9b:00.0: host host host host -',
+    ],
+  );
+  t.true(matrix.bypasses.length > 0);
+  t.true(matrix.bypasses.every(({ certain }) => !certain));
+  t.deepEqual(codes(cell(matrix, '18:00.0', '19:00.0').notes), ['ats-unknown', 'bypass']);
+});
+
+test('CPUs and host bridges that are known to forward', (t) => {
+  const verdict = (head: string, root: string) => pair(hostOf(t, behindSwitch({ head, root }))).verdict;
+  t.is(verdict('cpu amd 23', '9a14'), 'host-bridge', 'Zen');
+  t.is(verdict('cpu amd 22', '9a14'), 'unknown', 'before Zen');
+  t.is(verdict('cpu intel 6', '2020'), 'host-bridge', 'Skylake-E');
+  t.is(verdict('cpu intel 6', '3c00'), 'host-bridge', 'one host bridge with itself');
+  t.is(verdict('', '09a2'), 'host-bridge', 'a tree that does not tell the CPU');
+});
+
+test('what stands for no host bridge is not asked', (t) => {
+  const text = behindSwitch({}).replace(
+    '  00.0 8086:09a2 class=060000 group=0\n',
+    '  00.1 8086:09a2 class=060000 group=0\n',
+  );
+  const found = pair(hostOf(t, text));
+  t.is(found.verdict, 'unknown');
+  t.regex(found.reasons[1]?.text ?? '', /no function stands for host bridge 0000:00/);
+});
+
+const target = (bars: string, more = '') => `
+cpu amd 25
+iommu dmar0 intel 39
+iommu dmar1 intel 48
+reserved 1 0x0000000080000000 0x000000008fffffff direct
+host 0000:00 iommu=dmar0
+  04.0 1234:11e8 class=00ff00 group=1 driver=vfio-pci bar0=mem32:1M@0xfe800000
+host 0000:80 iommu=dmar1
+  04.0 1af4:1110 class=050000 group=2 ${more || 'driver=vfio-pci'} ${bars}
+`;
+const toTarget = (host: Host) => cell(peerMatrix(host, ['0000:00:04.0', '0000:80:04.0']), '00:04.0', '80:04.0');
+
+test('BARs that no IOMMU can have', (t) => {
+  const problem = (bars: string) => {
+    const found = toTarget(hostOf(t, target(bars)));
+    t.is(found.verdict, 'no');
+    t.deepEqual(codes(found.reasons), ['no-target-bar']);
+    return found.reasons[0]?.text ?? '';
+  };
+  t.regex(problem(''), /has no BAR$/);
+  t.regex(problem('rom=512K@0xfe000000'), /has no BAR$/);
+  t.regex(problem('bar0=io:256@0xd000'), /BAR 0: I\/O ports/);
+  t.regex(problem('bar0=mem32:256@0xfe600000'), /256 bytes, less than a page/);
+  t.regex(problem('bar0=mem64:16M'), /no address on the host/);
+  t.regex(problem('bar0=pref64:1T@0x10000000000'), /larger than the 39 bits/);
+  const mixed = toTarget(hostOf(t, target('bar0=io:256@0xd000 bar2=pref64:16M@0xfc000000')));
+  t.is(mixed.verdict, 'host-bridge', 'one BAR is enough');
+});
+
+test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
+  const notes = (bar: string) => codes(toTarget(hostOf(t, target(`bar2=pref64:${bar}`))).notes);
+  t.deepEqual(notes('16M@0xfc000000'), ['iommu-width']);
+  t.deepEqual(notes('16M@0x8000000000'), ['host-address-too-high', 'iommu-width'], 'beyond 39 bits');
+  t.deepEqual(notes('16M@0x7fff000000'), ['iommu-width'], 'up to the last address');
+  t.deepEqual(notes('16M@0x88000000'), ['host-address-reserved', 'iommu-width']);
+  t.deepEqual(notes('16M@0xfee00000'), ['host-address-reserved', 'iommu-width'], 'the window of MSIs');
+});
+
+test('what is due before: nothing of it changes the verdict', (t) => {
+  const needs = (more: string) => {
+    const found = toTarget(hostOf(t, target('bar2=pref64:16M@0xfc000000', more)));
+    t.is(found.verdict, 'host-bridge');
+    return codes(found.needs);
+  };
+  t.deepEqual(needs('driver=vfio-pci'), []);
+  t.deepEqual(needs('driver=mlx5_vfio_pci'), []);
+  t.deepEqual(needs('driver=nvme'), ['not-bound']);
+  t.deepEqual(needs('numa=0'), ['not-bound']);
+  t.deepEqual(needs('driver=vfio-pci decode=off'), ['decode-off']);
+  t.deepEqual(needs('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
+});
+
+test('a matrix of chosen devices, in their order, of nothing that is not there', (t) => {
+  const host = described(t, 'laptop');
+  const matrix = peerMatrix(host, ['0000:04:00.0', '0000:00:02.0', '0000:05:00.0', '0000:04:00.0']);
+  t.deepEqual(matrix.devices, ['0000:04:00.0', '0000:00:02.0']);
+  t.is(matrix.cells.length, 2);
+  t.deepEqual(peerMatrix(host, []).cells, []);
+});
+
+test('a bridge may be asked for too', (t) => {
+  const host = described(t, 'gpu-server');
+  const matrix = peerMatrix(host, ['0000:16:00.0', '0000:18:00.0']);
+  t.is(cell(matrix, '18:00.0', '16:00.0').verdict, 'no');
+  t.is(cell(matrix, '16:00.0', '18:00.0').verdict, 'host-bridge');
+  t.is(at(host, '16:00.0').bars.length, 0);
+});

@@ -1,0 +1,24 @@
+/**
+ * Text in SVG and HTML: all that comes from /sys goes through here, for it may be anything.
+ */
+
+/** Text that markup takes as text, in elements and in quoted attributes. */
+export function escape(text: string): string {
+  const names: Readonly<Record<string, string>> = {
+    '&': '&amp;',
+    '<': '&lt;',
+    '>': '&gt;',
+    '"': '&quot;',
+    "'": '&#39;',
+  };
+  // Control characters are allowed in neither XML nor HTML.
+  return text.replaceAll(/[\p{Cc}\p{Cs}]/gu, ' ').replaceAll(/[&<>"']/g, (character) => names[character] ?? '');
+}
+
+/** Data in a script element, where `</script>` would end it. */
+export function scriptData(value: unknown): string {
+  return JSON.stringify(value)
+    .replaceAll('<', '\\u003c')
+    .replaceAll('\u2028', '\\u2028')
+    .replaceAll('\u2029', '\\u2029');
+}

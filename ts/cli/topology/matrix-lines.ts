@@ -1,0 +1,71 @@
+/**
+ * The matrix in a terminal: rows are initiators, columns targets, in blocks where they don't fit beside each other.
+ */
+import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
+import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { type Paint, fit, item } from './lines.ts';
+import { kindOf } from './words.ts';
+
+/** How a verdict is shown. */
+export const VERDICTS: Readonly<
+  Record<Verdict, { word: string; style: 'green' | 'cyan' | 'red' | 'yellow'; means: string }>
+> = {
+  yes: { word: 'yes', style: 'green', means: 'directly, without the host bridge' },
+  'host-bridge': { word: 'host', style: 'cyan', means: 'through the host bridge, which forwards' },
+  no: { word: 'no', style: 'red', means: 'never' },
+  unknown: { word: '?', style: 'yellow', means: "can't be known" },
+};
+const CELL = 9;
+const LABEL = 37;
+
+export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint: Paint): string[] {
+  const footnotes = new Footnotes(matrix);
+  const { devices, cells } = matrix;
+  const most = Math.max(1, Math.floor((width - LABEL) / CELL));
+  const lines = [paint('bold', 'peer-to-peer: can the device of the row do DMA to that of the column?')];
+  for (let first = 0; first < devices.length; first += most) {
+    const shown = devices.slice(first, first + most);
+    lines.push(
+      '',
+      paint(
+        'dim',
+        (' '.repeat(LABEL) + shown.map((_, index) => fit(String(first + index + 1), CELL)).join('')).trimEnd(),
+      ),
+    );
+    for (const [row, initiator] of devices.entries()) {
+      const device = host.functions.get(initiator);
+      const label = fit(
+        `${String(row + 1).padStart(2)} ${initiator} ${device === undefined ? '' : kindOf(device)}`,
+        LABEL - 1,
+      );
+      const line = shown.map((target) => {
+        const cell = cells.find((each) => each.initiator === initiator && each.target === target);
+        if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
+        const { word, style } = VERDICTS[cell.verdict];
+        return (
+          paint(style, word) + fit(` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`, CELL - word.length)
+        );
+      });
+      lines.push(`${label} ${line.join('')}`.trimEnd());
+    }
+  }
+  const legend = Object.values(VERDICTS).map(({ word, style, means }) => `${paint(style, word)} ${means}`);
+  lines.push(
+    '',
+    legend.slice(0, 2).join(' · '),
+    `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
+    '',
+  );
+  lines.push(...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)));
+  lines.push(...list('* due before', allNeeds(matrix), width, paint));
+  lines.push(...list('to be known', allNotes(matrix), width, paint));
+  const bypasses = 'never comes to the IOMMU: keep guest memory off these addresses';
+  lines.push(...list(bypasses, bypassTexts(matrix), width, paint));
+  return lines;
+}
+
+/** A list with a title; nothing where it is empty. */
+export function list(title: string, texts: readonly string[], width: number, paint: Paint): string[] {
+  if (texts.length === 0) return [];
+  return ['', paint('bold', title), ...texts.flatMap((text) => item('  - ', text, width))];
+}

@@ -1,0 +1,135 @@
+/**
+ * The tree as a drawing: host bridges at the left, devices at the right, a box for each function and a line for each link,
+ * as wide as its lanes.
+ */
+import type { Host, PciFunction } from '../../host/index.ts';
+import { escape } from './markup.ts';
+import type { TreeNode, TreeRoot } from './tree.ts';
+import { acsLetters, barOf, idsOf, iommuOf, isSlow, kindOf, linkOf } from './words.ts';
+
+const BOX = { width: 232, height: 58 };
+const GAP = { x: 56, y: 16 };
+const ROOT = 140;
+
+/** SVG elements within a width and a height. */
+export interface Drawing {
+  readonly body: string;
+  readonly width: number;
+  readonly height: number;
+}
+
+interface Placed {
+  readonly body: string[];
+  /** Of the box's middle. */
+  readonly middle: number;
+}
+
+/**
+ * @param numbers of the devices in the matrix
+ */
+export function drawTree(host: Host, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
+  const pen = { y: 0, depth: 0 };
+  const body = roots.flatMap((root) => {
+    const top = pen.y;
+    const children = root.nodes.map((node) => drawNode(node, 0, pen, numbers));
+    pen.y += GAP.y;
+    const middle = middleOf(children, top);
+    const wires = children.map((child) => wire(ROOT, middle, columnX(0), child.middle, undefined));
+    return [...wires, rootBox(host, root, middle), ...children.flatMap((child) => child.body)];
+  });
+  return {
+    body: body.join('\n'),
+    width: columnX(pen.depth) + BOX.width,
+    height: Math.max(pen.y - 2 * GAP.y, BOX.height),
+  };
+}
+
+function drawNode(
+  node: TreeNode,
+  depth: number,
+  pen: { y: number; depth: number },
+  numbers: ReadonlyMap<string, number>,
+): Placed {
+  pen.depth = Math.max(pen.depth, depth);
+  const top = pen.y;
+  const children = node.children.map((child) => drawNode(child, depth + 1, pen, numbers));
+  if (children.length === 0) pen.y += BOX.height + GAP.y;
+  const middle = middleOf(children, top);
+  const right = columnX(depth) + BOX.width;
+  const wires = node.children.map(({ device }, index) =>
+    wire(right, middle, columnX(depth + 1), children[index]?.middle ?? middle, device),
+  );
+  const own = functionBox(node.device, columnX(depth), middle - BOX.height / 2, numbers.get(node.device.address));
+  return { middle, body: [...wires, own, ...children.flatMap((child) => child.body)] };
+}
+
+function middleOf(children: readonly Placed[], top: number): number {
+  const [first, last] = [children[0], children.at(-1)];
+  return first === undefined || last === undefined ? top + BOX.height / 2 : (first.middle + last.middle) / 2;
+}
+
+function columnX(depth: number): number {
+  return ROOT + GAP.x + depth * (BOX.width + GAP.x);
+}
+
+function rootBox(host: Host, { bus, iommu }: TreeRoot, middle: number): string {
+  const unit = iommu === undefined ? undefined : host.iommus.get(iommu);
+  const [name = '', ...facts] = unit === undefined ? [] : iommuOf(unit).split(', ');
+  return [
+    `<g transform="translate(0 ${middle - BOX.height / 2})">`,
+    `<rect class="root" width="${ROOT}" height="${BOX.height}" rx="8"/>`,
+    `<text class="name" x="12" y="${unit === undefined ? 26 : 22}">${escape(bus)}</text>`,
+    `<text class="small" x="12" y="${unit === undefined ? 43 : 37}">host bridge</text>`,
+    unit === undefined
+      ? ''
+      : `<text class="small" x="12" y="50">${escape([name, ...facts.slice(0, 1)].join(', '))}</text>`,
+    '</g>',
+  ].join('');
+}
+
+function functionBox(device: PciFunction, x: number, y: number, number: number | undefined): string {
+  const bridge = device.bridge !== undefined;
+  const classes = ['box', bridge ? 'bridge' : 'device', ...(number === undefined ? [] : ['peer'])].join(' ');
+  const group = device.group === undefined ? '' : `group ${device.group}`;
+  const second = bridge ? `ACS ${acsLetters(device)}` : (device.driver ?? 'no driver');
+  return [
+    `<g class="${classes}" data-address="${escape(device.address)}" transform="translate(${x} ${y})">`,
+    `<title>${escape(details(device))}</title>`,
+    `<rect width="${BOX.width}" height="${BOX.height}" rx="8"/>`,
+    number === undefined ? '' : `<text class="number" x="${BOX.width - 12}" y="21">${number}</text>`,
+    `<text class="name" x="12" y="21">${escape(device.address)}</text>`,
+    `<text class="kind" x="12" y="36">${escape(short(`${kindOf(device)} · ${idsOf(device)}`, 36))}</text>`,
+    `<text class="small" x="12" y="50">${escape(short(second, 22))}</text>`,
+    `<text class="small end" x="${BOX.width - 12}" y="50">${escape(group)}</text>`,
+    '</g>',
+  ].join('');
+}
+
+/** A line from a box to the next; its width is that of the link. */
+function wire(fromX: number, fromY: number, toX: number, toY: number, to: PciFunction | undefined): string {
+  const bend = fromX + GAP.x / 2 - 14;
+  const lanes = to?.link?.width ?? 1;
+  const slow = to?.link !== undefined && isSlow(to.link);
+  const path = `<path class="wire${slow ? ' slow' : ''}" stroke-width="${1 + Math.log2(lanes)}" d="M${fromX} ${fromY}H${bend}V${toY}H${toX}"/>`;
+  const now = to === undefined ? '' : (linkOf(to).split(' of ')[0] ?? '');
+  if (now === '') return path;
+  return `${path}<text class="link${slow ? ' slow' : ''}" x="${toX - 5}" y="${toY - 6}">${escape(now)}</text>`;
+}
+
+function short(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** All that is known, for who points at it. */
+function details(device: PciFunction): string {
+  const { address, driver, group, bars, resetMethods, powerState, numaNode, memoryDecode } = device;
+  const lines = [
+    `${address} ${kindOf(device)} · ${idsOf(device)}`,
+    `driver ${driver ?? 'none'}, ${group === undefined ? 'no IOMMU group' : `IOMMU group ${group}`}`,
+    `ACS ${acsLetters(device)}${linkOf(device) === '' ? '' : `, link ${linkOf(device)} (GT/s x lanes)`}`,
+    `power ${powerState}, memory decode ${memoryDecode === 'unknown' ? 'unknown' : memoryDecode ? 'on' : 'off'}${numaNode === undefined ? '' : `, NUMA node ${numaNode}`}`,
+    `reset by ${resetMethods === 'unknown' ? 'unknown methods' : resetMethods.join(', ') || 'nothing'}`,
+    ...bars.map(barOf),
+  ];
+  return lines.join('\n');
+}

@@ -1,0 +1,155 @@
+/**
+ * PCI facts in the few words that fit beside others.
+ */
+import { hex } from '../../address-range.ts';
+import {
+  ACS_CONTROLS,
+  type AcsControl,
+  type BarResource,
+  type Iommu,
+  type LinkFacts,
+  type PciFunction,
+} from '../../host/index.ts';
+
+/** Classes and subclasses (PCI Code and ID Assignment Specification), those that one meets. */
+const CLASSES: Readonly<Record<string, string>> = {
+  '00': 'unclassified',
+  '01': 'storage',
+  '0106': 'SATA',
+  '0107': 'SAS',
+  '0108': 'NVMe',
+  '02': 'network',
+  '0207': 'InfiniBand',
+  '03': 'display',
+  '0302': '3D controller',
+  '04': 'multimedia',
+  '0403': 'audio',
+  '05': 'memory',
+  '0502': 'CXL memory',
+  '06': 'bridge',
+  '0600': 'host bridge',
+  '0601': 'ISA bridge',
+  '07': 'communication',
+  '08': 'system peripheral',
+  '0b': 'processor',
+  '0c': 'serial bus',
+  '0c03': 'USB',
+  '0c05': 'SMBus',
+  '0d': 'wireless',
+  '10': 'encryption',
+  '11': 'signal processing',
+  '12': 'accelerator',
+  '13': 'instrumentation',
+};
+const PORTS: Readonly<Partial<Record<PciFunction['portType'], string>>> = {
+  'root-port': 'root port',
+  'switch-upstream': 'upstream port',
+  'switch-downstream': 'downstream port',
+  'pcie-to-pci-bridge': 'bridge to PCI',
+  'pci-to-pcie-bridge': 'bridge from PCI',
+  'event-collector': 'event collector',
+};
+/** Makers of what stands in such trees; others are shown by their numbers. */
+const VENDORS: Readonly<Record<number, string>> = {
+  0x1000: 'Broadcom',
+  0x1002: 'AMD',
+  0x1022: 'AMD',
+  0x10b5: 'PLX',
+  0x10de: 'NVIDIA',
+  0x10ec: 'Realtek',
+  0x11f8: 'Microchip',
+  0x1234: 'QEMU',
+  0x144d: 'Samsung',
+  0x14e4: 'Broadcom',
+  0x15b3: 'Mellanox',
+  0x15b7: 'SanDisk',
+  0x1ae0: 'Google',
+  0x1af4: 'Red Hat',
+  0x1b36: 'Red Hat',
+  0x1d0f: 'Amazon',
+  0x8086: 'Intel',
+};
+/** In the order of the bits. */
+const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
+  SrcValid: 'S',
+  TransBlk: 'B',
+  ReqRedir: 'R',
+  CmpltRedir: 'C',
+  UpstreamFwd: 'U',
+  EgressCtrl: 'E',
+  DirectTrans: 'D',
+};
+
+/** What {@link acsLetters} means. */
+export const ACS_LEGEND =
+  'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, U upstream forwarding, E egress control, D direct translated; - is off, . is not there';
+
+/** `NVIDIA 10de:2330`. */
+export function idsOf({ ids }: PciFunction): string {
+  const { vendor, device } = ids;
+  const numbers = [vendor, device]
+    .map((id) => (id === 'unknown' ? '????' : id.toString(16).padStart(4, '0')))
+    .join(':');
+  const name = vendor === 'unknown' ? undefined : VENDORS[vendor];
+  return name === undefined ? numbers : `${name} ${numbers}`;
+}
+
+/** `root port`, `NVMe`, `virtual function, network`. */
+export function kindOf({ classCode, portType, physicalFunction }: PciFunction): string {
+  const port = PORTS[portType];
+  if (port !== undefined) return port;
+  const digits = classCode === 'unknown' ? '' : classCode.toString(16).padStart(6, '0');
+  const name = CLASSES[digits.slice(0, 4)] ?? CLASSES[digits.slice(0, 2)] ?? (digits ? `class ${digits}` : 'unknown');
+  return physicalFunction === undefined ? name : `virtual function, ${name}`;
+}
+
+/** `S-RCU.-`, `none`, `?`. */
+export function acsLetters({ acs }: PciFunction): string {
+  if (acs === 'unknown') return '?';
+  if (acs === 'none') return 'none';
+  return ACS_CONTROLS.map((each) =>
+    acs.on.includes(each) ? ACS_LETTERS[each] : acs.has.includes(each) ? '-' : '.',
+  ).join('');
+}
+
+/** `32 GT/s x16`; with `of …` where the link could be faster or wider. Empty where there is none. */
+export function linkOf({ link }: PciFunction): string {
+  if (link === undefined) return '';
+  const { speed, width, mostSpeed, mostWidth } = link;
+  if (speed === undefined && width === undefined) return mostWidth === undefined ? '' : 'no link';
+  const now = oneLink(speed, width);
+  return isSlow(link) ? `${now} of ${oneLink(mostSpeed, mostWidth)}` : now;
+}
+
+/** Whether a link is slower or narrower than this end of it could be. */
+export function isSlow({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
+  const below = (now: number | undefined, most: number | undefined): boolean =>
+    now !== undefined && most !== undefined && now < most;
+  return below(speed, mostSpeed) || below(width, mostWidth);
+}
+
+function oneLink(speed: number | undefined, width: number | undefined): string {
+  return `${speed ?? '?'}x${width ?? '?'}`;
+}
+
+/** `16 MiB`. */
+export function sizeOf(bytes: bigint): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+  let [value, unit] = [bytes, 0];
+  while (value >= 1024n && value % 1024n === 0n && unit < units.length - 1) [value, unit] = [value / 1024n, unit + 1];
+  return `${value} ${units[unit]}`;
+}
+
+/** `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
+export function barOf({ index, kind, address, length, prefetchable }: BarResource): string {
+  const name = kind === 'rom' ? 'ROM' : `BAR ${index}`;
+  const place = address === undefined ? 'no address' : `at ${hex(address)}`;
+  const width = { io: ', I/O ports', memory32: '', memory64: ', 64 bits', rom: '' }[kind];
+  return `${name}: ${sizeOf(length)} ${place}${width}${prefetchable ? ', prefetchable' : ''}`;
+}
+
+/** `dmar0, 48 bits, device TLB`. */
+export function iommuOf({ name, addressBits, deviceTlb }: Iommu): string {
+  const bits = addressBits === 'unknown' ? '' : `, ${addressBits} bits`;
+  return `${name}${bits}${deviceTlb === true ? ', device TLB' : ''}`;
+}

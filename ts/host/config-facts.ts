@@ -1,0 +1,196 @@
+/**
+ * What the bytes of config space say of a function, as far as they could be read.
+ */
+import { capabilities, extendedCapabilities } from '../pci/config/capabilities.ts';
+import { ConfigImage } from '../pci/config/config-image.ts';
+import {
+  ACS_CAP,
+  ACS_CTRL,
+  ATS_CTRL,
+  ATS_CTRL_ENABLE,
+  CAP_ID_EXP,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  COMMAND,
+  COMMAND_MASTER,
+  COMMAND_MEMORY,
+  EXP_FLAGS,
+  EXP_FLAGS_TYPE,
+  EXP_FLAGS_TYPE_SHIFT,
+  EXT_CAP_ID_ACS,
+  EXT_CAP_ID_ATS,
+  EXT_CAP_ID_SRIOV,
+  HEADER_TYPE,
+  HEADER_TYPE_BRIDGE,
+  HEADER_TYPE_CARDBUS,
+  HEADER_TYPE_MASK,
+  PRIMARY_BUS,
+  SRIOV_CTRL,
+  SRIOV_CTRL_VF_MSE,
+  STD_HEADER_SIZEOF,
+  VENDOR_ID,
+} from '../pci/config/registers.ts';
+import type { Unknown } from './model.ts';
+import type { SysFiles } from './sys-files.ts';
+
+/** What a function is in a PCI Express hierarchy; `conventional` where it is not in one. */
+export type PortType =
+  | 'endpoint'
+  | 'legacy-endpoint'
+  | 'root-port'
+  | 'switch-upstream'
+  | 'switch-downstream'
+  | 'pcie-to-pci-bridge'
+  | 'pci-to-pcie-bridge'
+  | 'integrated-endpoint'
+  | 'event-collector'
+  | 'conventional';
+
+/** PCI_EXP_TYPE_* (PCI Express Base Specification, 7.5.3.2). */
+const PORT_TYPES: Readonly<Record<number, PortType>> = {
+  0x0: 'endpoint',
+  0x1: 'legacy-endpoint',
+  0x4: 'root-port',
+  0x5: 'switch-upstream',
+  0x6: 'switch-downstream',
+  0x7: 'pcie-to-pci-bridge',
+  0x8: 'pci-to-pcie-bridge',
+  0x9: 'integrated-endpoint',
+  0xa: 'event-collector',
+};
+
+/** Bits of the ACS registers (PCI Express Base Specification, 7.7.11), by the letters that `lspci` prints. */
+export type AcsControl =
+  'SrcValid' | 'TransBlk' | 'ReqRedir' | 'CmpltRedir' | 'UpstreamFwd' | 'EgressCtrl' | 'DirectTrans';
+
+/** In the order of their bits. */
+export const ACS_CONTROLS: readonly AcsControl[] = [
+  'SrcValid',
+  'TransBlk',
+  'ReqRedir',
+  'CmpltRedir',
+  'UpstreamFwd',
+  'EgressCtrl',
+  'DirectTrans',
+];
+
+/** Access control services: what the function has, and what of it is on. */
+export interface AcsFacts {
+  readonly has: readonly AcsControl[];
+  readonly on: readonly AcsControl[];
+}
+
+/** Address translation services: the function may ask the IOMMU for translations and send translated requests. */
+export interface AtsFacts {
+  /** Now. IOMMU drivers turn it on when a device is attached to a domain. */
+  readonly enabled: boolean;
+}
+
+/** Buses of a bridge. */
+export interface BusNumbers {
+  readonly primary: number;
+  /** The bus directly below it. */
+  readonly secondary: number;
+  /** The highest bus below it. */
+  readonly subordinate: number;
+}
+
+/** @internal */
+export interface ConfigFacts {
+  readonly configBytes: number;
+  readonly memoryDecode: boolean | Unknown;
+  readonly busMaster: boolean | Unknown;
+  readonly bridge: BusNumbers | Unknown | undefined;
+  readonly portType: PortType | Unknown;
+  readonly acs: AcsFacts | 'none' | Unknown;
+  readonly ats: AtsFacts | 'none' | Unknown;
+  /** SR-IOV control: whether the virtual functions answer at memory addresses. */
+  readonly virtualMemoryDecode: boolean | Unknown;
+}
+
+const NOTHING: ConfigFacts = {
+  configBytes: 0,
+  memoryDecode: 'unknown',
+  busMaster: 'unknown',
+  bridge: 'unknown',
+  portType: 'unknown',
+  acs: 'unknown',
+  ats: 'unknown',
+  virtualMemoryDecode: 'unknown',
+};
+
+/** Reads `config` of the function in `folder`. @internal */
+export function readConfig(files: SysFiles, folder: string, address: string): ConfigFacts {
+  const path = `${folder}/config`;
+  const bytes = files.bytes(path);
+  if (bytes === undefined) return NOTHING;
+  if (bytes.length < STD_HEADER_SIZEOF) {
+    files.report(path, `has ${bytes.length} bytes, less than a header`);
+    return { ...NOTHING, configBytes: bytes.length };
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (view.getUint16(VENDOR_ID, true) === 0xffff) {
+    files.report(path, 'reads as all ones: the device does not answer');
+    return { ...NOTHING, configBytes: bytes.length };
+  }
+  const command = view.getUint16(COMMAND, true);
+  const header = {
+    ...NOTHING,
+    configBytes: bytes.length,
+    memoryDecode: (command & COMMAND_MEMORY) !== 0,
+    busMaster: (command & COMMAND_MASTER) !== 0,
+    bridge: busNumbers(view),
+  };
+  const size = [CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE].find((known) => bytes.length >= known);
+  if (size === undefined) return header; // a plain user is given the header alone
+  if (size !== bytes.length) files.report(path, `has ${bytes.length} bytes, of which the first ${size} are used`);
+  try {
+    return { ...header, ...capabilityFacts(new ConfigImage(address, bytes.subarray(0, size))) };
+  } catch (error) {
+    files.report(path, error instanceof Error ? error.message : String(error));
+    return header;
+  }
+}
+
+function busNumbers(view: DataView): BusNumbers | undefined {
+  const type = view.getUint8(HEADER_TYPE) & HEADER_TYPE_MASK;
+  if (type !== HEADER_TYPE_BRIDGE && type !== HEADER_TYPE_CARDBUS) return undefined;
+  const [primary, secondary, subordinate] = [0, 1, 2].map((offset) => view.getUint8(PRIMARY_BUS + offset)) as [
+    number,
+    number,
+    number,
+  ];
+  return { primary, secondary, subordinate };
+}
+
+function capabilityFacts(image: ConfigImage): Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'> {
+  const express = capabilities(image).find(({ id }) => id === CAP_ID_EXP);
+  if (express === undefined) {
+    return { portType: 'conventional', acs: 'none', ats: 'none', virtualMemoryDecode: 'unknown' };
+  }
+  const flags = express.offset + EXP_FLAGS + 2 <= image.size ? image.u16(express.offset + EXP_FLAGS) : 0xf0;
+  const portType = PORT_TYPES[(flags & EXP_FLAGS_TYPE) >> EXP_FLAGS_TYPE_SHIFT] ?? 'unknown';
+  // Its extended capabilities lie where the host can't reach, or where the recording ends.
+  if (image.size === CFG_SPACE_SIZE) {
+    return { portType, acs: 'unknown', ats: 'unknown', virtualMemoryDecode: 'unknown' };
+  }
+  const extended = extendedCapabilities(image);
+  const at = (wanted: number, bytes: number): number | undefined => {
+    const found = extended.find(({ id }) => id === wanted)?.offset;
+    if (found !== undefined && found + bytes > image.size) throw image.bad(found, 'a capability passes the end');
+    return found;
+  };
+  const acs = at(EXT_CAP_ID_ACS, ACS_CTRL + 2);
+  const ats = at(EXT_CAP_ID_ATS, ATS_CTRL + 2);
+  const sriov = at(EXT_CAP_ID_SRIOV, SRIOV_CTRL + 2);
+  return {
+    portType,
+    acs: acs === undefined ? 'none' : { has: named(image.u16(acs + ACS_CAP)), on: named(image.u16(acs + ACS_CTRL)) },
+    ats: ats === undefined ? 'none' : { enabled: (image.u16(ats + ATS_CTRL) & ATS_CTRL_ENABLE) !== 0 },
+    virtualMemoryDecode: sriov === undefined ? 'unknown' : (image.u16(sriov + SRIOV_CTRL) & SRIOV_CTRL_VF_MSE) !== 0,
+  };
+}
+
+function named(bits: number): AcsControl[] {
+  return ACS_CONTROLS.filter((_, index) => (bits & (1 << index)) !== 0);
+}

@@ -1,0 +1,121 @@
+/**
+ * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
+ */
+import type { Unknown } from './model.ts';
+import type { SysFiles } from './sys-files.ts';
+
+const GROUPS = 'kernel/iommu_groups';
+const IOMMUS = 'class/iommu';
+
+/** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
+export interface IommuGroup {
+  readonly number: number;
+  /** Addresses of its PCI functions, sorted. */
+  readonly members: readonly string[];
+  /** The domain that the host's own drivers have: `DMA`, `DMA-FQ`, `identity`, `blocked`. A VFIO container replaces it. */
+  readonly type: string | Unknown;
+  /** Addresses that can't be mapped; unknown where the kernel does not list them. */
+  readonly reserved: readonly ReservedRange[] | Unknown;
+}
+
+/** IOVAs that are not to be had. */
+export interface ReservedRange {
+  readonly start: bigint;
+  /** One past the last address. */
+  readonly end: bigint;
+  /** By the kernel's names: `msi`, `direct`, `direct-relaxable`, `reserved`. VFIO lets `direct-relaxable` be used. */
+  readonly kind: string;
+}
+
+/** One IOMMU. */
+export interface Iommu {
+  /** Below /sys/class/iommu: `dmar0`, `ivhd0`. */
+  readonly name: string;
+  readonly kind: 'intel' | 'amd' | Unknown;
+  /** Addresses of the PCI functions that are behind it. */
+  readonly devices: readonly string[];
+  /** Bits of the IOVAs that it translates; unknown where /sys doesn't tell (AMD's and others). */
+  readonly addressBits: number | Unknown;
+  /** Whether it answers devices that ask for translations (ATS: "device TLB"); unknown as above. */
+  readonly deviceTlb: boolean | Unknown;
+}
+
+/** All groups. @internal */
+export function readGroups(files: SysFiles): Map<number, IommuGroup> {
+  const groups = new Map<number, IommuGroup>();
+  for (const name of files.names(GROUPS)) {
+    const path = `${GROUPS}/${name}`;
+    if (!/^\d{1,9}$/.test(name)) {
+      files.report(path, 'is no number of a group');
+      continue;
+    }
+    groups.set(Number(name), {
+      number: Number(name),
+      members: files.names(`${path}/devices`),
+      type: files.word(`${path}/type`) ?? 'unknown',
+      reserved: readReserved(files, `${path}/reserved_regions`),
+    });
+  }
+  return groups;
+}
+
+/** `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (Linux, drivers/iommu/iommu.c). */
+function readReserved(files: SysFiles, path: string): readonly ReservedRange[] | Unknown {
+  const text = files.text(path);
+  if (text === undefined) return 'unknown';
+  return text.split('\n').flatMap((line) => {
+    if (line.trim() === '') return [];
+    const parts = /^0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) ([a-z-]+)$/i.exec(line.trim());
+    const [start, last] = [BigInt(`0x${parts?.[1] ?? '1'}`), BigInt(`0x${parts?.[2] ?? '0'}`)];
+    if (parts !== null && last >= start) return [{ start, end: last + 1n, kind: parts[3] ?? '' }];
+    files.report(path, `has ${JSON.stringify(line.slice(0, 60))}, which is no range`);
+    return [];
+  });
+}
+
+/** All IOMMUs. @internal */
+export function readIommus(files: SysFiles): Map<string, Iommu> {
+  const iommus = new Map<string, Iommu>();
+  for (const name of files.names(IOMMUS)) {
+    const path = `${IOMMUS}/${name}`;
+    const devices = files.names(`${path}/devices`);
+    iommus.set(name, { name, devices, ...kindOf(files, path) });
+  }
+  return iommus;
+}
+
+function kindOf(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
+  if (files.has(`${path}/intel-iommu`)) {
+    const capabilities = readRegister(files, `${path}/intel-iommu/cap`);
+    const extended = readRegister(files, `${path}/intel-iommu/ecap`);
+    return {
+      kind: 'intel',
+      addressBits: capabilities === undefined ? 'unknown' : intelAddressBits(capabilities),
+      deviceTlb: extended === undefined ? 'unknown' : (extended & DEVICE_TLB) !== 0n,
+    };
+  }
+  const kind = files.has(`${path}/amd-iommu`) ? 'amd' : 'unknown';
+  return { kind, addressBits: 'unknown', deviceTlb: 'unknown' };
+}
+
+/** ECAP_REG, bit 2 (Intel VT-d specification, 11.4.3). */
+const DEVICE_TLB = 4n;
+
+function readRegister(files: SysFiles, path: string): bigint | undefined {
+  const word = files.word(path);
+  if (word === undefined) return undefined;
+  if (/^[0-9a-f]{1,16}$/i.test(word)) return BigInt(`0x${word}`);
+  files.report(path, `says ${JSON.stringify(word.slice(0, 40))}, which is no register`);
+  return undefined;
+}
+
+/**
+ * CAP_REG (Intel VT-d specification, 11.4.2): SAGAW (bits 8 to 12) has the widths of page tables, of which the kernel takes
+ * the widest; MGAW (bits 16 to 21) is the widest address at all, less 1.
+ */
+function intelAddressBits(capabilities: bigint): number | Unknown {
+  const tables = Number((capabilities >> 8n) & 0x1fn);
+  const widths = [39, 48, 57].filter((_, index) => (tables & (2 << index)) !== 0);
+  const most = Number((capabilities >> 16n) & 0x3fn) + 1;
+  return widths.length === 0 ? 'unknown' : Math.min(most, Math.max(...widths));
+}

@@ -1,0 +1,43 @@
+/**
+ * Guest addresses that never come to the IOMMU: those that a neighbour of the initiator has on the host, where nothing
+ * redirects requests up. Guest memory must not be there.
+ */
+import { byAddress } from '../address.ts';
+import type { Host, PciFunction } from '../model.ts';
+import { bridgesAbove, childrenOf } from '../read-host.ts';
+import type { Bypass } from './model.ts';
+import { partingOf } from './parting.ts';
+
+/** @internal */
+export function bypassesOf(host: Host, initiator: PciFunction): Bypass[] {
+  if (initiator.group === undefined) return [];
+  const found: Bypass[] = [];
+  let below: PciFunction = initiator;
+  for (const bridge of bridgesAbove(host, initiator)) {
+    for (const neighbour of childrenOf(host, bridge.address).sort((a, b) => byAddress(a.address, b.address))) {
+      if (neighbour.address === below.address) continue;
+      const { untranslated } = partingOf(host, initiator, neighbour);
+      if (untranslated === 'redirect') continue;
+      const certain = untranslated === 'direct';
+      for (const [start, length] of memoryOf(neighbour)) {
+        found.push({
+          initiator: initiator.address,
+          neighbour: neighbour.address,
+          below: bridge.address,
+          certain,
+          start,
+          end: start + length,
+        });
+      }
+    }
+    below = bridge;
+  }
+  return found;
+}
+
+/** Host addresses that a function, or what is behind a bridge, answers to. */
+function memoryOf({ bars, windows }: PciFunction): [start: bigint, length: bigint][] {
+  const own = bars.filter(({ kind }) => kind !== 'io' && kind !== 'rom');
+  const below = windows.filter(({ kind }) => kind !== 'io');
+  return [...own, ...below].flatMap(({ address, length }) => (address === undefined ? [] : [[address, length]]));
+}

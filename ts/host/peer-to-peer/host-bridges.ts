@@ -1,0 +1,133 @@
+/**
+ * Which root complexes forward requests from one of their ports to another. No register says it; the PCI Express Base
+ * Specification (1.3.1) leaves it open. What is known was tried by others:
+ *
+ * - the kernel's list, by which it lets its own drivers do peer-to-peer: Linux 7.3, drivers/pci/p2pdma.c,
+ *   `pci_p2pdma_whitelist` and `cpu_supports_p2pdma`;
+ * - QEMU's emulated machines, where DMA of a device goes through the same map of memory as the CPU's accesses
+ *   (`pci_dma_rw`, include/hw/pci/pci_device.h), which has all BARs.
+ *
+ * VFIO does not ask it: a BAR can be mapped into an IOMMU on any machine, and what then happens is the root complex's choice.
+ */
+import type { Host, PciFunction, RootBus } from '../model.ts';
+import type { Reason } from './model.ts';
+
+const INTEL = 0x8086;
+const AMD = 0x1022;
+const GOOGLE = 0x1ae0;
+const NVIDIA = 0x10de;
+const RED_HAT = 0x1af4;
+/** Subsystem that QEMU gives to devices which have none of their own (PCI_SUBDEVICE_ID_QEMU). */
+const QEMU = 0x1100;
+/** First family of AMD's CPUs with Zen cores. */
+const ZEN = 0x17;
+
+interface KnownBridge {
+  readonly vendor: number;
+  /** `undefined`: all of the vendor. */
+  readonly devices: readonly number[] | undefined;
+  readonly name: string;
+  /** Only between ports of one host bridge (`REQ_SAME_HOST_BRIDGE`). */
+  readonly oneOnly?: boolean;
+}
+
+/** The first function on a root bus, by which the kernel recognises the host bridge. */
+const LIST: readonly KnownBridge[] = [
+  { vendor: INTEL, devices: [0x3c00, 0x3c01], name: 'Xeon E5, Core i7 (Sandy Bridge)', oneOnly: true },
+  { vendor: INTEL, devices: [0x2f00, 0x2f01], name: 'Xeon E5/E7 v3, Core i7 (Haswell)', oneOnly: true },
+  { vendor: INTEL, devices: [0x2030, 0x2031, 0x2032, 0x2033, 0x2020], name: 'Skylake-E' },
+  { vendor: INTEL, devices: [0x09a2], name: 'Xeon since Ice Lake' },
+  { vendor: INTEL, devices: [0x0b25, 0x11fb, 0x1212], name: 'DSA accelerator' },
+  { vendor: INTEL, devices: [0x0cfe, 0x1216], name: 'IAA accelerator' },
+  { vendor: INTEL, devices: [0x4940, 0x4942, 0x4944, 0x4946, 0x4948], name: 'QAT accelerator' },
+  { vendor: GOOGLE, devices: undefined, name: 'Google SoC' },
+  { vendor: NVIDIA, devices: [0x2f95, 0x2f96, 0x2f97, 0x2f98], name: 'NVIDIA CPU' },
+];
+
+/** AMD's host bridges that the kernel listed before it went by the CPU's family (5.8; commit dea286bb71ba). */
+const ZEN_BRIDGES: readonly number[] = [0x1450, 0x15d0, 0x1630];
+
+/** Whether requests are forwarded, and why that is believed. @internal */
+export interface Forwarding {
+  readonly forwards: boolean | 'unknown';
+  readonly reason: Reason;
+}
+
+/** Between ports below two root buses, which may be one and the same. @internal */
+export function forwarding(host: Host, from: string, to: string): Forwarding {
+  const { cpu } = host;
+  if (cpu !== 'unknown' && cpu.vendor === 'amd' && cpu.family !== 'unknown' && cpu.family >= ZEN) {
+    return known(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
+  }
+  const same = from === to;
+  const looked = (same ? [from] : [from, to]).map((bus) => bridgeOf(host, bus));
+  const doubtful = looked.find(({ forwards }) => forwards === 'unknown');
+  if (doubtful !== undefined) return unsure('host-bridge-not-known', doubtful.text);
+  const single = looked.find(({ forwards }) => forwards === 'one');
+  if (single === undefined) {
+    const [first = '', second = first] = looked.map(({ text }) => text);
+    // Mostly both are the same, which then is said once.
+    const alike = first.replace(from, '') === second.replace(to, '');
+    return known(
+      alike && !same
+        ? first.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`).replace(/\bis on\b/, 'are on')
+        : same
+          ? first
+          : `${first}; ${second}`,
+    );
+  }
+  if (same) return known(`${single.text}, between its own ports`);
+  return unsure(
+    'host-bridge-one-only',
+    `${single.text} between its own ports alone: to another host bridge requests cross the link of the sockets, badly or not at all`,
+  );
+}
+
+interface Looked {
+  readonly forwards: true | 'one' | 'unknown';
+  readonly text: string;
+}
+
+function bridgeOf(host: Host, rootBus: string): Looked {
+  const bus = host.rootBuses.find(({ name }) => name === rootBus);
+  const root = bus?.hostBridge === undefined ? undefined : host.functions.get(bus.hostBridge);
+  if (bus === undefined || root === undefined)
+    return unknown(`${nothingOn(rootBus, bus)}: whether it forwards can't be known`);
+  const { vendor, device } = root.ids;
+  if (vendor === 'unknown' || device === 'unknown')
+    return unknown(`the host bridge of bus ${rootBus} can't be identified`);
+  const title = `host bridge ${rootBus} (${id(vendor)}:${id(device)}`;
+  if (isEmulated(root)) return { forwards: true, text: `${title}, emulated by QEMU) forwards` };
+  const entry = LIST.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
+  if (entry !== undefined) {
+    const text = `${title}, ${entry.name}) is on the kernel's list of those that forward`;
+    return { forwards: entry.oneOnly === true ? 'one' : true, text };
+  }
+  if (vendor === AMD && ZEN_BRIDGES.includes(device)) return { forwards: true, text: `${title}, AMD Zen) forwards` };
+  return unknown(`${title}) is not on the kernel's list of those that forward: it may drop requests without a word`);
+}
+
+function isEmulated({ ids }: PciFunction): boolean {
+  return ids.subsystemVendor === RED_HAT && ids.subsystemDevice === QEMU;
+}
+
+function nothingOn(rootBus: string, bus: RootBus | undefined): string {
+  if (bus === undefined || bus.children.length === 0) return `nothing is known of host bridge ${rootBus}`;
+  return `no function stands for host bridge ${rootBus} (its first one is neither 00.0 nor known as a root port)`;
+}
+
+function unsure(code: Reason['code'], text: string): Forwarding {
+  return { forwards: 'unknown', reason: { code, text } };
+}
+
+function known(text: string): Forwarding {
+  return { forwards: true, reason: { code: 'host-bridge-known', text } };
+}
+
+function unknown(text: string): Looked {
+  return { forwards: 'unknown', text };
+}
+
+function id(value: number): string {
+  return value.toString(16).padStart(4, '0');
+}

@@ -1,0 +1,51 @@
+/**
+ * The matrix of some devices, and which devices it is of when nobody names them.
+ */
+import { isVfioDriver } from '../drivers.ts';
+import type { Host, PciFunction } from '../model.ts';
+import { bypassesOf } from './bypasses.ts';
+import { cellOf } from './cell.ts';
+import type { PeerMatrix } from './model.ts';
+
+/**
+ * For each ordered pair of devices, whether DMA of the one reaches the other, and why. How that is reasoned is told in
+ * cell.ts.
+ *
+ * @param devices addresses as {@link Host.functions} has them; what isn't there is left out
+ */
+export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
+  const functions = [...new Set(devices)].flatMap((address) => host.functions.get(address) ?? []);
+  return {
+    devices: functions.map(({ address }) => address),
+    cells: functions.flatMap((initiator) =>
+      functions
+        .filter((target) => target.address !== initiator.address)
+        .map((target) => cellOf(host, initiator, target)),
+    ),
+    bypasses: functions.flatMap((initiator) => bypassesOf(host, initiator)),
+  };
+}
+
+/**
+ * Devices that a matrix is worth looking at of: those that VFIO has, if it has two or more; else all that do DMA for a
+ * living: storage, network, display, accelerators, serial buses and whatever has no class. Bridges, and what a chipset is
+ * made of, are none of them.
+ */
+export function peerCandidates(host: Host): string[] {
+  const endpoints = [...host.functions.values()].filter((each) => each.bridge === undefined && !isBridgeClass(each));
+  const assigned = endpoints.filter(({ driver }) => isVfioDriver(driver));
+  const chosen = assigned.length >= 2 ? assigned : endpoints.filter(doesDma);
+  return chosen.map(({ address }) => address);
+}
+
+/** Base classes (PCI Code and ID Assignment Specification): of 0x0c the serial buses USB (03) and Fibre Channel (04) alone. */
+function doesDma({ classCode, physicalFunction }: PciFunction): boolean {
+  if (classCode === 'unknown' || physicalFunction !== undefined) return true;
+  const base = classCode >> 16;
+  if (base === 0x0c) return [0x03, 0x04, 0x06].includes((classCode >> 8) & 0xff);
+  return [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x0b, 0x0d, 0x12, 0xff].includes(base);
+}
+
+function isBridgeClass({ classCode }: PciFunction): boolean {
+  return classCode !== 'unknown' && classCode >> 16 === 0x06;
+}

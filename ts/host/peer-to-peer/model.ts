@@ -1,0 +1,109 @@
+/**
+ * The peer-to-peer matrix as data: for each ordered pair of devices, whether a request of the one arrives in the other.
+ */
+
+/**
+ * Whether requests of the initiator arrive in a BAR of the target, once what {@link PeerCell.needs} lists is done:
+ *
+ * - `yes`: below a common switch or within one device, without the host bridge;
+ * - `host-bridge`: up to the root complex and down again, which this one is known to forward;
+ * - `no`: there is nothing that could be reached;
+ * - `unknown`: they go to a root complex of which nobody says whether it forwards them. It may drop them without a word.
+ */
+export type Verdict = 'yes' | 'host-bridge' | 'no' | 'unknown';
+
+/** What a reason is about; stable, for programs. */
+export type ReasonCode =
+  // Why the verdict
+  | 'direct-bus-address'
+  | 'direct-ats'
+  | 'iommu-first'
+  | 'acs-redirect'
+  | 'acs-egress'
+  | 'acs-unknown'
+  | 'inside-device'
+  | 'different-root-ports'
+  | 'different-host-bridges'
+  | 'conventional-bus'
+  | 'host-bridge-known'
+  | 'host-bridge-one-only'
+  | 'host-bridge-not-known'
+  | 'no-target-bar'
+  // What is to be done before
+  | 'no-iommu'
+  | 'not-bound'
+  | 'group-not-viable'
+  | 'decode-off'
+  | 'asleep'
+  | 'not-answering'
+  // What else to know
+  | 'same-group'
+  | 'ats-not-on'
+  | 'ats-unknown'
+  | 'ats-blocked'
+  | 'bypass'
+  | 'iommu-width'
+  | 'iommu-width-unknown'
+  | 'host-address-too-high'
+  | 'host-address-reserved';
+
+/** One reason, in words that a person can do something with. */
+export interface Reason {
+  readonly code: ReasonCode;
+  readonly text: string;
+}
+
+/** One BAR of a target. */
+export interface TargetBar {
+  /** VFIO's index, 0 to 5. */
+  readonly index: number;
+  /** Bytes. */
+  readonly length: bigint;
+  /** Physical address on the host. */
+  readonly address: bigint | undefined;
+  /** Why it can't be in an IOMMU; `undefined` where it can. */
+  readonly problem: string | undefined;
+}
+
+/** One ordered pair. */
+export interface PeerCell {
+  /** Address of the device that does the DMA. */
+  readonly initiator: string;
+  /** Address of the device whose BAR is to be reached. */
+  readonly target: string;
+  readonly verdict: Verdict;
+  /** Why, in the order of the way that a request takes; never empty. */
+  readonly reasons: readonly Reason[];
+  /** What is to be done, or undone, before it can be; empty where it can be now. */
+  readonly needs: readonly Reason[];
+  /** What does not change the verdict and is to be known. */
+  readonly notes: readonly Reason[];
+  /** BARs of the target. */
+  readonly bars: readonly TargetBar[];
+}
+
+/** Addresses at which requests of an initiator don't come to the IOMMU: a neighbour takes them first. */
+export interface Bypass {
+  readonly initiator: string;
+  /** The neighbour: the function or port that has the addresses. */
+  readonly neighbour: string;
+  /** The bridge below which both are. */
+  readonly below: string;
+  /**
+   * Whether it is certain. Else ACS can't be read or has egress control, or one device has both functions and need not have
+   * a way between them: the requests may come to the IOMMU after all.
+   */
+  readonly certain: boolean;
+  readonly start: bigint;
+  /** One past the last address. */
+  readonly end: bigint;
+}
+
+/** All pairs of some devices. */
+export interface PeerMatrix {
+  /** Addresses, in the order of rows (initiators) and columns (targets). */
+  readonly devices: readonly string[];
+  /** Row by row, without those of a device with itself. */
+  readonly cells: readonly PeerCell[];
+  readonly bypasses: readonly Bypass[];
+}

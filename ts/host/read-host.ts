@@ -1,0 +1,101 @@
+/**
+ * Reads all that /sys says of PCI devices and IOMMUs.
+ */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { PeerDmaError } from '../errors.ts';
+import { byAddress, isPciAddress, pciAddress } from './address.ts';
+import { readCpu } from './cpu.ts';
+import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
+import type { Host, PciFunction } from './model.ts';
+import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
+import { SysFiles } from './sys-files.ts';
+import { places, rootBuses } from './tree.ts';
+
+/**
+ * Reads a host.
+ *
+ * What can be read depends on who reads: config space beyond its first 64 bytes is for root alone, and with it ACS, ATS and
+ * the types of ports (`unknown` for others). What makes no sense ends in {@link Host.findings}, never in an error.
+ *
+ * @param root /sys, or a folder with a recorded one: `bus/pci/devices`, `kernel/iommu_groups`, `class/iommu` and
+ *   `devices/system/cpu/modalias` are looked at, links as they are written
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where `root` has no `bus/pci/devices`
+ */
+export function readHost(root: string = '/sys'): Host {
+  if (statSync(join(root, DEVICES), { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
+  }
+  const files = new SysFiles(root);
+  const read = new Map<string, ReadFunction>();
+  for (const name of files.names(DEVICES).sort(byAddress)) {
+    if (isPciAddress(name)) read.set(name, readFunction(files, name));
+    else files.report(`${DEVICES}/${name}`, 'is no PCI address');
+  }
+  const placed = places(files, read);
+  const functions = new Map<string, PciFunction>();
+  for (const [address, { place: _, virtualMemoryDecode: __, ...facts }] of read) {
+    const physical = facts.physicalFunction === undefined ? undefined : read.get(facts.physicalFunction);
+    functions.set(address, {
+      ...facts,
+      parent: placed.get(address)?.parent,
+      rootBus: placed.get(address)?.rootBus ?? '',
+      // The bit of a virtual function reads as 0 always (SR-IOV, 3.4.1.3).
+      ...(facts.physicalFunction === undefined ? {} : { memoryDecode: physical?.virtualMemoryDecode ?? 'unknown' }),
+    });
+  }
+  const groups = completeGroups(files, readGroups(files), functions);
+  const iommus = readIommus(files);
+  const cpu = readCpu(files);
+  return { root, functions, rootBuses: rootBuses(read, placed), groups, iommus, cpu, findings: files.findings };
+}
+
+/**
+ * The function of an address.
+ *
+ * @param text `0000:01:00.0`, or `01:00.0` in the first domain
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
+ */
+export function functionAt(host: Host, text: string): PciFunction {
+  const address = pciAddress(text);
+  const found = host.functions.get(address);
+  if (found !== undefined) return found;
+  throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: lspci -D lists those there are`, {
+    device: address,
+  });
+}
+
+/** The bridges above a function, the nearest first. */
+export function bridgesAbove(host: Host, { parent }: PciFunction): PciFunction[] {
+  const above: PciFunction[] = [];
+  for (let next = parent; next !== undefined;) {
+    const bridge = host.functions.get(next);
+    if (bridge === undefined) break;
+    above.push(bridge);
+    next = bridge.parent;
+  }
+  return above;
+}
+
+/** Functions directly below a bridge, sorted. */
+export function childrenOf(host: Host, bridge: string): PciFunction[] {
+  return [...host.functions.values()].filter(({ parent }) => parent === bridge);
+}
+
+/** Members by what groups list and by what functions say: a recorded tree may have only one of both. */
+function completeGroups(
+  files: SysFiles,
+  groups: Map<number, IommuGroup>,
+  functions: ReadonlyMap<string, PciFunction>,
+): Map<number, IommuGroup> {
+  for (const { address, group } of functions.values()) {
+    if (group === undefined) continue;
+    const known = groups.get(group) ?? { number: group, members: [], type: 'unknown', reserved: 'unknown' };
+    if (known.members.includes(address)) continue;
+    if (known.members.length > 0 && files.has(`kernel/iommu_groups/${group}/devices`)) {
+      files.report(`${DEVICES}/${address}/iommu_group`, `is group ${group}, which does not list the device`);
+    }
+    groups.set(group, { ...known, members: [...known.members, address].sort(byAddress) });
+  }
+  return new Map([...groups].sort(([a], [b]) => a - b));
+}

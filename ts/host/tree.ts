@@ -1,0 +1,86 @@
+/**
+ * Which bridge each function is behind: by the folders of /sys where they tell, else by the bus numbers of the bridges.
+ */
+import { byAddress } from './address.ts';
+import type { RootBus } from './model.ts';
+import { DEVICES, type Place, type ReadFunction } from './pci-function.ts';
+import type { SysFiles } from './sys-files.ts';
+
+/** A place for each function; no chain of parents has a loop, and every parent is a function of the map. @internal */
+export function places(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
+  const found = new Map<string, Place>();
+  for (const [address, { place }] of functions) found.set(address, place ?? byBusNumber(address, functions));
+  for (const [address, { parent }] of found) {
+    if (parent === undefined) continue;
+    const problem = wrongParent(address, parent, functions, found);
+    if (problem === undefined) continue;
+    files.report(`${DEVICES}/${address}`, `${problem}: it is shown as if it were on its root bus`);
+    found.set(address, { rootBus: found.get(address)?.rootBus ?? busOf(address), parent: undefined });
+  }
+  // The root bus of what was placed by bus numbers is known only where the bridges above it are.
+  for (const [address, place] of found) found.set(address, { ...place, rootBus: rootBusOf(address, found) });
+  return found;
+}
+
+function wrongParent(
+  address: string,
+  parent: string,
+  functions: ReadonlyMap<string, ReadFunction>,
+  found: ReadonlyMap<string, Place>,
+): string | undefined {
+  if (!functions.has(parent)) return `is behind ${parent}, which is not there`;
+  const seen = new Set([address]);
+  for (let above: string | undefined = parent; above !== undefined; above = found.get(above)?.parent) {
+    if (seen.has(above)) return `is behind itself, by way of ${above}`;
+    seen.add(above);
+  }
+  return undefined;
+}
+
+function byBusNumber(address: string, functions: ReadonlyMap<string, ReadFunction>): Place {
+  const [domain, bus] = splitBus(address);
+  for (const [candidate, { bridge }] of functions) {
+    if (typeof bridge !== 'object' || splitBus(candidate)[0] !== domain || candidate === address) continue;
+    if (bridge.secondary === bus && bus !== 0) return { rootBus: busOf(candidate), parent: candidate };
+  }
+  return { rootBus: busOf(address), parent: undefined };
+}
+
+function rootBusOf(address: string, found: ReadonlyMap<string, Place>): string {
+  let top = address;
+  for (let above = found.get(top)?.parent; above !== undefined; above = found.get(top)?.parent) top = above;
+  return found.get(top)?.rootBus ?? busOf(top);
+}
+
+/** The root buses of functions that have their places. @internal */
+export function rootBuses(functions: ReadonlyMap<string, ReadFunction>, placed: ReadonlyMap<string, Place>): RootBus[] {
+  const children = new Map<string, string[]>();
+  for (const address of [...functions.keys()].sort(byAddress)) {
+    const { parent, rootBus } = placed.get(address) ?? { parent: undefined, rootBus: busOf(address) };
+    const siblings = children.get(rootBus) ?? [];
+    children.set(rootBus, siblings);
+    if (parent === undefined) siblings.push(address);
+  }
+  return [...children]
+    .sort(([a], [b]) => byAddress(a, b))
+    .map(([name, addresses]) => ({ name, hostBridge: hostBridge(functions, addresses[0]), children: addresses }));
+}
+
+/**
+ * The first function on the bus, where it stands for the host bridge. The kernel's order is that of scanning, which is that
+ * of addresses.
+ */
+function hostBridge(functions: ReadonlyMap<string, ReadFunction>, first: string | undefined): string | undefined {
+  if (first === undefined) return undefined;
+  return first.endsWith(':00.0') || functions.get(first)?.portType === 'root-port' ? first : undefined;
+}
+
+function busOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(':'));
+}
+
+function splitBus(address: string): [domain: string, bus: number] {
+  const bus = busOf(address);
+  const colon = bus.lastIndexOf(':');
+  return [bus.slice(0, colon), Number.parseInt(bus.slice(colon + 1), 16)];
+}
