@@ -6,6 +6,7 @@ import { Edu } from '../../../examples/devices/edu.ts';
 import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
+import { collectGarbage } from '../support/native-rig.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { pinnedAtRest } from '../support/pins.ts';
 import { SINK, pattern, peerBar, rig, send } from '../support/rig.ts';
@@ -50,6 +51,7 @@ testWith(
       dmaBufs: openVfioFiles().filter((file) => file.includes('dmabuf')).length,
       mappings: manager.inspect().containers.map(({ mappings }) => mappings),
     });
+    await collectGarbage(); // of the tests before this one
     const before = held();
     t.is(before.dmaBufs, 1);
     const pinned = await pinnedAtRest();

@@ -125,12 +125,14 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
   const without = [['a lease of no reservation', invalid, byLease(FREE, LENGTH, lease)]] as const;
   await refuseAll(t, { ...all, reservation: undefined as never }, without);
 
+  const toRead = [FREE, PAGE, 2n, 0n, 0n];
   const closed = NativeMemoryFile.fromFd(file.fd);
   closed.close();
   await refuseAll(t, all, [
     ['a file that is closed', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
-    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE), [byPath('/dev/null')]],
-    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE), [byPath(process.execPath)]],
+    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', [...toRead], [byPath('/dev/null')]],
+    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', [...toRead], [byPath(process.execPath)]],
+    ['a file to read from, for writing', 'ERR_MEMORY_FAULT', byFile(FREE, PAGE), [byPath(process.execPath)]],
   ]);
   ioas.map(reservation, [], new BigUint64Array());
   t.is(ioas.mappingCount, 1, 'nothing at all is nothing');

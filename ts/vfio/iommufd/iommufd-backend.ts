@@ -71,8 +71,9 @@ export class IommufdBackend implements Backend {
   }
 
   inspect(): ContainerSnapshot[] {
-    const live = [...this.#spaces].filter(({ leaving }) => !leaving);
-    return live.map((space) => {
+    // One whose last device would not close is there still.
+    const used = [...this.#spaces].filter(({ devices }) => devices.size > 0);
+    return used.map((space) => {
       const { pageSize, iovaRanges } = space.limits();
       return {
         name: space.name,
