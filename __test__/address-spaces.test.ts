@@ -1,0 +1,41 @@
+/**
+ * Which devices share an address space of iommufd. The native core is made up here: real address spaces that differ in what they take
+ * need several IOMMUs.
+ */
+import test from 'ava';
+import { spaces } from './support/made-up-address-spaces.ts';
+import { GuestMemory } from '../ts/index.ts';
+import { IommufdBackend } from '../ts/vfio/iommufd/iommufd-backend.ts';
+import { madeUpSysfs } from './support/made-up-sysfs.ts';
+
+test('a device that an address space does not take gets another, which goes with its last device', async (t) => {
+  await using memory = await GuestMemory.create();
+  const numbers = [6, 8, 7, 9];
+  const devices = numbers.map((file) => [`0000:0${file}:00.0`, { driver: 'vfio-pci', group: file, file }] as const);
+  const sysfs = madeUpSysfs(t, Object.fromEntries(devices));
+  const backend = new IommufdBackend(memory, 'best-effort', sysfs);
+  const placed = [];
+  for (const [bdf] of devices) placed.push(await backend.open(sysfs.device(bdf)));
+  const within = () => spaces.map((space) => [...space.devices]);
+  t.deepEqual(within(), [
+    [6, 7],
+    [8, 9],
+  ]);
+  t.deepEqual(
+    backend.inspect().map(({ groups }) => groups.map(({ id }) => id)),
+    [
+      [6, 7],
+      [8, 9],
+    ],
+  );
+  t.is(memory.inspect().targets.length, 2, 'each follows guest memory');
+  const left: number[][][] = [];
+  for (const { prepareLeave, handle, leave } of placed) {
+    await prepareLeave();
+    handle.close();
+    await leave();
+    left.push(within());
+  }
+  t.deepEqual(left, [[[7], [8, 9]], [[7], [9]], [[9]], []]);
+  t.deepEqual(memory.inspect().targets, []);
+});

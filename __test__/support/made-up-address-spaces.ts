@@ -1,0 +1,49 @@
+/**
+ * Stands in for an iommufd whose address spaces take some devices only: machines with IOMMUs that differ, which the testbed has not.
+ * To be imported before anything of the package, which takes the native core as it finds it.
+ */
+import { createRequire } from 'node:module';
+import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
+
+/** Devices of these numbers share no address space with those of others. */
+export const APART: ReadonlySet<number> = new Set([8, 9]);
+
+interface MadeUpSpace {
+  readonly devices: Set<number>;
+}
+
+/** The numbers of the devices in each address space that there is, in the order in which those were made. */
+export const spaces: MadeUpSpace[] = [];
+
+const binding = createRequire(import.meta.url)('../../ts/native/binding.cjs') as Record<string, unknown>;
+binding['NativeIommufd'] = {
+  open: () => ({ mapsFiles: true, close: () => {}, newIoas }) as unknown as NativeIommufd,
+};
+binding['NativeVfioDevice'] = {
+  openByFile: (_: string, number: number) => {
+    let within: MadeUpSpace | undefined;
+    const attach = async (space: MadeUpSpace): Promise<void> => {
+      if ([...space.devices].some((other) => APART.has(other) !== APART.has(number))) {
+        throw new Error('ERR_DEVICE_ATTACH|EINVAL|ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)||not beside those');
+      }
+      within = space;
+      space.devices.add(number);
+    };
+    const close = (): void => void within?.devices.delete(number);
+    return { attach, close, checkDmaBufs: () => {} } as unknown as NativeVfioDevice;
+  },
+};
+
+function newIoas(): NativeIoas {
+  const space: MadeUpSpace & Record<string, unknown> = {
+    devices: new Set<number>(),
+    mappingCount: 0,
+    info: () => ({ alignment: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) }),
+    close: () => {
+      if (space.devices.size > 0) throw new Error('ERR_DEVICE_IN_USE|EBUSY|ioctl(IOMMU_DESTROY)||in use');
+      spaces.splice(spaces.indexOf(space), 1);
+    },
+  };
+  spaces.push(space);
+  return space as unknown as NativeIoas;
+}
