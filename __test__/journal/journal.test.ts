@@ -43,7 +43,7 @@ test('each line is JSON with a time and says what has happened, the first is a s
     '"bar" is new.',
     'the memory in "bar" changes.',
     'A has joined, with one mapping.',
-    '"bar" is at 0x4000..0x6000 now; A misses "bar" at 0x4000..0x6000 (A: can\'t map "bar" at 0x4000..0x6000: no room).',
+    '"bar" is at 0x4000..0x6000 now; A misses "bar" at 0x4000..0x6000 (ERR_MAP_FAILED).',
     '"bar" moves from 0x4000..0x6000 to 0x8000..0xa000.',
     '"bar" is no longer at 0x8000..0xa000.',
     'A has left, with one mapping.',

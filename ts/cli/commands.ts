@@ -1,6 +1,8 @@
 /**
  * All commands of the `peerdma` program.
  */
+import { EXPLAIN } from './explain.ts';
 import type { Commands } from './run.ts';
+import { VIEW } from './view.ts';
 
-export const COMMANDS: Commands = {};
+export const COMMANDS: Commands = { explain: EXPLAIN, view: VIEW };

@@ -41,7 +41,9 @@ export const count: Check<number> = (value, where) => {
 
 /** At most 2^64, as `end` of a range may be. @internal */
 export const address: Check<string> = (value, where) => {
-  if (typeof value === 'string' && /^0x(?:[0-9a-f]{1,16}|10{16})$/.test(value)) return value;
+  if (typeof value === 'string' && /^0x(?:[0-9a-f]{1,16}|10{16})$/.test(value)) {
+    return `0x${BigInt(value).toString(16)}`; // without leading zeros, so that equal ones are equal
+  }
   throw wrong(where, 'an address such as "0x1000"', value);
 };
 

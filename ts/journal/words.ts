@@ -22,7 +22,7 @@ export function wordsFor(action: MemoryAction, { regions, targets, left }: Compa
     const { name } = now.mapper;
     if (before === undefined) told.push(`${name} has joined, with ${mappings(now.status.length)}`);
     else if (before.following && !now.following) told.push(`${name} gets nothing new`);
-    told.push(...some(statusWords(name, changes, before === undefined), `more mappings of ${name}`));
+    told.push(...some(statusWords(name, changes), `more mappings of ${name}`));
   }
   if (told.length === 0) told.push(QUIET[action]);
   return `${sentence(told)}.`;
@@ -78,18 +78,17 @@ function changeOf(was: RegionState, { name, at, writable, mappings: memory }: Re
 }
 
 /** What became of mappings that is worth a word: those that just come and go with their regions are not. */
-function statusWords(target: string, { gone, come }: Difference<MappingStatus>, joined: boolean): string[] {
+function statusWords(target: string, { gone, come }: Difference<MappingStatus>): string[] {
   const before = new Map(gone.map((status) => [key(status), status]));
   return come.flatMap((status): string[] => {
-    const { name, range, state, reason } = status;
+    const { name, range, state, code, errno } = status;
     const was = before.get(key(status));
     const what = `"${name}" at ${range}`;
-    const why = reason === undefined ? '' : ` (${reason})`;
-    if (state === 'quarantined') return [`${target} would not unmap ${what}, and may still reach it${why}`];
-    if (state === 'failed' && status.code === 'ERR_MAPPING_REVOKED') return [`${what} is void for ${target}${why}`];
-    if (state === 'failed') return [`${target} misses ${what}${why}`];
-    if (state === 'skipped') return joined ? [] : [`${target} is not given ${what}: peer-to-peer is off for it`];
-    return was !== undefined && was.state !== 'mapped' ? [`${target} has ${what} now`] : [];
+    const why = [code, errno].filter((word) => word !== undefined).join(', ');
+    if (state === 'quarantined') return [`${target} would not unmap ${what}, and may still reach it`];
+    if (state === 'failed' && code === 'ERR_MAPPING_REVOKED') return [`${what} is void for ${target}`];
+    if (state === 'failed') return [`${target} misses ${what}${why === '' ? '' : ` (${why})`}`];
+    return state === 'mapped' && was !== undefined && was.state !== 'mapped' ? [`${target} has ${what} now`] : [];
   });
 }
 
