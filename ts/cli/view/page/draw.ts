@@ -148,7 +148,7 @@ export function drawAxis(page: Page): void {
       fold.title = `${start}..${end}: ${humanLength(BigInt(end) - BigInt(start))} of nothing`;
       ticks.push(fold);
     }
-    if (!(gap && parts[index - 1]?.gap === false && height >= 16) && top < free) continue;
+    if (top < free || (gap && height < 16)) continue; // where there is room for one address, it is that of what begins
     ticks.push(makeTick(start, top));
     free = top + 13;
   }

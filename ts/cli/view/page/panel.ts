@@ -2,6 +2,8 @@
  * The panel beside the map: everything about the box that is pointed at, or has the focus.
  */
 import { explanation } from '../../../guest/explain.ts';
+import { layersAt, memoryAt } from '../../../guest/layers.ts';
+import { placeSentence } from '../../../guest/place-sentence.ts';
 import { make, part } from './dom.ts';
 import type { Page } from './state.ts';
 
@@ -41,16 +43,20 @@ export function showBox(page: Page, key: string | undefined): void {
     return;
   }
   const { box, column } = drawn;
+  const address = BigInt(box.start);
+  const place = placeSentence(snapshot, address, layersAt(snapshot, address), memoryAt(snapshot, address));
   const list = make('dl', '');
-  for (const [name, value] of box.facts) list.append(make('dt', '', name), make('dd', '', value));
+  for (const [name, value] of box.facts) {
+    const look = name === 'Reason' ? 'wide' : '';
+    list.append(make('dt', look, name), make('dd', look, value));
+  }
   const title = page.columns[column]?.title ?? '';
-  const target = box.look.startsWith('target') ? title : undefined;
   panel.replaceChildren(
     make('p', `badge ${box.look}`, title),
     make('h2', '', box.label),
     list,
-    make('h3', '', 'In a sentence'),
-    make('p', 'explained', explanation(snapshot, BigInt(box.start), target).text),
+    make('h3', '', `At ${box.start}`),
+    make('p', 'explained', box.look.startsWith('target') ? place : explanation(snapshot, address).text),
   );
 }
 

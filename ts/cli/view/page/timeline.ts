@@ -65,7 +65,7 @@ export function drawHappening(page: Page): void {
   part('when').textContent = `${page.moment} / ${page.moments.length - 1} · ${timeAfter(history.time, time)} · ${time}`;
   const what = part('what');
   what.textContent = text;
-  what.className = line?.error === undefined ? '' : 'failed';
+  what.className = line?.error === undefined ? '' : 'error';
   const dma = line?.dma ?? [];
   const details = part('dma');
   details.hidden = dma.length === 0;
