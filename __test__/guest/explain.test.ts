@@ -128,7 +128,10 @@ test('what a target would not unmap, and what it is not given since', async (t) 
   const snapshot = memory.inspect();
   const kept = snapshot.quarantine[0]?.start ?? '';
   const other = kept === '0x0' ? at(2) : 0n;
-  t.regex(memory.explain(BigInt(kept), 'A').text, /A may still reach what was there: it would not unmap .*ERR_UNMAP_FAILED/);
+  t.regex(
+    memory.explain(BigInt(kept), 'A').text,
+    /A may still reach what was there: it would not unmap .*ERR_UNMAP_FAILED/,
+  );
   t.is(memory.explain(other, 'A').targets[0]?.state, 'absent');
   t.regex(memory.explain(other, 'A').text, /A does not reach it: it was to leave, could not unmap all that it had/);
 });

@@ -42,7 +42,16 @@ test('inspect is plain data that JSON takes', async (t) => {
         writable: true,
         mappings: [{ start: '0x1000', end: '0x3000', backing: 'bar-file+0x1000', writable: false }],
       },
-      { id: 2, name: 'idle', kind: 'device', priority: 7, length: '0x4000', active: false, writable: true, mappings: [] },
+      {
+        id: 2,
+        name: 'idle',
+        kind: 'device',
+        priority: 7,
+        length: '0x4000',
+        active: false,
+        writable: true,
+        mappings: [],
+      },
     ],
     flat: [
       { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', writable: true, backing: 'private' },
@@ -154,28 +163,32 @@ test.serial('what goes with a closed target is told as unmapped, what it kept in
   t.deepEqual(log.sort(), ['closing 0x0..0x1000', 'closing 0x4000..0x5000']);
 });
 
-test.serial('what guest memory has done, or failed at, is told with its number, before the next change begins', async (t) => {
-  const memory = await guest(t);
-  const other = await guest(t);
-  t.not(memory.id, other.id);
-  const log: string[] = [];
-  listen(t, 'peerdma:memory.settled', (message) => {
-    const { memory: id, action, error } = message as MemorySettledEvent;
-    if (id === memory.id) log.push(`${action}${error === undefined ? '' : ` ${String(error)}`}: ${memory.inspect().flat.length}`);
-  });
-  const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  const target = new RecordingTarget({ name: 'one' });
-  const handle = await memory.dmaMappers.addDmaMapper(target);
-  await Promise.all([region.addMapping({ range: pages(0, 1), backing: 'private' }), region.map(), region.unmap()]);
-  t.deepEqual(log.splice(0), ['change: 0', 'join: 0', 'change: 0', 'change: 1', 'change: 0']);
-  target.judge = new RefuseAt('map', 0).judge;
-  await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
-  t.regex(log.splice(0).join(), /^change PeerDmaError: one: can't map "r" .*: 0$/);
-  await handle.remove();
-  await memory.dmaMappers.targetClosed(target);
-  await memory.close();
-  t.deepEqual(log.splice(0), ['leave: 0', 'closed: 0', 'end: 0']);
-});
+test.serial(
+  'what guest memory has done, or failed at, is told with its number, before the next change begins',
+  async (t) => {
+    const memory = await guest(t);
+    const other = await guest(t);
+    t.not(memory.id, other.id);
+    const log: string[] = [];
+    listen(t, 'peerdma:memory.settled', (message) => {
+      const { memory: id, action, error } = message as MemorySettledEvent;
+      if (id === memory.id)
+        log.push(`${action}${error === undefined ? '' : ` ${String(error)}`}: ${memory.inspect().flat.length}`);
+    });
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
+    const target = new RecordingTarget({ name: 'one' });
+    const handle = await memory.dmaMappers.addDmaMapper(target);
+    await Promise.all([region.addMapping({ range: pages(0, 1), backing: 'private' }), region.map(), region.unmap()]);
+    t.deepEqual(log.splice(0), ['change: 0', 'join: 0', 'change: 0', 'change: 1', 'change: 0']);
+    target.judge = new RefuseAt('map', 0).judge;
+    await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+    t.regex(log.splice(0).join(), /^change PeerDmaError: one: can't map "r" .*: 0$/);
+    await handle.remove();
+    await memory.dmaMappers.targetClosed(target);
+    await memory.close();
+    t.deepEqual(log.splice(0), ['leave: 0', 'closed: 0', 'end: 0']);
+  },
+);
 
 test.serial('events say which guest memory they are of', async (t) => {
   const memory = await guest(t);

@@ -4,13 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type GuestMemory,
-  type JournalLine,
-  readJournal,
-  recordJournal,
-  type MemorySnapshot,
-} from '../../ts/index.ts';
+import { type GuestMemory, type JournalLine, readJournal, recordJournal, type MemorySnapshot } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';

@@ -22,7 +22,8 @@ standard output for -.
     if (file === undefined || more.length > 0) throw new UsageError('takes one file: a snapshot or a journal');
     const { output = file === '-' ? '-' : file.replace(/\.(jsonl?|ndjson|txt)$/, '') + '.html' } = values;
     if (typeof output !== 'string') throw new UsageError('takes one --output');
-    if (output === file && file !== '-') throw new UsageError(`would write the page over ${file}: name another --output`);
+    if (output === file && file !== '-')
+      throw new UsageError(`would write the page over ${file}: name another --output`);
     const html = await pageHtml({ title: file === '-' ? 'standard input' : basename(file), ...readRecording(file) });
     if (output === '-') {
       terminal.stdout.write(html);

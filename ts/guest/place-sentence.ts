@@ -20,7 +20,9 @@ export function placeSentence(
   const hides = hidden.length === 0 ? '' : ` It hides ${hidden.join(', and ')}.`;
   const offset = `0x${(address - BigInt(top.start)).toString(16)}`;
   if (memory === undefined) {
-    const held = top.hasMemory ? 'whose memory is not in the map' : 'which has no memory there: it is for the VMM to answer';
+    const held = top.hasMemory
+      ? 'whose memory is not in the map'
+      : 'which has no memory there: it is for the VMM to answer';
     return `${where} is offset ${offset} of ${layerText(top)}, ${held}.${hides}`;
   }
   const access = memory.writable ? 'writable' : 'read-only';
@@ -55,6 +57,8 @@ export function nothingAt({ addressWidth, regions }: MemorySnapshot, address: bi
   const idle = regions.filter(({ active }) => !active).map(({ name }) => `"${name}"`);
   return [
     `Nothing is at ${where}: no active region has it${nearest.length === 0 ? '' : `; ${nearest.join(', ')}`}.`,
-    ...(idle.length === 0 ? [] : [`Not active, so nowhere: ${idle.slice(0, 5).join(', ')}${idle.length > 5 ? ' …' : ''}.`]),
+    ...(idle.length === 0
+      ? []
+      : [`Not active, so nowhere: ${idle.slice(0, 5).join(', ')}${idle.length > 5 ? ' …' : ''}.`]),
   ].join(' ');
 }

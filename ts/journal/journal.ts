@@ -152,7 +152,7 @@ function plainError(thrown: unknown): JournalError {
 
 function writeLine(fd: number, line: JournalStart | JournalLine): void {
   const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
-  for (let done = 0; done < bytes.length; ) done += attempt('write', () => writeSync(fd, bytes, done));
+  for (let done = 0; done < bytes.length;) done += attempt('write', () => writeSync(fd, bytes, done));
 }
 
 function attempt<T>(syscall: string, act: () => T): T {

@@ -111,7 +111,12 @@ function sentence(told: readonly string[]): string {
 }
 
 /** What became of a BAR. @internal */
-export function barWords(device: string, bar: number, range: AddressRange | undefined, trapped: string | undefined): string {
+export function barWords(
+  device: string,
+  bar: number,
+  range: AddressRange | undefined,
+  trapped: string | undefined,
+): string {
   const name = bar === 6 ? 'the ROM' : `BAR ${bar}`;
   if (range === undefined) return `${name} of ${device} answers nowhere.`;
   return `${name} of ${device} answers at ${range}${trapped === undefined ? '' : `; not all of it is memory: ${trapped}`}.`;

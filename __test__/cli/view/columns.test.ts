@@ -9,7 +9,9 @@ import { at, guest, pages, taggedFile } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
 
 function placesOn(parts: readonly AxisPart[]): Map<string, number> {
-  return new Map([...parts.map(({ start }) => start), parts.at(-1)?.end ?? ''].map((address, index) => [address, index]));
+  return new Map(
+    [...parts.map(({ start }) => start), parts.at(-1)?.end ?? ''].map((address, index) => [address, index]),
+  );
 }
 
 /** Boxes as `0x0..0x1000 lane 0 label`. */
@@ -23,7 +25,12 @@ function shown(snapshot: MemorySnapshot): { parts: AxisPart[]; columns: Column[]
 }
 
 test('the axis is to scale where there is something, legible at the least, and folds the rest', async (t) => {
-  const memory = await guest(t, { ram: [{ start: at(0), length: at(300) }, { start: at(1000), length: at(100) }] });
+  const memory = await guest(t, {
+    ram: [
+      { start: at(0), length: at(300) },
+      { start: at(1000), length: at(100) },
+    ],
+  });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
   await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
   await bar.mapToGuest(at(500));
@@ -47,7 +54,15 @@ test('the axis is to scale where there is something, legible at the least, and f
 test('the axis has all places of a journal', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(1) }] });
   const before = memory.inspect();
-  const moved = { ...before.flat[0], start: '0x9000', end: '0xa000', region: 'r', kind: 'ram', writable: true, backing: 'f' } as const;
+  const moved = {
+    ...before.flat[0],
+    start: '0x9000',
+    end: '0xa000',
+    region: 'r',
+    kind: 'ram',
+    writable: true,
+    backing: 'f',
+  } as const;
   const parts = axisOf(before, [{ flat: [[0, 1, [moved]]] }]);
   t.deepEqual(
     parts.map(({ start, end, gap }) => `${start}..${end} ${gap}`),

@@ -44,7 +44,13 @@ test('view writes a page beside the file, or where it is told to, or to standard
 });
 
 test('view and explain say what is wrong with the command line', async (t) => {
-  for (const args of [['view'], ['view', 'a', 'b'], ['view', 'a', '--wrong'], ['explain', 'a'], ['explain', 'a', 'B']]) {
+  for (const args of [
+    ['view'],
+    ['view', 'a', 'b'],
+    ['view', 'a', '--wrong'],
+    ['explain', 'a'],
+    ['explain', 'a', 'B'],
+  ]) {
     const { status, stderr } = await peerdma(...args);
     t.is(status, 2, args.join(' '));
     t.regex(stderr, /--help says how/);
@@ -97,7 +103,10 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
     ['[]', /the snapshot is an object, not \[\]/],
     ['{}', /the snapshot\.addressWidth is a whole number, not missing/],
     [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\] is an object, not 7/],
-    [good.replace('"0x0"', '"<img>"'), /the snapshot\.regions\[0\]\.range\.start is an address such as .*, not "<img>"/],
+    [
+      good.replace('"0x0"', '"<img>"'),
+      /the snapshot\.regions\[0\]\.range\.start is an address such as .*, not "<img>"/,
+    ],
     [good.replace('"end":"0x4000"', '"end":"0x0"'), /range whose end comes after its start/],
     [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /is an address/],
     [good.replace('"kind":"ram"', '"kind":"rom"'), /one of ram, device, not "rom"/],
@@ -108,7 +117,10 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
   ];
   for (const [text, what] of wrong) {
     writeFileSync(file, text);
-    for (const args of [['view', file], ['explain', file, '0x0']]) {
+    for (const args of [
+      ['view', file],
+      ['explain', file, '0x0'],
+    ]) {
       const { status, stdout, stderr } = await peerdma(...args);
       t.is(status, 1, text.slice(0, 80));
       t.is(stdout, '');
@@ -133,7 +145,22 @@ test('nothing in names ends the script, or begins an element or a comment', asyn
   const seed = seedOf(t);
   const snapshot = await snapshotOf(t);
   const [region] = snapshot.regions;
-  const pieces = ['</script>', '<!--', '<script>', ']]>', '\u2028', '"', "'", '\\', '&lt;', '\u0000', '<', '>', 'a', '\ud800'];
+  const pieces = [
+    '</script>',
+    '<!--',
+    '<script>',
+    ']]>',
+    '\u2028',
+    '"',
+    "'",
+    '\\',
+    '&lt;',
+    '\u0000',
+    '<',
+    '>',
+    'a',
+    '\ud800',
+  ];
   const name = fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength: 8 }).map((all) => all.join(''));
   const plain = readFileSync(await pageOf(t, JSON.stringify(snapshot)), 'utf8');
   const tags = (html: string): number => html.match(/<[!/a-z]/gi)?.length ?? 0;
@@ -143,7 +170,8 @@ test('nothing in names ends the script, or begins an element or a comment', asyn
       const text = JSON.stringify(given);
       const html = readFileSync(await pageOf(t, text, 'memory.json'), 'utf8');
       if (tags(html) !== tags(plain)) throw new Error('there are other elements than without it');
-      if (dataIn(html).snapshot.regions[0]?.name !== JSON.parse(text).regions[0].name) throw new Error('the name is another');
+      if (dataIn(html).snapshot.regions[0]?.name !== JSON.parse(text).regions[0].name)
+        throw new Error('the name is another');
     }),
     { seed, numRuns: 60 },
   );
@@ -174,8 +202,12 @@ test('the script of the page has every function that its modules import, each on
   const own = readdirSync(new URL('cli/view/page/', top)).filter((name) => name.endsWith('.ts'));
   const modules = [
     ...own.map((name) => `cli/view/page/${name}`),
-    ...['cli/view/columns.ts', 'cli/view/words.ts', 'journal/delta.ts'],
-    ...['guest/layers.ts', 'guest/place-sentence.ts', 'guest/target-view.ts'],
+    'cli/view/columns.ts',
+    'cli/view/words.ts',
+    'journal/delta.ts',
+    'guest/layers.ts',
+    'guest/place-sentence.ts',
+    'guest/target-view.ts',
   ];
   for (const module of modules) {
     const source = readFileSync(new URL(module, top), 'utf8');

@@ -117,9 +117,7 @@ export function regionBoxes({ region, from, to, lane, tops, places, addresses }:
         ['All of it', `${range?.start}..${range?.end}`],
         ['Kind', kind === 'ram' ? 'RAM' : 'device memory'],
         ['Priority', String(priority)],
-        ...(hidden && top !== undefined
-          ? ([['Hidden by', `"${top.name}" (priority ${top.priority})`]] as const)
-          : []),
+        ...(hidden && top !== undefined ? ([['Hidden by', `"${top.name}" (priority ${top.priority})`]] as const) : []),
         ['Backing', memory[begun] ?? 'none: the VMM answers'],
       ],
     });

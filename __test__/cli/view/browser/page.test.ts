@@ -74,7 +74,14 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
   const panel = page.locator('#panel');
   await box.hover();
   const text = (await panel.textContent()) ?? '';
-  for (const part of [/0xfee00000\.\.0xfee10000/, /64 KiB/, /BAR of B\+0x0/, /EINVAL/, /ERR_IOVA_UNREACHABLE/, reason]) {
+  for (const part of [
+    /0xfee00000\.\.0xfee10000/,
+    /64 KiB/,
+    /BAR of B\+0x0/,
+    /EINVAL/,
+    /ERR_IOVA_UNREACHABLE/,
+    reason,
+  ]) {
     t.regex(text, part);
   }
   await page.mouse.move(2, 2);
@@ -102,7 +109,11 @@ browserTest('play goes through all moments, and stops at the last', async (t, op
 browserTest('everything is reached by keyboard', async (t, open) => {
   const memory = await guest(t, { ram: [0, 8].map((page) => ({ start: at(page), length: at(4) })) });
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(1, 1), priority: 500 });
-  await rom.addMapping({ range: pages(0, 1), backing: { file: taggedFile(t, 'rom file', 1, 1), offset: 0n }, writable: false });
+  await rom.addMapping({
+    range: pages(0, 1),
+    backing: { file: taggedFile(t, 'rom file', 1, 1), offset: 0n },
+    writable: false,
+  });
   await rom.map();
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const { page } = await open(await pageOf(t, JSON.stringify(memory.inspect())));
@@ -141,29 +152,32 @@ browserTest('the page says what is at an address', async (t, open) => {
   t.regex((await page.locator('#answer').textContent()) ?? '', /is no address/);
 });
 
-browserTest('what is quarantined is told apart, in light and in dark, and nothing is asked of the network', async (t, open) => {
-  const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE })) });
-  const target = new RecordingTarget({ name: 'A' });
-  const handle = await memory.dmaMappers.addDmaMapper(target);
-  t.teardown(() => memory.dmaMappers.targetClosed(target));
-  target.judge = new RefuseAt('unmap', 0).judge;
-  await handle.remove().catch(() => {});
-  const file = await pageOf(t, JSON.stringify(memory.inspect()));
-  const backgrounds: string[] = [];
-  for (const colorScheme of ['light', 'dark'] as const) {
-    const { page, requests, complaints } = await open(file, { colorScheme });
-    t.is(await page.locator('.target.quarantined:visible').count(), 2, 'the box, and that of the legend');
-    t.is(await page.locator('#counts .kept').textContent(), '1 quarantined');
-    t.is(await page.locator('#timeline:visible').count(), 0, 'a snapshot has no time');
-    backgrounds.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
-    t.deepEqual(
-      requests.filter((url) => !url.startsWith('data:')),
-      [`file://${file}`],
-    );
-    t.deepEqual(complaints, []);
-  }
-  t.is(new Set(backgrounds).size, 2);
-});
+browserTest(
+  'what is quarantined is told apart, in light and in dark, and nothing is asked of the network',
+  async (t, open) => {
+    const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE })) });
+    const target = new RecordingTarget({ name: 'A' });
+    const handle = await memory.dmaMappers.addDmaMapper(target);
+    t.teardown(() => memory.dmaMappers.targetClosed(target));
+    target.judge = new RefuseAt('unmap', 0).judge;
+    await handle.remove().catch(() => {});
+    const file = await pageOf(t, JSON.stringify(memory.inspect()));
+    const backgrounds: string[] = [];
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const { page, requests, complaints } = await open(file, { colorScheme });
+      t.is(await page.locator('.target.quarantined:visible').count(), 2, 'the box, and that of the legend');
+      t.is(await page.locator('#counts .kept').textContent(), '1 quarantined');
+      t.is(await page.locator('#timeline:visible').count(), 0, 'a snapshot has no time');
+      backgrounds.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+      t.deepEqual(
+        requests.filter((url) => !url.startsWith('data:')),
+        [`file://${file}`],
+      );
+      t.deepEqual(complaints, []);
+    }
+    t.is(new Set(backgrounds).size, 2);
+  },
+);
 
 browserTest('names that are HTML are shown as they are, and do nothing', async (t, open) => {
   const name = `</script><img src="http://127.0.0.1:9/x" onerror="document.title='owned'"><!--<script>&amp;'"`;

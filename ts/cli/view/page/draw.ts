@@ -47,7 +47,7 @@ export function drawFrames(page: Page): HTMLElement[] {
   if (body.dataset['titles'] !== titles) {
     body.dataset['titles'] = titles;
     heads.replaceChildren(make('div', 'head gutter', 'Address'));
-    for (const child of [...body.querySelectorAll('.column')]) child.remove();
+    for (const child of body.querySelectorAll('.column')) child.remove();
     page.drawn.clear();
     for (const { title } of page.columns) {
       const name = make('h2', '', title);
@@ -134,7 +134,7 @@ export function drawAxis(page: Page): void {
     page.tops.push((page.tops.at(-1) ?? 0) + (gap ? height : Math.max(3, height * page.zoom)));
   }
   const body = part('columns');
-  for (const old of [...body.querySelectorAll('.tick, .fold')]) old.remove();
+  for (const old of body.querySelectorAll('.tick, .fold')) old.remove();
   body.style.height = `${page.tops.at(-1) ?? 0}px`;
   const ticks: HTMLElement[] = [];
   let free = 0;
