@@ -78,12 +78,12 @@ test('of equal priority the older region is to be seen', async (t) => {
 
 test('where there is nothing, what is nearest', async (t) => {
   const memory = await guest(t, {
-    ram: [0, 8].map((page) => ({ start: at(page), length: PAGE, private: true })),
+    ram: [64, 0, 8, 2].map((page) => ({ start: at(page), length: PAGE, private: true })),
   });
   await memory.regions.addRegion({ name: 'idle', range: pages(4, 1) });
   t.is(
     memory.explain(at(4)).text,
-    'Nothing is at 0x4000: no active region has it; "ram0" ends at 0x1000, "ram1" begins at 0x8000. Not active, so nowhere: "idle".',
+    'Nothing is at 0x4000: no active region has it; "ram3" ends at 0x3000, "ram2" begins at 0x8000. Not active, so nowhere: "idle".',
   );
   t.is(memory.explain(1n << 40n).text, "0x10000000000 is beyond the guest's addresses, which have 32 bits.");
 });
