@@ -35,7 +35,8 @@ export async function compiled() {
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 
-const NAPI_BUILD = [
+/** Of `napi build`: what builds the native core for this machine. */
+export const NAPI_BUILD = [
   'build',
   '--platform',
   '--release',
@@ -45,8 +46,7 @@ const NAPI_BUILD = [
   'package.json',
   '--output-dir',
   'ts/native',
-  '--js',
-  'binding.cjs',
+  '--no-js', // the loader is ts/native/binding.cjs
   '--dts',
   'binding.d.cts',
 ];
