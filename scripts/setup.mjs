@@ -51,8 +51,15 @@ export const NAPI_BUILD = [
   'binding.d.cts',
 ];
 
-/** Makes something if its product is missing or its sources are not those of its stamp. */
-async function when(stamp, sources, product, make) {
+/**
+ * Makes something if its product is missing or its sources are not those of its stamp.
+ *
+ * @param {string} stamp a file, below the top as all paths here
+ * @param {string[]} sources files and folders
+ * @param {string} product
+ * @param {() => Promise<void>} make
+ */
+export async function when(stamp, sources, product, make) {
   const [stampPath, productPath] = [stamp, product].map((path) => join(top, path));
   const key = fingerprint(sources);
   if (existsSync(productPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === key) return;

