@@ -12,7 +12,8 @@ import { platforms } from './platforms.mjs';
 export function releaseProblems(top, tag) {
   const { version } = json(top, 'package.json');
   const problems = versionProblems(top, version);
-  if (tag !== `v${version}`) problems.push(`the tag is ${tag}, and the version ${version}: the tag has to be v${version}`);
+  if (tag !== `v${version}`)
+    problems.push(`the tag is ${tag}, and the version ${version}: the tag has to be v${version}`);
   if (!git(top, 'tag', '--points-at', 'HEAD').split('\n').includes(tag)) {
     problems.push(`what is checked out is not ${tag}: git checkout ${tag}`);
   }
