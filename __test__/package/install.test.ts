@@ -117,7 +117,7 @@ for (const { major, path: node, missing } of nodesHere) {
 const PROBE = `
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from 'peerdma';
 console.log(String(AddressRange.of(0n, 1n)));
-const tell = (error) => console.log(error instanceof PeerDmaError, error.code, error.message);
+const tell = (error) => console.log(error instanceof PeerDmaError, error.code, error.message, error.cause?.code);
 try { MemoryFile.create(4096n) } catch (error) { tell(error) }
 await GuestMemory.create({ ram: [{ start: 0n, length: 4096n }] }).catch(tell);
 `;
@@ -127,7 +127,7 @@ test.serial('without the package of its platform it is imported, and says at fir
   project.write('probe.js', PROBE);
   const said =
     'true ERR_NATIVE_CORE_MISSING the package @peerdma/binding-linux-x64-gnu, the native core of peerdma for ' +
-    'linux-x64-gnu, is not installed: install peerdma with its optional dependencies';
+    'linux-x64-gnu, is not installed: install peerdma with its optional dependencies MODULE_NOT_FOUND';
   succeeds(t, await project.run('node', 'probe.js'), `0x0..0x1\n${said}\n${said}\n`);
 });
 
@@ -142,7 +142,7 @@ test.serial(
     );
     const said =
       'true ERR_UNSUPPORTED_PLATFORM the native core of peerdma does not exist for darwin-arm64 (it would be the package ' +
-      '@peerdma/binding-darwin-arm64): it runs on linux-x64-gnu, linux-x64-musl, linux-arm64-gnu';
+      '@peerdma/binding-darwin-arm64): it runs on linux-x64-gnu, linux-x64-musl, linux-arm64-gnu MODULE_NOT_FOUND';
     const { stdout, stderr } = await project.run('node', '--require', './elsewhere.cjs', 'probe.js');
     t.is(stdout, `0x0..0x1\n${said}\n${said}\n`, stderr);
     t.is(
