@@ -122,6 +122,7 @@ test('the script refuses with all reasons, and makes nothing', (t) => {
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   t.is(status, 1);
   t.regex(stderr, /no release:\n- the tag is v9\.9\.9, /);
+  t.is(stderr.split('[peerdma]').length, 2, 'it says one thing, and ends');
   t.throws(() => readFileSync(join(out, 'made')), { code: 'ENOENT' });
 });
 
