@@ -94,10 +94,7 @@ test.serial('a TypeScript project compiles against the installed package, with d
 
 for (const { major, path: node, missing } of nodesHere) {
   if (node === undefined) {
-    test.serial.skip(
-      `the package runs on Node ${major} (${missing}: try again where npm's registry is reached)`,
-      () => {},
-    );
+    test.serial.skip(`the package runs on Node ${major} (${missing})`, () => {});
     continue;
   }
   test.serial(`the package runs on Node ${major}`, async (t) => {

@@ -47,8 +47,9 @@ export async function compilerFor(target) {
  * @param {{ integrity: string, only?: string[] }} options what the tarball's digest must be, and what to unpack of it
  */
 export async function unpackFromNpm(id, folder, { integrity, only = [] }) {
-  await capture('npm', ['pack', id, '--pack-destination', folder, '--loglevel=error', '--fetch-retries=1'], {
-    seconds: 600,
+  const args = ['pack', id, '--pack-destination', folder, '--loglevel=error', '--fetch-retries=1'];
+  await capture('npm', args, { seconds: 600 }).catch((error) => {
+    throw new Error(`${id} can't be had from npm's registry`, { cause: error });
   });
   const [name] = (await readdir(folder)).filter((file) => file.endsWith('.tgz'));
   const tarball = join(folder, name ?? '');

@@ -35,6 +35,6 @@ async function node(version: string, integrity: string): Promise<Node> {
     return { major, path };
   } catch (error) {
     if (process.versions.node.startsWith(`${major}.`)) return { major, path: process.execPath };
-    return { major, missing: error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error) };
+    return { major, missing: error instanceof Error ? error.message : String(error) };
   }
 }
