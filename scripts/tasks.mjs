@@ -1,5 +1,6 @@
 // The tasks of package.json.
 import { run, say, top } from './command.mjs';
+import { lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, unitTests, vfioTests } from './tests.mjs';
 
@@ -44,8 +45,7 @@ const tasks = {
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
     await packageFiles();
     await must(bin('tsc'), ['-p', 'scripts/consumer']);
-    await must(bin('publint'), []);
-    await must(bin('attw'), ['--pack', '.', '--profile', 'esm-only', '--quiet']);
+    await lintPackage(await mainPackage('target/packages/lint'));
     say('lint, format, types, clippy, package: clean');
     return 0;
   },
