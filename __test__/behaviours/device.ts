@@ -115,12 +115,13 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
   const goesThrough = (what: string, event: (t: ExecutionContext, peer: PhysicalFunction) => Promise<void>): void =>
     declare(`a mapped BAR whose device ${what} is as its rules say`, async (t, rig) => {
       const { target, rules } = rig;
-      const request = at(await barRequest(rig, 0n, 2n * PAGE), AT);
-      await target.mapDma(request);
+      const before = at(await barRequest(rig, 0n, 2n * PAGE), AT);
+      await target.mapDma(before);
       t.true(await reaches(rig, AT, 0n, 15));
-      t.false(target.isRevoked?.(request.range) ?? false);
+      t.false(target.isRevoked?.(before.range) ?? false);
       await event(t, rig.peer);
       decode(rig.peer, true);
+      const request = (await Lender.of(rig.memory)).now(before);
       const stays = rules.whenDeviceGoesOff === 'stays';
       t.is(target.isRevoked?.(request.range) ?? false, !stays);
       t.is(await reaches(rig, AT, 0n, 16), stays);

@@ -96,6 +96,14 @@ export class Lender {
     if (request?.name !== name) throw new Error('the lender has just mapped it');
     return request;
   }
+
+  /** The request for what was lent as it is lent now: that of a device that is reset is taken back before, and lent anew. */
+  now(lent: DmaMapRequest): DmaMapRequest {
+    return at(
+      this.#lent.findLast(({ name }) => name === lent.name),
+      lent.range.start,
+    );
+  }
 }
 
 /** Requests for private memory of these lengths, for whatever IOVAs the test wants them at. */
