@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const top = new URL('..', import.meta.url);
-const pages = ['README.md', 'docs/assigned-devices.md', 'docs/drivers.md'].map((page) =>
+const pages = ['README.md', 'docs/assigned-devices.md', 'docs/drivers.md', 'docs/looking-inside.md'].map((page) =>
   readFileSync(new URL(page, top), 'utf8'),
 );
 const examples = pages.flatMap((page) => [...page.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code));
@@ -24,7 +24,7 @@ writeFileSync(
 );
 
 test('the examples of the README and of the guides compile', (t) => {
-  t.is(examples.length, 5);
+  t.is(examples.length, 8);
   const tsc = fileURLToPath(new URL('node_modules/.bin/tsc', top));
   const { stdout, status } = spawnSync(tsc, ['-p', fileURLToPath(folder)], { encoding: 'utf8' });
   t.is(status, 0, stdout);

@@ -35,7 +35,8 @@ export async function compiled() {
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 
-const NAPI_BUILD = [
+/** Of `napi build`: what builds the native core for this machine. */
+export const NAPI_BUILD = [
   'build',
   '--platform',
   '--release',
@@ -45,14 +46,20 @@ const NAPI_BUILD = [
   'package.json',
   '--output-dir',
   'ts/native',
-  '--js',
-  'binding.cjs',
+  '--no-js', // the loader is ts/native/binding.cjs
   '--dts',
   'binding.d.cts',
 ];
 
-/** Makes something if its product is missing or its sources are not those of its stamp. */
-async function when(stamp, sources, product, make) {
+/**
+ * Makes something if its product is missing or its sources are not those of its stamp.
+ *
+ * @param {string} stamp a file, below the top as all paths here
+ * @param {string[]} sources files and folders
+ * @param {string} product
+ * @param {() => Promise<void>} make
+ */
+export async function when(stamp, sources, product, make) {
   const [stampPath, productPath] = [stamp, product].map((path) => join(top, path));
   const key = fingerprint(sources);
   if (existsSync(productPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === key) return;

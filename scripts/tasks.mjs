@@ -1,5 +1,6 @@
 // The tasks of package.json.
 import { run, say, top } from './command.mjs';
+import { lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, unitTests, vfioTests } from './tests.mjs';
 
@@ -30,21 +31,21 @@ const tasks = {
   testbed: (args) => run(process.execPath, ['testbed/cli.mjs', ...args]),
   build: async () => {
     await built();
-    await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
+    await packageFiles();
     return 0;
   },
   lint: async () => {
     await built();
     await must(bin('tsc'), ['-p', 'tsconfig.json']);
     await must(bin('tsc'), ['-p', 'testbed']);
+    await must(bin('tsc'), ['-p', 'ts/cli/view/page']);
     await must(bin('oxlint'), ['--deny-warnings']);
     await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
     await must('cargo', ['fmt', '--all', '--check']);
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
-    await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
+    await packageFiles();
     await must(bin('tsc'), ['-p', 'scripts/consumer']);
-    await must(bin('publint'), []);
-    await must(bin('attw'), ['--pack', '.', '--profile', 'esm-only', '--quiet']);
+    await lintPackage(await mainPackage('target/packages/lint'));
     say('lint, format, types, clippy, package: clean');
     return 0;
   },
@@ -70,6 +71,12 @@ async function built() {
   nodeVersion();
   await dependencies();
   await nativeCore();
+}
+
+/** What is published: the package, and the script of the page that `peerdma view` makes, which has the types of a browser. */
+async function packageFiles() {
+  await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
+  await must(bin('tsc'), ['-p', 'ts/cli/view/page/tsconfig.build.json']);
 }
 
 async function script(path, args) {

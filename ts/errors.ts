@@ -13,6 +13,9 @@ export type ErrorCode =
   | 'ERR_OVERLAP'
   | 'ERR_CLOSED'
   | 'ERR_REGION_REMOVED'
+  // The package itself
+  | 'ERR_UNSUPPORTED_PLATFORM'
+  | 'ERR_NATIVE_CORE_MISSING'
   // Guest memory
   | 'ERR_NOT_MAPPED'
   | 'ERR_RANGE_QUARANTINED'

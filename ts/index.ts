@@ -3,7 +3,7 @@
  */
 export { AddressRange } from './address-range.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
-export type { DmaEvent, MemoryChangeEvent } from './dma/events.ts';
+export type { DmaEvent, MemoryAction, MemoryChangeEvent, MemorySettledEvent } from './dma/events.ts';
 
 export { MemoryFile, type HugePageSize } from './memory/memory-file.ts';
 export type { Backing } from './memory/backing.ts';
@@ -29,6 +29,13 @@ export type {
   SubMappingSnapshot,
   TargetSnapshot,
 } from './guest/inspect.ts';
+export { explain, type Explanation, type SeenMemory } from './guest/explain.ts';
+export type { Layer } from './guest/layers.ts';
+export type { TargetView } from './guest/target-view.ts';
+export { Journal, recordJournal } from './journal/journal.ts';
+export { readJournal, type JournalEntry } from './journal/read.ts';
+export type { Hunk, SnapshotDelta, TargetDelta } from './journal/delta.ts';
+export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';
 
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
 export { AssignedDevice, resetDevices, type AssignedDeviceSnapshot } from './pci/assigned-device.ts';

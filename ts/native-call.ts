@@ -29,6 +29,7 @@ export function fromNative(error: unknown, details: ErrorDetails = {}): unknown 
     errno: errno || undefined,
     syscall: syscall || undefined,
     range: start === undefined || end === undefined ? details.range : AddressRange.between(BigInt(start), BigInt(end)),
+    cause: details.cause ?? error.cause,
   });
 }
 

@@ -22,7 +22,7 @@ test('close unmaps everything from every target while the memory is still there'
     t.deepEqual(target.takeCalls().sort(), ['unmap 0x0..0x2000', 'unmap 0x4000..0x5000']);
     t.deepEqual(target.breaches, []); // unmapDma has read from its host memory
   }
-  t.deepEqual(memory.inspect(), { regions: [], flat: [], targets: [], quarantine: [] });
+  t.deepEqual(memory.inspect(), { addressWidth: 32, regions: [], flat: [], targets: [], quarantine: [] });
 });
 
 test('after close every change fails with ERR_CLOSED', async (t) => {

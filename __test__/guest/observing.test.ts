@@ -1,7 +1,7 @@
 // What an observer sees: inspect() and the diagnostics channels.
 import test from 'ava';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { DmaEvent, MemoryChangeEvent } from '../../ts/index.ts';
+import type { DmaEvent, MemoryChangeEvent, MemorySettledEvent } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -18,8 +18,10 @@ test('inspect is plain data that JSON takes', async (t) => {
   const snapshot = memory.inspect();
   t.deepEqual(JSON.parse(JSON.stringify(snapshot)), snapshot);
   t.deepEqual(snapshot, {
+    addressWidth: 32,
     regions: [
       {
+        id: 0,
         name: 'ram0',
         kind: 'ram',
         priority: 100,
@@ -30,6 +32,7 @@ test('inspect is plain data that JSON takes', async (t) => {
         mappings: [{ start: '0x0', end: '0x1000', backing: 'private', writable: true }],
       },
       {
+        id: 1,
         name: 'bar',
         kind: 'device',
         priority: 0,
@@ -39,7 +42,16 @@ test('inspect is plain data that JSON takes', async (t) => {
         writable: true,
         mappings: [{ start: '0x1000', end: '0x3000', backing: 'bar-file+0x1000', writable: false }],
       },
-      { name: 'idle', kind: 'device', priority: 7, length: '0x4000', active: false, writable: true, mappings: [] },
+      {
+        id: 2,
+        name: 'idle',
+        kind: 'device',
+        priority: 7,
+        length: '0x4000',
+        active: false,
+        writable: true,
+        mappings: [],
+      },
     ],
     flat: [
       { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', writable: true, backing: 'private' },
@@ -48,6 +60,8 @@ test('inspect is plain data that JSON takes', async (t) => {
     targets: [
       {
         name: 'one',
+        peerToPeer: 'off',
+        following: true,
         mappings: [
           { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', state: 'mapped' },
           { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', state: 'skipped' },
@@ -147,4 +161,48 @@ test.serial('what goes with a closed target is told as unmapped, what it kept in
   });
   await memory.dmaMappers.targetClosed(target);
   t.deepEqual(log.sort(), ['closing 0x0..0x1000', 'closing 0x4000..0x5000']);
+});
+
+test.serial(
+  'what guest memory has done, or failed at, is told with its number, before the next change begins',
+  async (t) => {
+    const memory = await guest(t);
+    const other = await guest(t);
+    t.not(memory.id, other.id);
+    const log: string[] = [];
+    listen(t, 'peerdma:memory.settled', (message) => {
+      const { memory: id, action, error } = message as MemorySettledEvent;
+      if (id === memory.id)
+        log.push(`${action}${error === undefined ? '' : ` ${String(error)}`}: ${memory.inspect().flat.length}`);
+    });
+    const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
+    const target = new RecordingTarget({ name: 'one' });
+    const handle = await memory.dmaMappers.addDmaMapper(target);
+    await Promise.all([region.addMapping({ range: pages(0, 1), backing: 'private' }), region.map(), region.unmap()]);
+    t.deepEqual(log.splice(0), ['change: 0', 'join: 0', 'change: 0', 'change: 1', 'change: 0']);
+    target.judge = new RefuseAt('map', 0).judge;
+    await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+    t.regex(log.splice(0).join(), /^change PeerDmaError: one: can't map "r" .*: 0$/);
+    await handle.remove();
+    await memory.dmaMappers.targetClosed(target);
+    await memory.close();
+    t.deepEqual(log.splice(0), ['leave: 0', 'closed: 0', 'end: 0']);
+  },
+);
+
+test.serial('events say which guest memory they are of', async (t) => {
+  const memory = await guest(t);
+  const ids: [string, number][] = [];
+  for (const name of ['dma.map', 'dma.unmap', 'memory.change']) {
+    listen(t, `peerdma:${name}`, (message) => ids.push([name, (message as DmaEvent | MemoryChangeEvent).memory]));
+  }
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget());
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  await region.map();
+  await region.unmap();
+  t.deepEqual(
+    ids,
+    ['dma.map', 'memory.change', 'dma.unmap', 'memory.change'].map((name) => [name, memory.id]),
+  );
 });

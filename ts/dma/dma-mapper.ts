@@ -14,7 +14,9 @@ import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
 /** @internal */
 export class DmaMapper {
   readonly target: DmaTarget;
-  readonly #peerToPeer: PeerToPeer;
+  readonly peerToPeer: PeerToPeer;
+  /** Which guest memory it is that the target follows, for events. */
+  readonly #memory: number;
   /** Lends the memory that the target needs as host memory; there as soon as there is any such. */
   readonly #va: () => VaMapper | undefined;
   /** Of the target, as it was when it joined. */
@@ -28,15 +30,19 @@ export class DmaMapper {
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
 
-  /** @param va where the memory is that a target needs as host memory */
-  constructor(target: DmaTarget, peerToPeer: PeerToPeer, va: () => VaMapper | undefined) {
+  /**
+   * @param va where the memory is that a target needs as host memory
+   * @param memory number of the guest memory
+   */
+  constructor(target: DmaTarget, peerToPeer: PeerToPeer, va: () => VaMapper | undefined, memory: number) {
     this.target = target;
+    this.#memory = memory;
     this.name = target.name;
     this.#needsVa = target.needsVa;
     this.#needsFile = target.needsFile === true;
     this.#mapBatch = target.mapDmaBatch?.bind(target);
     this.#revoked = target.isRevoked?.bind(target);
-    this.#peerToPeer = peerToPeer;
+    this.peerToPeer = peerToPeer;
     this.#va = va;
   }
 
@@ -213,7 +219,7 @@ export class DmaMapper {
     const all = this.#holdings.clear();
     this.#giveBack(all);
     for (const { sub, state } of all) {
-      if (state === 'mapped' || state === 'quarantined') publishUnmap(this.name, sub);
+      if (state === 'mapped' || state === 'quarantined') publishUnmap(this.#memory, this.name, sub);
     }
     return kept;
   }
@@ -221,7 +227,7 @@ export class DmaMapper {
   /** Decides what is to happen with a sub-mapping before the target is asked. */
   #admit(sub: SubMapping): Held {
     const held: Held = { range: sub.range, sub, state: 'mapped' };
-    if (sub.kind === 'device' && this.#peerToPeer === 'off') held.state = 'skipped';
+    if (sub.kind === 'device' && this.peerToPeer === 'off') held.state = 'skipped';
     else if (sub.store.file === undefined && this.#needsFile) {
       const error = fileRequired(this.name, sub);
       if (this.requires(sub)) throw error;
@@ -233,7 +239,7 @@ export class DmaMapper {
 
   /** Whether the target has to have a sub-mapping: a change fails that can't give it to it. */
   requires(sub: SubMapping): boolean {
-    return sub.kind === 'ram' || this.#peerToPeer === 'required';
+    return sub.kind === 'ram' || this.peerToPeer === 'required';
   }
 
   /**
@@ -264,7 +270,7 @@ export class DmaMapper {
         await this.#mapOne(first);
       } else {
         await this.#mapBatch?.(run.map((held) => mapRequest(held.sub, held.hostMemory)));
-        for (const held of run) publishMap(this.name, held.sub);
+        for (const held of run) publishMap(this.#memory, this.name, held.sub);
       }
       return undefined;
     } catch (caught) {
@@ -273,7 +279,7 @@ export class DmaMapper {
       if (run.length > 1 && thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
         // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
         for (const held of run) {
-          publishMap(this.name, held.sub);
+          publishMap(this.#memory, this.name, held.sub);
           this.#holdings.quarantine(held, unmapFailed(this.name, held.sub, thrown));
         }
         return unmapFailed(this.name, sub, thrown);
@@ -293,7 +299,7 @@ export class DmaMapper {
   async #mapOne(held: Held): Promise<void> {
     const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
     if (pending !== undefined) await pending;
-    publishMap(this.name, held.sub);
+    publishMap(this.#memory, this.name, held.sub);
   }
 
   async #mapAgain(held: Held, blocked: PeerDmaError | undefined): Promise<void> {
@@ -332,7 +338,7 @@ export class DmaMapper {
         this.#holdings.quarantine(held, error);
         return error;
       }
-      publishUnmap(this.name, held.sub);
+      publishUnmap(this.#memory, this.name, held.sub);
     }
     this.#holdings.forget(held);
     return undefined;

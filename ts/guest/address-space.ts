@@ -7,7 +7,7 @@ import { DmaMapper, wantsVa } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
-import { publishChange } from '../dma/events.ts';
+import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
@@ -90,7 +90,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; what a target or the native core said
    */
   change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
-    return this.#queue.run(async () => {
+    return this.#run('change', async () => {
       const draft = this.#map.draft();
       edit(draft);
       const { change, next, pieces } = draft.settle();
@@ -100,7 +100,7 @@ export class AddressSpace {
       if (wanted(change.comes, this.#mappers).length > 0) this.#openVa();
       await applyPlan(changeSteps(change, this.#mappers, this.#va));
       this.#commit(next, pieces);
-      if (change.goes.length + change.comes.length > 0) publishChange(change.goes, change.comes);
+      if (change.goes.length + change.comes.length > 0) publishChange(this.order, change.goes, change.comes);
     });
   }
 
@@ -112,12 +112,12 @@ export class AddressSpace {
    * target said
    */
   register(target: DmaTarget, peerToPeer: PeerToPeer): Promise<DmaMapper> {
-    return this.#queue.run(async () => {
+    return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const subs = this.#map.flat.values();
       const shown = subs.filter(({ store }) => wantsVa(target.needsVa, store));
       const va = target.needsVa === true || shown.length > 0 ? await this.#show(shown) : undefined;
-      const mapper = new DmaMapper(target, peerToPeer, () => this.#va);
+      const mapper = new DmaMapper(target, peerToPeer, () => this.#va, this.order);
       const steps = va === undefined ? [] : [ensureMapped(shown, va)];
       steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
@@ -137,7 +137,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, the target stays listed with them
    */
   unregister(mapper: DmaMapper): Promise<void> {
-    return this.#queue.runAlways(async () => {
+    return this.#runAlways('leave', async () => {
       if (!this.#mappers.has(mapper)) return;
       const problems = await mapper.withdrawAll();
       this.#dismiss(mapper);
@@ -150,7 +150,7 @@ export class AddressSpace {
    * kept from being restored is restored.
    */
   targetClosed(target: DmaTarget): Promise<void> {
-    return this.#queue.runAlways(async () => {
+    return this.#runAlways('closed', async () => {
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
@@ -166,21 +166,21 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: nothing was done then; what `act` threw; what a target said that has to have it
    */
   withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
-    return this.#queue.runAlways(() =>
+    return this.#runAlways('device', () =>
       withoutMappings(subMappingsOf(this.#map.flat.values(), files), this.#mappers, act),
     );
   }
 
   /** Gives every target what it misses of a device's memory. What it can't have is in its status. */
   giveMissing(file: MemoryFile): Promise<void> {
-    return this.#queue.runAlways(() =>
+    return this.#runAlways('device', () =>
       giveMissing(subMappingsOf(this.#map.flat.values(), [file]), this.#mappers, this.#va),
     );
   }
 
   /** Maps all device memory of one target anew, where its mappings can become void. */
   refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
-    return this.#queue.runAlways(async () =>
+    return this.#runAlways('device', async () =>
       this.#mappers.has(mapper) && mapper.following ? refreshDevices(mapper, this.#mappers, this.#va) : [],
     );
   }
@@ -211,22 +211,32 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
   close(): Promise<void> {
-    return this.#queue.close(async () => {
-      const problems: PeerDmaError[] = [];
-      for (const mapper of this.#mappers) {
-        for (const problem of await mapper.withdrawAll()) problems.push(problem);
-        this.#dismiss(mapper);
-      }
-      throwFirst(problems);
-      this.#va?.close();
-      this.#va = undefined;
-      const draft = this.#map.draft();
-      for (const region of draft.regions()) draft.remove(region.id);
-      const { next, pieces } = draft.settle();
-      this.#commit(next, pieces);
-      for (const file of this.#files.splice(0)) file.close();
-      spaces.delete(this.#reference);
-    });
+    return this.#queue.close(() => thenSettled(this.order, 'end', () => this.#end()));
+  }
+
+  async #end(): Promise<void> {
+    const problems: PeerDmaError[] = [];
+    for (const mapper of this.#mappers) {
+      for (const problem of await mapper.withdrawAll()) problems.push(problem);
+      this.#dismiss(mapper);
+    }
+    throwFirst(problems);
+    this.#va?.close();
+    this.#va = undefined;
+    const draft = this.#map.draft();
+    for (const region of draft.regions()) draft.remove(region.id);
+    const { next, pieces } = draft.settle();
+    this.#commit(next, pieces);
+    for (const file of this.#files.splice(0)) file.close();
+    spaces.delete(this.#reference);
+  }
+
+  #run<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
+    return this.#queue.run(() => thenSettled(this.order, action, act));
+  }
+
+  #runAlways<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
+    return this.#queue.runAlways(() => thenSettled(this.order, action, act));
   }
 
   /** Shows these in this process, from now on. If it throws, some of it may be shown, which is no harm. */

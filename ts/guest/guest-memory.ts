@@ -7,6 +7,7 @@ import { AddressSpace } from './address-space.ts';
 import { DeviceMemory } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
 import { readGuest, writeGuest } from './guest-access.ts';
+import { type Explanation, explain } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type RamOptions, addRam } from './ram.ts';
 import { RegionManager } from './region-manager.ts';
@@ -26,6 +27,8 @@ let spaceOf: (memory: GuestMemory) => AddressSpace;
  * order of the calls, whether they are awaited or not.
  */
 export class GuestMemory {
+  /** Unlike that of any other guest memory of this thread: events on the diagnostics channels say whose they are by it. */
+  readonly id: number;
   readonly regions: RegionManager;
   readonly dmaMappers: DmaMapperClient;
   readonly #space: AddressSpace;
@@ -40,6 +43,7 @@ export class GuestMemory {
 
   private constructor(space: AddressSpace) {
     this.#space = space;
+    this.id = space.order;
     this.regions = new RegionManager(space);
     this.dmaMappers = new DmaMapperClient(space);
   }
@@ -107,6 +111,18 @@ export class GuestMemory {
    */
   inspect(): MemorySnapshot {
     return snapshot(this.#space);
+  }
+
+  /**
+   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: {@link explain} of what
+   * {@link GuestMemory.inspect} gives.
+   *
+   * @param address guest-physical, which is the IOVA
+   * @param target name of a target. Default: all of them
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target here
+   */
+  explain(address: bigint, target?: string): Explanation {
+    return explain(this.inspect(), address, target);
   }
 
   /**

@@ -37,6 +37,8 @@ export interface BarStatus {
 
 /** Message of the channel `peerdma:pci.bar`: the guest has placed, moved or switched off a BAR, and guest memory has followed. */
 export interface BarEvent {
+  /** {@link GuestMemory.id} of the guest memory that the device is in. */
+  readonly memory: number;
   /** PCI address. */
   readonly device: string;
   readonly bar: BarStatus;
@@ -49,7 +51,7 @@ export function publishBars(device: string, before: BarAddresses, memory: GuestM
   if (!barChannel.hasSubscribers || before === windows.addresses) return;
   for (const status of barStatus(memory, windows)) {
     if (before.get(status.bar) === windows.addresses.get(status.bar)) continue;
-    barChannel.publish({ device, bar: status } satisfies BarEvent);
+    barChannel.publish({ memory: memory.id, device, bar: status } satisfies BarEvent);
   }
 }
 

@@ -1,0 +1,128 @@
+// Where things stand on the page of `peerdma view`: the axis to scale with gaps folded, and what the columns have.
+import test from 'ava';
+import type { MemorySnapshot } from '../../../ts/index.ts';
+import { axisOf } from '../../../ts/cli/view/axis.ts';
+import { type Column, columnsOf } from '../../../ts/cli/view/columns.ts';
+import type { AxisPart } from '../../../ts/cli/view/data.ts';
+import { humanLength, timeAfter } from '../../../ts/cli/view/words.ts';
+import { at, guest, pages, taggedFile } from '../../support/pages.ts';
+import { RecordingTarget } from '../../support/recording-target.ts';
+
+function placesOn(parts: readonly AxisPart[]): Map<string, number> {
+  return new Map(
+    [...parts.map(({ start }) => start), parts.at(-1)?.end ?? ''].map((address, index) => [address, index]),
+  );
+}
+
+/** Boxes as `0x0..0x1000 lane 0 label`. */
+function text({ boxes }: Column, parts: readonly AxisPart[]): string[] {
+  return boxes.map(({ from, to, lane, label }) => `${parts[from]?.start}..${parts[to - 1]?.end} ${lane} ${label}`);
+}
+
+function shown(snapshot: MemorySnapshot): { parts: AxisPart[]; columns: Column[] } {
+  const parts = axisOf(snapshot, []);
+  return { parts, columns: columnsOf(snapshot, placesOn(parts)) };
+}
+
+test('the axis is to scale where there is something, legible at the least, and folds the rest', async (t) => {
+  const memory = await guest(t, {
+    ram: [
+      { start: at(0), length: at(300) },
+      { start: at(1000), length: at(100) },
+    ],
+  });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
+  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.mapToGuest(at(500));
+  const parts = axisOf(memory.inspect(), []);
+  t.deepEqual(
+    parts.map(({ start, gap }) => [BigInt(start), gap]),
+    [
+      [at(0), false],
+      [at(300), true],
+      [at(500), false],
+      [at(501), true],
+      [at(1000), false],
+    ],
+  );
+  const [large = 0, gap, small = 0, other, third = 0] = parts.map(({ height }) => height);
+  t.true(Math.abs(large / third - 3) < 0.1, `${large} to ${third} pixels for 300 to 100 pages`);
+  t.true(small >= 16);
+  t.is(gap, other, 'whatever is in it');
+});
+
+test('the axis has all places of a journal', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(1) }] });
+  const before = memory.inspect();
+  const moved = {
+    ...before.flat[0],
+    start: '0x9000',
+    end: '0xa000',
+    region: 'r',
+    kind: 'ram',
+    writable: true,
+    backing: 'f',
+  } as const;
+  const parts = axisOf(before, [{ flat: [[0, 1, [moved]]] }]);
+  t.deepEqual(
+    parts.map(({ start, end, gap }) => `${start}..${end} ${gap}`),
+    ['0x0..0x1000 false', '0x1000..0x9000 true', '0x9000..0xa000 false'],
+  );
+});
+
+test('regions stand side by side where they overlap, with what is hidden and what is for the VMM', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(8) }] });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
+  await bar.map({ offset: 0n, length: at(6), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
+  await bar.mapToGuest(at(4));
+  await memory.regions.addRegion({ name: 'idle', range: pages(64, 1) });
+  const { parts, columns } = shown(memory.inspect());
+  const [regions, flat] = columns;
+  t.is(regions?.note, '1 not active');
+  t.deepEqual(text(regions as Column, parts), [
+    '0x0..0x8000 0 ram0',
+    '0x4000..0x8000 1 hidden · bar',
+    '0x8000..0xa000 1 bar',
+    '0xa000..0xc000 1 no memory · bar',
+  ]);
+  t.deepEqual(text(flat as Column, parts), ['0x0..0x8000 0 ram0', '0x8000..0xa000 0 bar']);
+  const facts = new Map(regions?.boxes[1]?.facts);
+  t.is(facts.get('Hidden by'), '"ram0" (priority 100)');
+  t.is(new Map(regions?.boxes[2]?.facts).get('Backing'), 'f+0x4000');
+});
+
+test('a box has the same key when its region moves', async (t) => {
+  const memory = await guest(t);
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
+  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.mapToGuest(at(4));
+  const keys = () => shown(memory.inspect()).columns.map(({ boxes }) => boxes.map(({ key }) => key));
+  const before = keys();
+  await bar.mapToGuest(at(8));
+  t.deepEqual(keys(), before);
+  t.is(before.length, 3);
+});
+
+test('nothing at all has columns too', async (t) => {
+  const memory = await guest(t);
+  const { parts, columns } = shown(memory.inspect());
+  t.deepEqual(parts, []);
+  t.deepEqual(
+    columns.map(({ boxes }) => boxes.length),
+    [0, 0],
+  );
+});
+
+test('lengths and times in words', (t) => {
+  const lengths: readonly (readonly [bigint, string])[] = [
+    [1n, '1 bytes'],
+    [1023n, '1023 bytes'],
+    [4096n, '4 KiB'],
+    [(3n << 30n) / 2n, '1.50 GiB'],
+    [1n << 64n, '16 EiB'],
+  ];
+  for (const [length, words] of lengths) t.is(humanLength(length), words);
+  t.is(timeAfter('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
+  t.is(timeAfter('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
+});

@@ -1,0 +1,219 @@
+// `peerdma view` and `peerdma explain` as programs: what they take, what they say, and what they make of files that are wrong.
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runInNewContext } from 'node:vm';
+import type { MemorySnapshot } from '../../../ts/index.ts';
+import type { PageData } from '../../../ts/cli/view/data.ts';
+import { pageScript } from '../../../ts/cli/view/script.ts';
+import { at, guest } from '../../support/pages.ts';
+import { RecordingTarget } from '../../support/recording-target.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+import { seedOf } from '../../support/seed.ts';
+import { movingBar, pageOf, peerdma } from './support.ts';
+
+async function snapshotOf(t: ExecutionContext): Promise<MemorySnapshot> {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  return memory.inspect();
+}
+
+/** What the page has as data. */
+function dataIn(html: string): PageData {
+  const [, json = ''] = /<script id="data" type="application\/json">(.*?)<\/script>/s.exec(html) ?? [];
+  return JSON.parse(json);
+}
+
+test('view writes a page beside the file, or where it is told to, or to standard output', async (t) => {
+  const folder = scratchFolder(t);
+  const file = join(folder, 'memory.json');
+  const snapshot = await snapshotOf(t);
+  writeFileSync(file, JSON.stringify(snapshot, null, 2));
+  const beside = join(folder, 'memory.html');
+  t.deepEqual(await peerdma('view', file), {
+    status: 0,
+    stdout: `${beside} is written: open it in a browser\n`,
+    stderr: '',
+  });
+  const html = readFileSync(beside, 'utf8');
+  t.deepEqual(dataIn(html).snapshot, snapshot);
+  t.is((await peerdma('view', file, '-o', '-')).stdout, html);
+  t.is((await peerdma('view', file, '--output', join(folder, 'other'))).status, 0);
+  t.is(readFileSync(join(folder, 'other'), 'utf8'), html);
+});
+
+test('view and explain say what is wrong with the command line', async (t) => {
+  for (const args of [
+    ['view'],
+    ['view', 'a', 'b'],
+    ['view', 'a', '--wrong'],
+    ['explain', 'a'],
+    ['explain', 'a', 'B'],
+  ]) {
+    const { status, stderr } = await peerdma(...args);
+    t.is(status, 2, args.join(' '));
+    t.regex(stderr, /--help says how/);
+  }
+  const { status, stderr } = await peerdma('view', 'page.html', '--output', 'page.html');
+  t.is(status, 2);
+  t.regex(stderr, /would write the page over page\.html/);
+  t.regex((await peerdma('--help')).stdout, /explain .*\n +view /);
+});
+
+test('files that can not be read or written are told', async (t) => {
+  const folder = scratchFolder(t);
+  const missing = await peerdma('view', join(folder, 'none'));
+  t.is(missing.status, 1);
+  t.regex(missing.stderr, /ERR_SYSTEM: can't read .*ENOENT/);
+  const file = join(folder, 'memory.json');
+  writeFileSync(file, JSON.stringify(await snapshotOf(t)));
+  const nowhere = await peerdma('view', file, '--output', join(folder, 'no', 'page'));
+  t.is(nowhere.status, 1);
+  t.regex(nowhere.stderr, /ERR_SYSTEM: can't write .*ENOENT/);
+});
+
+test('explain answers from a snapshot, and from the end of a journal', async (t) => {
+  const file = join(scratchFolder(t), 'memory.json');
+  writeFileSync(file, JSON.stringify(await snapshotOf(t)));
+  const { stdout, status } = await peerdma('explain', file, '0x1000', 'A');
+  t.is(status, 0);
+  t.is(
+    stdout,
+    '0x1000 is offset 0x1000 of "ram0" (ram, priority 100), which shows private memory, writable. A reaches it: it has mapped 0x0..0x4000.\n',
+  );
+  const json = await peerdma('explain', file, '0x1000', '--json');
+  t.is(JSON.parse(json.stdout).targets[0].state, 'mapped');
+  const unknown = await peerdma('explain', file, '0x1000', 'B');
+  t.is(unknown.status, 1);
+  t.regex(unknown.stderr, /there is no target B/);
+  const journal = await peerdma('explain', await movingBar(t), '0xfee00000', 'device A');
+  t.regex(journal.stdout, /device A does not reach it: it could not map .*ERR_IOVA_UNREACHABLE, EINVAL/);
+});
+
+test('what is neither a snapshot nor a journal makes no page, and what is wrong is said', async (t) => {
+  const folder = scratchFolder(t);
+  const file = join(folder, 'memory.json');
+  const good = JSON.stringify(await snapshotOf(t));
+  const wrong: readonly (readonly [string, RegExp])[] = [
+    ['', /not JSON, or cut/],
+    [good.slice(0, -1), /not JSON, or cut/],
+    [good.slice(0, 200), /not JSON, or cut/],
+    ['null', /the snapshot is an object, not null/],
+    ['[]', /the snapshot is an object, not \[\]/],
+    ['{}', /the snapshot\.addressWidth is a whole number, not missing/],
+    [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\] is an object, not 7/],
+    [
+      good.replace('"0x0"', '"<img>"'),
+      /the snapshot\.regions\[0\]\.range\.start is an address such as .*, not "<img>"/,
+    ],
+    [good.replace('"end":"0x4000"', '"end":"0x0"'), /range whose end comes after its start/],
+    [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /is an address/],
+    [good.replace('"kind":"ram"', '"kind":"rom"'), /one of ram, device, not "rom"/],
+    [good.replace('"priority":100', '"priority":"high"'), /regions\[0\]\.priority is a number, not "high"/],
+    [good.replace('"state":"mapped"', '"state":{"toString":1}'), /state is one of mapped, .*, not \{"toString":1\}/],
+    [good.replace('"name":"A"', `"name":${'['.repeat(2000)}${']'.repeat(2000)}`), /targets\[0\]\.name is a text/],
+    [`{"journal":"peerdma","version":1}\n`, /line 1 of the journal: the line\.time is a text, not missing/],
+  ];
+  for (const [text, what] of wrong) {
+    writeFileSync(file, text);
+    for (const args of [
+      ['view', file],
+      ['explain', file, '0x0'],
+    ]) {
+      const { status, stdout, stderr } = await peerdma(...args);
+      t.is(status, 1, text.slice(0, 80));
+      t.is(stdout, '');
+      t.regex(stderr, /ERR_INVALID_ARGUMENT/);
+      t.regex(stderr, what);
+    }
+    t.false(existsSync(join(folder, 'memory.html')));
+  }
+});
+
+test('fields that are not known are dropped, those called __proto__ too', async (t) => {
+  const snapshot = await snapshotOf(t);
+  const more = JSON.stringify(snapshot)
+    .replaceAll('{', '{"__proto__":{"name":"evil"},"constructor":1,"later":[{"<b>":2}],')
+    .replace('"0x0"', '"0x000"');
+  const html = readFileSync(await pageOf(t, more), 'utf8');
+  t.deepEqual(dataIn(html).snapshot, snapshot);
+  t.false(html.includes('evil'));
+});
+
+test('nothing in names ends the script, or begins an element or a comment', async (t) => {
+  const seed = seedOf(t);
+  const snapshot = await snapshotOf(t);
+  const [region] = snapshot.regions;
+  const pieces = [
+    '</script>',
+    '<!--',
+    '<script>',
+    ']]>',
+    '\u2028',
+    '"',
+    "'",
+    '\\',
+    '&lt;',
+    '\u0000',
+    '<',
+    '>',
+    'a',
+    '\ud800',
+  ];
+  const name = fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength: 8 }).map((all) => all.join(''));
+  const plain = readFileSync(await pageOf(t, JSON.stringify(snapshot)), 'utf8');
+  const tags = (html: string): number => html.match(/<[!/a-z]/gi)?.length ?? 0;
+  await fc.assert(
+    fc.asyncProperty(name, async (hostile) => {
+      const given = { ...snapshot, regions: [{ ...region, name: hostile }] };
+      const text = JSON.stringify(given);
+      const html = readFileSync(await pageOf(t, text, 'memory.json'), 'utf8');
+      if (tags(html) !== tags(plain)) throw new Error('there are other elements than without it');
+      if (dataIn(html).snapshot.regions[0]?.name !== JSON.parse(text).regions[0].name)
+        throw new Error('the name is another');
+    }),
+    { seed, numRuns: 60 },
+  );
+  t.pass();
+});
+
+test('the name of the file is shown as it is', async (t) => {
+  const html = readFileSync(await pageOf(t, JSON.stringify(await snapshotOf(t)), '<img src=x>&"\'.json'), 'utf8');
+  t.true(html.includes('<title>&#60;img src=x&#62;&#38;&#34;&#39;.json · peerdma</title>'));
+  t.false(html.includes('<img'));
+});
+
+test('the page asks for nothing: no address in it, and a policy that lets none through', async (t) => {
+  const html = readFileSync(await pageOf(t, JSON.stringify(await snapshotOf(t))), 'utf8');
+  t.deepEqual(html.match(/\b(?:https?:)?\/\/[a-z]/gi) ?? [], []);
+  t.deepEqual(html.match(/\b(?:src|href)=(?!"data:,")/g) ?? [], []);
+  t.deepEqual(html.match(/@import|url\(/g) ?? [], []);
+  t.regex(html, /<meta http-equiv="Content-Security-Policy" content="default-src 'none';/);
+});
+
+test('the script of the page has every function that its modules import, each once', async (t) => {
+  const script = await pageScript();
+  runInNewContext(script.replace(/\nstartPage\(\);$/, '')); // it is a script
+  const names = [...script.matchAll(/^function (\w+)/gm)].map(([, name = '']) => name);
+  t.true(names.length > 50);
+  t.is(new Set(names).size, names.length);
+  const top = new URL('../../../ts/', import.meta.url);
+  const own = readdirSync(new URL('cli/view/page/', top)).filter((name) => name.endsWith('.ts'));
+  const modules = [
+    ...own.map((name) => `cli/view/page/${name}`),
+    'cli/view/columns.ts',
+    'cli/view/words.ts',
+    'journal/delta.ts',
+    'guest/layers.ts',
+    'guest/place-sentence.ts',
+    'guest/target-view.ts',
+  ];
+  for (const module of modules) {
+    const source = readFileSync(new URL(module, top), 'utf8');
+    const imports = [...source.matchAll(/^import \{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','));
+    for (const name of imports.map((one) => one.trim()).filter((one) => one !== '' && !one.startsWith('type '))) {
+      t.true(names.includes(name), `${module} imports ${name}`);
+    }
+  }
+});

@@ -1,0 +1,156 @@
+// What explain() says of an address: what is there, what hides what, and why a target does or doesn't reach it.
+import test from 'ava';
+import { explain, type MemorySnapshot } from '../../ts/index.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
+import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
+
+/** Of a target that says its mapping is void. */
+class RevokingTarget extends RecordingTarget {
+  void = false;
+
+  isRevoked(): boolean {
+    return this.void;
+  }
+}
+
+test('memory that a target has mapped, with where it comes from', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'a+b', 8, 1);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(16, 8), priority: 3 });
+  await region.addMapping({ range: pages(1, 4), backing: { file, offset: at(2) } });
+  await region.map();
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  const found = memory.explain(at(18) + 0x10n, 'A');
+  t.deepEqual(found, {
+    text: '0x12010 is offset 0x2010 of "r" (ram, priority 3), which shows a+b+0x3010, writable. A reaches it: it has mapped 0x11000..0x15000.',
+    address: '0x12010',
+    regions: [{ name: 'r', kind: 'ram', priority: 3, start: '0x10000', end: '0x18000', hasMemory: true }],
+    memory: { start: '0x11000', end: '0x15000', region: 'r', kind: 'ram', writable: true, backing: 'a+b+0x3010' },
+    targets: [{ target: 'A', state: 'mapped', start: '0x11000', end: '0x15000', writable: true }],
+  });
+});
+
+test('what a region hides, and addresses that are for the VMM', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
+  await bar.mapToGuest(0n);
+  const rom = await memory.regions.addRegion({ name: 'rom', range: pages(2, 1), priority: 500, kind: 'device' });
+  const file = taggedFile(t, 'rom file', 1, 1);
+  await rom.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: false });
+  await rom.map();
+  t.is(
+    memory.explain(at(2)).text,
+    '0x2000 is offset 0x0 of "rom" (device, priority 500), which shows rom file+0x0, read-only.' +
+      ' It hides "ram0" (ram, priority 100), and "bar" (device, priority 0), without memory there.' +
+      ' A reaches it, to read only: it has mapped 0x2000..0x3000.',
+  );
+  t.deepEqual(
+    memory.explain(at(2)).regions.map(({ name, hiddenBy }) => [name, hiddenBy]),
+    [
+      ['rom', undefined],
+      ['ram0', 'rom'],
+      ['bar', 'rom'],
+    ],
+  );
+  t.is(
+    memory.explain(at(5)).text,
+    '0x5000 is offset 0x5000 of "bar" (device, priority 0), which has no memory there: it is for the VMM to answer. A has nothing mapped there.',
+  );
+  t.is(memory.explain(at(5)).memory, undefined);
+});
+
+test('of equal priority the older region is to be seen', async (t) => {
+  const memory = await guest(t);
+  const regions = [];
+  for (const name of ['younger is not', 'seen']) {
+    regions.push(await memory.regions.addRegion({ name, range: pages(0, 2) }));
+  }
+  for (const region of regions.reverse()) {
+    await region.addMapping({ range: pages(0, 2), backing: 'private' });
+    await region.map();
+  }
+  const { regions: layers, memory: seen } = memory.explain(0n);
+  t.is(layers[0]?.name, seen?.region);
+  t.is(seen?.backing, 'private');
+});
+
+test('where there is nothing, what is nearest', async (t) => {
+  const memory = await guest(t, {
+    ram: [64, 0, 8, 2].map((page) => ({ start: at(page), length: PAGE, private: true })),
+  });
+  await memory.regions.addRegion({ name: 'idle', range: pages(4, 1) });
+  t.is(
+    memory.explain(at(4)).text,
+    'Nothing is at 0x4000: no active region has it; "ram3" ends at 0x3000, "ram2" begins at 0x8000. Not active, so nowhere: "idle".',
+  );
+  t.is(memory.explain(1n << 40n).text, "0x10000000000 is beyond the guest's addresses, which have 32 bits.");
+});
+
+test('why a target does not reach device memory', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'bar-file', 4, 1);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
+  await bar.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  const refusing = new RecordingTarget({ name: 'refusing' });
+  const voided = new RevokingTarget({ name: 'voided' });
+  await memory.dmaMappers.addDmaMapper(refusing);
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'off' }), { peerToPeer: 'off' });
+  await memory.dmaMappers.addDmaMapper(voided);
+  refusing.judge = new RefuseAt('map', 0, new Error('no room')).judge;
+  await bar.mapToGuest(at(1));
+  voided.void = true;
+  const { targets } = memory.explain(at(1));
+  t.deepEqual(
+    targets.map(({ target, state, code }) => [target, state, code]),
+    [
+      ['refusing', 'failed', 'ERR_MAP_FAILED'],
+      ['off', 'skipped', undefined],
+      ['voided', 'void', 'ERR_MAPPING_REVOKED'],
+    ],
+  );
+  t.regex(
+    memory.explain(at(2), 'refusing').text,
+    /refusing does not reach it: it could not map 0x1000\.\.0x5000 \(ERR_MAP_FAILED\): .*no room\.$/,
+  );
+  t.regex(memory.explain(at(2), 'off').text, /off does not reach it: peer-to-peer is off for it\.$/);
+  t.regex(memory.explain(at(2), 'voided').text, /its mapping of 0x1000\.\.0x5000 is void \(ERR_MAPPING_REVOKED\): /);
+});
+
+test('what a target would not unmap, and what it is not given since', async (t) => {
+  const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE, private: true })) });
+  const target = new RecordingTarget({ name: 'A' });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  t.teardown(() => memory.dmaMappers.targetClosed(target));
+  target.judge = new RefuseAt('unmap', 0).judge;
+  await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
+  const snapshot = memory.inspect();
+  const kept = snapshot.quarantine[0]?.start ?? '';
+  const other = kept === '0x0' ? at(2) : 0n;
+  t.regex(
+    memory.explain(BigInt(kept), 'A').text,
+    /A may still reach what was there: it would not unmap .*ERR_UNMAP_FAILED/,
+  );
+  t.is(memory.explain(other, 'A').targets[0]?.state, 'absent');
+  t.regex(memory.explain(other, 'A').text, /A does not reach it: it was to leave, could not unmap all that it had/);
+});
+
+test('a snapshot that was JSON explains as much as guest memory does', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  const snapshot = JSON.parse(JSON.stringify(memory.inspect())) as MemorySnapshot;
+  for (const address of [0n, at(2), at(4), 1n << 33n]) {
+    t.deepEqual(explain(snapshot, address), memory.explain(address));
+  }
+});
+
+test('what is no address, or no target, is refused', async (t) => {
+  const memory = await guest(t);
+  for (const address of [-1n, 1n << 64n, 0x1000 as unknown as bigint]) {
+    throwsCode(t, () => memory.explain(address), 'ERR_INVALID_ARGUMENT');
+  }
+  t.regex(throwsCode(t, () => memory.explain(0n, 'B'), 'ERR_INVALID_ARGUMENT').message, /none has joined/);
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
+  t.regex(throwsCode(t, () => memory.explain(0n, 'B'), 'ERR_INVALID_ARGUMENT').message, /there are A/);
+});

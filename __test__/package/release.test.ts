@@ -1,0 +1,194 @@
+/**
+ * What a release is refused for.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  type Platform,
+  binaryProblems,
+  cores,
+  newestGlibc,
+  platforms,
+  readSharedObject,
+  releaseProblems,
+  top,
+} from './support/scripts.ts';
+
+const path = (name: string): string => fileURLToPath(new URL(name, top));
+const all = platforms(path('.'));
+const platform = (wanted: string): Platform => all.find(({ name }) => name === wanted) as Platform;
+const { version } = JSON.parse(readFileSync(path('package.json'), 'utf8')) as { version: string };
+const tag = `v${version}`;
+
+/** The addon of this checkout, linked for this machine. */
+const addon = readFileSync(path('ts/native/peerdma.linux-x64-gnu.node'));
+
+/** The addon with a word in it replaced by another that is as long, wherever it stands. */
+function patched(from: string, to: string): Buffer {
+  return Buffer.from(addon.toString('latin1').replaceAll(`\0${from}\0`, `\0${to}\0`), 'latin1');
+}
+
+/** The addon with its field `e_machine` said to be arm64's. */
+function forArm64(bytes: Buffer): Buffer {
+  const other = Buffer.from(bytes);
+  other.writeUInt16LE(183, 18);
+  return other;
+}
+
+function folderFor(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'peerdma-release-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+function git(folder: string, ...args: string[]): void {
+  const identity = ['-c', 'user.name=test', '-c', 'user.email=test@localhost', '-c', 'commit.gpgsign=false'];
+  const { status, stderr } = spawnSync('git', [...identity, ...args], { cwd: folder, encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+}
+
+/** A repository with all that has the version in it, committed and tagged. */
+function tagged(t: ExecutionContext): string {
+  const folder = folderFor(t);
+  for (const name of ['package.json', 'package-lock.json', 'Cargo.toml', 'Cargo.lock', 'npm']) {
+    cpSync(path(name), join(folder, name), { recursive: true });
+  }
+  git(folder, 'init', '--quiet');
+  git(folder, 'add', '.');
+  git(folder, 'commit', '--quiet', '-m', 'all');
+  git(folder, 'tag', tag);
+  return folder;
+}
+
+test('a clean checkout of its tag is released', (t) => {
+  t.deepEqual(releaseProblems(tagged(t), tag), []);
+});
+
+test('another tag than that of the version is refused', (t) => {
+  const folder = tagged(t);
+  git(folder, 'tag', 'v9.9.9');
+  t.deepEqual(releaseProblems(folder, 'v9.9.9'), [
+    `the tag is v9.9.9, and the version ${version}: the tag has to be ${tag}`,
+  ]);
+});
+
+test('a checkout of something else than the tag is refused', (t) => {
+  const folder = tagged(t);
+  git(folder, 'commit', '--quiet', '--allow-empty', '-m', 'later');
+  t.deepEqual(releaseProblems(folder, tag), [`what is checked out is not ${tag}: git checkout ${tag}`]);
+});
+
+test('changes that are not committed are refused, new files among them', (t) => {
+  const folder = tagged(t);
+  writeFileSync(join(folder, 'new'), '');
+  t.deepEqual(releaseProblems(folder, tag), ['there are changes that are not committed:\n?? new']);
+});
+
+const PLACES = [
+  ['package-lock.json', /"version": "[^"]*"/, '"version": "9.9.9"', 'package-lock.json'],
+  [
+    'package-lock.json',
+    /("": \{\s*"name": "peerdma",\s*"version": )"[^"]*"/,
+    '$1"9.9.9"',
+    'package-lock.json, packages',
+  ],
+  ['Cargo.toml', /(\[workspace\.package\]\nversion = )"[^"]*"/, '$1"9.9.9"', 'Cargo.toml'],
+  ['Cargo.lock', /(name = "peerdma-core"\nversion = )"[^"]*"/, '$1"9.9.9"', 'Cargo.lock, peerdma-core'],
+  ['Cargo.lock', /(name = "peerdma-node"\nversion = )"[^"]*"/, '$1"9.9.9"', 'Cargo.lock, peerdma-node'],
+  ...all.map(({ name }) => {
+    const file = `npm/${name}/package.json`;
+    return [file, /"version": "[^"]*"/, '"version": "9.9.9"', file] as const;
+  }),
+] as const;
+
+for (const [file, pattern, replacement, told] of PLACES) {
+  test(`a version that differs in ${told} is refused`, (t) => {
+    const folder = tagged(t);
+    const name = join(folder, file);
+    writeFileSync(name, readFileSync(name, 'utf8').replace(pattern, replacement));
+    git(folder, 'commit', '--quiet', '-a', '-m', 'other');
+    git(folder, 'tag', '--force', tag);
+    t.deepEqual(releaseProblems(folder, tag), [`${told} has version 9.9.9, and package.json ${version}`]);
+  });
+}
+
+test('the script refuses with all reasons, and makes nothing', (t) => {
+  const out = folderFor(t);
+  const args = [path('scripts/release.mjs'), 'v9.9.9', '--out', join(out, 'made')];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  t.is(status, 1);
+  t.regex(stderr, /no release:\n- the tag is v9\.9\.9, /);
+  t.is(stderr.split('[peerdma]').length, 2, 'it says one thing, and ends');
+  t.throws(() => readFileSync(join(out, 'made')), { code: 'ENOENT' });
+});
+
+test('a platform whose binary is missing is refused, and so is one with the binary of another', async (t) => {
+  const folder = folderFor(t);
+  writeFileSync(join(folder, 'peerdma.linux-arm64-gnu.node'), addon);
+  const build = (): Promise<string> => Promise.reject(new Error('it is not built here'));
+  const { binaries, problems } = await cores([platform('linux-arm64-gnu'), platform('linux-x64-musl')], {
+    folder,
+    build,
+  });
+  t.is(binaries.size, 0);
+  t.true(problems[0]?.endsWith('linux-arm64-gnu.node: it is for x64'), problems[0]);
+  t.is(problems.at(-1), '@peerdma/binding-linux-x64-musl is missing: it is not built here');
+});
+
+test('a binary that was built elsewhere is taken before one is built', async (t) => {
+  const folder = folderFor(t);
+  const musl = platform('linux-x64-musl');
+  writeFileSync(join(folder, musl.binary), patched('libc.so.6', 'libc.so\0.'));
+  const build = (): Promise<string> => Promise.reject(new Error('it is not built here'));
+  const { binaries, problems } = await cores([musl], { folder, build });
+  t.deepEqual(problems, []);
+  t.is(binaries.get(musl.name), join(folder, musl.binary));
+});
+
+test('a binary is for the processor and the C library of its platform', (t) => {
+  const gnu = platform('linux-x64-gnu');
+  const old = patched('libc.so.6', 'libc.so\0.'); // as a binary for musl says it
+  t.deepEqual(binaryProblems(old, gnu), ['it is not linked with glibc']);
+  t.deepEqual(binaryProblems(old, platform('linux-x64-musl')), []);
+  t.true(binaryProblems(addon, platform('linux-x64-musl')).includes('it is linked with glibc'));
+  t.true(binaryProblems(forArm64(addon), gnu).includes('it is for arm64'));
+  t.false(binaryProblems(forArm64(addon), platform('linux-arm64-gnu')).includes('it is for x64'));
+});
+
+test('a binary that needs a newer glibc is refused, with its version', (t) => {
+  const newer = patched('GLIBC_2.14', 'GLIBC_2.99');
+  t.true(binaryProblems(newer, platform('linux-x64-gnu')).includes('it needs glibc 2.99, and may need 2.28'));
+  t.deepEqual(binaryProblems(newer, platform('linux-x64-gnu')).length, 1);
+});
+
+test('versions of glibc are compared as numbers, and symbols without a version count', (t) => {
+  const object = { machine: 'x64', libraries: ['libc.so.6'], unversioned: [] };
+  t.is(
+    newestGlibc({ ...object, versions: ['GLIBC_2.4', 'GLIBC_2.17', 'GLIBC_2.2.5', 'GCC_3.0', 'GLIBC_PRIVATE'] }),
+    '2.17',
+  );
+  t.is(newestGlibc({ ...object, versions: ['GLIBC_2.4'], unversioned: ['memfd_create'] }), '2.27');
+});
+
+test('the reader agrees with the system about what this addon needs', (t) => {
+  const { machine, libraries, versions } = readSharedObject(addon);
+  t.is(machine, 'x64');
+  t.true(libraries.includes('libc.so.6'));
+  t.true(
+    versions.includes('GLIBC_2.2.5') && versions.every((name) => /^(GLIBC|GCC)_[0-9.]+$/.test(name)),
+    String(versions),
+  );
+});
+
+test('what is no shared object is refused, and so is one that is cut', (t) => {
+  const gnu = platform('linux-x64-gnu');
+  t.deepEqual(binaryProblems(Buffer.from('module.exports = {}; // not an addon'), gnu), ['no ELF file of 64 bits']);
+  t.deepEqual(binaryProblems(Buffer.alloc(0), gnu), ['no complete ELF file']);
+  for (let length = 0; length < addon.length; length += 4099) {
+    t.is(binaryProblems(addon.subarray(0, length), gnu).length, 1, `the first ${length} bytes`);
+  }
+});

@@ -1,0 +1,51 @@
+// Whether a checkout is what its tag says: one version everywhere, and nothing that is not committed.
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { platforms } from './platforms.mjs';
+
+/**
+ * @param {string} top the checkout
+ * @param {string} tag such as `v1.2.3`
+ * @returns {string[]} what forbids a release
+ */
+export function releaseProblems(top, tag) {
+  const { version } = json(top, 'package.json');
+  const problems = versionProblems(top, version);
+  if (tag !== `v${version}`)
+    problems.push(`the tag is ${tag}, and the version ${version}: the tag has to be v${version}`);
+  if (!git(top, 'tag', '--points-at', 'HEAD').split('\n').includes(tag)) {
+    problems.push(`what is checked out is not ${tag}: git checkout ${tag}`);
+  }
+  const changed = git(top, 'status', '--porcelain').trimEnd();
+  if (changed !== '') problems.push(`there are changes that are not committed:\n${changed}`);
+  return problems;
+}
+
+/** Every place that has the version. */
+function versionProblems(top, version) {
+  const lock = json(top, 'package-lock.json');
+  const found = [
+    ['package-lock.json', lock.version],
+    ['package-lock.json, packages', lock.packages[''].version],
+    ['Cargo.toml', /^\[workspace\.package\]\nversion = "(.*)"$/m.exec(read(top, 'Cargo.toml'))?.[1]],
+    ...['peerdma-core', 'peerdma-node'].map((crate) => [`Cargo.lock, ${crate}`, lockedCrate(top, crate)]),
+    ...platforms(top).map(({ folder, manifest }) => [join(folder, 'package.json'), manifest.version]),
+  ];
+  return found
+    .filter(([, other]) => other !== version)
+    .map(([where, other]) => `${where} has version ${other}, and package.json ${version}`);
+}
+
+function lockedCrate(top, name) {
+  return new RegExp(`^name = "${name}"\nversion = "(.*)"$`, 'm').exec(read(top, 'Cargo.lock'))?.[1];
+}
+
+const read = (top, file) => readFileSync(join(top, file), 'utf8');
+const json = (top, file) => JSON.parse(read(top, file));
+
+function git(top, ...args) {
+  const { status, stdout, stderr } = spawnSync('git', args, { cwd: top, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`git ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}

@@ -1,0 +1,93 @@
+/**
+ * Makes the page: one file that asks nothing of anybody.
+ */
+import { readFileSync } from 'node:fs';
+import { axisOf } from './axis.ts';
+import type { PageData } from './data.ts';
+import { pageScript } from './script.ts';
+
+const LEGEND: readonly (readonly [look: string, text: string])[] = [
+  ['region ram first last', 'RAM'],
+  ['region device first last', 'device memory'],
+  ['region hidden first last', 'hidden by another region'],
+  ['region answered first last', 'no memory: the VMM answers'],
+  ['flat read-only', 'read-only for devices'],
+  ['target mapped', 'mapped'],
+  ['target failed', 'missing'],
+  ['target void', 'void'],
+  ['target skipped', 'not wanted, or not given'],
+  ['target quarantined', 'quarantined'],
+];
+
+/** What keeps the page from asking anything of anybody, whatever is in it. */
+const POLICY =
+  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/** The page as HTML. */
+export async function pageHtml(data: Omit<PageData, 'parts'>): Promise<string> {
+  const { history } = data;
+  const deltas = (history?.lines ?? []).flatMap(({ delta }) => delta ?? []);
+  const all: PageData = { ...data, parts: axisOf(data.snapshot, deltas) };
+  const css = readFileSync(new URL(import.meta.resolve('#view/page.css')), 'utf8');
+  const title = escaped(data.title);
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title} · peerdma</title>
+<link rel="icon" href="data:,">
+<style>
+${css}</style>
+</head>
+<body>
+<header>
+<h1>Guest memory <span>${title}</span></h1>
+<ul id="counts"></ul>
+<div class="tools">
+<label>What is at <input id="asked" type="text" placeholder="0x1000" spellcheck="false" autocomplete="off"></label>
+<label>Zoom <input id="zoom" type="range" min="-3" max="3" step="0.25" value="0"></label>
+</div>
+<p id="answer" aria-live="polite"></p>
+</header>
+<section id="timeline" aria-label="Time"${history === undefined ? ' hidden' : ''}>
+<div class="buttons">
+<button id="before" type="button" aria-label="One back">◀</button>
+<button id="play" type="button">▶ Play</button>
+<button id="after" type="button" aria-label="One on">▶</button>
+</div>
+<div class="track"><input id="slider" type="range" min="0" max="0" value="0" aria-label="Moment"><div id="marks"></div></div>
+<div id="happening">
+<p id="what" aria-live="polite"></p>
+<p id="when"></p>
+<details id="dma" hidden><summary></summary><ol></ol></details>
+${history?.cut === true ? '<p class="hint">The last line of the journal was cut, and is left out.</p>\n' : ''}</div>
+</section>
+<details id="problems" open hidden><summary></summary><ul></ul></details>
+<main>
+<div id="map"><div id="heads"></div><div id="columns"><div class="gutter"></div></div></div>
+<aside id="panel" aria-live="polite" aria-label="Details"></aside>
+</main>
+<ul id="legend" aria-label="Legend">
+${LEGEND.map(([look, text]) => `<li><span class="box ${look}"></span>${text}</li>`).join('\n')}
+</ul>
+<noscript>The page needs JavaScript to draw the map.</noscript>
+<script id="data" type="application/json">${jsonInHtml(all)}</script>
+<script>
+${await pageScript()}
+</script>
+</body>
+</html>
+`;
+}
+
+/** Text that HTML shows as it is. */
+export function escaped(text: string): string {
+  return text.replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
+}
+
+/** JSON that can't end the element that it is in, nor begin a comment. */
+export function jsonInHtml(value: unknown): string {
+  return JSON.stringify(value).replaceAll('<', '\\u003c');
+}

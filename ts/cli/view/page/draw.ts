@@ -1,0 +1,171 @@
+/**
+ * Draws the map. Boxes that were there at the moment before are moved to where they are now.
+ */
+import { type Box, columnsOf } from '../columns.ts';
+import { humanLength } from '../words.ts';
+import { make, part } from './dom.ts';
+import { boxHovered, boxLeft, boxFocused } from './panel.ts';
+import type { Drawn, Page } from './state.ts';
+
+/** Draws the moment that the page is at. */
+export function drawMoment(page: Page): void {
+  const snapshot = page.moments[page.moment];
+  if (snapshot === undefined) return;
+  page.columns = columnsOf(snapshot, page.places);
+  const columns = drawFrames(page);
+  const left = new Set(page.drawn.keys());
+  const before = looksBefore(page);
+  for (const [index, column] of page.columns.entries()) {
+    const frame = columns[index];
+    if (frame === undefined) continue;
+    const sorted = [...column.boxes].sort((a, b) => a.from - b.from || a.lane - b.lane);
+    const elements = sorted.map((box) => {
+      const key = `${index} ${column.title} ${box.key}`;
+      left.delete(key);
+      return drawBox(page, key, box, index, column.lanes, before);
+    });
+    for (const [at, element] of elements.entries()) {
+      element.setAttribute('aria-posinset', String(at + 1));
+      element.setAttribute('aria-setsize', String(elements.length));
+      // One that has its place is left alone, whatever the order: what is put in anew does not glide.
+      if (element.parentElement !== frame) frame.append(element);
+    }
+    // One stop of the Tab key for each column; arrows do the rest.
+    (elements.find((element) => element.classList.contains('selected')) ?? elements[0])?.setAttribute('tabindex', '0');
+  }
+  for (const key of left) {
+    page.drawn.get(key)?.element.remove();
+    page.drawn.delete(key);
+  }
+}
+
+/** Heads and frames of the columns; the frames are as they were, where the columns are the same. */
+export function drawFrames(page: Page): HTMLElement[] {
+  const heads = part('heads');
+  const body = part('columns');
+  const titles = JSON.stringify(page.columns.map(({ title }) => title));
+  if (body.dataset['titles'] !== titles) {
+    body.dataset['titles'] = titles;
+    heads.replaceChildren(make('div', 'head gutter', 'Address'));
+    for (const child of body.querySelectorAll('.column')) child.remove();
+    page.drawn.clear();
+    for (const { title } of page.columns) {
+      const name = make('h2', '', title);
+      name.title = title;
+      heads.append(make('div', 'head', name, make('p', 'note')));
+      const column = make('div', 'column');
+      column.setAttribute('role', 'listbox');
+      column.setAttribute('aria-label', title);
+      body.append(column);
+    }
+  }
+  const widths = page.columns.map(({ lanes }) => Math.max(132, lanes * 88));
+  const tracks = widths.map((width, index) => `minmax(${width}px, ${page.columns[index]?.lanes ?? 1}fr)`);
+  const { style } = part('map');
+  style.setProperty('--columns', `var(--gutter) ${tracks.join(' ')}`);
+  style.setProperty('--room', `${widths.reduce((sum, width) => sum + width + 10, 0)}px`);
+  for (const [index, head] of [...heads.querySelectorAll('.head:not(.gutter)')].entries()) {
+    const note = head.querySelector('.note');
+    if (note !== null) note.textContent = page.columns[index]?.note ?? '';
+  }
+  return [...body.querySelectorAll<HTMLElement>('.column')];
+}
+
+/** One box, made or moved. */
+export function drawBox(
+  page: Page,
+  key: string,
+  box: Box,
+  column: number,
+  lanes: number,
+  before: ReadonlyMap<string, string> | undefined,
+): HTMLElement {
+  const top = page.tops[box.from] ?? 0;
+  const height = Math.max(3, (page.tops[box.to] ?? top) - top);
+  const drawn = page.drawn.get(key) ?? { element: makeBox(page, key), box, column };
+  const { element } = drawn;
+  const changed = before !== undefined && before.get(`${page.columns[column]?.title} ${box.key}`) !== lookOf(box);
+  drawn.box = box;
+  page.drawn.set(key, drawn);
+  const size = height >= 18 ? '' : height >= 11 ? ' small' : ' tiny';
+  element.className = `box ${box.look}${size}${changed ? ' changed' : ''}${page.selected === key ? ' selected' : ''}`;
+  element.style.top = `${top}px`;
+  element.style.height = `${height}px`;
+  element.style.left = `${(box.lane / lanes) * 100}%`;
+  element.style.width = `${100 / lanes}%`;
+  element.tabIndex = -1;
+  const label = element.querySelector('.label');
+  if (label !== null) label.textContent = box.label;
+  element.setAttribute('aria-label', box.facts.map(([name, value]) => `${name}: ${value}`).join('. '));
+  return element;
+}
+
+/** What was to be seen at the moment before the one that is shown: what differs from it is marked. */
+export function looksBefore(page: Page): Map<string, string> | undefined {
+  const snapshot = page.moments[page.moment - 1];
+  if (snapshot === undefined) return undefined;
+  const columns = columnsOf(snapshot, page.places);
+  return new Map(columns.flatMap(({ title, boxes }) => boxes.map((box) => [`${title} ${box.key}`, lookOf(box)])));
+}
+
+/** All of a box that can be seen. */
+export function lookOf({ from, to, look, label }: Box): string {
+  return `${from} ${to} ${look} ${label}`;
+}
+
+/** A new box, which says what it is when it is pointed at or gets the focus. */
+export function makeBox(page: Page, key: string): HTMLElement {
+  const element = make('div', 'box', make('span', 'label'));
+  element.dataset['key'] = key;
+  element.setAttribute('role', 'option');
+  element.setAttribute('aria-selected', 'false');
+  element.addEventListener('pointerenter', () => boxHovered(page, key));
+  element.addEventListener('pointerleave', () => boxLeft(page));
+  element.addEventListener('focus', () => boxFocused(page, key));
+  element.addEventListener('click', () => element.focus());
+  return element;
+}
+
+/** The axis: where its parts are, their addresses, and what is folded. */
+export function drawAxis(page: Page): void {
+  const { parts } = page.data;
+  page.tops = [0];
+  for (const { height, gap } of parts) {
+    page.tops.push((page.tops.at(-1) ?? 0) + (gap ? height : Math.max(3, height * page.zoom)));
+  }
+  const body = part('columns');
+  for (const old of body.querySelectorAll('.tick, .fold')) old.remove();
+  body.style.height = `${page.tops.at(-1) ?? 0}px`;
+  const ticks: HTMLElement[] = [];
+  let free = 0;
+  for (const [index, { start, end, height, gap }] of parts.entries()) {
+    const top = page.tops[index] ?? 0;
+    if (gap) {
+      const text = height < 16 ? '' : `${humanLength(BigInt(end) - BigInt(start))} of nothing, folded`;
+      const fold = make('div', 'fold', make('span', '', text));
+      fold.style.top = `${top}px`;
+      fold.style.height = `${height}px`;
+      fold.title = `${start}..${end}: ${humanLength(BigInt(end) - BigInt(start))} of nothing`;
+      ticks.push(fold);
+    }
+    if (top < free || (gap && height < 16)) continue; // where there is room for one address, it is that of what begins
+    ticks.push(makeTick(start, top));
+    free = top + 13;
+  }
+  const last = parts.at(-1);
+  if (last !== undefined) ticks.push(makeTick(last.end, page.tops.at(-1) ?? 0));
+  body.prepend(...ticks);
+}
+
+/** An address beside the axis. */
+export function makeTick(address: string, top: number): HTMLElement {
+  const tick = make('div', 'tick', address);
+  tick.style.top = `${top}px`;
+  return tick;
+}
+
+/** Puts the focus on a box, and the box into sight. */
+export function goTo({ element }: Drawn): void {
+  element.focus({ preventScroll: true });
+  element.scrollIntoView({ block: 'center', inline: 'nearest' });
+}

@@ -1,0 +1,90 @@
+/**
+ * A journal's way through time: a slider, steps, play, and what has happened in words.
+ */
+import { timeAfter } from '../words.ts';
+import { drawMoment } from './draw.ts';
+import { make, part } from './dom.ts';
+import { drawLists } from './lists.ts';
+import { showBox } from './panel.ts';
+import type { Page } from './state.ts';
+
+/** Makes the controls do what they say. */
+export function startTimeline(page: Page): void {
+  const slider = part('slider') as HTMLInputElement;
+  slider.max = String(page.moments.length - 1);
+  let playing: number | undefined;
+  const play = part('play');
+  const stop = (): void => {
+    window.clearInterval(playing);
+    playing = undefined;
+    play.textContent = '▶ Play';
+  };
+  const step = (by: number): void => goToMoment(page, page.moment + by);
+  slider.addEventListener('input', () => {
+    stop();
+    goToMoment(page, Number(slider.value));
+  });
+  part('before').addEventListener('click', () => (stop(), step(-1)));
+  part('after').addEventListener('click', () => (stop(), step(1)));
+  play.addEventListener('click', () => {
+    if (playing !== undefined) return stop();
+    if (page.moment === page.moments.length - 1) goToMoment(page, 0);
+    play.textContent = '⏸ Pause';
+    playing = window.setInterval(() => {
+      step(1);
+      if (page.moment === page.moments.length - 1) stop();
+    }, 900);
+  });
+  drawMarks(page);
+}
+
+/** Shows another moment. */
+export function goToMoment(page: Page, moment: number): void {
+  page.moment = Math.min(Math.max(moment, 0), page.moments.length - 1);
+  drawAll(page);
+}
+
+/** Shows the moment that the page is at, everywhere. */
+export function drawAll(page: Page): void {
+  drawMoment(page);
+  drawLists(page);
+  showBox(page, page.selected);
+  if (page.data.history !== undefined) drawHappening(page);
+}
+
+/** What happened at this moment. */
+export function drawHappening(page: Page): void {
+  const { history } = page.data;
+  if (history === undefined) return;
+  const line = history.lines[page.moment - 1];
+  const slider = part('slider') as HTMLInputElement;
+  const text = line?.text ?? 'Recording begins.';
+  slider.value = String(page.moment);
+  slider.setAttribute('aria-valuetext', `${page.moment} of ${page.moments.length - 1}: ${text}`);
+  const time = line?.time ?? history.time;
+  part('when').textContent = `${page.moment} / ${page.moments.length - 1} · ${timeAfter(history.time, time)} · ${time}`;
+  const what = part('what');
+  what.textContent = text;
+  what.className = line?.error === undefined ? '' : 'error';
+  const dma = line?.dma ?? [];
+  const details = part('dma');
+  details.hidden = dma.length === 0;
+  const list = details.querySelector('ol');
+  list?.replaceChildren(...dma.slice(0, 200).map((text) => make('li', '', text)));
+  if (dma.length > 200) list?.append(make('li', '', `and ${dma.length - 200} more`));
+  const title = details.querySelector('summary');
+  if (title !== null) title.textContent = `What the targets were made to do (${dma.length})`;
+}
+
+/** Where on the slider something has failed. */
+export function drawMarks(page: Page): void {
+  const lines = page.data.history?.lines ?? [];
+  const marks = lines.flatMap(({ error, text }, index) => {
+    if (error === undefined) return [];
+    const mark = make('i', '');
+    mark.style.left = `${((index + 1) / lines.length) * 100}%`;
+    mark.title = text;
+    return [mark];
+  });
+  part('marks').replaceChildren(...marks);
+}

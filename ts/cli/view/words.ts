@@ -1,0 +1,22 @@
+/**
+ * Lengths and times as people read them. Runs in the page: functions alone.
+ */
+
+/** A number of bytes in the largest unit that leaves a number to be read: `64 KiB`, `1.94 GiB`. */
+export function humanLength(bytes: bigint): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+  let unit = 0;
+  let size = bytes;
+  while (size >= 1024n && unit < units.length - 1) {
+    size /= 1024n;
+    unit++;
+  }
+  const exact = Number(bytes) / 1024 ** unit;
+  return `${Number.isInteger(exact) ? exact : exact.toFixed(2)} ${units[unit]}`;
+}
+
+/** How long after another a time is: `+1.250 s`. */
+export function timeAfter(start: string, time: string): string {
+  const seconds = (Date.parse(time) - Date.parse(start)) / 1000;
+  return Number.isFinite(seconds) ? `+${seconds.toFixed(3)} s` : time;
+}

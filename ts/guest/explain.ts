@@ -1,0 +1,74 @@
+/**
+ * What is at an address of the guest, whether a DMA target reaches it, and why or why not: from a snapshot, so that it can
+ * be asked of a VMM that is gone.
+ */
+import { PeerDmaError } from '../errors.ts';
+import type { MemoryKind } from '../dma/target.ts';
+import { type Layer, layersAt, memoryAt } from './layers.ts';
+import { type TargetView, targetViewAt, viewSentence } from './target-view.ts';
+import type { MemorySnapshot } from './inspect.ts';
+import { placeSentence } from './place-sentence.ts';
+
+/** What {@link explain} says. Plain data: addresses are hexadecimal. */
+export interface Explanation {
+  /** Everything that follows, for people. */
+  readonly text: string;
+  readonly address: string;
+  /** The active regions that have the address; the first has precedence and hides the others. */
+  readonly regions: readonly Layer[];
+  /** What is to be seen there: `undefined` where there is nothing, and where the VMM answers. */
+  readonly memory?: SeenMemory;
+  /** How the targets asked for stand to it. */
+  readonly targets: readonly TargetView[];
+}
+
+/** Memory at an address. */
+export interface SeenMemory {
+  /** Of the whole sub-mapping that has the address. */
+  readonly start: string;
+  readonly end: string;
+  readonly region: string;
+  readonly kind: MemoryKind;
+  /** Whether devices may write. */
+  readonly writable: boolean;
+  /** `NAME+OFFSET` of a file for this very address, or `private`. */
+  readonly backing: string;
+}
+
+/**
+ * Says what is at an address, and for DMA targets whether they reach it, and why or why not.
+ *
+ * @param snapshot what {@link GuestMemory.inspect} gave, also when it has been JSON since
+ * @param address guest-physical, which is the IOVA
+ * @param target name of a target. Default: all of them
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target in it
+ */
+export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
+  if (typeof address !== 'bigint' || address < 0n || address >= 1n << 64n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${String(address)}`);
+  }
+  const known = snapshot.targets.map(({ name }) => name);
+  if (target !== undefined && !known.includes(target)) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `there is no target ${String(target)}: ${known.length === 0 ? 'none has joined' : `there are ${known.join(', ')}`}`,
+    );
+  }
+  return explanation(snapshot, address, target);
+}
+
+/** {@link explain} of arguments that are right. @internal */
+export function explanation(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
+  const regions = layersAt(snapshot, address);
+  const memory = memoryAt(snapshot, address);
+  const asked = snapshot.targets.filter(({ name }) => target === undefined || name === target);
+  const targets = asked.map((one) => targetViewAt(one, address, memory));
+  const sentences = [placeSentence(snapshot, address, regions, memory), ...targets.map(viewSentence)];
+  return {
+    text: sentences.join(' '),
+    address: `0x${address.toString(16)}`,
+    regions,
+    ...(memory === undefined ? {} : { memory }),
+    targets,
+  };
+}

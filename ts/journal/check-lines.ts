@@ -1,0 +1,125 @@
+/**
+ * Checks of snapshots and of the lines of journals that come from a file.
+ */
+import type {
+  MemorySnapshot,
+  RangeSnapshot,
+  RegionSnapshot,
+  StatusSnapshot,
+  SubMappingSnapshot,
+  TargetSnapshot,
+} from '../guest/inspect.ts';
+import type { BarSnapshot } from '../pci/bar-status.ts';
+import { type Check, address, count, fields, flag, list, number, oneOf, ranged, text } from './checks.ts';
+import type { Hunk, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { JournalError, JournalLine, JournalStart } from './lines.ts';
+
+const kind = oneOf('ram', 'device');
+const peerToPeer = oneOf('best-effort', 'required', 'off');
+const state = oneOf('mapped', 'failed', 'skipped', 'quarantined');
+const range: Check<RangeSnapshot> = ranged(fields<RangeSnapshot>({ start: address, end: address }, {}));
+const reasons = { code: text, errno: text, reason: text };
+
+const region: Check<RegionSnapshot> = fields<RegionSnapshot>(
+  {
+    id: count,
+    name: text,
+    kind,
+    priority: number,
+    length: address,
+    active: flag,
+    writable: flag,
+    mappings: list(ranged(fields({ start: address, end: address, backing: text, writable: flag }, {}))),
+  },
+  { range },
+);
+
+const subMapping: Check<SubMappingSnapshot> = ranged(
+  fields<SubMappingSnapshot>({ start: address, end: address, region: text, kind, writable: flag, backing: text }, {}),
+);
+
+const status: Check<StatusSnapshot> = ranged(
+  fields<StatusSnapshot>({ start: address, end: address, region: text, kind, state }, reasons),
+);
+
+const kept: Check<MemorySnapshot['quarantine'][number]> = ranged(
+  fields<MemorySnapshot['quarantine'][number]>(
+    { start: address, end: address, region: text, kind, state, target: text },
+    reasons,
+  ),
+);
+
+const target: Check<TargetSnapshot> = fields<TargetSnapshot>(
+  { name: text, peerToPeer, following: flag, mappings: list(status) },
+  {},
+);
+
+/** What {@link GuestMemory.inspect} gives. @internal */
+export const checkSnapshot: Check<MemorySnapshot> = fields<MemorySnapshot>(
+  {
+    addressWidth: count,
+    regions: list(region),
+    flat: list(subMapping),
+    targets: list(target),
+    quarantine: list(kept),
+  },
+  {},
+);
+
+function hunk<T>(check: Check<T>): Check<Hunk<T>> {
+  const added = list(check);
+  return (value, where) => {
+    const [at, removed, more] = list((one) => one)(value, where);
+    return [count(at, `${where}[0]`), count(removed, `${where}[1]`), added(more, `${where}[2]`)];
+  };
+}
+
+const targetDelta: Check<TargetDelta> = fields<TargetDelta>(
+  { name: text, peerToPeer, following: flag, mappings: list(hunk(status)) },
+  { from: count },
+);
+
+const delta: Check<SnapshotDelta> = fields<SnapshotDelta>(
+  {},
+  { regions: list(hunk(region)), flat: list(hunk(subMapping)), targets: list(targetDelta) },
+);
+
+const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly device: string }>(
+  {
+    device: text,
+    bar: count,
+    kind: oneOf('memory32', 'memory64', 'rom'),
+    length: address,
+    pinned: flag,
+    mapped: list(range),
+    trapped: list(ranged(fields({ start: address, end: address, reason: text }, {}))),
+    hidden: list(ranged(fields({ start: address, end: address, by: text }, {}))),
+    unreachable: list(
+      ranged(
+        fields<BarSnapshot['unreachable'][number]>(
+          { start: address, end: address, target: text, state: oneOf('failed', 'skipped', 'quarantined') },
+          reasons,
+        ),
+      ),
+    ),
+  },
+  { range },
+);
+
+/** @internal */
+export const checkStart: Check<JournalStart> = fields<JournalStart>(
+  { journal: oneOf('peerdma'), version: oneOf(1), time: text, snapshot: checkSnapshot },
+  {},
+);
+
+/** @internal */
+export const checkLine: Check<JournalLine> = fields<JournalLine>(
+  { time: text, text },
+  {
+    action: oneOf('change', 'join', 'leave', 'closed', 'device', 'end'),
+    error: fields<JournalError>({ message: text }, { code: text }),
+    dma: list(text),
+    delta,
+    bar,
+  },
+);

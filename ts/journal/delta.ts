@@ -1,0 +1,72 @@
+/**
+ * The difference between two snapshots of guest memory: what a line of a journal holds. Applying it runs in the page of
+ * `peerdma view` too: functions alone, which know nothing but one another.
+ */
+import {
+  type MemorySnapshot,
+  type RegionSnapshot,
+  type StatusSnapshot,
+  type SubMappingSnapshot,
+  type TargetSnapshot,
+  quarantineOf,
+} from '../guest/inspect.ts';
+
+/** At this index of the list before, so many go, and these come. */
+export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]];
+
+/** What becomes of a snapshot. Lists that stay are left out. */
+export interface SnapshotDelta {
+  readonly regions?: readonly Hunk<RegionSnapshot>[];
+  readonly flat?: readonly Hunk<SubMappingSnapshot>[];
+  /** All targets that there are then. */
+  readonly targets?: readonly TargetDelta[];
+}
+
+/** What becomes of a target. */
+export interface TargetDelta extends Omit<TargetSnapshot, 'mappings'> {
+  /** Its index among the targets before; without it, it is new. */
+  readonly from?: number;
+  /** Of its mappings before. */
+  readonly mappings: readonly Hunk<StatusSnapshot>[];
+}
+
+/**
+ * The snapshot after a change.
+ *
+ * @throws {RangeError} where the delta is not one of this snapshot
+ * @internal
+ */
+export function applyDelta(before: MemorySnapshot, { regions, flat, targets }: SnapshotDelta): MemorySnapshot {
+  const after = targets === undefined ? before.targets : targets.map((one) => applyTarget(before.targets, one));
+  return {
+    addressWidth: before.addressWidth,
+    regions: regions === undefined ? before.regions : applyHunks(before.regions, regions),
+    flat: flat === undefined ? before.flat : applyHunks(before.flat, flat),
+    targets: after,
+    quarantine: targets === undefined ? before.quarantine : quarantineOf(after),
+  };
+}
+
+/** @internal */
+export function applyTarget(
+  before: readonly TargetSnapshot[],
+  { from, name, peerToPeer, following, mappings }: TargetDelta,
+): TargetSnapshot {
+  const was = from === undefined ? [] : before[from]?.mappings;
+  if (was === undefined) throw new RangeError(`there is no target number ${from}`);
+  return { name, peerToPeer, following, mappings: applyHunks(was, mappings) };
+}
+
+/** @internal */
+export function applyHunks<T>(before: readonly T[], hunks: readonly Hunk<T>[]): readonly T[] {
+  const after: T[] = [];
+  let next = 0;
+  for (const [at, removed, added] of hunks) {
+    if (at < next || at + removed > before.length) throw new RangeError(`there is no entry number ${at + removed}`);
+    for (; next < at; next++) after.push(before[next] as T); // within the list
+    for (const one of added) after.push(one);
+    next = at + removed;
+  }
+  for (; next < before.length; next++) after.push(before[next] as T);
+  return after;
+}

@@ -1,0 +1,176 @@
+/**
+ * Writes down what becomes of guest memory, for `peerdma view` and for whoever wants to know afterwards.
+ */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import type { DmaEvent, MemorySettledEvent } from '../dma/events.ts';
+import { asError, PeerDmaError } from '../errors.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type BarEvent, barSnapshot } from '../pci/bar-status.ts';
+import { type State, compare, deltaOf, stateOf } from './compare.ts';
+import type { JournalError, JournalLine, JournalStart } from './lines.ts';
+import { barWords, wordsFor } from './words.ts';
+
+/**
+ * Records everything that becomes of a guest memory from now on, one line of JSON each: the first is a snapshot, the others
+ * say what has changed, what failed, and what DMA targets were made to do. {@link readJournal} gives the states back, and
+ * `peerdma view` shows them.
+ *
+ * A line is in the file when the next change begins, so it is there if the process dies. Recording ends by itself when the
+ * guest memory is closed.
+ *
+ * @param file is made, or emptied
+ * @throws {PeerDmaError} `ERR_SYSTEM` with errno where the file can't be written; `ERR_INVALID_ARGUMENT`
+ */
+export function recordJournal(memory: GuestMemory, file: string | URL): Journal {
+  const space = addressSpaceOf(memory);
+  const fd = attempt('open', () => openSync(file, 'w'));
+  try {
+    const start: JournalStart = { journal: 'peerdma', version: 1, time: now(), snapshot: memory.inspect() };
+    writeLine(fd, start);
+    return new Journal(memory, stateOf(space), fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** A journal that is being written. */
+export class Journal {
+  readonly #memory: GuestMemory;
+  #state: State;
+  #fd: number | undefined;
+  #failure: PeerDmaError | undefined;
+  /** What targets did since the last line. */
+  #dma: string[] = [];
+  readonly #listeners: readonly (readonly [string, (message: unknown) => void])[];
+
+  /** @internal */
+  constructor(memory: GuestMemory, state: State, fd: number) {
+    this.#memory = memory;
+    this.#state = state;
+    this.#fd = fd;
+    this.#listeners = [
+      ['peerdma:dma.map', (message) => this.#noteDma('map', message as DmaEvent)],
+      ['peerdma:dma.unmap', (message) => this.#noteDma('unmap', message as DmaEvent)],
+      ['peerdma:memory.settled', (message) => this.#noteSettled(message as MemorySettledEvent)],
+      ['peerdma:pci.bar', (message) => this.#noteBar(message as BarEvent)],
+    ];
+    for (const [name, listener] of this.#listeners) subscribe(name, listener);
+  }
+
+  /**
+   * Why recording has ended before its time: the file could not be written. Changes of guest memory go on; the lines before
+   * it are good.
+   */
+  get failure(): PeerDmaError | undefined {
+    return this.#failure;
+  }
+
+  /** Ends recording. Idempotent. */
+  close(): void {
+    this.#closeFile();
+    for (const [name, listener] of this.#listeners) unsubscribe(name, listener);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #noteDma(what: 'map' | 'unmap', { memory, target, range }: DmaEvent): void {
+    if (memory === this.#memory.id && this.#fd !== undefined) this.#dma.push(`${what} ${target} ${range}`);
+  }
+
+  #noteSettled({ memory, action, error }: MemorySettledEvent): void {
+    if (memory !== this.#memory.id) return;
+    this.#write(() => {
+      const before = this.#state;
+      this.#state = stateOf(addressSpaceOf(this.#memory));
+      const comparison = compare(before, this.#state);
+      const delta = deltaOf(comparison, before);
+      const dma = this.#dma;
+      this.#dma = [];
+      if (delta === undefined && error === undefined && dma.length === 0) return undefined;
+      return {
+        time: now(),
+        text: wordsFor(action, comparison, error),
+        action,
+        ...(error === undefined ? {} : { error: plainError(error) }),
+        ...(dma.length === 0 ? {} : { dma }),
+        ...(delta === undefined ? {} : { delta }),
+      };
+    });
+    if (action === 'end' && error === undefined) this.#end();
+  }
+
+  #noteBar({ memory, device, bar }: BarEvent): void {
+    if (memory !== this.#memory.id) return;
+    const [trapped] = bar.trapped;
+    const text = barWords(device, bar.bar, bar.range, trapped?.reason);
+    this.#write(() => ({ time: now(), text, bar: { device, ...barSnapshot(bar) } }));
+  }
+
+  /** Ends recording from within a listener: a list of listeners is not to be changed while it is gone through. */
+  #end(): void {
+    this.#closeFile();
+    queueMicrotask(() => this.close());
+  }
+
+  #closeFile(): void {
+    const fd = this.#fd;
+    if (fd === undefined) return;
+    this.#fd = undefined;
+    this.#dma = [];
+    try {
+      closeSync(fd);
+    } catch (error) {
+      this.#failure ??= systemError('close', error);
+    }
+  }
+
+  /** Writes what there is to be written. Whatever is wrong with that is no business of the change that is told of. */
+  #write(make: () => JournalLine | undefined): void {
+    if (this.#fd === undefined) return;
+    try {
+      const line = make();
+      if (line !== undefined) writeLine(this.#fd, line);
+    } catch (error) {
+      this.#failure = error instanceof PeerDmaError ? error : systemError('write', error);
+      this.#end();
+    }
+  }
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+function plainError(thrown: unknown): JournalError {
+  const { message } = asError(thrown);
+  return thrown instanceof PeerDmaError ? { code: thrown.code, message } : { message };
+}
+
+function writeLine(fd: number, line: JournalStart | JournalLine): void {
+  const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+  for (let done = 0; done < bytes.length;) done += attempt('write', () => writeSync(fd, bytes, done));
+}
+
+function attempt<T>(syscall: string, act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    throw systemError(syscall, error);
+  }
+}
+
+function systemError(syscall: string, thrown: unknown): PeerDmaError {
+  const error: NodeJS.ErrnoException = asError(thrown);
+  if (error instanceof TypeError) {
+    return new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is a file by its path: ${error.message}`);
+  }
+  return new PeerDmaError('ERR_SYSTEM', `the journal can't be written: ${error.message}`, {
+    errno: error.code,
+    syscall,
+    cause: thrown,
+  });
+}
