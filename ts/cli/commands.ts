@@ -1,9 +1,13 @@
 /**
  * All commands of the `peerdma` program.
  */
-import { EXPLAIN } from './explain.ts';
+import { explainCommand } from './explain.ts';
 import type { Commands } from './run.ts';
-import { topology } from './topology/command.ts';
-import { VIEW } from './view.ts';
+import { topologyCommand } from './topology/command.ts';
+import { viewCommand } from './view.ts';
 
-export const COMMANDS: Commands = { explain: EXPLAIN, topology, view: VIEW };
+export const COMMANDS: Commands = {
+  explain: explainCommand,
+  topology: topologyCommand,
+  view: viewCommand,
+};

@@ -5,7 +5,7 @@ import { explain } from '../guest/explain.ts';
 import { type Command, UsageError } from './command.ts';
 import { lastOf, readRecording } from './view/file.ts';
 
-export const EXPLAIN: Command = {
+export const explainCommand: Command = {
   summary: 'says what is at an address of guest memory, and who reaches it or why not',
   usage: `peerdma explain FILE ADDRESS [TARGET] [--json]
 

@@ -8,7 +8,7 @@ import { type Command, UsageError } from './command.ts';
 import { readRecording } from './view/file.ts';
 import { pageHtml } from './view/html.ts';
 
-export const VIEW: Command = {
+export const viewCommand: Command = {
   summary: 'makes a page of a snapshot or a journal of guest memory',
   usage: `peerdma view FILE [--output PAGE.html]
 

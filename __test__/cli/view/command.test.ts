@@ -5,13 +5,15 @@ import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import type { MemorySnapshot } from '../../../ts/index.ts';
+import { COMMANDS } from '../../../ts/cli/commands.ts';
 import type { PageData } from '../../../ts/cli/view/data.ts';
 import { pageScript } from '../../../ts/cli/view/script.ts';
 import { at, guest } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { seedOf } from '../../support/seed.ts';
-import { movingBar, pageOf, peerdma } from './support.ts';
+import { program } from '../support.ts';
+import { movingBar, pageOf } from './support.ts';
 
 async function snapshotOf(t: ExecutionContext): Promise<MemorySnapshot> {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
@@ -31,15 +33,15 @@ test('view writes a page beside the file, or where it is told to, or to standard
   const snapshot = await snapshotOf(t);
   writeFileSync(file, JSON.stringify(snapshot, null, 2));
   const beside = join(folder, 'memory.html');
-  t.deepEqual(await peerdma('view', file), {
+  t.deepEqual(await program(['view', file]), {
     status: 0,
     stdout: `${beside} is written: open it in a browser\n`,
     stderr: '',
   });
   const html = readFileSync(beside, 'utf8');
   t.deepEqual(dataIn(html).snapshot, snapshot);
-  t.is((await peerdma('view', file, '-o', '-')).stdout, html);
-  t.is((await peerdma('view', file, '--output', join(folder, 'other'))).status, 0);
+  t.is((await program(['view', file, '-o', '-'])).stdout, html);
+  t.is((await program(['view', file, '--output', join(folder, 'other')])).status, 0);
   t.is(readFileSync(join(folder, 'other'), 'utf8'), html);
 });
 
@@ -51,24 +53,25 @@ test('view and explain say what is wrong with the command line', async (t) => {
     ['explain', 'a'],
     ['explain', 'a', 'B'],
   ]) {
-    const { status, stderr } = await peerdma(...args);
+    const { status, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
     t.regex(stderr, /--help says how/);
   }
-  const { status, stderr } = await peerdma('view', 'page.html', '--output', 'page.html');
+  const { status, stderr } = await program(['view', 'page.html', '--output', 'page.html']);
   t.is(status, 2);
   t.regex(stderr, /would write the page over page\.html/);
-  t.regex((await peerdma('--help')).stdout, /explain .*\n +view /);
+  const { stdout } = await program(['--help']);
+  for (const name of Object.keys(COMMANDS)) t.regex(stdout, new RegExp(`^  ${name} +\\w`, 'm'));
 });
 
 test('files that can not be read or written are told', async (t) => {
   const folder = scratchFolder(t);
-  const missing = await peerdma('view', join(folder, 'none'));
+  const missing = await program(['view', join(folder, 'none')]);
   t.is(missing.status, 1);
   t.regex(missing.stderr, /ERR_SYSTEM: can't read .*ENOENT/);
   const file = join(folder, 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
-  const nowhere = await peerdma('view', file, '--output', join(folder, 'no', 'page'));
+  const nowhere = await program(['view', file, '--output', join(folder, 'no', 'page')]);
   t.is(nowhere.status, 1);
   t.regex(nowhere.stderr, /ERR_SYSTEM: can't write .*ENOENT/);
 });
@@ -76,18 +79,18 @@ test('files that can not be read or written are told', async (t) => {
 test('explain answers from a snapshot, and from the end of a journal', async (t) => {
   const file = join(scratchFolder(t), 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
-  const { stdout, status } = await peerdma('explain', file, '0x1000', 'A');
+  const { stdout, status } = await program(['explain', file, '0x1000', 'A']);
   t.is(status, 0);
   t.is(
     stdout,
     '0x1000 is offset 0x1000 of "ram0" (ram, priority 100), which shows private memory, writable. A reaches it: it has mapped 0x0..0x4000.\n',
   );
-  const json = await peerdma('explain', file, '0x1000', '--json');
+  const json = await program(['explain', file, '0x1000', '--json']);
   t.is(JSON.parse(json.stdout).targets[0].state, 'mapped');
-  const unknown = await peerdma('explain', file, '0x1000', 'B');
+  const unknown = await program(['explain', file, '0x1000', 'B']);
   t.is(unknown.status, 1);
   t.regex(unknown.stderr, /there is no target B/);
-  const journal = await peerdma('explain', await movingBar(t), '0xfee00000', 'device A');
+  const journal = await program(['explain', await movingBar(t), '0xfee00000', 'device A']);
   t.regex(journal.stdout, /device A does not reach it: it could not map .*ERR_IOVA_UNREACHABLE, EINVAL/);
 });
 
@@ -121,7 +124,7 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
       ['view', file],
       ['explain', file, '0x0'],
     ]) {
-      const { status, stdout, stderr } = await peerdma(...args);
+      const { status, stdout, stderr } = await program(args);
       t.is(status, 1, text.slice(0, 80));
       t.is(stdout, '');
       t.regex(stderr, /ERR_INVALID_ARGUMENT/);

@@ -2,35 +2,19 @@
  * Makes snapshots, journals and pages of them, as a user does.
  */
 import type { ExecutionContext } from 'ava';
-import { Writable } from 'node:stream';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AddressRange, type GuestMemory, SimulatedIommu, recordJournal } from '../../../ts/index.ts';
-import { COMMANDS } from '../../../ts/cli/commands.ts';
-import { runProgram } from '../../../ts/cli/run.ts';
 import { at, guest, taggedFile } from '../../support/pages.ts';
 import { scratchFolder } from '../../support/scratch.ts';
-
-/** Runs a command line of `peerdma`. */
-export async function peerdma(...args: readonly string[]): Promise<{ status: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const stream = (name: keyof typeof said): Writable =>
-    new Writable({
-      write(chunk, _encoding, done) {
-        said[name] += String(chunk);
-        done();
-      },
-    });
-  const status = await runProgram(args, COMMANDS, { stdout: stream('stdout'), stderr: stream('stderr') });
-  return { status, ...said };
-}
+import { program } from '../support.ts';
 
 /** The page of a file that holds a text. */
 export async function pageOf(t: ExecutionContext, text: string, name = 'memory.json'): Promise<string> {
   const file = join(scratchFolder(t), name);
   writeFileSync(file, text);
   const page = `${file}.html`;
-  const { status, stderr } = await peerdma('view', file, '--output', page);
+  const { status, stderr } = await program(['view', file, '--output', page]);
   if (status !== 0) throw new Error(stderr);
   return page;
 }

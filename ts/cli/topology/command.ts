@@ -33,7 +33,7 @@ Exit status: 0; 1 where /sys has what makes no sense, or a DEVICE is not there.
 const MOST_LINES = 40;
 const WIDTH = 100;
 
-export const topology: Command = {
+export const topologyCommand: Command = {
   summary: 'PCI tree, IOMMU groups, and which device can do DMA to which',
   usage: USAGE,
   options: {

@@ -3,7 +3,8 @@ import type { Locator, Page } from 'playwright-core';
 import { browserTest } from './chromium.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../../../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../../../support/recording-target.ts';
-import { movingBar, pageOf, peerdma } from '../support.ts';
+import { program } from '../../support.ts';
+import { movingBar, pageOf } from '../support.ts';
 
 /** Boxes of a column whose label has a text. */
 function boxes(page: Page, column: string, text: string): Locator {
@@ -20,7 +21,7 @@ async function toMoment(page: Page, moment: number): Promise<void> {
 
 browserTest('a BAR is seen moving on the slider, in every column, and is said to', async (t, open) => {
   const file = await movingBar(t);
-  t.is((await peerdma('view', file)).status, 0);
+  t.is((await program(['view', file])).status, 0);
   const { page, complaints } = await open(file.replace('.jsonl', '.html'), { reducedMotion: 'reduce' });
   const columns = ['Regions', 'Memory map', 'device A'];
   await toMoment(page, 3);
@@ -45,7 +46,7 @@ browserTest('a BAR is seen moving on the slider, in every column, and is said to
 
 browserTest('a BAR glides to where it moves', async (t, open) => {
   const file = await movingBar(t);
-  t.is((await peerdma('view', file)).status, 0);
+  t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
   await toMoment(page, 4);
   await page.waitForTimeout(700);
@@ -65,7 +66,7 @@ browserTest('a BAR glides to where it moves', async (t, open) => {
 
 browserTest('a missing mapping shows its reason, by pointer, by focus and in the list', async (t, open) => {
   const file = await movingBar(t);
-  t.is((await peerdma('view', file)).status, 0);
+  t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
   await toMoment(page, 6);
   const box = boxes(page, 'device A', 'missing');
@@ -97,7 +98,7 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
 
 browserTest('play goes through all moments, and stops at the last', async (t, open) => {
   const file = await movingBar(t);
-  t.is((await peerdma('view', file)).status, 0);
+  t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
   await toMoment(page, 4);
   await page.locator('#play').click();
