@@ -1,10 +1,10 @@
 // The page of `peerdma view` in a browser: a journal's way through time, reasons, keyboard, and that nothing is loaded.
 import type { Locator, Page } from 'playwright-core';
 import { browserTest } from './chromium.ts';
-import { at, guest, PAGE, pages, taggedFile } from '../../../support/pages.ts';
-import { RecordingTarget, RefuseAt } from '../../../support/recording-target.ts';
-import { program } from '../../support.ts';
-import { movingBar, pageOf } from '../support.ts';
+import { at, guest, PAGE, pages, taggedFile } from '../../support/pages.ts';
+import { RecordingTarget, RefuseAt } from '../../support/recording-target.ts';
+import { program } from '../support.ts';
+import { movingBar, pageOf } from '../view/support.ts';
 
 /** Boxes of a column whose label has a text. */
 function boxes(page: Page, column: string, text: string): Locator {
