@@ -3,7 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { PeerDmaError } from '../errors.ts';
-import { spacesShowing } from '../guest/address-space.ts';
+import { giveMissingOf, spacesShowing } from '../guest/address-space.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
@@ -167,9 +167,7 @@ export class VfioDevice implements PhysicalFunction {
     const now = this.#memoryState();
     if (now === this.#seen) return;
     this.#seen = now;
-    for (const space of spacesShowing([this.file])) {
-      space.giveMissing(this.file).catch(() => {}); // what it could not do is in the status
-    }
+    giveMissingOf([this.file]);
   }
 
   #memoryState(): string {

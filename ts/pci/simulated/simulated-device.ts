@@ -3,7 +3,8 @@
  */
 import { requireOptions } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { type DeviceState, declareDevice } from '../../memory/device-state.ts';
+import { giveMissingOf } from '../../guest/address-space.ts';
+import { type DeviceState, declareDevice, forgetDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
@@ -46,6 +47,8 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #registers: readonly SimulatedRegisters[];
   /** Files that were made for its BARs. */
   readonly #files: readonly MemoryFile[];
+  /** Files that show its memory, whoever made them. */
+  #shown: readonly MemoryFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** Whether its memory answered when that was last seen to. */
@@ -216,6 +219,7 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#revocations++;
     this.#bus?.leave(this);
     this.#interrupts.close();
+    for (const file of this.#shown) forgetDevice(file);
     for (const file of this.#files) file.close();
   }
 
@@ -290,21 +294,24 @@ export class SimulatedDevice implements PhysicalFunction {
         return revocations();
       },
     };
-    for (const region of this.regions) {
+    this.#shown = this.regions.flatMap((region) => {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
-      if (backing !== 'private') declareDevice(backing.file, state);
-    }
+      return backing === 'private' ? [] : [backing.file];
+    });
+    for (const file of this.#shown) declareDevice(file, state);
   }
 
   get #hasMemory(): boolean {
     return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
   }
 
-  /** What was mapped of its memory as a dma-buf is void once it stops answering. */
+  /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
   #seeMemory(): void {
     const answers = this.#hasMemory;
-    if (this.#answered && !answers) this.#revocations++;
+    if (this.#answered === answers) return;
     this.#answered = answers;
+    if (!answers) this.#revocations++;
+    giveMissingOf(this.#shown);
   }
 
   #resetFunction(): void {
