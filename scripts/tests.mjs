@@ -1,5 +1,7 @@
 // The test suites, and the count over all of them.
-import { run, say } from './command.mjs';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, say, top } from './command.mjs';
 import { Count } from './count.mjs';
 import { guestTests } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
@@ -37,6 +39,19 @@ export async function vfioTests(args) {
   await compiled();
   await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args]);
   return count.close();
+}
+
+/** One file of the VFIO tests in a guest of the testbed; before its name come options of the testbed. */
+export async function guestTest(args) {
+  const name = args.at(-1) ?? '';
+  if (!existsSync(join(top, `__test__/vfio/${name}.test.ts`))) {
+    say('npm run test:guest -- [OPTIONS OF THE TESTBED] NAME runs __test__/vfio/NAME.test.ts');
+    return 2;
+  }
+  await compiled();
+  const options = [...args.slice(0, -1), '--env', `PEERDMA_TESTBED_PLATFORM=${name}.test`];
+  const ava = ['node', ...AVA, '--config', 'vfio.config.mjs'];
+  return run(process.execPath, ['testbed/cli.mjs', ...options, '--', ...ava]);
 }
 
 async function rustTests(count) {
