@@ -6,7 +6,8 @@
  *
  * names what stands in a guest of the testbed for the PCI addresses of the block, in their order. Such a block runs in
  * vfio/guides.test.ts, every other here. `console.log(…); // text` promises that `text` is printed. The blocks of a page run
- * in one folder, one after the other, so that one finds what those before it have written.
+ * in one folder, one after the other, so that one finds what those before it have written. Blocks of `diff` can be applied to
+ * this checkout; those of `sh` are for commands.test.ts; `text` is no program.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -17,7 +18,6 @@ import { fileURLToPath } from 'node:url';
 import { brokenPromise, compiledExample, examplesOf, extractExamples, placed } from './support/examples.ts';
 import { parsePage, readPages, top } from './support/pages.ts';
 
-/** Languages of blocks, and what becomes of them: nothing of `text`, which is no program. */
 const LANGUAGES = ['ts', 'sh', 'diff', 'text'];
 
 const pages = readPages();
@@ -57,6 +57,16 @@ for (const page of new Set(examples.map((example) => example.page))) {
     }
   });
 }
+
+test('every diff can be applied to the checkout', (t) => {
+  const diffs = pages.flatMap(({ blocks }) => blocks).filter(({ language }) => language === 'diff');
+  t.true(diffs.length > 0);
+  for (const { page, line, code } of diffs) {
+    const options = { cwd: fileURLToPath(top), input: code, encoding: 'utf8' } as const;
+    const { status, stderr } = spawnSync('git', ['apply', '--check', '-'], options);
+    t.is(status, 0, `${page}:${line}: ${stderr}`);
+  }
+});
 
 test('the examples that need devices run in the guests', (t) => {
   t.true(examples.some(({ devices }) => devices.length > 0));
