@@ -78,8 +78,8 @@ test('a mark that is none, or is not for the devices of the block, is found', (t
   const read = (text: string) => examplesOf(parsePage('x.md', text));
   const two = "open('0000:01:00.0', '0000:02:00.0', '0000:01:00.0')";
   t.deepEqual(read(page(' vfio=edu,nvme', two))[0]?.devices, [
-    { bdf: '0000:01:00.0', kind: 'edu' },
-    { bdf: '0000:02:00.0', kind: 'nvme' },
+    { kind: 'edu', bdf: '0000:01:00.0' },
+    { kind: 'nvme', bdf: '0000:02:00.0' },
   ]);
   for (const mark of [' vfio=edu', ' vfio=edu,gpu', ' vfio=', ' vfio', ' skip', ' vfio=edu,nvme skip']) {
     t.throws(() => read(page(mark, two)), { message: /^x\.md:1: / }, mark);

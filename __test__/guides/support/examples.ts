@@ -8,6 +8,8 @@ import { type Block, type Page, readPages, top } from './pages.ts';
 const KINDS = ['edu', 'ivshmem', 'nvme'] as const;
 export type Kind = (typeof KINDS)[number];
 
+const PCI_ADDRESS = /[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g;
+
 export interface Example {
   /** Such as `docs-vmm-2`. */
   readonly name: string;
@@ -38,17 +40,17 @@ export function examplesOf({ path, blocks }: Page): Example[] {
 }
 
 function devicesOf({ page, line, mark, code }: Block): Example['devices'] {
-  const bdfs = [...new Set(code.match(/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g) ?? [])];
   if (mark === '') return [];
-  const kinds = /^vfio=([a-z,]+)$/.exec(mark)?.[1]?.split(',') ?? [];
-  const known = KINDS.filter((kind) => kinds.includes(kind));
-  if (kinds.length === 0 || kinds.some((kind) => !known.some((one) => one === kind))) {
+  const words = /^vfio=([a-z,]+)$/.exec(mark)?.[1]?.split(',') ?? [];
+  const kinds = words.filter((word): word is Kind => KINDS.some((kind) => kind === word));
+  if (kinds.length === 0 || kinds.length !== words.length) {
     throw new Error(`${page}:${line}: the mark is vfio=KIND,KIND… of ${KINDS.join(', ')}, not "${mark}"`);
   }
-  if (kinds.length !== bdfs.length) {
-    throw new Error(`${page}:${line}: ${mark} is for ${kinds.length} PCI addresses, and the block has ${bdfs.length}`);
+  const addresses = [...new Set(code.match(PCI_ADDRESS) ?? [])];
+  if (addresses.length !== kinds.length) {
+    throw new Error(`${page}:${line}: ${mark} is for ${kinds.length} devices, and the block has ${addresses.length}`);
   }
-  return bdfs.map((bdf, index) => ({ bdf, kind: KINDS.find((kind) => kind === kinds[index]) ?? 'edu' }));
+  return kinds.map((kind, index) => ({ kind, bdf: addresses[index] ?? '' }));
 }
 
 /** Writes the examples into {@link folder}, and nothing else is there then. */
@@ -75,7 +77,7 @@ export function compiledExample({ name, where, code }: Example): string {
 /** Code with this checkout's package in place of the installed one, and with other devices. */
 export function placed(code: string, packageUrl: string, addresses: Readonly<Record<string, string>> = {}): string {
   const here = code.replace(/(?<=from )(['"])peerdma\1/g, `'${packageUrl}'`);
-  return here.replace(/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g, (bdf) => addresses[bdf] ?? bdf);
+  return here.replace(PCI_ADDRESS, (bdf) => addresses[bdf] ?? bdf);
 }
 
 /** What the code says that it prints: the comment at the end of a line with `console.log`. */
