@@ -1,11 +1,8 @@
 // The tasks of package.json.
-import { run, say, top } from './command.mjs';
+import { NODE_TS, run, say, top } from './command.mjs';
 import { lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
-import { allTests, unitTests, vfioTests } from './tests.mjs';
-
-/** Node, running TypeScript as it stands. */
-export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
+import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
 
 const bin = (name) => `node_modules/.bin/${name}`;
 
@@ -27,6 +24,10 @@ const tasks = {
   'test:vfio': async (args) => {
     await built();
     return vfioTests(args);
+  },
+  'test:guest': async (args) => {
+    await built();
+    return guestTest(args);
   },
   testbed: (args) => run(process.execPath, ['testbed/cli.mjs', ...args]),
   build: async () => {
