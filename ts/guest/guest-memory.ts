@@ -2,6 +2,7 @@
  * Guest memory: RAM, device memory, and the DMA targets that follow them.
  */
 import { requireOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
 import { DeviceMemory } from './device-memory.ts';
@@ -32,7 +33,7 @@ export class GuestMemory {
   readonly regions: RegionManager;
   readonly dmaMappers: DmaMapperClient;
   readonly #space: AddressSpace;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   static {
     spaceOf = (memory) => {
@@ -133,11 +134,7 @@ export class GuestMemory {
    * that target has been closed
    */
   close(): Promise<void> {
-    this.#closing ??= this.#space.close().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closing.once(() => this.#space.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@
  * guest memory that follow them, and interrupts.
  */
 import { requireOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
@@ -37,7 +38,7 @@ export class AssignedDevice {
   readonly #function: GuestFunction;
   readonly #queue: MutationQueue;
   readonly #order = made++;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   static {
     insideOf = (device) => {
@@ -168,13 +169,7 @@ export class AssignedDevice {
    * @throws {PeerDmaError} what a target or the kernel said; it can be called again then
    */
   close(): Promise<void> {
-    this.#closing ??= this.#queue
-      .close(() => this.#function.close())
-      .catch((error: unknown) => {
-        this.#closing = undefined;
-        throw error;
-      });
-    return this.#closing;
+    return this.#closing.once(() => this.#queue.close(() => this.#function.close()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@
  * Opens VFIO devices and sees to it that their IOMMUs follow guest memory.
  */
 import type { PeerToPeer } from '../dma/target.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
@@ -36,7 +37,7 @@ export class VfioContainerManager {
   /** What each device is in, until all of its closing is done. */
   readonly #devices = new Map<VfioDevice, PlacedDevice>();
   #tracking: DirtyTracking | undefined;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   /**
    * @param options.backend how the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their
@@ -153,15 +154,11 @@ export class VfioContainerManager {
    * @throws {PeerDmaError} as {@link VfioDevice.close}; it can be called again then
    */
   close(): Promise<void> {
-    this.#closing ??= this.#queue
-      .close(async () => {
+    return this.#closing.once(() =>
+      this.#queue.close(async () => {
         for (const device of [...this.#devices.keys()].toReversed()) await this.#release(device);
-      })
-      .catch((error: unknown) => {
-        this.#closing = undefined;
-        throw error;
-      });
-    return this.#closing;
+      }),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@
  * A device that VFIO has opened.
  */
 import type { NativeVfioDevice } from '#native';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { giveMissingOf, spacesShowing } from '../guest/address-space.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -32,7 +33,7 @@ export class VfioDevice implements PhysicalFunction {
   readonly interrupts: VfioInterrupts;
   readonly #device: NativeVfioDevice;
   readonly #keeper: DeviceKeeper;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
   /** Its memory as it was when its IOMMUs were last seen to. */
@@ -128,11 +129,7 @@ export class VfioDevice implements PhysicalFunction {
    * @throws {PeerDmaError} what a target or the kernel said; the device is still open then, and `close` can be tried again
    */
   close(): Promise<void> {
-    this.#closing ??= this.#keeper.close(this).catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closing.once(() => this.#keeper.close(this));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
