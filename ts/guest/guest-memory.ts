@@ -18,7 +18,8 @@ const DEFAULT_ADDRESS_WIDTH = 44;
 /** User space has 47 bits, and something is in it already. */
 const MAX_ADDRESS_WIDTH = 46;
 
-let spaceOf: (memory: GuestMemory) => AddressSpace;
+/** For the parts of this package above guest memory. @internal */
+export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
 
 /**
  * The guest's physical address space.
@@ -35,7 +36,7 @@ export class GuestMemory {
   #closing: Promise<void> | undefined;
 
   static {
-    spaceOf = (memory) => {
+    addressSpaceOf = (memory) => {
       if (typeof memory === 'object' && memory !== null && #space in memory) return memory.#space;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'guest memory is what GuestMemory.create gives');
     };
@@ -149,8 +150,3 @@ export class GuestMemory {
     return this.#space;
   }
 }
-
-export {
-  /** For the parts of this package above guest memory. @internal */
-  spaceOf as addressSpaceOf,
-};

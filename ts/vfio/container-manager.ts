@@ -27,6 +27,18 @@ export interface VfioSnapshot {
   readonly containers: readonly ContainerSnapshot[];
 }
 
+/** How a {@link VfioContainerManager} is to go about it. */
+export interface VfioOptions {
+  /**
+   * How the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their own files in address
+   * spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can do all that, else
+   * type1. Default: `auto`
+   */
+  readonly backend?: 'auto' | BackendName;
+  /** What to do about device memory that can't be mapped. Default: `best-effort` */
+  readonly peerToPeer?: PeerToPeer;
+}
+
 /** Assigned devices of one guest. */
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
@@ -39,16 +51,15 @@ export class VfioContainerManager {
   #closing: Promise<void> | undefined;
 
   /**
-   * @param options.backend how the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their
-   * own files in address spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can
-   * do all that, else type1. Default: `auto`
-   * @param options.peerToPeer what to do about device memory that can't be mapped. Default: `best-effort`
+   * Opens nothing yet.
+   *
+   * @param memory what the devices' IOMMUs are to follow
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
-  constructor(
-    memory: GuestMemory,
-    options: { backend?: 'auto' | BackendName; peerToPeer?: PeerToPeer } = {},
-    /** @internal */ sysfs: Sysfs = new Sysfs(),
-  ) {
+  constructor(memory: GuestMemory, options?: VfioOptions);
+  /** @internal */
+  constructor(memory: GuestMemory, options: VfioOptions, sysfs: Sysfs);
+  constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = requireOptions(options);
     addressSpaceOf(memory); // which says so, if it is none

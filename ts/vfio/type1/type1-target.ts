@@ -3,7 +3,7 @@
  */
 import type { NativeReservation, NativeVfioContainer } from '#native';
 import type { AddressRange } from '../../address-range.ts';
-import { DirtyPages, type DirtyTracker } from '../../dma/dirty-pages.ts';
+import { DirtyPages } from '../../dma/dirty-pages.ts';
 import { requireHostMemory } from '../../dma/mapping-source.ts';
 import { refusedMapping } from '../../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../../dma/target.ts';
@@ -20,7 +20,7 @@ const WRITABLE = 1n;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** Maps guest memory into the IOMMU domains of one container. Made by {@link VfioContainerManager}. */
-export class Type1Target implements DmaTarget, DirtyTracker {
+export class Type1Target implements DmaTarget {
   readonly name: string;
   readonly needsVa = true;
   readonly #container: NativeVfioContainer;
