@@ -96,7 +96,12 @@ export {
   type Verdict,
   type VirtualFunctions,
 } from './host/index.ts';
-export { VfioContainerManager, type VfioOptions, type VfioSnapshot } from './vfio/container-manager.ts';
+export {
+  VfioContainerManager,
+  type TargetRefreshedMapping,
+  type VfioOptions,
+  type VfioSnapshot,
+} from './vfio/container-manager.ts';
 export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
 export type { DirtyTracking } from './vfio/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';

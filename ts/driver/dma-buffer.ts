@@ -118,6 +118,7 @@ export class DmaBuffer {
     return this.#closing;
   }
 
+  /** As {@link DmaBuffer.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

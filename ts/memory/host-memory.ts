@@ -55,6 +55,8 @@ export class HostMemory {
   /**
    * Copies bytes out, as the target's DMA would see them.
    *
+   * @param offset bytes from the start of this memory
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where there is no page (a truncated file) or the
    * memory is a real BAR, which is no memory to copy from; `ERR_CLOSED` after the target has unmapped it
    */
@@ -66,7 +68,11 @@ export class HostMemory {
     return bytes;
   }
 
-  /** Copies bytes in. Throws as {@link HostMemory.read} does. */
+  /**
+   * Copies bytes in. Throws as {@link HostMemory.read} does.
+   *
+   * @param offset bytes from the start of this memory
+   */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     native(() => this.#reservation.leaseWrite(this.#id, offset, requireBytes(bytes)));

@@ -88,6 +88,7 @@ export class MemoryFile {
    * Takes a duplicate of a descriptor; the given one stays the caller's. Its file is not sealed here: if somebody
    * truncates it, maps of the missing part fail with `ERR_MEMORY_FAULT`.
    *
+   * @param fd a descriptor of this process
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no open file
    */
   static fromFd(fd: number): MemoryFile {
@@ -115,6 +116,8 @@ export class MemoryFile {
   /**
    * Copies bytes out.
    *
+   * @param offset bytes from the start of the file
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   read(offset: bigint, length: number): Uint8Array {
@@ -128,6 +131,7 @@ export class MemoryFile {
   /**
    * Copies bytes in; never makes the file longer.
    *
+   * @param offset bytes from the start of the file
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   write(offset: bigint, bytes: Uint8Array): void {
@@ -140,6 +144,7 @@ export class MemoryFile {
     if (this.#users === 0) native(() => this.#handle.close());
   }
 
+  /** As {@link MemoryFile.close}. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -38,7 +38,11 @@ export class EventFd {
     this.#handle = handle;
   }
 
-  /** @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open */
+  /**
+   * Makes one that counts nothing yet.
+   *
+   * @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open
+   */
   static create(): EventFd {
     return new EventFd(native(() => NativeEventFd.create()));
   }
@@ -128,6 +132,7 @@ export class EventFd {
     native(() => this.#handle.close());
   }
 
+  /** As {@link EventFd.close}. */
   [Symbol.dispose](): void {
     this.close();
   }

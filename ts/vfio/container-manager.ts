@@ -27,6 +27,12 @@ export interface VfioSnapshot {
   readonly containers: readonly ContainerSnapshot[];
 }
 
+/** What {@link VfioContainerManager.refresh} found of a stretch of device memory in one of its address spaces. */
+export interface TargetRefreshedMapping extends RefreshedMapping {
+  /** Name of the address space, as {@link GuestMemory.inspect} has it. */
+  readonly target: string;
+}
+
 /** How a {@link VfioContainerManager} is to go about it. */
 export interface VfioOptions {
   /**
@@ -74,9 +80,9 @@ export class VfioContainerManager {
    * @param bdf PCI address, such as `0000:01:00.0`
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
-   * `ERR_VFIO_UNAVAILABLE`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`,
-   * `ERR_DEVICE_ATTACH`; what
-   * the replay of the memory map said (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`,
+   * `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`, `ERR_BAD_KERNEL_DATA`; what the replay of the memory map said
+   * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
   open(bdf: string): Promise<VfioDevice> {
     return this.#queue.run(async () => {
@@ -126,9 +132,9 @@ export class VfioContainerManager {
    *
    * @returns for each stretch of device memory in each address space how it was, as far as that is known, and how it is now
    */
-  refresh(): Promise<(RefreshedMapping & { readonly target: string })[]> {
+  refresh(): Promise<TargetRefreshedMapping[]> {
     return this.#queue.run(async () => {
-      const found: (RefreshedMapping & { readonly target: string })[] = [];
+      const found: TargetRefreshedMapping[] = [];
       for (const mapper of this.#choice.backend?.mappers() ?? []) {
         for (const one of await mapper.refresh()) found.push({ ...one, target: mapper.name });
       }
@@ -175,6 +181,7 @@ export class VfioContainerManager {
     return this.#closing;
   }
 
+  /** As {@link VfioContainerManager.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

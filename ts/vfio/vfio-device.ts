@@ -135,6 +135,7 @@ export class VfioDevice implements PhysicalFunction {
     return this.#closing;
   }
 
+  /** As {@link VfioDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

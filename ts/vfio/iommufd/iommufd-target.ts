@@ -80,6 +80,8 @@ export class IommufdTarget implements DmaTarget {
   }
 
   /**
+   * Maps the memory.
+   *
    * @throws {PeerDmaError} what the kernel refuses: `ERR_IOVA_OVERLAP`, `ERR_IOVA_UNREACHABLE`, `ERR_MEMLOCK_LIMIT`,
    * `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_MAP_FAILED`; `ERR_HOST_MEMORY_REQUIRED`
    */

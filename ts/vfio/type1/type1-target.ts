@@ -47,6 +47,8 @@ export class Type1Target implements DmaTarget {
   }
 
   /**
+   * Maps the memory, by its place in this process.
+   *
    * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; what the kernel refuses: `ERR_IOVA_OVERLAP`,
    * `ERR_IOVA_UNREACHABLE`, `ERR_MAPPING_LIMIT`, `ERR_MEMLOCK_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`,
    * `ERR_MAP_FAILED`
@@ -60,7 +62,11 @@ export class Type1Target implements DmaTarget {
     return this.#map(requests);
   }
 
-  /** @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said */
+  /**
+   * Unmaps every mapping within the range.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said
+   */
   unmapDma(range: AddressRange): void | Promise<void> {
     const { start, length } = range;
     const details = { range, target: this.name };
