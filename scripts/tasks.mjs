@@ -1,6 +1,6 @@
 // The tasks of package.json.
 import { NODE_TS, run, say, top } from './command.mjs';
-import { lintPackage, mainPackage } from './release/packages.mjs';
+import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
 
@@ -32,7 +32,7 @@ const tasks = {
   testbed: (args) => run(process.execPath, ['testbed/cli.mjs', ...args]),
   build: async () => {
     await built();
-    await packageFiles();
+    await compilePackage();
     return 0;
   },
   lint: async () => {
@@ -44,7 +44,7 @@ const tasks = {
     await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
     await must('cargo', ['fmt', '--all', '--check']);
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
-    await packageFiles();
+    await compilePackage();
     await must(bin('tsc'), ['-p', 'scripts/consumer']);
     await lintPackage(await mainPackage('target/packages/lint'));
     say('lint, format, types, clippy, package: clean');
@@ -72,12 +72,6 @@ async function built() {
   nodeVersion();
   await dependencies();
   await nativeCore();
-}
-
-/** What is published: the package, and the script of the page that `peerdma view` makes, which has the types of a browser. */
-async function packageFiles() {
-  await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
-  await must(bin('tsc'), ['-p', 'ts/cli/view/page/tsconfig.build.json']);
 }
 
 async function script(path, args) {
