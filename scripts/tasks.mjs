@@ -4,6 +4,9 @@ import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
 
+/** Checks the doc comments; with a folder, makes the API reference there. */
+const REFERENCE = ['scripts/reference/main.mjs'];
+
 const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
@@ -35,6 +38,13 @@ const tasks = {
     await compilePackage();
     return 0;
   },
+  reference: async () => {
+    await built();
+    await compilePackage();
+    await must(process.execPath, [...REFERENCE, 'target/reference']);
+    say('the API reference is target/reference/index.html');
+    return 0;
+  },
   lint: async () => {
     await built();
     await must(bin('tsc'), ['-p', 'tsconfig.json']);
@@ -46,6 +56,7 @@ const tasks = {
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
     await compilePackage();
     await must(bin('tsc'), ['-p', 'scripts/consumer']);
+    await must(process.execPath, REFERENCE);
     await lintPackage(await mainPackage('target/packages/lint'));
     say('lint, format, types, clippy, package: clean');
     return 0;

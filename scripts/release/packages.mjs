@@ -8,7 +8,7 @@ import { platforms } from './platforms.mjs';
 
 const STAGE = join(top, 'target/stage');
 /** Fields of the manifest that are the checkout's alone. */
-const OF_THE_CHECKOUT = ['private', 'scripts', 'devDependencies', 'overrides', 'napi'];
+const OF_THE_CHECKOUT = ['private', 'workspaces', 'scripts', 'devDependencies', 'overrides', 'napi'];
 const FILES_OF_ALL = ['README.md', 'LICENSE'];
 
 /**
