@@ -113,6 +113,7 @@ export class DmaBuffer {
     return this.#closing.once(() => space.change((draft) => draft.remove(this.#region)));
   }
 
+  /** As {@link DmaBuffer.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

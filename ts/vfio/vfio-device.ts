@@ -132,6 +132,7 @@ export class VfioDevice implements PhysicalFunction {
     return this.#closing.once(() => this.#keeper.close(this));
   }
 
+  /** As {@link VfioDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -57,6 +57,8 @@ export class SimulatedDevice implements PhysicalFunction {
   #revocations = 0;
 
   /**
+   * Makes a device, as it is once VFIO has opened one.
+   *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
    * for what no PCI function can be; `ERR_SYSTEM` where there is no memory for its BARs
    */
@@ -142,6 +144,8 @@ export class SimulatedDevice implements PhysicalFunction {
   /**
    * The device reads memory.
    *
+   * @param iova where it reads
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where it may not: it is no bus master, sleeps, has no IOMMU, or nothing is mapped;
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
@@ -149,7 +153,11 @@ export class SimulatedDevice implements PhysicalFunction {
     return this.#dma((iommu) => iommu.read(iova, length));
   }
 
-  /** The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}. */
+  /**
+   * The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}.
+   *
+   * @param iova where it writes
+   */
   dmaWrite(iova: bigint, bytes: Uint8Array): void {
     this.#dma((iommu) => iommu.write(iova, bytes));
   }
@@ -158,6 +166,7 @@ export class SimulatedDevice implements PhysicalFunction {
    * The device interrupts, or another part of the host does in its stead (`error`, `request`). The pin stays asserted until
    * {@link SimulatedDevice.lowerIntx}. Messages are DMA: without bus mastering they get lost.
    *
+   * @param vector its number within the kind, from 0. Default: 0
    * @returns whether an eventfd was signalled
    * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that it does not have; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
@@ -223,6 +232,7 @@ export class SimulatedDevice implements PhysicalFunction {
     for (const file of this.#files) file.close();
   }
 
+  /** As {@link SimulatedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
