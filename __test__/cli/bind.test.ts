@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import type { MachineRoots } from '../../ts/host/machine.ts';
+import { uninterrupted } from '../../ts/cli/bind/uninterrupted.ts';
 import { block, mounts, network, rootsOf } from '../host/use/support.ts';
 import { type Outcome, program } from './support.ts';
 
@@ -31,6 +32,8 @@ const REST =
   network('pci0000:00/0000:00:03.0/net/eno1') +
   `[sys/devices/pci0000:00/0000:00:1d.0]
 virtfn0 -> ../0000:00:1d.1
+[sys/bus/pci/devices/0000:00:05.0]
+boot_vga = 1
 [sys/bus/pci]
 drivers_probe =
 [sys/bus/pci/drivers/vfio-pci]
@@ -68,7 +71,7 @@ test('the root disk and the network of the login are refused, with the reasons; 
   t.deepEqual(refused, {
     status: 1,
     stdout: '',
-    stderr: `peerdma bind: ERR_DEVICE_NEEDED: this machine uses things that it would lose:
+    stderr: `peerdma bind: ERR_DEVICE_NEEDED: this machine would lose what it uses:
   - 0000:00:02.0 holds / (nvme0n1)
   - 0000:00:03.0 carries the login to 10.0.0.5 (eno1)
 --force takes it all the same
@@ -145,6 +148,7 @@ test('nothing to do is said, and is no failure', async (t) => {
     stderr: '',
   });
   t.is((await run(roots, 'unbind', '00:02.0')).stdout, '0000:00:02.0 is with nvme already\n', 'be it the root disk');
+  t.is((await run(roots, 'unbind', '--dry-run', '00:05.0')).status, 0, 'the boot display that VFIO has');
   t.is((await run(roots, 'unbind', '01:00.0')).stdout, '0000:01:00.0 has no driver already\n');
 });
 
@@ -219,6 +223,17 @@ test('command lines that make no sense', async (t) => {
   }
   t.is((await run(roots, 'bind', 'nvme')).status, 1, 'an address that is none');
   t.regex((await run(roots, 'bind', '--help')).stdout, /^usage: peerdma bind [^]*--dry-run/);
+});
+
+test('signals wait until it is done', (t) => {
+  const before = process.listenerCount('SIGINT');
+  const result = uninterrupted(() => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(process.pid, signal);
+    return 'done';
+  });
+  t.is(result, 'done', 'the process is still there');
+  t.throws(() => uninterrupted(() => { throw new Error('failed'); })); // prettier-ignore
+  t.is(process.listenerCount('SIGINT'), before);
 });
 
 function overrideIn({ sys }: MachineRoots, address: string): string {

@@ -15,7 +15,7 @@ export function noIommuGroup(bdf: string): PeerDmaError {
 export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
   return new PeerDmaError(
     'ERR_DEVICE_NOT_BOUND',
-    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (driverctl set-override ${bdf} vfio-pci)`,
+    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (sudo npx peerdma bind ${bdf})`,
     { device: bdf },
   );
 }
@@ -27,7 +27,7 @@ export function notViable(bdf: string, group: number, members: readonly PciDevic
     .join(', ');
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
-    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too, or unbind them: a group is assigned as a whole`,
+    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), or unbind them: a group is assigned as a whole`,
     { device: bdf },
   );
 }

@@ -157,6 +157,15 @@ test('shares of a hypervisor', (t) => {
   t.deepEqual(uses(machine, '00:18.0'), ['holds /shared (a share of the hypervisor)']);
 });
 
+test('a disk of which nothing is mounted, that a program has open', (t) => {
+  const machine = machineOf(t, {
+    pci: PCI,
+    rest: `${block('259:0', NVME0)}${block('259:1', NVME1)}[proc/5]\ncomm = qemu-kvm\nfd/9 -> /dev/nvme0n1\nfd/10 -> /dev/nvme1\n`,
+  });
+  t.deepEqual(uses(machine, '00:02.0'), ['holds nvme0n1, which is open in qemu-kvm (process 5)']);
+  t.deepEqual(uses(machine, '00:03.0'), []);
+});
+
 test('mounts of the first process count where this one has others', (t) => {
   const machine = machineOf(t, {
     pci: PCI,

@@ -112,12 +112,20 @@ test('what makes no sense ends nowhere', (t) => {
     pci: PCI,
     rest:
       NICS +
+      network('pci0000:00/0000:00:04.0/net/\u001bc') +
       network('virtual/net/a0', 'b0') +
       network('virtual/net/b0', 'a0', 'eno1', '..') +
       '[sys/class/net]\nodd -> ..\n[proc]\nnet/ipv6_route = \\n0\\n\u0000\n[proc/x]\ncomm = sshd\n[proc/77]\nfd/0 -> socket:[]\n' +
-      routes('', 'a0\t00000000', 'b0\t00000000\t0\tzz\t0\t0\t0\t00000000', 'b0\t00000000\t0\t1\t0\t0\t0\t00000000'),
+      routes(
+        '',
+        'a0\t00000000',
+        'b0\t00000000\t0\tzz\t0\t0\t0\t00000000',
+        'b0\t00000000\t0\t1\t0\t0\t0\t00000000',
+        '\u001bc\t00000000\t0\t1\t0\t0\t0\t00000000',
+      ),
     sshConnection: 'much ado',
   });
   t.deepEqual(uses(machine, '00:02.0'), ['carries the default route (b0, by eno1)']);
   t.deepEqual(uses(machine, '00:03.0'), []);
+  t.deepEqual(uses(machine, '00:04.0'), ['carries the default route (?c)']);
 });

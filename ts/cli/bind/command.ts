@@ -9,6 +9,7 @@ import { isVfioDriver } from '../../host/drivers.ts';
 import { type Machine, type MachineRoots, readMachine, thisMachine } from '../../host/machine.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
+import { uninterrupted } from './uninterrupted.ts';
 import { doneJson, doneText, plannedJson, plannedText } from './words.ts';
 
 const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. All of them, or none where one fails.
@@ -93,7 +94,7 @@ function change(
     stdout.write(json ? plannedJson(plan, notes) : plannedText(plan));
     return 0;
   }
-  const done = perform(plan, handsOn(machine.roots.sys));
+  const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
   stdout.write(json ? doneJson(plan, done, notes) : doneText(plan, done));
   return 0;
 }

@@ -21,24 +21,26 @@ import { type BindingPlan, membersOf } from './plan.ts';
  */
 export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): string[] {
   const warnings: string[] = [];
-  const needed: string[] = [];
+  const needed: { readonly address: string; readonly reason: string }[] = [];
   for (const { device, to } of plan.changes) {
     if (to !== undefined) refuseHopeless(device);
     refuseInUse(machine, device);
+    const { address } = device;
     for (const { kind, text } of usesOf(machine, device)) {
-      (kind === 'keyboard' ? warnings : needed).push(`${device.address} ${text}`);
+      if (kind === 'keyboard') warnings.push(`${address} ${text}`);
+      else needed.push({ address, reason: `${address} ${text}` });
     }
   }
-  if (needed.length > 0 && !force) {
-    const { length } = needed;
-    const reasons = needed.map((reason) => `\n  - ${reason}`).join('');
+  const [first] = needed;
+  if (first !== undefined && !force) {
+    const reasons = needed.map(({ reason }) => `\n  - ${reason}`).join('');
     throw new PeerDmaError(
       'ERR_DEVICE_NEEDED',
-      `this machine uses ${length === 1 ? 'what' : 'things that'} it would lose:${reasons}\n--force takes it all the same`,
-      { device: plan.changes[0]?.device.address },
+      `this machine would lose what it uses:${reasons}\n--force takes it all the same`,
+      { device: first.address },
     );
   }
-  return [...needed, ...warnings, ...restOfGroups(machine.host, plan)];
+  return [...needed.map(({ reason }) => reason), ...warnings, ...restOfGroups(machine.host, plan)];
 }
 
 /** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */

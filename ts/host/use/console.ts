@@ -5,7 +5,7 @@ import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
 import { functionsInPath } from './device-path.ts';
-import type { Use } from './model.ts';
+import { type Use, printable } from './model.ts';
 import { usersOf } from './open-files.ts';
 
 /** The screen that the firmware started with, and programs that have the graphics open. @internal */
@@ -43,6 +43,6 @@ export function keyboardUses({ proc }: Machine, address: string): Use[] {
   });
   return [...new Set(names)].map((name) => ({
     kind: 'keyboard',
-    text: `has the keyboard ${name.replaceAll(/\p{Cc}/gu, '?')}`,
+    text: `has the keyboard ${printable(name)}`,
   }));
 }

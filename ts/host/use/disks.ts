@@ -14,8 +14,9 @@ import {
   mapperName,
 } from './block.ts';
 import { functionsInPath } from './device-path.ts';
-import type { Use } from './model.ts';
+import { type Use, printable } from './model.ts';
 import { type MountedFrom, readMounts, readSwaps } from './mounts.ts';
+import { usersOf } from './open-files.ts';
 
 /** No sentence names more. */
 const MOST_NAMED = 3;
@@ -41,9 +42,12 @@ export function diskUses(machine: Machine, address: string): Use[] {
   const names = blockDevices(machine.sys).filter(on);
   const stacked = names.filter((name) => isStacked(machine.sys, name));
   if (stacked.length > 0) return stacked.map((name) => use(`holds a part of ${described(machine, name)}`));
-  return names
-    .filter((name) => !isPartition(machine.sys, name) && isClaimed(machine, name))
-    .map((name) => use(`holds ${name}, which something on the host has claimed`));
+  return names.flatMap((name) => {
+    const users = usersOf(machine.openFiles, [`/dev/${name}`]);
+    if (users.length > 0) return [use(`holds ${name}, which is open in ${users.join(', ')}`)];
+    const claimed = !isPartition(machine.sys, name) && isClaimed(machine, name);
+    return claimed ? [use(`holds ${name}, which something on the host has claimed`)] : [];
+  });
 }
 
 function use(text: string): Use {
@@ -115,8 +119,4 @@ function isClaimed({ roots }: Machine, name: string): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EBUSY';
   }
-}
-
-function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
 }

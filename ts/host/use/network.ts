@@ -5,7 +5,7 @@ import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
 import { functionsInPath } from './device-path.ts';
 import { loginAddresses, sameForm } from './logins.ts';
-import type { Use } from './model.ts';
+import { type Use, printable } from './model.ts';
 import { importantRoutes } from './routes.ts';
 
 /** Which of the host's routes and logins go through a function. @internal */
@@ -15,7 +15,7 @@ export function networkUses(machine: Machine, address: string): Use[] {
     const physical = interfacesBelow(machine.sys, name).get(address);
     if (physical === undefined) return;
     const text = `carries ${what} (${physical === name ? name : `${name}, by ${physical}`})`;
-    uses.push({ kind: 'network', text });
+    uses.push({ kind: 'network', text: printable(text) });
   };
   for (const login of loginAddresses(machine)) {
     for (const name of interfacesWith(machine, login)) add(name, `the login to ${login}`);

@@ -1,6 +1,7 @@
 /**
  * All that the host uses a function for.
  */
+import { isVfioDriver } from '../drivers.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
 import { displayUses, keyboardUses } from './console.ts';
@@ -14,26 +15,28 @@ import { networkUses } from './network.ts';
  *
  * @internal
  */
-export function usesOf(machine: Machine, { address, virtualFunctions }: PciFunction): Use[] {
-  const own = usesOfAlone(machine, address);
-  const virtual = virtualFunctions?.addresses ?? [];
+export function usesOf(machine: Machine, device: PciFunction): Use[] {
+  const own = usesOfAlone(machine, device);
+  const virtual = device.virtualFunctions?.addresses ?? [];
   if (virtual.length === 0) return own;
   const most = `${virtual.length} virtual ${virtual.length === 1 ? 'function' : 'functions'}`;
-  return [
-    ...own,
-    { kind: 'virtual-functions', text: `has ${most} on, which go with it` },
-    ...virtual.flatMap((each) =>
-      usesOfAlone(machine, each).map(({ kind, text }): Use => ({ kind, text: `has ${each}, which ${text}` })),
-    ),
-  ];
+  const theirs = virtual
+    .flatMap((address) => machine.host.functions.get(address) ?? [])
+    .filter(({ driver }) => driver !== undefined)
+    .flatMap((each) =>
+      usesOfAlone(machine, each).map(({ kind, text }): Use => ({ kind, text: `has ${each.address}, which ${text}` })),
+    );
+  return [...own, { kind: 'virtual-functions', text: `has ${most} on, which go with it` }, ...theirs];
 }
 
-function usesOfAlone(machine: Machine, address: string): Use[] {
-  const found = machine.host.functions.get(address);
+/** The host has nothing of what it has given to VFIO. */
+function usesOfAlone(machine: Machine, device: PciFunction): Use[] {
+  const { address, driver } = device;
+  if (isVfioDriver(driver)) return [];
   return [
     ...diskUses(machine, address),
     ...networkUses(machine, address),
-    ...(found === undefined ? [] : displayUses(machine, found)),
+    ...displayUses(machine, device),
     ...keyboardUses(machine, address),
   ];
 }
