@@ -28,6 +28,7 @@ host 0000:00
     00.0 10de:2330 endpoint class=030000 group=5 driver=nouveau
     00.1 10de:2331 endpoint class=040300 group=5 driver=snd_hda_intel
     00.2 10de:2332 endpoint class=0c0330 group=5 driver=pci-stub
+  1b.0 8086:a112 root-port bus=03-03 group=5 driver=odd_port
   1d.0 8086:a111 root-port bus=02-02 group=6 driver=pcieport
   1f.0 8086:a082 class=060100 group=5 driver=lpc_ich
 `,

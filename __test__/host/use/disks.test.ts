@@ -38,7 +38,7 @@ test('a partition that is mounted', (t) => {
         ['259:2', '/srv', 'ext4', '/dev/nvme0n1p2'],
         ['0:21', '/proc', 'proc', 'proc'],
         ['8:1', '/data', 'xfs', '/dev/sda1'],
-        ['8:16', '/media/stick', 'vfat', '/dev/sdb'],
+        ['8:16', '/media/my\\040stick', 'vfat', '/dev/sdb'],
         ['254:0', '/virtual', 'ext4', '/dev/vda'],
         ['8:32', '/array', 'ext4', '/dev/sdc'],
       ),
@@ -46,7 +46,7 @@ test('a partition that is mounted', (t) => {
   t.deepEqual(uses(machine, '00:02.0'), ['holds /boot/efi (nvme0n1p1)', 'holds /, /srv, /home and 1 more (nvme0n1p2)']);
   t.deepEqual(uses(machine, '00:03.0'), [], 'nothing is mounted of it');
   t.deepEqual(uses(machine, '00:17.0'), ['holds /data (sda1)']);
-  t.deepEqual(uses(machine, '00:14.0'), ['holds /media/stick (sdb)'], 'through USB');
+  t.deepEqual(uses(machine, '00:14.0'), ['holds /media/my stick (sdb)'], 'through USB');
   t.deepEqual(uses(machine, '00:18.0'), ['holds /virtual (vda)']);
   t.deepEqual(uses(machine, '01:00.0'), ['holds /array (sdc)']);
   t.deepEqual(uses(machine, '00:1c.0'), ['holds /array (sdc)'], 'the bridge above');

@@ -24,9 +24,10 @@ Gives devices to vfio-pci, for VMMs and drivers in user space, until the next bo
 take away a disk that is in use, the network of the default route or of a login, the boot display, or virtual functions.
 
 ${OPTIONS}
-  --driver     a variant of vfio-pci, such as mlx5_vfio_pci
+  --driver NAME  a variant of vfio-pci, such as mlx5_vfio_pci
 
-A driver that is not there is loaded by modprobe. Exit status: 0; 1 where it was refused or failed, and nothing is changed.
+A driver that is not there is loaded by modprobe. Exit status: 0; 1 where it was refused or failed: nothing is changed then,
+or the message says what.
 `;
 
 const UNBIND_USAGE = `peerdma unbind [--group] [--dry-run] [--force] [--json] DEVICE…
@@ -36,7 +37,8 @@ the device open.
 
 ${OPTIONS}
 
-Exit status: 0, also where no driver takes the device; 1 where it was refused or failed, and nothing is changed.
+Exit status: 0, also where no driver takes the device; 1 where it was refused or failed: nothing is changed then, or the
+message says what.
 `;
 
 const COMMON = {

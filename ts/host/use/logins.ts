@@ -41,8 +41,7 @@ function addressOf(text: string): string | undefined {
 
 /** An address in its one form: without zone, IPv4 as such; `undefined` for what is none. @internal */
 export function sameForm(text: string): string | undefined {
-  const address = text.split('%', 1)[0] ?? '';
-  if (isIPv4(address)) return address;
-  if (!isIPv6(address)) return undefined;
-  return new SocketAddress({ address, family: 'ipv6' }).address.replace(/^::ffff:(?=\d+\.)/, '');
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text)) return undefined;
+  return new SocketAddress({ address: text, family: 'ipv6' }).address.replace(/^::ffff:(?=\d+\.)/, '');
 }

@@ -6,7 +6,6 @@ import type { SysFiles } from '../sys-files.ts';
 /** Flags of a route (Linux, include/uapi/linux/route.h). */
 const UP = 0x1;
 const GATEWAY = 0x2;
-const REJECT = 0x200;
 
 /** An interface with a route that matters. @internal */
 export interface RouteUse {
@@ -19,7 +18,7 @@ export interface RouteUse {
 export function importantRoutes(proc: SysFiles): RouteUse[] {
   const found = new Map<string, boolean>();
   const note = (name: string, flags: number, isDefault: boolean): void => {
-    if ((flags & UP) === 0 || (flags & REJECT) !== 0 || name === '' || name === 'lo') return;
+    if ((flags & UP) === 0) return;
     if (isDefault || (flags & GATEWAY) !== 0) found.set(name, isDefault || found.get(name) === true);
   };
   for (const line of (proc.text('net/route') ?? '').split('\n')) {
