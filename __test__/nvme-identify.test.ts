@@ -39,7 +39,7 @@ test('the first NVMe controller that is bound to vfio-pci is found', (t) => {
 
 test('where none is bound to vfio-pci, it is said which there are and what it takes', (t) => {
   const devices = { '0000:01:00.0': NETWORK, '0000:02:00.0': { class: '0x010802', driver: 'nvme' } };
-  const message = /no NVMe controller .*there is 0000:02:00\.0 \(driver nvme\)\. .*intel_iommu=on.*driverctl/;
+  const message = /no NVMe controller .*there is 0000:02:00\.0 \(driver nvme\)\. .*intel_iommu=on.*peerdma bind/;
   t.throws(() => findNvme(sysfs(t, devices)), { message });
   t.throws(() => findNvme(sysfs(t, { '0000:02:00.0': { class: '0x010802' } })), { message: /\(no driver\)/ });
   t.throws(() => findNvme(sysfs(t, { '0000:01:00.0': NETWORK })), { message: /there is none at all/ });

@@ -92,6 +92,10 @@ export type ErrorCode =
   | 'ERR_DEVICE_OPEN'
   /** The device is open or assigned already, or its memory is still mapped. */
   | 'ERR_DEVICE_IN_USE'
+  /** The host uses the device itself, for a disk or the network, say: the message names what for. */
+  | 'ERR_DEVICE_NEEDED'
+  /** A device did not come to the driver that it was to have: the message says what was undone. */
+  | 'ERR_BIND_FAILED'
   /** The kernel would not attach the device to an address space of iommufd. */
   | 'ERR_DEVICE_ATTACH'
   /** No IOMMU is on, or none is before the device. */

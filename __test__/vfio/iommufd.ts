@@ -16,6 +16,7 @@ import './assigned/sizing.test.ts';
 import './assigned/swap.test.ts';
 import './behaviours.test.ts';
 import './best-effort.test.ts';
+import './bind.test.ts';
 import './containers.test.ts';
 import './dirty-tracking.test.ts';
 import './edu-factorial.test.ts';

@@ -1,13 +1,16 @@
 /**
  * All commands of the `peerdma` program.
  */
+import { bindCommand, unbindCommand } from './bind/command.ts';
 import { explainCommand } from './explain.ts';
 import type { Commands } from './run.ts';
 import { topologyCommand } from './topology/command.ts';
 import { viewCommand } from './view.ts';
 
 export const COMMANDS: Commands = {
+  bind: bindCommand(),
   explain: explainCommand,
   topology: topologyCommand,
+  unbind: unbindCommand(),
   view: viewCommand,
 };

@@ -10,7 +10,12 @@ export function isVfioDriver(driver: string | undefined): boolean {
   return driver !== undefined && /vfio/.test(driver);
 }
 
+/** Whether VFIO does not mind that a group of which it has devices has this one too. @internal */
+export function isHarmless(driver: string | undefined): boolean {
+  return driver === undefined || isVfioDriver(driver) || HARMLESS.has(driver);
+}
+
 /** Those members of a group that keep it from being assigned: the host's own drivers have them. @internal */
 export function blockersOf<T extends { readonly driver: string | undefined }>(members: readonly T[]): T[] {
-  return members.filter(({ driver }) => driver !== undefined && !isVfioDriver(driver) && !HARMLESS.has(driver));
+  return members.filter(({ driver }) => !isHarmless(driver));
 }

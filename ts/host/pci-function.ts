@@ -68,8 +68,8 @@ function readIds(files: SysFiles, folder: string): PciIds {
   };
 }
 
-/** The kernel prints a null pointer as `(null)`. */
-function overrideOf(word: string | undefined): string | undefined {
+/** What `driver_override` says. The kernel prints a null pointer as `(null)`. @internal */
+export function overrideOf(word: string | undefined): string | undefined {
   return word === '(null)' ? undefined : word;
 }
 

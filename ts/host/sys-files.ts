@@ -16,16 +16,21 @@ import {
 import { join } from 'node:path';
 import type { HostFinding, Unknown } from './model.ts';
 
-/** No attribute that is read here is longer; a recorded tree may have anything. */
+/** No attribute of /sys that is read here is longer; a recorded tree may have anything. */
 const MOST_BYTES = 64 << 10;
+/** What is read at once. */
+const PART_BYTES = 16 << 10;
 
 /** Reads files below a root and collects what is wrong with them. @internal */
 export class SysFiles {
   readonly root: string;
+  readonly #mostBytes: number;
   readonly #findings: HostFinding[] = [];
 
-  constructor(root: string) {
+  /** @param mostBytes that are read of a file; what is longer is cut */
+  constructor(root: string, mostBytes: number = MOST_BYTES) {
     this.root = root;
+    this.#mostBytes = mostBytes;
   }
 
   get findings(): readonly HostFinding[] {
@@ -37,7 +42,7 @@ export class SysFiles {
     this.#findings.push({ path, problem });
   }
 
-  /** The bytes of a file, at most 64 KiB; `undefined` where there is none. */
+  /** The bytes of a file, as many as are read at most; `undefined` where there is none. */
   bytes(path: string): Uint8Array | undefined {
     let fd: number;
     try {
@@ -52,12 +57,13 @@ export class SysFiles {
         this.report(path, 'is no file');
         return undefined;
       }
-      const buffer = Buffer.alloc(MOST_BYTES);
-      let length = 0;
-      for (let count = -1; count !== 0 && length < MOST_BYTES; length += count) {
-        count = readSync(fd, buffer, length, MOST_BYTES - length, null);
+      const parts: Buffer[] = [];
+      for (let count = -1, length = 0; count !== 0 && length < this.#mostBytes; length += count) {
+        const part = Buffer.alloc(Math.min(PART_BYTES, this.#mostBytes - length));
+        count = readSync(fd, part, 0, part.length, null);
+        parts.push(part.subarray(0, count));
       }
-      return buffer.subarray(0, length);
+      return Buffer.concat(parts);
     } catch (error) {
       this.report(path, `can't be read: ${text(error)}`);
       return undefined;

@@ -3,22 +3,19 @@
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { blockersOf } from '../host/drivers.ts';
+import { withoutGroup } from '../host/iommu.ts';
 import type { PciDevice } from './sysfs.ts';
 
 /** @internal */
 export function noIommuGroup(bdf: string): PeerDmaError {
-  return new PeerDmaError(
-    'ERR_NO_IOMMU_GROUP',
-    `${bdf} is in no IOMMU group, so no IOMMU protects memory from it: turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine`,
-    { device: bdf },
-  );
+  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf), { device: bdf });
 }
 
 /** @internal */
 export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
   return new PeerDmaError(
     'ERR_DEVICE_NOT_BOUND',
-    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (driverctl set-override ${bdf} vfio-pci)`,
+    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (sudo npx peerdma bind ${bdf})`,
     { device: bdf },
   );
 }
@@ -30,7 +27,7 @@ export function notViable(bdf: string, group: number, members: readonly PciDevic
     .join(', ');
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
-    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too, or unbind them: a group is assigned as a whole`,
+    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), or unbind them: a group is assigned as a whole`,
     { device: bdf },
   );
 }

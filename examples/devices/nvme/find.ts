@@ -24,8 +24,8 @@ export function findNvme(root = '/sys'): string {
   }
   throw new Error(
     `no NVMe controller is bound to vfio-pci; ${found.length === 0 ? 'there is none at all' : `there is ${found.join(', ')}`}. ` +
-      'What it takes: an IOMMU that Linux uses (intel_iommu=on), the module vfio-pci, and a controller whose disk nothing ' +
-      'on this machine uses, given to it by: driverctl set-override 0000:01:00.0 vfio-pci',
+      'What it takes: an IOMMU that Linux uses (intel_iommu=on), and a controller whose disk nothing on this machine uses, ' +
+      'given to vfio-pci by: sudo npx peerdma bind 0000:01:00.0',
   );
 }
 

@@ -1,0 +1,94 @@
+/**
+ * What the kernel does when drivers are written to: a stand-in, since no real one fails at a chosen write. The writes go to
+ * files, by the hands that write to /sys; then the links to drivers change as the kernel would have them.
+ */
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Hands, handsOn } from '../../../ts/host/binding/hands.ts';
+import type { SysWrite } from '../../../ts/host/binding/plan.ts';
+import { overrideOf } from '../../../ts/host/pci-function.ts';
+
+export class MadeUpBus implements Hands {
+  /** What was written, as `TEXT > PATH`. */
+  readonly writes: string[] = [];
+  readonly modules: string[] = [];
+  /** Counts writes, from 1: these fail. */
+  failing: (count: number) => boolean = () => false;
+  /** Whether a write that fails has done its work all the same. */
+  failsLate = false;
+  /** Devices whose probe fails, with whatever driver that is asked for. */
+  readonly untaken = new Set<string>();
+  loadProblem: string | undefined;
+  readonly #sys: string;
+  readonly #native: Readonly<Record<string, string>>;
+  readonly #hands: Hands;
+
+  /** @param native the driver that the kernel finds for a device by its id */
+  constructor(sys: string, native: Readonly<Record<string, string>>) {
+    this.#sys = sys;
+    this.#native = native;
+    this.#hands = handsOn(sys);
+  }
+
+  tryAccess(path: string): void {
+    this.#hands.tryAccess(path);
+  }
+
+  driverOf(address: string): string | undefined {
+    return this.#hands.driverOf(address);
+  }
+
+  overrideOf(address: string): string | undefined {
+    return this.#hands.overrideOf(address);
+  }
+
+  loadModule(name: string): string | undefined {
+    this.modules.push(name);
+    return this.loadProblem;
+  }
+
+  write(write: SysWrite): void {
+    this.writes.push(`${write.text.trim()} > ${write.path}`);
+    const fails = this.failing(this.writes.length);
+    if (fails && !this.failsLate) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+    this.#hands.write(write);
+    this.#react(write);
+    if (fails) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+  }
+
+  #react({ path, text }: SysWrite): void {
+    const address = text.trim();
+    const [, driver = '', act] = /^bus\/pci\/drivers\/([^/]+)\/(bind|unbind)$/.exec(path) ?? [];
+    if (path.endsWith('/driver_override')) writeFileSync(join(this.#sys, path), `${address || '(null)'}\n`);
+    else if (act === 'unbind') this.#unbind(address, driver);
+    else if (act === 'bind') this.#bind(address, driver);
+    else if (this.driverOf(address) === undefined && !this.untaken.has(address)) {
+      const found = this.#overrideOf(address) ?? this.#native[address];
+      if (found !== undefined) this.#link(address, found);
+    }
+  }
+
+  #unbind(address: string, driver: string): void {
+    if (this.driverOf(address) !== driver) throw Object.assign(new Error('ENODEV'), { code: 'ENODEV' });
+    rmSync(this.#driverPath(address));
+  }
+
+  #bind(address: string, driver: string): void {
+    const only = this.#overrideOf(address);
+    const fits = only === undefined ? this.#native[address] === driver : only === driver;
+    if (!fits || this.driverOf(address) !== undefined) throw Object.assign(new Error('ENODEV'), { code: 'ENODEV' });
+    this.#link(address, driver);
+  }
+
+  #overrideOf(address: string): string | undefined {
+    return overrideOf(readFileSync(join(this.#sys, 'bus/pci/devices', address, 'driver_override'), 'utf8').trim());
+  }
+
+  #link(address: string, driver: string): void {
+    symlinkSync(`../../../bus/pci/drivers/${driver}`, this.#driverPath(address));
+  }
+
+  #driverPath(address: string): string {
+    return join(this.#sys, 'bus/pci/devices', address, 'driver');
+  }
+}

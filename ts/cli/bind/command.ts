@@ -1,0 +1,102 @@
+/**
+ * `peerdma bind` and `peerdma unbind`: devices to VFIO and back.
+ */
+import { handsOn } from '../../host/binding/hands.ts';
+import { perform } from '../../host/binding/perform.ts';
+import { type BindingPlan, chosenDevices, planBind, planUnbind } from '../../host/binding/plan.ts';
+import { checkPlan } from '../../host/binding/refuse.ts';
+import { isVfioDriver } from '../../host/drivers.ts';
+import { type Machine, type MachineRoots, readMachine, thisMachine } from '../../host/machine.ts';
+import type { PciFunction } from '../../host/model.ts';
+import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
+import { uninterrupted } from './uninterrupted.ts';
+import { doneJson, doneText, plannedJson, plannedText } from './words.ts';
+
+const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. All of them, or none where one fails.
+  --group      and all other endpoints of their IOMMU groups; bridges stay as they are
+  --dry-run    looks, and prints the commands that would do it
+  --force      takes from the host what it uses
+  --json       what was done, as JSON`;
+
+const BIND_USAGE = `peerdma bind [--group] [--driver NAME] [--dry-run] [--force] [--json] DEVICE…
+
+Gives devices to vfio-pci, for VMMs and drivers in user space, until the next boot. Refused, with the reason, is what would
+take away a disk that is in use, the network of the default route or of a login, the boot display, or virtual functions.
+
+${OPTIONS}
+  --driver NAME  a variant of vfio-pci, such as mlx5_vfio_pci
+
+A driver that is not there is loaded by modprobe. Exit status: 0; 1 where it was refused or failed: nothing is changed then,
+or the message says what.
+`;
+
+const UNBIND_USAGE = `peerdma unbind [--group] [--dry-run] [--force] [--json] DEVICE…
+
+Takes devices from vfio-pci, or a variant of it, and lets the kernel find their own drivers. Refused while a process has
+the device open.
+
+${OPTIONS}
+
+Exit status: 0, also where no driver takes the device; 1 where it was refused or failed: nothing is changed then, or the
+message says what.
+`;
+
+const COMMON = {
+  group: { type: 'boolean' },
+  'dry-run': { type: 'boolean' },
+  force: { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const;
+
+/** @param roots where the machine is looked at and written to */
+export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
+  return {
+    summary: 'gives devices to vfio-pci',
+    usage: BIND_USAGE,
+    options: { ...COMMON, driver: { type: 'string' } },
+    run: async (invocation, terminal) => {
+      const driver = variantOf(invocation);
+      return change(invocation, terminal, roots, (devices, { sys }) =>
+        planBind(devices, driver, (name) => sys.has(`bus/pci/drivers/${name}`)),
+      );
+    },
+  };
+}
+
+/** @param roots where the machine is looked at and written to */
+export function unbindCommand(roots: () => MachineRoots = thisMachine): Command {
+  return {
+    summary: 'takes devices from vfio-pci, back to their own drivers',
+    usage: UNBIND_USAGE,
+    options: COMMON,
+    run: async (invocation, terminal) => change(invocation, terminal, roots, planUnbind),
+  };
+}
+
+function variantOf({ values }: Invocation): string | undefined {
+  const driver = values['driver'];
+  if (driver === undefined) return undefined;
+  if (typeof driver === 'string' && /^[\w-]+$/.test(driver) && isVfioDriver(driver)) return driver;
+  throw new UsageError('--driver takes vfio-pci or a variant of it, such as mlx5_vfio_pci');
+}
+
+function change(
+  { values, positionals }: Invocation,
+  { stdout, stderr }: Terminal,
+  roots: () => MachineRoots,
+  planOf: (devices: readonly PciFunction[], machine: Machine) => BindingPlan,
+): number {
+  if (positionals.length === 0) throw new UsageError('takes a device: 0000:01:00.0, say');
+  const machine = readMachine(roots());
+  const plan = planOf(chosenDevices(machine.host, positionals, values['group'] === true), machine);
+  const notes = checkPlan(machine, plan, values['force'] === true);
+  const json = values['json'] === true;
+  if (!json) for (const note of notes) stderr.write(`note: ${note}\n`);
+  if (values['dry-run'] === true) {
+    stdout.write(json ? plannedJson(plan, notes) : plannedText(plan));
+    return 0;
+  }
+  const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
+  stdout.write(json ? doneJson(plan, done, notes) : doneText(plan, done));
+  return 0;
+}

@@ -1,0 +1,65 @@
+/**
+ * What `peerdma bind` and `peerdma unbind` print.
+ */
+import type { Rebound } from '../../host/binding/perform.ts';
+import type { BindingPlan } from '../../host/binding/plan.ts';
+import type { PciFunction } from '../../host/model.ts';
+
+/** A line for each device. */
+export function doneText({ unchanged }: BindingPlan, done: readonly Rebound[]): string {
+  const lines = [
+    ...unchanged.map(({ address, driver }) => `${address} ${withDriver(driver)} already`),
+    ...done.map(({ device, driver }) => `${device.address} ${from(device)} ${to(driver)}`),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+/** The commands of a shell that would do it. */
+export function plannedText({ module, changes, unchanged }: BindingPlan): string {
+  const lines = [
+    ...unchanged.map(({ address, driver }) => `# ${address} ${withDriver(driver)} already`),
+    ...(module === undefined ? [] : [`modprobe ${module}`]),
+    ...changes
+      .flatMap(({ writes }) => writes)
+      .map(({ path, text }) => `echo ${text.trim()}`.trimEnd() + ` > /sys/${path}`),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+export function doneJson({ module, unchanged }: BindingPlan, done: readonly Rebound[], notes: string[]): string {
+  const devices = [
+    ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver })),
+    ...done.map(({ device, driver = null }) => ({ address: device.address, from: device.driver ?? null, to: driver })),
+  ];
+  return text({ module: module ?? null, devices, notes });
+}
+
+/** Of a driver that only the kernel will know, `to` is left out. */
+export function plannedJson({ module, changes, unchanged }: BindingPlan, notes: string[]): string {
+  const devices = [
+    ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver, writes: [] })),
+    ...changes.map(({ device, to: driver, writes }) => ({
+      address: device.address,
+      from: device.driver ?? null,
+      to: driver,
+      writes: writes.map(({ path, text }) => ({ path: `/sys/${path}`, text })),
+    })),
+  ];
+  return text({ module: module ?? null, devices, notes });
+}
+
+function text(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+function withDriver(driver: string | undefined): string {
+  return driver === undefined ? 'has no driver' : `is with ${driver}`;
+}
+
+function from({ driver }: PciFunction): string {
+  return driver === undefined ? 'from no driver' : `from ${driver}`;
+}
+
+function to(driver: string | undefined): string {
+  return driver === undefined ? 'to none: this kernel has no driver that takes it' : `to ${driver}`;
+}

@@ -1,0 +1,86 @@
+/**
+ * What a change of drivers is refused for, and what is only said.
+ */
+import { PeerDmaError } from '../../errors.ts';
+import { blockersOf } from '../drivers.ts';
+import { withoutGroup } from '../iommu.ts';
+import type { Machine } from '../machine.ts';
+import type { Host, PciFunction } from '../model.ts';
+import { usesOf } from '../use/uses.ts';
+import { vfioUsers } from '../use/vfio-users.ts';
+import { type BindingPlan, membersOf } from './plan.ts';
+
+/**
+ * Looks whether a plan may be carried out.
+ *
+ * @param force whether to take from the host what it uses; what can't work, or would wait for ever, is refused all the same
+ * @returns what the user should know
+ * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a bridge, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_IN_USE` for what a process has
+ *   through VFIO, `ERR_DEVICE_NEEDED` for what the host uses
+ * @internal
+ */
+export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): string[] {
+  const warnings: string[] = [];
+  const needed: { readonly address: string; readonly reason: string }[] = [];
+  for (const { device, to } of plan.changes) {
+    if (to !== undefined) refuseHopeless(device);
+    refuseInUse(machine, device);
+    const { address } = device;
+    for (const { kind, text } of usesOf(machine, device)) {
+      if (kind === 'keyboard') warnings.push(`${address} ${text}`);
+      else needed.push({ address, reason: `${address} ${text}` });
+    }
+  }
+  const [first] = needed;
+  if (first !== undefined && !force) {
+    const reasons = needed.map(({ reason }) => `\n  - ${reason}`).join('');
+    throw new PeerDmaError(
+      'ERR_DEVICE_NEEDED',
+      `this machine would lose what it uses:${reasons}\n--force takes it all the same`,
+      { device: first.address },
+    );
+  }
+  return [...needed.map(({ reason }) => reason), ...warnings, ...restOfGroups(machine.host, plan)];
+}
+
+/** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
+function refuseHopeless({ address, bridge, group }: PciFunction): void {
+  if (bridge !== undefined) {
+    throw new PeerDmaError(
+      'ERR_UNSUPPORTED',
+      `${address} is a bridge, which VFIO does not take: a bridge may stay with its driver, name the devices behind it`,
+      { device: address },
+    );
+  }
+  if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
+}
+
+/** To take a device from its user is to wait until the user closes it (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
+function refuseInUse(machine: Machine, device: PciFunction): void {
+  const virtual = device.virtualFunctions?.addresses ?? [];
+  for (const address of [device.address, ...virtual]) {
+    const found = machine.host.functions.get(address);
+    const users = found === undefined ? [] : vfioUsers(machine, found);
+    if (users.length === 0) continue;
+    const what = address === device.address ? address : `${address}, a virtual function of ${device.address},`;
+    throw new PeerDmaError(
+      'ERR_DEVICE_IN_USE',
+      `${what} or its group is open in ${users.join(', ')}: the kernel would wait until it is closed there. Close it first`,
+      { device: address },
+    );
+  }
+}
+
+/** A group of which the host keeps a part can't be assigned: better said now. */
+function restOfGroups(host: Host, { changes, unchanged }: BindingPlan): string[] {
+  const bound = changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
+  const groups = new Set(bound.flatMap(({ group }) => group ?? []));
+  return [...groups].flatMap((group) => {
+    const rest = membersOf(host, group).filter((member) => !bound.includes(member) && !unchanged.includes(member));
+    const blockers = blockersOf(rest).map(({ address, driver }) => `${address} (driver ${driver})`);
+    if (blockers.length === 0) return [];
+    return [
+      `IOMMU group ${group} can't be assigned yet, since the host also has ${blockers.join(', ')}: --group binds them too`,
+    ];
+  });
+}

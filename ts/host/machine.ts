@@ -1,0 +1,58 @@
+/**
+ * The machine that is about to be changed: what is read of it besides /sys.
+ */
+import { networkInterfaces } from 'node:os';
+import { readHost } from './read-host.ts';
+import type { Host } from './model.ts';
+import { SysFiles } from './sys-files.ts';
+import { type OpenFile, readOpenFiles } from './use/open-files.ts';
+
+/** Lists in /proc grow with the machine: connections, mounts. */
+const MOST_PROC_BYTES = 4 << 20;
+
+/** Where a machine is looked at. Tests have folders of their own. @internal */
+export interface MachineRoots {
+  readonly sys: string;
+  readonly proc: string;
+  readonly dev: string;
+  /** `SSH_CONNECTION` of the environment: addresses and ports of client and server. */
+  readonly sshConnection: string | undefined;
+  /** Addresses of this machine, by the names of network interfaces. */
+  readonly interfaceAddresses: ReadonlyMap<string, readonly string[]>;
+}
+
+/** A machine, read. @internal */
+export interface Machine {
+  readonly roots: MachineRoots;
+  readonly host: Host;
+  readonly sys: SysFiles;
+  readonly proc: SysFiles;
+  /** What processes have open of /dev, and sockets: of all processes for root, of the user's own for others. */
+  readonly openFiles: readonly OpenFile[];
+}
+
+/** The one that this runs on. @internal */
+export function thisMachine(): MachineRoots {
+  const addresses = Object.entries(networkInterfaces()).map(
+    ([name, list = []]) => [name, list.map(({ address }) => address)] as const,
+  );
+  return {
+    sys: '/sys',
+    proc: '/proc',
+    dev: '/dev',
+    sshConnection: process.env['SSH_CONNECTION'],
+    interfaceAddresses: new Map(addresses),
+  };
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where there are no PCI devices @internal */
+export function readMachine(roots: MachineRoots): Machine {
+  const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
+  return {
+    roots,
+    host: readHost(roots.sys),
+    sys: new SysFiles(roots.sys),
+    proc,
+    openFiles: readOpenFiles(proc),
+  };
+}

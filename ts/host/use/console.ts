@@ -1,0 +1,48 @@
+/**
+ * What somebody who sits at the machine has of a function: its screen, its keyboard, programs that draw with it.
+ */
+import type { Machine } from '../machine.ts';
+import type { PciFunction } from '../model.ts';
+import { DEVICES } from '../pci-function.ts';
+import { functionsInPath } from './device-path.ts';
+import { type Use, printable } from './model.ts';
+import { usersOf } from './open-files.ts';
+
+/** The screen that the firmware started with, and programs that have the graphics open. @internal */
+export function displayUses(machine: Machine, { address, driver }: PciFunction): Use[] {
+  const uses: Use[] = [];
+  if (machine.sys.word(`${DEVICES}/${address}/boot_vga`) === '1') {
+    uses.push({ kind: 'display', text: 'shows the console (it is the boot display)' });
+  }
+  const files = machine.sys.names(`${DEVICES}/${address}/drm`).map((name) => `/dev/dri/${name}`);
+  const nvidia = driver === 'nvidia' ? nvidiaFile(machine, address) : undefined;
+  const users = usersOf(machine.openFiles, nvidia === undefined ? files : [...files, nvidia]);
+  if (users.length > 0) uses.push({ kind: 'program', text: `is open in ${users.join(', ')}` });
+  return uses;
+}
+
+/** That driver does not let go of a device that is open: unbinding waits, in the kernel, until it is closed. */
+function nvidiaFile({ proc }: Machine, address: string): string | undefined {
+  const text = proc.text(`driver/nvidia/gpus/${address}/information`) ?? '';
+  const minor = /^Device Minor:\s*(\d+)$/m.exec(text)?.[1];
+  return minor === undefined ? undefined : `/dev/nvidia${minor}`;
+}
+
+/**
+ * Keyboards that hang on a USB controller, or on any function. Of /proc/bus/input/devices (Linux,
+ * drivers/input/input.c: `input_devices_seq_show`); whoever else has the `kbd` handler (buttons, remote controls) counts.
+ *
+ * @internal
+ */
+export function keyboardUses({ proc }: Machine, address: string): Use[] {
+  const blocks = (proc.text('bus/input/devices') ?? '').split('\n\n');
+  const names = blocks.flatMap((block) => {
+    const [path, handlers = ''] = [/^S: Sysfs=(.*)$/m.exec(block)?.[1], /^H: Handlers=(.*)$/m.exec(block)?.[1]];
+    if (!handlers.split(' ').includes('kbd') || !functionsInPath(path).includes(address)) return [];
+    return [/^N: Name="(.*)"$/m.exec(block)?.[1] ?? 'without a name'];
+  });
+  return [...new Set(names)].map((name) => ({
+    kind: 'keyboard',
+    text: `has the keyboard ${printable(name)}`,
+  }));
+}

@@ -1,0 +1,122 @@
+/**
+ * The disks of a function, and what the host has on them.
+ */
+import { closeSync, constants, openSync, realpathSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { Machine } from '../machine.ts';
+import {
+  blockDeviceOf,
+  blockDevices,
+  functionsOfBlockDevice,
+  isBlockDevice,
+  isPartition,
+  isStacked,
+  mapperName,
+} from './block.ts';
+import { functionsInPath } from './device-path.ts';
+import { type Use, printable } from './model.ts';
+import { type MountedFrom, readMounts, readSwaps } from './mounts.ts';
+import { usersOf } from './open-files.ts';
+
+/** No sentence names more. */
+const MOST_NAMED = 3;
+
+/** What of the host's storage sits on a function. @internal */
+export function diskUses(machine: Machine, address: string): Use[] {
+  const on = (name: string): boolean => functionsOfBlockDevice(machine.sys, name).has(address);
+  const places = new Map<string, Set<string>>();
+  for (const mount of [...readMounts(machine.proc), ...readSwaps(machine.proc)]) {
+    for (const name of devicesOf(machine, mount)) {
+      places.set(name, (places.get(name) ?? new Set()).add(mount.place ?? 'swap'));
+    }
+  }
+  const mounted = [...places].filter(([name]) => on(name));
+  const shares = sharesOf(machine, address);
+  if (mounted.length > 0 || shares.length > 0) {
+    return [
+      ...mounted.map(([name, where]) => use(`holds ${listed([...where])} (${described(machine, name)})`)),
+      ...shares.map((place) => use(`holds ${place} (a share of the hypervisor)`)),
+    ];
+  }
+  // Nothing mounted that is known of. Volumes may be in use all the same, and disks by what has no name here (ZFS, say).
+  const names = blockDevices(machine.sys).filter(on);
+  const stacked = names.filter((name) => isStacked(machine.sys, name));
+  if (stacked.length > 0) return stacked.map((name) => use(`holds a part of ${described(machine, name)}`));
+  return names.flatMap((name) => {
+    const users = usersOf(machine.openFiles, [`/dev/${name}`]);
+    if (users.length > 0) return [use(`holds ${name}, which is open in ${users.join(', ')}`)];
+    const claimed = !isPartition(machine.sys, name) && isClaimed(machine, name);
+    return claimed ? [use(`holds ${name}, which something on the host has claimed`)] : [];
+  });
+}
+
+function use(text: string): Use {
+  return { kind: 'disk', text: printable(text) };
+}
+
+/** The root file system first, and what is nearest to it. */
+function listed(places: readonly string[]): string {
+  const sorted = places.toSorted((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  const more = sorted.length - MOST_NAMED;
+  return `${sorted.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+function described({ sys }: Machine, name: string): string {
+  const own = mapperName(sys, name);
+  return own === undefined ? name : `${own}, ${name}`;
+}
+
+/** The block devices of a file system: of Btrfs and others the mount's number says nothing, and there may be several. */
+function devicesOf(machine: Machine, { number, source, type }: MountedFrom): string[] {
+  const byNumber = number === undefined || number.startsWith('0:') ? undefined : blockDeviceOf(machine.sys, number);
+  if (byNumber !== undefined) return [byNumber];
+  // bcachefs joins its devices by colons.
+  const found = source.split(':').flatMap((path) => deviceAt(machine, path) ?? []);
+  return type === 'btrfs' ? found.flatMap((name) => withItsFileSystem(machine, name)) : found;
+}
+
+/** The block device of a path below /dev. */
+function deviceAt({ roots, sys }: Machine, path: string): string | undefined {
+  if (!path.startsWith('/dev/')) return undefined;
+  let name = basename(path);
+  try {
+    name = basename(realpathSync(join(roots.dev, path.slice('/dev/'.length))));
+  } catch {
+    // The name alone has to do: it may be one of another /dev.
+  }
+  if (isBlockDevice(sys, name)) return name;
+  return blockDevices(sys).find((each) => mapperName(sys, each) === basename(path));
+}
+
+/** All devices of the Btrfs that one belongs to (`/sys/fs/btrfs/UUID/devices`). */
+function withItsFileSystem({ sys }: Machine, name: string): string[] {
+  const all = sys.names('fs/btrfs').map((uuid) => sys.names(`fs/btrfs/${uuid}/devices`));
+  return all.find((names) => names.includes(name)) ?? [name];
+}
+
+/** Where shares of the hypervisor are mounted that come through this function: 9p by their tags, any virtiofs. */
+function sharesOf({ sys, proc }: Machine, address: string): string[] {
+  const devices = sys
+    .names('bus/virtio/devices')
+    .filter((name) => functionsInPath(sys.link(`bus/virtio/devices/${name}`)).includes(address));
+  const tags = devices.map((name) => sys.word(`bus/virtio/devices/${name}/mount_tag`));
+  const isVirtioFs = devices.some((name) => sys.linkName(`bus/virtio/devices/${name}/driver`) === 'virtiofs');
+  const places = readMounts(proc)
+    .filter(({ type, source }) => (type === '9p' ? tags.includes(source) : type === 'virtiofs' && isVirtioFs))
+    .map(({ place = '' }) => place);
+  return [...new Set(places)];
+}
+
+/**
+ * Whether something has the disk, or a partition of it, for itself. A file system, dm, md, swap or ZFS claims what it
+ * uses, and the kernel then refuses to open it exclusively (Linux, block/bdev.c: `bd_prepare_to_claim`; open(2), O_EXCL).
+ */
+function isClaimed({ roots }: Machine, name: string): boolean {
+  try {
+    const path = join(roots.dev, name.replaceAll('!', '/'));
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK));
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EBUSY';
+  }
+}

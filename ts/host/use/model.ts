@@ -1,0 +1,15 @@
+/**
+ * What the host uses a device for.
+ */
+
+/** One use that would end if the device got another driver. @internal */
+export interface Use {
+  readonly kind: 'disk' | 'network' | 'display' | 'keyboard' | 'virtual-functions' | 'program';
+  /** What a sentence says that begins with the device: `holds / (nvme0n1p2)`. */
+  readonly text: string;
+}
+
+/** Without what would write on a terminal: names of mounts and interfaces may have anything. @internal */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
+}
