@@ -16,16 +16,19 @@ import {
 import { join } from 'node:path';
 import type { HostFinding, Unknown } from './model.ts';
 
-/** No attribute that is read here is longer; a recorded tree may have anything. */
+/** No attribute of /sys that is read here is longer; a recorded tree may have anything. */
 const MOST_BYTES = 64 << 10;
 
 /** Reads files below a root and collects what is wrong with them. @internal */
 export class SysFiles {
   readonly root: string;
+  readonly #mostBytes: number;
   readonly #findings: HostFinding[] = [];
 
-  constructor(root: string) {
+  /** @param mostBytes that are read of a file; what is longer is cut */
+  constructor(root: string, mostBytes: number = MOST_BYTES) {
     this.root = root;
+    this.#mostBytes = mostBytes;
   }
 
   get findings(): readonly HostFinding[] {
@@ -37,7 +40,7 @@ export class SysFiles {
     this.#findings.push({ path, problem });
   }
 
-  /** The bytes of a file, at most 64 KiB; `undefined` where there is none. */
+  /** The bytes of a file, as many as are read at most; `undefined` where there is none. */
   bytes(path: string): Uint8Array | undefined {
     let fd: number;
     try {
@@ -52,10 +55,10 @@ export class SysFiles {
         this.report(path, 'is no file');
         return undefined;
       }
-      const buffer = Buffer.alloc(MOST_BYTES);
+      const buffer = Buffer.alloc(this.#mostBytes);
       let length = 0;
-      for (let count = -1; count !== 0 && length < MOST_BYTES; length += count) {
-        count = readSync(fd, buffer, length, MOST_BYTES - length, null);
+      for (let count = -1; count !== 0 && length < buffer.length; length += count) {
+        count = readSync(fd, buffer, length, buffer.length - length, null);
       }
       return buffer.subarray(0, length);
     } catch (error) {
