@@ -6,10 +6,14 @@ import { blockersOf } from '../host/drivers.ts';
 import type { PciDevice } from './sysfs.ts';
 
 /** @internal */
+export const TURN_ON_THE_IOMMU =
+  'turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine';
+
+/** @internal */
 export function noIommuGroup(bdf: string): PeerDmaError {
   return new PeerDmaError(
     'ERR_NO_IOMMU_GROUP',
-    `${bdf} is in no IOMMU group, so no IOMMU protects memory from it: turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine`,
+    `${bdf} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`,
     { device: bdf },
   );
 }
@@ -121,11 +125,16 @@ export function noDeviceFile(bdf: string): PeerDmaError {
 }
 
 /** @internal */
+export function mapsNoFiles(): PeerDmaError {
+  return new PeerDmaError('ERR_UNSUPPORTED', 'this kernel’s iommufd maps no files (Linux 6.13 and later do)');
+}
+
+/** @internal */
+export const NO_DMA_BUFS = 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)';
+
+/** @internal */
 export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
-  const why =
-    error.errno === 'ENOTTY'
-      ? 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)'
-      : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
+  const why = error.errno === 'ENOTTY' ? NO_DMA_BUFS : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
   return renamed('ERR_UNSUPPORTED', error, `${why}, without which no other device would reach it`, bdf);
 }
 
@@ -176,9 +185,14 @@ function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
   return renamed(
     'ERR_GROUP_BUSY',
     error,
-    `${bdf} or its group ${group} is open already: another process, or another container manager, has it. Close it there`,
+    openAlready(bdf, group, ['another process, or another container manager,']),
     bdf,
   );
+}
+
+/** @param users that have it open, at least one @internal */
+export function openAlready(bdf: string, group: number, users: readonly string[]): string {
+  return `${bdf} or its group ${group} is open already: ${users.join(' and ')} has it. Close it there`;
 }
 
 /** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */
@@ -197,13 +211,14 @@ export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
   return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
 }
 
-function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
-  return renamed(
-    'ERR_NO_INTERRUPT_REMAPPING',
-    error,
-    `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`,
-    bdf,
-  );
+/** @param module of the back end that refused @internal */
+export function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
+  return renamed('ERR_NO_INTERRUPT_REMAPPING', error, withoutRemapping(`the platform of ${bdf}`, module), bdf);
+}
+
+/** @param module that has the parameter to do without @internal */
+export function withoutRemapping(platform: string, module: string): string {
+  return `${platform} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`;
 }
 
 function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {
