@@ -94,6 +94,8 @@ export {
   type Verdict,
   type VirtualFunctions,
 } from './host/index.ts';
+export { diagnose, type DiagnoseOptions } from './doctor/diagnose.ts';
+export type { BarVerdict, DeviceDiagnosis, Diagnosis, Finding, FindingId, FindingState } from './doctor/finding.ts';
 export { VfioContainerManager, type VfioSnapshot } from './vfio/container-manager.ts';
 export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
 export { DirtyTracking } from './vfio/dirty-tracking.ts';

@@ -1,0 +1,55 @@
+/**
+ * What an open device says, in place of what is derived about it. Opening resets a device.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { GuestMemory } from '../guest/guest-memory.ts';
+import type { PciFunction } from '../host/model.ts';
+import { VfioContainerManager } from '../vfio/container-manager.ts';
+import type { VfioDevice } from '../vfio/vfio-device.ts';
+import { barFindings } from './device/bars.ts';
+import type { Facts } from './facts.ts';
+import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary } from './finding.ts';
+
+const PAGE = 4096n;
+
+/** Opens, one after the other, the devices that nothing is in the way of. @internal */
+export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
+  const asked: DeviceDiagnosis[] = [];
+  for (const device of devices) asked.push(isBackendKnown(device) ? await ask(facts, device) : device);
+  return summary(machine, asked);
+}
+
+function isBackendKnown({ state, findings }: DeviceDiagnosis): boolean {
+  return state !== 'blocked' && findings.some(({ id }) => id === 'backend');
+}
+
+async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
+  const others = findings.filter(({ id }) => id !== 'backend' && id !== 'bar');
+  const memory = await GuestMemory.create();
+  const manager = new VfioContainerManager(memory);
+  try {
+    const device = await manager.open(address);
+    const { backend, reason } = manager.inspect();
+    const says = `opened by ${backend}`;
+    const found: Finding = { id: 'backend', state: 'ok', says, evidence: `it was opened: ${reason}` };
+    return aboutDevice(pci, [...others, found, ...openBars(facts, pci, device, backend === 'iommufd')]);
+  } catch (error) {
+    if (!(error instanceof PeerDmaError)) throw error;
+    const { message: says, code } = error;
+    const refused: Finding = { id: 'backend', state: 'blocked', says, evidence: 'it would not be opened', code };
+    return aboutDevice(pci, [...others, refused, ...findings.filter(({ id }) => id === 'bar')]);
+  } finally {
+    await manager.close();
+    await memory.close();
+  }
+}
+
+function openBars(facts: Facts, pci: PciFunction, { regions }: VfioDevice, exported: boolean): Finding[] {
+  const mappable = (index: number): boolean => regions[index]?.mmapAreas.some(hasWholePage) === true;
+  return barFindings(facts, pci, { mappable, exported });
+}
+
+function hasWholePage({ start, end }: AddressRange): boolean {
+  return ((start + PAGE - 1n) / PAGE) * PAGE + PAGE <= end;
+}

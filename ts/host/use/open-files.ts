@@ -1,0 +1,33 @@
+/**
+ * Which process has what open: /proc/PID/fd.
+ */
+import type { SysFiles } from '../sys-files.ts';
+
+/** @internal */
+export interface OpenFile {
+  readonly process: number;
+  /** Name of the program, as the kernel has it (15 bytes). */
+  readonly program: string;
+  /** The path of a device file, or `socket:[INODE]`. */
+  readonly file: string;
+}
+
+/** All open device files and sockets. Processes of others are shown to root alone. @internal */
+export function readOpenFiles(proc: SysFiles): OpenFile[] {
+  return proc
+    .names('.')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      const files = proc.names(`${name}/fd`).map((fd) => proc.link(`${name}/fd/${fd}`));
+      const wanted = [...new Set(files)].filter((file) => file !== undefined && /^(\/dev\/|socket:)/.test(file));
+      if (wanted.length === 0) return [];
+      const program = proc.word(`${name}/comm`) ?? '?';
+      return wanted.map((file = '') => ({ process: Number(name), program, file }));
+    });
+}
+
+/** Those who have one of these files open, each process once: `qemu-system-x86 (process 4711)`. @internal */
+export function usersOf(openFiles: readonly OpenFile[], paths: readonly string[]): string[] {
+  const users = openFiles.filter(({ file }) => paths.includes(file));
+  return [...new Set(users.map(({ program, process }) => `${program} (process ${process})`))];
+}
