@@ -18,6 +18,7 @@ import './behaviours.test.ts';
 import './best-effort.test.ts';
 import './containers.test.ts';
 import './dirty-tracking.test.ts';
+import './doctor.test.ts';
 import './edu-factorial.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';

@@ -25,24 +25,28 @@ function isBackendKnown({ state, findings }: DeviceDiagnosis): boolean {
 }
 
 async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
-  const others = findings.filter(({ id }) => id !== 'backend' && id !== 'bar');
   const memory = await GuestMemory.create();
   const manager = new VfioContainerManager(memory);
   try {
     const device = await manager.open(address);
     const { backend, reason } = manager.inspect();
-    const says = `opened by ${backend}`;
-    const found: Finding = { id: 'backend', state: 'ok', says, evidence: `it was opened: ${reason}` };
-    return aboutDevice(pci, [...others, found, ...openBars(facts, pci, device, backend === 'iommufd')]);
+    const evidence = `it was opened: ${reason}`;
+    const opened: Finding = { id: 'backend', state: 'ok', says: `opened by ${backend}`, evidence };
+    const bars = openBars(facts, pci, device, backend === 'iommufd');
+    return aboutDevice(pci, [...withBackend(findings, opened).filter(({ id }) => id !== 'bar'), ...bars]);
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
     const { message: says, code } = error;
-    const refused: Finding = { id: 'backend', state: 'blocked', says, evidence: 'it would not be opened', code };
-    return aboutDevice(pci, [...others, refused, ...findings.filter(({ id }) => id === 'bar')]);
+    const evidence = 'it would not be opened';
+    return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', says, evidence, code }));
   } finally {
     await manager.close();
     await memory.close();
   }
+}
+
+function withBackend(findings: readonly Finding[], backend: Finding): Finding[] {
+  return findings.map((finding) => (finding.id === 'backend' ? backend : finding));
 }
 
 function openBars(facts: Facts, pci: PciFunction, { regions }: VfioDevice, exported: boolean): Finding[] {

@@ -24,13 +24,18 @@ export function diagnosisLines({ machine, devices }: Diagnosis, asked: boolean, 
 }
 
 function findingLines({ state, says, evidence, fix }: Finding, paint: Paint): string[] {
-  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, says, WIDTH);
+  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, printable(says), WIDTH);
   const lines = [first.replace(state, paint(STYLES[state], state)), ...rest];
   if (state === 'ok') return lines;
-  lines.push(...item(`${INDENT}seen: `, evidence, WIDTH).map((line) => paint('dim', line)));
+  lines.push(...item(`${INDENT}seen: `, printable(evidence), WIDTH).map((line) => paint('dim', line)));
   // Never broken, so that it can be pasted.
   if (fix !== undefined) lines.push(`${INDENT}${paint('bold', `$ ${fix}`)}`);
   return lines;
+}
+
+/** Names in a copied /sys may be anything. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '');
 }
 
 function isBound({ findings }: DeviceDiagnosis): boolean {
@@ -40,7 +45,9 @@ function isBound({ findings }: DeviceDiagnosis): boolean {
 function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[] {
   return [
     paint('bold', "not VFIO's: name one, and it is examined"),
-    ...devices.map(({ address, pci }) => `  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
+    ...devices.map(({ address, pci }) =>
+      printable(`  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
+    ),
   ];
 }
 

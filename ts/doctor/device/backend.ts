@@ -54,7 +54,8 @@ export function backendFindings(facts: Facts, device: PciFunction): Finding[] {
     ...seen,
   ];
   if (type1 === undefined) return [{ id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') }];
-  const fix = type1.file === undefined ? undefined : `sudo chown "$USER" ${type1.file}`;
+  const fix =
+    type1.code === 'ERR_PERMISSION' && type1.file !== undefined ? `sudo chown "$USER" ${type1.file}` : undefined;
   return [{ id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code }];
 }
 
@@ -73,8 +74,7 @@ function iommufdRefusal(
   const members = membersOf(host, group).map(asPciDevice);
   const number = Number(vfioFile.slice('vfio'.length));
   const denied = deniedBy(system.access, own);
-  if (denied !== undefined)
-    return { ...refusal(deviceFileRefused(address, number, denied, group, members)), file: own };
+  if (denied !== undefined) return refusal(deviceFileRefused(address, number, denied, group, members));
   if (system.interrupts.remapped === false && !system.interrupts.unsafeAllowed.iommufd) return unmapped('iommufd');
   return undefined;
 }
