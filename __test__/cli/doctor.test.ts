@@ -17,7 +17,7 @@ test('a machine and a device, in 100 columns: what is well in a sentence, all el
   const { status, stdout, stderr } = await program(['doctor', '--sysfs', root, GPU]);
   t.is(status, 0);
   t.is(stderr, '');
-  t.regex(stdout, /^this machine\n {2}unknown {2}a recorded \/sys does not name the kernel\n {11}seen: /);
+  t.regex(stdout, /^this machine\n {2}unknown {2}which kernel runs does not show here\n {11}seen: /);
   t.regex(stdout, /^ {2}ok {7}the IOMMU is on: there are 4 groups of devices$/m);
   t.regex(stdout, /^0000:01:00\.0 3D controller, NVIDIA 10de:2330\n {2}ok {7}IOMMU group 20, alone$/m);
   t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}seen: \S+\/resource, line 5$/m);
@@ -31,7 +31,7 @@ test('what is in the way is exit status 1, with one command to paste', async (t)
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '02:00.0']);
   t.is(status, 1);
   t.regex(stdout, /^ {2}blocked {2}0000:02:00\.0 is in use by the driver mlx5_core: /m);
-  t.regex(stdout, /^ {11}seen: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo peerdma bind 0000:02:00\.0$/m);
+  t.regex(stdout, /^ {11}seen: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo npx peerdma bind 0000:02:00\.0$/m);
   t.regex(stdout, /^1 thing is in the way; /m);
 });
 
@@ -49,7 +49,7 @@ test('without devices: those of VFIO are examined, the others listed', async (t)
   t.is(status, 0);
   t.regex(stdout, /^0000:01:00\.0 3D controller, .*\n {2}ok /m);
   t.regex(stdout, /^not VFIO's: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
-  t.notRegex(stdout, /peerdma bind/);
+  t.notRegex(stdout, /npx peerdma bind/);
   t.regex(stdout, /^nothing is in the way; 1 warning; 3 things are not known$/m, 'what is not examined is not counted');
 });
 
@@ -92,7 +92,7 @@ test('as JSON: all findings, with sizes as strings', async (t) => {
   });
   t.like(
     nic?.findings.find(({ id }) => id === 'driver'),
-    { code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo peerdma bind ${NIC}` },
+    { code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo npx peerdma bind ${NIC}` },
   );
 });
 

@@ -66,7 +66,7 @@ test('the group: nobody else, others, none', (t) => {
 test('the driver: VFIO, one of the host, none', (t) => {
   t.is(one(diagnosed(t), 'driver').says, 'bound to vfio-pci');
   const used = one(diagnosed(t, {}, [NIC]), 'driver');
-  t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo peerdma bind ${NIC}` });
+  t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo npx peerdma bind ${NIC}` });
   t.regex(used.says, /in use by the driver mlx5_core: bind it to vfio-pci/);
   const free = one(diagnosed(t, { machine: MACHINE.replace(' driver=mlx5_core', '') }, [NIC]), 'driver');
   t.regex(free.says, /bound to no driver/);
@@ -77,7 +77,7 @@ test('the driver: VFIO, one of the host, none', (t) => {
 test('the group: others that the host uses are in the way, its ports and those without a driver are not', (t) => {
   const used = diagnosed(t, { machine: withAudio('driver=snd_hda_intel') });
   const finding = one(used, 'group-viable');
-  t.like(finding, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo peerdma bind --group ${GPU}` });
+  t.like(finding, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${GPU}` });
   t.regex(finding.says, /0000:01:00\.1 \(driver snd_hda_intel\)/);
   t.deepEqual(found(used, 'backend'), []);
   for (const driver of ['', 'driver=vfio-pci vfio=vfio1', 'driver=pcieport']) {

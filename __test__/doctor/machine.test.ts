@@ -1,9 +1,14 @@
 /**
  * What the doctor says of a machine, with each thing in each of its states.
  */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { addToCommandLine, removeFromCommandLine } from '../../ts/doctor/commands.ts';
 import type { FindingId, FindingState } from '../../ts/doctor/finding.ts';
 import { PeerDmaError } from '../../ts/errors.ts';
+import { expandTree } from '../support/sysfs/expand.ts';
 import { MACHINE, SYS, TOP, type Wishes, diagnosed, found, noContainer, noIommufd, one } from './support.ts';
 
 const GIB = 1n << 30n;
@@ -485,4 +490,20 @@ test('a word of the command line that a shell would understand makes no command'
   const finding = one(diagnosed(t, { machine: NO_IOMMU, top }), 'iommu');
   t.regex(finding.says, /Take iommu=off,\$\(reboot\)'; out/);
   t.is(finding.fix, undefined);
+});
+
+test('the commands for the command line do what they say', (t) => {
+  const root = expandTree(
+    t,
+    'grub = # as it was\\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\\nGRUB_CMDLINE_LINUX="ro intel_iommu=off,sm_on"',
+  );
+  const grub = join(root, 'grub');
+  const run = (command = ''): string => {
+    const [, sed = ''] = /^sudo (sed -i .*) && sudo update-grub$/.exec(command) ?? [];
+    execFileSync('sh', ['-c', sed.replace('/etc/default/grub', grub)]);
+    return readFileSync(grub, 'utf8').trim().split('\n').at(-1) ?? '';
+  };
+  t.is(run(removeFromCommandLine('intel_iommu=off,sm_on')), 'GRUB_CMDLINE_LINUX="ro "');
+  t.is(run(addToCommandLine('intel_iommu=on')), 'GRUB_CMDLINE_LINUX="intel_iommu=on ro "');
+  t.regex(readFileSync(grub, 'utf8'), /^# as it was\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\n/);
 });

@@ -113,7 +113,7 @@ testWith({ any: 1 }, 'a device of the host is blocked if it is asked for, and no
   const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
   const asked = await diagnose({ devices: [foreign] });
   t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
-  t.is(findings(asked, 'driver', foreign)[0]?.fix, `sudo peerdma bind ${foreign}`);
+  t.is(findings(asked, 'driver', foreign)[0]?.fix, `sudo npx peerdma bind ${foreign}`);
   const { open } = await rig(t);
   await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
   const all = await diagnose();
@@ -129,7 +129,7 @@ if (entangled === undefined) {
     const before = await diagnose({ devices: [entangled] });
     t.deepEqual(blockedCodes(before), ['ERR_GROUP_NOT_VIABLE']);
     const [viable] = findings(before, 'group-viable', entangled);
-    t.is(viable?.fix, `sudo peerdma bind --group ${entangled}`);
+    t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
     const { manager, open } = await rig(t);
     const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
     t.is(viable?.says, error.message, 'in the same words');

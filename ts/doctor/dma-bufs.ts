@@ -21,7 +21,7 @@ export interface DmaBufs {
  * @internal
  */
 export function dmaBufsOf(kernel: KernelFacts | Unknown, driver: string | undefined = 'vfio-pci'): DmaBufs {
-  if (kernel === 'unknown') return { given: 'unknown', evidence: 'a recorded /sys does not name the kernel' };
+  if (kernel === 'unknown') return { given: 'unknown', evidence: 'which kernel runs does not show here' };
   const evidence = `derived from Linux ${kernel.release}`;
   if (!isAtLeast(kernel, SINCE)) return { given: false, evidence };
   const option = optionOf(kernel, 'VFIO_PCI_DMABUF');

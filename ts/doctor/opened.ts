@@ -5,13 +5,12 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { GuestMemory } from '../guest/guest-memory.ts';
 import type { PciFunction } from '../host/model.ts';
+import { PAGE } from '../host/peer-to-peer/target-bars.ts';
 import { VfioContainerManager } from '../vfio/container-manager.ts';
 import type { VfioDevice } from '../vfio/vfio-device.ts';
 import { barFindings } from './device/bars.ts';
 import type { Facts } from './facts.ts';
 import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary } from './finding.ts';
-
-const PAGE = 4096n;
 
 /** Opens, one after the other, the devices that nothing is in the way of. @internal */
 export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {

@@ -18,6 +18,8 @@ import type { HostFinding, Unknown } from './model.ts';
 
 /** No attribute of /sys that is read here is longer; a recorded tree may have anything. */
 const MOST_BYTES = 64 << 10;
+/** What is read at once. */
+const PART_BYTES = 16 << 10;
 
 /** Reads files below a root and collects what is wrong with them. @internal */
 export class SysFiles {
@@ -55,12 +57,13 @@ export class SysFiles {
         this.report(path, 'is no file');
         return undefined;
       }
-      const buffer = Buffer.alloc(this.#mostBytes);
-      let length = 0;
-      for (let count = -1; count !== 0 && length < buffer.length; length += count) {
-        count = readSync(fd, buffer, length, buffer.length - length, null);
+      const parts: Buffer[] = [];
+      for (let count = -1, length = 0; count !== 0 && length < this.#mostBytes; length += count) {
+        const part = Buffer.alloc(Math.min(PART_BYTES, this.#mostBytes - length));
+        count = readSync(fd, part, 0, part.length, null);
+        parts.push(part.subarray(0, count));
       }
-      return buffer.subarray(0, length);
+      return Buffer.concat(parts);
     } catch (error) {
       this.report(path, `can't be read: ${text(error)}`);
       return undefined;

@@ -59,7 +59,7 @@ function driverFinding({ host }: Facts, device: PciFunction, asked: boolean): Fi
   const evidence = `${host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
   if (isVfioDriver(driver)) return { id, state: 'ok', says: `bound to ${driver}`, evidence };
   const { message, code } = notBound(asPciDevice(device));
-  const fix = `sudo peerdma bind ${address}`;
+  const fix = `sudo npx peerdma bind ${address}`;
   return asked
     ? { id, state: 'blocked', says: message, evidence, fix, code }
     : { id, state: 'warning', says: message, evidence, fix };
@@ -73,7 +73,7 @@ function viabilityFinding({ host }: Facts, { address }: PciFunction, group: numb
   if (blockersOf(members).length === 0)
     return { id, state: 'ok', says: 'the host uses nothing of the group', evidence };
   const { message, code } = notViable(address, group, members.map(asPciDevice));
-  return { id, state: 'blocked', says: message, evidence, fix: `sudo peerdma bind --group ${address}`, code };
+  return { id, state: 'blocked', says: message, evidence, fix: `sudo npx peerdma bind --group ${address}`, code };
 }
 
 /** Nothing for a machine whose processes can't be looked at. */
@@ -89,7 +89,7 @@ function freeFindings({ host, system, seesAllProcesses }: Facts, { address }: Pc
   if (users.length > 0) {
     return [{ id, state: 'blocked', says: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' }];
   }
-  if (seesAllProcesses) return [{ id, state: 'ok', says: 'nobody has it open', evidence }];
+  if (seesAllProcesses) return [{ id, state: 'ok', says: 'no process that is seen from here has it open', evidence }];
   const says = 'no process of this user has it open; those of others are for root to see';
   return [{ id, state: 'unknown', says, evidence }];
 }

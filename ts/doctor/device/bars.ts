@@ -4,15 +4,14 @@
 import { hex } from '../../address-range.ts';
 import type { PciFunction } from '../../host/model.ts';
 import type { TargetBar } from '../../host/peer-to-peer/model.ts';
-import { targetBars } from '../../host/peer-to-peer/target-bars.ts';
+import { PAGE, targetBars } from '../../host/peer-to-peer/target-bars.ts';
 import { isAtLeast } from '../../host/system/kernel.ts';
 import { sizeOf } from '../../size.ts';
 import { type DmaBufs, dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
 import type { BarVerdict, Finding } from '../finding.ts';
-import { addToCommandLine } from '../grub.ts';
+import { addToCommandLine } from '../commands.ts';
 
-const PAGE = 4096n;
 const HUGE_PAGES = [1n << 30n, 1n << 21n];
 /** The kernel whose type1 maps BARs in huge pages first (Linux commit 0fd06844de5d); before it takes 4 KiB at a time. */
 const HUGE_MAPPINGS_SINCE = [6, 16] as const;

@@ -5,9 +5,8 @@ import { optionOf } from '../../host/system/kernel.ts';
 import { TURN_ON_THE_IOMMU, withoutRemapping } from '../../vfio/advice.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
-import { addToCommandLine, removeFromCommandLine } from '../grub.ts';
+import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
 
-const FIRMWARE_SETUP = 'sudo systemctl reboot --firmware-setup';
 /** Configuration of the drivers that an x86 could have. */
 const IOMMU_DRIVERS = ['INTEL_IOMMU', 'AMD_IOMMU', 'VIRTIO_IOMMU'];
 
@@ -75,7 +74,7 @@ function cureOfNone({ host, system }: Facts): Cure {
   }
   if (lacksDrivers(system)) {
     const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
-    return { says, fix: 'sudo apt-get install linux-image-amd64' };
+    return { says, fix: INSTALL_KERNEL };
   }
   if (iommuTables.includes('DMAR') && host.cpu !== 'unknown' && host.cpu.vendor === 'intel') {
     return {

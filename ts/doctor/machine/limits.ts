@@ -11,7 +11,7 @@ const usable = (mappings: number): number => mappings - Math.floor(mappings / 4)
 const MAPPINGS_EACH = 2;
 /** A guest takes memory in and out in blocks; Linux on x86-64 in such ones, or in larger ones (Linux, arch/x86/mm/init_64.c). */
 const MEMORY_BLOCK = 128n << 20n;
-/** What is needed even by a guest of one block. */
+/** With fewer not even a small guest's RAM and BARs find room. */
 const FEWEST_PIECES = 256;
 
 /** @internal */

@@ -4,6 +4,7 @@
 import { PeerDmaError } from '../../errors.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
 import { isAtLeast, optionOf } from '../../host/system/kernel.ts';
+import { INSTALL_KERNEL } from '../commands.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
@@ -17,7 +18,12 @@ const NO_CORE: ReadonlySet<string> = new Set(['ERR_NATIVE_CORE_MISSING', 'ERR_UN
 export function kernelFinding({ system: { kernel } }: Facts): Finding {
   const id = 'kernel';
   if (kernel === 'unknown') {
-    return { id, state: 'unknown', says: 'a recorded /sys does not name the kernel', evidence: 'no /proc beside it' };
+    return {
+      id,
+      state: 'unknown',
+      says: 'which kernel runs does not show here',
+      evidence: 'no /proc/sys/kernel/osrelease',
+    };
   }
   const evidence = '/proc/sys/kernel/osrelease';
   if (isAtLeast(kernel, OLDEST)) return { id, state: 'ok', says: `the kernel is Linux ${kernel.release}`, evidence };
@@ -59,7 +65,7 @@ function vfioFinding({ host, system, probes }: Facts): Finding {
       state: 'blocked',
       says: `this kernel has no VFIO: boot one that was built with CONFIG_VFIO_PCI, as those of Debian are`,
       evidence: `no ${path}/vfio-pci; Linux ${kernel.release}: ${where}`,
-      fix: 'sudo apt-get install linux-image-amd64',
+      fix: INSTALL_KERNEL,
     };
   }
   const refused = probes !== 'unknown' && probes.type1 instanceof PeerDmaError ? probes.type1 : undefined;

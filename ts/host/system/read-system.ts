@@ -11,8 +11,8 @@ import { type InterruptFacts, readInterrupts } from './interrupts.ts';
 import { type KernelFacts, readKernel } from './kernel.ts';
 import { type LimitFacts, readLimits } from './limits.ts';
 
-/** Lists of modules and of memory mappings are longer than what is in /sys. Into 4 MiB or more Linux reads nothing of /proc/sys. */
-const MOST_BYTES = 2 << 20;
+/** Lists of modules and of memory mappings are longer than what is in /sys. */
+const MOST_BYTES = 4 << 20;
 /** ACPI tables by which firmware tells of IOMMUs: Intel's, AMD's, virtio's. */
 const IOMMU_TABLES = ['DMAR', 'IVRS', 'VIOT'];
 
