@@ -11,9 +11,9 @@ export function sizeOf(bytes: bigint): string {
   return `${value} ${UNITS[unit]}`;
 }
 
-/** Of `16G`, `512MiB`, `1T` or plain bytes; `undefined` for what is no size. @internal */
+/** Of `16G`, `512MiB`, `1T` or plain bytes, in powers of 1024; `undefined` for what is no size. @internal */
 export function bytesOf(text: string): bigint | undefined {
-  const [, digits, unit = ''] = /^(\d{1,19})(?: ?([KMGTPE])(?:i?B)?|B)?$/i.exec(text) ?? [];
+  const [, digits, unit = ''] = /^(\d{1,19})(?:([KMGTPE])(?:iB)?)?$/i.exec(text) ?? [];
   if (digits === undefined) return undefined;
   return BigInt(digits) << BigInt(10 * ' KMGTPE'.indexOf(unit.toUpperCase() || ' '));
 }

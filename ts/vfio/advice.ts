@@ -211,8 +211,7 @@ export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
   return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
 }
 
-/** @param module of the back end that refused @internal */
-export function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
+function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
   return renamed('ERR_NO_INTERRUPT_REMAPPING', error, withoutRemapping(`the platform of ${bdf}`, module), bdf);
 }
 

@@ -51,7 +51,7 @@ function evidenceOfNone({ host, system }: Facts): string {
   return seen.join('; ');
 }
 
-/** The first thing that is in the way, from the hardware up. */
+/** What is to be done first: that the command line says so explains all else; then it goes from the hardware up. */
 function cureOfNone({ host, system }: Facts): Cure {
   const { kernel, virtual, iommuTables } = system;
   const off = kernel === 'unknown' ? undefined : kernel.commandLine.find(turnsOff);

@@ -1,12 +1,11 @@
 /**
  * Limits of this process against the RAM that a guest is to have: locked memory, and how many mappings it can be in.
  */
+import { PAGE } from '../../host/peer-to-peer/target-bars.ts';
 import { sizeOf } from '../../size.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** Of the mappings that the kernel allows, the native core leaves a quarter to everybody else (crates/core/src/memory/budget.rs). */
-const usable = (mappings: number): number => mappings - Math.floor(mappings / 4);
 /** Mappings that a piece of memory takes that does not adjoin the next. */
 const MAPPINGS_EACH = 2;
 /** A guest takes memory in and out in blocks; Linux on x86-64 in such ones, or in larger ones (Linux, arch/x86/mm/init_64.c). */
@@ -29,7 +28,7 @@ export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
   if (memlock === 'unlimited') return { id, state: 'ok', says: 'any amount of memory can be locked', evidence };
   const most = `up to ${sizeOf(memlock)} of memory can be locked`;
   if (ram === undefined) {
-    const says = `${most}, and so much RAM can a guest have that has a device: --ram SIZE says whether a size fits`;
+    const says = `${most}, as much RAM as a guest with a device can have: --ram SIZE says whether a size fits`;
     return { id, state: 'warning', says, evidence };
   }
   if (ram <= memlock) {
@@ -47,45 +46,48 @@ export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
 }
 
 /** @internal */
-export function mappingsFinding({ system, ram }: Facts): Finding {
+export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts): Finding {
   const id = 'mappings';
-  const { mappings, mapped } = system.limits;
+  const { mappings } = limits;
   if (mappings === 'unknown') {
     const says = 'how many memory mappings a process may have does not show here';
     return { id, state: 'unknown', says, evidence: 'no /proc/sys/vm/max_map_count' };
   }
-  const used = mapped === 'unknown' ? 0 : mapped;
-  const pieces = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
-  const entries = system.dmaEntries === 'unknown' ? pieces : Math.min(pieces, system.dmaEntries);
+  const used = limits.mapped === 'unknown' ? 0 : limits.mapped;
+  const inProcess = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
+  const pieces = dmaEntries === 'unknown' ? inProcess : Math.min(inProcess, dmaEntries);
+  const wanted = Math.max(FEWEST_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
   const evidence = [
     `vm.max_map_count is ${mappings}`,
-    ...(mapped === 'unknown' ? [] : [`/proc/self/maps has ${mapped} lines`]),
-    ...(system.dmaEntries === 'unknown' ? [] : [`vfio_iommu_type1.dma_entry_limit is ${system.dmaEntries}`]),
+    `/proc/self/maps has ${limits.mapped} lines`,
+    `vfio_iommu_type1.dma_entry_limit is ${dmaEntries}`,
   ].join('; ');
-  const wanted = ram === undefined ? 0 : Number((ram + MEMORY_BLOCK - 1n) / MEMORY_BLOCK);
-  const room = `guest memory can be in ${entries} pieces that don't adjoin`;
-  if (entries >= Math.max(wanted, FEWEST_PIECES)) {
-    const says = ram === undefined ? room : `${room}: ${sizeOf(ram)} of RAM in pieces of ${pieceOf(ram, entries)}`;
+  const room = `guest memory can be in ${pieces} pieces that don't adjoin`;
+  if (pieces >= wanted) {
+    const smallest = (ram ?? 0n) / BigInt(pieces) + 1n;
+    const says =
+      ram === undefined ? room : `${room}: ${sizeOf(ram)} of RAM in pieces of ${sizeOf(rounded(smallest, PAGE))}`;
     return { id, state: 'ok', says, evidence };
   }
-  const narrow = `${room}, fewer than the ${Math.max(wanted, FEWEST_PIECES)} blocks of 128 MiB in which RAM may come and go`;
-  const raised = Math.ceil(((Math.max(wanted, FEWEST_PIECES) * MAPPINGS_EACH + used) * 4) / 3) + 4;
-  const byEntries = system.dmaEntries !== 'unknown' && system.dmaEntries < pieces;
-  return {
-    id,
-    state: entries < FEWEST_PIECES ? 'blocked' : 'warning',
-    says: narrow,
-    evidence,
-    fix: byEntries
-      ? `echo ${Math.max(wanted, FEWEST_PIECES)} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
-      : `sudo sysctl vm.max_map_count=${raised}`,
-    code: entries < FEWEST_PIECES ? 'ERR_MAPPING_LIMIT' : undefined,
-  };
+  const says = `${room}, fewer than the ${wanted} blocks of 128 MiB in which RAM may come and go`;
+  const fix =
+    pieces < inProcess
+      ? `echo ${wanted} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
+      : `sudo sysctl vm.max_map_count=${allowing(wanted * MAPPINGS_EACH + used)}`;
+  if (pieces >= FEWEST_PIECES) return { id, state: 'warning', says, evidence, fix };
+  return { id, state: 'blocked', says, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
 }
 
-/** The smallest, in whole pages. */
-function pieceOf(ram: bigint, pieces: number): string {
-  const page = 4096n;
-  const smallest = (ram + BigInt(pieces) - 1n) / BigInt(pieces);
-  return `${sizeOf(((smallest + page - 1n) / page) * page)} or more`;
+function rounded(bytes: bigint, unit: bigint): bigint {
+  return ((bytes + unit - 1n) / unit) * unit;
+}
+
+/** Of the mappings that the kernel allows, the native core leaves a quarter to everybody else (crates/core/src/memory/budget.rs). */
+function usable(mappings: number): number {
+  return mappings - Math.floor(mappings / 4);
+}
+
+/** How many the kernel has to allow for so many to be usable. */
+function allowing(mappings: number): number {
+  return Math.ceil((mappings * 4) / 3);
 }
