@@ -5,9 +5,15 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import fc from 'fast-check';
 import { addToCommandLine, removeFromCommandLine } from '../../ts/doctor/commands.ts';
+import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import type { FindingId, FindingState } from '../../ts/doctor/finding.ts';
 import { PeerDmaError } from '../../ts/errors.ts';
+import { readHost } from '../../ts/host/index.ts';
+import { readSystem } from '../../ts/host/system/read-system.ts';
+import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
+import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { MACHINE, SYS, TOP, type Wishes, diagnosed, found, noContainer, noIommufd, one } from './support.ts';
 
@@ -506,4 +512,23 @@ test('the commands for the command line do what they say', (t) => {
   t.is(run(removeFromCommandLine('intel_iommu=off,sm_on')), 'GRUB_CMDLINE_LINUX="ro "');
   t.is(run(addToCommandLine('intel_iommu=on')), 'GRUB_CMDLINE_LINUX="intel_iommu=on ro "');
   t.regex(readFileSync(grub, 'utf8'), /^# as it was\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\n/);
+});
+
+test('a machine with any of its lines lost, and any of its characters changed, is diagnosed all the same', (t) => {
+  const property = fc.property(damage, damage, (ofSys, ofTop) =>
+    untilDone((scope) => {
+      const root = expandTree(scope, damaged(`${describeMachine(MACHINE)}\n${SYS}`, ofSys));
+      const host = readHost(root);
+      const system = readSystem({ sys: root, top: expandTree(scope, damaged(TOP, ofTop)) }, host);
+      const probes = { type1: 'opened', iommufd: { mapsFiles: true } } as const;
+      const facts = { host, system, probes, ram: 64n << 30n, seesAllProcesses: true };
+      const { machine, devices } = diagnosisOf(facts, [...host.functions.keys()]);
+      const all = [...machine, ...devices.flatMap(({ findings }) => findings)];
+      return all.every(
+        ({ says, evidence }) => says !== '' && evidence !== '' && !/undefined|NaN/.test(says + evidence),
+      );
+    }),
+  );
+  fc.assert(property, { numRuns: 60 });
+  t.pass();
 });

@@ -11,6 +11,7 @@ import { readHost } from '../../ts/host/index.ts';
 import { isAtLeast, optionOf } from '../../ts/host/system/kernel.ts';
 import { type SystemFacts, readSystem } from '../../ts/host/system/read-system.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
+import { untilDone } from '../support/sysfs/damage.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 
 const DEVICES = describeMachine(
@@ -205,23 +206,16 @@ test('any text in any of the files is read, or is unknown', (t) => {
     'sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages',
     'sys/module/vfio_iommu_type1/parameters/dma_entry_limit',
   ];
-  const property = fc.property(
-    fc.constantFrom(...paths),
-    fc.oneof(fc.string(), fc.string({ unit: 'binary' })),
-    (path, text) => {
-      const cleanups: (() => void)[] = [];
-      const context = { teardown: (each: () => void) => cleanups.push(each) } as unknown as ExecutionContext;
-      try {
-        const facts = read(context, '', VERSION, (sys, top) => {
-          const file = join(path.startsWith('top/') ? top : sys, path.slice(4));
-          mkdirSync(join(file, '..'), { recursive: true });
-          writeFileSync(file, text);
-        });
-        return Object.values(facts).every((fact) => fact !== undefined && !Number.isNaN(fact));
-      } finally {
-        for (const each of cleanups) each();
-      }
-    },
+  const texts = fc.oneof(fc.string(), fc.string({ unit: 'binary' }));
+  const property = fc.property(fc.constantFrom(...paths), texts, (path, text) =>
+    untilDone((scope) => {
+      const facts = read(scope, '', VERSION, (sys, top) => {
+        const file = join(path.startsWith('top/') ? top : sys, path.slice(4));
+        mkdirSync(join(file, '..'), { recursive: true });
+        writeFileSync(file, text);
+      });
+      return Object.values(facts).every((fact) => fact !== undefined && !Number.isNaN(fact));
+    }),
   );
   fc.assert(property, { numRuns: 60 });
   t.pass();
