@@ -3,6 +3,7 @@
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
+import { withOpened } from '../../ts/doctor/opened.ts';
 import { diagnose } from '../../ts/index.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -11,6 +12,7 @@ import {
   GPU,
   MACHINE,
   NIC,
+  NO_IOMMU,
   SYS,
   TOP,
   type Wishes,
@@ -222,11 +224,26 @@ test('where no device is named, what the host uses is no fault, and its absent g
       [NIC, 'warning'],
     ],
   );
-  const off = diagnosisOf(factsOf(t, { machine: MACHINE.replaceAll(/ (?:group|iommu)=\S+/g, '') }), undefined);
+  const off = diagnosisOf(factsOf(t, { machine: NO_IOMMU }), undefined);
   const group = (index: number) => off.devices[index]?.findings.find(({ id }) => id === 'group');
   t.is(group(0)?.state, 'blocked', 'VFIO has it, so somebody wants it');
   t.like(group(1), { state: 'warning', code: undefined });
   t.is(off.state, 'blocked');
+});
+
+test('a device that would not be opened after all is blocked by the error; what is blocked before is left alone', async (t) => {
+  // In a PCI domain that no machine has, so that the device is not there when it comes to opening it.
+  const [gpu, nic] = [GPU, NIC].map((address) => address.replace('0000', 'fffe'));
+  const facts = factsOf(t, { machine: MACHINE.replace('host 0000', 'host fffe') });
+  const before = diagnosisOf(facts, [gpu ?? '', nic ?? '']);
+  const after = await withOpened(facts, before);
+  t.is(after.state, 'blocked');
+  t.deepEqual(after.devices[1], before.devices[1], 'it has another driver');
+  const backend = after.devices[0]?.findings.find(({ id }) => id === 'backend');
+  t.like(backend, { state: 'blocked', code: 'ERR_DEVICE_NOT_FOUND', evidence: 'it would not be opened' });
+  const others = (index: number) =>
+    (index === 0 ? before : after).devices[0]?.findings.filter(({ id }) => id !== 'backend');
+  t.deepEqual(others(1), others(0));
 });
 
 test('what can not be examined', async (t) => {

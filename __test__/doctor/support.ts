@@ -2,11 +2,11 @@
  * A machine that is able, written as folders; tests take something away from it. What the kernel answers when it is asked is
  * made up here: __test__/vfio/doctor.test.ts asks real ones.
  */
-import type { ExecutionContext } from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { PeerDmaError } from '../../ts/errors.ts';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import type { Facts } from '../../ts/doctor/facts.ts';
-import type { Diagnosis, Finding, FindingId } from '../../ts/doctor/finding.ts';
+import type { Diagnosis, Finding, FindingId, FindingState } from '../../ts/doctor/finding.ts';
 import { readHost } from '../../ts/host/index.ts';
 import { readSystem } from '../../ts/host/system/read-system.ts';
 import { containerUnavailable, iommufdUnavailable } from '../../ts/vfio/advice.ts';
@@ -70,6 +70,14 @@ vfio =
 [dev/vfio/devices]
 vfio0 =`;
 
+/** The same machine without an IOMMU that is on. */
+export const NO_IOMMU = MACHINE.replaceAll(/ (?:group|iommu)=\S+/g, '');
+/** With no device that VFIO has; with {@link UNLOADED}, without VFIO. */
+export const UNBOUND = MACHINE.replace('driver=vfio-pci vfio=vfio0', '');
+export const UNLOADED = SYS.replace('vfio-pci/', 'nvme/');
+
+export const GIB = 1n << 30n;
+
 export interface Wishes {
   readonly machine?: string;
   readonly sys?: string;
@@ -118,3 +126,28 @@ export const noContainer = (errno: string): PeerDmaError => containerUnavailable
 
 /** /dev/iommu likewise. */
 export const noIommufd = (errno: string): PeerDmaError => iommufdUnavailable(refused(errno, '/dev/iommu'));
+
+/** What is wrong with a machine, and the finding that says so. */
+export type Case = readonly [
+  what: string,
+  wishes: Wishes,
+  id: FindingId,
+  state: FindingState,
+  says: RegExp,
+  fix: RegExp | undefined,
+];
+
+/** A test for each. */
+export function testCases(cases: readonly Case[]): void {
+  for (const [what, wishes, id, state, says, fix] of cases) {
+    test(`${id}: ${what}`, (t) => {
+      const finding = one(diagnosed(t, wishes), id);
+      t.is(finding.state, state, finding.says);
+      t.regex(finding.says, says);
+      if (fix === undefined) t.is(finding.fix, undefined);
+      else t.regex(finding.fix ?? '', fix);
+      t.not(finding.evidence, '');
+      if (state !== 'blocked') t.is(finding.code, undefined);
+    });
+  }
+}

@@ -7,7 +7,7 @@ import type { PciFunction } from '../host/model.ts';
 import { assignable } from '../host/peer-to-peer/matrix.ts';
 import { functionAt } from '../host/read-host.ts';
 import { assignmentFindings } from './device/assignment.ts';
-import { backendFindings } from './device/backend.ts';
+import { backendFinding } from './device/backend.ts';
 import { barFindings } from './device/bars.ts';
 import { resetFinding } from './device/resets.ts';
 import { type Facts, gatherFacts } from './facts.ts';
@@ -75,10 +75,11 @@ function machineFindings(facts: Facts): Finding[] {
 
 function deviceDiagnosis(facts: Facts, device: PciFunction, asked: boolean): DeviceDiagnosis {
   const assignment = assignmentFindings(facts, device, asked);
-  const ready = isVfioDriver(device.driver) && worst(assignment.map(({ state }) => state)) !== 'blocked';
+  const { driver, group } = device;
+  const ready = isVfioDriver(driver) && worst(assignment.map(({ state }) => state)) !== 'blocked';
   return aboutDevice(device, [
     ...assignment,
-    ...(ready ? backendFindings(facts, device) : []),
+    ...(ready && group !== undefined ? [backendFinding(facts, device, group)] : []),
     resetFinding(facts, device),
     ...barFindings(facts, device),
   ]);

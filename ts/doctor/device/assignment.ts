@@ -32,7 +32,7 @@ export function assignmentFindings(facts: Facts, device: PciFunction, asked: boo
     groupFinding(facts, device, asked || bound),
     driverFinding(facts, device, asked),
     ...(bound && device.group !== undefined ? [viabilityFinding(facts, device, device.group)] : []),
-    ...(bound && device.group !== undefined ? freeFindings(facts, device, device.group) : []),
+    ...(bound && device.group !== undefined ? [freeFinding(facts, device, device.group)] : []),
   ];
 }
 
@@ -76,20 +76,21 @@ function viabilityFinding({ host }: Facts, { address }: PciFunction, group: numb
   return { id, state: 'blocked', says: message, evidence, fix: `sudo npx peerdma bind --group ${address}`, code };
 }
 
-/** Nothing for a machine whose processes can't be looked at. */
-function freeFindings({ host, system, seesAllProcesses }: Facts, { address }: PciFunction, group: number): Finding[] {
+function freeFinding({ host, system, seesAllProcesses }: Facts, { address }: PciFunction, group: number): Finding {
   const { openFiles } = system;
-  if (openFiles === 'unknown') return [];
   const id = 'free';
+  if (openFiles === 'unknown') {
+    return { id, state: 'unknown', says: 'who has it open does not show here', evidence: 'no /proc' };
+  }
   // Who has another device of the group has the group.
   const paths = membersOf(host, group).flatMap((member) => Object.values(filesOf(member)));
   const files = [...new Set(paths.filter((path) => path !== undefined))];
   const users = usersOf(openFiles, files);
   const evidence = `/proc/*/fd, ${files.join(', ')}`;
   if (users.length > 0) {
-    return [{ id, state: 'blocked', says: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' }];
+    return { id, state: 'blocked', says: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' };
   }
-  if (seesAllProcesses) return [{ id, state: 'ok', says: 'no process that is seen from here has it open', evidence }];
+  if (seesAllProcesses) return { id, state: 'ok', says: 'no process that is seen from here has it open', evidence };
   const says = 'no process of this user has it open; those of others are for root to see';
-  return [{ id, state: 'unknown', says, evidence }];
+  return { id, state: 'unknown', says, evidence };
 }

@@ -28,35 +28,40 @@ interface Refusal {
   readonly file?: string;
 }
 
-/** Nothing for a machine that can't be asked. @internal */
-export function backendFindings(facts: Facts, device: PciFunction): Finding[] {
+/** @param group of the device @internal */
+export function backendFinding(facts: Facts, device: PciFunction, group: number): Finding {
   const { probes } = facts;
-  const { group, driver } = device;
-  if (probes === 'unknown' || group === undefined) return [];
+  const { driver } = device;
   const id = 'backend';
+  if (probes === 'unknown') {
+    return { id, state: 'unknown', says: 'how it would be opened does not show here', evidence: 'no /dev' };
+  }
   const iommufd = iommufdRefusal(facts, probes, device, group);
   const type1 = type1Refusal(facts, probes, device, group);
   const dmaBufs = dmaBufsOf(facts.system.kernel, driver);
   const seen = evidenceOf(facts, device);
   if (iommufd === undefined && dmaBufs.given === true) {
-    return [
-      { id, state: 'ok', says: 'opened by iommufd', evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...seen].join('; ') },
-    ];
+    return {
+      id,
+      state: 'ok',
+      says: 'opened by iommufd',
+      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...seen].join('; '),
+    };
   }
   if (iommufd === undefined && dmaBufs.given === 'unknown') {
     const says = `opened by iommufd if its BARs are given out as dma-bufs, else by type1${type1 === undefined ? '' : `, which is refused then: ${type1.says}`}`;
     const state = type1 === undefined ? 'ok' : 'unknown';
-    return [{ id, state, says, evidence: [dmaBufs.evidence, ...seen].join('; ') }];
+    return { id, state, says, evidence: [dmaBufs.evidence, ...seen].join('; ') };
   }
   const evidence = [
     whyType1(iommufd?.says ?? NO_DMA_BUFS),
     ...(iommufd === undefined ? [dmaBufs.evidence] : []),
     ...seen,
   ];
-  if (type1 === undefined) return [{ id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') }];
+  if (type1 === undefined) return { id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') };
   const fix =
     type1.code === 'ERR_PERMISSION' && type1.file !== undefined ? `sudo chown "$USER" ${type1.file}` : undefined;
-  return [{ id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code }];
+  return { id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code };
 }
 
 /** But for dma-bufs, which come last. */

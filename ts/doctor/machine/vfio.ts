@@ -35,9 +35,13 @@ export function kernelFinding({ system: { kernel } }: Facts): Finding {
 export function vfioFindings(facts: Facts): Finding[] {
   const vfio = vfioFinding(facts);
   const { probes } = facts;
-  if (probes === 'unknown') return [vfio];
+  if (probes === 'unknown') return [vfio, unasked('type1', '/dev/vfio/vfio'), unasked('iommufd', '/dev/iommu')];
   if (probes.type1 instanceof PeerDmaError && NO_CORE.has(probes.type1.code)) return [coreFinding(probes.type1), vfio];
   return vfio.state === 'ok' ? [vfio, ...backendFindings(facts, probes)] : [vfio];
+}
+
+function unasked(id: 'type1' | 'iommufd', path: string): Finding {
+  return { id, state: 'unknown', says: `whether ${path} can be opened does not show here`, evidence: 'no /dev' };
 }
 
 function coreFinding({ code, message }: PeerDmaError): Finding {
