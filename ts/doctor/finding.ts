@@ -38,7 +38,9 @@ export type FindingId =
 
 /** One thing that was looked at. */
 export interface Finding {
+  /** What it is about. */
   readonly id: FindingId;
+  /** How that stands. */
   readonly state: FindingState;
   /** For people: how it stands, and what to do if it is not `ok`. */
   readonly says: string;
@@ -74,6 +76,7 @@ export interface DeviceDiagnosis {
   readonly pci: PciFunction;
   /** The worst of its findings: a device can be opened where neither this nor the machine is `blocked`. */
   readonly state: FindingState;
+  /** In the order in which a device is looked at. What can't be asked until something else is mended is not there. */
   readonly findings: readonly Finding[];
 }
 
@@ -83,6 +86,7 @@ export interface Diagnosis {
   readonly state: FindingState;
   /** About the machine and this process. What can't be asked until something else is mended is not there. */
   readonly machine: readonly Finding[];
+  /** In the order in which they were named, or of their addresses. */
   readonly devices: readonly DeviceDiagnosis[];
 }
 

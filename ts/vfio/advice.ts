@@ -3,19 +3,12 @@
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { blockersOf } from '../host/drivers.ts';
+import { withoutGroup } from '../host/iommu.ts';
 import type { PciDevice } from './sysfs.ts';
 
 /** @internal */
-export const TURN_ON_THE_IOMMU =
-  'turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine';
-
-/** @internal */
 export function noIommuGroup(bdf: string): PeerDmaError {
-  return new PeerDmaError(
-    'ERR_NO_IOMMU_GROUP',
-    `${bdf} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`,
-    { device: bdf },
-  );
+  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf), { device: bdf });
 }
 
 /** @internal */

@@ -1,8 +1,9 @@
 /**
  * Whether an IOMMU is on, and whether it remaps interrupts.
  */
+import { TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
 import { optionOf } from '../../host/system/kernel.ts';
-import { TURN_ON_THE_IOMMU, withoutRemapping } from '../../vfio/advice.ts';
+import { withoutRemapping } from '../../vfio/advice.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
