@@ -1,6 +1,6 @@
 /**
- * The doctor against real devices: what it calls usable can be opened, by the back end that it names; what it calls blocked is
- * refused with the error that it names; and of BARs an open device says the same.
+ * The doctor against real devices: what it calls usable can be opened, by the back end that it names; what it calls
+ * blocked is refused with the error that it names; and of BARs an open device says the same.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';

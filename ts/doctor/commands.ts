@@ -1,6 +1,6 @@
 /**
- * Commands that mend what more than one finding is about, as Debian and Ubuntu have them. The kernel's command line is GRUB's, and counts
- * from the next boot on.
+ * Commands that mend what more than one finding is about, as Debian and Ubuntu have them. The kernel's command line is
+ * GRUB's, and counts from the next boot on.
  */
 const GRUB = '/etc/default/grub';
 

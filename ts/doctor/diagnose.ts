@@ -20,11 +20,14 @@ import { withOpened } from './opened.ts';
 
 /** What {@link diagnose} looks at. */
 export interface DiagnoseOptions {
-  /** PCI addresses, `0000:01:00.0` or `01:00.0`. Default: all that could be assigned, those that the host uses among them. */
+  /**
+   * PCI addresses, `0000:01:00.0` or `01:00.0`. Default: all that could be assigned, those that the host uses among them;
+   * that it uses them is no more than a `warning` then.
+   */
   readonly devices?: readonly string[];
   /** Bytes of RAM that a guest is to have; limits are held against it. */
   readonly ram?: bigint;
-  /** Another machine's /sys, copied. What is not in it, kernel, limits, permissions, is unknown then. Default: this machine. */
+  /** Another machine's /sys, copied. What is not in it (kernel, limits, permissions) is unknown then. Default: this one's. */
   readonly sysfs?: string;
   /**
    * Opens each device that nothing is in the way of, and closes it again: what else is derived is asked then. It resets the
@@ -34,8 +37,8 @@ export interface DiagnoseOptions {
 }
 
 /**
- * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to be done
- * if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
+ * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to be
+ * done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that is no /sys), `ERR_DEVICE_NOT_FOUND`
  */

@@ -5,8 +5,8 @@ import type { ErrorCode } from '../errors.ts';
 import type { PciFunction, Unknown } from '../host/index.ts';
 
 /**
- * How something stands: `ok`; `warning`, which keeps nothing from working; `blocked`, with which no device (or not this one) can be
- * opened, or not be given the RAM; `unknown`, which what was read does not tell.
+ * How something stands: `ok`; `warning`, which keeps nothing from working; `blocked`, with which no device (or not this
+ * one) can be opened, or not be given the RAM; `unknown`, which what was read does not tell.
  */
 export type FindingState = 'ok' | 'warning' | 'blocked' | 'unknown';
 
@@ -64,7 +64,10 @@ export interface BarVerdict {
   readonly mappable: boolean;
   /** Whether it can be had as a dma-buf, as iommufd takes it. */
   readonly exportable: boolean | Unknown;
-  /** The largest page that its place on the host lets it be mapped in, in bytes: 4 KiB, 2 MiB or 1 GiB. 0 where it can't be mapped. */
+  /**
+   * The largest page that its place on the host lets it be mapped in, in bytes: 4 KiB, 2 MiB or 1 GiB. 0 where it can't be
+   * mapped.
+   */
   readonly pageSize: bigint;
 }
 

@@ -1,6 +1,6 @@
 /**
- * A process of its own that asks the doctor about a device and then opens it, and says in a line of JSON what it was told and
- * how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
+ * A process of its own that asks the doctor about a device and then opens it, and says in a line of JSON what it was told
+ * and how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
  */
 import { chmodSync, statSync } from 'node:fs';
 import { type Finding, GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../../ts/index.ts';

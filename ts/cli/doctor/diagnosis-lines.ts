@@ -1,5 +1,6 @@
 /**
- * A diagnosis in a terminal: what is well in a sentence; for all else also what it was seen by, and the command that mends it.
+ * A diagnosis in a terminal: what is well in a sentence; for all else also what it was seen by, and the command that
+ * mends it.
  */
 import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';

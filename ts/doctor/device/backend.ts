@@ -1,6 +1,6 @@
 /**
- * By which back end a device would be opened, as `VfioContainerManager`'s `auto` decides it: iommufd where it can do all, else
- * type1 (ts/vfio/backend-choice.ts). What takes an open device to be asked is derived.
+ * By which back end a device would be opened, as `VfioContainerManager`'s `auto` decides it: iommufd where it can do all,
+ * else type1 (ts/vfio/backend-choice.ts). What takes an open device to be asked is derived.
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { PciFunction } from '../../host/model.ts';
@@ -49,9 +49,10 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
     };
   }
   if (iommufd === undefined && dmaBufs.given === 'unknown') {
-    const says = `opened by iommufd if its BARs are given out as dma-bufs, else by type1${type1 === undefined ? '' : `, which is refused then: ${type1.says}`}`;
-    const state = type1 === undefined ? 'ok' : 'unknown';
-    return { id, state, says, evidence: [dmaBufs.evidence, ...seen].join('; ') };
+    const either = 'opened by iommufd if its BARs are given out as dma-bufs, else by type1';
+    const evidence = [dmaBufs.evidence, ...seen].join('; ');
+    if (type1 === undefined) return { id, state: 'ok', says: either, evidence };
+    return { id, state: 'unknown', says: `${either}, which is refused then: ${type1.says}`, evidence };
   }
   const evidence = [
     whyType1(iommufd?.says ?? NO_DMA_BUFS),

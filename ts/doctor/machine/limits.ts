@@ -8,7 +8,7 @@ import type { Finding } from '../finding.ts';
 
 /** Mappings that a piece of memory takes that does not adjoin the next. */
 const MAPPINGS_EACH = 2;
-/** A guest takes memory in and out in blocks; Linux on x86-64 in such ones, or in larger ones (Linux, arch/x86/mm/init_64.c). */
+/** In such blocks, or larger ones, Linux on x86-64 takes memory in and out as a guest (arch/x86/mm/init_64.c). */
 const MEMORY_BLOCK = 128n << 20n;
 /** With fewer not even a small guest's RAM and BARs find room. */
 const FEWEST_PIECES = 256;
@@ -82,7 +82,7 @@ function rounded(bytes: bigint, unit: bigint): bigint {
   return ((bytes + unit - 1n) / unit) * unit;
 }
 
-/** Of the mappings that the kernel allows, the native core leaves a quarter to everybody else (crates/core/src/memory/budget.rs). */
+/** The native core leaves a quarter of what the kernel allows to everybody else (crates/core/src/memory/budget.rs). */
 function usable(mappings: number): number {
   return mappings - Math.floor(mappings / 4);
 }

@@ -17,8 +17,8 @@ export interface HugePageFacts {
   /** By size. */
   readonly pools: readonly HugePagePool[];
   /**
-   * Of memory in files, as guest RAM is (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`, `force`; unknown
-   * where the kernel does not say.
+   * Of memory in files, as guest RAM is (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`, `force`;
+   * unknown where the kernel does not say.
    */
   readonly transparent: string | Unknown;
 }
