@@ -258,7 +258,11 @@ test('what can not be examined', async (t) => {
   await rejectsCode(t, diagnose({ sysfs, devices: ['gpu'] }), 'ERR_INVALID_ARGUMENT');
   await rejectsCode(t, diagnose({ sysfs: '/nowhere' }), 'ERR_INVALID_ARGUMENT');
   await rejectsCode(t, diagnose({ sysfs, open: true }), 'ERR_INVALID_ARGUMENT');
-  for (const ram of [0n, -1n, 16 as unknown as bigint]) {
+  const wrong = (value: unknown) => value as never;
+  await rejectsCode(t, diagnose({ sysfs, devices: wrong(GPU) }), 'ERR_INVALID_ARGUMENT');
+  await rejectsCode(t, diagnose({ sysfs, devices: wrong([undefined]) }), 'ERR_INVALID_ARGUMENT');
+  await rejectsCode(t, diagnose(wrong(null)), 'ERR_INVALID_ARGUMENT');
+  for (const ram of [0n, -1n, wrong(16)]) {
     await rejectsCode(t, diagnose({ sysfs, ram }), 'ERR_INVALID_ARGUMENT');
   }
 });

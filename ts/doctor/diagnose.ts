@@ -1,6 +1,7 @@
 /**
  * Says whether a machine is able to assign devices, and what is in the way.
  */
+import { requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import type { PciFunction } from '../host/model.ts';
@@ -42,7 +43,11 @@ export interface DiagnoseOptions {
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that is no /sys), `ERR_DEVICE_NOT_FOUND`
  */
-export async function diagnose({ devices, ram, sysfs, open }: DiagnoseOptions = {}): Promise<Diagnosis> {
+export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
+  const { devices, ram, sysfs, open } = requireOptions(options);
+  if (devices !== undefined && !Array.isArray(devices)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices come as an array, not ${String(devices)}`);
+  }
   if (open === true && sysfs !== undefined) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine can not be opened');
   }
