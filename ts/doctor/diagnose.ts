@@ -31,8 +31,8 @@ export interface DiagnoseOptions {
   /** Another machine's /sys, copied. What is not in it (kernel, limits, permissions) is unknown then. Default: this one's. */
   readonly sysfs?: string;
   /**
-   * Opens each device that nothing is in the way of, and closes it again: what else is derived is asked then. It resets the
-   * device. Default: no device is touched.
+   * Opens each device that VFIO has and nobody else uses, and closes it again: what else is derived is asked then. It resets
+   * the device. Default: no device is touched.
    */
   readonly open?: boolean;
 }
@@ -41,7 +41,8 @@ export interface DiagnoseOptions {
  * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to be
  * done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that is no /sys), `ERR_DEVICE_NOT_FOUND`
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that is no /sys), `ERR_DEVICE_NOT_FOUND`;
+ *   with `open`, `ERR_ADDRESS_SPACE_LIMIT`
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { devices, ram, sysfs, open } = requireOptions(options);

@@ -12,15 +12,14 @@ import { barFindings } from './device/bars.ts';
 import type { Facts } from './facts.ts';
 import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary } from './finding.ts';
 
-/** Opens, one after the other, the devices that nothing is in the way of. @internal */
+/** Opens, one after the other, the devices of which it is said by which back end. @internal */
 export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
   const asked: DeviceDiagnosis[] = [];
-  for (const device of devices) asked.push(isBackendKnown(device) ? await ask(facts, device) : device);
+  for (const device of devices) {
+    const derived = device.findings.some(({ id }) => id === 'backend');
+    asked.push(derived ? await ask(facts, device) : device);
+  }
   return summary(machine, asked);
-}
-
-function isBackendKnown({ state, findings }: DeviceDiagnosis): boolean {
-  return state !== 'blocked' && findings.some(({ id }) => id === 'backend');
 }
 
 async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {

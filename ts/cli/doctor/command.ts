@@ -17,7 +17,7 @@ its BARs. Run it as the user that the VMM will have; as root it sees who has a d
   DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. Default: all that could be assigned; one that the host uses is no
                fault then
   --ram SIZE   RAM that a guest is to have, such as 16G: limits are held against it
-  --open       opens the devices that nothing is in the way of, which resets them, and asks what is derived otherwise
+  --open       opens the devices that VFIO has and nobody else uses, which resets them: what is derived otherwise is asked
   --json       all findings, as JSON
   --sysfs DIR  another machine's /sys, copied: what is not in it, such as the limits, is unknown then
 
