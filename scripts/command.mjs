@@ -4,6 +4,9 @@ import { spawn } from 'node:child_process';
 /** The top of the checkout. */
 export const top = new URL('..', import.meta.url).pathname;
 
+/** Node, running TypeScript as it stands. */
+export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
+
 /** Says what is going on, in a line of its own. */
 export function say(line) {
   process.stderr.write(`[peerdma] ${line}\n`);

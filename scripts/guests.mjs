@@ -2,8 +2,8 @@
 import { run } from './command.mjs';
 import { Count } from './count.mjs';
 
-/** Bound of the VFIO tests in one guest, in seconds. */
-const TIMEOUT = 1500;
+/** Bound of the VFIO tests in one guest. */
+export const GUEST_SECONDS = '1500';
 const AT_A_TIME = 2;
 
 const kernel = (name) => ['--kernel', name];
@@ -63,7 +63,7 @@ async function guestTest({ what: which, options, output }, ava) {
   const count = new Count();
   output.write(`[peerdma] ${what} …\n`);
   const began = performance.now();
-  const args = ['testbed/cli.mjs', ...options, '--timeout', String(TIMEOUT), '--', 'node', ...ava];
+  const args = ['testbed/cli.mjs', ...options, '--timeout', GUEST_SECONDS, '--', 'node', ...ava];
   const status = await run(process.execPath, [...args, '--config', 'vfio.config.mjs'], {
     onLine: (line) => count.tap(line),
     write: (chunk) => output.write(chunk),

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run, say, top } from './command.mjs';
+import { NODE_TS, run, say, top } from './command.mjs';
 
 const ADDON = 'ts/native/peerdma.linux-x64-gnu.node';
 
@@ -30,8 +30,12 @@ export async function nativeCore() {
   });
 }
 
-/** TypeScript as JavaScript, below target/js: transpiling as it loads costs more than a test in an emulated guest. */
+/**
+ * TypeScript as JavaScript, below target/js, with the examples of the guides: transpiling as it loads costs more than a test
+ * in an emulated guest.
+ */
 export async function compiled() {
+  await must(process.execPath, [...NODE_TS, '__test__/guides/extract.ts']);
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 

@@ -1,11 +1,11 @@
 // The tasks of package.json.
-import { run, say, top } from './command.mjs';
-import { lintPackage, mainPackage } from './release/packages.mjs';
+import { NODE_TS, run, say, top } from './command.mjs';
+import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
-import { allTests, unitTests, vfioTests } from './tests.mjs';
+import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
 
-/** Node, running TypeScript as it stands. */
-export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
+/** Checks the doc comments; with a folder, makes the API reference there. */
+const REFERENCE = ['scripts/reference/main.mjs'];
 
 const bin = (name) => `node_modules/.bin/${name}`;
 
@@ -28,10 +28,21 @@ const tasks = {
     await built();
     return vfioTests(args);
   },
+  'test:guest': async (args) => {
+    await built();
+    return guestTest(args);
+  },
   testbed: (args) => run(process.execPath, ['testbed/cli.mjs', ...args]),
   build: async () => {
     await built();
-    await packageFiles();
+    await compilePackage();
+    return 0;
+  },
+  reference: async () => {
+    await built();
+    await compilePackage();
+    await must(process.execPath, [...REFERENCE, 'target/reference']);
+    say('the API reference is target/reference/index.html');
     return 0;
   },
   lint: async () => {
@@ -43,8 +54,9 @@ const tasks = {
     await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
     await must('cargo', ['fmt', '--all', '--check']);
     await must('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings']);
-    await packageFiles();
+    await compilePackage();
     await must(bin('tsc'), ['-p', 'scripts/consumer']);
+    await must(process.execPath, REFERENCE);
     await lintPackage(await mainPackage('target/packages/lint'));
     say('lint, format, types, clippy, package: clean');
     return 0;
@@ -71,12 +83,6 @@ async function built() {
   nodeVersion();
   await dependencies();
   await nativeCore();
-}
-
-/** What is published: the package, and the script of the page that `peerdma view` makes, which has the types of a browser. */
-async function packageFiles() {
-  await must(bin('tsc'), ['-p', 'tsconfig.build.json']);
-  await must(bin('tsc'), ['-p', 'ts/cli/view/page/tsconfig.build.json']);
 }
 
 async function script(path, args) {

@@ -1,7 +1,9 @@
 // The test suites, and the count over all of them.
-import { run, say } from './command.mjs';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, say, top } from './command.mjs';
 import { Count } from './count.mjs';
-import { guestTests } from './guests.mjs';
+import { GUEST_SECONDS, guestTests } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
 import { compiled } from './setup.mjs';
 
@@ -37,6 +39,19 @@ export async function vfioTests(args) {
   await compiled();
   await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args]);
   return count.close();
+}
+
+/** One file of the VFIO tests in a guest of the testbed; before its name come options of the testbed. */
+export async function guestTest(args) {
+  const name = args.at(-1);
+  const file = [`${name}.test`, name].find((each) => existsSync(join(top, `__test__/vfio/${each}.ts`)));
+  if (file === undefined) {
+    say('npm run test:guest -- [OPTION OF THE TESTBED…] NAME: __test__/vfio/NAME.test.ts, or all, or iommufd');
+    return 2;
+  }
+  await compiled();
+  const options = ['--timeout', GUEST_SECONDS, ...args.slice(0, -1), '--env', `PEERDMA_TESTBED_PLATFORM=${file}`];
+  return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
 }
 
 async function rustTests(count) {

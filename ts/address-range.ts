@@ -12,6 +12,7 @@ export function hex(value: bigint): string {
 
 /** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Not to be changed: they are keys. */
 export class AddressRange {
+  /** The first address. */
   readonly start: bigint;
   /** One past the last address; 2^64 for a range that ends with the last byte of the address space. */
   readonly end: bigint;
@@ -27,6 +28,8 @@ export class AddressRange {
   /**
    * The range of `length` bytes that begins at `start`.
    *
+   * @param start first address, 0 to 2^64 - 1
+   * @param length bytes, 1 to 2^64 - `start`
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no bigint or negative, `ERR_EMPTY_RANGE` for
    * length 0, `ERR_OUT_OF_RANGE` where `start + length` passes 2^64.
    */
@@ -55,7 +58,11 @@ export class AddressRange {
     return new AddressRange(start, end);
   }
 
-  /** Whether an address, or every address of another range, lies within. */
+  /**
+   * Whether an address, or every address of another range, lies within.
+   *
+   * @param other an address, or a range of them
+   */
   contains(other: AddressRange | bigint): boolean {
     return typeof other === 'bigint'
       ? this.start <= other && other < this.end
@@ -67,6 +74,7 @@ export class AddressRange {
     return this.start < other.end && other.start < this.end;
   }
 
+  /** Whether the two have the same addresses. */
   equals(other: AddressRange): boolean {
     return this.start === other.start && this.end === other.end;
   }
@@ -76,6 +84,7 @@ export class AddressRange {
     return `${hex(this.start)}..${hex(this.end)}`;
   }
 
+  /** What {@link AddressRange.toString} says, for `JSON.stringify`, which takes no bigints. */
   toJSON(): string {
     return this.toString();
   }

@@ -1,5 +1,7 @@
 /**
  * peerdma: guest memory and device DMA for VMMs in TypeScript.
+ *
+ * A class whose objects only this package makes is exported as a type: who has one got it from a method that says so.
  */
 export { AddressRange } from './address-range.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
@@ -11,15 +13,15 @@ export type { HostMemory } from './memory/host-memory.ts';
 
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
 export type { IommuRulesName } from './dma/iommu-rules.ts';
-export { DirtyPages } from './dma/dirty-pages.ts';
+export type { DirtyPages } from './dma/dirty-pages.ts';
 export { SimulatedIommu } from './dma/simulated-iommu.ts';
 
 export { GuestMemory } from './guest/guest-memory.ts';
 export type { RamOptions } from './guest/ram.ts';
-export { Region, RegionManager, type MappingOptions } from './guest/region-manager.ts';
+export type { MappingOptions, Region, RegionManager } from './guest/region-manager.ts';
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
-export { DeviceMemory } from './guest/device-memory.ts';
-export { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
+export type { DeviceMemory } from './guest/device-memory.ts';
+export type { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
 export type { RefreshedMapping } from './guest/device-changes.ts';
 export type {
   MemorySnapshot,
@@ -32,7 +34,7 @@ export type {
 export { explain, type Explanation, type SeenMemory } from './guest/explain.ts';
 export type { Layer } from './guest/layers.ts';
 export type { TargetView } from './guest/target-view.ts';
-export { Journal, recordJournal } from './journal/journal.ts';
+export { recordJournal, type Journal } from './journal/journal.ts';
 export { readJournal, type JournalEntry } from './journal/read.ts';
 export type { Hunk, SnapshotDelta, TargetDelta } from './journal/delta.ts';
 export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';
@@ -40,9 +42,9 @@ export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
 export { AssignedDevice, resetDevices, type AssignedDeviceSnapshot } from './pci/assigned-device.ts';
 export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
-export type { BarKind } from './pci/config/config-space.ts';
+export type { BarKind } from './pci/config/bar-registers.ts';
 export type { PinnedBars } from './pci/pinned-bars.ts';
-export { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
+export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
 export type { InterruptVector } from './pci/interrupts/vector.ts';
 export type { InterruptMessage } from './pci/interrupts/msix-table.ts';
 export { EventFd } from './pci/event-fd.ts';
@@ -96,11 +98,16 @@ export {
 } from './host/index.ts';
 export { diagnose, type DiagnoseOptions } from './doctor/diagnose.ts';
 export type { BarVerdict, DeviceDiagnosis, Diagnosis, Finding, FindingId, FindingState } from './doctor/finding.ts';
-export { VfioContainerManager, type VfioSnapshot } from './vfio/container-manager.ts';
+export {
+  VfioContainerManager,
+  type TargetRefreshedMapping,
+  type VfioOptions,
+  type VfioSnapshot,
+} from './vfio/container-manager.ts';
 export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
-export { DirtyTracking } from './vfio/dirty-tracking.ts';
-export { VfioDevice } from './vfio/vfio-device.ts';
-export { VfioInterrupts } from './vfio/vfio-interrupts.ts';
-export { VfioRegion } from './vfio/vfio-region.ts';
-export { Type1Target } from './vfio/type1/type1-target.ts';
-export { IommufdTarget } from './vfio/iommufd/iommufd-target.ts';
+export type { DirtyTracking } from './vfio/dirty-tracking.ts';
+export type { VfioDevice } from './vfio/vfio-device.ts';
+export type { VfioInterrupts } from './vfio/vfio-interrupts.ts';
+export type { VfioRegion } from './vfio/vfio-region.ts';
+export type { Type1Target } from './vfio/type1/type1-target.ts';
+export type { IommufdTarget } from './vfio/iommufd/iommufd-target.ts';

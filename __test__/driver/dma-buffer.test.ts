@@ -2,6 +2,7 @@
 import test from 'ava';
 import { AddressRange, DmaBuffer, GuestMemory, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
+import { openFiles } from '../support/open-files.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 
 const PAGE = 4096n;
@@ -51,6 +52,11 @@ test('each has an IOVA of its own, in reach of every target, off everything else
   t.true(low.iova < 1n << 32n && low.iova >= ram.length);
   t.false(AddressRange.of(low.iova, PAGE).overlaps(AddressRange.between(0xfee0_0000n, 0xfef0_0000n)));
   t.is(narrow.mappings().length, 1 + 20 + 2);
+  t.is(
+    narrow.mappings().reduce((sum, { range }) => sum + range.length, 0n),
+    ram.length + (20n * 3n + 2n) * PAGE,
+    'whole pages, and no more of them than it takes',
+  );
 });
 
 test('where there is no room, or a target refuses, nothing is left', async (t) => {
@@ -59,6 +65,7 @@ test('where there is no room, or a target refuses, nothing is left', async (t) =
   await memory.dmaMappers.addDmaMapper(target);
   const error = await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_IOVA_UNREACHABLE');
   t.regex(error.message, /14 bits/, 'page 0 is no place');
+  await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressBits: 40 }), 'ERR_IOVA_UNREACHABLE');
   await using roomy = await GuestMemory.create();
   const refusing = new RecordingTarget();
   await roomy.dmaMappers.addDmaMapper(refusing);
@@ -89,6 +96,18 @@ test('what is no length, alignment, width or guest memory is refused', async (t)
   await memory.close();
   await late.close();
   await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_CLOSED');
+});
+
+test('a file is held for as long as there is the buffer, and not at all where there is none', async (t) => {
+  await using memory = await GuestMemory.create();
+  const files = (): number => openFiles().filter((file) => file.includes('memfd:counted')).length;
+  const options = { name: 'counted' };
+  const buffer = await DmaBuffer.allocate(memory, PAGE, options);
+  t.is(files(), 1);
+  await buffer.close();
+  t.is(files(), 0);
+  await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { ...options, alignment: 1n << 60n }), 'ERR_IOVA_UNREACHABLE');
+  t.is(files(), 0);
 });
 
 test('bytes outlive the buffer and its guest memory', async (t) => {

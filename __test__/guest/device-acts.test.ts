@@ -168,7 +168,7 @@ test('each target by its own policy: who may miss it does, who does not want it 
   one.judge = ACCEPT;
   await space.withoutMappings([device.file], () => {});
   t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'what was missed before is missed after');
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.deepEqual(states(handles[0]), MAPPED);
 });
 
@@ -216,7 +216,7 @@ test('several devices at once, and such as nobody has', async (t) => {
   for (const target of targets) t.is(target.held().length, 4);
   log.length = 0;
   await space.withoutMappings([absent.file], () => void log.push('act'));
-  await space.giveMissing(absent.file);
+  await space.giveMissing([absent.file]);
   t.deepEqual(log, ['act']);
 });
 
@@ -226,7 +226,7 @@ test('after guest memory was closed it is done, and nothing is mapped', async (t
   let done = false;
   await space.withoutMappings([device.file], () => void (done = true));
   await closing;
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.true(done);
   for (const target of targets) t.deepEqual(target.held(), []);
 });
@@ -238,7 +238,7 @@ test('a target that is here for its quarantine alone gets nothing new', async (t
   await rejectsCode(t, handles[0]?.remove() ?? Promise.resolve(), 'ERR_UNMAP_FAILED');
   await space.withoutMappings([device.file], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
   device.revoke();
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
   t.deepEqual(two.heldText(), FULL);
   one.loseAll();
@@ -254,11 +254,11 @@ test('a device that answers again gives each target what it misses, and nothing 
   for (const target of [one, two])
     target.judge = ({ op, range }) => void log.push(`${target.name} ${op} ${range.start / PAGE}`);
   log.length = 0;
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.deepEqual(log, ['one map 16', 'two map 18']);
   device.revoke();
   log.length = 0;
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.deepEqual(log, ['one unmap 16', 'one map 16', 'one unmap 18', 'one map 18'], 'who says that it is void');
   t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED]);
 });
@@ -275,10 +275,10 @@ for (const policy of ['required', 'best-effort'] as const) {
     for (const handle of handles.slice(0, 2)) t.is(states(handle)[2], 'failed ERR_MAP_FAILED');
     one.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('off') : undefined);
     two.judge = ACCEPT;
-    await space.giveMissing(device.file);
+    await space.giveMissing([device.file]);
     t.deepEqual(handles.map(states), [['mapped', 'failed ERR_MAP_FAILED', 'mapped'], MAPPED, MAPPED]);
     one.judge = ACCEPT;
-    await space.giveMissing(device.file);
+    await space.giveMissing([device.file]);
     t.deepEqual(states(handles[0]), MAPPED);
   });
 }
@@ -288,7 +288,7 @@ test('a void mapping that will not go is quarantined, and keeps nothing else fro
   const [one] = targets;
   device.revoke();
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
-  await space.giveMissing(device.file);
+  await space.giveMissing([device.file]);
   t.deepEqual(states(handles[0]), ['mapped', 'quarantined ERR_UNMAP_FAILED', 'mapped']);
   one.loseAll();
   await memory.dmaMappers.targetClosed(one);

@@ -147,7 +147,7 @@ class Bench {
       case 'lose':
         return of.revoke();
       case 'give':
-        return this.#space.giveMissing(of.file);
+        return this.#space.giveMissing([of.file]);
       case 'away':
         await window.unmapFromGuest();
         this.#places[one.device] = undefined;

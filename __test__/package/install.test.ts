@@ -92,6 +92,15 @@ test.serial('a TypeScript project compiles against the installed package, with d
   compiledExample = readFileSync(join(project.folder, 'example.js'), 'utf8');
 });
 
+/** Leaves something for `peerdma view`, whose page has a script that is compiled by itself. */
+const SNAPSHOT = `
+import { writeFileSync } from 'node:fs';
+import { GuestMemory } from 'peerdma';
+const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 4096n }] });
+writeFileSync('snapshot.json', JSON.stringify(memory.inspect()));
+await memory.close();
+`;
+
 for (const { major, path: node, missing } of nodesHere) {
   if (node === undefined) {
     test.serial.skip(`the package runs on Node ${major} (${missing})`, () => {});
@@ -107,6 +116,10 @@ for (const { major, path: node, missing } of nodesHere) {
     const help = await project.run('npx', 'peerdma', '--help');
     t.is(help.status, 0, help.stderr);
     t.regex(help.stdout, /^usage: peerdma /);
+    project.write('snapshot.js', SNAPSHOT);
+    succeeds(t, await project.run('node', 'snapshot.js'), '');
+    const view = await project.run('npx', 'peerdma', 'view', 'snapshot.json');
+    succeeds(t, view, 'snapshot.html is written: open it in a browser\n');
   });
 }
 

@@ -10,8 +10,8 @@ import {
   type HostMemory,
   MemoryFile,
   PeerDmaError,
-  Type1Target,
 } from '../../ts/index.ts';
+import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { testWith } from './support/devices.ts';
 import { NativeRig, nativeEdu } from './support/native-rig.ts';
 import { pattern } from './support/rig.ts';

@@ -8,7 +8,7 @@ import { platforms } from './platforms.mjs';
 
 const STAGE = join(top, 'target/stage');
 /** Fields of the manifest that are the checkout's alone. */
-const OF_THE_CHECKOUT = ['private', 'scripts', 'devDependencies', 'overrides', 'napi'];
+const OF_THE_CHECKOUT = ['private', 'workspaces', 'scripts', 'devDependencies', 'overrides', 'napi'];
 const FILES_OF_ALL = ['README.md', 'LICENSE'];
 
 /**
@@ -29,8 +29,19 @@ export async function mainPackage(out) {
   const others = manifest.files.filter((file) => file !== 'dist');
   for (const file of [...others, ...FILES_OF_ALL]) copy(join(top, file), join(stage, file));
   // Not what `npm run build` leaves in dist, where files may be that have no source any more.
-  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', join(stage, 'dist')]);
+  await compilePackage(join(stage, 'dist'));
   return pack(stage, out);
+}
+
+/**
+ * Compiles what is published: the package, and the script of the page that `peerdma view` makes, which has the types of a browser.
+ *
+ * @param {string} [out] folder for it
+ */
+export async function compilePackage(out = 'dist') {
+  for (const project of ['tsconfig.build.json', 'ts/cli/view/page/tsconfig.build.json']) {
+    await must('node_modules/.bin/tsc', ['-p', project, '--outDir', out]);
+  }
 }
 
 /**

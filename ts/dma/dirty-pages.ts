@@ -22,6 +22,7 @@ const WORD = 64n;
 
 /** A set of pages within a range of guest-physical addresses. */
 export class DirtyPages {
+  /** The addresses that were asked about; whole pages. */
   readonly range: AddressRange;
   /** Bytes of a page. */
   readonly pageSize: bigint;
@@ -35,7 +36,11 @@ export class DirtyPages {
     this.bitmap = bitmap ?? new BigUint64Array(Number((range.length / pageSize + WORD - 1n) / WORD));
   }
 
-  /** Whether the page that has this address is among them. */
+  /**
+   * Whether the page that has this address is among them.
+   *
+   * @param gpa guest-physical address, anywhere in the page
+   */
   has(gpa: bigint): boolean {
     if (gpa < this.range.start || gpa >= this.range.end) return false;
     const page = (gpa - this.range.start) / this.pageSize;

@@ -14,6 +14,7 @@ export interface DmaEvent {
   readonly target: string;
   /** Guest-physical addresses, which are the IOVAs. */
   readonly range: AddressRange;
+  /** Of the region. */
   readonly kind: MemoryKind;
   /** Of the region. */
   readonly name: string;
@@ -44,6 +45,7 @@ export type MemoryAction = 'change' | 'join' | 'leave' | 'closed' | 'device' | '
 export interface MemorySettledEvent {
   /** {@link GuestMemory.id} */
   readonly memory: number;
+  /** What it was asked to do. */
   readonly action: MemoryAction;
   /** What was thrown, if it failed. */
   readonly error?: unknown;

@@ -31,6 +31,8 @@ export class SimulatedIommu implements DmaTarget {
   readonly #mappings = new IntervalMap<SimulatedMapping>();
 
   /**
+   * Makes an IOMMU that maps nothing yet.
+   *
    * @param options.rules whose rules it obeys. Default: `type1v2`
    * @param options.pageSize the smallest page it maps, in bytes. Default: 4096
    * @param options.iovaRanges what it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
@@ -130,6 +132,8 @@ export class SimulatedIommu implements DmaTarget {
   /**
    * What a device reads by DMA. It may cross from one mapping to the next.
    *
+   * @param iova where it begins
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped
    */
   read(iova: bigint, length: number): Uint8Array {
@@ -147,6 +151,7 @@ export class SimulatedIommu implements DmaTarget {
   /**
    * What a device writes by DMA.
    *
+   * @param iova where it begins
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped, or for reading only; no byte is written then
    */
   write(iova: bigint, bytes: Uint8Array): void {

@@ -18,6 +18,7 @@ export interface DmaMapRequest {
   readonly backing: Backing;
   /** Whether the device may write. */
   readonly writable: boolean;
+  /** What the memory is: a refusal of `device` memory may be missed, one of `ram` fails the change. */
   readonly kind: MemoryKind;
   /** Name of the region that shows the memory, for messages. */
   readonly name: string;
@@ -40,6 +41,7 @@ export interface DmaTarget {
   readonly needsFile?: boolean;
   /** IOVAs that it can map now, sorted, where that is known: memory that anything will do for is placed there. */
   iovaRanges?(): readonly AddressRange[];
+  /** Maps the memory, so that the devices reach it at exactly these addresses, or throws and leaves everything as it was. */
   mapDma(request: DmaMapRequest): void | Promise<void>;
   /** Unmaps every mapping within the range; a range with gaps is fine, one that cuts a mapping is an error. */
   unmapDma(range: AddressRange): void | Promise<void>;
@@ -60,7 +62,9 @@ export type PeerToPeer = 'best-effort' | 'required' | 'off';
 
 /** How one sub-mapping stands with one target. */
 export interface MappingStatus {
+  /** Guest-physical addresses, which are the IOVAs. */
   readonly range: AddressRange;
+  /** Of the region. */
   readonly kind: MemoryKind;
   /** Of the region. */
   readonly name: string;
@@ -71,6 +75,8 @@ export interface MappingStatus {
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
   /** An {@link ErrorCode} where the error had one. */
   readonly code?: string;
+  /** Name of the kernel's error, where the kernel refused. */
   readonly errno?: string;
+  /** What went wrong, for people; not there where nothing did. */
   readonly reason?: string;
 }

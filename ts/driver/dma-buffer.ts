@@ -3,6 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { requireOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { newRegion } from '../guest/region-manager.ts';
@@ -39,7 +40,7 @@ export class DmaBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #memory: GuestMemory;
   readonly #region: number;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   private constructor(memory: GuestMemory, region: number, iova: bigint, bytes: Uint8Array<ArrayBuffer>) {
     this.#memory = memory;
@@ -109,15 +110,10 @@ export class DmaBuffer {
   close(): Promise<void> {
     const space = addressSpaceOf(this.#memory);
     if (space.closed) return this.#memory.close();
-    this.#closing ??= space
-      .change((draft) => draft.remove(this.#region))
-      .catch((error: unknown) => {
-        this.#closing = undefined;
-        throw error;
-      });
-    return this.#closing;
+    return this.#closing.once(() => space.change((draft) => draft.remove(this.#region)));
   }
 
+  /** As {@link DmaBuffer.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -8,8 +8,19 @@ export type RegisterFile = Pick<DeviceRegion, 'read32' | 'write32' | 'read64' | 
 
 /** One register. */
 export interface Register<Value extends number | bigint = number | bigint> {
+  /** Bytes from the start of the block that it is in. */
   readonly offset: bigint;
+  /**
+   * Reads the device.
+   *
+   * @param offset bytes from the start of the region
+   */
   read(file: RegisterFile, offset: bigint): Value;
+  /**
+   * Writes to the device.
+   *
+   * @param offset bytes from the start of the region
+   */
   write(file: RegisterFile, offset: bigint, value: Value): void;
 }
 

@@ -41,6 +41,16 @@ export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
   return found;
 }
 
+/**
+ * Gives every target what it misses of the memory of a device that may answer again, wherever that is shown. What a target does not
+ * take is in its status.
+ *
+ * @internal
+ */
+export function giveMissingOf(files: readonly MemoryFile[]): void {
+  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {}); // closed meanwhile: nobody misses any
+}
+
 /** @internal */
 export class AddressSpace {
   /** Guest-physical addresses have this many bits. */
@@ -172,9 +182,9 @@ export class AddressSpace {
   }
 
   /** Gives every target what it misses of a device's memory. What it can't have is in its status. */
-  giveMissing(file: MemoryFile): Promise<void> {
+  giveMissing(files: readonly MemoryFile[]): Promise<void> {
     return this.#runAlways('device', () =>
-      giveMissing(subMappingsOf(this.#map.flat.values(), [file]), this.#mappers, this.#va),
+      giveMissing(subMappingsOf(this.#map.flat.values(), files), this.#mappers, this.#va),
     );
   }
 

@@ -12,6 +12,7 @@ import { DEFAULT_PRIORITY } from './region-state.ts';
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
 export class DeviceMemory {
+  /** For people: errors, {@link GuestMemory.inspect} and events call it so. Others may have the same. */
   readonly name: string;
   /** Bytes; whole pages. */
   readonly length: bigint;
@@ -34,6 +35,9 @@ export class DeviceMemory {
    * Shows memory at an offset of the window, replacing what was there. Offsets that nothing backs are left to the VMM
    * to emulate.
    *
+   * @param options.offset bytes from the start of the window; whole pages
+   * @param options.length bytes; whole pages
+   * @param options.writable whether devices may write. Default: true
    * @throws {PeerDmaError} as {@link Region.addMapping}
    */
   async map(options: { offset: bigint; length: bigint; backing: Backing; writable?: boolean }): Promise<void> {
@@ -44,6 +48,8 @@ export class DeviceMemory {
   /**
    * Takes memory out of the window; a mapping that is cut leaves its pieces.
    *
+   * @param options.offset bytes from the start of the window; whole pages
+   * @param options.length bytes; whole pages
    * @throws {PeerDmaError} as {@link Region.removeMappings}
    */
   async unmap(options: { offset: bigint; length: bigint }): Promise<void> {
@@ -93,6 +99,7 @@ export class DeviceMemory {
     }
   }
 
+  /** As {@link DeviceMemory.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -33,7 +33,8 @@ export class DmaMapperClient {
    *
    * @param options.peerToPeer what a target is to do about device memory. Default: `best-effort`
    * @throws {PeerDmaError} what the target said, with `target` and `range`: nothing is left in the target then;
-   * `ERR_FILE_REQUIRED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   * `ERR_FILE_REQUIRED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`,
+   * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
     const peerToPeer = requirePolicy(requireOptions(options).peerToPeer);
@@ -112,6 +113,7 @@ export class DmaMapperHandle {
     await this.#space.unregister(this.#mapper);
   }
 
+  /** As {@link DmaMapperHandle.remove}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.remove();
   }

@@ -13,6 +13,7 @@ import { placeSentence } from './place-sentence.ts';
 export interface Explanation {
   /** Everything that follows, for people. */
   readonly text: string;
+  /** What was asked about. */
   readonly address: string;
   /** The active regions that have the address; the first has precedence and hides the others. */
   readonly regions: readonly Layer[];
@@ -26,8 +27,11 @@ export interface Explanation {
 export interface SeenMemory {
   /** Of the whole sub-mapping that has the address. */
   readonly start: string;
+  /** One past the last address of the whole sub-mapping. */
   readonly end: string;
+  /** Name of the region that shows it. */
   readonly region: string;
+  /** Of the region. */
   readonly kind: MemoryKind;
   /** Whether devices may write. */
   readonly writable: boolean;

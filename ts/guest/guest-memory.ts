@@ -2,6 +2,7 @@
  * Guest memory: RAM, device memory, and the DMA targets that follow them.
  */
 import { requireOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
 import { DeviceMemory } from './device-memory.ts';
@@ -18,7 +19,8 @@ const DEFAULT_ADDRESS_WIDTH = 44;
 /** User space has 47 bits, and something is in it already. */
 const MAX_ADDRESS_WIDTH = 46;
 
-let spaceOf: (memory: GuestMemory) => AddressSpace;
+/** For the parts of this package above guest memory. @internal */
+export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
 
 /**
  * The guest's physical address space.
@@ -29,13 +31,15 @@ let spaceOf: (memory: GuestMemory) => AddressSpace;
 export class GuestMemory {
   /** Unlike that of any other guest memory of this thread: events on the diagnostics channels say whose they are by it. */
   readonly id: number;
+  /** Adds regions. */
   readonly regions: RegionManager;
+  /** Registers DMA targets. */
   readonly dmaMappers: DmaMapperClient;
   readonly #space: AddressSpace;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   static {
-    spaceOf = (memory) => {
+    addressSpaceOf = (memory) => {
       if (typeof memory === 'object' && memory !== null && #space in memory) return memory.#space;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'guest memory is what GuestMemory.create gives');
     };
@@ -49,12 +53,15 @@ export class GuestMemory {
   }
 
   /**
+   * Makes guest memory with its RAM, which DMA targets find there when they join.
+   *
    * @param options.ram stretches of RAM, each a region `ram0`, `ram1`, …, active at once
    * @param options.addressWidth bits of a guest-physical address, 12 to 46; host address space of that size is reserved
    * once a target needs it, which fails with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece:
    * 46 often, 45 seldom. Default: 44
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
-   * `ERR_HUGE_PAGES_UNAVAILABLE`
+   * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM` or `ERR_NATIVE_CORE_MISSING` where there is no
+   * native core
    */
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
     const { ram = [], addressWidth = DEFAULT_ADDRESS_WIDTH } = requireOptions(options);
@@ -88,6 +95,8 @@ export class GuestMemory {
   /**
    * Copies bytes out of guest memory.
    *
+   * @param gpa guest-physical address
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_NOT_MAPPED` where there is none, with the missing range; `ERR_OUT_OF_RANGE` where a file
    * behind it has been truncated; `ERR_INVALID_ARGUMENT` in the BAR of a VFIO device, which {@link VfioRegion.read}
    * reads; `ERR_CLOSED`
@@ -99,6 +108,7 @@ export class GuestMemory {
   /**
    * Copies bytes into guest memory, as the VMM: memory that is read-only for devices takes them too.
    *
+   * @param gpa guest-physical address
    * @throws {PeerDmaError} as {@link GuestMemory.read}
    */
   write(gpa: bigint, bytes: Uint8Array): void {
@@ -133,13 +143,10 @@ export class GuestMemory {
    * that target has been closed
    */
   close(): Promise<void> {
-    this.#closing ??= this.#space.close().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closing.once(() => this.#space.close());
   }
 
+  /** As {@link GuestMemory.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -149,8 +156,3 @@ export class GuestMemory {
     return this.#space;
   }
 }
-
-export {
-  /** For the parts of this package above guest memory. @internal */
-  spaceOf as addressSpaceOf,
-};

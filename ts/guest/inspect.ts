@@ -11,7 +11,9 @@ import type { RegionState } from './region-state.ts';
 
 /** A range as hexadecimal strings; `end` is one past the last address. */
 export interface RangeSnapshot {
+  /** The first address. */
   readonly start: string;
+  /** One past the last address. */
   readonly end: string;
 }
 
@@ -23,32 +25,49 @@ export interface MemorySnapshot {
   readonly regions: readonly RegionSnapshot[];
   /** What is to be seen at each address, in order. */
   readonly flat: readonly SubMappingSnapshot[];
+  /** All that follow the memory map, and those that are here for their quarantine. */
   readonly targets: readonly TargetSnapshot[];
   /** Ranges that a target would not unmap: see {@link MappingStatus}. */
-  readonly quarantine: readonly (StatusSnapshot & { readonly target: string })[];
+  readonly quarantine: readonly (StatusSnapshot & {
+    /** Name of the target. */
+    readonly target: string;
+  })[];
 }
 
 /** A region as {@link GuestMemory.inspect} gives it. */
 export interface RegionSnapshot {
   /** Unlike that of any other region of this guest memory, also of those that are gone. The older, the lower. */
   readonly id: number;
+  /** For people; others may have the same. */
   readonly name: string;
+  /** RAM, or a window onto a device. */
   readonly kind: MemoryKind;
+  /** Where active regions overlap, the higher one is to be seen. */
   readonly priority: number;
+  /** Bytes, in hexadecimal. */
   readonly length: string;
+  /** Whether it is part of the memory map now. */
   readonly active: boolean;
   /** Guest-physical addresses while it is active. */
   readonly range?: RangeSnapshot;
+  /** Whether it lets devices write; a mapping in it may be read-only all the same. */
   readonly writable: boolean;
   /** Ranges are offsets within the region. */
-  readonly mappings: readonly (RangeSnapshot & { readonly backing: string; readonly writable: boolean })[];
+  readonly mappings: readonly (RangeSnapshot & {
+    /** `NAME+OFFSET` of a file, or `private`. */
+    readonly backing: string;
+    /** Whether devices may write. */
+    readonly writable: boolean;
+  })[];
 }
 
 /** One entry of the flat memory map as {@link GuestMemory.inspect} gives it. */
 export interface SubMappingSnapshot extends RangeSnapshot {
   /** Name of the region that shows it. */
   readonly region: string;
+  /** Of the region. */
   readonly kind: MemoryKind;
+  /** Whether devices may write: region and mapping both let them. */
   readonly writable: boolean;
   /** `NAME+OFFSET` of a file, or `private`. */
   readonly backing: string;
@@ -56,21 +75,29 @@ export interface SubMappingSnapshot extends RangeSnapshot {
 
 /** A DMA target as {@link GuestMemory.inspect} gives it. */
 export interface TargetSnapshot {
+  /** Of the target, as it was when it joined. */
   readonly name: string;
   /** What was said of device memory when it joined. */
   readonly peerToPeer: PeerToPeer;
   /** Not where it was to go and is here for its quarantine alone: it gets nothing new then. */
   readonly following: boolean;
+  /** How each sub-mapping stands with it, in order of address. */
   readonly mappings: readonly StatusSnapshot[];
 }
 
 /** How a sub-mapping stands with a target, as {@link GuestMemory.inspect} gives it. See {@link MappingStatus}. */
 export interface StatusSnapshot extends RangeSnapshot {
+  /** Name of the region. */
   readonly region: string;
+  /** Of the region. */
   readonly kind: MemoryKind;
+  /** What {@link MappingStatus.state} says. */
   readonly state: MappingStatus['state'];
+  /** An {@link ErrorCode} where the error had one. */
   readonly code?: string;
+  /** Name of the kernel's error, where the kernel refused. */
   readonly errno?: string;
+  /** What went wrong, for people; not there where nothing did. */
   readonly reason?: string;
 }
 

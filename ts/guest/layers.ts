@@ -8,11 +8,15 @@ import type { MemoryKind } from '../dma/target.ts';
 
 /** A region as it lies at an address. */
 export interface Layer {
+  /** Of the region. */
   readonly name: string;
+  /** Of the region. */
   readonly kind: MemoryKind;
+  /** Of the region: the highest is to be seen, and of equal ones the oldest. */
   readonly priority: number;
   /** Guest-physical addresses of all of it. */
   readonly start: string;
+  /** One past the last address of all of it. */
   readonly end: string;
   /** Whether it has memory at the address. */
   readonly hasMemory: boolean;

@@ -15,6 +15,7 @@ import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 export interface MappingOptions {
   /** Offsets from the start of the region, in bytes; whole pages. */
   readonly range: AddressRange;
+  /** The memory that is to be seen there. */
   readonly backing: Backing;
   /** Whether devices may write. Default: true. */
   readonly writable?: boolean;
@@ -57,6 +58,7 @@ export class RegionManager {
 
 /** A stretch of guest memory with a fixed address. */
 export class Region {
+  /** For people: errors, {@link GuestMemory.inspect} and events call it so. Others may have the same. */
   readonly name: string;
   /** Guest-physical addresses. */
   readonly range: AddressRange;

@@ -8,6 +8,7 @@ import { holds } from './layers.ts';
 
 /** How a target stands to an address. */
 export interface TargetView {
+  /** Name of the target. */
   readonly target: string;
   /**
    * `mapped`: its devices reach the memory; `failed`: it refused the memory; `void`: it had it, and the memory's device has
@@ -17,11 +18,13 @@ export interface TargetView {
   readonly state: 'mapped' | 'failed' | 'void' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
   /** What it has mapped, or was to map, as one: guest-physical. */
   readonly start?: string;
+  /** One past the last address of it. */
   readonly end?: string;
   /** Whether its devices may write there. */
   readonly writable?: boolean;
   /** An {@link ErrorCode} where an error is behind it. */
   readonly code?: string;
+  /** Name of the kernel's error, where the kernel refused. */
   readonly errno?: string;
   /** Why it is so. */
   readonly reason?: string;

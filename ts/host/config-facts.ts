@@ -76,7 +76,9 @@ export const ACS_CONTROLS: readonly AcsControl[] = [
 
 /** Access control services: what the function has, and what of it is on. */
 export interface AcsFacts {
+  /** What the function can do. */
   readonly has: readonly AcsControl[];
+  /** What of it is switched on. */
   readonly on: readonly AcsControl[];
 }
 
@@ -88,6 +90,7 @@ export interface AtsFacts {
 
 /** Buses of a bridge. */
 export interface BusNumbers {
+  /** The bus that it is on itself. */
   readonly primary: number;
   /** The bus directly below it. */
   readonly secondary: number;

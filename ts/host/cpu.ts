@@ -11,6 +11,7 @@ const VENDORS: Readonly<Record<string, CpuIdentity['vendor']>> = { '0000': 'inte
 
 /** Who made the CPU, and which family it is of. */
 export interface CpuIdentity {
+  /** Who made it. */
   readonly vendor: 'intel' | 'amd' | 'hygon' | 'other';
   /** As CPUID has it with the extended family added: 6 for Intel, 23 (0x17) and above for AMD Zen. */
   readonly family: number | Unknown;

@@ -9,6 +9,7 @@ const IOMMUS = 'class/iommu';
 
 /** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
 export interface IommuGroup {
+  /** The kernel's number of it: `/dev/vfio/NUMBER`. */
   readonly number: number;
   /** Addresses of its PCI functions, sorted. */
   readonly members: readonly string[];
@@ -20,6 +21,7 @@ export interface IommuGroup {
 
 /** IOVAs that are not to be had. */
 export interface ReservedRange {
+  /** The first address. */
   readonly start: bigint;
   /** One past the last address. */
   readonly end: bigint;
@@ -31,6 +33,7 @@ export interface ReservedRange {
 export interface Iommu {
   /** Below /sys/class/iommu: `dmar0`, `ivhd0`. */
   readonly name: string;
+  /** Whose specification it follows. */
   readonly kind: 'intel' | 'amd' | Unknown;
   /** Addresses of the PCI functions that are behind it. */
   readonly devices: readonly string[];

@@ -3,11 +3,15 @@
  */
 import type { SysFiles } from './sys-files.ts';
 
-/** Speed in GT/s (2.5, 5, 8, 16, 32, 64) and width in lanes, now and at most. `undefined` where /sys doesn't say. */
+/** Speed and width, now and at most. `undefined` where /sys doesn't say. */
 export interface LinkFacts {
+  /** Now, in GT/s: 2.5, 5, 8, 16, 32 or 64. */
   readonly speed: number | undefined;
+  /** Now, in lanes: 1 to 32. */
   readonly width: number | undefined;
+  /** What the function can do, in GT/s. */
   readonly mostSpeed: number | undefined;
+  /** What the function can do, in lanes. */
   readonly mostWidth: number | undefined;
 }
 

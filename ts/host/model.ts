@@ -17,6 +17,7 @@ export type Unknown = 'unknown';
 export interface PciFunction {
   /** `0000:01:00.0`: domain, bus, device and function, as /sys has them. */
   readonly address: string;
+  /** What config space says that it is. */
   readonly ids: PciIds;
   /** Class, subclass and programming interface in 24 bits, such as 0x030200 (`class` in /sys). */
   readonly classCode: number | Unknown;
@@ -38,6 +39,7 @@ export interface PciFunction {
   readonly parent: string | undefined;
   /** Name of its root bus, `0000:00`; {@link Host.rootBuses} has it. */
   readonly rootBus: string;
+  /** What it is in a PCI Express hierarchy. */
   readonly portType: PortType | Unknown;
   /** Access control services; `none` where the function has no such capability. */
   readonly acs: AcsFacts | 'none' | Unknown;
@@ -70,9 +72,13 @@ export interface PciFunction {
 
 /** Numbers that say what a function is, 16 bits each. */
 export interface PciIds {
+  /** Who made the function, such as 0x8086. */
   readonly vendor: number | Unknown;
+  /** The maker's number of it. */
   readonly device: number | Unknown;
+  /** Who made the card. */
   readonly subsystemVendor: number | Unknown;
+  /** The card maker's number of it. */
   readonly subsystemDevice: number | Unknown;
   /** 8 bits. */
   readonly revision: number | Unknown;
@@ -104,6 +110,7 @@ export interface RootBus {
 export interface HostFinding {
   /** The file or folder, relative to the root. */
   readonly path: string;
+  /** What is wrong with it, for people. */
   readonly problem: string;
 }
 
@@ -113,11 +120,13 @@ export interface Host {
   readonly root: string;
   /** By address. */
   readonly functions: ReadonlyMap<string, PciFunction>;
+  /** Where the trees of PCI functions begin, in order of name. */
   readonly rootBuses: readonly RootBus[];
   /** By number. */
   readonly groups: ReadonlyMap<number, IommuGroup>;
   /** By name. */
   readonly iommus: ReadonlyMap<string, Iommu>;
+  /** Whose host bridges these are, as far as the CPU tells. */
   readonly cpu: CpuIdentity | Unknown;
   /** Empty for a machine that is in order. */
   readonly findings: readonly HostFinding[];

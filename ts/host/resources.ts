@@ -28,6 +28,7 @@ export interface BarResource {
   readonly address: bigint | undefined;
   /** Bytes. */
   readonly length: bigint;
+  /** Whether reading has no side effects, so that it can lie in a prefetchable window. */
   readonly prefetchable: boolean;
   /** All that the kernel says of it. */
   readonly flags: bigint;
@@ -35,6 +36,7 @@ export interface BarResource {
 
 /** Addresses that a bridge forwards from above it to below. */
 export interface BridgeWindow {
+  /** What is forwarded: I/O ports, or memory, which is prefetchable or not. */
   readonly kind: 'io' | 'memory' | 'prefetchable';
   /** A physical address of the CPU. */
   readonly address: bigint;

@@ -16,7 +16,9 @@ export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]
 
 /** What becomes of a snapshot. Lists that stay are left out. */
 export interface SnapshotDelta {
+  /** Of {@link MemorySnapshot.regions}. */
   readonly regions?: readonly Hunk<RegionSnapshot>[];
+  /** Of {@link MemorySnapshot.flat}. */
   readonly flat?: readonly Hunk<SubMappingSnapshot>[];
   /** All targets that there are then. */
   readonly targets?: readonly TargetDelta[];

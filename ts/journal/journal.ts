@@ -73,6 +73,7 @@ export class Journal {
     for (const [name, listener] of this.#listeners) unsubscribe(name, listener);
   }
 
+  /** As {@link Journal.close}. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -9,11 +9,13 @@ import type { SnapshotDelta } from './delta.ts';
 
 /** The first line of a journal. */
 export interface JournalStart {
+  /** What this is. */
   readonly journal: 'peerdma';
   /** Of the format: 1. */
   readonly version: 1;
   /** ISO 8601, to the millisecond. */
   readonly time: string;
+  /** Guest memory when recording began. */
   readonly snapshot: MemorySnapshot;
 }
 
@@ -32,12 +34,16 @@ export interface JournalLine {
   /** What has changed. Left out where nothing has. */
   readonly delta?: SnapshotDelta;
   /** A BAR that the guest has placed, moved or switched off; the line before it says what that did to memory. */
-  readonly bar?: BarSnapshot & { readonly device: string };
+  readonly bar?: BarSnapshot & {
+    /** PCI address. */
+    readonly device: string;
+  };
 }
 
 /** An error in a journal. */
 export interface JournalError {
   /** An {@link ErrorCode} where the error had one. */
   readonly code?: string;
+  /** What went wrong, for people. */
   readonly message: string;
 }

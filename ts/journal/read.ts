@@ -17,6 +17,7 @@ export interface JournalContents {
 
 /** One line of a journal, with guest memory as it was after it. */
 export interface JournalEntry extends JournalLine {
+  /** Guest memory after the line. */
   readonly snapshot: MemorySnapshot;
 }
 

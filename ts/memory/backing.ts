@@ -10,7 +10,14 @@ import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 
 /** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
-export type Backing = { readonly file: MemoryFile; readonly offset: bigint } | 'private';
+export type Backing =
+  | {
+      /** Has the memory. It may be closed once it is mapped. */
+      readonly file: MemoryFile;
+      /** Bytes from the start of the file; whole pages of it. */
+      readonly offset: bigint;
+    }
+  | 'private';
 
 /** A backing that is ready to be mapped: `'private'` has got its memory. @internal */
 export type Store = StoreFile | StorePrivate;

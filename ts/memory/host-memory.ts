@@ -12,9 +12,12 @@ export interface Lease {
   readonly id: number;
 }
 
-let leaseOf: (memory: HostMemory) => Lease;
-let open: (reservation: NativeReservation, id: number, length: bigint) => HostMemory;
-let retire: (memory: HostMemory) => number;
+/** The lease behind a handle that is still good. @internal */
+export let leaseOf: (memory: HostMemory) => Lease;
+/** @internal */
+export let openHostMemory: (reservation: NativeReservation, id: number, length: bigint) => HostMemory;
+/** Marks the handle as ended and says which lease it had. @internal */
+export let retireHostMemory: (memory: HostMemory) => number;
 
 /**
  * Host memory lent to a DMA target for as long as it maps it. There is no address to take out of it or to put into it:
@@ -36,8 +39,8 @@ export class HostMemory {
       memory.#requireOpen();
       return { reservation: memory.#reservation, id: memory.#id };
     };
-    open = (reservation, id, length) => new HostMemory(reservation, id, length);
-    retire = (memory) => {
+    openHostMemory = (reservation, id, length) => new HostMemory(reservation, id, length);
+    retireHostMemory = (memory) => {
       memory.#closed = true;
       return memory.#id;
     };
@@ -52,6 +55,8 @@ export class HostMemory {
   /**
    * Copies bytes out, as the target's DMA would see them.
    *
+   * @param offset bytes from the start of this memory
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where there is no page (a truncated file) or the
    * memory is a real BAR, which is no memory to copy from; `ERR_CLOSED` after the target has unmapped it
    */
@@ -63,7 +68,11 @@ export class HostMemory {
     return bytes;
   }
 
-  /** Copies bytes in. Throws as {@link HostMemory.read} does. */
+  /**
+   * Copies bytes in. Throws as {@link HostMemory.read} does.
+   *
+   * @param offset bytes from the start of this memory
+   */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     native(() => this.#reservation.leaseWrite(this.#id, offset, requireBytes(bytes)));
@@ -75,12 +84,3 @@ export class HostMemory {
     }
   }
 }
-
-export {
-  /** The lease behind a handle that is still good. @internal */
-  leaseOf,
-  /** @internal */
-  open as openHostMemory,
-  /** Marks the handle as ended and says which lease it had. @internal */
-  retire as retireHostMemory,
-};

@@ -7,10 +7,10 @@ import { requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
-const HUGE_PAGE_SHIFT = { '2M': 21, '1G': 30 } as const;
-
 /** The size of huge pages a {@link MemoryFile} can be made of. */
-export type HugePageSize = keyof typeof HUGE_PAGE_SHIFT;
+export type HugePageSize = '2M' | '1G';
+
+const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G': 30 };
 
 /**
  * The binary logarithm of a huge page's bytes.
@@ -24,10 +24,14 @@ export function hugePageShift(size: HugePageSize): number {
 }
 
 // Set by the class below: the way to its private parts, for this package only.
-let handleOf: (file: MemoryFile) => NativeMemoryFile;
-let wrap: (handle: NativeMemoryFile, name: string) => MemoryFile;
-let retain: (file: MemoryFile) => () => void;
-let view: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
+/** The native handle behind a file. @internal */
+export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
+/** A file for a handle that another part of this package made. @internal */
+export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
+/** Keeps a file's memory whoever closes it; the result gives it back. @internal */
+export let retainFile: (file: MemoryFile) => () => void;
+/** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
+export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
@@ -39,15 +43,15 @@ export class MemoryFile {
   readonly name: string;
 
   static {
-    handleOf = (file) => {
+    nativeFileOf = (file) => {
       if (typeof file !== 'object' || file === null || !(#handle in file)) {
         throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a backing is a MemoryFile with an offset, or "private"');
       }
       return file.#handle;
     };
-    wrap = (handle, name) => new MemoryFile(handle, name);
-    view = (file, offset, length) => native(() => file.#open().view(offset, length));
-    retain = (file) => {
+    wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
+    viewFile = (file, offset, length) => native(() => file.#open().view(offset, length));
+    retainFile = (file) => {
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
       return () => {
@@ -84,6 +88,7 @@ export class MemoryFile {
    * Takes a duplicate of a descriptor; the given one stays the caller's. Its file is not sealed here: if somebody
    * truncates it, maps of the missing part fail with `ERR_MEMORY_FAULT`.
    *
+   * @param fd a descriptor of this process
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no open file
    */
   static fromFd(fd: number): MemoryFile {
@@ -111,6 +116,8 @@ export class MemoryFile {
   /**
    * Copies bytes out.
    *
+   * @param offset bytes from the start of the file
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   read(offset: bigint, length: number): Uint8Array {
@@ -124,6 +131,7 @@ export class MemoryFile {
   /**
    * Copies bytes in; never makes the file longer.
    *
+   * @param offset bytes from the start of the file
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   write(offset: bigint, bytes: Uint8Array): void {
@@ -136,6 +144,7 @@ export class MemoryFile {
     if (this.#users === 0) native(() => this.#handle.close());
   }
 
+  /** As {@link MemoryFile.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -145,14 +154,3 @@ export class MemoryFile {
     return this.#handle;
   }
 }
-
-export {
-  /** The native handle behind a file. @internal */
-  handleOf as nativeFileOf,
-  /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
-  retain as retainFile,
-  /** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
-  view as viewFile,
-  /** A file for a handle that another part of this package made. @internal */
-  wrap as wrapNativeFile,
-};

@@ -3,6 +3,7 @@
  * guest memory that follow them, and interrupts.
  */
 import { requireOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
@@ -17,6 +18,7 @@ import { resetFunctions } from './reset.ts';
 export interface AssignedDeviceSnapshot {
   /** PCI address. */
   readonly device: string;
+  /** By ascending number, the ROM last. */
   readonly bars: readonly BarSnapshot[];
 }
 
@@ -37,7 +39,7 @@ export class AssignedDevice {
   readonly #function: GuestFunction;
   readonly #queue: MutationQueue;
   readonly #order = made++;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   static {
     insideOf = (device) => {
@@ -92,6 +94,7 @@ export class AssignedDevice {
   /**
    * What the guest reads of config space.
    *
+   * @param offset bytes from the start of config space, below its size of 256 or 4096
    * @param size 1, 2 or 4 bytes, of which the offset is a multiple
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`; what the kernel said
    */
@@ -107,6 +110,7 @@ export class AssignedDevice {
    * A BAR that a DMA target can't map does not fail this, unless the target was registered with `peerToPeer: 'required'`:
    * {@link AssignedDevice.status} has it, and the channel `peerdma:pci.bar`.
    *
+   * @param offset bytes from the start of config space, below its size of 256 or 4096
    * @param size 1, 2 or 4 bytes, of which the offset is a multiple
    * @param value the bytes as an unsigned number
    * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`, what a
@@ -126,6 +130,8 @@ export class AssignedDevice {
    * An access of the guest to a BAR, where the guest has placed it: what a VMM calls when the guest touches what is not
    * memory there. Lengths of 1, 2, 4 and 8 at a multiple of themselves are one access; others are cut into such.
    *
+   * @param gpa guest-physical address
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_NOT_MAPPED` where the device has no BAR at present; `ERR_CLOSED`; what the kernel said
    */
   mmioRead(gpa: bigint, length: number): Uint8Array {
@@ -133,7 +139,11 @@ export class AssignedDevice {
     return this.#function.mmioRead(gpa, length);
   }
 
-  /** As {@link AssignedDevice.mmioRead}. */
+  /**
+   * As {@link AssignedDevice.mmioRead}.
+   *
+   * @param gpa guest-physical address
+   */
   mmioWrite(gpa: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     this.#function.mmioWrite(gpa, bytes);
@@ -168,15 +178,10 @@ export class AssignedDevice {
    * @throws {PeerDmaError} what a target or the kernel said; it can be called again then
    */
   close(): Promise<void> {
-    this.#closing ??= this.#queue
-      .close(() => this.#function.close())
-      .catch((error: unknown) => {
-        this.#closing = undefined;
-        throw error;
-      });
-    return this.#closing;
+    return this.#closing.once(() => this.#queue.close(() => this.#function.close()));
   }
 
+  /** As {@link AssignedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -15,6 +15,7 @@ import { trappedAreas } from './mappable-areas.ts';
 export interface BarStatus {
   /** 0 to 5; 6 is the ROM. */
   readonly bar: number;
+  /** How wide its address is, or that it is the ROM. */
   readonly kind: BarKind;
   /** Bytes that the guest has to find room for. */
   readonly length: bigint;
@@ -25,12 +26,24 @@ export interface BarStatus {
   /** What of it is memory in the guest. */
   readonly mapped: readonly AddressRange[];
   /** What of it the VMM has to answer for, by {@link AssignedDevice.mmioRead}, and why. */
-  readonly trapped: readonly { readonly range: AddressRange; readonly reason: string }[];
+  readonly trapped: readonly {
+    /** Guest-physical addresses. */
+    readonly range: AddressRange;
+    /** For people. */
+    readonly reason: string;
+  }[];
   /** What of its memory is hidden by a region of guest memory that has precedence, such as RAM. */
-  readonly hidden: readonly { readonly range: AddressRange; readonly by: string }[];
+  readonly hidden: readonly {
+    /** Guest-physical addresses. */
+    readonly range: AddressRange;
+    /** Name of the region. */
+    readonly by: string;
+  }[];
   /** What of its memory a DMA target doesn't reach, and why: with the addresses that would do where those are the cause. */
   readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'name' | 'state'> & {
+    /** Name of the target. */
     readonly target: string;
+    /** As in {@link MappingStatus.state}. */
     readonly state: 'failed' | 'skipped' | 'quarantined';
   })[];
 }
@@ -41,6 +54,7 @@ export interface BarEvent {
   readonly memory: number;
   /** PCI address. */
   readonly device: string;
+  /** How it stands now. */
   readonly bar: BarStatus;
 }
 
@@ -126,14 +140,29 @@ function intersection(a: AddressRange, b: AddressRange): AddressRange {
 
 /** {@link BarStatus} as plain data: what `JSON.stringify` takes. Addresses are hexadecimal. */
 export interface BarSnapshot {
+  /** 0 to 5; 6 is the ROM. */
   readonly bar: number;
+  /** How wide its address is, or that it is the ROM. */
   readonly kind: BarKind;
+  /** Bytes that the guest has to find room for, in hexadecimal. */
   readonly length: string;
+  /** Whether it stays where the VMM has put it. */
   readonly pinned: boolean;
+  /** Where it answers; not there while the guest has it switched off or not placed. */
   readonly range?: RangeSnapshot;
+  /** What of it is memory in the guest. */
   readonly mapped: readonly RangeSnapshot[];
-  readonly trapped: readonly (RangeSnapshot & { readonly reason: string })[];
-  readonly hidden: readonly (RangeSnapshot & { readonly by: string })[];
+  /** What of it the VMM has to answer for, by {@link AssignedDevice.mmioRead}. */
+  readonly trapped: readonly (RangeSnapshot & {
+    /** For people. */
+    readonly reason: string;
+  })[];
+  /** What of its memory is hidden by a region of guest memory that has precedence. */
+  readonly hidden: readonly (RangeSnapshot & {
+    /** Name of the region. */
+    readonly by: string;
+  })[];
+  /** What of its memory a DMA target doesn't reach, and why. */
   readonly unreachable: readonly (RangeSnapshot & Omit<BarStatus['unreachable'][number], 'range'>)[];
 }
 

@@ -13,7 +13,8 @@ const MOST = (1n << 64n) - 2n;
 const LONG = 2 ** 31 - 1;
 
 // Set by the class below: the way to its private parts, for this package only.
-let handleOf: (event: EventFd) => NativeEventFd;
+/** The native handle behind an event. Throws for what is none, or closed. @internal */
+export let nativeEventFdOf: (event: EventFd) => NativeEventFd;
 
 /** An eventfd: a counter in the kernel. It never blocks, and is closed on `exec`. */
 export class EventFd {
@@ -25,7 +26,7 @@ export class EventFd {
   #closed = false;
 
   static {
-    handleOf = (event) => {
+    nativeEventFdOf = (event) => {
       if (typeof event !== 'object' || event === null || !(#handle in event)) {
         throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an EventFd is expected, not ${String(event)}`);
       }
@@ -37,7 +38,11 @@ export class EventFd {
     this.#handle = handle;
   }
 
-  /** @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open */
+  /**
+   * Makes one that counts nothing yet.
+   *
+   * @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open
+   */
   static create(): EventFd {
     return new EventFd(native(() => NativeEventFd.create()));
   }
@@ -127,6 +132,7 @@ export class EventFd {
     native(() => this.#handle.close());
   }
 
+  /** As {@link EventFd.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -189,8 +195,3 @@ function deliver(): void {
     }
   }
 }
-
-export {
-  /** The native handle behind an event. Throws for what is none, or closed. @internal */
-  handleOf as nativeEventFdOf,
-};

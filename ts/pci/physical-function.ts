@@ -7,6 +7,7 @@ import type { EventFd } from './event-fd.ts';
 
 /** A region of a device: config space, a BAR, the ROM. Offsets are in bytes from its start. */
 export interface DeviceRegion {
+  /** VFIO's number of it: 0 to 5 the BARs, 6 the ROM, 7 config space (`linux/vfio.h`). */
   readonly index: number;
   /** Bytes. */
   readonly length: bigint;
@@ -14,17 +15,50 @@ export interface DeviceRegion {
   readonly mmapAreas: readonly AddressRange[];
   /** Where the host has placed it, as a physical address; `undefined` where that is not known, and for config space. */
   readonly hostAddress: bigint | undefined;
-  /** The region as memory, for {@link DeviceMemory.map}. */
+  /**
+   * The region as memory, for {@link DeviceMemory.map}.
+   *
+   * @param offset bytes from the start of the region, where the memory begins. Default: 0
+   */
   backing(offset?: bigint): Backing;
-  /** Naturally aligned lengths of 1, 2 and 4 are one access of that width. */
+  /**
+   * Naturally aligned lengths of 1, 2 and 4 are one access of that width.
+   *
+   * @param offset bytes from the start of the region
+   * @param length bytes
+   */
   read(offset: bigint, length: number): Uint8Array;
-  /** Naturally aligned lengths of 1, 2 and 4 are one access of that width. */
+  /**
+   * Naturally aligned lengths of 1, 2 and 4 are one access of that width.
+   *
+   * @param offset bytes from the start of the region
+   */
   write(offset: bigint, bytes: Uint8Array): void;
-  /** One access of 32 bits at a multiple of 4. */
+  /**
+   * One access of 32 bits at a multiple of 4.
+   *
+   * @param offset bytes from the start of the region; a multiple of 4
+   */
   read32(offset: bigint): number;
+  /**
+   * One access of 32 bits at a multiple of 4.
+   *
+   * @param offset bytes from the start of the region; a multiple of 4
+   * @param value 32 bits, unsigned
+   */
   write32(offset: bigint, value: number): void;
-  /** One access of 64 bits at a multiple of 8. */
+  /**
+   * One access of 64 bits at a multiple of 8.
+   *
+   * @param offset bytes from the start of the region; a multiple of 8
+   */
   read64(offset: bigint): bigint;
+  /**
+   * One access of 64 bits at a multiple of 8.
+   *
+   * @param offset bytes from the start of the region; a multiple of 8
+   * @param value 64 bits, unsigned
+   */
   write64(offset: bigint, value: bigint): void;
 }
 
@@ -50,7 +84,11 @@ export interface DeviceInterrupts {
    * kernel refuses, such as a second kind of `intx`, `msi` and `msix`
    */
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void;
-  /** Gives one vector of a connected kind another eventfd, or silences it. Throws as {@link DeviceInterrupts.connect}. */
+  /**
+   * Gives one vector of a connected kind another eventfd, or silences it. Throws as {@link DeviceInterrupts.connect}.
+   *
+   * @param vector its number within the kind, from 0
+   */
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void;
   /** Silences a kind as a whole; nothing where it is not connected, or the device is closed. */
   disconnect(kind: InterruptKind): void;
@@ -73,6 +111,7 @@ export interface PhysicalFunction {
   readonly config: DeviceRegion;
   /** BARs 0 to 5, then the ROM; `undefined` where the device has none. */
   readonly regions: readonly (DeviceRegion | undefined)[];
+  /** What it can interrupt with. */
   readonly interrupts: DeviceInterrupts;
   /**
    * Resets the function alone. Config space is as before, afterwards; what is mapped of its BARs should be unmapped first.
@@ -90,5 +129,6 @@ export interface PhysicalFunction {
    * these (the message names it)
    */
   hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]>;
+  /** Lets go of the device. Idempotent. */
   close(): Promise<void>;
 }

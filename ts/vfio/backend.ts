@@ -12,7 +12,9 @@ export type BackendName = 'type1' | 'iommufd';
 
 /** An address space of IOMMUs with the devices in it: a VFIO container, or an IOAS of iommufd. */
 export interface ContainerSnapshot {
+  /** For people: the DMA target that it is in {@link GuestMemory.inspect} has the same. */
   readonly name: string;
+  /** How the kernel is asked. */
   readonly backend: BackendName;
   /** The smallest page of the IOMMU, in bytes. */
   readonly pageSize: string;
@@ -25,7 +27,12 @@ export interface ContainerSnapshot {
   /** Whether RAM is mapped as the files that it is; else by its place in this process, as private memory always is. */
   readonly mapsFiles: boolean;
   /** IOMMU groups that have devices in it. */
-  readonly groups: readonly { readonly id: number; readonly devices: readonly string[] }[];
+  readonly groups: readonly {
+    /** The kernel's number of it. */
+    readonly id: number;
+    /** PCI addresses of those of its devices that are open. */
+    readonly devices: readonly string[];
+  }[];
 }
 
 /** A device in an address space that follows guest memory. @internal */

@@ -2,6 +2,7 @@
  * Opens VFIO devices and sees to it that their IOMMUs follow guest memory.
  */
 import type { PeerToPeer } from '../dma/target.ts';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
@@ -27,6 +28,24 @@ export interface VfioSnapshot {
   readonly containers: readonly ContainerSnapshot[];
 }
 
+/** What {@link VfioContainerManager.refresh} found of a stretch of device memory in one of its address spaces. */
+export interface TargetRefreshedMapping extends RefreshedMapping {
+  /** Name of the address space, as {@link GuestMemory.inspect} has it. */
+  readonly target: string;
+}
+
+/** How a {@link VfioContainerManager} is to go about it. */
+export interface VfioOptions {
+  /**
+   * How the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their own files in address
+   * spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can do all that, else
+   * type1. Default: `auto`
+   */
+  readonly backend?: 'auto' | BackendName;
+  /** What to do about device memory that can't be mapped. Default: `best-effort` */
+  readonly peerToPeer?: PeerToPeer;
+}
+
 /** Assigned devices of one guest. */
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
@@ -36,19 +55,18 @@ export class VfioContainerManager {
   /** What each device is in, until all of its closing is done. */
   readonly #devices = new Map<VfioDevice, PlacedDevice>();
   #tracking: DirtyTracking | undefined;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
 
   /**
-   * @param options.backend how the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their
-   * own files in address spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can
-   * do all that, else type1. Default: `auto`
-   * @param options.peerToPeer what to do about device memory that can't be mapped. Default: `best-effort`
+   * Opens nothing yet.
+   *
+   * @param memory what the devices' IOMMUs are to follow
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
-  constructor(
-    memory: GuestMemory,
-    options: { backend?: 'auto' | BackendName; peerToPeer?: PeerToPeer } = {},
-    /** @internal */ sysfs: Sysfs = new Sysfs(),
-  ) {
+  constructor(memory: GuestMemory, options?: VfioOptions);
+  /** @internal */
+  constructor(memory: GuestMemory, options: VfioOptions, sysfs: Sysfs);
+  constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = requireOptions(options);
     addressSpaceOf(memory); // which says so, if it is none
@@ -63,9 +81,9 @@ export class VfioContainerManager {
    * @param bdf PCI address, such as `0000:01:00.0`
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
-   * `ERR_VFIO_UNAVAILABLE`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_DEVICE_OPEN`,
-   * `ERR_DEVICE_ATTACH`; what
-   * the replay of the memory map said (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`,
+   * `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`, `ERR_BAD_KERNEL_DATA`; what the replay of the memory map said
+   * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
   open(bdf: string): Promise<VfioDevice> {
     return this.#queue.run(async () => {
@@ -115,9 +133,9 @@ export class VfioContainerManager {
    *
    * @returns for each stretch of device memory in each address space how it was, as far as that is known, and how it is now
    */
-  refresh(): Promise<(RefreshedMapping & { readonly target: string })[]> {
+  refresh(): Promise<TargetRefreshedMapping[]> {
     return this.#queue.run(async () => {
-      const found: (RefreshedMapping & { readonly target: string })[] = [];
+      const found: TargetRefreshedMapping[] = [];
       for (const mapper of this.#choice.backend?.mappers() ?? []) {
         for (const one of await mapper.refresh()) found.push({ ...one, target: mapper.name });
       }
@@ -153,17 +171,14 @@ export class VfioContainerManager {
    * @throws {PeerDmaError} as {@link VfioDevice.close}; it can be called again then
    */
   close(): Promise<void> {
-    this.#closing ??= this.#queue
-      .close(async () => {
+    return this.#closing.once(() =>
+      this.#queue.close(async () => {
         for (const device of [...this.#devices.keys()].toReversed()) await this.#release(device);
-      })
-      .catch((error: unknown) => {
-        this.#closing = undefined;
-        throw error;
-      });
-    return this.#closing;
+      }),
+    );
   }
 
+  /** As {@link VfioContainerManager.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

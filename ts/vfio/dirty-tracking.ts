@@ -99,6 +99,7 @@ export class DirtyTracking {
     });
   }
 
+  /** As {@link DirtyTracking.stop}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }

@@ -2,8 +2,9 @@
  * A device that VFIO has opened.
  */
 import type { NativeVfioDevice } from '#native';
+import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { spacesShowing } from '../guest/address-space.ts';
+import { giveMissingOf, spacesShowing } from '../guest/address-space.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
@@ -32,7 +33,7 @@ export class VfioDevice implements PhysicalFunction {
   readonly interrupts: VfioInterrupts;
   readonly #device: NativeVfioDevice;
   readonly #keeper: DeviceKeeper;
-  #closing: Promise<void> | undefined;
+  readonly #closing = new Closing();
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
   /** Its memory as it was when its IOMMUs were last seen to. */
@@ -128,13 +129,10 @@ export class VfioDevice implements PhysicalFunction {
    * @throws {PeerDmaError} what a target or the kernel said; the device is still open then, and `close` can be tried again
    */
   close(): Promise<void> {
-    this.#closing ??= this.#keeper.close(this).catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closing.once(() => this.#keeper.close(this));
   }
 
+  /** As {@link VfioDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -167,9 +165,7 @@ export class VfioDevice implements PhysicalFunction {
     const now = this.#memoryState();
     if (now === this.#seen) return;
     this.#seen = now;
-    for (const space of spacesShowing([this.file])) {
-      space.giveMissing(this.file).catch(() => {}); // what it could not do is in the status
-    }
+    giveMissingOf([this.file]);
   }
 
   #memoryState(): string {

@@ -64,6 +64,7 @@ export class VfioInterrupts implements DeviceInterrupts {
    * Gives one vector another eventfd; see {@link DeviceInterrupts.reconnect}. If the kernel refuses, the vector is
    * silent, and can be reconnected.
    *
+   * @param vector its number within the kind, from 0
    * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that the device does not have; `ERR_INTERRUPT_SETUP` for one
    * that is not among the connected ones
    */

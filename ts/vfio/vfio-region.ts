@@ -72,6 +72,7 @@ export class VfioRegion implements DeviceRegion {
    * The region as memory from an offset on, for {@link DeviceMemory.map}. What is mapped has to lie within one of
    * {@link VfioRegion.mmapAreas}.
    *
+   * @param offset bytes from the start of the region, where the memory begins. Default: 0
    * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` where nothing of the region can be mapped, `ERR_OUT_OF_RANGE`
    */
   backing(offset = 0n): Backing {
@@ -95,7 +96,12 @@ export class VfioRegion implements DeviceRegion {
     return { file: this.#file, offset: this.#fileOffset + offset };
   }
 
-  /** Copies bytes out, in accesses that the kernel chooses. */
+  /**
+   * Copies bytes out, in accesses that the kernel chooses.
+   *
+   * @param offset bytes from the start of the region
+   * @param length bytes
+   */
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, `region ${this.index} of ${this.#bdf}`);
     const bytes = new Uint8Array(length);
@@ -103,7 +109,11 @@ export class VfioRegion implements DeviceRegion {
     return bytes;
   }
 
-  /** Copies bytes in, in accesses that the kernel chooses. */
+  /**
+   * Copies bytes in, in accesses that the kernel chooses.
+   *
+   * @param offset bytes from the start of the region
+   */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#write(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
   }
@@ -111,6 +121,7 @@ export class VfioRegion implements DeviceRegion {
   /**
    * One access of 32 bits, through the mapping where there is one.
    *
+   * @param offset bytes from the start of the region; a multiple of 4
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED` while the device does not decode
    * memory or sleeps (touching it then would be a bus error)
    */
@@ -118,17 +129,31 @@ export class VfioRegion implements DeviceRegion {
     return this.#call(() => this.#device.read32(this.index, offset));
   }
 
-  /** One access of 32 bits; see {@link VfioRegion.read32}. */
+  /**
+   * One access of 32 bits; see {@link VfioRegion.read32}.
+   *
+   * @param offset bytes from the start of the region; a multiple of 4
+   * @param value 32 bits, unsigned
+   */
   write32(offset: bigint, value: number): void {
     this.#write(() => this.#device.write32(this.index, offset, value));
   }
 
-  /** One access of 64 bits; see {@link VfioRegion.read32}. */
+  /**
+   * One access of 64 bits; see {@link VfioRegion.read32}.
+   *
+   * @param offset bytes from the start of the region; a multiple of 8
+   */
   read64(offset: bigint): bigint {
     return this.#call(() => this.#device.read64(this.index, offset));
   }
 
-  /** One access of 64 bits; see {@link VfioRegion.read32}. */
+  /**
+   * One access of 64 bits; see {@link VfioRegion.read32}.
+   *
+   * @param offset bytes from the start of the region; a multiple of 8
+   * @param value 64 bits, unsigned
+   */
   write64(offset: bigint, value: bigint): void {
     this.#write(() => this.#device.write64(this.index, offset, value));
   }

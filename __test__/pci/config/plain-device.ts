@@ -1,8 +1,8 @@
 /**
  * A guest's config space over a device that keeps whatever it is told: what the guest reads, what the device has got.
  */
-import type { ForwardedWrite } from '../../../ts/pci/config/config-space.ts';
 import { ConfigSpace, type ConfigSpaceOptions, type ConfigState } from '../../../ts/pci/config/config-space.ts';
+import type { ForwardedWrite } from '../../../ts/pci/config/emulation.ts';
 import { COMMAND, COMMAND_MEMORY } from '../../../ts/pci/config/registers.ts';
 import { type Recorded, recorded } from './recorded/load.ts';
 

@@ -1,4 +1,4 @@
-import { readdirSync, readlinkSync } from 'node:fs';
+import { openFiles } from '../../support/open-files.ts';
 
 /** What this process has open of VFIO and iommufd, exported BARs among it. */
 export function openVfioFiles(): string[] {
@@ -8,14 +8,4 @@ export function openVfioFiles(): string[] {
 /** How many eventfds this process has. */
 export function eventFiles(): number {
   return openFiles().filter((target) => target === 'anon_inode:[eventfd]').length;
-}
-
-function openFiles(): string[] {
-  return readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      return [readlinkSync(`/proc/self/fd/${fd}`)];
-    } catch {
-      return []; // the descriptor of the folder itself
-    }
-  });
 }

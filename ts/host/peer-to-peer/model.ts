@@ -49,7 +49,9 @@ export type ReasonCode =
 
 /** One reason, in words that a person can do something with. */
 export interface Reason {
+  /** For programs. */
   readonly code: ReasonCode;
+  /** For people. */
   readonly text: string;
 }
 
@@ -71,6 +73,7 @@ export interface PeerCell {
   readonly initiator: string;
   /** Address of the device whose BAR is to be reached. */
   readonly target: string;
+  /** Whether requests arrive, once {@link PeerCell.needs} is done. */
   readonly verdict: Verdict;
   /** Why, in the order of the way that a request takes; never empty. */
   readonly reasons: readonly Reason[];
@@ -84,6 +87,7 @@ export interface PeerCell {
 
 /** Addresses at which requests of an initiator don't come to the IOMMU: a neighbour takes them first. */
 export interface Bypass {
+  /** Address of the device that does the DMA. */
   readonly initiator: string;
   /** The neighbour: the function or port that has the addresses. */
   readonly neighbour: string;
@@ -94,6 +98,7 @@ export interface Bypass {
    * a way between them: the requests may come to the IOMMU after all.
    */
   readonly certain: boolean;
+  /** The first address. */
   readonly start: bigint;
   /** One past the last address. */
   readonly end: bigint;
@@ -105,5 +110,6 @@ export interface PeerMatrix {
   readonly devices: readonly string[];
   /** Row by row, without those of a device with itself. */
   readonly cells: readonly PeerCell[];
+  /** Where requests of these devices miss the IOMMU. */
   readonly bypasses: readonly Bypass[];
 }

@@ -26,9 +26,8 @@ import {
 
 export type { Bar, BarKind } from './bar-registers.ts';
 export type { BarArea, MsixShape } from './msix.ts';
-export type { ForwardedWrite } from './emulation.ts';
 
-/** What the guest has made of the emulated part of config space. It never changes: a write gives another one. */
+/** What the guest has made of the emulated part of config space. It never changes: a write gives another one. @internal */
 export class ConfigState {
   /** The first 256 bytes: only those that are the guest's to change matter. @internal */
   readonly bytes: Uint8Array;
@@ -39,7 +38,7 @@ export class ConfigState {
   }
 }
 
-/** What a write to config space comes to. */
+/** What a write to config space comes to. @internal */
 export interface ConfigWrite {
   /** Once the device has got what it is told; the same state where the write changes nothing here. */
   readonly next: ConfigState;
@@ -49,7 +48,7 @@ export interface ConfigWrite {
   readonly functionReset: boolean;
 }
 
-/** What config space of a guest is made from. */
+/** What config space of a guest is made from. @internal */
 export interface ConfigSpaceOptions {
   /** PCI address, for messages. */
   readonly device: string;
@@ -71,6 +70,8 @@ export interface ConfigSpaceOptions {
  * Left to the device are all registers that are not named here. Memory enable is kept here and told the device. BARs and
  * ROM, MSI, MSI-X's control, the interrupt line and the links between capabilities are kept here alone. I/O BARs, further
  * functions, the self test, SR-IOV, ARI and Resizable BAR are not there for a guest.
+ *
+ * @internal
  */
 export class ConfigSpace {
   /** Bytes: 256 or 4096. */

@@ -76,6 +76,7 @@ export class AssignedInterrupts {
    * A vector; the same object each time. Messages arrive in it whether it is asked for or not. The pin, errors and requests are
    * connected when somebody first takes their `fd` or listens.
    *
+   * @param index its number within the kind, from 0. Default: 0
    * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` where there is none of that kind, or not as many
    */
   vector(kind: InterruptKind, index = 0): InterruptVector {

@@ -16,6 +16,7 @@ const MASKED = 1;
 export interface InterruptMessage {
   /** Guest-physical. */
   readonly address: bigint;
+  /** What is written there: 32 bits, unsigned. */
   readonly data: number;
 }
 

@@ -16,6 +16,7 @@ export interface VectorOwner {
 
 /** A way in which a device interrupts its guest. Got from {@link AssignedInterrupts.vector}; the same object for all time. */
 export class InterruptVector {
+  /** How it interrupts. */
   readonly kind: InterruptKind;
   /** Within its kind, from 0. */
   readonly index: number;

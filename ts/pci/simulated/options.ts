@@ -11,21 +11,41 @@ export interface SimulatedDeviceOptions {
   readonly bdf: string;
   /** Default: none. */
   readonly bars?: readonly SimulatedBar[];
-  /** An expansion ROM: it can be read, and never be mapped. `contents` default to zeros. `length`: bytes. */
-  readonly rom?: { readonly length: bigint; readonly contents?: Uint8Array };
+  /** An expansion ROM: it can be read, and never be mapped. Default: none */
+  readonly rom?: {
+    /** Bytes. */
+    readonly length: bigint;
+    /** What it begins with. Default: zeros */
+    readonly contents?: Uint8Array;
+  };
   /**
    * A recorded config space of 256 or 4096 bytes to start from. The BARs that are given appear in it at their registers,
    * and take their kind from there unless they have one. Without it a config space is built from what follows.
    */
   readonly config?: Uint8Array;
+  /** What the device says that it is. */
   readonly ids?: SimulatedIds;
-  /** `noSoftReset`: whether it keeps its registers on the way from D3hot to D0. Default: false */
-  readonly powerManagement?: { readonly noSoftReset?: boolean };
-  /** `vectors`: 1, 2, 4, 8, 16 or 32, default 1; `address64`: default true; `masking`: bits to mask each, default false. */
-  readonly msi?: { readonly vectors?: number; readonly address64?: boolean; readonly masking?: boolean };
+  /** Makes it one that can sleep. */
+  readonly powerManagement?: {
+    /** Whether it keeps its registers on the way from D3hot to D0. Default: false */
+    readonly noSoftReset?: boolean;
+  };
+  /** Gives it MSI. */
+  readonly msi?: {
+    /** 1, 2, 4, 8, 16 or 32. Default: 1 */
+    readonly vectors?: number;
+    /** Whether its messages can go to addresses of 64 bits, instead of 32. Default: true */
+    readonly address64?: boolean;
+    /** Whether it has bits to mask each vector. Default: false */
+    readonly masking?: boolean;
+  };
+  /** Gives it MSI-X. */
   readonly msix?: SimulatedMsix;
-  /** Makes it a PCI Express endpoint, with 4096 bytes of config space. `flr`: function-level reset, default true */
-  readonly pcie?: { readonly flr?: boolean };
+  /** Makes it a PCI Express endpoint, with 4096 bytes of config space. */
+  readonly pcie?: {
+    /** Whether it has function-level reset. Default: true */
+    readonly flr?: boolean;
+  };
   /** The conventional way to a function-level reset (PCI ECN "Advanced Capabilities for Conventional PCI"). */
   readonly advancedFeatures?: boolean;
   /** Whether it has INTA#. Default: as recorded; false where config space is built */
@@ -40,7 +60,18 @@ export interface SimulatedDeviceOptions {
 
 /** What a device's DMA goes through, by IOVA; it throws `ERR_DMA_FAULT`. */
 export interface SimulatedDma {
+  /**
+   * What the device reads.
+   *
+   * @param iova where it reads
+   * @param length bytes
+   */
   read(iova: bigint, length: number): Uint8Array;
+  /**
+   * What the device writes: all of it or nothing.
+   *
+   * @param iova where it writes
+   */
   write(iova: bigint, bytes: Uint8Array): void;
 }
 
@@ -94,7 +125,18 @@ export interface SimulatedBar {
 
 /** Registers behind a BAR. Accesses come one at a time, of 1, 2, 4 or 8 bytes at a multiple of their length. */
 export interface SimulatedRegisters {
+  /**
+   * What is read of them.
+   *
+   * @param offset bytes from the start of the BAR; a multiple of the length
+   * @param length bytes: 1, 2, 4 or 8
+   */
   read(offset: bigint, length: number): Uint8Array;
+  /**
+   * What is written to them.
+   *
+   * @param offset bytes from the start of the BAR; a multiple of the length
+   */
   write(offset: bigint, bytes: Uint8Array): void;
   /** As after power-on: the function is reset. */
   reset?(): void;

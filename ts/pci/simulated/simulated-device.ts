@@ -3,7 +3,8 @@
  */
 import { requireOptions } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { type DeviceState, declareDevice } from '../../memory/device-state.ts';
+import { giveMissingOf } from '../../guest/address-space.ts';
+import { type DeviceState, declareDevice, forgetDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
@@ -46,6 +47,8 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #registers: readonly SimulatedRegisters[];
   /** Files that were made for its BARs. */
   readonly #files: readonly MemoryFile[];
+  /** Files that show its memory, whoever made them. */
+  #shown: readonly MemoryFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** Whether its memory answered when that was last seen to. */
@@ -54,6 +57,8 @@ export class SimulatedDevice implements PhysicalFunction {
   #revocations = 0;
 
   /**
+   * Makes a device, as it is once VFIO has opened one.
+   *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
    * for what no PCI function can be; `ERR_SYSTEM` where there is no memory for its BARs
    */
@@ -139,6 +144,8 @@ export class SimulatedDevice implements PhysicalFunction {
   /**
    * The device reads memory.
    *
+   * @param iova where it reads
+   * @param length bytes
    * @throws {PeerDmaError} `ERR_DMA_FAULT` where it may not: it is no bus master, sleeps, has no IOMMU, or nothing is mapped;
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
@@ -146,7 +153,11 @@ export class SimulatedDevice implements PhysicalFunction {
     return this.#dma((iommu) => iommu.read(iova, length));
   }
 
-  /** The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}. */
+  /**
+   * The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}.
+   *
+   * @param iova where it writes
+   */
   dmaWrite(iova: bigint, bytes: Uint8Array): void {
     this.#dma((iommu) => iommu.write(iova, bytes));
   }
@@ -155,6 +166,7 @@ export class SimulatedDevice implements PhysicalFunction {
    * The device interrupts, or another part of the host does in its stead (`error`, `request`). The pin stays asserted until
    * {@link SimulatedDevice.lowerIntx}. Messages are DMA: without bus mastering they get lost.
    *
+   * @param vector its number within the kind, from 0. Default: 0
    * @returns whether an eventfd was signalled
    * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that it does not have; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
@@ -216,9 +228,11 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#revocations++;
     this.#bus?.leave(this);
     this.#interrupts.close();
+    for (const file of this.#shown) forgetDevice(file);
     for (const file of this.#files) file.close();
   }
 
+  /** As {@link SimulatedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -290,21 +304,24 @@ export class SimulatedDevice implements PhysicalFunction {
         return revocations();
       },
     };
-    for (const region of this.regions) {
+    this.#shown = this.regions.flatMap((region) => {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
-      if (backing !== 'private') declareDevice(backing.file, state);
-    }
+      return backing === 'private' ? [] : [backing.file];
+    });
+    for (const file of this.#shown) declareDevice(file, state);
   }
 
   get #hasMemory(): boolean {
     return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
   }
 
-  /** What was mapped of its memory as a dma-buf is void once it stops answering. */
+  /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
   #seeMemory(): void {
     const answers = this.#hasMemory;
-    if (this.#answered && !answers) this.#revocations++;
+    if (this.#answered === answers) return;
     this.#answered = answers;
+    if (!answers) this.#revocations++;
+    giveMissingOf(this.#shown);
   }
 
   #resetFunction(): void {

@@ -3,7 +3,7 @@
  */
 import type { NativeIoas, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../../address-range.ts';
-import { DirtyPages, type DirtyTracker } from '../../dma/dirty-pages.ts';
+import { DirtyPages } from '../../dma/dirty-pages.ts';
 import { mappingSource } from '../../dma/mapping-source.ts';
 import { type IommuLimits, refusedMapping } from '../../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../../dma/target.ts';
@@ -45,7 +45,7 @@ interface MappedBar {
  * Maps guest memory into an address space: files as such, BARs as dma-bufs, private memory by its place in this process.
  * Made by {@link VfioContainerManager}.
  */
-export class IommufdTarget implements DmaTarget, DirtyTracker {
+export class IommufdTarget implements DmaTarget {
   readonly name: string;
   readonly needsVa: true | 'private';
   readonly #ioas: NativeIoas;
@@ -80,6 +80,8 @@ export class IommufdTarget implements DmaTarget, DirtyTracker {
   }
 
   /**
+   * Maps the memory.
+   *
    * @throws {PeerDmaError} what the kernel refuses: `ERR_IOVA_OVERLAP`, `ERR_IOVA_UNREACHABLE`, `ERR_MEMLOCK_LIMIT`,
    * `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_MAP_FAILED`; `ERR_HOST_MEMORY_REQUIRED`
    */

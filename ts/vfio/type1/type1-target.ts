@@ -3,7 +3,7 @@
  */
 import type { NativeReservation, NativeVfioContainer } from '#native';
 import type { AddressRange } from '../../address-range.ts';
-import { DirtyPages, type DirtyTracker } from '../../dma/dirty-pages.ts';
+import { DirtyPages } from '../../dma/dirty-pages.ts';
 import { requireHostMemory } from '../../dma/mapping-source.ts';
 import { refusedMapping } from '../../dma/refusal.ts';
 import type { DmaMapRequest, DmaTarget } from '../../dma/target.ts';
@@ -20,7 +20,7 @@ const WRITABLE = 1n;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** Maps guest memory into the IOMMU domains of one container. Made by {@link VfioContainerManager}. */
-export class Type1Target implements DmaTarget, DirtyTracker {
+export class Type1Target implements DmaTarget {
   readonly name: string;
   readonly needsVa = true;
   readonly #container: NativeVfioContainer;
@@ -47,6 +47,8 @@ export class Type1Target implements DmaTarget, DirtyTracker {
   }
 
   /**
+   * Maps the memory, by its place in this process.
+   *
    * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; what the kernel refuses: `ERR_IOVA_OVERLAP`,
    * `ERR_IOVA_UNREACHABLE`, `ERR_MAPPING_LIMIT`, `ERR_MEMLOCK_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`,
    * `ERR_MAP_FAILED`
@@ -60,7 +62,11 @@ export class Type1Target implements DmaTarget, DirtyTracker {
     return this.#map(requests);
   }
 
-  /** @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said */
+  /**
+   * Unmaps every mapping within the range.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said
+   */
   unmapDma(range: AddressRange): void | Promise<void> {
     const { start, length } = range;
     const details = { range, target: this.name };

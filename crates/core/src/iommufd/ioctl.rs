@@ -17,8 +17,8 @@ mod raw {
         SetDirtyTracking, Unmap,
     };
 
-    /// The number of iommufd's command `n`.
-    const fn number(n: u8) -> u64 {
+    /// The number of iommufd's command `n`, of the type that the C library has for it.
+    const fn number(n: u8) -> libc::Ioctl {
         nix::request_code_none!(b';', 0x80_u8.saturating_add(n))
     }
 

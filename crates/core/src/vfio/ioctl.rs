@@ -6,8 +6,8 @@ use nix::errno::Errno;
 
 use super::abi::{DmaUnmap, argsz, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map};
 
-/// The number of VFIO's ioctl `n`.
-pub(super) const fn number(n: u8) -> u64 {
+/// The number of VFIO's ioctl `n`, of the type that the C library has for it.
+pub(super) const fn number(n: u8) -> libc::Ioctl {
     nix::request_code_none!(b';', 100_u8.saturating_add(n))
 }
 

@@ -1,0 +1,76 @@
+/**
+ * Links between the pages lead to files that are there, and to headings that are there; and the codes of errors that pages
+ * explain are those that there are.
+ */
+import test from 'ava';
+import { existsSync, readFileSync } from 'node:fs';
+import { type Page, readPages, top } from './support/pages.ts';
+
+const pages = readPages();
+
+test('every relative link leads somewhere', (t) => {
+  const broken: string[] = [];
+  let seen = 0;
+  for (const page of pages) {
+    for (const target of linksOf(page)) {
+      const { pathname, hash, origin } = new URL(target, new URL(page.path, 'http://here/'));
+      if (origin !== 'http://here') continue;
+      seen++;
+      const path = decodeURIComponent(pathname.slice(1));
+      const other = pages.find((one) => one.path === path);
+      const found = hash === '' ? existsSync(new URL(path, top)) : other && anchorsOf(other).includes(hash.slice(1));
+      if (found !== true) broken.push(`${page.path}: ${target}`);
+    }
+  }
+  t.deepEqual(broken, []);
+  t.true(seen > 30);
+});
+
+test('each guide can be come to from the README', (t) => {
+  const reached = new Set<string>();
+  const visit = (path: string): void => {
+    const page = pages.find((one) => one.path === path);
+    if (page === undefined || reached.has(path)) return;
+    reached.add(path);
+    for (const target of linksOf(page)) visit(new URL(target, new URL(path, 'http://here/')).pathname.slice(1));
+  };
+  visit('README.md');
+  const guides = pages.map(({ path }) => path).filter((path) => path.startsWith('docs/'));
+  t.deepEqual(
+    guides.filter((path) => !reached.has(path)),
+    [],
+  );
+});
+
+test('each code of an error is explained, and no other', (t) => {
+  const source = readFileSync(new URL('ts/errors.ts', top), 'utf8');
+  const codes = new Set([...source.matchAll(/'(ERR_\w+)'/g)].map(([, code = '']) => code));
+  const tables = pages.flatMap(({ prose }) => prose.filter((line) => line.startsWith('| `ERR_')));
+  const explained = new Set(tables.flatMap((row) => (row.split('|')[1] ?? '').match(/ERR_\w+/g) ?? []));
+  t.deepEqual(
+    [...codes].filter((code) => !explained.has(code)),
+    [],
+  );
+  for (const { path, prose, blocks } of pages) {
+    const text = [...prose, ...blocks.map(({ code }) => code)].join('\n');
+    // `ERR_…` followed by a star or an ellipsis is none in particular.
+    for (const [code] of text.matchAll(/\bERR_\w+/g)) t.true(codes.has(code), `${path}: ${code}`);
+  }
+});
+
+/** Targets of links and pictures in the text. */
+function linksOf({ prose }: Page): string[] {
+  const text = prose.join('\n').replace(/(?<!`)`[^`\n]+`(?!`)(?!\]\()/g, '');
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
+}
+
+/** What a heading is called in a link, as GitHub has it. */
+function anchorsOf({ prose }: Page): string[] {
+  const headings = prose.flatMap((line) => /^#+ +(.*)$/.exec(line)?.[1] ?? []);
+  return headings.map((text) =>
+    text
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}

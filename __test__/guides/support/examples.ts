@@ -1,0 +1,105 @@
+/**
+ * The TypeScript of the pages as programs: what each needs, what it says that it prints, and how it is made to run.
+ */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type Block, type Page, readPages, top } from './pages.ts';
+
+/** What a guest of the testbed has to stand for a device of a guide. */
+const KINDS = ['edu', 'ivshmem', 'nvme'] as const;
+export type Kind = (typeof KINDS)[number];
+
+const PCI_ADDRESS = /[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g;
+
+export interface Example {
+  /** Such as `docs-vmm-2`. */
+  readonly name: string;
+  /** Page and line. */
+  readonly where: string;
+  readonly page: string;
+  readonly code: string;
+  /** What stands for the PCI addresses, in the order in which the code has them. None: it runs without devices. */
+  readonly devices: readonly { readonly bdf: string; readonly kind: Kind }[];
+}
+
+/** Where the examples lie as they are in the pages, to be compiled. */
+export const folder = new URL('target/guides/', top);
+
+export function readExamples(): Example[] {
+  return readPages().flatMap(examplesOf);
+}
+
+/** @throws where the mark of a block is none, or names other devices than the code */
+export function examplesOf({ path, blocks }: Page): Example[] {
+  const stem = path.replace(/\.md$/, '').replaceAll('/', '-');
+  return blocks
+    .filter(({ language }) => language === 'ts')
+    .map((block, index) => {
+      const { page, line, code } = block;
+      return { name: `${stem}-${index + 1}`, where: `${page}:${line}`, page, code, devices: devicesOf(block) };
+    });
+}
+
+function devicesOf({ page, line, mark, code }: Block): Example['devices'] {
+  if (mark === '') return [];
+  const words = /^vfio=([a-z,]+)$/.exec(mark)?.[1]?.split(',') ?? [];
+  const kinds = words.filter((word): word is Kind => KINDS.some((kind) => kind === word));
+  if (kinds.length === 0 || kinds.length !== words.length) {
+    throw new Error(`${page}:${line}: the mark is vfio=KIND,KIND… of ${KINDS.join(', ')}, not "${mark}"`);
+  }
+  const addresses = [...new Set(code.match(PCI_ADDRESS) ?? [])];
+  if (addresses.length !== kinds.length) {
+    throw new Error(`${page}:${line}: ${mark} is for ${kinds.length} devices, and the block has ${addresses.length}`);
+  }
+  return kinds.map((kind, index) => ({ kind, bdf: addresses[index] ?? '' }));
+}
+
+/** Writes the examples into {@link folder}, and nothing else is there then. */
+export function extractExamples(): Example[] {
+  const examples = readExamples();
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const { name, code } of examples) writeFileSync(new URL(`${name}.ts`, folder), code);
+  return examples;
+}
+
+/** An example as tsc has compiled it. @throws where the page has changed since */
+export function compiledExample({ name, where, code }: Example): string {
+  let extracted: string | undefined;
+  try {
+    extracted = readFileSync(new URL(`${name}.ts`, folder), 'utf8');
+  } catch {
+    // It is not there, which is not the same either.
+  }
+  if (extracted !== code) throw new Error(`${where} is not what was compiled: npm run test:guest compiles it`);
+  return readFileSync(new URL(`target/js/target/guides/${name}.js`, top), 'utf8');
+}
+
+/** Code with this checkout's package in place of the installed one, and with other devices. */
+export function placed(code: string, packageUrl: string, addresses: Readonly<Record<string, string>> = {}): string {
+  const here = code.replace(/(?<=from )(['"])peerdma\1/g, `'${packageUrl}'`);
+  return here.replace(PCI_ADDRESS, (bdf) => addresses[bdf] ?? bdf);
+}
+
+/** What the code says that it prints: the comment at the end of a line with `console.log`. */
+export function promisedLines(code: string): string[] {
+  return [...code.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map(([, text = '']) => text);
+}
+
+/**
+ * The first promise that was not kept, if any: the lines come in that order, others between them, where some calls of
+ * `console.log` say what they print and others don't; where all do, there are no others.
+ */
+export function brokenPromise(code: string, printed: readonly string[]): string | undefined {
+  const promised = promisedLines(code);
+  const calls = code.match(/console\.log\(/g)?.length ?? 0;
+  if (calls === promised.length && printed.length > promised.length) {
+    return `"${printed.find((line) => !promised.includes(line)) ?? printed.at(-1)}" is printed, and is no comment`;
+  }
+  let at = 0;
+  for (const line of promised) {
+    const found = printed.indexOf(line, at);
+    if (found < 0) return `"${line}" was to be printed; printed was:\n${printed.join('\n')}`;
+    at = found + 1;
+  }
+  return undefined;
+}

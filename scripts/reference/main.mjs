@@ -1,0 +1,13 @@
+// Checks that the API reference is complete, and writes it where a folder is named. Expects the declarations in dist.
+import { findProblems } from './checks.mjs';
+import { PACKAGE, readModel } from './model.mjs';
+
+const [out] = process.argv.slice(2);
+const { app, project, complaints } = await readModel(PACKAGE);
+const problems = [...complaints, ...findProblems(project)];
+if (problems.length === 0 && out !== undefined) {
+  await app.generateDocs(project, out);
+  problems.push(...complaints);
+}
+for (const problem of problems) console.error(problem);
+process.exitCode = problems.length === 0 ? 0 : 1;

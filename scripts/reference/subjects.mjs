@@ -1,0 +1,30 @@
+// What the reference is ordered by: a subject is what a folder of the package is about.
+
+/** In the reader's order. The longest path that a file begins with says what its names belong to. */
+const SUBJECTS = [
+  { title: 'Guest memory', paths: ['guest/', 'memory/', 'address-range'] },
+  { title: 'DMA targets', paths: ['dma/', 'guest/dma-mapper-client', 'guest/device-changes', 'memory/host-memory'] },
+  { title: 'VFIO', paths: ['vfio/'] },
+  { title: 'Assigned devices', paths: ['pci/'] },
+  { title: 'Simulated devices', paths: ['pci/simulated/', 'dma/simulated-iommu', 'dma/iommu-rules'] },
+  { title: 'Drivers', paths: ['driver/'] },
+  { title: 'Host and topology', paths: ['host/', 'doctor/'] },
+  {
+    title: 'Looking inside',
+    paths: ['journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
+  },
+  { title: 'Errors', paths: ['errors'] },
+];
+
+export const titles = SUBJECTS.map(({ title }) => title);
+
+/**
+ * @param {string} file path of a declaration in its package, such as `dist/guest/ram.d.ts`
+ * @returns {string | undefined} the title of its subject
+ */
+export function subjectOf(file) {
+  const within = file.slice(file.indexOf('/') + 1);
+  const all = SUBJECTS.flatMap(({ title, paths }) => paths.map((path) => ({ title, path })));
+  const fitting = all.filter(({ path }) => within.startsWith(path));
+  return fitting.sort((a, b) => b.path.length - a.path.length)[0]?.title;
+}
