@@ -96,6 +96,8 @@ export {
   type Verdict,
   type VirtualFunctions,
 } from './host/index.ts';
+export { diagnose, type DiagnoseOptions } from './doctor/diagnose.ts';
+export type { BarVerdict, DeviceDiagnosis, Diagnosis, Finding, FindingId, FindingState } from './doctor/finding.ts';
 export {
   VfioContainerManager,
   type TargetRefreshedMapping,

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { type Host, bridgesAbove, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { at } from './support.ts';
@@ -206,43 +207,15 @@ const TEXTS = {
   'amd-desktop': describeMachine(machine('amd-desktop')),
 };
 
-/** Lines that go, and characters of values that become others. */
-interface Damage {
-  readonly losses: readonly number[];
-  readonly changes: readonly (readonly [place: number, character: number])[];
-}
-
-function damaged(text: string, { losses, changes }: Damage): string {
-  const lines = text.split('\n');
-  const values = [...lines.keys()].filter((index) => / (?:=|->) \S/.test(lines[index] ?? ''));
-  for (const [place, character] of changes) {
-    const index = values[place % values.length] ?? 0;
-    const [, start = '', value = ''] = /^(\S+ (?:=|->) )(.*)$/.exec(lines[index] ?? '') ?? [];
-    const cut = place % value.length;
-    lines[index] = start + value.slice(0, cut) + String.fromCharCode(character) + value.slice(cut + 1);
-  }
-  const gone = new Set(losses.map((loss) => values[loss % values.length]));
-  return lines.filter((_, index) => !gone.has(index)).join('\n');
-}
-
 test('a machine with any of its lines lost, and any of its characters changed, is read all the same', (t) => {
-  const damage = fc.record({
-    losses: fc.array(fc.nat(), { maxLength: 12 }),
-    changes: fc.array(fc.tuple(fc.nat(), fc.integer({ min: 32, max: 126 })), { maxLength: 12 }),
-  });
   const names = fc.constantFrom(...(Object.keys(TEXTS) as (keyof typeof TEXTS)[]));
-  const property = fc.property(names, damage, (name, harm) => {
-    const cleanups: (() => void)[] = [];
-    const context = { teardown: (each: () => void) => cleanups.push(each) } as unknown as ExecutionContext;
-    const root = expandTree(context, damaged(TEXTS[name], harm));
-    try {
-      const host = readHost(root);
+  const property = fc.property(names, damage, (name, harm) =>
+    untilDone((scope) => {
+      const host = readHost(expandTree(scope, damaged(TEXTS[name], harm)));
       const { cells } = peerMatrix(host, [...host.functions.keys()].slice(0, 12));
       return cells.every(({ reasons }) => reasons.length > 0);
-    } finally {
-      for (const each of cleanups) each();
-    }
-  });
+    }),
+  );
   fc.assert(property, { numRuns: 40 });
   t.pass();
 });

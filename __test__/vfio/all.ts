@@ -21,6 +21,7 @@ import './bind.test.ts';
 import './containers.test.ts';
 import './demo.test.ts';
 import './dirty-tracking.test.ts';
+import './doctor.test.ts';
 import './edu-factorial.test.ts';
 import './guides.test.ts';
 import './hot-reset.test.ts';

@@ -19,6 +19,7 @@ import './best-effort.test.ts';
 import './bind.test.ts';
 import './containers.test.ts';
 import './dirty-tracking.test.ts';
+import './doctor.test.ts';
 import './edu-factorial.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';

@@ -1,7 +1,9 @@
 /**
  * A platform whose IOMMU can't remap interrupts. Run on its own, in a guest made for it.
  */
-import { PeerDmaError } from '../../ts/index.ts';
+import { existsSync, writeFileSync } from 'node:fs';
+import { GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';
 
@@ -15,5 +17,40 @@ testWith(
     t.is(error?.device, bdf);
     t.regex(error?.message ?? '', /allow_unsafe_interrupts=1/);
     t.deepEqual([manager.inspect().containers, memory.inspect().targets], [[], []]);
+  },
+);
+
+testWith(
+  { any: 1 },
+  'the doctor says so, and by which back end a device opens once somebody accepts that',
+  async (t, { any: [bdf = ''] }) => {
+    const told = async () => {
+      const { machine, devices } = await diagnose({ devices: [bdf] });
+      const remapping = machine.find(({ id }) => id === 'interrupt-remapping');
+      const backend = devices[0]?.findings.find(({ id }) => id === 'backend');
+      return { remapping, backend };
+    };
+    await using memory = await GuestMemory.create();
+    await using refused = new VfioContainerManager(memory);
+    const before = await told();
+    t.like(before.remapping, { state: 'blocked', code: 'ERR_NO_INTERRUPT_REMAPPING' });
+    t.like(before.backend, { state: 'blocked', code: 'ERR_NO_INTERRUPT_REMAPPING' });
+    await rejectsCode(t, refused.open(bdf), 'ERR_NO_INTERRUPT_REMAPPING');
+
+    for (const [backend, module] of [
+      ['type1', 'vfio_iommu_type1'],
+      ['iommufd', 'iommufd'],
+    ] as const) {
+      const parameter = `/sys/module/${module}/parameters/allow_unsafe_interrupts`;
+      if (!existsSync(parameter)) continue;
+      writeFileSync(parameter, 'Y');
+      t.teardown(() => writeFileSync(parameter, 'N'));
+      const after = await told();
+      t.is(after.remapping?.state, 'warning');
+      t.is(after.backend?.says, `opened by ${backend}`);
+      await using manager = new VfioContainerManager(memory);
+      await manager.open(bdf);
+      t.is(manager.inspect().backend, backend);
+    }
   },
 );

@@ -8,7 +8,7 @@ const SUBJECTS = [
   { title: 'Assigned devices', paths: ['pci/'] },
   { title: 'Simulated devices', paths: ['pci/simulated/', 'dma/simulated-iommu', 'dma/iommu-rules'] },
   { title: 'Drivers', paths: ['driver/'] },
-  { title: 'Host and topology', paths: ['host/'] },
+  { title: 'Host and topology', paths: ['host/', 'doctor/'] },
   {
     title: 'Looking inside',
     paths: ['journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],

@@ -2,6 +2,7 @@
  * All commands of the `peerdma` program.
  */
 import { bindCommand, unbindCommand } from './bind/command.ts';
+import { doctorCommand } from './doctor/command.ts';
 import { explainCommand } from './explain.ts';
 import type { Commands } from './run.ts';
 import { topologyCommand } from './topology/command.ts';
@@ -9,6 +10,7 @@ import { viewCommand } from './view.ts';
 
 export const COMMANDS: Commands = {
   bind: bindCommand(),
+  doctor: doctorCommand,
   explain: explainCommand,
   topology: topologyCommand,
   unbind: unbindCommand(),

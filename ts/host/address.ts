@@ -27,6 +27,13 @@ export function pciAddress(text: string): string {
   return `${parts[1] ?? '0000'}:${parts[2]}`.toLowerCase();
 }
 
+/** @internal */
+export function noSuchDevice(address: string): PeerDmaError {
+  return new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: lspci -D lists those there are`, {
+    device: address,
+  });
+}
+
 /** Order of addresses: by number, domain first. @internal */
 export function byAddress(a: string, b: string): number {
   const number = (text: string): bigint => BigInt(`0x${text.replaceAll(/[^0-9a-f]/gi, '') || '0'}`);

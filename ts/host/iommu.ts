@@ -43,9 +43,13 @@ export interface Iommu {
   readonly deviceTlb: boolean | Unknown;
 }
 
+/** @internal */
+export const TURN_ON_THE_IOMMU =
+  'turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine';
+
 /** Why a device that is in no group can't be assigned, and what to do. @internal */
 export function withoutGroup(address: string): string {
-  return `${address} is in no IOMMU group, so no IOMMU protects memory from it: turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine`;
+  return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
 /** All groups. @internal */

@@ -4,7 +4,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
-import { byAddress, isPciAddress, pciAddress } from './address.ts';
+import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu } from './cpu.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
@@ -60,9 +60,7 @@ export function functionAt(host: Host, text: string): PciFunction {
   const address = pciAddress(text);
   const found = host.functions.get(address);
   if (found !== undefined) return found;
-  throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: lspci -D lists those there are`, {
-    device: address,
-  });
+  throw noSuchDevice(address);
 }
 
 /** The bridges above a function, the nearest first. */

@@ -118,11 +118,16 @@ export function noDeviceFile(bdf: string): PeerDmaError {
 }
 
 /** @internal */
+export function mapsNoFiles(): PeerDmaError {
+  return new PeerDmaError('ERR_UNSUPPORTED', 'this kernel’s iommufd maps no files (Linux 6.13 and later do)');
+}
+
+/** @internal */
+export const NO_DMA_BUFS = 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)';
+
+/** @internal */
 export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
-  const why =
-    error.errno === 'ENOTTY'
-      ? 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)'
-      : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
+  const why = error.errno === 'ENOTTY' ? NO_DMA_BUFS : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
   return renamed('ERR_UNSUPPORTED', error, `${why}, without which no other device would reach it`, bdf);
 }
 
@@ -173,9 +178,14 @@ function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
   return renamed(
     'ERR_GROUP_BUSY',
     error,
-    `${bdf} or its group ${group} is open already: another process, or another container manager, has it. Close it there`,
+    openAlready(bdf, group, ['another process, or another container manager,']),
     bdf,
   );
+}
+
+/** @param users that have it open, at least one @internal */
+export function openAlready(bdf: string, group: number, users: readonly string[]): string {
+  return `${bdf} or its group ${group} is open already: ${users.join(' and ')} has it. Close it there`;
 }
 
 /** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */
@@ -195,12 +205,12 @@ export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
 }
 
 function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
-  return renamed(
-    'ERR_NO_INTERRUPT_REMAPPING',
-    error,
-    `the platform of ${bdf} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`,
-    bdf,
-  );
+  return renamed('ERR_NO_INTERRUPT_REMAPPING', error, withoutRemapping(`the platform of ${bdf}`, module), bdf);
+}
+
+/** @param module that has the parameter to do without @internal */
+export function withoutRemapping(platform: string, module: string): string {
+  return `${platform} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`;
 }
 
 function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {

@@ -9,6 +9,14 @@ import { IommufdBackend } from './iommufd/iommufd-backend.ts';
 import type { PciDevice, Sysfs } from './sysfs.ts';
 import { Type1Backend } from './type1/type1-backend.ts';
 
+/** Why `auto` takes iommufd. @internal */
+export const WHY_IOMMUFD = 'the kernel has iommufd, files of devices, and BARs as dma-bufs';
+
+/** Why `auto` takes type1. @param missing what iommufd lacks @internal */
+export function whyType1(missing: string): string {
+  return `iommufd is no choice: ${missing}`;
+}
+
 /** @internal */
 export class BackendChoice {
   readonly #memory: GuestMemory;
@@ -48,13 +56,13 @@ export class BackendChoice {
     const opened = await iommufd.openIfComplete(pci);
     if (typeof opened !== 'string') {
       this.#backend = iommufd;
-      this.#reason = 'the kernel has iommufd, files of devices, and BARs as dma-bufs';
+      this.#reason = WHY_IOMMUFD;
       return opened;
     }
     const type1 = this.#type1();
     const placed = await type1.open(pci);
     this.#backend = type1;
-    this.#reason = `iommufd is no choice: ${opened}`;
+    this.#reason = whyType1(opened);
     return placed;
   }
 

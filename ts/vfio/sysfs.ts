@@ -3,7 +3,7 @@
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { PeerDmaError } from '../errors.ts';
+import { noSuchDevice, pciAddress } from '../host/address.ts';
 import { noIommuGroup } from './advice.ts';
 
 /** @internal */
@@ -30,13 +30,9 @@ export class Sysfs {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
    */
   device(bdf: string): PciDevice {
-    const full = fullAddress(bdf);
+    const full = pciAddress(bdf);
     const path = join(this.#root, 'bus/pci/devices', full);
-    if (!existsSync(path)) {
-      throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${full}: lspci -D lists those there are`, {
-        device: full,
-      });
-    }
+    if (!existsSync(path)) throw noSuchDevice(full);
     const group = target(join(path, 'iommu_group'));
     return {
       bdf: full,
@@ -80,14 +76,6 @@ export class Sysfs {
 export function groupOf({ bdf, iommuGroup }: PciDevice): number {
   if (iommuGroup === undefined) throw noIommuGroup(bdf);
   return iommuGroup;
-}
-
-function fullAddress(bdf: string): string {
-  const parts = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i.exec(bdf);
-  if (parts === null) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${JSON.stringify(bdf)}`);
-  }
-  return `${parts[1] ?? '0000'}:${parts[2]}`.toLowerCase();
 }
 
 /** Last part of where a link points; `undefined` where there is none. */

@@ -6,7 +6,7 @@ import { PeerDmaError } from '../../errors.ts';
 import { type Host, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host/index.ts';
 import { type Command, type Invocation, UsageError } from '../command.ts';
 import { topologyJson } from './json.ts';
-import { paintFor } from './lines.ts';
+import { paintFor } from '../lines.ts';
 import { list, matrixLines } from './matrix-lines.ts';
 import { topologyPage } from './page.ts';
 import { topologySvg } from './svg.ts';

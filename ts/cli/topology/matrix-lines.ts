@@ -3,7 +3,7 @@
  */
 import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
 import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
-import { type Paint, fit, item } from './lines.ts';
+import { type Paint, fit, item } from '../lines.ts';
 import { kindOf } from './words.ts';
 
 /** How a verdict is shown. */

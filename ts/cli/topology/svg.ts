@@ -3,7 +3,7 @@
  */
 import type { Host, PeerMatrix } from '../../host/index.ts';
 import { Footnotes, allNeeds } from './footnotes.ts';
-import { wrap } from './lines.ts';
+import { wrap } from '../lines.ts';
 import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { drawMatrix } from './picture-matrix.ts';

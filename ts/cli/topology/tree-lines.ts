@@ -2,7 +2,7 @@
  * The tree in a terminal.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
-import { type Paint, fit, wrap } from './lines.ts';
+import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { ACS_LEGEND, acsLetters, idsOf, iommuOf, isSlow, kindOf, linkOf } from './words.ts';
 

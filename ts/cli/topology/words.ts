@@ -2,6 +2,7 @@
  * PCI facts in the few words that fit beside others.
  */
 import { hex } from '../../address-range.ts';
+import { sizeOf } from '../../size.ts';
 import {
   ACS_CONTROLS,
   type AcsControl,
@@ -130,14 +131,6 @@ export function isSlow({ speed, width, mostSpeed, mostWidth }: LinkFacts): boole
 
 function oneLink(speed: number | undefined, width: number | undefined): string {
   return `${speed ?? '?'}x${width ?? '?'}`;
-}
-
-/** `16 MiB`. */
-export function sizeOf(bytes: bigint): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1024n && value % 1024n === 0n && unit < units.length - 1) [value, unit] = [value / 1024n, unit + 1];
-  return `${value} ${units[unit]}`;
 }
 
 /** `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */

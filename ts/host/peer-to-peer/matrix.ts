@@ -32,10 +32,21 @@ export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
  * made of, are none of them.
  */
 export function peerCandidates(host: Host): string[] {
-  const endpoints = [...host.functions.values()].filter((each) => each.bridge === undefined && !isBridgeClass(each));
-  const assigned = endpoints.filter(({ driver }) => isVfioDriver(driver));
-  const chosen = assigned.length >= 2 ? assigned : endpoints.filter(doesDma);
+  const all = endpoints(host);
+  const assigned = all.filter(({ driver }) => isVfioDriver(driver));
+  const chosen = assigned.length >= 2 ? assigned : all.filter(doesDma);
   return chosen.map(({ address }) => address);
+}
+
+/** Devices that somebody may want to assign: those that VFIO has, and all that do DMA for a living. @internal */
+export function assignable(host: Host): string[] {
+  return endpoints(host)
+    .filter((each) => isVfioDriver(each.driver) || doesDma(each))
+    .map(({ address }) => address);
+}
+
+function endpoints({ functions }: Host): PciFunction[] {
+  return [...functions.values()].filter((each) => each.bridge === undefined && !isBridgeClass(each));
 }
 
 /** Base classes (PCI Code and ID Assignment Specification): of 0x0c the serial buses USB (03) and Fibre Channel (04) alone. */

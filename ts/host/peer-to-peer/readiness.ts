@@ -2,6 +2,7 @@
  * What keeps two devices from being assigned now: nothing of it is for good, so it does not change a verdict.
  */
 import { blockersOf, isVfioDriver } from '../drivers.ts';
+import { withoutGroup } from '../iommu.ts';
 import type { Host, PciFunction } from '../model.ts';
 import type { Reason } from './model.ts';
 
@@ -18,10 +19,7 @@ export function needsOf(host: Host, initiator: PciFunction, target: PciFunction)
 function assignment({ address, group, driver }: PciFunction): Reason[] {
   const needs: Reason[] = [];
   if (group === undefined) {
-    needs.push({
-      code: 'no-iommu',
-      text: `${address} is in no IOMMU group: turn on the IOMMU in the firmware, on Intel also boot Linux with intel_iommu=on`,
-    });
+    needs.push({ code: 'no-iommu', text: withoutGroup(address) });
   }
   if (!isVfioDriver(driver)) {
     const state = driver === undefined ? 'has no driver' : `is used by the driver ${driver}`;

@@ -5,8 +5,8 @@ import type { BarResource } from '../resources.ts';
 import type { PciFunction } from '../model.ts';
 import type { TargetBar } from './model.ts';
 
-/** What IOMMUs map, and what a dma-buf is made of: pages of x86. */
-const PAGE = 4096n;
+/** What IOMMUs map, and what a dma-buf is made of: pages of x86. @internal */
+export const PAGE = 4096n;
 
 /**
  * BARs 0 to 5. The ROM is none: a guest switches it on by itself, and nobody does DMA to it.

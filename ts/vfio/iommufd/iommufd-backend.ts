@@ -8,7 +8,7 @@ import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native } from '../../native-call.ts';
-import { deviceFileRefused, iommufdUnavailable, noDeviceFile, noDmaBufs } from '../advice.ts';
+import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
@@ -53,7 +53,7 @@ export class IommufdBackend implements Backend {
   async openIfComplete(pci: PciDevice): Promise<PlacedDevice | string> {
     try {
       const iommufd = this.#open();
-      if (!iommufd.mapsFiles) return 'this kernel’s iommufd maps no files (Linux 6.13 and later do)';
+      if (!iommufd.mapsFiles) return mapsNoFiles().message;
       const handle = this.#bind(pci, iommufd);
       try {
         native(() => handle.checkDmaBufs());

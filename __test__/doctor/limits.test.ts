@@ -1,0 +1,119 @@
+/**
+ * What the doctor says of the limits of a process, and of huge pages.
+ */
+import test from 'ava';
+import { GIB, SYS, TOP, diagnosed, one, testCases } from './support.ts';
+
+testCases([
+  [
+    'any RAM without a limit',
+    { top: TOP.replace(/memory {9}\d+/, 'memory unlimited') },
+    'memlock',
+    'ok',
+    /^any amount/,
+    undefined,
+  ],
+  [
+    'any RAM with CAP_IPC_LOCK',
+    { top: TOP.replace('0000000000000000', '0000000000004000'), facts: { ram: 1n << 50n } },
+    'memlock',
+    'ok',
+    /may lock any amount/,
+    undefined,
+  ],
+  ['a limit that nothing is held against', {}, 'memlock', 'warning', /^up to 8 GiB.*--ram SIZE/, undefined],
+  ['RAM up to the limit', { facts: { ram: 8n * GIB } }, 'memlock', 'ok', /8 GiB of RAM fit in/, undefined],
+  [
+    'RAM beyond the limit',
+    { facts: { ram: 8n * GIB + 1n } },
+    'memlock',
+    'blocked',
+    /raise RLIMIT_MEMLOCK/,
+    /^sudo prlimit --pid \$\$ --memlock=8589934593:8589934593$/,
+  ],
+  [
+    'the usual limit of mappings, for 1 TiB',
+    { facts: { ram: 1024n * GIB } },
+    'mappings',
+    'ok',
+    /24572 pieces.*1 TiB/,
+    undefined,
+  ],
+  [
+    'the usual limit of mappings, for 16 TiB',
+    { facts: { ram: 16384n * GIB } },
+    'mappings',
+    'warning',
+    /24572 pieces.*131072 blocks of 128 MiB/,
+    /^sudo sysctl vm\.max_map_count=349530$/,
+  ],
+  [
+    'a limit of mappings that nothing fits in',
+    { top: TOP.replace('65530', '500') },
+    'mappings',
+    'blocked',
+    /186 pieces/,
+    /^sudo sysctl vm\.max_map_count=687$/,
+  ],
+  [
+    'fewer mappings in a container than in the process',
+    { sys: SYS.replace('65535', '1000'), facts: { ram: 256n * GIB } },
+    'mappings',
+    'warning',
+    /1000 pieces/,
+    /^echo 2048 \| sudo tee \/sys\/module\/vfio_iommu_type1\/parameters\/dma_entry_limit$/,
+  ],
+  [
+    'huge pages for all RAM',
+    { facts: { ram: GIB / 2n } },
+    'huge-pages',
+    'ok',
+    /of 2 MiB for all RAM \(hugePages: '2M'\)/,
+    undefined,
+  ],
+  [
+    'too few huge pages, and those that come by themselves',
+    { facts: { ram: GIB } },
+    'huge-pages',
+    'ok',
+    /'transparent'/,
+    undefined,
+  ],
+  [
+    'no huge pages for all RAM',
+    { sys: SYS.replace('[advise] never', 'advise [never]'), facts: { ram: GIB } },
+    'huge-pages',
+    'warning',
+    /RAM of 1 GiB will be in pages of 4 KiB/,
+    /^echo advise \| sudo tee \/sys\/kernel\/mm\/transparent_hugepage\/shmem_enabled$/,
+  ],
+  [
+    'some huge pages, for RAM of whatever size',
+    { sys: SYS.replace('[advise] never', 'advise [never]') },
+    'huge-pages',
+    'ok',
+    /^512 MiB are free in huge pages of 2 MiB/,
+    undefined,
+  ],
+  [
+    'no word of huge pages',
+    { sys: SYS.replaceAll(/\[kernel\/mm[^[]*/g, '').replaceAll('[advise] never deny force', '') },
+    'huge-pages',
+    'unknown',
+    /does not show/,
+    undefined,
+  ],
+]);
+
+test('the limit of mappings that is advised is enough, and one less than needed is not', (t) => {
+  for (const ram of [undefined, 100n * GIB, 16384n * GIB]) {
+    const state = (limit: number) => {
+      const sys = SYS.replace('65535', '4000000');
+      return one(diagnosed(t, { sys, top: TOP.replace('65530', String(limit)), facts: { ram } }), 'mappings');
+    };
+    const { fix = '' } = state(500);
+    const advised = Number(/=(\d+)$/.exec(fix)?.[1]);
+    t.is(state(advised).state, 'ok', fix);
+    t.not(state(advised - 8).state, 'ok', fix);
+  }
+});

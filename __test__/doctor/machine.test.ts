@@ -1,0 +1,103 @@
+/**
+ * What the doctor says of a machine as a whole: one that is able, one of which little is known, and ones that can't be.
+ */
+import test from 'ava';
+import fc from 'fast-check';
+import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
+import { readHost } from '../../ts/host/index.ts';
+import { readSystem } from '../../ts/host/system/read-system.ts';
+import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
+import { describeMachine } from '../support/sysfs/describe.ts';
+import { expandTree } from '../support/sysfs/expand.ts';
+import {
+  GIB,
+  MACHINE,
+  NO_IOMMU,
+  SYS,
+  TOP,
+  UNBOUND,
+  UNLOADED,
+  type Wishes,
+  diagnosed,
+  found,
+  noIommufd,
+  one,
+} from './support.ts';
+
+test('a machine that is able', (t) => {
+  const { state, machine, devices } = diagnosed(t, { machine: MACHINE.replace(/ bar4=\S+/, ''), facts: { ram: GIB } });
+  t.deepEqual(
+    [...machine, ...devices].map(({ state: each }) => each).filter((each) => each !== 'ok'),
+    [],
+  );
+  t.is(state, 'ok');
+  t.deepEqual(
+    machine.map(({ id }) => id),
+    [
+      'kernel',
+      'iommu',
+      'interrupt-remapping',
+      'vfio',
+      'type1',
+      'iommufd',
+      'map-file',
+      'device-files',
+      'dma-buf',
+      'memlock',
+      'mappings',
+      'huge-pages',
+    ],
+  );
+  for (const { evidence } of machine) t.not(evidence, '');
+});
+
+test('what can not be asked until something else is mended is not told', (t) => {
+  const ids = (wishes: Wishes) => diagnosed(t, wishes).machine.map(({ id }) => id);
+  t.false(ids({ machine: NO_IOMMU }).includes('interrupt-remapping'));
+  const unloaded = {
+    machine: UNBOUND,
+    sys: UNLOADED,
+  };
+  for (const id of ['type1', 'iommufd', 'dma-buf'] as const) t.false(ids(unloaded).includes(id), id);
+  const alone = ids({ facts: { probes: { type1: 'opened', iommufd: noIommufd('ENOENT') } } });
+  for (const id of ['map-file', 'device-files', 'dma-buf'] as const) t.false(alone.includes(id), id);
+});
+
+test('of a machine of which /sys is all there is, the rest is unknown and nothing of it ok', (t) => {
+  const diagnosis = diagnosed(t, { top: undefined, facts: { probes: 'unknown' } });
+  for (const id of ['kernel', 'type1', 'iommufd', 'memlock', 'mappings', 'free', 'backend'] as const) {
+    t.is(one(diagnosis, id).state, 'unknown', id);
+  }
+  for (const id of ['iommu', 'interrupt-remapping', 'vfio'] as const) t.is(one(diagnosis, id).state, 'ok', id);
+  t.is(found(diagnosis, 'bar')[0]?.bar?.exportable, 'unknown');
+
+  const bare = diagnosed(t, { machine: UNBOUND.replaceAll(/ (?:group|iommu)=\S+/g, ''), sys: '', top: undefined });
+  for (const id of ['iommu', 'vfio', 'huge-pages'] as const) t.is(one(bare, id).state, 'unknown', id);
+});
+
+test('what makes no sense in /sys is a warning with the files', (t) => {
+  const sys = `${SYS}\n[bus/pci/devices/0000:00:1f.0]\nclass = many\nvendor = 0x8086`;
+  const finding = one(diagnosed(t, { sys }), 'sysfs');
+  t.is(finding.state, 'warning');
+  t.regex(finding.says, /^1 file of \S+ makes no sense$/);
+  t.regex(finding.evidence, /0000:00:1f\.0\/class says "many"/);
+});
+
+test('a machine with any of its lines lost, and any of its characters changed, is diagnosed all the same', (t) => {
+  const property = fc.property(damage, damage, (ofSys, ofTop) =>
+    untilDone((scope) => {
+      const root = expandTree(scope, damaged(`${describeMachine(MACHINE)}\n${SYS}`, ofSys));
+      const host = readHost(root);
+      const system = readSystem({ sys: root, top: expandTree(scope, damaged(TOP, ofTop)) }, host);
+      const probes = { type1: 'opened', iommufd: { mapsFiles: true } } as const;
+      const facts = { host, system, probes, ram: 64n << 30n, seesAllProcesses: true };
+      const { machine, devices } = diagnosisOf(facts, [...host.functions.keys()]);
+      const all = [...machine, ...devices.flatMap(({ findings }) => findings)];
+      return all.every(
+        ({ says, evidence }) => says !== '' && evidence !== '' && !/undefined|NaN/.test(says + evidence),
+      );
+    }),
+  );
+  fc.assert(property, { numRuns: 60 });
+  t.pass();
+});

@@ -1,0 +1,234 @@
+/**
+ * The doctor against real devices: what it calls usable can be opened, by the back end that it names; what it calls
+ * blocked is refused with the error that it names; and of BARs an open device says the same.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { basename, extname } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import {
+  type DeviceMemory,
+  type Diagnosis,
+  type Finding,
+  type FindingId,
+  GuestMemory,
+  PeerDmaError,
+  VfioContainerManager,
+  type VfioRegion,
+  diagnose,
+} from '../../ts/index.ts';
+import { rejectsCode } from '../support/errors.ts';
+import { testWith } from './support/devices.ts';
+import type { Opened, Verdict } from './support/doctor-and-open.ts';
+import { openVfioFiles } from './support/open-files.ts';
+import { rig } from './support/rig.ts';
+
+const ADDRESS = 0x1_0000_0000n;
+
+/** Findings of a kind, about one device if it is named. */
+function findings({ machine, devices }: Diagnosis, id: FindingId, address?: string): Finding[] {
+  const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
+  return list.filter((finding) => finding.id === id);
+}
+
+function blockedCodes({ machine, devices }: Diagnosis): (string | undefined)[] {
+  const all = [...machine, ...devices.flatMap((device) => device.findings)];
+  return all.filter(({ state }) => state === 'blocked').map(({ code }) => code);
+}
+
+/** Whether a BAR comes to be in the IOMMU of the device that it belongs to. */
+async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promise<boolean> {
+  if (bar === undefined || bar.mmapAreas.length === 0) return false;
+  let window: DeviceMemory | undefined;
+  try {
+    window = memory.newDeviceMemory({ name: 'bar', length: bar.length });
+    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.mapToGuest(ADDRESS);
+    const [target] = memory.inspect().targets;
+    return target?.mappings.some(({ region, state }) => region === 'bar' && state === 'mapped') === true;
+  } catch (error) {
+    if (error instanceof PeerDmaError && error.code === 'ERR_UNALIGNED') return false; // it has no whole page
+    throw error;
+  } finally {
+    await window?.close();
+  }
+}
+
+testWith({ any: 1 }, 'a device that is called usable opens, and is as it was called', async (t, { any }) => {
+  const diagnosis = await diagnose({ devices: any });
+  t.deepEqual(
+    diagnosis.machine.filter(({ state }) => state === 'blocked'),
+    [],
+  );
+  let opened = 0;
+  for (const { address, state } of diagnosis.devices.filter((each) => each.state !== 'blocked')) {
+    t.not(state, 'unknown');
+    await using memory = await GuestMemory.create();
+    await using manager = new VfioContainerManager(memory);
+    const device = await manager.open(address);
+    opened++;
+    const { backend, reason } = manager.inspect();
+    const [told] = findings(diagnosis, 'backend', address);
+    t.is(told?.says, `opened by ${backend}`);
+    t.true(told?.evidence.startsWith(reason), `${reason} / ${told?.evidence}`);
+    for (const { bar, says } of findings(diagnosis, 'bar', address)) {
+      const region = device.regions[bar?.index ?? NaN];
+      t.is(region?.length, bar?.length, says);
+      const mapped = await isMapped(memory, region);
+      t.is(bar?.mappable, mapped, says);
+      t.is(bar?.exportable, backend === 'iommufd' && mapped, says);
+      if (mapped) t.is((region?.hostAddress ?? 1n) % (bar?.pageSize ?? 0n), 0n, says);
+    }
+  }
+  t.true(opened > 0);
+});
+
+testWith({ any: 1 }, 'what is derived of devices is what they say when they are opened', async (t, { any }) => {
+  const [derived, asked] = [await diagnose({ devices: any }), await diagnose({ devices: any, open: true })];
+  t.deepEqual(openVfioFiles(), [], 'nothing is left open');
+  const plain = ({ devices }: Diagnosis): unknown =>
+    devices.map(({ state, findings: found }) => [state, found.map((finding) => ({ ...finding, evidence: '' }))]);
+  t.deepEqual(plain(asked), plain(derived));
+  const opened = asked.devices.filter(({ state }) => state !== 'blocked');
+  for (const { address } of opened) t.regex(findings(asked, 'backend', address)[0]?.evidence ?? '', /^it was opened: /);
+});
+
+testWith({ any: 1 }, 'a device that a process has is blocked by it', async (t, { any: [bdf = ''] }) => {
+  const { open } = await rig(t);
+  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
+  const device = await open(bdf);
+  const diagnosis = await diagnose({ devices: [bdf] });
+  t.deepEqual(blockedCodes(diagnosis), ['ERR_GROUP_BUSY']);
+  const [free] = findings(diagnosis, 'free', bdf);
+  t.regex(free?.says ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
+  t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'what it could not be asked is not told');
+  await using memory = await GuestMemory.create();
+  await using other = new VfioContainerManager(memory);
+  await rejectsCode(t, other.open(bdf), 'ERR_GROUP_BUSY');
+  await device.close();
+  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
+});
+
+testWith({ any: 1 }, 'a device of the host is blocked if it is asked for, and no fault otherwise', async (t) => {
+  const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
+  const asked = await diagnose({ devices: [foreign] });
+  t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
+  t.is(findings(asked, 'driver', foreign)[0]?.fix, `sudo npx peerdma bind ${foreign}`);
+  const { open } = await rig(t);
+  await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
+  const all = await diagnose();
+  t.is(findings(all, 'driver', foreign)[0]?.state, 'warning');
+});
+
+const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
+const sharing = 'a device that is blocked by its group is refused; with the group free it opens';
+if (entangled === undefined) {
+  test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
+} else {
+  test.serial(sharing, async (t) => {
+    const before = await diagnose({ devices: [entangled] });
+    t.deepEqual(blockedCodes(before), ['ERR_GROUP_NOT_VIABLE']);
+    const [viable] = findings(before, 'group-viable', entangled);
+    t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
+    const { manager, open } = await rig(t);
+    const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
+    t.is(viable?.says, error.message, 'in the same words');
+
+    const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error.message) ?? [];
+    writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
+    t.teardown(async () => {
+      await manager.close(); // as long as VFIO has the group, no other driver gets a device of it
+      writeFileSync('/sys/bus/pci/drivers_probe', other);
+    });
+    t.deepEqual(blockedCodes(await diagnose({ devices: [entangled] })), []);
+    await open(entangled);
+  });
+}
+
+/** Asks and opens in a child that `wrapper` starts. */
+function inChild(
+  t: ExecutionContext,
+  wrapper: readonly string[],
+  bdf: string,
+  mebibytes: number,
+  files: readonly string[] = [],
+): { readonly told: Verdict; readonly opened: Opened } {
+  const script = new URL(`support/doctor-and-open${extname(import.meta.url)}`, import.meta.url).pathname;
+  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes), ...files];
+  const [program = '', ...args] = command;
+  const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
+  t.is(status, 0, stderr);
+  return JSON.parse(stdout) as { told: Verdict; opened: Opened };
+}
+
+/** What is told is what happens. */
+function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild>, what: string): void {
+  if ('code' in opened) {
+    t.is(told.blocked[0], opened.code, what);
+  } else {
+    t.deepEqual(told.blocked, [], what);
+    t.is(told.backend?.says, `opened by ${opened.backend}`, what);
+  }
+}
+
+testWith({ any: 1 }, 'files that may not be opened are told with who is refused', async (t, { any: [bdf = ''] }) => {
+  const group = `/dev/vfio/${basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))}`;
+  const container = '/dev/vfio/vfio';
+  const own = readFolder(`/sys/bus/pci/devices/${bdf}/vfio-dev`).map((name) => `/dev/vfio/devices/${name}`);
+  const iommufd = readFolder('/dev').filter((name) => name === 'iommu');
+  const both = iommufd.length > 0;
+  const deny = [
+    'setpriv',
+    '--bounding-set=-dac_override,-dac_read_search',
+    '--inh-caps=-dac_override,-dac_read_search',
+  ];
+  const tried = (files: string[]) => inChild(t, deny, bdf, 4, files);
+
+  for (const path of [group, container]) {
+    const outcome = tried([path]);
+    agrees(t, outcome, path);
+    t.is('code' in outcome.opened, !both, `${path} is for type1 alone`);
+    if (!both) t.true(outcome.told.fixes[0]?.endsWith(` ${path}`), outcome.told.fixes[0]);
+  }
+  if (!both) return;
+  for (const path of [...own, '/dev/iommu']) {
+    const outcome = tried([path]);
+    agrees(t, outcome, path);
+    t.like(outcome.opened, { backend: 'type1' }, path);
+    t.true(outcome.told.backend?.evidence.includes(path));
+  }
+  const none = tried([group, ...own]);
+  agrees(t, none, 'neither');
+  t.like(none.opened, { code: 'ERR_PERMISSION' });
+});
+
+testWith(
+  { any: 1 },
+  'RAM beyond the limit of locked memory is blocked, and refused',
+  async (t, { any: [bdf = ''] }) => {
+    const limited = ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', 'prlimit', `--memlock=${8 << 20}`];
+    const fits = inChild(t, limited, bdf, 4);
+    agrees(t, fits, '4 MiB');
+    t.false('code' in fits.opened);
+    const exceeds = inChild(t, limited, bdf, 16);
+    agrees(t, exceeds, '16 MiB');
+    t.like(exceeds.opened, { code: 'ERR_MEMLOCK_LIMIT' });
+    t.is(exceeds.told.fixes[0], `sudo prlimit --pid $$ --memlock=${16 << 20}:${16 << 20}`);
+  },
+);
+
+function driverOf(bdf: string): string | undefined {
+  try {
+    return basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
+  } catch {
+    return undefined;
+  }
+}
+
+function readFolder(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}

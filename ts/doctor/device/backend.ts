@@ -1,0 +1,118 @@
+/**
+ * By which back end a device would be opened, as `VfioContainerManager`'s `auto` decides it: iommufd where it can do all,
+ * else type1 (ts/vfio/backend-choice.ts). What takes an open device to be asked is derived.
+ */
+import { PeerDmaError } from '../../errors.ts';
+import type { PciFunction } from '../../host/model.ts';
+import { filesOf } from '../../host/system/read-system.ts';
+import {
+  NO_DMA_BUFS,
+  deviceFileRefused,
+  groupUnavailable,
+  mapsNoFiles,
+  noDeviceFile,
+  withoutRemapping,
+} from '../../vfio/advice.ts';
+import { WHY_IOMMUFD, whyType1 } from '../../vfio/backend-choice.ts';
+import { dmaBufsOf } from '../dma-bufs.ts';
+import type { Facts } from '../facts.ts';
+import type { Finding } from '../finding.ts';
+import type { Probes } from '../probe.ts';
+import { asPciDevice, membersOf } from './assignment.ts';
+
+/** What of a back end is in the way of a device. */
+interface Refusal {
+  readonly says: string;
+  readonly code?: PeerDmaError['code'];
+  /** The file that this user may not open. */
+  readonly file?: string;
+}
+
+/** @param group of the device @internal */
+export function backendFinding(facts: Facts, device: PciFunction, group: number): Finding {
+  const { probes } = facts;
+  const { driver } = device;
+  const id = 'backend';
+  if (probes === 'unknown') {
+    return { id, state: 'unknown', says: 'how it would be opened does not show here', evidence: 'no /dev' };
+  }
+  const iommufd = iommufdRefusal(facts, probes, device, group);
+  const type1 = type1Refusal(facts, probes, device, group);
+  const dmaBufs = dmaBufsOf(facts.system.kernel, driver);
+  const seen = evidenceOf(facts, device);
+  if (iommufd === undefined && dmaBufs.given === true) {
+    return {
+      id,
+      state: 'ok',
+      says: 'opened by iommufd',
+      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...seen].join('; '),
+    };
+  }
+  if (iommufd === undefined && dmaBufs.given === 'unknown') {
+    const either = 'opened by iommufd if its BARs are given out as dma-bufs, else by type1';
+    const evidence = [dmaBufs.evidence, ...seen].join('; ');
+    if (type1 === undefined) return { id, state: 'ok', says: either, evidence };
+    return { id, state: 'unknown', says: `${either}, which is refused then: ${type1.says}`, evidence };
+  }
+  const evidence = [
+    whyType1(iommufd?.says ?? NO_DMA_BUFS),
+    ...(iommufd === undefined ? [dmaBufs.evidence] : []),
+    ...seen,
+  ];
+  if (type1 === undefined) return { id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') };
+  const fix =
+    type1.code === 'ERR_PERMISSION' && type1.file !== undefined ? `sudo chown "$USER" ${type1.file}` : undefined;
+  return { id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code };
+}
+
+/** But for dma-bufs, which come last. */
+function iommufdRefusal(
+  { host, system }: Facts,
+  { iommufd }: Probes,
+  device: PciFunction,
+  group: number,
+): Refusal | undefined {
+  const { address, vfioFile } = device;
+  if (iommufd instanceof PeerDmaError) return refusal(iommufd);
+  if (!iommufd.mapsFiles) return refusal(mapsNoFiles());
+  const { own } = filesOf(device);
+  if (vfioFile === undefined || own === undefined) return refusal(noDeviceFile(address));
+  const members = membersOf(host, group).map(asPciDevice);
+  const number = Number(vfioFile.slice('vfio'.length));
+  const denied = deniedBy(system.access, own);
+  if (denied !== undefined) return refusal(deviceFileRefused(address, number, denied, group, members));
+  if (system.interrupts.remapped === false && !system.interrupts.unsafeAllowed.iommufd) return unmapped('iommufd');
+  return undefined;
+}
+
+function type1Refusal({ system }: Facts, { type1 }: Probes, device: PciFunction, group: number): Refusal | undefined {
+  const { byGroup = '' } = filesOf(device);
+  const denied = deniedBy(system.access, byGroup);
+  if (denied !== undefined) return { ...refusal(groupUnavailable(device.address, group, denied)), file: byGroup };
+  if (type1 instanceof PeerDmaError) return refusal(type1);
+  if (system.interrupts.remapped === false && !system.interrupts.unsafeAllowed.type1)
+    return unmapped('vfio_iommu_type1');
+  return undefined;
+}
+
+function refusal({ message, code }: PeerDmaError): Refusal {
+  return { says: message, code };
+}
+
+function unmapped(module: string): Refusal {
+  return { says: withoutRemapping('this machine', module), code: 'ERR_NO_INTERRUPT_REMAPPING' };
+}
+
+/** As the kernel would refuse to open the file; `undefined` where it would not, as far as its permissions tell. */
+function deniedBy(access: ReadonlyMap<string, string>, path: string): PeerDmaError | undefined {
+  const errno = access.get(path);
+  if (errno === undefined || errno === 'ok') return undefined;
+  return new PeerDmaError('ERR_SYSTEM', `${path}: ${errno}`, { errno, syscall: `access(${path})` });
+}
+
+function evidenceOf({ system }: Facts, device: PciFunction): string[] {
+  const { byGroup, own } = filesOf(device);
+  return [byGroup, own].flatMap((path) =>
+    path === undefined ? [] : [`${path}: access ${system.access.get(path) ?? 'unknown'}`],
+  );
+}

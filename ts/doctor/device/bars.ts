@@ -1,0 +1,76 @@
+/**
+ * What can be done with each BAR: mapped, exported as a dma-buf, and in how large pages.
+ */
+import { hex } from '../../address-range.ts';
+import type { PciFunction } from '../../host/model.ts';
+import type { TargetBar } from '../../host/peer-to-peer/model.ts';
+import { PAGE, targetBars } from '../../host/peer-to-peer/target-bars.ts';
+import { isAtLeast } from '../../host/system/kernel.ts';
+import { sizeOf } from '../../size.ts';
+import { type DmaBufs, dmaBufsOf } from '../dma-bufs.ts';
+import type { Facts } from '../facts.ts';
+import type { BarVerdict, Finding } from '../finding.ts';
+import { addToCommandLine } from '../commands.ts';
+
+const HUGE_PAGES = [1n << 30n, 1n << 21n];
+/** The kernel whose type1 maps BARs in huge pages first (Linux commit 0fd06844de5d); before it takes 4 KiB at a time. */
+const HUGE_MAPPINGS_SINCE = [6, 16] as const;
+/** From here on that takes long enough to be told: some 30 ms for each GiB. */
+const LARGE = 1n << 30n;
+
+/** What an open device says of its BARs. @internal */
+export interface OpenBars {
+  readonly mappable: (index: number) => boolean;
+  /** Whether dma-bufs are given out, as they are of each BAR or of none (Linux `vfio_pci_core_feature_dma_buf`). */
+  readonly exported: boolean;
+}
+
+/** BARs 0 to 5. @param open what is known better, of a device that was opened @internal */
+export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): Finding[] {
+  const derived = dmaBufsOf(facts.system.kernel, device.driver);
+  const dmaBufs = open?.exported === true ? { given: true, evidence: 'it was opened' } : derived;
+  return targetBars(device, undefined).map((target) => {
+    const problem = open?.mappable(target.index) === false ? (target.problem ?? NOT_OFFERED) : target.problem;
+    return barFinding(facts, device, { ...target, problem }, dmaBufs);
+  });
+}
+
+const NOT_OFFERED = 'the driver lets it be read and written, and not mapped';
+
+function barFinding({ host, system }: Facts, device: PciFunction, target: TargetBar, dmaBufs: DmaBufs): Finding {
+  const id = 'bar';
+  const { index, length, address, problem } = target;
+  const name = `BAR ${index}, ${sizeOf(length)}${address === undefined ? '' : ` at ${hex(address)}`}`;
+  const evidence = `${host.root}/bus/pci/devices/${device.address}/resource, line ${index + 1}`;
+  if (problem !== undefined) {
+    const bar: BarVerdict = { index, length, mappable: false, exportable: false, pageSize: 0n };
+    // Ports are never mapped, and nobody expects them to be.
+    const io = device.bars.some((each) => each.index === index && each.kind === 'io');
+    const fix = address === undefined ? addToCommandLine('pci=realloc') : undefined;
+    return { id, state: io ? 'ok' : 'warning', says: `${name}: ${problem}`, evidence, fix, bar };
+  }
+  const { kernel } = system;
+  const slow = length >= LARGE && kernel !== 'unknown' && !isAtLeast(kernel, HUGE_MAPPINGS_SINCE);
+  const bar: BarVerdict = {
+    index,
+    length,
+    mappable: true,
+    exportable: dmaBufs.given,
+    pageSize: address === undefined ? PAGE : pageSizeOf(address, length),
+  };
+  const says = `${name}: ${abilities(bar)}${slow ? `. ${SLOW}` : ''}`;
+  return { id, state: slow ? 'warning' : 'ok', says, evidence: `${evidence}; ${dmaBufs.evidence}`, bar };
+}
+
+const SLOW = 'Before Linux 6.16 type1 maps 4 KiB at a time: some 30 ms for each GiB';
+
+/** Where guest and host addresses agree modulo that size, which is for who places the BAR in the guest. */
+function pageSizeOf(address: bigint, length: bigint): bigint {
+  return HUGE_PAGES.find((size) => length >= size && address % size === 0n) ?? PAGE;
+}
+
+function abilities({ exportable, pageSize }: BarVerdict): string {
+  const pages = `in pages of ${sizeOf(pageSize)}${pageSize === PAGE ? '' : ' where it is aligned so in the guest too'}`;
+  const dmaBuf = { true: 'also as a dma-buf', false: 'not as a dma-buf', unknown: 'perhaps as a dma-buf too' };
+  return `can be mapped, ${pages}; ${dmaBuf[`${exportable}`]}`;
+}

@@ -1,0 +1,125 @@
+/**
+ * Whether an IOMMU is on, and whether it remaps interrupts.
+ */
+import { TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
+import { optionOf } from '../../host/system/kernel.ts';
+import { withoutRemapping } from '../../vfio/advice.ts';
+import type { Facts } from '../facts.ts';
+import type { Finding } from '../finding.ts';
+import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
+
+/** Configuration of the drivers that an x86 could have. */
+const IOMMU_DRIVERS = ['INTEL_IOMMU', 'AMD_IOMMU', 'VIRTIO_IOMMU'];
+
+/** Words of the kernel's command line (Linux, Documentation/admin-guide/kernel-parameters.txt). */
+const REMAPPING_OFF: ReadonlySet<string> = new Set(['intremap=off', 'nointremap']);
+
+type Cure = Pick<Finding, 'says' | 'fix'>;
+
+/** @internal */
+export function iommuFinding(facts: Facts): Finding {
+  const { groups, iommus, root } = facts.host;
+  if (groups.size === 0 && !facts.system.showsGroups) {
+    const says = 'whether an IOMMU is on does not show here';
+    return { id: 'iommu', state: 'unknown', says, evidence: `no ${root}/kernel/iommu_groups` };
+  }
+  if (groups.size === 0) {
+    const evidence = evidenceOfNone(facts);
+    return { id: 'iommu', state: 'blocked', ...cureOfNone(facts), evidence, code: 'ERR_NO_IOMMU_GROUP' };
+  }
+  const names = [...iommus.values()].map(({ name, addressBits }) =>
+    addressBits === 'unknown' ? name : `${name} (${addressBits} bits)`,
+  );
+  const count = groups.size === 1 ? 'there is 1 group' : `there are ${groups.size} groups`;
+  const evidence = [`${root}/kernel/iommu_groups`, ...(names.length > 0 ? [`class/iommu: ${names.join(', ')}`] : [])];
+  return { id: 'iommu', state: 'ok', says: `the IOMMU is on: ${count} of devices`, evidence: evidence.join('; ') };
+}
+
+function evidenceOfNone({ host, system }: Facts): string {
+  const { kernel, virtual, iommuTables } = system;
+  const seen = [`${host.root}/kernel/iommu_groups is empty`];
+  if (iommuTables !== 'unknown') {
+    seen.push(
+      iommuTables.length > 0
+        ? `firmware/acpi/tables has ${iommuTables.join(', ')}`
+        : 'firmware/acpi/tables has no DMAR, IVRS or VIOT, by which firmware tells of an IOMMU',
+    );
+  }
+  if (virtual === true) seen.push('/proc/cpuinfo has the flag hypervisor');
+  if (lacksDrivers(system)) seen.push(`of ${IOMMU_DRIVERS.map((name) => `CONFIG_${name}`).join(', ')} none is set`);
+  const words = kernel === 'unknown' ? [] : kernel.commandLine.filter((word) => /iommu/.test(word));
+  if (words.length > 0) seen.push(`/proc/cmdline has ${words.join(' ')}`);
+  return seen.join('; ');
+}
+
+/** What is to be done first: that the command line says so explains all else; then it goes from the hardware up. */
+function cureOfNone({ host, system }: Facts): Cure {
+  const { kernel, virtual, iommuTables } = system;
+  const off = kernel === 'unknown' ? undefined : kernel.commandLine.find(turnsOff);
+  if (off !== undefined) {
+    return {
+      says: `no IOMMU is on: the kernel's command line turns it off. Take ${off} out and boot again`,
+      fix: removeFromCommandLine(off),
+    };
+  }
+  if (iommuTables === 'unknown' || iommuTables.length === 0) {
+    if (virtual === true) {
+      const says =
+        'no IOMMU is on: this virtual machine has none. Its host has to give it one (QEMU: -machine kernel-irqchip=split -device intel-iommu,intremap=on; libvirt: <iommu model="intel">)';
+      return { says };
+    }
+    return {
+      says: `no IOMMU is on: ${TURN_ON_THE_IOMMU}`,
+      fix: iommuTables === 'unknown' ? undefined : FIRMWARE_SETUP,
+    };
+  }
+  if (lacksDrivers(system)) {
+    const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
+    return { says, fix: INSTALL_KERNEL };
+  }
+  if (iommuTables.includes('DMAR') && host.cpu !== 'unknown' && host.cpu.vendor === 'intel') {
+    return {
+      says: 'no IOMMU is on: the firmware has it on, and Linux has to be booted with intel_iommu=on',
+      fix: addToCommandLine('intel_iommu=on'),
+    };
+  }
+  return {
+    says: `no IOMMU is on, though the firmware has one: the kernel's log says why`,
+    fix: `sudo dmesg | grep -iE 'iommu|dmar|amd-vi'`,
+  };
+}
+
+/** `iommu=off`, `intel_iommu=off`, `amd_iommu=off`; each takes several words by commas. */
+function turnsOff(word: string): boolean {
+  return /^(?:iommu|intel_iommu|amd_iommu)=(?:\w+,)*off(?:,|$)/.test(word);
+}
+
+function lacksDrivers({ kernel }: Facts['system']): boolean {
+  return IOMMU_DRIVERS.every((name) => optionOf(kernel, name) === 'n');
+}
+
+/** Nothing where there is no IOMMU: interrupts are remapped by it. @internal */
+export function interruptFindings({ host, system }: Facts): Finding[] {
+  if (host.groups.size === 0) return [];
+  const id = 'interrupt-remapping';
+  const { remapped, chips, unsafeAllowed } = system.interrupts;
+  if (remapped === 'unknown') {
+    const says = 'whether interrupts are remapped does not show here';
+    return [{ id, state: 'unknown', says, evidence: `${host.root}/kernel/irq has no chip_name of an x86` }];
+  }
+  const evidence = `${host.root}/kernel/irq/*/chip_name: ${chips.join(', ')}`;
+  if (remapped) return [{ id, state: 'ok', says: 'interrupts are remapped', evidence }];
+  const says = withoutRemapping('this machine', 'vfio_iommu_type1');
+  const allowed = (['type1', 'iommufd'] as const).filter((name) => unsafeAllowed[name]);
+  if (allowed.length === 0) {
+    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingCure(system) }];
+  }
+  const accepted = `${says}, as has been done for ${allowed.join(' and ')}`;
+  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingCure(system) }];
+}
+
+function remappingCure({ kernel, virtual }: Facts['system']): string | undefined {
+  const off = kernel === 'unknown' ? undefined : kernel.commandLine.find((word) => REMAPPING_OFF.has(word));
+  if (off !== undefined) return removeFromCommandLine(off);
+  return virtual === false ? FIRMWARE_SETUP : undefined;
+}

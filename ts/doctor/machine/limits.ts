@@ -1,0 +1,93 @@
+/**
+ * Limits of this process against the RAM that a guest is to have: locked memory, and how many mappings it can be in.
+ */
+import { PAGE } from '../../host/peer-to-peer/target-bars.ts';
+import { sizeOf } from '../../size.ts';
+import type { Facts } from '../facts.ts';
+import type { Finding } from '../finding.ts';
+
+/** Mappings that a piece of memory takes that does not adjoin the next. */
+const MAPPINGS_EACH = 2;
+/** In such blocks, or larger ones, Linux on x86-64 takes memory in and out as a guest (arch/x86/mm/init_64.c). */
+const MEMORY_BLOCK = 128n << 20n;
+/** With fewer not even a small guest's RAM and BARs find room. */
+const FEWEST_PIECES = 256;
+
+/** @internal */
+export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
+  const id = 'memlock';
+  const { memlock, ipcLock } = limits;
+  if (memlock === 'unknown') {
+    return { id, state: 'unknown', says: 'how much memory can be locked does not show here', evidence: 'no /proc' };
+  }
+  if (ipcLock === true) {
+    const says = 'this process may lock any amount of memory; a VMM of another user has the limit of that user';
+    return { id, state: 'ok', says, evidence: '/proc/self/status: CapEff has CAP_IPC_LOCK' };
+  }
+  const evidence = `/proc/self/limits: Max locked memory ${memlock}`;
+  if (memlock === 'unlimited') return { id, state: 'ok', says: 'any amount of memory can be locked', evidence };
+  const most = `up to ${sizeOf(memlock)} of memory can be locked`;
+  if (ram === undefined) {
+    const says = `${most}, as much RAM as a guest with a device can have: --ram SIZE says whether a size fits`;
+    return { id, state: 'warning', says, evidence };
+  }
+  if (ram <= memlock) {
+    const says = `${most}, which ${sizeOf(ram)} of RAM fit in once: type1 counts it for each container`;
+    return { id, state: 'ok', says, evidence };
+  }
+  return {
+    id,
+    state: 'blocked',
+    says: `${most}, and all RAM of a guest is, ${sizeOf(ram)}: raise RLIMIT_MEMLOCK (this shell's is raised so; LimitMEMLOCK= in systemd, /etc/security/limits.d for logins)`,
+    evidence,
+    fix: `sudo prlimit --pid $$ --memlock=${ram}:${ram}`,
+    code: 'ERR_MEMLOCK_LIMIT',
+  };
+}
+
+/** @internal */
+export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts): Finding {
+  const id = 'mappings';
+  const { mappings } = limits;
+  if (mappings === 'unknown') {
+    const says = 'how many memory mappings a process may have does not show here';
+    return { id, state: 'unknown', says, evidence: 'no /proc/sys/vm/max_map_count' };
+  }
+  const used = limits.mapped === 'unknown' ? 0 : limits.mapped;
+  const inProcess = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
+  const pieces = dmaEntries === 'unknown' ? inProcess : Math.min(inProcess, dmaEntries);
+  const wanted = Math.max(FEWEST_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
+  const evidence = [
+    `vm.max_map_count is ${mappings}`,
+    `/proc/self/maps has ${limits.mapped} lines`,
+    `vfio_iommu_type1.dma_entry_limit is ${dmaEntries}`,
+  ].join('; ');
+  const room = `guest memory can be in ${pieces} pieces that don't adjoin`;
+  if (pieces >= wanted) {
+    const smallest = (ram ?? 0n) / BigInt(pieces) + 1n;
+    const says =
+      ram === undefined ? room : `${room}: ${sizeOf(ram)} of RAM in pieces of ${sizeOf(rounded(smallest, PAGE))}`;
+    return { id, state: 'ok', says, evidence };
+  }
+  const says = `${room}, fewer than the ${wanted} blocks of 128 MiB in which RAM may come and go`;
+  const fix =
+    pieces < inProcess
+      ? `echo ${wanted} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
+      : `sudo sysctl vm.max_map_count=${allowing(wanted * MAPPINGS_EACH + used)}`;
+  if (pieces >= FEWEST_PIECES) return { id, state: 'warning', says, evidence, fix };
+  return { id, state: 'blocked', says, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
+}
+
+function rounded(bytes: bigint, unit: bigint): bigint {
+  return ((bytes + unit - 1n) / unit) * unit;
+}
+
+/** The native core leaves a quarter of what the kernel allows to everybody else (crates/core/src/memory/budget.rs). */
+function usable(mappings: number): number {
+  return mappings - Math.floor(mappings / 4);
+}
+
+/** How many the kernel has to allow for so many to be usable. */
+function allowing(mappings: number): number {
+  return Math.ceil((mappings * 4) / 3);
+}

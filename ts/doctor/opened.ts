@@ -1,0 +1,57 @@
+/**
+ * What an open device says, in place of what is derived about it. Opening resets a device.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import { GuestMemory } from '../guest/guest-memory.ts';
+import type { PciFunction } from '../host/model.ts';
+import { PAGE } from '../host/peer-to-peer/target-bars.ts';
+import { VfioContainerManager } from '../vfio/container-manager.ts';
+import type { VfioDevice } from '../vfio/vfio-device.ts';
+import { barFindings } from './device/bars.ts';
+import type { Facts } from './facts.ts';
+import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary } from './finding.ts';
+
+/** Opens, one after the other, the devices of which it is said by which back end. @internal */
+export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
+  const asked: DeviceDiagnosis[] = [];
+  for (const device of devices) {
+    const derived = device.findings.some(({ id }) => id === 'backend');
+    asked.push(derived ? await ask(facts, device) : device);
+  }
+  return summary(machine, asked);
+}
+
+async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
+  const memory = await GuestMemory.create();
+  const manager = new VfioContainerManager(memory);
+  try {
+    const device = await manager.open(address);
+    const { backend, reason } = manager.inspect();
+    const evidence = `it was opened: ${reason}`;
+    const opened: Finding = { id: 'backend', state: 'ok', says: `opened by ${backend}`, evidence };
+    const bars = openBars(facts, pci, device, backend === 'iommufd');
+    return aboutDevice(pci, [...withBackend(findings, opened).filter(({ id }) => id !== 'bar'), ...bars]);
+  } catch (error) {
+    if (!(error instanceof PeerDmaError)) throw error;
+    const { message: says, code } = error;
+    const evidence = 'it would not be opened';
+    return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', says, evidence, code }));
+  } finally {
+    await manager.close();
+    await memory.close();
+  }
+}
+
+function withBackend(findings: readonly Finding[], backend: Finding): Finding[] {
+  return findings.map((finding) => (finding.id === 'backend' ? backend : finding));
+}
+
+function openBars(facts: Facts, pci: PciFunction, { regions }: VfioDevice, exported: boolean): Finding[] {
+  const mappable = (index: number): boolean => regions[index]?.mmapAreas.some(hasWholePage) === true;
+  return barFindings(facts, pci, { mappable, exported });
+}
+
+function hasWholePage({ start, end }: AddressRange): boolean {
+  return ((start + PAGE - 1n) / PAGE) * PAGE + PAGE <= end;
+}

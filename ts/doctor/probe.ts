@@ -1,0 +1,44 @@
+/**
+ * What the kernel answers when it is asked: /dev/vfio/vfio and /dev/iommu are opened and closed again. No device is touched.
+ */
+import { NativeVfioContainer } from '#native';
+import { PeerDmaError } from '../errors.ts';
+import { native } from '../native-call.ts';
+import { containerUnavailable, iommufdUnavailable } from '../vfio/advice.ts';
+import { SharedIommufd } from '../vfio/iommufd/shared-iommufd.ts';
+
+/** @internal */
+export interface Probes {
+  /** /dev/vfio/vfio, or why it can't be opened, as `VfioContainerManager` would say it. */
+  readonly type1: 'opened' | PeerDmaError;
+  /** /dev/iommu. */
+  readonly iommufd: { readonly mapsFiles: boolean } | PeerDmaError;
+}
+
+/** @internal */
+export function probe(): Probes {
+  return { type1: attempt(openContainer, containerUnavailable), iommufd: attempt(openIommufd, iommufdUnavailable) };
+}
+
+function openContainer(): 'opened' {
+  native(() => NativeVfioContainer.open()).close();
+  return 'opened';
+}
+
+function openIommufd(): { mapsFiles: boolean } {
+  const shared = native(() => SharedIommufd.open());
+  try {
+    return { mapsFiles: shared.iommufd.mapsFiles };
+  } finally {
+    shared.release();
+  }
+}
+
+function attempt<T>(open: () => T, tell: (error: PeerDmaError) => PeerDmaError): T | PeerDmaError {
+  try {
+    return open();
+  } catch (error) {
+    if (!(error instanceof PeerDmaError)) throw error;
+    return tell(error);
+  }
+}

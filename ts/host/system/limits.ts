@@ -1,0 +1,39 @@
+/**
+ * What this process may have: locked memory, and memory mappings.
+ */
+import type { Unknown } from '../model.ts';
+import type { SysFiles } from '../sys-files.ts';
+
+/** Bit of `CapEff` (linux/capability.h). */
+const CAP_IPC_LOCK = 14n;
+
+/** Limits of this process. */
+export interface LimitFacts {
+  /** RLIMIT_MEMLOCK in bytes, the soft limit. */
+  readonly memlock: bigint | 'unlimited' | Unknown;
+  /** Whether it has CAP_IPC_LOCK, with which that limit does not count. */
+  readonly ipcLock: boolean | Unknown;
+  /** `vm.max_map_count`. */
+  readonly mappings: number | Unknown;
+  /** Memory mappings that it has now. */
+  readonly mapped: number | Unknown;
+}
+
+/** @param files below the root of the file system; `undefined` for a machine of which only /sys is there @internal */
+export function readLimits(files: SysFiles | undefined): LimitFacts {
+  if (files === undefined) return { memlock: 'unknown', ipcLock: 'unknown', mappings: 'unknown', mapped: 'unknown' };
+  const capabilities = /^CapEff:\s*([0-9a-f]{1,16})$/m.exec(files.text('proc/self/status') ?? '')?.[1];
+  return {
+    memlock: readMemlock(files.text('proc/self/limits') ?? ''),
+    ipcLock: capabilities === undefined ? 'unknown' : (BigInt(`0x${capabilities}`) & (1n << CAP_IPC_LOCK)) !== 0n,
+    mappings: files.number('proc/sys/vm/max_map_count', 2 ** 31 - 1),
+    mapped: files.text('proc/self/maps')?.split('\n').length ?? 'unknown',
+  };
+}
+
+/** `Max locked memory         8388608              8388608              bytes` */
+function readMemlock(text: string): LimitFacts['memlock'] {
+  const soft = /^Max locked memory\s+(\d{1,20}|unlimited)\s/m.exec(text)?.[1];
+  if (soft === undefined) return 'unknown';
+  return soft === 'unlimited' ? soft : BigInt(soft);
+}

@@ -1,0 +1,105 @@
+/**
+ * What a machine says of itself besides its PCI devices: kernel, firmware, limits, huge pages, and who has what open.
+ */
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import type { Host, Unknown } from '../model.ts';
+import { SysFiles } from '../sys-files.ts';
+import { type OpenFile, readOpenFiles } from '../use/open-files.ts';
+import { type HugePageFacts, readHugePages } from './huge-pages.ts';
+import { type InterruptFacts, readInterrupts } from './interrupts.ts';
+import { type KernelFacts, readKernel } from './kernel.ts';
+import { type LimitFacts, readLimits } from './limits.ts';
+
+/** Lists of modules and of memory mappings are longer than what is in /sys. */
+const MOST_BYTES = 4 << 20;
+/** ACPI tables by which firmware tells of IOMMUs: Intel's, AMD's, virtio's. */
+const IOMMU_TABLES = ['DMAR', 'IVRS', 'VIOT'];
+
+/** Where a machine is looked at. @internal */
+export interface SystemRoots {
+  readonly sys: string;
+  /** The folder that has `proc`, `dev`, `lib` and `boot`; `undefined` where only a recorded /sys is there. */
+  readonly top: string | undefined;
+}
+
+/** @internal */
+export interface SystemFacts {
+  readonly kernel: KernelFacts | Unknown;
+  /** Whether it is a virtual machine. */
+  readonly virtual: boolean | Unknown;
+  /** Tables of the firmware that tell of an IOMMU; unknown where /sys shows no ACPI. */
+  readonly iommuTables: readonly string[] | Unknown;
+  /** Whether groups of an IOMMU would be seen. */
+  readonly showsGroups: boolean;
+  readonly interrupts: InterruptFacts;
+  readonly limits: LimitFacts;
+  readonly hugePages: HugePageFacts;
+  /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
+  readonly vfioPci: boolean | Unknown;
+  /** Mappings that a container of type1 takes (`dma_entry_limit`); unknown where its module is not loaded. */
+  readonly dmaEntries: number | Unknown;
+  /**
+   * Whether this user may read and write the files below /dev that devices are opened by: the errno where not. A file that
+   * is missing here was not looked at.
+   */
+  readonly access: ReadonlyMap<string, 'ok' | string>;
+  /** What processes have open of /dev. Of all processes for root, of the user's own for others. */
+  readonly openFiles: readonly OpenFile[] | Unknown;
+}
+
+/** @internal */
+export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
+  const files = new SysFiles(sys);
+  const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
+  return {
+    kernel: readKernel(all),
+    virtual: isVirtual(all?.text('proc/cpuinfo')),
+    iommuTables: files.has('firmware/acpi/tables')
+      ? files.names('firmware/acpi/tables').filter((name) => IOMMU_TABLES.includes(name))
+      : 'unknown',
+    showsGroups: top !== undefined || files.has('kernel/iommu_groups'),
+    interrupts: readInterrupts(files),
+    limits: readLimits(all),
+    hugePages: readHugePages(files),
+    vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
+    dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
+    access: top === undefined ? new Map() : readAccess(top, host),
+    openFiles: top === undefined ? 'unknown' : readOpenFiles(new SysFiles(join(top, 'proc'), MOST_BYTES)),
+  };
+}
+
+/** The files by which a function is opened. @internal */
+export function filesOf({ group, vfioFile }: { group: number | undefined; vfioFile: string | undefined }): {
+  readonly byGroup: string | undefined;
+  readonly own: string | undefined;
+} {
+  return {
+    byGroup: group === undefined ? undefined : `/dev/vfio/${group}`,
+    own: vfioFile === undefined ? undefined : `/dev/vfio/devices/${vfioFile}`,
+  };
+}
+
+/** The flag is one of `flags` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
+function isVirtual(cpuinfo: string | undefined): boolean | Unknown {
+  const flags = /^flags\s*:(.*)$/m.exec(cpuinfo ?? '')?.[1];
+  return flags === undefined ? 'unknown' : flags.split(' ').includes('hypervisor');
+}
+
+function readAccess(top: string, { functions }: Host): Map<string, string> {
+  const access = new Map<string, string>();
+  for (const each of functions.values()) {
+    const { byGroup, own } = filesOf(each);
+    for (const path of [byGroup, own]) if (path !== undefined) access.set(path, accessOf(join(top, path)));
+  }
+  return access;
+}
+
+function accessOf(path: string): string {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK);
+    return 'ok';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'EIO';
+  }
+}
