@@ -109,5 +109,3 @@ export type { DirtyTracking } from './vfio/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';
 export type { VfioInterrupts } from './vfio/vfio-interrupts.ts';
 export type { VfioRegion } from './vfio/vfio-region.ts';
-export type { Type1Target } from './vfio/type1/type1-target.ts';
-export type { IommufdTarget } from './vfio/iommufd/iommufd-target.ts';
