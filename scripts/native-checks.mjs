@@ -18,7 +18,9 @@ const TARGET = 'x86_64-unknown-linux-gnu';
  */
 const ALONE = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
 /** Unit tests of what Miri has no model of (memfds, fixed addresses, `mremap`, /proc), and no unsafe code but that. */
-const NOT_INTERPRETED = ['memory::moves_test', 'memory::reservation', 'memory::budget'];
+const NOT_INTERPRETED = ['moves_test', 'reservation', 'budget', 'fault_in', 'view'].map((name) => `memory::${name}`);
+/** Miri comes with nightly toolchains alone. One by its date: the next one may know other faults, or none of these. */
+const MIRI_TOOLCHAIN = 'nightly-2026-10-30';
 /** The integration tests that are of pure functions alone. */
 const INTERPRETED = ['kernel_data'];
 const FUZZ_TARGETS = ['container_info', 'region_info'];
@@ -52,14 +54,14 @@ export async function addressSanitizer(outcome) {
  * @param {Count} outcome
  */
 export async function miri(outcome) {
-  const have = spawnSync('cargo', ['+nightly', 'miri', '--version'], { cwd: top, encoding: 'utf8' });
+  const have = spawnSync('cargo', [`+${MIRI_TOOLCHAIN}`, 'miri', '--version'], { cwd: top, encoding: 'utf8' });
   if (have.status !== 0) {
-    say('skipped: no Miri (rustup component add --toolchain nightly miri rust-src)');
+    say(`skipped: no Miri (rustup toolchain install ${MIRI_TOOLCHAIN} --profile minimal -c miri -c rust-src)`);
     outcome.add(0, 0, 1);
     return;
   }
   say(have.stdout.trim());
-  const command = ['+nightly', 'miri', 'test', '--target-dir', 'target/miri'];
+  const command = [`+${MIRI_TOOLCHAIN}`, 'miri', 'test', '--target-dir', 'target/miri'];
   const env = { MIRIFLAGS: '-Zmiri-disable-isolation -Zmiri-strict-provenance', PROPTEST_CASES: '2' };
   const skips = NOT_INTERPRETED.flatMap((name) => ['--skip', name]);
   await cargoTest(outcome, 'Miri, unit tests', [...command, '--lib'], skips, env);
