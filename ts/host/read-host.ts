@@ -80,6 +80,11 @@ export function childrenOf(host: Host, bridge: string): PciFunction[] {
   return [...host.functions.values()].filter(({ parent }) => parent === bridge);
 }
 
+/** Functions of an IOMMU group, in the order of their addresses. @internal */
+export function membersOf(host: Host, group: number): PciFunction[] {
+  return (host.groups.get(group)?.members ?? []).flatMap((address) => host.functions.get(address) ?? []);
+}
+
 /** Members by what groups list and by what functions say: a recorded tree may have only one of both. */
 function completeGroups(
   files: SysFiles,

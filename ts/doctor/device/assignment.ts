@@ -2,7 +2,8 @@
  * Whether a device is VFIO's, and its group with it, and nobody else's.
  */
 import { blockersOf, isVfioDriver } from '../../host/drivers.ts';
-import type { Host, PciFunction } from '../../host/model.ts';
+import type { PciFunction } from '../../host/model.ts';
+import { membersOf } from '../../host/read-host.ts';
 import { filesOf } from '../../host/system/read-system.ts';
 import { usersOf } from '../../host/use/open-files.ts';
 import { noIommuGroup, notBound, notViable, openAlready } from '../../vfio/advice.ts';
@@ -13,11 +14,6 @@ import type { Finding } from '../finding.ts';
 /** As the errors of opening know it. @internal */
 export function asPciDevice({ address, driver, group }: PciFunction): PciDevice {
   return { bdf: address, driver, iommuGroup: group };
-}
-
-/** @internal */
-export function membersOf(host: Host, group: number): PciFunction[] {
-  return (host.groups.get(group)?.members ?? []).flatMap((address) => host.functions.get(address) ?? []);
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { PciFunction } from '../../host/model.ts';
+import { membersOf } from '../../host/read-host.ts';
 import { filesOf } from '../../host/system/read-system.ts';
 import {
   NO_DMA_BUFS,
@@ -18,7 +19,7 @@ import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
-import { asPciDevice, membersOf } from './assignment.ts';
+import { asPciDevice } from './assignment.ts';
 
 /** What of a back end is in the way of a device. */
 interface Refusal {

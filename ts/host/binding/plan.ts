@@ -6,7 +6,7 @@ import { isHarmless, isVfioDriver } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
-import { functionAt } from '../read-host.ts';
+import { functionAt, membersOf } from '../read-host.ts';
 
 /** What drivers are by default. @internal */
 export const VFIO_PCI = 'vfio-pci';
@@ -54,11 +54,6 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
     return endpoints.length > 0 ? endpoints : [device];
   });
   return [...new Set(chosen)];
-}
-
-/** Functions of a group, sorted. @internal */
-export function membersOf(host: Host, group: number): PciFunction[] {
-  return host.groups.get(group)?.members.flatMap((member) => host.functions.get(member) ?? []) ?? [];
 }
 
 function staysInGroup({ bridge, classCode, driver }: PciFunction): boolean {

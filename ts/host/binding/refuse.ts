@@ -6,9 +6,10 @@ import { blockersOf } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { Host, PciFunction } from '../model.ts';
+import { membersOf } from '../read-host.ts';
 import { usesOf } from '../use/uses.ts';
 import { vfioUsers } from '../use/vfio-users.ts';
-import { type BindingPlan, membersOf } from './plan.ts';
+import type { BindingPlan } from './plan.ts';
 
 /**
  * Looks whether a plan may be carried out.

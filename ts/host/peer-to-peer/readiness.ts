@@ -4,6 +4,7 @@
 import { blockersOf, isVfioDriver } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Host, PciFunction } from '../model.ts';
+import { membersOf } from '../read-host.ts';
 import type { Reason } from './model.ts';
 
 /** @internal */
@@ -29,10 +30,9 @@ function assignment({ address, group, driver }: PciFunction): Reason[] {
 }
 
 function viability(host: Host, group: number): Reason[] {
-  const members = host.groups.get(group)?.members ?? [];
-  const functions = members.flatMap((address) => host.functions.get(address) ?? []);
-  const bound = functions.some(({ driver }) => isVfioDriver(driver));
-  const blockers = blockersOf(functions);
+  const members = membersOf(host, group);
+  const bound = members.some(({ driver }) => isVfioDriver(driver));
+  const blockers = blockersOf(members);
   if (!bound || blockers.length === 0) return []; // where none is bound, each is told to be
   const list = blockers.map(({ address, driver }) => `${address} (${driver})`).join(', ');
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
