@@ -100,7 +100,7 @@ test('names of /sys do not write on the terminal', async (t) => {
   const root = sysfs(t, MACHINE.replace('driver=mlx5_core', 'driver=\u001b[31mred'));
   for (const devices of [[NIC], []]) {
     const { stdout } = await program(['doctor', '--sysfs', root, ...devices]);
-    t.regex(stdout, /driver \[31mred/);
+    t.regex(stdout, /driver \?\[31mred/);
     t.false(stdout.includes('\u001b'));
   }
 });

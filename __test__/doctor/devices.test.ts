@@ -102,6 +102,12 @@ for (const [what, file] of [
   });
 }
 
+test('a device is of several: one has its group, another its own file', (t) => {
+  const top = TOP.replace('-> /dev/kvm', '-> /dev/vfio/20\n[proc/4712]\ncomm = node\nfd/3 -> /dev/vfio/devices/vfio0');
+  const { says } = one(diagnosed(t, { top }), 'free');
+  t.regex(says, /open already: qemu-system-x86 \(process 4711\) and node \(process 4712\) have it\. Close it there/);
+});
+
 test('who has a device is for root to see', (t) => {
   const finding = one(diagnosed(t, { facts: { seesAllProcesses: false } }), 'free');
   t.is(finding.state, 'unknown');

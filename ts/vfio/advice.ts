@@ -185,7 +185,7 @@ function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
 
 /** @param users that have it open, at least one @internal */
 export function openAlready(bdf: string, group: number, users: readonly string[]): string {
-  return `${bdf} or its group ${group} is open already: ${users.join(' and ')} has it. Close it there`;
+  return `${bdf} or its group ${group} is open already: ${users.join(' and ')} ${users.length === 1 ? 'has' : 'have'} it. Close it there`;
 }
 
 /** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */

@@ -3,6 +3,7 @@
  * mends it.
  */
 import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
+import { printable } from '../../printable.ts';
 import { type Paint, item } from '../lines.ts';
 import { idsOf, kindOf } from '../topology/words.ts';
 
@@ -32,11 +33,6 @@ function findingLines({ state, says, evidence, fix }: Finding, paint: Paint): st
   // Never broken, so that it can be pasted.
   if (fix !== undefined) lines.push(`${INDENT}${paint('bold', `$ ${fix}`)}`);
   return lines;
-}
-
-/** Names in a copied /sys may be anything. */
-function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '');
 }
 
 function isBound({ findings }: DeviceDiagnosis): boolean {

@@ -4,7 +4,7 @@
 import { blockersOf, isVfioDriver } from '../../host/drivers.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { membersOf } from '../../host/read-host.ts';
-import { filesOf } from '../../host/system/read-system.ts';
+import { filesOf } from '../../host/vfio-files.ts';
 import { usersOf } from '../../host/use/open-files.ts';
 import { noIommuGroup, notBound, notViable, openAlready } from '../../vfio/advice.ts';
 import type { PciDevice } from '../../vfio/sysfs.ts';

@@ -5,7 +5,7 @@
 import { PeerDmaError } from '../../errors.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { membersOf } from '../../host/read-host.ts';
-import { filesOf } from '../../host/system/read-system.ts';
+import { filesOf } from '../../host/vfio-files.ts';
 import {
   NO_DMA_BUFS,
   deviceFileRefused,

@@ -5,6 +5,7 @@ import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { Host, Unknown } from '../model.ts';
 import { SysFiles } from '../sys-files.ts';
+import { filesOf } from '../vfio-files.ts';
 import { type OpenFile, readOpenFiles } from '../use/open-files.ts';
 import { type HugePageFacts, readHugePages } from './huge-pages.ts';
 import { type InterruptFacts, readInterrupts } from './interrupts.ts';
@@ -66,17 +67,6 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
     access: top === undefined ? new Map() : readAccess(top, host),
     openFiles: top === undefined ? 'unknown' : readOpenFiles(new SysFiles(join(top, 'proc'), MOST_BYTES)),
-  };
-}
-
-/** The files by which a function is opened. @internal */
-export function filesOf({ group, vfioFile }: { group: number | undefined; vfioFile: string | undefined }): {
-  readonly byGroup: string | undefined;
-  readonly own: string | undefined;
-} {
-  return {
-    byGroup: group === undefined ? undefined : `/dev/vfio/${group}`,
-    own: vfioFile === undefined ? undefined : `/dev/vfio/devices/${vfioFile}`,
   };
 }
 

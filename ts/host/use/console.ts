@@ -1,11 +1,12 @@
 /**
  * What somebody who sits at the machine has of a function: its screen, its keyboard, programs that draw with it.
  */
+import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
 import { functionsInPath } from './device-path.ts';
-import { type Use, printable } from './model.ts';
+import type { Use } from './model.ts';
 import { usersOf } from './open-files.ts';
 
 /** The screen that the firmware started with, and programs that have the graphics open. @internal */

@@ -3,6 +3,7 @@
  */
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import {
   blockDeviceOf,
@@ -14,7 +15,7 @@ import {
   mapperName,
 } from './block.ts';
 import { functionsInPath } from './device-path.ts';
-import { type Use, printable } from './model.ts';
+import type { Use } from './model.ts';
 import { type MountedFrom, readMounts, readSwaps } from './mounts.ts';
 import { usersOf } from './open-files.ts';
 

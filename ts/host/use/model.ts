@@ -8,8 +8,3 @@ export interface Use {
   /** What a sentence says that begins with the device: `holds / (nvme0n1p2)`. */
   readonly text: string;
 }
-
-/** Without what would write on a terminal: names of mounts and interfaces may have anything. @internal */
-export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
-}

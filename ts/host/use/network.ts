@@ -1,11 +1,12 @@
 /**
  * The network interfaces of a function, and what hangs on them.
  */
+import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
 import { functionsInPath } from './device-path.ts';
 import { loginAddresses, sameForm } from './logins.ts';
-import { type Use, printable } from './model.ts';
+import type { Use } from './model.ts';
 import { importantRoutes } from './routes.ts';
 
 /** Which of the host's routes and logins go through a function. @internal */

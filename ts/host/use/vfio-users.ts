@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { isVfioDriver } from '../drivers.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
+import { filesOf } from '../vfio-files.ts';
 import { usersOf } from './open-files.ts';
 
 /**
@@ -14,12 +15,11 @@ import { usersOf } from './open-files.ts';
  *
  * @internal
  */
-export function vfioUsers(machine: Machine, { driver, group, vfioFile }: PciFunction): string[] {
+export function vfioUsers(machine: Machine, device: PciFunction): string[] {
+  const { driver, group } = device;
   if (!isVfioDriver(driver)) return [];
-  const paths = [
-    ...(group === undefined ? [] : [`/dev/vfio/${group}`]),
-    ...(vfioFile === undefined ? [] : [`/dev/vfio/devices/${vfioFile}`]),
-  ];
+  const { byGroup, own } = filesOf(device);
+  const paths = [byGroup, own].filter((path) => path !== undefined);
   const users = usersOf(machine.openFiles, paths);
   if (users.length > 0 || group === undefined || !isOpen(machine, group)) return users;
   return ['a process that is not to be seen from here'];
