@@ -4,7 +4,8 @@
 import type { NativeVfioDevice } from '#native';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { giveMissingOf, spacesShowing } from '../guest/address-space.ts';
+import { giveMissingOf } from '../guest/address-space.ts';
+import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
@@ -151,12 +152,11 @@ export class VfioDevice implements PhysicalFunction {
 
   async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
     const files = devices.map(({ file }) => file);
-    const own = devices.map((device) => addressSpaceOf(device.#keeper.memory));
-    const spaces = new Set([...own, ...spacesShowing(files)]);
-    // In one order everywhere: two resets at once must not wait for one another.
-    const sorted = [...spaces].sort((a, b) => a.order - b.order);
-    const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
-    await within();
+    await withoutMappingsOf(
+      files,
+      act,
+      devices.map((device) => addressSpaceOf(device.#keeper.memory)),
+    );
     for (const device of devices) device.#seen = device.#memoryState();
   }
 

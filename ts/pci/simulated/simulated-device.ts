@@ -4,6 +4,7 @@
 import { requireOptions } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/address-space.ts';
+import { withoutMappingsOf } from '../../guest/device-reset.ts';
 import { type DeviceState, declareDevice, forgetDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
@@ -51,10 +52,10 @@ export class SimulatedDevice implements PhysicalFunction {
   #shown: readonly MemoryFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
-  /** Whether its memory answered when that was last seen to. */
-  #answered = false;
-  /** How often IOMMUs that have its memory as a dma-buf have lost it. */
+  /** How often IOMMUs that map its memory as a dma-buf have lost it. */
   #revocations = 0;
+  /** The state of its memory for which the DMA targets were last updated. */
+  #seen = 'false 0';
 
   /**
    * Makes a device, as it is once VFIO has opened one.
@@ -181,16 +182,18 @@ export class SimulatedDevice implements PhysicalFunction {
 
   /**
    * Resets the function: registers are as after power-on, the pin is let go, and it is awake. The memory of BARs keeps its
-   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay.
+   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay. DMA targets
+   * unmap its BARs before the reset and map them again after it.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own; `ERR_UNMAP_FAILED`: it
+   * was not reset
    */
   async reset(): Promise<void> {
     this.#requireOpen();
     if (!this.#resettable) {
       throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} can't be reset on its own: try the bus, by hotReset`);
     }
-    this.#reset();
+    await withoutMappingsOf(this.#shown, () => this.#reset());
   }
 
   /**
@@ -208,14 +211,21 @@ export class SimulatedDevice implements PhysicalFunction {
     if (this.#bus === undefined) {
       throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} is on no bus that can be reset`);
     }
-    const missing = this.#bus.devices.filter((device) => device !== this && !others.includes(device));
-    if (missing.length > 0) {
+    const bus = this.#bus;
+    const requireAll = (): void => {
+      const missing = bus.devices.filter((device) => device !== this && !others.includes(device));
+      if (missing.length === 0) return;
       const names = missing.map(({ bdf }) => bdf).join(', ');
       const text = `a reset of the bus of ${this.bdf} would reset ${names} as well: say so with the other functions`;
       throw this.#error('ERR_RESET_UNSUPPORTED', text);
-    }
-    this.#bus.reset();
-    return this.#bus.devices;
+    };
+    requireAll();
+    const shown = bus.devices.flatMap((device) => (device instanceof SimulatedDevice ? device.#shown : []));
+    await withoutMappingsOf(shown, () => {
+      requireAll(); // a device may have joined the bus while targets were unmapping
+      bus.reset();
+    });
+    return bus.devices;
   }
 
   /**
@@ -287,9 +297,11 @@ export class SimulatedDevice implements PhysicalFunction {
     return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { device: this.bdf, cause: error }));
   }
 
+  /** To be called while no target maps its memory: the targets map it again afterwards. */
   #reset(): void {
     this.#config.wake();
     this.#resetFunction();
+    this.#seen = this.#memoryState;
   }
 
   /** Its BARs are memory of a device: an IOMMU hears when that stops answering. */
@@ -317,11 +329,14 @@ export class SimulatedDevice implements PhysicalFunction {
 
   /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
   #seeMemory(): void {
-    const answers = this.#hasMemory;
-    if (this.#answered === answers) return;
-    this.#answered = answers;
-    if (!answers) this.#revocations++;
+    if (this.#seen.startsWith('true') && !this.#hasMemory) this.#revocations++;
+    if (this.#seen === this.#memoryState) return;
+    this.#seen = this.#memoryState;
     giveMissingOf(this.#shown);
+  }
+
+  get #memoryState(): string {
+    return `${this.#hasMemory} ${this.#revocations}`;
   }
 
   #resetFunction(): void {

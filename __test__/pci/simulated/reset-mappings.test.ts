@@ -1,0 +1,119 @@
+/**
+ * What a reset of a simulated device leaves of its BARs in DMA targets that lose them by it, as iommufd does.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { type DmaMapperHandle, GuestMemory, SimulatedBus, SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
+import { rejectsCode } from '../../support/errors.ts';
+import { region, write16 } from './support.ts';
+
+const MiB = 1n << 20n;
+const BAR = 0xe000_0000n;
+const PMCSR = 0x44n;
+const FLR = 0x8000;
+
+interface Rig {
+  readonly memory: GuestMemory;
+  readonly iommu: SimulatedIommu;
+  readonly handle: DmaMapperHandle;
+  /** Maps BAR 0 of a device at an address. */
+  readonly place: (device: SimulatedDevice, gpa: bigint) => Promise<void>;
+  /** The states of all mappings, once the changes under way are done. */
+  readonly states: () => Promise<string[]>;
+}
+
+async function rig(t: ExecutionContext, name = 'iommu'): Promise<Rig> {
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  const iommu = new SimulatedIommu({ name, rules: 'iommufd' });
+  const handle = await memory.dmaMappers.addDmaMapper(iommu);
+  const place = async (device: SimulatedDevice, gpa: bigint): Promise<void> => {
+    const window = memory.newDeviceMemory({ name: device.bdf, length: MiB });
+    await window.map({ offset: 0n, length: MiB, backing: region(device, 0).backing() });
+    await window.mapToGuest(gpa);
+  };
+  const states = async (): Promise<string[]> => {
+    await memory.newDeviceMemory({ name: 'a change behind the others', length: MiB }).close();
+    return handle.status().map(({ state, code }) => (code === undefined ? state : `${state} ${code}`));
+  };
+  return { memory, iommu, handle, place, states };
+}
+
+function device(t: ExecutionContext, slot: number, bus?: SimulatedBus): SimulatedDevice {
+  const made = new SimulatedDevice({
+    bdf: `0000:01:0${slot}.0`,
+    bars: [{ index: 0, length: MiB }],
+    powerManagement: {},
+    pcie: {},
+    ...(bus === undefined ? {} : { bus }),
+  });
+  t.teardown(() => made.close());
+  return made;
+}
+
+test('maps the BAR again after a reset of the function', async (t) => {
+  const { iommu, place, states } = await rig(t);
+  const gpu = device(t, 1);
+  await place(gpu, BAR);
+  await gpu.reset();
+  t.deepEqual(await states(), ['mapped']);
+  iommu.write(BAR, Uint8Array.of(7));
+  t.is(region(gpu, 0).read(0n, 1)[0], 7);
+});
+
+test('maps the BARs of all devices of a bus again after a hot reset, in every guest memory', async (t) => {
+  const bus = new SimulatedBus();
+  const [gpu, nic] = [device(t, 1, bus), device(t, 2, bus)];
+  const [one, other] = [await rig(t), await rig(t, 'other')];
+  await one.place(gpu, BAR);
+  await one.place(nic, BAR + MiB);
+  await other.place(nic, BAR);
+  await gpu.hotReset([nic]);
+  t.deepEqual([await one.states(), await other.states()], [['mapped', 'mapped'], ['mapped']]);
+});
+
+test('maps the BAR again after a function-level reset by config space', async (t) => {
+  const { place, states } = await rig(t);
+  const gpu = device(t, 1);
+  await place(gpu, BAR);
+  write16(gpu.config, 0x48n + 8n, FLR);
+  t.deepEqual(await states(), ['mapped']);
+});
+
+test('maps the BAR again after a reset that wakes the device', async (t) => {
+  const { place, states } = await rig(t);
+  const gpu = device(t, 1);
+  await place(gpu, BAR);
+  write16(gpu.config, PMCSR, 3);
+  t.deepEqual(await states(), ['failed ERR_MEMORY_FAULT']);
+  await gpu.reset();
+  t.deepEqual(await states(), ['mapped']);
+  write16(gpu.config, PMCSR, 3);
+  write16(gpu.config, PMCSR, 0);
+  t.deepEqual(await states(), ['mapped'], 'and by itself, which resets it too');
+});
+
+test('does not reset a device whose BAR a target does not unmap', async (t) => {
+  const { memory, place } = await rig(t);
+  let resets = 0;
+  const registers = { read: () => new Uint8Array(4), write: () => {}, reset: () => void resets++ };
+  const bars = [
+    { index: 0, length: MiB },
+    { index: 1, length: 0x1000n, registers },
+  ];
+  const gpu = new SimulatedDevice({ bdf: '0000:01:03.0', bars, pcie: {} });
+  t.teardown(() => gpu.close());
+  const stubborn = {
+    name: 'stubborn',
+    mapDma: () => {},
+    unmapDma: () => {
+      throw new Error('not now');
+    },
+  };
+  await memory.dmaMappers.addDmaMapper(stubborn);
+  await place(gpu, BAR);
+  await rejectsCode(t, gpu.reset(), 'ERR_UNMAP_FAILED');
+  t.is(resets, 0);
+  await memory.dmaMappers.targetClosed(stubborn);
+  await gpu.reset();
+  t.is(resets, 1);
+});
