@@ -275,9 +275,9 @@ test('what is no memory is answered for: the pages of the MSI-X table, and BARs 
   t.deepEqual(device.regions[0]?.read(0x2800n, 1), Uint8Array.of(7));
   assigned.mmioWrite(LOW + 0x20110n, Uint8Array.of(1, 2, 3, 4));
   t.deepEqual(device.regions[4]?.read(0x10n, 4), Uint8Array.of(1, 2, 3, 4));
-  throwsCode(t, () => assigned.mmioRead(LOW + 0x20200n, 4), 'ERR_NOT_MAPPED');
+  t.deepEqual(assigned.mmioRead(LOW + 0x20200n, 4), new Uint8Array(4).fill(0xff));
   await command(assigned, 0);
-  throwsCode(t, () => assigned.mmioRead(LOW, 4), 'ERR_NOT_MAPPED');
+  t.deepEqual(assigned.mmioRead(LOW, 4), new Uint8Array(4).fill(0xff));
 });
 
 test('a BAR beyond the addresses of the guest is trapped, and says so', async (t) => {
@@ -313,7 +313,6 @@ test('accesses that config space does not have are errors, and change nothing', 
   const scene = await Scene.create(t);
   const assigned = await scene.assign();
   for (const [offset, size, code] of [
-    [1, 2, 'ERR_UNALIGNED'],
     [4096, 4, 'ERR_OUT_OF_RANGE'],
     [-4, 4, 'ERR_INVALID_ARGUMENT'],
     [0, 3, 'ERR_INVALID_ARGUMENT'],

@@ -17,6 +17,7 @@ import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
+import { answered } from './unanswered.ts';
 
 /** In the upper byte of the power state's register: a one clears it, so that none may be written back. */
 const PME_STATUS = 0x80;
@@ -95,19 +96,31 @@ export class GuestFunction {
     }
   }
 
-  /** @throws {PeerDmaError} for what is no access to config space */
-  requireAccess(offset: number, size: number): void {
-    this.#config.requireAccess(offset, size);
+  /** See {@link ConfigSpace.requireAccess}. */
+  requireAccess(offset: number, size: number): number {
+    return this.#config.requireAccess(offset, size);
   }
 
+  /** All ones past the end of config space, and where the device does not answer. */
   read(offset: number, size: number): Uint8Array {
-    this.requireAccess(offset, size);
-    const present = this.device.config.read(BigInt(offset), size);
-    return this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() });
+    const length = this.requireAccess(offset, size);
+    const bytes = new Uint8Array(size).fill(0xff);
+    if (length === 0) return bytes;
+    const { bdf, config } = this.device;
+    const event = { device: bdf, access: 'config read', bar: undefined, offset, length } as const;
+    const present = answered(event, () => config.read(BigInt(offset), length));
+    if (present === undefined) return bytes;
+    bytes.set(this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() }));
+    return bytes;
   }
 
-  /** Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. */
-  async write(offset: number, bytes: Uint8Array): Promise<void> {
+  /**
+   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. Bytes past the
+   * end of config space are dropped.
+   */
+  async write(offset: number, all: Uint8Array): Promise<void> {
+    const bytes = all.subarray(0, this.requireAccess(offset, all.length));
+    if (bytes.length === 0) return;
     const present = this.device.config.read(BigInt(offset), bytes.length);
     const write = this.#config.write(this.#state, offset, bytes, present);
     const change = { next: write.next };

@@ -4,8 +4,9 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { requireBytes, requireCount } from '../arguments.ts';
-import { PeerDmaError } from '../errors.ts';
+import { alignedAccesses } from './aligned-accesses.ts';
 import type { DeviceRegion } from './physical-function.ts';
+import { type PciFaultEvent, answered } from './unanswered.ts';
 
 /** Something that answers for a part of a BAR in the device's stead, such as the MSI-X table. Offsets are its own. @internal */
 export interface EmulatedArea {
@@ -39,51 +40,50 @@ export class Mmio {
     this.#emulated = emulated;
   }
 
-  /** @throws {PeerDmaError} `ERR_NOT_MAPPED` where none of the BARs has all of it; what the region says */
+  /** All ones for bytes that are in no BAR, or that the device does not answer for. */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     requireCount(length);
-    const { bar, start } = this.#locate(bars, gpa, length);
-    const bytes = new Uint8Array(length);
-    for (const [at, width] of accesses(start, length)) bytes.set(this.#read(bar, start + BigInt(at), width), at);
+    const bytes = new Uint8Array(length).fill(0xff);
+    for (const { bar, offset, at, width } of pieces([...bars], gpa, length)) {
+      const event = { ...this.#event(bar, offset, width), access: 'BAR read' } as const;
+      const read = answered(event, () => this.#read(bar, offset, width));
+      if (read !== undefined) bytes.set(read, at);
+    }
     return bytes;
   }
 
-  /** Throws as {@link Mmio.read} does. */
+  /**
+   * Drops bytes that are in no BAR, or that the device does not take.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where an entry of the MSI-X table can't be connected
+   */
   write(bars: Iterable<PlacedBar>, gpa: bigint, bytes: Uint8Array): void {
     const { length } = requireBytes(bytes);
-    const { bar, start } = this.#locate(bars, gpa, length);
-    for (const [at, width] of accesses(start, length)) {
-      this.#write(bar, start + BigInt(at), bytes.subarray(at, at + width));
+    for (const { bar, offset, at, width } of pieces([...bars], gpa, length)) {
+      const part = bytes.subarray(at, at + width);
+      const area = this.#emulatedAt(bar.index, offset);
+      if (area !== undefined) area.write(offset - area.range.start, part);
+      else answered({ ...this.#event(bar, offset, width), access: 'BAR write' }, () => writeRegion(bar, offset, part));
     }
   }
 
-  #locate(bars: Iterable<PlacedBar>, gpa: bigint, length: number): { bar: PlacedBar; start: bigint } {
-    const range = AddressRange.of(gpa, BigInt(length));
-    for (const bar of bars) if (bar.range.contains(range)) return { bar, start: gpa - bar.range.start };
-    throw new PeerDmaError(
-      'ERR_NOT_MAPPED',
-      `none of the BARs of ${this.#device} has ${range}: the guest has not placed one there, or has switched it off`,
-      { range, device: this.#device },
-    );
-  }
-
-  #read({ index, region }: PlacedBar, offset: bigint, width: number): Uint8Array {
+  #read({ index, region }: PlacedBar, offset: bigint, width: number): Uint8Array | undefined {
     const area = this.#emulatedAt(index, offset);
     if (area !== undefined) return area.read(offset - area.range.start, width);
     // Past the end of a BAR whose length is no power of two the device has nothing.
-    if (offset + BigInt(width) > region.length) return new Uint8Array(width).fill(0xff);
+    if (offset + BigInt(width) > region.length) return undefined;
     if (width < WIDEST) return region.read(offset, width);
     const bytes = new Uint8Array(WIDEST);
     new DataView(bytes.buffer).setBigUint64(0, region.read64(offset), true);
     return bytes;
   }
 
-  #write({ index, region }: PlacedBar, offset: bigint, bytes: Uint8Array): void {
-    const area = this.#emulatedAt(index, offset);
-    if (area !== undefined) return area.write(offset - area.range.start, bytes);
-    if (index === ROM || offset + BigInt(bytes.length) > region.length) return undefined; // as hardware drops it
-    if (bytes.length < WIDEST) return region.write(offset, bytes);
-    return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  #event(
+    { index }: PlacedBar,
+    offset: bigint,
+    length: number,
+  ): Pick<PciFaultEvent, 'device' | 'bar' | 'offset' | 'length'> {
+    return { device: this.#device, bar: index, offset, length };
   }
 
   #emulatedAt(bar: number, offset: bigint): EmulatedArea | undefined {
@@ -91,12 +91,22 @@ export class Mmio {
   }
 }
 
-/** An access cut into pieces that are aligned to their width: a device sees those. */
-function* accesses(start: bigint, length: number): Generator<[at: number, width: number]> {
-  for (let at = 0; at < length;) {
-    let width = WIDEST;
-    while (width > length - at || (start + BigInt(at)) % BigInt(width) !== 0n) width /= 2;
-    yield [at, width];
-    at += width;
+function writeRegion({ index, region }: PlacedBar, offset: bigint, bytes: Uint8Array): void {
+  if (index === ROM || offset + BigInt(bytes.length) > region.length) return undefined; // as hardware drops it
+  if (bytes.length < WIDEST) return region.write(offset, bytes);
+  return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+}
+
+/** Those accesses of a guest that fall into a BAR. A BAR begins and ends at a multiple of 16, so that none crosses its end. */
+function* pieces(
+  bars: readonly PlacedBar[],
+  gpa: bigint,
+  length: number,
+): Generator<{ readonly bar: PlacedBar; readonly offset: bigint; readonly at: number; readonly width: number }> {
+  AddressRange.of(gpa, BigInt(length)); // which rejects what is no address
+  for (const [at, width] of alignedAccesses(gpa, length, WIDEST)) {
+    const start = gpa + BigInt(at);
+    const bar = bars.find(({ range }) => range.contains(start));
+    if (bar !== undefined) yield { bar, offset: start - bar.range.start, at, width };
   }
 }

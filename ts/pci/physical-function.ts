@@ -107,7 +107,7 @@ export interface DeviceInterrupts {
 export interface PhysicalFunction {
   /** PCI address, such as `0000:01:00.0`. */
   readonly bdf: string;
-  /** 256 or 4096 bytes. */
+  /** 256 or 4096 bytes; fewer, down to 64, where the host shortens it. */
   readonly config: DeviceRegion;
   /** BARs 0 to 5, then the ROM; `undefined` where the device has none. */
   readonly regions: readonly (DeviceRegion | undefined)[];

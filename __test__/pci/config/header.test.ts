@@ -5,18 +5,16 @@ import { throwsCode } from '../../support/errors.ts';
 import { PlainDevice, changed } from './plain-device.ts';
 import { recorded } from './recorded/load.ts';
 
-test('accesses are of 1, 2 or 4 bytes, at multiples of that, within config space', (t) => {
+test('accesses are of 1, 2 or 4 bytes, at any offset that a guest can address', (t) => {
   for (const name of ['edu', 'nvme'] as const) {
     const { config } = new PlainDevice(name);
     t.is(config.size, name === 'edu' ? 256 : 4096);
     for (const size of [1, 2, 4]) {
-      for (let offset = 0; offset < config.size; offset++) {
-        if (offset % size === 0) config.requireAccess(offset, size);
-        else if (offset + size <= config.size) {
-          throwsCode(t, () => config.requireAccess(offset, size), 'ERR_UNALIGNED');
-        } else throwsCode(t, () => config.requireAccess(offset, size), 'ERR_OUT_OF_RANGE');
+      for (let offset = 0; offset < 4096; offset++) {
+        const within = Math.max(0, Math.min(size, config.size - offset));
+        if (config.requireAccess(offset, size) !== within) t.fail(`${name} ${offset}+${size}`);
       }
-      throwsCode(t, () => config.requireAccess(config.size, size), 'ERR_OUT_OF_RANGE');
+      throwsCode(t, () => config.requireAccess(4096, size), 'ERR_OUT_OF_RANGE');
     }
     for (const size of [0, 3, 5, 8, -1, NaN, '4' as unknown as number]) {
       throwsCode(t, () => config.requireAccess(0, size), 'ERR_INVALID_ARGUMENT', String(size));
@@ -27,21 +25,18 @@ test('accesses are of 1, 2 or 4 bytes, at multiples of that, within config space
   }
 });
 
-test('read and write take such accesses alone', (t) => {
+test('read and write take what is within config space', (t) => {
   const { config, state } = new PlainDevice('edu');
   const bytes = (length: number): Uint8Array => new Uint8Array(length);
-  throwsCode(t, () => config.read(state, 2, bytes(4)), 'ERR_UNALIGNED');
   throwsCode(t, () => config.read(state, 0x100, bytes(4)), 'ERR_OUT_OF_RANGE');
-  throwsCode(t, () => config.read(state, 0, bytes(3)), 'ERR_INVALID_ARGUMENT');
-  throwsCode(t, () => config.write(state, 2, bytes(4), bytes(4)), 'ERR_UNALIGNED');
+  throwsCode(t, () => config.read(state, 0xff, bytes(2)), 'ERR_OUT_OF_RANGE');
   throwsCode(t, () => config.write(state, 0x100, bytes(4), bytes(4)), 'ERR_OUT_OF_RANGE');
-  throwsCode(t, () => config.write(state, 0, bytes(8), bytes(8)), 'ERR_INVALID_ARGUMENT');
   throwsCode(t, () => config.write(state, 0, bytes(4), bytes(2)), 'ERR_INVALID_ARGUMENT');
 });
 
-test('what is neither 256 nor 4096 bytes is no config space', (t) => {
+test('rejects a config space that is shorter than its header, longer than 4096 bytes, or not in whole dwords', (t) => {
   const image = recorded('edu');
-  for (const length of [0, 64, 255, 257, 4095, 8192]) {
+  for (const length of [0, 60, 63, 255, 257, 4095, 4100, 8192]) {
     const bytes = new Uint8Array(length);
     const make = (): unknown => new ConfigSpace({ ...image, bytes, intx: true, msiVectors: 1 });
     throwsCode(t, make, 'ERR_INVALID_ARGUMENT', String(length));

@@ -2,9 +2,8 @@
  * What a VMM answers for: registers that are no memory in the guest, and the MSI-X table, which is emulated.
  */
 import { GuestBar } from '../../../examples/guest/bar.ts';
-import { throwsCode } from '../../support/errors.ts';
 import { testWith } from '../support/devices.ts';
-import { Guest, HIGH, LOW, holders, physicalBar } from './support/guest.ts';
+import { Guest, HIGH, LOW, holders, ones, physicalBar } from './support/guest.ts';
 
 const MSIX = 0x11;
 
@@ -14,9 +13,9 @@ testWith(
   async (t, { edu: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const { device, firmware } = await guest.assign(bdf);
-    throwsCode(t, () => device.mmioRead(LOW, 4), 'ERR_NOT_MAPPED');
+    t.deepEqual(device.mmioRead(LOW, 4), ones(4), 'not placed');
     await firmware.place(0, LOW);
-    throwsCode(t, () => device.mmioRead(LOW, 4), 'ERR_NOT_MAPPED');
+    t.deepEqual(device.mmioRead(LOW, 4), ones(4), 'memory decode is off');
     await firmware.enable();
     const registers = new GuestBar(device, LOW);
     t.is(registers.read32(0n), 0x0100_00ed, 'who it is');
@@ -24,9 +23,9 @@ testWith(
     t.is(registers.read32(4n), ~0x1234_5678 >>> 0, 'that it is alive');
     registers.write64(0x80n, 0x1122_3344_5566_7788n);
     t.is(registers.read64(0x80n), 0x1122_3344_5566_7788n, 'eight bytes at once');
-    throwsCode(t, () => device.mmioRead(LOW + 0xf_fffcn, 8), 'ERR_NOT_MAPPED');
+    t.deepEqual(device.mmioRead(LOW + 0x10_0000n, 8), ones(8), 'behind it');
     await firmware.place(0, LOW + 0x10_0000n);
-    throwsCode(t, () => registers.read32(0n), 'ERR_NOT_MAPPED');
+    t.is(registers.read32(0n), 0xffff_ffff, 'where it was');
     t.is(new GuestBar(device, LOW + 0x10_0000n).read64(0x80n), 0x1122_3344_5566_7788n);
   },
 );
@@ -47,8 +46,8 @@ testWith(
     const registers = new GuestBar(device, LOW + 0x100n);
     registers.write32(0n, 0xa5a5_0001); // the interrupt mask
     t.is(registers.read32(0n), 0xa5a5_0001);
-    throwsCode(t, () => device.mmioRead(LOW + 0x1fcn, 8), 'ERR_NOT_MAPPED');
-    throwsCode(t, () => device.mmioRead(LOW + 0xfcn, 4), 'ERR_NOT_MAPPED');
+    t.deepEqual(device.mmioRead(LOW + 0x200n, 8), ones(8));
+    t.deepEqual(device.mmioRead(LOW + 0xfcn, 4), ones(4));
     // Any length at any address, across pages, in the memory.
     const bytes = Uint8Array.from({ length: 4099 }, (_, index) => (index * 13 + 1) & 0xff);
     device.mmioWrite(HIGH + 0xffdn, bytes);

@@ -2,7 +2,7 @@
  * A device sleeps and wakes up: while it sleeps, its memory answers nobody.
  */
 import { testWith } from '../support/devices.ts';
-import { Guest, HIGH, LOW, holders, mapped } from './support/guest.ts';
+import { Guest, HIGH, LOW, holders, mapped, ones } from './support/guest.ts';
 import { throwsCode } from '../../support/errors.ts';
 
 /** The controller's memory buffer. */
@@ -30,7 +30,7 @@ testWith(
       await firmware.setPowerState(3);
       t.deepEqual([holders(guest.memory, HIGH), mapped(guest.manager)], [[], none], 'no IOMMU has any of its BARs');
       t.true(device.status().every(({ range }) => range === undefined));
-      throwsCode(t, () => device.mmioRead(HIGH, 4), 'ERR_NOT_MAPPED');
+      t.deepEqual(device.mmioRead(HIGH, 4), ones(4));
       throwsCode(t, () => guest.memory.read(HIGH, 4), 'ERR_NOT_MAPPED');
       await engine.strike(HIGH);
       t.is(device.configRead(4, 2) & 2, 2, 'Command is as it was');

@@ -1,12 +1,15 @@
 /**
  * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere; what
- * comes out of here is finite, in order, and within config space.
+ * comes out of here is finite, in order, and within config space. In a config space that the host has shortened a chain
+ * ends where it leads past the end.
  */
 import { type ConfigImage, at } from './config-image.ts';
 import {
   ARI_SIZEOF,
   CAPABILITY_LIST,
   CAP_LIST_NEXT,
+  CAP_POINTER_MASK,
+  CFG_SPACE_EXP_SIZE,
   CFG_SPACE_SIZE,
   EXT_CAP_ID_ARI,
   EXT_CAP_ID_REBAR,
@@ -42,11 +45,12 @@ export function capabilities(image: ConfigImage): readonly Capability[] {
 
 /** The extended capabilities in the order of their chain. Throws as {@link capabilities} does. @internal */
 export function extendedCapabilities(image: ConfigImage): readonly Capability[] {
-  if (image.size === CFG_SPACE_SIZE) return [];
+  if (image.size <= CFG_SPACE_SIZE) return [];
   // Nothing begins here: neither 0 nor what a bus reads where nobody answers is a capability.
   const first = image.u32(CFG_SPACE_SIZE);
   if (first === 0 || first === 0xffffffff) return [];
-  return walk(image, { from: CFG_SPACE_SIZE, next: CFG_SPACE_SIZE }, [CFG_SPACE_SIZE, image.size], (offset) => {
+  const link = { from: CFG_SPACE_SIZE, next: CFG_SPACE_SIZE };
+  return walk(image, link, [CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE], (offset) => {
     const header = image.u32(offset);
     if (header === 0xffffffff) throw image.bad(offset, 'an extended capability reads as all ones');
     return { id: header & 0xffff, from: offset + 2, next: header >>> 20 };
@@ -56,7 +60,7 @@ export function extendedCapabilities(image: ConfigImage): readonly Capability[] 
 interface Link {
   /** Where the pointer is. */
   readonly from: number;
-  /** The pointer; 0 ends the chain. */
+  /** The pointer as the device has it; 0 in all but the reserved bits ends the chain. */
   readonly next: number;
 }
 
@@ -67,12 +71,13 @@ function walk(
   follow: (offset: number) => Link & { readonly id: number },
 ): readonly Capability[] {
   const found = new Map<number, Capability>();
-  for (let link = first; link.next !== 0;) {
-    const offset = link.next;
+  for (let link = first; ;) {
+    const offset = link.next & CAP_POINTER_MASK;
+    if (offset === 0) break;
     const pointer = `the pointer to the next capability is ${at(offset)}, `;
     if (offset < start || offset >= end)
       throw image.bad(link.from, `${pointer}which is outside ${at(start)}..${at(end)}`);
-    if (offset % 4 !== 0) throw image.bad(link.from, `${pointer}which is no multiple of 4`);
+    if (offset >= image.size) break; // the host has shortened config space
     if (found.has(offset)) throw image.bad(link.from, `${pointer}where the chain has been before`);
     const next = follow(offset);
     found.set(offset, { id: next.id, offset });
@@ -95,7 +100,10 @@ export function hiddenLength(image: ConfigImage, { id, offset }: Capability): nu
       return SRIOV_SIZEOF;
     case EXT_CAP_ID_REBAR:
     case EXT_CAP_ID_VF_REBAR: {
-      if (offset + REBAR_CTRL >= image.size) throw image.bad(offset, 'a Resizable BAR capability passes the end');
+      if (offset + REBAR_CTRL >= image.size) {
+        if (image.size < CFG_SPACE_EXP_SIZE) return image.size - offset; // the host has shortened config space
+        throw image.bad(offset, 'a Resizable BAR capability passes the end');
+      }
       const entries = (image.u8(offset + REBAR_CTRL) & REBAR_CTRL_NBAR_MASK) >> REBAR_CTRL_NBAR_SHIFT;
       return REBAR_CAP + REBAR_ENTRY_SIZE * Math.max(entries, 1);
     }

@@ -16,6 +16,7 @@ import {
   CAP_ID_MSIX,
   CAP_ID_PM,
   CAP_SIZEOF,
+  CFG_SPACE_EXP_SIZE,
   CFG_SPACE_SIZE,
   EXP_LEAST_SIZEOF,
   EXT_CAP_SIZEOF,
@@ -49,7 +50,7 @@ export class ChainView {
   /** @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
   constructor(image: ConfigImage, { regions, msiVectors }: ChainOptions) {
     this.#image = image;
-    this.capabilities = capabilities(image);
+    this.capabilities = capabilities(image).filter((found) => !isCut(image, found));
     this.#extended = extendedCapabilities(image);
     this.#requireApart(); // and so within config space, which what follows rests on
     const power = this.#only(CAP_ID_PM);
@@ -130,8 +131,13 @@ export class ChainView {
       offset: found.offset,
       length: hiddenLength(image, found) ?? EXT_CAP_SIZEOF,
     }));
-    requireApart(image, extended, image.size);
+    requireApart(image, extended, CFG_SPACE_EXP_SIZE);
   }
+}
+
+/** Whether a capability passes the end of a config space that the host has shortened: the guest doesn't see it then. */
+function isCut(image: ConfigImage, capability: Capability): boolean {
+  return image.size < CFG_SPACE_SIZE && capability.offset + leastLength(image, capability) > image.size;
 }
 
 /** Bytes that a capability has at least; where something is done with it, those that this is done with. */

@@ -3,7 +3,7 @@
  */
 import { requireBytes } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
-import { CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE } from './registers.ts';
+import { CFG_SPACE_EXP_SIZE, STD_HEADER_SIZEOF } from './registers.ts';
 
 /** Config space as it was, little-endian, and what to say where it makes no sense. @internal */
 export class ConfigImage {
@@ -12,15 +12,13 @@ export class ConfigImage {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
 
-  /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is neither 256 nor 4096 bytes */
+  /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a length that {@link isConfigLength} rejects */
   constructor(device: string, bytes: Uint8Array) {
     const { length } = requireBytes(bytes);
-    if (length !== CFG_SPACE_SIZE && length !== CFG_SPACE_EXP_SIZE) {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `config space of ${device} has ${CFG_SPACE_SIZE} or ${CFG_SPACE_EXP_SIZE} bytes, not ${length}`,
-        { device },
-      );
+    if (!isConfigLength(length)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `config space of ${device} has ${CONFIG_LENGTHS}, not ${length}`, {
+        device,
+      });
     }
     this.device = device;
     this.bytes = bytes;
@@ -51,6 +49,20 @@ export class ConfigImage {
       { device: this.device },
     );
   }
+}
+
+/** What {@link isConfigLength} accepts, for messages. @internal */
+export const CONFIG_LENGTHS = `${STD_HEADER_SIZEOF} to ${CFG_SPACE_EXP_SIZE} bytes, a multiple of 4`;
+
+/**
+ * Whether config space can have that many bytes: 256 or 4096, or fewer where the host shortens it. Linux gives 64 of them
+ * to a plain user (`pci_read_config`), and 160 or 1,536 where a chip can't bear accesses beyond (`quirk_citrine`,
+ * `quirk_nfp6000`).
+ *
+ * @internal
+ */
+export function isConfigLength(length: number): boolean {
+  return length >= STD_HEADER_SIZEOF && length <= CFG_SPACE_EXP_SIZE && length % 4 === 0;
 }
 
 /** An offset as `lspci` prints it. @internal */

@@ -13,6 +13,7 @@ import type { InterruptControl } from './interrupt-control.ts';
 import type { MsixShape } from './msix.ts';
 import {
   BIST,
+  CFG_SPACE_EXP_SIZE,
   COMMAND,
   COMMAND_INTX_DISABLE,
   COMMAND_IO,
@@ -52,7 +53,7 @@ export interface ConfigWrite {
 export interface ConfigSpaceOptions {
   /** PCI address, for messages. */
   readonly device: string;
-  /** Config space as it was when the device was opened: 256 or 4096 bytes. */
+  /** Config space as it was when the device was opened: 64 to 4096 bytes, a multiple of 4. */
   readonly bytes: Uint8Array;
   /** In bytes, by VFIO's index: BARs 0 to 5, then the ROM; `undefined` where there is none. */
   readonly regionLengths: readonly (bigint | undefined)[];
@@ -74,7 +75,7 @@ export interface ConfigSpaceOptions {
  * @internal
  */
 export class ConfigSpace {
-  /** Bytes: 256 or 4096. */
+  /** Bytes: 256 or 4096, fewer where the host shortens config space. */
   readonly size: number;
   /** By ascending index. */
   readonly bars: readonly Bar[];
@@ -120,13 +121,15 @@ export class ConfigSpace {
   }
 
   /**
-   * Checks an access before anything is done for it.
+   * Checks an access before anything is done for it: whether a guest can make it.
    *
-   * @param size 1, 2 or 4 bytes, of which the offset is a multiple
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`
+   * @param offset 0 to 4095: a guest can address that much, whatever the device has
+   * @param size 1, 2 or 4 bytes
+   * @returns how many of its bytes are in config space, from the first on; the others read as ones, and can't be written
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`
    */
-  requireAccess(offset: number, size: number): void {
-    const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
+  requireAccess(offset: number, size: number): number {
+    const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
       new PeerDmaError(code, `config space of ${this.#device} can't be accessed so: ${problem}`, {
         device: this.#device,
       });
@@ -136,10 +139,10 @@ export class ConfigSpace {
     if (!Number.isSafeInteger(offset) || offset < 0) {
       throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${String(offset)}`);
     }
-    if (offset + size > this.size) {
-      throw fail('ERR_OUT_OF_RANGE', `${size} bytes at ${at(offset)} pass its end at ${at(this.size)}`);
+    if (offset >= CFG_SPACE_EXP_SIZE) {
+      throw fail('ERR_OUT_OF_RANGE', `a function has offsets below ${at(CFG_SPACE_EXP_SIZE)}, not ${at(offset)}`);
     }
-    if (offset % size !== 0) throw fail('ERR_UNALIGNED', `${at(offset)} is no multiple of ${size} bytes`);
+    return Math.max(0, Math.min(size, this.size - offset));
   }
 
   /**
@@ -147,7 +150,7 @@ export class ConfigSpace {
    *
    * @param device the device's bytes at that offset, as many as are read
    * @param dynamic.msiPending what MSI vectors are pending, a bit for each
-   * @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
    */
   read(
     state: ConfigState,
@@ -155,7 +158,7 @@ export class ConfigSpace {
     device: Uint8Array,
     { msiPending = 0 }: { readonly msiPending?: number } = {},
   ): Uint8Array {
-    this.requireAccess(offset, requireBytes(device).length);
+    this.#requireWithin(offset, requireBytes(device).length);
     const bytes = this.#emulation.read(state.bytes, offset, device);
     this.#registers.show(state.bytes, offset, bytes);
     this.#chain.msi?.showPending(msiPending, offset, bytes);
@@ -166,10 +169,10 @@ export class ConfigSpace {
    * What a write of the guest does.
    *
    * @param device the device's bytes at that offset, as many as are written
-   * @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
    */
   write(state: ConfigState, offset: number, bytes: Uint8Array, device: Uint8Array): ConfigWrite {
-    this.requireAccess(offset, requireBytes(bytes).length);
+    this.#requireWithin(offset, requireBytes(bytes).length);
     if (requireBytes(device).length !== bytes.length) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -233,12 +236,24 @@ export class ConfigSpace {
     };
   }
 
+  #requireWithin(offset: number, length: number): void {
+    if (offset + length <= this.size) return;
+    const text = `${length} bytes at ${at(offset)} pass the end of config space of ${this.#device} at ${at(this.size)}`;
+    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { device: this.#device });
+  }
+
   #state(before: ConfigState, bytes: Uint8Array): ConfigState {
     return bytes === before.bytes ? before : new ConfigState(bytes);
   }
 }
 
 function requireFunction(image: ConfigImage): void {
+  const { device } = image;
+  if (image.u16(VENDOR_ID) === 0xffff && image.u16(COMMAND) !== 0xffff) {
+    // SR-IOV 1.1, 3.4.1.1 and 3.4.1.2. VFIO shows those of /sys instead (Linux `vfio_config_init`).
+    const text = `${device} is a virtual function: its own config space has no vendor and device. Give those of /sys, as the ids of a SimulatedDevice`;
+    throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', text, { device });
+  }
   if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: only functions that are no bridges go`);

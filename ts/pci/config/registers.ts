@@ -4,7 +4,7 @@
  * PCI-SIG's engineering change notice of 2006 for conventional PCI.
  */
 
-/** Bytes of config space that every function has. */
+/** Bytes of conventional config space. */
 export const CFG_SPACE_SIZE = 0x100;
 /** Bytes of config space of a PCI Express function. */
 export const CFG_SPACE_EXP_SIZE = 0x1000;
@@ -72,6 +72,11 @@ export const PRIMARY_BUS = 0x18;
 // Capabilities: identifier, then the offset of the next one. Offsets count from the capability.
 
 export const CAP_LIST_NEXT = 1;
+/**
+ * Bits of a pointer to a capability. The two low ones are reserved, and software masks them (PCI Local Bus 3.0, 6.7; PCI
+ * Express Base Specification, 7.6.3; Linux `PCI_EXT_CAP_NEXT`).
+ */
+export const CAP_POINTER_MASK = 0xffc;
 export const CAP_SIZEOF = 2;
 export const CAP_ID_PM = 0x01;
 export const CAP_ID_MSI = 0x05;

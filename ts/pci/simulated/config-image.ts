@@ -43,6 +43,7 @@ import {
   STD_HEADER_SIZEOF,
   VENDOR_ID,
 } from '../config/registers.ts';
+import { CONFIG_LENGTHS, isConfigLength } from '../config/config-image.ts';
 import type { BarLayout } from './bar-layout.ts';
 import {
   AF_CAP_TP,
@@ -56,7 +57,7 @@ import {
   SUBSYSTEM_VENDOR_ID,
   msiLength,
 } from './found-capabilities.ts';
-import type { SimulatedDeviceOptions, SimulatedMsix } from './options.ts';
+import type { SimulatedDeviceOptions, SimulatedIds, SimulatedMsix } from './options.ts';
 
 /** Version 3 of power management, as of all devices today; D1 and D2 are not there. */
 const PM_VERSION = 3;
@@ -76,16 +77,33 @@ const AF_BYTES = 6;
 export function recordedConfig(options: SimulatedDeviceOptions): DataView | undefined {
   const { bdf, config } = options;
   if (config === undefined) return undefined;
-  if (!(config instanceof Uint8Array) || ![CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE].includes(config.length)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a config space of ${bdf} has 256 or 4096 bytes`, { device: bdf });
+  if (!(config instanceof Uint8Array) || !isConfigLength(config.length)) {
+    const text = `a config space of ${bdf} is a Uint8Array of ${CONFIG_LENGTHS}`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
   }
+  const recorded = new DataView(Uint8Array.from(config).buffer);
+  const { ids, ...rest } = options;
+  const anonymous = recorded.getUint32(VENDOR_ID, true) === 0xffffffff; // a virtual function
+  if (anonymous && ids !== undefined) setIdentity(recorded, bdf, ids);
+  const given: SimulatedDeviceOptions = anonymous ? rest : options;
   for (const built of ['ids', 'powerManagement', 'msi', 'msix', 'pcie', 'advancedFeatures'] as const) {
-    if (options[built] !== undefined) {
+    if (given[built] !== undefined) {
       const text = `${bdf} has a recorded config space: ${built} is in there, and can't be given as well`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
     }
   }
-  return new DataView(Uint8Array.from(config).buffer);
+  return recorded;
+}
+
+function setIdentity(config: DataView, bdf: string, { vendor = 0x1234, device = 1 }: SimulatedIds): void {
+  config.setUint16(VENDOR_ID, requireNumber(bdf, vendor, 0xffff, 'the vendor'), true);
+  config.setUint16(DEVICE_ID, requireNumber(bdf, device, 0xffff, 'the device'), true);
+}
+
+function requireNumber(bdf: string, value: number, most: number, what: string): number {
+  if (Number.isInteger(value) && value >= 0 && value <= most) return value;
+  const text = `${what} of ${bdf} is 0 to ${most}, not ${String(value)}`;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
 }
 
 /**
@@ -127,14 +145,8 @@ function setBar(config: DataView, { index, kind, prefetchable, registerLength, h
 function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]): DataView {
   const { bdf, ids = {}, powerManagement, msi, msix, pcie, advancedFeatures = false } = options;
   const config = new DataView(new ArrayBuffer(pcie === undefined ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE));
-  const number = (value: number, most: number, what: string): number => {
-    if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} of ${bdf} is 0 to ${most}, not ${String(value)}`, {
-      device: bdf,
-    });
-  };
-  config.setUint16(VENDOR_ID, number(ids.vendor ?? 0x1234, 0xffff, 'the vendor'), true);
-  config.setUint16(DEVICE_ID, number(ids.device ?? 1, 0xffff, 'the device'), true);
+  const number = (value: number, most: number, what: string): number => requireNumber(bdf, value, most, what);
+  setIdentity(config, bdf, ids);
   const revision = number(ids.revision ?? 0, 0xff, 'the revision');
   config.setUint32(REVISION_ID, number(ids.class ?? 0xff0000, 0xffffff, 'the class') * 256 + revision, true);
   config.setUint16(SUBSYSTEM_VENDOR_ID, number(ids.subsystemVendor ?? 0, 0xffff, "the subsystem's vendor"), true);

@@ -12,6 +12,7 @@ import {
   CAP_ID_MSIX,
   CAP_ID_PM,
   CAP_LIST_NEXT,
+  CAP_POINTER_MASK,
   CFG_SPACE_SIZE,
   EXP_LEAST_SIZEOF,
   MSIX_SIZEOF,
@@ -59,12 +60,13 @@ export function findCapabilities(config: DataView): FoundCapabilities {
   const found = new Map<number, number>();
   if ((config.getUint16(STATUS, true) & STATUS_CAP_LIST) === 0) return found;
   const seen = new Set<number>();
-  let at = config.getUint8(CAPABILITY_LIST) & ~3;
-  while (at >= STD_HEADER_SIZEOF && !seen.has(at)) {
+  const end = Math.min(config.byteLength, CFG_SPACE_SIZE);
+  let at = config.getUint8(CAPABILITY_LIST) & CAP_POINTER_MASK;
+  while (at >= STD_HEADER_SIZEOF && at < end && !seen.has(at)) {
     seen.add(at);
     const id = config.getUint8(at);
-    if (!found.has(id) && at + lengthOf(id, config, at) <= CFG_SPACE_SIZE) found.set(id, at);
-    at = config.getUint8(at + CAP_LIST_NEXT) & ~3;
+    if (!found.has(id) && at + lengthOf(id, config, at) <= end) found.set(id, at);
+    at = config.getUint8(at + CAP_LIST_NEXT) & CAP_POINTER_MASK;
   }
   return found;
 }

@@ -6,6 +6,7 @@ import { requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
+import { alignedAccesses } from '../aligned-accesses.ts';
 import type { DeviceRegion } from '../physical-function.ts';
 
 /** What a region consists of. @internal */
@@ -30,8 +31,8 @@ export interface RegionShape {
   readonly answers: () => boolean;
 }
 
-/** VFIO cuts other accesses than {@link DeviceRegion.read64} into these (Linux `vfio_pci_core_do_io_rw`). */
-const WIDTHS = [4, 2, 1] as const;
+/** VFIO cuts other accesses than {@link DeviceRegion.read64} into pieces of that many bytes (Linux `vfio_pci_core_do_io_rw`). */
+const WIDEST = 4;
 
 /** @internal */
 export class SimulatedRegion implements DeviceRegion {
@@ -67,7 +68,8 @@ export class SimulatedRegion implements DeviceRegion {
     if (!this.#shape.answers()) return ones(length);
     if (contents.isMemory) return contents.read(offset, length);
     const bytes = new Uint8Array(length);
-    for (const [at, width] of accesses(offset, length)) bytes.set(this.#load(offset + BigInt(at), width), at);
+    for (const [at, width] of alignedAccesses(offset, length, WIDEST))
+      bytes.set(this.#load(offset + BigInt(at), width), at);
     return bytes;
   }
 
@@ -77,7 +79,7 @@ export class SimulatedRegion implements DeviceRegion {
     const { contents } = this.#shape;
     if (!this.#shape.answers()) return;
     if (contents.isMemory) return void contents.write(offset, bytes);
-    for (const [at, width] of accesses(offset, length)) {
+    for (const [at, width] of alignedAccesses(offset, length, WIDEST)) {
       contents.write(offset + BigInt(at), bytes.slice(at, at + width));
     }
   }
@@ -147,14 +149,4 @@ export class SimulatedRegion implements DeviceRegion {
 /** What a bus reads where nobody answers. */
 function ones(length: number): Uint8Array {
   return new Uint8Array(length).fill(0xff);
-}
-
-/** An access cut into single ones, each of the largest width that fits. */
-function* accesses(offset: bigint, length: number): Generator<readonly [at: number, width: number]> {
-  for (let at = 0; at < length;) {
-    const start = offset + BigInt(at);
-    const width = WIDTHS.find((one) => start % BigInt(one) === 0n && at + one <= length) ?? 1;
-    yield [at, width];
-    at += width;
-  }
 }

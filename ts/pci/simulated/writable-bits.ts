@@ -73,7 +73,7 @@ export function writableBits(bytes: DataView, capabilities: FoundCapabilities, b
   if (exp !== undefined) {
     bits.setUint16(exp + EXP_DEVCTL, 0xffff & ~EXP_DEVCTL_BCR_FLR, true);
     const version = bytes.getUint16(exp + EXP_FLAGS, true) & 0xf;
-    if (version >= 2 && exp + EXP_V2_SIZEOF <= CFG_SPACE_SIZE)
+    if (version >= 2 && exp + EXP_V2_SIZEOF <= Math.min(bytes.byteLength, CFG_SPACE_SIZE))
       bits.setUint16(exp + EXP_DEVCTL2, DEVCTL2_WRITABLE, true);
   }
   return bits;

@@ -149,3 +149,8 @@ export function mapped(...managers: readonly VfioContainerManager[]): number[] {
   const all = managers.flatMap((manager) => manager.inspect().containers);
   return all.map(({ mappings, dmaAvailable }) => (dmaAvailable === undefined ? mappings : 65535 - dmaAvailable));
 }
+
+/** What a guest reads where nothing answers. */
+export function ones(length: number): Uint8Array {
+  return new Uint8Array(length).fill(0xff);
+}

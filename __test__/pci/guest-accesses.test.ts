@@ -1,0 +1,215 @@
+/**
+ * Accesses that a guest can make and a device does not have: they read as ones or are dropped, as on hardware, and never throw.
+ */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import test, { type ExecutionContext } from 'ava';
+import { type AssignedDevice, PeerDmaError, type PciFaultEvent } from '../../ts/index.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { MEMORY, command, readBar64, writeBar32, writeBar64 } from './support/guest.ts';
+import { MiB, Scene } from './support/scene.ts';
+
+const LOW = 0xe000_0000n;
+const HIGH = 0x40_0000_0000n;
+const SIZES = [1, 2, 4] as const;
+
+const conventional = { pcie: undefined } as never;
+
+function ones(length: number): Uint8Array {
+  return new Uint8Array(length).fill(0xff);
+}
+
+/** What is published of accesses that the device did not answer. */
+function faultsOf(t: ExecutionContext): PciFaultEvent[] {
+  const faults: PciFaultEvent[] = [];
+  const listen = (message: unknown): void => void faults.push(message as PciFaultEvent);
+  subscribe('peerdma:pci.fault', listen);
+  t.teardown(() => unsubscribe('peerdma:pci.fault', listen));
+  return faults;
+}
+
+test('config space of a conventional device reads as ones past its 256 bytes, and drops writes there', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated(conventional);
+  const assigned = await scene.assign(scene.spied(device));
+  const before = device.config.read(0n, 256);
+  for (const size of SIZES) {
+    for (const offset of [0x100, 0x101, 0x102, 0x7ff, 0xffc, 0xfff]) {
+      t.is(assigned.configRead(offset, size), 2 ** (8 * size) - 1, `${offset}+${size}`);
+      await assigned.configWrite(offset, size, 0);
+    }
+  }
+  t.deepEqual(scene.takeLog(), []);
+  t.deepEqual(device.config.read(0n, 256), before);
+});
+
+test('an access that crosses the end of config space has the bytes before it, and ones after it', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign(scene.simulated(conventional));
+  t.is(assigned.configRead(0xfe, 4), 0xffff_0000);
+  t.is(assigned.configRead(0xff, 2), 0xff00);
+  await assigned.configWrite(0xfe, 4, 0x1234_5678);
+  const express = await scene.assign();
+  t.is(express.configRead(0xffd, 4), 0xff00_0000);
+});
+
+test('every access to config space reads what single bytes read, at any offset and across dwords', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  await writeBar32(assigned, 0, LOW);
+  await writeBar64(assigned, 2, HIGH + MiB);
+  const bytes = Array.from({ length: 4096 }, (_, offset) => assigned.configRead(offset, 1));
+  for (const size of SIZES) {
+    for (let offset = 0; offset < 4096; offset++) {
+      const wanted = Array.from({ length: size }, (_, index) => bytes[offset + index] ?? 0xff);
+      const value = wanted.reduceRight((sum, byte) => sum * 256 + byte, 0);
+      if (assigned.configRead(offset, size) !== value) t.fail(`${offset}+${size}`);
+    }
+  }
+  t.pass();
+});
+
+test('an unaligned write changes the bytes that single bytes would change', async (t) => {
+  const scene = await Scene.create(t);
+  const [whole, byByte] = [await scene.assign(), await scene.assign()];
+  const config = (device: AssignedDevice): number[] =>
+    Array.from({ length: 64 }, (_, index) => device.configRead(4 * index, 4));
+  for (const [offset, size, value] of [
+    [0x13, 4, 0x9911_22e0],
+    [0x1b, 2, 0x40e0],
+    [0x05, 2, 0x0004],
+    [0x3b, 2, 0x0b00],
+    [0x0d, 4, 0xffff_ffff],
+    [0x03, 2, 0x0200],
+  ] as const) {
+    await whole.configWrite(offset, size, value);
+    for (let index = 0; index < size; index++) {
+      await byByte.configWrite(offset + index, 1, Math.floor(value / 256 ** index) % 256);
+    }
+    t.deepEqual(config(whole), config(byByte), `${offset}+${size}`);
+  }
+});
+
+test('a BAR is switched on by a write that crosses from Command into Status, unaligned', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar64(assigned, 2, HIGH);
+  await assigned.configWrite(0x03, 2, MEMORY << 8);
+  t.true(scene.reaches(HIGH, device, 2));
+  await assigned.configWrite(0x03, 4, 0);
+  t.false(scene.reaches(HIGH, device, 2));
+  t.is(readBar64(assigned, 2), HIGH);
+});
+
+test('accesses that no guest can make are errors', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign(scene.simulated(conventional));
+  for (const [offset, size, code] of [
+    [0, 3, 'ERR_INVALID_ARGUMENT'],
+    [0, 8, 'ERR_INVALID_ARGUMENT'],
+    [0, 0, 'ERR_INVALID_ARGUMENT'],
+    [-1, 1, 'ERR_INVALID_ARGUMENT'],
+    [0.5, 1, 'ERR_INVALID_ARGUMENT'],
+    ['0' as unknown as number, 1, 'ERR_INVALID_ARGUMENT'],
+    [0n as unknown as number, 4, 'ERR_INVALID_ARGUMENT'],
+    [0x1000, 1, 'ERR_OUT_OF_RANGE'],
+  ] as const) {
+    throwsCode(t, () => assigned.configRead(offset, size), code, `${offset}+${size}`);
+    await rejectsCode(t, assigned.configWrite(offset, size, 0), code, `${offset}+${size}`);
+  }
+  for (const [gpa, length] of [
+    [-1n, 4],
+    [Number(LOW) as unknown as bigint, 4],
+    [LOW, -1],
+    [LOW, 1.5],
+  ] as const) {
+    throwsCode(t, () => assigned.mmioRead(gpa, length), 'ERR_INVALID_ARGUMENT', `${gpa}+${length}`);
+  }
+  throwsCode(t, () => assigned.mmioWrite(LOW, 'ab' as unknown as Uint8Array), 'ERR_INVALID_ARGUMENT');
+});
+
+test('where the device has no BAR, reads are ones and writes are dropped', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  const faults = faultsOf(t);
+  const dead = (gpa: bigint, what: string): void => {
+    for (const length of [1, 2, 3, 4, 8, 11]) t.deepEqual(assigned.mmioRead(gpa, length), ones(length), what);
+    assigned.mmioWrite(gpa, new Uint8Array(8));
+  };
+  dead(LOW, 'not placed');
+  await writeBar32(assigned, 0, LOW);
+  dead(LOW, 'placed, decode off');
+  await command(assigned, MEMORY);
+  const bytes = Uint8Array.of(1, 2, 3, 4);
+  assigned.mmioWrite(LOW, bytes);
+  t.deepEqual(assigned.mmioRead(LOW, 4), bytes);
+  dead(LOW + 0x1_0000n, 'behind it');
+  dead(LOW - 16n, 'before it');
+  await command(assigned, 0);
+  dead(LOW, 'decode off again');
+  t.deepEqual(device.regions[0]?.mmapAreas.length, 1);
+  await command(assigned, MEMORY);
+  t.deepEqual(assigned.mmioRead(LOW, 4), bytes, 'nothing of it was written');
+  t.deepEqual(faults, [], 'the device was not asked');
+});
+
+test('an access that crosses the end of a BAR reaches the part that is in it', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  const end = LOW + 0x1_0000n;
+  assigned.mmioWrite(end - 2n, Uint8Array.of(1, 2, 3, 4));
+  t.deepEqual(assigned.mmioRead(end - 3n, 6), Uint8Array.of(0, 1, 2, 0xff, 0xff, 0xff));
+  assigned.mmioWrite(LOW - 2n, Uint8Array.of(9, 9, 5, 6));
+  t.deepEqual(assigned.mmioRead(LOW - 2n, 5), Uint8Array.of(0xff, 0xff, 5, 6, 0));
+});
+
+test('a device that does not answer reads as ones, drops writes, and is published', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  const faults = faultsOf(t);
+  device.config.write(4n, Uint8Array.of(0, 0)); // by another hand
+  t.deepEqual(assigned.mmioRead(LOW, 4), ones(4));
+  t.deepEqual(assigned.mmioRead(LOW + 8n, 8), ones(8));
+  assigned.mmioWrite(LOW, new Uint8Array(4));
+  const { read } = device.config;
+  device.config.read = () => {
+    throw new PeerDmaError('ERR_SYSTEM', 'EIO', { errno: 'EIO' });
+  };
+  t.is(assigned.configRead(0, 4), 0xffff_ffff);
+  device.config.read = read;
+  t.is(assigned.configRead(0, 2), 0x1234);
+  t.deepEqual(
+    faults.map(({ device: bdf, access, bar, offset, length, error }) => [bdf, access, bar, offset, length, error.code]),
+    [
+      [device.bdf, 'BAR read', 0, 0n, 4, 'ERR_BAR_DISABLED'],
+      [device.bdf, 'BAR read', 0, 8n, 8, 'ERR_BAR_DISABLED'],
+      [device.bdf, 'BAR write', 0, 0n, 4, 'ERR_BAR_DISABLED'],
+      [device.bdf, 'config read', undefined, 0, 4, 'ERR_SYSTEM'],
+    ],
+  );
+});
+
+test('a write to config space that the kernel refuses is the VMM’s to know', async (t) => {
+  const scene = await Scene.create(t);
+  const spied = scene.spied(scene.simulated());
+  const assigned = await scene.assign(spied);
+  let refusals = 1;
+  spied.judge = () => (refusals-- > 0 ? new PeerDmaError('ERR_SYSTEM', 'EIO', { errno: 'EIO' }) : undefined);
+  await rejectsCode(t, command(assigned, MEMORY), 'ERR_SYSTEM');
+  t.is(assigned.configRead(4, 2), 0);
+});
+
+test('a closed device is an error of the VMM', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  await assigned.close();
+  throwsCode(t, () => assigned.configRead(0x100, 4), 'ERR_CLOSED');
+  throwsCode(t, () => assigned.mmioRead(LOW, 4), 'ERR_CLOSED');
+  await rejectsCode(t, assigned.configWrite(0x100, 4, 0), 'ERR_CLOSED');
+});

@@ -1,0 +1,43 @@
+/**
+ * Accesses of a guest that its device does not answer. Hardware returns all ones for a read then, and drops a write.
+ */
+import { channel } from 'node:diagnostics_channel';
+import { PeerDmaError } from '../errors.ts';
+
+/** Message of the channel `peerdma:pci.fault`: a device did not answer its guest, which has read all ones, or whose write was dropped. */
+export interface PciFaultEvent {
+  /** PCI address. */
+  readonly device: string;
+  /** What the guest did. */
+  readonly access: 'config read' | 'BAR read' | 'BAR write';
+  /** 0 to 5, 6 for the ROM; `undefined` for config space. */
+  readonly bar: number | undefined;
+  /** Bytes from the start of config space or the BAR. */
+  readonly offset: number | bigint;
+  /** Bytes. */
+  readonly length: number;
+  /** What the kernel reported. */
+  readonly error: PeerDmaError;
+}
+
+const faultChannel = channel('peerdma:pci.fault');
+
+/** The host refuses an access with these when the device is switched off, sleeps, or is gone. */
+const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM']);
+
+/**
+ * Makes an access for a guest, and publishes it if the device does not answer.
+ *
+ * @returns what the device answers; `undefined` if it does not
+ * @throws what is no matter of the device, such as `ERR_CLOSED`
+ * @internal
+ */
+export function answered<T>(event: Omit<PciFaultEvent, 'error'>, access: () => T): T | undefined {
+  try {
+    return access();
+  } catch (error) {
+    if (!(error instanceof PeerDmaError && UNANSWERED.has(error.code))) throw error;
+    if (faultChannel.hasSubscribers) faultChannel.publish({ ...event, error } satisfies PciFaultEvent);
+    return undefined;
+  }
+}
