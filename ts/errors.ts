@@ -90,6 +90,8 @@ export type ErrorCode =
   | 'ERR_DEVICE_NOT_BOUND'
   /** The kernel would not open the device. */
   | 'ERR_DEVICE_OPEN'
+  /** The device needs a VF token and was given none, or another; or was given one and takes none. */
+  | 'ERR_VF_TOKEN'
   /** The device is open or assigned already, or its memory is still mapped. */
   | 'ERR_DEVICE_IN_USE'
   /** The host uses the device itself, for a disk or the network, say: the message names what for. */

@@ -101,6 +101,7 @@ export { diagnose, type DiagnoseOptions } from './doctor/diagnose.ts';
 export type { BarVerdict, DeviceDiagnosis, Diagnosis, Finding, FindingId, FindingState } from './doctor/finding.ts';
 export {
   VfioContainerManager,
+  type OpenOptions,
   type TargetRefreshedMapping,
   type VfioOptions,
   type VfioSnapshot,

@@ -5,6 +5,7 @@ import { MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
+import { declareDevice } from '../../ts/memory/device-state.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
 test('RAM reads back what was written, and is zero before', async (t) => {
@@ -129,4 +130,27 @@ test('a file that was opened for reading can be shown to devices that only read'
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
   t.deepEqual(iommu.read(at(4), 1), Uint8Array.of(0x5a));
+});
+
+test('the BAR of a device is read and written by the device, at the offsets of its file', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const file = taggedFile(t, 'bar', 4, 0x10);
+  const log: string[] = [];
+  declareDevice(file, {
+    accessible: true,
+    revocations: 0,
+    access: {
+      read: (offset, into) => {
+        log.push(`read ${into.length} at ${offset}`);
+        into.fill(0x5a);
+      },
+      write: (offset, bytes) => void log.push(`write ${bytes.join(' ')} at ${offset}`),
+    },
+  });
+  const window = memory.newDeviceMemory({ name: 'bar', length: at(2) });
+  await window.map({ offset: 0n, length: at(2), backing: { file, offset: at(2) } });
+  await window.mapToGuest(PAGE);
+  t.deepEqual(memory.read(PAGE - 1n, 3), Uint8Array.of(0, 0x5a, 0x5a));
+  memory.write(at(2) + 4n, Uint8Array.of(1, 2, 3, 4));
+  t.deepEqual(log, [`read 2 at ${at(2)}`, `write 1 2 3 4 at ${at(3) + 4n}`]);
 });

@@ -2,7 +2,7 @@
  * A folder that looks like /sys, with devices and groups that there are not.
  */
 import type { ExecutionContext } from 'ava';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
@@ -12,20 +12,31 @@ export interface MadeUpDevice {
   readonly group?: number;
   /** The number of its own file below /dev/vfio/devices. */
   readonly file?: number;
+  /** Whether it is a physical function with SR-IOV. */
+  readonly sriov?: boolean;
+  /** PCI address of the physical function, of a virtual one. */
+  readonly physicalFunction?: string;
+  /** The file `reserved_regions` of its group. */
+  readonly reserved?: string;
 }
 
 /** It is gone with the test. */
 export function madeUpSysfs(t: ExecutionContext, devices: Readonly<Record<string, MadeUpDevice>>): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  for (const [bdf, { driver, group, file }] of Object.entries(devices)) {
+  for (const [bdf, { driver, group, file, sriov, physicalFunction, reserved }] of Object.entries(devices)) {
     const path = join(root, 'bus/pci/devices', bdf);
     mkdirSync(path, { recursive: true });
     if (file !== undefined) mkdirSync(join(path, `vfio-dev/vfio${file}`), { recursive: true });
     if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
+    if (sriov === true) writeFileSync(join(path, 'sriov_totalvfs'), '8\n');
+    if (physicalFunction !== undefined) symlinkSync(`../${physicalFunction}`, join(path, 'physfn'));
     if (group === undefined) continue;
     symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
     mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
+    if (reserved !== undefined) {
+      writeFileSync(join(root, 'kernel/iommu_groups', String(group), 'reserved_regions'), reserved);
+    }
   }
   return new Sysfs(root);
 }

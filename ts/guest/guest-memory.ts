@@ -93,13 +93,14 @@ export class GuestMemory {
   }
 
   /**
-   * Copies bytes out of guest memory.
+   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 where the
+   * kernel has them, which may do something to the device.
    *
    * @param gpa guest-physical address
    * @param length bytes
    * @throws {PeerDmaError} `ERR_NOT_MAPPED` where there is none, with the missing range; `ERR_OUT_OF_RANGE` where a file
-   * behind it has been truncated; `ERR_INVALID_ARGUMENT` in the BAR of a VFIO device, which {@link VfioRegion.read}
-   * reads; `ERR_CLOSED`
+   * behind it has been truncated; `ERR_BAR_DISABLED` in the BAR of a device that does not decode memory or sleeps;
+   * `ERR_CLOSED`
    */
   read(gpa: bigint, length: number): Uint8Array {
     return readGuest(this.#openSpace().map.flat, gpa, length);

@@ -175,13 +175,17 @@ export function truncated(
 /** Copies bytes out of a store, `at` bytes into it. @internal */
 export function readStore(store: Store, at: bigint, into: Uint8Array): void {
   const { file } = store;
+  const access = deviceStateOf(file)?.access;
   if (file === undefined) store.private.read(store.offset + at, into);
+  else if (access !== undefined) access.read(store.offset + at, into);
   else native(() => nativeFileOf(file).read(store.offset + at, into));
 }
 
 /** Copies bytes into a store, `at` bytes into it. @internal */
 export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
   const { file } = store;
+  const access = deviceStateOf(file)?.access;
   if (file === undefined) store.private.write(store.offset + at, bytes);
+  else if (access !== undefined) access.write(store.offset + at, bytes);
   else native(() => nativeFileOf(file).write(store.offset + at, bytes));
 }

@@ -3,6 +3,12 @@
  */
 import type { MemoryFile } from './memory-file.ts';
 
+/** Single accesses to the memory of a device, by offsets in its file. @internal */
+export interface DeviceAccess {
+  read(offset: bigint, into: Uint8Array): void;
+  write(offset: bigint, bytes: Uint8Array): void;
+}
+
 /** @internal */
 export interface DeviceState {
   /** Whether the memory answers: memory decode is on, and the device is not in D3hot. */
@@ -12,6 +18,8 @@ export interface DeviceState {
    * D3hot, a reset. Only grows.
    */
   readonly revocations: number;
+  /** How the VMM reads and writes the memory; `undefined` where the file is memory that can be copied. */
+  readonly access?: DeviceAccess;
 }
 
 const states = new WeakMap<MemoryFile, DeviceState>();

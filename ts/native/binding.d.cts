@@ -233,6 +233,8 @@ export declare class NativeVfioDevice {
   hotResetInfo(): Array<string>
   /** Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups. */
   hotReset(others: Array<NativeVfioDevice>): Promise<void>
+  /** Sets the UUID that whoever opens a virtual function of this one needs from now on. */
+  setVfToken(token: string): void
   /** Closes it; refuses while its memory is placed in a reservation. */
   close(): void
 }

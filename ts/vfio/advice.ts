@@ -5,6 +5,14 @@ import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { blockersOf } from '../host/drivers.ts';
 import { withoutGroup } from '../host/iommu.ts';
 import type { PciDevice } from './sysfs.ts';
+import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
+
+/** What /sys tells about why the kernel may refuse a device. @internal */
+export interface RefusalFacts {
+  readonly token: TokenFacts;
+  /** Ranges that the firmware wants mapped 1:1 for the group; `undefined` if not known. */
+  readonly directRegions: readonly string[] | undefined;
+}
 
 /** @internal */
 export function noIommuGroup(bdf: string): PeerDmaError {
@@ -80,13 +88,16 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
   }
 }
 
-/** @internal */
-export function iommuRefused(bdf: string, error: PeerDmaError): PeerDmaError {
-  if (error.errno === 'EPERM') return noInterruptRemapping(bdf, error, 'vfio_iommu_type1');
+/** @param facts `undefined` if nothing is known @internal */
+export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
+  // Before Linux 6.6 EPERM (`intel_iommu_attach_device`), later EINVAL (`__iommu_device_set_domain`).
+  const kept = error.errno === 'EPERM' || error.errno === 'EINVAL' ? keptByFirmware(bdf, error, facts) : undefined;
+  if (kept !== undefined) return kept;
+  if (error.errno === 'EPERM') return noInterruptRemapping(bdf, error, 'vfio_iommu_type1', facts);
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
-    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on`,
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on${orFirmware(facts)}`,
     bdf,
   );
 }
@@ -135,6 +146,7 @@ export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
  * Why a device could not be opened by its own file, or bound.
  *
  * @param members of its group
+ * @param facts `undefined` if nothing is known
  * @internal
  */
 export function deviceFileRefused(
@@ -143,11 +155,13 @@ export function deviceFileRefused(
   error: PeerDmaError,
   group: number,
   members: readonly PciDevice[],
+  facts?: RefusalFacts,
 ): PeerDmaError {
   const path = `/dev/vfio/devices/vfio${number}`;
   const binding = error.syscall?.includes('BIND') === true;
   switch (error.errno) {
     case 'EACCES':
+      if (binding) return deviceRefused(bdf, error, facts);
       return renamed(
         'ERR_PERMISSION',
         error,
@@ -162,16 +176,31 @@ export function deviceFileRefused(
         bdf,
       );
     case 'EPERM': // of the group's ownership, or for want of interrupt remapping (Linux `iommufd_device_bind`)
-      if (!binding) return deviceRefused(bdf, error);
+      if (!binding) return deviceRefused(bdf, error, facts);
       if (blockersOf(members).length > 0) return notViable(bdf, group, members);
-      return members.length > 1 ? groupTaken(bdf, group, members, error) : noInterruptRemapping(bdf, error, 'iommufd');
+      return members.length > 1
+        ? groupTaken(bdf, group, members, error)
+        : noInterruptRemapping(bdf, error, 'iommufd', facts);
     case 'EBUSY':
       return busy(bdf, group, error);
-    case 'EINVAL': // its file is open a second time (`vfio_df_open`)
-      return binding ? busy(bdf, group, error) : deviceRefused(bdf, error);
+    case 'EINVAL':
+      return binding ? bindingRefused(bdf, group, error, facts) : deviceRefused(bdf, error, facts);
     default:
-      return deviceRefused(bdf, error);
+      return deviceRefused(bdf, error, facts);
   }
+}
+
+/** `EINVAL` has four causes, and only what /sys tells sets them apart. */
+function bindingRefused(bdf: string, group: number, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
+  const known = tokenNotTaken(bdf, error, facts) ?? keptByFirmware(bdf, error, facts);
+  if (known !== undefined) return known;
+  if (facts?.token.given === true) {
+    const text = `the kernel would not bind ${bdf} with a VF token: iommufd takes tokens since Linux 6.17 (the back end 'type1' takes them before), or the device is open already`;
+    return renamed('ERR_UNSUPPORTED', error, text, bdf);
+  }
+  // Its file is open a second time (`vfio_df_open`).
+  const others = openAlready(bdf, group, ['another process, or another container manager,']);
+  return renamed('ERR_GROUP_BUSY', error, `${others}${orFirmware(facts)}`, bdf);
 }
 
 function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
@@ -199,13 +228,39 @@ function groupTaken(bdf: string, group: number, members: readonly PciDevice[], e
   );
 }
 
-/** @internal */
-export function deviceRefused(bdf: string, error: PeerDmaError): PeerDmaError {
+/** @param facts `undefined` if nothing is known @internal */
+export function deviceRefused(bdf: string, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
+  const asked = error.syscall?.startsWith('ioctl') === true;
+  if (asked && error.errno === 'EACCES') return renamed('ERR_VF_TOKEN', error, tokenDenied(bdf, facts?.token), bdf);
+  const notTaken = asked && error.errno === 'EINVAL' ? tokenNotTaken(bdf, error, facts) : undefined;
+  if (notTaken !== undefined) return notTaken;
   return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
 }
 
-function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string): PeerDmaError {
-  return renamed('ERR_NO_INTERRUPT_REMAPPING', error, withoutRemapping(`the platform of ${bdf}`, module), bdf);
+function tokenNotTaken(bdf: string, error: PeerDmaError, facts: RefusalFacts | undefined): PeerDmaError | undefined {
+  const unwanted = tokenUnwanted(bdf, facts?.token);
+  return unwanted === undefined ? undefined : renamed('ERR_VF_TOKEN', error, unwanted, bdf);
+}
+
+const RESERVED_REGIONS = '/sys/kernel/iommu_groups/*/reserved_regions has it as "direct"';
+
+/** The firmware wants memory mapped 1:1 for the device, which VFIO does not do; `undefined` if it is not known to. */
+function keptByFirmware(bdf: string, error: PeerDmaError, facts: RefusalFacts | undefined): PeerDmaError | undefined {
+  const ranges = facts?.directRegions ?? [];
+  if (ranges.length === 0) return undefined;
+  const text = `${bdf} can't be assigned: the firmware wants ${ranges.join(', ')} mapped 1:1 for it (RMRR, IVMD). Switch that off in the firmware, or take another device`;
+  return renamed('ERR_UNSUPPORTED', error, text, bdf);
+}
+
+/** The cause that has the same errno, unless it is known not to be. */
+function orFirmware(facts: RefusalFacts | undefined): string {
+  if (facts?.directRegions !== undefined) return '';
+  return `; or the firmware wants memory mapped 1:1 for the device (RMRR, IVMD), which VFIO does not do: ${RESERVED_REGIONS}`;
+}
+
+function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string, facts?: RefusalFacts): PeerDmaError {
+  const text = withoutRemapping(`the platform of ${bdf}`, module);
+  return renamed('ERR_NO_INTERRUPT_REMAPPING', error, `${text}${orFirmware(facts)}`, bdf);
 }
 
 /** @param module that has the parameter to do without @internal */

@@ -6,8 +6,9 @@ import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backend, BackendName, PlacedDevice } from './backend.ts';
 import { IommufdBackend } from './iommufd/iommufd-backend.ts';
-import type { PciDevice, Sysfs } from './sysfs.ts';
+import type { Sysfs } from './sysfs.ts';
 import { Type1Backend } from './type1/type1-backend.ts';
+import type { RequestedDevice } from './vf-token.ts';
 
 /** Why `auto` takes iommufd. @internal */
 export const WHY_IOMMUFD = 'the kernel has iommufd, files of devices, and BARs as dma-bufs';
@@ -50,7 +51,7 @@ export class BackendChoice {
   }
 
   /** Opens a device, and decides by the first. It stays decided: the BARs of one back end's devices are nothing to the other. */
-  async open(pci: PciDevice): Promise<PlacedDevice> {
+  async open(pci: RequestedDevice): Promise<PlacedDevice> {
     if (this.#backend !== undefined) return this.#backend.open(pci);
     const iommufd = this.#iommufd();
     const opened = await iommufd.openIfComplete(pci);

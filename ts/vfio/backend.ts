@@ -5,7 +5,7 @@ import type { NativeVfioDevice } from '#native';
 import type { RangeSnapshot } from '../guest/inspect.ts';
 import type { DirtyTracker } from '../dma/dirty-pages.ts';
 import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
-import type { PciDevice } from './sysfs.ts';
+import type { RequestedDevice } from './vf-token.ts';
 
 /** `type1`: groups in VFIO containers; `iommufd`: devices by their own files, in address spaces of `/dev/iommu`. */
 export type BackendName = 'type1' | 'iommufd';
@@ -54,7 +54,7 @@ export interface Backend {
    * Opens a device, in an address space that is here where the kernel accepts that, otherwise in a new one, into which all
    * of guest memory is mapped before. If it throws, nothing is left open.
    */
-  open(pci: PciDevice): Promise<PlacedDevice>;
+  open(pci: RequestedDevice): Promise<PlacedDevice>;
   /** What its address spaces can do now; while memory is being pinned or unpinned, what they could do before. */
   inspect(): ContainerSnapshot[];
   /** How its address spaces follow guest memory. */

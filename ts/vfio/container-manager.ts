@@ -16,6 +16,7 @@ import type { BackendName, ContainerSnapshot, PlacedDevice } from './backend.ts'
 import { BackendChoice } from './backend-choice.ts';
 import { DirtyTracking } from './dirty-tracking.ts';
 import { Sysfs, groupOf } from './sysfs.ts';
+import { requireVfToken } from './vf-token.ts';
 import { VfioDevice } from './vfio-device.ts';
 
 /** What {@link VfioContainerManager.inspect} gives; `JSON.stringify` takes it. */
@@ -44,6 +45,12 @@ export interface VfioOptions {
   readonly backend?: 'auto' | BackendName;
   /** What to do about device memory that can't be mapped. Default: `best-effort` */
   readonly peerToPeer?: PeerToPeer;
+}
+
+/** How {@link VfioContainerManager.open} is to open a device. */
+export interface OpenOptions {
+  /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
+  readonly vfToken?: string | undefined;
 }
 
 /** Assigned devices of one guest. */
@@ -79,15 +86,20 @@ export class VfioContainerManager {
    * which all of guest memory is mapped before it can do DMA.
    *
    * @param bdf PCI address, such as `0000:01:00.0`
-   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
+   * @param options.vfToken the UUID that the user of a physical function shares with those of its virtual functions. A virtual
+   * function opens only with it while its physical function is bound to vfio-pci; a physical function has it set, or has to be
+   * given the one that is set while virtual functions of it are open. Default: none
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
    * `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`,
    * `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`, `ERR_BAD_KERNEL_DATA`; what the replay of the memory map said
    * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
-  open(bdf: string): Promise<VfioDevice> {
+  open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      const pci = this.#sysfs.device(bdf);
+      const { vfToken } = requireOptions(options);
+      if (vfToken !== undefined) requireVfToken(vfToken);
+      const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // which says so, if there is none
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {

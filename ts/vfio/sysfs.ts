@@ -3,8 +3,10 @@
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { hex } from '../address-range.ts';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
-import { noIommuGroup } from './advice.ts';
+import { type RefusalFacts, noIommuGroup } from './advice.ts';
+import type { RequestedDevice } from './vf-token.ts';
 
 /** @internal */
 export interface PciDevice {
@@ -61,6 +63,28 @@ export class Sysfs {
     const names = existsSync(path) ? readdirSync(path) : [];
     const number = names.map((name) => /^vfio(\d+)$/.exec(name)?.[1]).find((found) => found !== undefined);
     return number === undefined ? undefined : Number(number);
+  }
+
+  /** What may make the kernel refuse a device. */
+  refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
+    const path = join(this.#root, 'bus/pci/devices', bdf);
+    const physical = target(join(path, 'physfn'));
+    return {
+      token: {
+        given: vfToken !== undefined,
+        physicalFunction: physical === undefined ? undefined : this.device(physical),
+        isPhysicalFunction: existsSync(join(path, 'sriov_totalvfs')),
+      },
+      directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup),
+    };
+  }
+
+  /** Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known. */
+  #directRegions(group: number): string[] | undefined {
+    const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
+    if (!existsSync(path)) return undefined;
+    const found = readFileSync(path, 'utf8').matchAll(/^0x0*([0-9a-f]+) 0x0*([0-9a-f]+) direct$/gm);
+    return [...found].map(([, first = '0', last = '0']) => `0x${first}..${hex(BigInt(`0x${last}`) + 1n)}`);
   }
 
   /** All devices of a group, sorted. */

@@ -12,6 +12,8 @@ import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
 import { declareFollowed } from '../pci/followed-memory.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
+import { regionAccess } from './region-access.ts';
+import { requireVfToken } from './vf-token.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
 import { VfioRegion } from './vfio-region.ts';
 
@@ -64,6 +66,7 @@ export class VfioDevice implements PhysicalFunction {
       get revocations() {
         return device.revocations;
       },
+      access: regionAccess(bdf, () => this.regions),
     });
     const region = (index: number, onWrite?: () => void) =>
       VfioRegion.open(bdf, index, device, this.file, hostAddresses[index], onWrite);
@@ -121,6 +124,19 @@ export class VfioDevice implements PhysicalFunction {
     });
 
     return [this, ...resetToo];
+  }
+
+  /**
+   * Sets the VF token of a physical function: whoever opens one of its virtual functions from now on has to give it. Those that
+   * are open stay open.
+   *
+   * @param vfToken a UUID
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT`,
+   * `ERR_CLOSED`
+   */
+  setVfToken(vfToken: string): void {
+    const token = requireVfToken(vfToken);
+    native(() => this.#device.setVfToken(token), { device: this.bdf });
   }
 
   /**

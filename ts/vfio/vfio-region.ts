@@ -21,7 +21,8 @@ export class VfioRegion implements DeviceRegion {
   readonly #bdf: string;
   readonly #device: NativeVfioDevice;
   readonly #file: MemoryFile;
-  readonly #fileOffset: bigint;
+  /** Where the region begins in the device's file. @internal */
+  readonly fileOffset: bigint;
   readonly #onWrite: () => void;
 
   private constructor(
@@ -38,7 +39,7 @@ export class VfioRegion implements DeviceRegion {
     this.#device = device;
     this.#file = file;
     this.length = info.length;
-    this.#fileOffset = info.fileOffset;
+    this.fileOffset = info.fileOffset;
     this.hostAddress = hostAddress;
     this.mmapAreas = info.mmapAreas;
     this.msixMappable = info.msixMappable;
@@ -93,7 +94,7 @@ export class VfioRegion implements DeviceRegion {
         { device },
       );
     }
-    return { file: this.#file, offset: this.#fileOffset + offset };
+    return { file: this.#file, offset: this.fileOffset + offset };
   }
 
   /**

@@ -48,6 +48,10 @@ testWith(
     t.is(registers.read32(0n), 0xa5a5_0001);
     t.deepEqual(device.mmioRead(LOW + 0x200n, 8), ones(8));
     t.deepEqual(device.mmioRead(LOW + 0xfcn, 4), ones(4));
+    // The memory BAR is guest memory for the VMM too.
+    guest.memory.write(HIGH + 0x11n, Uint8Array.of(1, 2, 3, 4, 5));
+    t.deepEqual(guest.memory.read(HIGH + 0x10n, 7), Uint8Array.of(0, 1, 2, 3, 4, 5, 0));
+    t.deepEqual(device.mmioRead(HIGH + 0x10n, 7), Uint8Array.of(0, 1, 2, 3, 4, 5, 0));
     // Any length at any address, across pages, in the memory.
     const bytes = Uint8Array.from({ length: 4099 }, (_, index) => (index * 13 + 1) & 0xff);
     device.mmioWrite(HIGH + 0xffdn, bytes);
@@ -69,6 +73,7 @@ testWith(
     t.is(bar.read64(0n), hardware.read64(0n), 'capabilities of the controller');
     t.is(bar.read32(8n), hardware.read32(8n), 'its version');
     t.is(bar.read32(8n) >>> 16, 1);
+    t.deepEqual(guest.memory.read(LOW + 8n, 4), device.mmioRead(LOW + 8n, 4), 'by guest memory, in one access');
 
     const capability = firmware.capability(MSIX);
     const vectors = (device.configRead(capability + 2, 2) & 0x7ff) + 1;

@@ -293,6 +293,12 @@ impl NativeVfioDevice {
         Work::run(move || device.hot_reset(&others))
     }
 
+    /// Sets the UUID that whoever opens a virtual function of this one needs from now on.
+    #[napi]
+    pub fn set_vf_token(&self, token: String) -> napi::Result<()> {
+        self.device.set_vf_token(&token).map_err(to_js)
+    }
+
     /// Closes it; refuses while its memory is placed in a reservation.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {

@@ -10,7 +10,8 @@ import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native } from '../../native-call.ts';
 import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
-import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
+import { type Sysfs, groupOf } from '../sysfs.ts';
+import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { IoAddressSpace } from './io-address-space.ts';
 import { SharedIommufd } from './shared-iommufd.ts';
@@ -34,7 +35,7 @@ export class IommufdBackend implements Backend {
     this.#sysfs = sysfs;
   }
 
-  async open(pci: PciDevice): Promise<PlacedDevice> {
+  async open(pci: RequestedDevice): Promise<PlacedDevice> {
     try {
       const iommufd = this.#open();
       return await this.#place(pci, this.#bind(pci, iommufd), iommufd);
@@ -50,7 +51,7 @@ export class IommufdBackend implements Backend {
    * @returns the device, or why not
    * @throws {PeerDmaError} what would be in the way of any back end
    */
-  async openIfComplete(pci: PciDevice): Promise<PlacedDevice | string> {
+  async openIfComplete(pci: RequestedDevice): Promise<PlacedDevice | string> {
     try {
       const iommufd = this.#open();
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
@@ -104,23 +105,23 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  #bind(pci: PciDevice, iommufd: NativeIommufd): NativeVfioDevice {
+  #bind(pci: RequestedDevice, iommufd: NativeIommufd): NativeVfioDevice {
     const { bdf } = pci;
     const group = groupOf(pci);
     const number = this.#sysfs.deviceFile(bdf);
     if (number === undefined) throw noDeviceFile(bdf);
     try {
-      return NativeVfioDevice.openByFile(bdf, number, iommufd);
+      return NativeVfioDevice.openByFile(nameWithToken(pci), number, iommufd);
     } catch (thrown) {
       const error = fromNative(thrown);
       throw error instanceof PeerDmaError
-        ? deviceFileRefused(bdf, number, error, group, this.#sysfs.group(group))
+        ? deviceFileRefused(bdf, number, error, group, this.#sysfs.group(group), this.#sysfs.refusalFacts(pci))
         : error;
     }
   }
 
   /** In an address space that takes the device, or a new one. The device is closed if it throws. */
-  async #place(pci: PciDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
+  async #place(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
     try {
       const space = (await this.#join(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
       return {
@@ -140,7 +141,7 @@ export class IommufdBackend implements Backend {
   }
 
   /** An address space that is here and takes the device. */
-  async #join(pci: PciDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
+  async #join(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
     for (const space of this.#spaces) {
       if (space.leaving) continue;
       try {
@@ -155,7 +156,7 @@ export class IommufdBackend implements Backend {
     return undefined;
   }
 
-  async #newSpace(pci: PciDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<IoAddressSpace> {
+  async #newSpace(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<IoAddressSpace> {
     const space = new IoAddressSpace(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
     try {
       await space.attach(handle, pci.bdf, groupOf(pci));

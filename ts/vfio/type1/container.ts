@@ -10,6 +10,7 @@ import type { PeerToPeer } from '../../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../advice.ts';
 import { type ContainerLimits, limitsOf } from './iommu-limits.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
+import type { RequestedDevice } from '../vf-token.ts';
 import { Type1Target } from './type1-target.ts';
 
 /** An opened IOMMU group. @internal */
@@ -71,21 +72,22 @@ export class Container {
    */
   static async create(
     name: string,
-    bdf: string,
+    pci: RequestedDevice,
     first: Group,
     memory: GuestMemory,
     peerToPeer: PeerToPeer,
+    sysfs: Sysfs,
   ): Promise<Container> {
     const handle = told(() => NativeVfioContainer.open(), containerUnavailable);
     const container = new Container(name, handle, memory);
     try {
       told(
         () => container.attach(first),
-        (error) => iommuRefused(bdf, error),
+        (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)),
       );
       told(
         () => handle.setIommu(),
-        (error) => iommuRefused(bdf, error),
+        (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)),
       );
       container.limits();
       container.mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });

@@ -10,7 +10,8 @@ import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
 import { deviceRefused } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
-import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
+import { type Sysfs, groupOf } from '../sysfs.ts';
+import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import { Container, Group } from './container.ts';
 
 interface Home {
@@ -35,11 +36,11 @@ export class Type1Backend implements Backend {
     this.#sysfs = sysfs;
   }
 
-  async open(pci: PciDevice): Promise<PlacedDevice> {
+  async open(pci: RequestedDevice): Promise<PlacedDevice> {
     const { bdf } = pci;
     const { container, group } = await this.#place(pci);
     try {
-      const handle = group.handle.openDevice(bdf);
+      const handle = group.handle.openDevice(nameWithToken(pci));
       group.devices.add(bdf);
       const leave = (): Promise<void> => {
         group.devices.delete(bdf);
@@ -49,7 +50,7 @@ export class Type1Backend implements Backend {
     } catch (thrown) {
       await this.#leave(container, group);
       const error = fromNative(thrown);
-      throw error instanceof PeerDmaError ? deviceRefused(bdf, error) : error;
+      throw error instanceof PeerDmaError ? deviceRefused(bdf, error, this.#sysfs.refusalFacts(pci)) : error;
     }
   }
 
@@ -80,7 +81,7 @@ export class Type1Backend implements Backend {
   }
 
   /** The group, opened if it was not, in its container. */
-  async #place(pci: PciDevice): Promise<Home> {
+  async #place(pci: RequestedDevice): Promise<Home> {
     const id = groupOf(pci);
     for (const container of this.#containers) {
       for (const group of container.groups) {
@@ -114,9 +115,9 @@ export class Type1Backend implements Backend {
     return undefined;
   }
 
-  async #newContainer(pci: PciDevice, group: Group): Promise<Container> {
+  async #newContainer(pci: RequestedDevice, group: Group): Promise<Container> {
     const name = `vfio-type1:${containers++}`;
-    const container = await Container.create(name, pci.bdf, group, this.#memory, this.#peerToPeer);
+    const container = await Container.create(name, pci, group, this.#memory, this.#peerToPeer, this.#sysfs);
     this.#containers.add(container);
     return container;
   }

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use nix::errno::Errno;
 
 use super::abi::{
-    vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_detach_iommufd_pt,
+    VFIO_DEVICE_BIND_FLAG_TOKEN, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_detach_iommufd_pt,
 };
 use super::device::{Device, Home};
+use super::token::{DeviceName, VfToken};
 use crate::iommufd::{Attachment, Ioas, Iommufd};
 use crate::locked::{lock, read};
 use crate::{Error, ErrorCode, Result};
@@ -25,8 +27,10 @@ mod raw {
     nix::ioctl_readwrite_bad!(detach_iommufd_pt, number(20), vfio_device_detach_iommufd_pt);
 }
 
-/// Sizes of the structures as they came with Linux 6.6; what was added since (tokens, PASIDs) isn't used.
+/// Sizes of the structures as they came with Linux 6.6; PASIDs, which were added since, aren't used.
 const BIND_SIZE: u32 = 16;
+/// With the token, since Linux 6.17.
+const BIND_WITH_TOKEN_SIZE: u32 = 24;
 const ATTACH_SIZE: u32 = 12;
 const DETACH_SIZE: u32 = 8;
 
@@ -39,13 +43,19 @@ pub(super) struct Binding {
 }
 
 impl Device {
-    /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device can do no DMA until it is attached to an address space.
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device can do no DMA until it is attached to an address
+    /// space. `name` has the VF token of a device that needs one: `0000:04:10.0 vf_token=UUID`.
     ///
     /// # Errors
     /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`; `EBUSY`: its group is
-    /// open; `EINVAL`: the device is open already; `EPERM`: no interrupt remapping, or another device of its group is in use by
-    /// a driver or by somebody else), `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    /// open; `EINVAL`: the device is open already, or does not take the token, as before Linux 6.17; `EACCES`: no token, or
+    /// a wrong one; `EPERM`: no interrupt remapping, or another device of its group is in use by a driver or by somebody
+    /// else), `ERR_INVALID_ARGUMENT` for a token that is not a UUID, `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
+        let DeviceName {
+            address: name,
+            token,
+        } = DeviceName::parse(name)?;
         let path = format!("/dev/vfio/devices/vfio{number}");
         let file = OpenOptions::new()
             .read(true)
@@ -57,7 +67,7 @@ impl Device {
                 Error::os(ErrorCode::DeviceOpen, errno, format!("open({path})"), what)
             })?;
         let fd = OwnedFd::from(file);
-        let id = bind(fd.as_fd(), iommufd.fd()).map_err(|errno| {
+        let id = bind(fd.as_fd(), iommufd.fd(), token).map_err(|errno| {
             Error::os(
                 ErrorCode::DeviceOpen,
                 errno,
@@ -135,16 +145,32 @@ impl Device {
 }
 
 /// `VFIO_DEVICE_BIND_IOMMUFD`: the device's id there.
-fn bind(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> nix::Result<u32> {
-    let iommufd: RawFd = iommufd.as_raw_fd();
-    let mut bind = vfio_device_bind_iommufd {
+fn bind(
+    device: BorrowedFd<'_>,
+    iommufd: BorrowedFd<'_>,
+    token: Option<VfToken>,
+) -> nix::Result<u32> {
+    let mut bind = bind_arguments(iommufd.as_raw_fd(), token.as_ref());
+    // SAFETY: the structure outlives the call and has at least the bytes that it says; the token that it points to outlives
+    // the call too.
+    unsafe { raw::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
+    Ok(bind.out_devid)
+}
+
+/// The token is an address of the process: it must live as long as what this returns.
+fn bind_arguments(iommufd: RawFd, token: Option<&VfToken>) -> vfio_device_bind_iommufd {
+    let bind = vfio_device_bind_iommufd {
         argsz: BIND_SIZE,
         iommufd,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and has more bytes than it says.
-    unsafe { raw::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
-    Ok(bind.out_devid)
+    let Some(token) = token else { return bind };
+    vfio_device_bind_iommufd {
+        argsz: BIND_WITH_TOKEN_SIZE,
+        flags: VFIO_DEVICE_BIND_FLAG_TOKEN,
+        token_uuid_ptr: crate::range::to_u64(token.0.as_ptr().expose_provenance()),
+        ..bind
+    }
 }
 
 /// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`
@@ -172,8 +198,27 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(vfio_device_bind_iommufd, iommufd) == 8);
     assert!(offset_of!(vfio_device_bind_iommufd, out_devid) == 12);
-    assert!(size_of::<vfio_device_bind_iommufd>() >= 16);
+    assert!(offset_of!(vfio_device_bind_iommufd, token_uuid_ptr) == 16);
+    assert!(size_of::<vfio_device_bind_iommufd>() >= 24);
     assert!(offset_of!(vfio_device_attach_iommufd_pt, pt_id) == 8);
     assert!(size_of::<vfio_device_attach_iommufd_pt>() >= 12);
     assert!(size_of::<vfio_device_detach_iommufd_pt>() >= 8);
 };
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_with_a_token_only_where_there_is_one() {
+        let plain = bind_arguments(7, None);
+        assert_eq!((plain.argsz, plain.flags, plain.iommufd), (16, 0, 7));
+        assert_eq!(plain.token_uuid_ptr, 0);
+        let token = VfToken::parse("00112233-4455-6677-8899-aabbccddeeff").unwrap();
+        let bind = bind_arguments(7, Some(&token));
+        assert_eq!((bind.argsz, bind.flags, bind.iommufd), (24, 1, 7));
+        let address = usize::try_from(bind.token_uuid_ptr).unwrap();
+        assert_eq!(address, token.0.as_ptr().addr());
+    }
+}

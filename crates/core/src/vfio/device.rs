@@ -13,8 +13,10 @@ use super::dma_buf::DmaBuf;
 use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
+use super::ioctl_feature::set_vf_token;
 use super::power::{memory_accessible, resets_function};
 use super::region::RegionWindow;
+use super::token::VfToken;
 use crate::locked::{read, write};
 use crate::memory::MemoryFile;
 use crate::range::to_offset;
@@ -189,6 +191,24 @@ impl Device {
                 "ioctl(VFIO_DEVICE_RESET)",
                 format!("resetting device {}", self.inner.name),
             )
+        })
+    }
+
+    /// Sets the VF token that whoever opens a virtual function of this one needs from now on.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` for a token that is not a
+    /// UUID, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn set_vf_token(&self, token: &str) -> Result<()> {
+        let token = VfToken::parse(token)?;
+        let set = self.inner.with_fd(|fd| set_vf_token(fd, token))?;
+        set.map_err(|errno| {
+            let code = match errno {
+                Errno::ENOTTY => ErrorCode::Unsupported,
+                _ => ErrorCode::System,
+            };
+            let what = format!("setting the VF token of device {}", self.inner.name);
+            Error::os(code, errno, "ioctl(VFIO_DEVICE_FEATURE)", what)
         })
     }
 

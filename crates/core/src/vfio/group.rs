@@ -1,6 +1,5 @@
 //! A VFIO group: the devices that the IOMMU can't tell apart.
 
-use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use super::abi::VFIO_GROUP_FLAGS_VIABLE;
 use super::container::{Container, ContainerInner};
 use super::device::{Device, Home};
 use super::ioctl;
+use super::token::DeviceName;
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Result};
 
@@ -100,21 +100,17 @@ impl Group {
         })
     }
 
-    /// Opens a device of the group by its PCI address, `0000:01:00.0`. The group must be attached
-    /// to a container with an IOMMU.
+    /// Opens a device of the group by its PCI address, `0000:01:00.0`, with its VF token where it needs one:
+    /// `0000:04:10.0 vf_token=UUID`. The group must be attached to a container with an IOMMU.
     ///
     /// # Errors
     /// `ERR_DEVICE_OPEN` with the errno (`ENODEV`: no such device in the group; `EINVAL`: no
-    /// container, or one without an IOMMU), `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
+    /// container, or one without an IOMMU, or a token that the device does not take; `EACCES`: no
+    /// token, or a wrong one), `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
     /// `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
-    pub fn open_device(&self, bdf: &str) -> Result<Device> {
-        let name = CString::new(bdf)
-            .ok()
-            .filter(|name| !name.is_empty() && name.count_bytes() < 256);
-        let Some(name) = name else {
-            let message = "a device's name must have 1 to 255 bytes and no NUL";
-            return Err(Error::new(ErrorCode::InvalidArgument, message));
-        };
+    pub fn open_device(&self, name: &str) -> Result<Device> {
+        let parsed = DeviceName::parse(name)?;
+        let (bdf, name) = (parsed.address, parsed.for_group()?);
         let (fd, use_of_group) = self.inner.with(|open| {
             let fd = ioctl::group_get_device_fd(open.fd.as_fd(), &name).map_err(|errno| {
                 let what = format!("opening device {bdf} of VFIO group {}", self.inner.id);

@@ -1,9 +1,13 @@
-//! The ioctl for features of a device, of which one is used: BARs as dma-bufs.
+//! The ioctl for features of a device, of which two are used: BARs as dma-bufs, and the VF token.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::abi::{VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_PROBE};
+use super::abi::{
+    VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+    VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET,
+};
 use super::ioctl::fields;
+use super::token::VfToken;
 use crate::Range;
 
 mod raw {
@@ -46,6 +50,21 @@ pub(super) fn export_dma_buf(
     unsafe {
         raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()).map(|fd| OwnedFd::from_raw_fd(fd))
     }
+}
+
+/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: the token that the virtual functions of this one need from now on.
+pub(super) fn set_vf_token(fd: BorrowedFd<'_>, token: VfToken) -> nix::Result<()> {
+    let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
+    let ([first, second], _) = token.0.as_chunks::<8>() else {
+        return Err(nix::errno::Errno::EINVAL);
+    };
+    let mut words = [
+        fields(24, flags),
+        u64::from_ne_bytes(*first),
+        u64::from_ne_bytes(*second),
+    ];
+    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are.
+    unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 
 const _: () = assert!(8 * (HEADER + DMA_BUF) == 40);

@@ -30,6 +30,7 @@ mod ioctl_irq;
 mod irq;
 mod power;
 mod region;
+mod token;
 
 pub use caps::{Capability, capabilities};
 pub use container::Container;

@@ -1,0 +1,68 @@
+/**
+ * Devices for which the firmware wants memory mapped 1:1: what opening says of the kernel's refusal, which has no errno of its own.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { type ErrorCode, PeerDmaError } from '../ts/index.ts';
+import { type RefusalFacts, deviceFileRefused, iommuRefused } from '../ts/vfio/advice.ts';
+import { madeUpSysfs } from './support/made-up-sysfs.ts';
+
+const BDF = '0000:04:00.0';
+const BIND = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
+const DIRECT = '0x000000007b000000 0x000000007cffffff direct\n';
+const OTHERS = '0x0000000000000000 0x00000000000fffff direct-relaxable\n0x00000000fee00000 0x00000000feefffff msi\n';
+
+function factsOf(t: ExecutionContext, reserved: string | undefined): RefusalFacts {
+  const sysfs = madeUpSysfs(t, {
+    [BDF]: { driver: 'vfio-pci', group: 4, ...(reserved === undefined ? {} : { reserved }) },
+  });
+  return sysfs.refusalFacts(sysfs.device(BDF));
+}
+
+function said(errno: string, syscall: string): PeerDmaError {
+  return new PeerDmaError('ERR_SYSTEM', `${errno} from ${syscall}`, { errno, syscall });
+}
+
+const REFUSALS: readonly (readonly [string, string, (facts?: RefusalFacts) => PeerDmaError, ErrorCode])[] = [
+  [
+    'type1, before Linux 6.6',
+    'EPERM',
+    (facts) => iommuRefused(BDF, said('EPERM', 'ioctl(VFIO_SET_IOMMU)'), facts),
+    'ERR_NO_INTERRUPT_REMAPPING',
+  ],
+  [
+    'type1',
+    'EINVAL',
+    (facts) => iommuRefused(BDF, said('EINVAL', 'ioctl(VFIO_GROUP_SET_CONTAINER)'), facts),
+    'ERR_VFIO_UNSUPPORTED',
+  ],
+  [
+    'iommufd',
+    'EINVAL',
+    (facts) =>
+      deviceFileRefused(BDF, 0, said('EINVAL', BIND), 4, [{ bdf: BDF, driver: 'vfio-pci', iommuGroup: 4 }], facts),
+    'ERR_GROUP_BUSY',
+  ],
+];
+
+for (const [name, errno, refusal, otherwise] of REFUSALS) {
+  test(`${name}: the firmware's 1:1 mapping is the cause where /sys has one (${errno})`, (t) => {
+    const { code, message, device } = refusal(factsOf(t, OTHERS + DIRECT));
+    t.deepEqual([code, device], ['ERR_UNSUPPORTED', BDF]);
+    t.regex(message, /0x7b000000\.\.0x7d000000 mapped 1:1 .*RMRR, IVMD/);
+    t.notRegex(message, /allow_unsafe_interrupts|open already/);
+  });
+
+  test(`${name}: it is not named where /sys has none, and ranges that VFIO ignores are none (${errno})`, (t) => {
+    const { code, message } = refusal(factsOf(t, OTHERS));
+    t.is(code, otherwise);
+    t.notRegex(message, /1:1/);
+  });
+
+  test(`${name}: it is named as the other cause where nothing is known (${errno})`, (t) => {
+    for (const facts of [undefined, factsOf(t, undefined)]) {
+      const { code, message } = refusal(facts);
+      t.is(code, otherwise);
+      t.regex(message, /1:1 .*RMRR, IVMD.*reserved_regions/);
+    }
+  });
+}

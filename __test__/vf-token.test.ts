@@ -1,0 +1,115 @@
+/**
+ * VF tokens: what open() takes, how the kernel gets them, and what a refusal says. The /sys of these devices is made up.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
+import { type RefusalFacts, deviceFileRefused, deviceRefused } from '../ts/vfio/advice.ts';
+import { nameWithToken } from '../ts/vfio/vf-token.ts';
+import { rejectsCode } from './support/errors.ts';
+import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
+
+const TOKEN = '7f1c2a90-0b3d-4e55-9c61-d2a4b6c8e0f1';
+const PHYSICAL = '0000:04:00.0';
+const VIRTUAL = '0000:04:10.0';
+const PLAIN = '0000:05:00.0';
+const BY_GROUP = 'ioctl(VFIO_GROUP_GET_DEVICE_FD)';
+const BY_FILE = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
+
+function machine(driver: string): Record<string, MadeUpDevice> {
+  return {
+    [PHYSICAL]: { driver, group: 4, file: 0, sriov: true },
+    [VIRTUAL]: { driver: 'vfio-pci', group: 5, file: 1, physicalFunction: PHYSICAL },
+    [PLAIN]: { driver: 'vfio-pci', group: 6, file: 2 },
+  };
+}
+
+function factsOf(t: ExecutionContext, driver: string, bdf: string, vfToken?: string): RefusalFacts {
+  const sysfs = madeUpSysfs(t, machine(driver));
+  return sysfs.refusalFacts({ ...sysfs.device(bdf), vfToken });
+}
+
+/** What opening says of the kernel's refusal, by either back end. */
+function refused(bdf: string, errno: string, syscall: string, facts?: RefusalFacts): PeerDmaError {
+  const error = new PeerDmaError('ERR_DEVICE_OPEN', `${errno} from ${syscall}`, { errno, syscall });
+  const member = { bdf, driver: 'vfio-pci', iommuGroup: 5 };
+  return syscall === BY_GROUP ? deviceRefused(bdf, error, facts) : deviceFileRefused(bdf, 1, error, 5, [member], facts);
+}
+
+test('open rejects a token that is not a UUID, and does not repeat it', async (t) => {
+  const memory = await GuestMemory.create();
+  t.teardown(() => memory.close());
+  const vfio = new VfioContainerManager(memory, {}, madeUpSysfs(t, machine('vfio-pci')));
+  for (const vfToken of [
+    '',
+    'secret',
+    TOKEN.slice(1),
+    `${TOKEN}0`,
+    `${TOKEN}\n`,
+    ` ${TOKEN}`,
+    TOKEN.replaceAll('-', ''),
+  ]) {
+    const error = await rejectsCode(t, vfio.open(VIRTUAL, { vfToken }), 'ERR_INVALID_ARGUMENT', vfToken);
+    t.false(vfToken !== '' && error.message.includes(vfToken));
+  }
+  for (const vfToken of [null, 5, {}, [TOKEN]]) {
+    await rejectsCode(t, vfio.open(VIRTUAL, { vfToken: vfToken as never }), 'ERR_INVALID_ARGUMENT', String(vfToken));
+  }
+  await rejectsCode(t, vfio.open(VIRTUAL, null as never), 'ERR_INVALID_ARGUMENT');
+  await rejectsCode(t, vfio.open('0000:06:00.0', { vfToken: TOKEN }), 'ERR_DEVICE_NOT_FOUND');
+});
+
+test('the kernel gets the token behind the address', (t) => {
+  const device = { bdf: VIRTUAL, driver: 'vfio-pci', iommuGroup: 5 };
+  t.is(nameWithToken(device), VIRTUAL);
+  t.is(nameWithToken({ ...device, vfToken: TOKEN }), `${VIRTUAL} vf_token=${TOKEN}`);
+});
+
+for (const syscall of [BY_GROUP, BY_FILE]) {
+  test(`a virtual function that needs a token names it, and the driver of its physical function: ${syscall}`, (t) => {
+    const { code, message, device } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL));
+    t.deepEqual([code, device], ['ERR_VF_TOKEN', VIRTUAL]);
+    t.regex(
+      message,
+      /opens only with a VF token: .*virtual function of 0000:04:00\.0, whose driver is vfio-pci.*vfToken/,
+    );
+  });
+
+  test(`a wrong token is told from a missing one, and not repeated: ${syscall}`, (t) => {
+    const { code, message } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL, TOKEN));
+    t.is(code, 'ERR_VF_TOKEN');
+    t.regex(message, /was given another VF token/);
+    t.false(message.includes(TOKEN));
+  });
+
+  test(`a physical function of which virtual functions are open needs their token: ${syscall}`, (t) => {
+    const { code, message } = refused(PHYSICAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', PHYSICAL));
+    t.is(code, 'ERR_VF_TOKEN');
+    t.regex(message, /virtual functions of it are open/);
+  });
+
+  test(`a token that a device does not take is said to be in the way: ${syscall}`, (t) => {
+    const unmanaged = refused(VIRTUAL, 'EINVAL', syscall, factsOf(t, 'ixgbe', VIRTUAL, TOKEN));
+    t.is(unmanaged.code, 'ERR_VF_TOKEN');
+    t.regex(unmanaged.message, /takes no VF token: .*0000:04:00\.0 is not bound to vfio-pci \(driver ixgbe\)/);
+    const plain = refused(PLAIN, 'EINVAL', syscall, factsOf(t, 'vfio-pci', PLAIN, TOKEN));
+    t.is(plain.code, 'ERR_VF_TOKEN');
+    t.regex(plain.message, /it has no SR-IOV/);
+  });
+
+  test(`without /sys a refusal by EACCES names the token all the same: ${syscall}`, (t) => {
+    const { code, message } = refused(VIRTUAL, 'EACCES', syscall);
+    t.is(code, 'ERR_VF_TOKEN');
+    t.regex(message, /VF token/);
+  });
+}
+
+test('a token that iommufd does not take leads to the kernel that does, and auto goes on with type1', (t) => {
+  const { code, message } = refused(VIRTUAL, 'EINVAL', BY_FILE, factsOf(t, 'vfio-pci', VIRTUAL, TOKEN));
+  t.is(code, 'ERR_UNSUPPORTED', 'what auto takes for a reason to try type1');
+  t.regex(message, /since Linux 6\.17/);
+});
+
+test('a file that may not be opened is a matter of its permissions, token or not', (t) => {
+  const facts = factsOf(t, 'vfio-pci', VIRTUAL, TOKEN);
+  t.is(refused(VIRTUAL, 'EACCES', 'open(/dev/vfio/devices/vfio1)', facts).code, 'ERR_PERMISSION');
+});
