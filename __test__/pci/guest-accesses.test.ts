@@ -184,6 +184,7 @@ test('a device that does not answer reads as ones, drops writes, and is publishe
   t.is(assigned.configRead(0, 4), 0xffff_ffff);
   device.config.read = read;
   t.is(assigned.configRead(0, 2), 0x1234);
+  t.true(faults.every(({ memory }) => memory === scene.memory.id));
   t.deepEqual(
     faults.map(({ device: bdf, access, bar, offset, length, error }) => [bdf, access, bar, offset, length, error.code]),
     [

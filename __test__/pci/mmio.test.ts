@@ -44,7 +44,7 @@ function placed(index: number, gpa: bigint, length: bigint, region: DeviceRegion
 test('the device sees one access where the guest makes one, and aligned ones otherwise', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log))];
-  const mmio = new Mmio('0000:00:01.0', []);
+  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
   for (const width of [1, 2, 4, 8]) {
     const bytes = Uint8Array.from({ length: width }, (_, index) => 0xa0 + index);
     mmio.write(bars, 0x1010n, bytes);
@@ -64,7 +64,7 @@ test('each address belongs to the BAR that is there; bytes of none read as ones,
     placed(0, 0x1000n, 0x100n, registers(0x100n, logs[0])),
     placed(2, 0x1100n, 0x1000n, registers(0x1000n, logs[1])),
   ];
-  const mmio = new Mmio('0000:00:01.0', []);
+  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
   mmio.read(bars, 0x10fcn, 4);
   mmio.read(bars, 0x1100n, 4);
   t.deepEqual(logs, [['read 4 at 252'], ['read 4 at 0']]);
@@ -102,7 +102,7 @@ test('what is emulated is asked with offsets of its own, and the device never he
     },
     write: (offset, bytes) => void asked.push(`write ${bytes.join(' ')} at ${offset}`),
   };
-  const mmio = new Mmio('0000:00:01.0', [area]);
+  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, [area]);
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log)), placed(1, 0x2000n, 0x100n, registers(0x100n, log))];
   t.deepEqual(mmio.read(bars, 0x1048n, 4), new Uint8Array(4).fill(0x5a));
   mmio.write(bars, 0x105en, Uint8Array.of(7, 8));
@@ -121,7 +121,7 @@ test('what is emulated is asked with offsets of its own, and the device never he
 test('a BAR that is longer than what the device has reads ones past its end, and takes no writes', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x60n, log))];
-  const mmio = new Mmio('0000:00:01.0', []);
+  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
   t.deepEqual(mmio.read(bars, 0x1060n, 4), new Uint8Array(4).fill(0xff));
   mmio.write(bars, 0x10f8n, new Uint8Array(8));
   t.deepEqual(log, []);

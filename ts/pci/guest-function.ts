@@ -87,7 +87,7 @@ export class GuestFunction {
       const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
         emulated.filter((area) => area.bar === bar).map(({ range }) => range),
       );
-      const mmio = new Mmio(bdf, emulated);
+      const mmio = new Mmio({ memory: memory.id, device: bdf }, emulated);
       return new GuestFunction({ device, config, windows, interrupts, mmio, release });
     } catch (error) {
       release();
@@ -106,8 +106,8 @@ export class GuestFunction {
     const length = this.requireAccess(offset, size);
     const bytes = new Uint8Array(size).fill(0xff);
     if (length === 0) return bytes;
-    const { bdf, config } = this.device;
-    const event = { device: bdf, access: 'config read', bar: undefined, offset, length } as const;
+    const { config } = this.device;
+    const event = { ...this.#mmio.source, access: 'config read', bar: undefined, offset, length } as const;
     const present = answered(event, () => config.read(BigInt(offset), length));
     if (present === undefined) return bytes;
     bytes.set(this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() }));

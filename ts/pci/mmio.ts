@@ -32,11 +32,12 @@ const WIDEST = 8;
 
 /** @internal */
 export class Mmio {
-  readonly #device: string;
+  /** For events. */
+  readonly source: Pick<PciFaultEvent, 'memory' | 'device'>;
   readonly #emulated: readonly EmulatedArea[];
 
-  constructor(device: string, emulated: readonly EmulatedArea[]) {
-    this.#device = device;
+  constructor(source: Pick<PciFaultEvent, 'memory' | 'device'>, emulated: readonly EmulatedArea[]) {
+    this.source = source;
     this.#emulated = emulated;
   }
 
@@ -78,12 +79,8 @@ export class Mmio {
     return bytes;
   }
 
-  #event(
-    { index }: PlacedBar,
-    offset: bigint,
-    length: number,
-  ): Pick<PciFaultEvent, 'device' | 'bar' | 'offset' | 'length'> {
-    return { device: this.#device, bar: index, offset, length };
+  #event({ index }: PlacedBar, offset: bigint, length: number): Omit<PciFaultEvent, 'access' | 'error'> {
+    return { ...this.source, bar: index, offset, length };
   }
 
   #emulatedAt(bar: number, offset: bigint): EmulatedArea | undefined {

@@ -6,6 +6,8 @@ import { PeerDmaError } from '../errors.ts';
 
 /** Message of the channel `peerdma:pci.fault`: a device did not answer its guest, which has read all ones, or whose write was dropped. */
 export interface PciFaultEvent {
+  /** {@link GuestMemory.id} of the guest memory that the device is in. */
+  readonly memory: number;
   /** PCI address. */
   readonly device: string;
   /** What the guest did. */
