@@ -1,5 +1,6 @@
 /**
- * Devices for which the firmware wants memory mapped 1:1: what opening says of the kernel's refusal, which has no errno of its own.
+ * Devices for which the firmware wants memory mapped 1:1: what opening says of the kernel's refusal, which has no errno
+ * of its own.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, PeerDmaError } from '../ts/index.ts';

@@ -1,5 +1,6 @@
 /**
- * VF tokens: what open() takes, how the kernel gets them, and what a refusal says. The /sys of these devices is made up.
+ * VF tokens: what open() takes, how the kernel gets them, and what a refusal says. The /sys of these devices is made
+ * up.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';

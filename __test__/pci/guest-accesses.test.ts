@@ -1,5 +1,6 @@
 /**
- * Accesses that a guest can make and a device does not have: they read as ones or are dropped, as on hardware, and never throw.
+ * Accesses that a guest can make and a device does not have: they read as ones or are dropped, as on hardware, and
+ * never throw.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import test, { type ExecutionContext } from 'ava';

@@ -93,8 +93,8 @@ export class GuestMemory {
   }
 
   /**
-   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 where the
-   * kernel has them, which may do something to the device.
+   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 where
+   * the kernel has them, which may do something to the device.
    *
    * @param gpa guest-physical address
    * @param length bytes

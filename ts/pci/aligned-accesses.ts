@@ -1,5 +1,6 @@
 /**
- * Cuts an access of any length into the accesses that a device gets: each of a power of two, at a multiple of its width.
+ * Cuts an access of any length into the accesses that a device gets: each of a power of two, at a multiple of its
+ * width.
  */
 
 /**

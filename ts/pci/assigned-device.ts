@@ -92,12 +92,13 @@ export class AssignedDevice {
   }
 
   /**
-   * What the guest reads of config space. It does not throw for what a guest can do: past the end of config space, and if
-   * the device does not answer, all bits read as one. An access need not be aligned.
+   * What the guest reads of config space. It does not throw for what a guest can do: past the end of config space, and
+   * if the device does not answer, all bits read as one. An access need not be aligned.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param size 1, 2 or 4 bytes
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` and `ERR_OUT_OF_RANGE` for an access that no guest can make; `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` and `ERR_OUT_OF_RANGE` for an access that no guest can make;
+   * `ERR_CLOSED`
    */
   configRead(offset: number, size: number): number {
     this.#requireOpen();
@@ -111,15 +112,16 @@ export class AssignedDevice {
    * A BAR that a DMA target can't map does not fail this, unless the target was registered with `peerToPeer: 'required'`:
    * {@link AssignedDevice.status} has it, and the channel `peerdma:pci.bar`.
    *
-   * It rejects for faults of the host alone, not for what a guest writes: bytes past the end of config space are dropped.
+   * It rejects for faults of the host alone, not for what a guest writes: bytes past the end of config space are
+   * dropped.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param size 1, 2 or 4 bytes
    * @param value the bytes as an unsigned number
-   * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_SYSTEM` where the kernel refuses the write, as for a
-   * device that is gone; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that has to have the BAR;
-   * `ERR_INTERRUPT_SETUP`. Then config space and BARs are as before, and so is the device, but for what it was told and
-   * can't forget, such as a reset; `ERR_ROLLBACK_FAILED` where that could not be
+   * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_SYSTEM` where the kernel refuses the write, as
+   * for a device that is gone; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that has to have the
+   * BAR; `ERR_INTERRUPT_SETUP`. Then config space and BARs are as before, and so is the device, but for what it was
+   * told and can't forget, such as a reset; `ERR_ROLLBACK_FAILED` where that could not be
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     this.#function.requireAccess(offset, size);
@@ -134,12 +136,13 @@ export class AssignedDevice {
    * An access of the guest to a BAR, where the guest has placed it: what a VMM calls when the guest touches what is not
    * memory there. Lengths of 1, 2, 4 and 8 at a multiple of themselves are one access; others are cut into such.
    *
-   * It does not throw for what a guest can do: where the device has no BAR at present, as while memory decode is off, and
-   * if the device does not answer, all bits read as one.
+   * It does not throw for what a guest can do: where the device has no BAR at present, as while memory decode is off,
+   * and if the device does not answer, all bits read as one.
    *
    * @param gpa guest-physical address
    * @param length bytes, 1 or more
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is no access; `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is no access;
+   * `ERR_CLOSED`
    */
   mmioRead(gpa: bigint, length: number): Uint8Array {
     this.#requireOpen();
@@ -150,8 +153,8 @@ export class AssignedDevice {
    * As {@link AssignedDevice.mmioRead}; what no BAR takes, and what the device does not take, is dropped.
    *
    * @param gpa guest-physical address
-   * @throws {PeerDmaError} as {@link AssignedDevice.mmioRead}; `ERR_INTERRUPT_SETUP` where the guest unmasks an entry of the
-   * MSI-X table that the host can't connect
+   * @throws {PeerDmaError} as {@link AssignedDevice.mmioRead}; `ERR_INTERRUPT_SETUP` where the guest unmasks an entry
+   * of the MSI-X table that the host can't connect
    */
   mmioWrite(gpa: bigint, bytes: Uint8Array): void {
     this.#requireOpen();

@@ -115,8 +115,8 @@ export class GuestFunction {
   }
 
   /**
-   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. Bytes past the
-   * end of config space are dropped.
+   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. Bytes
+   * past the end of config space are dropped.
    */
   async write(offset: number, all: Uint8Array): Promise<void> {
     const bytes = all.subarray(0, this.requireAccess(offset, all.length));

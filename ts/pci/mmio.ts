@@ -94,7 +94,10 @@ function writeRegion({ index, region }: PlacedBar, offset: bigint, bytes: Uint8A
   return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
 }
 
-/** Those accesses of a guest that fall into a BAR. A BAR begins and ends at a multiple of 16, so that none crosses its end. */
+/**
+ * Those accesses of a guest that fall into a BAR. A BAR begins and ends at a multiple of 16, so that none crosses its
+ * end.
+ */
 function* pieces(
   bars: readonly PlacedBar[],
   gpa: bigint,

@@ -4,7 +4,10 @@
 import { channel } from 'node:diagnostics_channel';
 import { PeerDmaError } from '../errors.ts';
 
-/** Message of the channel `peerdma:pci.fault`: a device did not answer its guest, which has read all ones, or whose write was dropped. */
+/**
+ * Message of the channel `peerdma:pci.fault`: a device did not answer its guest, which reads ones, or its write was
+ * dropped.
+ */
 export interface PciFaultEvent {
   /** {@link GuestMemory.id} of the guest memory that the device is in. */
   readonly memory: number;

@@ -97,7 +97,7 @@ export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFa
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
-    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on${orFirmware(facts)}`,
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on${error.errno === 'EINVAL' ? orFirmware(facts) : ''}`,
     bdf,
   );
 }

@@ -7,8 +7,8 @@ import type { DeviceAccess } from '../memory/device-state.ts';
 import type { VfioRegion } from './vfio-region.ts';
 
 /**
- * Reads and writes by {@link VfioRegion.read} and {@link VfioRegion.write}, in aligned accesses of up to 4 bytes, or 8 where
- * the kernel has them: registers take no others.
+ * Reads and writes by {@link VfioRegion.read} and {@link VfioRegion.write}, in aligned accesses of up to 4 bytes, or 8
+ * where the kernel has them: registers take no others.
  *
  * @param regions BARs and ROM
  * @internal

@@ -72,14 +72,17 @@ export class Sysfs {
     return {
       token: {
         given: vfToken !== undefined,
-        physicalFunction: physical === undefined ? undefined : this.device(physical),
+        physicalFunction:
+          physical === undefined ? undefined : { bdf: physical, driver: target(join(path, 'physfn/driver')) },
         isPhysicalFunction: existsSync(join(path, 'sriov_totalvfs')),
       },
       directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup),
     };
   }
 
-  /** Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known. */
+  /**
+   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known.
+   */
   #directRegions(group: number): string[] | undefined {
     const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
     if (!existsSync(path)) return undefined;

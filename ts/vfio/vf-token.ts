@@ -31,7 +31,7 @@ export interface TokenFacts {
   /** Whether a token was given. */
   readonly given: boolean;
   /** Of a virtual function. */
-  readonly physicalFunction: PciDevice | undefined;
+  readonly physicalFunction: Pick<PciDevice, 'bdf' | 'driver'> | undefined;
   /** Whether the device is a physical function with SR-IOV. */
   readonly isPhysicalFunction: boolean;
 }

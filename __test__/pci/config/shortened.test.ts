@@ -1,5 +1,6 @@
 /**
- * Config spaces that the host has shortened: to 64 bytes for a plain user, to 160 or 1,536 for chips that can't bear more.
+ * Config spaces that the host has shortened: to 64 bytes for a plain user, to 160 or 1,536 for chips that can't bear
+ * more.
  */
 import test, { type ExecutionContext } from 'ava';
 import { AssignedDevice, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';

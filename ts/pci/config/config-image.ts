@@ -55,8 +55,8 @@ export class ConfigImage {
 export const CONFIG_LENGTHS = `${STD_HEADER_SIZEOF} to ${CFG_SPACE_EXP_SIZE} bytes, a multiple of 4`;
 
 /**
- * Whether config space can have that many bytes: 256 or 4096, or fewer where the host shortens it. Linux gives 64 of them
- * to a plain user (`pci_read_config`), and 160 or 1,536 where a chip can't bear accesses beyond (`quirk_citrine`,
+ * Whether config space can have that many bytes: 256 or 4096, or fewer where the host shortens it. Linux gives 64 of
+ * them to a plain user (`pci_read_config`), and 160 or 1,536 where a chip can't bear accesses beyond (`quirk_citrine`,
  * `quirk_nfp6000`).
  *
  * @internal

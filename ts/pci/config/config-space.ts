@@ -125,7 +125,8 @@ export class ConfigSpace {
    *
    * @param offset 0 to 4095: a guest can address that much, whatever the device has
    * @param size 1, 2 or 4 bytes
-   * @returns how many of its bytes are in config space, from the first on; the others read as ones, and can't be written
+   * @returns how many of its bytes are in config space, from the first on; the others read as ones, and can't be
+   * written
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`
    */
   requireAccess(offset: number, size: number): number {

@@ -73,8 +73,8 @@ export const PRIMARY_BUS = 0x18;
 
 export const CAP_LIST_NEXT = 1;
 /**
- * Bits of a pointer to a capability. The two low ones are reserved, and software masks them (PCI Local Bus 3.0, 6.7; PCI
- * Express Base Specification, 7.6.3; Linux `PCI_EXT_CAP_NEXT`).
+ * Bits of a pointer to a capability. The two low ones are reserved, and software masks them (PCI Local Bus 3.0, 6.7;
+ * PCI Express Base Specification, 7.6.3; Linux `PCI_EXT_CAP_NEXT`).
  */
 export const CAP_POINTER_MASK = 0xffc;
 export const CAP_SIZEOF = 2;

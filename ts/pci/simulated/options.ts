@@ -19,11 +19,15 @@ export interface SimulatedDeviceOptions {
     readonly contents?: Uint8Array;
   };
   /**
-   * A recorded config space to start from: 64 to 4096 bytes, a multiple of 4. The BARs that are given appear in it at their
-   * registers, and take their kind from there unless they have one. Without it a config space is built from what follows.
+   * A recorded config space to start from: 64 to 4096 bytes, a multiple of 4. The BARs that are given appear in it at
+   * their registers, and take their kind from there unless they have one. Without it a config space is built from what
+   * follows.
    */
   readonly config?: Uint8Array;
-  /** What the device says that it is. With a recorded config space: vendor and device of a virtual function, which has none there. */
+  /**
+   * What the device says that it is. With a recorded config space: vendor and device of a virtual function, which has
+   * none there.
+   */
   readonly ids?: SimulatedIds;
   /** Makes it one that can sleep. */
   readonly powerManagement?: {

@@ -182,11 +182,11 @@ export class SimulatedDevice implements PhysicalFunction {
 
   /**
    * Resets the function: registers are as after power-on, the pin is let go, and it is awake. The memory of BARs keeps its
-   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay. DMA targets
-   * unmap its BARs before the reset and map them again after it.
+   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay. DMA
+   * targets unmap its BARs before the reset and map them again after it.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own; `ERR_UNMAP_FAILED`: it
-   * was not reset
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own; `ERR_UNMAP_FAILED`:
+   * it was not reset
    */
   async reset(): Promise<void> {
     this.#requireOpen();

@@ -31,7 +31,10 @@ export interface RegionShape {
   readonly answers: () => boolean;
 }
 
-/** VFIO cuts other accesses than {@link DeviceRegion.read64} into pieces of that many bytes (Linux `vfio_pci_core_do_io_rw`). */
+/**
+ * VFIO cuts other accesses than {@link DeviceRegion.read64} into pieces of that many bytes (Linux
+ * `vfio_pci_core_do_io_rw`).
+ */
 const WIDEST = 4;
 
 /** @internal */

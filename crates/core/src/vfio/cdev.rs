@@ -48,9 +48,10 @@ impl Device {
     ///
     /// # Errors
     /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`; `EBUSY`: its group is
-    /// open; `EINVAL`: the device is open already, or does not take the token, as before Linux 6.17; `EACCES`: no token, or
-    /// a wrong one; `EPERM`: no interrupt remapping, or another device of its group is in use by a driver or by somebody
-    /// else), `ERR_INVALID_ARGUMENT` for a token that is not a UUID, `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    /// open; `EINVAL`: the device is open already, or does not take the token, as before Linux 6.17; `EACCES`: no
+    /// token, or a wrong one; `EPERM`: no interrupt remapping, or another device of its group is in use by a driver or
+    /// by somebody else), `ERR_INVALID_ARGUMENT` for a token that is not a UUID, `ERR_VFIO_UNSUPPORTED` for what is no
+    /// PCI device.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
         let DeviceName {
             address: name,
@@ -151,8 +152,8 @@ fn bind(
     token: Option<VfToken>,
 ) -> nix::Result<u32> {
     let mut bind = bind_arguments(iommufd.as_raw_fd(), token.as_ref());
-    // SAFETY: the structure outlives the call and has at least the bytes that it says; the token that it points to outlives
-    // the call too.
+    // SAFETY: the structure outlives the call and has at least the bytes that it says; the token that it points to
+    // outlives the call too.
     unsafe { raw::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
     Ok(bind.out_devid)
 }

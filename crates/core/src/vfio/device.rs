@@ -197,8 +197,8 @@ impl Device {
     /// Sets the VF token that whoever opens a virtual function of this one needs from now on.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` for a token that is not a
-    /// UUID, `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` for a token that is
+    /// not a UUID, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn set_vf_token(&self, token: &str) -> Result<()> {
         let token = VfToken::parse(token)?;
         let set = self.inner.with_fd(|fd| set_vf_token(fd, token))?;
