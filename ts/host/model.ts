@@ -66,6 +66,8 @@ export interface PciFunction {
   readonly numaNode: number | undefined;
   /** Name of its file below /dev/vfio/devices, `vfio0`; `undefined` where VFIO does not have it, or has no such files. */
   readonly vfioFile: string | undefined;
+  /** Whether its config space reads as something else than ones; unknown where it could not be read. */
+  readonly answers: boolean | Unknown;
   /** Bytes of config space that could be read: 64 for a plain user, 256 or 4096 for root; 0 for nothing. */
   readonly configBytes: number;
 }
