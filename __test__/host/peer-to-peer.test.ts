@@ -301,3 +301,17 @@ test('a bridge may be asked for too', (t) => {
   t.is(cell(matrix, '16:00.0', '18:00.0').verdict, 'host-bridge');
   t.is(at(host, '16:00.0').bars.length, 0);
 });
+
+test('the default devices have every endpoint that VFIO has, of whatever class', (t) => {
+  const bound = hostOf(
+    t,
+    `
+host 0000:00
+  01.0 8086:2030 root-port bus=01-03 group=1 driver=vfio-pci
+    00.0 10de:2335 endpoint class=030200 group=10 driver=vfio-pci
+  03.0 10de:22a3 endpoint class=068000 group=11 driver=vfio-pci
+  1f.0 8086:a082 class=060100 group=12 driver=lpc_ich
+`,
+  );
+  t.deepEqual(peerCandidates(bound), ['0000:00:03.0', '0000:01:00.0'], 'an NVSwitch, and no root port');
+});
