@@ -15,6 +15,7 @@ export type FindingId =
   // The machine
   | 'native-core'
   | 'kernel'
+  | 'pci'
   | 'iommu'
   | 'interrupt-remapping'
   | 'vfio'

@@ -223,8 +223,7 @@ function capabilityFacts(image: ConfigImage, used: number): CapabilityFacts {
   const sriov = at(EXT_CAP_ID_SRIOV, SRIOV_CTRL + 2);
   return {
     portType,
-    acs:
-      typeof acs === 'string' ? acs : { has: named(image.u16(acs + ACS_CAP)), on: named(image.u16(acs + ACS_CTRL)) },
+    acs: typeof acs === 'string' ? acs : { has: named(image.u16(acs + ACS_CAP)), on: named(image.u16(acs + ACS_CTRL)) },
     ats: typeof ats === 'string' ? ats : { enabled: (image.u16(ats + ATS_CTRL) & ATS_CTRL_ENABLE) !== 0 },
     virtualMemoryDecode:
       typeof sriov === 'string' ? 'unknown' : (image.u16(sriov + SRIOV_CTRL) & SRIOV_CTRL_VF_MSE) !== 0,

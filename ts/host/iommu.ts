@@ -6,6 +6,8 @@ import type { SysFiles } from './sys-files.ts';
 
 const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
+/** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
+export const NO_IOMMU_NAME = 'vfio-noiommu';
 
 /** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
 export interface IommuGroup {
@@ -52,7 +54,12 @@ export function withoutGroup(address: string): string {
   return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
-/** All groups. @internal */
+/** Whether a group is one that VFIO made without an IOMMU. @internal */
+export function isWithoutIommu(files: SysFiles, group: number): boolean {
+  return files.word(`${GROUPS}/${group}/name`) === NO_IOMMU_NAME;
+}
+
+/** All groups of IOMMUs. @internal */
 export function readGroups(files: SysFiles): Map<number, IommuGroup> {
   const groups = new Map<number, IommuGroup>();
   for (const name of files.names(GROUPS)) {
@@ -61,6 +68,7 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
       files.report(path, 'is no number of a group');
       continue;
     }
+    if (isWithoutIommu(files, Number(name))) continue;
     groups.set(Number(name), {
       number: Number(name),
       members: files.names(`${path}/devices`),

@@ -3,6 +3,7 @@
  */
 import { byAddress, isPciAddress } from './address.ts';
 import { type ConfigFacts, readConfig } from './config-facts.ts';
+import { isWithoutIommu } from './iommu.ts';
 import { readLink } from './link.ts';
 import type { PciFunction, PciIds, Unknown, VirtualFunctions } from './model.ts';
 import { readResources } from './resources.ts';
@@ -37,7 +38,7 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
     classCode,
     driver: files.linkName(`${folder}/driver`),
     driverOverride: overrideOf(files.word(`${folder}/driver_override`)),
-    group: groupNumber(files, folder),
+    ...groupsOf(files, folder),
     iommu: files.linkName(`${folder}/iommu`),
     ...readResources(files, folder, bridge !== undefined),
     ...config,
@@ -76,6 +77,12 @@ function readIds(files: SysFiles, folder: string): PciIds {
 /** What `driver_override` says. The kernel prints a null pointer as `(null)`. @internal */
 export function overrideOf(word: string | undefined): string | undefined {
   return word === '(null)' ? undefined : word;
+}
+
+function groupsOf(files: SysFiles, folder: string): Pick<PciFunction, 'group' | 'noIommuGroup'> {
+  const number = groupNumber(files, folder);
+  const withoutIommu = number !== undefined && isWithoutIommu(files, number);
+  return withoutIommu ? { group: undefined, noIommuGroup: number } : { group: number, noIommuGroup: undefined };
 }
 
 function groupNumber(files: SysFiles, folder: string): number | undefined {

@@ -2,6 +2,7 @@
  * Whether a device is VFIO's, and its group with it, and nobody else's.
  */
 import { blockersOf, isVfioDriver } from '../../host/drivers.ts';
+import { NO_IOMMU_NAME } from '../../host/iommu.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { membersOf } from '../../host/read-host.ts';
 import { filesOf } from '../../host/vfio-files.ts';
@@ -38,7 +39,8 @@ function groupFinding({ host }: Facts, device: PciFunction, wanted: boolean): Fi
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
   if (group === undefined) {
     const { message, code } = noIommuGroup(address);
-    const evidence = `no ${path}`;
+    const made = device.noIommuGroup;
+    const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
     return wanted
       ? { id, state: 'blocked', says: message, evidence, code }
       : { id, state: 'warning', says: message, evidence };

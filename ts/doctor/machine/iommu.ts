@@ -1,7 +1,7 @@
 /**
  * Whether an IOMMU is on, and whether it remaps interrupts.
  */
-import { TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
+import { NO_IOMMU_NAME, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
 import { optionOf } from '../../host/system/kernel.ts';
 import { withoutRemapping } from '../../vfio/advice.ts';
 import type { Facts } from '../facts.ts';
@@ -37,7 +37,10 @@ export function iommuFinding(facts: Facts): Finding {
 
 function evidenceOfNone({ host, system }: Facts): string {
   const { kernel, virtual, iommuTables } = system;
-  const seen = [`${host.root}/kernel/iommu_groups is empty`];
+  const made = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
+  const groups =
+    made.length === 0 ? 'is empty' : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
+  const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
     seen.push(
       iommuTables.length > 0
