@@ -29,6 +29,8 @@ export interface SystemFacts {
   readonly kernel: KernelFacts | Unknown;
   /** Whether it is a virtual machine. */
   readonly virtual: boolean | Unknown;
+  /** Whether Linux runs on Xen, which keeps the IOMMU to itself. */
+  readonly onXen: boolean;
   /** Tables of the firmware that tell of an IOMMU; unknown where /sys shows no ACPI. */
   readonly iommuTables: readonly string[] | Unknown;
   /** Whether groups of an IOMMU would be seen. */
@@ -56,6 +58,7 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
   return {
     kernel: readKernel(all),
     virtual: isVirtual(all?.text('proc/cpuinfo')),
+    onXen: files.word('hypervisor/type') === 'xen',
     iommuTables: files.has('firmware/acpi/tables')
       ? files.names('firmware/acpi/tables').filter((name) => IOMMU_TABLES.includes(name))
       : 'unknown',
