@@ -30,11 +30,13 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${roots.sys} is not a folder: name a copy of /sys`);
   }
   const host = readPresent(roots.sys);
+  const system = readSystem(roots, host);
   return {
     host,
-    system: readSystem(roots, host),
+    system,
     probes: sysfs === undefined ? probe() : 'unknown',
     ram,
-    seesAllProcesses: process.geteuid?.() === 0,
+    // Root of a user namespace does not see what processes outside it have open.
+    seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
   };
 }

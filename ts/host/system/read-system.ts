@@ -11,6 +11,7 @@ import { type HugePageFacts, readHugePages } from './huge-pages.ts';
 import { type InterruptFacts, readInterrupts } from './interrupts.ts';
 import { type KernelFacts, readKernel } from './kernel.ts';
 import { type LimitFacts, readLimits } from './limits.ts';
+import { isInUserNamespace } from './user-namespace.ts';
 
 /** Lists of modules and of memory mappings are longer than what is in /sys. */
 const MOST_BYTES = 4 << 20;
@@ -36,6 +37,8 @@ export interface SystemFacts {
   /** Whether groups of an IOMMU would be seen. */
   readonly showsGroups: boolean;
   readonly interrupts: InterruptFacts;
+  /** Whether this process is in a user namespace other than the first. */
+  readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
   /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
@@ -55,6 +58,7 @@ export interface SystemFacts {
 export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
   const files = new SysFiles(sys);
   const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
+  const inUserNamespace = isInUserNamespace(all);
   return {
     kernel: readKernel(all),
     virtual: isVirtual(all?.text('proc/cpuinfo')),
@@ -64,7 +68,8 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
       : 'unknown',
     showsGroups: top !== undefined || files.has('kernel/iommu_groups'),
     interrupts: readInterrupts(files),
-    limits: readLimits(all),
+    inUserNamespace,
+    limits: readLimits(all, inUserNamespace),
     hugePages: readHugePages(files),
     vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
