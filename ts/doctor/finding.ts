@@ -29,10 +29,13 @@ export type FindingId =
   | 'huge-pages'
   | 'sysfs'
   // A device
+  | 'answers'
   | 'group'
+  | 'direct-regions'
   | 'driver'
   | 'group-viable'
   | 'free'
+  | 'vf-token'
   | 'backend'
   | 'reset'
   | 'bar';

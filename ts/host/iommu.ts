@@ -1,7 +1,8 @@
 /**
  * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
-import type { Unknown } from './model.ts';
+import { hex } from '../address-range.ts';
+import type { Host, PciFunction, Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
 const GROUPS = 'kernel/iommu_groups';
@@ -52,6 +53,26 @@ export const TURN_ON_THE_IOMMU =
 /** Why a device that is in no group can't be assigned, and what to do. @internal */
 export function withoutGroup(address: string): string {
   return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
+}
+
+/**
+ * Ranges that the firmware wants mapped 1:1 for devices of a group. VFIO can't promise that, so the kernel does not give the
+ * group away (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6 drivers/iommu/intel/iommu.c:
+ * `device_rmrr_is_relaxable`).
+ *
+ * @internal
+ */
+export function directRegions({ groups }: Pick<Host, 'groups'>, group: number | undefined): readonly ReservedRange[] {
+  const reserved = group === undefined ? undefined : groups.get(group)?.reserved;
+  return Array.isArray(reserved) ? reserved.filter(({ kind }) => kind === 'direct') : [];
+}
+
+/** Why such a device can't be assigned, and what to do; `undefined` for one without such ranges. @internal */
+export function keptByFirmware(host: Pick<Host, 'groups'>, device: PciFunction): string | undefined {
+  const { address, group } = device;
+  const ranges = directRegions(host, group).map(({ start, end }) => `${hex(start)}..${hex(end)}`);
+  if (ranges.length === 0) return undefined;
+  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${ranges.join(', ')} (RMRR, IVMD), so the kernel does not give it to VFIO. Update the firmware, turn off there what uses the range (such as a management controller), or take another slot`;
 }
 
 /** Whether a group is one that VFIO made without an IOMMU. @internal */

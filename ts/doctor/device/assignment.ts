@@ -1,7 +1,7 @@
 /**
  * Whether a device is VFIO's, and its group with it, and nobody else's.
  */
-import { blockersOf, isVfioDriver } from '../../host/drivers.ts';
+import { blockersOf, bridgeRefused, isVfioDriver } from '../../host/drivers.ts';
 import { NO_IOMMU_NAME } from '../../host/iommu.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { membersOf } from '../../host/read-host.ts';
@@ -11,6 +11,9 @@ import { noIommuGroup, notBound, notViable, openAlready } from '../../vfio/advic
 import type { PciDevice } from '../../vfio/sysfs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
+import { answersFindings } from './answers.ts';
+import { directRegionFindings, isKept } from './direct-regions.ts';
+import { tokenFindings } from './vf-token.ts';
 
 /** As the errors of opening know it. @internal */
 export function asPciDevice({ address, driver, group }: PciFunction): PciDevice {
@@ -18,18 +21,22 @@ export function asPciDevice({ address, driver, group }: PciFunction): PciDevice 
 }
 
 /**
- * What follows from its driver is asked only of a device that has one of VFIO's.
+ * Whose it is, and who has it open, is asked only of a device that has a driver of VFIO.
  *
  * @param asked whether somebody wants it: what the host uses is as it should be otherwise
  * @internal
  */
 export function assignmentFindings(facts: Facts, device: PciFunction, asked: boolean): Finding[] {
   const bound = isVfioDriver(device.driver);
+  const wanted = asked || bound;
   return [
-    groupFinding(facts, device, asked || bound),
+    ...answersFindings(facts, device, wanted),
+    groupFinding(facts, device, wanted),
+    ...directRegionFindings(facts, device, wanted),
     driverFinding(facts, device, asked),
-    ...(bound && device.group !== undefined ? [viabilityFinding(facts, device, device.group)] : []),
+    ...viabilityFindings(facts, device, wanted),
     ...(bound && device.group !== undefined ? [freeFinding(facts, device, device.group)] : []),
+    ...tokenFindings(facts, device),
   ];
 }
 
@@ -51,27 +58,61 @@ function groupFinding({ host }: Facts, device: PciFunction, wanted: boolean): Fi
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
 }
 
-function driverFinding({ host }: Facts, device: PciFunction, asked: boolean): Finding {
+function driverFinding(facts: Facts, device: PciFunction, asked: boolean): Finding {
   const id = 'driver';
-  const { address, driver } = device;
-  const evidence = `${host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
+  const { address, driver, bridge } = device;
+  const evidence = `${facts.host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
   if (isVfioDriver(driver)) return { id, state: 'ok', says: `bound to ${driver}`, evidence };
-  const { message, code } = notBound(asPciDevice(device));
-  const fix = `sudo npx peerdma bind ${address}`;
-  return asked
-    ? { id, state: 'blocked', says: message, evidence, fix, code }
-    : { id, state: 'warning', says: message, evidence, fix };
+  if (bridge !== undefined) {
+    return { id, state: asked ? 'blocked' : 'warning', says: bridgeRefused(address), evidence };
+  }
+  const { code, message } = notBound(asPciDevice(device));
+  const says = unboundText(facts, device) ?? message;
+  const fix = bindCommand(facts, device);
+  return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
 }
 
-function viabilityFinding({ host }: Facts, { address }: PciFunction, group: number): Finding {
+/** The bind that works; `undefined` for a device that can't be assigned, however it is bound. */
+function bindCommand(facts: Facts, device: PciFunction): string | undefined {
+  if (device.group === undefined || isKept(facts, device)) return undefined;
+  const group = othersInTheWay(facts, device).length > 0 ? '--group ' : '';
+  return `sudo npx peerdma bind ${group}${device.address}`;
+}
+
+/** What to do about the driver where a plain bind would not do; `undefined` where it does. */
+function unboundText(facts: Facts, device: PciFunction): string | undefined {
+  const { address, driver } = device;
+  const command = bindCommand(facts, device);
+  if (command !== undefined && othersInTheWay(facts, device).length === 0) return undefined;
+  const state = driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`;
+  if (command !== undefined) return `${address} is ${state}: bind its whole group to vfio-pci (${command})`;
+  return `${address} is ${state}. To bind it does not help before what is told above is mended`;
+}
+
+/** Members of its group, besides itself, that the host uses. */
+function othersInTheWay({ host }: Facts, { address, group }: PciFunction): PciFunction[] {
+  return group === undefined ? [] : blockersOf(membersOf(host, group)).filter((each) => each.address !== address);
+}
+
+/** Of a device that is not bound, only what would keep it from being opened once it is. */
+function viabilityFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const id = 'group-viable';
-  const members = membersOf(host, group);
+  const { root } = facts.host;
+  const { address, group, driver } = device;
+  if (group === undefined) return [];
+  const members = membersOf(facts.host, group);
   const list = members.map((each) => `${each.address}: ${each.driver ?? 'no driver'}`).join(', ');
-  const evidence = `${host.root}/kernel/iommu_groups/${group}/devices: ${list}`;
-  if (blockersOf(members).length === 0)
-    return { id, state: 'ok', says: 'the host uses nothing of the group', evidence };
-  const { message, code } = notViable(address, group, members.map(asPciDevice));
-  return { id, state: 'blocked', says: message, evidence, fix: `sudo npx peerdma bind --group ${address}`, code };
+  const evidence = `${root}/kernel/iommu_groups/${group}/devices: ${list}`;
+  const blockers = othersInTheWay(facts, device);
+  if (blockers.length === 0) {
+    const ok = { id, state: 'ok', says: 'the host uses nothing of the group', evidence } as const;
+    return isVfioDriver(driver) ? [ok] : [];
+  }
+  const { message: says, code } = notViable(address, group, blockers.map(asPciDevice));
+  const fix = isKept(facts, device) ? undefined : `sudo npx peerdma bind --group ${address}`;
+  return wanted
+    ? [{ id, state: 'blocked', says, evidence, fix, code }]
+    : [{ id, state: 'warning', says, evidence, fix }];
 }
 
 function freeFinding({ host, system, seesAllProcesses }: Facts, { address }: PciFunction, group: number): Finding {

@@ -30,11 +30,13 @@ export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars):
   const derived = dmaBufsOf(facts.system.kernel, device.driver);
   const dmaBufs = open?.exported === true ? { given: true, evidence: 'it was opened' } : derived;
   return targetBars(device, undefined).map((target) => {
-    const problem = open?.mappable(target.index) === false ? (target.problem ?? NOT_OFFERED) : target.problem;
+    const notOffered = open?.mappable(target.index) === false ? NOT_OFFERED : undefined;
+    const problem = target.problem ?? (device.answers === false ? SILENT : notOffered);
     return barFinding(facts, device, { ...target, problem }, dmaBufs);
   });
 }
 
+const SILENT = 'can not be mapped while the device does not answer';
 const NOT_OFFERED = 'the driver lets it be read and written, and not mapped';
 
 function barFinding({ host, system }: Facts, device: PciFunction, target: TargetBar, dmaBufs: DmaBufs): Finding {
