@@ -41,6 +41,8 @@ export interface SystemFacts {
   readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
+  /** Text of /proc/iomem: who has which physical addresses. */
+  readonly iomem: string | Unknown;
   /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
   readonly vfioPci: boolean | Unknown;
   /** Mappings that a container of type1 takes (`dma_entry_limit`); unknown where its module is not loaded. */
@@ -71,6 +73,7 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
     inUserNamespace,
     limits: readLimits(all, inUserNamespace),
     hugePages: readHugePages(files),
+    iomem: all?.text('proc/iomem') ?? 'unknown',
     vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
     access: top === undefined ? new Map() : readAccess(top, host),
