@@ -12,7 +12,7 @@ export function needsOf(host: Host, initiator: PciFunction, target: PciFunction)
   const groups = new Set([initiator.group, target.group]);
   return [
     ...[initiator, target].flatMap((each) => assignment(each)),
-    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group))),
+    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group, [initiator, target]))),
     ...answering(target),
   ];
 }
@@ -29,11 +29,12 @@ function assignment({ address, group, driver }: PciFunction): Reason[] {
   return needs;
 }
 
-function viability(host: Host, group: number): Reason[] {
+/** @param pair which, where none of the group is bound, each are told to be */
+function viability(host: Host, group: number, pair: readonly PciFunction[]): Reason[] {
   const members = membersOf(host, group);
   const bound = members.some(({ driver }) => isVfioDriver(driver));
-  const blockers = blockersOf(members);
-  if (!bound || blockers.length === 0) return []; // where none is bound, each is told to be
+  const blockers = blockersOf(members).filter((member) => bound || !pair.includes(member));
+  if (blockers.length === 0) return [];
   const list = blockers.map(({ address, driver }) => `${address} (${driver})`).join(', ');
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
