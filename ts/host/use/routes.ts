@@ -36,11 +36,13 @@ function hopsOfProc(proc: SysFiles): Hop[] {
   const lines = (file: string): string[][] => (proc.text(file) ?? '').split('\n').map((line) => line.split(/\s+/));
   const hops = [
     // Iface Destination Gateway Flags RefCnt Use Metric Mask …
-    ...lines('net/route').map(([name = '', destination, , flags = '', , , , mask]) => ({
-      name,
-      flags: Number.parseInt(flags, 16),
-      isDefault: destination === '00000000' && mask === '00000000',
-    })),
+    ...lines('net/route')
+      .slice(1)
+      .map(([name = '', destination, , flags = '', , , , mask]) => ({
+        name,
+        flags: Number.parseInt(flags, 16),
+        isDefault: destination === '00000000' && mask === '00000000',
+      })),
     // destination length source length gateway metric references uses flags interface
     ...lines('net/ipv6_route').map(([destination = '', length, , , , , , , flags = '', name = '']) => ({
       name,
