@@ -5,7 +5,7 @@
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { withOpened } from '../../ts/doctor/opened.ts';
-import { GPU, MACHINE, NIC, TOP, diagnosed, factsOf, found, one } from './support.ts';
+import { GPU, MACHINE, NIC, NO_IOMMU, TOP, diagnosed, factsOf, found, one } from './support.ts';
 
 const PORT = 'bus=02-02 group=2 driver=pcieport';
 /** Beside the network card, which is not bound. */
@@ -51,6 +51,15 @@ test('no bind is recommended that is refused: of a bridge, and without an IOMMU'
   const alone = one(diagnosed(t, { machine: MACHINE.replace(' group=21', '') }, [NIC]), 'driver');
   t.like(alone, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.notRegex(alone.says, /peerdma bind/);
+});
+
+test('a device without a group, though the IOMMU is on, is not told to turn it on', (t) => {
+  const group = one(diagnosed(t, { machine: MACHINE.replace(' group=20', '') }), 'group');
+  t.like(group, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
+  t.regex(group.says, /though the IOMMU is on.*igfx_off/);
+  t.notRegex(group.says, /intel_iommu=on/);
+  const off = one(diagnosed(t, { machine: NO_IOMMU }), 'group');
+  t.regex(off.says, /turn on the IOMMU/);
 });
 
 const RMRR = 'reserved 20 0x00000000000e8000 0x00000000000e8fff direct';

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
 import { checkPlan } from '../../ts/host/binding/refuse.ts';
-import { planBind, planUnbind } from '../../ts/host/binding/plan.ts';
+import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 import { type Wishes, found, factsOf, one } from '../doctor/support.ts';
 import { throwsCode } from '../support/errors.ts';
@@ -71,6 +71,7 @@ test('bind refuses a device without an IOMMU; unbind refuses one that a process 
       ),
     'ERR_NO_IOMMU_GROUP',
   );
+  t.deepEqual(chosenDevices(machine.host, ['00:04.0'], true), devices('00:04.0'), 'alone in its group');
   const error = throwsCode(t, () => checkPlan(machine, planUnbind(devices('00:04.0')), true), 'ERR_DEVICE_IN_USE');
   t.regex(error.message, /testpmd \(process 900\)/);
 });

@@ -46,16 +46,19 @@ function groupFinding({ host }: Facts, device: PciFunction, wanted: boolean): Fi
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
   if (group === undefined) {
     const { message, code } = noIommuGroup(address);
+    const says = host.groups.size > 0 ? leftOut(address) : message;
     const made = device.noIommuGroup;
     const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
-    return wanted
-      ? { id, state: 'blocked', says: message, evidence, code }
-      : { id, state: 'warning', says: message, evidence };
+    return wanted ? { id, state: 'blocked', says, evidence, code } : { id, state: 'warning', says, evidence };
   }
   const others = membersOf(host, group).filter((member) => member.address !== address);
   const list = others.map((other) => `${other.address} (${other.driver ?? 'no driver'})`).join(', ');
   const says = `IOMMU group ${group}, ${list === '' ? 'alone' : `with ${list}`}`;
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
+}
+
+function leftOut(address: string): string {
+  return `${address} is in no IOMMU group, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`;
 }
 
 function driverFinding(facts: Facts, device: PciFunction, asked: boolean): Finding {

@@ -48,7 +48,8 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   const named = texts.map((text) => functionAt(host, text));
   if (!wholeGroups) return [...new Set(named)];
   const chosen = named.flatMap((device) => {
-    const { address, group } = device;
+    const { address, group, noIommuGroup } = device;
+    if (noIommuGroup !== undefined) return [device];
     if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
     const endpoints = membersOf(host, group).filter((member) => !staysInGroup(member));
     return endpoints.length > 0 ? endpoints : [device];

@@ -40,8 +40,15 @@ function viability(host: Host, group: number, pair: readonly PciFunction[]): Rea
 }
 
 /** Opening a device with VFIO wakes it and turns its memory on (Linux, vfio_pci_core_enable); what runs then may undo it. */
-function answering({ address, memoryDecode, powerState, configBytes, physicalFunction }: PciFunction): Reason[] {
-  if (memoryDecode === 'unknown' && configBytes > 0 && physicalFunction === undefined) {
+function answering({
+  address,
+  answers,
+  memoryDecode,
+  powerState,
+  configBytes,
+  physicalFunction,
+}: PciFunction): Reason[] {
+  if (answers === false || (answers === 'unknown' && configBytes > 0)) {
     return [{ code: 'not-answering', text: `${address} does not answer: its config space makes no sense` }];
   }
   if (/^D[123]/.test(powerState)) {
