@@ -1,6 +1,6 @@
 /**
- * What the words of the kernel's command line mean for the IOMMU, judged as the kernel does: an option list by prefixes, the last
- * word of the machine's own driver, and `iommu=off` whatever follows it.
+ * What the words of the kernel's command line mean for the IOMMU, judged as the kernel does: an option list by
+ * prefixes, the last word of the machine's own driver, and `iommu=off` whatever follows it.
  */
 import test from 'ava';
 import { NO_IOMMU, SYS, TOP, diagnosed, one } from './support.ts';

@@ -23,3 +23,10 @@ for (const [what, tree] of [
     await rejectsCode(t, diagnose({ sysfs, devices: ['gpu'] }), 'ERR_INVALID_ARGUMENT');
   });
 }
+
+test('rejects a /sys that is not a folder', async (t) => {
+  const root = expandTree(t, 'file = text');
+  for (const sysfs of [`${root}/none`, `${root}/file`, `${root}/file/below`, `${root}\0`]) {
+    await rejectsCode(t, diagnose({ sysfs }), 'ERR_INVALID_ARGUMENT', JSON.stringify(sysfs));
+  }
+});

@@ -1,6 +1,6 @@
 /**
- * The kernel's command line: the same parameters as the kernel makes of it. The expected values are what `next_arg` of Linux
- * (lib/cmdline.c) returns for these lines.
+ * The kernel's command line: the same parameters as the kernel makes of it. The expected values are what `next_arg`
+ * of Linux (lib/cmdline.c) returns for these lines.
  */
 import test from 'ava';
 import { readKernel } from '../../ts/host/system/kernel.ts';

@@ -1,6 +1,6 @@
 /**
- * Config space in the forms in which the kernel hands it out: of virtual functions, of functions that do not answer, and
- * shortened.
+ * Config space in the forms in which the kernel hands it out: of virtual functions, of functions that do not answer,
+ * and shortened.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type Host, type PciFunction, readHost } from '../../ts/host/index.ts';

@@ -1,5 +1,6 @@
 /**
- * Groups that VFIO makes for devices without an IOMMU (`vfio.enable_unsafe_noiommu_mode`): nothing translates behind them.
+ * Groups that VFIO makes for devices without an IOMMU (`vfio.enable_unsafe_noiommu_mode`): nothing translates behind
+ * them.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

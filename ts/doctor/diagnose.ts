@@ -39,11 +39,11 @@ export interface DiagnoseOptions {
 }
 
 /**
- * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to be
- * done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
+ * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to
+ * be done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that does not exist), `ERR_DEVICE_NOT_FOUND`;
- *   with `open`, `ERR_ADDRESS_SPACE_LIMIT`
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that does not exist),
+ *   `ERR_DEVICE_NOT_FOUND`; with `open`, `ERR_ADDRESS_SPACE_LIMIT`
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { devices, ram, sysfs, open } = requireOptions(options);

@@ -26,7 +26,7 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${String(ram)}`);
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };
-  if (statSync(roots.sys, { throwIfNoEntry: false })?.isDirectory() !== true) {
+  if (!isFolder(roots.sys)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${roots.sys} is not a folder: name a copy of /sys`);
   }
   const host = readPresent(roots.sys);
@@ -39,4 +39,12 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     // Root of a user namespace does not see what processes outside it have open.
     seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
   };
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false; // nothing, not below a folder, not for this user, or not a path
+  }
 }

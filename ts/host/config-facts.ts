@@ -158,7 +158,10 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
   }
 }
 
-/** The header alone: for users without privileges, of a CardBus bridge (Linux, drivers/pci/pci-sysfs.c: `pci_read_config`). */
+/**
+ * The header alone: for users without privileges, of a CardBus bridge (Linux, drivers/pci/pci-sysfs.c:
+ * `pci_read_config`).
+ */
 const HEADER_SIZES: ReadonlySet<number> = new Set([STD_HEADER_SIZEOF, 128]);
 /**
  * What the kernel shortens config space to where reading more of it hangs the device or the bus (Linux,

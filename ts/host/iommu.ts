@@ -56,9 +56,9 @@ export function withoutGroup(address: string): string {
 }
 
 /**
- * Ranges that the firmware wants mapped 1:1 for devices of a group. VFIO can't promise that, so the kernel does not give the
- * group away (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6 drivers/iommu/intel/iommu.c:
- * `device_rmrr_is_relaxable`).
+ * Ranges that the firmware wants mapped 1:1 for devices of a group. VFIO can't promise that, so the kernel does not
+ * give the group away (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6
+ * drivers/iommu/intel/iommu.c: `device_rmrr_is_relaxable`).
  *
  * @internal
  */
@@ -67,13 +67,21 @@ export function directRegions({ groups }: Pick<Host, 'groups'>, group: number | 
   return Array.isArray(reserved) ? reserved.filter(({ kind }) => kind === 'direct') : [];
 }
 
-/** Why such a device can't be assigned, and what to do; `undefined` for one without such ranges. @internal */
-export function keptByFirmware(host: Pick<Host, 'groups'>, device: PciFunction): string | undefined {
-  const { address, group } = device;
+/** What the firmware demands for a device; `undefined` for one without such ranges. @internal */
+export function firmwareDemand(host: Pick<Host, 'groups'>, { address, group }: PciFunction): string | undefined {
   const ranges = directRegions(host, group).map(({ start, end }) => `${hex(start)}..${hex(end)}`);
   if (ranges.length === 0) return undefined;
-  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${ranges.join(', ')} (RMRR, IVMD), so the kernel does not give it to VFIO. Update the firmware, turn off there what uses the range (such as a management controller), or take another slot`;
+  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${ranges.join(', ')} (RMRR, IVMD)`;
 }
+
+/** Why such a device can't be assigned, and what to do. @internal */
+export function keptByFirmware(host: Pick<Host, 'groups'>, device: PciFunction): string | undefined {
+  const demand = firmwareDemand(host, device);
+  return demand === undefined ? undefined : `${demand}, so the kernel does not give it to VFIO. ${DIRECT_REMEDY}`;
+}
+
+const DIRECT_REMEDY =
+  'Update the firmware, turn off there what uses the range (such as a management controller), or take another slot';
 
 /** Whether a group is one that VFIO made without an IOMMU. @internal */
 export function isWithoutIommu(files: SysFiles, group: number): boolean {

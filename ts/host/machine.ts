@@ -20,7 +20,9 @@ export interface MachineRoots {
   readonly sshConnection: string | undefined;
   /** Addresses of this machine, by the names of network interfaces. */
   readonly interfaceAddresses: ReadonlyMap<string, readonly string[]>;
-  /** Routes of all tables as `ip -json route show table all` prints them; `undefined` where there is no such program. */
+  /**
+   * Routes of all tables as `ip -json route show table all` prints them; `undefined` where there is no such program.
+   */
   readonly routes?: string | undefined;
 }
 

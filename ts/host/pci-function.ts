@@ -55,8 +55,8 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
 }
 
 /**
- * The type of the header decides, as it does for VFIO (Linux, `vfio_pci_core_register_device`); the class stands in for it
- * where the header can't be read.
+ * The type of the header decides, as it does for VFIO (Linux, `vfio_pci_core_register_device`); the class stands in
+ * for it where the header can't be read.
  */
 function bridgeOf({ bridge }: ConfigFacts, classCode: number | Unknown): ConfigFacts['bridge'] {
   if (bridge !== 'unknown') return bridge;

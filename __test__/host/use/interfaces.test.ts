@@ -1,6 +1,6 @@
 /**
- * Interfaces that no link in /sys leads down from: internal ports of Open vSwitch, PPP over Ethernet, tunnels, veth pairs; and
- * routes with several next hops.
+ * Interfaces that no link in /sys leads down from: internal ports of Open vSwitch, PPP over Ethernet, tunnels, veth
+ * pairs; and routes with several next hops.
  */
 import test, { type ExecutionContext } from 'ava';
 import { machineOf, network, uses } from './support.ts';

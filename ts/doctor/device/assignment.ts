@@ -89,7 +89,7 @@ function unboundText(facts: Facts, device: PciFunction): string | undefined {
   if (command !== undefined && othersInTheWay(facts, device).length === 0) return undefined;
   const state = driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`;
   if (command !== undefined) return `${address} is ${state}: bind its whole group to vfio-pci (${command})`;
-  return `${address} is ${state}. To bind it does not help before what is told above is mended`;
+  return `${address} is ${state}. Binding it does not help until the findings above are resolved`;
 }
 
 /** Members of its group, besides itself, that the host uses. */

@@ -42,9 +42,10 @@ export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars):
   });
 }
 
-function heldFinding({ host }: Facts, device: PciFunction, target: TargetBar, frameBuffer: string): Finding {
+function heldFinding(facts: Facts, device: PciFunction, target: TargetBar, frameBuffer: string): Finding {
+  const { host } = facts;
   const { index, length } = target;
-  const released = !isVfioDriver(device.driver) && device.classCode !== 'unknown' && device.classCode >> 8 === VGA;
+  const released = isReleasedByBinding(facts, device);
   const remedy = released
     ? 'vfio-pci takes it from there when it is bound (Linux 6.1 and later)'
     : 'boot without that frame buffer';
@@ -58,8 +59,14 @@ function heldFinding({ host }: Facts, device: PciFunction, target: TargetBar, fr
   };
 }
 
-/** Class whose console drivers vfio-pci removes when it is bound (Linux, `vfio_pci_vga_init`). */
+/** Class whose console drivers vfio-pci removes when it is bound, and the kernel that does (`vfio_pci_vga_init`). */
 const VGA = 0x0300;
+const CONSOLES_REMOVED_SINCE = [6, 1] as const;
+
+function isReleasedByBinding({ system: { kernel } }: Facts, { driver, classCode }: PciFunction): boolean {
+  if (isVfioDriver(driver) || classCode === 'unknown' || classCode >> 8 !== VGA) return false;
+  return kernel === 'unknown' || isAtLeast(kernel, CONSOLES_REMOVED_SINCE);
+}
 
 const SILENT = 'can not be mapped while the device does not answer';
 const NOT_OFFERED = 'the driver lets it be read and written, and not mapped';

@@ -1,7 +1,7 @@
 /**
  * Whether the firmware demands 1:1 mappings of a group: the kernel does not give such a group to VFIO.
  */
-import { directRegions, keptByFirmware } from '../../host/iommu.ts';
+import { directRegions, firmwareDemand, keptByFirmware } from '../../host/iommu.ts';
 import type { Host, PciFunction } from '../../host/model.ts';
 import { isAtLeast } from '../../host/system/kernel.ts';
 import type { Facts } from '../facts.ts';
@@ -20,10 +20,12 @@ export function isKept({ host, system: { kernel } }: Facts, { group, iommu }: Pc
 /** Nothing for a group without such mappings. @param wanted whether somebody wants the device @internal */
 export function directRegionFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const { host } = facts;
-  const says = keptByFirmware(host, device);
+  const kept = isKept(facts, device);
+  const says = kept ? keptByFirmware(host, device) : firmwareDemand(host, device);
   if (says === undefined) return [];
   const evidence = `${evidenceOf(host, device)}: ${directRegions(host, device.group).length} of kind direct`;
-  return [{ id: 'direct-regions', state: wanted && isKept(facts, device) ? 'blocked' : 'warning', says, evidence }];
+  if (kept) return [{ id: 'direct-regions', state: wanted ? 'blocked' : 'warning', says, evidence }];
+  return [{ id: 'direct-regions', state: 'warning', says: `${says}: Linux 6.6 and later keep it from VFIO`, evidence }];
 }
 
 function evidenceOf({ root }: Host, { group }: PciFunction): string {

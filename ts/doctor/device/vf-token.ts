@@ -1,6 +1,6 @@
 /**
- * Whether a device opens with a VF token alone: a secret that the users of a physical function and of its virtual functions
- * share (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_validate_vf_token`).
+ * Whether a device opens with a VF token alone: a secret that the users of a physical function and of its virtual
+ * functions share (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_validate_vf_token`).
  */
 import { isVfioDriver } from '../../host/drivers.ts';
 import type { Host, PciFunction } from '../../host/model.ts';
@@ -23,7 +23,7 @@ function ofVirtual({ functions, root }: Host, { address, physicalFunction }: Pci
   return {
     id: 'vf-token',
     state: 'warning',
-    says: `${address} is a virtual function of ${physical.address}, which has ${physical.driver}: it opens only with the VF token that the user of ${physical.address} has set. ${HOW}`,
+    says: `${address} is a virtual function of ${physical.address}, which is bound to ${physical.driver}: it opens only with the VF token that the user of ${physical.address} has set. ${HOW}`,
     evidence: `${root}/bus/pci/devices/${address}/physfn/driver: ${physical.driver}`,
   };
 }

@@ -1,6 +1,6 @@
 /**
- * What the kernel's command line says of the IOMMU, judged as the kernel does: options by their prefixes (`strncmp`), in the
- * order of the line.
+ * What the kernel's command line says of the IOMMU, judged as the kernel does: options by their prefixes (`strncmp`),
+ * in the order of the line.
  */
 import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
@@ -35,7 +35,7 @@ export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): Iomm
  * @internal
  */
 export function iommuWords(parameters: readonly KernelParameter[], maker: IommuMaker | Unknown): IommuWords {
-  const forEver: KernelParameter[] = [];
+  const permanent: KernelParameter[] = [];
   let intel: KernelParameter[] = [];
   let on: KernelParameter | undefined;
   for (const parameter of parameters) {
@@ -43,13 +43,13 @@ export function iommuWords(parameters: readonly KernelParameter[], maker: IommuM
     if (maker === 'other' || !isOf(maker, name)) continue;
     for (const option of optionsOf(parameter)) {
       if (name === 'iommu' && option.startsWith('usedac')) break; // the kernel reads no further
-      if (option.startsWith('off')) (name === 'intel_iommu' ? intel : forEver).push(parameter);
+      if (option.startsWith('off')) (name === 'intel_iommu' ? intel : permanent).push(parameter);
       if (name !== 'intel_iommu' || !option.startsWith('on')) continue;
       intel = [];
       on = parameter;
     }
   }
-  return { off: [...new Set([...forEver, ...intel])], on };
+  return { off: [...new Set([...permanent, ...intel])], on };
 }
 
 function isOf(maker: 'intel' | 'amd' | Unknown, name: string): boolean {

@@ -107,7 +107,10 @@ function cureOfNone(facts: Facts): Cure {
   };
 }
 
-/** Options of drivers that the kernel was built without: that of the machine's IOMMU, or all while its maker is unknown. */
+/**
+ * Options of drivers that the kernel was built without: that of the machine's IOMMU, or all while its maker is
+ * unknown.
+ */
 function lackingDrivers(facts: Facts): string[] {
   const maker = makerOf(facts);
   const wanted = maker === 'unknown' ? Object.values(IOMMU_DRIVERS) : [IOMMU_DRIVERS[maker]];

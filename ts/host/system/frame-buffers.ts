@@ -1,6 +1,6 @@
 /**
- * BARs that the firmware's frame buffer has: VFIO can't map them (`pci_request_selected_regions` in `vfio_pci_core_mmap` of
- * Linux fails). They show in /proc/iomem.
+ * BARs that the firmware's frame buffer has: VFIO can't map them (`pci_request_selected_regions` in
+ * `vfio_pci_core_mmap` of Linux fails). They show in /proc/iomem.
  */
 import { isPciAddress } from '../address.ts';
 import type { PciFunction } from '../model.ts';

@@ -1,5 +1,6 @@
 /**
- * Whether this process is in a user namespace of its own, as in rootless containers: its capabilities are worth nothing outside.
+ * Whether this process is in a user namespace of its own, as in rootless containers: its capabilities are worth
+ * nothing outside.
  */
 import type { Unknown } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';

@@ -6,7 +6,10 @@ import type { SysFiles } from '../sys-files.ts';
 import { functionsInPath } from './device-path.ts';
 
 const INTERFACES = 'class/net';
-/** Interface of the kernel's datapath of Open vSwitch: all its ports are below it, and internal ports are not linked at all. */
+/**
+ * Interface of the kernel's datapath of Open vSwitch: all its ports are below it, and internal ports are not linked
+ * at all.
+ */
 const OPEN_VSWITCH = 'ovs-system';
 /** `type` in /sys (Linux, include/uapi/linux/if_arp.h). */
 const ETHERNET = '1';
@@ -48,8 +51,8 @@ function allBelow({ sys, proc }: Machine, name: string): string[] {
 }
 
 /**
- * Tunnels and veth pairs have the number of another interface (`iflink`); all others have their own, or 0. The other end of a
- * veth pair may be a port of a bridge: that is its master.
+ * Tunnels and veth pairs have the number of another interface (`iflink`); all others have their own, or 0. The other
+ * end of a veth pair may be a port of a bridge: that is its master.
  */
 function byIndex(sys: SysFiles, name: string): string[] {
   const number = (each: string, file: string): string | undefined => sys.word(`${INTERFACES}/${each}/${file}`);
@@ -60,8 +63,8 @@ function byIndex(sys: SysFiles, name: string): string[] {
 }
 
 /**
- * The interfaces below all PPPoE sessions: which session is whose the kernel does not say (Linux, drivers/net/ppp/pppoe.c:
- * `pppoe_seq_show`).
+ * The interfaces below all PPPoE sessions: which session is whose the kernel does not say (Linux,
+ * drivers/net/ppp/pppoe.c: `pppoe_seq_show`).
  */
 function pppoeInterfaces(proc: SysFiles): string[] {
   const lines = (proc.text('net/pppoe') ?? '').split('\n').slice(1);

@@ -22,7 +22,10 @@ interface Hop {
   readonly hasGateway: boolean;
 }
 
-/** Each interface once. Of all tables and all next hops where `ip` lists them; else what /proc has of the main table. @internal */
+/**
+ * Each interface once. Of all tables and all next hops where `ip` lists them; else what /proc has of the main table.
+ * @internal
+ */
 export function importantRoutes({ roots, proc }: Machine): RouteUse[] {
   const found = new Map<string, boolean>();
   for (const { name, isDefault, hasGateway } of [...hopsOfProc(proc), ...hopsOfList(roots.routes)]) {
