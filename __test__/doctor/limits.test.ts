@@ -4,7 +4,65 @@
 import test from 'ava';
 import { GIB, SYS, TOP, diagnosed, one, testCases } from './support.ts';
 
+const RESERVED = '[kernel/mm/hugepages/hugepages-2048kB]\nresv_hugepages =';
+const NO_TRANSPARENT = SYS.replace('[advise] never', 'advise [never]');
+/** In a user namespace: by its map of users, or by its number alone. */
+const IN_NAMESPACE = TOP.replace('0000000000000000', '000001ffffffffff');
+const MAPPED = '[proc/self]\nuid_map = 0 1000 1';
+const WHOLE_MAP = '[proc/self]\nuid_map = 0 0 4294967295';
+
 testCases([
+  [
+    'any RAM with CAP_IPC_LOCK of the first user namespace',
+    {
+      top: `${IN_NAMESPACE}\n${WHOLE_MAP}\nns/user -> user:[4026531837]`,
+      facts: { ram: 1n << 50n },
+    },
+    'memlock',
+    'ok',
+    /may lock any amount/,
+    undefined,
+  ],
+  [
+    'RAM beyond the limit, with CAP_IPC_LOCK of another user namespace',
+    { top: `${IN_NAMESPACE}\n${MAPPED}`, facts: { ram: 16n * GIB } },
+    'memlock',
+    'blocked',
+    /up to 8 GiB.*CAP_IPC_LOCK of a user namespace does not lift the limit.*--ulimit memlock=17179869184/,
+    undefined,
+  ],
+  [
+    'RAM beyond the limit, in a user namespace that maps all users',
+    { top: `${IN_NAMESPACE}\n${WHOLE_MAP}\nns/user -> user:[4026532999]`, facts: { ram: 16n * GIB } },
+    'memlock',
+    'blocked',
+    /CAP_IPC_LOCK of a user namespace/,
+    undefined,
+  ],
+  [
+    'free huge pages that are reserved for somebody else',
+    { sys: `${NO_TRANSPARENT}\n${RESERVED} 256`, facts: { ram: GIB / 2n } },
+    'huge-pages',
+    'warning',
+    /RAM of 512 MiB will be in pages of 4 KiB/,
+    /shmem_enabled/,
+  ],
+  [
+    'free huge pages of which some are reserved, too few for all RAM',
+    { sys: `${NO_TRANSPARENT}\n${RESERVED} 1`, facts: { ram: GIB / 2n } },
+    'huge-pages',
+    'warning',
+    /RAM of 512 MiB will be in pages of 4 KiB/,
+    /shmem_enabled/,
+  ],
+  [
+    'free huge pages less those that are reserved, for RAM of whatever size',
+    { sys: `${NO_TRANSPARENT}\n${RESERVED} 56` },
+    'huge-pages',
+    'ok',
+    /^400 MiB are free in huge pages of 2 MiB/,
+    undefined,
+  ],
   [
     'any RAM without a limit',
     { top: TOP.replace(/memory {9}\d+/, 'memory unlimited') },

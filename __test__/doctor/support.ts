@@ -63,7 +63,7 @@ maps = one\\ntwo\\nthree
 comm = qemu-system-x86
 fd/3 -> /dev/kvm
 [boot]
-config-7.3.4-test = CONFIG_VFIO_PCI=m\\nCONFIG_INTEL_IOMMU=y\\nCONFIG_IOMMUFD=m\\nCONFIG_VFIO_DEVICE_CDEV=y\\nCONFIG_VFIO_PCI_DMABUF=y
+config-7.3.4-test = CONFIG_VFIO_PCI=m\\nCONFIG_INTEL_IOMMU=y\\nCONFIG_AMD_IOMMU=y\\nCONFIG_IOMMUFD=m\\nCONFIG_VFIO_DEVICE_CDEV=y\\nCONFIG_VFIO_PCI_DMABUF=y
 [dev/vfio]
 20 =
 vfio =

@@ -301,3 +301,38 @@ test('a bridge may be asked for too', (t) => {
   t.is(cell(matrix, '16:00.0', '18:00.0').verdict, 'host-bridge');
   t.is(at(host, '16:00.0').bars.length, 0);
 });
+
+test('the default devices have every endpoint that VFIO has, of whatever class', (t) => {
+  const bound = hostOf(
+    t,
+    `
+host 0000:00
+  01.0 8086:2030 root-port bus=01-03 group=1 driver=vfio-pci
+    00.0 10de:2335 endpoint class=030200 group=10 driver=vfio-pci
+  03.0 10de:22a3 endpoint class=068000 group=11 driver=vfio-pci
+  1f.0 8086:a082 class=060100 group=12 driver=lpc_ich
+`,
+  );
+  t.deepEqual(peerCandidates(bound), ['0000:00:03.0', '0000:01:00.0'], 'an NVSwitch, and no root port');
+});
+
+test('in a group of which nothing is bound, members besides the two that the host uses are in the way', (t) => {
+  const machine = (audio: string) => `
+host 0000:00
+  01.0 8086:2030 root-port bus=01-01 group=1 driver=pcieport
+    00.0 10de:2330 endpoint class=030000 group=7 driver=nvidia bar0=pref64:16M@0x22000000000
+    00.1 10de:2331 endpoint class=040300 group=7 ${audio}
+  02.0 8086:2030 root-port bus=02-02 group=2 driver=pcieport
+    00.0 15b3:101e endpoint class=020000 group=8 driver=mlx5_core bar0=pref64:32M@0x28000000000
+`;
+  const needs = (audio: string, target = '02:00.0') => {
+    const host = hostOf(t, machine(audio));
+    return cell(peerMatrix(host, ['0000:01:00.0', `0000:${target}`]), '01:00.0', target).needs;
+  };
+  const found = needs('driver=snd_hda_intel');
+  t.deepEqual(codes(found), ['not-bound', 'not-bound', 'group-not-viable']);
+  t.regex(found[2]?.text ?? '', /group 7 .* the host uses 0000:01:00\.1 \(snd_hda_intel\) of it/);
+  t.deepEqual(codes(needs('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
+  const both = needs('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
+  t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both are told to be bound');
+});

@@ -15,7 +15,9 @@ export function addToCommandLine(word: string): string {
   return `sudo sed -i 's/^GRUB_CMDLINE_LINUX="/&${word} /' ${GRUB} && sudo update-grub`;
 }
 
-/** @param word that is there; what could mean something to a shell makes no command @internal */
-export function removeFromCommandLine(word: string): string | undefined {
-  return /^[\w=,]+$/.test(word) ? `sudo sed -i 's/\\b${word}\\b//' ${GRUB} && sudo update-grub` : undefined;
+/** @param words that are there; what could mean something to a shell makes no command @internal */
+export function removeFromCommandLine(...words: string[]): string | undefined {
+  if (!words.every((word) => /^[\w=,-]+$/.test(word))) return undefined;
+  const removals = words.map((word) => `s/\\b${word}\\b//`).join('; ');
+  return `sudo sed -i '${removals}' ${GRUB} && sudo update-grub`;
 }

@@ -6,6 +6,7 @@ import { PeerDmaError } from '../errors.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import type { PciFunction } from '../host/model.ts';
 import { assignable } from '../host/peer-to-peer/matrix.ts';
+import { pciAddress } from '../host/address.ts';
 import { functionAt } from '../host/read-host.ts';
 import { assignmentFindings } from './device/assignment.ts';
 import { backendFinding } from './device/backend.ts';
@@ -38,11 +39,11 @@ export interface DiagnoseOptions {
 }
 
 /**
- * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to be
- * done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
+ * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to
+ * be done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that is no /sys), `ERR_DEVICE_NOT_FOUND`;
- *   with `open`, `ERR_ADDRESS_SPACE_LIMIT`
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that does not exist),
+ *   `ERR_DEVICE_NOT_FOUND`; with `open`, `ERR_ADDRESS_SPACE_LIMIT`
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { devices, ram, sysfs, open } = requireOptions(options);
@@ -53,7 +54,11 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine can not be opened');
   }
   const facts = gatherFacts(sysfs, ram);
-  const wanted = devices?.map((text) => functionAt(facts.host, text).address);
+  const { host } = facts;
+  // A machine without PCI is a finding of its own: no device is named as missing then.
+  const wanted = devices?.map((text) =>
+    host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address,
+  );
   const diagnosis = diagnosisOf(facts, wanted);
   return open === true ? await withOpened(facts, diagnosis) : diagnosis;
 }
@@ -72,6 +77,7 @@ export function diagnosisOf(facts: Facts, wanted: readonly string[] | undefined)
 function machineFindings(facts: Facts): Finding[] {
   return [
     kernelFinding(facts),
+    ...pciFindings(facts),
     iommuFinding(facts),
     ...interruptFindings(facts),
     ...vfioFindings(facts),
@@ -92,6 +98,13 @@ function deviceDiagnosis(facts: Facts, device: PciFunction, asked: boolean): Dev
     resetFinding(facts, device),
     ...barFindings(facts, device),
   ]);
+}
+
+function pciFindings({ host: { functions, root } }: Facts): Finding[] {
+  if (functions.size > 0) return [];
+  const says =
+    'no PCI device shows here: the machine has none, or the kernel is without PCI (CONFIG_PCI, pci=off), or a container hides its /sys. Run the doctor on the host';
+  return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or not there` }];
 }
 
 function sysfsFindings({ host: { findings, root } }: Facts): Finding[] {

@@ -1,8 +1,9 @@
 /**
  * All that the doctor goes by. Findings are made of these facts alone.
  */
+import { statSync } from 'node:fs';
 import { PeerDmaError } from '../errors.ts';
-import { readHost } from '../host/read-host.ts';
+import { readPresent } from '../host/read-host.ts';
 import type { Host, Unknown } from '../host/model.ts';
 import { type SystemFacts, type SystemRoots, readSystem } from '../host/system/read-system.ts';
 import { type Probes, probe } from './probe.ts';
@@ -25,12 +26,25 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${String(ram)}`);
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };
-  const host = readHost(roots.sys);
+  if (!isFolder(roots.sys)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${roots.sys} is not a folder: name a copy of /sys`);
+  }
+  const host = readPresent(roots.sys);
+  const system = readSystem(roots, host);
   return {
     host,
-    system: readSystem(roots, host),
+    system,
     probes: sysfs === undefined ? probe() : 'unknown',
     ram,
-    seesAllProcesses: process.geteuid?.() === 0,
+    // Root of a user namespace does not see what processes outside it have open.
+    seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
   };
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false; // nothing, not below a folder, not for this user, or not a path
+  }
 }

@@ -15,6 +15,7 @@ export type FindingId =
   // The machine
   | 'native-core'
   | 'kernel'
+  | 'pci'
   | 'iommu'
   | 'interrupt-remapping'
   | 'vfio'
@@ -28,10 +29,13 @@ export type FindingId =
   | 'huge-pages'
   | 'sysfs'
   // A device
+  | 'answers'
   | 'group'
+  | 'direct-regions'
   | 'driver'
   | 'group-viable'
   | 'free'
+  | 'vf-token'
   | 'backend'
   | 'reset'
   | 'bar';

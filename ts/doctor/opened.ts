@@ -10,14 +10,19 @@ import { VfioContainerManager } from '../vfio/container-manager.ts';
 import type { VfioDevice } from '../vfio/vfio-device.ts';
 import { barFindings } from './device/bars.ts';
 import type { Facts } from './facts.ts';
-import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary } from './finding.ts';
+import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, aboutDevice, summary } from './finding.ts';
 
-/** Opens, one after the other, the devices of which it is said by which back end. @internal */
+/**
+ * Opens, one after the other, the devices of which it is said by which back end; but for those that need a VF token,
+ * which only their users know.
+ *
+ * @internal
+ */
 export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
   const asked: DeviceDiagnosis[] = [];
   for (const device of devices) {
-    const derived = device.findings.some(({ id }) => id === 'backend');
-    asked.push(derived ? await ask(facts, device) : device);
+    const has = (wanted: FindingId): boolean => device.findings.some(({ id }) => id === wanted);
+    asked.push(has('backend') && !has('vf-token') ? await ask(facts, device) : device);
   }
   return summary(machine, asked);
 }

@@ -28,7 +28,6 @@ import {
   SRIOV_CTRL,
   SRIOV_CTRL_VF_MSE,
   STD_HEADER_SIZEOF,
-  VENDOR_ID,
 } from '../pci/config/registers.ts';
 import type { Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
@@ -101,6 +100,7 @@ export interface BusNumbers {
 /** @internal */
 export interface ConfigFacts {
   readonly configBytes: number;
+  readonly answers: boolean | Unknown;
   readonly memoryDecode: boolean | Unknown;
   readonly busMaster: boolean | Unknown;
   readonly bridge: BusNumbers | Unknown | undefined;
@@ -113,6 +113,7 @@ export interface ConfigFacts {
 
 const NOTHING: ConfigFacts = {
   configBytes: 0,
+  answers: 'unknown',
   memoryDecode: 'unknown',
   busMaster: 'unknown',
   bridge: 'unknown',
@@ -132,27 +133,56 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
     return { ...NOTHING, configBytes: bytes.length };
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (view.getUint16(VENDOR_ID, true) === 0xffff) {
-    files.report(path, 'reads as all ones: the device does not answer');
-    return { ...NOTHING, configBytes: bytes.length };
-  }
   const command = view.getUint16(COMMAND, true);
+  // No function has all bits of it. The ids are all ones in a virtual function that works (SR-IOV 1.1, 3.4.1.1).
+  if (command === 0xffff) {
+    files.report(path, 'reads as all ones: the device does not answer');
+    return { ...NOTHING, configBytes: bytes.length, answers: false };
+  }
   const header = {
     ...NOTHING,
     configBytes: bytes.length,
+    answers: true,
     memoryDecode: (command & COMMAND_MEMORY) !== 0,
     busMaster: (command & COMMAND_MASTER) !== 0,
     bridge: busNumbers(view),
   };
-  const size = [CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE].find((known) => bytes.length >= known);
-  if (size === undefined) return header; // a plain user is given the header alone
-  if (size !== bytes.length) files.report(path, `has ${bytes.length} bytes, of which the first ${size} are used`);
+  const used = usedBytes(bytes.length);
+  if (used === 0) return header;
+  if (used !== bytes.length) files.report(path, `has ${bytes.length} bytes, of which the first ${used} are used`);
   try {
-    return { ...header, ...capabilityFacts(new ConfigImage(address, bytes.subarray(0, size))) };
+    return { ...header, ...capabilityFacts(imageOf(address, bytes.subarray(0, used)), used) };
   } catch (error) {
     files.report(path, error instanceof Error ? error.message : String(error));
     return header;
   }
+}
+
+/**
+ * The header alone: for users without privileges, of a CardBus bridge (Linux, drivers/pci/pci-sysfs.c:
+ * `pci_read_config`).
+ */
+const HEADER_SIZES: ReadonlySet<number> = new Set([STD_HEADER_SIZEOF, 128]);
+/**
+ * What the kernel shortens config space to where reading more of it hangs the device or the bus (Linux,
+ * drivers/pci/quirks.c: `quirk_citrine`); others are cut at a multiple of 256 (`quirk_nfp6000`).
+ */
+const CITRINE_SIZE = 0xa0;
+
+/** Bytes in which capabilities are looked for; 0 where there is no more than a header. */
+function usedBytes(length: number): number {
+  if (HEADER_SIZES.has(length)) return 0;
+  if (length === CITRINE_SIZE) return length;
+  if (length < CFG_SPACE_SIZE) return 0;
+  if (length >= CFG_SPACE_EXP_SIZE) return CFG_SPACE_EXP_SIZE;
+  return length % CFG_SPACE_SIZE === 0 ? length : CFG_SPACE_SIZE;
+}
+
+/** In a size that config space can have; what could not be read is 0, which ends a chain of capabilities. */
+function imageOf(address: string, bytes: Uint8Array): ConfigImage {
+  const image = new Uint8Array(bytes.length <= CFG_SPACE_SIZE ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE);
+  image.set(bytes);
+  return new ConfigImage(address, image);
 }
 
 function busNumbers(view: DataView): BusNumbers | undefined {
@@ -166,31 +196,40 @@ function busNumbers(view: DataView): BusNumbers | undefined {
   return { primary, secondary, subordinate };
 }
 
-function capabilityFacts(image: ConfigImage): Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'> {
-  const express = capabilities(image).find(({ id }) => id === CAP_ID_EXP);
+const HIDDEN = { portType: 'unknown', acs: 'unknown', ats: 'unknown', virtualMemoryDecode: 'unknown' } as const;
+
+type CapabilityFacts = Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'>;
+
+/** @param used bytes of the image that were read; what begins or ends behind them is unknown */
+function capabilityFacts(image: ConfigImage, used: number): CapabilityFacts {
+  const chain = capabilities(image);
+  const express = chain.find(({ id, offset }) => id === CAP_ID_EXP && offset < used);
   if (express === undefined) {
+    if (chain.some(({ offset }) => offset >= used)) return HIDDEN;
     return { portType: 'conventional', acs: 'none', ats: 'none', virtualMemoryDecode: 'unknown' };
   }
-  const flags = express.offset + EXP_FLAGS + 2 <= image.size ? image.u16(express.offset + EXP_FLAGS) : 0xf0;
+  if (express.offset + EXP_FLAGS + 2 > used) return HIDDEN;
+  const flags = image.u16(express.offset + EXP_FLAGS);
   const portType = PORT_TYPES[(flags & EXP_FLAGS_TYPE) >> EXP_FLAGS_TYPE_SHIFT] ?? 'unknown';
   // Its extended capabilities lie where the host can't reach, or where the recording ends.
-  if (image.size === CFG_SPACE_SIZE) {
-    return { portType, acs: 'unknown', ats: 'unknown', virtualMemoryDecode: 'unknown' };
-  }
+  if (image.size === CFG_SPACE_SIZE) return { ...HIDDEN, portType };
   const extended = extendedCapabilities(image);
-  const at = (wanted: number, bytes: number): number | undefined => {
+  const isCut = extended.some(({ offset }) => offset >= used);
+  const at = (wanted: number, bytes: number): number | 'none' | Unknown => {
     const found = extended.find(({ id }) => id === wanted)?.offset;
-    if (found !== undefined && found + bytes > image.size) throw image.bad(found, 'a capability passes the end');
-    return found;
+    if (found === undefined) return isCut ? 'unknown' : 'none';
+    if (found + bytes > image.size) throw image.bad(found, 'a capability passes the end');
+    return found + bytes > used ? 'unknown' : found;
   };
   const acs = at(EXT_CAP_ID_ACS, ACS_CTRL + 2);
   const ats = at(EXT_CAP_ID_ATS, ATS_CTRL + 2);
   const sriov = at(EXT_CAP_ID_SRIOV, SRIOV_CTRL + 2);
   return {
     portType,
-    acs: acs === undefined ? 'none' : { has: named(image.u16(acs + ACS_CAP)), on: named(image.u16(acs + ACS_CTRL)) },
-    ats: ats === undefined ? 'none' : { enabled: (image.u16(ats + ATS_CTRL) & ATS_CTRL_ENABLE) !== 0 },
-    virtualMemoryDecode: sriov === undefined ? 'unknown' : (image.u16(sriov + SRIOV_CTRL) & SRIOV_CTRL_VF_MSE) !== 0,
+    acs: typeof acs === 'string' ? acs : { has: named(image.u16(acs + ACS_CAP)), on: named(image.u16(acs + ACS_CTRL)) },
+    ats: typeof ats === 'string' ? ats : { enabled: (image.u16(ats + ATS_CTRL) & ATS_CTRL_ENABLE) !== 0 },
+    virtualMemoryDecode:
+      typeof sriov === 'string' ? 'unknown' : (image.u16(sriov + SRIOV_CTRL) & SRIOV_CTRL_VF_MSE) !== 0,
   };
 }
 

@@ -15,6 +15,11 @@ export function isHarmless(driver: string | undefined): boolean {
   return driver === undefined || isVfioDriver(driver) || HARMLESS.has(driver);
 }
 
+/** Why a bridge can't be assigned (Linux, `vfio_pci_core_register_device`), and what to do. @internal */
+export function bridgeRefused(address: string): string {
+  return `${address} is a bridge, which VFIO does not take: a bridge may stay with its driver, name the devices behind it`;
+}
+
 /** Those members of a group that keep it from being assigned: the host's own drivers have them. @internal */
 export function blockersOf<T extends { readonly driver: string | undefined }>(members: readonly T[]): T[] {
   return members.filter(({ driver }) => !isHarmless(driver));

@@ -1,11 +1,14 @@
 /**
  * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
-import type { Unknown } from './model.ts';
+import { hex } from '../address-range.ts';
+import type { Host, PciFunction, Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
 const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
+/** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
+export const NO_IOMMU_NAME = 'vfio-noiommu';
 
 /** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
 export interface IommuGroup {
@@ -52,7 +55,40 @@ export function withoutGroup(address: string): string {
   return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
-/** All groups. @internal */
+/**
+ * Ranges that the firmware wants mapped 1:1 for devices of a group. VFIO can't promise that, so the kernel does not
+ * give the group away (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6
+ * drivers/iommu/intel/iommu.c: `device_rmrr_is_relaxable`).
+ *
+ * @internal
+ */
+export function directRegions({ groups }: Pick<Host, 'groups'>, group: number | undefined): readonly ReservedRange[] {
+  const reserved = group === undefined ? undefined : groups.get(group)?.reserved;
+  return Array.isArray(reserved) ? reserved.filter(({ kind }) => kind === 'direct') : [];
+}
+
+/** What the firmware demands for a device; `undefined` for one without such ranges. @internal */
+export function firmwareDemand(host: Pick<Host, 'groups'>, { address, group }: PciFunction): string | undefined {
+  const ranges = directRegions(host, group).map(({ start, end }) => `${hex(start)}..${hex(end)}`);
+  if (ranges.length === 0) return undefined;
+  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${ranges.join(', ')} (RMRR, IVMD)`;
+}
+
+/** Why such a device can't be assigned, and what to do. @internal */
+export function keptByFirmware(host: Pick<Host, 'groups'>, device: PciFunction): string | undefined {
+  const demand = firmwareDemand(host, device);
+  return demand === undefined ? undefined : `${demand}, so the kernel does not give it to VFIO. ${DIRECT_REMEDY}`;
+}
+
+const DIRECT_REMEDY =
+  'Update the firmware, turn off there what uses the range (such as a management controller), or take another slot';
+
+/** Whether a group is one that VFIO made without an IOMMU. @internal */
+export function isWithoutIommu(files: SysFiles, group: number): boolean {
+  return files.word(`${GROUPS}/${group}/name`) === NO_IOMMU_NAME;
+}
+
+/** All groups of IOMMUs. @internal */
 export function readGroups(files: SysFiles): Map<number, IommuGroup> {
   const groups = new Map<number, IommuGroup>();
   for (const name of files.names(GROUPS)) {
@@ -61,6 +97,7 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
       files.report(path, 'is no number of a group');
       continue;
     }
+    if (isWithoutIommu(files, Number(name))) continue;
     groups.set(Number(name), {
       number: Number(name),
       members: files.names(`${path}/devices`),

@@ -1,6 +1,7 @@
 /**
  * The machine that is about to be changed: what is read of it besides /sys.
  */
+import { spawnSync } from 'node:child_process';
 import { networkInterfaces } from 'node:os';
 import { readHost } from './read-host.ts';
 import type { Host } from './model.ts';
@@ -19,6 +20,15 @@ export interface MachineRoots {
   readonly sshConnection: string | undefined;
   /** Addresses of this machine, by the names of network interfaces. */
   readonly interfaceAddresses: ReadonlyMap<string, readonly string[]>;
+  /**
+   * Routes of all tables as `ip -json route show table all` prints them; `undefined` where there is no such program.
+   */
+  readonly routes?: string | undefined;
+}
+
+/** Where programs of the system are looked for: /sbin is not on everybody's PATH. @internal */
+export function withSbin(): string {
+  return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 }
 
 /** A machine, read. @internal */
@@ -42,7 +52,18 @@ export function thisMachine(): MachineRoots {
     dev: '/dev',
     sshConnection: process.env['SSH_CONNECTION'],
     interfaceAddresses: new Map(addresses),
+    routes: listRoutes(),
   };
+}
+
+/** /proc/net/route has the first next hop of a route alone (Linux, net/ipv4/fib_trie.c: `fib_route_seq_show`). */
+function listRoutes(): string | undefined {
+  const { status, stdout } = spawnSync('ip', ['-json', 'route', 'show', 'table', 'all'], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: withSbin() },
+    maxBuffer: MOST_PROC_BYTES,
+  });
+  return status === 0 ? stdout : undefined;
 }
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where there are no PCI devices @internal */

@@ -27,6 +27,8 @@ export interface PciFunction {
   readonly driverOverride: string | undefined;
   /** Number of its IOMMU group; `undefined` where no IOMMU is on, or none is before this device. */
   readonly group: number | undefined;
+  /** Number of the group that VFIO made for it in place of an IOMMU's (`/dev/vfio/noiommu-NUMBER`). */
+  readonly noIommuGroup: number | undefined;
   /** Name of its IOMMU below /sys/class/iommu; `undefined` where /sys links none. */
   readonly iommu: string | undefined;
   /** BARs 0 to 5 (of a bridge: 0 and 1) and the ROM, those that the function has. */
@@ -66,6 +68,8 @@ export interface PciFunction {
   readonly numaNode: number | undefined;
   /** Name of its file below /dev/vfio/devices, `vfio0`; `undefined` where VFIO does not have it, or has no such files. */
   readonly vfioFile: string | undefined;
+  /** Whether its config space reads as something else than ones; unknown where it could not be read. */
+  readonly answers: boolean | Unknown;
   /** Bytes of config space that could be read: 64 for a plain user, 256 or 4096 for root; 0 for nothing. */
   readonly configBytes: number;
 }

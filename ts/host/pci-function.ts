@@ -3,6 +3,7 @@
  */
 import { byAddress, isPciAddress } from './address.ts';
 import { type ConfigFacts, readConfig } from './config-facts.ts';
+import { isWithoutIommu } from './iommu.ts';
 import { readLink } from './link.ts';
 import type { PciFunction, PciIds, Unknown, VirtualFunctions } from './model.ts';
 import { readResources } from './resources.ts';
@@ -10,8 +11,8 @@ import type { SysFiles } from './sys-files.ts';
 
 /** Where the folders are. @internal */
 export const DEVICES = 'bus/pci/devices';
-/** Class of PCI-to-PCI bridges, without the programming interface. */
-const BRIDGE_CLASS = 0x0604;
+/** Classes of PCI-to-PCI bridges, CardBus bridges and semi-transparent bridges, without the programming interface. */
+const BRIDGE_CLASSES: ReadonlySet<number> = new Set([0x0604, 0x0607, 0x0609]);
 
 /** What is read of one function; where it is in the tree is not told by its folder alone. @internal */
 export interface ReadFunction extends Omit<PciFunction, 'parent' | 'rootBus'> {
@@ -30,17 +31,18 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
   const folder = `${DEVICES}/${address}`;
   const config = readConfig(files, folder, address);
   const classCode = files.number(`${folder}/class`, 0xffffff);
-  const isBridge = classCode === 'unknown' ? typeof config.bridge === 'object' : classCode >> 8 === BRIDGE_CLASS;
+  const bridge = bridgeOf(config, classCode);
   return {
     address,
     ids: readIds(files, folder),
     classCode,
     driver: files.linkName(`${folder}/driver`),
     driverOverride: overrideOf(files.word(`${folder}/driver_override`)),
-    group: groupNumber(files, folder),
+    ...groupsOf(files, folder),
     iommu: files.linkName(`${folder}/iommu`),
-    ...readResources(files, folder, isBridge),
-    ...withoutUnknownBridge(config, isBridge),
+    ...readResources(files, folder, bridge !== undefined),
+    ...config,
+    bridge,
     link: readLink(files, folder),
     resetMethods: resetMethods(files, folder),
     powerState: powerState(files.word(`${folder}/power_state`)),
@@ -52,9 +54,13 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
   };
 }
 
-/** For what is no bridge there is nothing that could be unknown of its buses. */
-function withoutUnknownBridge(config: ConfigFacts, isBridge: boolean): ConfigFacts {
-  return isBridge ? config : { ...config, bridge: undefined };
+/**
+ * The type of the header decides, as it does for VFIO (Linux, `vfio_pci_core_register_device`); the class stands in
+ * for it where the header can't be read.
+ */
+function bridgeOf({ bridge }: ConfigFacts, classCode: number | Unknown): ConfigFacts['bridge'] {
+  if (bridge !== 'unknown') return bridge;
+  return classCode !== 'unknown' && BRIDGE_CLASSES.has(classCode >> 8) ? 'unknown' : undefined;
 }
 
 function readIds(files: SysFiles, folder: string): PciIds {
@@ -71,6 +77,12 @@ function readIds(files: SysFiles, folder: string): PciIds {
 /** What `driver_override` says. The kernel prints a null pointer as `(null)`. @internal */
 export function overrideOf(word: string | undefined): string | undefined {
   return word === '(null)' ? undefined : word;
+}
+
+function groupsOf(files: SysFiles, folder: string): Pick<PciFunction, 'group' | 'noIommuGroup'> {
+  const number = groupNumber(files, folder);
+  const withoutIommu = number !== undefined && isWithoutIommu(files, number);
+  return withoutIommu ? { group: undefined, noIommuGroup: number } : { group: number, noIommuGroup: undefined };
 }
 
 function groupNumber(files: SysFiles, folder: string): number | undefined {

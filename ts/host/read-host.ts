@@ -26,6 +26,11 @@ export function readHost(root: string = '/sys'): Host {
   if (statSync(join(root, DEVICES), { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
   }
+  return readPresent(root);
+}
+
+/** Reads a host as {@link readHost} does; one without PCI has no functions. @internal */
+export function readPresent(root: string): Host {
   const files = new SysFiles(root);
   const read = new Map<string, ReadFunction>();
   for (const name of files.names(DEVICES).sort(byAddress)) {

@@ -35,7 +35,7 @@ export function notViable(bdf: string, group: number, members: readonly PciDevic
     .join(', ');
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
-    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), or unbind them: a group is assigned as a whole`,
+    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot: a group is assigned as a whole`,
     { device: bdf },
   );
 }

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { hex } from '../address-range.ts';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
+import { NO_IOMMU_NAME } from '../host/iommu.ts';
 import { type RefusalFacts, noIommuGroup } from './advice.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
@@ -39,8 +40,14 @@ export class Sysfs {
     return {
       bdf: full,
       driver: target(join(path, 'driver')),
-      iommuGroup: group === undefined ? undefined : Number(group),
+      iommuGroup: group === undefined || this.#isWithoutIommu(group) ? undefined : Number(group),
     };
+  }
+
+  /** Whether VFIO made the group for a device without an IOMMU: nothing translates, and no container takes it. */
+  #isWithoutIommu(group: string): boolean {
+    const path = join(this.#root, 'kernel/iommu_groups', group, 'name');
+    return existsSync(path) && readFileSync(path, 'utf8').trim() === NO_IOMMU_NAME;
   }
 
   /**

@@ -114,3 +114,17 @@ test('a laptop: the group of a GPU leaves the port above it', (t) => {
     ['0000:01:00.0'],
   );
 });
+
+test('a group: binds an endpoint of class "other bridge", such as an NVSwitch, and leaves the chipset', (t) => {
+  const host = hostOf(
+    t,
+    `
+host 0000:00
+  00.0 8086:3a00 class=060000 group=7
+  03.0 10de:22a3 endpoint class=068000 group=7
+  04.0 10de:2335 endpoint class=030200 group=7 driver=nvidia
+`,
+  );
+  const chosen = chosenDevices(host, ['00:04.0'], true).map(({ address }) => address);
+  t.deepEqual(chosen, ['0000:00:03.0', '0000:00:04.0']);
+});

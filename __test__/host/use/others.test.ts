@@ -44,6 +44,14 @@ fd/4 -> /dev/dri/card1
   t.deepEqual(uses(machine, '00:04.0'), []);
 });
 
+test("a device on whose BAR the firmware's frame buffer is shows the console", (t) => {
+  const machine = machineOf(t, {
+    pci: 'host 0000:00\n  03.0 10de:2330 endpoint class=030200 group=2 bar1=pref64:256M@0xc0000000',
+    rest: '[proc]\niomem = c0000000-cfffffff : 0000:00:03.0\\n  c1000000-c1ffffff : BOOTFB',
+  });
+  t.deepEqual(uses(machine, '00:03.0'), ['shows the console (BOOTFB is on its BAR 1)']);
+});
+
 test('keyboards', (t) => {
   const machine = machineOf(t, {
     pci: 'host 0000:00\n  14.0 8086:a0ed class=0c0330 group=1\n  15.0 8086:a0ed class=0c0330 group=2',

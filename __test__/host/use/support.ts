@@ -14,9 +14,14 @@ export interface Wish {
   readonly rest?: string;
   readonly sshConnection?: string;
   readonly addresses?: Readonly<Record<string, readonly string[]>>;
+  /** What `ip -json route show table all` prints. */
+  readonly routes?: unknown;
 }
 
-export function rootsOf(t: ExecutionContext, { pci, rest = '', sshConnection, addresses = {} }: Wish): MachineRoots {
+export function rootsOf(
+  t: ExecutionContext,
+  { pci, rest = '', sshConnection, addresses = {}, routes }: Wish,
+): MachineRoots {
   const sys = describeMachine(pci).replaceAll(/^\[/gm, '[sys/');
   const root = expandTree(t, `${sys}\n[proc]\nversion = Linux\n[dev]\nnull =\n${rest}`);
   return {
@@ -25,6 +30,7 @@ export function rootsOf(t: ExecutionContext, { pci, rest = '', sshConnection, ad
     dev: join(root, 'dev'),
     sshConnection,
     interfaceAddresses: new Map(Object.entries(addresses)),
+    routes: routes === undefined ? undefined : JSON.stringify(routes),
   };
 }
 

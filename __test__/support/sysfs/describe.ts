@@ -145,14 +145,16 @@ function functionLines(words: readonly string[], wishes: Options, buses: number[
     `resource = ${resources(wishes, buses !== undefined).join('\\n')}`,
   ];
   const acs = one('acs');
+  const isVirtual = one('physfn') !== undefined;
   const bytes = configBytes({
-    vendor,
-    device,
+    // Both registers of a virtual function read as all ones (SR-IOV 1.1, 3.4.1.1).
+    vendor: isVirtual ? 0xffff : vendor,
+    device: isVirtual ? 0xffff : device,
     type,
     bus: buses === undefined ? undefined : [buses[0] ?? 0, buses[1] ?? buses[0] ?? 0],
     acs: acs === undefined ? undefined : acs === 'off' ? [] : acs.split(','),
     ats: one('ats') as 'on' | 'off' | undefined,
-    command: one('decode') === 'off' || one('physfn') !== undefined ? 4 : 6,
+    command: one('decode') === 'off' || isVirtual ? 4 : 6,
     sriov: one('vfs') === undefined ? undefined : one('vf-decode') === 'on' ? 9 : 0,
   }).subarray(0, most);
   const packed = [...bytes].flatMap((byte, at) => (byte === 0 ? [] : [`${at.toString(16)}:${hex(byte, 2).slice(2)}`]));

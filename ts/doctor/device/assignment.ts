@@ -1,7 +1,8 @@
 /**
  * Whether a device is VFIO's, and its group with it, and nobody else's.
  */
-import { blockersOf, isVfioDriver } from '../../host/drivers.ts';
+import { blockersOf, bridgeRefused, isVfioDriver } from '../../host/drivers.ts';
+import { NO_IOMMU_NAME } from '../../host/iommu.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { membersOf } from '../../host/read-host.ts';
 import { filesOf } from '../../host/vfio-files.ts';
@@ -10,6 +11,9 @@ import { noIommuGroup, notBound, notViable, openAlready } from '../../vfio/advic
 import type { PciDevice } from '../../vfio/sysfs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
+import { answersFindings } from './answers.ts';
+import { directRegionFindings, isKept } from './direct-regions.ts';
+import { tokenFindings } from './vf-token.ts';
 
 /** As the errors of opening know it. @internal */
 export function asPciDevice({ address, driver, group }: PciFunction): PciDevice {
@@ -17,18 +21,22 @@ export function asPciDevice({ address, driver, group }: PciFunction): PciDevice 
 }
 
 /**
- * What follows from its driver is asked only of a device that has one of VFIO's.
+ * Whose it is, and who has it open, is asked only of a device that has a driver of VFIO.
  *
  * @param asked whether somebody wants it: what the host uses is as it should be otherwise
  * @internal
  */
 export function assignmentFindings(facts: Facts, device: PciFunction, asked: boolean): Finding[] {
   const bound = isVfioDriver(device.driver);
+  const wanted = asked || bound;
   return [
-    groupFinding(facts, device, asked || bound),
+    ...answersFindings(facts, device, wanted),
+    groupFinding(facts, device, wanted),
+    ...directRegionFindings(facts, device, wanted),
     driverFinding(facts, device, asked),
-    ...(bound && device.group !== undefined ? [viabilityFinding(facts, device, device.group)] : []),
+    ...viabilityFindings(facts, device, wanted),
     ...(bound && device.group !== undefined ? [freeFinding(facts, device, device.group)] : []),
+    ...tokenFindings(facts, device),
   ];
 }
 
@@ -38,10 +46,10 @@ function groupFinding({ host }: Facts, device: PciFunction, wanted: boolean): Fi
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
   if (group === undefined) {
     const { message, code } = noIommuGroup(address);
-    const evidence = `no ${path}`;
-    return wanted
-      ? { id, state: 'blocked', says: message, evidence, code }
-      : { id, state: 'warning', says: message, evidence };
+    const says = host.groups.size > 0 ? leftOut(address) : message;
+    const made = device.noIommuGroup;
+    const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
+    return wanted ? { id, state: 'blocked', says, evidence, code } : { id, state: 'warning', says, evidence };
   }
   const others = membersOf(host, group).filter((member) => member.address !== address);
   const list = others.map((other) => `${other.address} (${other.driver ?? 'no driver'})`).join(', ');
@@ -49,27 +57,65 @@ function groupFinding({ host }: Facts, device: PciFunction, wanted: boolean): Fi
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
 }
 
-function driverFinding({ host }: Facts, device: PciFunction, asked: boolean): Finding {
-  const id = 'driver';
-  const { address, driver } = device;
-  const evidence = `${host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
-  if (isVfioDriver(driver)) return { id, state: 'ok', says: `bound to ${driver}`, evidence };
-  const { message, code } = notBound(asPciDevice(device));
-  const fix = `sudo npx peerdma bind ${address}`;
-  return asked
-    ? { id, state: 'blocked', says: message, evidence, fix, code }
-    : { id, state: 'warning', says: message, evidence, fix };
+function leftOut(address: string): string {
+  return `${address} is in no IOMMU group, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`;
 }
 
-function viabilityFinding({ host }: Facts, { address }: PciFunction, group: number): Finding {
+function driverFinding(facts: Facts, device: PciFunction, asked: boolean): Finding {
+  const id = 'driver';
+  const { address, driver, bridge } = device;
+  const evidence = `${facts.host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
+  if (isVfioDriver(driver)) return { id, state: 'ok', says: `bound to ${driver}`, evidence };
+  if (bridge !== undefined) {
+    return { id, state: asked ? 'blocked' : 'warning', says: bridgeRefused(address), evidence };
+  }
+  const { code, message } = notBound(asPciDevice(device));
+  const says = unboundText(facts, device) ?? message;
+  const fix = bindCommand(facts, device);
+  return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
+}
+
+/** The bind that works; `undefined` for a device that can't be assigned, however it is bound. */
+function bindCommand(facts: Facts, device: PciFunction): string | undefined {
+  if (device.group === undefined || isKept(facts, device)) return undefined;
+  const group = othersInTheWay(facts, device).length > 0 ? '--group ' : '';
+  return `sudo npx peerdma bind ${group}${device.address}`;
+}
+
+/** What to do about the driver where a plain bind would not do; `undefined` where it does. */
+function unboundText(facts: Facts, device: PciFunction): string | undefined {
+  const { address, driver } = device;
+  const command = bindCommand(facts, device);
+  if (command !== undefined && othersInTheWay(facts, device).length === 0) return undefined;
+  const state = driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`;
+  if (command !== undefined) return `${address} is ${state}: bind its whole group to vfio-pci (${command})`;
+  return `${address} is ${state}. Binding it does not help until the findings above are resolved`;
+}
+
+/** Members of its group, besides itself, that the host uses. */
+function othersInTheWay({ host }: Facts, { address, group }: PciFunction): PciFunction[] {
+  return group === undefined ? [] : blockersOf(membersOf(host, group)).filter((each) => each.address !== address);
+}
+
+/** Of a device that is not bound, only what would keep it from being opened once it is. */
+function viabilityFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const id = 'group-viable';
-  const members = membersOf(host, group);
+  const { root } = facts.host;
+  const { address, group, driver } = device;
+  if (group === undefined) return [];
+  const members = membersOf(facts.host, group);
   const list = members.map((each) => `${each.address}: ${each.driver ?? 'no driver'}`).join(', ');
-  const evidence = `${host.root}/kernel/iommu_groups/${group}/devices: ${list}`;
-  if (blockersOf(members).length === 0)
-    return { id, state: 'ok', says: 'the host uses nothing of the group', evidence };
-  const { message, code } = notViable(address, group, members.map(asPciDevice));
-  return { id, state: 'blocked', says: message, evidence, fix: `sudo npx peerdma bind --group ${address}`, code };
+  const evidence = `${root}/kernel/iommu_groups/${group}/devices: ${list}`;
+  const blockers = othersInTheWay(facts, device);
+  if (blockers.length === 0) {
+    const ok = { id, state: 'ok', says: 'the host uses nothing of the group', evidence } as const;
+    return isVfioDriver(driver) ? [ok] : [];
+  }
+  const { message: says, code } = notViable(address, group, blockers.map(asPciDevice));
+  const fix = isKept(facts, device) ? undefined : `sudo npx peerdma bind --group ${address}`;
+  return wanted
+    ? [{ id, state: 'blocked', says, evidence, fix, code }]
+    : [{ id, state: 'warning', says, evidence, fix }];
 }
 
 function freeFinding({ host, system, seesAllProcesses }: Facts, { address }: PciFunction, group: number): Finding {

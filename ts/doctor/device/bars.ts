@@ -2,9 +2,11 @@
  * What can be done with each BAR: mapped, exported as a dma-buf, and in how large pages.
  */
 import { hex } from '../../address-range.ts';
-import type { PciFunction } from '../../host/model.ts';
+import { isVfioDriver } from '../../host/drivers.ts';
+import type { Host, PciFunction } from '../../host/model.ts';
 import type { TargetBar } from '../../host/peer-to-peer/model.ts';
 import { PAGE, targetBars } from '../../host/peer-to-peer/target-bars.ts';
+import { frameBuffersOn } from '../../host/system/frame-buffers.ts';
 import { isAtLeast } from '../../host/system/kernel.ts';
 import { sizeOf } from '../../size.ts';
 import { type DmaBufs, dmaBufsOf } from '../dma-bufs.ts';
@@ -28,20 +30,52 @@ export interface OpenBars {
 /** BARs 0 to 5. @param open what is known better, of a device that was opened @internal */
 export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): Finding[] {
   const derived = dmaBufsOf(facts.system.kernel, device.driver);
+  const { iomem } = facts.system;
+  const frameBuffers = iomem === 'unknown' ? new Map<number, string>() : frameBuffersOn(iomem, device);
   const dmaBufs = open?.exported === true ? { given: true, evidence: 'it was opened' } : derived;
   return targetBars(device, undefined).map((target) => {
-    const problem = open?.mappable(target.index) === false ? (target.problem ?? NOT_OFFERED) : target.problem;
+    const frameBuffer = frameBuffers.get(target.index);
+    if (frameBuffer !== undefined) return heldFinding(facts, device, target, frameBuffer);
+    const notOffered = open?.mappable(target.index) === false ? NOT_OFFERED : undefined;
+    const problem = target.problem ?? (device.answers === false ? SILENT : notOffered);
     return barFinding(facts, device, { ...target, problem }, dmaBufs);
   });
 }
 
+function heldFinding(facts: Facts, device: PciFunction, target: TargetBar, frameBuffer: string): Finding {
+  const { host } = facts;
+  const { index, length } = target;
+  const released = isReleasedByBinding(facts, device);
+  const remedy = released
+    ? 'vfio-pci takes it from there when it is bound (Linux 6.1 and later)'
+    : 'boot without that frame buffer';
+  return {
+    id: 'bar',
+    state: 'warning',
+    says: `${nameOf(target)}: can not be mapped while the firmware's frame buffer (${frameBuffer}) is on it: ${remedy}`,
+    evidence: `/proc/iomem; ${resourceFile(host, device, index)}`,
+    fix: released ? undefined : addToCommandLine('initcall_blacklist=sysfb_init'),
+    bar: { index, length, mappable: false, exportable: false, pageSize: 0n },
+  };
+}
+
+/** Class whose console drivers vfio-pci removes when it is bound, and the kernel that does (`vfio_pci_vga_init`). */
+const VGA = 0x0300;
+const CONSOLES_REMOVED_SINCE = [6, 1] as const;
+
+function isReleasedByBinding({ system: { kernel } }: Facts, { driver, classCode }: PciFunction): boolean {
+  if (isVfioDriver(driver) || classCode === 'unknown' || classCode >> 8 !== VGA) return false;
+  return kernel === 'unknown' || isAtLeast(kernel, CONSOLES_REMOVED_SINCE);
+}
+
+const SILENT = 'can not be mapped while the device does not answer';
 const NOT_OFFERED = 'the driver lets it be read and written, and not mapped';
 
 function barFinding({ host, system }: Facts, device: PciFunction, target: TargetBar, dmaBufs: DmaBufs): Finding {
   const id = 'bar';
   const { index, length, address, problem } = target;
-  const name = `BAR ${index}, ${sizeOf(length)}${address === undefined ? '' : ` at ${hex(address)}`}`;
-  const evidence = `${host.root}/bus/pci/devices/${device.address}/resource, line ${index + 1}`;
+  const name = nameOf(target);
+  const evidence = resourceFile(host, device, index);
   if (problem !== undefined) {
     const bar: BarVerdict = { index, length, mappable: false, exportable: false, pageSize: 0n };
     // Ports are never mapped, and nobody expects them to be.
@@ -60,6 +94,14 @@ function barFinding({ host, system }: Facts, device: PciFunction, target: Target
   };
   const says = `${name}: ${abilities(bar)}${slow ? `. ${SLOW}` : ''}`;
   return { id, state: slow ? 'warning' : 'ok', says, evidence: `${evidence}; ${dmaBufs.evidence}`, bar };
+}
+
+function nameOf({ index, length, address }: TargetBar): string {
+  return `BAR ${index}, ${sizeOf(length)}${address === undefined ? '' : ` at ${hex(address)}`}`;
+}
+
+function resourceFile({ root }: Host, { address }: PciFunction, index: number): string {
+  return `${root}/bus/pci/devices/${address}/resource, line ${index + 1}`;
 }
 
 const SLOW = 'Before Linux 6.16 type1 maps 4 KiB at a time: some 30 ms for each GiB';

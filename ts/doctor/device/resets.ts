@@ -6,9 +6,13 @@ import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
 /** @internal */
-export function resetFinding({ host }: Facts, { address, resetMethods }: PciFunction): Finding {
+export function resetFinding({ host }: Facts, { address, answers, resetMethods }: PciFunction): Finding {
   const id = 'reset';
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
+  if (answers === false) {
+    const says = 'can not be reset while it does not answer';
+    return { id, state: 'warning', says, evidence: `${file} lists what it could do before` };
+  }
   if (resetMethods === 'unknown') {
     const says = 'can be reset; how is not said by kernels before 5.15';
     return { id, state: 'ok', says, evidence: `reset beside no ${file}` };

@@ -16,7 +16,10 @@ export function hugePagesFinding({ host, system, ram }: Facts): Finding {
   const folder = `${host.root}/kernel/mm`;
   const evidence = [
     `${folder}/transparent_hugepage/shmem_enabled: ${transparent}`,
-    ...pools.map(({ pageSize, pages, free }) => `${sizeOf(pageSize)} in ${folder}/hugepages: ${free} of ${pages} free`),
+    ...pools.map(
+      ({ pageSize, pages, free }) =>
+        `${sizeOf(pageSize)} in ${folder}/hugepages: ${free} of ${pages} free and not reserved`,
+    ),
   ].join('; ');
   const enough = pools.find((pool) => ram !== undefined && freeBytes(pool) >= ram);
   if (enough !== undefined) {

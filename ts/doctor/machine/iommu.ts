@@ -1,18 +1,20 @@
 /**
  * Whether an IOMMU is on, and whether it remaps interrupts.
  */
-import { TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
-import { optionOf } from '../../host/system/kernel.ts';
+import { NO_IOMMU_NAME, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
+import type { Unknown } from '../../host/model.ts';
+import type { KernelParameter } from '../../host/system/command-line.ts';
+import { type KernelFacts, optionOf } from '../../host/system/kernel.ts';
 import { withoutRemapping } from '../../vfio/advice.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
+import { iommuWords, makerOf, remappingOff } from './iommu-words.ts';
 
-/** Configuration of the drivers that an x86 could have. */
-const IOMMU_DRIVERS = ['INTEL_IOMMU', 'AMD_IOMMU', 'VIRTIO_IOMMU'];
-
-/** Words of the kernel's command line (Linux, Documentation/admin-guide/kernel-parameters.txt). */
-const REMAPPING_OFF: ReadonlySet<string> = new Set(['intremap=off', 'nointremap']);
+/** Configuration of the drivers that an x86 could have, by the maker of the IOMMU. */
+const IOMMU_DRIVERS = { intel: 'INTEL_IOMMU', amd: 'AMD_IOMMU', other: 'VIRTIO_IOMMU' } as const;
+/** With one of these Intel's is on without a word; the second is Debian's. */
+const ON_BY_DEFAULT = ['INTEL_IOMMU_DEFAULT_ON', 'INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF'];
 
 type Cure = Pick<Finding, 'says' | 'fix'>;
 
@@ -35,9 +37,13 @@ export function iommuFinding(facts: Facts): Finding {
   return { id: 'iommu', state: 'ok', says: `the IOMMU is on: ${count} of devices`, evidence: evidence.join('; ') };
 }
 
-function evidenceOfNone({ host, system }: Facts): string {
+function evidenceOfNone(facts: Facts): string {
+  const { host, system } = facts;
   const { kernel, virtual, iommuTables } = system;
-  const seen = [`${host.root}/kernel/iommu_groups is empty`];
+  const made = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
+  const groups =
+    made.length === 0 ? 'is empty' : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
+  const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
     seen.push(
       iommuTables.length > 0
@@ -46,21 +52,30 @@ function evidenceOfNone({ host, system }: Facts): string {
     );
   }
   if (virtual === true) seen.push('/proc/cpuinfo has the flag hypervisor');
-  if (lacksDrivers(system)) seen.push(`of ${IOMMU_DRIVERS.map((name) => `CONFIG_${name}`).join(', ')} none is set`);
-  const words = kernel === 'unknown' ? [] : kernel.commandLine.filter((word) => /iommu/.test(word));
-  if (words.length > 0) seen.push(`/proc/cmdline has ${words.join(' ')}`);
+  const lacking = lackingDrivers(facts);
+  if (lacking.length > 0) seen.push(`${lacking.map((name) => `CONFIG_${name}`).join(', ')} is not set`);
+  if (system.onXen) seen.push(`${host.root}/hypervisor/type is xen`);
+  const words = parametersOf(kernel).filter(({ text }) => /iommu/.test(text));
+  if (words.length > 0) seen.push(`/proc/cmdline has ${words.map(({ text }) => text).join(' ')}`);
   return seen.join('; ');
 }
 
 /** What is to be done first: that the command line says so explains all else; then it goes from the hardware up. */
-function cureOfNone({ host, system }: Facts): Cure {
-  const { kernel, virtual, iommuTables } = system;
-  const off = kernel === 'unknown' ? undefined : kernel.commandLine.find(turnsOff);
-  if (off !== undefined) {
+function cureOfNone(facts: Facts): Cure {
+  const { kernel, virtual, iommuTables, onXen } = facts.system;
+  const maker = makerOf(facts);
+  const { off, on } = iommuWords(parametersOf(kernel), maker);
+  if (off.length > 0) {
+    const words = off.map(({ text }) => text);
     return {
-      says: `no IOMMU is on: the kernel's command line turns it off. Take ${off} out and boot again`,
-      fix: removeFromCommandLine(off),
+      says: `no IOMMU is on: the kernel's command line turns it off. Take ${words.join(' and ')} out and boot again`,
+      fix: removeFromCommandLine(...words),
     };
+  }
+  if (onXen) {
+    const says =
+      'no IOMMU is on: Linux runs on Xen, which keeps the IOMMU to itself. Assign devices by Xen (xl pci-assignable-add), or boot Linux without Xen';
+    return { says };
   }
   if (iommuTables === 'unknown' || iommuTables.length === 0) {
     if (virtual === true) {
@@ -73,29 +88,37 @@ function cureOfNone({ host, system }: Facts): Cure {
       fix: iommuTables === 'unknown' ? undefined : FIRMWARE_SETUP,
     };
   }
-  if (lacksDrivers(system)) {
+  if (lackingDrivers(facts).length > 0) {
     const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
     return { says, fix: INSTALL_KERNEL };
   }
-  if (iommuTables.includes('DMAR') && host.cpu !== 'unknown' && host.cpu.vendor === 'intel') {
+  const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
+  const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
+  if (maker === 'intel' && asked === undefined && kernel !== 'unknown') {
     return {
       says: 'no IOMMU is on: the firmware has it on, and Linux has to be booted with intel_iommu=on',
       fix: addToCommandLine('intel_iommu=on'),
     };
   }
+  const wish = asked === undefined ? '' : ` and the kernel asks for it (${asked})`;
   return {
-    says: `no IOMMU is on, though the firmware has one: the kernel's log says why`,
+    says: `no IOMMU is on, though the firmware has one${wish}: the kernel's log says why`,
     fix: `sudo dmesg | grep -iE 'iommu|dmar|amd-vi'`,
   };
 }
 
-/** `iommu=off`, `intel_iommu=off`, `amd_iommu=off`; each takes several words by commas. */
-function turnsOff(word: string): boolean {
-  return /^(?:iommu|intel_iommu|amd_iommu)=(?:\w+,)*off(?:,|$)/.test(word);
+/**
+ * Options of drivers that the kernel was built without: that of the machine's IOMMU, or all while its maker is
+ * unknown.
+ */
+function lackingDrivers(facts: Facts): string[] {
+  const maker = makerOf(facts);
+  const wanted = maker === 'unknown' ? Object.values(IOMMU_DRIVERS) : [IOMMU_DRIVERS[maker]];
+  return wanted.every((name) => optionOf(facts.system.kernel, name) === 'n') ? wanted : [];
 }
 
-function lacksDrivers({ kernel }: Facts['system']): boolean {
-  return IOMMU_DRIVERS.every((name) => optionOf(kernel, name) === 'n');
+function parametersOf(kernel: KernelFacts | Unknown): readonly KernelParameter[] {
+  return kernel === 'unknown' ? [] : kernel.commandLine;
 }
 
 /** Nothing where there is no IOMMU: interrupts are remapped by it. @internal */
@@ -119,7 +142,7 @@ export function interruptFindings({ host, system }: Facts): Finding[] {
 }
 
 function remappingCure({ kernel, virtual }: Facts['system']): string | undefined {
-  const off = kernel === 'unknown' ? undefined : kernel.commandLine.find((word) => REMAPPING_OFF.has(word));
-  if (off !== undefined) return removeFromCommandLine(off);
+  const off = remappingOff(parametersOf(kernel));
+  if (off !== undefined) return removeFromCommandLine(off.text);
   return virtual === false ? FIRMWARE_SETUP : undefined;
 }

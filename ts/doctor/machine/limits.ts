@@ -14,7 +14,7 @@ const MEMORY_BLOCK = 128n << 20n;
 const FEWEST_PIECES = 256;
 
 /** @internal */
-export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
+export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Facts): Finding {
   const id = 'memlock';
   const { memlock, ipcLock } = limits;
   if (memlock === 'unknown') {
@@ -26,7 +26,8 @@ export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
   }
   const evidence = `/proc/self/limits: Max locked memory ${memlock}`;
   if (memlock === 'unlimited') return { id, state: 'ok', says: 'any amount of memory can be locked', evidence };
-  const most = `up to ${sizeOf(memlock)} of memory can be locked`;
+  const namespace = inUserNamespace === true ? ' (CAP_IPC_LOCK of a user namespace does not lift the limit)' : '';
+  const most = `up to ${sizeOf(memlock)} of memory can be locked${namespace}`;
   if (ram === undefined) {
     const says = `${most}, as much RAM as a guest with a device can have: --ram SIZE says whether a size fits`;
     return { id, state: 'warning', says, evidence };
@@ -34,6 +35,10 @@ export function memlockFinding({ system: { limits }, ram }: Facts): Finding {
   if (ram <= memlock) {
     const says = `${most}, which ${sizeOf(ram)} of RAM fit in once: type1 counts it for each container`;
     return { id, state: 'ok', says, evidence };
+  }
+  if (inUserNamespace === true) {
+    const says = `${most}, and all RAM of a guest is, ${sizeOf(ram)}: start the container with a higher limit (--ulimit memlock=${ram})`;
+    return { id, state: 'blocked', says, evidence: `${evidence}; /proc/self/uid_map`, code: 'ERR_MEMLOCK_LIMIT' };
   }
   return {
     id,

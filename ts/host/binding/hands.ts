@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { withSbin } from '../machine.ts';
 import { DEVICES, overrideOf } from '../pci-function.ts';
 import { SysFiles } from '../sys-files.ts';
 import type { SysWrite } from './plan.ts';
@@ -44,11 +45,9 @@ export function handsOn(sys: string): Hands {
       return overrideOf(files.word(`${DEVICES}/${address}/driver_override`));
     },
     loadModule(name) {
-      // In /sbin, which is not on everybody's PATH.
-      const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
       const { error, status, stderr } = spawnSync('modprobe', [name], {
         encoding: 'utf8',
-        env: { ...process.env, PATH },
+        env: { ...process.env, PATH: withSbin() },
       });
       if (error !== undefined) return error.message;
       return status === 0 ? undefined : stderr.trim() || `exit status ${status}`;

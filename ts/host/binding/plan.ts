@@ -10,8 +10,8 @@ import { functionAt, membersOf } from '../read-host.ts';
 
 /** What drivers are by default. @internal */
 export const VFIO_PCI = 'vfio-pci';
-/** Class of bridges, the first 8 of its 24 bits. */
-const BRIDGES = 0x06;
+/** Classes of host, ISA, EISA and MCA bridges, without the programming interface: parts of the chipset. */
+const CHIPSET_CLASSES: ReadonlySet<number> = new Set([0x0600, 0x0601, 0x0602, 0x0603]);
 
 /** @internal */
 export interface SysWrite {
@@ -48,7 +48,8 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   const named = texts.map((text) => functionAt(host, text));
   if (!wholeGroups) return [...new Set(named)];
   const chosen = named.flatMap((device) => {
-    const { address, group } = device;
+    const { address, group, noIommuGroup } = device;
+    if (noIommuGroup !== undefined) return [device];
     if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
     const endpoints = membersOf(host, group).filter((member) => !staysInGroup(member));
     return endpoints.length > 0 ? endpoints : [device];
@@ -57,8 +58,8 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
 }
 
 function staysInGroup({ bridge, classCode, driver }: PciFunction): boolean {
-  const isBridge = classCode !== 'unknown' && classCode >> 16 === BRIDGES;
-  return bridge !== undefined || (isBridge && !isVfioDriver(driver) && isHarmless(driver));
+  const isChipset = classCode !== 'unknown' && CHIPSET_CLASSES.has(classCode >> 8);
+  return bridge !== undefined || (isChipset && !isVfioDriver(driver) && isHarmless(driver));
 }
 
 /**

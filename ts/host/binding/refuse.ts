@@ -2,8 +2,8 @@
  * What a change of drivers is refused for, and what is only said.
  */
 import { PeerDmaError } from '../../errors.ts';
-import { blockersOf } from '../drivers.ts';
-import { withoutGroup } from '../iommu.ts';
+import { blockersOf, bridgeRefused } from '../drivers.ts';
+import { keptByFirmware, withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { membersOf } from '../read-host.ts';
@@ -41,17 +41,16 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
       { device: first.address },
     );
   }
-  return [...needed.map(({ reason }) => reason), ...warnings, ...restOfGroups(machine.host, plan)];
+  const kept = boundBy(plan).flatMap((device) => keptByFirmware(machine.host, device) ?? []);
+  return [...needed.map(({ reason }) => reason), ...warnings, ...kept, ...restOfGroups(machine.host, plan)];
 }
 
 /** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
 function refuseHopeless({ address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
-    throw new PeerDmaError(
-      'ERR_UNSUPPORTED',
-      `${address} is a bridge, which VFIO does not take: a bridge may stay with its driver, name the devices behind it`,
-      { device: address },
-    );
+    throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
+      device: address,
+    });
   }
   if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
 }
@@ -72,9 +71,15 @@ function refuseInUse(machine: Machine, device: PciFunction): void {
   }
 }
 
+/** Devices that go to VFIO. */
+function boundBy({ changes }: BindingPlan): PciFunction[] {
+  return changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
+}
+
 /** A group of which the host keeps a part can't be assigned: better said now. */
-function restOfGroups(host: Host, { changes, unchanged }: BindingPlan): string[] {
-  const bound = changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
+function restOfGroups(host: Host, plan: BindingPlan): string[] {
+  const { unchanged } = plan;
+  const bound = boundBy(plan);
   const groups = new Set(bound.flatMap(({ group }) => group ?? []));
   return [...groups].flatMap((group) => {
     const rest = membersOf(host, group).filter((member) => !bound.includes(member) && !unchanged.includes(member));

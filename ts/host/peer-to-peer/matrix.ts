@@ -46,7 +46,7 @@ export function assignable(host: Host): string[] {
 }
 
 function endpoints({ functions }: Host): PciFunction[] {
-  return [...functions.values()].filter((each) => each.bridge === undefined && !isBridgeClass(each));
+  return [...functions.values()].filter((each) => each.bridge === undefined);
 }
 
 /** Base classes (PCI Code and ID Assignment Specification): of 0x0c the serial buses USB (03) and Fibre Channel (04) alone. */
@@ -55,8 +55,4 @@ function doesDma({ classCode, physicalFunction }: PciFunction): boolean {
   const base = classCode >> 16;
   if (base === 0x0c) return [0x03, 0x04, 0x06].includes((classCode >> 8) & 0xff);
   return [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x0b, 0x0d, 0x12, 0xff].includes(base);
-}
-
-function isBridgeClass({ classCode }: PciFunction): boolean {
-  return classCode !== 'unknown' && classCode >> 16 === 0x06;
 }

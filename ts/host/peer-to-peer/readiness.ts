@@ -12,7 +12,7 @@ export function needsOf(host: Host, initiator: PciFunction, target: PciFunction)
   const groups = new Set([initiator.group, target.group]);
   return [
     ...[initiator, target].flatMap((each) => assignment(each)),
-    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group))),
+    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group, [initiator, target]))),
     ...answering(target),
   ];
 }
@@ -29,18 +29,26 @@ function assignment({ address, group, driver }: PciFunction): Reason[] {
   return needs;
 }
 
-function viability(host: Host, group: number): Reason[] {
+/** @param pair which, where none of the group is bound, each are told to be */
+function viability(host: Host, group: number, pair: readonly PciFunction[]): Reason[] {
   const members = membersOf(host, group);
   const bound = members.some(({ driver }) => isVfioDriver(driver));
-  const blockers = blockersOf(members);
-  if (!bound || blockers.length === 0) return []; // where none is bound, each is told to be
+  const blockers = blockersOf(members).filter((member) => bound || !pair.includes(member));
+  if (blockers.length === 0) return [];
   const list = blockers.map(({ address, driver }) => `${address} (${driver})`).join(', ');
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
 
 /** Opening a device with VFIO wakes it and turns its memory on (Linux, vfio_pci_core_enable); what runs then may undo it. */
-function answering({ address, memoryDecode, powerState, configBytes, physicalFunction }: PciFunction): Reason[] {
-  if (memoryDecode === 'unknown' && configBytes > 0 && physicalFunction === undefined) {
+function answering({
+  address,
+  answers,
+  memoryDecode,
+  powerState,
+  configBytes,
+  physicalFunction,
+}: PciFunction): Reason[] {
+  if (answers === false || (answers === 'unknown' && configBytes > 0)) {
     return [{ code: 'not-answering', text: `${address} does not answer: its config space makes no sense` }];
   }
   if (/^D[123]/.test(powerState)) {

@@ -9,6 +9,7 @@ export interface HugePagePool {
   /** Bytes of a page. */
   readonly pageSize: bigint;
   readonly pages: number | Unknown;
+  /** Those that are free and that nobody has reserved. */
   readonly free: number | Unknown;
 }
 
@@ -30,11 +31,18 @@ export function readHugePages(files: SysFiles): HugePageFacts {
     if (kibibytes === undefined) return [];
     const count = (which: string): number | Unknown =>
       files.number(`kernel/mm/hugepages/${name}/${which}_hugepages`, 2 ** 40);
-    return [{ pageSize: BigInt(kibibytes) << 10n, pages: count('nr'), free: count('free') }];
+    const free = available(count('free'), count('resv'));
+    return [{ pageSize: BigInt(kibibytes) << 10n, pages: count('nr'), free }];
   });
   const chosen = /\[(\w+)\]/.exec(files.word('kernel/mm/transparent_hugepage/shmem_enabled') ?? '')?.[1];
   return {
     pools: pools.sort((a, b) => (a.pageSize < b.pageSize ? -1 : 1)),
     transparent: chosen ?? 'unknown',
   };
+}
+
+/** Pages stay free until they are touched, whoever has reserved them (Linux, mm/hugetlb.c: `available_huge_pages`). */
+function available(free: number | Unknown, reserved: number | Unknown): number | Unknown {
+  if (free === 'unknown' || reserved === 'unknown') return free;
+  return Math.max(0, free - reserved);
 }

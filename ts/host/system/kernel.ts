@@ -3,6 +3,7 @@
  */
 import { gunzipSync } from 'node:zlib';
 import type { Unknown } from '../model.ts';
+import { type KernelParameter, splitCommandLine } from './command-line.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** A configuration is a quarter of a megabyte; what unpacks to more is none. */
@@ -17,7 +18,7 @@ export interface KernelFacts {
   readonly release: string;
   readonly major: number;
   readonly minor: number;
-  readonly commandLine: readonly string[];
+  readonly commandLine: readonly KernelParameter[];
   /** Options without `CONFIG_`, those that are set; unknown where no file has them. */
   readonly config: ReadonlyMap<string, string> | Unknown;
   /** Modules that can be loaded and those built in, with `_` for `-`; unknown where no file lists them. */
@@ -34,7 +35,7 @@ export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
     release,
     major: Number(version[1]),
     minor: Number(version[2]),
-    commandLine: (files.word('proc/cmdline') ?? '').split(' ').filter(Boolean),
+    commandLine: splitCommandLine(files.text('proc/cmdline') ?? ''),
     config: readConfiguration(files, release),
     modules: readModules(files, release),
   };

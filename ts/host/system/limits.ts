@@ -11,7 +11,10 @@ const CAP_IPC_LOCK = 14n;
 export interface LimitFacts {
   /** RLIMIT_MEMLOCK in bytes, the soft limit. */
   readonly memlock: bigint | 'unlimited' | Unknown;
-  /** Whether it has CAP_IPC_LOCK, with which that limit does not count. */
+  /**
+   * Whether it has CAP_IPC_LOCK of the first user namespace, with which that limit does not count (`capable()` in
+   * drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c of Linux).
+   */
   readonly ipcLock: boolean | Unknown;
   /** `vm.max_map_count`. */
   readonly mappings: number | Unknown;
@@ -19,16 +22,24 @@ export interface LimitFacts {
   readonly mapped: number | Unknown;
 }
 
-/** @param files below the root of the file system; `undefined` for a machine of which only /sys is there @internal */
-export function readLimits(files: SysFiles | undefined): LimitFacts {
+/**
+ * @param files below the root of the file system; `undefined` for a machine of which only /sys is there
+ * @param inUserNamespace whether the capabilities of this process are those of a namespace
+ * @internal
+ */
+export function readLimits(files: SysFiles | undefined, inUserNamespace: boolean | Unknown): LimitFacts {
   if (files === undefined) return { memlock: 'unknown', ipcLock: 'unknown', mappings: 'unknown', mapped: 'unknown' };
   const capabilities = /^CapEff:\s*([0-9a-f]{1,16})$/m.exec(files.text('proc/self/status') ?? '')?.[1];
   return {
     memlock: readMemlock(files.text('proc/self/limits') ?? ''),
-    ipcLock: capabilities === undefined ? 'unknown' : (BigInt(`0x${capabilities}`) & (1n << CAP_IPC_LOCK)) !== 0n,
+    ipcLock: capabilities === undefined ? 'unknown' : inUserNamespace !== true && hasIpcLock(capabilities),
     mappings: files.number('proc/sys/vm/max_map_count', 2 ** 31 - 1),
     mapped: files.text('proc/self/maps')?.split('\n').length ?? 'unknown',
   };
+}
+
+function hasIpcLock(capabilities: string): boolean {
+  return (BigInt(`0x${capabilities}`) & (1n << CAP_IPC_LOCK)) !== 0n;
 }
 
 /** `Max locked memory         8388608              8388608              bytes` */

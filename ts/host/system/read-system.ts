@@ -11,6 +11,7 @@ import { type HugePageFacts, readHugePages } from './huge-pages.ts';
 import { type InterruptFacts, readInterrupts } from './interrupts.ts';
 import { type KernelFacts, readKernel } from './kernel.ts';
 import { type LimitFacts, readLimits } from './limits.ts';
+import { isInUserNamespace } from './user-namespace.ts';
 
 /** Lists of modules and of memory mappings are longer than what is in /sys. */
 const MOST_BYTES = 4 << 20;
@@ -29,13 +30,19 @@ export interface SystemFacts {
   readonly kernel: KernelFacts | Unknown;
   /** Whether it is a virtual machine. */
   readonly virtual: boolean | Unknown;
+  /** Whether Linux runs on Xen, which keeps the IOMMU to itself. */
+  readonly onXen: boolean;
   /** Tables of the firmware that tell of an IOMMU; unknown where /sys shows no ACPI. */
   readonly iommuTables: readonly string[] | Unknown;
   /** Whether groups of an IOMMU would be seen. */
   readonly showsGroups: boolean;
   readonly interrupts: InterruptFacts;
+  /** Whether this process is in a user namespace other than the first. */
+  readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
+  /** Text of /proc/iomem: who has which physical addresses. */
+  readonly iomem: string | Unknown;
   /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
   readonly vfioPci: boolean | Unknown;
   /** Mappings that a container of type1 takes (`dma_entry_limit`); unknown where its module is not loaded. */
@@ -53,16 +60,20 @@ export interface SystemFacts {
 export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
   const files = new SysFiles(sys);
   const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
+  const inUserNamespace = isInUserNamespace(all);
   return {
     kernel: readKernel(all),
     virtual: isVirtual(all?.text('proc/cpuinfo')),
+    onXen: files.word('hypervisor/type') === 'xen',
     iommuTables: files.has('firmware/acpi/tables')
       ? files.names('firmware/acpi/tables').filter((name) => IOMMU_TABLES.includes(name))
       : 'unknown',
     showsGroups: top !== undefined || files.has('kernel/iommu_groups'),
     interrupts: readInterrupts(files),
-    limits: readLimits(all),
+    inUserNamespace,
+    limits: readLimits(all, inUserNamespace),
     hugePages: readHugePages(files),
+    iomem: all?.text('proc/iomem') ?? 'unknown',
     vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
     access: top === undefined ? new Map() : readAccess(top, host),

@@ -5,15 +5,23 @@ import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
+import { frameBuffersOn } from '../system/frame-buffers.ts';
 import { functionsInPath } from './device-path.ts';
 import type { Use } from './model.ts';
 import { usersOf } from './open-files.ts';
 
 /** The screen that the firmware started with, and programs that have the graphics open. @internal */
-export function displayUses(machine: Machine, { address, driver }: PciFunction): Use[] {
+export function displayUses(machine: Machine, device: PciFunction): Use[] {
+  const { address, driver } = device;
   const uses: Use[] = [];
+  const frameBuffers = frameBuffersOn(machine.proc.text('iomem') ?? '', device);
   if (machine.sys.word(`${DEVICES}/${address}/boot_vga`) === '1') {
     uses.push({ kind: 'display', text: 'shows the console (it is the boot display)' });
+  } else {
+    const [held] = frameBuffers;
+    if (held !== undefined) {
+      uses.push({ kind: 'display', text: `shows the console (${held[1]} is on its BAR ${held[0]})` });
+    }
   }
   const files = machine.sys.names(`${DEVICES}/${address}/drm`).map((name) => `/dev/dri/${name}`);
   const nvidia = driver === 'nvidia' ? nvidiaFile(machine, address) : undefined;

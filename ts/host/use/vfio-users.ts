@@ -16,12 +16,11 @@ import { usersOf } from './open-files.ts';
  * @internal
  */
 export function vfioUsers(machine: Machine, device: PciFunction): string[] {
-  const { driver, group } = device;
-  if (!isVfioDriver(driver)) return [];
+  if (!isVfioDriver(device.driver)) return [];
   const { byGroup, own } = filesOf(device);
   const paths = [byGroup, own].filter((path) => path !== undefined);
   const users = usersOf(machine.openFiles, paths);
-  if (users.length > 0 || group === undefined || !isOpen(machine, group)) return users;
+  if (users.length > 0 || byGroup === undefined || !isOpen(machine, byGroup)) return users;
   return ['a process that is not to be seen from here'];
 }
 
@@ -29,9 +28,9 @@ export function vfioUsers(machine: Machine, device: PciFunction): string[] {
  * Whether a group, or by its own file a device of it, is open (Linux, drivers/vfio/group.c: `vfio_group_fops_open`). To
  * ask means to open it for a moment.
  */
-function isOpen({ roots }: Machine, group: number): boolean {
+function isOpen({ roots }: Machine, path: string): boolean {
   try {
-    closeSync(openSync(join(roots.dev, 'vfio', String(group)), constants.O_RDONLY | constants.O_NONBLOCK));
+    closeSync(openSync(join(roots.dev, path.slice('/dev/'.length)), constants.O_RDONLY | constants.O_NONBLOCK));
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EBUSY';

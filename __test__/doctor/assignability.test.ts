@@ -1,0 +1,145 @@
+/**
+ * What keeps a device from being assigned for other reasons than its driver: its group before it is bound, firmware,
+ * a device that does not answer, a VF token.
+ */
+import test from 'ava';
+import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
+import { withOpened } from '../../ts/doctor/opened.ts';
+import { GPU, MACHINE, NIC, NO_IOMMU, TOP, diagnosed, factsOf, found, one } from './support.ts';
+
+const PORT = 'bus=02-02 group=2 driver=pcieport';
+/** Beside the network card, which is not bound. */
+const beside = (functions: string): string => MACHINE.replace(PORT, `${PORT}\n    ${functions}`);
+
+test('a device that is not bound: blocked by others of its group, with the bind that takes all of it', (t) => {
+  const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
+  const diagnosis = diagnosed(t, { machine }, [NIC]);
+  const group = one(diagnosis, 'group-viable');
+  t.like(group, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${NIC}` });
+  t.regex(group.says, /0000:02:00\.1 \(driver mlx5_core\)/);
+  t.regex(group.says, /bind --group 0000:02:00\.0.*another slot/);
+  t.notRegex(group.says, /0000:02:00\.0 \(driver/, 'it is not in its own way');
+  const driver = one(diagnosis, 'driver');
+  t.is(driver.fix, `sudo npx peerdma bind --group ${NIC}`);
+  t.notRegex(driver.says, /peerdma bind 0000/);
+  t.deepEqual(found(diagnosis, 'free'), []);
+});
+
+test('a device that is not bound: ports, VFIO and missing drivers are not in the way', (t) => {
+  for (const driver of ['', 'driver=vfio-pci', 'driver=pci-stub']) {
+    const machine = beside(`00.1 15b3:101f endpoint class=020000 group=21 ${driver}`);
+    const diagnosis = diagnosed(t, { machine }, [NIC]);
+    t.deepEqual(found(diagnosis, 'group-viable'), [], driver);
+    t.is(one(diagnosis, 'driver').fix, `sudo npx peerdma bind ${NIC}`, driver);
+  }
+});
+
+test('where no device is named, the group of one that the host uses is a warning', (t) => {
+  const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
+  const { devices } = diagnosisOf(factsOf(t, { machine }), undefined);
+  const nic = devices.find(({ address }) => address === NIC);
+  t.like(
+    nic?.findings.find(({ id }) => id === 'group-viable'),
+    { state: 'warning', code: undefined },
+  );
+});
+
+test('no bind is recommended that is refused: of a bridge, and without an IOMMU', (t) => {
+  const port = one(diagnosed(t, {}, ['0000:00:02.0']), 'driver');
+  t.like(port, { state: 'blocked', fix: undefined });
+  t.regex(port.says, /is a bridge, which VFIO does not take/);
+  const alone = one(diagnosed(t, { machine: MACHINE.replace(' group=21', '') }, [NIC]), 'driver');
+  t.like(alone, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
+  t.notRegex(alone.says, /peerdma bind/);
+});
+
+test('a device without a group, though the IOMMU is on, is not told to turn it on', (t) => {
+  const group = one(diagnosed(t, { machine: MACHINE.replace(' group=20', '') }), 'group');
+  t.like(group, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
+  t.regex(group.says, /though the IOMMU is on.*igfx_off/);
+  t.notRegex(group.says, /intel_iommu=on/);
+  const off = one(diagnosed(t, { machine: NO_IOMMU }), 'group');
+  t.regex(off.says, /turn on the IOMMU/);
+});
+
+const RMRR = 'reserved 20 0x00000000000e8000 0x00000000000e8fff direct';
+
+test('a group for which the firmware demands a 1:1 mapping can not be assigned', (t) => {
+  const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR}` });
+  const finding = one(diagnosis, 'direct-regions');
+  t.is(finding.state, 'blocked');
+  t.regex(finding.says, /group 20.*1:1 mapping of 0xe8000\.\.0xe9000 \(RMRR, IVMD\)/);
+  t.regex(finding.evidence, /iommu_groups\/20\/reserved_regions/);
+  t.deepEqual(found(diagnosis, 'backend'), []);
+  t.deepEqual(found(diagnosed(t, { machine: `${MACHINE}\n${RMRR}-relaxable` }), 'direct-regions'), []);
+});
+
+test('a device that is not bound, with a 1:1 mapping: no bind is recommended', (t) => {
+  const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR.replace('20', '21')}` }, [NIC]);
+  t.is(one(diagnosis, 'direct-regions').state, 'blocked');
+  t.is(one(diagnosis, 'driver').fix, undefined);
+  t.notRegex(one(diagnosis, 'driver').says, /peerdma bind/);
+});
+
+test("AMD's 1:1 mappings keep devices from VFIO since Linux 6.6", (t) => {
+  const machine = `${MACHINE.replace('dmar0 intel 48', 'dmar0 amd')}\n${RMRR}`;
+  t.is(one(diagnosed(t, { machine }), 'direct-regions').state, 'blocked');
+  const old = TOP.replaceAll('7.3.4', '6.5.4');
+  const before = one(diagnosed(t, { machine, top: old }), 'direct-regions');
+  t.is(before.state, 'warning');
+  t.regex(before.says, /: Linux 6\.6 and later keep it from VFIO$/);
+  t.is(one(diagnosed(t, { machine: `${MACHINE}\n${RMRR}`, top: old }), 'direct-regions').state, 'blocked', 'Intel');
+});
+
+test('a device that does not answer is blocked, and neither resettable nor mappable', (t) => {
+  const facts = factsOf(t);
+  const gpu = facts.host.functions.get(GPU);
+  if (gpu === undefined) throw new Error('there is a GPU');
+  const silent = { ...gpu, answers: false, powerState: 'D3cold' };
+  const functions = new Map([...facts.host.functions, [GPU, silent]]);
+  const diagnosis = diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]);
+  const answers = one(diagnosis, 'answers');
+  t.is(answers.state, 'blocked');
+  t.regex(answers.says, /0000:01:00\.0 does not answer.*D3cold/);
+  t.is(one(diagnosis, 'reset').state, 'warning');
+  t.notRegex(one(diagnosis, 'reset').says, /can be reset/);
+  const bars = found(diagnosis, 'bar').flatMap(({ bar }) => bar ?? []);
+  t.true(bars.length > 0 && bars.every(({ mappable, pageSize }) => !mappable && pageSize === 0n));
+  t.is(found(diagnosis, 'bar')[0]?.state, 'warning');
+  t.deepEqual(found(diagnosis, 'backend'), []);
+  t.deepEqual(found(diagnosed(t), 'answers'), [], 'one that answers');
+});
+
+const [PF, VF] = ['0000:02:00.0', '0000:02:00.1'] as const;
+const withVirtual = (physical: string, virtual: string): string =>
+  MACHINE.replace(
+    'endpoint class=020000 group=21 driver=mlx5_core',
+    `endpoint class=020000 group=21 vfs=4 ${physical}`,
+  ).concat(`\n    00.1 15b3:101e endpoint class=020000 group=22 physfn=${PF} ${virtual}`);
+
+test('a virtual function whose physical function VFIO has needs a VF token', async (t) => {
+  const facts = factsOf(t, { machine: withVirtual('driver=vfio-pci', 'driver=vfio-pci vfio=vfio3') });
+  const diagnosis = diagnosisOf(facts, [VF]);
+  const finding = one(diagnosis, 'vf-token');
+  t.is(finding.state, 'warning');
+  t.regex(
+    finding.says,
+    /0000:02:00\.1 is a virtual function of 0000:02:00\.0, which is bound to vfio-pci.*VF token.*vfToken/,
+  );
+  t.deepEqual((await withOpened(facts, diagnosis)).devices, diagnosis.devices, 'nobody knows the token for --open');
+  const host = diagnosed(t, { machine: withVirtual('driver=mlx5_core', 'driver=vfio-pci') }, [VF]);
+  t.deepEqual(found(host, 'vf-token'), []);
+});
+
+test('a physical function needs the VF token while a virtual function of it is open', (t) => {
+  const machine = withVirtual('driver=vfio-pci', 'driver=vfio-pci vfio=vfio3');
+  const links = `[bus/pci/devices/${PF}]\nvirtfn0 -> ../${VF}`;
+  const diagnose = (file: string) =>
+    found(diagnosed(t, { machine, sys: links, top: TOP.replace('-> /dev/kvm', `-> ${file}`) }, [PF]), 'vf-token');
+  for (const file of ['/dev/vfio/22', '/dev/vfio/devices/vfio3']) {
+    const [finding] = diagnose(file);
+    t.is(finding?.state, 'warning');
+    t.regex(finding?.says ?? '', /0000:02:00\.1.*VF token/);
+  }
+  t.deepEqual(diagnose('/dev/null'), []);
+});

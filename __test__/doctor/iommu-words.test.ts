@@ -1,0 +1,98 @@
+/**
+ * What the words of the kernel's command line mean for the IOMMU, judged as the kernel does: an option list by
+ * prefixes, the last word of the machine's own driver, and `iommu=off` whatever follows it.
+ */
+import test from 'ava';
+import { NO_IOMMU, SYS, TOP, diagnosed, one } from './support.ts';
+
+const AMD = { machine: NO_IOMMU.replace('intel 6', 'amd 25'), sys: SYS.replace('DMAR', 'IVRS') };
+const INTEL = { machine: NO_IOMMU, sys: SYS };
+const withWords = (words: string): string => TOP.replace('intel_iommu=on quiet', words);
+
+/** What the finding says is turned off, or asked for. */
+const cases: [words: string, wishes: { machine: string; sys: string }, says: RegExp][] = [
+  ['intel_iommu=on intel_iommu=off', INTEL, /Take intel_iommu=off out/],
+  ['intel_iommu=off intel_iommu=on', INTEL, /asks for it \(intel_iommu=on\): the kernel's log says why/],
+  ['intel_iommu=off,on', INTEL, /asks for it \(intel_iommu=off,on\)/],
+  ['intel_iommu=on,sm_off', INTEL, /asks for it \(intel_iommu=on,sm_off\)/],
+  ['intel_iommu=sm_on,off', INTEL, /Take intel_iommu=sm_on,off out/],
+  ['intel_iommu=sm_on', INTEL, /has to be booted with intel_iommu=on/],
+  ['intel_iommu=igfx_off', INTEL, /has to be booted with intel_iommu=on/],
+  ['intel-iommu="off"', INTEL, /Take intel-iommu="off" out/],
+  ['quiet\tintel_iommu=off', INTEL, /Take intel_iommu=off out/],
+  ['x="intel_iommu=off"', INTEL, /has to be booted with intel_iommu=on/],
+  ['x="a intel_iommu=off b" intel_iommu=on', INTEL, /asks for it/],
+  ['ro -- intel_iommu=off', INTEL, /has to be booted with intel_iommu=on/],
+  ['amd_iommu=off', INTEL, /has to be booted with intel_iommu=on/],
+  ['iommu=off intel_iommu=on', INTEL, /Take iommu=off out/],
+  ['iommu=pt,off', INTEL, /Take iommu=pt,off out/],
+  ['iommu=usedac,off', INTEL, /has to be booted with intel_iommu=on/],
+  ['iommu=on intel_iommu=on', INTEL, /asks for it \(intel_iommu=on\)/],
+  ['iommu=pt', INTEL, /has to be booted with intel_iommu=on/],
+  ['iommu=soft intel_iommu=on', INTEL, /asks for it/],
+  ['iommu=off intel_iommu=off', INTEL, /Take iommu=off and intel_iommu=off out/],
+  ['amd_iommu=off', AMD, /Take amd_iommu=off out/],
+  ['amd_iommu=off amd_iommu=on', AMD, /Take amd_iommu=off out/],
+  ['amd_iommu=pgtbl_v2,off', AMD, /Take amd_iommu=pgtbl_v2,off out/],
+  ['amd_iommu=on', AMD, /though the firmware has one/],
+  ['intel_iommu=off', AMD, /though the firmware has one/],
+  ['iommu=off', AMD, /Take iommu=off out/],
+  [`${'long '.repeat(80)}intel_iommu=off`, INTEL, /Take intel_iommu=off out/],
+];
+
+for (const [words, wishes, says] of cases) {
+  const maker = wishes === AMD ? 'AMD' : 'Intel';
+  test(`${maker}: ${words.replace('\t', ' TAB ').slice(-50)}`, (t) => {
+    const finding = one(diagnosed(t, { ...wishes, top: withWords(words) }), 'iommu');
+    t.is(finding.state, 'blocked');
+    t.regex(finding.says, says);
+    if (/intel_iommu=\S*\bon\b/.test(words)) t.notRegex(finding.fix ?? '', /&intel_iommu=on/, 'it is there already');
+  });
+}
+
+test('all words that turn the IOMMU off are taken out by one command', (t) => {
+  const top = withWords('iommu=off intel_iommu=off');
+  t.is(
+    one(diagnosed(t, { ...INTEL, top }), 'iommu').fix,
+    "sudo sed -i 's/\\biommu=off\\b//; s/\\bintel_iommu=off\\b//' /etc/default/grub && sudo update-grub",
+  );
+});
+
+test('a kernel that turns the IOMMU on by itself is not told to', (t) => {
+  const top = withWords('quiet').replace(
+    'CONFIG_INTEL_IOMMU=y',
+    'CONFIG_INTEL_IOMMU=y\\nCONFIG_INTEL_IOMMU_DEFAULT_ON=y',
+  );
+  const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
+  t.regex(finding.says, /asks for it \(CONFIG_INTEL_IOMMU_DEFAULT_ON\)/);
+  t.regex(finding.fix ?? '', /dmesg/);
+});
+
+test('the table of the firmware says whose IOMMU it is, not the CPU', (t) => {
+  const emulated = { ...INTEL, machine: AMD.machine };
+  t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').says, /booted with intel_iommu=on/);
+  t.regex(one(diagnosed(t, { ...emulated, top: withWords('intel_iommu=off') }), 'iommu').says, /Take intel_iommu=off/);
+});
+
+test("a kernel without the driver of this machine's IOMMU", (t) => {
+  const top = TOP.replace('CONFIG_INTEL_IOMMU=y', 'CONFIG_AMD_IOMMU=y');
+  const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
+  t.regex(finding.says, /no driver for one/);
+  t.regex(finding.evidence, /CONFIG_INTEL_IOMMU is not set/);
+});
+
+test('Linux on Xen has no IOMMU to give away', (t) => {
+  const sys = `${SYS.replace('DMAR = x\n', '')}\n[hypervisor]\ntype = xen`;
+  const finding = one(diagnosed(t, { machine: NO_IOMMU, sys }), 'iommu');
+  t.regex(finding.says, /Xen, which keeps the IOMMU/);
+});
+
+test('interrupt remapping: the last word counts, in lists too', (t) => {
+  const sys = SYS.replace('IR-IO-APIC', 'IO-APIC');
+  const fix = (words: string) => one(diagnosed(t, { sys, top: withWords(words) }), 'interrupt-remapping').fix ?? '';
+  t.regex(fix('intremap=nosid,off'), /\\bintremap=nosid,off\\b/);
+  t.regex(fix('intremap=on nointremap'), /\\bnointremap\\b/);
+  for (const words of ['intremap=off intremap=on', 'nointremap intremap=on', 'x="intremap=off y"']) {
+    t.regex(fix(words), /firmware-setup/, words);
+  }
+});

@@ -1,0 +1,78 @@
+/**
+ * Groups that VFIO makes for devices without an IOMMU (`vfio.enable_unsafe_noiommu_mode`): nothing translates behind
+ * them.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
+import { peerMatrix, readHost } from '../../ts/host/index.ts';
+import { checkPlan } from '../../ts/host/binding/refuse.ts';
+import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
+import { Sysfs } from '../../ts/vfio/sysfs.ts';
+import { type Wishes, found, factsOf, one } from '../doctor/support.ts';
+import { throwsCode } from '../support/errors.ts';
+import { describeMachine } from '../support/sysfs/describe.ts';
+import { expandTree } from '../support/sysfs/expand.ts';
+import { at } from './support.ts';
+import { machineOf } from './use/support.ts';
+
+const PCI = `
+host 0000:00
+  04.0 8086:1572 integrated-endpoint class=020000 driver=vfio-pci group=0 bar0=mem32:64K@0xfebd0000
+  05.0 8086:1572 integrated-endpoint class=020000 driver=vfio-pci group=1 bar0=mem32:64K@0xfebe0000
+`;
+const NAMES = '[kernel/iommu_groups]\n0/name = vfio-noiommu\n1/name = vfio-noiommu\n';
+const [FIRST, SECOND] = ['0000:00:04.0', '0000:00:05.0'] as const;
+
+const rootOf = (t: ExecutionContext): string => expandTree(t, `${describeMachine(PCI)}\n${NAMES}`);
+
+test('a no-IOMMU group is not a group', (t) => {
+  const host = readHost(rootOf(t));
+  t.is(host.groups.size, 0);
+  t.like(at(host, '00:04.0'), { group: undefined, noIommuGroup: 0 });
+  t.deepEqual(host.findings, []);
+  const [cell] = peerMatrix(host, [FIRST, SECOND]).cells;
+  t.true(cell?.needs.some(({ code }) => code === 'no-iommu'));
+});
+
+test('keeps the groups of an IOMMU beside a no-IOMMU group', (t) => {
+  const host = readHost(
+    expandTree(t, `${describeMachine(PCI)}\n${NAMES.replace('1/name = vfio-noiommu', '1/name =')}`),
+  );
+  t.deepEqual([...host.groups.keys()], [1]);
+  t.like(at(host, '00:05.0'), { group: 1, noIommuGroup: undefined });
+});
+
+test('the doctor says that no IOMMU is on, and that its device can not be opened', (t) => {
+  const wishes: Wishes = { machine: PCI, sys: NAMES, top: '[proc]\nversion = 6' };
+  const diagnosis = diagnosisOf(factsOf(t, wishes), [FIRST]);
+  const iommu = one(diagnosis, 'iommu');
+  t.like(iommu, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
+  t.regex(iommu.evidence, /only groups without an IOMMU.*0, 1/);
+  const group = one(diagnosis, 'group');
+  t.like(group, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
+  t.regex(group.evidence, /iommu_group: 0, whose name is vfio-noiommu/);
+  t.deepEqual(found(diagnosis, 'backend'), []);
+});
+
+test('opening takes a no-IOMMU group for none', (t) => {
+  t.is(new Sysfs(rootOf(t)).device(FIRST).iommuGroup, undefined);
+});
+
+test('bind refuses a device without an IOMMU; unbind refuses one that a process has open', (t) => {
+  const rest = `${NAMES.replace('[', '[sys/')}[proc/900]\ncomm = testpmd\nfd/3 -> /dev/vfio/noiommu-0\n`;
+  const machine = machineOf(t, { pci: PCI.replace('driver=vfio-pci group=1', 'driver=i40e group=1'), rest });
+  const devices = (address: string) => [at(machine.host, address)];
+  throwsCode(
+    t,
+    () =>
+      checkPlan(
+        machine,
+        planBind(devices('00:05.0'), undefined, () => true),
+        false,
+      ),
+    'ERR_NO_IOMMU_GROUP',
+  );
+  t.deepEqual(chosenDevices(machine.host, ['00:04.0'], true), devices('00:04.0'), 'alone in its group');
+  const error = throwsCode(t, () => checkPlan(machine, planUnbind(devices('00:04.0')), true), 'ERR_DEVICE_IN_USE');
+  t.regex(error.message, /testpmd \(process 900\)/);
+});

@@ -1,0 +1,70 @@
+/**
+ * BARs that the firmware's frame buffer has: VFIO can't map them (`pci_request_selected_regions` in
+ * `vfio_pci_core_mmap` of Linux fails). They show in /proc/iomem.
+ */
+import { isPciAddress } from '../address.ts';
+import type { PciFunction } from '../model.ts';
+import type { BarResource } from '../resources.ts';
+
+/** Resources of drivers/firmware/sysfb_simplefb.c, drivers/video/fbdev and drivers/gpu/drm/sysfb of Linux. */
+const FRAME_BUFFERS =
+  /^(?:BOOTFB|efifb|vesafb|simplefb|simpledrm|simple-framebuffer|efidrm|vesadrm|ofdrm|corebootdrm)(?:\W|$)/;
+
+/** One line: `  c0000000-c0ffffff : BOOTFB`. Users without privileges read 0 for all addresses. */
+interface Resource {
+  readonly depth: number;
+  readonly start: bigint;
+  readonly last: bigint;
+  readonly name: string;
+}
+
+/**
+ * The frame buffers that are on BARs of a function.
+ *
+ * @param iomem text of /proc/iomem
+ * @returns their names, by VFIO's index of the BAR
+ * @internal
+ */
+export function frameBuffersOn(iomem: string, device: PciFunction): Map<number, string> {
+  const resources = iomem.split('\n').flatMap((line) => resourceOf(line) ?? []);
+  const bars = device.bars.filter(({ kind, address }) => kind !== 'io' && address !== undefined);
+  const isHidden = resources.every(({ last }) => last === 0n);
+  return isHidden ? byOrder(resources, device.address, bars) : byAddresses(resources, bars);
+}
+
+function byAddresses(resources: readonly Resource[], bars: readonly BarResource[]): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const { start, last, name } of resources.filter(isFrameBuffer)) {
+    const on = bars.filter(({ address = 0n, length }) => start < address + length && address <= last);
+    for (const { index } of on) if (!found.has(index)) found.set(index, name);
+  }
+  return found;
+}
+
+/** Resources are in the order of their addresses, so that BARs can be told apart without them. */
+function byOrder(resources: readonly Resource[], device: string, bars: readonly BarResource[]): Map<number, string> {
+  const found = new Map<number, string>();
+  const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));
+  if (resources.filter(({ name }) => name === device).length !== sorted.length) return found;
+  let seen = 0;
+  let owner: { readonly resource: Resource; readonly bar: BarResource | undefined } | undefined;
+  for (const resource of resources) {
+    const { depth, name } = resource;
+    // The kernel stops to indent at some depth: what follows a BAR there is in it.
+    if (owner !== undefined && (depth < owner.resource.depth || isPciAddress(name))) owner = undefined;
+    if (isPciAddress(name)) owner = { resource, bar: name === device ? sorted[seen++] : undefined };
+    const index = owner?.bar?.index;
+    if (index !== undefined && isFrameBuffer(resource) && !found.has(index)) found.set(index, name);
+  }
+  return found;
+}
+
+function isFrameBuffer({ name }: Resource): boolean {
+  return FRAME_BUFFERS.test(name);
+}
+
+function resourceOf(line: string): Resource | undefined {
+  const [, indent = '', start, last, name] = /^( *)([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)$/i.exec(line) ?? [];
+  if (name === undefined) return undefined;
+  return { depth: indent.length / 2, start: BigInt(`0x${start}`), last: BigInt(`0x${last}`), name };
+}
