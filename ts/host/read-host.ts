@@ -1,8 +1,6 @@
 /**
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu } from './cpu.ts';
@@ -20,13 +18,13 @@ import { places, rootBuses } from './tree.ts';
  *
  * @param root /sys, or a folder with a recorded one: `bus/pci/devices`, `kernel/iommu_groups`, `class/iommu` and
  *   `devices/system/cpu/modalias` are looked at, links as they are written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where `root` has no `bus/pci/devices`
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when `root` is not a folder with `bus/pci/devices`
  */
 export function readHost(root: string = '/sys'): Host {
-  if (statSync(join(root, DEVICES), { throwIfNoEntry: false })?.isDirectory() !== true) {
+  const files = new SysFiles(root);
+  if (!files.isFolder(DEVICES)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
   }
-  const files = new SysFiles(root);
   const read = new Map<string, ReadFunction>();
   for (const name of files.names(DEVICES).sort(byAddress)) {
     if (isPciAddress(name)) read.set(name, readFunction(files, name));
