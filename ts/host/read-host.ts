@@ -3,7 +3,7 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
-import { readCpu } from './cpu.ts';
+import { readCpu, readVirtual } from './cpu.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
@@ -44,8 +44,17 @@ export function readHost(root: string = '/sys'): Host {
   }
   const groups = completeGroups(files, readGroups(files), functions);
   const iommus = readIommus(files);
-  const cpu = readCpu(files);
-  return { root, functions, rootBuses: rootBuses(read, placed), groups, iommus, cpu, findings: files.findings };
+  const [cpu, virtual] = [readCpu(files), readVirtual(files)];
+  return {
+    root,
+    functions,
+    rootBuses: rootBuses(read, placed),
+    groups,
+    iommus,
+    cpu,
+    virtual,
+    findings: files.findings,
+  };
 }
 
 /**
@@ -76,6 +85,18 @@ export function bridgesAbove(host: Host, { parent }: PciFunction): PciFunction[]
 /** Functions directly below a bridge, sorted. */
 export function childrenOf(host: Host, bridge: string): PciFunction[] {
   return [...host.functions.values()].filter(({ parent }) => parent === bridge);
+}
+
+/** Functions by the bridge that they are directly below, sorted. @internal */
+export function childrenByParent({ functions }: Host): Map<string, PciFunction[]> {
+  const children = new Map<string, PciFunction[]>();
+  for (const each of functions.values()) {
+    if (each.parent === undefined) continue;
+    const siblings = children.get(each.parent);
+    if (siblings === undefined) children.set(each.parent, [each]);
+    else siblings.push(each);
+  }
+  return children;
 }
 
 /** Functions of an IOMMU group, in the order of their addresses. @internal */

@@ -83,14 +83,16 @@ function filesOf(values: Invocation['values']): Files {
 
 function textLines(host: Host, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
   const shorten = !all && host.functions.size > MOST_LINES;
-  const lines = treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint);
-  lines.push('', ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]));
   const blind = [...host.functions.values()].some(({ configBytes }) => configBytes > 0 && configBytes < 256);
-  if (blind)
-    lines.push('', paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more'));
+  const hint = paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more');
   const findings = host.findings.map(({ path, problem }) => `${path} ${problem}`);
-  lines.push(...list('makes no sense', findings, WIDTH, paint));
-  return lines;
+  return [
+    ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint),
+    '',
+    ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]),
+    ...(blind ? ['', hint] : []),
+    ...list('makes no sense', findings, WIDTH, paint),
+  ];
 }
 
 function noPairs({ devices }: PeerMatrix): string {

@@ -7,14 +7,45 @@ import type { Host, PciFunction } from '../model.ts';
 import { membersOf } from '../read-host.ts';
 import type { Reason } from './model.ts';
 
-/** @internal */
-export function needsOf(host: Host, initiator: PciFunction, target: PciFunction): Reason[] {
-  const groups = new Set([initiator.group, target.group]);
-  return [
-    ...[initiator, target].flatMap((each) => assignment(each)),
-    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group))),
-    ...answering(target),
-  ];
+/** Names of devices that a reason lists; of more it gives the number. */
+const MOST_NAMES = 8;
+
+interface DeviceNeeds {
+  readonly assignment: readonly Reason[];
+  readonly answering: readonly Reason[];
+}
+
+/** Reasons of the devices and groups of a host, each made once for all cells of a matrix. @internal */
+export class Readiness {
+  readonly #host: Host;
+  readonly #groups = new Map<number, readonly Reason[]>();
+  readonly #devices = new Map<PciFunction, DeviceNeeds>();
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  needsOf(initiator: PciFunction, target: PciFunction): Reason[] {
+    const groups = new Set([initiator.group, target.group]);
+    return [
+      ...this.#device(initiator).assignment,
+      ...this.#device(target).assignment,
+      ...[...groups].flatMap((group) => (group === undefined ? [] : this.#viability(group))),
+      ...this.#device(target).answering,
+    ];
+  }
+
+  #device(device: PciFunction): DeviceNeeds {
+    const known = this.#devices.get(device) ?? { assignment: assignment(device), answering: answering(device) };
+    this.#devices.set(device, known);
+    return known;
+  }
+
+  #viability(group: number): readonly Reason[] {
+    const known = this.#groups.get(group) ?? viability(this.#host, group);
+    this.#groups.set(group, known);
+    return known;
+  }
 }
 
 function assignment({ address, group, driver }: PciFunction): Reason[] {
@@ -34,7 +65,9 @@ function viability(host: Host, group: number): Reason[] {
   const bound = members.some(({ driver }) => isVfioDriver(driver));
   const blockers = blockersOf(members);
   if (!bound || blockers.length === 0) return []; // where none is bound, each is told to be
-  const list = blockers.map(({ address, driver }) => `${address} (${driver})`).join(', ');
+  const names = blockers.slice(0, MOST_NAMES).map(({ address, driver }) => `${address} (${driver})`);
+  const more = blockers.length - names.length;
+  const list = names.join(', ') + (more === 0 ? '' : ` and ${more} more`);
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
 
