@@ -3,7 +3,7 @@
  */
 import { explain } from '../guest/explain.ts';
 import { type Command, UsageError } from './command.ts';
-import { lastOf, readRecording } from './view/file.ts';
+import { readLastSnapshot } from './view/file.ts';
 
 export const explainCommand: Command = {
   summary: 'says what is at an address of guest memory, and who reaches it or why not',
@@ -19,7 +19,7 @@ standard input. ADDRESS is guest-physical, such as 0xe0000000. TARGET is the nam
       throw new UsageError('takes a file, an address, and perhaps the name of a target');
     }
     const asked = guestAddress(address);
-    const found = explain(lastOf(readRecording(file)), asked, target);
+    const found = explain(await readLastSnapshot(file), asked, target);
     if (values['json'] === true) terminal.stdout.json(found);
     else terminal.stdout.line(found.text);
     return 0;

@@ -27,7 +27,7 @@ standard output for -.
       throw new UsageError(`would write the page over ${file}: name another --output`);
     }
     const title = file === STANDARD_STREAM ? 'standard input' : basename(file);
-    save(output, await pageHtml({ title, ...readRecording(file) }), terminal);
+    save(output, await pageHtml({ title, ...(await readRecording(file)) }), terminal);
     if (output !== STANDARD_STREAM) terminal.stdout.line(`${output} is written: open it in a browser`);
     return 0;
   },
