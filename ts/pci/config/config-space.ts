@@ -23,6 +23,7 @@ import {
   INTERRUPT_PIN,
   VENDOR_ID,
 } from './registers.ts';
+import { valueText } from '../../value-text.ts';
 
 export type { Bar, BarKind } from './bar-registers.ts';
 export type { BarArea, MsixShape } from './msix.ts';
@@ -131,10 +132,10 @@ export class ConfigSpace {
         device: this.#device,
       });
     if (size !== 1 && size !== 2 && size !== 4) {
-      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${String(size)}`);
+      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${valueText(size)}`);
     }
     if (!Number.isSafeInteger(offset) || offset < 0) {
-      throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${String(offset)}`);
+      throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${valueText(offset)}`);
     }
     if (offset + size > this.size) {
       throw fail('ERR_OUT_OF_RANGE', `${size} bytes at ${at(offset)} pass its end at ${at(this.size)}`);
