@@ -2,6 +2,7 @@
  * Half-open ranges of 64-bit addresses: the unit in which everything here is said.
  */
 import { PeerDmaError } from './errors.ts';
+import { valueText } from './value-text.ts';
 
 const U64_END = 1n << 64n;
 
@@ -37,7 +38,7 @@ export class AddressRange {
     if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `an address range takes a start and a length as non-negative bigints, got ${String(start)} and ${String(length)}`,
+        `an address range takes a start and a length as non-negative bigints, got ${valueText(start)} and ${valueText(length)}`,
       );
     }
     if (length === 0n) {

@@ -3,18 +3,19 @@
  */
 import { hex } from './address-range.ts';
 import { PeerDmaError } from './errors.ts';
+import { valueText } from './value-text.ts';
 
 /** A number of bytes. @internal */
 export function requireCount(count: number, what = 'a length'): number {
   if (Number.isSafeInteger(count) && count >= 0) return count;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${String(count)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${valueText(count)}`);
 }
 
 /** Checks an access of `length` bytes at an offset of something that has `limit`, before room is made for it. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
   if (typeof offset !== 'bigint' || offset < 0n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${String(offset)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${valueText(offset)}`);
   }
   if (offset + BigInt(length) <= limit) return;
   throw new PeerDmaError(

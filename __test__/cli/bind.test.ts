@@ -221,7 +221,7 @@ test('command lines that make no sense', async (t) => {
     t.deepEqual([status, stdout], [2, ''], args.join(' '));
     t.regex(stderr, /--help says how/);
   }
-  t.is((await run(roots, 'bind', 'nvme')).status, 1, 'an address that is none');
+  t.is((await run(roots, 'bind', 'nvme')).status, 2, 'not a PCI address');
   t.regex((await run(roots, 'bind', '--help')).stdout, /^usage: peerdma bind [^]*--dry-run/);
 });
 

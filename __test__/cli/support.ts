@@ -1,7 +1,7 @@
 /**
  * Runs the program in this process and keeps what it writes.
  */
-import { PassThrough } from 'node:stream';
+import { Writable } from 'node:stream';
 import { COMMANDS } from '../../ts/cli/commands.ts';
 import { type Commands, runProgram } from '../../ts/cli/run.ts';
 
@@ -20,9 +20,22 @@ export async function program(
   tty: boolean = false,
   commands: Commands = COMMANDS,
 ): Promise<Outcome> {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const [stdout, stderr] = [new Kept(), new Kept()];
   if (tty) Object.assign(stdout, { isTTY: true });
   const status = await runProgram(args, commands, { stdout, stderr });
-  const text = (stream: PassThrough): string => (stream.read() as Buffer | null)?.toString('utf8') ?? '';
-  return { status, stdout: text(stdout), stderr: text(stderr) };
+  return { status, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** A stream that takes everything at once, as a file does. */
+export class Kept extends Writable {
+  readonly #pieces: Buffer[] = [];
+
+  override _write(piece: Buffer, _encoding: string, done: () => void): void {
+    this.#pieces.push(piece);
+    done();
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#pieces).toString('utf8');
+  }
 }

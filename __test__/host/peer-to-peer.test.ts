@@ -217,11 +217,118 @@ test('a plain user: the way to the host bridge is known, what ACS and ATS do bel
 
 test('CPUs and host bridges that are known to forward', (t) => {
   const verdict = (head: string, root: string) => pair(hostOf(t, behindSwitch({ head, root }))).verdict;
-  t.is(verdict('cpu amd 23', '9a14'), 'host-bridge', 'Zen');
+  const onAmd = behindSwitch({ head: 'cpu amd 23' }).replaceAll('8086:09a2', '1022:1480');
+  t.is(pair(hostOf(t, onAmd)).verdict, 'host-bridge', 'Zen');
   t.is(verdict('cpu amd 22', '9a14'), 'unknown', 'before Zen');
   t.is(verdict('cpu intel 6', '2020'), 'host-bridge', 'Skylake-E');
   t.is(verdict('cpu intel 6', '3c00'), 'host-bridge', 'one host bridge with itself');
   t.is(verdict('', '09a2'), 'host-bridge', 'a tree that does not tell the CPU');
+});
+
+/** Two devices of a virtual machine, below a host bridge and on the bus beside it. */
+const virtual = (o: { cpu: string; bridge: string; first?: string; second?: string; between?: string }) => `
+cpu ${o.cpu}
+host 0000:00
+  00.0 ${o.bridge} class=060000
+  04.0 ${o.first ?? '10de:2330 endpoint'} group=1 driver=vfio-pci class=030200 bar0=pref64:16M@0x4000000000
+  05.0 ${o.second ?? '15b3:101e endpoint'} group=2 driver=vfio-pci class=020000 bar0=pref64:16M@0x4001000000
+`;
+const between = (host: Host) => cell(all(host), '00:04.0', '00:05.0');
+
+test('in a virtual machine the hypervisor decides what its host bridge forwards, so it is unknown', (t) => {
+  const machines: readonly (readonly [machine: string, why: RegExp])[] = [
+    [virtual({ cpu: 'amd 25 virtual', bridge: '8086:0d57' }), /the flag hypervisor/],
+    [virtual({ cpu: 'amd 25 virtual', bridge: '1022:1480' }), /the flag hypervisor/],
+    [virtual({ cpu: 'intel 6 virtual', bridge: '8086:09a2' }), /the flag hypervisor/],
+    [virtual({ cpu: 'amd 25 virtual', bridge: '8086:29c0 sub=1af4:1100' }), /what 0000:00:04\.0 reaches/],
+    [virtual({ cpu: 'amd 25 real', bridge: '8086:09a2' }), /of another maker than its CPU/],
+    [virtual({ cpu: 'amd 25', bridge: '8086:0d57' }), /of another maker than its CPU/],
+    [virtual({ cpu: 'intel 6', bridge: '1022:1450' }), /of another maker than its CPU/],
+    [virtual({ cpu: 'intel 6 real', bridge: '8086:29c0 sub=1af4:1100' }), /QEMU emulates host bridge 0000:00/],
+    [virtual({ cpu: 'amd 25 virtual', bridge: '1414:5353' }).replace(/ {2}00\.0.*\n/, ''), /the flag hypervisor/],
+  ];
+  for (const [text, why] of machines) {
+    const { verdict, reasons } = between(hostOf(t, text));
+    t.is(verdict, 'unknown', text);
+    t.is(reasons.at(-1)?.code, 'host-bridge-not-known');
+    t.regex(reasons.at(-1)?.text ?? '', why, text);
+  }
+  t.is(hostOf(t, virtual({ cpu: 'amd 25 virtual', bridge: '8086:0d57' })).virtual, true);
+  t.is(hostOf(t, virtual({ cpu: 'amd 25 real', bridge: '1022:1480' })).virtual, false);
+  t.is(hostOf(t, virtual({ cpu: 'amd 25', bridge: '1022:1480' })).virtual, 'unknown');
+});
+
+test('between devices that QEMU emulates its host bridge forwards, whatever the CPU below', (t) => {
+  const emulated = { first: '1234:11e8 sub=1af4:1100', second: '1af4:1041' };
+  for (const cpu of ['amd 25 virtual', 'intel 6 virtual', 'amd 6', 'intel 6 real']) {
+    const { verdict, reasons } = between(hostOf(t, virtual({ cpu, bridge: '8086:29c0 sub=1af4:1100', ...emulated })));
+    t.is(verdict, 'host-bridge', cpu);
+    t.regex(reasons.at(-1)?.text ?? '', /emulated by QEMU/);
+  }
+});
+
+test('a Zen machine of which the host bridge is AMD’s, or does not show, forwards', (t) => {
+  for (const bridge of ['1022:14a4', '1022:1480']) {
+    const { verdict, reasons } = between(hostOf(t, virtual({ cpu: 'amd 25 real', bridge })));
+    t.is(verdict, 'host-bridge', bridge);
+    t.regex(reasons.at(-1)?.text ?? '', /AMD CPUs of family 0x19/);
+  }
+  const hidden = virtual({ cpu: 'amd 25 real', bridge: '1022:14a4' }).replace(/ {2}00\.0.*\n/, '');
+  t.is(between(hostOf(t, hidden)).verdict, 'host-bridge');
+  const other = between(hostOf(t, virtual({ cpu: 'amd 25 real', bridge: '15ad:0774' })));
+  t.is(other.verdict, 'unknown', 'neither AMD’s nor on the list');
+});
+
+test('a switch that a virtual machine shows does not make a path known', (t) => {
+  const straight = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=on', head: 'cpu intel 6 virtual' })));
+  t.is(straight.verdict, 'unknown');
+  t.deepEqual(codes(straight.reasons), ['direct-ats', 'host-bridge-not-known']);
+  const noIommu = pair(hostOf(t, behindSwitch({ first: '', second: '', head: 'cpu intel 6 virtual' })));
+  t.is(noIommu.verdict, 'unknown');
+});
+
+/** Two functions of one device below a root port. */
+const oneDevice = (first: string) => `
+cpu intel 6
+iommu dmar0 intel 48 device-tlb
+host 0000:00 iommu=dmar0
+  00.0 8086:09a2 class=060000 group=0
+  01.0 8086:352a root-port bus=01-01 group=1 acs=ReqRedir driver=pcieport
+    00.0 10de:2330 endpoint class=030200 driver=vfio-pci bar0=pref64:1G@0x2000000000 group=10 ${first}
+    00.1 10de:2331 endpoint class=040300 driver=vfio-pci bar0=pref64:32M@0x2040000000 group=11
+`;
+
+test('no reason names ACS of a function that has none', (t) => {
+  const machines = [
+    oneDevice('ats=on'),
+    oneDevice('ats=off'),
+    oneDevice(''),
+    oneDevice('').replaceAll(/ group=1[01]/g, ''),
+    behindSwitch({ acs: '', first: 'group=10 ats=on' }),
+    behindSwitch({ acs: '', first: '', second: '' }),
+    target('bar2=pref64:16M@0xfc000000'),
+    virtual({ cpu: 'amd 25', bridge: '1022:1480' }),
+  ];
+  for (const text of machines) {
+    const host = hostOf(t, text);
+    const { cells } = all(host);
+    t.true(cells.length > 0);
+    for (const reason of cells.flatMap(({ reasons, needs, notes }) => [...reasons, ...needs, ...notes])) {
+      const [, address = ''] = /ACS of (\S+)/.exec(reason.text) ?? [];
+      if (address !== '') t.is(typeof host.functions.get(address)?.acs, 'object', reason.text);
+      else t.notRegex(reason.code, /^acs-/, reason.text);
+    }
+  }
+  const { verdict, notes } = cell(all(hostOf(t, oneDevice('ats=on'))), '01:00.0', '01:00.1');
+  t.is(verdict, 'host-bridge');
+  t.is(notes[0]?.code, 'inside-device');
+  t.regex(notes[0]?.text ?? '', /nothing says whether the device 0000:01:00 has ways between its functions/);
+});
+
+test('translated requests that an egress vector may refuse are said to be that', (t) => {
+  const { notes } = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=on', acs: 'acs=EgressCtrl' })));
+  t.is(notes[0]?.code, 'acs-egress');
+  t.regex(notes[0]?.text ?? '', /ACS of 0000:02:00\.0 has egress control on/);
 });
 
 test('what stands for no host bridge is not asked', (t) => {

@@ -14,7 +14,7 @@ function journalOf(t: ExecutionContext, memory: GuestMemory) {
   const file = join(scratchFolder(t), 'journal.jsonl');
   const journal = recordJournal(memory, file);
   t.teardown(() => journal.close());
-  const entries = () => readJournal(readFileSync(file, 'utf8'));
+  const entries = () => [...readJournal(readFileSync(file, 'utf8'))];
   return { file, journal, entries, texts: () => entries().map(({ text }) => text) };
 }
 
@@ -141,7 +141,7 @@ test('a journal whose end is cut gives what comes before it', async (t) => {
   for (const name of ['one', 'two']) await memory.regions.addRegion({ name, range: pages(0, 1) });
   const whole = readFileSync(file, 'utf8');
   t.is(texts().length, 3);
-  for (const left of [1, 2, 50]) t.is(readJournal(whole.slice(0, -left)).length, 2, `${left} bytes are gone`);
+  for (const left of [1, 2, 50]) t.is([...readJournal(whole.slice(0, -left))].length, 2, `${left} bytes are gone`);
 });
 
 test('what is no journal is refused, with the line and what is wrong in it', async (t) => {
@@ -151,7 +151,7 @@ test('what is no journal is refused, with the line and what is wrong in it', asy
   const [first = '', second = ''] = readFileSync(file, 'utf8').split('\n');
   const refused = (lines: readonly string[], what: RegExp): void => {
     const text = lines.map((line) => `${line}\n`).join('');
-    t.regex(throwsCode(t, () => readJournal(text), 'ERR_INVALID_ARGUMENT').message, what);
+    t.regex(throwsCode(t, () => [...readJournal(text)], 'ERR_INVALID_ARGUMENT').message, what);
   };
   refused([], /^line 1 .*not JSON/);
   refused([second], /^line 1 .*the line\.journal is one of peerdma, not missing/);
@@ -162,5 +162,5 @@ test('what is no journal is refused, with the line and what is wrong in it', asy
   refused([first, second.replace('"regions":[[1,0', '"regions":[[1,9')], /^line 2 .*there is no entry number 10/);
   refused([first.replace('"start":"0x0"', '"start":"0x2000"')], /range whose end comes after its start/);
   refused([first.replace('"start":"0x0"', '"start":"-1"')], /is an address such as/);
-  t.is(readJournal(`${first}\n${second.replace('{', '{"new in a later version":[1],')}\n`).length, 2);
+  t.is([...readJournal(`${first}\n${second.replace('{', '{"new in a later version":[1],')}\n`)].length, 2);
 });

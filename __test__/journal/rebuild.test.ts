@@ -57,7 +57,7 @@ test('after each of some thousand random changes, failing ones among them, the j
       journal.close();
     }
     if (journal.failure !== undefined) throw journal.failure;
-    const entries = readJournal(readFileSync(file, 'utf8'));
+    const entries = [...readJournal(readFileSync(file, 'utf8'))];
     const had = distinct(seen);
     const got = distinct(entries.map(({ snapshot }) => snapshot));
     states += had.length;

@@ -22,7 +22,7 @@ test('a BAR that the guest places and switches off is told, with what of it is n
     await command(device, 0);
   }
   t.is(journal.failure, undefined);
-  const entries = readJournal(readFileSync(file, 'utf8'));
+  const entries = [...readJournal(readFileSync(file, 'utf8'))];
   const bars = entries.filter(({ bar }) => bar?.bar === 0);
   const name = `BAR 0 of ${assigned.bdf}`;
   t.is(bars.length, 2, 'of this guest alone');

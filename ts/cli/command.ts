@@ -2,11 +2,12 @@
  * What a command of the `peerdma` program is, and what it has of the world.
  */
 import type { ParseArgsConfig } from 'node:util';
+import type { Output } from './output.ts';
 
-/** Where a command writes to. Colours are its own business: `node:util`'s `styleText` goes by the stream. */
+/** Where a command writes to. */
 export interface Terminal {
-  readonly stdout: NodeJS.WritableStream;
-  readonly stderr: NodeJS.WritableStream;
+  readonly stdout: Output;
+  readonly stderr: Output;
 }
 
 /** What was said on the command line. */

@@ -3,7 +3,7 @@
  */
 import { explain } from '../guest/explain.ts';
 import { type Command, UsageError } from './command.ts';
-import { lastOf, readRecording } from './view/file.ts';
+import { readLastSnapshot } from './view/file.ts';
 
 export const explainCommand: Command = {
   summary: 'says what is at an address of guest memory, and who reaches it or why not',
@@ -18,9 +18,16 @@ standard input. ADDRESS is guest-physical, such as 0xe0000000. TARGET is the nam
     if (file === undefined || address === undefined || more.length > 0) {
       throw new UsageError('takes a file, an address, and perhaps the name of a target');
     }
-    if (!/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(address)) throw new UsageError(`${address} is no address: 0x1000, say`);
-    const found = explain(lastOf(readRecording(file)), BigInt(address), target);
-    terminal.stdout.write(values['json'] === true ? `${JSON.stringify(found, null, 2)}\n` : `${found.text}\n`);
+    const asked = guestAddress(address);
+    const found = explain(await readLastSnapshot(file), asked, target);
+    if (values['json'] === true) terminal.stdout.json(found);
+    else terminal.stdout.line(found.text);
     return 0;
   },
 };
+
+function guestAddress(text: string): bigint {
+  const address = /^(?:0x[0-9a-f]+|\d+)$/i.test(text) ? BigInt(text) : undefined;
+  if (address !== undefined && address < 1n << 64n) return address;
+  throw new UsageError(`${JSON.stringify(text)} is not an address of 64 bits, such as 0x1000`);
+}

@@ -1,14 +1,10 @@
 /**
  * Lines of text of a known width, and their colours.
  */
-import { styleText } from 'node:util';
+import type { styleText } from 'node:util';
 
-/** Style of a piece of text; what is no terminal gets none. */
+/** Styles a piece of text; leaves it as it is where the output is not a terminal. */
 export type Paint = (style: Parameters<typeof styleText>[0], text: string) => string;
-
-export function paintFor(stream: NodeJS.WritableStream): Paint {
-  return (style, text) => styleText(style, text, { stream });
-}
 
 /** Exactly `width` characters: cut with `…`, or padded. */
 export function fit(text: string, width: number): string {

@@ -1,59 +1,109 @@
 /**
- * The `peerdma` program: finds the command, parses its arguments, and tells what goes wrong.
+ * The `peerdma` program: finds the command, parses its arguments, and reports what goes wrong.
  */
 import { parseArgs } from 'node:util';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, asError } from '../errors.ts';
 import { type Command, type Terminal, UsageError } from './command.ts';
+import { nearest } from './nearest.ts';
+import { Output } from './output.ts';
+import { packageVersion } from './version.ts';
 
 /** The commands by their names. */
 export type Commands = Readonly<Record<string, Command>>;
 
+/** The streams that a program is run with: `process` has them. */
+export interface Streams {
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream;
+}
+
 /**
  * Runs a command line, without the name of the program.
  *
- * @returns the exit status: the command's own; 2 for a command line that makes no sense
+ * @returns the exit status: the command's own; 1 when standard output can't be written; 2 for a malformed command line. A
+ *   reader that stops early changes nothing.
  */
-export async function runProgram(args: readonly string[], commands: Commands, terminal: Terminal): Promise<number> {
+export async function runProgram(args: readonly string[], commands: Commands, streams: Streams): Promise<number> {
+  const terminal = { stdout: new Output(streams.stdout), stderr: new Output(streams.stderr) };
+  const status = await runCommand(args, commands, terminal);
+  const failure = await terminal.stdout.finish();
+  if (failure !== undefined) terminal.stderr.line(`peerdma: standard output can't be written: ${failure.message}`);
+  await terminal.stderr.finish();
+  return failure === undefined ? status : Math.max(status, 1);
+}
+
+async function runCommand(args: readonly string[], commands: Commands, terminal: Terminal): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    const asked = name !== undefined;
-    (asked ? terminal.stdout : terminal.stderr).write(overview(commands));
-    return asked ? 0 : 2;
-  }
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) {
-    terminal.stderr.write(`peerdma: there is no command ${name}\n${overview(commands)}`);
+  if (name === undefined) {
+    terminal.stderr.lines(overview(commands));
     return 2;
   }
+  if (['help', '--help', '-h'].includes(name)) return help(rest, commands, terminal);
+  if (['version', '--version', '-v'].includes(name)) return version(rest, terminal);
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) return noSuchCommand(name, commands, terminal);
   try {
     const options = { ...command.options, help: { type: 'boolean', short: 'h' } } as const;
     const { values, positionals } = parsed(rest, options);
-    if (values['help'] === true) {
-      terminal.stdout.write(`usage: ${command.usage.trimEnd()}\n`);
-      return 0;
-    }
+    if (values['help'] === true) return help([name], commands, terminal);
     return await command.run({ values, positionals }, terminal);
   } catch (error) {
-    if (error instanceof UsageError) {
-      terminal.stderr.write(`peerdma ${name}: ${error.message}\n(peerdma ${name} --help says how)\n`);
-      return 2;
-    }
-    if (!(error instanceof PeerDmaError)) throw error;
-    terminal.stderr.write(`peerdma ${name}: ${error.code}: ${error.message}\n`);
-    return 1;
+    return reported(name, error, terminal);
   }
+}
+
+function help([name, ...more]: readonly string[], commands: Commands, terminal: Terminal): number {
+  if (more.length > 0) return malformed('peerdma help takes one command', terminal);
+  const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command !== undefined) {
+    terminal.stdout.lines(`usage: ${command.usage.trimEnd()}`.split('\n'));
+    return 0;
+  }
+  if (name !== undefined && name !== 'help') return noSuchCommand(name, commands, terminal);
+  terminal.stdout.lines(overview(commands));
+  return 0;
+}
+
+function version(rest: readonly string[], terminal: Terminal): number {
+  if (rest.length > 0) return malformed('peerdma --version takes nothing else', terminal);
+  terminal.stdout.line(packageVersion());
+  return 0;
+}
+
+function noSuchCommand(name: string, commands: Commands, terminal: Terminal): number {
+  const meant = nearest(name, [...Object.keys(commands), 'help', 'version']);
+  const hint = meant === undefined ? '' : ` Did you mean ${meant}?`;
+  const status = malformed(`peerdma: there is no command ${JSON.stringify(name)}.${hint}`, terminal);
+  if (meant === undefined) terminal.stderr.lines(overview(commands));
+  return status;
+}
+
+function malformed(problem: string, { stderr }: Terminal): number {
+  stderr.line(problem);
+  return 2;
+}
+
+function reported(name: string, error: unknown, terminal: Terminal): number {
+  if (error instanceof UsageError) {
+    terminal.stderr.line(`peerdma ${name}: ${error.message}`);
+    return malformed(`(peerdma ${name} --help says how)`, terminal);
+  }
+  if (error instanceof PeerDmaError) terminal.stderr.line(`peerdma ${name}: ${error.code}: ${error.message}`);
+  else terminal.stderr.lines(`peerdma ${name}: ${asError(error).stack}`.split('\n'));
+  return 1;
 }
 
 function parsed(args: string[], options: Command['options']) {
   try {
     return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    throw new UsageError(asError(error).message);
   }
 }
 
-function overview(commands: Commands): string {
+function overview(commands: Commands): string[] {
   const width = Math.max(0, ...Object.keys(commands).map(({ length }) => length));
-  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}\n`);
-  return `usage: peerdma COMMAND [ARGUMENT…]\n\n${lines.join('')}\npeerdma COMMAND --help says more.\n`;
+  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  const more = 'peerdma help COMMAND says more; peerdma --version says which one this is.';
+  return ['usage: peerdma COMMAND [ARGUMENT…]', '', ...lines, '', more];
 }

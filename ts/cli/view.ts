@@ -1,10 +1,10 @@
 /**
  * `peerdma view`: a snapshot or a journal as a page.
  */
-import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { PeerDmaError, asError } from '../errors.ts';
+import { STANDARD_STREAM, fileOption, isSameFile } from './arguments.ts';
 import { type Command, UsageError } from './command.ts';
+import { save } from './save.ts';
 import { readRecording } from './view/file.ts';
 import { pageHtml } from './view/html.ts';
 
@@ -19,27 +19,21 @@ standard output for -.
   options: { output: { type: 'string', short: 'o' } },
   async run({ values, positionals }, terminal) {
     const [file, ...more] = positionals;
-    if (file === undefined || more.length > 0) throw new UsageError('takes one file: a snapshot or a journal');
-    const { output = file === '-' ? '-' : file.replace(/\.(jsonl?|ndjson|txt)$/, '') + '.html' } = values;
-    if (typeof output !== 'string') throw new UsageError('takes one --output');
-    if (output === file && file !== '-')
-      throw new UsageError(`would write the page over ${file}: name another --output`);
-    const html = await pageHtml({ title: file === '-' ? 'standard input' : basename(file), ...readRecording(file) });
-    if (output === '-') {
-      terminal.stdout.write(html);
-    } else {
-      write(output, html);
-      terminal.stdout.write(`${output} is written: open it in a browser\n`);
+    if (file === undefined || file === '' || more.length > 0) {
+      throw new UsageError('takes one file: a snapshot or a journal');
     }
+    const output = fileOption({ values }, 'output') ?? pageOf(file);
+    if (output !== STANDARD_STREAM && isSameFile(output, file)) {
+      throw new UsageError(`would write the page over ${file}: name another --output`);
+    }
+    const title = file === STANDARD_STREAM ? 'standard input' : basename(file);
+    save(output, await pageHtml({ title, ...(await readRecording(file)) }), terminal);
+    if (output !== STANDARD_STREAM) terminal.stdout.line(`${output} is written: open it in a browser`);
     return 0;
   },
 };
 
-function write(file: string, text: string): void {
-  try {
-    writeFileSync(file, text);
-  } catch (thrown) {
-    const error: NodeJS.ErrnoException = asError(thrown);
-    throw new PeerDmaError('ERR_SYSTEM', `can't write ${file}: ${error.message}`, { errno: error.code, cause: thrown });
-  }
+/** Where the page of a file goes when nothing else is said. */
+function pageOf(file: string): string {
+  return file === STANDARD_STREAM ? STANDARD_STREAM : `${file.replace(/\.(jsonl?|ndjson|txt)$/, '')}.html`;
 }

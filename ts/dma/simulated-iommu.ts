@@ -13,6 +13,7 @@ import { type MappingSource, mappingSource } from './mapping-source.ts';
 import { type IommuLimits, refusedMapping } from './refusal.ts';
 import { SimulatedMapping } from './simulated-mapping.ts';
 import type { DmaMapRequest, DmaTarget, MappingStatus } from './target.ts';
+import { valueText } from '../value-text.ts';
 
 /** What an Intel IOMMU of 48 bits reports: all but the window in which writes are interrupts. */
 const DEFAULT_IOVA_RANGES = [
@@ -60,11 +61,11 @@ export class SimulatedIommu implements DmaTarget {
     if (typeof pageSize !== 'bigint' || pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `a page size is a power of two from 4096n, not ${String(pageSize)}`,
+        `a page size is a power of two from 4096n, not ${valueText(pageSize)}`,
       );
     }
     if (maxMappings !== Infinity && (!Number.isSafeInteger(maxMappings) || maxMappings < 0)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `maxMappings is a whole number, not ${String(maxMappings)}`);
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `maxMappings is a whole number, not ${valueText(maxMappings)}`);
     }
     if (!Array.isArray(iovaRanges) || !iovaRanges.every((range) => range instanceof AddressRange)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');

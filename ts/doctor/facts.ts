@@ -7,6 +7,7 @@ import { readPresent } from '../host/read-host.ts';
 import type { Host, Unknown } from '../host/model.ts';
 import { type SystemFacts, type SystemRoots, readSystem } from '../host/system/read-system.ts';
 import { type Probes, probe } from './probe.ts';
+import { valueText } from '../value-text.ts';
 
 /** @internal */
 export interface Facts {
@@ -23,7 +24,7 @@ export interface Facts {
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined): Facts {
   if (ram !== undefined && (typeof ram !== 'bigint' || ram <= 0n)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${String(ram)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${valueText(ram)}`);
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };
   if (!isFolder(roots.sys)) {

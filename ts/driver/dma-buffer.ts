@@ -12,6 +12,7 @@ import { findRoom } from '../guest/room.ts';
 import { openStore } from '../memory/backing.ts';
 import { MemoryFile, viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { valueText } from '../value-text.ts';
 
 /** What {@link DmaBuffer.allocate} takes. */
 export interface DmaBufferOptions {
@@ -62,10 +63,10 @@ export class DmaBuffer {
     const page = hostPageSize();
     const { name = 'dma buffer', alignment = page, addressBits = space.width } = requireOptions(options);
     if (typeof alignment !== 'bigint' || alignment < page || (alignment & (alignment - 1n)) !== 0n) {
-      throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${String(alignment)}`);
+      throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
     }
     if (!Number.isInteger(addressBits) || addressBits < 12 || addressBits > 64) {
-      throw invalid(`addressBits is a whole number from 12 to 64, not ${String(addressBits)}`);
+      throw invalid(`addressBits is a whole number from 12 to 64, not ${valueText(addressBits)}`);
     }
     const { length: wanted } = AddressRange.of(0n, length);
     const whole = ((wanted + page - 1n) / page) * page;

@@ -8,6 +8,7 @@ import { type Layer, layersAt, memoryAt } from './layers.ts';
 import { type TargetView, targetViewAt, viewSentence } from './target-view.ts';
 import type { MemorySnapshot } from './inspect.ts';
 import { placeSentence } from './place-sentence.ts';
+import { valueText } from '../value-text.ts';
 
 /** What {@link explain} says. Plain data: addresses are hexadecimal. */
 export interface Explanation {
@@ -49,7 +50,7 @@ export interface SeenMemory {
  */
 export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   if (typeof address !== 'bigint' || address < 0n || address >= 1n << 64n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${String(address)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${valueText(address)}`);
   }
   const known = snapshot.targets.map(({ name }) => name);
   if (target !== undefined && !known.includes(target)) {

@@ -12,6 +12,7 @@ import { type Explanation, explain } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type RamOptions, addRam } from './ram.ts';
 import { RegionManager } from './region-manager.ts';
+import { valueText } from '../value-text.ts';
 
 /** V8 strews its heap over the lower 2^46 bytes, so that only half of a process is left in one piece: docs/decisions.md. */
 const DEFAULT_ADDRESS_WIDTH = 44;
@@ -68,7 +69,7 @@ export class GuestMemory {
     if (!Number.isInteger(addressWidth) || addressWidth < 12 || addressWidth > MAX_ADDRESS_WIDTH) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `addressWidth is a whole number of bits from 12 to ${MAX_ADDRESS_WIDTH}, not ${String(addressWidth)}`,
+        `addressWidth is a whole number of bits from 12 to ${MAX_ADDRESS_WIDTH}, not ${valueText(addressWidth)}`,
       );
     }
     const memory = new GuestMemory(new AddressSpace(addressWidth));

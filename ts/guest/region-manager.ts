@@ -10,6 +10,7 @@ import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts
 import { hostPageSize } from '../memory/page-size.ts';
 import type { AddressSpace } from './address-space.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
+import { valueText } from '../value-text.ts';
 
 /** What {@link Region.addMapping} takes. */
 export interface MappingOptions {
@@ -138,7 +139,7 @@ export function newRegion(
   if (!Number.isFinite(options.priority)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the priority of a region is a number, not ${String(options.priority)}`,
+      `the priority of a region is a number, not ${valueText(options.priority)}`,
     );
   }
   return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };

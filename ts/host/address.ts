@@ -5,6 +5,14 @@ import { PeerDmaError } from '../errors.ts';
 
 /** Domain (4 digits; more behind some controllers), bus, device, function. */
 const FULL = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
+/** The same as other tools print it: in capitals, with more zeros or fewer, with or without the domain. */
+const LOOSE = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([01]?[0-9a-f])\.([0-7])$/i;
+/** Before an address: `pci@` of lshw, `pci-` of udev's ID_PATH, `pci/` of devlink. */
+const SCHEME = /^pci[@/-]/i;
+/** A folder in /sys. The last part of it is the address. */
+const FOLDER = /^\/(?:[^/]+\/)*([^/]+)\/?$/;
+/** The name that libvirt gives a device: `pci_0000_01_00_0`. */
+const NODE_DEVICE = /^pci_([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])$/;
 
 /** Whether it is an address as /sys writes them. @internal */
 export function isPciAddress(text: string): boolean {
@@ -12,19 +20,27 @@ export function isPciAddress(text: string): boolean {
 }
 
 /**
- * An address as /sys writes it, from how a person does: in capitals, or without the domain, which then is the first.
+ * An address as /sys writes it, from how a person or a tool writes it: without the domain, which then is 0 (`01:00.0`), with
+ * fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys, as `pci@0000:01:00.0` or `pci_0000_01_00_0`.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  */
 export function pciAddress(text: string): string {
-  const parts = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i.exec(text);
-  if (parts === null) {
-    throw new PeerDmaError(
-      'ERR_INVALID_ARGUMENT',
-      `a PCI address looks like 0000:01:00.0, not ${JSON.stringify(text)}`,
-    );
-  }
-  return `${parts[1] ?? '0000'}:${parts[2]}`.toLowerCase();
+  const address = typeof text === 'string' ? parsePciAddress(text) : undefined;
+  if (address !== undefined) return address;
+  const given = typeof text === 'string' ? JSON.stringify(text) : String(text);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${given}`);
+}
+
+/** {@link pciAddress}; `undefined` for text that is not an address. @internal */
+export function parsePciAddress(text: string): string | undefined {
+  const trimmed = text.trim();
+  const last = FOLDER.exec(trimmed)?.[1] ?? trimmed;
+  const bare = last.replace(SCHEME, '').replace(NODE_DEVICE, '$1:$2:$3.$4');
+  const [, domain = '0', bus, device, number] = LOOSE.exec(bare) ?? [];
+  if (bus === undefined || device === undefined) return undefined;
+  const digits = [Number.parseInt(domain, 16).toString(16).padStart(4, '0'), bus.padStart(2, '0')];
+  return `${digits.join(':')}:${device.padStart(2, '0')}.${number}`.toLowerCase();
 }
 
 /** @internal */

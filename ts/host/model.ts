@@ -132,6 +132,8 @@ export interface Host {
   readonly iommus: ReadonlyMap<string, Iommu>;
   /** Whose host bridges these are, as far as the CPU tells. */
   readonly cpu: CpuIdentity | Unknown;
+  /** Whether this is a virtual machine, as far as the CPU tells. */
+  readonly virtual: boolean | Unknown;
   /** Empty for a machine that is in order. */
   readonly findings: readonly HostFinding[];
 }

@@ -1,11 +1,9 @@
 /**
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import { PeerDmaError } from '../errors.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
-import { readCpu } from './cpu.ts';
+import { readCpu, readVirtual } from './cpu.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
@@ -20,10 +18,10 @@ import { places, rootBuses } from './tree.ts';
  *
  * @param root /sys, or a folder with a recorded one: `bus/pci/devices`, `kernel/iommu_groups`, `class/iommu` and
  *   `devices/system/cpu/modalias` are looked at, links as they are written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where `root` has no `bus/pci/devices`
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when `root` is not a folder with `bus/pci/devices`
  */
 export function readHost(root: string = '/sys'): Host {
-  if (statSync(join(root, DEVICES), { throwIfNoEntry: false })?.isDirectory() !== true) {
+  if (!new SysFiles(root).isFolder(DEVICES)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
   }
   return readPresent(root);
@@ -51,8 +49,17 @@ export function readPresent(root: string): Host {
   }
   const groups = completeGroups(files, readGroups(files), functions);
   const iommus = readIommus(files);
-  const cpu = readCpu(files);
-  return { root, functions, rootBuses: rootBuses(read, placed), groups, iommus, cpu, findings: files.findings };
+  const [cpu, virtual] = [readCpu(files), readVirtual(files)];
+  return {
+    root,
+    functions,
+    rootBuses: rootBuses(read, placed),
+    groups,
+    iommus,
+    cpu,
+    virtual,
+    findings: files.findings,
+  };
 }
 
 /**
@@ -83,6 +90,18 @@ export function bridgesAbove(host: Host, { parent }: PciFunction): PciFunction[]
 /** Functions directly below a bridge, sorted. */
 export function childrenOf(host: Host, bridge: string): PciFunction[] {
   return [...host.functions.values()].filter(({ parent }) => parent === bridge);
+}
+
+/** Functions by the bridge that they are directly below, sorted. @internal */
+export function childrenByParent({ functions }: Host): Map<string, PciFunction[]> {
+  const children = new Map<string, PciFunction[]>();
+  for (const each of functions.values()) {
+    if (each.parent === undefined) continue;
+    const siblings = children.get(each.parent);
+    if (siblings === undefined) children.set(each.parent, [each]);
+    else siblings.push(each);
+  }
+  return children;
 }
 
 /** Functions of an IOMMU group, in the order of their addresses. @internal */

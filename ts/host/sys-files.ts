@@ -8,6 +8,7 @@ import {
   constants,
   fstatSync,
   lstatSync,
+  statSync,
   openSync,
   readSync,
   readdirSync,
@@ -123,6 +124,15 @@ export class SysFiles {
       return true;
     } catch {
       return false;
+    }
+  }
+
+  /** Whether it is a folder, or a link to one. */
+  isFolder(path: string): boolean {
+    try {
+      return statSync(join(this.root, path)).isDirectory();
+    } catch {
+      return false; // nothing, not below a folder, not for this user, or not a path
     }
   }
 

@@ -1,19 +1,11 @@
 /**
- * Gives back what a journal recorded: the state of guest memory after each of its lines.
+ * Reads what a journal recorded: the state of guest memory after each of its lines. One state is held at a time.
  */
 import { PeerDmaError, asError } from '../errors.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
 import { checkLine, checkSnapshot, checkStart } from './check-lines.ts';
 import { applyDelta } from './delta.ts';
-import type { JournalLine, JournalStart } from './lines.ts';
-
-/** A journal that was read. */
-export interface JournalContents {
-  readonly start: JournalStart;
-  readonly lines: readonly JournalLine[];
-  /** Whether its last line is cut, which is left out then: the process ended while it was written. */
-  readonly cut: boolean;
-}
+import type { JournalLine } from './lines.ts';
 
 /** One line of a journal, with guest memory as it was after it. */
 export interface JournalEntry extends JournalLine {
@@ -22,39 +14,95 @@ export interface JournalEntry extends JournalLine {
 }
 
 /**
- * The lines of a journal with the state after each, the state it begins with first.
+ * Iterates over the lines of a journal with the state after each, the state it begins with first. Each state is made when it is
+ * asked for, so a journal of any length takes the memory of one. A last line that is cut is left out: the process ended
+ * while it was written.
  *
- * @param text what {@link recordJournal} has written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no journal: the message says which line is wrong, and how
+ * @param journal all that {@link recordJournal} has written
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which line is
+ *   wrong, and how
  */
-export function readJournal(text: string): JournalEntry[] {
-  const { start, lines } = parseJournal(text);
-  let { snapshot } = start;
-  const first: JournalEntry = { time: start.time, text: 'Recording begins.', snapshot };
-  return [
-    first,
-    ...lines.map((line) => {
-      if (line.delta !== undefined) snapshot = applyDelta(snapshot, line.delta);
-      return { ...line, snapshot };
-    }),
-  ];
+export function readJournal(journal: string): Generator<JournalEntry, void, undefined>;
+/**
+ * As above, from a stream: `readJournal(createReadStream(file))`. Only the piece and the line that are being read are in memory.
+ *
+ * @param journal what {@link recordJournal} has written, in pieces of text or of UTF-8
+ * @throws {PeerDmaError} as above; whatever the stream throws
+ */
+export function readJournal(journal: AsyncIterable<string | Uint8Array>): AsyncGenerator<JournalEntry, void, undefined>;
+export function readJournal(
+  journal: string | AsyncIterable<string | Uint8Array>,
+): Generator<JournalEntry, void, undefined> | AsyncGenerator<JournalEntry, void, undefined> {
+  if (typeof journal === 'string') return entriesOfText(journal);
+  if (typeof journal?.[Symbol.asyncIterator] === 'function') return entriesOfStream(journal);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is text or a stream of it, not ${typeof journal}`);
 }
 
-/** The lines of a journal, each checked, also that it fits those before it. @internal */
-export function parseJournal(text: string): JournalContents {
-  const rows = text.split('\n');
-  const cut = rows.pop() !== ''; // each line ends with a line feed
-  const [head = '', ...rest] = rows;
-  const start = inLine(1, () => checkStart(parse(head), 'the line'));
-  let { snapshot } = start;
-  const lines = rest.map((row, index) =>
-    inLine(index + 2, () => {
+function* entriesOfText(text: string): Generator<JournalEntry, void, undefined> {
+  const reader = new JournalReader();
+  yield* reader.add(text);
+  reader.end();
+}
+
+async function* entriesOfStream(
+  stream: AsyncIterable<string | Uint8Array>,
+): AsyncGenerator<JournalEntry, void, undefined> {
+  const reader = new JournalReader();
+  const decoder = new TextDecoder();
+  for await (const piece of stream) {
+    yield* reader.add(typeof piece === 'string' ? piece : decoder.decode(piece, { stream: true }));
+  }
+  reader.end();
+}
+
+/** Reads a journal that comes in pieces of text, of any length. @internal */
+export class JournalReader {
+  /** Pieces of a line whose end has not come yet. */
+  #row: string[] = [];
+  #lines = 0;
+  #snapshot: MemorySnapshot | undefined;
+
+  /** Entries of the lines that a piece completes. To be iterated to its end before the next piece. */
+  *add(piece: string): Generator<JournalEntry, void, undefined> {
+    let from = 0;
+    for (let end = piece.indexOf('\n'); end !== -1; end = piece.indexOf('\n', from)) {
+      this.#row.push(piece.slice(from, end));
+      from = end + 1;
+      const row = this.#row.join('');
+      this.#row = [];
+      yield this.#entry(row);
+    }
+    if (from < piece.length) this.#row.push(piece.slice(from));
+  }
+
+  /**
+   * @returns whether the last line is cut
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when there was no line
+   */
+  end(): boolean {
+    if (this.#lines === 0) this.#entry(this.#row.join(''));
+    return this.#row.length > 0;
+  }
+
+  /** Checks a line, also that it fits those before it. */
+  #entry(row: string): JournalEntry {
+    const number = ++this.#lines;
+    try {
+      const before = this.#snapshot;
+      if (before === undefined) {
+        const { time, snapshot } = checkStart(parse(row), 'the line');
+        this.#snapshot = snapshot;
+        return { time, text: 'Recording begins.', snapshot };
+      }
       const line = checkLine(parse(row), 'the line');
-      if (line.delta !== undefined) snapshot = applyDelta(snapshot, line.delta);
-      return line;
-    }),
-  );
-  return { start, lines, cut };
+      const snapshot = line.delta === undefined ? before : applyDelta(before, line.delta);
+      this.#snapshot = snapshot;
+      return { ...line, snapshot };
+    } catch (error) {
+      const message = `line ${number} of the journal: ${asError(error).message}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', message, { cause: error });
+    }
+  }
 }
 
 /** Whether a text begins as a journal does, rather than a snapshot. @internal */
@@ -77,15 +125,5 @@ function parse(text: string): unknown {
     return JSON.parse(text);
   } catch (error) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `not JSON, or cut: ${asError(error).message}`, { cause: error });
-  }
-}
-
-function inLine<T>(number: number, act: () => T): T {
-  try {
-    return act();
-  } catch (error) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `line ${number} of the journal: ${asError(error).message}`, {
-      cause: error,
-    });
   }
 }

@@ -8,6 +8,7 @@ import { deviceStateOf } from './device-state.ts';
 import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
 import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
+import { valueText } from '../value-text.ts';
 
 /** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
 export type Backing =
@@ -88,7 +89,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   if (typeof offset !== 'bigint' || offset < 0n) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the offset in ${file.name} is a non-negative bigint, not ${String(offset)}`,
+      `the offset in ${file.name} is a non-negative bigint, not ${valueText(offset)}`,
     );
   }
   if (offset % file.pageSize !== 0n || length % file.pageSize !== 0n) {

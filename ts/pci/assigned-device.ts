@@ -13,6 +13,7 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
+import { valueText } from '../value-text.ts';
 
 /** What {@link AssignedDevice.inspect} gives; `JSON.stringify` takes it. */
 export interface AssignedDeviceSnapshot {
@@ -126,7 +127,11 @@ export class AssignedDevice {
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     this.#function.requireAccess(offset, size);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${size} bytes hold no ${String(value)}`, { device: this.bdf });
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `a value of ${size} bytes is a whole number from 0 to 2^${8 * size} - 1, not ${valueText(value)}`,
+        { device: this.bdf },
+      );
     }
     const bytes = Uint8Array.from({ length: size }, (_, index) => Math.floor(value / 256 ** index) % 256);
     await this.#queue.run(() => this.#function.write(offset, bytes));

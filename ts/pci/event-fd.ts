@@ -5,6 +5,7 @@
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
+import { valueText } from '../value-text.ts';
 
 /** An eventfd counts up to this (`eventfd(2)`). */
 const MOST = (1n << 64n) - 2n;
@@ -63,7 +64,7 @@ export class EventFd {
     if (typeof count !== 'bigint' || count < 0n || count > MOST) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `an event is signalled 0n to 2^64 - 2 times, not ${String(count)}`,
+        `an event is signalled 0n to 2^64 - 2 times, not ${valueText(count)}`,
       );
     }
     native(() => this.#open().signal(count));

@@ -8,6 +8,7 @@ import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { Bar } from './config/config-space.ts';
 import type { PhysicalFunction } from './physical-function.ts';
+import { valueText } from '../value-text.ts';
 
 /** By the number of the BAR: a guest address, or `host` for where the host has placed it. */
 export type PinnedBars = Readonly<Record<number, 'host' | bigint>>;
@@ -26,7 +27,7 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
       new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf} can't be pinned: ${problem}`, { device: bdf });
     if (!Number.isInteger(index) || index < 0 || index > 5) throw fail('BARs are numbered from 0 to 5');
     if (place !== 'host' && typeof place !== 'bigint')
-      throw fail(`its place is 'host' or a bigint, not ${String(place)}`);
+      throw fail(`its place is 'host' or a bigint, not ${valueText(place)}`);
     const address = place === 'host' ? regions[index]?.hostAddress : place;
     if (address === undefined) throw fail('where the host has it is not known. Give the address itself');
     pinned.set(index, address);

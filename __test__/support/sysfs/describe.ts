@@ -16,6 +16,7 @@
  *     barN=mem32|mem64|pref64|io:LENGTH[@ADDRESS] rom=LENGTH@ADDRESS window=memory|prefetch:LENGTH@ADDRESS
  *     vfs=N vf-decode=on physfn=ADDRESS
  *
+ * `cpu amd 25 virtual` has the flag of a hypervisor, `cpu amd 25 real` has it not, `cpu amd 25` does not tell.
  * `reserved GROUP FIRST LAST KIND` adds to what every group has, the window of MSIs.
  */
 import { configBytes } from './config-bytes.ts';
@@ -50,10 +51,12 @@ export function describeMachine(text: string, { configBytes: most = 4096 }: Desc
     const indent = line.search(/\S/);
     while ((levels.at(-1)?.indent ?? -1) >= indent) levels.pop();
     if (head === 'cpu') {
+      // X86_FEATURE_FPU, and X86_FEATURE_HYPERVISOR.
+      const features = words.length === 2 ? '' : words[2] === 'virtual' ? ',0000,009F' : ',0000';
       const family = Number(words[1]).toString(16).padStart(4, '0');
       out.push(
         '[devices/system/cpu]',
-        `modalias = cpu:type:x86,ven${CPU_VENDORS[words[0] ?? '']}fam${family}mod0001:feature:`,
+        `modalias = cpu:type:x86,ven${CPU_VENDORS[words[0] ?? '']}fam${family}mod0001:feature:${features}`,
       );
     } else if (head === 'iommu') {
       const [name = '', kind = '', bits = '48', tlb] = words;

@@ -106,6 +106,17 @@ pub struct Error {
     message: String,
 }
 
+/// What to do where huge pages are not to be had (Linux, Documentation/admin-guide/mm/hugetlbpage.rst).
+const fn huge_page_remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENODEV | Errno::EINVAL => ". This system has no huge pages of that size",
+        _ => {
+            ". Set huge pages aside: sysctl vm.nr_hugepages=N for the default size, any size by \
+             /sys/kernel/mm/hugepages/hugepages-SIZEkB/nr_hugepages"
+        }
+    }
+}
+
 impl Error {
     /// A failure that this crate found itself.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
@@ -126,7 +137,10 @@ impl Error {
         what: impl std::fmt::Display,
     ) -> Self {
         let syscall = syscall.into();
-        let message = format!("{what}: {syscall} failed with {errno:?} ({})", errno.desc());
+        let mut message = format!("{what}: {syscall} failed with {errno:?} ({})", errno.desc());
+        if code == ErrorCode::HugePagesUnavailable {
+            message.push_str(huge_page_remedy(errno));
+        }
         Self {
             code,
             errno: Some(errno),

@@ -4,13 +4,14 @@
 import { handsOn } from '../../host/binding/hands.ts';
 import { perform } from '../../host/binding/perform.ts';
 import { type BindingPlan, chosenDevices, planBind, planUnbind } from '../../host/binding/plan.ts';
-import { checkPlan } from '../../host/binding/refuse.ts';
+import { DeviceNeededError, checkPlan } from '../../host/binding/refuse.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
 import { type Machine, type MachineRoots, readMachine, thisMachine } from '../../host/machine.ts';
 import type { PciFunction } from '../../host/model.ts';
+import { deviceArguments } from '../arguments.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
 import { uninterrupted } from './uninterrupted.ts';
-import { doneJson, doneText, plannedJson, plannedText } from './words.ts';
+import { doneJson, doneLines, plannedJson, plannedLines } from './words.ts';
 
 const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. All of them, or none where one fails.
   --group      and all other endpoints of their IOMMU groups; bridges stay as they are
@@ -56,7 +57,7 @@ export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
     options: { ...COMMON, driver: { type: 'string' } },
     run: async (invocation, terminal) => {
       const driver = variantOf(invocation);
-      return change(invocation, terminal, roots, (devices, { sys }) =>
+      return changeOrRefuse('bind', invocation, terminal, roots, (devices, { sys }) =>
         planBind(devices, driver, (name) => sys.has(`bus/pci/drivers/${name}`)),
       );
     },
@@ -69,7 +70,7 @@ export function unbindCommand(roots: () => MachineRoots = thisMachine): Command 
     summary: 'takes devices from vfio-pci, back to their own drivers',
     usage: UNBIND_USAGE,
     options: COMMON,
-    run: async (invocation, terminal) => change(invocation, terminal, roots, planUnbind),
+    run: async (invocation, terminal) => changeOrRefuse('unbind', invocation, terminal, roots, planUnbind),
   };
 }
 
@@ -80,6 +81,21 @@ function variantOf({ values }: Invocation): string | undefined {
   throw new UsageError('--driver takes vfio-pci or a variant of it, such as mlx5_vfio_pci');
 }
 
+/** Prints what the host uses line by line: what other errors say is one line. */
+function changeOrRefuse(name: string, ...[invocation, terminal, roots, planOf]: Parameters<typeof change>): number {
+  try {
+    return change(invocation, terminal, roots, planOf);
+  } catch (error) {
+    if (!(error instanceof DeviceNeededError)) throw error;
+    terminal.stderr.lines([
+      `peerdma ${name}: ${error.code}: this machine would lose what it uses:`,
+      ...error.reasons.map((reason) => `  - ${reason}`),
+      '--force takes it all the same',
+    ]);
+    return 1;
+  }
+}
+
 function change(
   { values, positionals }: Invocation,
   { stdout, stderr }: Terminal,
@@ -87,16 +103,19 @@ function change(
   planOf: (devices: readonly PciFunction[], machine: Machine) => BindingPlan,
 ): number {
   if (positionals.length === 0) throw new UsageError('takes a device: 0000:01:00.0, say');
+  const devices = deviceArguments(positionals);
   const machine = readMachine(roots());
-  const plan = planOf(chosenDevices(machine.host, positionals, values['group'] === true), machine);
+  const plan = planOf(chosenDevices(machine.host, devices, values['group'] === true), machine);
   const notes = checkPlan(machine, plan, values['force'] === true);
   const json = values['json'] === true;
-  if (!json) for (const note of notes) stderr.write(`note: ${note}\n`);
+  if (!json) stderr.lines(notes.map((note) => `note: ${note}`));
   if (values['dry-run'] === true) {
-    stdout.write(json ? plannedJson(plan, notes) : plannedText(plan));
+    if (json) stdout.json(plannedJson(plan, notes));
+    else stdout.lines(plannedLines(plan));
     return 0;
   }
   const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
-  stdout.write(json ? doneJson(plan, done, notes) : doneText(plan, done));
+  if (json) stdout.json(doneJson(plan, done, notes));
+  else stdout.lines(doneLines(plan, done));
   return 0;
 }

@@ -6,36 +6,34 @@ import type { BindingPlan } from '../../host/binding/plan.ts';
 import type { PciFunction } from '../../host/model.ts';
 
 /** A line for each device. */
-export function doneText({ unchanged }: BindingPlan, done: readonly Rebound[]): string {
-  const lines = [
+export function doneLines({ unchanged }: BindingPlan, done: readonly Rebound[]): string[] {
+  return [
     ...unchanged.map(({ address, driver }) => `${address} ${withDriver(driver)} already`),
     ...done.map(({ device, driver }) => `${device.address} ${from(device)} ${to(driver)}`),
   ];
-  return lines.map((line) => `${line}\n`).join('');
 }
 
 /** The commands of a shell that would do it. */
-export function plannedText({ module, changes, unchanged }: BindingPlan): string {
-  const lines = [
+export function plannedLines({ module, changes, unchanged }: BindingPlan): string[] {
+  return [
     ...unchanged.map(({ address, driver }) => `# ${address} ${withDriver(driver)} already`),
     ...(module === undefined ? [] : [`modprobe ${module}`]),
     ...changes
       .flatMap(({ writes }) => writes)
       .map(({ path, text }) => `echo ${text.trim()}`.trimEnd() + ` > /sys/${path}`),
   ];
-  return lines.map((line) => `${line}\n`).join('');
 }
 
-export function doneJson({ module, unchanged }: BindingPlan, done: readonly Rebound[], notes: string[]): string {
+export function doneJson({ module, unchanged }: BindingPlan, done: readonly Rebound[], notes: string[]): unknown {
   const devices = [
     ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver })),
     ...done.map(({ device, driver = null }) => ({ address: device.address, from: device.driver ?? null, to: driver })),
   ];
-  return text({ module: module ?? null, devices, notes });
+  return { module: module ?? null, devices, notes };
 }
 
 /** Of a driver that only the kernel will know, `to` is left out. */
-export function plannedJson({ module, changes, unchanged }: BindingPlan, notes: string[]): string {
+export function plannedJson({ module, changes, unchanged }: BindingPlan, notes: string[]): unknown {
   const devices = [
     ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver, writes: [] })),
     ...changes.map(({ device, to: driver, writes }) => ({
@@ -45,11 +43,7 @@ export function plannedJson({ module, changes, unchanged }: BindingPlan, notes: 
       writes: writes.map(({ path, text }) => ({ path: `/sys/${path}`, text })),
     })),
   ];
-  return text({ module: module ?? null, devices, notes });
-}
-
-function text(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
+  return { module: module ?? null, devices, notes };
 }
 
 function withDriver(driver: string | undefined): string {

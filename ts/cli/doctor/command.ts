@@ -1,11 +1,10 @@
 /**
  * `peerdma doctor`: whether this machine is able, and what to do if not.
  */
-import { hex } from '../../address-range.ts';
 import { type DiagnoseOptions, diagnose } from '../../doctor/diagnose.ts';
 import { bytesOf } from '../../size.ts';
+import { deviceArguments, fileOption } from '../arguments.ts';
 import { type Command, type Invocation, UsageError } from '../command.ts';
-import { paintFor } from '../lines.ts';
 import { diagnosisLines } from './diagnosis-lines.ts';
 
 const USAGE = `peerdma doctor [--ram SIZE] [--open] [--json] [--sysfs DIR] [DEVICE…]
@@ -35,26 +34,25 @@ export const doctorCommand: Command = {
   },
   async run({ values, positionals }, { stdout }) {
     const diagnosis = await diagnose(optionsOf(values, positionals));
-    stdout.write(
-      values['json'] === true
-        ? `${JSON.stringify(diagnosis, (_, value: unknown) => (typeof value === 'bigint' ? hex(value) : value), 2)}\n`
-        : `${diagnosisLines(diagnosis, positionals.length > 0, paintFor(stdout)).join('\n')}\n`,
-    );
+    if (values['json'] === true) stdout.json(diagnosis);
+    else stdout.lines(diagnosisLines(diagnosis, positionals.length > 0, stdout.paint));
     return diagnosis.state === 'blocked' ? 1 : 0;
   },
 };
 
-function optionsOf({ ram, sysfs, open }: Invocation['values'], positionals: readonly string[]): DiagnoseOptions {
-  if (sysfs === '') throw new UsageError('--sysfs takes a folder');
+function optionsOf(values: Invocation['values'], positionals: readonly string[]): DiagnoseOptions {
+  const { ram, open } = values;
+  const sysfs = fileOption({ values }, 'sysfs');
+  const devices = deviceArguments(positionals);
   if (open === true && sysfs !== undefined) throw new UsageError('--open is for this machine, not for a copied /sys');
   const bytes = typeof ram === 'string' ? bytesOf(ram) : undefined;
   if (ram !== undefined && (bytes === undefined || bytes === 0n)) {
     throw new UsageError(`--ram takes a size such as 16G, not ${String(ram)}`);
   }
   return {
-    ...(positionals.length > 0 ? { devices: positionals } : {}),
+    ...(devices.length > 0 ? { devices } : {}),
     ...(bytes === undefined ? {} : { ram: bytes }),
-    ...(typeof sysfs === 'string' ? { sysfs } : {}),
+    ...(sysfs === undefined ? {} : { sysfs }),
     open: open === true,
   };
 }

@@ -3,7 +3,6 @@
  * mends it.
  */
 import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
-import { printable } from '../../printable.ts';
 import { type Paint, item } from '../lines.ts';
 import { idsOf, kindOf } from '../topology/words.ts';
 
@@ -26,10 +25,10 @@ export function diagnosisLines({ machine, devices }: Diagnosis, asked: boolean, 
 }
 
 function findingLines({ state, says, evidence, fix }: Finding, paint: Paint): string[] {
-  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, printable(says), WIDTH);
+  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, says, WIDTH);
   const lines = [first.replace(state, paint(STYLES[state], state)), ...rest];
   if (state === 'ok') return lines;
-  lines.push(...item(`${INDENT}seen: `, printable(evidence), WIDTH).map((line) => paint('dim', line)));
+  lines.push(...item(`${INDENT}seen: `, evidence, WIDTH).map((line) => paint('dim', line)));
   // Never broken, so that it can be pasted.
   if (fix !== undefined) lines.push(`${INDENT}${paint('bold', `$ ${fix}`)}`);
   return lines;
@@ -42,9 +41,7 @@ function isBound({ findings }: DeviceDiagnosis): boolean {
 function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[] {
   return [
     paint('bold', "not VFIO's: name one, and it is examined"),
-    ...devices.map(({ address, pci }) =>
-      printable(`  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
-    ),
+    ...devices.map(({ address, pci }) => `  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
   ];
 }
 

@@ -1,12 +1,12 @@
 /**
  * `peerdma topology`: the PCI tree of a host and which device can reach which.
  */
-import { writeFileSync } from 'node:fs';
-import { PeerDmaError } from '../../errors.ts';
 import { type Host, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host/index.ts';
+import { STANDARD_STREAM, deviceArguments, fileOption, isSameFile } from '../arguments.ts';
 import { type Command, type Invocation, UsageError } from '../command.ts';
+import type { Paint } from '../lines.ts';
+import { save } from '../save.ts';
 import { topologyJson } from './json.ts';
-import { paintFor } from '../lines.ts';
 import { list, matrixLines } from './matrix-lines.ts';
 import { topologyPage } from './page.ts';
 import { topologySvg } from './svg.ts';
@@ -24,8 +24,8 @@ shown what decides.
   --all        the whole tree, where it would be shortened to what the matrix is of
   --sysfs DIR  another machine's /sys, copied
   --json       all that was read and the matrix, as JSON
-  --svg FILE   a picture
-  --html FILE  a page that stands for itself, with the reasons
+  --svg FILE   a picture; - is standard output
+  --html FILE  a page that stands for itself, with the reasons; - is standard output
 
 Exit status: 0; 1 where /sys has what makes no sense, or a DEVICE is not there.
 `;
@@ -43,46 +43,56 @@ export const topologyCommand: Command = {
     svg: { type: 'string' },
     html: { type: 'string' },
   },
-  async run({ values, positionals }, { stdout }) {
-    const host = readHost(fileOf(values, 'sysfs') ?? '/sys');
-    const devices =
-      positionals.length > 0 ? positionals.map((text) => functionAt(host, text).address) : peerCandidates(host);
+  async run({ values, positionals }, terminal) {
+    const { stdout } = terminal;
+    const { svg, html, sysfs } = filesOf(values);
+    const named = deviceArguments(positionals);
+    const host = readHost(sysfs ?? '/sys');
+    const devices = named.length > 0 ? named.map((text) => functionAt(host, text).address) : peerCandidates(host);
     const matrix = peerMatrix(host, devices);
-    const [svg, html] = [fileOf(values, 'svg'), fileOf(values, 'html')];
-    if (svg !== undefined) save(svg, topologySvg(host, matrix));
-    if (html !== undefined) save(html, topologyPage(host, matrix));
-    if (values['json'] === true) stdout.write(topologyJson(host, matrix));
-    else if (svg === undefined && html === undefined) stdout.write(text(host, matrix, values['all'] === true, stdout));
+    if (svg !== undefined) save(svg, topologySvg(host, matrix), terminal);
+    if (html !== undefined) save(html, topologyPage(host, matrix), terminal);
+    if (values['json'] === true) stdout.json(topologyJson(host, matrix));
+    else if (svg === undefined && html === undefined) {
+      stdout.lines(textLines(host, matrix, values['all'] === true, stdout.paint));
+    }
     return host.findings.length === 0 ? 0 : 1;
   },
 };
 
-function fileOf(values: Invocation['values'], name: string): string | undefined {
-  const value = values[name];
-  if (value === '') throw new UsageError(`--${name} takes a name`);
-  return typeof value === 'string' ? value : undefined;
+interface Files {
+  readonly svg: string | undefined;
+  readonly html: string | undefined;
+  readonly sysfs: string | undefined;
 }
 
-function save(file: string, content: string): void {
-  try {
-    writeFileSync(file, content);
-  } catch (error) {
-    const { code: errno, message } = error as NodeJS.ErrnoException;
-    throw new PeerDmaError('ERR_SYSTEM', `can't write ${file}: ${message}`, { errno, cause: error });
+function filesOf(values: Invocation['values']): Files {
+  const [svg, html, sysfs] = [
+    fileOption({ values }, 'svg'),
+    fileOption({ values }, 'html'),
+    fileOption({ values }, 'sysfs'),
+  ];
+  if (svg !== undefined && html !== undefined && isSameFile(svg, html)) {
+    throw new UsageError(`would write the picture and the page to ${svg}: name two files`);
   }
+  if (values['json'] === true && [svg, html].includes(STANDARD_STREAM)) {
+    throw new UsageError('--json is written to standard output: name a file for --svg and --html');
+  }
+  return { svg, html, sysfs };
 }
 
-function text(host: Host, matrix: PeerMatrix, all: boolean, stdout: NodeJS.WritableStream): string {
-  const paint = paintFor(stdout);
+function textLines(host: Host, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
   const shorten = !all && host.functions.size > MOST_LINES;
-  const lines = treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint);
-  lines.push('', ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]));
   const blind = [...host.functions.values()].some(({ configBytes }) => configBytes > 0 && configBytes < 256);
-  if (blind)
-    lines.push('', paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more'));
+  const hint = paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more');
   const findings = host.findings.map(({ path, problem }) => `${path} ${problem}`);
-  lines.push(...list('makes no sense', findings, WIDTH, paint));
-  return `${lines.join('\n')}\n`;
+  return [
+    ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint),
+    '',
+    ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]),
+    ...(blind ? ['', hint] : []),
+    ...list('makes no sense', findings, WIDTH, paint),
+  ];
 }
 
 function noPairs({ devices }: PeerMatrix): string {

@@ -13,16 +13,20 @@ export interface Footnote {
 /** Numbers for the reasons of cells. */
 export class Footnotes {
   readonly #numbers = new Map<string, number>();
+  readonly #byCell = new Map<PeerCell, number>();
 
   constructor({ cells }: PeerMatrix) {
     for (const cell of cells) this.of(cell);
   }
 
   /** Number of a cell's reasons. */
-  of({ reasons }: PeerCell): number {
-    const text = reasons.map((reason) => reason.text).join('; ');
+  of(cell: PeerCell): number {
+    const known = this.#byCell.get(cell);
+    if (known !== undefined) return known;
+    const text = cell.reasons.map((reason) => reason.text).join('; ');
     const number = this.#numbers.get(text) ?? this.#numbers.size + 1;
     this.#numbers.set(text, number);
+    this.#byCell.set(cell, number);
     return number;
   }
 
@@ -33,14 +37,16 @@ export class Footnotes {
 
 /** Texts of what cells need, each once. */
 export function allNeeds({ cells }: PeerMatrix): string[] {
-  return [...new Set(cells.flatMap(({ needs }) => needs.map(({ text }) => text)))];
+  const texts = new Set<string>();
+  for (const { needs } of cells) for (const { text } of needs) texts.add(text);
+  return [...texts];
 }
 
 /** Texts of what else there is to know, each once; where guest memory must not be is told by {@link bypassTexts}. */
 export function allNotes({ cells }: PeerMatrix): string[] {
-  return [
-    ...new Set(cells.flatMap(({ notes }) => notes.filter(({ code }) => code !== 'bypass').map(({ text }) => text))),
-  ];
+  const texts = new Set<string>();
+  for (const { notes } of cells) for (const { code, text } of notes) if (code !== 'bypass') texts.add(text);
+  return [...texts];
 }
 
 /** For each initiator, the addresses that don't come to the IOMMU; ranges that touch are one. */
@@ -54,7 +60,8 @@ export function bypassTexts({ bypasses }: PeerMatrix): string[] {
     const texts = lists.get(initiator) ?? [];
     if (joined !== undefined) texts.pop();
     const range = `0x${(joined ?? bypass).start.toString(16)}..0x${end.toString(16)}`;
-    lists.set(initiator, [...texts, `${range} ${certain ? 'is' : 'may be'} ${neighbour}`]);
+    texts.push(`${range} ${certain ? 'is' : 'may be'} ${neighbour}`);
+    lists.set(initiator, texts);
     last = { ...(joined ?? bypass), end };
   }
   return [...lists].map(([initiator, texts]) => `from ${initiator}: ${texts.join(', ')}`);

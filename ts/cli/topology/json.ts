@@ -1,19 +1,16 @@
 /**
- * All of it as plain data that `JSON.stringify` takes: addresses and lengths are hexadecimal strings, as in
- * `MemorySnapshot`, and maps are lists.
+ * The host and the matrix as plain data, in which maps are lists.
  */
-import { hex } from '../../address-range.ts';
 import type { Host, PeerMatrix } from '../../host/index.ts';
 
 /** What `peerdma topology --json` prints. */
-export function topologyJson(host: Host, matrix: PeerMatrix): string {
+export function topologyJson(host: Host, matrix: PeerMatrix): unknown {
   const { functions, groups, iommus, ...rest } = host;
-  const plain = {
+  return {
     ...rest,
     functions: [...functions.values()],
     groups: [...groups.values()],
     iommus: [...iommus.values()],
     peerToPeer: matrix,
   };
-  return `${JSON.stringify(plain, (_, value: unknown) => (typeof value === 'bigint' ? hex(value) : value), 2)}\n`;
 }

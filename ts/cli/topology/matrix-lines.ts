@@ -4,6 +4,7 @@
 import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
 import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
+import { cellsByPair } from './pairs.ts';
 import { kindOf } from './words.ts';
 
 /** How a verdict is shown. */
@@ -20,47 +21,46 @@ const LABEL = 37;
 
 export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint: Paint): string[] {
   const footnotes = new Footnotes(matrix);
-  const { devices, cells } = matrix;
-  const most = Math.max(1, Math.floor((width - LABEL) / CELL));
-  const lines = [paint('bold', 'peer-to-peer: can the device of the row do DMA to that of the column?')];
-  for (let first = 0; first < devices.length; first += most) {
-    const shown = devices.slice(first, first + most);
-    lines.push(
-      '',
-      paint(
-        'dim',
-        (' '.repeat(LABEL) + shown.map((_, index) => fit(String(first + index + 1), CELL)).join('')).trimEnd(),
-      ),
-    );
-    for (const [row, initiator] of devices.entries()) {
-      const device = host.functions.get(initiator);
-      const label = fit(
-        `${String(row + 1).padStart(2)} ${initiator} ${device === undefined ? '' : kindOf(device)}`,
-        LABEL - 1,
-      );
-      const line = shown.map((target) => {
-        const cell = cells.find((each) => each.initiator === initiator && each.target === target);
-        if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
-        const { word, style } = VERDICTS[cell.verdict];
-        return (
-          paint(style, word) + fit(` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`, CELL - word.length)
-        );
-      });
-      lines.push(`${label} ${line.join('')}`.trimEnd());
-    }
-  }
   const legend = Object.values(VERDICTS).map(({ word, style, means }) => `${paint(style, word)} ${means}`);
-  lines.push(
+  const bypasses = 'never comes to the IOMMU: keep guest memory off these addresses';
+  // Literals and not `push(...)`: a call takes some hundred thousand arguments at most, and there are n² reasons.
+  return [
+    paint('bold', 'peer-to-peer: can the device of the row do DMA to that of the column?'),
+    ...tableLines(host, matrix, footnotes, width, paint),
     '',
     legend.slice(0, 2).join(' · '),
     `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
     '',
-  );
-  lines.push(...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)));
-  lines.push(...list('* due before', allNeeds(matrix), width, paint));
-  lines.push(...list('to be known', allNotes(matrix), width, paint));
-  const bypasses = 'never comes to the IOMMU: keep guest memory off these addresses';
-  lines.push(...list(bypasses, bypassTexts(matrix), width, paint));
+    ...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)),
+    ...list('* due before', allNeeds(matrix), width, paint),
+    ...list('to be known', allNotes(matrix), width, paint),
+    ...list(bypasses, bypassTexts(matrix), width, paint),
+  ];
+}
+
+function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width: number, paint: Paint): string[] {
+  const { devices } = matrix;
+  const cellOf = cellsByPair(matrix);
+  const most = Math.max(1, Math.floor((width - LABEL) / CELL));
+  const lines: string[] = [];
+  for (let first = 0; first < devices.length; first += most) {
+    const shown = devices.slice(first, first + most);
+    const head = shown.map((_, index) => fit(String(first + index + 1), CELL)).join('');
+    lines.push('', paint('dim', (' '.repeat(LABEL) + head).trimEnd()));
+    for (const [row, initiator] of devices.entries()) {
+      const device = host.functions.get(initiator);
+      const kind = device === undefined ? '' : kindOf(device);
+      const label = fit(`${String(row + 1).padStart(2)} ${initiator} ${kind}`, LABEL - 1);
+      const line = shown.map((target) => {
+        const cell = cellOf(initiator, target);
+        if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
+        const { word, style } = VERDICTS[cell.verdict];
+        const note = ` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`;
+        return paint(style, word) + fit(note, CELL - word.length);
+      });
+      lines.push(`${label} ${line.join('')}`.trimEnd());
+    }
+  }
   return lines;
 }
 

@@ -8,6 +8,7 @@ import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { STYLE } from './style.ts';
+import { cellsByPair } from './pairs.ts';
 import { pictureOfTree } from './svg.ts';
 import { ACS_LEGEND, barOf, idsOf, kindOf } from './words.ts';
 
@@ -106,7 +107,8 @@ ${devicesHtml(host, matrix)}
 }
 
 function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): string {
-  const { devices, cells } = matrix;
+  const { devices } = matrix;
+  const cellOf = cellsByPair(matrix);
   const head = devices.map(
     (address, index) =>
       `<th><b>${index + 1}</b><br><small><code>${escape(address.replace(/^0000:/, ''))}</code></small></th>`,
@@ -115,7 +117,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
     const device = host.functions.get(initiator);
     const kind = device === undefined ? '' : kindOf(device);
     const row = devices.map((target) => {
-      const cell = cells.find((each) => each.initiator === initiator && each.target === target);
+      const cell = cellOf(initiator, target);
       if (cell === undefined) return '<td class="self"></td>';
       const star = cell.needs.length > 0 ? '*' : '';
       return `<td><button class="pair ${cell.verdict}" data-pair="${escape(pairOf(cell))}">${VERDICTS[cell.verdict].word} <small>${footnotes.of(cell)}${star}</small></button></td>`;

@@ -5,6 +5,7 @@ import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import type { Footnotes } from './footnotes.ts';
 import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
+import { cellsByPair } from './pairs.ts';
 import type { Drawing } from './picture-tree.ts';
 import { kindOf } from './words.ts';
 
@@ -13,10 +14,9 @@ const LABEL = 290;
 const HEAD = 42;
 
 export function drawMatrix(host: Host, matrix: PeerMatrix, footnotes: Footnotes): Drawing {
-  const { devices, cells } = matrix;
+  const { devices } = matrix;
+  const cellOf = cellsByPair(matrix);
   const body = [`<text class="small" x="0" y="${HEAD - 10}">from (row) into a BAR of (column)</text>`];
-  const at = (initiator: string, target: string): PeerCell | undefined =>
-    cells.find((each) => each.initiator === initiator && each.target === target);
   for (const [column, address] of devices.entries()) {
     const x = LABEL + column * CELL.width + CELL.width / 2;
     body.push(`<text class="number middle" x="${x}" y="${HEAD - 24}">${column + 1}</text>`);
@@ -30,7 +30,7 @@ export function drawMatrix(host: Host, matrix: PeerMatrix, footnotes: Footnotes)
     const kind = device === undefined ? '' : kindOf(device).replace('virtual function, ', 'VF, ');
     body.push(`<text class="small" x="132" y="${y + 22}">${escape(kind.slice(0, 24))}</text>`);
     for (const [column, target] of devices.entries()) {
-      const cell = at(initiator, target);
+      const cell = cellOf(initiator, target);
       body.push(drawCell(cell, LABEL + column * CELL.width, y, cell === undefined ? 0 : footnotes.of(cell)));
     }
   }

@@ -1,7 +1,8 @@
 /**
  * The functions of a host as a tree, as far as it is worth showing.
  */
-import { type Host, type PciFunction, childrenOf } from '../../host/index.ts';
+import type { Host, PciFunction } from '../../host/index.ts';
+import { childrenByParent } from '../../host/read-host.ts';
 
 /** A function and what is behind it. */
 export interface TreeNode {
@@ -23,8 +24,10 @@ export interface TreeRoot {
  * @param shown addresses that have to be there, with the bridges above them; `undefined` for all
  */
 export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): TreeRoot[] {
+  const below = childrenByParent(host);
+  const onBuses = functionsByRootBus(host);
   const nodeOf = (device: PciFunction): TreeNode | undefined => {
-    const children = childrenOf(host, device.address).flatMap((child) => nodeOf(child) ?? []);
+    const children = (below.get(device.address) ?? []).flatMap((child) => nodeOf(child) ?? []);
     const wanted = shown === undefined || shown.has(device.address) || children.length > 0;
     return wanted ? { device, children } : undefined;
   };
@@ -37,7 +40,7 @@ export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): Tree
         node ?? (device !== undefined && address === hostBridge && shown !== undefined ? { device, children: [] } : [])
       );
     });
-    const onBus = [...host.functions.values()].filter(({ rootBus }) => rootBus === name);
+    const onBus = onBuses.get(name) ?? [];
     const hidden = onBus.length - nodes.reduce((sum, node) => sum + count(node), 0);
     const iommus = new Set(onBus.map(({ iommu }) => iommu));
     const iommu = iommus.size === 1 ? [...iommus][0] : undefined;
@@ -51,6 +54,16 @@ export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): Tree
     }
     return nodes.length === 0 ? [] : [{ bus: name, iommu, nodes, hidden }];
   });
+}
+
+function functionsByRootBus({ functions }: Host): Map<string, PciFunction[]> {
+  const buses = new Map<string, PciFunction[]>();
+  for (const each of functions.values()) {
+    const known = buses.get(each.rootBus);
+    if (known === undefined) buses.set(each.rootBus, [each]);
+    else known.push(each);
+  }
+  return buses;
 }
 
 function count({ children }: TreeNode): number {

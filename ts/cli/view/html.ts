@@ -2,6 +2,7 @@
  * Makes the page: one file that asks nothing of anybody.
  */
 import { readFileSync } from 'node:fs';
+import { printable, printableJson } from '../../printable.ts';
 import { axisOf } from './axis.ts';
 import type { PageData } from './data.ts';
 import { pageScript } from './script.ts';
@@ -84,10 +85,10 @@ ${await pageScript()}
 
 /** Text that HTML shows as it is. */
 export function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
+  return printable(text).replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
 }
 
 /** JSON that can't end the element that it is in, nor begin a comment. */
 export function jsonInHtml(value: unknown): string {
-  return JSON.stringify(value).replaceAll('<', '\\u003c');
+  return printableJson(JSON.stringify(value)).replaceAll('<', '\\u003c');
 }

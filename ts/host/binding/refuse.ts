@@ -11,6 +11,16 @@ import { usesOf } from '../use/uses.ts';
 import { vfioUsers } from '../use/vfio-users.ts';
 import type { BindingPlan } from './plan.ts';
 
+/** The host uses devices of a plan, each for a reason. @internal */
+export class DeviceNeededError extends PeerDmaError {
+  readonly reasons: readonly string[];
+
+  constructor(reasons: readonly string[], device: string) {
+    super('ERR_DEVICE_NEEDED', `this machine would lose what it uses: ${reasons.join('; ')}`, { device });
+    this.reasons = reasons;
+  }
+}
+
 /**
  * Looks whether a plan may be carried out.
  *
@@ -34,12 +44,8 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
   }
   const [first] = needed;
   if (first !== undefined && !force) {
-    const reasons = needed.map(({ reason }) => `\n  - ${reason}`).join('');
-    throw new PeerDmaError(
-      'ERR_DEVICE_NEEDED',
-      `this machine would lose what it uses:${reasons}\n--force takes it all the same`,
-      { device: first.address },
-    );
+    const reasons = needed.map(({ reason }) => reason);
+    throw new DeviceNeededError(reasons, first.address);
   }
   const kept = boundBy(plan).flatMap((device) => keptByFirmware(machine.host, device) ?? []);
   return [...needed.map(({ reason }) => reason), ...warnings, ...kept, ...restOfGroups(machine.host, plan)];

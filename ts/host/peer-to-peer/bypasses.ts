@@ -2,21 +2,20 @@
  * Guest addresses that never come to the IOMMU: those that a neighbour of the initiator has on the host, where nothing
  * redirects requests up. Guest memory must not be there.
  */
-import { byAddress } from '../address.ts';
-import type { Host, PciFunction } from '../model.ts';
-import { bridgesAbove, childrenOf } from '../read-host.ts';
+import type { PciFunction } from '../model.ts';
 import type { Bypass } from './model.ts';
 import { partingOf } from './parting.ts';
+import type { Paths } from './paths.ts';
 
 /** @internal */
-export function bypassesOf(host: Host, initiator: PciFunction): Bypass[] {
+export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
   if (initiator.group === undefined) return [];
   const found: Bypass[] = [];
   let below: PciFunction = initiator;
-  for (const bridge of bridgesAbove(host, initiator)) {
-    for (const neighbour of childrenOf(host, bridge.address).sort((a, b) => byAddress(a.address, b.address))) {
+  for (const bridge of paths.pathOf(initiator).slice(1)) {
+    for (const neighbour of paths.childrenOf(bridge)) {
       if (neighbour.address === below.address) continue;
-      const { untranslated } = partingOf(host, initiator, neighbour);
+      const { untranslated } = partingOf(paths, initiator, neighbour);
       if (untranslated === 'redirect') continue;
       const certain = untranslated === 'direct';
       for (const [start, length] of memoryOf(neighbour)) {

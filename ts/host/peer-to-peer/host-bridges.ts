@@ -7,8 +7,12 @@
  * - QEMU's emulated machines, where DMA of a device goes through the same map of memory as the CPU's accesses
  *   (`pci_dma_rw`, include/hw/pci/pci_device.h), which has all BARs.
  *
+ * Both are about the machine below. In a virtual machine the CPU is the host's and the root complex is software: what becomes
+ * of a request of a device that was assigned to it is decided by the hypervisor and the root complex of its host.
+ *
  * VFIO does not ask it: a BAR can be mapped into an IOMMU on any machine, and what then happens is the root complex's choice.
  */
+import type { CpuIdentity } from '../cpu.ts';
 import type { Host, PciFunction, RootBus } from '../model.ts';
 import type { Reason } from './model.ts';
 
@@ -17,6 +21,8 @@ const AMD = 0x1022;
 const GOOGLE = 0x1ae0;
 const NVIDIA = 0x10de;
 const RED_HAT = 0x1af4;
+/** Red Hat's second vendor id (bridges, NVMe, xHCI), which only QEMU's devices have (docs/specs/pci-ids.rst). */
+const QEMU_OWN = 0x1b36;
 /** Subsystem that QEMU gives to devices which have none of their own (PCI_SUBDEVICE_ID_QEMU). */
 const QEMU = 0x1100;
 /** First family of AMD's CPUs with Zen cores. */
@@ -53,34 +59,91 @@ export interface Forwarding {
   readonly reason: Reason;
 }
 
-/** Between ports below two root buses, which may be one and the same. @internal */
-export function forwarding(host: Host, from: string, to: string): Forwarding {
-  const { cpu } = host;
-  if (cpu !== 'unknown' && cpu.vendor === 'amd' && cpu.family !== 'unknown' && cpu.family >= ZEN) {
-    return known(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
+/** The host bridges of a host, looked up by their root buses. @internal */
+export class HostBridges {
+  readonly #host: Host;
+  readonly #buses: ReadonlyMap<string, RootBus>;
+
+  constructor(host: Host) {
+    this.#host = host;
+    this.#buses = new Map(host.rootBuses.map((bus) => [bus.name, bus]));
   }
-  const same = from === to;
-  const looked = (same ? [from] : [from, to]).map((bus) => bridgeOf(host, bus));
-  const doubtful = looked.find(({ forwards }) => forwards === 'unknown');
+
+  /** Whether requests of a device get from a port of its host bridge to the port that the target is below. */
+  forwarding(initiator: PciFunction, target: PciFunction): Forwarding {
+    const decided = this.hypervisorDecides(initiator, target);
+    if (decided !== undefined) return { forwards: 'unknown', reason: decided };
+    const [from, to] = [initiator.rootBus, target.rootBus];
+    const bridges = [this.#bridgeOn(from), this.#bridgeOn(to)];
+    const { cpu } = this.#host;
+    if (isZen(cpu) && bridges.every((bridge) => [AMD, 'unknown', undefined].includes(bridge?.ids.vendor))) {
+      return known(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
+    }
+    return from === to ? within(this.#look(from)) : between(from, to, this.#look(from), this.#look(to));
+  }
+
+  /**
+   * Why the path of a request can't be known: this is a virtual machine, and not one whose bridges and these two devices QEMU
+   * emulates. `undefined` where it is the machine's own root complex that decides.
+   */
+  hypervisorDecides(initiator: PciFunction, target: PciFunction): Reason | undefined {
+    const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));
+    const evidence = this.#virtual(bridges);
+    if (evidence === undefined) return undefined;
+    const real = [initiator, target].find((device) => !isEmulated(device));
+    if (bridges.every((bridge) => bridge !== undefined && isEmulatedBridge(bridge)) && real === undefined)
+      return undefined;
+    const subject = real === undefined ? 'its host bridge' : `what ${real.address} reaches`;
+    return {
+      code: 'host-bridge-not-known',
+      text: `this is a virtual machine (${evidence}): the hypervisor and the machine that it runs on decide ${subject}`,
+    };
+  }
+
+  /** What tells that this is a virtual machine; `undefined` where nothing does. */
+  #virtual(bridges: readonly (PciFunction | undefined)[]): string | undefined {
+    const { cpu, virtual } = this.#host;
+    if (virtual === true) return 'its CPU has the flag hypervisor';
+    for (const bridge of bridges) {
+      if (bridge === undefined) continue;
+      if (isEmulatedBridge(bridge)) return `QEMU emulates host bridge ${bridge.rootBus}`;
+      if (cpu === 'unknown') continue;
+      const other = { intel: AMD, amd: INTEL, hygon: INTEL, other: undefined }[cpu.vendor];
+      if (bridge.ids.vendor === other) return `host bridge ${bridge.rootBus} is of another maker than its CPU`;
+    }
+    return undefined;
+  }
+
+  #bridgeOn(rootBus: string): PciFunction | undefined {
+    const address = this.#buses.get(rootBus)?.hostBridge;
+    return address === undefined ? undefined : this.#host.functions.get(address);
+  }
+
+  #look(rootBus: string): Looked {
+    return bridgeOf(rootBus, this.#buses.get(rootBus), this.#bridgeOn(rootBus));
+  }
+}
+
+/** Between ports of one host bridge. */
+function within({ forwards, text }: Looked): Forwarding {
+  if (forwards === 'unknown') return unsure('host-bridge-not-known', text);
+  return known(forwards === 'one' ? `${text}, between its own ports` : text);
+}
+
+function between(from: string, to: string, first: Looked, second: Looked): Forwarding {
+  const doubtful = [first, second].find(({ forwards }) => forwards === 'unknown');
   if (doubtful !== undefined) return unsure('host-bridge-not-known', doubtful.text);
-  const single = looked.find(({ forwards }) => forwards === 'one');
-  if (single === undefined) {
-    const [first = '', second = first] = looked.map(({ text }) => text);
-    // Mostly both are the same, which then is said once.
-    const alike = first.replace(from, '') === second.replace(to, '');
-    return known(
-      alike && !same
-        ? first.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`).replace(/\bis on\b/, 'are on')
-        : same
-          ? first
-          : `${first}; ${second}`,
+  const single = [first, second].find(({ forwards }) => forwards === 'one');
+  if (single !== undefined) {
+    return unsure(
+      'host-bridge-one-only',
+      `${single.text} between its own ports alone: to another host bridge requests cross the link of the sockets, badly or not at all`,
     );
   }
-  if (same) return known(`${single.text}, between its own ports`);
-  return unsure(
-    'host-bridge-one-only',
-    `${single.text} between its own ports alone: to another host bridge requests cross the link of the sockets, badly or not at all`,
-  );
+  // Mostly both are the same, which then is said once.
+  if (first.text.replace(from, '') !== second.text.replace(to, '')) return known(`${first.text}; ${second.text}`);
+  const both = first.text.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`);
+  return known(both.replace(/\bis on\b/, 'are on'));
 }
 
 interface Looked {
@@ -88,16 +151,14 @@ interface Looked {
   readonly text: string;
 }
 
-function bridgeOf(host: Host, rootBus: string): Looked {
-  const bus = host.rootBuses.find(({ name }) => name === rootBus);
-  const root = bus?.hostBridge === undefined ? undefined : host.functions.get(bus.hostBridge);
+function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction | undefined): Looked {
   if (bus === undefined || root === undefined)
     return unknown(`${nothingOn(rootBus, bus)}: whether it forwards can't be known`);
   const { vendor, device } = root.ids;
   if (vendor === 'unknown' || device === 'unknown')
     return unknown(`the host bridge of bus ${rootBus} can't be identified`);
   const title = `host bridge ${rootBus} (${id(vendor)}:${id(device)}`;
-  if (isEmulated(root)) return { forwards: true, text: `${title}, emulated by QEMU) forwards` };
+  if (isEmulatedBridge(root)) return { forwards: true, text: `${title}, emulated by QEMU) forwards` };
   const entry = LIST.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
   if (entry !== undefined) {
     const text = `${title}, ${entry.name}) is on the kernel's list of those that forward`;
@@ -107,8 +168,17 @@ function bridgeOf(host: Host, rootBus: string): Looked {
   return unknown(`${title}) is not on the kernel's list of those that forward: it may drop requests without a word`);
 }
 
-function isEmulated({ ids }: PciFunction): boolean {
+function isZen(cpu: Host['cpu']): cpu is CpuIdentity & { readonly family: number } {
+  return cpu !== 'unknown' && cpu.vendor === 'amd' && cpu.family !== 'unknown' && cpu.family >= ZEN;
+}
+
+function isEmulatedBridge({ ids }: PciFunction): boolean {
   return ids.subsystemVendor === RED_HAT && ids.subsystemDevice === QEMU;
+}
+
+/** Whether QEMU emulates a device: by the subsystem, or as one that only virtual machines have. */
+function isEmulated(device: PciFunction): boolean {
+  return isEmulatedBridge(device) || device.ids.vendor === RED_HAT || device.ids.vendor === QEMU_OWN;
 }
 
 function nothingOn(rootBus: string, bus: RootBus | undefined): string {

@@ -5,7 +5,11 @@ import { isVfioDriver } from '../drivers.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
+import { HostBridges } from './host-bridges.ts';
 import type { PeerMatrix } from './model.ts';
+import { Paths } from './paths.ts';
+import { Readiness } from './readiness.ts';
+import { TargetBars } from './target-bars.ts';
 
 /**
  * For each ordered pair of devices, whether DMA of the one reaches the other, and why. How that is reasoned is told in
@@ -15,14 +19,21 @@ import type { PeerMatrix } from './model.ts';
  */
 export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
   const functions = [...new Set(devices)].flatMap((address) => host.functions.get(address) ?? []);
+  const shared = {
+    host,
+    paths: new Paths(host),
+    readiness: new Readiness(host),
+    hostBridges: new HostBridges(host),
+    targetBars: new TargetBars(),
+  };
   return {
     devices: functions.map(({ address }) => address),
     cells: functions.flatMap((initiator) =>
       functions
         .filter((target) => target.address !== initiator.address)
-        .map((target) => cellOf(host, initiator, target)),
+        .map((target) => cellOf(shared, initiator, target)),
     ),
-    bypasses: functions.flatMap((initiator) => bypassesOf(host, initiator)),
+    bypasses: functions.flatMap((initiator) => bypassesOf(shared.paths, initiator)),
   };
 }
 

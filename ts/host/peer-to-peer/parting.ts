@@ -2,8 +2,8 @@
  * Where the ways of two devices part, and what happens there to a request of the one that has an address of the other.
  */
 import type { AcsControl } from '../config-facts.ts';
-import type { Host, PciFunction } from '../model.ts';
-import { bridgesAbove } from '../read-host.ts';
+import type { PciFunction } from '../model.ts';
+import type { Paths } from './paths.ts';
 
 /** What becomes of a request where ways part; {@link Parting.untranslated} explains. @internal */
 export type Decision = 'direct' | 'possible' | 'redirect' | 'egress' | 'unknown';
@@ -38,15 +38,14 @@ export interface Parting {
 }
 
 /** @internal */
-export function partingOf(host: Host, initiator: PciFunction, target: PciFunction): Parting {
-  const mine = [initiator, ...bridgesAbove(host, initiator)];
-  const theirs = [target, ...bridgesAbove(host, target)];
-  const common = mine.find(({ address }) => theirs.some((other) => other.address === address));
-  const side = (way: readonly PciFunction[]): PciFunction => {
-    const index = common === undefined ? way.length : way.findIndex(({ address }) => address === common.address);
-    return way[Math.max(index - 1, 0)] ?? initiator;
-  };
-  const [initiatorSide, targetSide] = [side(mine), side(theirs)];
+export function partingOf(paths: Paths, initiator: PciFunction, target: PciFunction): Parting {
+  const mine = paths.pathOf(initiator);
+  const theirs = paths.pathOf(target);
+  let shared = 0; // bridges, from the root bus down
+  while (shared < mine.length && mine.at(-1 - shared) === theirs.at(-1 - shared)) shared++;
+  const common = shared === 0 ? undefined : mine.at(-shared);
+  const initiatorSide = mine[mine.length - shared - 1] ?? initiator;
+  const targetSide = theirs[theirs.length - shared - 1] ?? target;
   const kind = kindOf(common);
   return { kind, common, initiatorSide, targetSide, ...decisionOf(kind, initiatorSide) };
 }

@@ -7,14 +7,60 @@ import type { Host, PciFunction } from '../model.ts';
 import { membersOf } from '../read-host.ts';
 import type { Reason } from './model.ts';
 
-/** @internal */
-export function needsOf(host: Host, initiator: PciFunction, target: PciFunction): Reason[] {
-  const groups = new Set([initiator.group, target.group]);
-  return [
-    ...[initiator, target].flatMap((each) => assignment(each)),
-    ...[...groups].flatMap((group) => (group === undefined ? [] : viability(host, group, [initiator, target]))),
-    ...answering(target),
-  ];
+/** Names of devices that a reason lists; of more it gives the number. */
+const MOST_NAMES = 8;
+
+interface DeviceNeeds {
+  readonly assignment: readonly Reason[];
+  readonly answering: readonly Reason[];
+}
+
+/** How a group is used: whether a member is bound to VFIO, and the members that host drivers use. */
+interface GroupUse {
+  readonly bound: boolean;
+  readonly blockers: ReadonlySet<PciFunction>;
+}
+
+/** Reasons of the devices and groups of a host, each made once for all cells of a matrix. @internal */
+export class Readiness {
+  readonly #host: Host;
+  readonly #groups = new Map<number, GroupUse>();
+  readonly #devices = new Map<PciFunction, DeviceNeeds>();
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  needsOf(initiator: PciFunction, target: PciFunction): Reason[] {
+    const groups = new Set([initiator.group, target.group]);
+    return [
+      ...this.#device(initiator).assignment,
+      ...this.#device(target).assignment,
+      ...[...groups].flatMap((group) =>
+        group === undefined ? [] : viability(group, this.#use(group), [initiator, target]),
+      ),
+      ...this.#device(target).answering,
+    ];
+  }
+
+  #device(device: PciFunction): DeviceNeeds {
+    const known = this.#devices.get(device) ?? { assignment: assignment(device), answering: answering(device) };
+    this.#devices.set(device, known);
+    return known;
+  }
+
+  #use(group: number): GroupUse {
+    const known = this.#groups.get(group) ?? useOf(membersOf(this.#host, group));
+    this.#groups.set(group, known);
+    return known;
+  }
+}
+
+function useOf(members: readonly PciFunction[]): GroupUse {
+  return {
+    bound: members.some(({ driver }) => isVfioDriver(driver)),
+    blockers: new Set(blockersOf(members)),
+  };
 }
 
 function assignment({ address, group, driver }: PciFunction): Reason[] {
@@ -29,13 +75,18 @@ function assignment({ address, group, driver }: PciFunction): Reason[] {
   return needs;
 }
 
-/** @param pair which, where none of the group is bound, each are told to be */
-function viability(host: Host, group: number, pair: readonly PciFunction[]): Reason[] {
-  const members = membersOf(host, group);
-  const bound = members.some(({ driver }) => isVfioDriver(driver));
-  const blockers = blockersOf(members).filter((member) => bound || !pair.includes(member));
-  if (blockers.length === 0) return [];
-  const list = blockers.map(({ address, driver }) => `${address} (${driver})`).join(', ');
+/** @param pair is excepted while no member of the group is bound: `assignment` says to bind each of the two */
+function viability(group: number, { bound, blockers }: GroupUse, pair: readonly PciFunction[]): Reason[] {
+  const excepted = new Set(bound ? [] : pair.filter((device) => blockers.has(device)));
+  const count = blockers.size - excepted.size;
+  if (count === 0) return [];
+  const names: string[] = [];
+  for (const blocker of blockers) {
+    if (names.length === MOST_NAMES) break;
+    if (!excepted.has(blocker)) names.push(`${blocker.address} (${blocker.driver})`);
+  }
+  const more = count - names.length;
+  const list = names.join(', ') + (more === 0 ? '' : ` and ${more} more`);
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
 

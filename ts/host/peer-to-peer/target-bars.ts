@@ -8,6 +8,19 @@ import type { TargetBar } from './model.ts';
 /** What IOMMUs map, and what a dma-buf is made of: pages of x86. @internal */
 export const PAGE = 4096n;
 
+/** BARs of targets, each judged once for all cells of a matrix. @internal */
+export class TargetBars {
+  readonly #known = new Map<PciFunction, Map<number | undefined, readonly TargetBar[]>>();
+
+  /** @param addressBits of the initiator's IOMMU, where they are known */
+  of(target: PciFunction, addressBits: number | undefined): readonly TargetBar[] {
+    const byBits = this.#known.get(target) ?? new Map<number | undefined, readonly TargetBar[]>();
+    const bars = byBits.get(addressBits) ?? targetBars(target, addressBits);
+    this.#known.set(target, byBits.set(addressBits, bars));
+    return bars;
+  }
+}
+
 /**
  * BARs 0 to 5. The ROM is none: a guest switches it on by itself, and nobody does DMA to it.
  *

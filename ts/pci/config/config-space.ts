@@ -24,6 +24,7 @@ import {
   INTERRUPT_PIN,
   VENDOR_ID,
 } from './registers.ts';
+import { valueText } from '../../value-text.ts';
 
 export type { Bar, BarKind } from './bar-registers.ts';
 export type { BarArea, MsixShape } from './msix.ts';
@@ -135,10 +136,10 @@ export class ConfigSpace {
         device: this.#device,
       });
     if (size !== 1 && size !== 2 && size !== 4) {
-      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${String(size)}`);
+      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${valueText(size)}`);
     }
     if (!Number.isSafeInteger(offset) || offset < 0) {
-      throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${String(offset)}`);
+      throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${valueText(offset)}`);
     }
     if (offset >= CFG_SPACE_EXP_SIZE) {
       throw fail('ERR_OUT_OF_RANGE', `a function has offsets below ${at(CFG_SPACE_EXP_SIZE)}, not ${at(offset)}`);

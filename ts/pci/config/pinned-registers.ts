@@ -4,6 +4,7 @@
 import { AddressRange } from '../../address-range.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { Bar } from './bar-registers.ts';
+import { valueText } from '../../value-text.ts';
 
 /** What is known of a BAR when its place is looked at; an index alone for one that the device doesn't have. */
 type Pinnable = Pick<Bar, 'index'> & Partial<Pick<Bar, 'kind' | 'length'>>;
@@ -27,7 +28,7 @@ export function pinnedAddress(
   }
   if (kind === 'rom') throw fail('ERR_INVALID_ARGUMENT', 'it is the ROM, which the guest switches on by itself');
   if (typeof address !== 'bigint' || address <= 0n) {
-    throw fail('ERR_INVALID_ARGUMENT', `its address is a positive bigint (0 means none), not ${String(address)}`);
+    throw fail('ERR_INVALID_ARGUMENT', `its address is a positive bigint (0 means none), not ${valueText(address)}`);
   }
   const bits = kind === 'memory64' ? 64n : 32n;
   if (address + length > 1n << bits) {

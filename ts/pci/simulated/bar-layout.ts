@@ -15,6 +15,7 @@ import {
   BASE_ADDRESS_SPACE_IO,
 } from '../config/registers.ts';
 import type { SimulatedBar, SimulatedDeviceOptions, SimulatedRegisters } from './options.ts';
+import { valueText } from '../../value-text.ts';
 
 /** VFIO's number of the ROM's region. @internal */
 export const ROM_INDEX = 6;
@@ -113,7 +114,7 @@ function recordedKind(register: number): { kind: 'memory32' | 'memory64' | 'io';
 
 function requireLength(bdf: string, index: number, length: bigint, kind: BarLayout['kind']): bigint {
   if (typeof length !== 'bigint' || length < 0n) {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is a bigint, not ${String(length)}`);
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is a bigint, not ${valueText(length)}`);
   }
   if (length === 0n) throw fail(bdf, index, 'ERR_EMPTY_RANGE', 'it has no bytes');
   if (length > MOST[kind]) {
@@ -138,7 +139,7 @@ function requireHostAddress(
   kind: 'memory32' | 'memory64' | 'io',
 ): void {
   if (typeof address !== 'bigint' || address < 0n) {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is a bigint, not ${String(address)}`);
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is a bigint, not ${valueText(address)}`);
   }
   if (address % length !== 0n) {
     throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is no multiple of ${hex(length)}`);

@@ -8,6 +8,7 @@ import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
 import type { DeviceRegion } from '../physical-function.ts';
+import { valueText } from '../../value-text.ts';
 
 /** What a region consists of. @internal */
 export interface RegionContents {
@@ -93,7 +94,10 @@ export class SimulatedRegion implements DeviceRegion {
 
   write32(offset: bigint, value: number): void {
     if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `32 bits hold no ${String(value)}`);
+      throw this.#error(
+        'ERR_INVALID_ARGUMENT',
+        `a value of 32 bits is a whole number from 0 to 2^32 - 1, not ${valueText(value)}`,
+      );
     }
     const bytes = new DataView(new ArrayBuffer(4));
     bytes.setUint32(0, value, true);
@@ -106,7 +110,10 @@ export class SimulatedRegion implements DeviceRegion {
 
   write64(offset: bigint, value: bigint): void {
     if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `64 bits hold no ${String(value)}`);
+      throw this.#error(
+        'ERR_INVALID_ARGUMENT',
+        `a value of 64 bits is a bigint from 0n to 2^64 - 1, not ${valueText(value)}`,
+      );
     }
     const bytes = new DataView(new ArrayBuffer(8));
     bytes.setBigUint64(0, value, true);

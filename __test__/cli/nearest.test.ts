@@ -1,0 +1,31 @@
+/**
+ * The name that a mistyped word is nearest to.
+ */
+import test from 'ava';
+import { nearest } from '../../ts/cli/nearest.ts';
+
+const NAMES = ['bind', 'doctor', 'explain', 'topology', 'unbind', 'view'];
+
+test('finds the name for a letter that is wrong, missing, added or swapped', (t) => {
+  const typed: readonly (readonly [string, string])[] = [
+    ['topologie', 'topology'],
+    ['topolgy', 'topology'],
+    ['topollogy', 'topology'],
+    ['tpoology', 'topology'],
+    ['docter', 'doctor'],
+    ['vew', 'view'],
+    ['veiw', 'view'],
+    ['DOCTOR', 'doctor'],
+    ['--doctor', 'doctor'],
+    ['topo', 'topology'],
+    ['unbnid', 'unbind'],
+    ['bnd', 'bind'],
+  ];
+  for (const [text, name] of typed) t.is(nearest(text, NAMES), name, text);
+});
+
+test('finds no name for a word that is like none of them', (t) => {
+  for (const text of ['', 'x', 'lspci', 'frobnicate', 'be', 'a'.repeat(10_000)]) {
+    t.is(nearest(text, NAMES), undefined, text.slice(0, 20));
+  }
+});

@@ -1,0 +1,64 @@
+/**
+ * PCI addresses as text: the forms that other tools print all name one function.
+ */
+import test from 'ava';
+import { pciAddress } from '../../ts/index.ts';
+import { readHost } from '../../ts/host/index.ts';
+import { describeMachine } from '../support/sysfs/describe.ts';
+import { expandTree } from '../support/sysfs/expand.ts';
+import { throwsCode } from '../support/errors.ts';
+
+test('accepts a PCI address in each form that a tool prints', (t) => {
+  const forms: readonly (readonly [text: string, address: string])[] = [
+    ['0000:3b:00.0', '0000:3b:00.0'], // lspci -D, /sys
+    ['3b:00.0', '0000:3b:00.0'], // lspci
+    ['1:00.0', '0000:01:00.0'],
+    ['1:0.0', '0000:01:00.0'],
+    ['0:1f.3', '0000:00:1f.3'],
+    ['0000:3B:1F.7', '0000:3b:1f.7'],
+    ['00000000:3B:00.0', '0000:3b:00.0'], // nvidia-smi
+    ['00010000:E1:00.0', '10000:e1:00.0'],
+    ['10000:e1:00.0', '10000:e1:00.0'], // behind Intel VMD
+    ['c05b:00:02.0', 'c05b:00:02.0'], // Hyper-V
+    ['0:01:00.0', '0000:01:00.0'],
+    ['/sys/bus/pci/devices/0000:01:00.0', '0000:01:00.0'],
+    ['/sys/bus/pci/devices/0000:01:00.0/', '0000:01:00.0'],
+    ['/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0', '0000:01:00.0'],
+    ['pci@0000:01:00.0', '0000:01:00.0'], // lshw
+    ['pci-0000:01:00.0', '0000:01:00.0'], // udev's ID_PATH
+    ['pci/0000:01:00.0', '0000:01:00.0'], // devlink
+    ['pci_0000_01_00_0', '0000:01:00.0'], // virsh nodedev-list
+    [' 01:00.0\n', '0000:01:00.0'],
+  ];
+  for (const [text, address] of forms) t.is(pciAddress(text), address, JSON.stringify(text));
+});
+
+test('rejects text that is not a PCI address', (t) => {
+  const wrong = [
+    '',
+    'nvme0',
+    '01:00',
+    '01:00.8',
+    '01:20.0',
+    '100:00.0',
+    '000000000:01:00.0',
+    '0000:01:00.0:1',
+    '01:00.0 02:00.0',
+    'g1:00.0',
+    'PCI:1:0:0',
+    '/sys/bus/pci/devices',
+    '/sys/bus/pci/devices/0000:01:00.0/config',
+    '0000:01:00.0/../0000:02:00.0',
+    '01-00.0',
+  ];
+  for (const text of wrong) {
+    const { message } = throwsCode(t, () => pciAddress(text), 'ERR_INVALID_ARGUMENT');
+    t.true(message.includes(JSON.stringify(text)), message);
+  }
+  throwsCode(t, () => pciAddress(7 as unknown as string), 'ERR_INVALID_ARGUMENT');
+});
+
+test('a domain of five digits is read from /sys', (t) => {
+  const root = expandTree(t, describeMachine('host 10000:e0\n  06.0 8086:09ab class=060400'));
+  t.deepEqual([...readHost(root).functions.keys()], ['10000:e0:06.0']);
+});

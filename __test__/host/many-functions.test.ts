@@ -1,0 +1,119 @@
+/**
+ * The matrix of a host with many functions costs as much as it has cells: what is looked up is counted.
+ */
+import test, { type ExecutionContext } from 'ava';
+import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';
+import { topologyPage } from '../../ts/cli/topology/page.ts';
+import { topologySvg } from '../../ts/cli/topology/svg.ts';
+import { treeOf } from '../../ts/cli/topology/tree.ts';
+import { type Host, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { hostOf } from './support.ts';
+
+/** A port with virtual functions below it; all in one group with others of the host, or each in its own. */
+function manyFunctions(t: ExecutionContext, count: number, group: (index: number) => string): Host {
+  const functions = Array.from({ length: count }, (_, index) => {
+    const [device, number] = [(index >> 3).toString(16).padStart(2, '0'), index & 7];
+    const bar = `bar0=mem64:64K@0x${(0x9000_0000 + index * 0x1_0000).toString(16)}`;
+    const driver = index % 4 === 3 ? 'driver=iavf' : 'driver=vfio-pci';
+    return `    ${device}.${number} 8086:1889 endpoint class=020000 ${driver} ${bar} group=${group(index)}`;
+  });
+  const head = ['cpu intel 6', 'host 0000:00', '  00.0 8086:2020 class=060000'];
+  const port = '  01.0 8086:2030 root-port bus=01-01 group=1 driver=pcieport';
+  return hostOf(t, [...head, port, ...functions].join('\n'));
+}
+
+/** A map that counts what is looked up in it and gone through. */
+class Counted<K, V> extends Map<K, V> {
+  reads = 0;
+
+  override get(key: K): V | undefined {
+    this.reads++;
+    return super.get(key);
+  }
+
+  override *values(): MapIterator<V> {
+    for (const value of super.values()) {
+      this.reads++;
+      yield value;
+    }
+  }
+}
+
+/** A list that counts reads of its elements. */
+function counted<T>(list: readonly T[], note: () => void): readonly T[] {
+  return new Proxy(list, {
+    get(target, key, receiver) {
+      if (typeof key === 'string' && /^\d+$/.test(key)) note();
+      return Reflect.get(target, key, receiver) as unknown;
+    },
+  });
+}
+
+/** Reads for each cell, of the functions and of the members of groups. */
+function readsOf(host: Host, use: (host: Host) => PeerMatrix): number {
+  let members = 0;
+  const functions = new Counted(host.functions);
+  const groups = new Counted(
+    [...host.groups].map(([number, group]) => [number, { ...group, members: counted(group.members, () => members++) }]),
+  );
+  const matrix = use({ ...host, functions, groups });
+  return (functions.reads + groups.reads + members) / matrix.cells.length;
+}
+
+const apart = (index: number): string => String(index + 2);
+const together = (): string => '2';
+
+test('a matrix reads each function a number of times that does not grow with the functions', (t) => {
+  for (const group of [apart, together]) {
+    const few = readsOf(manyFunctions(t, 16, group), (host) => peerMatrix(host, peerCandidates(host)));
+    const many = readsOf(manyFunctions(t, 64, group), (host) => peerMatrix(host, peerCandidates(host)));
+    t.true(many <= few, `${few} reads a cell, ${many} with four times the functions`);
+  }
+});
+
+test('printing and drawing read each cell a number of times that does not grow with the cells', (t) => {
+  const paint = (_: unknown, text: string): string => text;
+  const uses: Record<string, (host: Host, matrix: PeerMatrix) => unknown> = {
+    text: (host, matrix) => matrixLines(host, matrix, 100, paint),
+    svg: topologySvg,
+    html: topologyPage,
+  };
+  for (const [name, use] of Object.entries(uses)) {
+    const reads = [16, 64].map((count) => {
+      const host = manyFunctions(t, count, apart);
+      const matrix = peerMatrix(host, peerCandidates(host));
+      let read = 0;
+      use(host, { ...matrix, cells: counted(matrix.cells, () => read++) });
+      return read / matrix.cells.length;
+    });
+    t.true((reads[1] ?? 0) <= (reads[0] ?? 0), `${name}: ${reads.join(', ')} reads a cell`);
+  }
+});
+
+test('a tree reads each function a number of times that does not grow with the functions', (t) => {
+  const [few = 0, many = 0] = [16, 128].map((count) => {
+    const host = manyFunctions(t, count, apart);
+    const functions = new Counted(host.functions);
+    treeOf({ ...host, functions }, undefined);
+    return functions.reads / count;
+  });
+  t.true(many <= few, `${few} reads a function, ${many} with eight times as many`);
+});
+
+test('lists of thousands of footnotes are printed', (t) => {
+  const host = manyFunctions(t, 160, apart);
+  const matrix = peerMatrix(host, peerCandidates(host));
+  const reasons = (initiator: string, target: string) => [
+    { code: 'iommu-first' as const, text: `from ${initiator} to ${target} ${'a word '.repeat(80)}` },
+  ];
+  const cells = matrix.cells.map((cell) => ({ ...cell, reasons: reasons(cell.initiator, cell.target) }));
+  const lines = matrixLines(host, { ...matrix, cells }, 60, (_, text) => text);
+  t.true(lines.length > 125_000, `${lines.length} lines, more than a call takes arguments`);
+});
+
+test('a group that the host uses much of is named by its first members', (t) => {
+  const host = manyFunctions(t, 64, together);
+  const [first] = peerMatrix(host, peerCandidates(host)).cells;
+  const { text = '' } = first?.needs.find(({ code }) => code === 'group-not-viable') ?? {};
+  t.regex(text, /0000:01:00\.3 \(iavf\), .* and 8 more of it$/);
+});

@@ -1,0 +1,120 @@
+// A journal is read line by line: as text or as a stream, from pieces of any size, with one state in memory.
+import test from 'ava';
+import { spawnSync } from 'node:child_process';
+import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type JournalEntry, type MemorySnapshot, readJournal, recordJournal } from '../../ts/index.ts';
+import { throwsCode } from '../support/errors.ts';
+import { guest, pages } from '../support/pages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+
+async function collected(entries: AsyncIterable<JournalEntry>): Promise<JournalEntry[]> {
+  const all: JournalEntry[] = [];
+  for await (const entry of entries) all.push(entry);
+  return all;
+}
+
+async function* inPieces(bytes: Uint8Array, length: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.slice(at, at + length);
+}
+
+test('a stream gives the entries that the text gives, however it is cut into pieces', async (t) => {
+  const memory = await guest(t);
+  const file = join(scratchFolder(t), 'journal');
+  {
+    using journal = recordJournal(memory, file);
+    for (const name of ['ä', '€uro', '𝄞']) await memory.regions.addRegion({ name, range: pages(0, 1) });
+    t.is(journal.failure, undefined);
+  }
+  const bytes = readFileSync(file);
+  const entries = [...readJournal(bytes.toString('utf8'))];
+  t.is(entries.length, 4);
+  t.deepEqual(entries.at(-1)?.snapshot, memory.inspect());
+  t.deepEqual(await collected(readJournal(createReadStream(file))), entries);
+  t.deepEqual(await collected(readJournal(createReadStream(file, 'utf8'))), entries);
+  for (const length of [1, 2, 3, 7, 64, bytes.length]) {
+    t.deepEqual(await collected(readJournal(inPieces(bytes, length))), entries, `pieces of ${length} bytes`);
+  }
+  const cut = bytes.subarray(0, -1);
+  t.deepEqual(await collected(readJournal(inPieces(cut, 5))), entries.slice(0, -1), 'the last line is cut');
+});
+
+test('each entry is made when it is asked for: a wrong line is found after those before it', async (t) => {
+  const memory = await guest(t);
+  const file = join(scratchFolder(t), 'journal');
+  recordJournal(memory, file).close();
+  const text = `${readFileSync(file, 'utf8')}{"time":"","text":"good"}\n{"time":""}\n{"time":"","text":"beyond"}\n`;
+  const entries = readJournal(text);
+  t.is(entries.next().value?.text, 'Recording begins.');
+  t.is(entries.next().value?.text, 'good');
+  t.regex(
+    throwsCode(t, () => entries.next(), 'ERR_INVALID_ARGUMENT').message,
+    /^line 3 of the journal: the line\.text/,
+  );
+  const stream = readJournal(inPieces(Buffer.from(text), 10));
+  t.is((await stream.next()).value?.text, 'Recording begins.');
+  t.is((await stream.next()).value?.text, 'good');
+  const error = await t.throwsAsync(stream.next());
+  t.regex(error?.message ?? '', /^line 3 of the journal/);
+});
+
+test('an empty stream, and what is not a journal at all, are rejected', async (t) => {
+  for (const length of [0, 5]) {
+    const error = await t.throwsAsync(collected(readJournal(inPieces(Buffer.alloc(length, 'x'), 2))));
+    t.regex(error?.message ?? '', /^line 1 of the journal: not JSON/);
+  }
+  for (const wrong of [undefined, null, 7, {}, ['a']]) {
+    throwsCode(t, () => readJournal(wrong as unknown as string), 'ERR_INVALID_ARGUMENT');
+  }
+});
+
+/** A journal of many moves beside many mappings, of which all states together have millions of entries. */
+async function longJournal(mappings: number, lines: number): Promise<string> {
+  const flat = Array.from({ length: mappings }, (_, index) => ({
+    start: `0x${(index * 8192).toString(16)}`,
+    end: `0x${(index * 8192 + 4096).toString(16)}`,
+    region: 'r',
+    kind: 'device' as const,
+    writable: true,
+    backing: 'private',
+  }));
+  const snapshot: MemorySnapshot = { addressWidth: 44, regions: [], flat, targets: [], quarantine: [] };
+  const start = { journal: 'peerdma', version: 1, time: '2026-01-01T00:00:00.000Z', snapshot };
+  const move = { time: '2026-01-01T00:00:00.000Z', text: 'a move', delta: { flat: [[0, 1, [flat[0]]]] } };
+  return `${JSON.stringify(start)}\n${`${JSON.stringify(move)}\n`.repeat(lines)}`;
+}
+
+/** Runs in a small heap: reads a file as a stream and as text, and has the program explain an address of it and show it. */
+const READ = `
+import { createReadStream, readFileSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
+const at = (path) => import(new URL(path, process.argv[1]).href);
+const { readJournal } = await at('ts/index.ts');
+const { runProgram } = await at('ts/cli/run.ts');
+const { COMMANDS } = await at('ts/cli/commands.ts');
+const [, , file] = process.argv;
+let count = 0;
+for await (const { snapshot } of readJournal(createReadStream(file))) count += snapshot.flat.length;
+for (const { snapshot } of readJournal(readFileSync(file, 'utf8'))) count += snapshot.flat.length;
+console.log(count);
+process.exitCode = await runProgram(['explain', file, '0x0'], COMMANDS, process);
+process.exitCode ||= await runProgram(['view', file], COMMANDS, process);
+`;
+
+test('a long journal is read, explained and shown in the memory of one of its states', async (t) => {
+  const [mappings, lines] = [4000, 6000];
+  const file = join(scratchFolder(t), 'journal.jsonl');
+  writeFileSync(file, await longJournal(mappings, lines));
+  const top = new URL('../../', import.meta.url);
+  const options = ['--max-old-space-size=112', '--import=@oxc-node/core/register', '--input-type=module', '-e', READ];
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...options, top.href, file], {
+    encoding: 'utf8',
+    cwd: fileURLToPath(top),
+  });
+  t.is(status, 0, stderr.slice(0, 2000));
+  const [count, sentence, page] = stdout.split('\n');
+  t.is(count, String(2 * mappings * (lines + 1)));
+  t.regex(sentence ?? '', /^Nothing is at 0x0/);
+  t.regex(page ?? '', /journal\.html is written/);
+});

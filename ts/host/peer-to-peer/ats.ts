@@ -1,0 +1,64 @@
+/**
+ * Whether translated requests of a device (ATS) take the short way where its path and that of a target part.
+ */
+import type { Host, PciFunction } from '../model.ts';
+import type { Reason } from './model.ts';
+import type { Parting } from './parting.ts';
+import { acsUnread, note, placeOf, redirects } from './parting-words.ts';
+
+/** @internal */
+export interface Ats {
+  readonly direct: boolean;
+  readonly text: string;
+  readonly notes: readonly Reason[];
+}
+
+/** Whether translated requests may take the short way. Only what is on now counts. @internal */
+export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, parting: Parting): Ats {
+  const nothing = { direct: false, text: '', notes: [] };
+  if (ats === 'none' || parting.kind === 'root-complex' || parting.kind === 'conventional') return nothing;
+  if (ats === 'unknown') {
+    const text = `whether ${address} has translations of its own (ATS) can't be read (root can)`;
+    return { ...nothing, notes: [note('ats-unknown', text)] };
+  }
+  const port = parent === undefined ? undefined : host.functions.get(parent);
+  const text = `${address} has translations of its own (ATS is on)`;
+  if (port !== undefined && typeof port.acs === 'object' && port.acs.on.includes('TransBlk')) {
+    const blocked = `ACS of ${port.address} blocks translated requests (TransBlk)`;
+    return { ...nothing, notes: [note('ats-blocked', ats.enabled ? `${text}, but ${blocked}` : blocked)] };
+  }
+  const open = parting.translated === 'direct';
+  if (ats.enabled) {
+    if (open) return { direct: true, text, notes: [] };
+    return { ...nothing, notes: [keptFromCrossing(text, parting)] };
+  }
+  const tlb = iommu === undefined ? 'unknown' : (host.iommus.get(iommu)?.deviceTlb ?? 'unknown');
+  if (tlb === false || !open) return nothing;
+  return {
+    ...nothing,
+    notes: [
+      note(
+        'ats-not-on',
+        `${address} has ATS, which is off now: with it translated requests would pass ${placeOf(parting)} straight`,
+      ),
+    ],
+  };
+}
+
+/** Why translated requests of a device whose ATS is on may go up all the same. */
+function keptFromCrossing(text: string, parting: Parting): Reason {
+  const { address } = parting.initiatorSide;
+  switch (parting.translated) {
+    case 'possible':
+      return note(
+        'inside-device',
+        `${text}, but nothing says whether ${placeOf(parting)} has ways between its functions`,
+      );
+    case 'egress':
+      return note('acs-egress', `${text}, but ACS of ${address} has egress control on: its vector may refuse them`);
+    case 'unknown':
+      return note('acs-unknown', `${text}, but ${acsUnread(parting)}`);
+    default:
+      return note('acs-redirect', `${text}, but ${redirects(parting, 'translated requests')} too (DirectTrans is off)`);
+  }
+}

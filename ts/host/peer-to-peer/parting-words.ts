@@ -1,0 +1,30 @@
+/**
+ * Places and decisions of a path in words.
+ */
+import type { Reason } from './model.ts';
+import type { Parting } from './parting.ts';
+
+/** @internal */
+export function note(code: Reason['code'], text: string): Reason {
+  return { code, text };
+}
+
+/** Where paths part: a switch, a bus or a device. @internal */
+export function placeOf({ kind, common, initiatorSide, targetSide }: Parting): string {
+  if (kind === 'switch') return `the switch below ${common?.address}`;
+  if (kind === 'conventional') return `the conventional bus below ${common?.address}`;
+  const one = initiatorSide.address.slice(0, -2) === targetSide.address.slice(0, -2);
+  return one ? `the device ${initiatorSide.address.slice(0, -2)}` : `what is below ${common?.address}`;
+}
+
+/** That a port or function sends requests up: because ACS is told to, or because its ACS knows no other way. @internal */
+export function redirects({ initiatorSide }: Parting, requests: string): string {
+  const { address, acs } = initiatorSide;
+  if (typeof acs === 'object' && acs.has.includes('ReqRedir')) return `ACS of ${address} redirects ${requests}`;
+  return `${address} has ACS without request redirect (ReqRedir), so no way to its neighbours: it sends ${requests}`;
+}
+
+/** @internal */
+export function acsUnread({ initiatorSide }: Parting): string {
+  return `ACS of ${initiatorSide.address} can't be read (root can)`;
+}

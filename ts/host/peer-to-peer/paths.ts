@@ -1,0 +1,29 @@
+/**
+ * Paths from devices up to their root buses, each found once for all cells of a matrix.
+ */
+import type { Host, PciFunction } from '../model.ts';
+import { bridgesAbove, childrenByParent } from '../read-host.ts';
+
+/** @internal */
+export class Paths {
+  readonly #host: Host;
+  readonly #children: ReadonlyMap<string, readonly PciFunction[]>;
+  readonly #paths = new Map<PciFunction, readonly PciFunction[]>();
+
+  constructor(host: Host) {
+    this.#host = host;
+    this.#children = childrenByParent(host);
+  }
+
+  /** A function and the bridges above it, the nearest first. */
+  pathOf(device: PciFunction): readonly PciFunction[] {
+    const path = this.#paths.get(device) ?? [device, ...bridgesAbove(this.#host, device)];
+    this.#paths.set(device, path);
+    return path;
+  }
+
+  /** Functions directly below a bridge, sorted. */
+  childrenOf(bridge: PciFunction): readonly PciFunction[] {
+    return this.#children.get(bridge.address) ?? [];
+  }
+}
