@@ -100,18 +100,16 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; what a target or the native core said
    */
   change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
-    return this.#run('change', async () => {
-      const draft = this.#map.draft();
-      edit(draft);
-      const { change, next, pieces } = draft.settle();
-      for (const { range } of change.goes) throwIf(quarantineOn(this.#mappers, range));
-      for (const sub of change.comes) throwIf(quarantineAgainst(this.#mappers, sub));
-      if (change.goes.length > 0) requirePresent(change.comes, this.#mappers);
-      if (wanted(change.comes, this.#mappers).length > 0) this.#openVa();
-      await applyPlan(changeSteps(change, this.#mappers, this.#va));
-      this.#commit(next, pieces);
-      if (change.goes.length + change.comes.length > 0) publishChange(this.order, change.goes, change.comes);
-    });
+    return this.#run('change', () => this.#change(edit));
+  }
+
+  /**
+   * Removes a region, unless it is gone already: with a closed guest memory all are.
+   *
+   * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
+   */
+  removeRegion(id: number): Promise<void> {
+    return this.#runAlways('change', () => this.#change((draft) => draft.has(id) && draft.remove(id)));
   }
 
   /**
@@ -222,6 +220,19 @@ export class AddressSpace {
    */
   close(): Promise<void> {
     return this.#queue.close(() => thenSettled(this.order, 'end', () => this.#end()));
+  }
+
+  async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
+    const draft = this.#map.draft();
+    edit(draft);
+    const { change, next, pieces } = draft.settle();
+    for (const { range } of change.goes) throwIf(quarantineOn(this.#mappers, range));
+    for (const sub of change.comes) throwIf(quarantineAgainst(this.#mappers, sub));
+    if (change.goes.length > 0) requirePresent(change.comes, this.#mappers);
+    if (wanted(change.comes, this.#mappers).length > 0) this.#openVa();
+    await applyPlan(changeSteps(change, this.#mappers, this.#va));
+    this.#commit(next, pieces);
+    if (change.goes.length + change.comes.length > 0) publishChange(this.order, change.goes, change.comes);
   }
 
   async #end(): Promise<void> {

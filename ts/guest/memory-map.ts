@@ -57,6 +57,10 @@ export class MemoryMapDraft {
     this.#before = before;
   }
 
+  has(id: number): boolean {
+    return this.#regions.has(id);
+  }
+
   /** @throws {PeerDmaError} `ERR_REGION_REMOVED` */
   region(id: number): RegionState {
     const region = this.#regions.get(id);
