@@ -14,7 +14,11 @@ export interface DmaMapRequest {
   readonly range: AddressRange;
   /** The memory, RAM faulted in; only where {@link DmaTarget.needsVa} asks for it. Good until the range is unmapped. */
   readonly hostMemory?: HostMemory;
-  /** The same memory as a file and offset, for targets that map files. */
+  /**
+   * The same memory as a file and offset, for targets that map files. The file is open until the range has been unmapped,
+   * whoever closes the {@link MemoryFile} that the memory was mapped from, and the target can't close it. It is a handle of
+   * its own: all requests for memory of one `MemoryFile` carry the same one, by which a target may tell files apart.
+   */
   readonly backing: Backing;
   /** Whether the device may write. */
   readonly writable: boolean;

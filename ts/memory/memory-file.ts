@@ -30,6 +30,10 @@ export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
 /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
+/** The one file that requests to targets carry for a file: open as long as that is open or mapped. @internal */
+export let requestFileOf: (file: MemoryFile) => MemoryFile;
+/** The file that a request's file stands for; any other file itself. @internal */
+export let originalOf: (file: MemoryFile) => MemoryFile;
 /** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
 export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
@@ -39,6 +43,9 @@ export class MemoryFile {
   /** Mappings that show the file, which stays open for them. */
   #users = 0;
   #closed = false;
+  /** Of a request's file: the file that it stands for. */
+  readonly #original: MemoryFile | undefined;
+  #requestFile: MemoryFile | undefined;
   /** For people: what {@link GuestMemory.inspect} and errors call it. */
   readonly name: string;
 
@@ -51,7 +58,13 @@ export class MemoryFile {
     };
     wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
     viewFile = (file, offset, length) => native(() => file.#open().view(offset, length));
-    retainFile = (file) => {
+    requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(file.#handle, file.name, file));
+    originalOf = (file) => {
+      nativeFileOf(file); // rejects other objects
+      return file.#original ?? file;
+    };
+    retainFile = (given) => {
+      const file = originalOf(given);
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
       return () => {
@@ -60,9 +73,10 @@ export class MemoryFile {
     };
   }
 
-  private constructor(handle: NativeMemoryFile, name: string) {
+  private constructor(handle: NativeMemoryFile, name: string, original?: MemoryFile) {
     this.#handle = handle;
     this.name = name;
+    this.#original = original;
   }
 
   /**
@@ -138,8 +152,12 @@ export class MemoryFile {
     native(() => this.#open().write(offset, requireBytes(bytes)));
   }
 
-  /** Gives this handle back. Memory that a region shows stays with the region. Idempotent. */
+  /**
+   * Gives this handle back. Memory that a region shows stays with the region. Idempotent. The file of a
+   * {@link DmaMapRequest} is not the target's to close: this does nothing there.
+   */
   close(): void {
+    if (this.#original !== undefined) return;
     this.#closed = true;
     if (this.#users === 0) native(() => this.#handle.close());
   }
@@ -150,7 +168,8 @@ export class MemoryFile {
   }
 
   #open(): NativeMemoryFile {
-    if (this.#closed) throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
-    return this.#handle;
+    const file = originalOf(this);
+    if (!file.#closed || (file !== this && file.#users > 0)) return this.#handle;
+    throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
   }
 }
