@@ -9,6 +9,7 @@ import { IntervalMap } from '../interval-map.ts';
 import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import type { AddressSpace } from './address-space.ts';
+import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
 /** What {@link Region.addMapping} takes. */
@@ -184,13 +185,8 @@ export function requireWithin(
 export function requirePlace(space: AddressSpace, range: AddressRange, what: string): void {
   requireRange(range);
   requireAligned(range, hostPageSize(), `${what} at`);
-  if (range.end > 1n << BigInt(space.width)) {
-    throw new PeerDmaError(
-      'ERR_OUT_OF_RANGE',
-      `${what} at ${range} passes the end of the guest's ${space.width}-bit address space: GuestMemory.create takes another addressWidth`,
-      { range },
-    );
-  }
+  const why = beyondWidth(range, space.width);
+  if (why !== undefined) throw new PeerDmaError('ERR_OUT_OF_RANGE', `${what} at ${range} ${why}`, { range });
 }
 
 function requireRange(range: AddressRange): void {
