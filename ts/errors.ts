@@ -195,6 +195,15 @@ export function asError(thrown: unknown): Error {
   }
 }
 
+/** What a caller handed over, for a message: it may be anything, such as an object that has no text. @internal */
+export function describeValue(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return 'an object that has no text';
+  }
+}
+
 /** @internal */
 export function throwIf(problem: unknown): void {
   if (problem !== undefined) throw problem;

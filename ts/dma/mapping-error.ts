@@ -46,6 +46,15 @@ export function revoked(target: string, sub: SubMapping): PeerDmaError {
   );
 }
 
+/** The state of a mapping of which the target can't say whether it is void. @internal */
+export function revocationUnknown(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_MAPPING_REVOKED',
+    `${target}: ${what(sub)} may be void: isRevoked failed: ${asError(thrown).message}. The next change there maps it anew`,
+    { range: sub.range, target, cause: thrown },
+  );
+}
+
 /** The refusal of private memory by a target that maps files. @internal */
 export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
   return new PeerDmaError(
