@@ -1,7 +1,7 @@
 /**
  * Half-open ranges of 64-bit addresses: the unit in which everything here is said.
  */
-import { PeerDmaError } from './errors.ts';
+import { PeerDmaError, describeValue } from './errors.ts';
 
 const U64_END = 1n << 64n;
 
@@ -37,7 +37,7 @@ export class AddressRange {
     if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `an address range takes a start and a length as non-negative bigints, got ${String(start)} and ${String(length)}`,
+        `an address range takes a start and a length as non-negative bigints, got ${describeValue(start)} and ${describeValue(length)}`,
       );
     }
     if (length === 0n) {
@@ -62,20 +62,23 @@ export class AddressRange {
    * Whether an address, or every address of another range, lies within.
    *
    * @param other an address, or a range of them
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for anything else
    */
   contains(other: AddressRange | bigint): boolean {
-    return typeof other === 'bigint'
-      ? this.start <= other && other < this.end
-      : this.start <= other.start && other.end <= this.end;
+    if (typeof other === 'bigint') return this.start <= other && other < this.end;
+    requireRange(other);
+    return this.start <= other.start && other.end <= this.end;
   }
 
   /** Whether the two share at least one address. */
   overlaps(other: AddressRange): boolean {
+    requireRange(other);
     return this.start < other.end && other.start < this.end;
   }
 
   /** Whether the two have the same addresses. */
   equals(other: AddressRange): boolean {
+    requireRange(other);
     return this.start === other.start && this.end === other.end;
   }
 
@@ -87,6 +90,21 @@ export class AddressRange {
   /** What {@link AddressRange.toString} says, for `JSON.stringify`, which takes no bigints. */
   toJSON(): string {
     return this.toString();
+  }
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an {@link AddressRange} @internal */
+export function requireRange(range: AddressRange): void {
+  if (isRange(range)) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
+}
+
+/** Whether it is a range, whatever it is: a proxy may throw when it is looked at. */
+function isRange(value: unknown): boolean {
+  try {
+    return value instanceof AddressRange;
+  } catch {
+    return false;
   }
 }
 

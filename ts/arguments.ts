@@ -2,19 +2,19 @@
  * Checks of what callers hand over.
  */
 import { hex } from './address-range.ts';
-import { PeerDmaError } from './errors.ts';
+import { PeerDmaError, describeValue } from './errors.ts';
 
 /** A number of bytes. @internal */
 export function requireCount(count: number, what = 'a length'): number {
   if (Number.isSafeInteger(count) && count >= 0) return count;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${String(count)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${describeValue(count)}`);
 }
 
 /** Checks an access of `length` bytes at an offset of something that has `limit`, before room is made for it. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
   if (typeof offset !== 'bigint' || offset < 0n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${String(offset)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${describeValue(offset)}`);
   }
   if (offset + BigInt(length) <= limit) return;
   throw new PeerDmaError(
@@ -32,11 +32,11 @@ export function requireBytes(bytes: Uint8Array): Uint8Array {
 /** @internal */
 export function requireBoolean(value: boolean, what: string): void {
   if (typeof value === 'boolean') return;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${String(value)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${describeValue(value)}`);
 }
 
 /** The named arguments of a call. @internal */
 export function requireOptions<T extends object>(options: T): T {
   if (typeof options === 'object' && options !== null) return options;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${String(options)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${describeValue(options)}`);
 }

@@ -2,7 +2,7 @@
  * How many bits a guest-physical address has.
  */
 import { type AddressRange, hex } from '../address-range.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, describeValue } from '../errors.ts';
 
 /** A page of 4 KiB. */
 const MIN_WIDTH = 12;
@@ -31,7 +31,7 @@ export function addressWidthFor(ram: readonly AddressRange[], asked: number | un
   if (Number.isInteger(asked) && asked >= MIN_WIDTH && asked <= MAX_WIDTH) return asked;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    `addressWidth is a whole number of bits from ${MIN_WIDTH} to ${MAX_WIDTH}, not ${String(asked)}`,
+    `addressWidth is a whole number of bits from ${MIN_WIDTH} to ${MAX_WIDTH}, not ${describeValue(asked)}`,
   );
 }
 

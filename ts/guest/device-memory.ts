@@ -3,6 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { requireBoolean, requireOptions } from '../arguments.ts';
+import { describeValue } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MemoryMapDraft } from './memory-map.ts';
@@ -20,7 +21,7 @@ export class DeviceMemory {
 
   /** @internal */
   constructor(space: AddressSpace, name: string, length: bigint) {
-    requirePlace(space, AddressRange.of(0n, length), `device memory "${name}"`);
+    requirePlace(space, AddressRange.of(0n, length), `device memory "${describeValue(name)}"`);
     const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device });
     this.#space = space;
     this.#id = state.id;

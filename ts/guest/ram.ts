@@ -3,7 +3,7 @@
  */
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { requireBoolean, requireOptions } from '../arguments.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, describeValue } from '../errors.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -68,7 +68,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
  */
 export function requireApart(ram: readonly RamOptions[]): AddressRange[] {
   if (!Array.isArray(ram)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `ram is an array of { start, length }, not ${String(ram)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `ram is an array of { start, length }, not ${describeValue(ram)}`);
   }
   const ranges = ram.map((options: RamOptions) => AddressRange.of(requireOptions(options).start, options.length));
   ranges.sort((a, b) => (a.start < b.start ? -1 : 1));

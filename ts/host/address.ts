@@ -1,7 +1,7 @@
 /**
  * Addresses of PCI functions as text.
  */
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, describeValue } from '../errors.ts';
 
 /** Domain (4 digits; more behind some controllers), bus, device, function. */
 const FULL = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
@@ -17,11 +17,12 @@ export function isPciAddress(text: string): boolean {
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  */
 export function pciAddress(text: string): string {
-  const parts = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i.exec(text);
+  const pattern = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i;
+  const parts = typeof text === 'string' ? pattern.exec(text) : null;
   if (parts === null) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `a PCI address looks like 0000:01:00.0, not ${JSON.stringify(text)}`,
+      `a PCI address looks like 0000:01:00.0, not ${typeof text === 'string' ? JSON.stringify(text) : describeValue(text)}`,
     );
   }
   return `${parts[1] ?? '0000'}:${parts[2]}`.toLowerCase();

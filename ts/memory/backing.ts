@@ -1,7 +1,7 @@
 /**
  * What memory a mapping shows: a stretch of a file, or memory private to this process.
  */
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, describeValue } from '../errors.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
 import { deviceStateOf } from './device-state.ts';
@@ -88,7 +88,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   if (typeof offset !== 'bigint' || offset < 0n) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the offset in ${file.name} is a non-negative bigint, not ${String(offset)}`,
+      `the offset in ${file.name} is a non-negative bigint, not ${describeValue(offset)}`,
     );
   }
   if (offset % file.pageSize !== 0n || length % file.pageSize !== 0n) {

@@ -3,8 +3,8 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireAccess, requireBytes } from '../arguments.ts';
-import { PeerDmaError } from '../errors.ts';
+import { requireAccess, requireBytes, requireOptions } from '../arguments.ts';
+import { PeerDmaError, describeValue } from '../errors.ts';
 import { native } from '../native-call.ts';
 
 /** The size of huge pages a {@link MemoryFile} can be made of. */
@@ -19,8 +19,8 @@ const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G'
  * @internal
  */
 export function hugePageShift(size: HugePageSize): number {
-  if (Object.hasOwn(HUGE_PAGE_SHIFT, size)) return HUGE_PAGE_SHIFT[size];
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${String(size)}`);
+  if (typeof size === 'string' && Object.hasOwn(HUGE_PAGE_SHIFT, size)) return HUGE_PAGE_SHIFT[size];
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${describeValue(size)}`);
 }
 
 // Set by the class below: the way to its private parts, for this package only.
@@ -87,9 +87,12 @@ export class MemoryFile {
    * size are set aside, `ERR_SYSTEM`
    */
   static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
-    const { name = 'memory' } = options;
+    const { name = 'memory' } = requireOptions(options);
     if (typeof name !== 'string') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${String(name)}`);
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `the name of a memory file is a string, not ${describeValue(name)}`,
+      );
     }
     const shift = options.hugePages === undefined ? 0 : hugePageShift(options.hugePages);
     return new MemoryFile(
