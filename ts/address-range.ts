@@ -63,20 +63,23 @@ export class AddressRange {
    * Whether an address, or every address of another range, lies within.
    *
    * @param other an address, or a range of them
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for anything else
    */
   contains(other: AddressRange | bigint): boolean {
-    return typeof other === 'bigint'
-      ? this.start <= other && other < this.end
-      : this.start <= other.start && other.end <= this.end;
+    if (typeof other === 'bigint') return this.start <= other && other < this.end;
+    requireRange(other);
+    return this.start <= other.start && other.end <= this.end;
   }
 
   /** Whether the two share at least one address. */
   overlaps(other: AddressRange): boolean {
+    requireRange(other);
     return this.start < other.end && other.start < this.end;
   }
 
   /** Whether the two have the same addresses. */
   equals(other: AddressRange): boolean {
+    requireRange(other);
     return this.start === other.start && this.end === other.end;
   }
 
@@ -88,6 +91,21 @@ export class AddressRange {
   /** What {@link AddressRange.toString} says, for `JSON.stringify`, which takes no bigints. */
   toJSON(): string {
     return this.toString();
+  }
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an {@link AddressRange} @internal */
+export function requireRange(range: AddressRange): void {
+  if (isRange(range)) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
+}
+
+/** Whether it is a range, whatever it is: a proxy may throw when it is looked at. */
+function isRange(value: unknown): boolean {
+  try {
+    return value instanceof AddressRange;
+  } catch {
+    return false;
   }
 }
 

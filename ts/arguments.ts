@@ -33,11 +33,11 @@ export function requireBytes(bytes: Uint8Array): Uint8Array {
 /** @internal */
 export function requireBoolean(value: boolean, what: string): void {
   if (typeof value === 'boolean') return;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${String(value)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${valueText(value)}`);
 }
 
 /** The named arguments of a call. @internal */
 export function requireOptions<T extends object>(options: T): T {
   if (typeof options === 'object' && options !== null) return options;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${String(options)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${valueText(options)}`);
 }

@@ -3,12 +3,17 @@
  */
 
 /**
- * A value with its type where the digits alone do not say it: `5` and `5n` print alike, and where one is due the other is wrong.
+ * A value that a caller passed, as text, with its type where the digits alone do not say it: `5` and `5n` print alike,
+ * and where one is due the other is wrong. Takes every value: some objects have no text.
  *
  * @internal
  */
 export function valueText(value: unknown): string {
   if (typeof value === 'bigint') return `the bigint ${value}n`;
   if (typeof value === 'number') return `the number ${value}`;
-  return String(value);
+  try {
+    return String(value);
+  } catch {
+    return 'an object without a text';
+  }
 }

@@ -135,3 +135,19 @@ test('a batch that says which of its ranges failed is quoted on that range', asy
   t.is(error.target, 'recorder');
   t.regex(error.message, /"ram1" at 0x4000\.\.0x5000: no room/);
 });
+
+test('a refusal with the code of a revoked mapping is a refusal: nothing was mapped that could be void', async (t) => {
+  const memory = await guest(t);
+  const target = new RecordingTarget();
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  const range = pages(4, 1);
+  for (const details of [{}, { range, target: 'recorder' }]) {
+    target.judge = () => new PeerDmaError('ERR_MAPPING_REVOKED', 'switched off', details);
+    await bar.mapToGuest(at(4));
+    t.like(handle.status()[0], { state: 'failed', code: 'ERR_MAP_FAILED' });
+    t.is(memory.explain(at(4)).targets[0]?.state, 'failed');
+    await bar.unmapFromGuest();
+  }
+});

@@ -187,6 +187,75 @@ for (const failing of [4, 6]) {
   });
 }
 
+test('a change elsewhere in the region maps a BAR that failed, in every target', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'bar', 4, 0x10);
+  const targets = [new RecordingTarget({ name: 'a', needsVa: true }), new RecordingTarget({ name: 'b' })];
+  for (const target of targets) await memory.dmaMappers.addDmaMapper(target);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
+  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  for (const target of targets) target.judge = () => new Error('decode is off');
+  await bar.mapToGuest(at(4));
+  for (const target of targets) {
+    t.deepEqual(target.held(), []);
+    target.judge = () => undefined;
+  }
+  await bar.map({ offset: at(2), length: PAGE, backing: { file, offset: at(2) } });
+  const both = ['0x4000..0x5000 rw bar', '0x6000..0x7000 rw bar'];
+  for (const target of targets) t.deepEqual(target.heldText(), both);
+
+  for (const target of targets) target.judge = ({ op }) => (op === 'map' ? new Error('decode is off') : undefined);
+  await bar.mapToGuest(at(8));
+  for (const target of targets) target.judge = () => undefined;
+  await bar.unmap({ offset: at(2), length: PAGE });
+  for (const target of targets) t.deepEqual(target.heldText(), ['0x8000..0x9000 rw bar'], 'the other one is gone');
+});
+
+test('a change elsewhere in the region maps RAM that could not be restored, and fails as long as it can not be', async (t) => {
+  const memory = await guest(t);
+  const file = taggedFile(t, 'file', 4, 0x20);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
+  await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
+  await region.map();
+  const target = new RecordingTarget({ needsVa: true });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  const refuse = ({ op }: { op: string }): unknown => (op === 'map' ? new Error('no room') : undefined);
+  target.judge = refuse;
+  await rejectsCode(
+    t,
+    region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } }),
+    'ERR_ROLLBACK_FAILED',
+  );
+  t.is(handle.status()[0]?.state, 'failed');
+  const elsewhere = { range: pages(2, 1), backing: { file, offset: at(2) } };
+  t.deepEqual((await rejectsCode(t, region.addMapping(elsewhere), 'ERR_MAP_FAILED')).range, pages(4, 1));
+  const other = await memory.regions.addRegion({ name: 'other', range: pages(12, 1) });
+  target.judge = ({ op, range }) => (range.start === at(4) ? refuse({ op }) : undefined);
+  await other.addMapping({ range: pages(0, 1), backing: 'private' });
+  await other.map();
+  t.is(handle.status()[0]?.state, 'failed', 'a change of another region does not depend on it');
+
+  target.judge = () => undefined;
+  await region.addMapping(elsewhere);
+  t.deepEqual(target.heldText(), ['0x4000..0x5000 rw r', '0x6000..0x7000 rw r', '0xc000..0xd000 rw other']);
+  t.is(target.held()[0]?.hostMemory?.read(0n, 1)[0], 0x20);
+});
+
+test('a region whose memory could not be mapped can be unmapped and removed', async (t) => {
+  const memory = await guest(t);
+  const target = new RecordingTarget({ needsVa: true });
+  await memory.dmaMappers.addDmaMapper(target);
+  const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
+  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  target.judge = () => new Error('never');
+  await bar.mapToGuest(at(4));
+  target.takeCalls();
+  await bar.unmapFromGuest();
+  await bar.mapToGuest(at(4));
+  await bar.close();
+  t.deepEqual(target.takeCalls(), ['map 0x4000..0x5000 rw refused'], 'and what goes is not tried again');
+});
+
 function second(backing: unknown): boolean {
   return typeof backing === 'object' && backing !== null && 'offset' in backing && backing.offset === PAGE;
 }

@@ -2,7 +2,14 @@
  * A guest places, moves and switches BARs through config space; guest memory and every target follow.
  */
 import test from 'ava';
-import { AssignedDevice, type BarEvent, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import {
+  AssignedDevice,
+  type BarEvent,
+  GuestMemory,
+  MemoryFile,
+  SimulatedDevice,
+  SimulatedIommu,
+} from '../../ts/index.ts';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import {
@@ -293,6 +300,20 @@ test('a BAR beyond the addresses of the guest is trapped, and says so', async (t
   t.deepEqual(device.regions[2]?.read(0n, 1), Uint8Array.of(9));
   await writeBar64(assigned, 2, HIGH);
   t.true(scene.reaches(HIGH, device, 2));
+});
+
+test('a BAR larger than all addresses of the guest is trapped wherever the guest places it', async (t) => {
+  await using memory = await GuestMemory.create({ addressWidth: 32 });
+  const bars = [{ index: 0, length: 1n << 33n, kind: 'memory64' as const }];
+  const device = new SimulatedDevice({ bdf: '0000:00:05.0', bars });
+  await using assigned = await AssignedDevice.create({ device, memory });
+  await command(assigned, MEMORY);
+  await writeBar64(assigned, 0, 1n << 33n);
+  const status = assigned.status()[0];
+  t.deepEqual(status?.mapped, []);
+  t.regex(status?.trapped[0]?.reason ?? '', /32-bit address space\. Give GuestMemory\.create an addressWidth of 34/);
+  assigned.mmioWrite((1n << 33n) + 8n, Uint8Array.of(9));
+  t.deepEqual(device.regions[0]?.read(8n, 1), Uint8Array.of(9));
 });
 
 test('writes apply in the order of the calls, awaited or not', async (t) => {

@@ -17,6 +17,11 @@ import { judgeOf } from './faults.ts';
 import { at, PAGE, PAGE_BYTES, pages, tag } from './pages.ts';
 import { BatchRecordingTarget, mode, RecordingTarget } from './recording-target.ts';
 
+/** Whether the scene has device memory at an address, wherever its BARs are: where there is no RAM. */
+export function isDevicePlace(gpa: bigint): boolean {
+  return !pages(0, 4).contains(gpa) && !pages(8, 3).contains(gpa);
+}
+
 /** Page `n` of the private RAM is filled with this and `n`. */
 const PRIVATE_TAG = 0xa0;
 
@@ -77,6 +82,7 @@ export class FailureScene {
       scene.bars.push(bar);
       await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: at(8 + index * 4) } });
       if (length === 3) await bar.map({ offset: at(2), length: PAGE, backing: { file, offset: at(10) } });
+      if (length === 2) await bar.map({ offset: PAGE, length: PAGE, backing: 'private' });
     }
     await scene.bar(0).mapToGuest(at(16));
     await scene.bar(1).mapToGuest(at(20));
@@ -194,11 +200,11 @@ export class FailureScene {
   }
 
   /** Whether the memory lent for a request shows what it is to show. */
-  #reads({ range, hostMemory, backing }: DmaMapRequest): boolean {
+  #reads({ range, hostMemory, backing, kind }: DmaMapRequest): boolean {
     if (hostMemory === undefined) return true;
     for (let offset = 0n; offset < range.length; offset += PAGE) {
       const page = Number((range.start + offset) / PAGE);
-      const bytes = range.equals(NEW_PRIVATE) ? 0 : tag(PRIVATE_TAG, page);
+      const bytes = range.equals(NEW_PRIVATE) || kind === 'device' ? 0 : tag(PRIVATE_TAG, page);
       const due = backing === 'private' ? bytes : tag(1, Number((backing.offset + offset) / PAGE));
       try {
         if (hostMemory.read(offset, 1)[0] !== due) return false;

@@ -46,9 +46,15 @@ export function judgeOf(name: string): (call: Call) => unknown {
   };
 }
 
-/** Puts the counting between this worker and its native core. */
-export function countNative(): void {
-  interposeNative((op) => {
-    if (fails(`native: ${op}`)) throw outOfMemory(op);
+/**
+ * Puts the counting between this worker and its native core.
+ *
+ * @param isDevice whether device memory is at an address: what maps it alone ends in {@link DEVICE}
+ */
+export function countNative(isDevice: (gpa: bigint) => boolean = () => false): void {
+  interposeNative((op, [first]) => {
+    const starts = first instanceof BigUint64Array ? [...first].filter((_, index) => index % 2 === 0) : [first];
+    const device = op !== 'unmap' && starts.every((start) => typeof start === 'bigint' && isDevice(start));
+    if (fails(`native: ${op}${device ? DEVICE : ''}`)) throw outOfMemory(op);
   });
 }

@@ -9,10 +9,12 @@ import { NativeReservation } from '#native';
  */
 export const NATIVE_CALLS = ['mapFile', 'mapPrivate', 'unmap', 'ensureMapped', 'ensureMappedAsync', 'lease'] as const;
 
-let before: ((op: string) => void) | undefined;
+type Before = (op: string, args: readonly unknown[]) => void;
+
+let before: Before | undefined;
 
 /** Calls this before each call into the native core from now on; what it throws, the call throws. */
-export function interposeNative(call: (op: string) => void): void {
+export function interposeNative(call: Before): void {
   const first = before === undefined;
   before = call;
   if (!first) return;
@@ -21,7 +23,7 @@ export function interposeNative(call: (op: string) => void): void {
     const real = prototype[op];
     if (real === undefined) throw new Error(`the native core has no ${op}`);
     prototype[op] = function interposed(this: unknown, ...args: unknown[]): unknown {
-      before?.(op);
+      before?.(op, args);
       return real.apply(this, args);
     };
   }

@@ -4,46 +4,56 @@
 import { PeerDmaError, asError } from '../errors.ts';
 import { publishMap, publishUnmap } from './events.ts';
 import { type Held, Holdings } from './holdings.ts';
-import { type Store, isDevice } from '../memory/backing.ts';
+import type { AddressRange } from '../address-range.ts';
+import { isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { fileRequired, mapFailed, revoked, rollbackFailed, statusOf, unmapFailed } from './mapping-error.ts';
+import {
+  fileRequired,
+  mapFailed,
+  revocationUnknown,
+  revoked,
+  rollbackFailed,
+  statusOf,
+  unmapFailed,
+} from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
+import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
 
 /** @internal */
 export class DmaMapper {
-  readonly target: DmaTarget;
   readonly peerToPeer: PeerToPeer;
+  readonly #traits: TargetTraits;
   /** Which guest memory it is that the target follows, for events. */
   readonly #memory: number;
-  /** Lends the memory that the target needs as host memory; there as soon as there is any such. */
-  readonly #va: () => VaMapper | undefined;
-  /** Of the target, as it was when it joined. */
-  readonly name: string;
-  /** Of the target, as they were when it joined. */
-  readonly #needsVa: DmaTarget['needsVa'];
-  readonly #needsFile: boolean;
-  readonly #mapBatch: DmaTarget['mapDmaBatch'];
-  readonly #revoked: DmaTarget['isRevoked'];
+  /** Lends the memory that the target needs as host memory. */
+  readonly #va: () => VaMapper;
   readonly #holdings = new Holdings();
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
+  #closed = false;
+  /** Settles the call of the target that is under way. */
+  #settle: (() => void) | undefined;
 
   /**
-   * @param va where the memory is that a target needs as host memory
+   * @param va makes this process's view of guest memory, if there is none yet
    * @param memory number of the guest memory
    */
-  constructor(target: DmaTarget, peerToPeer: PeerToPeer, va: () => VaMapper | undefined, memory: number) {
-    this.target = target;
+  constructor(traits: TargetTraits, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
+    this.#traits = traits;
     this.#memory = memory;
-    this.name = target.name;
-    this.#needsVa = target.needsVa;
-    this.#needsFile = target.needsFile === true;
-    this.#mapBatch = target.mapDmaBatch?.bind(target);
-    this.#revoked = target.isRevoked?.bind(target);
     this.peerToPeer = peerToPeer;
     this.#va = va;
+  }
+
+  get target(): DmaTarget {
+    return this.#traits.target;
+  }
+
+  /** Of the target, as it was when it joined. */
+  get name(): string {
+    return this.#traits.name;
   }
 
   get following(): boolean {
@@ -55,14 +65,41 @@ export class DmaMapper {
     this.#following = false;
   }
 
+  /** Whether the target and all that it mapped are gone. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * The target and all that it mapped are gone: it is not called any more, and each call counts as done, the one that is
+   * under way included. A target that hangs keeps nobody waiting then.
+   */
+  markClosed(): void {
+    this.#closed = true;
+    this.#settle?.();
+  }
+
   /** Whether the target gets this memory by its place in this process. */
-  wantsVa({ store }: SubMapping): boolean {
-    return wantsVa(this.#needsVa, store);
+  wantsVa(sub: SubMapping): boolean {
+    const { needsVa } = this.#traits;
+    return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.store.private !== undefined));
   }
 
   /** Whether the target maps this memory as the file that it is. */
   mapsFile(sub: SubMapping): boolean {
-    return sub.store.file !== undefined && !this.wantsVa(sub) && (this.#needsFile || this.#needsVa === 'private');
+    if (sub.store.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
+    return this.#traits.needsFile || this.#traits.needsVa === 'private';
+  }
+
+  /** What the target can map now, where it says so. @throws {PeerDmaError} where it can't say */
+  iovaRanges(): readonly AddressRange[] | undefined {
+    return this.#closed ? undefined : iovaRangesOf(this.#traits);
+  }
+
+  /** Why the target can't have memory at whatever address, as far as that is known without asking it. */
+  refusal(sub: SubMapping): PeerDmaError | undefined {
+    const needsFile = sub.store.file === undefined && this.#traits.needsFile && !this.#skips(sub);
+    return needsFile ? fileRequired(this.name, sub) : undefined;
   }
 
   status(): MappingStatus[] {
@@ -76,9 +113,9 @@ export class DmaMapper {
   /** How one sub-mapping stands, for people. */
   statusOf(held: Held): MappingStatus {
     const { range, kind, name } = held.sub;
-    const isVoid = this.#isRevoked(held);
-    const error = isVoid ? revoked(this.name, held.sub) : held.error;
-    return { range, kind, name, state: isVoid ? 'failed' : held.state, ...statusOf(error) };
+    const revocation = this.#revocation(held);
+    const state = revocation === undefined ? held.state : 'failed';
+    return { range, kind, name, state, ...statusOf(revocation ?? held.error) };
   }
 
   /** The record of a sub-mapping that is not in quarantine. */
@@ -94,11 +131,16 @@ export class DmaMapper {
   /** Those of the sub-mappings that the target could not map when they came, or that are void since. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
     const failed = this.#holdings.failed;
-    if (failed.size === 0 && this.#revoked === undefined) return [];
+    if (failed.size === 0 && this.#traits.isRevoked === undefined) return [];
     return subs.filter((sub) => {
       const held = this.#holdings.of(sub);
-      return held !== undefined && (failed.has(held) || this.#isRevoked(held));
+      return held !== undefined && (failed.has(held) || this.#revocation(held) !== undefined);
     });
+  }
+
+  /** Those sub-mappings of a region that the target could not map when they came. */
+  failedOf(regionId: number): SubMapping[] {
+    return [...this.#holdings.failed.of(regionId)].map(({ sub }) => sub);
   }
 
   /** What the target has of device memory or keeps of it, in order of address; what it was not to have is not in it. */
@@ -116,7 +158,7 @@ export class DmaMapper {
   async map(subs: readonly SubMapping[]): Promise<void> {
     const records = subs.map((sub) => this.#admit(sub));
     const wanted = records.filter((held) => held.state === 'mapped');
-    this.#lend(wanted);
+    this.#lend(wanted.filter(({ sub }) => this.requires(sub)));
     const done: Held[] = [];
     for (const run of this.#runs(wanted)) {
       const error = await this.#mapRun(run);
@@ -226,15 +268,18 @@ export class DmaMapper {
 
   /** Decides what is to happen with a sub-mapping before the target is asked. */
   #admit(sub: SubMapping): Held {
-    const held: Held = { range: sub.range, sub, state: 'mapped' };
-    if (sub.kind === 'device' && this.peerToPeer === 'off') held.state = 'skipped';
-    else if (sub.store.file === undefined && this.#needsFile) {
-      const error = fileRequired(this.name, sub);
-      if (this.requires(sub)) throw error;
-      held.state = 'failed';
-      held.error = error;
-    }
+    const held: Held = { range: sub.range, sub, state: this.#skips(sub) ? 'skipped' : 'mapped' };
+    const error = this.refusal(sub);
+    if (error === undefined) return held;
+    if (this.requires(sub)) throw error;
+    held.state = 'failed';
+    held.error = error;
     return held;
+  }
+
+  /** Whether the target is not to have a sub-mapping. */
+  #skips(sub: SubMapping): boolean {
+    return sub.kind === 'device' && this.peerToPeer === 'off';
   }
 
   /** Whether the target has to have a sub-mapping: a change fails that can't give it to it. */
@@ -250,7 +295,7 @@ export class DmaMapper {
     const runs: Held[][] = [];
     let open: Held[] | undefined;
     for (const held of wanted) {
-      if (this.#mapBatch === undefined || !this.requires(held.sub)) {
+      if (this.#traits.mapDmaBatch === undefined || !this.requires(held.sub)) {
         runs.push([held]);
         open = undefined;
       } else if (open === undefined) {
@@ -267,9 +312,11 @@ export class DmaMapper {
     const [first] = run as readonly [Held];
     try {
       if (run.length === 1) {
+        if (!this.requires(first.sub)) this.#lend([first]);
         await this.#mapOne(first);
       } else {
-        await this.#mapBatch?.(run.map((held) => mapRequest(held.sub, held.hostMemory)));
+        const requests = run.map((held) => mapRequest(held.sub, held.hostMemory));
+        await this.#ask(() => this.#traits.mapDmaBatch?.(requests));
         for (const held of run) publishMap(this.#memory, this.name, held.sub);
       }
       return undefined;
@@ -292,14 +339,32 @@ export class DmaMapper {
     }
   }
 
-  #isRevoked({ range, state }: Held): boolean {
-    return state === 'mapped' && this.#revoked?.(range) === true;
+  /** Why a mapping is void, if it is. It counts as void where the target can't say: nothing is promised that may not hold. */
+  #revocation({ range, state, sub }: Held): PeerDmaError | undefined {
+    const { isRevoked } = this.#traits;
+    if (state !== 'mapped' || isRevoked === undefined || this.#closed) return undefined;
+    try {
+      return isRevoked(range) === true ? revoked(this.name, sub) : undefined;
+    } catch (thrown) {
+      return revocationUnknown(this.name, sub, thrown);
+    }
   }
 
   async #mapOne(held: Held): Promise<void> {
-    const pending = this.target.mapDma(mapRequest(held.sub, held.hostMemory));
+    const pending = this.#ask(() => this.target.mapDma(mapRequest(held.sub, held.hostMemory)));
     if (pending !== undefined) await pending;
     publishMap(this.#memory, this.name, held.sub);
+  }
+
+  /** Calls the target, unless it is closed. Settles when the target does, or when it is closed. */
+  #ask(call: () => void | Promise<void>): void | Promise<void> {
+    if (this.#closed) return undefined;
+    const pending = call();
+    if (pending === undefined) return undefined;
+    return new Promise<void>((resolve, reject) => {
+      this.#settle = resolve;
+      Promise.resolve(pending).then(resolve, reject); // also when it settles too late, and nobody waits any more
+    }).finally(() => (this.#settle = undefined));
   }
 
   async #mapAgain(held: Held, blocked: PeerDmaError | undefined): Promise<void> {
@@ -331,7 +396,7 @@ export class DmaMapper {
   async #unmapOne(held: Held): Promise<PeerDmaError | undefined> {
     if (held.state === 'mapped') {
       try {
-        const pending = this.target.unmapDma(held.range);
+        const pending = this.#ask(() => this.target.unmapDma(held.range));
         if (pending !== undefined) await pending;
       } catch (thrown) {
         const error = unmapFailed(this.name, held.sub, thrown);
@@ -345,10 +410,9 @@ export class DmaMapper {
   }
 
   #lend(helds: readonly Held[]): void {
-    const va = this.#va();
     const wanted = helds.filter((held) => this.wantsVa(held.sub));
-    if (va === undefined || wanted.length === 0) return;
-    const memories = va.lend(wanted.map((held) => held.sub));
+    if (wanted.length === 0) return;
+    const memories = this.#va().lend(wanted.map((held) => held.sub));
     for (const [index, held] of wanted.entries()) held.hostMemory = memories[index];
   }
 
@@ -358,17 +422,12 @@ export class DmaMapper {
       if (held.hostMemory !== undefined) lent.push(held.hostMemory);
       held.hostMemory = undefined;
     }
-    if (lent.length > 0) this.#va()?.release(lent);
+    if (lent.length > 0) this.#va().release(lent);
   }
 }
 
 function byAddress(a: Held, b: Held): number {
   return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
-}
-
-/** Whether a target that needs so much host memory gets a store as such. @internal */
-export function wantsVa(needsVa: DmaTarget['needsVa'], store: Store): boolean {
-  return needsVa === true || (needsVa === 'private' && store.private !== undefined);
 }
 
 /** Whether what a target threw names the range of a sub-mapping. */

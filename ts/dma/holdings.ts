@@ -18,11 +18,43 @@ export interface Held {
   error?: PeerDmaError;
 }
 
+/** Records that are found by their region, so that a change of a region costs what the region has. @internal */
+export class HeldByRegion {
+  /** No set is empty. */
+  readonly #byRegion = new Map<number, Set<Held>>();
+
+  /** How many regions have records here. */
+  get size(): number {
+    return this.#byRegion.size;
+  }
+
+  has(held: Held): boolean {
+    return this.#byRegion.get(held.sub.regionId)?.has(held) === true;
+  }
+
+  of(regionId: number): Iterable<Held> {
+    return this.#byRegion.get(regionId) ?? [];
+  }
+
+  add(held: Held): void {
+    const { regionId } = held.sub;
+    const records = this.#byRegion.get(regionId);
+    if (records === undefined) this.#byRegion.set(regionId, new Set([held]));
+    else records.add(held);
+  }
+
+  delete(held: Held): void {
+    const { regionId } = held.sub;
+    const records = this.#byRegion.get(regionId);
+    if (records?.delete(held) === true && records.size === 0) this.#byRegion.delete(regionId);
+  }
+}
+
 /** @internal */
 export class Holdings {
   /** What is in the flat map. */
   readonly #held = new IntervalMap<Held>();
-  readonly #failed = new Set<Held>();
+  readonly #failed = new HeldByRegion();
   /** Beside it, since the flat map may want something else at those addresses. */
   readonly #quarantined = new Set<Held>();
 
@@ -59,7 +91,7 @@ export class Holdings {
   }
 
   /** What the target could not map. */
-  get failed(): ReadonlySet<Held> {
+  get failed(): HeldByRegion {
     return this.#failed;
   }
 

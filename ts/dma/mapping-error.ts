@@ -5,11 +5,19 @@ import { PeerDmaError, asError } from '../errors.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
 
-/** What a target threw at a map, naming the target and the range. @internal */
+/**
+ * What a target threw at a map, naming the target and the range. `ERR_MAPPING_REVOKED` is the state of a mapping that was
+ * made: no refusal has that code, whatever the target says.
+ *
+ * @internal
+ */
 export function mapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
   const error = asError(thrown);
-  if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined) return error;
-  const { code = 'ERR_MAP_FAILED', message, errno, syscall } = details(error);
+  const { code: said = 'ERR_MAP_FAILED', message, errno, syscall } = details(error);
+  const code = said === 'ERR_MAPPING_REVOKED' ? 'ERR_MAP_FAILED' : said;
+  if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined && code === said) {
+    return error;
+  }
   return new PeerDmaError(code, `${target}: can't map ${what(sub)}: ${message}`, {
     errno,
     syscall,
@@ -35,6 +43,15 @@ export function revoked(target: string, sub: SubMapping): PeerDmaError {
     'ERR_MAPPING_REVOKED',
     `${target}: ${what(sub)} is void: the device stopped decoding memory, slept or was reset since it was mapped. It is mapped anew when the device answers, or by refresh()`,
     { range: sub.range, target },
+  );
+}
+
+/** The state of a mapping of which the target can't say whether it is void. @internal */
+export function revocationUnknown(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_MAPPING_REVOKED',
+    `${target}: ${what(sub)} may be void: isRevoked failed: ${asError(thrown).message}. The next change there maps it anew`,
+    { range: sub.range, target, cause: thrown },
   );
 }
 

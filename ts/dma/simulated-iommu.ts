@@ -2,12 +2,13 @@
  * An IOMMU in memory that obeys the rules of Linux VFIO type1v2 or of iommufd, with the device's side of it: for tests, for
  * examples, and for a VMM's emulated devices.
  */
-import { AddressRange, hex } from '../address-range.ts';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { AddressRange, hex, requireRange } from '../address-range.ts';
+import { requireBytes, requireCount, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { reaches } from '../memory/backing.ts';
 import { deviceStateOf } from '../memory/device-state.ts';
+import { nativeFileOf } from '../memory/memory-file.ts';
 import { IOMMU_RULES, type IommuRules, type IommuRulesName } from './iommu-rules.ts';
 import { type MappingSource, mappingSource } from './mapping-source.ts';
 import { type IommuLimits, refusedMapping } from './refusal.ts';
@@ -48,12 +49,16 @@ export class SimulatedIommu implements DmaTarget {
       maxMappings?: number;
     } = {},
   ) {
-    const { rules = 'type1v2', pageSize = 4096n, iovaRanges = DEFAULT_IOVA_RANGES } = options;
-    if (!Object.hasOwn(IOMMU_RULES, rules)) {
+    const { name = 'simulated-iommu', rules = 'type1v2', pageSize = 4096n } = requireOptions(options);
+    const { iovaRanges = DEFAULT_IOVA_RANGES } = options;
+    if (typeof name !== 'string' || name === '') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of an IOMMU is a string, not ${valueText(name)}`);
+    }
+    if (typeof rules !== 'string' || !Object.hasOwn(IOMMU_RULES, rules)) {
       const known = Object.keys(IOMMU_RULES).join("' and '");
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `the rules that can be simulated are '${known}', not '${String(rules)}'`,
+        `the rules that can be simulated are '${known}', not '${valueText(rules)}'`,
       );
     }
     this.#rules = IOMMU_RULES[rules];
@@ -70,7 +75,7 @@ export class SimulatedIommu implements DmaTarget {
     if (!Array.isArray(iovaRanges) || !iovaRanges.every((range) => range instanceof AddressRange)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');
     }
-    this.name = options.name ?? 'simulated-iommu';
+    this.name = name;
     this.needsVa = this.#rules.needsVa;
     this.#limits = { pageSize, iovaRanges };
     this.#maxMappings = maxMappings;
@@ -82,6 +87,7 @@ export class SimulatedIommu implements DmaTarget {
 
   /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`, `iopt_map_pages`. */
   mapDma(request: DmaMapRequest): void {
+    requireRequest(request);
     const source = mappingSource(this.name, request, this.needsVa);
     const errno = this.#refuse(request, source);
     if (errno !== undefined) {
@@ -91,6 +97,7 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   mapDmaBatch(requests: readonly DmaMapRequest[]): void {
+    if (!Array.isArray(requests)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a batch is an array of requests');
     for (const [done, request] of requests.entries()) {
       try {
         this.mapDma(request);
@@ -107,6 +114,7 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED` where it would cut a mapping; nothing is unmapped then
    */
   unmapDma(range: AddressRange): void {
+    requireRange(range);
     const within = this.#mappings.overlapping(range);
     const cut = within.find((mapping) => !range.contains(mapping.range));
     const { pageSize } = this.#limits;
@@ -127,6 +135,7 @@ export class SimulatedIommu implements DmaTarget {
 
   /** Whether the mapping of that range is void, as iommufd's of a BAR are once the device was switched off or reset. */
   isRevoked(range: AddressRange): boolean {
+    requireRange(range);
     return this.#mappings.startingAt(range.start)?.isVoid === true;
   }
 
@@ -208,4 +217,17 @@ export class SimulatedIommu implements DmaTarget {
       target: this.name,
     });
   }
+}
+
+/** Checks what a caller that is not guest memory may have got wrong. */
+function requireRequest(request: DmaMapRequest): void {
+  const { range, backing } = requireOptions(request);
+  requireRange(range);
+  if (backing === 'private') return;
+  nativeFileOf(requireOptions(backing).file); // rejects other objects
+  if (typeof backing.offset === 'bigint' && backing.offset >= 0n) return;
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `the offset of a backing is a non-negative bigint, not ${valueText(backing.offset)}`,
+  );
 }

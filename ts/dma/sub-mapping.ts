@@ -2,7 +2,7 @@
  * One entry of the flat memory map: memory that wins at its addresses.
  */
 import type { AddressRange } from '../address-range.ts';
-import { type Store, backingOf } from '../memory/backing.ts';
+import { type Store, requestBackingOf } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { DmaMapRequest, MemoryKind } from './target.ts';
 
@@ -21,7 +21,7 @@ export interface SubMapping {
 /** @internal */
 export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined): DmaMapRequest {
   const { range, store, writable, kind, name } = sub;
-  const backing = backingOf(store);
+  const backing = requestBackingOf(store);
   return hostMemory === undefined
     ? { range, backing, writable, kind, name }
     : { range, hostMemory, backing, writable, kind, name };

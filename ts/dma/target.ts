@@ -14,7 +14,11 @@ export interface DmaMapRequest {
   readonly range: AddressRange;
   /** The memory, RAM faulted in; only where {@link DmaTarget.needsVa} asks for it. Good until the range is unmapped. */
   readonly hostMemory?: HostMemory;
-  /** The same memory as a file and offset, for targets that map files. */
+  /**
+   * The same memory as a file and offset, for targets that map files. The file is open until the range has been unmapped,
+   * whoever closes the {@link MemoryFile} that the memory was mapped from, and the target can't close it. It is a handle of
+   * its own: all requests for memory of one `MemoryFile` carry the same one, by which a target may tell files apart.
+   */
   readonly backing: Backing;
   /** Whether the device may write. */
   readonly writable: boolean;
@@ -30,7 +34,10 @@ export interface DmaMapRequest {
  *
  * A method that throws or rejects has changed nothing; if a batch could not take back what it had mapped, it says so with
  * a {@link PeerDmaError} of code `ERR_UNMAP_FAILED`, and all of the batch counts as mapped. A promise has to settle, and
- * must not wait for another change of the same guest memory, which comes after this one: everything would wait for it.
+ * must not wait for another change of the same guest memory, which comes after this one: everything would wait for it, until
+ * {@link DmaMapperClient.targetClosed} settles it.
+ *
+ * What a target offers besides `mapDma` and `unmapDma` is read once, when it joins.
  */
 export interface DmaTarget {
   /** For messages and {@link GuestMemory.inspect}. */
@@ -39,7 +46,10 @@ export interface DmaTarget {
   readonly needsVa?: boolean | 'private';
   /** Can't take private memory: RAM without a file is refused before this target is asked. */
   readonly needsFile?: boolean;
-  /** IOVAs that it can map now, sorted, where that is known: memory that anything will do for is placed there. */
+  /**
+   * IOVAs that it can map now, sorted, where that is known: RAM that lies on no one of them is refused before it is
+   * allocated, and memory that may be anywhere is placed on them. An empty array stands for "not known".
+   */
   iovaRanges?(): readonly AddressRange[];
   /** Maps the memory, so that the devices reach it at exactly these addresses, or throws and leaves everything as it was. */
   mapDma(request: DmaMapRequest): void | Promise<void>;
@@ -69,7 +79,8 @@ export interface MappingStatus {
   /** Of the region. */
   readonly name: string;
   /**
-   * `mapped`; `failed`: the target refused it, or its device has made it void since (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
+   * `mapped`; `failed`: the target refused it, this process could not map it for the target, or its device has made it void
+   * since (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
    * so the target may still reach that memory, which is kept until the target is closed.
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';

@@ -1,6 +1,9 @@
 /**
  * A device's registers by name, each access of the width that the device wants.
  */
+import { requireOptions } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
 /** What is read and written: a BAR, or whatever else has accesses of these widths. */
@@ -29,10 +32,18 @@ export type RegisterView<Layout extends Readonly<Record<string, Register>>> = {
   -readonly [Name in keyof Layout]: Layout[Name] extends Register<infer Value> ? Value : never;
 };
 
+function offsetOf(offset: bigint | number): bigint {
+  if ((typeof offset === 'bigint' || Number.isSafeInteger(offset)) && offset >= 0) return BigInt(offset);
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `the offset of a register is a whole number of bytes, not ${valueText(offset)}`,
+  );
+}
+
 /** A register of 32 bits. @param offset bytes from the start of the region; a multiple of 4 */
 export function u32(offset: bigint | number): Register<number> {
   return {
-    offset: BigInt(offset),
+    offset: offsetOf(offset),
     read: (file, at) => file.read32(at),
     write: (file, at, value) => file.write32(at, value),
   };
@@ -41,7 +52,7 @@ export function u32(offset: bigint | number): Register<number> {
 /** A register of 64 bits. @param offset bytes from the start of the region; a multiple of 8 */
 export function u64(offset: bigint | number): Register<bigint> {
   return {
-    offset: BigInt(offset),
+    offset: offsetOf(offset),
     read: (file, at) => file.read64(at),
     write: (file, at, value) => file.write64(at, value),
   };
@@ -60,7 +71,13 @@ export function registers<const Layout extends Readonly<Record<string, Register<
   base = 0n,
 ): RegisterView<Layout> {
   const view = {};
-  for (const [name, register] of Object.entries(layout) as [string, Register][]) {
+  for (const [name, register] of Object.entries(requireOptions(layout)) as [string, Register][]) {
+    if (typeof register?.offset !== 'bigint' || typeof base !== 'bigint') {
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `the register ${name} is made by u32 or u64, and base is a bigint`,
+      );
+    }
     const at = base + register.offset;
     Object.defineProperty(view, name, {
       enumerable: true,

@@ -3,8 +3,9 @@
  * through here, one at a time, each as one plan.
  */
 import type { AddressRange } from '../address-range.ts';
-import { DmaMapper, wantsVa } from '../dma/dma-mapper.ts';
+import { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
+import type { TargetTraits } from '../dma/target-traits.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
@@ -18,12 +19,23 @@ import {
   subMappingsOf,
   withoutMappings,
 } from './device-changes.ts';
+import type { FlatChange } from './flat-change.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
 import { requirePresent } from './presence.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
-import { catchUp, changeSteps, ensureMapped, faultInFiles, mapToTarget, showMissing, wanted } from './steps.ts';
+import { requireReachable } from './reachability.ts';
+import {
+  catchUp,
+  changeSteps,
+  ensureMapped,
+  faultInFiles,
+  isRequired,
+  mapToTarget,
+  showMissing,
+  wanted,
+} from './steps.ts';
 
 let made = 0;
 
@@ -60,6 +72,8 @@ export class AddressSpace {
   readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
+  /** Those that are said to be closed, until that has its turn. */
+  readonly #closing = new Set<DmaTarget>();
   #map = MemoryMap.empty();
   /** Made for the first memory that a target needs in it. */
   #va: VaMapper | undefined;
@@ -100,39 +114,43 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; what a target or the native core said
    */
   change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
-    return this.#run('change', async () => {
-      const draft = this.#map.draft();
-      edit(draft);
-      const { change, next, pieces } = draft.settle();
-      for (const { range } of change.goes) throwIf(quarantineOn(this.#mappers, range));
-      for (const sub of change.comes) throwIf(quarantineAgainst(this.#mappers, sub));
-      if (change.goes.length > 0) requirePresent(change.comes, this.#mappers);
-      if (wanted(change.comes, this.#mappers).length > 0) this.#openVa();
-      await applyPlan(changeSteps(change, this.#mappers, this.#va));
-      this.#commit(next, pieces);
-      if (change.goes.length + change.comes.length > 0) publishChange(this.order, change.goes, change.comes);
-    });
+    return this.#run('change', () => this.#change(edit));
+  }
+
+  /**
+   * Removes a region, unless it is gone already: with a closed guest memory all are.
+   *
+   * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
+   */
+  removeRegion(id: number): Promise<void> {
+    return this.#runAlways('change', () => this.#change((draft) => draft.has(id) && draft.remove(id)));
   }
 
   /**
    * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
-   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing the map; what the
-   * target said
+   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing RAM; `ERR_CLOSED` for one
+   * that is said to be closed meanwhile; what the target said
    */
-  register(target: DmaTarget, peerToPeer: PeerToPeer): Promise<DmaMapper> {
+  register(traits: TargetTraits, peerToPeer: PeerToPeer): Promise<DmaMapper> {
+    const { target, name, needsVa } = traits;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
+      const mapper = new DmaMapper(traits, peerToPeer, () => this.#openVa(), this.order);
+      if (this.#closing.has(target)) throw closedMeanwhile(name);
       const subs = this.#map.flat.values();
-      const shown = subs.filter(({ store }) => wantsVa(target.needsVa, store));
-      const va = target.needsVa === true || shown.length > 0 ? await this.#show(shown) : undefined;
-      const mapper = new DmaMapper(target, peerToPeer, () => this.#va, this.order);
-      const steps = va === undefined ? [] : [ensureMapped(shown, va)];
+      requireReachable(subs, [mapper]);
+      const va = needsVa === true ? this.#openVa() : this.#vaFor(subs, [mapper]);
+      // If it throws, some of it may be shown, which is no harm.
+      if (va !== undefined) await applyPlan(showMissing(subs, [mapper], this.#mappers, va));
+      const steps = va === undefined ? [] : [ensureMapped(wanted(subs, [mapper]), [mapper], va)];
       steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
+        if (this.#closing.has(target)) mapper.markClosed();
         await applyPlan(steps);
+        if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
         this.#dismiss(mapper);
         throw error;
@@ -157,10 +175,13 @@ export class AddressSpace {
 
   /**
    * Lets go of a target whose mappings are gone with it. What was quarantined for it is released, and what the quarantine
-   * kept from being restored is restored.
+   * kept from being restored is restored. A call of the target that is under way counts as done: the change goes on.
    */
   targetClosed(target: DmaTarget): Promise<void> {
+    for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
+    this.#closing.add(target);
     return this.#runAlways('closed', async () => {
+      this.#closing.delete(target);
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
@@ -198,7 +219,10 @@ export class AddressSpace {
   /** What each target that follows the map can map now, of those that say so. */
   iovaRanges(): (readonly AddressRange[])[] {
     const following = [...this.#mappers].filter((mapper) => mapper.following);
-    return following.flatMap(({ target }) => (target.iovaRanges === undefined ? [] : [target.iovaRanges()]));
+    return following.flatMap((mapper) => {
+      const ranges = mapper.iovaRanges();
+      return ranges === undefined || ranges.length === 0 ? [] : [ranges];
+    });
   }
 
   /** Does something while no change is under way. */
@@ -209,7 +233,8 @@ export class AddressSpace {
   /** Faults memory in before anybody asks for it. */
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
-      const va = await this.#show(this.#map.flat.values());
+      const va = this.#openVa();
+      for (const sub of this.#map.flat.values()) va.show(sub);
       await va.ensureMapped(ranges);
     });
   }
@@ -222,6 +247,22 @@ export class AddressSpace {
    */
   close(): Promise<void> {
     return this.#queue.close(() => thenSettled(this.order, 'end', () => this.#end()));
+  }
+
+  async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
+    const draft = this.#map.draft();
+    edit(draft);
+    const { change, next, pieces, regions } = draft.settle();
+    const { goes, comes } = change;
+    for (const { range } of goes) throwIf(quarantineOn(this.#mappers, range));
+    for (const sub of comes) throwIf(quarantineAgainst(this.#mappers, sub));
+    requireReachable(comes, this.#mappers);
+    if (goes.length > 0) requirePresent(comes, this.#mappers);
+    const stays = withFailed(change, regions, this.#mappers);
+    const va = this.#vaFor([...comes, ...stays], this.#mappers);
+    await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
+    this.#commit(next, pieces);
+    if (goes.length + comes.length > 0) publishChange(this.order, goes, comes);
   }
 
   async #end(): Promise<void> {
@@ -249,11 +290,21 @@ export class AddressSpace {
     return this.#queue.runAlways(() => thenSettled(this.order, action, act));
   }
 
-  /** Shows these in this process, from now on. If it throws, some of it may be shown, which is no harm. */
-  async #show(subs: readonly SubMapping[]): Promise<VaMapper> {
-    const va = this.#openVa();
-    await applyPlan(showMissing(subs, this.#mappers, va));
-    return va;
+  /**
+   * This process's view, if one of these has to be in it. Where there can't be one, memory that the targets may miss is
+   * missed.
+   *
+   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where a target has to have one of these from there
+   */
+  #vaFor(subs: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
+    const due = wanted(subs, mappers);
+    if (due.length === 0) return this.#va;
+    try {
+      return this.#openVa();
+    } catch (error) {
+      if (due.some((sub) => isRequired(sub, mappers))) throw error;
+      return undefined;
+    }
   }
 
   #openVa(): VaMapper {
@@ -301,6 +352,25 @@ export class AddressSpace {
     this.#map = next;
     for (const [owner, change] of pieces) owner.count(change);
   }
+}
+
+/** What a change leaves in place, and what targets could not map of the regions that it changes: it tries that again. */
+function withFailed(
+  { goes, stays }: FlatChange,
+  regions: ReadonlySet<number>,
+  mappers: ReadonlySet<DmaMapper>,
+): SubMapping[] {
+  const all = new Set(stays);
+  for (const mapper of mappers) for (const region of regions) for (const sub of mapper.failedOf(region)) all.add(sub);
+  for (const sub of goes) all.delete(sub);
+  return [...all];
+}
+
+/** Why a target did not join that was said to be closed. */
+function closedMeanwhile(target: string): PeerDmaError {
+  return new PeerDmaError('ERR_CLOSED', `${target} was closed while it joined (targetClosed): it follows nothing`, {
+    target,
+  });
 }
 
 /** Why a target can't join again. */

@@ -3,7 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { requireBoolean, requireOptions } from '../arguments.ts';
-import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MemoryMapDraft } from './memory-map.ts';
@@ -21,7 +21,7 @@ export class DeviceMemory {
 
   /** @internal */
   constructor(space: AddressSpace, name: string, length: bigint) {
-    requirePlace(space, AddressRange.of(0n, length), `device memory "${name}"`);
+    requirePlace(space, AddressRange.of(0n, length), `device memory "${valueText(name)}"`);
     const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device });
     this.#space = space;
     this.#id = state.id;
@@ -90,13 +90,14 @@ export class DeviceMemory {
     draft.unplace(this.#id);
   }
 
-  /** Takes the window out of guest memory and forgets it. Idempotent. */
+  /**
+   * Takes the window out of guest memory and forgets it. Idempotent, also after guest memory was closed.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that could not map the memory
+   * which the window hides. Nothing has changed then
+   */
   async close(): Promise<void> {
-    try {
-      await this.#space.change((draft) => draft.remove(this.#id));
-    } catch (error) {
-      if (!(error instanceof PeerDmaError) || !['ERR_REGION_REMOVED', 'ERR_CLOSED'].includes(error.code)) throw error;
-    }
+    await this.#space.removeRegion(this.#id);
   }
 
   /** As {@link DeviceMemory.close}. */

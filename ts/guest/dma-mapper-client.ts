@@ -4,7 +4,9 @@
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
 import { requireOptions } from '../arguments.ts';
+import { readTarget } from '../dma/target-traits.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { RefreshedMapping } from './device-changes.ts';
 
@@ -15,7 +17,7 @@ export function requirePolicy(peerToPeer: PeerToPeer = 'best-effort'): PeerToPee
   if (POLICIES.includes(peerToPeer)) return peerToPeer;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    `peerToPeer is one of ${POLICIES.join(', ')}, not ${String(peerToPeer)}`,
+    `peerToPeer is one of ${POLICIES.join(', ')}, not ${valueText(peerToPeer)}`,
   );
 }
 
@@ -33,31 +35,23 @@ export class DmaMapperClient {
    *
    * @param options.peerToPeer what a target is to do about device memory. Default: `best-effort`
    * @throws {PeerDmaError} what the target said, with `target` and `range`: nothing is left in the target then;
-   * `ERR_FILE_REQUIRED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`, `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`,
-   * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   * `ERR_IOVA_UNREACHABLE` and `ERR_FILE_REQUIRED` before RAM is faulted in; `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`,
+   * `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`, `ERR_INVALID_ARGUMENT`; `ERR_CLOSED` also where {@link
+   * DmaMapperClient.targetClosed} was said of it meanwhile
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
     const peerToPeer = requirePolicy(requireOptions(options).peerToPeer);
-    if (typeof target?.mapDma !== 'function' || typeof target.unmapDma !== 'function') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has the methods mapDma and unmapDma');
-    }
-    if (target.isRevoked !== undefined && typeof target.isRevoked !== 'function') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'isRevoked of a DMA target is a method, where it has it');
-    }
-    if (target.mapDmaBatch !== undefined && typeof target.mapDmaBatch !== 'function') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'mapDmaBatch of a DMA target is a method, where it has it');
-    }
-    if (typeof target.name !== 'string' || target.name === '') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a DMA target has a name: errors and inspect() go by it');
-    }
-    return new DmaMapperHandle(this.#space, await this.#space.register(target, peerToPeer));
+    return new DmaMapperHandle(this.#space, await this.#space.register(readTarget(target), peerToPeer));
   }
 
   /**
    * Says that a target and every mapping in it are gone, such as a container that was closed: it is forgotten without
    * being asked, and the memory that was quarantined for it is released. Said of a target that can still reach memory,
-   * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; a target that
-   * is not here is none to forget.
+   * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; of a target
+   * that does not follow, it does nothing.
+   *
+   * Ends a call of the target that hangs: the call counts as done, the target is not called any more, and the change goes on
+   * for the others. A target that was joining has not joined (`ERR_CLOSED`). What the call still does must not reach memory.
    *
    * Other targets get what the quarantine kept from them.
    *

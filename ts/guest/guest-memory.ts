@@ -5,20 +5,14 @@ import { requireOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
+import { addressWidthFor } from './address-width.ts';
 import { DeviceMemory } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
 import { readGuest, writeGuest } from './guest-access.ts';
 import { type Explanation, explain } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
-import { type RamOptions, addRam } from './ram.ts';
+import { type RamOptions, addRam, requireApart } from './ram.ts';
 import { RegionManager } from './region-manager.ts';
-import { valueText } from '../value-text.ts';
-
-/** V8 strews its heap over the lower 2^46 bytes, so that only half of a process is left in one piece: docs/decisions.md. */
-const DEFAULT_ADDRESS_WIDTH = 44;
-
-/** User space has 47 bits, and something is in it already. */
-const MAX_ADDRESS_WIDTH = 46;
 
 /** For the parts of this package above guest memory. @internal */
 export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
@@ -57,22 +51,17 @@ export class GuestMemory {
    * Makes guest memory with its RAM, which DMA targets find there when they join.
    *
    * @param options.ram stretches of RAM, each a region `ram0`, `ram1`, …, active at once
-   * @param options.addressWidth bits of a guest-physical address, 12 to 46; host address space of that size is reserved
-   * once a target needs it, which fails with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece:
-   * 46 often, 45 seldom. Default: 44
+   * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same: firmware
+   * places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails with
+   * `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece: some fifty guests of 40 bits have it, three
+   * of 44, one of 45, and 46 often fails. Default: 40, or as many as leave the upper half of the addresses free of RAM
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
    * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM` or `ERR_NATIVE_CORE_MISSING` where there is no
    * native core
    */
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
-    const { ram = [], addressWidth = DEFAULT_ADDRESS_WIDTH } = requireOptions(options);
-    if (!Number.isInteger(addressWidth) || addressWidth < 12 || addressWidth > MAX_ADDRESS_WIDTH) {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `addressWidth is a whole number of bits from 12 to ${MAX_ADDRESS_WIDTH}, not ${valueText(addressWidth)}`,
-      );
-    }
-    const memory = new GuestMemory(new AddressSpace(addressWidth));
+    const { ram = [], addressWidth } = requireOptions(options);
+    const memory = new GuestMemory(new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
     try {
       await addRam(memory.#space, ram);
     } catch (error) {

@@ -48,6 +48,8 @@ export class MemoryMapDraft {
   readonly #coverage: Coverage;
   readonly #before: IntervalMap<SubMapping>;
   readonly #touched: AddressRange[] = [];
+  /** Ids of the regions that were changed. */
+  readonly #changed = new Set<number>();
   /** Pieces of mappings that came or went, by the owner of their memory. */
   readonly #pieces = new Map<StoreOwner, number>();
 
@@ -55,6 +57,10 @@ export class MemoryMapDraft {
     this.#regions = regions;
     this.#coverage = coverage;
     this.#before = before;
+  }
+
+  has(id: number): boolean {
+    return this.#regions.has(id);
   }
 
   /** @throws {PeerDmaError} `ERR_REGION_REMOVED` */
@@ -84,6 +90,7 @@ export class MemoryMapDraft {
     this.#regions.set(id, { ...this.region(id), at, writable });
     this.#coverage.cover(at, id);
     this.#touched.push(at);
+    this.#changed.add(id);
   }
 
   unplace(id: number): void {
@@ -137,9 +144,15 @@ export class MemoryMapDraft {
   }
 
   /** What the change means for the flat map, and what the memory map becomes with it. */
-  settle(): { change: FlatChange; next: MemoryMap; pieces: ReadonlyMap<StoreOwner, number> } {
+  settle(): {
+    change: FlatChange;
+    next: MemoryMap;
+    pieces: ReadonlyMap<StoreOwner, number>;
+    regions: ReadonlySet<number>;
+  } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
-    return { change, next: new MemoryMap(this.#regions, this.#coverage, flat), pieces: this.#pieces };
+    const next = new MemoryMap(this.#regions, this.#coverage, flat);
+    return { change, next, pieces: this.#pieces, regions: this.#changed };
   }
 
   /** The flat map within a range as the regions now have it, without regard to how it was cut before. */
@@ -166,6 +179,7 @@ export class MemoryMapDraft {
   }
 
   #replaceMappings(region: RegionState, mappings: IntervalMap<Mapping>, range: AddressRange): void {
+    this.#changed.add(region.id);
     this.#regions.set(region.id, { ...region, mappings });
     if (region.at === undefined) return;
     this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));

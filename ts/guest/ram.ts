@@ -4,6 +4,7 @@
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { requireBoolean, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -28,9 +29,8 @@ export interface RamOptions {
   readonly numaNode?: number;
 }
 
-/** Adds and activates a region for each, in one change. @internal */
+/** Adds and activates a region for each, in one change. @param ram of which {@link requireApart} approves @internal */
 export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
-  requireApart(ram);
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly store: Store }[] = [];
   const files: MemoryFile[] = [];
   try {
@@ -61,9 +61,17 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
   if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
 }
 
-/** RAM that lies under other RAM would be less than was ordered. */
-function requireApart(ram: readonly RamOptions[]): void {
-  const ranges = ram.map((options) => AddressRange.of(requireOptions(options).start, options.length));
+/**
+ * The guest-physical addresses of RAM. RAM that lies under other RAM would be less than was ordered.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`
+ * @internal
+ */
+export function requireApart(ram: readonly RamOptions[]): AddressRange[] {
+  if (!Array.isArray(ram)) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `ram is an array of { start, length }, not ${valueText(ram)}`);
+  }
+  const ranges = ram.map((options: RamOptions) => AddressRange.of(requireOptions(options).start, options.length));
   ranges.sort((a, b) => (a.start < b.start ? -1 : 1));
   for (const [index, range] of ranges.entries()) {
     const next = ranges[index + 1];
@@ -72,6 +80,7 @@ function requireApart(ram: readonly RamOptions[]): void {
       range: next,
     });
   }
+  return ranges;
 }
 
 function backingFor(name: string, at: AddressRange, options: RamOptions): Backing {

@@ -1,7 +1,7 @@
 /**
  * Regions: named stretches of guest memory that carry mappings, can be active or not, and hide one another by priority.
  */
-import { AddressRange, hex, requireAligned } from '../address-range.ts';
+import { type AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
 import { requireBoolean, requireOptions } from '../arguments.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -9,6 +9,7 @@ import { IntervalMap } from '../interval-map.ts';
 import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import type { AddressSpace } from './address-space.ts';
+import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 import { valueText } from '../value-text.ts';
 
@@ -49,8 +50,9 @@ export class RegionManager {
     kind?: MemoryKind;
   }): Promise<Region> {
     const { name, range, kind = 'ram' } = requireOptions(options);
+    requireKind(kind);
     const { priority = DEFAULT_PRIORITY[kind] } = options;
-    requirePlace(this.#space, range, `region "${name}"`);
+    requirePlace(this.#space, range, `region "${valueText(name)}"`);
     const state = newRegion(this.#space, { name, length: range.length, kind, priority });
     await this.#space.change((draft) => draft.add(state));
     return new Region(this.#space, state.id, name, range);
@@ -122,20 +124,20 @@ export class Region {
   }
 }
 
+function requireKind(kind: MemoryKind): void {
+  if (typeof kind === 'string' && Object.hasOwn(DEFAULT_PRIORITY, kind)) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the kind of a region is 'ram' or 'device', not ${valueText(kind)}`);
+}
+
 /** @internal */
 export function newRegion(
   space: AddressSpace,
   options: { name: string; length: bigint; kind: MemoryKind; priority: number },
 ): RegionState {
   if (typeof options.name !== 'string' || options.name === '') {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${String(options.name)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);
   }
-  if (!Object.hasOwn(DEFAULT_PRIORITY, options.kind)) {
-    throw new PeerDmaError(
-      'ERR_INVALID_ARGUMENT',
-      `the kind of a region is 'ram' or 'device', not ${String(options.kind)}`,
-    );
-  }
+  requireKind(options.kind);
   if (!Number.isFinite(options.priority)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
@@ -185,17 +187,6 @@ export function requireWithin(
 export function requirePlace(space: AddressSpace, range: AddressRange, what: string): void {
   requireRange(range);
   requireAligned(range, hostPageSize(), `${what} at`);
-  if (range.end > 1n << BigInt(space.width)) {
-    throw new PeerDmaError(
-      'ERR_OUT_OF_RANGE',
-      `${what} at ${range} passes the end of the guest's ${space.width}-bit address space: GuestMemory.create takes another addressWidth`,
-      { range },
-    );
-  }
-}
-
-function requireRange(range: AddressRange): void {
-  if (!(range instanceof AddressRange)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
-  }
+  const why = beyondWidth(range, space.width);
+  if (why !== undefined) throw new PeerDmaError('ERR_OUT_OF_RANGE', `${what} at ${range} ${why}`, { range });
 }

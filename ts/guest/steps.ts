@@ -13,11 +13,7 @@ import type { Step } from './plan.ts';
 import { isQuarantined, quarantineAgainst } from './quarantine.ts';
 
 /** The plan that takes a change of the flat map to every target. @internal */
-export function changeSteps(
-  { goes, comes, stays }: FlatChange,
-  mappers: ReadonlySet<DmaMapper>,
-  va: VaMapper | undefined,
-): Step[] {
+export function changeSteps({ goes, comes, stays }: FlatChange, mappers: Mappers, va: VaMapper | undefined): Step[] {
   const following = [...mappers].filter((mapper) => mapper.following);
   const steps = catchUp(stays, mappers, va);
   if (goes.length > 0) {
@@ -25,10 +21,10 @@ export function changeSteps(
     if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, mappers));
   }
   if (comes.length > 0) {
-    const shown = va === undefined ? [] : wanted(comes, mappers);
+    const shown = va === undefined ? [] : wanted(comes, following);
     if (va !== undefined && shown.length > 0) {
       for (const sub of shown) steps.push(show(sub, va, mappers));
-      steps.push(ensureMapped(shown, va));
+      steps.push(ensureMapped(shown, following, va));
     }
     steps.push(faultInFiles(comes, following));
     for (const mapper of following) steps.push(mapToTarget(mapper, comes));
@@ -38,7 +34,7 @@ export function changeSteps(
 
 /** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
 export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
-  const steps = va === undefined ? [] : showMissing(wanted(subs, mappers), mappers, va);
+  const steps = va === undefined ? [] : showMissing(subs, [...mappers], mappers, va);
   for (const mapper of mappers) {
     const missing = mapper.missingAmong(subs);
     if (missing.length > 0) steps.push(tryAgain(mapper, missing, mappers, va));
@@ -49,27 +45,46 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 /** The plan that gives one target what it misses of a sub-mapping. @internal */
 export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers, va: VaMapper | undefined): Step[] {
   const missing = mapper.missingAmong([sub]);
-  const shown = va !== undefined && mapper.wantsVa(sub) ? showMissing(missing, mappers, va) : [];
-  return missing.length === 0 ? [] : [...shown, tryAgain(mapper, missing, mappers, va)];
+  if (missing.length === 0) return [];
+  const shown = va === undefined ? [] : showMissing(missing, [mapper], mappers, va);
+  return [...shown, tryAgain(mapper, missing, mappers, va)];
 }
 
 /** All targets, those included that are here for their quarantine alone. */
 type Mappers = Iterable<DmaMapper>;
 
-/** Those that any target wants to have in this process. What none does is shown when one joins that does. @internal */
+/** Those that one of the targets wants to have in this process. The others are shown when one joins that does. @internal */
 export function wanted(subs: readonly SubMapping[], mappers: Mappers): SubMapping[] {
   const following = [...mappers].filter((mapper) => mapper.following);
   return subs.filter((sub) => following.some((mapper) => mapper.wantsVa(sub)));
 }
 
-/** Shows memory in this process. */
+/** Whether a change fails that can't show a sub-mapping in this process: one of the targets has to have it from there. @internal */
+export function isRequired(sub: SubMapping, mappers: Mappers): boolean {
+  for (const mapper of mappers) if (mapper.following && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
+  return false;
+}
+
+/**
+ * Shows memory in this process. Where that fails, memory that every target may miss is missed; it is faulted in here, and
+ * not with the rest, so that it takes nothing else down.
+ */
 function show(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
-    run: () => va.show(sub),
+    run: isRequired(sub, mappers) ? () => va.show(sub) : () => showOrMiss(sub, va, () => va.show(sub)),
     undo: () => {
       if (!isQuarantined(mappers, sub)) va.discard(sub);
     },
   };
+}
+
+async function showOrMiss(sub: SubMapping, va: VaMapper, act: () => void): Promise<void> {
+  try {
+    act();
+    if (isFaultedIn(sub)) await va.ensureMapped([sub.range]);
+  } catch (why) {
+    va.miss(sub, why);
+  }
 }
 
 /** Hides memory in this process. What keeps it from being shown again is told by the undoing of the step that it is about. */
@@ -83,32 +98,43 @@ function hide(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   };
 }
 
-/** The plan that shows what this process does not show of these sub-mappings. @internal */
-export function showMissing(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): Step[] {
-  return subs.filter((sub) => !va.shows(sub)).map((sub) => showAgain(sub, va, mappers));
-}
-
-/** Shows what could not be shown when an earlier change was undone. What succeeds now is not undone. */
-function showAgain(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
-  return {
-    run: () => {
+/**
+ * The plan that shows what this process does not show of these sub-mappings, and some target wants.
+ *
+ * @param concerned the targets that are to have them
+ * @param mappers all targets, for their quarantine
+ * @internal
+ */
+export function showMissing(
+  subs: readonly SubMapping[],
+  concerned: readonly DmaMapper[],
+  mappers: Mappers,
+  va: VaMapper,
+): Step[] {
+  const missing = wanted(subs, concerned).filter((sub) => !va.shows(sub));
+  return missing.map((sub) => {
+    const act = (): void => {
       throwIf(quarantineAgainst(mappers, sub));
       va.show(sub);
-    },
-    undo: () => {},
-  };
+    };
+    // What could not be shown when an earlier change was undone, or was missed. What succeeds now is not undone.
+    return { run: isRequired(sub, concerned) ? act : () => showOrMiss(sub, va, act), undo: () => {} };
+  });
 }
 
 /**
- * Faults in RAM, and private memory of whatever kind: a private page that nobody has written yet would be pinned as the
- * kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay that for the
- * device. A file of device memory is the device's; whether it is there is for the target to find out.
- *
- * @internal
+ * Private memory of whatever kind is faulted in, as RAM is: a private page that nobody has written yet would be pinned as
+ * the kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay that for
+ * the device. A file of device memory is the device's; whether it is there is for the target to find out.
  */
-export function ensureMapped(subs: readonly SubMapping[], va: VaMapper): Step {
-  const due = subs.filter(({ kind, store }) => kind === 'ram' || store.private !== undefined);
-  return { run: () => va.ensureMapped(due.map(({ range }) => range)), undo: () => {} };
+function isFaultedIn({ kind, store }: SubMapping): boolean {
+  return kind === 'ram' || store.private !== undefined;
+}
+
+/** Faults in memory that is shown in this process and that one of the targets has to have. @internal */
+export function ensureMapped(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): Step {
+  const due = subs.filter((sub) => isFaultedIn(sub) && isRequired(sub, mappers));
+  return { run: () => (due.length === 0 ? undefined : va.ensureMapped(due.map(({ range }) => range))), undo: () => {} };
 }
 
 /** Faults in what targets map by file and the kernel would not allocate as it was ordered. @internal */
@@ -129,17 +155,20 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Ste
   return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
 }
 
-/** What a target misses, in a part of memory that is changed again. What succeeds now is not undone. */
+/**
+ * What a target misses, in a part of memory that is changed again. What succeeds now is not undone. What a quarantine keeps
+ * from a target that may miss it stays missed.
+ */
 function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
   return {
     run: async () => {
-      for (const sub of subs) throwIf(quarantineFor(mapper, sub, mappers));
-      if (va !== undefined)
-        await ensureMapped(
-          subs.filter((sub) => mapper.wantsVa(sub)),
-          va,
-        ).run();
-      await mapper.tryAgain(subs);
+      const free = subs.filter((sub) => {
+        const quarantine = quarantineFor(mapper, sub, mappers);
+        if (mapper.requires(sub)) throwIf(quarantine);
+        return quarantine === undefined;
+      });
+      if (va !== undefined) await ensureMapped(free, [mapper], va).run();
+      await mapper.tryAgain(free);
     },
     undo: () => {},
   };

@@ -2,6 +2,7 @@
  * Addresses of PCI functions as text.
  */
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 
 /** Domain (4 digits; more behind some controllers), bus, device, function. */
 const FULL = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
@@ -28,7 +29,7 @@ export function isPciAddress(text: string): boolean {
 export function pciAddress(text: string): string {
   const address = typeof text === 'string' ? parsePciAddress(text) : undefined;
   if (address !== undefined) return address;
-  const given = typeof text === 'string' ? JSON.stringify(text) : String(text);
+  const given = typeof text === 'string' ? JSON.stringify(text) : valueText(text);
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${given}`);
 }
 

@@ -5,7 +5,7 @@ import { PeerDmaError } from '../errors.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
 import { deviceStateOf } from './device-state.ts';
-import { type MemoryFile, nativeFileOf, retainFile } from './memory-file.ts';
+import { type MemoryFile, nativeFileOf, originalOf, requestFileOf, retainFile } from './memory-file.ts';
 import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 import { valueText } from '../value-text.ts';
@@ -107,7 +107,8 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   const node = options.numaNode;
   if (node !== undefined) native(() => handle.bindToNode(node));
   const particular = transparentHugePages || file.pageSize > hostPageSize();
-  return { file, offset, transparentHugePages, particular, owner: new StoreOwner(retainFile(file)) };
+  const owner = new StoreOwner(retainFile(file));
+  return { file: originalOf(file), offset, transparentHugePages, particular, owner };
 }
 
 /** The same memory, `by` bytes further on. @internal */
@@ -131,9 +132,9 @@ interface Stretch {
   readonly store: Store;
 }
 
-/** A store as the caller would say it. @internal */
-export function backingOf(store: Store): Backing {
-  return store.file === undefined ? 'private' : { file: store.file, offset: store.offset };
+/** A store as a request to a target has it. @internal */
+export function requestBackingOf(store: Store): Backing {
+  return store.file === undefined ? 'private' : { file: requestFileOf(store.file), offset: store.offset };
 }
 
 /** Whether the store is the memory of a device. @internal */

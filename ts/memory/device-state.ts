@@ -1,7 +1,7 @@
 /**
  * What a device says of the memory that its file shows: whether it answers, and how often it was taken away from IOMMUs.
  */
-import type { MemoryFile } from './memory-file.ts';
+import { type MemoryFile, originalOf } from './memory-file.ts';
 
 /** Single accesses to the memory of a device, by offsets in its file. @internal */
 export interface DeviceAccess {
@@ -36,5 +36,5 @@ export function forgetDevice(file: MemoryFile): void {
 
 /** `undefined` for a file that is no device's. @internal */
 export function deviceStateOf(file: MemoryFile | undefined): DeviceState | undefined {
-  return file === undefined ? undefined : states.get(file);
+  return file === undefined ? undefined : states.get(originalOf(file));
 }

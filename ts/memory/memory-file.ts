@@ -3,8 +3,9 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireAccess, requireBytes } from '../arguments.ts';
+import { requireAccess, requireBytes, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
 
 /** The size of huge pages a {@link MemoryFile} can be made of. */
@@ -19,8 +20,8 @@ const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G'
  * @internal
  */
 export function hugePageShift(size: HugePageSize): number {
-  if (Object.hasOwn(HUGE_PAGE_SHIFT, size)) return HUGE_PAGE_SHIFT[size];
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${String(size)}`);
+  if (typeof size === 'string' && Object.hasOwn(HUGE_PAGE_SHIFT, size)) return HUGE_PAGE_SHIFT[size];
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${valueText(size)}`);
 }
 
 // Set by the class below: the way to its private parts, for this package only.
@@ -30,6 +31,10 @@ export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
 /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
+/** The one file that requests to targets carry for a file: open as long as that is open or mapped. @internal */
+export let requestFileOf: (file: MemoryFile) => MemoryFile;
+/** The file that a request's file stands for; any other file itself. @internal */
+export let originalOf: (file: MemoryFile) => MemoryFile;
 /** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
 export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
@@ -39,6 +44,9 @@ export class MemoryFile {
   /** Mappings that show the file, which stays open for them. */
   #users = 0;
   #closed = false;
+  /** Of a request's file: the file that it stands for. */
+  readonly #original: MemoryFile | undefined;
+  #requestFile: MemoryFile | undefined;
   /** For people: what {@link GuestMemory.inspect} and errors call it. */
   readonly name: string;
 
@@ -51,7 +59,13 @@ export class MemoryFile {
     };
     wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
     viewFile = (file, offset, length) => native(() => file.#open().view(offset, length));
-    retainFile = (file) => {
+    requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(file.#handle, file.name, file));
+    originalOf = (file) => {
+      nativeFileOf(file); // rejects other objects
+      return file.#original ?? file;
+    };
+    retainFile = (given) => {
+      const file = originalOf(given);
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
       return () => {
@@ -60,9 +74,10 @@ export class MemoryFile {
     };
   }
 
-  private constructor(handle: NativeMemoryFile, name: string) {
+  private constructor(handle: NativeMemoryFile, name: string, original?: MemoryFile) {
     this.#handle = handle;
     this.name = name;
+    this.#original = original;
   }
 
   /**
@@ -73,9 +88,9 @@ export class MemoryFile {
    * size are set aside, `ERR_SYSTEM`
    */
   static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
-    const { name = 'memory' } = options;
+    const { name = 'memory' } = requireOptions(options);
     if (typeof name !== 'string') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${String(name)}`);
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);
     }
     const shift = options.hugePages === undefined ? 0 : hugePageShift(options.hugePages);
     return new MemoryFile(
@@ -138,8 +153,12 @@ export class MemoryFile {
     native(() => this.#open().write(offset, requireBytes(bytes)));
   }
 
-  /** Gives this handle back. Memory that a region shows stays with the region. Idempotent. */
+  /**
+   * Gives this handle back. Memory that a region shows stays with the region. Idempotent. The file of a
+   * {@link DmaMapRequest} is not the target's to close: this does nothing there.
+   */
   close(): void {
+    if (this.#original !== undefined) return;
     this.#closed = true;
     if (this.#users === 0) native(() => this.#handle.close());
   }
@@ -150,7 +169,8 @@ export class MemoryFile {
   }
 
   #open(): NativeMemoryFile {
-    if (this.#closed) throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
-    return this.#handle;
+    const file = originalOf(this);
+    if (!file.#closed || (file !== this && file.#users > 0)) return this.#handle;
+    throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
   }
 }

@@ -27,6 +27,8 @@ export class VaMapper {
   readonly #shown = new Set<VaMapping>();
   /** What nobody wants any more, but could not be taken away when it was time. */
   readonly #stale = new Set<VaMapping>();
+  /** Why memory that may be missed is not shown. */
+  readonly #missed = new WeakMap<VaMapping, unknown>();
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
   constructor(addressWidth: number) {
@@ -48,6 +50,17 @@ export class VaMapper {
     this.#sweep();
     this.#place(mapping);
     this.#shown.add(mapping);
+    this.#missed.delete(mapping);
+  }
+
+  /** Goes on without memory that could not be shown or faulted in; a {@link VaMapper.lend} of it reports why. */
+  miss(mapping: VaMapping, why: unknown): void {
+    this.#missed.set(mapping, why);
+    try {
+      this.discard(mapping);
+    } catch {
+      // It is stale, and goes before other memory is shown.
+    }
   }
 
   /** Takes memory away from its range, if it is shown there. If it throws, the memory is still shown. */
@@ -82,10 +95,13 @@ export class VaMapper {
   /**
    * Handles on memory, all or none. Each must be given back by {@link VaMapper.release}.
    *
-   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never lent
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never lent;
+   * why it was missed, where {@link VaMapper.miss} was told
    */
   lend(mappings: readonly VaMapping[]): HostMemory[] {
-    for (const mapping of mappings) if (!this.#shown.has(mapping)) throw notShown(mapping);
+    for (const mapping of mappings) {
+      if (!this.#shown.has(mapping)) throw this.#missed.get(mapping) ?? notShown(mapping);
+    }
     const ranges = mappings.map(({ range }) => range);
     const first = native(() => this.#reservation.lease(pairsOf(ranges)));
     return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range.length));

@@ -2,6 +2,7 @@
  * The BARs of one device as windows of guest memory: where each is now, and how they get to where the guest wants them.
  */
 import { AddressRange } from '../address-range.ts';
+import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { hostPageSize } from '../memory/page-size.ts';
@@ -54,7 +55,9 @@ export class BarWindows {
       for (const [bar, region] of bars) {
         const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
         const name = `BAR ${bar.index} of ${device}`;
-        const window = areas.length === 0 ? undefined : memory.newDeviceMemory({ name, length: bar.length });
+        // A BAR that no address of the guest has room for is trapped wherever the guest places it.
+        const fits = bar.length <= 1n << BigInt(addressSpaceOf(memory).width);
+        const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
         windows.set(bar.index, { bar, region, areas, memory: window });
         for (const { start, length } of areas) {
           await window?.map({ offset: start, length, backing: region.backing(start) });
@@ -83,10 +86,9 @@ export class BarWindows {
       const unaligned = gpa % page === 0n ? '' : ', and its guest address is no multiple of that';
       return `it has ${bar.length} bytes, less than a page of ${page}${unaligned}`;
     }
-    if (memory === undefined) return 'the host lets none of it be mapped, but for pages that are emulated';
-    const { width } = addressSpaceOf(this.#memory);
-    if (gpa + bar.length <= 1n << BigInt(width)) return undefined;
-    return `it passes the end of the guest's ${width}-bit address space: GuestMemory.create takes another addressWidth`;
+    const beyond = beyondWidth(AddressRange.of(gpa, bar.length), addressSpaceOf(this.#memory).width);
+    if (beyond !== undefined) return `it ${beyond}`;
+    return memory === undefined ? 'the host lets none of it be mapped, but for pages that are emulated' : undefined;
   }
 
   /**

@@ -21,7 +21,7 @@ function inProcess(): { reservation: boolean; device: boolean; memfds: string[] 
     return BigInt(`0x${end}`) - BigInt(`0x${start}`);
   };
   return {
-    reservation: lines.some((line) => line.includes('---p') && length(line) >= 1n << 42n),
+    reservation: lines.some((line) => line.includes('---p') && length(line) >= 1n << 39n),
     device: lines.some((line) => line.includes('vfio-device') && length(line) >= 1n << 20n),
     memfds: lines.flatMap((line) => /memfd:(\S+)/.exec(line)?.[1] ?? []),
   };

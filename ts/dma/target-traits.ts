@@ -1,0 +1,90 @@
+/**
+ * What a DMA target offers besides mapping and unmapping, read once, when it joins.
+ */
+import { AddressRange } from '../address-range.ts';
+import { PeerDmaError, asError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
+import type { DmaTarget } from './target.ts';
+
+/** @internal */
+export interface TargetTraits {
+  /** Its methods `mapDma` and `unmapDma` are called on it. */
+  readonly target: DmaTarget;
+  readonly name: string;
+  readonly needsVa: boolean | 'private';
+  readonly needsFile: boolean;
+  readonly mapDmaBatch: DmaTarget['mapDmaBatch'];
+  readonly isRevoked: DmaTarget['isRevoked'];
+  readonly iovaRanges: DmaTarget['iovaRanges'];
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an object that is not a target, or whose properties can't be read @internal */
+export function readTarget(target: DmaTarget): TargetTraits {
+  if (typeof target !== 'object' || target === null) throw invalid('a DMA target is an object');
+  for (const method of ['mapDma', 'unmapDma'] as const) {
+    if (typeof read(target, method) !== 'function') throw invalid('a DMA target has the methods mapDma and unmapDma');
+  }
+  const name = read(target, 'name');
+  if (typeof name !== 'string' || name === '') {
+    throw invalid('a DMA target has a name: errors and inspect() go by it');
+  }
+  const needsVa = read(target, 'needsVa') ?? false;
+  if (typeof needsVa !== 'boolean' && needsVa !== 'private') {
+    throw invalid(`needsVa of ${name} is true, false or 'private', not ${valueText(needsVa)}`);
+  }
+  const needsFile = read(target, 'needsFile') ?? false;
+  if (typeof needsFile !== 'boolean')
+    throw invalid(`needsFile of ${name} is true or false, not ${valueText(needsFile)}`);
+  return {
+    target,
+    name,
+    needsVa,
+    needsFile,
+    mapDmaBatch: optionalMethod(target, 'mapDmaBatch'),
+    isRevoked: optionalMethod(target, 'isRevoked'),
+    iovaRanges: optionalMethod(target, 'iovaRanges'),
+  };
+}
+
+/** Calls `iovaRanges` of a target. @throws {PeerDmaError} where it throws, or does not return ranges @internal */
+export function iovaRangesOf({ name, iovaRanges }: TargetTraits): readonly AddressRange[] | undefined {
+  if (iovaRanges === undefined) return undefined;
+  let ranges: unknown;
+  try {
+    ranges = iovaRanges();
+  } catch (thrown) {
+    const error = asError(thrown);
+    if (error instanceof PeerDmaError) throw error;
+    throw new PeerDmaError('ERR_MAP_FAILED', `${name}: iovaRanges failed: ${error.message}`, {
+      target: name,
+      cause: thrown,
+    });
+  }
+  if (Array.isArray(ranges) && ranges.every((range) => range instanceof AddressRange)) return ranges;
+  throw invalid(`iovaRanges of ${name} returns an array of AddressRange`, name);
+}
+
+function read<K extends keyof DmaTarget>(target: DmaTarget, property: K): unknown {
+  try {
+    return target[property];
+  } catch (thrown) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `the property ${property} of a DMA target can't be read: ${asError(thrown).message}`,
+      { cause: thrown },
+    );
+  }
+}
+
+type Optional = 'mapDmaBatch' | 'isRevoked' | 'iovaRanges';
+
+function optionalMethod<K extends Optional>(target: DmaTarget, name: K): DmaTarget[K] {
+  const method = read(target, name);
+  if (method === undefined) return undefined;
+  if (typeof method !== 'function') throw invalid(`${name} of a DMA target is a method, where the target has it`);
+  return (method as (...args: never[]) => unknown).bind(target) as DmaTarget[K];
+}
+
+function invalid(message: string, target?: string): PeerDmaError {
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', message, { target });
+}
