@@ -1,6 +1,7 @@
 /**
  * Knows what one target holds, and changes it: all of a step or nothing.
  */
+import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { publishMap, publishUnmap } from './events.ts';
 import { type Held, Holdings } from './holdings.ts';
@@ -66,11 +67,12 @@ export class DmaMapper {
   }
 
   status(): MappingStatus[] {
-    return this.#holdings
-      .values()
-      .concat([...this.quarantined])
-      .sort(byAddress)
-      .map((held) => this.statusOf(held));
+    return this.#holdings.all().map((held) => this.statusOf(held));
+  }
+
+  /** The records that share an address with the range, in order of address, those in quarantine included. */
+  heldIn(range: AddressRange): Held[] {
+    return this.#holdings.overlapping(range);
   }
 
   /** How one sub-mapping stands, for people. */
@@ -360,10 +362,6 @@ export class DmaMapper {
     }
     if (lent.length > 0) this.#va()?.release(lent);
   }
-}
-
-function byAddress(a: Held, b: Held): number {
-  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
 }
 
 /** Whether a target that needs so much host memory gets a store as such. @internal */

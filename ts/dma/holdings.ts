@@ -54,6 +54,17 @@ export class Holdings {
     return this.#held.values();
   }
 
+  /** All, in order of address; what is in quarantine comes after the record that begins at the same address. */
+  all(): Held[] {
+    return merge(this.#held.values(), [...this.#quarantined]);
+  }
+
+  /** As {@link Holdings.all}, of those that share an address with the range. */
+  overlapping(range: AddressRange): Held[] {
+    const quarantined = [...this.#quarantined].filter((held) => held.range.overlaps(range));
+    return merge(this.#held.overlapping(range), quarantined);
+  }
+
   get quarantined(): ReadonlySet<Held> {
     return this.#quarantined;
   }
@@ -70,4 +81,12 @@ export class Holdings {
     this.#quarantined.clear();
     return all;
   }
+}
+
+function merge(held: Held[], quarantined: readonly Held[]): Held[] {
+  return quarantined.length === 0 ? held : held.concat(quarantined).sort(byAddress);
+}
+
+function byAddress(a: Held, b: Held): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
 }
