@@ -6,6 +6,7 @@ import { SortedTree } from '../../ts/sorted-tree.ts';
 const original = {
   valuesArray: SortedTree.prototype.valuesArray,
   forRange: SortedTree.prototype.forRange,
+  entries: SortedTree.prototype.entries,
 };
 
 /** Runs an operation; returns how many values all sorted trees of the process have handed out meanwhile. */
@@ -22,6 +23,16 @@ export async function valuesRead(act: () => unknown): Promise<number> {
       return onFound?.(key, value, index);
     };
     return original.forRange.call(this, low, high, includeHigh, counted as () => void, initialCounter);
+  };
+  SortedTree.prototype.entries = function entries(...args) {
+    const iterator: IterableIterator<[unknown, unknown]> = original.entries.apply(this, args);
+    const next = iterator.next.bind(iterator);
+    iterator.next = () => {
+      const result = next();
+      if (result.done !== true) count++;
+      return result;
+    };
+    return iterator;
   };
   try {
     await act();

@@ -56,6 +56,17 @@ export class Coverage {
     this.#join(range);
   }
 
+  /** The regions at an address, winner first. */
+  at(address: bigint): readonly number[] {
+    return this.#pieces.at(address)?.regions ?? [];
+  }
+
+  /** The regions that end nearest below, and those that begin nearest above, an address that no region has. */
+  around(address: bigint): number[] {
+    const [below, above] = [this.#pieces.nearestBelow(address), this.#pieces.nearestAbove(address)];
+    return [...(below?.regions ?? []), ...(above?.regions ?? [])];
+  }
+
   /** The winners within a range, in order of address; neighbouring stretches of one region are one. */
   winners(range: AddressRange): Run[] {
     const runs: Run[] = [];

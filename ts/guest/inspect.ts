@@ -106,7 +106,7 @@ export function snapshot(space: AddressSpace): MemorySnapshot {
   const targets = [...space.mappers].map((mapper) => targetSnapshot(mapper, mapper.status()));
   return {
     addressWidth: space.width,
-    regions: space.map.regions().map(regionSnapshot),
+    regions: space.map.regions().map((region) => regionSnapshot(region)),
     flat: space.map.flat.values().map(subMappingSnapshot),
     targets,
     quarantine: quarantineOf(targets),
@@ -128,9 +128,9 @@ export function quarantineOf(targets: readonly TargetSnapshot[]): MemorySnapshot
   );
 }
 
-/** @internal */
-export function regionSnapshot(region: RegionState): RegionSnapshot {
-  const { id, name, kind, priority, length, at, writable, mappings } = region;
+/** @param mappings those of the region that are listed @internal */
+export function regionSnapshot(region: RegionState, mappings = region.mappings.values()): RegionSnapshot {
+  const { id, name, kind, priority, length, at, writable } = region;
   return {
     id,
     name,
@@ -140,7 +140,7 @@ export function regionSnapshot(region: RegionState): RegionSnapshot {
     active: at !== undefined,
     ...(at === undefined ? {} : { range: rangeSnapshot(at) }),
     writable,
-    mappings: mappings.values().map((mapping) => ({
+    mappings: mappings.map((mapping) => ({
       ...rangeSnapshot(mapping.range),
       backing: describe(mapping.store),
       writable: mapping.writable,

@@ -79,7 +79,7 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
     ({ now, before: was, mappings }) => was?.following !== now.following || mappings.hunks.length > 0,
   );
   const delta = {
-    ...(regions.hunks.length === 0 ? {} : { regions: written(regions.hunks, regionSnapshot) }),
+    ...(regions.hunks.length === 0 ? {} : { regions: written(regions.hunks, (region) => regionSnapshot(region)) }),
     ...(flat.hunks.length === 0 ? {} : { flat: written(flat.hunks, subMappingSnapshot) }),
     ...(changed || left.length > 0
       ? {
