@@ -105,7 +105,7 @@ export class DmaMapper {
 
   /** What the target has of device memory or keeps of it, in order of address; what it was not to have is not in it. */
   deviceMemory(): Held[] {
-    const held = this.#holdings.values().filter(({ state }) => state !== 'skipped');
+    const held = [...this.#holdings.device].filter(({ state }) => state !== 'skipped');
     // What failed because of a quarantine of the same range is told with it.
     const kept = [...this.quarantined].filter(({ range }) => !held.some((one) => one.range.equals(range)));
     const all = [...held, ...kept].filter(({ sub }) => isDevice(sub.store));

@@ -4,6 +4,7 @@
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
@@ -23,6 +24,7 @@ export class Holdings {
   /** What is in the flat map. */
   readonly #held = new IntervalMap<Held>();
   readonly #failed = new Set<Held>();
+  readonly #device = new Set<Held>();
   /** Beside it, since the flat map may want something else at those addresses. */
   readonly #quarantined = new Set<Held>();
 
@@ -35,11 +37,13 @@ export class Holdings {
   record(held: Held): void {
     this.#held.insert(held);
     if (held.state === 'failed') this.#failed.add(held);
+    if (isOfDevice(held.sub)) this.#device.add(held);
   }
 
   forget(held: Held): void {
     if (this.of(held.sub) === held) this.#held.remove(held);
     this.#failed.delete(held);
+    this.#device.delete(held);
   }
 
   quarantine(held: Held, error: PeerDmaError): void {
@@ -74,6 +78,11 @@ export class Holdings {
     return this.#failed;
   }
 
+  /** The records of device memory, but for those in quarantine, in no order. */
+  get device(): ReadonlySet<Held> {
+    return this.#device;
+  }
+
   /** Forgets everything. @returns what there was */
   clear(): Held[] {
     const all = [...this.values(), ...this.#quarantined];
@@ -81,6 +90,11 @@ export class Holdings {
     this.#quarantined.clear();
     return all;
   }
+}
+
+/** A region of device memory may show any file, and a region of RAM the file of a device. */
+function isOfDevice({ kind, store }: SubMapping): boolean {
+  return kind === 'device' || isDevice(store);
 }
 
 function merge(held: Held[], quarantined: readonly Held[]): Held[] {
