@@ -3,6 +3,7 @@
  */
 import { AddressRange } from './address-range.ts';
 import { SortedTree } from './sorted-tree.ts';
+import { type EntryChange, countBelow, treeChanges } from './tree-changes.ts';
 
 function byAddress(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
@@ -87,6 +88,16 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
       next = end;
     }
     return { parts, gap: next < range.end ? next : undefined };
+  }
+
+  /** How many begin below the address. */
+  countBelow(address: bigint): number {
+    return countBelow(this.#tree, address, byAddress);
+  }
+
+  /** What has changed since another version of it, in order of address; values are compared by identity. */
+  changesSince(before: IntervalMap<V>): EntryChange<V>[] {
+    return treeChanges(before.#tree, this.#tree, byAddress);
   }
 
   /** All, in order of address. */

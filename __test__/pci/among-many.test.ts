@@ -1,7 +1,13 @@
 // What a guest does to one device reads what is mapped of that device, and nothing of what else is mapped.
 import test, { type ExecutionContext } from 'ava';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { type AssignedDevice, type DmaMapperHandle, type GuestMemory, SimulatedIommu } from '../../ts/index.ts';
+import {
+  type AssignedDevice,
+  type DmaMapperHandle,
+  type GuestMemory,
+  SimulatedIommu,
+  recordJournal,
+} from '../../ts/index.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { valuesRead } from '../support/values-read.ts';
 import { Scene, USUAL } from './support/scene.ts';
@@ -60,4 +66,14 @@ test.serial('an event of a BAR that moves is made without reading what else is m
   await manyPages(t, scene.memory, 2000);
   t.is(await valuesRead(() => moveAndBack(scene)), few);
   t.is(events, 4);
+});
+
+test.serial('a journal writes down a BAR move without reading what else is mapped', async (t) => {
+  const scene = await placed(t);
+  await manyPages(t, scene.memory, 10);
+  using journal = recordJournal(scene.memory, '/dev/null');
+  const few = await valuesRead(() => moveAndBack(scene));
+  await manyPages(t, scene.memory, 2000);
+  t.is(await valuesRead(() => moveAndBack(scene)), few);
+  t.is(journal.failure, undefined);
 });

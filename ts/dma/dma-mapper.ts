@@ -4,7 +4,7 @@
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { publishMap, publishUnmap } from './events.ts';
-import { type Held, Holdings } from './holdings.ts';
+import { type Held, type HeldRecords, Holdings } from './holdings.ts';
 import { type Store, isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
@@ -75,10 +75,14 @@ export class DmaMapper {
     return this.#holdings.overlapping(range);
   }
 
+  /** How all sub-mappings stand now, to be compared with later. */
+  records(): HeldRecords {
+    return this.#holdings.records((held) => this.#isRevoked(held));
+  }
+
   /** How one sub-mapping stands, for people. */
-  statusOf(held: Held): MappingStatus {
+  statusOf(held: Held, isVoid: boolean = this.#isRevoked(held)): MappingStatus {
     const { range, kind, name } = held.sub;
-    const isVoid = this.#isRevoked(held);
     const error = isVoid ? revoked(this.name, held.sub) : held.error;
     return { range, kind, name, state: isVoid ? 'failed' : held.state, ...statusOf(error) };
   }
@@ -294,8 +298,10 @@ export class DmaMapper {
     }
   }
 
-  #isRevoked({ range, state }: Held): boolean {
-    return state === 'mapped' && this.#revoked?.(range) === true;
+  /** Nothing can make RAM void, so that a target is not asked about it. */
+  #isRevoked(held: Held): boolean {
+    if (this.#revoked === undefined || held.state !== 'mapped') return false;
+    return this.#holdings.device.has(held) && this.#revoked(held.range);
   }
 
   async #mapOne(held: Held): Promise<void> {

@@ -19,6 +19,16 @@ export interface Held {
   error?: PeerDmaError;
 }
 
+/** All records of a target at one moment. @internal */
+export interface HeldRecords {
+  /** Never changed, but for its records that have got into quarantine since, which were mapped then. */
+  readonly held: IntervalMap<Held>;
+  /** In order of address. */
+  readonly quarantined: readonly Held[];
+  /** Those of {@link HeldRecords.held} that are mapped and void. */
+  readonly revoked: ReadonlySet<Held>;
+}
+
 /** @internal */
 export class Holdings {
   /** What is in the flat map. */
@@ -61,6 +71,15 @@ export class Holdings {
   /** All, in order of address; what is in quarantine comes after the record that begins at the same address. */
   all(): Held[] {
     return merge(this.#held.values(), [...this.#quarantined]);
+  }
+
+  /** As {@link Holdings.all}, at a cost that does not grow with what is held, but for what is of devices. */
+  records(isRevoked: (held: Held) => boolean): HeldRecords {
+    return {
+      held: this.#held.clone(),
+      quarantined: [...this.#quarantined].sort(byAddress),
+      revoked: new Set([...this.#device].filter(isRevoked)),
+    };
   }
 
   /** As {@link Holdings.all}, of those that share an address with the range. */

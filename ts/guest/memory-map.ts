@@ -6,6 +6,7 @@ import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { type EntryChange, treeChanges } from '../tree-changes.ts';
 import { type StoreOwner, advance } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
@@ -39,6 +40,11 @@ export class MemoryMap {
   /** All, the oldest first. */
   regions(): RegionState[] {
     return this.#regions.valuesArray();
+  }
+
+  /** The regions that have changed since another version of the map, the oldest first. */
+  regionsSince(before: MemoryMap): EntryChange<RegionState>[] {
+    return treeChanges(before.#regions, this.#regions, (a, b) => a - b);
   }
 
   /** The active regions that have an address, the oldest first. */
