@@ -84,7 +84,8 @@ export class DmaMapper {
   statusOf(held: Held, isVoid: boolean = this.#isRevoked(held)): MappingStatus {
     const { range, kind, name } = held.sub;
     const error = isVoid ? revoked(this.name, held.sub) : held.error;
-    return { range, kind, name, state: isVoid ? 'failed' : held.state, ...statusOf(error) };
+    const status: MappingStatus = { range, kind, name, state: isVoid ? 'failed' : held.state };
+    return error === undefined ? status : { ...status, ...statusOf(error) };
   }
 
   /** The record of a sub-mapping that is not in quarantine. */
