@@ -106,9 +106,9 @@ export class MemoryMapDraft {
     return this.#regions.valuesArray();
   }
 
-  /** Where active regions are. */
+  /** Where active regions are: sorted ranges that neither overlap nor adjoin. */
   taken(): AddressRange[] {
-    return this.regions().flatMap(({ at }) => at ?? []);
+    return this.#coverage.occupied();
   }
 
   add(region: RegionState): void {
