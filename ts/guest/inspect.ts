@@ -7,7 +7,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus, MemoryKind, PeerToPeer } from '../dma/target.ts';
 import type { Store } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
-import type { RegionState } from './region-state.ts';
+import type { Mapping, RegionState } from './region-state.ts';
 
 /** A range as hexadecimal strings; `end` is one past the last address. */
 export interface RangeSnapshot {
@@ -140,13 +140,13 @@ export function regionSnapshot(region: RegionState, mappings = region.mappings.v
     active: at !== undefined,
     ...(at === undefined ? {} : { range: rangeSnapshot(at) }),
     writable,
-    mappings: mappings.map(({ range, store, writable: mappingWritable }) => ({
-      start: hex(range.start),
-      end: hex(range.end),
-      backing: describe(store),
-      writable: mappingWritable,
-    })),
+    mappings: mappings.map(mappingSnapshot),
   };
+}
+
+/** @internal */
+export function mappingSnapshot({ range, store, writable }: Mapping): RegionSnapshot['mappings'][number] {
+  return { start: hex(range.start), end: hex(range.end), backing: describe(store), writable };
 }
 
 /** @internal */

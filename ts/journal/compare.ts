@@ -7,10 +7,11 @@ import type { HeldRecords } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
-import { regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
+import { mappingSnapshot, regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
 import type { MemoryMap } from '../guest/memory-map.ts';
 import type { RegionState } from '../guest/region-state.ts';
-import type { Hunk, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { EntryChange } from '../tree-changes.ts';
 import { type Difference, differenceOf } from './differences.ts';
 import { NO_RECORDS, statusChanges } from './status-changes.ts';
 
@@ -29,7 +30,7 @@ export interface TargetState {
 
 /** The difference between two states. @internal */
 export interface Comparison {
-  readonly regions: Difference<RegionState>;
+  readonly regions: readonly EntryChange<RegionState>[];
   readonly flat: Difference<SubMapping>;
   /** Those that are there now. `before` is missing where the target has joined. */
   readonly targets: readonly {
@@ -57,7 +58,7 @@ export function compare(before: State, now: State): Comparison {
   const known = new Map(before.targets.map((target) => [target.mapper, target]));
   const there = new Set(now.targets.map(({ mapper }) => mapper));
   return {
-    regions: differenceOf(now.map.regionsSince(before.map)),
+    regions: now.map.regionsSince(before.map),
     flat: differenceOf(now.map.flat.changesSince(before.map.flat)),
     targets: now.targets.map((target) => {
       const was = known.get(target.mapper);
@@ -73,8 +74,11 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
   const changed = targets.some(
     ({ now, before: was, mappings }) => was?.following !== now.following || mappings.hunks.length > 0,
   );
+  const inside = regions.filter(isInside).map(insideOf);
+  const whole = differenceOf(regions.filter((change) => !isInside(change))).hunks;
   const delta = {
-    ...(regions.hunks.length === 0 ? {} : { regions: written(regions.hunks, (region) => regionSnapshot(region)) }),
+    ...(whole.length === 0 ? {} : { regions: written(whole, (region) => regionSnapshot(region)) }),
+    ...(inside.length === 0 ? {} : { mappings: inside }),
     ...(flat.hunks.length === 0 ? {} : { flat: written(flat.hunks, subMappingSnapshot) }),
     ...(changed || left.length > 0
       ? {
@@ -88,6 +92,20 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
       : {}),
   };
   return Object.keys(delta).length === 0 ? undefined : delta;
+}
+
+/** A change of a region's mappings, and of nothing else of it: the line does not list all of its mappings then. */
+type ChangeInside = Required<EntryChange<RegionState>>;
+
+function isInside(change: EntryChange<RegionState>): change is ChangeInside {
+  const { removed: was, added: is } = change;
+  if (was === undefined || is === undefined || was.mappings === is.mappings) return false;
+  return was.at === is.at && was.writable === is.writable;
+}
+
+function insideOf({ removed: was, added: is }: ChangeInside): RegionDelta {
+  const { hunks } = differenceOf(is.mappings.changesSince(was.mappings));
+  return { region: is.id, mappings: written(hunks, mappingSnapshot) };
 }
 
 function written<T, U>(hunks: readonly Hunk<T>[], write: (one: T) => U): Hunk<U>[] {

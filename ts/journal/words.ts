@@ -7,7 +7,7 @@ import type { MappingStatus } from '../dma/target.ts';
 import { asError, PeerDmaError } from '../errors.ts';
 import type { RegionState } from '../guest/region-state.ts';
 import type { Comparison, TargetState } from './compare.ts';
-import type { Difference } from './differences.ts';
+import { type Difference, differenceOf } from './differences.ts';
 
 /** So many regions, and mappings of a target, are told one by one. */
 const TOLD = 4;
@@ -17,7 +17,7 @@ export function wordsFor(action: MemoryAction, { regions, targets, left }: Compa
   const told: string[] = [];
   if (error !== undefined) told.push(failure(action, error));
   if (action === 'end' && error === undefined) told.push('guest memory is closed');
-  else told.push(...some(regionWords(regions), 'more regions'));
+  else told.push(...some(regionWords(differenceOf(regions)), 'more regions'));
   for (const one of left) told.push(`${one.mapper.name} has left, with ${mappingsOf(one)}`);
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
