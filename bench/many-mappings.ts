@@ -3,6 +3,7 @@
  */
 import { AddressRange, GuestMemory, MemoryFile } from '../ts/index.ts';
 import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { newRegion } from '../ts/guest/region-manager.ts';
 import { openStore } from '../ts/memory/backing.ts';
 
 export const PAGE = 4096n;
@@ -28,4 +29,18 @@ export async function manyMappings(count: number, gap: bigint): Promise<{ memory
   });
   await region.map();
   return { memory, file };
+}
+
+/** `count` active regions of a page each, one after the other, without memory in them. */
+export async function manyRegions(count: number): Promise<GuestMemory> {
+  const memory = await GuestMemory.create();
+  const space = addressSpaceOf(memory);
+  await space.change((draft) => {
+    for (let index = 1n; index <= count; index++) {
+      const state = newRegion(space, { name: `region ${index}`, length: PAGE, kind: 'ram', priority: 0 });
+      draft.add(state);
+      draft.place(state.id, AddressRange.of(index * PAGE, PAGE), true);
+    }
+  });
+  return memory;
 }

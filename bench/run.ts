@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { compile } from './compile.ts';
 import type { Figure } from './measure.ts';
 import { barMove } from './bar-move.ts';
+import { oneAmongMany } from './one-among-many.ts';
 import { populate } from './populate.ts';
 import { simulatedReplay } from './replay.ts';
 
@@ -25,7 +26,14 @@ const type1Replay = (): Figure[] => inGuest('./type1-replay.js', 'replay');
 const iommufdReplay = (): Figure[] => inGuest('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3');
 
 const figures: Figure[] = [];
-for (const [what, measure] of Object.entries({ simulatedReplay, barMove, populate, type1Replay, iommufdReplay })) {
+for (const [what, measure] of Object.entries({
+  simulatedReplay,
+  barMove,
+  oneAmongMany,
+  populate,
+  type1Replay,
+  iommufdReplay,
+})) {
   console.error(`[peerdma] measuring ${what} …`);
   for (const figure of [await measure()].flat()) {
     console.error(`[peerdma]   ${figure.measured} (goal ${figure.goal})`);

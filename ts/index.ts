@@ -36,7 +36,7 @@ export type { Layer } from './guest/layers.ts';
 export type { TargetView } from './guest/target-view.ts';
 export { recordJournal, type Journal } from './journal/journal.ts';
 export { readJournal, type JournalEntry } from './journal/read.ts';
-export type { Hunk, SnapshotDelta, TargetDelta } from './journal/delta.ts';
+export type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './journal/delta.ts';
 export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';
 
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';

@@ -3,6 +3,7 @@
  */
 import { AddressRange } from './address-range.ts';
 import { SortedTree } from './sorted-tree.ts';
+import { type EntryChange, countBelow, treeChanges } from './tree-changes.ts';
 
 function byAddress(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
@@ -39,12 +40,26 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
     return this.#tree.get(address);
   }
 
+  /** The value that has the address. */
+  at(address: bigint): V | undefined {
+    const value = this.nearestBelow(address);
+    return value !== undefined && value.range.end > address ? value : undefined;
+  }
+
+  /** The value with the highest start that is not above the address. */
+  nearestBelow(address: bigint): V | undefined {
+    return this.#tree.getPairOrNextLower(address)?.[1];
+  }
+
+  /** The value with the lowest start above the address. */
+  nearestAbove(address: bigint): V | undefined {
+    return this.#tree.nextHigherPair(address)?.[1];
+  }
+
   /** The value with the lowest address among those that share an address with the range. */
   firstIn(range: AddressRange): V | undefined {
-    const before = this.#tree.getPairOrNextLower(range.start);
-    if (before !== undefined && before[1].range.end > range.start) return before[1];
-    const after = this.#tree.nextHigherPair(range.start);
-    return after !== undefined && after[0] < range.end ? after[1] : undefined;
+    const first = this.at(range.start) ?? this.nearestAbove(range.start);
+    return first !== undefined && first.range.start < range.end ? first : undefined;
   }
 
   /** All that share an address with the range, in order. */
@@ -73,6 +88,16 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
       next = end;
     }
     return { parts, gap: next < range.end ? next : undefined };
+  }
+
+  /** How many begin below the address. */
+  countBelow(address: bigint): number {
+    return countBelow(this.#tree, address, byAddress);
+  }
+
+  /** What has changed since another version of it, in order of address; values are compared by identity. */
+  changesSince(before: IntervalMap<V>): EntryChange<V>[] {
+    return treeChanges(before.#tree, this.#tree, byAddress);
   }
 
   /** All, in order of address. */

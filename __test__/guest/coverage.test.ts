@@ -27,6 +27,18 @@ function naive(active: ReadonlyMap<number, AddressRange>, range: AddressRange): 
   return runs.map(({ start, end, region }) => `${start}-${end}: ${region}`);
 }
 
+/** The addresses that any region has, as stretches, by looking at each address. */
+function union(active: ReadonlyMap<number, AddressRange>): string[] {
+  const stretches: [start: bigint, end: bigint][] = [];
+  for (let address = 0n; address < SIZE; address++) {
+    if (![...active.values()].some((at) => at.contains(address))) continue;
+    const last = stretches.at(-1);
+    if (last?.[1] === address) last[1]++;
+    else stretches.push([address, address + 1n]);
+  }
+  return stretches.map(([start, end]) => `${start}-${end}`);
+}
+
 const text = (runs: readonly Run[]): string[] =>
   runs.map(({ range, region }) => `${range.start}-${range.end}: ${region}`);
 
@@ -52,6 +64,8 @@ test('the winners are those of a model that looks at every address', (t) => {
         active.delete(region);
       }
       if (text(before.winners(ALL)).join() !== seen) throw new Error('a clone changed its origin');
+      const occupied = coverage.occupied().map(({ start, end }) => `${start}-${end}`);
+      if (occupied.join() !== union(active).join()) throw new Error(`occupied: ${occupied.join(', ')}`);
       for (const range of [ALL, query, at]) {
         const [is, due] = [text(coverage.winners(range)), naive(active, range)];
         if (is.join() !== due.join()) throw new Error(`${is.join(', ')} instead of ${due.join(', ')}`);

@@ -1,10 +1,10 @@
 /**
  * Knows what one target holds, and changes it: all of a step or nothing.
  */
+import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { publishMap, publishUnmap } from './events.ts';
-import { type Held, Holdings } from './holdings.ts';
-import type { AddressRange } from '../address-range.ts';
+import { type Held, type HeldRecords, Holdings } from './holdings.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
@@ -103,17 +103,28 @@ export class DmaMapper {
   }
 
   status(): MappingStatus[] {
-    return this.#holdings
-      .values()
-      .concat([...this.quarantined])
-      .sort(byAddress)
-      .map((held) => this.statusOf(held));
+    return this.#holdings.all().map((held) => this.statusOf(held));
   }
 
-  /** How one sub-mapping stands, for people. */
-  statusOf(held: Held): MappingStatus {
+  /** The records that share an address with the range, in order of address, those in quarantine included. */
+  heldIn(range: AddressRange): Held[] {
+    return this.#holdings.overlapping(range);
+  }
+
+  /** How all sub-mappings stand now, to be compared with later. */
+  records(): HeldRecords {
+    return this.#holdings.records((held) => this.#revocation(held) !== undefined);
+  }
+
+  /**
+   * How one sub-mapping stands, for people.
+   *
+   * @param isVoid whether it is revoked. Default: as the target says now
+   */
+  statusOf(held: Held, isVoid?: boolean): MappingStatus {
     const { range, kind, name } = held.sub;
-    const revocation = this.#revocation(held);
+    const known = isVoid === true ? revoked(this.name, held.sub) : undefined;
+    const revocation = isVoid === undefined ? this.#revocation(held) : known;
     const state = revocation === undefined ? held.state : 'failed';
     return { range, kind, name, state, ...statusOf(revocation ?? held.error) };
   }
@@ -145,7 +156,7 @@ export class DmaMapper {
 
   /** What the target has of device memory or keeps of it, in order of address; what it was not to have is not in it. */
   deviceMemory(): Held[] {
-    const held = this.#holdings.values().filter(({ state }) => state !== 'skipped');
+    const held = [...this.#holdings.device].filter(({ state }) => state !== 'skipped');
     // What failed because of a quarantine of the same range is told with it.
     const kept = [...this.quarantined].filter(({ range }) => !held.some((one) => one.range.equals(range)));
     const all = [...held, ...kept].filter(({ sub }) => isDevice(sub.store));
@@ -339,10 +350,15 @@ export class DmaMapper {
     }
   }
 
-  /** Why a mapping is void, if it is. It counts as void where the target can't say: nothing is promised that may not hold. */
-  #revocation({ range, state, sub }: Held): PeerDmaError | undefined {
+  /**
+   * Why a mapping is void, if it is. It counts as void where the target can't say: nothing is promised that may not hold.
+   * Nothing revokes RAM, so the target is asked about device memory only.
+   */
+  #revocation(held: Held): PeerDmaError | undefined {
+    const { range, state, sub } = held;
     const { isRevoked } = this.#traits;
     if (state !== 'mapped' || isRevoked === undefined || this.#closed) return undefined;
+    if (!this.#holdings.device.has(held)) return undefined;
     try {
       return isRevoked(range) === true ? revoked(this.name, sub) : undefined;
     } catch (thrown) {
@@ -424,10 +440,6 @@ export class DmaMapper {
     }
     if (lent.length > 0) this.#va().release(lent);
   }
-}
-
-function byAddress(a: Held, b: Held): number {
-  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
 }
 
 /** Whether what a target threw names the range of a sub-mapping. */

@@ -4,6 +4,7 @@
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
@@ -50,11 +51,22 @@ export class HeldByRegion {
   }
 }
 
+/** All records of a target at one moment. @internal */
+export interface HeldRecords {
+  /** Never changed, but for its records that have got into quarantine since, which were mapped then. */
+  readonly held: IntervalMap<Held>;
+  /** In order of address. */
+  readonly quarantined: readonly Held[];
+  /** Those of {@link HeldRecords.held} that are mapped and void. */
+  readonly revoked: ReadonlySet<Held>;
+}
+
 /** @internal */
 export class Holdings {
   /** What is in the flat map. */
   readonly #held = new IntervalMap<Held>();
   readonly #failed = new HeldByRegion();
+  readonly #device = new Set<Held>();
   /** Beside it, since the flat map may want something else at those addresses. */
   readonly #quarantined = new Set<Held>();
 
@@ -67,11 +79,13 @@ export class Holdings {
   record(held: Held): void {
     this.#held.insert(held);
     if (held.state === 'failed') this.#failed.add(held);
+    if (isOfDevice(held.sub)) this.#device.add(held);
   }
 
   forget(held: Held): void {
     if (this.of(held.sub) === held) this.#held.remove(held);
     this.#failed.delete(held);
+    this.#device.delete(held);
   }
 
   quarantine(held: Held, error: PeerDmaError): void {
@@ -86,6 +100,26 @@ export class Holdings {
     return this.#held.values();
   }
 
+  /** All, in order of address; what is in quarantine comes after the record that begins at the same address. */
+  all(): Held[] {
+    return merge(this.#held.values(), [...this.#quarantined]);
+  }
+
+  /** As {@link Holdings.all}, at a cost that does not grow with what is held, but for what is of devices. */
+  records(isRevoked: (held: Held) => boolean): HeldRecords {
+    return {
+      held: this.#held.clone(),
+      quarantined: [...this.#quarantined].sort(byAddress),
+      revoked: new Set([...this.#device].filter(isRevoked)),
+    };
+  }
+
+  /** As {@link Holdings.all}, of those that share an address with the range. */
+  overlapping(range: AddressRange): Held[] {
+    const quarantined = [...this.#quarantined].filter((held) => held.range.overlaps(range));
+    return merge(this.#held.overlapping(range), quarantined);
+  }
+
   get quarantined(): ReadonlySet<Held> {
     return this.#quarantined;
   }
@@ -95,6 +129,11 @@ export class Holdings {
     return this.#failed;
   }
 
+  /** The records of device memory, but for those in quarantine, in no order. */
+  get device(): ReadonlySet<Held> {
+    return this.#device;
+  }
+
   /** Forgets everything. @returns what there was */
   clear(): Held[] {
     const all = [...this.values(), ...this.#quarantined];
@@ -102,4 +141,17 @@ export class Holdings {
     this.#quarantined.clear();
     return all;
   }
+}
+
+/** A region of device memory may show any file, and a region of RAM the file of a device. */
+function isOfDevice({ kind, store }: SubMapping): boolean {
+  return kind === 'device' || isDevice(store);
+}
+
+function merge(held: Held[], quarantined: readonly Held[]): Held[] {
+  return quarantined.length === 0 ? held : held.concat(quarantined).sort(byAddress);
+}
+
+function byAddress(a: Held, b: Held): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
 }

@@ -58,6 +58,7 @@ export interface DmaTarget {
   /**
    * Whether a mapping is void because of what its device went through since it was made: iommufd takes the pages of a BAR
    * away when the device stops decoding memory, sleeps or is reset. A void mapping has its addresses until it is unmapped.
+   * Asked of mappings of device memory alone.
    */
   isRevoked?(range: AddressRange): boolean;
   /** Maps all of the requests or none. Without it they are mapped one by one. */

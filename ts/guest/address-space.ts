@@ -12,13 +12,8 @@ import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts'
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
-import {
-  type RefreshedMapping,
-  giveMissing,
-  refreshDevices,
-  subMappingsOf,
-  withoutMappings,
-} from './device-changes.ts';
+import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
+import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
@@ -48,7 +43,7 @@ export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
   for (const reference of spaces) {
     const space = reference.deref();
     if (space === undefined) spaces.delete(reference);
-    else if (subMappingsOf(space.map.flat.values(), files).length > 0) found.push(space);
+    else if (space.byFile.shows(files)) found.push(space);
   }
   return found;
 }
@@ -75,6 +70,8 @@ export class AddressSpace {
   /** Those that are said to be closed, until that has its turn. */
   readonly #closing = new Set<DmaTarget>();
   #map = MemoryMap.empty();
+  /** Of the flat map in force. */
+  readonly byFile = new FileIndex();
   /** Made for the first memory that a target needs in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
@@ -197,16 +194,12 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: nothing was done then; what `act` threw; what a target said that has to have it
    */
   withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
-    return this.#runAlways('device', () =>
-      withoutMappings(subMappingsOf(this.#map.flat.values(), files), this.#mappers, act),
-    );
+    return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act));
   }
 
   /** Gives every target what it misses of a device's memory. What it can't have is in its status. */
   giveMissing(files: readonly MemoryFile[]): Promise<void> {
-    return this.#runAlways('device', () =>
-      giveMissing(subMappingsOf(this.#map.flat.values(), files), this.#mappers, this.#va),
-    );
+    return this.#runAlways('device', () => giveMissing(this.byFile.of(files), this.#mappers, this.#va));
   }
 
   /** Maps all device memory of one target anew, where its mappings can become void. */
@@ -261,7 +254,7 @@ export class AddressSpace {
     const stays = withFailed(change, regions, this.#mappers);
     const va = this.#vaFor([...comes, ...stays], this.#mappers);
     await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
-    this.#commit(next, pieces);
+    this.#commit(next, pieces, change);
     if (goes.length + comes.length > 0) publishChange(this.order, goes, comes);
   }
 
@@ -276,8 +269,8 @@ export class AddressSpace {
     this.#va = undefined;
     const draft = this.#map.draft();
     for (const region of draft.regions()) draft.remove(region.id);
-    const { next, pieces } = draft.settle();
-    this.#commit(next, pieces);
+    const { next, pieces, change } = draft.settle();
+    this.#commit(next, pieces, change);
     for (const file of this.#files.splice(0)) file.close();
     spaces.delete(this.#reference);
   }
@@ -348,8 +341,9 @@ export class AddressSpace {
     throwFirst(problems);
   }
 
-  #commit(next: MemoryMap, pieces: ReadonlyMap<StoreOwner, number>): void {
+  #commit(next: MemoryMap, pieces: ReadonlyMap<StoreOwner, number>, change: FlatChange): void {
     this.#map = next;
+    this.byFile.apply(change);
     for (const [owner, change] of pieces) owner.count(change);
   }
 }

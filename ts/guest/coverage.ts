@@ -4,6 +4,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { Occupied } from './occupied.ts';
 
 interface Piece {
   readonly range: AddressRange;
@@ -20,16 +21,22 @@ export interface Run {
 /** @internal */
 export class Coverage {
   readonly #pieces: IntervalMap<Piece>;
+  readonly #occupied: Occupied;
   /** Whether the first of two regions wins over the second. */
   readonly #wins: (a: number, b: number) => boolean;
 
-  constructor(wins: (a: number, b: number) => boolean, pieces: IntervalMap<Piece> = new IntervalMap()) {
+  constructor(
+    wins: (a: number, b: number) => boolean,
+    pieces: IntervalMap<Piece> = new IntervalMap(),
+    occupied: Occupied = new Occupied(),
+  ) {
     this.#wins = wins;
     this.#pieces = pieces;
+    this.#occupied = occupied;
   }
 
   clone(wins: (a: number, b: number) => boolean): Coverage {
-    return new Coverage(wins, this.#pieces.clone());
+    return new Coverage(wins, this.#pieces.clone(), this.#occupied.clone());
   }
 
   /** Puts a region at a range. */
@@ -44,6 +51,7 @@ export class Coverage {
       free = piece.range.end;
     }
     if (free < range.end) this.#put(free, range.end, [region]);
+    this.#occupied.add(range);
   }
 
   /** Takes a region away from the range it was put at. */
@@ -54,6 +62,26 @@ export class Coverage {
       else this.#put(piece.range.start, piece.range.end, regions);
     }
     this.#join(range);
+    this.#occupied.remove(
+      range,
+      this.#pieces.overlapping(range).map((piece) => piece.range),
+    );
+  }
+
+  /** The addresses that any region has, as sorted ranges that neither overlap nor adjoin. */
+  occupied(): AddressRange[] {
+    return this.#occupied.ranges();
+  }
+
+  /** The regions at an address, winner first. */
+  at(address: bigint): readonly number[] {
+    return this.#pieces.at(address)?.regions ?? [];
+  }
+
+  /** The regions that end nearest below, and those that begin nearest above, an address that no region has. */
+  around(address: bigint): number[] {
+    const [below, above] = [this.#pieces.nearestBelow(address), this.#pieces.nearestAbove(address)];
+    return [...(below?.regions ?? []), ...(above?.regions ?? [])];
   }
 
   /** The winners within a range, in order of address; neighbouring stretches of one region are one. */

@@ -7,7 +7,6 @@ import type { Held } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { type Step, applyPlan } from './plan.ts';
 import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
@@ -16,11 +15,6 @@ import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
 export interface RefreshedMapping extends MappingStatus {
   /** How it was: `revoked` where this process has made it void, by a reset of the device and the like. */
   readonly before: 'mapped' | 'revoked' | 'failed' | 'quarantined';
-}
-
-/** Those sub-mappings that show the memory of devices. @internal */
-export function subMappingsOf(flat: readonly SubMapping[], files: readonly MemoryFile[]): SubMapping[] {
-  return flat.filter(({ store }) => store.file !== undefined && files.includes(store.file));
 }
 
 /**

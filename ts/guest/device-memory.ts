@@ -80,6 +80,11 @@ export class DeviceMemory {
     await this.#space.change((draft) => draft.unplace(this.#id));
   }
 
+  /** Identifies its region in the memory map; names are not unique. @internal */
+  get regionId(): number {
+    return this.#id;
+  }
+
   /** As {@link DeviceMemory.mapToGuest}, as part of a change of several windows. @internal */
   placeIn(draft: MemoryMapDraft, gpa: bigint): void {
     draft.place(this.#id, this.#placeAt(gpa), true);

@@ -49,9 +49,7 @@ export interface SeenMemory {
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target in it
  */
 export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
-  if (typeof address !== 'bigint' || address < 0n || address >= 1n << 64n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${valueText(address)}`);
-  }
+  requireAddress(address);
   const known = snapshot.targets.map(({ name }) => name);
   if (target !== undefined && !known.includes(target)) {
     throw new PeerDmaError(
@@ -60,6 +58,13 @@ export function explain(snapshot: MemorySnapshot, address: bigint, target?: stri
     );
   }
   return explanation(snapshot, address, target);
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function requireAddress(address: bigint): void {
+  if (typeof address !== 'bigint' || address < 0n || address >= 1n << 64n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${valueText(address)}`);
+  }
 }
 
 /** {@link explain} of arguments that are right. @internal */

@@ -9,10 +9,11 @@ import { addressWidthFor } from './address-width.ts';
 import { DeviceMemory } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
 import { readGuest, writeGuest } from './guest-access.ts';
-import { type Explanation, explain } from './explain.ts';
+import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type RamOptions, addRam, requireApart } from './ram.ts';
 import { RegionManager } from './region-manager.ts';
+import { explainNow } from './explain-now.ts';
 
 /** For the parts of this package above guest memory. @internal */
 export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
@@ -115,15 +116,15 @@ export class GuestMemory {
   }
 
   /**
-   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: {@link explain} of what
-   * {@link GuestMemory.inspect} gives.
+   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: what {@link explain} says
+   * of a snapshot of now, without the cost of one.
    *
    * @param address guest-physical, which is the IOVA
    * @param target name of a target. Default: all of them
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target here
    */
   explain(address: bigint, target?: string): Explanation {
-    return explain(this.inspect(), address, target);
+    return explainNow(this.#space, address, target);
   }
 
   /**

@@ -6,6 +6,7 @@ import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { type EntryChange, treeChanges } from '../tree-changes.ts';
 import { type StoreOwner, advance } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
@@ -13,38 +14,73 @@ import { type FlatChange, changeFlat } from './flat-change.ts';
 import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
 
 type Regions = SortedTree<number, RegionState>;
+/** The regions that are not active. */
+type RegionIds = SortedTree<number, true>;
 
 /** @internal */
 export class MemoryMap {
   readonly #regions: Regions;
+  readonly #idle: RegionIds;
   readonly #coverage: Coverage;
   /** Never changed, only cloned. */
   readonly flat: IntervalMap<SubMapping>;
 
-  constructor(regions: Regions, coverage: Coverage, flat: IntervalMap<SubMapping>) {
+  constructor(regions: Regions, idle: RegionIds, coverage: Coverage, flat: IntervalMap<SubMapping>) {
     this.#regions = regions;
+    this.#idle = idle;
     this.#coverage = coverage;
     this.flat = flat;
   }
 
   static empty(): MemoryMap {
-    const regions = new SortedTree<number, RegionState>();
-    return new MemoryMap(regions, new Coverage(precedenceIn(regions)), new IntervalMap());
+    const regions: Regions = new SortedTree();
+    return new MemoryMap(regions, new SortedTree(), new Coverage(precedenceIn(regions)), new IntervalMap());
   }
 
+  /** All, the oldest first. */
   regions(): RegionState[] {
     return this.#regions.valuesArray();
   }
 
+  /** The regions that have changed since another version of the map, the oldest first. */
+  regionsSince(before: MemoryMap): EntryChange<RegionState>[] {
+    return treeChanges(before.#regions, this.#regions, (a, b) => a - b);
+  }
+
+  /** The active regions that have an address, the oldest first. */
+  regionsAt(address: bigint): RegionState[] {
+    return this.#byAge(this.#coverage.at(address));
+  }
+
+  /**
+   * What there is to say of an address that no active region has, the oldest first: the active regions nearest to it,
+   * and regions that are not active.
+   *
+   * @param idle the most of the latter
+   */
+  regionsAround(address: bigint, idle: number): RegionState[] {
+    const ids = this.#coverage.around(address);
+    for (const id of this.#idle.keys()) {
+      if (idle-- <= 0) break;
+      ids.push(id);
+    }
+    return this.#byAge(ids);
+  }
+
   draft(): MemoryMapDraft {
     const regions = this.#regions.clone();
-    return new MemoryMapDraft(regions, this.#coverage.clone(precedenceIn(regions)), this.flat);
+    return new MemoryMapDraft(regions, this.#idle.clone(), this.#coverage.clone(precedenceIn(regions)), this.flat);
+  }
+
+  #byAge(ids: readonly number[]): RegionState[] {
+    return [...ids].sort((a, b) => a - b).flatMap((id) => this.#regions.get(id) ?? []);
   }
 }
 
 /** A memory map that is being changed. @internal */
 export class MemoryMapDraft {
   readonly #regions: Regions;
+  readonly #idle: RegionIds;
   readonly #coverage: Coverage;
   readonly #before: IntervalMap<SubMapping>;
   readonly #touched: AddressRange[] = [];
@@ -53,8 +89,9 @@ export class MemoryMapDraft {
   /** Pieces of mappings that came or went, by the owner of their memory. */
   readonly #pieces = new Map<StoreOwner, number>();
 
-  constructor(regions: Regions, coverage: Coverage, before: IntervalMap<SubMapping>) {
+  constructor(regions: Regions, idle: RegionIds, coverage: Coverage, before: IntervalMap<SubMapping>) {
     this.#regions = regions;
+    this.#idle = idle;
     this.#coverage = coverage;
     this.#before = before;
   }
@@ -75,19 +112,21 @@ export class MemoryMapDraft {
     return this.#regions.valuesArray();
   }
 
-  /** Where active regions are. */
+  /** Where active regions are: sorted ranges that neither overlap nor adjoin. */
   taken(): AddressRange[] {
-    return this.regions().flatMap(({ at }) => at ?? []);
+    return this.#coverage.occupied();
   }
 
   add(region: RegionState): void {
     this.#regions.set(region.id, region);
+    this.#idle.set(region.id, true);
   }
 
   /** Makes a region active at an address, wherever it was before. */
   place(id: number, at: AddressRange, writable: boolean): void {
     this.unplace(id);
     this.#regions.set(id, { ...this.region(id), at, writable });
+    this.#idle.delete(id);
     this.#coverage.cover(at, id);
     this.#touched.push(at);
     this.#changed.add(id);
@@ -99,12 +138,14 @@ export class MemoryMapDraft {
     this.#coverage.uncover(region.at, id);
     this.#touched.push(region.at);
     this.#regions.set(id, { ...region, at: undefined });
+    this.#idle.set(id, true);
   }
 
   remove(id: number): void {
     this.unmap(id, AddressRange.between(0n, this.region(id).length));
     this.unplace(id);
     this.#regions.delete(id);
+    this.#idle.delete(id);
   }
 
   /** Puts memory into a region; what was there gives way. */
@@ -151,7 +192,7 @@ export class MemoryMapDraft {
     regions: ReadonlySet<number>;
   } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
-    const next = new MemoryMap(this.#regions, this.#coverage, flat);
+    const next = new MemoryMap(this.#regions, this.#idle, this.#coverage, flat);
     return { change, next, pieces: this.#pieces, regions: this.#changed };
   }
 

@@ -11,7 +11,7 @@ import type {
 } from '../guest/inspect.ts';
 import type { BarSnapshot } from '../pci/bar-status.ts';
 import { type Check, address, count, fields, flag, list, number, oneOf, ranged, text } from './checks.ts';
-import type { Hunk, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
 import type { JournalError, JournalLine, JournalStart } from './lines.ts';
 
 const kind = oneOf('ram', 'device');
@@ -19,6 +19,10 @@ const peerToPeer = oneOf('best-effort', 'required', 'off');
 const state = oneOf('mapped', 'failed', 'skipped', 'quarantined');
 const range: Check<RangeSnapshot> = ranged(fields<RangeSnapshot>({ start: address, end: address }, {}));
 const reasons = { code: text, errno: text, reason: text };
+
+const regionMapping: Check<RegionSnapshot['mappings'][number]> = ranged(
+  fields<RegionSnapshot['mappings'][number]>({ start: address, end: address, backing: text, writable: flag }, {}),
+);
 
 const region: Check<RegionSnapshot> = fields<RegionSnapshot>(
   {
@@ -29,7 +33,7 @@ const region: Check<RegionSnapshot> = fields<RegionSnapshot>(
     length: address,
     active: flag,
     writable: flag,
-    mappings: list(ranged(fields({ start: address, end: address, backing: text, writable: flag }, {}))),
+    mappings: list(regionMapping),
   },
   { range },
 );
@@ -74,6 +78,8 @@ function hunk<T>(check: Check<T>): Check<Hunk<T>> {
   };
 }
 
+const regionDelta: Check<RegionDelta> = fields<RegionDelta>({ region: count, mappings: list(hunk(regionMapping)) }, {});
+
 const targetDelta: Check<TargetDelta> = fields<TargetDelta>(
   { name: text, peerToPeer, following: flag, mappings: list(hunk(status)) },
   { from: count },
@@ -81,7 +87,12 @@ const targetDelta: Check<TargetDelta> = fields<TargetDelta>(
 
 const delta: Check<SnapshotDelta> = fields<SnapshotDelta>(
   {},
-  { regions: list(hunk(region)), flat: list(hunk(subMapping)), targets: list(targetDelta) },
+  {
+    regions: list(hunk(region)),
+    mappings: list(regionDelta),
+    flat: list(hunk(subMapping)),
+    targets: list(targetDelta),
+  },
 );
 
 const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly device: string }>(

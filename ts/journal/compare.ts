@@ -1,19 +1,23 @@
 /**
- * Finds what has changed in guest memory since it was looked at last. States are kept as the values that guest memory itself
- * works with: what has not changed is the same object then, so that looking costs little where much is mapped.
+ * Finds what has changed in guest memory since it was looked at last. States are versions of the trees that guest memory
+ * itself works with: a comparison reads the parts that they do not share.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { HeldRecords } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
-import { regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
+import { mappingSnapshot, regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
+import type { MemoryMap } from '../guest/memory-map.ts';
 import type { RegionState } from '../guest/region-state.ts';
-import type { Hunk, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { EntryChange } from '../tree-changes.ts';
+import { type Difference, differenceOf } from './differences.ts';
+import { NO_RECORDS, statusChanges } from './status-changes.ts';
 
 /** Guest memory at one moment. @internal */
 export interface State {
-  readonly regions: readonly RegionState[];
-  readonly flat: readonly SubMapping[];
+  readonly map: MemoryMap;
   readonly targets: readonly TargetState[];
 }
 
@@ -21,19 +25,12 @@ export interface State {
 export interface TargetState {
   readonly mapper: DmaMapper;
   readonly following: boolean;
-  readonly status: readonly MappingStatus[];
-}
-
-/** What has gone from a list, and what has come. @internal */
-export interface Difference<T> {
-  readonly hunks: readonly Hunk<T>[];
-  readonly gone: readonly T[];
-  readonly come: readonly T[];
+  readonly records: HeldRecords;
 }
 
 /** The difference between two states. @internal */
 export interface Comparison {
-  readonly regions: Difference<RegionState>;
+  readonly regions: readonly EntryChange<RegionState>[];
   readonly flat: Difference<SubMapping>;
   /** Those that are there now. `before` is missing where the target has joined. */
   readonly targets: readonly {
@@ -47,27 +44,26 @@ export interface Comparison {
 /** @internal */
 export function stateOf(space: AddressSpace): State {
   return {
-    regions: space.map.regions(),
-    flat: space.map.flat.values(),
+    map: space.map,
     targets: [...space.mappers].map((mapper) => ({
       mapper,
       following: mapper.following,
-      status: mapper.status(),
+      records: mapper.records(),
     })),
   };
 }
 
 /** @internal */
 export function compare(before: State, now: State): Comparison {
-  const same = (a: unknown, b: unknown): boolean => a === b;
   const known = new Map(before.targets.map((target) => [target.mapper, target]));
   const there = new Set(now.targets.map(({ mapper }) => mapper));
   return {
-    regions: difference(before.regions, now.regions, same, (a, b) => a.id - b.id),
-    flat: difference(before.flat, now.flat, same, byStart),
+    regions: now.map.regionsSince(before.map),
+    flat: differenceOf(now.map.flat.changesSince(before.map.flat)),
     targets: now.targets.map((target) => {
       const was = known.get(target.mapper);
-      return { now: target, before: was, mappings: difference(was?.status ?? [], target.status, sameStatus, byStart) };
+      const changes = statusChanges(target.mapper, was?.records ?? NO_RECORDS, target.records);
+      return { now: target, before: was, mappings: differenceOf(changes) };
     }),
     left: before.targets.filter(({ mapper }) => !there.has(mapper)),
   };
@@ -78,8 +74,11 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
   const changed = targets.some(
     ({ now, before: was, mappings }) => was?.following !== now.following || mappings.hunks.length > 0,
   );
+  const inside = regions.filter(isInside).map(insideOf);
+  const whole = differenceOf(regions.filter((change) => !isInside(change))).hunks;
   const delta = {
-    ...(regions.hunks.length === 0 ? {} : { regions: written(regions.hunks, regionSnapshot) }),
+    ...(whole.length === 0 ? {} : { regions: written(whole, (region) => regionSnapshot(region)) }),
+    ...(inside.length === 0 ? {} : { mappings: inside }),
     ...(flat.hunks.length === 0 ? {} : { flat: written(flat.hunks, subMappingSnapshot) }),
     ...(changed || left.length > 0
       ? {
@@ -95,56 +94,20 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
   return Object.keys(delta).length === 0 ? undefined : delta;
 }
 
-/** One pass over two lists that are in order; lists that are not give more than what has changed, and nothing wrong. */
-function difference<T>(
-  before: readonly T[],
-  now: readonly T[],
-  same: (a: T, b: T) => boolean,
-  order: (a: T, b: T) => number,
-): Difference<T> {
-  const hunks: [number, number, T[]][] = [];
-  const gone: T[] = [];
-  const come: T[] = [];
-  let open: [number, number, T[]] | undefined;
-  let at = 0;
-  let next = 0;
-  while (at < before.length || next < now.length) {
-    const was = before[at];
-    const is = now[next];
-    if (was !== undefined && is !== undefined && same(was, is)) {
-      open = undefined;
-      at++;
-      next++;
-      continue;
-    }
-    if (open === undefined) hunks.push((open = [at, 0, []]));
-    if (was !== undefined && (is === undefined || order(was, is) <= 0)) {
-      gone.push(was);
-      open[1]++;
-      at++;
-    } else if (is !== undefined) {
-      come.push(is);
-      open[2].push(is);
-      next++;
-    }
-  }
-  return { hunks, gone, come };
+/** A change of a region's mappings, and of nothing else of it: the line does not list all of its mappings then. */
+type ChangeInside = Required<EntryChange<RegionState>>;
+
+function isInside(change: EntryChange<RegionState>): change is ChangeInside {
+  const { removed: was, added: is } = change;
+  if (was === undefined || is === undefined || was.mappings === is.mappings) return false;
+  return was.at === is.at && was.writable === is.writable;
+}
+
+function insideOf({ removed: was, added: is }: ChangeInside): RegionDelta {
+  const { hunks } = differenceOf(is.mappings.changesSince(was.mappings));
+  return { region: is.id, mappings: written(hunks, mappingSnapshot) };
 }
 
 function written<T, U>(hunks: readonly Hunk<T>[], write: (one: T) => U): Hunk<U>[] {
   return hunks.map(([at, removed, added]) => [at, removed, added.map(write)]);
-}
-
-function byStart<T extends { readonly range: { readonly start: bigint } }>(a: T, b: T): number {
-  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0;
-}
-
-function sameStatus(a: MappingStatus, b: MappingStatus): boolean {
-  return (
-    a.range === b.range && // of the same sub-mapping, which has the rest
-    a.state === b.state &&
-    a.code === b.code &&
-    a.errno === b.errno &&
-    a.reason === b.reason
-  );
 }

@@ -18,10 +18,20 @@ export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]
 export interface SnapshotDelta {
   /** Of {@link MemorySnapshot.regions}. */
   readonly regions?: readonly Hunk<RegionSnapshot>[];
+  /** Regions of which nothing but their mappings changes; they are in no hunk of {@link SnapshotDelta.regions}. */
+  readonly mappings?: readonly RegionDelta[];
   /** Of {@link MemorySnapshot.flat}. */
   readonly flat?: readonly Hunk<SubMappingSnapshot>[];
   /** All targets that there are then. */
   readonly targets?: readonly TargetDelta[];
+}
+
+/** What becomes of the mappings of a region. */
+export interface RegionDelta {
+  /** Its {@link RegionSnapshot.id}. */
+  readonly region: number;
+  /** Of its mappings before. */
+  readonly mappings: readonly Hunk<RegionSnapshot['mappings'][number]>[];
 }
 
 /** What becomes of a target. */
@@ -38,11 +48,20 @@ export interface TargetDelta extends Omit<TargetSnapshot, 'mappings'> {
  * @throws {RangeError} where the delta is not one of this snapshot
  * @internal
  */
-export function applyDelta(before: MemorySnapshot, { regions, flat, targets }: SnapshotDelta): MemorySnapshot {
+export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): MemorySnapshot {
+  const { regions, flat, targets } = delta;
+  const mappings = new Map(delta.mappings?.map((one) => [one.region, one.mappings]));
+  const regionsAfter = regions === undefined ? before.regions : applyHunks(before.regions, regions);
   const after = targets === undefined ? before.targets : targets.map((one) => applyTarget(before.targets, one));
   return {
     addressWidth: before.addressWidth,
-    regions: regions === undefined ? before.regions : applyHunks(before.regions, regions),
+    regions:
+      mappings.size === 0
+        ? regionsAfter
+        : regionsAfter.map((region) => {
+            const hunks = mappings.get(region.id);
+            return hunks === undefined ? region : { ...region, mappings: applyHunks(region.mappings, hunks) };
+          }),
     flat: flat === undefined ? before.flat : applyHunks(before.flat, flat),
     targets: after,
     quarantine: targets === undefined ? before.quarantine : quarantineOf(after),

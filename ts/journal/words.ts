@@ -6,7 +6,8 @@ import type { MemoryAction } from '../dma/events.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { asError, PeerDmaError } from '../errors.ts';
 import type { RegionState } from '../guest/region-state.ts';
-import type { Comparison, Difference } from './compare.ts';
+import type { Comparison, TargetState } from './compare.ts';
+import { type Difference, differenceOf } from './differences.ts';
 
 /** So many regions, and mappings of a target, are told one by one. */
 const TOLD = 4;
@@ -16,11 +17,11 @@ export function wordsFor(action: MemoryAction, { regions, targets, left }: Compa
   const told: string[] = [];
   if (error !== undefined) told.push(failure(action, error));
   if (action === 'end' && error === undefined) told.push('guest memory is closed');
-  else told.push(...some(regionWords(regions), 'more regions'));
-  for (const { mapper, status } of left) told.push(`${mapper.name} has left, with ${mappings(status.length)}`);
+  else told.push(...some(regionWords(differenceOf(regions)), 'more regions'));
+  for (const one of left) told.push(`${one.mapper.name} has left, with ${mappingsOf(one)}`);
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
-    if (before === undefined) told.push(`${name} has joined, with ${mappings(now.status.length)}`);
+    if (before === undefined) told.push(`${name} has joined, with ${mappingsOf(now)}`);
     else if (before.following && !now.following) told.push(`${name} gets nothing new`);
     told.push(...some(statusWords(name, changes), `more mappings of ${name}`));
   }
@@ -53,9 +54,9 @@ function failure(action: MemoryAction, error: unknown): string {
   return `${FAILING[action]} has failed: ${code}${message}`;
 }
 
-function regionWords({ gone, come }: Difference<RegionState>): string[] {
-  const before = new Map(gone.map((region) => [region.id, region]));
-  const told = come.map((region) => {
+function regionWords({ removed, added }: Difference<RegionState>): string[] {
+  const before = new Map(removed.map((region) => [region.id, region]));
+  const told = added.map((region) => {
     const was = before.get(region.id);
     before.delete(region.id);
     return was === undefined ? `"${region.name}" is new${place(region)}` : changeOf(was, region);
@@ -78,9 +79,9 @@ function changeOf(was: RegionState, { name, at, writable, mappings: memory }: Re
 }
 
 /** What became of mappings that is worth a word: those that just come and go with their regions are not. */
-function statusWords(target: string, { gone, come }: Difference<MappingStatus>): string[] {
-  const before = new Map(gone.map((status) => [key(status), status]));
-  return come.flatMap((status): string[] => {
+function statusWords(target: string, { removed, added }: Difference<MappingStatus>): string[] {
+  const before = new Map(removed.map((status) => [key(status), status]));
+  return added.flatMap((status): string[] => {
     const { name, range, state, code, errno } = status;
     const was = before.get(key(status));
     const what = `"${name}" at ${range}`;
@@ -101,7 +102,8 @@ function some(told: readonly string[], rest: string): string[] {
   return [...told.slice(0, TOLD - 1), `${told.length - TOLD + 1} ${rest}`];
 }
 
-function mappings(count: number): string {
+function mappingsOf({ records: { held, quarantined } }: TargetState): string {
+  const count = held.size + quarantined.length;
   return count === 1 ? 'one mapping' : `${count} mappings`;
 }
 

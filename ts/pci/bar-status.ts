@@ -63,9 +63,10 @@ const barChannel = channel('peerdma:pci.bar');
 /** @param before where the BARs were before the change @internal */
 export function publishBars(device: string, before: BarAddresses, memory: GuestMemory, windows: BarWindows): void {
   if (!barChannel.hasSubscribers || before === windows.addresses) return;
-  for (const status of barStatus(memory, windows)) {
-    if (before.get(status.bar) === windows.addresses.get(status.bar)) continue;
-    barChannel.publish({ memory: memory.id, device, bar: status } satisfies BarEvent);
+  for (const window of windows.windows) {
+    const { index } = window.bar;
+    if (before.get(index) === windows.addresses.get(index)) continue;
+    barChannel.publish({ memory: memory.id, device, bar: statusOf(memory, windows, window) } satisfies BarEvent);
   }
 }
 
@@ -86,41 +87,40 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   }
   const inGuest = (area: AddressRange): AddressRange => AddressRange.of(gpa + area.start, area.length);
   const areas = window.areas.map(inGuest);
+  const regionId = window.memory?.regionId;
+  const subs = areas.flatMap((area) => subMappingsIn(memory, area));
   return {
     ...facts,
     range,
-    mapped: areas.flatMap((area) => whereShown(memory, window, area)),
+    mapped: subs.filter((sub) => sub.regionId === regionId).map((sub) => sub.range),
     trapped: trappedAreas(bar.length, window.areas).map((area) => ({ range: inGuest(area), reason: TRAPPED })),
-    hidden: areas.flatMap((area) => whereHidden(memory, window, area)),
-    unreachable: areas.flatMap((area) => whereUnreachable(memory, window, area)),
+    hidden: subs.filter((sub) => sub.regionId !== regionId).map((sub) => ({ range: sub.range, by: sub.name })),
+    unreachable: areas.flatMap((area) => unreachableIn(memory, regionId, area)),
   };
 }
 
 const TRAPPED = 'it holds the MSI-X table or pending bits, or the host does not let it be mapped';
 
-/** Where the BAR is to be seen. */
-function whereShown(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): AddressRange[] {
-  const there = addressSpaceOf(memory).map.flat.overlapping(area);
-  return there.filter(({ name }) => name === own?.name).map(({ range }) => intersection(range, area));
-}
-
-/** What others show where the BAR should be to be seen. */
-function whereHidden(memory: GuestMemory, { memory: own }: BarWindow, area: AddressRange): BarStatus['hidden'] {
-  const there = addressSpaceOf(memory).map.flat.overlapping(area);
-  return there
-    .filter(({ name }) => name !== own?.name)
-    .map(({ range, name }) => ({ range: intersection(range, area), by: name }));
-}
-
-function whereUnreachable(
+/** The part of the flat map within a range, by region. */
+function subMappingsIn(
   memory: GuestMemory,
-  { memory: own }: BarWindow,
   area: AddressRange,
-): BarStatus['unreachable'] {
+): { range: AddressRange; name: string; regionId: number }[] {
+  const subs = addressSpaceOf(memory).map.flat.overlapping(area);
+  return subs.map(({ range, name, regionId }) => ({ range: intersection(range, area), name, regionId }));
+}
+
+/** What of the region's memory within a range each target does not reach. */
+function unreachableIn(
+  memory: GuestMemory,
+  regionId: number | undefined,
+  area: AddressRange,
+): BarStatus['unreachable'][number][] {
   const found: BarStatus['unreachable'][number][] = [];
   for (const mapper of addressSpaceOf(memory).mappers) {
-    for (const { range, name, state, code, errno, reason } of mapper.status()) {
-      if (state === 'mapped' || name !== own?.name || !range.overlaps(area)) continue;
+    for (const held of mapper.heldIn(area)) {
+      const { range, state, code, errno, reason } = mapper.statusOf(held);
+      if (state === 'mapped' || held.sub.regionId !== regionId) continue;
       found.push({
         target: mapper.name,
         range,

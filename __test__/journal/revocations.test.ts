@@ -1,0 +1,107 @@
+// A journal has what inspect() says when mappings become void, are refused and get into quarantine, in any order.
+import test from 'ava';
+import fc from 'fast-check';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  GuestMemory,
+  type MemorySettledEvent,
+  type MemorySnapshot,
+  readJournal,
+  recordJournal,
+} from '../../ts/index.ts';
+import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
+import { at, PAGE } from '../support/pages.ts';
+import { scratchFolder } from '../support/scratch.ts';
+import { seedOf } from '../support/seed.ts';
+
+const WINDOWS = 3;
+
+const step = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('revoke' as const), device: fc.nat(WINDOWS - 1) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant('place' as const), device: fc.nat(WINDOWS - 1), page: fc.nat(12) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('refuse' as const), what: fc.constantFrom('map', 'unmap', 'nothing') }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('cover' as const),
+      page: fc.nat(12),
+      length: fc.integer({ min: 1, max: 4 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('uncover' as const) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('refresh' as const) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('replace' as const) }) },
+);
+
+test('after each change a journal has the states that inspect() shows, those of void mappings among them', async (t) => {
+  const file = join(scratchFolder(t), 'journal');
+  const devices = Array.from({ length: WINDOWS }, (_, index) => new MemoryOfDevice(t, `device ${index}`, 4));
+  let voids = 0;
+  let quarantined = 0;
+  const property = fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 30 }), async (steps) => {
+    const memory = await GuestMemory.create({
+      addressWidth: 20,
+      ram: [{ start: at(40), length: PAGE, private: true }],
+    });
+    const windows = devices.map(({ file: backing }, index) => {
+      const window = memory.newDeviceMemory({ name: `window ${index}`, length: at(4) });
+      return { window, ready: window.map({ offset: 0n, length: at(4), backing: { file: backing, offset: 0n } }) };
+    });
+    for (const { ready } of windows) await ready;
+    let target = new RevocableTarget({ name: 'target' });
+    let handle = await memory.dmaMappers.addDmaMapper(target);
+    const cover = memory.newDeviceMemory({ name: 'cover', length: at(4) });
+    const seen: MemorySnapshot[] = [memory.inspect()];
+    const journal = recordJournal(memory, file);
+    const look = (message: unknown): void => {
+      if ((message as MemorySettledEvent).memory === memory.id) seen.push(memory.inspect());
+    };
+    subscribe('peerdma:memory.settled', look);
+    const attempt = (promise: Promise<unknown>): Promise<unknown> => promise.catch(() => {});
+    for (const one of steps) {
+      if (one.op === 'revoke') devices[one.device]?.revoke();
+      else if (one.op === 'place')
+        await attempt(windows[one.device]?.window.mapToGuest(at(one.page)) ?? Promise.resolve());
+      else if (one.op === 'refuse') {
+        target.judge = ({ op }) => (op === one.what ? new Error('refused') : undefined);
+      } else if (one.op === 'cover') {
+        await attempt(cover.map({ offset: 0n, length: at(one.length), backing: 'private' }));
+        await attempt(cover.mapToGuest(at(one.page)));
+      } else if (one.op === 'uncover') await attempt(cover.unmapFromGuest());
+      else if (one.op === 'refresh') await attempt(handle.refresh());
+      else {
+        target.loseAll();
+        await memory.dmaMappers.targetClosed(target);
+        target = new RevocableTarget({ name: 'target' });
+        handle = await memory.dmaMappers.addDmaMapper(target);
+      }
+      const [status] = memory.inspect().targets;
+      voids += status?.mappings.filter(({ code }) => code === 'ERR_MAPPING_REVOKED').length ?? 0;
+      quarantined += memory.inspect().quarantine.length;
+    }
+    target.loseAll();
+    await memory.dmaMappers.targetClosed(target);
+    await memory.close();
+    unsubscribe('peerdma:memory.settled', look);
+    if (journal.failure !== undefined) throw journal.failure;
+    const entries = [...readJournal(readFileSync(file, 'utf8'))].map(({ snapshot }) => snapshot);
+    t.deepEqual(entries.filter(isNew), seen.filter(isNew));
+  });
+  await fc.assert(property, { seed: seedOf(t), numRuns: 150 });
+  t.log(`${voids} void, ${quarantined} quarantined`);
+  t.true(voids > 100);
+  t.true(quarantined > 30);
+});
+
+/** Whether a state differs from the one before. */
+function isNew(snapshot: MemorySnapshot, index: number, all: readonly MemorySnapshot[]): boolean {
+  return JSON.stringify(snapshot) !== JSON.stringify(all[index - 1]);
+}

@@ -1,0 +1,92 @@
+// The changes of a target's statuses, against the lists of all of them.
+import fc from 'fast-check';
+import test from 'ava';
+import { AddressRange, type MappingStatus } from '../../ts/index.ts';
+import type { DmaMapper } from '../../ts/dma/dma-mapper.ts';
+import type { Held, HeldRecords } from '../../ts/dma/holdings.ts';
+import { IntervalMap } from '../../ts/interval-map.ts';
+import { applyHunks } from '../../ts/journal/delta.ts';
+import { differenceOf } from '../../ts/journal/differences.ts';
+import { statusChanges } from '../../ts/journal/status-changes.ts';
+
+/** Turns a record into a status as a mapper does, and is none otherwise. */
+const mapper = {
+  statusOf: ({ range, state, sub }: Held, isVoid = false): MappingStatus => ({
+    range,
+    kind: 'device',
+    name: sub.name,
+    state: isVoid ? 'failed' : state,
+    ...(isVoid ? { code: 'ERR_MAPPING_REVOKED' } : {}),
+  }),
+} as DmaMapper;
+
+const SLOTS = 8;
+const RANGES = Array.from({ length: SLOTS }, (_, slot) => AddressRange.of(BigInt(slot), 1n));
+
+/** At each address: what is recorded, whether it is another record than before, void, and in quarantine. */
+const slot = fc.record({
+  recorded: fc.constantFrom('mapped' as const, 'failed' as const, undefined),
+  anew: fc.boolean(),
+  isVoid: fc.boolean(),
+  quarantined: fc.constantFrom('none' as const, 'one' as const, 'another' as const),
+});
+const slots = fc.array(slot, { minLength: SLOTS, maxLength: SLOTS });
+
+type Slots = typeof slots extends fc.Arbitrary<infer T> ? T : never;
+
+function record(index: number, state: Held['state'], name: string): Held {
+  return { range: RANGES[index] as AddressRange, sub: { name } as Held['sub'], state };
+}
+
+/** Records that are the same objects wherever they are the same. */
+const known = new Map<string, Held>();
+
+function recordsOf(list: Slots): HeldRecords {
+  const once = (key: string, make: () => Held): Held => known.get(key) ?? known.set(key, make()).get(key) ?? make();
+  const held = new IntervalMap<Held>();
+  const quarantined: Held[] = [];
+  const revoked = new Set<Held>();
+  for (const [index, { recorded, anew, isVoid, quarantined: kept }] of list.entries()) {
+    if (recorded !== undefined) {
+      const one = once(`${index} ${recorded} ${anew}`, () => record(index, recorded, 'same name'));
+      held.insert(one);
+      if (recorded === 'mapped' && isVoid) revoked.add(one);
+    }
+    if (kept !== 'none') quarantined.push(once(`${index} ${kept}`, () => record(index, 'quarantined', kept)));
+  }
+  return { held, quarantined, revoked };
+}
+
+function listOf({ held, quarantined, revoked }: HeldRecords): MappingStatus[] {
+  const all = [...held.values(), ...quarantined].sort((a, b) => Number(a.range.start - b.range.start));
+  return all.map((one) => mapper.statusOf(one, revoked.has(one)));
+}
+
+test('lead from the list of before to that of now, and leave out what is the same', (t) => {
+  const property = fc.property(slots, slots, (first, second) => {
+    const [before, now] = [recordsOf(first), recordsOf(second)];
+    const { hunks, removed, added } = differenceOf(statusChanges(mapper, before, now));
+    const [old, young] = [listOf(before), listOf(now)];
+    t.deepEqual(applyHunks(old, hunks), young);
+    const text = (one: MappingStatus): string => `${one.range} ${one.name} ${one.state} ${one.code}`;
+    const same = removed.filter((one) => added.some((other) => text(one) === text(other)));
+    t.deepEqual(same, []);
+  });
+  fc.assert(property, { numRuns: 3000 });
+});
+
+test('a record that got into quarantine since counts as mapped before', (t) => {
+  const held = record(0, 'mapped', 'r');
+  const map = new IntervalMap<Held>();
+  map.insert(held);
+  const before: HeldRecords = { held: map, quarantined: [], revoked: new Set() };
+  held.state = 'quarantined';
+  const now: HeldRecords = { held: new IntervalMap(), quarantined: [held], revoked: new Set() };
+  t.deepEqual(
+    statusChanges(mapper, before, now).map(({ index, removed, added }) => [index, removed?.state, added?.state]),
+    [
+      [0, 'mapped', undefined],
+      [1, undefined, 'quarantined'],
+    ],
+  );
+});

@@ -1,0 +1,28 @@
+/**
+ * Guest memory in which much is mapped, for tests of what an operation on one range reads.
+ */
+import type { ExecutionContext } from 'ava';
+import { AddressRange, type GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { newRegion } from '../../ts/guest/region-manager.ts';
+import { openStore } from '../../ts/memory/backing.ts';
+import { PAGE, at } from './pages.ts';
+
+/** Where the pages begin: the address of 64 MiB. */
+export const MANY: bigint = 64n << 20n;
+
+/** Maps a region of `count` pages, each a mapping and a sub-mapping of its own, in one change. */
+export async function manyPages(t: ExecutionContext, memory: GuestMemory, count: number): Promise<void> {
+  const file = MemoryFile.create(at(count), { name: 'pages' });
+  t.teardown(() => file.close());
+  const space = addressSpaceOf(memory);
+  const state = newRegion(space, { name: 'many pages', length: at(count), kind: 'ram', priority: 100 });
+  await space.change((draft) => {
+    draft.add(state);
+    for (let page = 0; page < count; page++) {
+      const store = openStore({ file, offset: at(page) }, PAGE);
+      draft.map(state.id, { range: AddressRange.of(at(page), PAGE), store, writable: true });
+    }
+    draft.place(state.id, AddressRange.of(MANY, at(count)), true);
+  });
+}

@@ -1,0 +1,38 @@
+/**
+ * {@link explain} of guest memory as it is now: reads what is at the address alone, and makes no whole snapshot.
+ */
+import { AddressRange } from '../address-range.ts';
+import type { AddressSpace } from './address-space.ts';
+import { type Explanation, explain, requireAddress } from './explain.ts';
+import { type MemorySnapshot, quarantineOf, regionSnapshot, subMappingSnapshot, targetSnapshot } from './inspect.ts';
+
+/** One more than `nothingAt` names of the regions that are not active: it reports that there are more. */
+const IDLE_REGIONS = 6;
+
+/** {@link explain} of guest memory as it is now. Throws as that does. @internal */
+export function explainNow(space: AddressSpace, address: bigint, target?: string): Explanation {
+  requireAddress(address);
+  return explain(snapshotAt(space, address), address, target);
+}
+
+/** A snapshot that has what is at an address, or nearest to it, and nothing else. */
+function snapshotAt({ map, mappers, width }: AddressSpace, address: bigint): MemorySnapshot {
+  const byte = AddressRange.between(address, address + 1n);
+  const there = map.regionsAt(address).map((region) => {
+    const mapping = region.mappings.at(address - (region.at?.start ?? 0n));
+    return regionSnapshot(region, mapping === undefined ? [] : [mapping]);
+  });
+  const around = there.length > 0 ? [] : map.regionsAround(address, IDLE_REGIONS);
+  const sub = map.flat.at(address);
+  const targets = [...mappers].map((mapper) => {
+    const status = mapper.heldIn(byte).map((held) => mapper.statusOf(held));
+    return targetSnapshot(mapper, status);
+  });
+  return {
+    addressWidth: width,
+    regions: there.concat(around.map((region) => regionSnapshot(region, []))),
+    flat: sub === undefined ? [] : [subMappingSnapshot(sub)],
+    targets,
+    quarantine: quarantineOf(targets),
+  };
+}

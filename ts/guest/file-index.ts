@@ -1,0 +1,39 @@
+/**
+ * Finds the sub-mappings of the flat map that show memory of a file, without reading the others.
+ */
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FlatChange } from './flat-change.ts';
+
+/** @internal */
+export class FileIndex {
+  /** No set is empty. */
+  readonly #byFile = new Map<MemoryFile, Set<SubMapping>>();
+
+  /** Whether the flat map shows memory of one of these files. */
+  shows(files: readonly MemoryFile[]): boolean {
+    return files.some((file) => this.#byFile.has(file));
+  }
+
+  /** The sub-mappings of these files, in order of address. */
+  of(files: readonly MemoryFile[]): SubMapping[] {
+    const found = [...new Set(files)].flatMap((file) => [...(this.#byFile.get(file) ?? [])]);
+    return found.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+  }
+
+  /** Takes over a change of the flat map. */
+  apply({ goes, comes }: FlatChange): void {
+    for (const sub of goes) {
+      const { file } = sub.store;
+      const subs = file && this.#byFile.get(file);
+      if (subs?.delete(sub) && file && subs.size === 0) this.#byFile.delete(file);
+    }
+    for (const sub of comes) {
+      const { file } = sub.store;
+      if (file === undefined) continue;
+      const subs = this.#byFile.get(file);
+      if (subs === undefined) this.#byFile.set(file, new Set([sub]));
+      else subs.add(sub);
+    }
+  }
+}

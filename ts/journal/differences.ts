@@ -1,0 +1,32 @@
+/**
+ * The difference between two versions of a list, from the entries that differ.
+ */
+import type { EntryChange } from '../tree-changes.ts';
+import type { Hunk } from './delta.ts';
+
+/** What is removed from a list, and what is added to it. @internal */
+export interface Difference<T> {
+  readonly hunks: readonly Hunk<T>[];
+  readonly removed: readonly T[];
+  readonly added: readonly T[];
+}
+
+/** @param changes in order of the list: `index` is the place in the list before @internal */
+export function differenceOf<T>(changes: readonly EntryChange<T>[]): Difference<T> {
+  const hunks: [at: number, removed: number, added: T[]][] = [];
+  const removed: T[] = [];
+  const added: T[] = [];
+  for (const change of changes) {
+    let last = hunks.at(-1);
+    if (last === undefined || last[0] + last[1] < change.index) hunks.push((last = [change.index, 0, []]));
+    if (change.removed !== undefined) {
+      last[1]++;
+      removed.push(change.removed);
+    }
+    if (change.added !== undefined) {
+      last[2].push(change.added);
+      added.push(change.added);
+    }
+  }
+  return { hunks, removed, added };
+}
