@@ -27,30 +27,9 @@ const trap = (): never => {
   throw new Error('not to be looked at');
 };
 
-const VALUES: readonly Anything[] = [
-  undefined,
-  null,
-  0,
-  -1,
-  1.5,
-  NaN,
-  Infinity,
-  2 ** 53,
-  1n,
-  -1n,
-  1n << 63n,
-  1n << 64n,
-  '',
-  'x',
-  true,
-  Symbol('s'),
-  {},
-  [],
-  [null],
-  () => undefined,
-  new Uint8Array(3),
-  RANGE,
-];
+const NUMBERS: readonly Anything[] = [0, -1, 1.5, NaN, Infinity, 2 ** 53, 1n, -1n, 1n << 63n, 1n << 64n];
+const OTHERS: readonly Anything[] = ['', 'x', true, Symbol('s'), {}, [], [null], () => undefined, new Uint8Array(3)];
+const VALUES: readonly Anything[] = [undefined, null, ...NUMBERS, ...OTHERS, RANGE];
 /** Those that can't even be written into a message. */
 const WITHOUT_TEXT: readonly Anything[] = [Object.create(null), Symbol('s'), new Proxy({}, { get: trap, has: trap })];
 
