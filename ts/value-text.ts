@@ -3,7 +3,7 @@
  */
 
 /**
- * A value with its type where the digits alone do not say it: `5` and `5n` print alike, and where one is due the other is wrong.
+ * A value with its type when the digits do not say it: `5` and `5n` print alike, and either is wrong for the other.
  *
  * @internal
  */
