@@ -3,8 +3,8 @@
  */
 
 /**
- * A value that a caller passed, as text, with its type where the digits alone do not say it: `5` and `5n` print alike,
- * and where one is due the other is wrong. Takes every value: some objects have no text.
+ * A value that a caller passed, as text, with its type when the digits do not say it: `5` and `5n` print alike, and
+ * either is wrong for the other. Takes every value: some objects have no text.
  *
  * @internal
  */

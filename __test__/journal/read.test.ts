@@ -85,7 +85,7 @@ async function longJournal(mappings: number, lines: number): Promise<string> {
   return `${JSON.stringify(start)}\n${`${JSON.stringify(move)}\n`.repeat(lines)}`;
 }
 
-/** Runs in a small heap: reads a file as a stream and as text, and has the program explain an address of it and show it. */
+/** Runs in a small heap: reads a file as a stream and as text; runs `peerdma explain` and `peerdma view` on it. */
 const READ = `
 import { createReadStream, readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';

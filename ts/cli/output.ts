@@ -1,5 +1,5 @@
 /**
- * Standard output and standard error of a command: the only way to either, so that no text gets to a terminal unescaped.
+ * Standard output and standard error of a command: the only way to either, so no text gets to a terminal unescaped.
  */
 import { randomUUID } from 'node:crypto';
 import { styleText } from 'node:util';

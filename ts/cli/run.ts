@@ -20,8 +20,8 @@ export interface Streams {
 /**
  * Runs a command line, without the name of the program.
  *
- * @returns the exit status: the command's own; 1 when standard output can't be written; 2 for a malformed command line. A
- *   reader that stops early changes nothing.
+ * @returns the exit status: the command's own; 1 when standard output can't be written; 2 for a malformed command line.
+ *   A reader that stops early changes nothing.
  */
 export async function runProgram(args: readonly string[], commands: Commands, streams: Streams): Promise<number> {
   const terminal = { stdout: new Output(streams.stdout), stderr: new Output(streams.stderr) };

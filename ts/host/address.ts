@@ -21,8 +21,9 @@ export function isPciAddress(text: string): boolean {
 }
 
 /**
- * An address as /sys writes it, from how a person or a tool writes it: without the domain, which then is 0 (`01:00.0`), with
- * fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys, as `pci@0000:01:00.0` or `pci_0000_01_00_0`.
+ * An address as /sys writes it, from how a person or a tool writes it: without the domain, which then is 0 (`01:00.0`),
+ * with fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys, as `pci@0000:01:00.0` or
+ * `pci_0000_01_00_0`.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  */

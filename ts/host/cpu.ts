@@ -28,7 +28,7 @@ export function readCpu(files: SysFiles): CpuIdentity | Unknown {
   return { vendor: VENDORS[vendor.toLowerCase()] ?? 'other', family: Number.parseInt(family, 16) };
 }
 
-/** By the flag `hypervisor` of CPUID; unknown where the machine is no x86 or the tree lists no features of its CPU. @internal */
+/** By the flag `hypervisor` of CPUID; unknown when the tree lists no features of an x86 CPU. @internal */
 export function readVirtual(files: SysFiles): boolean | Unknown {
   const features = /^cpu:type:x86,.*:feature:,(.+)$/i.exec(files.text(MODALIAS) ?? '')?.[1];
   return features === undefined ? 'unknown' : features.toUpperCase().split(',').includes(HYPERVISOR);

@@ -14,17 +14,17 @@ export interface JournalEntry extends JournalLine {
 }
 
 /**
- * Iterates over the lines of a journal with the state after each, the state it begins with first. Each state is made when it is
- * asked for, so a journal of any length takes the memory of one. A last line that is cut is left out: the process ended
- * while it was written.
+ * Iterates over the lines of a journal with the state after each, the state it begins with first. Makes each state when
+ * it is asked for, so a journal of any length takes the memory of one. Leaves out a last line that is cut: the process
+ * ended while it was written.
  *
  * @param journal all that {@link recordJournal} has written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which line is
- *   wrong, and how
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which line
+ *   is wrong, and how
  */
 export function readJournal(journal: string): Generator<JournalEntry, void, undefined>;
 /**
- * As above, from a stream: `readJournal(createReadStream(file))`. Only the piece and the line that are being read are in memory.
+ * As above, from a stream: `readJournal(createReadStream(file))`. Holds the piece and the line that are being read.
  *
  * @param journal what {@link recordJournal} has written, in pieces of text or of UTF-8
  * @throws {PeerDmaError} as above; whatever the stream throws

@@ -7,8 +7,8 @@
  * - QEMU's emulated machines, where DMA of a device goes through the same map of memory as the CPU's accesses
  *   (`pci_dma_rw`, include/hw/pci/pci_device.h), which has all BARs.
  *
- * Both are about the machine below. In a virtual machine the CPU is the host's and the root complex is software: what becomes
- * of a request of a device that was assigned to it is decided by the hypervisor and the root complex of its host.
+ * Both are about the machine below. In a virtual machine the CPU is the host's and the root complex is software: the
+ * hypervisor and the root complex of its host decide what becomes of a request of a device that is assigned to it.
  *
  * VFIO does not ask it: a BAR can be mapped into an IOMMU on any machine, and what then happens is the root complex's choice.
  */
@@ -83,8 +83,8 @@ export class HostBridges {
   }
 
   /**
-   * Why the path of a request can't be known: this is a virtual machine, and not one whose bridges and these two devices QEMU
-   * emulates. `undefined` where it is the machine's own root complex that decides.
+   * Why the path of a request can't be known: this is a virtual machine, and QEMU does not emulate its bridges and both
+   * devices. `undefined` when the machine's own root complex decides.
    */
   hypervisorDecides(initiator: PciFunction, target: PciFunction): Reason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));

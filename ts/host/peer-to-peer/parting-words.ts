@@ -17,7 +17,7 @@ export function placeOf({ kind, common, initiatorSide, targetSide }: Parting): s
   return one ? `the device ${initiatorSide.address.slice(0, -2)}` : `what is below ${common?.address}`;
 }
 
-/** That a port or function sends requests up: because ACS is told to, or because its ACS knows no other way. @internal */
+/** Says that a port or function sends requests up: its ACS redirects them, or has no other way. @internal */
 export function redirects({ initiatorSide }: Parting, requests: string): string {
   const { address, acs } = initiatorSide;
   if (typeof acs === 'object' && acs.has.includes('ReqRedir')) return `ACS of ${address} redirects ${requests}`;
