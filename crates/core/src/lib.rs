@@ -12,6 +12,8 @@ compile_error!("peerdma needs 64-bit Linux");
 
 mod error;
 pub mod event;
+#[cfg(test)]
+mod fake_kernel;
 pub mod iommufd;
 mod locked;
 mod mappings;

@@ -206,7 +206,7 @@ impl MemoryFile {
     pub fn is_present(&self, end: u64) -> Result<bool> {
         match &*self.kind {
             Kind::Memory { .. } => Ok(end <= self.length()?),
-            Kind::Device { device, .. } => Ok(device.has_memory()),
+            Kind::Device { device, .. } => Ok(device.is_accessible()),
         }
     }
 

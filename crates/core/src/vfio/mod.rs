@@ -30,6 +30,10 @@ mod ioctl_irq;
 mod irq;
 mod power;
 mod region;
+#[cfg(test)]
+mod reset_test;
+#[cfg(test)]
+mod unmap_test;
 
 pub use caps::{Capability, capabilities};
 pub use container::Container;
