@@ -57,6 +57,19 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
+    /// The same on a worker thread: waking and resetting a device takes long.
+    #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
+    pub fn open_by_file_async(
+        name: String,
+        #[napi(ts_arg_type = "number")] number: Index,
+        iommufd: &NativeIommufd,
+    ) -> napi::Result<AsyncTask<Work<Device, Self>>> {
+        let number = number.as_u32("device")?;
+        let iommufd = iommufd.iommufd()?.clone();
+        let open = move || Device::open_by_file(&name, number, &iommufd);
+        Ok(Work::make(open, Self::new))
+    }
+
     /// Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach(&self, ioas: &NativeIoas) -> AsyncTask<Work> {
@@ -146,6 +159,21 @@ impl NativeVfioDevice {
         self.device
             .write_region(index.as_u32("region")?, offset.0, &from)
             .map_err(to_js)
+    }
+
+    /// The same on a worker thread, with a copy of the bytes: what resets a function, or wakes it, takes long.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn write_region_async(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        from: Uint8ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let index = index.as_u32("region")?;
+        let (device, from) = (self.device.clone(), from.to_vec());
+        Ok(Work::run(move || {
+            device.write_region(index, offset.0, &from)
+        }))
     }
 
     /// Reads 32 bits in one access.
@@ -297,6 +325,13 @@ impl NativeVfioDevice {
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.device.close().map_err(to_js)
+    }
+
+    /// The same on a worker thread: the kernel may reset the device.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> AsyncTask<Work> {
+        let device = self.device.clone();
+        Work::run(move || device.close())
     }
 }
 

@@ -7,7 +7,7 @@ import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
-import { fromNative, native } from '../../native-call.ts';
+import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type PciDevice, type Sysfs, groupOf } from '../sysfs.ts';
@@ -37,7 +37,7 @@ export class IommufdBackend implements Backend {
   async open(pci: PciDevice): Promise<PlacedDevice> {
     try {
       const iommufd = this.#open();
-      return await this.#place(pci, this.#bind(pci, iommufd), iommufd);
+      return await this.#place(pci, await this.#bind(pci, iommufd), iommufd);
     } catch (error) {
       this.#closeIfUnused();
       throw error;
@@ -54,11 +54,11 @@ export class IommufdBackend implements Backend {
     try {
       const iommufd = this.#open();
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
-      const handle = this.#bind(pci, iommufd);
+      const handle = await this.#bind(pci, iommufd);
       try {
         native(() => handle.checkDmaBufs());
       } catch (error) {
-        native(() => handle.close());
+        await nativeAsync(() => handle.closeAsync());
         throw error instanceof PeerDmaError ? noDmaBufs(pci.bdf, error) : error;
       }
       return await this.#place(pci, handle, iommufd);
@@ -104,13 +104,13 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  #bind(pci: PciDevice, iommufd: NativeIommufd): NativeVfioDevice {
+  async #bind(pci: PciDevice, iommufd: NativeIommufd): Promise<NativeVfioDevice> {
     const { bdf } = pci;
     const group = groupOf(pci);
     const number = this.#sysfs.deviceFile(bdf);
     if (number === undefined) throw noDeviceFile(bdf);
     try {
-      return NativeVfioDevice.openByFile(bdf, number, iommufd);
+      return await NativeVfioDevice.openByFileAsync(bdf, number, iommufd);
     } catch (thrown) {
       const error = fromNative(thrown);
       throw error instanceof PeerDmaError
@@ -134,7 +134,7 @@ export class IommufdBackend implements Backend {
         },
       };
     } catch (error) {
-      native(() => handle.close());
+      await nativeAsync(() => handle.closeAsync());
       throw error;
     }
   }
@@ -163,7 +163,7 @@ export class IommufdBackend implements Backend {
       this.#spaces.add(space);
       return space;
     } catch (error) {
-      native(() => handle.close()); // before the address space, which can't be destroyed with a device attached
+      await nativeAsync(() => handle.closeAsync()); // before the address space, which can't be destroyed with a device attached
       await space.release(pci.bdf);
       throw error;
     }
