@@ -1,6 +1,7 @@
 /**
  * Checks of what callers hand over.
  */
+import { constants } from 'node:buffer';
 import { hex } from './address-range.ts';
 import { PeerDmaError } from './errors.ts';
 
@@ -20,6 +21,16 @@ export function requireAccess(offset: bigint, length: number, limit: bigint, wha
   throw new PeerDmaError(
     'ERR_OUT_OF_RANGE',
     `${length} bytes at ${hex(offset)} pass the end of ${what}: it has ${hex(limit)}`,
+  );
+}
+
+/** Checks that `length` bytes fit into an `ArrayBuffer`. @internal */
+export function requireViewable(length: bigint, what: string): void {
+  const most = constants.MAX_LENGTH;
+  if (length <= BigInt(most)) return;
+  throw new PeerDmaError(
+    'ERR_OUT_OF_RANGE',
+    `${what}: ${length} bytes do not fit into an ArrayBuffer, which has at most ${most}. Use several smaller ones`,
   );
 }
 

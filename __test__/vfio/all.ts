@@ -18,6 +18,7 @@ import './backend-choice.test.ts';
 import './behaviours.test.ts';
 import './best-effort.test.ts';
 import './bind.test.ts';
+import './child-processes.test.ts';
 import './containers.test.ts';
 import './demo.test.ts';
 import './dirty-tracking.test.ts';

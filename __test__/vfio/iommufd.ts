@@ -17,6 +17,7 @@ import './assigned/swap.test.ts';
 import './behaviours.test.ts';
 import './best-effort.test.ts';
 import './bind.test.ts';
+import './child-processes.test.ts';
 import './containers.test.ts';
 import './dirty-tracking.test.ts';
 import './doctor.test.ts';

@@ -3,7 +3,7 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireAccess, requireBytes } from '../arguments.ts';
+import { requireAccess, requireBytes, requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
@@ -30,7 +30,12 @@ export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
 /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
-/** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
+/**
+ * Part of a file made by {@link MemoryFile.create} as memory, which outlives the file.
+ *
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have
+ * @internal
+ */
 export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
@@ -50,7 +55,11 @@ export class MemoryFile {
       return file.#handle;
     };
     wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
-    viewFile = (file, offset, length) => native(() => file.#open().view(offset, length));
+    viewFile = (file, offset, length) => {
+      const handle = file.#open();
+      requireViewable(length, file.name);
+      return native(() => handle.view(offset, length));
+    };
     retainFile = (file) => {
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;

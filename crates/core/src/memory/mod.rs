@@ -17,6 +17,8 @@ mod fault_in;
 mod faults;
 mod file;
 mod file_io;
+#[cfg(test)]
+mod fork_test;
 mod huge;
 mod lease;
 mod leased;

@@ -20,7 +20,7 @@ const HUGE: usize = 1 << 21;
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    home: usize,
+    pub(super) home: usize,
     pub(super) length: u64,
     page: u64,
     pub(super) pieces: Mutex<BTreeMap<u64, Piece>>,
