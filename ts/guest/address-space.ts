@@ -2,6 +2,7 @@
  * The memory map in force and everything that follows it: the DMA targets and this process's own view. All changes go
  * through here, one at a time, each as one plan.
  */
+import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { DmaMapper, wantsVa } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
@@ -18,6 +19,7 @@ import {
   subMappingsOf,
   withoutMappings,
 } from './device-changes.ts';
+import { nativeAsync } from '../native-call.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
@@ -239,6 +241,8 @@ export class AddressSpace {
     this.#commit(next, pieces);
     for (const file of this.#files.splice(0)) file.close();
     spaces.delete(this.#reference);
+    // Who makes the next guest memory may need these pages.
+    await nativeAsync(() => memorySettled());
   }
 
   #run<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {

@@ -272,6 +272,9 @@ export declare class NativeVfioGroup {
 /** The size of the host's base pages in bytes. */
 export declare function hostPageSize(): bigint
 
+/** Waits, on a worker thread, until the memory that was given up before is the system's again. */
+export declare function memorySettled(): Promise<void>
+
 /** What an IOMMU can do, as of now. */
 export interface NativeContainerInfo {
   /** A bit for each page size. */

@@ -2,7 +2,7 @@
  * Maps more of a file than an `ArrayBuffer` can have, several times, and says what that throws.
  * A program of its own: a view that is freed twice aborts the process.
  */
-import { NativeMemoryFile } from '#native';
+import { NativeMemoryFile, memorySettled } from '#native';
 import { readFileSync } from 'node:fs';
 import { MemoryFile, viewFile } from '../../../ts/memory/memory-file.ts';
 import { PeerDmaError } from '../../../ts/errors.ts';
@@ -27,4 +27,5 @@ for (let round = 0; round < 3; round++) {
     }
   }
 }
+await memorySettled();
 process.stdout.write(JSON.stringify({ thrown, mapped: mappings('memfd:long') }));

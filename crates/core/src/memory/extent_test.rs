@@ -29,7 +29,7 @@ type Cells = [Option<Cell>; CELLS];
 fn placed_file() -> Arc<PlacedFile> {
     let file = MemoryFile {
         kind: Arc::new(Kind::Memory {
-            fd: File::open("/dev/null").unwrap().into(),
+            fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into()),
             fixed: true,
             hugetlb: false,
             page_size: 4096,

@@ -8,7 +8,11 @@
 //! a container lets go of is dropped after its lock is released, because dropping it may take locks.
 
 mod budget;
+mod charged;
 mod copy;
+mod dropper;
+#[cfg(test)]
+mod dropper_test;
 mod extent;
 #[cfg(test)]
 mod extent_test;
@@ -34,6 +38,7 @@ mod reservation;
 mod sys;
 mod view;
 
+pub use dropper::settle;
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

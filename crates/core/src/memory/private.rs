@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::charged::Charged;
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
-use super::{budget, policy, sys};
+use super::{budget, dropper, policy, sys};
 use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -177,8 +178,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Ok(size) = to_usize(self.length) {
             // SAFETY: home is ours, and nothing can name it once the last clone is gone.
-            let _ = unsafe { sys::unmap(self.home, size) };
-            budget::credit(1);
+            let home = unsafe { sys::Window::from_parts(self.home, size) };
+            dropper::drop_later(self.length, Charged::new(home, 1));
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::charged::Charged;
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
-use super::{budget, populate, sys};
+use super::{budget, dropper, populate, sys};
 use crate::locked::lock;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -222,7 +223,7 @@ impl AddressSpaceReservation {
         let gone = self.inner.unmap(&mut state, &self.inner.whole()?)?;
         state.closed = true;
         drop(state);
-        drop(gone);
+        gone.drop_unlocked();
         Ok(())
     }
 }
@@ -315,13 +316,21 @@ impl Drop for Inner {
         let (go, come) = whole.map_or((0, 0), |all| state.extents.cost_of_emptying(&all, &all));
         let fewer = go.saturating_sub(come).saturating_add(1);
         let gone = state.extents.clear();
+        // A device can be closed as soon as it is not placed anywhere, so BARs are unmapped before this returns.
+        let bytes = gone
+            .iter()
+            .try_fold(0_u64, |sum, extent| match &extent.source {
+                Source::File(placed, _) if placed.file.is_device() => None,
+                _ => Some(sum.saturating_add(extent.range.len())),
+            });
         let mut at = 0;
-        let leave = |from: usize, to: usize| {
+        let leave = |from: usize, to: usize, mappings: usize| {
+            let Some(size) = to.checked_sub(from).filter(|size| *size > 0) else {
+                return;
+            };
             // SAFETY: no handle and no lease is left, so nobody can name these addresses.
-            let _ = to
-                .checked_sub(from)
-                .filter(|size| *size > 0)
-                .map(|size| unsafe { sys::unmap(self.base.saturating_add(from), size) });
+            let window = unsafe { sys::Window::from_parts(self.base.saturating_add(from), size) };
+            dropper::drop_later(bytes.unwrap_or(0), Charged::new(window, mappings));
         };
         for extent in &gone {
             let Source::Private(memory, offset) = &extent.source else {
@@ -338,14 +347,12 @@ impl Drop for Inner {
                 else {
                     continue;
                 };
-                leave(at, start);
+                leave(at, start, 0);
                 at = end;
             }
         }
-        leave(at, usize::try_from(self.length).unwrap_or(at));
-        if at == 0 {
-            budget::credit(fewer);
-        }
+        let credit = if at == 0 { fewer } else { 0 };
+        leave(at, usize::try_from(self.length).unwrap_or(at), credit);
     }
 }
 

@@ -252,7 +252,29 @@ pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
     unsafe { munmap(pointer(at)?, length) }
 }
 
-/// A file mapped somewhere, for as long as this lives.
+/// What is unmapped in one call, in bytes: the kernel takes some 2 ms for it, and lets no thread of the process map
+/// anything meanwhile.
+const PIECE: usize = 16 << 20;
+
+/// Removes the mapping of `at..at + length` piece by piece, the last first, and gives the addresses up.
+///
+/// # Safety
+/// The caller owns that range of addresses, and never uses it again.
+pub(crate) unsafe fn unmap_in_pieces(at: usize, length: usize) -> nix::Result<()> {
+    let mut left = length;
+    while left > PIECE {
+        let rest = left.saturating_sub(PIECE);
+        // SAFETY: the caller gives the range up.
+        if unsafe { unmap(at.saturating_add(rest), PIECE) }.is_err() {
+            break; // larger pages, or no room for one mapping more: all at once then
+        }
+        left = rest;
+    }
+    // SAFETY: as above.
+    unsafe { unmap(at, left) }
+}
+
+/// Memory mapped somewhere, a file most often, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Window {
     address: usize,
@@ -273,6 +295,21 @@ impl Window {
         })
     }
 
+    /// Takes over a mapping.
+    ///
+    /// # Safety
+    /// The caller owns that range of addresses, all of which is mapped, and leaves it to the window.
+    pub(crate) const unsafe fn from_parts(address: usize, length: usize) -> Self {
+        Self { address, length }
+    }
+
+    /// Unmaps it in one call, which is cheap as long as nobody has touched it.
+    pub(crate) fn unmap_untouched(self) {
+        // SAFETY: the window was mapped by `new`, and is forgotten.
+        let _ = unsafe { unmap(self.address, self.length) };
+        std::mem::forget(self);
+    }
+
     /// Where it is.
     pub(crate) const fn address(&self) -> usize {
         self.address
@@ -286,7 +323,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        // SAFETY: the window was mapped by `new`, and its address is not used after this.
-        let _ = unsafe { unmap(self.address, self.length) };
+        // SAFETY: the window is ours, and its address is not used after this.
+        let _ = unsafe { unmap_in_pieces(self.address, self.length) };
     }
 }
