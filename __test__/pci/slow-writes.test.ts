@@ -1,6 +1,6 @@
 /**
- * Writes to config space that take long in the kernel, a reset or a change of the power state, go to a worker thread where the
- * device can do that; all other writes are made at once.
+ * Writes to config space that take long in the kernel, a reset or a change of the power state, go to a worker thread
+ * where the device has one; all other writes are made at once.
  */
 import test from 'ava';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -70,7 +70,7 @@ async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
   return await done;
 }
 
-test('a function-level reset is written on a worker thread, and config space reads as all ones until it is done', async (t) => {
+test('writes a function-level reset on a worker thread; config space reads as all ones until it is done', async (t) => {
   const scene = await Scene.create(t);
   const { func, log, release } = withThread(scene.simulated());
   const assigned = await ending(release, scene.assign(func));

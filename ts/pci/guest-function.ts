@@ -104,7 +104,7 @@ export class GuestFunction {
 
   read(offset: number, size: number): Uint8Array {
     this.requireAccess(offset, size);
-    // As hardware answers before its reset is done. The kernel would keep the reader waiting, and the event loop with it.
+    // As hardware answers before its reset is done. The kernel would keep the event loop waiting.
     if (this.#resetting) return new Uint8Array(size).fill(0xff);
     const present = this.device.config.read(BigInt(offset), size);
     return this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() });
@@ -273,7 +273,7 @@ async function quiet({ config }: PhysicalFunction, space: ConfigSpace): Promise<
   }
 }
 
-/** Writes config space, on a worker thread where that may change the power state: the kernel waits for the device then. */
+/** Writes config space, on a worker thread if that may change the power state: the kernel waits for the device then. */
 function writeConfig(
   config: DeviceRegion,
   { decodeRegisters: [, power] }: ConfigSpace,

@@ -35,8 +35,8 @@ export interface DeviceRegion {
    */
   write(offset: bigint, bytes: Uint8Array): void;
   /**
-   * As {@link DeviceRegion.write}, on a worker thread: for writes that take long, such as one that resets the function or
-   * wakes it. Without this method such writes go through {@link DeviceRegion.write}.
+   * As {@link DeviceRegion.write}, on a worker thread: for writes that take long, such as one that resets the
+   * function or wakes it. Without this method such writes go through {@link DeviceRegion.write}.
    *
    * @param offset bytes from the start of the region
    */

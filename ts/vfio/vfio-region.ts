@@ -119,8 +119,8 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * As {@link VfioRegion.write}, on a worker thread. A write to config space that resets the function takes 100 ms and more,
-   * one that wakes it some 10 ms. Other accesses to the device's regions wait for it.
+   * As {@link VfioRegion.write}, on a worker thread. A write to config space that resets the function takes 100 ms and
+   * more, one that wakes it some 10 ms. Other accesses to the device's regions wait for it.
    *
    * @param offset bytes from the start of the region
    * @param bytes copied before this returns

@@ -1,4 +1,5 @@
-//! Scripted answers to VFIO's and iommufd's ioctls, for tests of what follows an answer that no kernel gives on request.
+//! Scripted answers to VFIO's and iommufd's ioctls, for tests of what follows an answer that no kernel gives
+//! on request.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

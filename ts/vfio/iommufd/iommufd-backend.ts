@@ -163,7 +163,8 @@ export class IommufdBackend implements Backend {
       this.#spaces.add(space);
       return space;
     } catch (error) {
-      await nativeAsync(() => handle.closeAsync()); // before the address space, which can't be destroyed with a device attached
+      // Before the address space, which can't be destroyed with a device attached.
+      await nativeAsync(() => handle.closeAsync());
       await space.release(pci.bdf);
       throw error;
     }

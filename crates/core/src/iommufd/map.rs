@@ -162,8 +162,8 @@ impl Ioas {
     /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is mapped there; `EINVAL`:
     /// not aligned, not in a valid IOVA range, past the end of a file, or no file that can be mapped; `ENOMEM`:
     /// `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned; `ENODEV`: a BAR that does not answer). `ERR_UNSUPPORTED`
-    /// where the kernel maps no files, or no BARs. `ERR_UNMAP_FAILED` naming the IOVA range of a mapping that could not be
-    /// undone: mappings that are still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
+    /// where the kernel maps no files, or no BARs. `ERR_UNMAP_FAILED` naming the IOVA range of a mapping that could
+    /// not be undone: mappings that are still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn map(&self, requests: &[MapRequest]) -> Result<()> {
         // Before the lock: finding a BAR's dma-buf takes the device's.
         let prepared = requests
