@@ -24,6 +24,7 @@ import './demo.test.ts';
 import './dirty-tracking.test.ts';
 import './doctor.test.ts';
 import './edu-factorial.test.ts';
+import './event-loop.test.ts';
 import './guides.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';

@@ -22,6 +22,7 @@ import './containers.test.ts';
 import './dirty-tracking.test.ts';
 import './doctor.test.ts';
 import './edu-factorial.test.ts';
+import './event-loop.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';
 import './interrupts.test.ts';
