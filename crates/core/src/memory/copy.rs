@@ -21,8 +21,11 @@ pub(crate) fn read_memory(
 ) -> Result<()> {
     let mut done = 0;
     while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let Some(base) = from.checked_add(done) else {
+            return Err(fault(Errno::EFAULT, "process_vm_readv", what));
+        };
         let remote = RemoteIoVec {
-            base: from.wrapping_add(done),
+            base,
             len: rest.len(),
         };
         match process_vm_readv(Pid::this(), &mut [IoSliceMut::new(rest)], &[remote]) {
@@ -40,8 +43,11 @@ pub(crate) fn read_memory(
 pub(crate) fn write_memory(to: usize, from: &[u8], what: impl std::fmt::Display) -> Result<()> {
     let mut done = 0;
     while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+        let Some(base) = to.checked_add(done) else {
+            return Err(fault(Errno::EFAULT, "process_vm_writev", what));
+        };
         let remote = RemoteIoVec {
-            base: to.wrapping_add(done),
+            base,
             len: rest.len(),
         };
         match process_vm_writev(Pid::this(), &[IoSlice::new(rest)], &[remote]) {

@@ -135,8 +135,10 @@ fn write_mapped(fd: BorrowedFd<'_>, page_size: u64, range: &Range, from: &[u8]) 
         )
     })?;
     let within = to_usize(range.start().saturating_sub(start))?;
+    let what = || format!("{range} is not in a mapping of {length:#x} bytes from {start:#x}");
+    let address = window.at(within);
     write_memory(
-        window.address().saturating_add(within),
+        address.ok_or_else(|| Error::new(ErrorCode::OutOfRange, what()))?,
         from,
         format_args!("writing {range} of a file"),
     )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::copy::{read_memory, write_memory};
 use super::reservation::Inner;
 use crate::range::{to_u64, to_usize};
-use crate::{Range, Result};
+use crate::{Error, ErrorCode, Range, Result};
 
 /// Holds part of a reservation: as long as it lives, what is mapped there stays there, and so do the
 /// addresses. An IOMMU mapping keeps one for its whole life.
@@ -85,11 +85,18 @@ impl Lease {
         }
         let within = Range::new(offset, to_u64(length.max(1)))?;
         within.check_within(self.range.len(), "the lease")?;
-        let touched = Range::new(self.range.start().saturating_add(offset), within.len())?;
-        Ok(Some((
-            self.address.saturating_add(to_usize(offset)?),
-            touched,
-        )))
+        let beyond = || {
+            Error::new(
+                ErrorCode::OutOfRange,
+                format!("{within} of the lease wraps around"),
+            )
+        };
+        let start = self.range.start().checked_add(offset).ok_or_else(beyond)?;
+        let address = self
+            .address
+            .checked_add(to_usize(offset)?)
+            .ok_or_else(beyond)?;
+        Ok(Some((address, Range::new(start, within.len())?)))
     }
 }
 

@@ -156,7 +156,7 @@ impl PrivateMemory {
                 continue;
             };
             let base = piece.placed.unwrap_or(self.inner.at_home(start)?);
-            let address = base.saturating_add(to_usize(part.start().saturating_sub(start))?);
+            let address = plus(base, part.start().saturating_sub(start))?;
             each(
                 address,
                 to_usize(part.len())?,
@@ -169,8 +169,16 @@ impl PrivateMemory {
 
 impl Inner {
     pub(super) fn at_home(&self, offset: u64) -> Result<usize> {
-        Ok(self.home.saturating_add(to_usize(offset)?))
+        plus(self.home, offset)
     }
+}
+
+/// The address `offset` bytes after `base`.
+fn plus(base: usize, offset: u64) -> Result<usize> {
+    base.checked_add(to_usize(offset)?).ok_or_else(|| {
+        let message = format!("{offset:#x} bytes of private memory from {base:#x} wrap around");
+        Error::new(ErrorCode::OutOfRange, message)
+    })
 }
 
 impl Drop for Inner {

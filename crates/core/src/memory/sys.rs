@@ -278,6 +278,13 @@ impl Window {
         self.address
     }
 
+    /// The address `offset` bytes after its start; `None` where that is not in the window.
+    pub(crate) fn at(&self, offset: usize) -> Option<usize> {
+        self.address
+            .checked_add(offset)
+            .filter(|_| offset < self.length)
+    }
+
     /// How long it is, in bytes.
     pub(crate) const fn length(&self) -> usize {
         self.length
