@@ -8,6 +8,7 @@
 //! a container lets go of is dropped after its lock is released, because dropping it may take locks.
 
 mod budget;
+mod bytes;
 mod copy;
 mod extent;
 #[cfg(test)]
@@ -34,6 +35,8 @@ mod reservation;
 mod sys;
 mod view;
 
+pub use bytes::{ByteSink, ByteSource};
+pub(crate) use bytes::{pread, pwrite};
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::bytes::{ByteSink, ByteSource};
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
 use super::{budget, policy, sys};
@@ -96,14 +97,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let mut rest = into;
+    pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
+        let mut rest = into.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = std::mem::take(&mut rest)
-                .split_at_mut_checked(length)
-                .unwrap_or_default();
-            rest = later;
-            read_memory(address, now, what)
+            read_memory(address, rest.take(length), what)
         })
     }
 
@@ -111,10 +108,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the pages are placed read-only.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
-        let mut rest = from;
+    pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
+        let mut rest = from.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = rest.split_at_checked(length).unwrap_or_default();
+            let (now, later) = rest.split_at(length);
             rest = later;
             write_memory(address, now, what)
         })

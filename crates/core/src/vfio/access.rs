@@ -99,7 +99,7 @@ impl DeviceInner {
             return Ok(mapped(address));
         }
         let mut bytes = [0; N];
-        self.read_file(open.fd.as_fd(), index, region, &range, &mut bytes)?;
+        self.read_file(open.fd.as_fd(), index, region, &range, (&mut bytes).into())?;
         Ok(bytes)
     }
 
@@ -120,7 +120,7 @@ impl DeviceInner {
                 return Ok(());
             }
         }
-        self.write_locked(index, region, &range, &bytes)
+        self.write_locked(index, region, &range, (&bytes).into())
     }
 
     fn check_access<const N: usize>(
