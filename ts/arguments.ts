@@ -34,6 +34,25 @@ export function requireViewable(length: bigint, what: string): void {
   );
 }
 
+/**
+ * Room for bytes that are copied out.
+ *
+ * @param length bytes
+ * @param what has them, for messages
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` where no memory is left
+ * @internal
+ */
+export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> {
+  requireViewable(BigInt(requireCount(length)), what);
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new PeerDmaError('ERR_SYSTEM', `${what}: no memory is left for ${length} bytes. Read fewer at once`, {
+      cause,
+    });
+  }
+}
+
 /** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */
 export function requireBytes(bytes: Uint8Array): Uint8Array {
   if (bytes instanceof Uint8Array && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;

@@ -3,7 +3,7 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireAccess, requireBytes, requireViewable } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes, requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
@@ -132,7 +132,7 @@ export class MemoryFile {
   read(offset: bigint, length: number): Uint8Array {
     const handle = this.#open();
     requireAccess(offset, length, this.length, this.name);
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, this.name);
     native(() => handle.read(offset, bytes));
     return bytes;
   }

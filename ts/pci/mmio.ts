@@ -3,7 +3,7 @@
  * they fall into, and who answers.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { newBytes, requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { DeviceRegion } from './physical-function.ts';
 
@@ -43,7 +43,7 @@ export class Mmio {
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     requireCount(length);
     const { bar, start } = this.#locate(bars, gpa, length);
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, this.#device);
     for (const [at, width] of accesses(start, length)) bytes.set(this.#read(bar, start + BigInt(at), width), at);
     return bytes;
   }

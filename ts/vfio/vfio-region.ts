@@ -3,7 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
-import { requireAccess, requireBytes } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
@@ -104,7 +104,7 @@ export class VfioRegion implements DeviceRegion {
    */
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, `region ${this.index} of ${this.#bdf}`);
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, `region ${this.index} of ${this.#bdf}`);
     this.#call(() => this.#device.readRegion(this.index, offset, bytes));
     return bytes;
   }

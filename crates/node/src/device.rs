@@ -1,10 +1,11 @@
 //! VFIO devices.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::vfio::{Device, IrqKind};
 
+use crate::bytes::Bytes;
 use crate::error::{invalid, to_js};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
@@ -139,12 +140,10 @@ impl NativeVfioDevice {
         &self,
         #[napi(ts_arg_type = "number")] index: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        mut into: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
-        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.device
-            .read_region(index.as_u32("region")?, offset.0, unsafe { into.as_mut() })
+            .read_region(index.as_u32("region")?, offset.0, into.sink())
             .map_err(to_js)
     }
 
@@ -154,10 +153,10 @@ impl NativeVfioDevice {
         &self,
         #[napi(ts_arg_type = "number")] index: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
         self.device
-            .write_region(index.as_u32("region")?, offset.0, &from)
+            .write_region(index.as_u32("region")?, offset.0, from.source())
             .map_err(to_js)
     }
 
@@ -167,12 +166,12 @@ impl NativeVfioDevice {
         &self,
         #[napi(ts_arg_type = "number")] index: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<AsyncTask<Work>> {
         let index = index.as_u32("region")?;
-        let (device, from) = (self.device.clone(), from.to_vec());
+        let (device, from) = (self.device.clone(), from.source().to_vec());
         Ok(Work::run(move || {
-            device.write_region(index, offset.0, &from)
+            device.write_region(index, offset.0, from.as_slice())
         }))
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::dropper::{HANDED_OVER, settle};
 use super::faults::{Call, clear, inject};
+use super::sys::UNMAPS;
 use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, Window, protection};
 use crate::ErrorCode;
 
@@ -143,6 +144,21 @@ fn a_reservation_with_a_large_file_that_nobody_closes_is_left_to_the_dropper() {
     assert_eq!(handed_over(), 1);
     settle();
     assert_eq!(mappings_of(&name), 0);
+}
+
+#[test]
+fn a_reservation_is_unmapped_in_one_call_however_long_it_is() {
+    let file = MemoryFile::create(MIB, &name("little"), HugePages::None).unwrap();
+    for closes in [true, false] {
+        let space = AddressSpaceReservation::new(44).unwrap();
+        space.map_file(0, MIB, &file, 0, true, false).unwrap();
+        UNMAPS.set(0);
+        if closes {
+            space.close().unwrap();
+        }
+        drop(space);
+        assert_eq!((UNMAPS.take(), handed_over()), (1, 0));
+    }
 }
 
 #[test]

@@ -183,7 +183,7 @@ proptest! {
         for (round, (at, moves)) in cuts.into_iter().enumerate() {
             let within = is_within_piece(&pieces, at);
             let before = pieces.len();
-            split(&mut pieces, at);
+            split(&mut pieces, at).unwrap();
             prop_assert_eq!(pieces.len(), before + usize::from(within));
             prop_assert!(!is_within_piece(&pieces, at));
             if let Some(piece) = pieces.get_mut(&at).filter(|_| moves) {

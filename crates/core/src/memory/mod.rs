@@ -8,6 +8,7 @@
 //! a container lets go of is dropped after its lock is released, because dropping it may take locks.
 
 mod budget;
+mod bytes;
 mod charged;
 mod copy;
 mod dropper;
@@ -38,6 +39,8 @@ mod reservation;
 mod sys;
 mod view;
 
+pub use bytes::{ByteSink, ByteSource};
+pub(crate) use bytes::{pread, pwrite};
 pub use dropper::settle;
 pub use file::MemoryFile;
 pub use huge::HugePages;

@@ -191,11 +191,7 @@ impl Inner {
                 format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
             return Err(Error::new(ErrorCode::VaInUse, message));
         }
-        let touched: Vec<Extent> = state
-            .extents
-            .overlapping(range)
-            .filter_map(|extent| extent.clipped(range))
-            .collect();
+        let touched = state.extents.parts_in(range)?;
         for extent in &touched {
             if let Source::File(file, _) = &extent.source {
                 extent.range.check_aligned(file.file.page_size(), "range")?;
@@ -233,7 +229,7 @@ impl Inner {
 
     /// Moves what is mapped of a large file elsewhere, to be unmapped there: moving page tables is quick, emptying
     /// them is not. `None` if nothing moved. The pages stay with the file in either case.
-    fn move_away(&self, extent: &Extent) -> Option<Charged> {
+    pub(super) fn move_away(&self, extent: &Extent) -> Option<Charged> {
         let Source::File(placed, _) = &extent.source else {
             return None;
         };
@@ -316,21 +312,23 @@ impl Inner {
         };
         let part = Range::new(*offset, extent.range.len()).ok()?;
         let (address, _) = self.locate(&extent.range).ok()?;
+        let kept: Option<Vec<Extent>> = memory
+            .placed_at(&part, address)
+            .iter()
+            .map(|placed| {
+                let within = placed.start().checked_sub(*offset)?;
+                let start = extent.range.start().checked_add(within)?;
+                extent.clipped(&Range::new(start, placed.len()).ok()?)
+            })
+            .collect();
+        // Better that too much stays on record than that memory is placed without one.
+        let kept = kept.unwrap_or_else(|| vec![extent.clone()]);
         // The caller holds what these hold: nothing is dropped for good under the lock.
         drop(state.extents.remove(&extent.range));
         let mut end = extent.range.start();
         let mut all: Option<Range> = None;
-        for placed in memory.placed_at(&part, address) {
-            let start = extent
-                .range
-                .start()
-                .saturating_add(placed.start().saturating_sub(*offset));
-            let Some(kept) = Range::new(start, placed.len())
-                .ok()
-                .and_then(|range| extent.clipped(&range))
-            else {
-                continue;
-            };
+        for kept in kept {
+            let start = kept.range.start();
             // What can't be covered stays empty memory that nothing refers to; the next placement
             // or unmapping of it replaces that.
             let _ = Range::between(end, start).map(|gap| self.give_back(&gap));

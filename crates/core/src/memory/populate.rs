@@ -127,7 +127,11 @@ unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
 /// # Safety
 /// As for [`populate`].
 unsafe fn populate_step(base: usize, target: &Target) -> Result<()> {
-    let at = base.saturating_add(to_usize(target.range.start())?);
+    let at = base.checked_add(to_usize(target.range.start())?);
+    let at = at.ok_or_else(|| {
+        let message = format!("{} has no host address", target.range);
+        Error::new(ErrorCode::OutOfRange, message)
+    })?;
     let length = to_usize(target.range.len())?;
     let (advice, syscall) = if target.writable {
         (

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::bytes::{ByteSink, ByteSource};
 use super::charged::Charged;
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
@@ -97,14 +98,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let mut rest = into;
+    pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
+        let mut rest = into.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = std::mem::take(&mut rest)
-                .split_at_mut_checked(length)
-                .unwrap_or_default();
-            rest = later;
-            read_memory(address, now, what)
+            read_memory(address, rest.take(length), what)
         })
     }
 
@@ -112,10 +109,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the pages are placed read-only.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
-        let mut rest = from;
+    pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
+        let mut rest = from.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = rest.split_at_checked(length).unwrap_or_default();
+            let (now, later) = rest.split_at(length);
             rest = later;
             write_memory(address, now, what)
         })
@@ -157,7 +154,7 @@ impl PrivateMemory {
                 continue;
             };
             let base = piece.placed.unwrap_or(self.inner.at_home(start)?);
-            let address = base.saturating_add(to_usize(part.start().saturating_sub(start))?);
+            let address = plus(base, part.start().saturating_sub(start))?;
             each(
                 address,
                 to_usize(part.len())?,
@@ -170,8 +167,16 @@ impl PrivateMemory {
 
 impl Inner {
     pub(super) fn at_home(&self, offset: u64) -> Result<usize> {
-        Ok(self.home.saturating_add(to_usize(offset)?))
+        plus(self.home, offset)
     }
+}
+
+/// The address `offset` bytes after `base`.
+fn plus(base: usize, offset: u64) -> Result<usize> {
+    base.checked_add(to_usize(offset)?).ok_or_else(|| {
+        let message = format!("{offset:#x} bytes of private memory from {base:#x} wrap around");
+        Error::new(ErrorCode::OutOfRange, message)
+    })
 }
 
 impl Drop for Inner {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
-use super::charged::Charged;
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
@@ -197,17 +196,9 @@ impl AddressSpaceReservation {
     pub fn host_va(&self, offset: u64, length: u64) -> Result<u64> {
         let range = Range::new(offset, length)?;
         range.check_within(self.inner.length, "the reservation")?;
-        let address = self
-            .inner
-            .base
-            .checked_add(to_usize(offset)?)
-            .map(crate::range::to_u64);
-        address.ok_or_else(|| {
-            Error::new(
-                ErrorCode::OutOfRange,
-                format!("{range} has no host address"),
-            )
-        })
+        self.inner
+            .locate(&range)
+            .map(|(address, _)| crate::range::to_u64(address))
     }
 
     /// Unmaps everything and refuses all further calls; a second call does nothing. The address
@@ -253,10 +244,12 @@ impl Inner {
 
     /// The address and size of a checked range.
     pub(super) fn locate(&self, range: &Range) -> Result<(usize, usize)> {
-        Ok((
-            self.base.saturating_add(to_usize(range.start())?),
-            to_usize(range.len())?,
-        ))
+        let address = self.base.checked_add(to_usize(range.start())?);
+        let address = address.ok_or_else(|| {
+            let message = format!("{range} has no host address");
+            Error::new(ErrorCode::OutOfRange, message)
+        })?;
+        Ok((address, to_usize(range.len())?))
     }
 
     /// A lease of a checked range.
@@ -316,43 +309,40 @@ impl Drop for Inner {
         let (go, come) = whole.map_or((0, 0), |all| state.extents.cost_of_emptying(&all, &all));
         let fewer = go.saturating_sub(come).saturating_add(1);
         let gone = state.extents.clear();
-        // A device can be closed as soon as it is not placed anywhere, so BARs are unmapped before this returns.
-        let bytes = gone
-            .iter()
-            .try_fold(0_u64, |sum, extent| match &extent.source {
-                Source::File(placed, _) if placed.file.is_device() => None,
-                _ => Some(sum.saturating_add(extent.range.len())),
-            });
+        for moved in gone.iter().filter_map(|extent| self.move_away(extent)) {
+            dropper::drop_later(dropper::LARGE, moved);
+        }
         let mut at = 0;
-        let leave = |from: usize, to: usize, mappings: usize| {
-            let Some(size) = to.checked_sub(from).filter(|size| *size > 0) else {
-                return;
-            };
+        let leave = |from: usize, to: usize| {
             // SAFETY: no handle and no lease is left, so nobody can name these addresses.
-            let window = unsafe { sys::Window::from_parts(self.base.saturating_add(from), size) };
-            dropper::drop_later(bytes.unwrap_or(0), Charged::new(window, mappings));
+            let _ = to
+                .checked_sub(from)
+                .filter(|size| *size > 0)
+                .zip(self.base.checked_add(from))
+                .map(|(size, address)| unsafe { sys::unmap(address, size) });
         };
         for extent in &gone {
             let Source::Private(memory, offset) = &extent.source else {
                 continue;
             };
-            let Ok(part) = Range::new(*offset, extent.range.len()) else {
-                continue;
-            };
+            let part = Range::new(*offset, extent.range.len());
             // SAFETY: the extent's addresses are ours and nobody relies on them any more.
-            if unsafe { memory.take_home(&part, extent.writable) }.is_err() {
+            let home = part.and_then(|part| unsafe { memory.take_home(&part, extent.writable) });
+            if home.is_err() {
                 // The memory still has its pages here. Leaked, so that it may go on using them.
                 let (Ok(start), Ok(end)) =
                     (to_usize(extent.range.start()), to_usize(extent.range.end()))
                 else {
-                    continue;
+                    return;
                 };
-                leave(at, start, 0);
+                leave(at, start);
                 at = end;
             }
         }
-        let credit = if at == 0 { fewer } else { 0 };
-        leave(at, usize::try_from(self.length).unwrap_or(at), credit);
+        leave(at, usize::try_from(self.length).unwrap_or(at));
+        if at == 0 {
+            budget::credit(fewer);
+        }
     }
 }
 

@@ -243,11 +243,19 @@ pub(crate) unsafe fn advise(at: usize, length: usize, advice: MmapAdvise) -> nix
     unsafe { madvise(pointer(at)?, length, advice) }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many calls of [`unmap`] this thread has made.
+    pub(super) static UNMAPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Removes the mapping of `at..at + length` and gives the addresses up.
 ///
 /// # Safety
 /// The caller owns that range of addresses, and never uses it again.
 pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
+    #[cfg(test)]
+    UNMAPS.set(UNMAPS.get().saturating_add(1));
     // SAFETY: the caller gives the range up.
     unsafe { munmap(pointer(at)?, length) }
 }
@@ -313,6 +321,13 @@ impl Window {
     /// Where it is.
     pub(crate) const fn address(&self) -> usize {
         self.address
+    }
+
+    /// The address `offset` bytes after its start; `None` where that is not in the window.
+    pub(crate) fn at(&self, offset: usize) -> Option<usize> {
+        self.address
+            .checked_add(offset)
+            .filter(|_| offset < self.length)
     }
 
     /// How long it is, in bytes.
