@@ -32,7 +32,7 @@ test('a device that an address space does not take gets another, which goes with
   const left: number[][][] = [];
   for (const { prepareLeave, handle, leave } of placed) {
     await prepareLeave();
-    handle.close();
+    await handle.closeAsync();
     await leave();
     left.push(within());
   }

@@ -1,6 +1,7 @@
 /**
  * Checks of what callers hand over.
  */
+import { constants } from 'node:buffer';
 import { hex } from './address-range.ts';
 import { PeerDmaError } from './errors.ts';
 import { valueText } from './value-text.ts';
@@ -22,6 +23,35 @@ export function requireAccess(offset: bigint, length: number, limit: bigint, wha
     'ERR_OUT_OF_RANGE',
     `${length} bytes at ${hex(offset)} pass the end of ${what}: it has ${hex(limit)}`,
   );
+}
+
+/** Checks that `length` bytes fit into an `ArrayBuffer`. @internal */
+export function requireViewable(length: bigint, what: string): void {
+  const most = constants.MAX_LENGTH;
+  if (length <= BigInt(most)) return;
+  throw new PeerDmaError(
+    'ERR_OUT_OF_RANGE',
+    `${what}: ${length} bytes do not fit into an ArrayBuffer, which has at most ${most}. Use several smaller ones`,
+  );
+}
+
+/**
+ * Room for bytes that are copied out.
+ *
+ * @param length bytes
+ * @param what has them, for messages
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` where no memory is left
+ * @internal
+ */
+export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> {
+  requireViewable(BigInt(requireCount(length)), what);
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new PeerDmaError('ERR_SYSTEM', `${what}: no memory is left for ${length} bytes. Read fewer at once`, {
+      cause,
+    });
+  }
 }
 
 /** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */

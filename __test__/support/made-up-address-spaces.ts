@@ -20,7 +20,7 @@ binding['NativeIommufd'] = {
   open: () => ({ mapsFiles: true, close: () => {}, newIoas }) as unknown as NativeIommufd,
 };
 binding['NativeVfioDevice'] = {
-  openByFile: (_: string, number: number) => {
+  openByFileAsync: async (_: string, number: number) => {
     let within: MadeUpSpace | undefined;
     const attach = async (space: MadeUpSpace): Promise<void> => {
       if ([...space.devices].some((other) => APART.has(other) !== APART.has(number))) {
@@ -29,8 +29,8 @@ binding['NativeVfioDevice'] = {
       within = space;
       space.devices.add(number);
     };
-    const close = (): void => void within?.devices.delete(number);
-    return { attach, close, checkDmaBufs: () => {} } as unknown as NativeVfioDevice;
+    const closeAsync = async (): Promise<void> => void within?.devices.delete(number);
+    return { attach, closeAsync, checkDmaBufs: () => {} } as unknown as NativeVfioDevice;
   },
 };
 
@@ -39,7 +39,7 @@ function newIoas(): NativeIoas {
     devices: new Set<number>(),
     mappingCount: 0,
     info: () => ({ alignment: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) }),
-    close: () => {
+    closeAsync: async () => {
       if (space.devices.size > 0) throw new Error('ERR_DEVICE_IN_USE|EBUSY|ioctl(IOMMU_DESTROY)||in use');
       spaces.splice(spaces.indexOf(space), 1);
     },

@@ -51,12 +51,13 @@ binding['NativeIommufd'] = {
   },
 };
 binding['NativeVfioDevice'] = {
-  openByFile: (_: string, number: number): NativeVfioDevice => {
+  openByFileAsync: async (_: string, number: number): Promise<NativeVfioDevice> => {
     const { device } = known();
     if ('errno' in device) throw thrown(device.errno, device.syscall);
     const checkDmaBufs = (): void => {
       if (!device.exports) throw thrown('ENOTTY', 'ioctl(VFIO_DEVICE_FEATURE)');
     };
-    return { checkDmaBufs, close: opened(`device ${number}`) } as unknown as NativeVfioDevice;
+    const close = opened(`device ${number}`);
+    return { checkDmaBufs, closeAsync: async () => close() } as unknown as NativeVfioDevice;
   },
 };

@@ -4,6 +4,7 @@
 import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFileSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
 import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
@@ -142,12 +143,15 @@ testWith(
     await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
     await window.mapToGuest(FIRST);
     const names = new Set<string | undefined>();
-    // Looks at every turn of what follows an unmap: closing goes on in these, and the kernel's part of it within one.
+    // Looks at every turn of what follows an unmap: closing goes on in these, and on worker threads meanwhile.
     let looks = 0;
+    let closing: Promise<void> = Promise.resolve();
     const looking: Promise<void>[] = [];
     const look = async (): Promise<void> => {
-      for (let turn = 0; turn < 40; turn++) {
-        await undefined;
+      let closed = false;
+      void closing.finally(() => (closed = true));
+      while (!closed) {
+        await turn();
         const groups = openVfioFiles().filter((path) => /\/\d+$/.test(path));
         if (groups.length > 1) continue; // the peer's, which stays
         looks++;
@@ -162,7 +166,7 @@ testWith(
     let last = await open(one);
     for (const [round, bdf] of [two, two, one].entries()) {
       names.add(manager.inspect().containers[0]?.name);
-      const closing = last.close();
+      closing = last.close();
       const opening = open(bdf); // behind it, not after it
       await closing;
       last = await opening;

@@ -2,6 +2,7 @@
  * Which pages of guest memory devices have written: what a VMM copies again when it moves a guest to another machine.
  */
 import { AddressRange } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
 
 /** Logs the writes of the devices of one address space. @internal */
 export interface DirtyTracker {
@@ -19,6 +20,8 @@ export interface DirtyTracker {
 
 /** Pages of a word of the bitmap. */
 const WORD = 64n;
+/** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX` in Linux), 8 TiB in pages of 4 KiB. */
+const MOST_PAGES = (1n << 31n) - 1n;
 
 /** A set of pages within a range of guest-physical addresses. */
 export class DirtyPages {
@@ -29,11 +32,15 @@ export class DirtyPages {
   /** A bit for each page, bit 0 of word 0 the first. */
   readonly bitmap: BigUint64Array;
 
-  /** @internal */
+  /**
+   * @param bitmap none for no pages yet
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more pages than a bitmap may have
+   * @internal
+   */
   constructor(range: AddressRange, pageSize: bigint, bitmap?: BigUint64Array) {
     this.range = range;
     this.pageSize = pageSize;
-    this.bitmap = bitmap ?? new BigUint64Array(Number((range.length / pageSize + WORD - 1n) / WORD));
+    this.bitmap = bitmap ?? emptyBitmap(range, pageSize);
   }
 
   /**
@@ -107,6 +114,15 @@ export class DirtyPages {
     if (within === 0n) return;
     this.bitmap[Number(index)] = (this.bitmap[Number(index)] ?? 0n) | within;
   }
+}
+
+function emptyBitmap(range: AddressRange, pageSize: bigint): BigUint64Array {
+  const pages = range.length / pageSize;
+  if (pages > MOST_PAGES) {
+    const text = `${range} has ${pages} pages, and a bitmap at most ${MOST_PAGES}. Ask for parts of the range`;
+    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { range });
+  }
+  return new BigUint64Array(Number((pages + WORD - 1n) / WORD));
 }
 
 /** The bits of a word from `first` to before `end`, of which either may lie outside of the word. */

@@ -3,7 +3,7 @@
  * examples, and for a VMM's emulated devices.
  */
 import { AddressRange, hex, requireRange } from '../address-range.ts';
-import { requireBytes, requireCount, requireOptions } from '../arguments.ts';
+import { newBytes, requireBytes, requireCount, requireOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { reaches } from '../memory/backing.ts';
@@ -150,7 +150,7 @@ export class SimulatedIommu implements DmaTarget {
     if (requireCount(length) === 0) return new Uint8Array();
     const range = AddressRange.of(iova, BigInt(length));
     const parts = this.#access(range, 'read');
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, this.name);
     for (const { value, part } of parts) {
       const piece = value.read(part.start - value.range.start, Number(part.length));
       bytes.set(piece, Number(part.start - range.start));

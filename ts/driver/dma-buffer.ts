@@ -2,7 +2,7 @@
  * Memory that a driver in this process shares with its device: bytes here, an IOVA there.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireOptions } from '../arguments.ts';
+import { requireOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -54,9 +54,11 @@ export class DmaBuffer {
    * Allocates memory at an IOVA that every target of the guest memory can map and nothing else has.
    *
    * @param memory what the device's IOMMU follows: what its {@link VfioContainerManager} was made with
-   * @param length bytes; less than a whole number of pages takes the rest of the last one
+   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the rest of
+   * the last one
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` where there is no such IOVA; what a target said to it, nothing is left then;
-   * `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
+   * `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have; `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`,
+   * `ERR_CLOSED`, `ERR_SYSTEM`
    */
   static async allocate(memory: GuestMemory, length: bigint, options: DmaBufferOptions = {}): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
@@ -69,6 +71,7 @@ export class DmaBuffer {
       throw invalid(`addressBits is a whole number from 12 to 64, not ${valueText(addressBits)}`);
     }
     const { length: wanted } = AddressRange.of(0n, length);
+    requireViewable(wanted, `DMA buffer "${name}"`);
     const whole = ((wanted + page - 1n) / page) * page;
     const file = MemoryFile.create(whole, { name });
     try {

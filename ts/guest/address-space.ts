@@ -2,6 +2,7 @@
  * The memory map in force and everything that follows it: the DMA targets and this process's own view. All changes go
  * through here, one at a time, each as one plan.
  */
+import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
@@ -12,6 +13,7 @@ import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts'
 import type { StoreOwner } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
+import { nativeAsync } from '../native-call.ts';
 import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
@@ -273,6 +275,8 @@ export class AddressSpace {
     this.#commit(next, pieces, change);
     for (const file of this.#files.splice(0)) file.close();
     spaces.delete(this.#reference);
+    // Who makes the next guest memory may need these pages.
+    await nativeAsync(() => memorySettled());
   }
 
   #run<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {

@@ -3,7 +3,7 @@
  * is an error here, never a signal.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { newBytes, requireBytes, requireCount } from '../arguments.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
@@ -14,7 +14,7 @@ export function readGuest(flat: IntervalMap<SubMapping>, gpa: bigint, length: nu
   if (requireCount(length) === 0) return new Uint8Array();
   const range = AddressRange.of(gpa, BigInt(length));
   const parts = cover(flat, range);
-  const bytes = new Uint8Array(length);
+  const bytes = newBytes(length, 'guest memory');
   for (const { value, part } of parts)
     readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
   return bytes;

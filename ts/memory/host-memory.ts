@@ -2,7 +2,7 @@
  * Handles on host memory that a DMA target maps.
  */
 import type { NativeReservation } from '#native';
-import { requireAccess, requireBytes } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
@@ -63,7 +63,7 @@ export class HostMemory {
   read(offset: bigint, length: number): Uint8Array {
     this.#requireOpen();
     requireAccess(offset, length, this.length, 'the host memory');
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, 'host memory');
     native(() => this.#reservation.leaseRead(this.#id, offset, bytes));
     return bytes;
   }

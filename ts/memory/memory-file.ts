@@ -3,7 +3,7 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { requireAccess, requireBytes, requireOptions } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes, requireOptions, requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
@@ -35,7 +35,12 @@ export let retainFile: (file: MemoryFile) => () => void;
 export let requestFileOf: (file: MemoryFile) => MemoryFile;
 /** The file that a request's file stands for; any other file itself. @internal */
 export let originalOf: (file: MemoryFile) => MemoryFile;
-/** Part of a file made by {@link MemoryFile.create} as memory, which outlives the file. @internal */
+/**
+ * Part of a file made by {@link MemoryFile.create} as memory, which outlives the file.
+ *
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have
+ * @internal
+ */
 export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
@@ -58,7 +63,11 @@ export class MemoryFile {
       return file.#handle;
     };
     wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
-    viewFile = (file, offset, length) => native(() => file.#open().view(offset, length));
+    viewFile = (file, offset, length) => {
+      const handle = file.#open();
+      requireViewable(length, file.name);
+      return native(() => handle.view(offset, length));
+    };
     requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(file.#handle, file.name, file));
     originalOf = (file) => {
       nativeFileOf(file); // rejects other objects
@@ -138,7 +147,7 @@ export class MemoryFile {
   read(offset: bigint, length: number): Uint8Array {
     const handle = this.#open();
     requireAccess(offset, length, this.length, this.name);
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, this.name);
     native(() => handle.read(offset, bytes));
     return bytes;
   }

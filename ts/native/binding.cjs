@@ -75,3 +75,4 @@ exports.NativeVfioContainer = take('NativeVfioContainer');
 exports.NativeVfioDevice = take('NativeVfioDevice');
 exports.NativeVfioGroup = take('NativeVfioGroup');
 exports.hostPageSize = take('hostPageSize');
+exports.memorySettled = take('memorySettled');

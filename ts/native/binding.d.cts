@@ -54,6 +54,8 @@ export declare class NativeIoas {
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
   /** Destroys it; refuses while devices are attached. */
   close(): void
+  /** The same on a worker thread. */
+  closeAsync(): Promise<void>
 }
 
 /** An open `/dev/iommu`. */
@@ -154,6 +156,8 @@ export declare class NativeVfioContainer {
   static open(): NativeVfioContainer
   /** Gives it a type1v2 IOMMU, after its first group was attached. */
   setIommu(): void
+  /** The same on a worker thread. */
+  setIommuAsync(): Promise<void>
   /** What the IOMMU can do now. */
   info(): NativeContainerInfo
   /**
@@ -177,12 +181,16 @@ export declare class NativeVfioContainer {
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
   /** Closes it; refuses while groups are attached. */
   close(): void
+  /** The same on a worker thread. */
+  closeAsync(): Promise<void>
 }
 
 /** A PCI device of VFIO. */
 export declare class NativeVfioDevice {
   /** Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd. */
   static openByFile(name: string, number: number, iommufd: NativeIommufd): NativeVfioDevice
+  /** The same on a worker thread: waking and resetting a device takes long. */
+  static openByFileAsync(name: string, number: number, iommufd: NativeIommufd): Promise<NativeVfioDevice>
   /** Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it. */
   attach(ioas: NativeIoas): Promise<void>
   /** Takes it off its address space, on a worker thread. */
@@ -201,6 +209,8 @@ export declare class NativeVfioDevice {
   readRegion(index: number, offset: bigint, into: Uint8Array): void
   /** Writes `from` at `offset` of a region. */
   writeRegion(index: number, offset: bigint, from: Uint8Array): void
+  /** The same on a worker thread, with a copy of the bytes: what resets a function, or wakes it, takes long. */
+  writeRegionAsync(index: number, offset: bigint, from: Uint8Array): Promise<void>
   /** Reads 32 bits in one access. */
   read32(index: number, offset: bigint): number
   /** Writes 32 bits in one access. */
@@ -237,6 +247,8 @@ export declare class NativeVfioDevice {
   setVfToken(token: string): void
   /** Closes it; refuses while its memory is placed in a reservation. */
   close(): void
+  /** The same on a worker thread: the kernel may reset the device. */
+  closeAsync(): Promise<void>
 }
 
 /** Devices that the IOMMU can't tell apart. */
@@ -247,14 +259,23 @@ export declare class NativeVfioGroup {
   viable(): boolean
   /** Attaches it to a container. */
   attach(container: NativeVfioContainer): void
+  /** The same on a worker thread: where the group's IOMMU differs, all that is mapped there is mapped for it. */
+  attachAsync(container: NativeVfioContainer): Promise<void>
   /** Opens a device by its PCI address. */
   openDevice(bdf: string): NativeVfioDevice
+  /** The same on a worker thread: the kernel may wake the device and reset it. */
+  openDeviceAsync(bdf: string): Promise<NativeVfioDevice>
   /** Detaches and closes it; refuses while devices are open. */
   close(): void
+  /** The same on a worker thread: with the last group of a container all of its mappings go. */
+  closeAsync(): Promise<void>
 }
 
 /** The size of the host's base pages in bytes. */
 export declare function hostPageSize(): bigint
+
+/** Waits, on a worker thread, until the memory that was given up before is the system's again. */
+export declare function memorySettled(): Promise<void>
 
 /** What an IOMMU can do, as of now. */
 export interface NativeContainerInfo {

@@ -35,6 +35,8 @@ export class GuestFunction {
   /** Gives the places of pinned BARs back. */
   readonly #release: () => void;
   #state: ConfigState;
+  /** While a worker thread resets the function by a write to its config space. */
+  #resetting = false;
 
   private constructor(parts: {
     device: PhysicalFunction;
@@ -77,7 +79,7 @@ export class GuestFunction {
     const release = claimPinned(bdf, memory, config.bars);
     assigned.add(device);
     try {
-      quiet(device, config);
+      await quiet(device, config);
       const interrupts = new AssignedInterrupts(device.interrupts, {
         bdf,
         msixVectors: config.msix?.vectors ?? 0,
@@ -105,7 +107,8 @@ export class GuestFunction {
   read(offset: number, size: number): Uint8Array {
     const length = this.requireAccess(offset, size);
     const bytes = new Uint8Array(size).fill(0xff);
-    if (length === 0) return bytes;
+    // Hardware answers with ones until its reset is done. The kernel would keep the event loop waiting.
+    if (length === 0 || this.#resetting) return bytes;
     const { config } = this.device;
     const event = { ...this.#mmio.source, access: 'config read', bar: undefined, offset, length } as const;
     const present = answered(event, () => config.read(BigInt(offset), length));
@@ -146,19 +149,19 @@ export class GuestFunction {
   }
 
   /** The guest's side of a reset, before the hardware's: the BARs are out of guest memory. */
-  quiesce(): void {
+  async quiesce(): Promise<void> {
     this.#state = this.#config.initial;
     try {
-      quiet(this.device, this.#config);
+      await quiet(this.device, this.#config);
     } finally {
       this.interrupts.silence();
     }
   }
 
   /** As after power-on, once the hardware was reset. */
-  powerOn(): void {
+  async powerOn(): Promise<void> {
     try {
-      quiet(this.device, this.#config);
+      await quiet(this.device, this.#config);
     } finally {
       this.interrupts.reset();
       this.#interrupt(this.#state);
@@ -178,35 +181,51 @@ export class GuestFunction {
   #hardwareSteps({ next, forward, functionReset }: ConfigWrite, change: { next: ConfigState }): Step[] {
     const { config } = this.device;
     let kept: readonly (readonly [offset: bigint, bytes: Uint8Array])[] = [];
-    const restore = (): void => {
+    const restore = async (): Promise<void> => {
       for (const [offset, [low = 0, high = 0]] of kept) {
-        config.write(offset, Uint8Array.of(low, offset === BigInt(COMMAND) ? high : high & ~PME_STATUS));
+        await this.#tell(offset, Uint8Array.of(low, offset === BigInt(COMMAND) ? high : high & ~PME_STATUS));
       }
       if (functionReset) this.#interrupt(this.#state);
     };
     return [
       this.#placing(() => (functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next)))),
       {
-        run: () => {
+        run: async () => {
           kept = this.#config.decodeRegisters.map((offset) => [BigInt(offset), config.read(BigInt(offset), 2)]);
           try {
             if (functionReset) this.interrupts.silence();
-            for (const { offset, bytes } of forward) config.write(BigInt(offset), bytes);
+            for (const { offset, bytes } of forward) await this.#tell(BigInt(offset), bytes, functionReset);
             change.next = this.#config.adopt(functionReset ? this.#config.afterReset(next) : next, (offset, length) =>
               config.read(BigInt(offset), length),
             );
           } catch (error) {
             try {
-              restore();
+              await restore();
             } catch (thrown) {
               throw rollbackFailed(error, [asError(thrown)]);
             }
             throw error;
           }
         },
-        undo: restore,
+        undo: async () => {
+          await restore();
+          return [];
+        },
       },
     ];
+  }
+
+  /** Writes config space of the device. */
+  async #tell(offset: bigint, bytes: Uint8Array, resets = false): Promise<void> {
+    const { config } = this.device;
+    if (!resets) return writeConfig(config, this.#config, offset, bytes);
+    if (config.writeAsync === undefined) return config.write(offset, bytes);
+    this.#resetting = true;
+    try {
+      await config.writeAsync(offset, bytes);
+    } finally {
+      this.#resetting = false;
+    }
   }
 
   /** Takes the windows to where they are to be then. */
@@ -260,8 +279,22 @@ function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
 }
 
 /** Awake, with memory decode and bus mastering off. Waking up may switch them on again, so power goes first. */
-function quiet(device: PhysicalFunction, { decodeRegisters }: ConfigSpace): void {
-  for (const offset of decodeRegisters.toReversed()) device.config.write(BigInt(offset), new Uint8Array(2));
+async function quiet({ config }: PhysicalFunction, space: ConfigSpace): Promise<void> {
+  for (const offset of space.decodeRegisters.toReversed()) {
+    await writeConfig(config, space, BigInt(offset), new Uint8Array(2));
+  }
+}
+
+/** Writes config space, on a worker thread if that may change the power state: the kernel waits for the device then. */
+function writeConfig(
+  config: DeviceRegion,
+  { decodeRegisters: [, power] }: ConfigSpace,
+  offset: bigint,
+  bytes: Uint8Array,
+): void | Promise<void> {
+  const register = power === undefined ? undefined : AddressRange.of(BigInt(power), 2n);
+  const mayWake = register?.overlaps(AddressRange.of(offset, BigInt(bytes.length))) === true;
+  return mayWake && config.writeAsync !== undefined ? config.writeAsync(offset, bytes) : config.write(offset, bytes);
 }
 
 function withRegions(bars: readonly Bar[], { regions }: PhysicalFunction): [Bar, DeviceRegion][] {

@@ -3,7 +3,7 @@
  * they fall into, and who answers.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireBytes, requireCount } from '../arguments.ts';
+import { newBytes, requireBytes, requireCount } from '../arguments.ts';
 import { alignedAccesses } from './aligned-accesses.ts';
 import type { DeviceRegion } from './physical-function.ts';
 import { type PciFaultEvent, answered } from './unanswered.ts';
@@ -44,7 +44,7 @@ export class Mmio {
   /** All ones for bytes that are in no BAR, or that the device does not answer for. */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     requireCount(length);
-    const bytes = new Uint8Array(length).fill(0xff);
+    const bytes = newBytes(length, this.source.device).fill(0xff);
     for (const { bar, offset, at, width } of pieces([...bars], gpa, length)) {
       const event = { ...this.#event(bar, offset, width), access: 'BAR read' } as const;
       const read = answered(event, () => this.#read(bar, offset, width));

@@ -35,6 +35,13 @@ export interface DeviceRegion {
    */
   write(offset: bigint, bytes: Uint8Array): void;
   /**
+   * As {@link DeviceRegion.write}, on a worker thread: for writes that take long, such as one that resets the
+   * function or wakes it. Without this method such writes go through {@link DeviceRegion.write}.
+   *
+   * @param offset bytes from the start of the region
+   */
+  writeAsync?(offset: bigint, bytes: Uint8Array): Promise<void>;
+  /**
    * One access of 32 bits at a multiple of 4.
    *
    * @param offset bytes from the start of the region; a multiple of 4

@@ -10,20 +10,20 @@ import type { PhysicalFunction } from './physical-function.ts';
 export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
   await applyPlan(functions.map((one) => one.withdrawing()));
   const problems: Error[] = [];
-  for (const one of functions) attempt(() => one.quiesce(), problems);
+  for (const one of functions) await attempt(() => one.quiesce(), problems);
   await resetHardware(
     functions.map(({ device }) => device),
     problems,
   );
   // What the reset has put back, such as a power state, is not the guest's any more.
-  for (const one of functions) attempt(() => one.powerOn(), problems);
+  for (const one of functions) await attempt(() => one.powerOn(), problems);
   throwAll(problems);
 }
 
 /** What one device refuses keeps no other from being reset. */
-function attempt(act: () => void, problems: Error[]): void {
+async function attempt(act: () => Promise<void>, problems: Error[]): Promise<void> {
   try {
-    act();
+    await act();
   } catch (error) {
     problems.push(asError(error));
   }

@@ -4,7 +4,7 @@
 import type { PeerToPeer } from '../dma/target.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { native } from '../native-call.ts';
+import { nativeAsync } from '../native-call.ts';
 import { requireOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
@@ -119,7 +119,7 @@ export class VfioContainerManager {
         this.#devices.set(device, placed);
         return device;
       } catch (error) {
-        native(() => placed.handle.close());
+        await nativeAsync(() => placed.handle.closeAsync());
         await placed.leave();
         throw error;
       }
@@ -206,7 +206,7 @@ export class VfioContainerManager {
     if (placed === undefined) return;
     await this.#withdrawBars(device);
     await placed.prepareLeave();
-    device.closeDevice();
+    await device.closeDevice();
     await placed.leave();
     this.#devices.delete(device);
     this.#tracking?.keep(this.#choice.backend?.trackers() ?? []);

@@ -58,7 +58,7 @@ export class DirtyTracking {
    * see writes and says all that is mapped.
    *
    * @param range guest-physical addresses; whole pages
-   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a mapping of more pages than type1 tells of at once,
+   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31 pages or more,
    * `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
    */
   readDirty(range: AddressRange): Promise<DirtyPages> {
@@ -66,12 +66,12 @@ export class DirtyTracking {
       if (this.#stopped)
         throw new PeerDmaError('ERR_CLOSED', 'dirty pages are not being tracked any more: start it anew');
       requireAligned(range, this.#pageSize, 'what is read of dirty pages,');
+      const told = new DirtyPages(range, this.#pageSize);
       const ram = this.#space.map.flat.overlapping(range).filter(({ kind }) => kind === 'ram');
       for (const tracker of this.#trackers) {
         // Mapping by mapping: type1 refuses to tell of parts.
         for (const sub of ram) this.#untold.add(tracker.readDirty(sub.range));
       }
-      const told = new DirtyPages(range, this.#pageSize);
       // Of what is hidden just now it is told once that is seen again.
       for (const { range: part } of ram) {
         const start = part.start > range.start ? part.start : range.start;

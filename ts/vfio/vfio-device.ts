@@ -155,8 +155,8 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   /** Closes the device and nothing around it. @internal */
-  closeDevice(): void {
-    native(() => this.#device.close(), { device: this.bdf });
+  async closeDevice(): Promise<void> {
+    await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
     this.interrupts.closed();
     this.file.close();
   }

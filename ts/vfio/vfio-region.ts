@@ -3,9 +3,9 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
-import { requireAccess, requireBytes } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { native } from '../native-call.ts';
+import { native, nativeAsync } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
@@ -105,7 +105,7 @@ export class VfioRegion implements DeviceRegion {
    */
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, `region ${this.index} of ${this.#bdf}`);
-    const bytes = new Uint8Array(length);
+    const bytes = newBytes(length, `region ${this.index} of ${this.#bdf}`);
     this.#call(() => this.#device.readRegion(this.index, offset, bytes));
     return bytes;
   }
@@ -117,6 +117,22 @@ export class VfioRegion implements DeviceRegion {
    */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#write(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
+  }
+
+  /**
+   * As {@link VfioRegion.write}, on a worker thread. A write to config space that resets the function takes 100 ms and
+   * more, one that wakes it some 10 ms. Other accesses to the device's regions wait for it.
+   *
+   * @param offset bytes from the start of the region
+   * @param bytes copied before this returns
+   */
+  async writeAsync(offset: bigint, bytes: Uint8Array): Promise<void> {
+    const from = requireBytes(bytes);
+    try {
+      await nativeAsync(() => this.#device.writeRegionAsync(this.index, offset, from), { device: this.#bdf });
+    } finally {
+      this.#onWrite(); // part of it may have been written
+    }
   }
 
   /**

@@ -169,10 +169,10 @@ testWith(
 
     const seen: string[][] = [];
     const { config } = peer.physical;
-    const write = config.write.bind(config);
-    config.write = (offset, bytes) => {
+    const write = config.writeAsync.bind(config);
+    config.writeAsync = (offset, bytes) => {
       if (offset === BigInt(express + 8)) seen.push(holders(guest.memory, HIGH));
-      write(offset, bytes);
+      return write(offset, bytes);
     };
     await device.configWrite(express + 8, 2, device.configRead(express + 8, 2) | RESET_FUNCTION);
     t.deepEqual(seen, [[]], 'the device heard of it when its BARs were gone');

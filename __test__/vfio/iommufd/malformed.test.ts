@@ -136,6 +136,11 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
   ]);
   ioas.map(reservation, [], new BigUint64Array());
   t.is(ioas.mappingCount, 1, 'nothing at all is nothing');
+  attempt(t, [
+    ['a bit for each byte of all there is', 'ERR_OUT_OF_RANGE', () => ioas.dirtyPages(0n, 1n << 60n, 1n)],
+    ['a bit for each page of all there is', 'ERR_OUT_OF_RANGE', () => ioas.dirtyPages(0n, 1n << 60n, PAGE)],
+    ['bits for pages of no bytes', invalid, () => ioas.dirtyPages(0n, PAGE, 0n)],
+  ]);
 
   file.write(0n, pattern(1));
   await edu.load(HOME, Edu.BUFFER_SIZE);

@@ -207,6 +207,16 @@ impl Error {
         self
     }
 
+    /// A failed batch of mappings of which `range` could not be undone: that is what the failure is about
+    /// from now on. Of several such ranges it is the first that was tried; the text names all.
+    pub(crate) fn with_failed_undo(self, range: Range, stuck: &Self) -> Self {
+        let more = format!("and undoing the batch failed too: {}", stuck.message);
+        match self.code {
+            ErrorCode::UnmapFailed => self.followed_by(more),
+            _ => self.recast(ErrorCode::UnmapFailed, more).at(range),
+        }
+    }
+
     /// The same failure under another code, its text followed by more.
     pub(crate) fn recast(mut self, code: ErrorCode, more: impl std::fmt::Display) -> Self {
         self.code = code;

@@ -10,8 +10,11 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("peerdma needs 64-bit Linux");
 
+mod bitmap;
 mod error;
 pub mod event;
+#[cfg(test)]
+mod fake_kernel;
 pub mod iommufd;
 mod locked;
 mod mappings;

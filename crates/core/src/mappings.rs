@@ -24,26 +24,36 @@ impl<T> Mappings<T> {
         self.records.len()
     }
 
-    /// Records a mapping. One that begins at the same address was gone without anybody's having been
-    /// told, since the kernel took this one; what it kept is returned, to be dropped outside of locks.
+    /// Records a mapping that the kernel has accepted. The kernel refuses overlaps and never cuts a mapping,
+    /// so a record that overlaps the new one is stale as a whole. Returns what the stale records kept, to
+    /// be dropped outside of locks.
     #[must_use]
-    pub(crate) fn insert(&mut self, range: Range, keeps: T) -> Option<T> {
-        self.records
-            .insert(range.start(), (range.end(), keeps))
-            .map(|(_, old)| old)
+    pub(crate) fn insert(&mut self, range: Range, keeps: T) -> Vec<T> {
+        let stale = self.take_overlapping(&range);
+        self.records.insert(range.start(), (range.end(), keeps));
+        stale
+    }
+
+    fn take_overlapping(&mut self, range: &Range) -> Vec<T> {
+        let before = self.records.range(..range.start()).next_back();
+        let before = before.filter(|(_, (end, _))| *end > range.start());
+        let within = self.records.range(range.start()..range.end());
+        let starts: Vec<u64> = before
+            .into_iter()
+            .chain(within)
+            .map(|(start, _)| *start)
+            .collect();
+        starts
+            .iter()
+            .filter_map(|start| self.records.remove(start))
+            .map(|(_, keeps)| keeps)
+            .collect()
     }
 
     /// How many bytes are mapped by mappings that lie wholly in `range`.
     pub(crate) fn bytes_within(&self, range: &Range) -> u64 {
         self.within(range).fold(0, |sum, (start, end)| {
             sum.saturating_add(end.saturating_sub(start))
-        })
-    }
-
-    /// How many bytes are mapped at all.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.records.iter().fold(0, |sum, (start, (end, _))| {
-            sum.saturating_add(end.saturating_sub(*start))
         })
     }
 
@@ -104,7 +114,7 @@ mod tests {
             assert!(
                 mappings
                     .insert(Range::new(start, length).unwrap(), ())
-                    .is_none()
+                    .is_empty()
             );
         }
         let cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
@@ -133,9 +143,12 @@ mod tests {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x1000), (0x3000, 0x2000), (0x8000, 0x1000)] {
             let old = mappings.insert(Range::new(start, length).unwrap(), start);
-            assert_eq!(old, None);
+            assert_eq!(old, []);
         }
-        assert_eq!(mappings.bytes(), 0x4000);
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
+            0x4000
+        );
         assert_eq!(
             mappings.bytes_within(&Range::new(0, 0x4000).unwrap()),
             0x1000
@@ -154,9 +167,40 @@ mod tests {
         );
         assert_eq!(mappings.len(), 2);
         let longer = Range::new(0x8000, 0x2000).unwrap();
-        assert_eq!(mappings.insert(longer, 0x8001), Some(0x8000));
-        assert_eq!(mappings.bytes(), 0x3000);
+        assert_eq!(mappings.insert(longer, 0x8001), [0x8000]);
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
+            0x3000
+        );
         assert_eq!(mappings.take_all(), [0x1000, 0x8001]);
         assert_eq!(mappings.len(), 0);
+    }
+
+    #[test]
+    fn a_new_mapping_replaces_every_record_it_overlaps() {
+        let range = |start, length| Range::new(start, length).unwrap();
+        let mut mappings = Mappings::default();
+        for (start, length) in [
+            (0x1000, 0x8000),
+            (0x9000, 0x1000),
+            (0xb000, 0x2000),
+            (0x10000, 0x1000),
+        ] {
+            assert_eq!(mappings.insert(range(start, length), start), []);
+        }
+        // Inside one record: what is mapped there now can be unmapped, whatever was on record around it.
+        assert_eq!(mappings.insert(range(0x3000, 0x1000), 0x3000), [0x1000]);
+        assert_eq!(mappings.cut_by(&range(0x3000, 0x1000)), None);
+        // Across others, and touching one.
+        assert_eq!(
+            mappings.insert(range(0x9800, 0x2800), 0x9800),
+            [0x9000, 0xb000]
+        );
+        assert_eq!(mappings.insert(range(0xf000, 0x1000), 0xf000), []);
+        assert_eq!(
+            mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
+            0x1000 + 0x2800 + 0x1000 + 0x1000
+        );
+        assert_eq!(mappings.take_all(), [0x3000, 0x9800, 0xf000, 0x10000]);
     }
 }

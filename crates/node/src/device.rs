@@ -1,10 +1,11 @@
 //! VFIO devices.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::vfio::{Device, IrqKind};
 
+use crate::bytes::Bytes;
 use crate::error::{invalid, to_js};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
@@ -55,6 +56,19 @@ impl NativeVfioDevice {
         Device::open_by_file(&name, number.as_u32("device")?, iommufd.iommufd()?)
             .map(Self::new)
             .map_err(to_js)
+    }
+
+    /// The same on a worker thread: waking and resetting a device takes long.
+    #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
+    pub fn open_by_file_async(
+        name: String,
+        #[napi(ts_arg_type = "number")] number: Index,
+        iommufd: &NativeIommufd,
+    ) -> napi::Result<AsyncTask<Work<Device, Self>>> {
+        let number = number.as_u32("device")?;
+        let iommufd = iommufd.iommufd()?.clone();
+        let open = move || Device::open_by_file(&name, number, &iommufd);
+        Ok(Work::make(open, Self::new))
     }
 
     /// Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it.
@@ -126,12 +140,10 @@ impl NativeVfioDevice {
         &self,
         #[napi(ts_arg_type = "number")] index: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        mut into: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
-        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.device
-            .read_region(index.as_u32("region")?, offset.0, unsafe { into.as_mut() })
+            .read_region(index.as_u32("region")?, offset.0, into.sink())
             .map_err(to_js)
     }
 
@@ -141,11 +153,26 @@ impl NativeVfioDevice {
         &self,
         #[napi(ts_arg_type = "number")] index: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
         self.device
-            .write_region(index.as_u32("region")?, offset.0, &from)
+            .write_region(index.as_u32("region")?, offset.0, from.source())
             .map_err(to_js)
+    }
+
+    /// The same on a worker thread, with a copy of the bytes: what resets a function, or wakes it, takes long.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn write_region_async(
+        &self,
+        #[napi(ts_arg_type = "number")] index: Index,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
+    ) -> napi::Result<AsyncTask<Work>> {
+        let index = index.as_u32("region")?;
+        let (device, from) = (self.device.clone(), from.source().to_vec());
+        Ok(Work::run(move || {
+            device.write_region(index, offset.0, from.as_slice())
+        }))
     }
 
     /// Reads 32 bits in one access.
@@ -303,6 +330,13 @@ impl NativeVfioDevice {
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.device.close().map_err(to_js)
+    }
+
+    /// The same on a worker thread: the kernel may reset the device.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> AsyncTask<Work> {
+        let device = self.device.clone();
+        Work::run(move || device.close())
     }
 }
 

@@ -192,6 +192,13 @@ impl NativeIoas {
     pub fn close(&self) -> napi::Result<()> {
         self.ioas.close().map_err(to_js)
     }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> AsyncTask<Work> {
+        let ioas = self.ioas.clone();
+        Work::run(move || ioas.close())
+    }
 }
 
 fn map_requests(

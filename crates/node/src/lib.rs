@@ -7,6 +7,7 @@
 // Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod bytes;
 mod device;
 mod error;
 mod event;
@@ -18,9 +19,11 @@ mod task;
 mod vfio;
 mod view;
 
+use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
 use crate::numbers::U64;
+use crate::task::Work;
 
 /// The size of the host's base pages in bytes.
 #[napi(ts_return_type = "bigint")]
@@ -28,4 +31,13 @@ pub fn host_page_size() -> napi::Result<U64> {
     peerdma_core::host_page_size()
         .map(U64)
         .map_err(error::to_js)
+}
+
+/// Waits, on a worker thread, until the memory that was given up before is the system's again.
+#[napi(ts_return_type = "Promise<void>")]
+pub fn memory_settled() -> AsyncTask<Work> {
+    Work::run(|| {
+        peerdma_core::memory::settle();
+        Ok(())
+    })
 }

@@ -1,10 +1,11 @@
 //! Memory files and private memory.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
 
+use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
@@ -85,13 +86,9 @@ impl NativeMemoryFile {
     pub fn read(
         &self,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        mut into: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
-        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
-        self.file()?
-            .read(offset.0, unsafe { into.as_mut() })
-            .map_err(to_js)
+        self.file()?.read(offset.0, into.sink()).map_err(to_js)
     }
 
     /// Writes `from` at `offset`; never extends the file.
@@ -99,9 +96,9 @@ impl NativeMemoryFile {
     pub fn write(
         &self,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
-        self.file()?.write(offset.0, &from).map_err(to_js)
+        self.file()?.write(offset.0, from.source()).map_err(to_js)
     }
 
     /// Part of it as memory, which outlives this handle; only of a file made by `create`.
@@ -184,13 +181,9 @@ impl NativePrivateMemory {
     pub fn read(
         &self,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        mut into: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
-        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
-        self.memory()?
-            .read(offset.0, unsafe { into.as_mut() })
-            .map_err(to_js)
+        self.memory()?.read(offset.0, into.sink()).map_err(to_js)
     }
 
     /// Writes `from` at `offset`, wherever the pages are placed.
@@ -198,9 +191,9 @@ impl NativePrivateMemory {
     pub fn write(
         &self,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
-        self.memory()?.write(offset.0, &from).map_err(to_js)
+        self.memory()?.write(offset.0, from.source()).map_err(to_js)
     }
 
     /// Takes its pages from one NUMA node only.

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
 use napi_derive::napi;
 use peerdma_core::memory::{AddressSpaceReservation, Lease};
 
+use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
 use crate::numbers::{Index, MAX_SAFE, U64};
@@ -198,12 +199,10 @@ impl NativeReservation {
         &self,
         #[napi(ts_arg_type = "number")] id: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        mut into: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        // SAFETY: JavaScript's thread is in this call, and TypeScript refuses arrays over a
-        // SharedArrayBuffer, so nothing else touches the bytes; they only go to system calls.
         self.lease_of(id.0)?
-            .read(offset.0, unsafe { into.as_mut() })
+            .read(offset.0, into.sink())
             .map_err(to_js)
     }
 
@@ -213,9 +212,11 @@ impl NativeReservation {
         &self,
         #[napi(ts_arg_type = "number")] id: Index,
         #[napi(ts_arg_type = "bigint")] offset: U64,
-        from: Uint8ArraySlice<'_>,
+        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
-        self.lease_of(id.0)?.write(offset.0, &from).map_err(to_js)
+        self.lease_of(id.0)?
+            .write(offset.0, from.source())
+            .map_err(to_js)
     }
 
     /// Unmaps everything and gives the address space back; refuses while leases exist.

@@ -1,30 +1,50 @@
 //! Work for a thread of libuv's pool, which owns all it needs.
 
-use napi::bindgen_prelude::AsyncTask;
+use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
 use napi::{Env, Task};
 use peerdma_core::Result;
 
-use crate::error::to_js;
+use crate::error::{closed, to_js};
 
-/// A call that may take long: pinning or faulting in memory.
-pub struct Work(Option<Box<dyn FnOnce() -> Result<()> + Send>>);
+/// A call that may take long: pinning, faulting in or giving back memory, resets, opening and closing devices. `T` is
+/// its result, `J` what JavaScript gets of that.
+pub struct Work<T = (), J = ()> {
+    work: Option<Box<dyn FnOnce() -> Result<T> + Send>>,
+    wrap: fn(T) -> J,
+}
 
 impl Work {
     /// Runs `work` on another thread; the promise settles with its result.
     pub(crate) fn run(work: impl FnOnce() -> Result<()> + Send + 'static) -> AsyncTask<Self> {
-        AsyncTask::new(Self(Some(Box::new(work))))
+        Work::make(work, |()| ())
     }
 }
 
-impl Task for Work {
-    type Output = ();
-    type JsValue = ();
+impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Work<T, J> {
+    /// Runs `work` on another thread; the promise settles with what `wrap` makes of its result.
+    pub(crate) fn make(
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+        wrap: fn(T) -> J,
+    ) -> AsyncTask<Self> {
+        AsyncTask::new(Self {
+            work: Some(Box::new(work)),
+            wrap,
+        })
+    }
+}
 
-    fn compute(&mut self) -> napi::Result<()> {
-        self.0.take().map_or(Ok(()), |work| work().map_err(to_js))
+impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Task for Work<T, J> {
+    type Output = T;
+    type JsValue = J;
+
+    fn compute(&mut self) -> napi::Result<T> {
+        match self.work.take() {
+            Some(work) => work().map_err(to_js),
+            None => Err(closed("task")), // never: a task runs once
+        }
     }
 
-    fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
-        Ok(())
+    fn resolve(&mut self, _env: Env, made: T) -> napi::Result<J> {
+        Ok((self.wrap)(made))
     }
 }

@@ -4,7 +4,7 @@ use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
 use napi_derive::napi;
 use peerdma_core::Range;
-use peerdma_core::vfio::{Container, Group, MapRequest};
+use peerdma_core::vfio::{Container, Device, Group, MapRequest};
 
 use crate::device::NativeVfioDevice;
 use crate::error::{invalid, to_js};
@@ -47,6 +47,13 @@ impl NativeVfioContainer {
     #[napi]
     pub fn set_iommu(&self) -> napi::Result<()> {
         self.container.set_iommu().map_err(to_js)
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn set_iommu_async(&self) -> AsyncTask<Work> {
+        let container = self.container.clone();
+        Work::run(move || container.set_iommu())
     }
 
     /// What the IOMMU can do now.
@@ -151,6 +158,13 @@ impl NativeVfioContainer {
     pub fn close(&self) -> napi::Result<()> {
         self.container.close().map_err(to_js)
     }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> AsyncTask<Work> {
+        let container = self.container.clone();
+        Work::run(move || container.close())
+    }
 }
 
 fn map_requests(
@@ -206,6 +220,13 @@ impl NativeVfioGroup {
         self.group.attach(&container.container).map_err(to_js)
     }
 
+    /// The same on a worker thread: where the group's IOMMU differs, all that is mapped there is mapped for it.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn attach_async(&self, container: &NativeVfioContainer) -> AsyncTask<Work> {
+        let (group, container) = (self.group.clone(), container.container.clone());
+        Work::run(move || group.attach(&container))
+    }
+
     /// Opens a device by its PCI address.
     #[napi]
     pub fn open_device(&self, bdf: String) -> napi::Result<NativeVfioDevice> {
@@ -215,9 +236,23 @@ impl NativeVfioGroup {
             .map_err(to_js)
     }
 
+    /// The same on a worker thread: the kernel may wake the device and reset it.
+    #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
+    pub fn open_device_async(&self, bdf: String) -> AsyncTask<Work<Device, NativeVfioDevice>> {
+        let group = self.group.clone();
+        Work::make(move || group.open_device(&bdf), NativeVfioDevice::new)
+    }
+
     /// Detaches and closes it; refuses while devices are open.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.group.close().map_err(to_js)
+    }
+
+    /// The same on a worker thread: with the last group of a container all of its mappings go.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> AsyncTask<Work> {
+        let group = self.group.clone();
+        Work::run(move || group.close())
     }
 }

@@ -2,7 +2,7 @@
  * A region of a simulated device, with the manners of VFIO's.
  */
 import { AddressRange, hex } from '../../address-range.ts';
-import { requireAccess, requireBytes } from '../../arguments.ts';
+import { newBytes, requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
@@ -69,9 +69,9 @@ export class SimulatedRegion implements DeviceRegion {
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, this.#name);
     const { contents } = this.#shape;
-    if (!this.#shape.answers()) return ones(length);
-    if (contents.isMemory) return contents.read(offset, length);
-    const bytes = new Uint8Array(length);
+    if (this.#shape.answers() && contents.isMemory) return contents.read(offset, length);
+    const bytes = newBytes(length, this.#name);
+    if (!this.#shape.answers()) return bytes.fill(0xff);
     for (const [at, width] of alignedAccesses(offset, length, WIDEST))
       bytes.set(this.#load(offset + BigInt(at), width), at);
     return bytes;

@@ -79,7 +79,7 @@ export class IoAddressSpace {
     this.devices.delete(bdf);
     if (this.devices.size > 0) return;
     await this.#withdraw();
-    native(() => this.#ioas.close(), { target: this.name });
+    await nativeAsync(() => this.#ioas.closeAsync(), { target: this.name });
     await this.#memory.dmaMappers.targetClosed(this.target);
   }
 

@@ -7,7 +7,7 @@ import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
-import { fromNative, native } from '../../native-call.ts';
+import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../advice.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
@@ -38,7 +38,7 @@ export class IommufdBackend implements Backend {
   async open(pci: RequestedDevice): Promise<PlacedDevice> {
     try {
       const iommufd = this.#open();
-      return await this.#place(pci, this.#bind(pci, iommufd), iommufd);
+      return await this.#place(pci, await this.#bind(pci, iommufd), iommufd);
     } catch (error) {
       this.#closeIfUnused();
       throw error;
@@ -55,11 +55,11 @@ export class IommufdBackend implements Backend {
     try {
       const iommufd = this.#open();
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
-      const handle = this.#bind(pci, iommufd);
+      const handle = await this.#bind(pci, iommufd);
       try {
         native(() => handle.checkDmaBufs());
       } catch (error) {
-        native(() => handle.close());
+        await nativeAsync(() => handle.closeAsync());
         throw error instanceof PeerDmaError ? noDmaBufs(pci.bdf, error) : error;
       }
       return await this.#place(pci, handle, iommufd);
@@ -105,13 +105,13 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  #bind(pci: RequestedDevice, iommufd: NativeIommufd): NativeVfioDevice {
+  async #bind(pci: RequestedDevice, iommufd: NativeIommufd): Promise<NativeVfioDevice> {
     const { bdf } = pci;
     const group = groupOf(pci);
     const number = this.#sysfs.deviceFile(bdf);
     if (number === undefined) throw noDeviceFile(bdf);
     try {
-      return NativeVfioDevice.openByFile(nameWithToken(pci), number, iommufd);
+      return await NativeVfioDevice.openByFileAsync(nameWithToken(pci), number, iommufd);
     } catch (thrown) {
       const error = fromNative(thrown);
       throw error instanceof PeerDmaError
@@ -135,7 +135,7 @@ export class IommufdBackend implements Backend {
         },
       };
     } catch (error) {
-      native(() => handle.close());
+      await nativeAsync(() => handle.closeAsync());
       throw error;
     }
   }
@@ -164,7 +164,8 @@ export class IommufdBackend implements Backend {
       this.#spaces.add(space);
       return space;
     } catch (error) {
-      native(() => handle.close()); // before the address space, which can't be destroyed with a device attached
+      // Before the address space, which can't be destroyed with a device attached.
+      await nativeAsync(() => handle.closeAsync());
       await space.release(pci.bdf);
       throw error;
     }

@@ -3,7 +3,7 @@
  */
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import { PeerDmaError } from '../../errors.ts';
-import { fromNative, native } from '../../native-call.ts';
+import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import type { GuestMemory } from '../../guest/guest-memory.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
@@ -26,22 +26,22 @@ export class Group {
   }
 
   /** @throws {PeerDmaError} `ERR_GROUP_NOT_VIABLE`, `ERR_GROUP_BUSY`, `ERR_PERMISSION`, `ERR_GROUP_OPEN` */
-  static open({ bdf }: PciDevice, id: number, sysfs: Sysfs): Group {
-    const handle = told(
+  static async open({ bdf }: PciDevice, id: number, sysfs: Sysfs): Promise<Group> {
+    const handle = await told(
       () => NativeVfioGroup.open(id),
       (error) => groupUnavailable(bdf, id, error),
     );
     try {
       if (!native(() => handle.viable())) throw notViable(bdf, id, sysfs.group(id));
     } catch (error) {
-      native(() => handle.close());
+      await nativeAsync(() => handle.closeAsync());
       throw error;
     }
     return new Group(id, handle);
   }
 
-  close(): void {
-    native(() => this.handle.close());
+  close(): Promise<void> {
+    return nativeAsync(() => this.handle.closeAsync());
   }
 }
 
@@ -78,22 +78,19 @@ export class Container {
     peerToPeer: PeerToPeer,
     sysfs: Sysfs,
   ): Promise<Container> {
-    const handle = told(() => NativeVfioContainer.open(), containerUnavailable);
+    const handle = await told(() => NativeVfioContainer.open(), containerUnavailable);
     const container = new Container(name, handle, memory);
     try {
-      told(
-        () => container.attach(first),
-        (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)),
-      );
-      told(
-        () => handle.setIommu(),
-        (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)),
-      );
+      const iommu = async (): Promise<void> => {
+        await container.attach(first);
+        await handle.setIommuAsync();
+      };
+      await told(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
       container.limits();
       container.mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
       return container;
     } catch (error) {
-      first.close(); // before the container, which can't be closed with a group in it
+      await first.close(); // before the container, which can't be closed with a group in it
       await container.#close();
       throw error;
     }
@@ -106,8 +103,8 @@ export class Container {
   }
 
   /** @throws {PeerDmaError} where the kernel does not accept the group beside those that are here */
-  attach(group: Group): void {
-    native(() => group.handle.attach(this.handle));
+  async attach(group: Group): Promise<void> {
+    await this.target.during(() => nativeAsync(() => group.handle.attachAsync(this.handle)));
     this.groups.add(group);
   }
 
@@ -126,14 +123,14 @@ export class Container {
       this.#leaving = true;
       await this.#withdraw();
     }
-    group.close();
+    await group.close();
     if (this.#leaving) await this.#close();
     this.groups.delete(group);
   }
 
   /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */
   async #close(): Promise<void> {
-    native(() => this.handle.close());
+    await nativeAsync(() => this.handle.closeAsync());
     await this.#memory.dmaMappers.targetClosed(this.target);
   }
 
@@ -148,9 +145,9 @@ export class Container {
 }
 
 /** Calls the native core; what it throws is told with `tell`. */
-function told<T>(call: () => T, tell: (error: PeerDmaError) => PeerDmaError): T {
+async function told<T>(call: () => T | Promise<T>, tell: (error: PeerDmaError) => PeerDmaError): Promise<T> {
   try {
-    return call();
+    return await call();
   } catch (thrown) {
     const error = fromNative(thrown);
     throw error instanceof PeerDmaError ? tell(error) : error;

@@ -40,7 +40,7 @@ export class Type1Backend implements Backend {
     const { bdf } = pci;
     const { container, group } = await this.#place(pci);
     try {
-      const handle = group.handle.openDevice(nameWithToken(pci));
+      const handle = await group.handle.openDeviceAsync(nameWithToken(pci));
       group.devices.add(bdf);
       const leave = (): Promise<void> => {
         group.devices.delete(bdf);
@@ -90,16 +90,16 @@ export class Type1Backend implements Backend {
         await this.#leave(container, group); // whose closing did not come to its end
       }
     }
-    const group = Group.open(pci, id, this.#sysfs);
+    const group = await Group.open(pci, id, this.#sysfs);
     try {
       return { container: (await this.#join(group)) ?? (await this.#newContainer(pci, group)), group };
     } catch (error) {
-      group.close();
+      await group.close();
       throw error;
     }
   }
 
-  /** A container that is here and takes the group; asked between changes, which it would wait for on the event loop. */
+  /** A container that is here and takes the group. What is mapped there must not change until the group has it. */
   async #join(group: Group): Promise<Container | undefined> {
     const space = addressSpaceOf(this.#memory);
     for (const container of this.#containers) {

@@ -71,7 +71,17 @@ export class Type1Target implements DmaTarget {
     const { start, length } = range;
     const details = { range, target: this.name };
     if (length <= ON_A_THREAD) return native(() => this.#container.unmapDma(start, length), details);
-    return this.#onAThread(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
+    return this.during(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
+  }
+
+  /** Does something that takes long; see {@link Type1Target.busy}. @internal */
+  async during<T>(call: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await call();
+    } finally {
+      this.#underWay--;
+    }
   }
 
   /**
@@ -123,7 +133,7 @@ export class Type1Target implements DmaTarget {
     if (reservation === undefined) return undefined;
     const memory = reservation;
     if (bytes > ON_A_THREAD) {
-      return this.#onAThread(() => this.#container.mapDmaAsync(memory, words)).catch((error: unknown) => {
+      return this.during(() => this.#container.mapDmaAsync(memory, words)).catch((error: unknown) => {
         throw this.#refused(requests, error);
       });
     }
@@ -131,15 +141,6 @@ export class Type1Target implements DmaTarget {
       return this.#container.mapDma(memory, words);
     } catch (error) {
       throw this.#refused(requests, error);
-    }
-  }
-
-  async #onAThread(call: () => Promise<void>): Promise<void> {
-    this.#underWay++;
-    try {
-      await call();
-    } finally {
-      this.#underWay--;
     }
   }
 

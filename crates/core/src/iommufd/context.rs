@@ -47,6 +47,18 @@ impl Iommufd {
         })
     }
 
+    /// An iommufd that no kernel has behind it.
+    #[cfg(test)]
+    pub(super) fn fake() -> Self {
+        let fd = crate::fake_kernel::descriptor();
+        Self {
+            inner: Arc::new(Context {
+                fd,
+                maps_files: true,
+            }),
+        }
+    }
+
     /// Whether files can be mapped (`IOMMU_IOAS_MAP_FILE`, since Linux 6.13), as was asked once when it was opened.
     #[must_use]
     pub fn maps_files(&self) -> bool {

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use super::ioas::{Ioas, IoasInner, Open};
 use super::ioctl;
+use crate::bitmap::words_of;
 use crate::locked::lock;
-use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
 /// The page tables over an address space that can log, and whether they do.
@@ -109,13 +109,13 @@ impl Ioas {
     /// Pages that are not mapped have none. Unmapping forgets what was not asked for before.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_OUT_OF_RANGE` for more than
+    /// 2^31 - 1 pages; `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+        let length = words_of(range, page_size)?;
         let open = self.inner.open()?;
         self.require_logging()?;
-        range.check_aligned(page_size, "IOVA")?;
-        let pages = range.len().checked_div(page_size).unwrap_or(0);
-        let mut words = vec![0; to_usize(pages.div_ceil(64))?];
+        let mut words = vec![0; length];
         for table in &lock(&self.inner.logging).tables {
             ioctl::get_dirty_bitmap(open.fd(), *table, range, page_size, &mut words).map_err(
                 |errno| {

@@ -101,6 +101,11 @@ impl Ioas {
                 "making an address space",
             )
         })?;
+        Ok(Self::with_id(iommufd, id))
+    }
+
+    /// The empty address space of that number.
+    pub(super) fn with_id(iommufd: &Iommufd, id: u32) -> Self {
         let inner = Arc::new(IoasInner {
             state: Mutex::new(State {
                 open: Some(Open {
@@ -114,12 +119,12 @@ impl Ioas {
             unlogged: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
         });
-        Ok(Self {
+        Self {
             _handle: Arc::new(Handle {
                 inner: Arc::clone(&inner),
             }),
             inner,
-        })
+        }
     }
 
     /// What the address space can do now: ask again after each device attached or detached.

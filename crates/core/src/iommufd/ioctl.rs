@@ -123,6 +123,10 @@ pub(super) unsafe fn ioas_map(
     address: u64,
     access: Access,
 ) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::IoasMap) {
+        return answer.map(drop);
+    }
     let mut map = Map {
         size: abi::size::<Map>(),
         flags: access.flags(),
@@ -145,6 +149,10 @@ pub(super) fn ioas_map_file(
     start: u64,
     access: Access,
 ) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::IoasMap) {
+        return answer.map(drop);
+    }
     let mut map = MapFile {
         size: abi::size::<MapFile>(),
         flags: access.flags(),
@@ -177,6 +185,10 @@ pub(super) fn ioas_unmap(
     iova: u64,
     length: u64,
 ) -> nix::Result<u64> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::IoasUnmap) {
+        return answer;
+    }
     let mut unmap = Unmap {
         size: abi::size::<Unmap>(),
         ioas_id: ioas,

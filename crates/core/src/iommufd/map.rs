@@ -162,8 +162,8 @@ impl Ioas {
     /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is mapped there; `EINVAL`:
     /// not aligned, not in a valid IOVA range, past the end of a file, or no file that can be mapped; `ENOMEM`:
     /// `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned; `ENODEV`: a BAR that does not answer). `ERR_UNSUPPORTED`
-    /// where the kernel maps no files, or no BARs. `ERR_UNMAP_FAILED` where undoing failed too: the mappings that are
-    /// still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
+    /// where the kernel maps no files, or no BARs. `ERR_UNMAP_FAILED` naming the IOVA range of a mapping that could
+    /// not be undone: mappings that are still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn map(&self, requests: &[MapRequest]) -> Result<()> {
         // Before the lock: finding a BAR's dma-buf takes the device's.
         let prepared = requests
@@ -235,10 +235,11 @@ impl Ioas {
         result
     }
 
-    /// Removes all mappings.
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
     ///
     /// # Errors
-    /// `ERR_UNMAP_FAILED` as for [`unmap`](Self::unmap), `ERR_CLOSED`.
+    /// `ERR_UNMAP_FAILED` when the kernel refuses: the records, and what they keep alive, stay as they are.
+    /// `ERR_CLOSED`.
     pub fn unmap_all(&self) -> Result<()> {
         self.inner.unmap_all()
     }
@@ -248,13 +249,11 @@ impl IoasInner {
     pub(super) fn unmap_all(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let open = state.open()?;
-        let expected = state.mappings.bytes();
-        let whole = Range::new(0, u64::MAX)?;
-        check_unmapped(
-            &whole,
-            expected,
-            ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX),
-        )?;
+        match ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX) {
+            // Some kernels answer ENOENT where there is nothing at all.
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(unmap_refused(&Range::new(0, u64::MAX)?, errno)),
+        }
         let gone = state.mappings.take_all();
         self.publish_count(&state);
         drop(state);
@@ -276,10 +275,7 @@ impl State {
         for range in done.iter().rev() {
             match unmap_one(open, range) {
                 Ok(()) => undone.extend(self.mappings.take_within(range)),
-                Err(second) => {
-                    let more = format!("and undoing the batch failed too: {}", second.message());
-                    error = error.recast(ErrorCode::UnmapFailed, more);
-                }
+                Err(stuck) => error = error.with_failed_undo(*range, &stuck),
             }
         }
         error
@@ -304,13 +300,14 @@ fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Res
             );
             Err(Error::new(ErrorCode::UnmapFailed, message))
         }
-        Err(errno) => Err(Error::os(
-            ErrorCode::UnmapFailed,
-            errno,
-            UNMAP,
-            format!("unmapping IOVA {range}"),
-        )),
+        Err(errno) => Err(unmap_refused(range, errno)),
     }
+}
+
+/// The kernel has refused to unmap `range`.
+fn unmap_refused(range: &Range, errno: Errno) -> Error {
+    let what = format!("unmapping IOVA {range}");
+    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, what)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod dirty;
 mod ioas;
 mod ioctl;
 mod map;
+#[cfg(test)]
+mod unmap_test;
 
 pub use context::Iommufd;
 pub(crate) use ioas::Attachment;

@@ -4,51 +4,71 @@
 //! not there, past the end of a truncated file or read-only, is an error and not a signal.
 //! The kernel does not copy to or from a device's BAR this way either: `EFAULT`.
 
-use std::io::{IoSlice, IoSliceMut};
-
+use libc::{c_void, iovec};
 use nix::errno::Errno;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
-use nix::unistd::Pid;
 
+use super::bytes::{ByteSink, ByteSource, length_of};
 use crate::{Error, ErrorCode, Result};
+
+type Copy = unsafe extern "C" fn(
+    libc::pid_t,
+    *const iovec,
+    libc::c_ulong,
+    *const iovec,
+    libc::c_ulong,
+    libc::c_ulong,
+) -> libc::ssize_t;
 
 /// Fills `into` from address `from`. `what` names the range in an error; a failed copy may have
 /// filled part of the buffer.
 pub(crate) fn read_memory(
     from: usize,
-    into: &mut [u8],
+    mut into: ByteSink<'_>,
     what: impl std::fmt::Display,
 ) -> Result<()> {
-    let mut done = 0;
-    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let remote = RemoteIoVec {
-            base: from.wrapping_add(done),
-            len: rest.len(),
-        };
-        match process_vm_readv(Pid::this(), &mut [IoSliceMut::new(rest)], &[remote]) {
-            Ok(0) => return Err(fault(Errno::EFAULT, "process_vm_readv", what)),
-            Ok(count) => done = done.saturating_add(count),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(fault(errno, "process_vm_readv", what)),
-        }
-    }
-    Ok(())
+    let (local, length) = (into.address().cast(), into.len());
+    // SAFETY: the kernel writes within the buffer alone.
+    unsafe { copy(libc::process_vm_readv, local, length, from) }
+        .map_err(|errno| fault(errno, "process_vm_readv", what))
 }
 
 /// Copies `from` to address `to`. `what` names the range in an error; a failed copy may have
 /// written part of the range.
-pub(crate) fn write_memory(to: usize, from: &[u8], what: impl std::fmt::Display) -> Result<()> {
-    let mut done = 0;
-    while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
-        let remote = RemoteIoVec {
-            base: to.wrapping_add(done),
-            len: rest.len(),
+pub(crate) fn write_memory(
+    to: usize,
+    from: ByteSource<'_>,
+    what: impl std::fmt::Display,
+) -> Result<()> {
+    let local = from.address().cast_mut().cast();
+    // SAFETY: the kernel reads within the buffer alone.
+    unsafe { copy(libc::process_vm_writev, local, from.len(), to) }
+        .map_err(|errno| fault(errno, "process_vm_writev", what))
+}
+
+/// Repeats a copy between a buffer and an address until it is done.
+///
+/// # Safety
+/// The buffer may be used as the call uses it: filled by `process_vm_readv`, read by `process_vm_writev`.
+unsafe fn copy(call: Copy, local: *mut c_void, length: usize, remote: usize) -> nix::Result<()> {
+    let mut done = 0_usize;
+    while let Some(rest) = length.checked_sub(done).filter(|rest| *rest > 0) {
+        let here = iovec {
+            iov_base: local.wrapping_byte_add(done),
+            iov_len: rest,
         };
-        match process_vm_writev(Pid::this(), &[IoSlice::new(rest)], &[remote]) {
-            Ok(0) => return Err(fault(Errno::EFAULT, "process_vm_writev", what)),
+        let there = iovec {
+            iov_base: std::ptr::with_exposed_provenance_mut(
+                remote.checked_add(done).ok_or(Errno::EFAULT)?,
+            ),
+            iov_len: rest,
+        };
+        // SAFETY: passed on to the caller, for the buffer. The kernel finds out whether the address can be used.
+        let result = unsafe { call(libc::getpid(), &raw const here, 1, &raw const there, 1, 0) };
+        match length_of(result) {
+            Ok(0) => return Err(Errno::EFAULT),
             Ok(count) => done = done.saturating_add(count),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(fault(errno, "process_vm_writev", what)),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())

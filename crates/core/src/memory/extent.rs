@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::file::PlacedFile;
 use super::private::PrivateMemory;
-use crate::Range;
+use crate::{Error, ErrorCode, Range, Result};
 
 /// What is behind an extent, and from where.
 #[derive(Debug, Clone)]
@@ -17,14 +17,14 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The same, `delta` bytes further.
-    fn advanced(&self, delta: u64) -> Self {
-        match self {
-            Self::File(file, offset) => Self::File(Arc::clone(file), offset.saturating_add(delta)),
+    /// The same, `delta` bytes further; `None` past 2^64.
+    fn advanced(&self, delta: u64) -> Option<Self> {
+        Some(match self {
+            Self::File(file, offset) => Self::File(Arc::clone(file), offset.checked_add(delta)?),
             Self::Private(memory, offset) => {
-                Self::Private(memory.clone(), offset.saturating_add(delta))
+                Self::Private(memory.clone(), offset.checked_add(delta)?)
             }
-        }
+        })
     }
 }
 
@@ -39,13 +39,13 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// The part of it in `range`.
+    /// The part of it in `range`; `None` also where its source would pass 2^64, which no checked extent does.
     pub(crate) fn clipped(&self, range: &Range) -> Option<Self> {
         let part = self.range.intersection(range)?;
-        let delta = part.start().saturating_sub(self.range.start());
+        let delta = part.start().checked_sub(self.range.start())?;
         Some(Self {
             range: part,
-            source: self.source.advanced(delta),
+            source: self.source.advanced(delta)?,
             writable: self.writable,
             present: self.present,
         })
@@ -221,13 +221,29 @@ impl ExtentMap {
         for extent in &gone {
             let before = Range::between(extent.range.start(), range.start());
             let after = Range::between(range.end(), extent.range.end());
-            for rest in [before, after].into_iter().flatten() {
-                if let Some(rest) = extent.clipped(&rest) {
-                    self.insert(rest);
-                }
+            let rests = [before, after].into_iter().flatten();
+            let rests: Option<Vec<Extent>> = rests.map(|rest| extent.clipped(&rest)).collect();
+            // Better that all of it stays on record than that a part is mapped without one.
+            for rest in rests.unwrap_or_else(|| vec![extent.clone()]) {
+                self.insert(rest);
             }
         }
         gone
+    }
+
+    /// The parts of extents that lie in `range`, in order.
+    ///
+    /// # Errors
+    /// `ERR_OUT_OF_RANGE` for an extent whose source would pass 2^64.
+    pub(crate) fn parts_in(&self, range: &Range) -> Result<Vec<Extent>> {
+        self.overlapping(range)
+            .map(|extent| {
+                extent.clipped(range).ok_or_else(|| {
+                    let message = format!("{}: its source passes 2^64", extent.range);
+                    Error::new(ErrorCode::OutOfRange, message)
+                })
+            })
+            .collect()
     }
 
     /// Takes out everything.

@@ -29,7 +29,7 @@ type Cells = [Option<Cell>; CELLS];
 fn placed_file() -> Arc<PlacedFile> {
     let file = MemoryFile {
         kind: Arc::new(Kind::Memory {
-            fd: File::open("/dev/null").unwrap().into(),
+            fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into()),
             fixed: true,
             hugetlb: false,
             page_size: 4096,
@@ -183,7 +183,7 @@ proptest! {
         for (round, (at, moves)) in cuts.into_iter().enumerate() {
             let within = is_within_piece(&pieces, at);
             let before = pieces.len();
-            split(&mut pieces, at);
+            split(&mut pieces, at).unwrap();
             prop_assert_eq!(pieces.len(), before + usize::from(within));
             prop_assert!(!is_within_piece(&pieces, at));
             if let Some(piece) = pieces.get_mut(&at).filter(|_| moves) {

@@ -1,5 +1,6 @@
 //! Memory that has a file descriptor: memfds, files given by the caller, and VFIO devices.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,8 +14,8 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
 use super::huge::{HugePages, huge_page_code};
-use super::policy;
 use super::sys::Window;
+use super::{dropper, policy};
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::vfio::{DeviceInner, DeviceMapping};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -24,7 +25,7 @@ const NO_NODE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) enum Kind {
     Memory {
-        fd: OwnedFd,
+        fd: MemoryFd,
         fixed: bool,
         hugetlb: bool,
         page_size: u64,
@@ -34,6 +35,38 @@ pub(super) enum Kind {
         device: Arc<DeviceInner>,
         page_size: u64,
     },
+}
+
+/// The descriptor of a file. The kernel gives the pages of an anonymous file back when the last descriptor is closed.
+#[derive(Debug)]
+pub(super) struct MemoryFd(ManuallyDrop<OwnedFd>);
+
+impl MemoryFd {
+    pub(super) const fn new(fd: OwnedFd) -> Self {
+        Self(ManuallyDrop::new(fd))
+    }
+}
+
+impl AsFd for MemoryFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for MemoryFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for MemoryFd {
+    fn drop(&mut self) {
+        // The kernel counts in units of 512 bytes.
+        let blocks = fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+        // SAFETY: the descriptor is not used after this.
+        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
+        dropper::drop_later(blocks.saturating_mul(512), fd);
+    }
 }
 
 /// Memory behind a file descriptor, which can be placed in a reservation and mapped for DMA.
@@ -88,12 +121,13 @@ impl MemoryFile {
         if hugetlb {
             // A shared mapping of hugetlb reserves its pages, and the reservation stays with the file.
             Window::new(to_usize(length)?, ProtFlags::PROT_READ, fd.as_fd(), 0)
-                .map_err(|errno| Error::os(huge_page_code(errno), errno, "mmap", what()))?;
+                .map_err(|errno| Error::os(huge_page_code(errno), errno, "mmap", what()))?
+                .unmap_untouched();
         }
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd,
+                fd: MemoryFd::new(fd),
                 fixed: true,
                 hugetlb,
                 page_size,
@@ -134,7 +168,7 @@ impl MemoryFile {
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd,
+                fd: MemoryFd::new(fd),
                 fixed: false,
                 hugetlb,
                 page_size,
@@ -206,7 +240,7 @@ impl MemoryFile {
     pub fn is_present(&self, end: u64) -> Result<bool> {
         match &*self.kind {
             Kind::Memory { .. } => Ok(end <= self.length()?),
-            Kind::Device { device, .. } => Ok(device.has_memory()),
+            Kind::Device { device, .. } => Ok(device.is_accessible()),
         }
     }
 
@@ -261,6 +295,7 @@ impl MemoryFile {
         })?;
         // SAFETY: the window is ours, mapped for this call.
         unsafe { policy::bind_to_node(window.address(), window.length(), node) }?;
+        window.unmap_untouched();
         bound.store(node, Ordering::Relaxed);
         Ok(())
     }

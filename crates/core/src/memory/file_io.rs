@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
-use nix::sys::uio::{pread, pwrite};
 
+use super::bytes::{ByteSink, ByteSource, pread, pwrite};
 use super::copy::write_memory;
 use super::file::{Kind, MemoryFile};
 use super::sys::Window;
@@ -18,18 +18,18 @@ impl MemoryFile {
     /// # Errors
     /// `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT` for a device (its
     /// regions have their own read), `ERR_SYSTEM`.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let Some((fd, range)) = self.io(offset, into.len())? else {
+    pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
+        let mut rest = into.into();
+        let Some((fd, range)) = self.io(offset, rest.len())? else {
             return Ok(());
         };
         let mut at = offset;
-        let mut rest = into;
         while !rest.is_empty() {
-            match pread(fd, rest, to_offset(at)?) {
+            match pread(fd, &mut rest, to_offset(at)?) {
                 Ok(0) => return Err(self.beyond_end(&range)),
                 Ok(count) => {
                     at = at.saturating_add(to_u64(count));
-                    rest = rest.get_mut(count..).unwrap_or_default();
+                    rest.take(count);
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
@@ -49,7 +49,8 @@ impl MemoryFile {
     ///
     /// # Errors
     /// As [`read`](Self::read); `ERR_MEMORY_FAULT` where the file is cut short meanwhile.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
+    pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
+        let from = from.into();
         let Some((fd, range)) = self.io(offset, from.len())? else {
             return Ok(());
         };
@@ -74,7 +75,7 @@ impl MemoryFile {
                 Ok(0) => return Err(self.beyond_end(&range)),
                 Ok(count) => {
                     at = at.saturating_add(to_u64(count));
-                    rest = rest.get(count..).unwrap_or_default();
+                    rest = rest.split_at(count).1;
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
@@ -113,7 +114,12 @@ impl MemoryFile {
     }
 }
 
-fn write_mapped(fd: BorrowedFd<'_>, page_size: u64, range: &Range, from: &[u8]) -> Result<()> {
+fn write_mapped(
+    fd: BorrowedFd<'_>,
+    page_size: u64,
+    range: &Range,
+    from: ByteSource<'_>,
+) -> Result<()> {
     let start = range.start() & !page_size.wrapping_sub(1);
     let end = range
         .end()
@@ -135,8 +141,10 @@ fn write_mapped(fd: BorrowedFd<'_>, page_size: u64, range: &Range, from: &[u8]) 
         )
     })?;
     let within = to_usize(range.start().saturating_sub(start))?;
+    let what = || format!("{range} is not in a mapping of {length:#x} bytes from {start:#x}");
+    let address = window.at(within);
     write_memory(
-        window.address().saturating_add(within),
+        address.ok_or_else(|| Error::new(ErrorCode::OutOfRange, what()))?,
         from,
         format_args!("writing {range} of a file"),
     )

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::bytes::{ByteSink, ByteSource};
 use super::copy::{read_memory, write_memory};
 use super::reservation::Inner;
 use crate::range::{to_u64, to_usize};
-use crate::{Range, Result};
+use crate::{Error, ErrorCode, Range, Result};
 
 /// Holds part of a reservation: as long as it lives, what is mapped there stays there, and so do the
 /// addresses. An IOMMU mapping keeps one for its whole life.
@@ -60,7 +61,8 @@ impl Lease {
     /// # Errors
     /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the memory isn't there (a file that was cut
     /// short) or is a device's BAR, which the kernel doesn't copy this way.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+    pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
+        let into = into.into();
         let Some((address, range)) = self.locate(offset, into.len())? else {
             return Ok(());
         };
@@ -71,7 +73,8 @@ impl Lease {
     ///
     /// # Errors
     /// As [`read`](Self::read); `ERR_MEMORY_FAULT` for read-only memory too.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
+    pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
+        let from = from.into();
         let Some((address, range)) = self.locate(offset, from.len())? else {
             return Ok(());
         };
@@ -85,11 +88,18 @@ impl Lease {
         }
         let within = Range::new(offset, to_u64(length.max(1)))?;
         within.check_within(self.range.len(), "the lease")?;
-        let touched = Range::new(self.range.start().saturating_add(offset), within.len())?;
-        Ok(Some((
-            self.address.saturating_add(to_usize(offset)?),
-            touched,
-        )))
+        let beyond = || {
+            Error::new(
+                ErrorCode::OutOfRange,
+                format!("{within} of the lease wraps around"),
+            )
+        };
+        let start = self.range.start().checked_add(offset).ok_or_else(beyond)?;
+        let address = self
+            .address
+            .checked_add(to_usize(offset)?)
+            .ok_or_else(beyond)?;
+        Ok(Some((address, Range::new(start, within.len())?)))
     }
 }
 

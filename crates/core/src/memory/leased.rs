@@ -5,9 +5,13 @@ use std::collections::btree_map::Entry;
 
 use crate::Range;
 
+/// More leases than can be counted: they are never released, as nobody knows which is the last.
+const COUNTLESS: u64 = u64::MAX;
+
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     end: u64,
+    /// At least 1.
     count: u64,
 }
 
@@ -57,7 +61,8 @@ impl LeaseCounts {
         }
     }
 
-    /// Takes one lease of `range` away, which was added before.
+    /// Takes one lease of `range` away, which was added before. Where some of `range` is not leased, which can't be, nothing
+    /// changes: what is still counted stays leased for good, rather than that memory is released which a device may reach.
     pub(crate) fn remove(&mut self, range: &Range) {
         if let Entry::Occupied(only) = self.segments.entry(range.start())
             && only.get().end == range.end()
@@ -66,13 +71,17 @@ impl LeaseCounts {
             only.remove();
             return;
         }
+        if !self.is_leased(range) {
+            return;
+        }
         self.split(range.start());
         self.split(range.end());
         let mut gone = Vec::new();
         for (start, segment) in self.segments.range_mut(range.start()..range.end()) {
-            segment.count = segment.count.saturating_sub(1);
-            if segment.count == 0 {
-                gone.push(*start);
+            match segment.count {
+                COUNTLESS => {}
+                0 | 1 => gone.push(*start),
+                count => segment.count = count.saturating_sub(1),
             }
         }
         for start in gone {
@@ -80,6 +89,19 @@ impl LeaseCounts {
         }
         self.join(range.start());
         self.join(range.end());
+    }
+
+    /// Whether all of `range` is leased.
+    fn is_leased(&self, range: &Range) -> bool {
+        let mut at = range.start();
+        let before = self.segments.range(..range.start()).next_back();
+        let inside = self.segments.range(range.start()..range.end());
+        for (start, segment) in before.into_iter().chain(inside) {
+            if *start <= at {
+                at = at.max(segment.end);
+            }
+        }
+        at >= range.end()
     }
 
     fn split(&mut self, at: u64) {
@@ -153,6 +175,40 @@ mod tests {
             for range in live { counts.remove(&range); }
             prop_assert!(counts.segments.is_empty());
         }
+    }
+
+    #[test]
+    fn a_release_of_what_is_not_leased_changes_nothing() {
+        let mut counts = LeaseCounts::default();
+        let range = |start, length| Range::new(start, length).unwrap();
+        counts.remove(&range(0, 10));
+        counts.add(&range(10, 10));
+        counts.add(&range(30, 10));
+        for (start, length) in [(0, 20), (10, 20), (10, 30), (15, 20), (0, 100), (20, 10)] {
+            counts.remove(&range(start, length));
+            assert_eq!(
+                [5, 10, 19, 25, 30, 39, 40].map(|at| counts.count_at(at)),
+                [0, 1, 1, 0, 1, 1, 0]
+            );
+        }
+        counts.remove(&range(10, 10));
+        counts.remove(&range(30, 10));
+        assert!(counts.segments.is_empty());
+    }
+
+    #[test]
+    fn more_leases_than_can_be_counted_hold_for_good() {
+        let mut counts = LeaseCounts::default();
+        let range = Range::new(0, 10).unwrap();
+        counts.add(&range);
+        counts.segments.get_mut(&0).unwrap().count = u64::MAX - 1;
+        counts.add(&range);
+        counts.add(&range);
+        for _ in 0..3 {
+            counts.remove(&range);
+        }
+        assert_eq!(counts.count_at(0), u64::MAX);
+        assert_eq!(counts.first_in(&range), Some(range));
     }
 
     #[test]

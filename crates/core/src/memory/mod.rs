@@ -8,7 +8,12 @@
 //! a container lets go of is dropped after its lock is released, because dropping it may take locks.
 
 mod budget;
+mod bytes;
+mod charged;
 mod copy;
+mod dropper;
+#[cfg(test)]
+mod dropper_test;
 mod extent;
 #[cfg(test)]
 mod extent_test;
@@ -17,6 +22,8 @@ mod fault_in;
 mod faults;
 mod file;
 mod file_io;
+#[cfg(test)]
+mod fork_test;
 mod huge;
 mod lease;
 mod leased;
@@ -32,6 +39,9 @@ mod reservation;
 mod sys;
 mod view;
 
+pub use bytes::{ByteSink, ByteSource};
+pub(crate) use bytes::{pread, pwrite};
+pub use dropper::settle;
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

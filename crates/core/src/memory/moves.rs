@@ -41,14 +41,25 @@ impl PrivateMemory {
                 format!("{taken} of the private memory is placed already"),
             ));
         }
-        split(&mut pieces, range.start());
-        split(&mut pieces, range.end());
-        let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
+        split(&mut pieces, range.start())?;
+        split(&mut pieces, range.end())?;
         let what = || format!("placing {range} of private memory");
-        for (start, piece) in &todo {
-            let to = address.saturating_add(to_usize(start.saturating_sub(range.start()))?);
+        let todo = overlapping(&pieces, range)
+            .map(|(start, piece)| {
+                let within = start.checked_sub(range.start()).map(to_usize).transpose()?;
+                let to = within.and_then(|within| address.checked_add(within));
+                let to = to.ok_or_else(|| {
+                    Error::new(
+                        ErrorCode::OutOfRange,
+                        format!("{}: it wraps around", what()),
+                    )
+                })?;
+                Ok((start, piece, to))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (start, piece, to) in todo {
             // SAFETY: home's part is ours and at home; the caller owns the target.
-            if let Err(error) = unsafe { self.move_piece(&mut pieces, *start, *piece, Some(to)) } {
+            if let Err(error) = unsafe { self.move_piece(&mut pieces, start, piece, Some(to)) } {
                 // SAFETY: the caller owns the target, and nobody relies on it yet.
                 unsafe { self.bring_home(&mut pieces, range, true) };
                 return Err(error.context(what()));
@@ -77,8 +88,8 @@ impl PrivateMemory {
     /// The caller owns the addresses where `range` is placed, and nobody relies on them.
     pub(crate) unsafe fn take_home(&self, range: &Range, writable: bool) -> Result<()> {
         let mut pieces = lock(&self.inner.pieces);
-        split(&mut pieces, range.start());
-        split(&mut pieces, range.end());
+        split(&mut pieces, range.start())?;
+        split(&mut pieces, range.end())?;
         let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
         for (index, (start, piece)) in todo.iter().enumerate() {
             // SAFETY: the caller owns where the piece is placed; home is ours and empty there.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::Range;
+use crate::range::to_usize;
+use crate::{Error, ErrorCode, Range, Result};
 
 /// A part of the memory which lies in one kernel mapping (`mremap` moves no more than that at once).
 #[derive(Debug, Clone, Copy)]
@@ -29,20 +30,31 @@ pub(super) fn overlapping(
 }
 
 /// Makes `at` a border between pieces. Part of one mapping is still in one mapping.
-pub(super) fn split(pieces: &mut BTreeMap<u64, Piece>, at: u64) {
+///
+/// # Errors
+/// `ERR_OUT_OF_RANGE` for a piece whose pages would wrap around the address space; nothing is changed then.
+pub(super) fn split(pieces: &mut BTreeMap<u64, Piece>, at: u64) -> Result<()> {
     let Some((start, piece)) = pieces.range_mut(..at).next_back() else {
-        return;
+        return Ok(());
     };
     if piece.end <= at {
-        return;
+        return Ok(());
     }
-    let delta = usize::try_from(at.saturating_sub(*start)).unwrap_or(0);
+    let delta = to_usize(at.saturating_sub(*start))?;
+    let placed = match piece.placed {
+        None => None,
+        Some(address) => Some(address.checked_add(delta).ok_or_else(|| {
+            let message = format!("{delta:#x} bytes from address {address:#x} wrap around");
+            Error::new(ErrorCode::OutOfRange, message)
+        })?),
+    };
     let tail = Piece {
         end: piece.end,
-        placed: piece.placed.map(|address| address.saturating_add(delta)),
+        placed,
     };
     piece.end = at;
     pieces.insert(at, tail);
+    Ok(())
 }
 
 /// Whether [`split`] would do anything: `at` is in the middle of a piece.
@@ -51,4 +63,24 @@ pub(super) fn is_within_piece(pieces: &BTreeMap<u64, Piece>, at: u64) -> bool {
         .range(..at)
         .next_back()
         .is_some_and(|(_, piece)| piece.end > at)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_would_wrap_around_the_address_space_is_not_split() {
+        let piece = |placed| BTreeMap::from([(0, Piece { end: 100, placed })]);
+        let mut pieces = piece(Some(usize::MAX - 10));
+        assert!(split(&mut pieces, 50).is_err());
+        assert_eq!((pieces.len(), pieces.get(&0).unwrap().end), (1, 100));
+        let mut pieces = piece(Some(usize::MAX - 60));
+        split(&mut pieces, 50).unwrap();
+        assert_eq!(pieces.get(&50).unwrap().placed, Some(usize::MAX - 10));
+        let mut pieces = piece(None);
+        split(&mut pieces, 50).unwrap();
+        assert_eq!(pieces.get(&50).unwrap().placed, None);
+    }
 }

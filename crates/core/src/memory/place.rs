@@ -5,13 +5,14 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::mman::{MmapAdvise, ProtFlags};
 
+use super::charged::Charged;
 use super::extent::{Extent, Source};
 use super::file::{MemoryFile, PlacedFile};
 use super::huge::huge_page_code;
 use super::private::PrivateMemory;
 use super::reservation::{AddressSpaceReservation, Inner, State};
 use super::sys::Window;
-use super::{budget, policy, sys};
+use super::{budget, dropper, policy, sys};
 use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -63,7 +64,7 @@ impl AddressSpaceReservation {
         let mapped = file.with_fd(|fd| {
             // A rehearsal elsewhere: what the file refuses, it refuses here, where a failure leaves
             // no hole in the reservation (MAP_FIXED removes the old mapping before it asks the file).
-            drop(Window::new(size, prot, fd, kernel_offset)?);
+            Window::new(size, prot, fd, kernel_offset)?.unmap_untouched();
             // SAFETY: the range is ours, the lock is held, and nothing is placed there.
             unsafe { sys::map_file_at(at, size, prot, fd, kernel_offset) }
         })?;
@@ -154,33 +155,50 @@ impl AddressSpaceReservation {
         let mut state = self.inner.open_state()?;
         let gone = self.inner.unmap(&mut state, &range)?;
         drop(state);
-        // Only now, without the lock: the last use of a device or a file may be among them.
-        drop(gone);
+        gone.drop_unlocked();
         Ok(())
+    }
+}
+
+/// Bytes that one entry of the third level of page tables covers on x86-64.
+const GIB: usize = 1 << 30;
+/// Mappings of the process for what is moved away: itself, and the rest of its GiB.
+const MOVED: usize = 2;
+
+/// What was taken out of a reservation.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    mappings: Vec<Charged>,
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    extents: Vec<Extent>,
+}
+
+impl Gone {
+    /// To be called without the reservation's lock: the last use of a device or a file may be among it.
+    pub(super) fn drop_unlocked(self) {
+        for mapping in self.mappings {
+            dropper::drop_later(dropper::LARGE, mapping);
+        }
     }
 }
 
 impl Inner {
     /// Takes out what is placed in `range`, all of it or, on failure, nothing. Returns what was
     /// touched, to be dropped after the lock.
-    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<Vec<Extent>> {
+    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<Gone> {
         if let Some(leased) = state.leases.first_in(range) {
             let message =
                 format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
             return Err(Error::new(ErrorCode::VaInUse, message));
         }
-        let touched: Vec<Extent> = state
-            .extents
-            .overlapping(range)
-            .filter_map(|extent| extent.clipped(range))
-            .collect();
+        let touched = state.extents.parts_in(range)?;
         for extent in &touched {
             if let Source::File(file, _) = &extent.source {
                 extent.range.check_aligned(file.file.page_size(), "range")?;
             }
         }
         if touched.is_empty() {
-            return Ok(touched);
+            return Ok(Gone::default());
         }
         let fewer = self.charge_for_emptying(state, range, &touched)?;
         for (index, extent) in touched.iter().enumerate() {
@@ -195,14 +213,53 @@ impl Inner {
                 return Err(error.context(format!("unmapping {range}")));
             }
         }
+        let mappings: Vec<Charged> = touched
+            .iter()
+            .filter_map(|extent| self.move_away(extent))
+            .collect();
         if let Err(error) = self.give_back(range) {
             self.place_again(state, &touched);
             return Err(error);
         }
-        let mut gone = state.extents.remove(range);
-        gone.extend(touched);
+        let mut extents = state.extents.remove(range);
+        extents.extend(touched);
         budget::credit(fewer);
-        Ok(gone)
+        Ok(Gone { mappings, extents })
+    }
+
+    /// Moves what is mapped of a large file elsewhere, to be unmapped there: moving page tables is quick, emptying
+    /// them is not. `None` if nothing moved. The pages stay with the file in either case.
+    pub(super) fn move_away(&self, extent: &Extent) -> Option<Charged> {
+        let Source::File(placed, _) = &extent.source else {
+            return None;
+        };
+        // BARs and huge pages can't be moved so (`VM_PFNMAP`, `VM_DONTEXPAND`), and are unmapped quickly.
+        let immovable = placed.file.is_device() || placed.file.is_hugetlb();
+        if extent.range.len() < dropper::LARGE || immovable {
+            return None;
+        }
+        let (from, length) = self.locate(&extent.range).ok()?;
+        // At the same place in a GiB, so that whole page tables can be moved.
+        let within = from % GIB;
+        let size = length.checked_add(within)?;
+        budget::charge(MOVED).ok()?;
+        let Ok(address) = sys::map_anonymous(size, GIB, ProtFlags::PROT_NONE) else {
+            budget::credit(MOVED);
+            return None;
+        };
+        // SAFETY: mapped just now, and nobody knows of it.
+        let window = Charged::new(unsafe { Window::from_parts(address, size) }, MOVED);
+        let to = address.saturating_add(within);
+        // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on what is at the target.
+        if unsafe { sys::move_pages(from, to, length) }.is_ok() {
+            return Some(window);
+        }
+        // SAFETY: the range is ours, but for a hole in it.
+        if !unsafe { sys::refill(to, length, ProtFlags::PROT_NONE) } {
+            // Another thread may have mapped something in a hole by now. Leaked: some empty addresses.
+            std::mem::forget(window);
+        }
+        None
     }
 
     /// Asks for the kernel mappings that emptying `range` adds, which only a hole amid mappings does.
@@ -255,21 +312,23 @@ impl Inner {
         };
         let part = Range::new(*offset, extent.range.len()).ok()?;
         let (address, _) = self.locate(&extent.range).ok()?;
+        let kept: Option<Vec<Extent>> = memory
+            .placed_at(&part, address)
+            .iter()
+            .map(|placed| {
+                let within = placed.start().checked_sub(*offset)?;
+                let start = extent.range.start().checked_add(within)?;
+                extent.clipped(&Range::new(start, placed.len()).ok()?)
+            })
+            .collect();
+        // Better that too much stays on record than that memory is placed without one.
+        let kept = kept.unwrap_or_else(|| vec![extent.clone()]);
         // The caller holds what these hold: nothing is dropped for good under the lock.
         drop(state.extents.remove(&extent.range));
         let mut end = extent.range.start();
         let mut all: Option<Range> = None;
-        for placed in memory.placed_at(&part, address) {
-            let start = extent
-                .range
-                .start()
-                .saturating_add(placed.start().saturating_sub(*offset));
-            let Some(kept) = Range::new(start, placed.len())
-                .ok()
-                .and_then(|range| extent.clipped(&range))
-            else {
-                continue;
-            };
+        for kept in kept {
+            let start = kept.range.start();
             // What can't be covered stays empty memory that nothing refers to; the next placement
             // or unmapping of it replaces that.
             let _ = Range::between(end, start).map(|gap| self.give_back(&gap));

@@ -17,6 +17,9 @@ const PARALLEL: u64 = 64 << 20;
 const CHUNK: u64 = 32 << 20;
 /// At most this many chunks, however large the memory.
 const CHUNKS: u64 = 4096;
+/// What is faulted in by one call, in bytes. No thread of the process can map anything meanwhile: a millisecond or
+/// two for pages of 4 KiB.
+const STEP: u64 = 4 << 20;
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;
 
@@ -117,7 +120,18 @@ fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
 /// # Safety
 /// As for [`populate`].
 unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
-    let at = base.saturating_add(to_usize(target.range.start())?);
+    // SAFETY: passed on to the caller.
+    chunks(target, STEP).try_for_each(|step| unsafe { populate_step(base, &step) })
+}
+
+/// # Safety
+/// As for [`populate`].
+unsafe fn populate_step(base: usize, target: &Target) -> Result<()> {
+    let at = base.checked_add(to_usize(target.range.start())?);
+    let at = at.ok_or_else(|| {
+        let message = format!("{} has no host address", target.range);
+        Error::new(ErrorCode::OutOfRange, message)
+    })?;
     let length = to_usize(target.range.len())?;
     let (advice, syscall) = if target.writable {
         (

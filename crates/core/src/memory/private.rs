@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::bytes::{ByteSink, ByteSource};
+use super::charged::Charged;
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
-use super::{budget, policy, sys};
+use super::{budget, dropper, policy, sys};
 use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -20,7 +22,7 @@ const HUGE: usize = 1 << 21;
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    home: usize,
+    pub(super) home: usize,
     pub(super) length: u64,
     page: u64,
     pub(super) pieces: Mutex<BTreeMap<u64, Piece>>,
@@ -96,14 +98,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let mut rest = into;
+    pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
+        let mut rest = into.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = std::mem::take(&mut rest)
-                .split_at_mut_checked(length)
-                .unwrap_or_default();
-            rest = later;
-            read_memory(address, now, what)
+            read_memory(address, rest.take(length), what)
         })
     }
 
@@ -111,10 +109,10 @@ impl PrivateMemory {
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the pages are placed read-only.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<()> {
-        let mut rest = from;
+    pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
+        let mut rest = from.into();
         self.for_each_piece(offset, rest.len(), |address, length, what| {
-            let (now, later) = rest.split_at_checked(length).unwrap_or_default();
+            let (now, later) = rest.split_at(length);
             rest = later;
             write_memory(address, now, what)
         })
@@ -156,7 +154,7 @@ impl PrivateMemory {
                 continue;
             };
             let base = piece.placed.unwrap_or(self.inner.at_home(start)?);
-            let address = base.saturating_add(to_usize(part.start().saturating_sub(start))?);
+            let address = plus(base, part.start().saturating_sub(start))?;
             each(
                 address,
                 to_usize(part.len())?,
@@ -169,16 +167,24 @@ impl PrivateMemory {
 
 impl Inner {
     pub(super) fn at_home(&self, offset: u64) -> Result<usize> {
-        Ok(self.home.saturating_add(to_usize(offset)?))
+        plus(self.home, offset)
     }
+}
+
+/// The address `offset` bytes after `base`.
+fn plus(base: usize, offset: u64) -> Result<usize> {
+    base.checked_add(to_usize(offset)?).ok_or_else(|| {
+        let message = format!("{offset:#x} bytes of private memory from {base:#x} wrap around");
+        Error::new(ErrorCode::OutOfRange, message)
+    })
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Ok(size) = to_usize(self.length) {
             // SAFETY: home is ours, and nothing can name it once the last clone is gone.
-            let _ = unsafe { sys::unmap(self.home, size) };
-            budget::credit(1);
+            let home = unsafe { sys::Window::from_parts(self.home, size) };
+            dropper::drop_later(self.length, Charged::new(home, 1));
         }
     }
 }

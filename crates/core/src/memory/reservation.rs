@@ -8,7 +8,7 @@ use nix::sys::mman::MmapAdvise;
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
-use super::{budget, populate, sys};
+use super::{budget, dropper, populate, sys};
 use crate::locked::lock;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -196,17 +196,9 @@ impl AddressSpaceReservation {
     pub fn host_va(&self, offset: u64, length: u64) -> Result<u64> {
         let range = Range::new(offset, length)?;
         range.check_within(self.inner.length, "the reservation")?;
-        let address = self
-            .inner
-            .base
-            .checked_add(to_usize(offset)?)
-            .map(crate::range::to_u64);
-        address.ok_or_else(|| {
-            Error::new(
-                ErrorCode::OutOfRange,
-                format!("{range} has no host address"),
-            )
-        })
+        self.inner
+            .locate(&range)
+            .map(|(address, _)| crate::range::to_u64(address))
     }
 
     /// Unmaps everything and refuses all further calls; a second call does nothing. The address
@@ -222,7 +214,7 @@ impl AddressSpaceReservation {
         let gone = self.inner.unmap(&mut state, &self.inner.whole()?)?;
         state.closed = true;
         drop(state);
-        drop(gone);
+        gone.drop_unlocked();
         Ok(())
     }
 }
@@ -252,10 +244,12 @@ impl Inner {
 
     /// The address and size of a checked range.
     pub(super) fn locate(&self, range: &Range) -> Result<(usize, usize)> {
-        Ok((
-            self.base.saturating_add(to_usize(range.start())?),
-            to_usize(range.len())?,
-        ))
+        let address = self.base.checked_add(to_usize(range.start())?);
+        let address = address.ok_or_else(|| {
+            let message = format!("{range} has no host address");
+            Error::new(ErrorCode::OutOfRange, message)
+        })?;
+        Ok((address, to_usize(range.len())?))
     }
 
     /// A lease of a checked range.
@@ -315,28 +309,31 @@ impl Drop for Inner {
         let (go, come) = whole.map_or((0, 0), |all| state.extents.cost_of_emptying(&all, &all));
         let fewer = go.saturating_sub(come).saturating_add(1);
         let gone = state.extents.clear();
+        for moved in gone.iter().filter_map(|extent| self.move_away(extent)) {
+            dropper::drop_later(dropper::LARGE, moved);
+        }
         let mut at = 0;
         let leave = |from: usize, to: usize| {
             // SAFETY: no handle and no lease is left, so nobody can name these addresses.
             let _ = to
                 .checked_sub(from)
                 .filter(|size| *size > 0)
-                .map(|size| unsafe { sys::unmap(self.base.saturating_add(from), size) });
+                .zip(self.base.checked_add(from))
+                .map(|(size, address)| unsafe { sys::unmap(address, size) });
         };
         for extent in &gone {
             let Source::Private(memory, offset) = &extent.source else {
                 continue;
             };
-            let Ok(part) = Range::new(*offset, extent.range.len()) else {
-                continue;
-            };
+            let part = Range::new(*offset, extent.range.len());
             // SAFETY: the extent's addresses are ours and nobody relies on them any more.
-            if unsafe { memory.take_home(&part, extent.writable) }.is_err() {
+            let home = part.and_then(|part| unsafe { memory.take_home(&part, extent.writable) });
+            if home.is_err() {
                 // The memory still has its pages here. Leaked, so that it may go on using them.
                 let (Ok(start), Ok(end)) =
                     (to_usize(extent.range.start()), to_usize(extent.range.end()))
                 else {
-                    continue;
+                    return;
                 };
                 leave(at, start);
                 at = end;

@@ -1,6 +1,10 @@
 //! The memory-mapping system calls, on plain addresses. Addresses are `usize`s: the kernel gets at
 //! what is behind them. Only single accesses to a device's registers (`vfio/access.rs`) go through a
 //! pointer, a volatile one.
+//!
+//! Nothing that is mapped here is for child processes (`MADV_DONTFORK`): `fork` would copy every page of private memory that
+//! is pinned, and the page tables of BARs, for a child that calls `exec` right away. The kernel joins mappings of equal flags
+//! alone, so every mapping gets this one, at once.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -54,8 +58,19 @@ pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix
         if tail > 0 {
             unmap(base.saturating_add(length), tail)?;
         }
+        keep_from_children(base, length);
     }
     Ok(base)
+}
+
+/// Keeps `at..at + length` out of the child processes that `fork` makes from now on.
+///
+/// # Safety
+/// The caller owns that range of addresses, all of which is mapped.
+unsafe fn keep_from_children(at: usize, length: usize) {
+    // SAFETY: the caller owns the range; the advice concerns the child's copy of it alone.
+    // The kernel refuses only when it has no memory left for its own records. Children cost more then; nothing else changes.
+    let _ = unsafe { advise(at, length, MmapAdvise::MADV_DONTFORK) };
 }
 
 const GIB: usize = 1 << 30;
@@ -82,7 +97,11 @@ pub(crate) fn reserve(length: usize) -> nix::Result<usize> {
         let at = NonZeroUsize::new(first.saturating_add(attempt.saturating_mul(TIB)));
         // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it fails where something is mapped.
         match unsafe { mmap_anonymous(at, non_zero(length)?, ProtFlags::PROT_NONE, flags) } {
-            Ok(raw) if Some(address(raw)) == at.map(NonZeroUsize::get) => return Ok(address(raw)),
+            Ok(raw) if Some(address(raw)) == at.map(NonZeroUsize::get) => {
+                // SAFETY: mapped just now.
+                unsafe { keep_from_children(address(raw), length) };
+                return Ok(address(raw));
+            }
             // A kernel before 4.17 takes the address for a hint.
             // SAFETY: mapped just now, and nobody knows of it.
             Ok(raw) => unsafe { unmap(address(raw), length) }?,
@@ -120,6 +139,8 @@ pub(crate) fn map_file(
             offset,
         )
     }?;
+    // SAFETY: mapped just now.
+    unsafe { keep_from_children(address(raw), length) };
     Ok(address(raw))
 }
 
@@ -144,9 +165,10 @@ pub(crate) unsafe fn map_file_at(
             flags,
             fd,
             offset,
-        )
+        )?;
+        keep_from_children(at, length);
     }
-    .map(drop)
+    Ok(())
 }
 
 /// Replaces whatever is at `at..at + length` by empty anonymous memory with protection `prot`.
@@ -158,7 +180,11 @@ pub(crate) unsafe fn cover(at: usize, length: usize, prot: ProtFlags) -> nix::Re
     #[cfg(test)]
     super::faults::check(super::faults::Call::Cover)?;
     // SAFETY: the caller owns the range that MAP_FIXED replaces.
-    unsafe { mmap_anonymous(NonZeroUsize::new(at), non_zero(length)?, prot, flags) }.map(drop)
+    unsafe {
+        mmap_anonymous(NonZeroUsize::new(at), non_zero(length)?, prot, flags)?;
+        keep_from_children(at, length);
+    }
+    Ok(())
 }
 
 /// After a failed call with `MAP_FIXED` or `MREMAP_FIXED`: maps empty memory where that call left a
@@ -175,7 +201,12 @@ pub(crate) unsafe fn refill(at: usize, length: usize, prot: ProtFlags) -> bool {
         return false;
     };
     // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it fails with EEXIST where something is mapped.
-    unsafe { mmap_anonymous(NonZeroUsize::new(at), size, prot, flags) }.is_ok()
+    let filled = unsafe { mmap_anonymous(NonZeroUsize::new(at), size, prot, flags) }.is_ok();
+    if filled {
+        // SAFETY: mapped just now, in a range that the caller owns.
+        unsafe { keep_from_children(at, length) };
+    }
+    filled
 }
 
 /// Moves the pages of `from..from + length`, which lies in one mapping, over `to..to + length`.
@@ -212,16 +243,46 @@ pub(crate) unsafe fn advise(at: usize, length: usize, advice: MmapAdvise) -> nix
     unsafe { madvise(pointer(at)?, length, advice) }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many calls of [`unmap`] this thread has made.
+    pub(super) static UNMAPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Removes the mapping of `at..at + length` and gives the addresses up.
 ///
 /// # Safety
 /// The caller owns that range of addresses, and never uses it again.
 pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
+    #[cfg(test)]
+    UNMAPS.set(UNMAPS.get().saturating_add(1));
     // SAFETY: the caller gives the range up.
     unsafe { munmap(pointer(at)?, length) }
 }
 
-/// A file mapped somewhere, for as long as this lives.
+/// What is unmapped in one call, in bytes: the kernel takes some 2 ms for it, and lets no thread of the process map
+/// anything meanwhile.
+const PIECE: usize = 16 << 20;
+
+/// Removes the mapping of `at..at + length` piece by piece, the last first, and gives the addresses up.
+///
+/// # Safety
+/// The caller owns that range of addresses, and never uses it again.
+pub(crate) unsafe fn unmap_in_pieces(at: usize, length: usize) -> nix::Result<()> {
+    let mut left = length;
+    while left > PIECE {
+        let rest = left.saturating_sub(PIECE);
+        // SAFETY: the caller gives the range up.
+        if unsafe { unmap(at.saturating_add(rest), PIECE) }.is_err() {
+            break; // larger pages, or no room for one mapping more: all at once then
+        }
+        left = rest;
+    }
+    // SAFETY: as above.
+    unsafe { unmap(at, left) }
+}
+
+/// Memory mapped somewhere, a file most often, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Window {
     address: usize,
@@ -242,9 +303,31 @@ impl Window {
         })
     }
 
+    /// Takes over a mapping.
+    ///
+    /// # Safety
+    /// The caller owns that range of addresses, all of which is mapped, and leaves it to the window.
+    pub(crate) const unsafe fn from_parts(address: usize, length: usize) -> Self {
+        Self { address, length }
+    }
+
+    /// Unmaps it in one call, which is cheap as long as nobody has touched it.
+    pub(crate) fn unmap_untouched(self) {
+        // SAFETY: the window was mapped by `new`, and is forgotten.
+        let _ = unsafe { unmap(self.address, self.length) };
+        std::mem::forget(self);
+    }
+
     /// Where it is.
     pub(crate) const fn address(&self) -> usize {
         self.address
+    }
+
+    /// The address `offset` bytes after its start; `None` where that is not in the window.
+    pub(crate) fn at(&self, offset: usize) -> Option<usize> {
+        self.address
+            .checked_add(offset)
+            .filter(|_| offset < self.length)
     }
 
     /// How long it is, in bytes.
@@ -255,7 +338,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        // SAFETY: the window was mapped by `new`, and its address is not used after this.
-        let _ = unsafe { unmap(self.address, self.length) };
+        // SAFETY: the window is ours, and its address is not used after this.
+        let _ = unsafe { unmap_in_pieces(self.address, self.length) };
     }
 }

@@ -2,8 +2,8 @@
 
 use nix::sys::mman::ProtFlags;
 
-use super::MemoryFile;
 use super::sys::Window;
+use super::{MemoryFile, dropper};
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -11,21 +11,32 @@ use crate::{Error, ErrorCode, Range, Result};
 /// whoever closes, unmaps or places the file elsewhere.
 #[derive(Debug)]
 pub struct View {
-    window: Window,
+    /// There until it is dropped.
+    window: Option<Window>,
+    address: usize,
+    length: usize,
+    /// Of the whole file, whose pages may go with its last view.
+    file_length: u64,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        dropper::drop_later(self.file_length, self.window.take());
+    }
 }
 
 impl View {
     /// Where it is.
     #[must_use]
     pub const fn address(&self) -> usize {
-        self.window.address()
+        self.address
     }
 
     /// In bytes; never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a view is never of nothing")]
     pub const fn len(&self) -> usize {
-        self.window.length()
+        self.length
     }
 }
 
@@ -41,7 +52,8 @@ impl MemoryFile {
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
         let range = Range::new(offset, length)?;
-        range.check_within(self.length()?, "the file")?;
+        let file_length = self.length()?;
+        range.check_within(file_length, "the file")?;
         let page = self.page_size();
         check_aligned(offset | length, page, format_args!("the view {range}"))?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -51,7 +63,12 @@ impl MemoryFile {
             .map_err(|errno| {
                 Error::os(ErrorCode::System, errno, "mmap", format!("viewing {range}"))
             })?;
-        Ok(View { window })
+        Ok(View {
+            address: window.address(),
+            length: window.length(),
+            window: Some(window),
+            file_length,
+        })
     }
 }
 

@@ -99,7 +99,7 @@ impl DeviceInner {
             return Ok(mapped(address));
         }
         let mut bytes = [0; N];
-        self.read_file(open.fd.as_fd(), index, region, &range, &mut bytes)?;
+        self.read_file(open.fd.as_fd(), index, region, &range, (&mut bytes).into())?;
         Ok(bytes)
     }
 
@@ -120,7 +120,7 @@ impl DeviceInner {
                 return Ok(());
             }
         }
-        self.write_locked(index, region, &range, &bytes)
+        self.write_locked(index, region, &range, (&bytes).into())
     }
 
     fn check_access<const N: usize>(
@@ -164,12 +164,19 @@ impl DeviceInner {
             return Err(Error::new(ErrorCode::BarDisabled, message));
         }
         let within = to_usize(range.start().saturating_sub(area.start()))?;
+        let outside = || {
+            let message = format!(
+                "{range} is not in the mapped {area} of region {index} of device {}",
+                self.name
+            );
+            Error::new(ErrorCode::OutOfRange, message)
+        };
         let mut windows = lock(&open.windows);
         if let Some(known) = windows
             .iter()
             .find(|known| known.index == index && known.area == *area)
         {
-            return Ok(Some(known.window.address().saturating_add(within)));
+            return known.window.at(within).map(Some).ok_or_else(outside);
         }
         // A BAR smaller than a page has its page to itself where it may be mapped.
         let length = to_usize(
@@ -183,7 +190,7 @@ impl DeviceInner {
                 let what = format!("mapping {area} of region {index} of device {}", self.name);
                 Error::os(ErrorCode::System, errno, "mmap", what)
             })?;
-        let address = window.address().saturating_add(within);
+        let address = window.at(within).ok_or_else(outside)?;
         windows.push(RegionWindow {
             index,
             area: *area,

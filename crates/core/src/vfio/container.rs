@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 
-use super::abi::{VFIO_API_VERSION, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
+use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
@@ -85,6 +85,11 @@ impl Container {
             return Err(Error::new(ErrorCode::VfioUnsupported, message));
         }
         let unmap_all = extension(VFIO_UNMAP_ALL)?;
+        Ok(Self::with_descriptor(fd, unmap_all))
+    }
+
+    /// An empty container behind a descriptor. `unmap_all`: the kernel has `VFIO_DMA_UNMAP_FLAG_ALL`.
+    pub(super) fn with_descriptor(fd: OwnedFd, unmap_all: bool) -> Self {
         let state = State {
             fd: Some(fd),
             iommu_set: false,
@@ -97,12 +102,12 @@ impl Container {
             unmap_all,
             count: AtomicUsize::new(0),
         });
-        Ok(Self {
+        Self {
             _handle: Arc::new(Handle {
                 inner: Arc::clone(&inner),
             }),
             inner,
-        })
+        }
     }
 
     /// Gives the container its type1v2 IOMMU, once after its first group was attached (and again
@@ -230,7 +235,7 @@ impl ContainerInner {
         let mut gone = Vec::new();
         if state.groups == 0 {
             state.iommu_set = false;
-            if self.all_gone(&state) {
+            if self.ask_unmap_leftovers(&state).is_ok() {
                 gone = state.mappings.take_all();
             }
             self.publish_count(&state);
@@ -238,19 +243,19 @@ impl ContainerInner {
         Ok(gone)
     }
 
-    /// After the last group went: whether the kernel has none of the mappings any more.
-    fn all_gone(&self, state: &State) -> bool {
+    /// After the last group went: sees to it that the kernel has no mapping any more.
+    pub(super) fn ask_unmap_leftovers(&self, state: &State) -> nix::Result<()> {
         // Kernels that can't unmap all at once have no iommufd either.
         if !self.unmap_all || state.mappings.len() == 0 {
-            return true;
+            return Ok(());
         }
         let Ok(fd) = state.open() else {
-            return true;
+            return Ok(());
         };
-        match ioctl::iommu_unmap_dma(fd, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL) {
+        match self.ask_unmap_all(fd) {
             // EINVAL is type1's answer; ENODEV iommufd's, where it never had any.
-            Ok(_) | Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => true,
-            Err(_) => false,
+            Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => Ok(()),
+            answer => answer,
         }
     }
 

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use super::abi::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, argsz, vfio_iommu_type1_dma_map,
 };
@@ -99,10 +101,7 @@ impl State {
             });
             match unmapped {
                 Ok(()) => undone.extend(self.mappings.take_within(range)),
-                Err(second) => {
-                    let more = format!("and undoing the batch failed too: {}", second.message());
-                    error = error.recast(ErrorCode::UnmapFailed, more);
-                }
+                Err(stuck) => error = error.with_failed_undo(*range, &stuck),
             }
         }
         error
@@ -130,20 +129,19 @@ pub(super) fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u
             );
             Err(Error::new(ErrorCode::UnmapFailed, message))
         }
-        Err(errno) => Err(Error::os(
-            ErrorCode::UnmapFailed,
-            errno,
-            UNMAP,
-            format!("unmapping IOVA {range}"),
-        )),
+        Err(errno) => Err(unmap_refused(range, errno)),
     }
+}
+
+/// The kernel has refused to unmap `range`.
+pub(super) fn unmap_refused(range: &Range, errno: Errno) -> Error {
+    let what = format!("unmapping IOVA {range}");
+    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, what)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use nix::errno::Errno;
-
     use super::*;
 
     #[test]

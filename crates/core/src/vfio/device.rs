@@ -109,11 +109,21 @@ impl Device {
                 Err(errno) => return Err(asking(errno, "ioctl(VFIO_DEVICE_GET_REGION_INFO)")),
             });
         }
+        let can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
+        Ok(Self::with_regions(name, open, regions, can_reset))
+    }
+
+    fn with_regions(
+        name: &str,
+        open: Open,
+        regions: Vec<Option<RegionInfo>>,
+        can_reset: bool,
+    ) -> Self {
         let inner = DeviceInner {
             name: name.to_owned(),
             open: RwLock::new(Some(open)),
             regions,
-            can_reset: info.flags & VFIO_DEVICE_FLAGS_RESET != 0,
+            can_reset,
             mappings: AtomicUsize::new(0),
             accessible: AtomicBool::new(false),
             revocations: AtomicU64::new(0),
@@ -121,9 +131,39 @@ impl Device {
         if let Some(open) = read(&inner.open).as_ref() {
             inner.refresh(open.fd.as_fd());
         }
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
+    }
+
+    /// A device that no kernel has behind it, with these bytes as config space at the start of its file.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn fake(config: &[u8], can_reset: bool) -> Self {
+        use nix::sys::memfd::{MFdFlags, memfd_create};
+        let fd = memfd_create("config", MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::sys::uio::pwrite(&fd, config, 0).unwrap();
+        let mut regions = vec![None; usize::try_from(VFIO_PCI_CONFIG_REGION_INDEX).unwrap()];
+        regions.push(Some(RegionInfo {
+            length: config.len().try_into().unwrap(),
+            file_offset: 0,
+            readable: true,
+            writable: true,
+            mmap_areas: Vec::new(),
+            msix_mappable: false,
+        }));
+        let open = Open {
+            windows: Mutex::default(),
+            dma_bufs: Mutex::default(),
+            fd,
+            home: Home::Group(GroupUse::fake()),
+        };
+        Self::with_regions("fake", open, regions, can_reset)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn inner(&self) -> &Arc<DeviceInner> {
+        &self.inner
     }
 
     /// Whether the kernel knows a way to reset it.
@@ -151,7 +191,7 @@ impl Device {
     /// config space or reset through this device. False once it is closed.
     #[must_use]
     pub fn memory_accessible(&self) -> bool {
-        self.inner.has_memory()
+        self.inner.is_accessible()
     }
 
     /// How often what IOMMUs map of its BARs as dma-bufs was taken away from them by what was done through this device:
@@ -179,7 +219,11 @@ impl Device {
         let open = write(&self.inner.open);
         let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
         let result = ioctl::device_reset(fd);
-        self.inner.was_reset(fd);
+        // Before it tries, the kernel refuses a device that it has no way of resetting, and revokes the
+        // dma-bufs of any other (`vfio_pci_ioctl_reset`).
+        if result.is_ok() || self.inner.can_reset {
+            self.inner.was_reset(fd);
+        }
         result.map_err(|errno| {
             let code = match errno {
                 Errno::EINVAL | Errno::ENOTTY => ErrorCode::ResetUnsupported,
@@ -256,12 +300,9 @@ impl DeviceInner {
         open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
     }
 
-    /// Whether its BARs answer, as of the last that was done to it.
-    pub(crate) fn has_memory(&self) -> bool {
-        self.is_accessible() && read(&self.open).is_some()
-    }
-
-    pub(super) fn is_accessible(&self) -> bool {
+    /// Whether its BARs answer, as of the last write to config space or reset that is done; false once it is
+    /// closed. Takes no lock: a reset holds `open` for as long as it takes.
+    pub(crate) fn is_accessible(&self) -> bool {
         self.accessible.load(Ordering::Acquire)
     }
 

@@ -10,8 +10,9 @@ use super::abi::{
 };
 use super::container::Container;
 use super::ioctl::fields;
+use crate::bitmap::words_of;
 use crate::locked::lock;
-use crate::range::{to_u64, to_usize};
+use crate::range::to_u64;
 use crate::{Error, ErrorCode, Range, Result};
 
 mod raw {
@@ -22,8 +23,6 @@ mod raw {
 }
 
 const IOCTL: &str = "ioctl(VFIO_IOMMU_DIRTY_PAGES)";
-/// The kernel takes no longer bitmap (`DIRTY_BITMAP_SIZE_MAX`), which for pages of 4 KiB is 8 TiB.
-const MOST_PAGES: u64 = i32::MAX as u64;
 
 impl Container {
     /// Starts or ends logging. The kernel logs what it can't know not to be written: all that is mapped for a device that pins
@@ -48,17 +47,11 @@ impl Container {
     /// last. Ranges that nothing is mapped in have no bits set.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`; `ERR_SYSTEM` (`EINVAL`: not logging, another page size than the IOMMU's smallest, or a mapping that
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two; `ERR_SYSTEM` (`EINVAL`: not logging, another page size than the IOMMU's smallest, or a mapping that
     /// sticks out of the range); `ERR_OUT_OF_RANGE` for more pages than the kernel tells of at once; `ERR_UNSUPPORTED`,
     /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
-        range.check_aligned(page_size, "IOVA")?;
-        let pages = range.len().checked_div(page_size).unwrap_or(0);
-        if pages > MOST_PAGES {
-            let message = format!("{range} has more than {MOST_PAGES} pages: ask for parts of it");
-            return Err(Error::new(ErrorCode::OutOfRange, message));
-        }
-        let mut bitmap = vec![0_u64; to_usize(pages.div_ceil(64))?];
+        let mut bitmap = vec![0_u64; words_of(range, page_size)?];
         let state = lock(&self.inner.state);
         let mut words = [
             fields(48, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP),

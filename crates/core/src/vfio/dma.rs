@@ -1,10 +1,11 @@
 //! Mapping memory into a container's IOMMU, and unmapping it.
 
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, MutexGuard};
 
 use super::abi::VFIO_DMA_UNMAP_FLAG_ALL;
 use super::container::{Container, ContainerInner};
-use super::container_state::check_unmapped;
+use super::container_state::{State, check_unmapped, unmap_refused};
 use super::ioctl;
 use crate::locked::lock;
 use crate::memory::Lease;
@@ -37,8 +38,8 @@ impl Container {
     /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is
     /// mapped there; `EINVAL`: not aligned, or not in a valid IOVA range; `ENOSPC`: too many
     /// mappings; `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned, or is a BAR whose
-    /// decode is off). `ERR_UNMAP_FAILED` where undoing failed too: the mappings that are still
-    /// there stay on record. `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
+    /// decode is off). `ERR_UNMAP_FAILED` naming the IOVA range of a mapping that could not be undone:
+    /// mappings that are still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
     pub fn map_dma(&self, requests: &[MapRequest]) -> Result<()> {
         let ranges = requests
             .iter()
@@ -72,10 +73,10 @@ impl Container {
         self.inner.unmap_dma(iova, length)
     }
 
-    /// Removes all mappings.
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
     ///
     /// # Errors
-    /// `ERR_UNMAP_FAILED` as for [`unmap_dma`](Self::unmap_dma), `ERR_CLOSED`.
+    /// `ERR_UNMAP_FAILED` when the kernel refuses, with nothing changed; `ERR_CLOSED`.
     pub fn unmap_all(&self) -> Result<()> {
         self.inner.unmap_all()
     }
@@ -87,7 +88,7 @@ impl ContainerInner {
         let mut state = lock(&self.state);
         let fd = state.open()?;
         if !state.iommu_set {
-            return Ok(()); // Nothing can be mapped: the kernel has no IOMMU to ask.
+            return self.unmap_leftovers(state, &range);
         }
         let expected = state.mappings.bytes_within(&range);
         check_unmapped(
@@ -103,26 +104,49 @@ impl ContainerInner {
     }
 
     pub(super) fn unmap_all(&self) -> Result<()> {
-        if !self.unmap_all {
-            // Before Linux 5.12. The last page of the address space can't be mapped.
-            return self.unmap_dma(0, !0xffff);
-        }
+        let whole = Range::new(0, u64::MAX)?;
         let mut state = lock(&self.state);
         let fd = state.open()?;
         if !state.iommu_set {
-            return Ok(());
+            return self.unmap_leftovers(state, &whole);
         }
-        let whole = Range::new(0, u64::MAX)?;
-        let expected = state.mappings.bytes();
-        check_unmapped(
-            &whole,
-            expected,
-            ioctl::iommu_unmap_dma(fd, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL),
-        )?;
+        self.ask_unmap_all(fd)
+            .map_err(|errno| unmap_refused(&whole, errno))?;
         let gone = state.mappings.take_all();
         self.publish_count(&state);
         drop(state);
         drop(gone);
         Ok(())
+    }
+
+    /// Asks the kernel to unmap everything. The size that it reports adds nothing: type1v2 fails, or has
+    /// no mapping left (`vfio_dma_do_unmap`); so does iommufd (`iopt_unmap_all`).
+    pub(super) fn ask_unmap_all(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let (length, flags) = if self.unmap_all {
+            (0, VFIO_DMA_UNMAP_FLAG_ALL)
+        } else {
+            (!0xffff, 0) // Before Linux 5.12. The last page of the address space can't be mapped.
+        };
+        ioctl::iommu_unmap_dma(fd, 0, length, flags).map(drop)
+    }
+
+    /// Unmaps from a container without a group. Records are there only if the last detachment could not
+    /// unmap them (see [`detach`](Self::detach)): no device reaches what they map, so all of it may go.
+    fn unmap_leftovers(&self, mut state: MutexGuard<'_, State>, range: &Range) -> Result<()> {
+        let mut gone = Vec::new();
+        let result = match self.ask_unmap_leftovers(&state) {
+            Ok(()) => {
+                gone = state.mappings.take_all();
+                Ok(())
+            }
+            Err(errno) => match state.mappings.ranges_within(range).first() {
+                Some(first) => Err(unmap_refused(first, errno).at(*first)),
+                None => Ok(()),
+            },
+        };
+        self.publish_count(&state);
+        drop(state);
+        drop(gone);
+        result
     }
 }

@@ -223,6 +223,22 @@ pub(super) struct GroupUse {
 }
 
 impl GroupUse {
+    /// A use of a group that no kernel knows.
+    #[cfg(test)]
+    pub(super) fn fake() -> Self {
+        let open = Open {
+            fd: crate::fake_kernel::descriptor(),
+            container: None,
+            devices: 1,
+        };
+        Self {
+            group: Arc::new(GroupInner {
+                id: 0,
+                open: Mutex::new(Some(open)),
+            }),
+        }
+    }
+
     pub(super) const fn group(&self) -> &Arc<GroupInner> {
         &self.group
     }

@@ -89,9 +89,12 @@ impl Device {
         let result = GroupInner::with_descriptors(groups, |groups| {
             ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
         })?;
-        // Whether it worked or not: what was reset may have its memory off now.
-        for (device, open) in &opened {
-            device.inner.was_reset(open.fd.as_fd());
+        // These are refusals of a reset that does not exist, before any device is touched. After any other failure
+        // the kernel may have revoked the dma-bufs of some (`vfio_pci_dev_set_hot_reset`).
+        if !matches!(result, Err(Errno::ENODEV | Errno::ENOTTY | Errno::EPERM)) {
+            for (device, open) in &opened {
+                device.inner.was_reset(open.fd.as_fd());
+            }
         }
         result.map_err(|errno| {
             let what = format!("resetting the bus of device {}", self.inner.name);

@@ -82,6 +82,10 @@ pub(super) fn group_set_container(
 
 /// `VFIO_GROUP_UNSET_CONTAINER`
 pub(super) fn group_unset_container(group: BorrowedFd<'_>) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::UnsetContainer) {
+        return answer.map(drop);
+    }
     // SAFETY: takes no argument.
     unsafe { raw::group_unset_container(group.as_raw_fd()) }.map(drop)
 }
@@ -120,6 +124,10 @@ pub(super) fn device_get_region_info(fd: BorrowedFd<'_>, index: u32) -> nix::Res
 
 /// `VFIO_DEVICE_RESET`
 pub(super) fn device_reset(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::ResetDevice) {
+        return answer.map(drop);
+    }
     // SAFETY: takes no argument.
     unsafe { raw::device_reset(fd.as_raw_fd()) }.map(drop)
 }
@@ -141,6 +149,10 @@ pub(super) unsafe fn iommu_map_dma(
     fd: BorrowedFd<'_>,
     map: &vfio_iommu_type1_dma_map,
 ) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::MapDma) {
+        return answer.map(drop);
+    }
     // SAFETY: the structure outlives the call; the memory is the caller's to vouch for.
     unsafe { raw::iommu_map_dma(fd.as_raw_fd(), &raw const *map) }.map(drop)
 }
@@ -152,6 +164,10 @@ pub(super) fn iommu_unmap_dma(
     size: u64,
     flags: u32,
 ) -> nix::Result<u64> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::UnmapDma) {
+        return answer;
+    }
     let mut unmap = DmaUnmap {
         argsz: argsz::<DmaUnmap>(),
         flags,

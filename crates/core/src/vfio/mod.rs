@@ -30,7 +30,11 @@ mod ioctl_irq;
 mod irq;
 mod power;
 mod region;
+#[cfg(test)]
+mod reset_test;
 mod token;
+#[cfg(test)]
+mod unmap_test;
 
 pub use caps::{Capability, capabilities};
 pub use container::Container;

@@ -11,10 +11,16 @@ const CAP_EXPRESS: u8 = 0x10;
 /// The upper byte of Device Control, whose highest bit resets the function (PCI Express 6.0, 7.5.3.4).
 const DEVICE_CONTROL_HIGH: u64 = 9;
 const INITIATE_RESET: u8 = 1 << 7;
+/// The upper half of Device Capabilities, whose bit 28 says that the function has that reset (7.5.3.3 there).
+const DEVICE_CAPABILITIES_HIGH: u64 = 6;
+const FUNCTION_RESET: u16 = 1 << 12;
 /// Advanced Features, whose control register resets the function by its lowest bit (PCI, ECN of 2007).
 const CAP_ADVANCED: u8 = 0x13;
 const ADVANCED_CONTROL: u64 = 4;
 const ADVANCED_RESET: u8 = 1 << 0;
+/// Length and capabilities of Advanced Features: the upper byte has transactions pending (bit 0) and the reset (bit 1).
+const ADVANCED_CAPABILITIES: u64 = 2;
+const ADVANCED_TP_AND_RESET: u16 = 0x0300;
 /// The power state in PMCSR, which follows the capability's header and PMC (PCI PM 1.2, 3.2.4).
 const PMCSR: u64 = 4;
 const POWER_STATE: u16 = 0b11;
@@ -37,25 +43,31 @@ pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> boo
     }
 }
 
-/// Whether writing `bytes` at `offset` of config space resets the function, if it can be reset so. `read` gets 16 bits of
+/// Whether writing `bytes` at `offset` of config space makes the kernel reset the function (`vfio_exp_config_write` and
+/// `vfio_af_config_write`): a reset bit of a capability that says the function has that reset. `read` gets 16 bits of
 /// config space, or `None`.
 pub(super) fn resets_function(
     mut read: impl FnMut(u64) -> Option<u16>,
     offset: u64,
     bytes: &[u8],
 ) -> bool {
-    let mut sets = |capability, register: u64, bit| {
+    let mut sets = |capability, register: u64, bit, (able, needed): (u64, u16)| {
         let Some(at) = find_capability(&mut read, capability) else {
             return false;
         };
+        if read(at.saturating_add(able)).is_none_or(|found| found & needed != needed) {
+            return false;
+        }
         let byte = at
             .saturating_add(register)
             .checked_sub(offset)
             .and_then(|index| bytes.get(usize::try_from(index).ok()?));
         byte.is_some_and(|byte| byte & bit != 0)
     };
-    sets(CAP_EXPRESS, DEVICE_CONTROL_HIGH, INITIATE_RESET)
-        || sets(CAP_ADVANCED, ADVANCED_CONTROL, ADVANCED_RESET)
+    let express = (DEVICE_CAPABILITIES_HIGH, FUNCTION_RESET);
+    let advanced = (ADVANCED_CAPABILITIES, ADVANCED_TP_AND_RESET);
+    sets(CAP_EXPRESS, DEVICE_CONTROL_HIGH, INITIATE_RESET, express)
+        || sets(CAP_ADVANCED, ADVANCED_CONTROL, ADVANCED_RESET, advanced)
 }
 
 fn power_state(read: &mut impl FnMut(u64) -> Option<u16>) -> Option<u16> {
@@ -130,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_function_is_reset_by_two_bits() {
-        let express = config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x10)]);
-        let advanced = config(&[(0x40, 0x13)]);
+        let express = config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x10), (0x57, 0x10)]);
+        let advanced = config(&[(0x40, 0x13), (0x43, 3)]);
         let resets = |config: &[u8], offset, bytes: &[u8]| {
             resets_function(
                 |at| {

@@ -3,13 +3,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::uio::{pread, pwrite};
 
 use super::abi::VFIO_PCI_CONFIG_REGION_INDEX;
 use super::device::{Device, DeviceInner};
 use super::info::RegionInfo;
 use crate::locked::{read, write};
-use crate::memory::Window;
+use crate::memory::{ByteSink, ByteSource, Window, pread, pwrite};
 use crate::range::{to_offset, to_u64};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -32,7 +31,13 @@ impl Device {
     ///
     /// # Errors
     /// `ERR_NO_SUCH_REGION`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED`, `ERR_CLOSED`, `ERR_SYSTEM`.
-    pub fn read_region(&self, index: u32, offset: u64, into: &mut [u8]) -> Result<()> {
+    pub fn read_region<'a>(
+        &self,
+        index: u32,
+        offset: u64,
+        into: impl Into<ByteSink<'a>>,
+    ) -> Result<()> {
+        let into = into.into();
         let Some((region, range)) = self.inner.locate(index, offset, into.len())? else {
             return Ok(());
         };
@@ -45,7 +50,13 @@ impl Device {
     ///
     /// # Errors
     /// As [`read_region`](Self::read_region).
-    pub fn write_region(&self, index: u32, offset: u64, from: &[u8]) -> Result<()> {
+    pub fn write_region<'a>(
+        &self,
+        index: u32,
+        offset: u64,
+        from: impl Into<ByteSource<'a>>,
+    ) -> Result<()> {
+        let from = from.into();
         let Some((region, range)) = self.inner.locate(index, offset, from.len())? else {
             return Ok(());
         };
@@ -102,13 +113,15 @@ impl DeviceInner {
         index: u32,
         region: &RegionInfo,
         range: &Range,
-        from: &[u8],
+        from: ByteSource<'_>,
     ) -> Result<()> {
         if is_config(index) {
+            // A copy: what is looked at is what is written, whoever writes the bytes meanwhile.
+            let from = from.to_vec();
             let open = write(&self.open);
             let fd = self.expect_open(open.as_ref())?.fd.as_fd();
-            let resets = self.would_reset(fd, range.start(), from);
-            let result = self.write_file(fd, index, region, range, from);
+            let resets = self.would_reset(fd, range.start(), &from);
+            let result = self.write_file(fd, index, region, range, (&from).into());
             if resets {
                 self.was_reset(fd);
             } else {
@@ -127,16 +140,16 @@ impl DeviceInner {
         index: u32,
         region: &RegionInfo,
         range: &Range,
-        into: &mut [u8],
+        into: ByteSink<'_>,
     ) -> Result<()> {
         let mut at = region.file_offset.saturating_add(range.start());
         let mut rest = into;
         while !rest.is_empty() {
-            match pread(fd, rest, to_offset(at)?) {
+            match pread(fd, &mut rest, to_offset(at)?) {
                 Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pread")),
                 Ok(count) => {
                     at = at.saturating_add(to_u64(count));
-                    rest = rest.get_mut(count..).unwrap_or_default();
+                    rest.take(count);
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(self.failed(index, range, errno, "pread")),
@@ -151,7 +164,7 @@ impl DeviceInner {
         index: u32,
         region: &RegionInfo,
         range: &Range,
-        from: &[u8],
+        from: ByteSource<'_>,
     ) -> Result<()> {
         let mut at = region.file_offset.saturating_add(range.start());
         let mut rest = from;
@@ -160,7 +173,7 @@ impl DeviceInner {
                 Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pwrite")),
                 Ok(count) => {
                     at = at.saturating_add(to_u64(count));
-                    rest = rest.get(count..).unwrap_or_default();
+                    rest = rest.split_at(count).1;
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(self.failed(index, range, errno, "pwrite")),

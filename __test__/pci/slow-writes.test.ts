@@ -1,0 +1,125 @@
+/**
+ * Writes to config space that take long in the kernel, a reset or a change of the power state, go to a worker thread
+ * where the device has one; all other writes are made at once.
+ */
+import test from 'ava';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { DeviceRegion, PhysicalFunction } from '../../ts/index.ts';
+import { MEMORY, capability, command, writeBar64 } from './support/guest.ts';
+import { Scene } from './support/scene.ts';
+
+const HIGH = 0x40_0000_0000n;
+const POWER = 0x01;
+const EXPRESS = 0x10;
+/** Initiate Function Level Reset, in the upper byte of Device Control. */
+const INITIATE = 0x80;
+
+interface Threaded {
+  readonly func: PhysicalFunction;
+  /** How each write was made, and where. */
+  readonly log: string[];
+  /** Ends the write that the thread is at. */
+  release(): void;
+  fail(error: Error): void;
+}
+
+/** A function with a thread for its config space, on which writes end when they are let. */
+function withThread(device: PhysicalFunction): Threaded {
+  const log: string[] = [];
+  let release: () => void = () => {};
+  let fail: (error: Error) => void = () => {};
+  const { config } = device;
+  const note = (how: string, offset: bigint): void => void log.push(`${how} 0x${offset.toString(16)}`);
+  const threaded: DeviceRegion = new Proxy(config, {
+    get: (target, name) => {
+      if (name === 'write') {
+        return (offset: bigint, bytes: Uint8Array): void => {
+          note('write', offset);
+          target.write(offset, bytes);
+        };
+      }
+      if (name === 'writeAsync') {
+        return async (offset: bigint, bytes: Uint8Array): Promise<void> => {
+          note('thread', offset);
+          await new Promise<void>((done, failed) => ((release = done), (fail = failed)));
+          target.write(offset, bytes);
+        };
+      }
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const func = new Proxy(device, {
+    get: (target, name) => {
+      if (name === 'config') return threaded;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  return { func, log, release: () => release(), fail: (error) => fail(error) };
+}
+
+/** Lets every write on the thread end, until something is done. */
+async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
+  let ended = false;
+  void done.finally(() => (ended = true)).catch(() => {});
+  while (!ended) {
+    release();
+    await turn();
+  }
+  return await done;
+}
+
+test('writes a function-level reset on a worker thread; config space reads as all ones until it is done', async (t) => {
+  const scene = await Scene.create(t);
+  const { func, log, release } = withThread(scene.simulated());
+  const assigned = await ending(release, scene.assign(func));
+  const register = capability(assigned, EXPRESS) + 9;
+  await writeBar64(assigned, 2, HIGH);
+  await command(assigned, MEMORY);
+  const id = assigned.configRead(0, 4);
+  log.length = 0;
+
+  const resetting = assigned.configWrite(register, 1, INITIATE);
+  while (log.length === 0) await turn();
+  t.deepEqual(log, [`thread 0x${register.toString(16)}`]);
+  t.is(assigned.configRead(0, 4), 0xffffffff);
+  t.is(assigned.configRead(4, 2), 0xffff);
+  t.deepEqual(scene.barsHeld(), [], 'its BARs are out of reach before');
+  const next = assigned.configWrite(0x3c, 1, 7);
+  await turn();
+  release();
+  await resetting;
+  t.is(assigned.configRead(0, 4), id);
+  await next;
+  t.is(assigned.configRead(0x3c, 1), 7, 'a write that came meanwhile follows it');
+});
+
+test('a reset that fails on the worker thread leaves config space readable', async (t) => {
+  const scene = await Scene.create(t);
+  const { func, log, release, fail } = withThread(scene.simulated());
+  const assigned = await ending(release, scene.assign(func));
+  const id = assigned.configRead(0, 4);
+  log.length = 0;
+  const resetting = assigned.configWrite(capability(assigned, EXPRESS) + 9, 1, INITIATE);
+  while (log.length === 0) await turn();
+  t.is(assigned.configRead(0, 4), 0xffffffff);
+  fail(new Error('the device is gone'));
+  await t.throwsAsync(ending(release, resetting), { message: 'the device is gone' });
+  t.is(assigned.configRead(0, 4), id);
+});
+
+test('the power state is written on a worker thread, all other registers at once', async (t) => {
+  const scene = await Scene.create(t);
+  const { func, log, release } = withThread(scene.simulated());
+  const assigned = await ending(release, scene.assign(func));
+  const power = capability(assigned, POWER) + 4;
+  log.length = 0;
+  await ending(release, assigned.configWrite(power, 2, 3));
+  await ending(release, assigned.configWrite(power, 2, 0));
+  const hex = power.toString(16);
+  t.deepEqual(log, [`thread 0x${hex}`, `thread 0x${hex}`]);
+  log.length = 0;
+  await command(assigned, MEMORY);
+  t.deepEqual(log, ['write 0x4']);
+});

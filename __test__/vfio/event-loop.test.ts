@@ -1,0 +1,101 @@
+/**
+ * The event loop goes on turning while much memory is made, faulted in, pinned, unmapped and given back. The longest gap between
+ * two turns is printed and not asserted: in an emulated guest it is the host's load that decides.
+ */
+import type { ExecutionContext } from 'ava';
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
+import { AssignedDevice, GuestMemory, MemoryFile, type VfioDevice } from '../../ts/index.ts';
+import { newManager } from './support/backend.ts';
+import { testWith } from './support/devices.ts';
+import { pinnedAtRest } from './support/pins.ts';
+import { RAM_START } from './support/rig.ts';
+
+const MIB = 1n << 20n;
+/** What a guest of 2 GiB has room for. */
+const LENGTH = 640n * MIB;
+const PAGES = Number(LENGTH / 4096n);
+const NAME = 'event-loop-ram';
+const EXPRESS = 0x10;
+/** Initiate Function Level Reset, in the upper byte of Device Control. */
+const INITIATE = 0x80;
+
+/** Does something and prints the longest time for which the event loop stood still meanwhile. */
+async function watched<T>(t: ExecutionContext, what: string, act: () => Promise<T>): Promise<T> {
+  let [last, longest, turns, done] = [performance.now(), 0, 0, false];
+  const watching = (async () => {
+    while (!done) {
+      await turn();
+      const now = performance.now();
+      longest = Math.max(longest, now - last);
+      [last, turns] = [now, turns + 1];
+    }
+  })();
+  try {
+    return await act();
+  } finally {
+    done = true;
+    await watching;
+    t.log(`${what}: longest gap ${longest.toFixed(1)} ms, ${turns} turns`);
+  }
+}
+
+/** Mappings and descriptors of the file, here. */
+function left(): number[] {
+  const mapped = readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(NAME));
+  const open = readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes(NAME);
+    } catch {
+      return false; // the descriptor of the folder itself
+    }
+  });
+  return [mapped.length, open.length];
+}
+
+for (const kind of ['a file', 'private memory'] as const) {
+  testWith(
+    { any: 1 },
+    `the event loop turns while ${kind} of 640 MiB comes and goes`,
+    async (t, { any: [bdf = ''] }) => {
+      const start = RAM_START;
+      const memory = await watched(t, 'make guest memory', () => {
+        if (kind === 'private memory') return GuestMemory.create({ ram: [{ start, length: LENGTH, private: true }] });
+        const file = MemoryFile.create(LENGTH, { name: NAME });
+        const made = GuestMemory.create({ ram: [{ start, length: LENGTH, file }] });
+        file.close();
+        return made;
+      });
+      const manager = newManager(memory);
+      t.teardown(() => manager.close());
+      const before = await pinnedAtRest();
+      const device = await watched(t, 'open a device, fault in and pin', () => manager.open(bdf));
+      t.true((await pinnedAtRest()) - before >= PAGES);
+      await watched(t, 'close the device, unpin', () => device.close());
+      t.is(await pinnedAtRest(), before);
+      await watched(t, 'close guest memory', () => memory.close());
+      t.deepEqual(left(), [0, 0], 'all of it is gone when the promise is settled');
+    },
+  );
+}
+
+testWith({ nvme: 1 }, 'the event loop turns while a guest resets a function', async (t, { nvme: [bdf = ''] }) => {
+  const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: MIB }] });
+  const manager = newManager(memory);
+  t.teardown(async () => {
+    await manager.close();
+    await memory.close();
+  });
+  const device: VfioDevice = await watched(t, 'open', () => manager.open(bdf));
+  const assigned = await watched(t, 'assign', () => AssignedDevice.create({ device, memory }));
+  let register = assigned.configRead(0x34, 1);
+  while (assigned.configRead(register, 1) !== EXPRESS) register = assigned.configRead(register + 1, 1);
+  const id = assigned.configRead(0, 4);
+  await assigned.configWrite(4, 2, 2);
+  await watched(t, 'function-level reset', () => assigned.configWrite(register + 9, 1, INITIATE));
+  t.is(assigned.configRead(0, 4), id);
+  await watched(t, 'reset', () => assigned.reset());
+  await watched(t, 'close', () => assigned.close());
+});

@@ -1,0 +1,58 @@
+//! Bitmaps of pages, as kernels fill them in.
+
+use crate::range::to_usize;
+use crate::{Error, ErrorCode, Range, Result};
+
+/// The longest bitmap that type1 fills in at once (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256 MiB,
+/// which for pages of 4 KiB covers 8 TiB. It bounds what is allocated here for iommufd too.
+const MOST_PAGES: u64 = i32::MAX as u64;
+
+/// How many words of 64 bits have a bit for each page of `range`.
+///
+/// # Errors
+/// `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` for more pages than
+/// a bitmap may have.
+pub(crate) fn words_of(range: &Range, page_size: u64) -> Result<usize> {
+    if !page_size.is_power_of_two() {
+        let message = format!("a page size is a power of two, not {page_size}");
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
+    }
+    range.check_aligned(page_size, "IOVA")?;
+    let pages = range.len() >> page_size.trailing_zeros();
+    if pages > MOST_PAGES {
+        let message = format!(
+            "{range} has {pages} pages of {page_size} bytes, and a bitmap at most {MOST_PAGES}. Ask for parts of the range"
+        );
+        return Err(Error::new(ErrorCode::OutOfRange, message));
+    }
+    to_usize(pages.div_ceil(64))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_words_that_have_a_bit_for_each_page() {
+        let words = |start, length, page| words_of(&Range::new(start, length).unwrap(), page);
+        assert_eq!(words(0, 4096, 4096).unwrap(), 1);
+        assert_eq!(words(0x8000, 64 * 4096, 4096).unwrap(), 1);
+        assert_eq!(words(0, 65 * 4096, 4096).unwrap(), 2);
+        assert_eq!(words(0, MOST_PAGES << 21, 1 << 21).unwrap(), 1 << 25);
+    }
+
+    #[test]
+    fn refuses_a_bitmap_of_more_memory_than_a_kernel_takes() {
+        let code = |length, page| {
+            let range = Range::new(0, length).unwrap();
+            words_of(&range, page).unwrap_err().code()
+        };
+        assert_eq!(code(1 << 63, 1), ErrorCode::OutOfRange);
+        assert_eq!(code(1 << 63, 4096), ErrorCode::OutOfRange);
+        assert_eq!(code((MOST_PAGES + 1) << 12, 4096), ErrorCode::OutOfRange);
+        assert_eq!(code(4096, 0), ErrorCode::InvalidArgument);
+        assert_eq!(code(3 * 4096, 3), ErrorCode::InvalidArgument);
+        assert_eq!(code(4096, 8192), ErrorCode::Unaligned);
+    }
+}

@@ -1,0 +1,158 @@
+//! An address space's records after answers of the kernel that it seldom gives.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::context::Iommufd;
+use super::ioas::{Ioas, Keeps};
+use super::map::{MapRequest, Source};
+use crate::fake_kernel::{self, Call};
+use crate::locked::lock;
+use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
+use crate::vfio::Device;
+use crate::{ErrorCode, Range};
+
+const PAGE: u64 = 0x1000;
+const PAGES: u64 = 16;
+
+/// An address space, and memory to map in it.
+struct Scene {
+    ioas: Ioas,
+    memory: AddressSpaceReservation,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let memory = AddressSpaceReservation::new(32).unwrap();
+        let file = MemoryFile::create(PAGES * PAGE, "ram", HugePages::None).unwrap();
+        memory
+            .map_file(0, PAGES * PAGE, &file, 0, true, false)
+            .unwrap();
+        Self {
+            ioas: Ioas::with_id(&Iommufd::fake(), 1),
+            memory,
+        }
+    }
+
+    /// A mapping of some pages at an IOVA that is their number of pages.
+    fn request(&self, first: u64, pages: u64) -> MapRequest {
+        MapRequest {
+            iova: first * PAGE,
+            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
+            readable: true,
+            writable: true,
+        }
+    }
+
+    fn map(&self, first: u64, pages: u64) {
+        fake_kernel::expect([(Call::IoasMap, Ok(0))]);
+        self.ioas.map(&[self.request(first, pages)]).unwrap();
+    }
+
+    fn is_leased(&self, page: u64) -> bool {
+        self.memory.unmap(page * PAGE, PAGE).is_err()
+    }
+}
+
+fn range(first: u64, pages: u64) -> Range {
+    Range::new(first * PAGE, pages * PAGE).unwrap()
+}
+
+#[test]
+fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports() {
+    for answer in [Ok(0), Ok(PAGE), Ok(PAGES * PAGE), Err(Errno::ENOENT)] {
+        let scene = Scene::new();
+        scene.map(0, 1);
+        scene.map(4, 4);
+        fake_kernel::expect([(Call::IoasUnmap, answer)]);
+        scene.ioas.unmap_all().unwrap();
+        assert_eq!(scene.ioas.mapping_count(), 0);
+        assert!(!scene.is_leased(0) && !scene.is_leased(4));
+    }
+}
+
+#[test]
+fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kernel_reports() {
+    let scene = Scene::new();
+    let device = Device::fake(&[0; 256], false);
+    let bar = device.inner().begin_mapping().unwrap();
+    let mut state = lock(&scene.ioas.inner.state);
+    assert!(
+        state
+            .mappings
+            .insert(range(0, 2), Keeps::Bar(bar))
+            .is_empty()
+    );
+    drop(state);
+    // What an attached device keeps, without the handle.
+    let attached = Arc::clone(&scene.ioas.inner);
+    assert_eq!(device.close().unwrap_err().code(), ErrorCode::DeviceInUse);
+    fake_kernel::expect([(Call::IoasUnmap, Ok(PAGE))]);
+    drop(scene.ioas);
+    device.close().unwrap();
+    drop(attached);
+}
+
+#[test]
+fn a_refused_unmap_all_keeps_every_record() {
+    let scene = Scene::new();
+    scene.map(0, 1);
+    fake_kernel::expect([(Call::IoasUnmap, Err(Errno::EBUSY))]);
+    let error = scene.ioas.unmap_all().unwrap_err();
+    assert_eq!(
+        (error.code(), error.errno()),
+        (ErrorCode::UnmapFailed, Some(Errno::EBUSY))
+    );
+    assert_eq!(scene.ioas.mapping_count(), 1);
+    assert!(scene.is_leased(0));
+}
+
+#[test]
+fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() {
+    let scene = Scene::new();
+    scene.map(0, 8);
+    scene.map(2, 2); // accepted, so the kernel has lost the first
+    assert_eq!(scene.ioas.mapping_count(), 1);
+    assert!(
+        !scene.is_leased(0),
+        "the stale record is gone, and its lease"
+    );
+    fake_kernel::expect([(Call::IoasUnmap, Ok(2 * PAGE))]);
+    scene.ioas.unmap(2 * PAGE, 2 * PAGE).unwrap();
+    assert_eq!((scene.ioas.mapping_count(), fake_kernel::unused()), (0, 0));
+    assert!(!scene.is_leased(2));
+}
+
+#[test]
+fn a_failed_undo_reports_the_range_that_is_still_mapped() {
+    let scene = Scene::new();
+    let requests = [
+        scene.request(0, 1),
+        scene.request(2, 1),
+        scene.request(4, 1),
+        scene.request(6, 1),
+    ];
+    fake_kernel::expect([
+        (Call::IoasMap, Ok(0)),
+        (Call::IoasMap, Ok(0)),
+        (Call::IoasMap, Ok(0)),
+        (Call::IoasMap, Err(Errno::EEXIST)),
+        (Call::IoasUnmap, Ok(PAGE)),
+        (Call::IoasUnmap, Err(Errno::ENOENT)),
+        (Call::IoasUnmap, Err(Errno::EBUSY)),
+    ]);
+    let error = scene.ioas.map(&requests).unwrap_err();
+    drop(requests);
+    assert_eq!(error.code(), ErrorCode::UnmapFailed);
+    assert_eq!(error.range(), Some(range(2, 1)), "{error}");
+    for named in [range(0, 1), range(2, 1), range(6, 1)] {
+        assert!(error.message().contains(&named.to_string()), "{error}");
+    }
+    assert_eq!(scene.ioas.mapping_count(), 2);
+    assert_eq!(
+        [0, 2, 4, 6].map(|page| scene.is_leased(page)),
+        [true, true, false, false]
+    );
+}

@@ -1,0 +1,184 @@
+//! Bytes of this process for system calls, by address and length. Never by a Rust reference: they may be memory that a device
+//! writes at any time (a DMA buffer that is copied to guest memory, say).
+
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::c_void;
+use nix::errno::Errno;
+
+/// Bytes to be copied from.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteSource<'bytes> {
+    address: *const u8,
+    length: usize,
+    owner: PhantomData<&'bytes [u8]>,
+}
+
+/// Bytes to be filled.
+#[derive(Debug)]
+pub struct ByteSink<'bytes> {
+    address: *mut u8,
+    length: usize,
+    owner: PhantomData<&'bytes mut [u8]>,
+}
+
+impl ByteSource<'_> {
+    /// `length` bytes at an address.
+    ///
+    /// # Safety
+    /// They are mapped, and stay mapped for `'bytes`. Others may write them meanwhile.
+    #[must_use]
+    pub const unsafe fn from_raw(address: *const u8, length: usize) -> Self {
+        Self {
+            address,
+            length,
+            owner: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The first `count` bytes, or all if there are fewer, and the rest.
+    pub(crate) fn split_at(self, count: usize) -> (Self, Self) {
+        let count = count.min(self.length);
+        let rest = Self {
+            address: self.address.wrapping_add(count),
+            length: self.length.saturating_sub(count),
+            owner: PhantomData,
+        };
+        let first = Self {
+            length: count,
+            ..self
+        };
+        (first, rest)
+    }
+
+    /// Copies them, each once: what is checked is what is used afterwards.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<u8> {
+        (0..self.length)
+            // SAFETY: within the bytes, which `from_raw` or a slice vouches for; volatile, as others may write them.
+            .map(|index| unsafe { self.address.wrapping_add(index).read_volatile() })
+            .collect()
+    }
+
+    pub(crate) const fn address(&self) -> *const u8 {
+        self.address
+    }
+}
+
+impl ByteSink<'_> {
+    /// `length` bytes at an address.
+    ///
+    /// # Safety
+    /// They are mapped, and stay mapped for `'bytes`, and no Rust reference to them is in use meanwhile. Others may write them.
+    #[must_use]
+    pub const unsafe fn from_raw(address: *mut u8, length: usize) -> Self {
+        Self {
+            address,
+            length,
+            owner: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Takes the first `count` bytes off, or all if there are fewer.
+    pub(crate) fn take(&mut self, count: usize) -> Self {
+        let count = count.min(self.length);
+        let first = Self {
+            address: self.address,
+            length: count,
+            owner: PhantomData,
+        };
+        self.address = self.address.wrapping_add(count);
+        self.length = self.length.saturating_sub(count);
+        first
+    }
+
+    pub(crate) const fn address(&mut self) -> *mut u8 {
+        self.address
+    }
+}
+
+impl<'bytes, T: AsRef<[u8]> + ?Sized> From<&'bytes T> for ByteSource<'bytes> {
+    fn from(bytes: &'bytes T) -> Self {
+        let bytes = bytes.as_ref();
+        // SAFETY: the slice is borrowed for as long.
+        unsafe { Self::from_raw(bytes.as_ptr(), bytes.len()) }
+    }
+}
+
+impl<'bytes, T: AsMut<[u8]> + ?Sized> From<&'bytes mut T> for ByteSink<'bytes> {
+    fn from(bytes: &'bytes mut T) -> Self {
+        let bytes = bytes.as_mut();
+        // SAFETY: the slice is borrowed, by nobody else, for as long.
+        unsafe { Self::from_raw(bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// `pread(2)`.
+pub(crate) fn pread(fd: BorrowedFd<'_>, into: &mut ByteSink<'_>, at: i64) -> nix::Result<usize> {
+    let (address, length) = (into.address().cast::<c_void>(), into.len());
+    // SAFETY: the kernel writes within the bytes alone, which are there to be filled.
+    length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })
+}
+
+/// `pwrite(2)`.
+pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::Result<usize> {
+    // SAFETY: the kernel reads within the bytes alone.
+    length_of(unsafe {
+        libc::pwrite64(
+            fd.as_raw_fd(),
+            from.address().cast::<c_void>(),
+            from.len(),
+            at,
+        )
+    })
+}
+
+/// What a system call says of how many bytes it has copied.
+pub(crate) fn length_of(result: libc::ssize_t) -> nix::Result<usize> {
+    Errno::result(result).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let mut bytes = [1, 2, 3, 4, 5];
+        let (first, rest) = ByteSource::from(&bytes).split_at(2);
+        assert_eq!((first.to_vec(), rest.to_vec()), (vec![1, 2], vec![3, 4, 5]));
+        let (all, none) = rest.split_at(9);
+        assert_eq!((all.to_vec(), none.is_empty()), (vec![3, 4, 5], true));
+        let mut sink = ByteSink::from(&mut bytes);
+        assert_eq!((sink.take(2).len(), sink.len()), (2, 3));
+        assert_eq!(
+            (sink.take(9).len(), sink.len(), sink.is_empty()),
+            (3, 0, true)
+        );
+    }
+}

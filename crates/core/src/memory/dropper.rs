@@ -1,0 +1,119 @@
+//! Gives memory back on a thread of its own. The kernel takes some 200 ms for each GiB, which neither an event
+//! loop nor a finaliser may wait for.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+
+use crate::locked::lock;
+
+/// What is smaller, in bytes, is given back at once: that takes a few milliseconds at most.
+pub(crate) const LARGE: u64 = 16 << 20;
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    garbage: VecDeque::new(),
+    running: false,
+});
+static SETTLED: Condvar = Condvar::new();
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has left something to the thread of the dropper.
+    pub(super) static HANDED_OVER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+struct Queue {
+    garbage: VecDeque<Box<dyn Send>>,
+    /// The thread is there. It ends when there is nothing left to drop, and keeps no process from ending.
+    running: bool,
+}
+
+/// Drops `garbage`, which holds about that many bytes: here where it is small, else on the thread. The caller
+/// holds no lock that dropping takes.
+pub(crate) fn drop_later(bytes: u64, garbage: impl Send + 'static) {
+    if bytes < LARGE {
+        drop(garbage);
+        return;
+    }
+    #[cfg(test)]
+    HANDED_OVER.set(HANDED_OVER.get().saturating_add(1));
+    let mut queue = lock(&QUEUE);
+    queue.garbage.push_back(Box::new(garbage));
+    let starts = !queue.running;
+    queue.running = true;
+    drop(queue);
+    let thread = || thread::Builder::new().name("peerdma-dropper".into());
+    if starts && thread().spawn(run).is_err() {
+        run(); // the system has no thread to give
+    }
+}
+
+/// Waits until everything that was to be dropped is gone.
+pub fn settle() {
+    let mut queue = lock(&QUEUE);
+    while queue.running {
+        queue = SETTLED.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn run() {
+    while let Some(garbage) = next() {
+        drop(garbage);
+    }
+}
+
+fn next() -> Option<Box<dyn Send>> {
+    let mut queue = lock(&QUEUE);
+    let garbage = queue.garbage.pop_front();
+    if garbage.is_none() {
+        queue.running = false;
+        SETTLED.notify_all();
+    }
+    garbage
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    /// Reports the thread that drops it.
+    struct Witness(Sender<ThreadId>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn large_garbage_is_dropped_on_another_thread_and_small_garbage_at_once() {
+        let (sender, receiver) = channel();
+        let here = thread::current().id();
+        drop_later(LARGE - 1, Witness(sender.clone()));
+        assert_eq!(receiver.try_recv(), Ok(here));
+        for _ in 0..100 {
+            drop_later(LARGE, Witness(sender.clone()));
+        }
+        settle();
+        let threads: Vec<ThreadId> = receiver.try_iter().collect();
+        assert_eq!(threads.len(), 100, "all are gone when it has settled");
+        assert!(threads.iter().all(|id| *id != here));
+    }
+
+    #[test]
+    fn garbage_that_drops_more_garbage_settles_as_one() {
+        struct Nested(Sender<ThreadId>);
+        impl Drop for Nested {
+            fn drop(&mut self) {
+                drop_later(LARGE, Witness(self.0.clone()));
+            }
+        }
+        let (sender, receiver) = channel();
+        drop_later(LARGE, Nested(sender));
+        settle();
+        assert!(receiver.try_recv().is_ok());
+    }
+}

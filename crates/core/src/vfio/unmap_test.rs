@@ -1,0 +1,207 @@
+//! A container's records after answers of the kernel that it seldom gives.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::container::Container;
+use super::dma::MapRequest;
+use crate::fake_kernel::{self, Call};
+use crate::locked::lock;
+use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
+use crate::{ErrorCode, Range};
+
+const PAGE: u64 = 0x1000;
+const PAGES: u64 = 16;
+
+/// A container with an IOMMU and one group, and memory to map in it.
+struct Scene {
+    container: Container,
+    memory: AddressSpaceReservation,
+}
+
+impl Scene {
+    fn new(unmap_all: bool) -> Self {
+        let container = Container::with_descriptor(fake_kernel::descriptor(), unmap_all);
+        let mut state = lock(&container.inner.state);
+        state.iommu_set = true;
+        state.groups = 1;
+        drop(state);
+        let memory = AddressSpaceReservation::new(32).unwrap();
+        let file = MemoryFile::create(PAGES * PAGE, "ram", HugePages::None).unwrap();
+        memory
+            .map_file(0, PAGES * PAGE, &file, 0, true, false)
+            .unwrap();
+        Self { container, memory }
+    }
+
+    /// A mapping of some pages at an IOVA that is their number of pages.
+    fn request(&self, first: u64, pages: u64) -> MapRequest {
+        MapRequest {
+            iova: first * PAGE,
+            lease: self.memory.lease(first * PAGE, pages * PAGE).unwrap(),
+            readable: true,
+            writable: true,
+        }
+    }
+
+    fn map(&self, first: u64, pages: u64) {
+        fake_kernel::expect([(Call::MapDma, Ok(0))]);
+        self.container
+            .map_dma(&[self.request(first, pages)])
+            .unwrap();
+    }
+
+    /// Detaches the last group from a container whose kernel side keeps its mappings.
+    fn lose_last_group(&self, unmap: nix::Result<u64>) {
+        fake_kernel::expect([(Call::UnsetContainer, Ok(0)), (Call::UnmapDma, unmap)]);
+        let group = fake_kernel::descriptor();
+        let gone = self
+            .container
+            .inner
+            .detach(std::os::fd::AsFd::as_fd(&group), 0)
+            .unwrap();
+        assert_eq!(gone.len(), 0);
+    }
+
+    fn is_leased(&self, page: u64) -> bool {
+        self.memory.unmap(page * PAGE, PAGE).is_err()
+    }
+}
+
+fn range(first: u64, pages: u64) -> Range {
+    Range::new(first * PAGE, pages * PAGE).unwrap()
+}
+
+#[test]
+fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
+    let scene = Scene::new(true);
+    scene.map(2, 2);
+    scene.lose_last_group(Err(Errno::EBUSY));
+    let container = &scene.container;
+    let refused = [
+        (Call::UnmapDma, Err(Errno::EBUSY)),
+        (Call::UnmapDma, Err(Errno::EBUSY)),
+    ];
+    fake_kernel::expect(refused);
+    for unmapped in [container.unmap_dma(0, PAGES * PAGE), container.unmap_all()] {
+        let error = unmapped.unwrap_err();
+        assert_eq!(
+            (error.code(), error.errno()),
+            (ErrorCode::UnmapFailed, Some(Errno::EBUSY))
+        );
+        assert_eq!(error.range(), Some(range(2, 2)));
+    }
+    assert_eq!(container.mapping_count(), 1);
+    assert!(scene.is_leased(2));
+    // Where nothing is on record, nothing is left to unmap.
+    fake_kernel::expect([(Call::UnmapDma, Err(Errno::EBUSY))]);
+    container.unmap_dma(8 * PAGE, PAGE).unwrap();
+    fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
+    container.unmap_dma(2 * PAGE, 2 * PAGE).unwrap();
+    assert_eq!((container.mapping_count(), fake_kernel::unused()), (0, 0));
+    assert!(!scene.is_leased(2));
+}
+
+#[test]
+fn an_unmap_without_a_group_or_a_mapping_succeeds_without_asking_the_kernel() {
+    let scene = Scene::new(true);
+    lock(&scene.container.inner.state).iommu_set = false;
+    fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
+    scene.container.unmap_dma(0, PAGE).unwrap();
+    scene.container.unmap_all().unwrap();
+    assert_eq!(fake_kernel::unused(), 1);
+    fake_kernel::answer(Call::UnmapDma);
+}
+
+#[test]
+fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports() {
+    for (unmap_all, size) in [(true, 0), (true, PAGE), (true, PAGES * PAGE), (false, PAGE)] {
+        let scene = Scene::new(unmap_all);
+        scene.map(0, 1);
+        scene.map(4, 4);
+        fake_kernel::expect([(Call::UnmapDma, Ok(size))]);
+        scene.container.unmap_all().unwrap();
+        assert_eq!(scene.container.mapping_count(), 0);
+        assert!(!scene.is_leased(0) && !scene.is_leased(4));
+    }
+}
+
+#[test]
+fn a_refused_unmap_all_keeps_every_record() {
+    let scene = Scene::new(true);
+    scene.map(0, 1);
+    fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
+    let error = scene.container.unmap_all().unwrap_err();
+    assert_eq!(
+        (error.code(), error.errno()),
+        (ErrorCode::UnmapFailed, Some(Errno::EINVAL))
+    );
+    assert_eq!(scene.container.mapping_count(), 1);
+    assert!(scene.is_leased(0));
+}
+
+#[test]
+fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() {
+    let scene = Scene::new(true);
+    scene.map(0, 8);
+    scene.map(2, 2); // accepted, so the kernel has lost the first
+    assert_eq!(scene.container.mapping_count(), 1);
+    assert!(
+        !scene.is_leased(0),
+        "the stale record is gone, and its lease"
+    );
+    fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
+    scene.container.unmap_dma(0, PAGES * PAGE).unwrap();
+    assert_eq!(scene.container.mapping_count(), 0);
+}
+
+#[test]
+fn a_failed_undo_reports_the_range_that_is_still_mapped() {
+    let scene = Scene::new(true);
+    let requests = [
+        scene.request(0, 1),
+        scene.request(2, 1),
+        scene.request(4, 1),
+        scene.request(6, 1),
+    ];
+    fake_kernel::expect([
+        (Call::MapDma, Ok(0)),
+        (Call::MapDma, Ok(0)),
+        (Call::MapDma, Ok(0)),
+        (Call::MapDma, Err(Errno::EEXIST)),
+        (Call::UnmapDma, Ok(PAGE)),
+        (Call::UnmapDma, Err(Errno::EBUSY)),
+        (Call::UnmapDma, Err(Errno::EBUSY)),
+    ]);
+    let error = scene.container.map_dma(&requests).unwrap_err();
+    drop(requests);
+    assert_eq!(error.code(), ErrorCode::UnmapFailed);
+    assert_eq!(error.range(), Some(range(2, 1)), "{error}");
+    for named in [range(0, 1), range(2, 1), range(6, 1)] {
+        assert!(error.message().contains(&named.to_string()), "{error}");
+    }
+    assert_eq!(scene.container.mapping_count(), 2);
+    assert_eq!(
+        [0, 2, 4, 6].map(|page| scene.is_leased(page)),
+        [true, true, false, false]
+    );
+}
+
+#[test]
+fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
+    let scene = Scene::new(true);
+    let requests = [scene.request(0, 1), scene.request(2, 1)];
+    fake_kernel::expect([
+        (Call::MapDma, Ok(0)),
+        (Call::MapDma, Err(Errno::EEXIST)),
+        (Call::UnmapDma, Ok(PAGE)),
+    ]);
+    let error = scene.container.map_dma(&requests).unwrap_err();
+    assert_eq!(
+        (error.code(), error.range()),
+        (ErrorCode::MapFailed, Some(range(2, 1)))
+    );
+    assert_eq!(Arc::strong_count(&requests[0].lease), 1);
+}

@@ -1,0 +1,68 @@
+//! `Uint8Array`s of JavaScript, by address and length: their bytes may be memory that devices write.
+
+use std::ptr;
+
+use napi::bindgen_prelude::{FromNapiValue, TypeName, ValidateNapiValue};
+use napi::{ValueType, sys};
+use peerdma_core::memory::{ByteSink, ByteSource};
+
+use crate::error::invalid;
+
+/// The bytes of a `Uint8Array` that is an argument of the running call.
+#[derive(Debug)]
+pub struct Bytes {
+    address: *mut u8,
+    length: usize,
+}
+
+impl Bytes {
+    /// To be copied from.
+    pub(crate) fn source(&self) -> ByteSource<'_> {
+        // SAFETY: JavaScript's thread is in the call whose argument the array is, so its bytes stay where they are. They only go
+        // to system calls, and no Rust reference to them is ever made.
+        unsafe { ByteSource::from_raw(self.address, self.length) }
+    }
+
+    /// To be filled.
+    pub(crate) fn sink(&mut self) -> ByteSink<'_> {
+        // SAFETY: as for `source`.
+        unsafe { ByteSink::from_raw(self.address, self.length) }
+    }
+}
+
+impl TypeName for Bytes {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ValidateNapiValue for Bytes {}
+
+impl FromNapiValue for Bytes {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        let (mut kind, mut length, mut address) = (-1, 0, ptr::null_mut());
+        // SAFETY: env and value are the running call's; the results outlive the call.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(
+                env,
+                value,
+                &raw mut kind,
+                &raw mut length,
+                &raw mut address,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        if status != sys::Status::napi_ok || kind != sys::TypedarrayType::uint8_array {
+            return Err(invalid("expected a Uint8Array"));
+        }
+        Ok(Self {
+            address: address.cast(),
+            length,
+        })
+    }
+}
