@@ -28,7 +28,10 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };
   if (!isFolder(roots.sys)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${roots.sys} is not a folder: name a copy of /sys`);
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${roots.sys} has no bus/pci/devices: it is not a folder. Name a copy of /sys`,
+    );
   }
   const host = readPresent(roots.sys);
   const system = readSystem(roots, host);
