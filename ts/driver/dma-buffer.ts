@@ -6,11 +6,12 @@ import { requireOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import type { MemoryMapDraft } from '../guest/memory-map.ts';
 import { newRegion } from '../guest/region-manager.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { findRoom } from '../guest/room.ts';
 import { openStore } from '../memory/backing.ts';
-import { MemoryFile, viewFile } from '../memory/memory-file.ts';
+import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /** What {@link DmaBuffer.allocate} takes. */
@@ -72,18 +73,17 @@ export class DmaBuffer {
     const { length: wanted } = AddressRange.of(0n, length);
     requireViewable(wanted, `DMA buffer "${name}"`);
     const whole = ((wanted + page - 1n) / page) * page;
-    const file = MemoryFile.create(whole, { name });
+    const { file, offset } = space.buffers.take(whole, name);
     try {
-      const bytes = new Uint8Array(viewFile(file, 0n, whole), 0, Number(wanted));
-      const store = openStore({ file, offset: 0n }, whole);
+      const bytes = new Uint8Array(viewFile(file, offset, whole), 0, Number(wanted));
+      const store = openStore({ file, offset }, whole);
       try {
-        const state = newRegion(space, { name, length: whole, kind: 'ram', priority: DEFAULT_PRIORITY.ram });
+        const priority = DEFAULT_PRIORITY.ram;
+        const state = newRegion(space, { name, length: whole, kind: 'ram', priority, isBuffer: true });
         let iova = 0n;
         await space.change((draft) => {
-          const bits = BigInt(Math.min(space.width, addressBits));
-          // Not at 0, which drivers and devices take for no address.
-          const allowed = [[AddressRange.between(page, 1n << bits)], ...space.iovaRanges()];
-          const room = findRoom(whole, alignment, allowed, draft.taken());
+          const bits = Math.min(space.width, addressBits);
+          const room = place(draft, whole, alignment, bits, space.iovaRanges());
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
@@ -122,11 +122,38 @@ export class DmaBuffer {
   }
 }
 
+/** Where the guest has nothing: below are its 32-bit BARs, the RAM above 4 GiB and 64-bit BARs, which may also be at the very top. */
+const BEYOND_A_GUEST = 1n << 38n;
+/** Where the windows of 32-bit BARs end. */
+const BEYOND_32_BITS = 1n << 32n;
+
+/**
+ * A free place in reach of every target, as low as can be: IOMMUs that join later may translate 39 bits, or fewer. Beside a guest it
+ * is out of the guest's way, as far as the targets reach: addresses that are free now the guest may give to a BAR later.
+ */
+function place(
+  draft: MemoryMapDraft,
+  length: bigint,
+  alignment: bigint,
+  bits: number,
+  reach: readonly (readonly AddressRange[])[],
+): AddressRange | undefined {
+  const end = 1n << BigInt(bits);
+  const lowest = hostPageSize(); // not 0, which drivers and devices take for no address
+  const hasGuest = draft.regions().some(({ isBuffer }) => isBuffer !== true);
+  for (const start of hasGuest ? [BEYOND_A_GUEST, BEYOND_32_BITS, lowest] : [lowest]) {
+    if (start >= end) continue;
+    const room = findRoom(length, alignment, [[AddressRange.between(start, end)], ...reach], draft.taken());
+    if (room !== undefined) return room;
+  }
+  return undefined;
+}
+
 function invalid(message: string): PeerDmaError {
   return new PeerDmaError('ERR_INVALID_ARGUMENT', message);
 }
 
-function noRoom(name: string, length: bigint, bits: bigint): PeerDmaError {
+function noRoom(name: string, length: bigint, bits: number): PeerDmaError {
   return new PeerDmaError(
     'ERR_IOVA_UNREACHABLE',
     `there are no ${length} bytes of IOVA for "${name}" within ${bits} bits that every IOMMU can map and nothing else has: close what is not needed, or ask for less alignment`,

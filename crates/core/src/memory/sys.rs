@@ -243,6 +243,15 @@ pub(crate) unsafe fn advise(at: usize, length: usize, advice: MmapAdvise) -> nix
     unsafe { madvise(pointer(at)?, length, advice) }
 }
 
+/// Takes the memory of `at..at + length` out of the file that is mapped there, shared: it reads as zeros everywhere.
+///
+/// # Safety
+/// The caller owns that range of addresses, and that part of the file.
+pub(crate) unsafe fn remove(at: usize, length: usize) -> nix::Result<()> {
+    // SAFETY: the caller owns the memory that goes.
+    unsafe { madvise(pointer(at)?, length, MmapAdvise::MADV_REMOVE) }
+}
+
 /// Removes the mapping of `at..at + length` and gives the addresses up.
 ///
 /// # Safety

@@ -1,9 +1,11 @@
 //! Bytes of a file, mapped for somebody who gets to their address.
 
+use std::sync::Arc;
+
 use nix::sys::mman::ProtFlags;
 
 use super::MemoryFile;
-use super::sys::Window;
+use super::sys::{Window, remove};
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -12,6 +14,18 @@ use crate::{Error, ErrorCode, Range, Result};
 #[derive(Debug)]
 pub struct View {
     window: Window,
+    /// Of a part of a file, which the view may be the last to use.
+    part: Option<Arc<Range>>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if self.part.take().and_then(Arc::into_inner).is_some() {
+            // SAFETY: the window is ours, and with it the part: nobody else uses either any more. A refusal costs memory until
+            // the file goes.
+            let _ = unsafe { remove(self.window.address(), self.window.length()) };
+        }
+    }
 }
 
 impl View {
@@ -42,6 +56,11 @@ impl MemoryFile {
         }
         let range = Range::new(offset, length)?;
         range.check_within(self.length()?, "the file")?;
+        if let Some(part) = self.part.as_deref().filter(|part| !part.contains(&range)) {
+            let message =
+                format!("{range} is not in {part}, the part of the file that is to be used");
+            return Err(Error::new(ErrorCode::OutOfRange, message));
+        }
         let page = self.page_size();
         check_aligned(offset | length, page, format_args!("the view {range}"))?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -51,7 +70,10 @@ impl MemoryFile {
             .map_err(|errno| {
                 Error::os(ErrorCode::System, errno, "mmap", format!("viewing {range}"))
             })?;
-        Ok(View { window })
+        Ok(View {
+            window,
+            part: self.part.clone(),
+        })
     }
 }
 
