@@ -18,7 +18,7 @@ const TARGET = 'x86_64-unknown-linux-gnu';
  */
 const ALONE = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
 /** Unit tests of what Miri has no model of (memfds, fixed addresses, `mremap`, /proc), and no unsafe code but that. */
-const NOT_INTERPRETED = ['moves_test', 'fork_test', 'reservation', 'budget', 'fault_in', 'view'].map(
+const NOT_INTERPRETED = ['moves_test', 'fork_test', 'reservation', 'budget', 'fault_in', 'view', 'pool_test'].map(
   (name) => `memory::${name}`,
 );
 /** Miri comes with nightly toolchains alone. One by its date: the next one may know other faults, or none of these. */

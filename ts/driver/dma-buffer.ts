@@ -6,13 +6,12 @@ import { requireOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import type { MemoryMapDraft } from '../guest/memory-map.ts';
 import { newRegion } from '../guest/region-manager.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
-import { findRoom } from '../guest/room.ts';
 import { openStore } from '../memory/backing.ts';
 import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { findPlace } from './buffer-place.ts';
 
 /** What {@link DmaBuffer.allocate} takes. */
 export interface DmaBufferOptions {
@@ -54,8 +53,8 @@ export class DmaBuffer {
    * Allocates memory at an IOVA that every target of the guest memory can map and nothing else has.
    *
    * @param memory what the device's IOMMU follows: what its {@link VfioContainerManager} was made with
-   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the rest of
-   * the last one
+   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the
+   * rest of the last one
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` where there is no such IOVA; what a target said to it, nothing is left then;
    * `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have; `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`,
    * `ERR_CLOSED`, `ERR_SYSTEM`
@@ -83,7 +82,7 @@ export class DmaBuffer {
         let iova = 0n;
         await space.change((draft) => {
           const bits = Math.min(space.width, addressBits);
-          const room = place(draft, whole, alignment, bits, space.iovaRanges());
+          const room = findPlace(draft, whole, alignment, bits, space.iovaRanges());
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
@@ -120,33 +119,6 @@ export class DmaBuffer {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/** Where the guest has nothing: below are its 32-bit BARs, the RAM above 4 GiB and 64-bit BARs, which may also be at the very top. */
-const BEYOND_A_GUEST = 1n << 38n;
-/** Where the windows of 32-bit BARs end. */
-const BEYOND_32_BITS = 1n << 32n;
-
-/**
- * A free place in reach of every target, as low as can be: IOMMUs that join later may translate 39 bits, or fewer. Beside a guest it
- * is out of the guest's way, as far as the targets reach: addresses that are free now the guest may give to a BAR later.
- */
-function place(
-  draft: MemoryMapDraft,
-  length: bigint,
-  alignment: bigint,
-  bits: number,
-  reach: readonly (readonly AddressRange[])[],
-): AddressRange | undefined {
-  const end = 1n << BigInt(bits);
-  const lowest = hostPageSize(); // not 0, which drivers and devices take for no address
-  const hasGuest = draft.regions().some(({ isBuffer }) => isBuffer !== true);
-  for (const start of hasGuest ? [BEYOND_A_GUEST, BEYOND_32_BITS, lowest] : [lowest]) {
-    if (start >= end) continue;
-    const room = findRoom(length, alignment, [[AddressRange.between(start, end)], ...reach], draft.taken());
-    if (room !== undefined) return room;
-  }
-  return undefined;
 }
 
 function invalid(message: string): PeerDmaError {

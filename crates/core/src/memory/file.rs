@@ -304,8 +304,8 @@ impl MemoryFile {
         self.part.as_deref().map_or(0, Range::start)
     }
 
-    /// What the record of a mapping has to keep which the kernel made of the file itself: the kernel keeps the pages, and
-    /// a part of a file must not lose them meanwhile.
+    /// What the record of a mapping has to keep which the kernel made of the file itself: the kernel keeps the pages,
+    /// and a part of a file must not lose them meanwhile.
     pub(crate) fn kept_part(&self) -> Option<Self> {
         self.part.is_some().then(|| self.clone())
     }
@@ -328,8 +328,8 @@ impl Drop for MemoryFile {
             (&*self.kind, to_offset(part.start()), to_offset(part.len()))
         {
             let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            // Nobody uses the part any more: no handle, placement, IOMMU mapping or view is left. A refusal costs memory until
-            // the file goes.
+            // Nobody uses the part any more: no handle, placement, IOMMU mapping or view is left. A refusal costs
+            // memory until the file goes.
             let _ = fallocate(fd, mode, start, length);
         }
     }

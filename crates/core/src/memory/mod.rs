@@ -30,6 +30,8 @@ mod pieces;
 mod place;
 mod policy;
 mod pool;
+#[cfg(test)]
+mod pool_test;
 mod populate;
 mod private;
 mod reservation;
@@ -37,7 +39,7 @@ mod sys;
 mod view;
 
 pub use bytes::{ByteSink, ByteSource};
-pub(crate) use bytes::{pread, pwrite};
+pub(crate) use copy::{pread, pwrite};
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

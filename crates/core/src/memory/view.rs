@@ -21,8 +21,8 @@ pub struct View {
 impl Drop for View {
     fn drop(&mut self) {
         if self.part.take().and_then(Arc::into_inner).is_some() {
-            // SAFETY: the window is ours, and with it the part: nobody else uses either any more. A refusal costs memory until
-            // the file goes.
+            // SAFETY: the window is ours, and with it the part: nobody else uses either any more. A refusal costs
+            // memory until the file goes.
             let _ = unsafe { remove(self.window.address(), self.window.length()) };
         }
     }
