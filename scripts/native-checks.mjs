@@ -26,6 +26,7 @@ const NOT_INTERPRETED = [
   'memory::budget',
   'memory::fault_in',
   'memory::view',
+  'memory::pool_test',
   'vfio::unmap_test',
   'vfio::reset_test',
   'iommufd::unmap_test',

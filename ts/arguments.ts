@@ -40,7 +40,8 @@ export function requireViewable(length: bigint, what: string): void {
  *
  * @param length bytes
  * @param what has them, for messages
- * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` where no memory is left
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` where no memory is
+ * left
  * @internal
  */
 export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> {

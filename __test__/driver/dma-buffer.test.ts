@@ -1,9 +1,13 @@
 // Memory that a driver shares with its device.
 import test from 'ava';
+import { fstatSync, readdirSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { AddressRange, DmaBuffer, GuestMemory, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { openFiles } from '../support/open-files.ts';
+import { openFile, openFiles } from '../support/open-files.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
+import { until } from '../support/until.ts';
 
 const PAGE = 4096n;
 
@@ -98,9 +102,9 @@ test('what is no length, alignment, width or guest memory is refused', async (t)
   await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_CLOSED');
 });
 
-test('a file is held for as long as there is the buffer, and not at all where there is none', async (t) => {
+test.serial('a file is held for as long as there is the buffer, and not at all where there is none', async (t) => {
   await using memory = await GuestMemory.create();
-  const files = (): number => openFiles().filter((file) => file.includes('memfd:counted')).length;
+  const files = (): number => openFiles().filter((file) => file.includes('memfd:dma-buffers')).length;
   const options = { name: 'counted' };
   const buffer = await DmaBuffer.allocate(memory, PAGE, options);
   t.is(files(), 1);
@@ -108,6 +112,79 @@ test('a file is held for as long as there is the buffer, and not at all where th
   t.is(files(), 0);
   await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { ...options, alignment: 1n << 60n }), 'ERR_IOVA_UNREACHABLE');
   t.is(files(), 0);
+});
+
+test.serial('takes one descriptor for any number of buffers', async (t) => {
+  await using memory = await GuestMemory.create();
+  const before = openFiles().length;
+  const buffers: DmaBuffer[] = [];
+  for (let index = 0; index < 300; index++) buffers.push(await DmaBuffer.allocate(memory, PAGE));
+  t.is(openFiles().length, before + 1);
+  buffers.forEach(({ bytes }, index) => bytes.fill(index));
+  buffers.forEach(({ bytes }, index) => t.true(bytes.every((byte) => byte === (index & 0xff))));
+  for (const buffer of buffers) await buffer.close();
+  t.is(openFiles().length, before);
+});
+
+test.serial('gives the memory of a buffer back when it is closed and its bytes are forgotten', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  await using memory = await GuestMemory.create();
+  const kept = await DmaBuffer.allocate(memory, PAGE);
+  const used = (): number => {
+    const fd = readdirSync('/proc/self/fd').find((name) => openFile(name).includes('memfd:dma-buffers'));
+    return fstatSync(Number(fd)).blocks * 512;
+  };
+  const fill = async (): Promise<DmaBuffer> => {
+    const buffer = await DmaBuffer.allocate(memory, 1n << 20n);
+    buffer.bytes.fill(1);
+    return buffer;
+  };
+  await fill().then((buffer) => buffer.close());
+  await until(() => {
+    collect();
+    return used() < 1 << 20;
+  }, 'the memory is back');
+  const again = await fill();
+  t.true(used() >= 1 << 20, 'a buffer that is open keeps it');
+  const { iova } = again;
+  const fresh = await DmaBuffer.allocate(memory, 1n << 20n);
+  t.true(fresh.bytes.every((byte) => byte === 0));
+  t.not(fresh.iova, iova);
+  for (const buffer of [kept, again, fresh]) await buffer.close();
+});
+
+test('places a buffer low, so that an IOMMU of few bits can join later', async (t) => {
+  await using memory = await GuestMemory.create();
+  await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'wide' }));
+  const all = [await DmaBuffer.allocate(memory, PAGE), await DmaBuffer.allocate(memory, 3n * PAGE)];
+  t.deepEqual(
+    all.map(({ iova }) => iova),
+    [PAGE, 2n * PAGE],
+    'page 0 is no place',
+  );
+  for (const bits of [39n, 32n, 20n]) {
+    const iovaRanges = [AddressRange.between(0n, 1n << bits)];
+    const narrow = new SimulatedIommu({ name: `${bits} bits`, iovaRanges });
+    await memory.dmaMappers.addDmaMapper(narrow);
+    t.is(narrow.mappings().length, 2);
+  }
+  await all[0]?.close();
+  t.is((await DmaBuffer.allocate(memory, PAGE)).iova, PAGE, 'what is free is used again');
+});
+
+test('places a buffer off the RAM and the BARs of a guest, within 39 bits', async (t) => {
+  const GiB = 1n << 30n;
+  await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: 64n << 20n }] });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  const buffer = await DmaBuffer.allocate(memory, PAGE);
+  t.true(buffer.iova >= 64n * GiB, 'off the windows of 32-bit BARs and what follows RAM');
+  t.true(buffer.iova < 500n * GiB);
+  const low = await DmaBuffer.allocate(memory, PAGE, { addressBits: 36 });
+  t.true(low.iova >= 4n * GiB, 'as far off as the device can reach');
+  const lowest = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
+  t.true(lowest.iova >= 64n << 20n && lowest.iova < 4n * GiB);
+  await bar.close();
 });
 
 test('bytes outlive the buffer and its guest memory', async (t) => {

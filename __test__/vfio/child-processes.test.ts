@@ -1,6 +1,6 @@
 /**
- * Child processes of a VMM whose memory is pinned: they get none of it. Before guest memory was kept out of them, fork copied
- * every pinned page.
+ * Child processes of a VMM whose memory is pinned: they get none of it. Before guest memory was kept out of them, fork
+ * copied every pinned page.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -20,7 +20,7 @@ export interface DirtyTracker {
 
 /** Pages of a word of the bitmap. */
 const WORD = 64n;
-/** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX` in Linux), 8 TiB in pages of 4 KiB. */
+/** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX`), 8 TiB in pages of 4 KiB. */
 const MOST_PAGES = (1n << 31n) - 1n;
 
 /** A set of pages within a range of guest-physical addresses. */

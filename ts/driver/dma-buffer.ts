@@ -8,11 +8,11 @@ import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { newRegion } from '../guest/region-manager.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
-import { findRoom } from '../guest/room.ts';
 import { openStore } from '../memory/backing.ts';
-import { MemoryFile, viewFile } from '../memory/memory-file.ts';
+import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
+import { findPlace } from './buffer-place.ts';
 
 /** What {@link DmaBuffer.allocate} takes. */
 export interface DmaBufferOptions {
@@ -54,8 +54,8 @@ export class DmaBuffer {
    * Allocates memory at an IOVA that every target of the guest memory can map and nothing else has.
    *
    * @param memory what the device's IOMMU follows: what its {@link VfioContainerManager} was made with
-   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the rest of
-   * the last one
+   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the
+   * rest of the last one
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` where there is no such IOVA; what a target said to it, nothing is left then;
    * `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have; `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`,
    * `ERR_CLOSED`, `ERR_SYSTEM`
@@ -73,18 +73,17 @@ export class DmaBuffer {
     const { length: wanted } = AddressRange.of(0n, length);
     requireViewable(wanted, `DMA buffer "${name}"`);
     const whole = ((wanted + page - 1n) / page) * page;
-    const file = MemoryFile.create(whole, { name });
+    const { file, offset } = space.buffers.take(whole, name);
     try {
-      const bytes = new Uint8Array(viewFile(file, 0n, whole), 0, Number(wanted));
-      const store = openStore({ file, offset: 0n }, whole);
+      const bytes = new Uint8Array(viewFile(file, offset, whole), 0, Number(wanted));
+      const store = openStore({ file, offset }, whole);
       try {
-        const state = newRegion(space, { name, length: whole, kind: 'ram', priority: DEFAULT_PRIORITY.ram });
+        const priority = DEFAULT_PRIORITY.ram;
+        const state = newRegion(space, { name, length: whole, kind: 'ram', priority, isBuffer: true });
         let iova = 0n;
         await space.change((draft) => {
-          const bits = BigInt(Math.min(space.width, addressBits));
-          // Not at 0, which drivers and devices take for no address.
-          const allowed = [[AddressRange.between(page, 1n << bits)], ...space.iovaRanges()];
-          const room = findRoom(whole, alignment, allowed, draft.taken());
+          const bits = Math.min(space.width, addressBits);
+          const room = findPlace(draft, whole, alignment, bits, space.iovaRanges());
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
@@ -127,7 +126,7 @@ function invalid(message: string): PeerDmaError {
   return new PeerDmaError('ERR_INVALID_ARGUMENT', message);
 }
 
-function noRoom(name: string, length: bigint, bits: bigint): PeerDmaError {
+function noRoom(name: string, length: bigint, bits: number): PeerDmaError {
   return new PeerDmaError(
     'ERR_IOVA_UNREACHABLE',
     `there are no ${length} bytes of IOVA for "${name}" within ${bits} bits that every IOMMU can map and nothing else has: close what is not needed, or ask for less alignment`,

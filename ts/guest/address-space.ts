@@ -11,6 +11,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
+import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
@@ -77,6 +78,8 @@ export class AddressSpace {
   /** Made for the first memory that a target needs in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
+  /** The memory of DMA buffers. */
+  readonly buffers: FilePool = new FilePool('dma-buffers');
   /** Made here, so closed here. */
   readonly #files: MemoryFile[] = [];
 

@@ -132,7 +132,7 @@ function requireKind(kind: MemoryKind): void {
 /** @internal */
 export function newRegion(
   space: AddressSpace,
-  options: { name: string; length: bigint; kind: MemoryKind; priority: number },
+  options: { name: string; length: bigint; kind: MemoryKind; priority: number; isBuffer?: boolean },
 ): RegionState {
   if (typeof options.name !== 'string' || options.name === '') {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);

@@ -29,6 +29,8 @@ export interface RegionState {
   readonly at?: AddressRange | undefined;
   /** What the region allows; a mapping may allow less. */
   readonly writable: boolean;
+  /** The VMM's own memory at addresses that it did not choose, not a part of the guest. */
+  readonly isBuffer?: boolean;
   /** Shared with earlier states: never changed, only cloned. */
   readonly mappings: IntervalMap<Mapping>;
 }

@@ -4,7 +4,7 @@
 import { AddressRange } from '../address-range.ts';
 
 /**
- * The highest free place, so that what a guest has at low addresses, and what comes there, is not in the way.
+ * The lowest free place: IOMMUs that join later may translate fewer bits than those that are there.
  *
  * @param length bytes
  * @param alignment of its start, in bytes
@@ -19,21 +19,25 @@ export function findRoom(
   taken: readonly AddressRange[],
 ): AddressRange | undefined {
   const [first = [], ...others] = allowed;
-  const common = others.reduce<readonly AddressRange[]>(intersect, first);
-  const inTheWay = [...taken].sort((a, b) => (a.start < b.start ? 1 : -1));
-  let best = -1n;
+  const common = [...others.reduce<readonly AddressRange[]>(intersect, first)].sort(byStart);
+  const inTheWay = [...taken].sort(byStart);
   for (const { start, end } of common) {
-    let at = alignDown(end - length, alignment);
+    let at = alignUp(start, alignment);
     for (const other of inTheWay) {
-      if (other.start < at + length && at < other.end) at = alignDown(other.start - length, alignment);
+      if (other.start >= at + length) break;
+      if (other.end > at) at = alignUp(other.end, alignment);
     }
-    if (at >= start && at > best) best = at;
+    if (at + length <= end) return AddressRange.of(at, length);
   }
-  return best < 0n ? undefined : AddressRange.of(best, length);
+  return undefined;
 }
 
-function alignDown(address: bigint, alignment: bigint): bigint {
-  return address < 0n ? -1n : address - (address % alignment);
+function byStart(a: AddressRange, b: AddressRange): number {
+  return a.start < b.start ? -1 : 1;
+}
+
+function alignUp(address: bigint, alignment: bigint): bigint {
+  return ((address + alignment - 1n) / alignment) * alignment;
 }
 
 /** What is in a range of both. */

@@ -65,6 +65,7 @@ const take = (name) => (core === undefined ? standIn() : core[name]);
 
 // By name and one by one: that is how Node finds what an `import` of this file can name.
 exports.NativeEventFd = take('NativeEventFd');
+exports.NativeFilePool = take('NativeFilePool');
 exports.NativeEventWatcher = take('NativeEventWatcher');
 exports.NativeIoas = take('NativeIoas');
 exports.NativeIommufd = take('NativeIommufd');

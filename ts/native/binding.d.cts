@@ -27,6 +27,14 @@ export declare class NativeEventWatcher {
   collect(): BigUint64Array
 }
 
+/** One file for many pieces of memory. */
+export declare class NativeFilePool {
+  /** A pool of memfds of that name. */
+  constructor(name: string)
+  /** A piece of `length` zero bytes, from `partOffset` of the file. */
+  take(length: bigint): NativeMemoryFile
+}
+
 /** An address space of iommufd. */
 export declare class NativeIoas {
   /** What it can do now. */
@@ -78,6 +86,8 @@ export declare class NativeMemoryFile {
   static fromFd(fd: number): NativeMemoryFile
   /** The number of its own descriptor; a device has none to give. */
   get fd(): number
+  /** Where the piece begins that it is, of a pool's file; 0 for a file of its own. */
+  get partOffset(): bigint
   /** Whether it is a VFIO device's. */
   get isDevice(): boolean
   /** Its present length in bytes; 2^64 - 1 for a device. */

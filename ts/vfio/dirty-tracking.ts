@@ -58,8 +58,8 @@ export class DirtyTracking {
    * see writes and says all that is mapped.
    *
    * @param range guest-physical addresses; whole pages
-   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31 pages or more,
-   * `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
+   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31
+   * pages or more, `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
    */
   readDirty(range: AddressRange): Promise<DirtyPages> {
     return this.#space.betweenChanges(() => {

@@ -3,15 +3,15 @@
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The longest bitmap that type1 fills in at once (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256 MiB,
-/// which for pages of 4 KiB covers 8 TiB. It bounds what is allocated here for iommufd too.
+/// The longest bitmap that type1 fills in at once (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256
+/// MiB, which for pages of 4 KiB covers 8 TiB. It bounds what is allocated here for iommufd too.
 const MOST_PAGES: u64 = i32::MAX as u64;
 
 /// How many words of 64 bits have a bit for each page of `range`.
 ///
 /// # Errors
-/// `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` for more pages than
-/// a bitmap may have.
+/// `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` for more
+/// pages than a bitmap may have.
 pub(crate) fn words_of(range: &Range, page_size: u64) -> Result<usize> {
     if !page_size.is_power_of_two() {
         let message = format!("a page size is a power of two, not {page_size}");
@@ -21,7 +21,7 @@ pub(crate) fn words_of(range: &Range, page_size: u64) -> Result<usize> {
     let pages = range.len() >> page_size.trailing_zeros();
     if pages > MOST_PAGES {
         let message = format!(
-            "{range} has {pages} pages of {page_size} bytes, and a bitmap at most {MOST_PAGES}. Ask for parts of the range"
+            "{range} has {pages} pages of {page_size} bytes, a bitmap at most {MOST_PAGES}. Ask for parts of it"
         );
         return Err(Error::new(ErrorCode::OutOfRange, message));
     }

@@ -18,8 +18,8 @@ pub struct Bytes {
 impl Bytes {
     /// To be copied from.
     pub(crate) fn source(&self) -> ByteSource<'_> {
-        // SAFETY: JavaScript's thread is in the call whose argument the array is, so its bytes stay where they are. They only go
-        // to system calls, and no Rust reference to them is ever made.
+        // SAFETY: JavaScript's thread is in the call whose argument the array is, so its bytes stay where they are.
+        // They only go to system calls, and no Rust reference to them is ever made.
         unsafe { ByteSource::from_raw(self.address, self.length) }
     }
 

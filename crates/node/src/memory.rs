@@ -3,7 +3,7 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
-use peerdma_core::memory::{HugePages, MemoryFile, PrivateMemory};
+use peerdma_core::memory::{FilePool, HugePages, MemoryFile, PrivateMemory};
 
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
@@ -55,6 +55,12 @@ impl NativeMemoryFile {
     #[napi(getter)]
     pub fn fd(&self) -> napi::Result<i32> {
         self.file()?.fd().map_err(to_js)
+    }
+
+    /// Where the piece begins that it is, of a pool's file; 0 for a file of its own.
+    #[napi(getter, ts_return_type = "bigint")]
+    pub fn part_offset(&self) -> napi::Result<U64> {
+        Ok(U64(self.file()?.part_offset()))
     }
 
     /// Whether it is a VFIO device's.
@@ -139,6 +145,33 @@ impl NativeMemoryFile {
     #[napi]
     pub fn close(&mut self) {
         self.file = None;
+    }
+}
+
+/// One file for many pieces of memory.
+#[napi]
+pub struct NativeFilePool {
+    pool: FilePool,
+}
+
+#[napi]
+impl NativeFilePool {
+    /// A pool of memfds of that name.
+    #[napi(constructor)]
+    pub fn new(name: String) -> Self {
+        Self {
+            pool: FilePool::new(&name),
+        }
+    }
+
+    /// A piece of `length` zero bytes, from `partOffset` of the file.
+    #[napi]
+    pub fn take(
+        &self,
+        #[napi(ts_arg_type = "bigint")] length: U64,
+    ) -> napi::Result<NativeMemoryFile> {
+        let file = self.pool.take(length.0).map_err(to_js)?;
+        Ok(NativeMemoryFile::new(file))
     }
 }
 

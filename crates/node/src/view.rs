@@ -19,15 +19,15 @@ fn take(shared: &Shared) -> Option<View> {
     shared.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Makes an `ArrayBuffer` of a view. The view is unmapped when the bytes are collected, wherever they were transferred to.
-/// JavaScript and devices may write them at the same time, as with any shared memory.
+/// Makes an `ArrayBuffer` of a view. The view is unmapped when the bytes are collected, wherever they were transferred
+/// to. JavaScript and devices may write them at the same time, as with any shared memory.
 pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
     let (address, length) = (view.address(), view.len());
     let shared: Arc<Shared> = Arc::new(Mutex::new(Some(view)));
     let hint = Arc::into_raw(Arc::clone(&shared)).cast_mut().cast();
     let mut value = ptr::null_mut();
-    // SAFETY: the memory stays mapped until the view is taken. `finalize` takes it when nothing of JavaScript refers to the
-    // bytes any more, and owns one count of `shared`, for the one time that Node-API calls it.
+    // SAFETY: the memory stays mapped until the view is taken. `finalize` takes it when nothing of JavaScript refers to
+    // the bytes any more, and owns one count of `shared`, for the one time that Node-API calls it.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
@@ -42,8 +42,8 @@ pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
         // SAFETY: made just now, in this call's scope.
         return unsafe { Unknown::from_napi_value(env.raw(), value) };
     }
-    // Node 20 has called the finaliser already where it refuses a length; others may never call it. The finaliser's count of
-    // `shared` is left to it: a few bytes leak at worst.
+    // Node 20 has called the finaliser already where it refuses a length; others may never call it. The finaliser's
+    // count of `shared` is left to it: a few bytes leak at worst.
     drop(take(&shared));
     // Node's own exception, if it threw one, gives way to the error below.
     // SAFETY: the environment is the running call's.
@@ -52,8 +52,8 @@ pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
     Err(to_js(Error::new(ErrorCode::OutOfRange, message)))
 }
 
-/// Unmaps the view of bytes that were collected. When the environment ends, the view stays mapped for good: Node-API calls
-/// the finalisers then, whether the bytes are in use or not, and another thread may have got them by a transfer.
+/// Unmaps the view of bytes that were collected. When the environment ends, the view stays mapped for good: Node-API
+/// calls the finalisers then, whether the bytes are in use or not, and another thread may have got them by a transfer.
 unsafe extern "C" fn finalize(env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
     // SAFETY: `array_buffer` has handed this count over, once.
     let shared = unsafe { Arc::from_raw(hint.cast_const().cast::<Shared>()) };
@@ -68,7 +68,8 @@ unsafe extern "C" fn finalize(env: sys::napi_env, _data: *mut c_void, hint: *mut
 /// `src/api/environment.cc`). No cleanup hook would tell: Node finalises buffers before it runs any
 /// (`Environment::RunCleanup` in `src/env.cc`).
 fn runs_javascript(env: sys::napi_env) -> bool {
-    // SAFETY: Node-API passed the environment to the finaliser that asks. Without an error to throw, the call only checks.
+    // SAFETY: Node-API passed the environment to the finaliser that asks. Without an error to throw, the call only
+    // checks.
     let status = unsafe { sys::napi_throw(env, ptr::null_mut()) };
     status == sys::Status::napi_invalid_arg
 }

@@ -109,8 +109,8 @@ impl Ioas {
     /// Pages that are not mapped have none. Unmapping forgets what was not asked for before.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_OUT_OF_RANGE` for more than
-    /// 2^31 - 1 pages; `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_OUT_OF_RANGE` for more
+    /// than 2^31 - 1 pages; `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let length = words_of(range, page_size)?;
         let open = self.inner.open()?;

@@ -9,7 +9,7 @@ use super::dirty::Logging;
 use super::ioctl;
 use crate::locked::lock;
 use crate::mappings::Mappings;
-use crate::memory::Lease;
+use crate::memory::{Lease, MemoryFile};
 use crate::vfio::DeviceMapping;
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -28,8 +28,9 @@ pub(super) enum Keeps {
     /// Memory of this process.
     #[expect(dead_code, reason = "it is there to be dropped")]
     Memory(Arc<Lease>),
-    /// Nothing: the pages of a file the kernel keeps itself.
-    File,
+    /// The pages of a file the kernel keeps itself; a part of a file that has an owner stays the owner's.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    File(Option<MemoryFile>),
     /// The device, which can't be closed meanwhile: the kernel would make the mapping void without a word.
     #[expect(dead_code, reason = "it is there to be dropped")]
     Bar(DeviceMapping),

@@ -137,9 +137,9 @@ impl Prepared<'_> {
                 Ok(Keeps::Memory(Arc::clone(lease)))
             }
             Memory::File { file, start } => {
-                file.with_fd(|file| ioctl::ioas_map_file(fd, ioas, &range, file, start, access))?
+                file.with_fd(|fd_of| ioctl::ioas_map_file(fd, ioas, &range, fd_of, start, access))?
                     .map_err(|errno| failed(errno, MAP_FILE, format!("{start:#x} of a file")))?;
-                Ok(Keeps::File)
+                Ok(Keeps::File(file.kept_part()))
             }
             Memory::DmaBuf {
                 buffer,

@@ -1,11 +1,7 @@
-//! Bytes of this process for system calls, by address and length. Never by a Rust reference: they may be memory that a device
-//! writes at any time (a DMA buffer that is copied to guest memory, say).
+//! Bytes of this process for system calls, by address and length. Never by a Rust reference: they may be memory that a
+//! device writes at any time (a DMA buffer that is copied to guest memory, say).
 
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd};
-
-use libc::c_void;
-use nix::errno::Errno;
 
 /// Bytes to be copied from.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +78,8 @@ impl ByteSink<'_> {
     /// `length` bytes at an address.
     ///
     /// # Safety
-    /// They are mapped, and stay mapped for `'bytes`, and no Rust reference to them is in use meanwhile. Others may write them.
+    /// They are mapped, and stay mapped for `'bytes`, and no Rust reference to them is in use meanwhile. Others may
+    /// write them.
     #[must_use]
     pub const unsafe fn from_raw(address: *mut u8, length: usize) -> Self {
         Self {
@@ -136,31 +133,6 @@ impl<'bytes, T: AsMut<[u8]> + ?Sized> From<&'bytes mut T> for ByteSink<'bytes> {
         // SAFETY: the slice is borrowed, by nobody else, for as long.
         unsafe { Self::from_raw(bytes.as_mut_ptr(), bytes.len()) }
     }
-}
-
-/// `pread(2)`.
-pub(crate) fn pread(fd: BorrowedFd<'_>, into: &mut ByteSink<'_>, at: i64) -> nix::Result<usize> {
-    let (address, length) = (into.address().cast::<c_void>(), into.len());
-    // SAFETY: the kernel writes within the bytes alone, which are there to be filled.
-    length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })
-}
-
-/// `pwrite(2)`.
-pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::Result<usize> {
-    // SAFETY: the kernel reads within the bytes alone.
-    length_of(unsafe {
-        libc::pwrite64(
-            fd.as_raw_fd(),
-            from.address().cast::<c_void>(),
-            from.len(),
-            at,
-        )
-    })
-}
-
-/// What a system call says of how many bytes it has copied.
-pub(crate) fn length_of(result: libc::ssize_t) -> nix::Result<usize> {
-    Errno::result(result).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
 }
 
 #[cfg(test)]

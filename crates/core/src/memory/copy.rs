@@ -1,13 +1,16 @@
-//! Copies between a buffer and an address of this process that may fault.
+//! The system calls that copy: between a buffer and a file, and between a buffer and an address of this process that
+//! may fault.
 //!
-//! They go through the kernel (`process_vm_readv`/`writev` on ourselves), so that memory which is
+//! The latter go through the kernel (`process_vm_readv`/`writev` on ourselves), so that memory which is
 //! not there, past the end of a truncated file or read-only, is an error and not a signal.
 //! The kernel does not copy to or from a device's BAR this way either: `EFAULT`.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_void, iovec};
 use nix::errno::Errno;
 
-use super::bytes::{ByteSink, ByteSource, length_of};
+use super::bytes::{ByteSink, ByteSource};
 use crate::{Error, ErrorCode, Result};
 
 type Copy = unsafe extern "C" fn(
@@ -81,4 +84,29 @@ fn fault(errno: Errno, syscall: &'static str, what: impl std::fmt::Display) -> E
         ErrorCode::System
     };
     Error::os(code, errno, syscall, what)
+}
+
+/// `pread(2)`.
+pub(crate) fn pread(fd: BorrowedFd<'_>, into: &mut ByteSink<'_>, at: i64) -> nix::Result<usize> {
+    let (address, length) = (into.address().cast::<c_void>(), into.len());
+    // SAFETY: the kernel writes within the bytes alone, which are there to be filled.
+    length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })
+}
+
+/// `pwrite(2)`.
+pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::Result<usize> {
+    // SAFETY: the kernel reads within the bytes alone.
+    length_of(unsafe {
+        libc::pwrite64(
+            fd.as_raw_fd(),
+            from.address().cast::<c_void>(),
+            from.len(),
+            at,
+        )
+    })
+}
+
+/// What a system call says of how many bytes it has copied.
+fn length_of(result: libc::ssize_t) -> nix::Result<usize> {
+    Errno::result(result).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
 }

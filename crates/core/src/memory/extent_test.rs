@@ -28,6 +28,7 @@ type Cells = [Option<Cell>; CELLS];
 
 fn placed_file() -> Arc<PlacedFile> {
     let file = MemoryFile {
+        part: None,
         kind: Arc::new(Kind::Memory {
             fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into()),
             fixed: true,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::ProtFlags;
 use nix::sys::stat::fstat;
@@ -74,6 +74,8 @@ impl Drop for MemoryFd {
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     pub(super) kind: Arc<Kind>,
+    /// The part of the file whose memory goes back with the last that has it.
+    pub(super) part: Option<Arc<Range>>,
 }
 
 impl MemoryFile {
@@ -133,6 +135,7 @@ impl MemoryFile {
                 page_size,
                 node,
             }),
+            part: None,
         })
     }
 
@@ -174,6 +177,7 @@ impl MemoryFile {
                 page_size,
                 node,
             }),
+            part: None,
         })
     }
 
@@ -183,6 +187,7 @@ impl MemoryFile {
         let page_size = host_page_size()?;
         Ok(Self {
             kind: Arc::new(Kind::Device { device, page_size }),
+            part: None,
         })
     }
 
@@ -320,11 +325,47 @@ impl MemoryFile {
         }
     }
 
+    /// The same file, for one who uses that part of it alone.
+    pub(super) fn part(&self, range: Range) -> Self {
+        Self {
+            kind: Arc::clone(&self.kind),
+            part: Some(Arc::new(range)),
+        }
+    }
+
+    /// Where the part begins whose memory goes back with the last that has it; 0 for a file as a whole.
+    #[must_use]
+    pub fn part_offset(&self) -> u64 {
+        self.part.as_deref().map_or(0, Range::start)
+    }
+
+    /// What the record of a mapping has to keep which the kernel made of the file itself: the kernel keeps the pages,
+    /// and a part of a file must not lose them meanwhile.
+    pub(crate) fn kept_part(&self) -> Option<Self> {
+        self.part.is_some().then(|| self.clone())
+    }
+
     /// Announces a mapping of the file: a device can't be closed until what this returns is dropped.
     pub(crate) fn begin_mapping(&self) -> Result<Option<DeviceMapping>> {
         match &*self.kind {
             Kind::Memory { .. } => Ok(None),
             Kind::Device { device, .. } => device.begin_mapping().map(Some),
+        }
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let Some(part) = self.part.take().and_then(Arc::into_inner) else {
+            return;
+        };
+        if let (Kind::Memory { fd, .. }, Ok(start), Ok(length)) =
+            (&*self.kind, to_offset(part.start()), to_offset(part.len()))
+        {
+            let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            // Nobody uses the part any more: no handle, placement, IOMMU mapping or view is left. A refusal costs
+            // memory until the file goes.
+            let _ = fallocate(fd, mode, start, length);
         }
     }
 }

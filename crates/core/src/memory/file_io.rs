@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
-use super::bytes::{ByteSink, ByteSource, pread, pwrite};
-use super::copy::write_memory;
+use super::bytes::{ByteSink, ByteSource};
+use super::copy::{pread, pwrite, write_memory};
 use super::file::{Kind, MemoryFile};
 use super::sys::Window;
 use crate::range::{to_offset, to_u64, to_usize};

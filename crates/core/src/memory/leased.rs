@@ -61,8 +61,9 @@ impl LeaseCounts {
         }
     }
 
-    /// Takes one lease of `range` away, which was added before. Where some of `range` is not leased, which can't be, nothing
-    /// changes: what is still counted stays leased for good, rather than that memory is released which a device may reach.
+    /// Takes one lease of `range` away, which was added before. Where some of `range` is not leased, which can't be,
+    /// nothing changes: what is still counted stays leased for good, rather than that memory is released which a device
+    /// may reach.
     pub(crate) fn remove(&mut self, range: &Range) {
         if let Entry::Occupied(only) = self.segments.entry(range.start())
             && only.get().end == range.end()

@@ -33,6 +33,9 @@ mod moves_test;
 mod pieces;
 mod place;
 mod policy;
+mod pool;
+#[cfg(test)]
+mod pool_test;
 mod populate;
 mod private;
 mod reservation;
@@ -40,11 +43,12 @@ mod sys;
 mod view;
 
 pub use bytes::{ByteSink, ByteSource};
-pub(crate) use bytes::{pread, pwrite};
+pub(crate) use copy::{pread, pwrite};
 pub use dropper::settle;
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;
+pub use pool::FilePool;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};

@@ -2,9 +2,9 @@
 //! what is behind them. Only single accesses to a device's registers (`vfio/access.rs`) go through a
 //! pointer, a volatile one.
 //!
-//! Nothing that is mapped here is for child processes (`MADV_DONTFORK`): `fork` would copy every page of private memory that
-//! is pinned, and the page tables of BARs, for a child that calls `exec` right away. The kernel joins mappings of equal flags
-//! alone, so every mapping gets this one, at once.
+//! Nothing that is mapped here is for child processes (`MADV_DONTFORK`): `fork` would copy every page of private memory
+//! that is pinned, and the page tables of BARs, for a child that calls `exec` right away. The kernel joins mappings of
+//! equal flags alone, so every mapping gets this one, at once.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -69,7 +69,8 @@ pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix
 /// The caller owns that range of addresses, all of which is mapped.
 unsafe fn keep_from_children(at: usize, length: usize) {
     // SAFETY: the caller owns the range; the advice concerns the child's copy of it alone.
-    // The kernel refuses only when it has no memory left for its own records. Children cost more then; nothing else changes.
+    // The kernel refuses only when it has no memory left for its own records. Children cost more then; nothing else
+    // changes.
     let _ = unsafe { advise(at, length, MmapAdvise::MADV_DONTFORK) };
 }
 
@@ -247,6 +248,15 @@ pub(crate) unsafe fn advise(at: usize, length: usize, advice: MmapAdvise) -> nix
 thread_local! {
     /// How many calls of [`unmap`] this thread has made.
     pub(super) static UNMAPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Takes the memory of `at..at + length` out of the file that is mapped there, shared: it reads as zeros everywhere.
+///
+/// # Safety
+/// The caller owns that range of addresses, and that part of the file.
+pub(crate) unsafe fn remove(at: usize, length: usize) -> nix::Result<()> {
+    // SAFETY: the caller owns the memory that goes.
+    unsafe { madvise(pointer(at)?, length, MmapAdvise::MADV_REMOVE) }
 }
 
 /// Removes the mapping of `at..at + length` and gives the addresses up.

@@ -1,8 +1,10 @@
 //! Bytes of a file, mapped for somebody who gets to their address.
 
+use std::sync::Arc;
+
 use nix::sys::mman::ProtFlags;
 
-use super::sys::Window;
+use super::sys::{Window, remove};
 use super::{MemoryFile, dropper};
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
@@ -12,16 +14,33 @@ use crate::{Error, ErrorCode, Range, Result};
 #[derive(Debug)]
 pub struct View {
     /// There until it is dropped.
-    window: Option<Window>,
+    shown: Option<Shown>,
     address: usize,
     length: usize,
-    /// Of the whole file, whose pages may go with its last view.
-    file_length: u64,
+    /// How many bytes of memory may go with it: those of the file, or of its part.
+    memory: u64,
+}
+
+#[derive(Debug)]
+struct Shown {
+    window: Window,
+    /// Of a part of a file, which the view may be the last to use.
+    part: Option<Arc<Range>>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if self.part.take().and_then(Arc::into_inner).is_some() {
+            // SAFETY: the window is ours, and with it the part: nobody else uses either any more. A refusal costs
+            // memory until the file goes.
+            let _ = unsafe { remove(self.window.address(), self.window.length()) };
+        }
+    }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        dropper::drop_later(self.file_length, self.window.take());
+        dropper::drop_later(self.memory, self.shown.take());
     }
 }
 
@@ -54,6 +73,11 @@ impl MemoryFile {
         let range = Range::new(offset, length)?;
         let file_length = self.length()?;
         range.check_within(file_length, "the file")?;
+        if let Some(part) = self.part.as_deref().filter(|part| !part.contains(&range)) {
+            let message =
+                format!("{range} is not in {part}, the part of the file that is to be used");
+            return Err(Error::new(ErrorCode::OutOfRange, message));
+        }
         let page = self.page_size();
         check_aligned(offset | length, page, format_args!("the view {range}"))?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -66,8 +90,11 @@ impl MemoryFile {
         Ok(View {
             address: window.address(),
             length: window.length(),
-            window: Some(window),
-            file_length,
+            memory: self.part.as_deref().map_or(file_length, Range::len),
+            shown: Some(Shown {
+                window,
+                part: self.part.clone(),
+            }),
         })
     }
 }

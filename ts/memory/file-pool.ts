@@ -1,0 +1,29 @@
+/**
+ * Memory files in pieces: one descriptor for any number of small ones.
+ */
+import { NativeFilePool } from '#native';
+import { native } from '../native-call.ts';
+import { type MemoryFile, wrapNativeFile } from './memory-file.ts';
+
+/** @internal */
+export class FilePool {
+  readonly #pool: NativeFilePool;
+
+  /** @param name of the files, as /proc shows it */
+  constructor(name: string) {
+    this.#pool = new NativeFilePool(name);
+  }
+
+  /**
+   * Takes a piece, zero to begin with. The system gets its memory back when the file handle is closed and nothing maps
+   * or views it.
+   *
+   * @param length bytes; whole pages
+   * @param name for messages
+   * @throws {PeerDmaError} `ERR_SYSTEM`
+   */
+  take(length: bigint, name: string): { file: MemoryFile; offset: bigint } {
+    const handle = native(() => this.#pool.take(length));
+    return { file: wrapNativeFile(handle, name), offset: handle.partOffset };
+  }
+}
