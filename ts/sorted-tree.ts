@@ -3,8 +3,8 @@
  */
 import imported from 'sorted-btree';
 
-// sorted-btree is CommonJS with `__esModule` set. Its default import is `module.exports` in Node, Deno, esbuild and webpack, and
-// `exports.default` in Bun, vitest and rollup.
+// sorted-btree is CommonJS with `__esModule` set. Its default import is `module.exports` in Node, Deno, esbuild and
+// webpack, and `exports.default` in Bun, vitest and rollup.
 const tree: typeof imported | typeof imported.default = imported;
 
 /** @internal */

@@ -1,5 +1,5 @@
-// Loads the native core: the one built in this checkout or copied beside a bundle, or else that of the package for this
-// platform. Importing works without a core: everything that uses it then throws an error that names the missing package.
+// Loads the native core: the one built in this checkout or copied beside a bundle, or else that of the package for
+// this platform. Importing works without a core: everything that uses it then throws an error that names the package.
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import nodeModule from 'node:module';
 import { dirname, join } from 'node:path';
@@ -53,7 +53,7 @@ function load() {
   return { why: why(platform, name, causes[0]), cause: causes[0] };
 }
 
-/** This file, or the bundle that contains it: one in CommonJS form has `__filename`, and perhaps no `import.meta.url`. */
+/** This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. */
 function ownFile() {
   try {
     return __filename;

@@ -8,9 +8,9 @@ export const demoCommand: Command = {
   summary: 'shows memory that IOMMUs follow, step by step, on simulated devices or real ones',
   usage: `peerdma demo [--device BDF --device BDF [--device BDF]]
 
-Without --device: simulated IOMMUs, no privileges, no hardware. With it: devices that are bound to vfio-pci. The first does
-DMA and has to be QEMU's edu (1234:11e8), for which the demo has a driver. The second has a BAR that can be mapped. The third,
-an edu too, joins late in a container of its own.
+Without --device: simulated IOMMUs, no privileges, no hardware. With it: devices that are bound to vfio-pci. The first
+does DMA and has to be QEMU's edu (1234:11e8), for which the demo has a driver. The second has a BAR that can be
+mapped. The third, an edu too, joins late in a container of its own.
 `,
   options: { device: { type: 'string', multiple: true } },
   async run({ values, positionals }, terminal) {
