@@ -7,9 +7,9 @@
  *     node --import=@oxc-node/core/register examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
  */
 import { AssignedDevice, GuestMemory } from '../ts/index.ts';
+import { hex, reportTo } from '../ts/cli/demo/report.ts';
 import { EduDriver } from './devices/edu.ts';
 import { simulatedPair, vfioPair } from './edu-to-ivshmem/devices.ts';
-import { hex, note, step } from './demo/report.ts';
 import { GuestBar } from './guest/bar.ts';
 import { Firmware } from './guest/firmware.ts';
 
@@ -25,6 +25,8 @@ const OTHER_ADDRESS = 0x1_0000_0000n;
 const BAR = 2;
 /** All that is sent has that many letters. */
 const LETTERS = 5;
+
+const { step, note } = reportTo(process.stdout);
 
 const addresses = process.argv.slice(2);
 await using memory = await GuestMemory.create({ ram: [RAM] });

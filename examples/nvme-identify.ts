@@ -7,10 +7,12 @@
  */
 import { parseArgs } from 'node:util';
 import { AssignedDevice, GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
-import { hex, note, step, whoMapsWhat } from './demo/report.ts';
+import { hex, reportTo } from '../ts/cli/demo/report.ts';
 import { findNvme } from './devices/nvme/find.ts';
 import { Nvme } from './devices/nvme.ts';
 import { Firmware } from './guest/firmware.ts';
+
+const { step, note, whoMapsWhat } = reportTo(process.stdout);
 
 const RAM = { start: 0n, length: 64n << 20n };
 /** Where firmware places BARs: below 4 GiB, where there is no RAM. */

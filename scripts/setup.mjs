@@ -50,7 +50,7 @@ export const NAPI_BUILD = [
   'package.json',
   '--output-dir',
   'ts/native',
-  '--no-js', // the loader is ts/native/binding.cjs
+  '--no-js', // the loader is ts/native/binding.js
   '--dts',
   'binding.d.cts',
 ];

@@ -10,7 +10,7 @@ const REFERENCE = ['scripts/reference/main.mjs'];
 const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
-  demo: (args) => script('examples/demo.ts', args),
+  demo: (args) => script('ts/cli/main.ts', ['demo', ...args]),
   bench: async (args) => {
     await built();
     await compiled();

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * peerdma: guest memory and device DMA for VMMs in TypeScript.
  *

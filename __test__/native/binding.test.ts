@@ -22,7 +22,7 @@ test('the loader gives all that is declared, and it is all there', (t) => {
 });
 
 test('the loader knows the platforms that there are packages for', (t) => {
-  const listed = /PLATFORMS = \[(.*)\]/.exec(read('binding.cjs'))?.[1]?.match(/[\w-]+/g) ?? [];
+  const listed = /PLATFORMS = \[(.*)\]/.exec(read('binding.js'))?.[1]?.match(/[\w-]+/g) ?? [];
   t.deepEqual(
     [...listed].sort(),
     platforms(new URL('../../', import.meta.url).pathname)

@@ -3,30 +3,12 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { nodes } from './support/nodes.ts';
+import { here, path, readmeExample, servePackages } from './support/packages.ts';
 import { type Outcome, Project } from './support/project.ts';
-import { type Published, serveRegistry } from './support/registry.ts';
-import {
-  type Platform,
-  binaryProblems,
-  buildCore,
-  lintPackage,
-  mainPackage,
-  platformPackage,
-  platforms,
-  top,
-} from './support/scripts.ts';
-
-const HERE = 'linux-x64-gnu';
-const path = (name: string): string => fileURLToPath(new URL(name, top));
-
-const all = platforms(path('.'));
-const here = all.find(({ name }) => name === HERE) as Platform;
-const out = mkdtempSync(join(tmpdir(), 'peerdma-packages-'));
+import { binaryProblems, buildCore, lintPackage } from './support/scripts.ts';
 
 // The binary of a release; where its toolchain can't be had, the one that was built for this machine.
 let toolchainMissing: string | undefined;
@@ -36,22 +18,11 @@ const binary = await buildCore(here).catch((error: Error) => {
 });
 const nodesHere = await nodes();
 
-const tarballs = { main: await mainPackage(out), platform: platformPackage(here, binary, out) };
-const registry = await serveRegistry([
-  published(tarballs.main),
-  published(tarballs.platform),
-  published(packed('node_modules/sorted-btree')),
-  // Those of other platforms are known, and must not be asked for.
-  ...all.filter((platform) => platform !== here).map(({ manifest }) => ({ manifest })),
-]);
-test.after.always(() => {
-  registry.close();
-  rmSync(out, { recursive: true });
-});
+const packages = await servePackages(binary);
+const { tarballs, registry } = packages;
+test.after.always(() => packages.close());
 
-const readme = readFileSync(path('README.md'), 'utf8');
-const example = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? '';
-const promised = [...example.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map(([, text]) => text);
+const example = readmeExample();
 
 /** The README's first example as JavaScript, once the first test has compiled it against the installed package. */
 let compiledExample: string | undefined;
@@ -69,7 +40,7 @@ test.serial('publint and attw find no fault with the packages', async (t) => {
 
 test.serial('a TypeScript project compiles against the installed package, with declarations checked', async (t) => {
   const project = await installed(t, process.execPath);
-  project.write('example.ts', example);
+  project.write('example.ts', example.code);
   project.write('consumer.ts', readFileSync(path('scripts/consumer/consumer.ts'), 'utf8'));
   project.write(
     'tsconfig.json',
@@ -110,9 +81,9 @@ for (const { major, path: node, missing } of nodesHere) {
     const project = await installed(t, node);
     t.true((await project.run('node', '--version')).stdout.startsWith(`v${major}.`));
     project.write('example.js', compiledExample ?? '');
-    succeeds(t, await project.run('node', 'example.js'), `${promised.join('\n')}\n`);
+    succeeds(t, await project.run('node', 'example.js'), example.output);
     project.write('worker.js', "import { Worker } from 'node:worker_threads'; new Worker('./example.js');");
-    succeeds(t, await project.run('node', 'worker.js'), `${promised.join('\n')}\n`);
+    succeeds(t, await project.run('node', 'worker.js'), example.output);
     const help = await project.run('npx', 'peerdma', '--help');
     t.is(help.status, 0, help.stderr);
     t.regex(help.stdout, /^usage: peerdma /);
@@ -120,6 +91,9 @@ for (const { major, path: node, missing } of nodesHere) {
     succeeds(t, await project.run('node', 'snapshot.js'), '');
     const view = await project.run('npx', 'peerdma', 'view', 'snapshot.json');
     succeeds(t, view, 'snapshot.html is written: open it in a browser\n');
+    const demo = await project.run('npx', 'peerdma', 'demo');
+    t.is(demo.status, 0, demo.stderr);
+    t.regex(demo.stdout, /^ {3}rolled back everywhere: device A still reaches the BAR .*"peer-to-peer!"$/m);
   });
 }
 
@@ -193,15 +167,4 @@ async function installed(t: ExecutionContext, node: string, ...options: string[]
 function succeeds(t: ExecutionContext, { status, stdout, stderr }: Outcome, output: string): void {
   t.is(status, 0, stderr);
   t.is(stdout, output);
-}
-
-/** Packs a package of the checkout's own dependencies. */
-function packed(folder: string): string {
-  const args = ['pack', path(folder), '--silent', '--ignore-scripts', '--pack-destination', out];
-  return join(out, spawnSync('npm', args, { encoding: 'utf8' }).stdout.trim());
-}
-
-function published(tarball: string): Published {
-  const { stdout } = spawnSync('tar', ['-xzOf', tarball, 'package/package.json'], { encoding: 'utf8' });
-  return { manifest: JSON.parse(stdout) as Published['manifest'], tarball: readFileSync(tarball) };
 }

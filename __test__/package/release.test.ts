@@ -51,12 +51,21 @@ function git(folder: string, ...args: string[]): void {
   if (status !== 0) throw new Error(stderr);
 }
 
+/** Stand for the addresses that package.json has once there are any. */
+const ADDRESSES = {
+  repository: { type: 'git', url: 'git+https://example.com/owner/name.git' },
+  homepage: 'https://example.com/owner/name#readme',
+  bugs: 'https://example.com/owner/name/issues',
+};
+
 /** A repository with all that has the version in it, committed and tagged. */
-function tagged(t: ExecutionContext): string {
+function tagged(t: ExecutionContext, addresses: object = ADDRESSES): string {
   const folder = folderFor(t);
   for (const name of ['package.json', 'package-lock.json', 'Cargo.toml', 'Cargo.lock', 'npm']) {
     cpSync(path(name), join(folder, name), { recursive: true });
   }
+  const manifest = JSON.parse(readFileSync(path('package.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ ...manifest, ...addresses }));
   git(folder, 'init', '--quiet');
   git(folder, 'add', '.');
   git(folder, 'commit', '--quiet', '-m', 'all');
@@ -66,6 +75,13 @@ function tagged(t: ExecutionContext): string {
 
 test('a clean checkout of its tag is released', (t) => {
   t.deepEqual(releaseProblems(tagged(t), tag), []);
+});
+
+test('a manifest without the addresses of the repository is refused, field by field', (t) => {
+  t.deepEqual(releaseProblems(tagged(t, { ...ADDRESSES, repository: undefined, bugs: undefined }), tag), [
+    'package.json has no repository: fill it in (docs/releasing.md)',
+    'package.json has no bugs: fill it in (docs/releasing.md)',
+  ]);
 });
 
 test('another tag than that of the version is refused', (t) => {

@@ -15,7 +15,7 @@ interface MadeUpSpace {
 /** The numbers of the devices in each address space that there is, in the order in which those were made. */
 export const spaces: MadeUpSpace[] = [];
 
-const binding = createRequire(import.meta.url)('../../ts/native/binding.cjs') as Record<string, unknown>;
+const binding = createRequire(import.meta.url)('../../ts/native/peerdma.linux-x64-gnu.node') as Record<string, unknown>;
 binding['NativeIommufd'] = {
   open: () => ({ mapsFiles: true, close: () => {}, newIoas }) as unknown as NativeIommufd,
 };

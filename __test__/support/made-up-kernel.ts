@@ -39,7 +39,7 @@ function known(): MadeUpKernel {
   return kernel;
 }
 
-const binding = createRequire(import.meta.url)('../../ts/native/binding.cjs') as Record<string, unknown>;
+const binding = createRequire(import.meta.url)('../../ts/native/peerdma.linux-x64-gnu.node') as Record<string, unknown>;
 binding['NativeIommufd'] = {
   open: (): NativeIommufd => {
     const { iommu } = known();

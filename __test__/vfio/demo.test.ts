@@ -8,9 +8,9 @@ import { testWith } from './support/devices.ts';
 
 /** What the demo says it found in the BAR, step by step. */
 function outcomes(t: ExecutionContext, ...addresses: (string | undefined)[]): string[] {
-  const script = new URL(`../../examples/demo${extname(import.meta.url)}`, import.meta.url).pathname;
+  const program = new URL(`../../ts/cli/main${extname(import.meta.url)}`, import.meta.url).pathname;
   const devices = addresses.flatMap((bdf) => ['--device', bdf ?? '']);
-  const command = [...process.execArgv, script, ...devices];
+  const command = [...process.execArgv, program, 'demo', ...devices];
   const { stdout, stderr, status } = spawnSync(process.execPath, command, { encoding: 'utf8', timeout: 60_000 });
   t.is(status, 0, stderr);
   t.log(stdout);

@@ -1,15 +1,16 @@
 // Makes the packages: the main one, which is TypeScript compiled, and one for each platform, which is its native core.
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { must } from '../setup.mjs';
 import { top } from '../command.mjs';
+import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
 
-const STAGE = join(top, 'target/stage');
 /** Fields of the manifest that are the checkout's alone. */
 const OF_THE_CHECKOUT = ['private', 'workspaces', 'scripts', 'devDependencies', 'overrides', 'napi'];
-const FILES_OF_ALL = ['README.md', 'LICENSE'];
+/** Files of the package that are no copies of those of the checkout. */
+const MADE = ['dist', 'docs/*.md'];
 
 /**
  * Makes the main package. Its manifest has what that of a checkout can't: the packages of the platforms, which `npm ci`
@@ -24,10 +25,11 @@ export async function mainPackage(out) {
   const optionalDependencies = Object.fromEntries(
     platforms(top).map(({ manifest: { name } }) => [name, manifest.version]),
   );
-  const stage = emptied(join(STAGE, 'peerdma'));
+  const stage = newStage();
   writeManifest(stage, { ...Object.fromEntries(kept), optionalDependencies });
-  const others = manifest.files.filter((file) => file !== 'dist');
-  for (const file of [...others, ...FILES_OF_ALL]) copy(join(top, file), join(stage, file));
+  const copied = manifest.files.filter((file) => !MADE.includes(file));
+  for (const file of [...copied, 'LICENSE']) copy(join(top, file), join(stage, file));
+  for (const [path, text] of packedPages(top, manifest)) write(join(stage, path), text);
   // Not what `npm run build` leaves in dist, where files may be that have no source any more.
   await compilePackage(join(stage, 'dist'));
   return pack(stage, out);
@@ -53,7 +55,7 @@ export async function compilePackage(out = 'dist') {
  * @returns {string} its path
  */
 export function platformPackage(platform, binary, out) {
-  const stage = emptied(join(STAGE, basename(platform.folder)));
+  const stage = newStage();
   writeManifest(stage, platform.manifest);
   copy(join(top, platform.folder, 'README.md'), join(stage, 'README.md'));
   copy(join(top, 'LICENSE'), join(stage, 'LICENSE'));
@@ -77,19 +79,25 @@ function pack(stage, out) {
   const args = ['pack', stage, '--json', '--loglevel=error', '--pack-destination', resolve(out)];
   const { status, stdout, stderr } = spawnSync('npm', args, { cwd: top, encoding: 'utf8' });
   if (status !== 0) throw new Error(`npm pack: ${stderr}`);
+  rmSync(stage, { recursive: true });
   const told = JSON.parse(stdout);
   const { filename } = Object.values(told)[0]; // a list, or since npm 12 an object, of one
   return join(resolve(out), basename(filename));
 }
 
-function emptied(folder) {
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  return folder;
+/** A folder of its own for each package that is made: tests make some at the same time. */
+function newStage() {
+  mkdirSync(join(top, 'target'), { recursive: true });
+  return mkdtempSync(join(top, 'target/stage-'));
 }
 
 function writeManifest(folder, manifest) {
-  writeFileSync(join(folder, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+  write(join(folder, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+}
+
+function write(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
 }
 
 function copy(from, to) {

@@ -4,13 +4,17 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { platforms } from './platforms.mjs';
 
+/** Fields of package.json that need the address of the repository. */
+const ADDRESSES = ['repository', 'homepage', 'bugs'];
+
 /**
  * @param {string} top the checkout
  * @param {string} tag such as `v1.2.3`
  * @returns {string[]} what forbids a release
  */
 export function releaseProblems(top, tag) {
-  const { version } = json(top, 'package.json');
+  const manifest = json(top, 'package.json');
+  const { version } = manifest;
   const problems = versionProblems(top, version);
   if (tag !== `v${version}`)
     problems.push(`the tag is ${tag}, and the version ${version}: the tag has to be v${version}`);
@@ -19,6 +23,9 @@ export function releaseProblems(top, tag) {
   }
   const changed = git(top, 'status', '--porcelain').trimEnd();
   if (changed !== '') problems.push(`there are changes that are not committed:\n${changed}`);
+  for (const field of ADDRESSES.filter((name) => manifest[name] === undefined)) {
+    problems.push(`package.json has no ${field}: fill it in (docs/releasing.md)`);
+  }
   return problems;
 }
 

@@ -38,7 +38,8 @@ export class DmaBuffer {
    * What is written here a device may see in any order but for what the driver's own access to a register orders: on x86-64 that is all
    * that was written before.
    */
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  // `Uint8Array<ArrayBuffer>` since TypeScript 5.7, `Uint8Array` before.
+  readonly bytes: ReturnType<Uint8Array['slice']>;
   readonly #memory: GuestMemory;
   readonly #region: number;
   readonly #closing = new Closing();

@@ -64,3 +64,7 @@ export const { lintPackage, mainPackage, platformPackage } = await load<{
 export const { releaseProblems } = await load<{ releaseProblems(top: string, tag: string): string[] }>(
   'scripts/release/state.mjs',
 );
+
+export const { packedPages } = await load<{
+  packedPages(top: string, manifest: { version: string; repository?: { url: string } }): ReadonlyMap<string, string>;
+}>('scripts/release/pages.mjs');

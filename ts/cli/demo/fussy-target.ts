@@ -1,7 +1,7 @@
 /**
  * A DMA target of the demo's own: it follows the memory map like any other, and refuses one address.
  */
-import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
+import type { AddressRange, DmaMapRequest, DmaTarget } from '../../index.ts';
 
 export class FussyTarget implements DmaTarget {
   readonly name = 'fussy-target';

@@ -1,18 +1,17 @@
 /**
  * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a container
- * of its own. Bytes move where the first is QEMU's edu device, for which there is a driver here.
+ * of its own. The first and the third have to be QEMU's edu, whose driver is beside this file.
  */
-import { type GuestMemory, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../ts/index.ts';
-import { Edu } from '../devices/edu.ts';
+import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
+import { Edu, EDU_ID } from './edu-driver.ts';
 import type { Initiator, LateComer, Peer, Stage } from './stage.ts';
 
 /** RAM in which the devices' drivers prepare what is to be moved. */
 const SCRATCH = 0x20_0000n;
 
-export async function vfioStage(memory: GuestMemory, addresses: readonly string[]): Promise<Stage> {
-  const [first, second, third] = addresses;
-  if (first === undefined || second === undefined)
-    throw new Error('the demo takes two devices or three: --device BDF --device BDF');
+/** @param addresses of two devices or three */
+export function vfioStage(memory: GuestMemory, addresses: readonly string[]): Stage {
+  const [first = '', second = '', third] = addresses;
   const manager = new VfioContainerManager(memory);
   const lateManager = new VfioContainerManager(memory);
   return {
@@ -30,6 +29,12 @@ export async function vfioStage(memory: GuestMemory, addresses: readonly string[
 }
 
 function initiator(memory: GuestMemory, device: VfioDevice): Initiator {
+  if (device.config.read32(0n) !== EDU_ID) {
+    const remedy = "Name QEMU's edu (1234:11e8), for which the demo has a driver.";
+    throw new PeerDmaError('ERR_UNSUPPORTED', `${device.bdf}: DMA failed: it is not an edu device. ${remedy}`, {
+      device: device.bdf,
+    });
+  }
   const edu = new Edu(device);
   const write = async (iova: bigint, bytes: Uint8Array): Promise<void> => {
     memory.write(SCRATCH, bytes);
@@ -52,7 +57,11 @@ function peer(device: VfioDevice): Peer {
     .find(({ length, mmapAreas }) =>
       mmapAreas.some((area) => area.start === 0n && area.end === length && length >= 0x1000n),
     );
-  if (bar === undefined) throw new Error(`${device.bdf} has no BAR that can be mapped as a whole`);
+  if (bar === undefined) {
+    const remedy = 'Name a device with such a BAR, for example ivshmem.';
+    const message = `${device.bdf}: mapping a BAR failed: no BAR can be mapped as a whole. ${remedy}`;
+    throw new PeerDmaError('ERR_NO_SUCH_REGION', message, { device: device.bdf });
+  }
   return {
     name: device.bdf,
     length: bar.length,

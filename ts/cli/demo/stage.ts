@@ -1,7 +1,7 @@
 /**
  * What the demo needs of its devices, simulated or real.
  */
-import type { Backing } from '../../ts/index.ts';
+import type { Backing } from '../../index.ts';
 
 /** A device that does DMA. */
 export interface Initiator {

@@ -1,7 +1,7 @@
 /**
  * The demo without hardware: a SimulatedIommu for each device's DMA, a memfd for the BAR.
  */
-import { type DmaMapperHandle, type GuestMemory, MemoryFile, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { type DmaMapperHandle, type GuestMemory, MemoryFile, PeerDmaError, SimulatedIommu } from '../../index.ts';
 import type { Initiator, Stage } from './stage.ts';
 
 const BAR_LENGTH = 1n << 20n;

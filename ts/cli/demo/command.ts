@@ -1,0 +1,23 @@
+/**
+ * `peerdma demo`: what the package does, in eight steps.
+ */
+import { type Command, UsageError } from '../command.ts';
+import { runDemo } from './steps.ts';
+
+export const demoCommand: Command = {
+  summary: 'shows memory that IOMMUs follow, step by step, on simulated devices or real ones',
+  usage: `peerdma demo [--device BDF --device BDF [--device BDF]]
+
+Without --device: simulated IOMMUs, no privileges, no hardware. With it: devices that are bound to vfio-pci. The first
+does DMA and has to be QEMU's edu (1234:11e8), for which the demo has a driver. The second has a BAR that can be
+mapped. The third, an edu too, joins late in a container of its own.
+`,
+  options: { device: { type: 'string', multiple: true } },
+  async run({ values, positionals }, terminal) {
+    const devices = (values['device'] ?? []) as readonly string[];
+    if (positionals.length > 0) throw new UsageError(`takes no argument ${positionals[0]}; devices follow --device`);
+    if (devices.length === 1 || devices.length > 3) throw new UsageError('takes no device, two or three');
+    await runDemo(devices, terminal.stdout);
+    return 0;
+  },
+};

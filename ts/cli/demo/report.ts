@@ -1,0 +1,47 @@
+/**
+ * The lines that the demo and the examples print.
+ */
+import { Console } from 'node:console';
+import type { MemorySnapshot } from '../../index.ts';
+
+/** Prints numbered steps. */
+export interface Report {
+  step(this: void, what: string, outcome: string): void;
+  note(this: void, outcome: string): void;
+  /** A row for each sub-mapping, a column for each target. */
+  whoMapsWhat(this: void, snapshot: MemorySnapshot): void;
+}
+
+export function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+export function reportTo(stream: NodeJS.WritableStream): Report {
+  const { log, table } = new Console(stream);
+  let steps = 0;
+  return {
+    step: (what, outcome) => log(`${++steps}. ${what}: ${outcome}`),
+    note: (outcome) => log(`   ${outcome}`),
+    whoMapsWhat: (snapshot) => {
+      log('\nWho maps what:');
+      table(rows(snapshot));
+    },
+  };
+}
+
+function rows({ flat, targets }: MemorySnapshot): Record<string, Record<string, string>> {
+  return Object.fromEntries(
+    flat.map(({ start, end, region }) => [
+      `${start}..${end}`,
+      {
+        region,
+        ...Object.fromEntries(
+          targets.map(({ name, mappings }) => [
+            name,
+            mappings.find((mapping) => mapping.start === start)?.state ?? '-',
+          ]),
+        ),
+      },
+    ]),
+  );
+}

@@ -1,0 +1,127 @@
+// Loads the native core: the one built in this checkout or copied beside a bundle, or else that of the package for
+// this platform. Importing works without a core: everything that uses it then throws an error that names the package.
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
+import nodeModule from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What there are packages for; npm installs the one that fits. */
+const PLATFORMS = ['linux-x64-gnu', 'linux-x64-musl', 'linux-arm64-gnu'];
+
+/** @returns {string} as napi names platforms, such as `linux-x64-gnu` or `darwin-arm64` */
+function platformName() {
+  const { platform, arch } = process;
+  return platform === 'linux' ? `linux-${arch}-${libc()}` : `${platform}-${arch}`;
+}
+
+/** The C library of this Node, by the dynamic linker that its first bytes name: reading them starts nothing. */
+function libc() {
+  const head = Buffer.alloc(4096);
+  try {
+    const file = openSync(process.execPath, 'r');
+    try {
+      readSync(file, head, 0, head.length, 0);
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    // Not readable: taken for what nearly all are.
+  }
+  return head.includes('/ld-musl-') ? 'musl' : 'gnu';
+}
+
+/** The native core; or else why it cannot be loaded, in the form of its own errors (native-call.ts). */
+function load() {
+  const platform = platformName();
+  const name = `@peerdma/binding-${platform}`;
+  const binary = `peerdma.${platform}.node`;
+  const causes = [];
+  for (const attempt of [
+    () => loadFor(ownFile(), binary, name),
+    // webpack replaces `import.meta.url` by the one of the machine that bundles.
+    () => loadFor(process.argv[1], binary, name),
+    // In an executable that contains the bundle, neither of the two is a file.
+    () => loadBeside(process.execPath, binary),
+  ]) {
+    try {
+      const core = attempt();
+      if (core !== undefined) return { core };
+    } catch (error) {
+      causes.push(error);
+    }
+  }
+  return { why: why(platform, name, causes[0]), cause: causes[0] };
+}
+
+/** This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. */
+function ownFile() {
+  try {
+    return __filename;
+  } catch {
+    return fileURLToPath(import.meta.url);
+  }
+}
+
+/** Loads the core that lies beside a file, or else the package that the file would load. */
+function loadFor(file, binary, name) {
+  const core = loadBeside(file, binary);
+  if (core !== undefined) return core;
+  const require = nodeModule.createRequire(file);
+  try {
+    return require(name);
+  } catch (error) {
+    // With pnpm the dependencies of `peerdma` are in no folder that a bundle reaches.
+    const owner = resolved(require, 'peerdma/package.json');
+    if (owner === undefined) throw error;
+    return nodeModule.createRequire(owner)(name);
+  }
+}
+
+function loadBeside(file, binary) {
+  const beside = join(dirname(file), binary);
+  return existsSync(beside) ? nodeModule.createRequire(file)(beside) : undefined;
+}
+
+function resolved(require, name) {
+  try {
+    return require.resolve(name);
+  } catch {
+    return undefined;
+  }
+}
+
+function why(platform, name, cause) {
+  if (!PLATFORMS.includes(platform)) {
+    return `ERR_UNSUPPORTED_PLATFORM||||the native core of peerdma does not exist for ${platform} (it would be the package ${name}): it runs on ${PLATFORMS.join(', ')}`;
+  }
+  if (cause.code === 'MODULE_NOT_FOUND') {
+    return `ERR_NATIVE_CORE_MISSING||||the package ${name}, the native core of peerdma for ${platform}, is not installed: install peerdma with its optional dependencies`;
+  }
+  return `ERR_NATIVE_CORE_MISSING||||${name}, the native core of peerdma for ${platform}, can't be loaded: ${cause.message}`;
+}
+
+const { core, why: missing, cause } = load();
+
+/** Stands for a class or function of the core that can't be had: whatever is done with it throws. */
+function standIn() {
+  const refuse = () => {
+    throw new Error(missing, { cause });
+  };
+  return new Proxy(function () {}, { apply: refuse, construct: refuse, get: refuse });
+}
+
+const take = (name) => (core === undefined ? standIn() : core[name]);
+
+export const NativeEventFd = take('NativeEventFd');
+export const NativeEventWatcher = take('NativeEventWatcher');
+export const NativeFilePool = take('NativeFilePool');
+export const NativeIoas = take('NativeIoas');
+export const NativeIommufd = take('NativeIommufd');
+export const NativeMemoryFile = take('NativeMemoryFile');
+export const NativePrivateMemory = take('NativePrivateMemory');
+export const NativeReservation = take('NativeReservation');
+export const NativeVfioContainer = take('NativeVfioContainer');
+export const NativeVfioDevice = take('NativeVfioDevice');
+export const NativeVfioGroup = take('NativeVfioGroup');
+export const hostPageSize = take('hostPageSize');
+export const memorySettled = take('memorySettled');
