@@ -10,7 +10,7 @@ import { GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 
 const LENGTH = 64n << 20n;
 const PAGE = 4096n;
-const BINDING = fileURLToPath(new URL('../../ts/native/binding.cjs', import.meta.url));
+const BINDING = fileURLToPath(new URL('../../ts/native/binding.js', import.meta.url));
 
 /** Mappings and descriptors of a file, here. */
 function held(name: string): number[] {

@@ -1,7 +1,9 @@
 /**
  * `peerdma demo`: what the package does, in eight steps.
  */
+import { Writable } from 'node:stream';
 import { type Command, UsageError } from '../command.ts';
+import type { Output } from '../output.ts';
 import { runDemo } from './steps.ts';
 
 export const demoCommand: Command = {
@@ -17,7 +19,18 @@ mapped. The third, an edu too, joins late in a container of its own.
     const devices = (values['device'] ?? []) as readonly string[];
     if (positionals.length > 0) throw new UsageError(`takes no argument ${positionals[0]}; devices follow --device`);
     if (devices.length === 1 || devices.length > 3) throw new UsageError('takes no device, two or three');
-    await runDemo(devices, terminal.stdout);
+    await runDemo(devices, streamTo(terminal.stdout));
     return 0;
   },
 };
+
+/** A stream for what prints to streams, such as a `Console`. */
+function streamTo(output: Output): Writable {
+  return new Writable({
+    decodeStrings: false,
+    write: (text: string, _encoding, done) => {
+      output.document(text);
+      done();
+    },
+  });
+}
