@@ -356,15 +356,29 @@ impl MemoryFile {
 
 impl Drop for MemoryFile {
     fn drop(&mut self) {
-        let Some(part) = self.part.take().and_then(Arc::into_inner) else {
-            return;
-        };
-        if let (Kind::Memory { fd, .. }, Ok(start), Ok(length)) =
-            (&*self.kind, to_offset(part.start()), to_offset(part.len()))
-        {
+        if let Some(part) = self.part.take().and_then(Arc::into_inner) {
+            let kind = Arc::clone(&self.kind);
+            dropper::drop_later(part.len(), UnusedPart { kind, part });
+        }
+    }
+}
+
+/// Part of a file that nobody uses any more: no handle, placement, IOMMU mapping or view of it is left. Gives its memory
+/// back when it is dropped.
+struct UnusedPart {
+    kind: Arc<Kind>,
+    part: Range,
+}
+
+impl Drop for UnusedPart {
+    fn drop(&mut self) {
+        if let (Kind::Memory { fd, .. }, Ok(start), Ok(length)) = (
+            &*self.kind,
+            to_offset(self.part.start()),
+            to_offset(self.part.len()),
+        ) {
             let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            // Nobody uses the part any more: no handle, placement, IOMMU mapping or view is left. A refusal costs
-            // memory until the file goes.
+            // A refusal costs memory until the file goes.
             let _ = fallocate(fd, mode, start, length);
         }
     }
