@@ -112,7 +112,11 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
   });
 
   /** What becomes of a mapped BAR when its device goes through something. */
-  const goesThrough = (what: string, event: (t: ExecutionContext, peer: PhysicalFunction) => Promise<void>): void =>
+  const goesThrough = (
+    what: string,
+    event: (t: ExecutionContext, peer: PhysicalFunction) => Promise<void>,
+    { takesBack = false } = {},
+  ): void =>
     declare(`a mapped BAR whose device ${what} is as its rules say`, async (t, rig) => {
       const { target, rules } = rig;
       const before = at(await barRequest(rig, 0n, 2n * PAGE), AT);
@@ -121,10 +125,11 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
       t.false(target.isRevoked?.(before.range) ?? false);
       await event(t, rig.peer);
       decode(rig.peer, true);
-      const request = (await Lender.of(rig.memory)).now(before);
+      const request = await (await Lender.of(rig.memory)).now(before);
       const stays = rules.whenDeviceGoesOff === 'stays';
       t.is(target.isRevoked?.(request.range) ?? false, !stays);
-      t.is(await reaches(rig, AT, 0n, 16), stays);
+      // A simulated mapping has no hold of its own on memory that the reset took back from the lender.
+      if (!stays || !takesBack || rig.keepsLentMemory) t.is(await reaches(rig, AT, 0n, 16), stays);
       t.is(rig.count(), 1, 'its addresses are taken all the same');
       await refused(t, () => target.mapDma(request), 'ERR_IOVA_OVERLAP', ['EEXIST']);
       await target.unmapDma(request.range);
@@ -134,13 +139,14 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
     });
 
   goesThrough('stops decoding memory, and decodes again,', async (_, peer) => decode(peer, false));
-  goesThrough('is reset', async (_, peer) => {
+  const reset = async (_: ExecutionContext, peer: PhysicalFunction): Promise<void> => {
     try {
       await peer.reset();
     } catch {
       await peer.hotReset([]);
     }
-  });
+  };
+  goesThrough('is reset', reset, { takesBack: true });
 
   declare('DMA to a BAR that is off does not reach it', async (t, rig) => {
     await rig.target.mapDma(at(await barRequest(rig, 0n, PAGE), AT));

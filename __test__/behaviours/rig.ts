@@ -15,6 +15,7 @@ import {
   type PhysicalFunction,
 } from '../../ts/index.ts';
 import type { IommuRules } from '../../ts/dma/iommu-rules.ts';
+import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 
 /** A target with room to try things in. */
 export interface TargetRig {
@@ -35,6 +36,8 @@ export interface DeviceRig extends TargetRig {
   dmaWrite(iova: bigint, bytes: Uint8Array): Promise<void>;
   /** A device whose BAR 2 is memory, and decodes. */
   readonly peer: PhysicalFunction;
+  /** Whether a mapping keeps host memory that the lender has taken back, as the native core's mappings do. */
+  readonly keepsLentMemory: boolean;
 }
 
 export type Declare<Rig> = (title: string, run: (t: ExecutionContext, rig: Rig) => Promise<void>) => void;
@@ -98,7 +101,8 @@ export class Lender {
   }
 
   /** The request for what was lent as it is lent now: that of a device that is reset is taken back before, and lent anew. */
-  now(lent: DmaMapRequest): DmaMapRequest {
+  async now(lent: DmaMapRequest): Promise<DmaMapRequest> {
+    await addressSpaceOf(this.#memory).betweenChanges(() => {}); // lent anew once the device answers
     return at(
       this.#lent.findLast(({ name }) => name === lent.name),
       lent.range.start,

@@ -35,6 +35,7 @@ async function deviceRig(t: ExecutionContext, rules: IommuRulesName): Promise<De
   return {
     ...rig,
     peer,
+    keepsLentMemory: false,
     dmaRead: (iova, length) => unlessItFaults(() => rig.target.read(iova, length), new Uint8Array(length)),
     dmaWrite: (iova, bytes) => unlessItFaults(() => rig.target.write(iova, bytes), undefined),
   };

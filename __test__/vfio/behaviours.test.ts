@@ -41,6 +41,7 @@ deviceBehaviours((title, run) => {
     await run(t, {
       ...target,
       peer,
+      keepsLentMemory: true,
       dmaRead: async (iova, length) => {
         guest.memory.write(SINK, new Uint8Array(length));
         await edu.copy(iova, SINK, length);

@@ -32,8 +32,7 @@ export function findPlace(
 ): AddressRange | undefined {
   const end = 1n << BigInt(bits);
   const lowest = hostPageSize(); // not 0, which drivers and devices take for no address
-  const hasGuest = draft.regions().some(({ isBuffer }) => isBuffer !== true);
-  for (const start of hasGuest ? [BEYOND_A_GUEST, BEYOND_32_BITS, lowest] : [lowest]) {
+  for (const start of draft.hasGuest ? [BEYOND_A_GUEST, BEYOND_32_BITS, lowest] : [lowest]) {
     if (start >= end) continue;
     const room = findRoom(length, alignment, [[AddressRange.between(start, end)], ...reach], draft.taken());
     if (room !== undefined) return room;

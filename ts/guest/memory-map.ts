@@ -24,12 +24,21 @@ export class MemoryMap {
   readonly #coverage: Coverage;
   /** Never changed, only cloned. */
   readonly flat: IntervalMap<SubMapping>;
+  /** How many regions are not DMA buffers. */
+  readonly #ofGuest: number;
 
-  constructor(regions: Regions, idle: RegionIds, coverage: Coverage, flat: IntervalMap<SubMapping>) {
+  constructor(
+    regions: Regions,
+    idle: RegionIds,
+    coverage: Coverage,
+    flat: IntervalMap<SubMapping>,
+    ofGuest: number = 0,
+  ) {
     this.#regions = regions;
     this.#idle = idle;
     this.#coverage = coverage;
     this.flat = flat;
+    this.#ofGuest = ofGuest;
   }
 
   static empty(): MemoryMap {
@@ -69,7 +78,8 @@ export class MemoryMap {
 
   draft(): MemoryMapDraft {
     const regions = this.#regions.clone();
-    return new MemoryMapDraft(regions, this.#idle.clone(), this.#coverage.clone(precedenceIn(regions)), this.flat);
+    const coverage = this.#coverage.clone(precedenceIn(regions));
+    return new MemoryMapDraft(regions, this.#idle.clone(), coverage, this.flat, this.#ofGuest);
   }
 
   #byAge(ids: readonly number[]): RegionState[] {
@@ -88,12 +98,19 @@ export class MemoryMapDraft {
   readonly #changed = new Set<number>();
   /** Pieces of mappings that came or went, by the owner of their memory. */
   readonly #pieces = new Map<StoreOwner, number>();
+  #ofGuest: number;
 
-  constructor(regions: Regions, idle: RegionIds, coverage: Coverage, before: IntervalMap<SubMapping>) {
+  constructor(regions: Regions, idle: RegionIds, coverage: Coverage, before: IntervalMap<SubMapping>, ofGuest: number) {
     this.#regions = regions;
     this.#idle = idle;
     this.#coverage = coverage;
     this.#before = before;
+    this.#ofGuest = ofGuest;
+  }
+
+  /** Whether there are regions other than DMA buffers. */
+  get hasGuest(): boolean {
+    return this.#ofGuest > 0;
   }
 
   has(id: number): boolean {
@@ -120,6 +137,7 @@ export class MemoryMapDraft {
   add(region: RegionState): void {
     this.#regions.set(region.id, region);
     this.#idle.set(region.id, true);
+    if (region.isBuffer !== true) this.#ofGuest++;
   }
 
   /** Makes a region active at an address, wherever it was before. */
@@ -142,10 +160,12 @@ export class MemoryMapDraft {
   }
 
   remove(id: number): void {
-    this.unmap(id, AddressRange.between(0n, this.region(id).length));
+    const { length, isBuffer } = this.region(id);
+    this.unmap(id, AddressRange.between(0n, length));
     this.unplace(id);
     this.#regions.delete(id);
     this.#idle.delete(id);
+    if (isBuffer !== true) this.#ofGuest--;
   }
 
   /** Puts memory into a region; what was there gives way. */
@@ -192,7 +212,7 @@ export class MemoryMapDraft {
     regions: ReadonlySet<number>;
   } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
-    const next = new MemoryMap(this.#regions, this.#idle, this.#coverage, flat);
+    const next = new MemoryMap(this.#regions, this.#idle, this.#coverage, flat, this.#ofGuest);
     return { change, next, pieces: this.#pieces, regions: this.#changed };
   }
 
