@@ -33,3 +33,9 @@ export function interposeNative(call: Before): void {
 export function outOfMemory(op: string): Error {
   return new Error(`ERR_SYSTEM|ENOMEM|mmap||injected: ${op}`);
 }
+
+/** The offsets and lengths in the reservation that a call is about. */
+export function rangesOf([first, length]: readonly unknown[]): (readonly [start: bigint, length: bigint])[] {
+  if (!(first instanceof BigUint64Array)) return [[first as bigint, length as bigint]];
+  return Array.from({ length: first.length / 2 }, (_, n) => [first[2 * n] as bigint, first[2 * n + 1] as bigint]);
+}

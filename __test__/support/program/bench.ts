@@ -3,11 +3,11 @@
  */
 import { GuestMemory, PeerDmaError, SimulatedIommu } from '../../../ts/index.ts';
 import { type ModelFlat, sameCell } from '../memory-model.ts';
-import { PAGE_BYTES } from '../pages.ts';
+import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { type CastName, codeOf } from './cast.ts';
 import { Comparison } from './comparison.ts';
 import { dueOf, overlap } from './expectation.ts';
-import { interposeNative } from '../native-faults.ts';
+import { interposeNative, rangesOf } from '../native-faults.ts';
 import type { Fault, Hit } from './faults.ts';
 import { Change, type Operation, type Pages, SIZE } from './operation.ts';
 import { same } from './map-comparison.ts';
@@ -57,7 +57,7 @@ export class Bench {
     this.world = world;
     this.counts = counts;
     this.#comparison = new Comparison(world);
-    interposeNative((op) => world.faults.native(op));
+    interposeNative((op, args) => world.faults.native(op, pagesOfCall(world, args)));
   }
 
   static async create(counts: Counts): Promise<Bench> {
@@ -263,4 +263,8 @@ export class Bench {
     });
     this.#comparison.subs = [...left, ...fresh];
   }
+}
+
+function pagesOfCall(world: World, args: readonly unknown[]): Pages[] {
+  return rangesOf(args).map(([start, length]) => ({ at: world.pageOf(start), count: Number(length / PAGE) }));
 }

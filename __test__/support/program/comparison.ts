@@ -244,7 +244,7 @@ export class Comparison {
     const dispensable = cell.kind === 'device' && policy === 'best-effort';
     if (target.needsFile && cell.store >= PRIVATE && dispensable) return 'needs a file';
     const refused = hits.some(({ on, op, call }) => {
-      if (on === 'native') return undone && byPlace;
+      if (on === 'native') return (undone || dispensable) && byPlace;
       if (on !== name || op !== 'map' || call?.request === undefined) return false;
       const at = this.#world.pageOf(call.range.start);
       return (
@@ -255,14 +255,15 @@ export class Comparison {
       );
     });
     if (refused) return 'refused';
-    if (settled.some((pages) => overlap(pages, { at: page, count: 1 }))) return undefined;
-    const before = this.#missing.get(name)?.get(page);
-    if (before !== undefined && sameCell(before, cell)) return 'refused';
     const keptOut = this.quarantine.some((kept) => {
       if (kept.target === name && overlap(kept, entry)) return true; // its own, at these addresses
       return byPlace && (isForeign(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
     });
-    return keptOut ? 'kept out' : undefined;
+    if (keptOut) return 'kept out';
+    if (settled.some((pages) => overlap(pages, { at: page, count: 1 }))) return undefined;
+    const before = this.#missing.get(name)?.get(page);
+    if (before !== undefined && sameCell(before, cell)) return 'refused';
+    return undefined;
   }
 
   #shows({ backing, writable, name }: DmaMapRequest, n: number, cell: ModelCell): boolean {

@@ -61,8 +61,47 @@ export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { a
 }
 
 /** Whether a refused map is an outcome and no error. */
-export function isTolerated({ on, op, call }: Hit, members: ReadonlyMap<string, Member>): boolean {
+function isTolerated({ on, op, call }: Hit, members: ReadonlyMap<string, Member>): boolean {
   return op === 'map' && call?.request?.kind === 'device' && members.get(on)?.policy === 'best-effort';
+}
+
+/**
+ * Whether a change goes on without what a call into the native core failed to map: it is device memory, and no target has
+ * to have it. `undefined` where that depends on which flat map the call was about.
+ */
+function isMissable(
+  { on, op, pages }: Hit,
+  flats: readonly ModelFlat[],
+  concerned: readonly CastName[],
+  { members, cast }: Pick<Situation, 'members' | 'cast'>,
+): boolean | undefined {
+  if (on !== 'native' || op === 'unmap') return false;
+  const answers = new Set<boolean>();
+  for (const flat of flats) {
+    for (const { at, count } of pages) {
+      for (const cell of flat.slice(at, at + count)) {
+        if (cell === undefined) continue;
+        const must = concerned
+          .filter((name) => members.get(name)?.following === true && wantsVa(cast[name], cell.store >= PRIVATE))
+          .map((name) => cell.kind === 'ram' || members.get(name)?.policy === 'required');
+        // Placing is for all targets together, the rest may be for one of them.
+        if (op === 'mapFile' || op === 'mapPrivate') answers.add(!must.includes(true));
+        else for (const one of must) answers.add(!one);
+      }
+    }
+  }
+  return answers.size === 1 ? answers.has(true) : undefined;
+}
+
+/** What is due with the calls that are serious for certain, and with those that may be. */
+function dueForEither(
+  hits: readonly Hit[],
+  missable: (hit: Hit) => boolean | undefined,
+  due: (serious: readonly Hit[]) => Due,
+): Due {
+  const most = due(hits.filter((hit) => missable(hit) !== true));
+  if (hits.every((hit) => missable(hit) !== undefined)) return most;
+  return { codes: [...most.codes, ...due(hits.filter((hit) => missable(hit) === false)).codes] };
 }
 
 export function dueOf(operation: Operation, situation: Situation, hits: readonly Hit[]): Due {
@@ -88,10 +127,18 @@ function dueOfFresh(operation: Operation, situation: Situation, hits: readonly H
     return stuck ? { codes: ['ERR_UNMAP_FAILED'], target } : { codes: ['OK'] };
   }
   if (operation instanceof TargetClosed) {
-    const serious = hits.filter((hit) => !isTolerated(hit, situation.members));
-    return { codes: serious.length === 0 ? ['OK'] : [...serious.map(({ code }) => code), 'ERR_ROLLBACK_FAILED'] };
+    const [flats, concerned] = [[situation.model.flat(SIZE)], [...situation.members.keys()]];
+    return dueForEither(
+      hits,
+      (hit) => isMissable(hit, flats, concerned, situation),
+      (serious) => dueOfRepair(serious.filter((hit) => !isTolerated(hit, situation.members))),
+    );
   }
   throw new Error(`nobody knows how "${operation}" is to end`);
+}
+
+function dueOfRepair(serious: readonly Hit[]): Due {
+  return { codes: serious.length === 0 ? ['OK'] : [...serious.map(({ code }) => code), 'ERR_ROLLBACK_FAILED'] };
 }
 
 function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[]): Due {
@@ -125,7 +172,9 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
       cell.store >= PRIVATE &&
       quarantine.some(({ cells }) => cells.some((kept) => kept?.store === cell.store && kept.page === cell.page)),
   );
-  return dueWith(needsFile, near || taken, members, hits);
+  const missable = (hit: Hit): boolean | undefined =>
+    isMissable(hit, [before, after], [...members.keys()], { members, cast });
+  return dueForEither(hits, missable, (serious) => dueWith(needsFile, near || taken, members, serious, hits));
 }
 
 function dueOfRegister({ target, policy }: Register, situation: Situation, hits: readonly Hit[]): Due {
@@ -138,11 +187,18 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
     return elsewhere || isForeign(kept, flat, sub);
   };
   const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
-  const shown = subs.filter(({ at }) => wantsVa(cast[target], (flat[at]?.store ?? 0) >= PRIVATE));
+  // Those that the target has to have from this process.
+  const shown = subs.filter(({ at }) => {
+    const cell = flat[at];
+    const required = cell?.kind === 'ram' || policy === 'required';
+    return cell !== undefined && required && wantsVa(cast[target], cell.store >= PRIVATE);
+  });
   const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
   const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
-  return dueWith(needsFile, foreign, new Map([...members, [target, { policy, following: true }]]), hits);
+  const all = new Map<CastName, Member>([...members, [target, { policy, following: true }]]);
+  const missable = (hit: Hit): boolean | undefined => isMissable(hit, [flat], [target], { members: all, cast });
+  return dueForEither(hits, missable, (serious) => dueWith(needsFile, foreign, all, serious, hits));
 }
 
 /** Whether a target that needs files can neither take the page nor miss it. */
@@ -151,9 +207,16 @@ function isPrivateMust(flat: ModelFlat, page: number, required: boolean): boolea
   return cell !== undefined && cell.store >= PRIVATE && (cell.kind === 'ram' || required);
 }
 
-function dueWith(needsFile: boolean, near: boolean, members: ReadonlyMap<string, Member>, hits: readonly Hit[]): Due {
+/** @param hits all of them; `some` are those that may be serious */
+function dueWith(
+  needsFile: boolean,
+  near: boolean,
+  members: ReadonlyMap<string, Member>,
+  some: readonly Hit[],
+  hits: readonly Hit[],
+): Due {
   const also = near ? ['ERR_RANGE_QUARANTINED'] : [];
-  const serious = hits.filter((hit) => !isTolerated(hit, members));
+  const serious = some.filter((hit) => !isTolerated(hit, members));
   const [first] = serious;
   if (first === undefined) {
     if (!needsFile) return { codes: ['OK', ...also] };

@@ -5,6 +5,7 @@
 import { type DmaMapRequest, PeerDmaError } from '../../../ts/index.ts';
 import { outOfMemory } from '../native-faults.ts';
 import type { Call } from '../recording-target.ts';
+import type { Pages } from './operation.ts';
 
 export interface Fault {
   /** A target, `any` of them, or `native`. */
@@ -23,6 +24,8 @@ export interface Hit {
   readonly on: string;
   readonly op: string;
   readonly call: Call | undefined;
+  /** Which pages a call into the native core was about. */
+  readonly pages: readonly Pages[];
   /** What the error for it says. */
   readonly code: string;
 }
@@ -70,16 +73,16 @@ export class FaultInjector {
     if (fault === undefined) return undefined;
     const coded = fault.how === 'coded' && call.op === 'map';
     const code = coded ? 'ERR_IOVA_UNREACHABLE' : call.op === 'map' ? 'ERR_MAP_FAILED' : 'ERR_UNMAP_FAILED';
-    this.#hits.push({ on, op: call.op, call, code });
+    this.#hits.push({ on, op: call.op, call, pages: [], code });
     const text = `the fault: ${call.op} ${call.range}`;
     if (fault.how === 'coded') return new PeerDmaError('ERR_IOVA_UNREACHABLE', text, { errno: 'EINVAL' });
     return fault.how === 'text' ? text : new Error(text);
   }
 
   /** Throws where a native call is to fail. */
-  native(op: string): void {
+  native(op: string, pages: readonly Pages[]): void {
     if (this.#due('native', op) === undefined) return;
-    this.#hits.push({ on: 'native', op, call: undefined, code: 'ERR_SYSTEM' });
+    this.#hits.push({ on: 'native', op, call: undefined, pages, code: 'ERR_SYSTEM' });
     throw outOfMemory(op);
   }
 
