@@ -39,32 +39,43 @@ pub(super) enum Kind {
 
 /// The descriptor of a file. The kernel gives the pages of an anonymous file back when the last descriptor is closed.
 #[derive(Debug)]
-pub(super) struct MemoryFd(ManuallyDrop<OwnedFd>);
+pub(super) struct MemoryFd {
+    fd: ManuallyDrop<OwnedFd>,
+    hugetlb: bool,
+}
 
 impl MemoryFd {
-    pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(fd))
+    pub(super) const fn new(fd: OwnedFd, hugetlb: bool) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            hugetlb,
+        }
     }
 }
 
 impl AsFd for MemoryFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for MemoryFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 
 impl Drop for MemoryFd {
     fn drop(&mut self) {
+        // Huge pages are few, so closing is quick, and the next file of them may need these at once.
         // The kernel counts in units of 512 bytes.
-        let blocks = fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+        let blocks = if self.hugetlb {
+            0
+        } else {
+            fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0))
+        };
         // SAFETY: the descriptor is not used after this.
-        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         dropper::drop_later(blocks.saturating_mul(512), fd);
     }
 }
@@ -129,7 +140,7 @@ impl MemoryFile {
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd: MemoryFd::new(fd),
+                fd: MemoryFd::new(fd, hugetlb),
                 fixed: true,
                 hugetlb,
                 page_size,
@@ -171,7 +182,7 @@ impl MemoryFile {
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd: MemoryFd::new(fd),
+                fd: MemoryFd::new(fd, hugetlb),
                 fixed: false,
                 hugetlb,
                 page_size,
