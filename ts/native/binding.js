@@ -50,7 +50,9 @@ function load() {
       causes.push(error);
     }
   }
-  return { why: why(platform, name, causes[0]), cause: causes[0] };
+  // A core that is there and cannot be loaded matters more than the places that have none.
+  const cause = causes.find((error) => error?.code === 'ERR_DLOPEN_FAILED') ?? causes[0];
+  return { why: why(platform, name, cause), cause };
 }
 
 /** This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. */
