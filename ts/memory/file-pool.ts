@@ -15,8 +15,8 @@ export class FilePool {
   }
 
   /**
-   * Takes a piece, zero to begin with. The system gets its memory back when the file handle is closed and nothing maps
-   * or views it.
+   * Allocates a piece, zero at first. Its memory is released when the file handle is closed and nothing maps or views
+   * it.
    *
    * @param length bytes; whole pages
    * @param name for messages

@@ -85,7 +85,7 @@ impl Drop for MemoryFd {
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     pub(super) kind: Arc<Kind>,
-    /// The part of the file whose memory goes back with the last that has it.
+    /// The part that this handle is for; `None` for the whole file. Its memory is released with its last owner.
     pub(super) part: Option<Arc<Range>>,
 }
 
@@ -336,7 +336,7 @@ impl MemoryFile {
         }
     }
 
-    /// The same file, for one who uses that part of it alone.
+    /// A handle for one part of the file.
     pub(super) fn part(&self, range: Range) -> Self {
         Self {
             kind: Arc::clone(&self.kind),
@@ -344,14 +344,14 @@ impl MemoryFile {
         }
     }
 
-    /// Where the part begins whose memory goes back with the last that has it; 0 for a file as a whole.
+    /// Offset of the part that this handle is for; 0 for a whole file.
     #[must_use]
     pub fn part_offset(&self) -> u64 {
         self.part.as_deref().map_or(0, Range::start)
     }
 
-    /// What the record of a mapping has to keep which the kernel made of the file itself: the kernel keeps the pages,
-    /// and a part of a file must not lose them meanwhile.
+    /// The handle that the record of a file mapping must own. The kernel holds the pages of a whole file itself, but a
+    /// part without an owner loses them.
     pub(crate) fn kept_part(&self) -> Option<Self> {
         self.part.is_some().then(|| self.clone())
     }
@@ -374,8 +374,8 @@ impl Drop for MemoryFile {
     }
 }
 
-/// Part of a file that nobody uses any more: no handle, placement, IOMMU mapping or view of it is left. Gives its memory
-/// back when it is dropped.
+/// Part of a file without an owner: no handle, placement, IOMMU mapping or view of it is left. Its memory is released
+/// when this is dropped.
 struct UnusedPart {
     kind: Arc<Kind>,
     part: Range,
