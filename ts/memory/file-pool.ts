@@ -11,7 +11,7 @@ export class FilePool {
 
   /** @param name of the files, as /proc shows it */
   constructor(name: string) {
-    this.#pool = new NativeFilePool(name);
+    this.#pool = native(() => new NativeFilePool(name));
   }
 
   /**
