@@ -3,7 +3,10 @@
  */
 import * as binding from '#native';
 import test from 'ava';
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { platforms } from '../package/support/scripts.ts';
 
 const folder = new URL('../../ts/native/', import.meta.url);
@@ -29,4 +32,22 @@ test('the loader knows the platforms that there are packages for', (t) => {
       .map(({ name }) => name)
       .sort(),
   );
+});
+
+test('the loader reports a core that cannot be loaded, not the places that have none', (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'peerdma-loader-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  const [loader, program] = [join(root, 'loader'), join(root, 'program')];
+  for (const made of [loader, program]) mkdirSync(made);
+  copyFileSync(new URL('binding.js', folder), join(loader, 'binding.mjs'));
+  writeFileSync(
+    join(program, 'main.mjs'),
+    `import { hostPageSize } from '../loader/binding.mjs';
+try { hostPageSize(); } catch (error) { console.log(error.message, error.cause.code); }`,
+  );
+  for (const { name } of platforms(new URL('../../', import.meta.url).pathname)) {
+    writeFileSync(join(program, `peerdma.${name}.node`), 'not a shared object');
+  }
+  const said = execFileSync(process.execPath, [join(program, 'main.mjs')], { encoding: 'utf8' });
+  t.regex(said, /^ERR_NATIVE_CORE_MISSING.* can't be loaded: .*ERR_DLOPEN_FAILED$/m);
 });

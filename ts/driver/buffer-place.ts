@@ -1,5 +1,5 @@
 /**
- * Where a DMA buffer goes.
+ * Chooses the IOVA of a DMA buffer.
  */
 import { AddressRange } from '../address-range.ts';
 import type { MemoryMapDraft } from '../guest/memory-map.ts';
@@ -7,20 +7,19 @@ import { findRoom } from '../guest/room.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /**
- * Where a guest usually has nothing: its 32-bit BARs, the RAM above 4 GiB and 64-bit BARs are below, or 64-bit BARs at
- * the very top.
+ * From here on addresses are usually free: 32-bit BARs, RAM above 4 GiB and most 64-bit BARs of a guest are below,
+ * the other 64-bit BARs at the very top.
  */
 const BEYOND_A_GUEST = 1n << 38n;
 /** Where the windows of 32-bit BARs end. */
 const BEYOND_32_BITS = 1n << 32n;
 
 /**
- * A free place in reach of every target, as low as can be: IOMMUs that join later may translate 39 bits, or fewer.
- * Beside a guest it is out of the guest's way, as far as the targets reach: addresses that are free now the guest may
- * give to a BAR later.
+ * Finds the lowest free range that every target can map: IOMMUs that join later may translate 39 bits, or fewer. In the
+ * memory of a guest it prefers high addresses, as the guest may move a BAR to lower ones later.
  *
- * @param bits the place ends at that number of bits or below
- * @param reach what each target can map
+ * @param bits the range ends at or below 2^bits
+ * @param reach the ranges that each target can map
  * @internal
  */
 export function findPlace(

@@ -132,7 +132,7 @@ interface Stretch {
   readonly store: Store;
 }
 
-/** A store as a request to a target has it. @internal */
+/** The backing that requests to targets carry for a store. @internal */
 export function requestBackingOf(store: Store): Backing {
   return store.file === undefined ? 'private' : { file: requestFileOf(store.file), offset: store.offset };
 }

@@ -11,12 +11,12 @@ export class FilePool {
 
   /** @param name of the files, as /proc shows it */
   constructor(name: string) {
-    this.#pool = new NativeFilePool(name);
+    this.#pool = native(() => new NativeFilePool(name));
   }
 
   /**
-   * Takes a piece, zero to begin with. The system gets its memory back when the file handle is closed and nothing maps
-   * or views it.
+   * Allocates a piece, zero at first. Its memory is released when the file handle is closed and nothing maps or views
+   * it.
    *
    * @param length bytes; whole pages
    * @param name for messages

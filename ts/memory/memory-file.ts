@@ -31,7 +31,7 @@ export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
 /** Keeps a file's memory whoever closes it; the result gives it back. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
-/** The one file that requests to targets carry for a file: open as long as that is open or mapped. @internal */
+/** The file that requests to targets carry for a file: open while the original is open or mapped. @internal */
 export let requestFileOf: (file: MemoryFile) => MemoryFile;
 /** The file that a request's file stands for; any other file itself. @internal */
 export let originalOf: (file: MemoryFile) => MemoryFile;
@@ -163,8 +163,8 @@ export class MemoryFile {
   }
 
   /**
-   * Gives this handle back. Memory that a region shows stays with the region. Idempotent. The file of a
-   * {@link DmaMapRequest} is not the target's to close: this does nothing there.
+   * Closes this handle. Memory that a region maps stays with the region. Idempotent. Does nothing on the file of a
+   * {@link DmaMapRequest}.
    */
   close(): void {
     if (this.#original !== undefined) return;

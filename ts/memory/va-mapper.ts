@@ -27,7 +27,7 @@ export class VaMapper {
   readonly #shown = new Set<VaMapping>();
   /** What nobody wants any more, but could not be taken away when it was time. */
   readonly #stale = new Set<VaMapping>();
-  /** Why memory that may be missed is not shown. */
+  /** The reasons given to {@link VaMapper.miss}. */
   readonly #missed = new WeakMap<VaMapping, unknown>();
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
@@ -53,13 +53,13 @@ export class VaMapper {
     this.#missed.delete(mapping);
   }
 
-  /** Goes on without memory that could not be shown or faulted in; a {@link VaMapper.lend} of it reports why. */
+  /** Discards memory that could not be shown or faulted in; {@link VaMapper.lend} throws `why` from then on. */
   miss(mapping: VaMapping, why: unknown): void {
     this.#missed.set(mapping, why);
     try {
       this.discard(mapping);
     } catch {
-      // It is stale, and goes before other memory is shown.
+      // It stays stale, and is unmapped before other memory is shown.
     }
   }
 
@@ -96,7 +96,7 @@ export class VaMapper {
    * Handles on memory, all or none. Each must be given back by {@link VaMapper.release}.
    *
    * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never lent;
-   * why it was missed, where {@link VaMapper.miss} was told
+   * the reason given to {@link VaMapper.miss}
    */
   lend(mappings: readonly VaMapping[]): HostMemory[] {
     for (const mapping of mappings) {

@@ -86,7 +86,7 @@ export declare class NativeMemoryFile {
   static fromFd(fd: number): NativeMemoryFile
   /** The number of its own descriptor; a device has none to give. */
   get fd(): number
-  /** Where the piece begins that it is, of a pool's file; 0 for a file of its own. */
+  /** Offset of this piece in its pool's file; 0 for a file of its own. */
   get partOffset(): bigint
   /** Whether it is a VFIO device's. */
   get isDevice(): boolean
@@ -253,7 +253,7 @@ export declare class NativeVfioDevice {
   hotResetInfo(): Array<string>
   /** Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups. */
   hotReset(others: Array<NativeVfioDevice>): Promise<void>
-  /** Sets the UUID that whoever opens a virtual function of this one needs from now on. */
+  /** Sets the UUID that opening a virtual function of this device requires from now on. */
   setVfToken(token: string): void
   /** Closes it; refuses while its memory is placed in a reservation. */
   close(): void
@@ -284,7 +284,7 @@ export declare class NativeVfioGroup {
 /** The size of the host's base pages in bytes. */
 export declare function hostPageSize(): bigint
 
-/** Waits, on a worker thread, until the memory that was given up before is the system's again. */
+/** Waits, on a worker thread, until all memory that was released before is returned to the system. */
 export declare function memorySettled(): Promise<void>
 
 /** What an IOMMU can do, as of now. */

@@ -2,7 +2,7 @@
 // this platform. Importing works without a core: everything that uses it then throws an error that names the package.
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import nodeModule from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** What there are packages for; npm installs the one that fits. */
@@ -50,16 +50,22 @@ function load() {
       causes.push(error);
     }
   }
-  return { why: why(platform, name, causes[0]), cause: causes[0] };
+  // A core that is there and cannot be loaded matters more than the places that have none.
+  const cause = causes.find((error) => error?.code === 'ERR_DLOPEN_FAILED') ?? causes[0];
+  return { why: why(platform, name, cause), cause };
 }
 
-/** This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. */
+/**
+ * This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. Programs of `node -e`
+ * and of `new Worker(program, { eval: true })` have a global one, which is not a path.
+ */
 function ownFile() {
   try {
-    return __filename;
+    if (isAbsolute(__filename)) return __filename; // webpack answers `typeof __filename` wrongly
   } catch {
-    return fileURLToPath(import.meta.url);
+    // Not defined in a module.
   }
+  return fileURLToPath(import.meta.url);
 }
 
 /** Loads the core that lies beside a file, or else the package that the file would load. */

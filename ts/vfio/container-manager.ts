@@ -87,8 +87,8 @@ export class VfioContainerManager {
    *
    * @param bdf PCI address, such as `0000:01:00.0`
    * @param options.vfToken the UUID that the user of a physical function shares with those of its virtual functions. A
-   * virtual function opens only with it while its physical function is bound to vfio-pci; a physical function has it
-   * set, or has to be given the one that is set while virtual functions of it are open. Default: none
+   * virtual function requires it while its physical function is bound to vfio-pci. On a physical function it is set;
+   * while virtual functions of it are open, the token that is set already is required. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`,
    * `ERR_DEVICE_NOT_BOUND`,
    * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,

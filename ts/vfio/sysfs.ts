@@ -72,7 +72,7 @@ export class Sysfs {
     return number === undefined ? undefined : Number(number);
   }
 
-  /** What may make the kernel refuse a device. */
+  /** The facts that explain why the kernel refuses a device. */
   refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
     const path = join(this.#root, 'bus/pci/devices', bdf);
     const physical = target(join(path, 'physfn'));

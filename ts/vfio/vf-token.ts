@@ -8,9 +8,9 @@ import type { PciDevice } from './sysfs.ts';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** A device as it is to be opened. @internal */
+/** A device to open. @internal */
 export interface RequestedDevice extends PciDevice {
-  /** The token that its user has given, which is a secret. */
+  /** The VF token, which is a secret. */
   readonly vfToken?: string | undefined;
 }
 
@@ -21,7 +21,7 @@ export function requireVfToken(vfToken: string): string {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
-/** How the native core, and the kernel, take a device's address with its token. @internal */
+/** A device's address with its token, in the form that the native core and the kernel accept. @internal */
 export function nameWithToken({ bdf, vfToken }: RequestedDevice): string {
   return vfToken === undefined ? bdf : `${bdf} vf_token=${vfToken}`;
 }
@@ -30,7 +30,7 @@ export function nameWithToken({ bdf, vfToken }: RequestedDevice): string {
 export interface TokenFacts {
   /** Whether a token was given. */
   readonly given: boolean;
-  /** Of a virtual function. */
+  /** The physical function of a virtual function. */
   readonly physicalFunction: Pick<PciDevice, 'bdf' | 'driver'> | undefined;
   /** Whether the device is a physical function with SR-IOV. */
   readonly isPhysicalFunction: boolean;
@@ -50,7 +50,7 @@ export function tokenDenied(bdf: string, facts: TokenFacts | undefined): string 
   return `${bdf} ${problem}: it is a virtual function whose physical function is bound to vfio-pci, or a physical function of which virtual functions are open. ${remedy} the user of the physical function has set`;
 }
 
-/** Why a device takes no token; `undefined` if it takes one, or was given none. @internal */
+/** Why a device accepts no token; `undefined` if it accepts one, or none was given. @internal */
 export function tokenUnwanted(bdf: string, facts: TokenFacts | undefined): string | undefined {
   if (facts === undefined || !facts.given || facts.isPhysicalFunction) return undefined;
   const { physicalFunction: physical } = facts;

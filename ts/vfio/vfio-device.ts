@@ -127,8 +127,8 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   /**
-   * Sets the VF token of a physical function: whoever opens one of its virtual functions from now on has to give it.
-   * Those that are open stay open.
+   * Sets the VF token of a physical function. Opening one of its virtual functions requires the token from now on;
+   * virtual functions that are open stay open.
    *
    * @param vfToken a UUID
    * @throws {PeerDmaError} `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT`,

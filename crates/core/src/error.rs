@@ -106,7 +106,7 @@ pub struct Error {
     message: String,
 }
 
-/// What to do where huge pages are not to be had (Linux, Documentation/admin-guide/mm/hugetlbpage.rst).
+/// The remedy when huge pages are unavailable (Linux, Documentation/admin-guide/mm/hugetlbpage.rst).
 const fn huge_page_remedy(errno: Errno) -> &'static str {
     match errno {
         Errno::ENODEV | Errno::EINVAL => ". This system has no huge pages of that size",
@@ -207,8 +207,8 @@ impl Error {
         self
     }
 
-    /// A failed batch of mappings of which `range` could not be undone: that is what the failure is about
-    /// from now on. Of several such ranges it is the first that was tried; the text names all.
+    /// The same failure of a batch after `range` of it could not be unmapped either: the error is about `range` then.
+    /// Of several such ranges it keeps the first; the text names all.
     pub(crate) fn with_failed_undo(self, range: Range, stuck: &Self) -> Self {
         let more = format!("and undoing the batch failed too: {}", stuck.message);
         match self.code {

@@ -37,7 +37,7 @@ pub(crate) fn answer(call: Call) -> Option<nix::Result<u64>> {
     Some(answer)
 }
 
-/// How many answers were not asked for.
+/// How many answers of the script are left.
 pub(crate) fn unused() -> usize {
     SCRIPT.with_borrow(VecDeque::len)
 }

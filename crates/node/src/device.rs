@@ -320,7 +320,7 @@ impl NativeVfioDevice {
         Work::run(move || device.hot_reset(&others))
     }
 
-    /// Sets the UUID that whoever opens a virtual function of this one needs from now on.
+    /// Sets the UUID that opening a virtual function of this device requires from now on.
     #[napi]
     pub fn set_vf_token(&self, token: String) -> napi::Result<()> {
         self.device.set_vf_token(&token).map_err(to_js)

@@ -33,7 +33,7 @@ pub fn host_page_size() -> napi::Result<U64> {
         .map_err(error::to_js)
 }
 
-/// Waits, on a worker thread, until the memory that was given up before is the system's again.
+/// Waits, on a worker thread, until all memory that was released before is returned to the system.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn memory_settled() -> AsyncTask<Work> {
     Work::run(|| {

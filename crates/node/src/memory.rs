@@ -57,7 +57,7 @@ impl NativeMemoryFile {
         self.file()?.fd().map_err(to_js)
     }
 
-    /// Where the piece begins that it is, of a pool's file; 0 for a file of its own.
+    /// Offset of this piece in its pool's file; 0 for a file of its own.
     #[napi(getter, ts_return_type = "bigint")]
     pub fn part_offset(&self) -> napi::Result<U64> {
         Ok(U64(self.file()?.part_offset()))

@@ -6,8 +6,8 @@ use peerdma_core::Result;
 
 use crate::error::{closed, to_js};
 
-/// A call that may take long: pinning, faulting in or giving back memory, resets, opening and closing devices. `T` is
-/// its result, `J` what JavaScript gets of that.
+/// A call that may take long: pinning, faulting in or releasing memory, resets, opening and closing devices. `T` is
+/// its result, `J` the JavaScript value made of it.
 pub struct Work<T = (), J = ()> {
     work: Option<Box<dyn FnOnce() -> Result<T> + Send>>,
     wrap: fn(T) -> J,

@@ -11,7 +11,7 @@ use peerdma_core::{Error, ErrorCode};
 
 use crate::error::to_js;
 
-/// A view that is unmapped by whoever takes it: the finaliser, or the call that failed to hand it over.
+/// A view, unmapped by the first that takes it: the finaliser, or the call that failed to hand it over.
 type Shared = Mutex<Option<View>>;
 
 /// Takes the view, which only one caller ever gets.

@@ -74,7 +74,7 @@ export class Type1Target implements DmaTarget {
     return this.during(() => nativeAsync(() => this.#container.unmapDmaAsync(start, length), details));
   }
 
-  /** Does something that takes long; see {@link Type1Target.busy}. @internal */
+  /** Runs a call that takes long; {@link Type1Target.busy} is true meanwhile. @internal */
   async during<T>(call: () => Promise<T>): Promise<T> {
     this.#underWay++;
     try {

@@ -47,7 +47,7 @@ impl Iommufd {
         })
     }
 
-    /// An iommufd that no kernel has behind it.
+    /// An iommufd without a kernel behind it.
     #[cfg(test)]
     pub(super) fn fake() -> Self {
         let fd = crate::fake_kernel::descriptor();

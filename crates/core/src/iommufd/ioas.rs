@@ -28,7 +28,7 @@ pub(super) enum Keeps {
     /// Memory of this process.
     #[expect(dead_code, reason = "it is there to be dropped")]
     Memory(Arc<Lease>),
-    /// The pages of a file the kernel keeps itself; a part of a file that has an owner stays the owner's.
+    /// The kernel holds the pages of a file itself. A part of a file loses them without an owner: the record is one.
     #[expect(dead_code, reason = "it is there to be dropped")]
     File(Option<MemoryFile>),
     /// The device, which can't be closed meanwhile: the kernel would make the mapping void without a word.

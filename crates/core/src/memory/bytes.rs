@@ -33,13 +33,13 @@ impl ByteSource<'_> {
         }
     }
 
-    /// How many there are.
+    /// The number of bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are none.
+    /// Whether the number of bytes is 0.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
@@ -60,7 +60,7 @@ impl ByteSource<'_> {
         (first, rest)
     }
 
-    /// Copies them, each once: what is checked is what is used afterwards.
+    /// Copies the bytes, each once, so that a caller checks and uses the same values.
     #[must_use]
     pub fn to_vec(self) -> Vec<u8> {
         (0..self.length)
@@ -89,13 +89,13 @@ impl ByteSink<'_> {
         }
     }
 
-    /// How many there are.
+    /// The number of bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are none.
+    /// Whether the number of bytes is 0.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0

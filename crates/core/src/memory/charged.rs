@@ -1,18 +1,18 @@
-//! Mappings of this process that the budget knows of.
+//! Mappings of this process that are charged to the budget.
 
 use super::budget;
 use super::sys::Window;
 
-/// A mapping that counts as some of those that the process may have, until it is unmapped.
+/// A mapping that is charged to the budget until it is unmapped.
 #[derive(Debug)]
 pub(super) struct Charged {
-    /// There until it is dropped.
+    /// `None` only during the drop.
     window: Option<Window>,
     mappings: usize,
 }
 
 impl Charged {
-    /// Takes over a mapping that was charged for as so many.
+    /// Takes over a mapping that was charged as `mappings` mappings.
     pub(super) const fn new(window: Window, mappings: usize) -> Self {
         Self {
             window: Some(window),

@@ -106,7 +106,7 @@ pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::
     })
 }
 
-/// What a system call says of how many bytes it has copied.
+/// The number of bytes that a system call has copied, from its return value.
 fn length_of(result: libc::ssize_t) -> nix::Result<usize> {
     Errno::result(result).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
 }

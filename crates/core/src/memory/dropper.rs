@@ -1,4 +1,4 @@
-//! Gives memory back on a thread of its own. The kernel takes some 200 ms for each GiB, which neither an event
+//! Releases memory on a thread of its own. The kernel takes some 200 ms for each GiB, which neither an event
 //! loop nor a finaliser may wait for.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::locked::lock;
 
-/// What is smaller, in bytes, is given back at once: that takes a few milliseconds at most.
+/// Garbage of fewer bytes than this is dropped at once, which takes a few milliseconds at most.
 pub(crate) const LARGE: u64 = 16 << 20;
 
 static QUEUE: Mutex<Queue> = Mutex::new(Queue {
@@ -18,18 +18,18 @@ static SETTLED: Condvar = Condvar::new();
 
 #[cfg(test)]
 thread_local! {
-    /// How often this thread has left something to the thread of the dropper.
+    /// How many times this thread has left garbage to the dropper's thread.
     pub(super) static HANDED_OVER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 struct Queue {
     garbage: VecDeque<Box<dyn Send>>,
-    /// The thread is there. It ends when there is nothing left to drop, and keeps no process from ending.
+    /// Whether the thread runs. It ends when the queue is empty, and does not keep the process alive.
     running: bool,
 }
 
-/// Drops `garbage`, which holds about that many bytes: here where it is small, else on the thread. The caller
-/// holds no lock that dropping takes.
+/// Drops `garbage`, which holds about `bytes` bytes: at once if it is small, otherwise on the thread. The caller
+/// must hold no lock that the drop takes.
 pub(crate) fn drop_later(bytes: u64, garbage: impl Send + 'static) {
     if bytes < LARGE {
         drop(garbage);
@@ -44,11 +44,11 @@ pub(crate) fn drop_later(bytes: u64, garbage: impl Send + 'static) {
     drop(queue);
     let thread = || thread::Builder::new().name("peerdma-dropper".into());
     if starts && thread().spawn(run).is_err() {
-        run(); // the system has no thread to give
+        run(); // the system has no thread left
     }
 }
 
-/// Waits until everything that was to be dropped is gone.
+/// Waits until all garbage is dropped.
 pub fn settle() {
     let mut queue = lock(&QUEUE);
     while queue.running {

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::dropper::{HANDED_OVER, settle};
 use super::faults::{Call, clear, inject};
+use super::file::MemoryFd;
 use super::sys::UNMAPS;
 use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, Window, protection};
 use crate::ErrorCode;
@@ -114,6 +115,21 @@ fn the_last_close_of_a_large_file_is_left_to_the_dropper() {
         settle();
         assert!(!is_open(fd, &name));
     }
+}
+
+#[test]
+fn a_file_of_huge_pages_is_closed_at_once_so_that_the_next_file_can_have_them() {
+    let file = MemoryFile::create(LARGE, &name("huge"), HugePages::None).unwrap();
+    file.fault_in(0, LARGE, false).unwrap();
+    let copy = |huge| {
+        let fd = file.with_fd(|fd| fd.try_clone_to_owned().unwrap()).unwrap();
+        MemoryFd::new(fd, huge)
+    };
+    drop(copy(true));
+    assert_eq!(handed_over(), 0);
+    drop(copy(false));
+    assert_eq!(handed_over(), 1);
+    settle();
 }
 
 #[test]

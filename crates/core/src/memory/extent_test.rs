@@ -30,7 +30,7 @@ fn placed_file() -> Arc<PlacedFile> {
     let file = MemoryFile {
         part: None,
         kind: Arc::new(Kind::Memory {
-            fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into()),
+            fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into(), false),
             fixed: true,
             hugetlb: false,
             page_size: 4096,

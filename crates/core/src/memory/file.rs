@@ -39,32 +39,43 @@ pub(super) enum Kind {
 
 /// The descriptor of a file. The kernel gives the pages of an anonymous file back when the last descriptor is closed.
 #[derive(Debug)]
-pub(super) struct MemoryFd(ManuallyDrop<OwnedFd>);
+pub(super) struct MemoryFd {
+    fd: ManuallyDrop<OwnedFd>,
+    hugetlb: bool,
+}
 
 impl MemoryFd {
-    pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(fd))
+    pub(super) const fn new(fd: OwnedFd, hugetlb: bool) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            hugetlb,
+        }
     }
 }
 
 impl AsFd for MemoryFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for MemoryFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 
 impl Drop for MemoryFd {
     fn drop(&mut self) {
+        // Huge pages are few, so closing is quick, and the next file of them may need these at once.
         // The kernel counts in units of 512 bytes.
-        let blocks = fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+        let blocks = if self.hugetlb {
+            0
+        } else {
+            fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0))
+        };
         // SAFETY: the descriptor is not used after this.
-        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         dropper::drop_later(blocks.saturating_mul(512), fd);
     }
 }
@@ -74,7 +85,7 @@ impl Drop for MemoryFd {
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     pub(super) kind: Arc<Kind>,
-    /// The part of the file whose memory goes back with the last that has it.
+    /// The part that this handle is for; `None` for the whole file. Its memory is released with its last owner.
     pub(super) part: Option<Arc<Range>>,
 }
 
@@ -129,7 +140,7 @@ impl MemoryFile {
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd: MemoryFd::new(fd),
+                fd: MemoryFd::new(fd, hugetlb),
                 fixed: true,
                 hugetlb,
                 page_size,
@@ -171,7 +182,7 @@ impl MemoryFile {
         let node = AtomicU32::new(NO_NODE);
         Ok(Self {
             kind: Arc::new(Kind::Memory {
-                fd: MemoryFd::new(fd),
+                fd: MemoryFd::new(fd, hugetlb),
                 fixed: false,
                 hugetlb,
                 page_size,
@@ -325,7 +336,7 @@ impl MemoryFile {
         }
     }
 
-    /// The same file, for one who uses that part of it alone.
+    /// A handle for one part of the file.
     pub(super) fn part(&self, range: Range) -> Self {
         Self {
             kind: Arc::clone(&self.kind),
@@ -333,14 +344,14 @@ impl MemoryFile {
         }
     }
 
-    /// Where the part begins whose memory goes back with the last that has it; 0 for a file as a whole.
+    /// Offset of the part that this handle is for; 0 for a whole file.
     #[must_use]
     pub fn part_offset(&self) -> u64 {
         self.part.as_deref().map_or(0, Range::start)
     }
 
-    /// What the record of a mapping has to keep which the kernel made of the file itself: the kernel keeps the pages,
-    /// and a part of a file must not lose them meanwhile.
+    /// The handle that the record of a file mapping must own. The kernel holds the pages of a whole file itself, but a
+    /// part without an owner loses them.
     pub(crate) fn kept_part(&self) -> Option<Self> {
         self.part.is_some().then(|| self.clone())
     }
@@ -363,8 +374,8 @@ impl Drop for MemoryFile {
     }
 }
 
-/// Part of a file that nobody uses any more: no handle, placement, IOMMU mapping or view of it is left. Gives its memory
-/// back when it is dropped.
+/// Part of a file without an owner: no handle, placement, IOMMU mapping or view of it is left. Its memory is released
+/// when this is dropped.
 struct UnusedPart {
     kind: Arc<Kind>,
     part: Range,

@@ -162,7 +162,7 @@ impl AddressSpaceReservation {
 
 /// Bytes that one entry of the third level of page tables covers on x86-64.
 const GIB: usize = 1 << 30;
-/// Mappings of the process for what is moved away: itself, and the rest of its GiB.
+/// Mappings of the process that a moved mapping takes: itself, and the rest of its GiB.
 const MOVED: usize = 2;
 
 /// What was taken out of a reservation.
@@ -174,7 +174,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// To be called without the reservation's lock: the last use of a device or a file may be among it.
+    /// The caller must not hold the reservation's lock: this may drop the last use of a device or a file.
     pub(super) fn drop_unlocked(self) {
         for mapping in self.mappings {
             dropper::drop_later(dropper::LARGE, mapping);
@@ -227,8 +227,8 @@ impl Inner {
         Ok(Gone { mappings, extents })
     }
 
-    /// Moves what is mapped of a large file elsewhere, to be unmapped there: moving page tables is quick, emptying
-    /// them is not. `None` if nothing moved. The pages stay with the file in either case.
+    /// Moves the mapping of a large file to other addresses, for the dropper to unmap: moving page tables is quick,
+    /// emptying them is not. `None` if nothing moved. The pages stay with the file in either case.
     pub(super) fn move_away(&self, extent: &Extent) -> Option<Charged> {
         let Source::File(placed, _) = &extent.source else {
             return None;

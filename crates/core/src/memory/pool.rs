@@ -10,12 +10,12 @@ use crate::locked::lock;
 use crate::range::check_aligned;
 use crate::{Range, Result, host_page_size};
 
-/// The length of a file, which takes memory only where it is written. Pieces are never used twice, so that bytes which
-/// somebody can still see are never another piece's: a file this long lasts for 268 million pieces of a page.
+/// The length of a file, which takes memory only where it is written. No part of it is allocated twice, so a stale view
+/// or mapping of one piece never reaches another. A file of this length has room for 268 million pieces of a page.
 pub(super) const FILE_LENGTH: u64 = 1 << 40;
 
-/// Hands out pieces of a file. Each is zero to begin with, and the system gets its memory back when the last
-/// that holds it is gone: file handles, placements, IOMMU mappings and views. The file goes with its last piece.
+/// Allocates pieces of a file. Each is zero at first, and its memory is released with its last owner: a file handle,
+/// placement, IOMMU mapping or view. The file is closed with its last piece.
 #[derive(Debug)]
 pub struct FilePool {
     name: String,
@@ -25,7 +25,7 @@ pub struct FilePool {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) file: Weak<Kind>,
-    /// Up to where the file was handed out.
+    /// Where the next piece begins.
     end: u64,
 }
 
@@ -39,7 +39,7 @@ impl FilePool {
         }
     }
 
-    /// Hands out `length` bytes, from [`part_offset`](MemoryFile::part_offset) of the file.
+    /// Allocates `length` bytes, from [`part_offset`](MemoryFile::part_offset) of the file.
     ///
     /// # Errors
     /// As [`MemoryFile::create`].

@@ -1,4 +1,4 @@
-//! Pieces of a pool's file: whose memory they are, and when it goes back.
+//! Pieces of a pool's file: where they lie, and when their memory is released.
 #![allow(clippy::unwrap_used)]
 
 use super::pool::{FILE_LENGTH, FilePool};

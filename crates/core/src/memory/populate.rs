@@ -17,8 +17,8 @@ const PARALLEL: u64 = 64 << 20;
 const CHUNK: u64 = 32 << 20;
 /// At most this many chunks, however large the memory.
 const CHUNKS: u64 = 4096;
-/// What is faulted in by one call, in bytes. No thread of the process can map anything meanwhile: a millisecond or
-/// two for pages of 4 KiB.
+/// Bytes that one call faults in. No thread of the process can map anything meanwhile: a millisecond or two for pages
+/// of 4 KiB.
 const STEP: u64 = 4 << 20;
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;

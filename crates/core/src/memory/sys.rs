@@ -270,8 +270,7 @@ pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
     unsafe { munmap(pointer(at)?, length) }
 }
 
-/// What is unmapped in one call, in bytes: the kernel takes some 2 ms for it, and lets no thread of the process map
-/// anything meanwhile.
+/// Bytes that one call unmaps: it takes some 2 ms, and no thread of the process can map anything meanwhile.
 const PIECE: usize = 16 << 20;
 
 /// Removes the mapping of `at..at + length` piece by piece, the last first, and gives the addresses up.
@@ -321,7 +320,7 @@ impl Window {
         Self { address, length }
     }
 
-    /// Unmaps it in one call, which is cheap as long as nobody has touched it.
+    /// Unmaps it in one call, which is quick if no page of it was touched.
     pub(crate) fn unmap_untouched(self) {
         // SAFETY: the window was mapped by `new`, and is forgotten.
         let _ = unsafe { unmap(self.address, self.length) };

@@ -13,18 +13,18 @@ use crate::{Error, ErrorCode, Range, Result};
 /// whoever closes, unmaps or places the file elsewhere.
 #[derive(Debug)]
 pub struct View {
-    /// There until it is dropped.
+    /// `None` only during the drop.
     shown: Option<Shown>,
     address: usize,
     length: usize,
-    /// How many bytes of memory may go with it: those of the file, or of its part.
+    /// Bytes of memory that may be released with it: those of the file, or of its part.
     memory: u64,
 }
 
 #[derive(Debug)]
 struct Shown {
     window: Window,
-    /// Of a part of a file, which the view may be the last to use.
+    /// The part of a file, whose last owner the view may be.
     part: Option<Arc<Range>>,
 }
 
@@ -75,7 +75,7 @@ impl MemoryFile {
         range.check_within(file_length, "the file")?;
         if let Some(part) = self.part.as_deref().filter(|part| !part.contains(&range)) {
             let message =
-                format!("{range} is not in {part}, the part of the file that is to be used");
+                format!("{range} is not in {part}, the part of the file that this handle is for");
             return Err(Error::new(ErrorCode::OutOfRange, message));
         }
         let page = self.page_size();

@@ -243,7 +243,7 @@ impl ContainerInner {
         Ok(gone)
     }
 
-    /// After the last group went: sees to it that the kernel has no mapping any more.
+    /// Makes the kernel unmap everything after the last group was detached.
     pub(super) fn ask_unmap_leftovers(&self, state: &State) -> nix::Result<()> {
         // Kernels that can't unmap all at once have no iommufd either.
         if !self.unmap_all || state.mappings.len() == 0 {

@@ -136,7 +136,7 @@ impl Device {
         }
     }
 
-    /// A device that no kernel has behind it, with these bytes as config space at the start of its file.
+    /// A device without a kernel behind it, with these bytes as config space at the start of its file.
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
     pub(crate) fn fake(config: &[u8], can_reset: bool) -> Self {
@@ -238,7 +238,7 @@ impl Device {
         })
     }
 
-    /// Sets the VF token that whoever opens a virtual function of this one needs from now on.
+    /// Sets the VF token of a physical function. Opening one of its virtual functions requires it from now on.
     ///
     /// # Errors
     /// `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` for a token that is

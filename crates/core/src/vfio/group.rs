@@ -223,7 +223,7 @@ pub(super) struct GroupUse {
 }
 
 impl GroupUse {
-    /// A use of a group that no kernel knows.
+    /// A use of a group without a kernel behind it.
     #[cfg(test)]
     pub(super) fn fake() -> Self {
         let open = Open {

@@ -89,9 +89,10 @@ impl Device {
         let result = GroupInner::with_descriptors(groups, |groups| {
             ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
         })?;
-        // These are refusals of a reset that does not exist, before any device is touched. After any other failure
-        // the kernel may have revoked the dma-bufs of some (`vfio_pci_dev_set_hot_reset`).
-        if !matches!(result, Err(Errno::ENODEV | Errno::ENOTTY | Errno::EPERM)) {
+        // The kernel refuses with these before it touches any device. After any other failure it may have revoked the
+        // dma-bufs of some (`vfio_pci_dev_set_hot_reset`); ENOTTY also means that a device did not return from the
+        // reset (`pci_dev_wait`).
+        if !matches!(result, Err(Errno::ENODEV | Errno::EPERM)) {
             for (device, open) in &opened {
                 device.inner.was_reset(open.fd.as_fd());
             }

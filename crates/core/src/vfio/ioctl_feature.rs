@@ -52,7 +52,7 @@ pub(super) fn export_dma_buf(
     }
 }
 
-/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: the token that the virtual functions of this one need from now on.
+/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: sets the token that virtual functions of the device require from now on.
 pub(super) fn set_vf_token(fd: BorrowedFd<'_>, token: VfToken) -> nix::Result<()> {
     let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
     let ([first, second], _) = token.0.as_chunks::<8>() else {

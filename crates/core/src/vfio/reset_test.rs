@@ -60,7 +60,7 @@ fn a_reset_counts_as_a_revocation_and_a_refused_one_does_not() {
 #[test]
 fn a_bus_reset_that_does_not_exist_is_no_revocation() {
     let device = Device::fake(&config(&[]), true);
-    for errno in [Errno::ENODEV, Errno::ENOTTY, Errno::EPERM] {
+    for errno in [Errno::ENODEV, Errno::EPERM] {
         fake_kernel::expect([(Call::HotReset, Err(errno))]);
         assert_eq!(
             device.hot_reset(&[]).unwrap_err().code(),
@@ -74,6 +74,14 @@ fn a_bus_reset_that_does_not_exist_is_no_revocation() {
     fake_kernel::expect([(Call::HotReset, Err(Errno::EINVAL))]);
     device.hot_reset(&[]).unwrap_err();
     assert_eq!(device.revocations(), 2);
+}
+
+#[test]
+fn a_bus_reset_after_which_a_device_does_not_return_is_a_revocation() {
+    let device = Device::fake(&config(&[]), true);
+    fake_kernel::expect([(Call::HotReset, Err(Errno::ENOTTY))]);
+    device.hot_reset(&[]).unwrap_err();
+    assert_eq!(device.revocations(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::{Error, ErrorCode, Result};
 
-/// What the kernel puts between a device's address and its token.
+/// Separates a device's address from its token (`VF_TOKEN_ARG` of the kernel).
 const SEPARATOR: &str = " vf_token=";
 /// Groups of hexadecimal digits in a UUID.
 const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
@@ -81,7 +81,7 @@ impl<'a> DeviceName<'a> {
         Ok(Self { address, token })
     }
 
-    /// What `VFIO_GROUP_GET_DEVICE_FD` takes.
+    /// The argument of `VFIO_GROUP_GET_DEVICE_FD`.
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` for an address that is empty, too long, or has a NUL.
