@@ -17,7 +17,12 @@ export function isKept({ host, system: { kernel } }: Facts, { group, iommu }: Pc
   return !isAmd || kernel === 'unknown' || isAtLeast(kernel, ALL_SINCE);
 }
 
-/** Nothing for a group without such mappings. @param wanted whether somebody wants the device @internal */
+/**
+ * No finding for a group without such mappings.
+ *
+ * @param wanted whether the device was named, or is bound to VFIO
+ * @internal
+ */
 export function directRegionFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const { host } = facts;
   const kept = isKept(facts, device);

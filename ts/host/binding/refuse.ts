@@ -79,7 +79,7 @@ function refuseInUse(machine: Machine, device: PciFunction): void {
   }
 }
 
-/** Devices that go to VFIO. */
+/** Devices that a plan binds to VFIO. */
 function boundBy({ changes }: BindingPlan): PciFunction[] {
   return changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
 }
