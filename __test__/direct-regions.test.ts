@@ -1,5 +1,5 @@
 /**
- * Devices for which the firmware wants memory mapped 1:1: what opening says of the kernel's refusal, which has no errno
+ * Devices for which the firmware demands a 1:1 mapping: what opening says of the kernel's refusal, which has no errno
  * of its own.
  */
 import test, { type ExecutionContext } from 'ava';
@@ -49,7 +49,7 @@ for (const [name, errno, refusal, otherwise] of REFUSALS) {
   test(`${name}: the firmware's 1:1 mapping is the cause where /sys has one (${errno})`, (t) => {
     const { code, message, device } = refusal(factsOf(t, OTHERS + DIRECT));
     t.deepEqual([code, device], ['ERR_UNSUPPORTED', BDF]);
-    t.regex(message, /0x7b000000\.\.0x7d000000 mapped 1:1 .*RMRR, IVMD/);
+    t.regex(message, /IOMMU group 4, for which .* 1:1 mapping of 0x7b000000\.\.0x7d000000 \(RMRR, IVMD\)/);
     t.notRegex(message, /allow_unsafe_interrupts|open already/);
   });
 

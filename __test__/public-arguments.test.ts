@@ -11,7 +11,9 @@ import {
   SimulatedDevice,
   SimulatedIommu,
   VfioContainerManager,
+  diagnose,
   pciAddress,
+  readHost,
   registers,
   resetDevices,
   u32,
@@ -218,4 +220,12 @@ test('simulated IOMMUs, devices, buffers and registers throw nothing but PeerDma
       open: (value) => new VfioContainerManager(memory).open(value),
     },
   );
+});
+
+test('the host and the doctor throw nothing but PeerDmaError', async (t) => {
+  await tryAll(t, [...VALUES, ...WITHOUT_TEXT.slice(0, 2)], {
+    readHost,
+    ...each(['devices', 'ram', 'sysfs'], diagnose),
+    'a device': (value) => diagnose({ devices: [value] }),
+  });
 });

@@ -38,6 +38,19 @@ for (const args of [['--device', '0000:01:00.0'], Array(4).fill('--device=0000:0
   });
 }
 
+test('the demo rejects a --device that is not a PCI address, or the same one twice, with status 2', async (t) => {
+  for (const [first, second] of [
+    ['nvme0', '0000:01:00.0'],
+    ['0000:01:00.0', ''],
+    ['0000:01:00.0', '01:00.0'],
+  ] as const) {
+    const { stdout, stderr, status } = await program(['demo', '--device', first, '--device', second]);
+    t.is(status, 2, stderr);
+    t.is(stdout, '');
+    t.regex(stderr, /^peerdma demo: [^\n]*\n\(peerdma demo --help says how\)\n$/);
+  }
+});
+
 test('the demo reports a device that does not exist without a stack trace', async (t) => {
   const { stderr, status } = await program(['demo', '--device', 'ffff:ff:1f.7', '--device', 'ffff:ff:1f.6']);
   t.is(status, 1);

@@ -61,6 +61,8 @@ for (const [what, iomem] of [
       `      ${range('23000000000-230ffffffff')} : BOOTFB`,
     ];
     t.deepEqual(mappable(bars(t, iomem, 7, other)), [0, 2]);
+    const beside = [`    ${range('23000000000-23000ffffff')} : BOOTFB`];
+    t.deepEqual(mappable(bars(t, iomem, 7, beside)), [0, 2], 'beside the BAR, not on it');
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * Guesses the name that a mistyped word was to be.
+ * Suggests a name for a mistyped word.
  */
 
 /** Letters that may be wrong, missing, added or swapped. */
@@ -7,7 +7,7 @@ const MOST_WRONG = 2;
 /** Letters that are enough for the beginning of a name. */
 const LEAST_BEGINNING = 3;
 
-/** The name that a word begins, or that at most two of its letters differ from; `undefined` when there is none. */
+/** The name that begins with the word, or that is at most two edits away; `undefined` when there is none. */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   const typed = word.replace(/^-+/, '').toLowerCase();
   const begun = names.find((name) => typed.length >= LEAST_BEGINNING && name.startsWith(typed));

@@ -8,6 +8,7 @@ import type { PciFunction } from '../host/model.ts';
 import { assignable } from '../host/peer-to-peer/matrix.ts';
 import { pciAddress } from '../host/address.ts';
 import { functionAt } from '../host/read-host.ts';
+import { valueText } from '../value-text.ts';
 import { assignmentFindings } from './device/assignment.ts';
 import { backendFinding } from './device/backend.ts';
 import { barFindings } from './device/bars.ts';
@@ -48,7 +49,7 @@ export interface DiagnoseOptions {
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { devices, ram, sysfs, open } = requireOptions(options);
   if (devices !== undefined && !Array.isArray(devices)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices come as an array, not ${String(devices)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices come as an array, not ${valueText(devices)}`);
   }
   if (open === true && sysfs !== undefined) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine can not be opened');

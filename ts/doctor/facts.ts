@@ -1,9 +1,9 @@
 /**
  * All that the doctor goes by. Findings are made of these facts alone.
  */
-import { statSync } from 'node:fs';
 import { PeerDmaError } from '../errors.ts';
 import { readPresent } from '../host/read-host.ts';
+import { SysFiles } from '../host/sys-files.ts';
 import type { Host, Unknown } from '../host/model.ts';
 import { type SystemFacts, type SystemRoots, readSystem } from '../host/system/read-system.ts';
 import { type Probes, probe } from './probe.ts';
@@ -27,10 +27,10 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${valueText(ram)}`);
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };
-  if (!isFolder(roots.sys)) {
+  if (!new SysFiles(roots.sys).isFolder('')) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `${roots.sys} has no bus/pci/devices: it is not a folder. Name a copy of /sys`,
+      `${valueText(roots.sys)} has no bus/pci/devices: it is not a folder. Name a copy of /sys`,
     );
   }
   const host = readPresent(roots.sys);
@@ -43,12 +43,4 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     // Root of a user namespace does not see what processes outside it have open.
     seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
   };
-}
-
-function isFolder(path: string): boolean {
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false; // nothing, not below a folder, not for this user, or not a path
-  }
 }

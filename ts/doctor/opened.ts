@@ -13,8 +13,8 @@ import type { Facts } from './facts.ts';
 import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, aboutDevice, summary } from './finding.ts';
 
 /**
- * Opens, one after the other, the devices of which it is said by which back end; but for those that need a VF token,
- * which only their users know.
+ * Opens the devices whose back end is known, one after the other. Skips those that need a VF token, which only their
+ * users know.
  *
  * @internal
  */

@@ -134,7 +134,7 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const command = view.getUint16(COMMAND, true);
-  // No function has all bits of it. The ids are all ones in a virtual function that works (SR-IOV 1.1, 3.4.1.1).
+  // No function sets all bits of Command. The ids are all ones in a virtual function that works (SR-IOV 1.1, 3.4.1.1).
   if (command === 0xffff) {
     files.report(path, 'reads as all ones: the device does not answer');
     return { ...NOTHING, configBytes: bytes.length, answers: false };
@@ -164,12 +164,12 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
  */
 const HEADER_SIZES: ReadonlySet<number> = new Set([STD_HEADER_SIZEOF, 128]);
 /**
- * What the kernel shortens config space to where reading more of it hangs the device or the bus (Linux,
- * drivers/pci/quirks.c: `quirk_citrine`); others are cut at a multiple of 256 (`quirk_nfp6000`).
+ * Size of config space where the kernel cuts it, because reading more hangs the device or the bus (Linux,
+ * drivers/pci/quirks.c: `quirk_citrine`). Other sizes are multiples of 256 (`quirk_nfp6000`).
  */
 const CITRINE_SIZE = 0xa0;
 
-/** Bytes in which capabilities are looked for; 0 where there is no more than a header. */
+/** Bytes to search for capabilities; 0 if the header alone was read. */
 function usedBytes(length: number): number {
   if (HEADER_SIZES.has(length)) return 0;
   if (length === CITRINE_SIZE) return length;
@@ -178,7 +178,7 @@ function usedBytes(length: number): number {
   return length % CFG_SPACE_SIZE === 0 ? length : CFG_SPACE_SIZE;
 }
 
-/** In a size that config space can have; what could not be read is 0, which ends a chain of capabilities. */
+/** An image of a valid size. Bytes that could not be read are 0, which ends a list of capabilities. */
 function imageOf(address: string, bytes: Uint8Array): ConfigImage {
   const image = new Uint8Array(bytes.length <= CFG_SPACE_SIZE ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE);
   image.set(bytes);
@@ -200,7 +200,7 @@ const HIDDEN = { portType: 'unknown', acs: 'unknown', ats: 'unknown', virtualMem
 
 type CapabilityFacts = Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'>;
 
-/** @param used bytes of the image that were read; what begins or ends behind them is unknown */
+/** @param used bytes of the image that were read; a capability that begins or ends after them is unknown */
 function capabilityFacts(image: ConfigImage, used: number): CapabilityFacts {
   const chain = capabilities(image);
   const express = chain.find(({ id, offset }) => id === CAP_ID_EXP && offset < used);

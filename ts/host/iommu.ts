@@ -56,8 +56,8 @@ export function withoutGroup(address: string): string {
 }
 
 /**
- * Ranges that the firmware wants mapped 1:1 for devices of a group. VFIO can't promise that, so the kernel does not
- * give the group away (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6
+ * Ranges for which the firmware demands a 1:1 mapping, for devices of a group. VFIO can't promise one, so the kernel
+ * does not give it the group (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6
  * drivers/iommu/intel/iommu.c: `device_rmrr_is_relaxable`).
  *
  * @internal
@@ -67,16 +67,20 @@ export function directRegions({ groups }: Pick<Host, 'groups'>, group: number | 
   return Array.isArray(reserved) ? reserved.filter(({ kind }) => kind === 'direct') : [];
 }
 
-/** What the firmware demands for a device; `undefined` for one without such ranges. @internal */
-export function firmwareDemand(host: Pick<Host, 'groups'>, { address, group }: PciFunction): string | undefined {
-  const ranges = directRegions(host, group).map(({ start, end }) => `${hex(start)}..${hex(end)}`);
+/** A device and its IOMMU group. */
+type Grouped = Pick<PciFunction, 'address' | 'group'>;
+type Ranges = readonly Pick<ReservedRange, 'start' | 'end'>[];
+
+/** Says that the firmware demands these 1:1 mappings for a device; `undefined` for none. @internal */
+export function firmwareDemand({ address, group }: Grouped, ranges: Ranges): string | undefined {
   if (ranges.length === 0) return undefined;
-  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${ranges.join(', ')} (RMRR, IVMD)`;
+  const list = ranges.map(({ start, end }) => `${hex(start)}..${hex(end)}`).join(', ');
+  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${list} (RMRR, IVMD)`;
 }
 
-/** Why such a device can't be assigned, and what to do. @internal */
-export function keptByFirmware(host: Pick<Host, 'groups'>, device: PciFunction): string | undefined {
-  const demand = firmwareDemand(host, device);
+/** Why a device with such mappings can't be assigned, and what to do; `undefined` for none. @internal */
+export function keptByFirmware(device: Grouped, ranges: Ranges): string | undefined {
+  const demand = firmwareDemand(device, ranges);
   return demand === undefined ? undefined : `${demand}, so the kernel does not give it to VFIO. ${DIRECT_REMEDY}`;
 }
 

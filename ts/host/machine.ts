@@ -26,7 +26,7 @@ export interface MachineRoots {
   readonly routes?: string | undefined;
 }
 
-/** Where programs of the system are looked for: /sbin is not on everybody's PATH. @internal */
+/** `PATH` with the sbin folders, which it lacks for some users. @internal */
 export function withSbin(): string {
   return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 }

@@ -2,6 +2,7 @@
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu, readVirtual } from './cpu.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
@@ -22,7 +23,10 @@ import { places, rootBuses } from './tree.ts';
  */
 export function readHost(root: string = '/sys'): Host {
   if (!new SysFiles(root).isFolder(DEVICES)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${root} has no ${DEVICES}: it is no /sys of a machine with PCI`);
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${valueText(root)} has no ${DEVICES}: it is no /sys of a machine with PCI`,
+    );
   }
   return readPresent(root);
 }

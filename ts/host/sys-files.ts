@@ -132,7 +132,7 @@ export class SysFiles {
     try {
       return statSync(join(this.root, path)).isDirectory();
     } catch {
-      return false; // nothing, not below a folder, not for this user, or not a path
+      return false; // missing, below a file, without permission, or not a path
     }
   }
 

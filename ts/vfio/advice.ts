@@ -3,15 +3,17 @@
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { blockersOf } from '../host/drivers.ts';
-import { withoutGroup } from '../host/iommu.ts';
+import { type ReservedRange, keptByFirmware, withoutGroup } from '../host/iommu.ts';
 import type { PciDevice } from './sysfs.ts';
 import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
 
 /** What /sys tells about why the kernel may refuse a device. @internal */
 export interface RefusalFacts {
   readonly token: TokenFacts;
-  /** Ranges that the firmware wants mapped 1:1 for the group; `undefined` if not known. */
-  readonly directRegions: readonly string[] | undefined;
+  /** Number of its IOMMU group. */
+  readonly group: number | undefined;
+  /** Ranges for which the firmware demands a 1:1 mapping for the group; `undefined` if not known. */
+  readonly directRegions: readonly Pick<ReservedRange, 'start' | 'end'>[] | undefined;
 }
 
 /** @internal */
@@ -91,7 +93,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
 /** @param facts `undefined` if nothing is known @internal */
 export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
   // Before Linux 6.6 EPERM (`intel_iommu_attach_device`), later EINVAL (`__iommu_device_set_domain`).
-  const kept = error.errno === 'EPERM' || error.errno === 'EINVAL' ? keptByFirmware(bdf, error, facts) : undefined;
+  const kept = error.errno === 'EPERM' || error.errno === 'EINVAL' ? refusedForFirmware(bdf, error, facts) : undefined;
   if (kept !== undefined) return kept;
   if (error.errno === 'EPERM') return noInterruptRemapping(bdf, error, 'vfio_iommu_type1', facts);
   return renamed(
@@ -192,7 +194,7 @@ export function deviceFileRefused(
 
 /** `EINVAL` has four causes, and only what /sys tells sets them apart. */
 function bindingRefused(bdf: string, group: number, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
-  const known = tokenNotTaken(bdf, error, facts) ?? keptByFirmware(bdf, error, facts);
+  const known = tokenNotTaken(bdf, error, facts) ?? refusedForFirmware(bdf, error, facts);
   if (known !== undefined) return known;
   if (facts?.token.given === true) {
     const text = `the kernel would not bind ${bdf} with a VF token: iommufd takes tokens since Linux 6.17 (the back end 'type1' takes them before), or the device is open already`;
@@ -244,18 +246,20 @@ function tokenNotTaken(bdf: string, error: PeerDmaError, facts: RefusalFacts | u
 
 const RESERVED_REGIONS = '/sys/kernel/iommu_groups/*/reserved_regions has it as "direct"';
 
-/** The firmware wants memory mapped 1:1 for the device, which VFIO does not do; `undefined` if it is not known to. */
-function keptByFirmware(bdf: string, error: PeerDmaError, facts: RefusalFacts | undefined): PeerDmaError | undefined {
-  const ranges = facts?.directRegions ?? [];
-  if (ranges.length === 0) return undefined;
-  const text = `${bdf} can't be assigned: the firmware wants ${ranges.join(', ')} mapped 1:1 for it (RMRR, IVMD). Switch that off in the firmware, or take another device`;
-  return renamed('ERR_UNSUPPORTED', error, text, bdf);
+/** `undefined` if the firmware is not known to demand a 1:1 mapping for the device. */
+function refusedForFirmware(
+  bdf: string,
+  error: PeerDmaError,
+  facts: RefusalFacts | undefined,
+): PeerDmaError | undefined {
+  const text = keptByFirmware({ address: bdf, group: facts?.group }, facts?.directRegions ?? []);
+  return text === undefined ? undefined : renamed('ERR_UNSUPPORTED', error, text, bdf);
 }
 
 /** The cause that has the same errno, unless it is known not to be. */
 function orFirmware(facts: RefusalFacts | undefined): string {
   if (facts?.directRegions !== undefined) return '';
-  return `; or the firmware wants memory mapped 1:1 for the device (RMRR, IVMD), which VFIO does not do: ${RESERVED_REGIONS}`;
+  return `; or the firmware demands a 1:1 mapping for the device (RMRR, IVMD), which VFIO does not make: ${RESERVED_REGIONS}`;
 }
 
 function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string, facts?: RefusalFacts): PeerDmaError {

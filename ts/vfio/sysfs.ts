@@ -3,7 +3,6 @@
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { hex } from '../address-range.ts';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
 import { NO_IOMMU_NAME } from '../host/iommu.ts';
 import { type RefusalFacts, noIommuGroup } from './advice.ts';
@@ -83,6 +82,7 @@ export class Sysfs {
           physical === undefined ? undefined : { bdf: physical, driver: target(join(path, 'physfn/driver')) },
         isPhysicalFunction: existsSync(join(path, 'sriov_totalvfs')),
       },
+      group: iommuGroup,
       directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup),
     };
   }
@@ -90,11 +90,11 @@ export class Sysfs {
   /**
    * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known.
    */
-  #directRegions(group: number): string[] | undefined {
+  #directRegions(group: number): RefusalFacts['directRegions'] {
     const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
     if (!existsSync(path)) return undefined;
-    const found = readFileSync(path, 'utf8').matchAll(/^0x0*([0-9a-f]+) 0x0*([0-9a-f]+) direct$/gm);
-    return [...found].map(([, first = '0', last = '0']) => `0x${first}..${hex(BigInt(`0x${last}`) + 1n)}`);
+    const found = readFileSync(path, 'utf8').matchAll(/^0x([0-9a-f]+) 0x([0-9a-f]+) direct$/gm);
+    return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
   }
 
   /** All devices of a group, sorted. */

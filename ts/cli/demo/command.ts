@@ -2,6 +2,7 @@
  * `peerdma demo`: what the package does, in eight steps.
  */
 import { Writable } from 'node:stream';
+import { deviceArguments } from '../arguments.ts';
 import { type Command, UsageError } from '../command.ts';
 import type { Output } from '../output.ts';
 import { runDemo } from './steps.ts';
@@ -16,9 +17,11 @@ mapped. The third, an edu too, joins late in a container of its own.
 `,
   options: { device: { type: 'string', multiple: true } },
   async run({ values, positionals }, terminal) {
-    const devices = (values['device'] ?? []) as readonly string[];
+    const named = (values['device'] ?? []) as readonly string[];
     if (positionals.length > 0) throw new UsageError(`takes no argument ${positionals[0]}; devices follow --device`);
-    if (devices.length === 1 || devices.length > 3) throw new UsageError('takes no device, two or three');
+    if (named.length === 1 || named.length > 3) throw new UsageError('takes no device, two or three');
+    const devices = deviceArguments(named);
+    if (devices.length < named.length) throw new UsageError('takes each device once');
     await runDemo(devices, streamTo(terminal.stdout));
     return 0;
   },

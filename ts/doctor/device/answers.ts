@@ -5,7 +5,12 @@ import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** Nothing for a device that answers, or of which that is unknown. @param wanted whether somebody wants it @internal */
+/**
+ * No finding for a device that answers, or if that is unknown.
+ *
+ * @param wanted whether the device was named, or is bound to VFIO
+ * @internal
+ */
 export function answersFindings({ host }: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const { address, answers, powerState } = device;
   if (answers !== false) return [];

@@ -21,7 +21,7 @@ export function asPciDevice({ address, driver, group }: PciFunction): PciDevice 
 }
 
 /**
- * Whose it is, and who has it open, is asked only of a device that has a driver of VFIO.
+ * Only a device with a driver of VFIO is checked for processes that have it open.
  *
  * @param asked whether somebody wants it: what the host uses is as it should be otherwise
  * @internal
@@ -75,14 +75,14 @@ function driverFinding(facts: Facts, device: PciFunction, asked: boolean): Findi
   return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
 }
 
-/** The bind that works; `undefined` for a device that can't be assigned, however it is bound. */
+/** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */
 function bindCommand(facts: Facts, device: PciFunction): string | undefined {
   if (device.group === undefined || isKept(facts, device)) return undefined;
   const group = othersInTheWay(facts, device).length > 0 ? '--group ' : '';
   return `sudo npx peerdma bind ${group}${device.address}`;
 }
 
-/** What to do about the driver where a plain bind would not do; `undefined` where it does. */
+/** The message when binding the device alone is not enough; `undefined` when it is. */
 function unboundText(facts: Facts, device: PciFunction): string | undefined {
   const { address, driver } = device;
   const command = bindCommand(facts, device);
@@ -97,7 +97,7 @@ function othersInTheWay({ host }: Facts, { address, group }: PciFunction): PciFu
   return group === undefined ? [] : blockersOf(membersOf(host, group)).filter((each) => each.address !== address);
 }
 
-/** Of a device that is not bound, only what would keep it from being opened once it is. */
+/** For a device that is not bound, only a reason that would keep it from being opened once it is bound. */
 function viabilityFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const id = 'group-viable';
   const { root } = facts.host;

@@ -59,7 +59,7 @@ function heldFinding(facts: Facts, device: PciFunction, target: TargetBar, frame
   };
 }
 
-/** Class whose console drivers vfio-pci removes when it is bound, and the kernel that does (`vfio_pci_vga_init`). */
+/** vfio-pci removes console drivers from devices of this class when it is bound (`vfio_pci_vga_init`), since 6.1. */
 const VGA = 0x0300;
 const CONSOLES_REMOVED_SINCE = [6, 1] as const;
 

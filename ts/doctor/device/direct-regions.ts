@@ -17,13 +17,19 @@ export function isKept({ host, system: { kernel } }: Facts, { group, iommu }: Pc
   return !isAmd || kernel === 'unknown' || isAtLeast(kernel, ALL_SINCE);
 }
 
-/** Nothing for a group without such mappings. @param wanted whether somebody wants the device @internal */
+/**
+ * No finding for a group without such mappings.
+ *
+ * @param wanted whether the device was named, or is bound to VFIO
+ * @internal
+ */
 export function directRegionFindings(facts: Facts, device: PciFunction, wanted: boolean): Finding[] {
   const { host } = facts;
   const kept = isKept(facts, device);
-  const says = kept ? keptByFirmware(host, device) : firmwareDemand(host, device);
+  const ranges = directRegions(host, device.group);
+  const says = kept ? keptByFirmware(device, ranges) : firmwareDemand(device, ranges);
   if (says === undefined) return [];
-  const evidence = `${evidenceOf(host, device)}: ${directRegions(host, device.group).length} of kind direct`;
+  const evidence = `${evidenceOf(host, device)}: ${ranges.length} of kind direct`;
   if (kept) return [{ id: 'direct-regions', state: wanted ? 'blocked' : 'warning', says, evidence }];
   return [{ id: 'direct-regions', state: 'warning', says: `${says}: Linux 6.6 and later keep it from VFIO`, evidence }];
 }

@@ -1,5 +1,5 @@
 /**
- * Whether a device opens with a VF token alone: a secret that the users of a physical function and of its virtual
+ * Whether a device opens only with a VF token: a secret that the users of a physical function and of its virtual
  * functions share (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_validate_vf_token`).
  */
 import { isVfioDriver } from '../../host/drivers.ts';
@@ -11,7 +11,7 @@ import type { Finding } from '../finding.ts';
 
 const HOW = 'open(address, { vfToken }) takes it';
 
-/** Nothing for a device that needs none. @internal */
+/** No finding for a device that opens without a token. @internal */
 export function tokenFindings(facts: Facts, device: PciFunction): Finding[] {
   const finding = ofVirtual(facts.host, device) ?? ofPhysical(facts, device);
   return finding === undefined ? [] : [finding];

@@ -6,7 +6,7 @@ import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import type { Facts } from '../facts.ts';
 
-/** Whose driver the IOMMU has: that is the one whose words count. */
+/** The maker whose driver the IOMMU has: only the parameters of that driver count. */
 export type IommuMaker = 'intel' | 'amd' | 'other';
 
 /** @internal */
@@ -57,7 +57,7 @@ function isOf(maker: 'intel' | 'amd' | Unknown, name: string): boolean {
   return (name === 'intel_iommu' && maker !== 'amd') || (name === 'amd_iommu' && maker !== 'intel');
 }
 
-/** The parameter that turns interrupt remapping off, the last one that speaks of it (`setup_irqremap`). @internal */
+/** The parameter that turns interrupt remapping off, the last one about it (`setup_irqremap`). @internal */
 export function remappingOff(parameters: readonly KernelParameter[]): KernelParameter | undefined {
   let off: KernelParameter | undefined;
   for (const parameter of parameters) {

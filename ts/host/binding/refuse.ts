@@ -3,7 +3,7 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import { blockersOf, bridgeRefused } from '../drivers.ts';
-import { keptByFirmware, withoutGroup } from '../iommu.ts';
+import { directRegions, keptByFirmware, withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { membersOf } from '../read-host.ts';
@@ -47,7 +47,9 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
     const reasons = needed.map(({ reason }) => reason);
     throw new DeviceNeededError(reasons, first.address);
   }
-  const kept = boundBy(plan).flatMap((device) => keptByFirmware(machine.host, device) ?? []);
+  const kept = boundBy(plan).flatMap(
+    (device) => keptByFirmware(device, directRegions(machine.host, device.group)) ?? [],
+  );
   return [...needed.map(({ reason }) => reason), ...warnings, ...kept, ...restOfGroups(machine.host, plan)];
 }
 
@@ -77,7 +79,7 @@ function refuseInUse(machine: Machine, device: PciFunction): void {
   }
 }
 
-/** Devices that go to VFIO. */
+/** Devices that a plan binds to VFIO. */
 function boundBy({ changes }: BindingPlan): PciFunction[] {
   return changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
 }

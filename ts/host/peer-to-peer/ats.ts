@@ -1,5 +1,5 @@
 /**
- * Whether translated requests of a device (ATS) take the short way where its path and that of a target part.
+ * Whether translated requests of a device (ATS) reach a target directly, without passing the root complex.
  */
 import type { Host, PciFunction } from '../model.ts';
 import type { Reason } from './model.ts';
@@ -45,7 +45,7 @@ export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, 
   };
 }
 
-/** Why translated requests of a device whose ATS is on may go up all the same. */
+/** Why translated requests may go up to the root complex although ATS is on. */
 function keptFromCrossing(text: string, parting: Parting): Reason {
   const { address } = parting.initiatorSide;
   switch (parting.translated) {

@@ -7,8 +7,8 @@
  * - QEMU's emulated machines, where DMA of a device goes through the same map of memory as the CPU's accesses
  *   (`pci_dma_rw`, include/hw/pci/pci_device.h), which has all BARs.
  *
- * Both are about the machine below. In a virtual machine the CPU is the host's and the root complex is software: the
- * hypervisor and the root complex of its host decide what becomes of a request of a device that is assigned to it.
+ * Both hold for physical machines. In a virtual machine the CPU is the host's and the root complex is software: the
+ * hypervisor and the root complex of its host decide whether a request of an assigned device arrives.
  *
  * VFIO does not ask it: a BAR can be mapped into an IOMMU on any machine, and what then happens is the root complex's choice.
  */

@@ -17,11 +17,11 @@ export function placeOf({ kind, common, initiatorSide, targetSide }: Parting): s
   return one ? `the device ${initiatorSide.address.slice(0, -2)}` : `what is below ${common?.address}`;
 }
 
-/** Says that a port or function sends requests up: its ACS redirects them, or has no other way. @internal */
+/** Says that a port or function sends requests up: its ACS redirects them, or allows no direct path. @internal */
 export function redirects({ initiatorSide }: Parting, requests: string): string {
   const { address, acs } = initiatorSide;
   if (typeof acs === 'object' && acs.has.includes('ReqRedir')) return `ACS of ${address} redirects ${requests}`;
-  return `${address} has ACS without request redirect (ReqRedir), so no way to its neighbours: it sends ${requests}`;
+  return `${address} has ACS without request redirect (ReqRedir), so no path to its neighbours: it sends ${requests}`;
 }
 
 /** @internal */

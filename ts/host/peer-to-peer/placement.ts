@@ -1,5 +1,5 @@
 /**
- * What limits where in the guest a BAR can be: the width of IOMMUs and ranges that they reserve.
+ * Limits on the guest address of a BAR: the width of IOMMUs, and the ranges that they reserve.
  */
 import { hex } from '../../address-range.ts';
 import type { Host, PciFunction } from '../model.ts';

@@ -10,6 +10,9 @@ import type { BarResource } from '../resources.ts';
 const FRAME_BUFFERS =
   /^(?:BOOTFB|efifb|vesafb|simplefb|simpledrm|simple-framebuffer|efidrm|vesadrm|ofdrm|corebootdrm)(?:\W|$)/;
 
+/** The kernel indents no deeper than this (5 or, in later kernels, 8 levels: `MAX_IORES_LEVEL` in kernel/resource.c). */
+const LEAST_DEEPEST = 5;
+
 /** One line: `  c0000000-c0ffffff : BOOTFB`. Users without privileges read 0 for all addresses. */
 interface Resource {
   readonly depth: number;
@@ -46,13 +49,15 @@ function byOrder(resources: readonly Resource[], device: string, bars: readonly 
   const found = new Map<number, string>();
   const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));
   if (resources.filter(({ name }) => name === device).length !== sorted.length) return found;
+  const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), LEAST_DEEPEST);
   let seen = 0;
-  let owner: { readonly resource: Resource; readonly bar: BarResource | undefined } | undefined;
+  let owner: { readonly depth: number; readonly bar: BarResource | undefined } | undefined;
   for (const resource of resources) {
     const { depth, name } = resource;
-    // The kernel stops to indent at some depth: what follows a BAR there is in it.
-    if (owner !== undefined && (depth < owner.resource.depth || isPciAddress(name))) owner = undefined;
-    if (isPciAddress(name)) owner = { resource, bar: name === device ? sorted[seen++] : undefined };
+    // At the deepest level a resource within the BAR is indented like the BAR.
+    const isWithin = owner !== undefined && (depth > owner.depth || (depth === owner.depth && depth === deepest));
+    if (!isWithin || isPciAddress(name)) owner = undefined;
+    if (isPciAddress(name)) owner = { depth, bar: name === device ? sorted[seen++] : undefined };
     const index = owner?.bar?.index;
     if (index !== undefined && isFrameBuffer(resource) && !found.has(index)) found.set(index, name);
   }

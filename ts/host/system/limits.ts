@@ -12,7 +12,7 @@ export interface LimitFacts {
   /** RLIMIT_MEMLOCK in bytes, the soft limit. */
   readonly memlock: bigint | 'unlimited' | Unknown;
   /**
-   * Whether it has CAP_IPC_LOCK of the first user namespace, with which that limit does not count (`capable()` in
+   * Whether it has CAP_IPC_LOCK of the initial user namespace, with which that limit does not count (`capable()` in
    * drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c of Linux).
    */
   readonly ipcLock: boolean | Unknown;

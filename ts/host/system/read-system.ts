@@ -37,11 +37,11 @@ export interface SystemFacts {
   /** Whether groups of an IOMMU would be seen. */
   readonly showsGroups: boolean;
   readonly interrupts: InterruptFacts;
-  /** Whether this process is in a user namespace other than the first. */
+  /** Whether this process is in a user namespace other than the initial one. */
   readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
-  /** Text of /proc/iomem: who has which physical addresses. */
+  /** Text of /proc/iomem: the resources of the physical address space. */
   readonly iomem: string | Unknown;
   /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
   readonly vfioPci: boolean | Unknown;

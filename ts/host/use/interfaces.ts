@@ -1,5 +1,5 @@
 /**
- * Which network interfaces, and so which PCI functions, an interface sends through.
+ * The network interfaces, and so the PCI functions, that an interface sends through.
  */
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
@@ -35,7 +35,7 @@ function linkedBelow(sys: SysFiles, name: string): string[] {
   return sys.names(`${INTERFACES}/${name}`).flatMap((entry) => (entry.startsWith('lower_') ? entry.slice(6) : []));
 }
 
-/** Of a virtual interface, also those that no link tells. */
+/** The same for a virtual interface, with those that no link in /sys names. */
 function allBelow({ sys, proc }: Machine, name: string): string[] {
   const linked = linkedBelow(sys, name);
   if (linked.length > 0) return linked;
@@ -44,7 +44,7 @@ function allBelow({ sys, proc }: Machine, name: string): string[] {
   if (kind === 'ppp' || file('type') === PPP || /^ppp\d+$/.test(name)) return pppoeInterfaces(proc);
   const attached = byIndex(sys, name);
   if (attached.length > 0) return attached;
-  // An internal port of Open vSwitch is an Ethernet interface of no kind: nothing says more of it.
+  // An internal port of Open vSwitch is an Ethernet interface without DEVTYPE: /sys has no other sign of it.
   const mayBeInternalPort =
     kind === undefined && (file('type') ?? ETHERNET) === ETHERNET && file('tun_flags') === undefined;
   return mayBeInternalPort ? [OPEN_VSWITCH] : [];
@@ -63,7 +63,7 @@ function byIndex(sys: SysFiles, name: string): string[] {
 }
 
 /**
- * The interfaces below all PPPoE sessions: which session is whose the kernel does not say (Linux,
+ * The interfaces below all PPPoE sessions: the kernel does not say to which PPP interface a session belongs (Linux,
  * drivers/net/ppp/pppoe.c: `pppoe_seq_show`).
  */
 function pppoeInterfaces(proc: SysFiles): string[] {

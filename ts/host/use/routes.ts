@@ -72,7 +72,7 @@ interface ListedRoute extends ListedHop {
   readonly nexthops?: unknown;
 }
 
-/** @param list JSON that another program wrote: nothing of it is believed */
+/** @param list JSON of another program: every value is checked */
 function hopsOfList(list: string | undefined): Hop[] {
   return objectsOf<ListedRoute>(parsed(list)).flatMap((route) => {
     if (route.type !== undefined && route.type !== 'unicast') return [];
