@@ -379,6 +379,7 @@ export class DmaMapper {
     if (pending === undefined) return undefined;
     return new Promise<void>((resolve, reject) => {
       this.#settle = resolve;
+      if (this.#closed) resolve(); // the target was closed within its call
       Promise.resolve(pending).then(resolve, reject); // also when it settles too late, and nobody waits any more
     }).finally(() => (this.#settle = undefined));
   }

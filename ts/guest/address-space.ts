@@ -70,8 +70,8 @@ export class AddressSpace {
   readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
-  /** Those that are said to be closed, until that has its turn. */
-  readonly #closing = new Set<DmaTarget>();
+  /** The calls of {@link targetClosed} that have not had their turn. */
+  readonly #closing = new Set<{ readonly target: DmaTarget }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
   readonly byFile = new FileIndex();
@@ -140,7 +140,7 @@ export class AddressSpace {
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const mapper = new DmaMapper(traits, peerToPeer, () => this.#openVa(), this.order);
-      if (this.#closing.has(target)) throw closedMeanwhile(name);
+      if (this.#isClosing(target)) throw closedMeanwhile(name);
       const subs = this.#map.flat.values();
       requireReachable(subs, [mapper]);
       const va = needsVa === true ? this.#openVa() : this.#vaFor(subs, [mapper]);
@@ -150,7 +150,7 @@ export class AddressSpace {
       steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
-        if (this.#closing.has(target)) mapper.markClosed();
+        if (this.#isClosing(target)) mapper.markClosed();
         await applyPlan(steps);
         if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
@@ -181,9 +181,10 @@ export class AddressSpace {
    */
   targetClosed(target: DmaTarget): Promise<void> {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
-    this.#closing.add(target);
+    const call = { target };
+    this.#closing.add(call);
     return this.#runAlways('closed', async () => {
-      this.#closing.delete(target);
+      this.#closing.delete(call);
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
@@ -288,6 +289,10 @@ export class AddressSpace {
 
   #runAlways<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
     return this.#queue.runAlways(() => thenSettled(this.order, action, act));
+  }
+
+  #isClosing(target: DmaTarget): boolean {
+    return [...this.#closing].some((call) => call.target === target);
   }
 
   /**
