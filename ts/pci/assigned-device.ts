@@ -221,7 +221,7 @@ export class AssignedDevice {
  */
 export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
   if (!Array.isArray(devices)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${String(devices)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${valueText(devices)}`);
   }
   const all = [...new Set(devices)].map(insideOf);
   // Two resets at once must not wait for one another.
