@@ -146,7 +146,7 @@ export class AssignedDevice {
    *
    * @param gpa guest-physical address
    * @param length bytes, 1 or more
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is no access;
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is not an access;
    * `ERR_CLOSED`
    */
   mmioRead(gpa: bigint, length: number): Uint8Array {
