@@ -111,7 +111,7 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
   t.deepEqual(hung.heldText(), other.heldText(), 'it can join again');
 });
 
-test('a target that is said to be closed before its turn to join does not join', async (t) => {
+test('a target that is closed before its turn to join does not join', async (t) => {
   const { memory, bar } = await scene(t);
   const late = new RecordingTarget({ name: 'late' });
   const moved = bar.mapToGuest(at(4));
@@ -175,7 +175,7 @@ test('what a closed target kept in quarantine is given to the others, though a c
   t.deepEqual(other.heldText(), [RAM, '0x2000..0x3000 rw r']);
 });
 
-test('a target that says it is closed within a call, before the call returns, keeps nobody waiting', async (t) => {
+test('a target that calls targetClosed before its own call returns does not hang the change', async (t) => {
   const { memory, bar, other } = await scene(t);
   const hung = new RecordingTarget({ name: 'hung', needsVa: true });
   await memory.dmaMappers.addDmaMapper(hung);
