@@ -138,7 +138,12 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
     return elsewhere || isForeign(kept, flat, sub);
   };
   const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
-  const shown = subs.filter(({ at }) => wantsVa(cast[target], (flat[at]?.store ?? 0) >= PRIVATE));
+  // Device memory that the target may miss is recorded as failed.
+  const shown = subs.filter(({ at }) => {
+    const cell = flat[at];
+    const isRequired = cell?.kind === 'ram' || policy === 'required';
+    return isRequired && wantsVa(cast[target], (cell?.store ?? 0) >= PRIVATE);
+  });
   const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
   const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
