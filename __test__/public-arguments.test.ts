@@ -4,6 +4,7 @@ import {
   AddressRange,
   AssignedDevice,
   DmaBuffer,
+  EventFd,
   type DmaTarget,
   GuestMemory,
   MemoryFile,
@@ -178,6 +179,7 @@ test('simulated IOMMUs, devices, buffers and registers throw nothing but PeerDma
   await using assigned = await AssignedDevice.create({ device, memory });
   const bar = device.regions[0];
   if (bar === undefined) throw new Error('the device has a BAR');
+  using event = EventFd.create();
   await tryAll(t, [...VALUES, ...WITHOUT_TEXT.slice(0, 2)], {
     'IOMMU options': (value) => new SimulatedIommu(value),
     ...each(['name', 'rules', 'pageSize', 'iovaRanges', 'maxMappings'], (options) => new SimulatedIommu(options)),
@@ -199,27 +201,35 @@ test('simulated IOMMUs, devices, buffers and registers throw nothing but PeerDma
     base: (value) => registers(bar, { a: u32(0) }, value),
     pciAddress,
   });
-  await tryAll(
-    t,
-    VALUES.filter((value) => typeof value !== 'symbol'),
-    {
-      'buffer of': (value) => DmaBuffer.allocate(value, PAGE),
-      'buffer length': async (value) => (await DmaBuffer.allocate(memory, value)).close(),
-      'buffer options': async (value) => (await DmaBuffer.allocate(memory, PAGE, value)).close(),
-      ...each(['name', 'alignment', 'addressBits'], async (options) =>
-        (await DmaBuffer.allocate(memory, PAGE, options)).close(),
-      ),
-      'device and memory': (value) => AssignedDevice.create(value),
-      resetDevices,
-      'one of the devices': (value) => resetDevices([value]),
-      configRead: (value) => assigned.configRead(value, 4),
-      'bytes of configRead': (value) => assigned.configRead(0, value),
-      'value of configWrite': (value) => assigned.configWrite(0, 4, value),
-      'manager of': (value) => new VfioContainerManager(value),
-      'manager options': (value) => new VfioContainerManager(memory, value),
-      open: (value) => new VfioContainerManager(memory).open(value),
-    },
-  );
+  await tryAll(t, [...VALUES, ...WITHOUT_TEXT.slice(0, 2)], {
+    'buffer of': (value) => DmaBuffer.allocate(value, PAGE),
+    'buffer length': async (value) => (await DmaBuffer.allocate(memory, value)).close(),
+    'buffer options': async (value) => (await DmaBuffer.allocate(memory, PAGE, value)).close(),
+    ...each(['name', 'alignment', 'addressBits'], async (options) =>
+      (await DmaBuffer.allocate(memory, PAGE, options)).close(),
+    ),
+    bdf: (value) => new SimulatedDevice({ bdf: value, bars: [] }).close(),
+    'index of a BAR': (index) => new SimulatedDevice({ bdf: '0000:00:05.0', bars: [{ index, length: PAGE }] }).close(),
+    'kind of a BAR': (kind) =>
+      new SimulatedDevice({ bdf: '0000:00:05.0', bars: [{ index: 0, length: PAGE, kind }] }).close(),
+    hotReset: (value) => device.hotReset(value),
+    backing: (value) => bar.backing(value),
+    'kind of interrupt': (value) => device.interrupts.count(value),
+    'reconnected vector': (value) => device.interrupts.reconnect('msix', value, undefined),
+    'kind of guest interrupt': (value) => assigned.interrupts.vector(value),
+    'vector of a guest interrupt': (value) => assigned.interrupts.vector('msix', value),
+    'called back on an event': (value) => event.listen(value),
+    'explained target': (value) => memory.explain(0n, value),
+    'device and memory': (value) => AssignedDevice.create(value),
+    resetDevices,
+    'one of the devices': (value) => resetDevices([value]),
+    configRead: (value) => assigned.configRead(value, 4),
+    'bytes of configRead': (value) => assigned.configRead(0, value),
+    'value of configWrite': (value) => assigned.configWrite(0, 4, value),
+    'manager of': (value) => new VfioContainerManager(value),
+    'manager options': (value) => new VfioContainerManager(memory, value),
+    open: (value) => new VfioContainerManager(memory).open(value),
+  });
 });
 
 test('the host and the doctor throw nothing but PeerDmaError', async (t) => {

@@ -36,7 +36,7 @@ for (const [title, ram, width] of [
   });
 }
 
-test('an address width that is asked for is taken, also where RAM fills all of it', async (t) => {
+test('uses the address width that is given, also when RAM fills all of it', async (t) => {
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: GiB }], addressWidth: 30 });
   t.is(memory.inspect().addressWidth, 30);
 });

@@ -20,7 +20,7 @@ const anyRegion = fc.record({
   active: fc.boolean(),
 });
 
-test('says at each address what explain() of a whole snapshot says', async (t) => {
+test('returns at each address what explain() of a whole snapshot returns', async (t) => {
   const property = fc.asyncProperty(
     fc.array(anyRegion, { maxLength: 12 }),
     fc.nat(PAGES),

@@ -111,7 +111,7 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
   t.deepEqual(hung.heldText(), other.heldText(), 'it can join again');
 });
 
-test('a target that is said to be closed before its turn to join does not join', async (t) => {
+test('a target that is closed before its turn to join does not join', async (t) => {
   const { memory, bar } = await scene(t);
   const late = new RecordingTarget({ name: 'late' });
   const moved = bar.mapToGuest(at(4));
@@ -173,4 +173,33 @@ test('what a closed target kept in quarantine is given to the others, though a c
   await mapped;
   await bar.unmapFromGuest();
   t.deepEqual(other.heldText(), [RAM, '0x2000..0x3000 rw r']);
+});
+
+test('a target that calls targetClosed before its own call returns does not hang the change', async (t) => {
+  const { memory, bar, other } = await scene(t);
+  const hung = new RecordingTarget({ name: 'hung', needsVa: true });
+  await memory.dmaMappers.addDmaMapper(hung);
+  let closed: Promise<void> | undefined;
+  let fail: (error: Error) => void = () => {};
+  hung.mapDma = () => {
+    closed = memory.dmaMappers.targetClosed(hung);
+    return new Promise<void>((_, reject) => (fail = reject));
+  };
+  await bar.mapToGuest(at(4));
+  await closed;
+  fail(new Error('too late')); // an unhandled rejection would fail the test
+  t.deepEqual(other.heldText(), [RAM, '0x4000..0x5000 rw bar']);
+});
+
+test('each of two calls of targetClosed ends a join that was called before it', async (t) => {
+  const { memory, bar } = await scene(t);
+  const hung = new RecordingTarget({ name: 'hung' });
+  const calls = hang(hung, 'mapDma');
+  const moved = bar.mapToGuest(at(4));
+  const first = memory.dmaMappers.targetClosed(hung);
+  const joining = memory.dmaMappers.addDmaMapper(hung);
+  const second = memory.dmaMappers.targetClosed(hung);
+  await rejectsCode(t, joining, 'ERR_CLOSED');
+  await Promise.all([moved, first, second]);
+  t.deepEqual(calls, []);
 });

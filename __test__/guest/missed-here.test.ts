@@ -99,23 +99,26 @@ for (const [op, backing] of FAULTS) {
   });
 }
 
-test.serial('off: device memory is not shown in this process, when it comes and when a target joins', async (t) => {
-  const memory = await withRam(t);
-  const join = (name: string) => memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name }), { peerToPeer: 'off' });
-  const [first, bar] = [await join('first'), await newBar(memory)];
-  await bar.mapToGuest(at(4));
-  const second = await join('second');
-  await bar.mapToGuest(at(8));
-  t.deepEqual(calls, []);
-  for (const handle of [first, second]) t.is(handle.status()[1]?.state, 'skipped');
-  await bar.unmapFromGuest();
-  const handle = await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'third' }));
-  await bar.mapToGuest(at(4));
-  t.is(handle.status()[1]?.state, 'mapped', 'others reach it');
-});
+test.serial(
+  'off: device memory is not mapped in this process, when a BAR is placed and when a target joins',
+  async (t) => {
+    const memory = await withRam(t);
+    const join = (name: string) => memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name }), { peerToPeer: 'off' });
+    const [first, bar] = [await join('first'), await newBar(memory)];
+    await bar.mapToGuest(at(4));
+    const second = await join('second');
+    await bar.mapToGuest(at(8));
+    t.deepEqual(calls, []);
+    for (const handle of [first, second]) t.is(handle.status()[1]?.state, 'skipped');
+    await bar.unmapFromGuest();
+    const handle = await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'third' }));
+    await bar.mapToGuest(at(4));
+    t.is(handle.status()[1]?.state, 'mapped', 'others reach it');
+  },
+);
 
 for (const peerToPeer of ['best-effort', 'off'] as const) {
-  test.serial(`${peerToPeer}: a file that can't be mapped for writing keeps no BAR from moving`, async (t) => {
+  test.serial(`${peerToPeer}: a BAR moves although a file can't be mapped for writing`, async (t) => {
     const path = join(scratchFolder(t), 'read-only');
     writeFileSync(path, '');
     truncateSync(path, Number(PAGE));
@@ -135,7 +138,7 @@ for (const peerToPeer of ['best-effort', 'off'] as const) {
   });
 }
 
-test.serial('best-effort: private device memory is missed where there is no address space for it', async (t) => {
+test.serial('best-effort: private device memory is recorded as failed when no address space is left', async (t) => {
   const taken: VaMapper[] = [];
   t.teardown(() => taken.forEach((va) => va.close()));
   try {

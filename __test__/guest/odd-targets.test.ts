@@ -136,7 +136,7 @@ test('a batch that says which of its ranges failed is quoted on that range', asy
   t.regex(error.message, /"ram1" at 0x4000\.\.0x5000: no room/);
 });
 
-test('a refusal with the code of a revoked mapping is a refusal: nothing was mapped that could be void', async (t) => {
+test('records a refusal with ERR_MAPPING_REVOKED as ERR_MAP_FAILED', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   const handle = await memory.dmaMappers.addDmaMapper(target);

@@ -38,7 +38,7 @@ for (const rules of ['type1v2', 'iommufd'] as const) {
     t.deepEqual(memory.inspect().targets, []);
   });
 
-  test(`a change brings no RAM that a target can't map, and none of the RAM is faulted in: ${rules}`, async (t) => {
+  test(`a change with RAM that a target can't map fails, and none of the RAM is faulted in: ${rules}`, async (t) => {
     const memory = await guest(t);
     await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'first', needsVa: true }));
     await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'second', rules }));
@@ -65,7 +65,7 @@ test('required device memory out of reach is refused before RAM of the same chan
   t.deepEqual(target.heldText(), ['0x7000..0x8000 rw bar']);
 });
 
-test('a target that names no IOVA ranges is asked for each mapping', async (t) => {
+test('a target without IOVA ranges is called for each mapping', async (t) => {
   const memory = await guest(t, { ram: [{ start: at(8), length: PAGE }] });
   const target = new Narrow({ name: 'unknown' });
   await memory.dmaMappers.addDmaMapper(target);

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AddressRange, readJournal, recordJournal } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { throwsCode } from '../support/errors.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { at, guest } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -32,5 +33,8 @@ test.serial(
     const last = [...readJournal(readFileSync(file, 'utf8'))].at(-1);
     t.deepEqual(last?.snapshot, memory.inspect());
     t.is(last?.snapshot.regions[0]?.mappings.length, 1998);
+    const wrong = readFileSync(file, 'utf8').replace(`{"region":${id},`, '{"region":77,');
+    const error = throwsCode(t, () => [...readJournal(wrong)], 'ERR_INVALID_ARGUMENT');
+    t.regex(error.message, /^line 2 of the journal: there is no region number 77$/);
   },
 );

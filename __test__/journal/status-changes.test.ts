@@ -62,7 +62,7 @@ function listOf({ held, quarantined, revoked }: HeldRecords): MappingStatus[] {
   return all.map((one) => mapper.statusOf(one, revoked.has(one)));
 }
 
-test('lead from the list of before to that of now, and leave out what is the same', (t) => {
+test('lead from the list before to the list now, and leave out entries that are the same', (t) => {
   const property = fc.property(slots, slots, (first, second) => {
     const [before, now] = [recordsOf(first), recordsOf(second)];
     const { hunks, removed, added } = differenceOf(statusChanges(mapper, before, now));

@@ -48,7 +48,7 @@ test('of two devices with one PCI address, the status of each is about its own B
   t.deepEqual(facts(second), { mapped: [], hidden: [`${WHOLE} BAR 0 of 0000:01:00.0`], unreachable: [] });
 });
 
-test('what a target misses of a BAR is not told of the BAR of the same name that is hidden below it', async (t) => {
+test('reports a failed mapping for its own BAR, not for another BAR of the same name that it hides', async (t) => {
   const scene = await Scene.create(t);
   scene.recorder.judge = ({ op }) => (op === 'map' ? new Error('no room') : undefined);
   const [first, second] = [await assignedAt(t, scene), await assignedAt(t, scene)];

@@ -197,7 +197,7 @@ test('a device that does not answer reads as ones, drops writes, and is publishe
   );
 });
 
-test('a write to config space that the kernel refuses is the VMM’s to know', async (t) => {
+test('configWrite rejects when the kernel refuses the write', async (t) => {
   const scene = await Scene.create(t);
   const spied = scene.spied(scene.simulated());
   const assigned = await scene.assign(spied);

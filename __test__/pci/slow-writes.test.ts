@@ -109,6 +109,35 @@ test('a reset that fails on the worker thread leaves config space readable', asy
   t.is(assigned.configRead(0, 4), id);
 });
 
+test('config space reads as all ones while the hardware is reset, however that ends', async (t) => {
+  const scene = await Scene.create(t);
+  for (const failure of [undefined, new Error('the device is gone')]) {
+    const device = scene.simulated();
+    let end: (() => void) | undefined;
+    const func: PhysicalFunction = new Proxy(device, {
+      get: (target, name) => {
+        if (name === 'reset') {
+          return async (): Promise<void> => {
+            await new Promise<void>((done) => (end = done));
+            if (failure !== undefined) throw failure;
+          };
+        }
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+    const assigned = await scene.assign(func);
+    const id = assigned.configRead(0, 4);
+    const resetting = assigned.reset();
+    while (end === undefined) await turn();
+    t.is(assigned.configRead(0, 4), 0xffffffff);
+    end();
+    if (failure === undefined) await resetting;
+    else await t.throwsAsync(resetting, { message: failure.message });
+    t.is(assigned.configRead(0, 4), id);
+  }
+});
+
 test('the power state is written on a worker thread, all other registers at once', async (t) => {
   const scene = await Scene.create(t);
   const { func, log, release } = withThread(scene.simulated());

@@ -71,8 +71,8 @@ export class DmaMapper {
   }
 
   /**
-   * The target and all that it mapped are gone: it is not called any more, and each call counts as done, the one that is
-   * under way included. A target that hangs keeps nobody waiting then.
+   * Records that the target is closed, and all of its mappings with it. Settles the call that is under way. Later calls
+   * count as done and are not made.
    */
   markClosed(): void {
     this.#closed = true;
@@ -91,12 +91,12 @@ export class DmaMapper {
     return this.#traits.needsFile || this.#traits.needsVa === 'private';
   }
 
-  /** What the target can map now, where it says so. @throws {PeerDmaError} where it can't say */
+  /** The IOVAs that the target can map now, if it reports them. @throws {PeerDmaError} when its `iovaRanges` fails */
   iovaRanges(): readonly AddressRange[] | undefined {
     return this.#closed ? undefined : iovaRangesOf(this.#traits);
   }
 
-  /** Why the target can't have memory at whatever address, as far as that is known without asking it. */
+  /** Why the target can't map a sub-mapping at any address, if that is known without a call of the target. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
     const needsFile = sub.store.file === undefined && this.#traits.needsFile && !this.#skips(sub);
     return needsFile ? fileRequired(this.name, sub) : undefined;
@@ -111,7 +111,7 @@ export class DmaMapper {
     return this.#holdings.overlapping(range);
   }
 
-  /** How all sub-mappings stand now, to be compared with later. */
+  /** The records of all sub-mappings now, for a later comparison. */
   records(): HeldRecords {
     return this.#holdings.records((held) => this.#revocation(held) !== undefined);
   }
@@ -149,7 +149,7 @@ export class DmaMapper {
     });
   }
 
-  /** Those sub-mappings of a region that the target could not map when they came. */
+  /** The sub-mappings of a region that the target failed to map. */
   failedOf(regionId: number): SubMapping[] {
     return [...this.#holdings.failed.of(regionId)].map(({ sub }) => sub);
   }
@@ -288,7 +288,7 @@ export class DmaMapper {
     return held;
   }
 
-  /** Whether the target is not to have a sub-mapping. */
+  /** Whether the policy keeps a sub-mapping from the target. */
   #skips(sub: SubMapping): boolean {
     return sub.kind === 'device' && this.peerToPeer === 'off';
   }
@@ -351,8 +351,8 @@ export class DmaMapper {
   }
 
   /**
-   * Why a mapping is void, if it is. It counts as void where the target can't say: nothing is promised that may not hold.
-   * Nothing revokes RAM, so the target is asked about device memory only.
+   * Why a mapping is void, if it is. If `isRevoked` throws, the mapping counts as void. Nothing revokes RAM, so
+   * `isRevoked` is called for device memory only.
    */
   #revocation(held: Held): PeerDmaError | undefined {
     const { range, state, sub } = held;
@@ -372,14 +372,15 @@ export class DmaMapper {
     publishMap(this.#memory, this.name, held.sub);
   }
 
-  /** Calls the target, unless it is closed. Settles when the target does, or when it is closed. */
+  /** Calls the target, unless it is closed. Settles when the call does, or when the target is closed. */
   #ask(call: () => void | Promise<void>): void | Promise<void> {
     if (this.#closed) return undefined;
     const pending = call();
     if (pending === undefined) return undefined;
     return new Promise<void>((resolve, reject) => {
       this.#settle = resolve;
-      Promise.resolve(pending).then(resolve, reject); // also when it settles too late, and nobody waits any more
+      if (this.#closed) resolve(); // the target was closed within its call
+      Promise.resolve(pending).then(resolve, reject); // also handles a rejection after the target was closed
     }).finally(() => (this.#settle = undefined));
   }
 

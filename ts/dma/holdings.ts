@@ -24,7 +24,7 @@ export class HeldByRegion {
   /** No set is empty. */
   readonly #byRegion = new Map<number, Set<Held>>();
 
-  /** How many regions have records here. */
+  /** The number of regions that have records. */
   get size(): number {
     return this.#byRegion.size;
   }
@@ -105,7 +105,7 @@ export class Holdings {
     return merge(this.#held.values(), [...this.#quarantined]);
   }
 
-  /** As {@link Holdings.all}, at a cost that does not grow with what is held, but for what is of devices. */
+  /** As {@link Holdings.all}; the cost grows with the records of device memory and of quarantines only. */
   records(isRevoked: (held: Held) => boolean): HeldRecords {
     return {
       held: this.#held.clone(),
@@ -143,7 +143,7 @@ export class Holdings {
   }
 }
 
-/** A region of device memory may show any file, and a region of RAM the file of a device. */
+/** A region of device memory may map any file, and a region of RAM the file of a device. */
 function isOfDevice({ kind, store }: SubMapping): boolean {
   return kind === 'device' || isDevice(store);
 }

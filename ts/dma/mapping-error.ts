@@ -7,7 +7,7 @@ import type { MappingStatus } from './target.ts';
 
 /**
  * What a target threw at a map, naming the target and the range. `ERR_MAPPING_REVOKED` is the state of a mapping that was
- * made: no refusal has that code, whatever the target says.
+ * made: a refusal with that code becomes `ERR_MAP_FAILED`.
  *
  * @internal
  */
@@ -46,7 +46,7 @@ export function revoked(target: string, sub: SubMapping): PeerDmaError {
   );
 }
 
-/** The state of a mapping of which the target can't say whether it is void. @internal */
+/** The error of a mapping for which `isRevoked` failed. @internal */
 export function revocationUnknown(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
   return new PeerDmaError(
     'ERR_MAPPING_REVOKED',

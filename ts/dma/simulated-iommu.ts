@@ -219,7 +219,7 @@ export class SimulatedIommu implements DmaTarget {
   }
 }
 
-/** Checks what a caller that is not guest memory may have got wrong. */
+/** Checks a request that does not come from guest memory. */
 function requireRequest(request: DmaMapRequest): void {
   const { range, backing } = requireOptions(request);
   requireRange(range);

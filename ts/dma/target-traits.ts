@@ -1,5 +1,5 @@
 /**
- * What a DMA target offers besides mapping and unmapping, read once, when it joins.
+ * The properties and methods of a DMA target, read once, when it joins.
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
@@ -46,7 +46,7 @@ export function readTarget(target: DmaTarget): TargetTraits {
   };
 }
 
-/** Calls `iovaRanges` of a target. @throws {PeerDmaError} where it throws, or does not return ranges @internal */
+/** Calls `iovaRanges` of a target. @throws {PeerDmaError} when it throws, or returns anything but ranges @internal */
 export function iovaRangesOf({ name, iovaRanges }: TargetTraits): readonly AddressRange[] | undefined {
   if (iovaRanges === undefined) return undefined;
   let ranges: unknown;
@@ -81,7 +81,7 @@ type Optional = 'mapDmaBatch' | 'isRevoked' | 'iovaRanges';
 function optionalMethod<K extends Optional>(target: DmaTarget, name: K): DmaTarget[K] {
   const method = read(target, name);
   if (method === undefined) return undefined;
-  if (typeof method !== 'function') throw invalid(`${name} of a DMA target is a method, where the target has it`);
+  if (typeof method !== 'function') throw invalid(`${name} of a DMA target is a method, if the target has it`);
   return (method as (...args: never[]) => unknown).bind(target) as DmaTarget[K];
 }
 

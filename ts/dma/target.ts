@@ -15,9 +15,9 @@ export interface DmaMapRequest {
   /** The memory, RAM faulted in; only where {@link DmaTarget.needsVa} asks for it. Good until the range is unmapped. */
   readonly hostMemory?: HostMemory;
   /**
-   * The same memory as a file and offset, for targets that map files. The file is open until the range has been unmapped,
-   * whoever closes the {@link MemoryFile} that the memory was mapped from, and the target can't close it. It is a handle of
-   * its own: all requests for memory of one `MemoryFile` carry the same one, by which a target may tell files apart.
+   * The same memory as a file and offset, for targets that map files. The file stays open until the range is unmapped,
+   * also when the {@link MemoryFile} that the memory was mapped from is closed; a target can't close it. All requests for
+   * memory of one `MemoryFile` carry the same file, so a target can tell files apart by identity.
    */
   readonly backing: Backing;
   /** Whether the device may write. */
@@ -47,8 +47,8 @@ export interface DmaTarget {
   /** Can't take private memory: RAM without a file is refused before this target is asked. */
   readonly needsFile?: boolean;
   /**
-   * IOVAs that it can map now, sorted, where that is known: RAM that lies on no one of them is refused before it is
-   * allocated, and memory that may be anywhere is placed on them. An empty array stands for "not known".
+   * The IOVA ranges that the target can map now, sorted. RAM that none of them contains is rejected before it is
+   * allocated, and DMA buffers are placed within them. An empty array means that they are not known.
    */
   iovaRanges?(): readonly AddressRange[];
   /** Maps the memory, so that the devices reach it at exactly these addresses, or throws and leaves everything as it was. */
@@ -58,7 +58,7 @@ export interface DmaTarget {
   /**
    * Whether a mapping is void because of what its device went through since it was made: iommufd takes the pages of a BAR
    * away when the device stops decoding memory, sleeps or is reset. A void mapping has its addresses until it is unmapped.
-   * Asked of mappings of device memory alone.
+   * Called for mappings of device memory only.
    */
   isRevoked?(range: AddressRange): boolean;
   /** Maps all of the requests or none. Without it they are mapped one by one. */

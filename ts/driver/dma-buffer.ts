@@ -65,6 +65,9 @@ export class DmaBuffer {
     const space = addressSpaceOf(memory);
     const page = hostPageSize();
     const { name = 'dma buffer', alignment = page, addressBits = space.width } = requireOptions(options);
+    if (typeof name !== 'string' || name === '') {
+      throw invalid(`the name of a DMA buffer is a string with characters in it, not ${valueText(name)}`);
+    }
     if (typeof alignment !== 'bigint' || alignment < page || (alignment & (alignment - 1n)) !== 0n) {
       throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
     }

@@ -70,8 +70,8 @@ export class AddressSpace {
   readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
-  /** Those that are said to be closed, until that has its turn. */
-  readonly #closing = new Set<DmaTarget>();
+  /** The calls of {@link targetClosed} that have not had their turn. */
+  readonly #closing = new Set<{ readonly target: DmaTarget }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
   readonly byFile = new FileIndex();
@@ -120,7 +120,7 @@ export class AddressSpace {
   }
 
   /**
-   * Removes a region, unless it is gone already: with a closed guest memory all are.
+   * Removes a region, if there is one with that number. After {@link AddressSpace.close} there is none.
    *
    * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
    */
@@ -132,15 +132,15 @@ export class AddressSpace {
    * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
-   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing RAM; `ERR_CLOSED` for one
-   * that is said to be closed meanwhile; what the target said
+   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing RAM; `ERR_CLOSED` if
+   * {@link AddressSpace.targetClosed} is called for it meanwhile; what the target said
    */
   register(traits: TargetTraits, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = traits;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const mapper = new DmaMapper(traits, peerToPeer, () => this.#openVa(), this.order);
-      if (this.#closing.has(target)) throw closedMeanwhile(name);
+      if (this.#isClosing(target)) throw closedMeanwhile(name);
       const subs = this.#map.flat.values();
       requireReachable(subs, [mapper]);
       const va = needsVa === true ? this.#openVa() : this.#vaFor(subs, [mapper]);
@@ -150,7 +150,7 @@ export class AddressSpace {
       steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
-        if (this.#closing.has(target)) mapper.markClosed();
+        if (this.#isClosing(target)) mapper.markClosed();
         await applyPlan(steps);
         if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
@@ -181,9 +181,10 @@ export class AddressSpace {
    */
   targetClosed(target: DmaTarget): Promise<void> {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
-    this.#closing.add(target);
+    const call = { target };
+    this.#closing.add(call);
     return this.#runAlways('closed', async () => {
-      this.#closing.delete(target);
+      this.#closing.delete(call);
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
@@ -278,7 +279,7 @@ export class AddressSpace {
     this.#commit(next, pieces, change);
     for (const file of this.#files.splice(0)) file.close();
     spaces.delete(this.#reference);
-    // Who makes the next guest memory may need these pages.
+    // The next guest memory may need these pages.
     await nativeAsync(() => memorySettled());
   }
 
@@ -290,11 +291,15 @@ export class AddressSpace {
     return this.#queue.runAlways(() => thenSettled(this.order, action, act));
   }
 
+  #isClosing(target: DmaTarget): boolean {
+    return [...this.#closing].some((call) => call.target === target);
+  }
+
   /**
-   * This process's view, if one of these has to be in it. Where there can't be one, memory that the targets may miss is
-   * missed.
+   * This process's view, which is made if a target needs one of these in it. If it can't be made, the change goes on
+   * without it, unless a target requires one of these.
    *
-   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where a target has to have one of these from there
+   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it can't be made and a target requires one of these
    */
   #vaFor(subs: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
     const due = wanted(subs, mappers);
@@ -355,7 +360,7 @@ export class AddressSpace {
   }
 }
 
-/** What a change leaves in place, and what targets could not map of the regions that it changes: it tries that again. */
+/** The unchanged sub-mappings to retry: of the change, and those in its regions that targets failed to map. */
 function withFailed(
   { goes, stays }: FlatChange,
   regions: ReadonlySet<number>,
@@ -367,9 +372,9 @@ function withFailed(
   return [...all];
 }
 
-/** Why a target did not join that was said to be closed. */
+/** The error of a target that was closed while it joined. */
 function closedMeanwhile(target: string): PeerDmaError {
-  return new PeerDmaError('ERR_CLOSED', `${target} was closed while it joined (targetClosed): it follows nothing`, {
+  return new PeerDmaError('ERR_CLOSED', `${target} was closed while it joined (targetClosed): it has not joined`, {
     target,
   });
 }

@@ -18,7 +18,7 @@ const MAX_WIDTH = 46;
 const DEFAULT_WIDTH = 40;
 
 /**
- * The width that was asked for, or the default: that of 1 TiB, and more where RAM does not leave the upper half to BARs.
+ * The width that was asked for, or the default: that of 1 TiB, or more if RAM would reach into the upper half.
  * Firmware places 64-bit BARs above RAM.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
@@ -36,7 +36,7 @@ export function addressWidthFor(ram: readonly AddressRange[], asked: number | un
   );
 }
 
-/** Why a range has no place in a guest's addresses, and what to do about it; `undefined` where it has one. @internal */
+/** Why a range does not fit into a guest's addresses, with the remedy; `undefined` if it fits. @internal */
 export function beyondWidth({ end }: AddressRange, width: number): string | undefined {
   if (end <= 1n << BigInt(width)) return undefined;
   const needed = bitsBelow(end);

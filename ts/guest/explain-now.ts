@@ -1,5 +1,5 @@
 /**
- * {@link explain} of guest memory as it is now: reads what is at the address alone, and makes no whole snapshot.
+ * {@link explain} of guest memory as it is now: reads only what is at the address.
  */
 import { AddressRange } from '../address-range.ts';
 import type { AddressSpace } from './address-space.ts';

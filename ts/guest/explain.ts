@@ -54,7 +54,7 @@ export function explain(snapshot: MemorySnapshot, address: bigint, target?: stri
   if (target !== undefined && !known.includes(target)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `there is no target ${String(target)}: ${known.length === 0 ? 'none has joined' : `there are ${known.join(', ')}`}`,
+      `there is no target ${valueText(target)}: ${known.length === 0 ? 'none has joined' : `there are ${known.join(', ')}`}`,
     );
   }
   return explanation(snapshot, address, target);

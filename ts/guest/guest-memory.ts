@@ -85,7 +85,7 @@ export class GuestMemory {
 
   /**
    * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 where
-   * the kernel has them, which may do something to the device.
+   * the kernel has them, which may have side effects in the device.
    *
    * @param gpa guest-physical address
    * @param length bytes
@@ -116,8 +116,8 @@ export class GuestMemory {
   }
 
   /**
-   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: what {@link explain} says
-   * of a snapshot of now, without the cost of one.
+   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: what {@link explain}
+   * returns for a snapshot of now, without the cost of one.
    *
    * @param address guest-physical, which is the IOVA
    * @param target name of a target. Default: all of them

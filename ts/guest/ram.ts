@@ -29,7 +29,7 @@ export interface RamOptions {
   readonly numaNode?: number;
 }
 
-/** Adds and activates a region for each, in one change. @param ram of which {@link requireApart} approves @internal */
+/** Adds and activates a region for each, in one change. @param ram checked by {@link requireApart} @internal */
 export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly store: Store }[] = [];
   const files: MemoryFile[] = [];

@@ -1,6 +1,5 @@
 /**
- * Looks before memory is shown and faulted in: what a target can't map is refused at once, and not when all of a guest's RAM
- * has been allocated for it.
+ * Rejects memory that a target can't map before it is faulted in: else all of a guest's RAM would be allocated first.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import { refusedMapping } from '../dma/refusal.ts';

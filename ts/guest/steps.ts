@@ -67,7 +67,7 @@ export function isRequired(sub: SubMapping, mappers: Mappers): boolean {
 
 /**
  * Shows memory in this process. Where that fails, memory that every target may miss is missed; it is faulted in here, and
- * not with the rest, so that it takes nothing else down.
+ * not with the rest, so that a failure concerns it alone.
  */
 function show(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
@@ -157,7 +157,7 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Ste
 
 /**
  * What a target misses, in a part of memory that is changed again. What succeeds now is not undone. What a quarantine keeps
- * from a target that may miss it stays missed.
+ * from a target that does not require it stays missing.
  */
 function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
   return {

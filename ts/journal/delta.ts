@@ -50,22 +50,27 @@ export interface TargetDelta extends Omit<TargetSnapshot, 'mappings'> {
  */
 export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): MemorySnapshot {
   const { regions, flat, targets } = delta;
-  const mappings = new Map(delta.mappings?.map((one) => [one.region, one.mappings]));
   const regionsAfter = regions === undefined ? before.regions : applyHunks(before.regions, regions);
   const after = targets === undefined ? before.targets : targets.map((one) => applyTarget(before.targets, one));
   return {
     addressWidth: before.addressWidth,
-    regions:
-      mappings.size === 0
-        ? regionsAfter
-        : regionsAfter.map((region) => {
-            const hunks = mappings.get(region.id);
-            return hunks === undefined ? region : { ...region, mappings: applyHunks(region.mappings, hunks) };
-          }),
+    regions: delta.mappings === undefined ? regionsAfter : applyRegions(regionsAfter, delta.mappings),
     flat: flat === undefined ? before.flat : applyHunks(before.flat, flat),
     targets: after,
     quarantine: targets === undefined ? before.quarantine : quarantineOf(after),
   };
+}
+
+function applyRegions(before: readonly RegionSnapshot[], deltas: readonly RegionDelta[]): readonly RegionSnapshot[] {
+  const changed = new Map(deltas.map((one) => [one.region, one.mappings]));
+  const after = before.map((region) => {
+    const hunks = changed.get(region.id);
+    if (hunks === undefined) return region;
+    changed.delete(region.id);
+    return { ...region, mappings: applyHunks(region.mappings, hunks) };
+  });
+  for (const id of changed.keys()) throw new RangeError(`there is no region number ${id}`);
+  return after;
 }
 
 /** @internal */

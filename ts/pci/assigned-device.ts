@@ -146,7 +146,7 @@ export class AssignedDevice {
    *
    * @param gpa guest-physical address
    * @param length bytes, 1 or more
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is no access;
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is not an access;
    * `ERR_CLOSED`
    */
   mmioRead(gpa: bigint, length: number): Uint8Array {
@@ -221,7 +221,7 @@ export class AssignedDevice {
  */
 export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
   if (!Array.isArray(devices)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${String(devices)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${valueText(devices)}`);
   }
   const all = [...new Set(devices)].map(insideOf);
   // Two resets at once must not wait for one another.

@@ -110,7 +110,7 @@ function subMappingsIn(
   return subs.map(({ range, name, regionId }) => ({ range: intersection(range, area), name, regionId }));
 }
 
-/** What of the region's memory within a range each target does not reach. */
+/** The parts of the region's memory within a range that a target does not reach. */
 function unreachableIn(
   memory: GuestMemory,
   regionId: number | undefined,

@@ -55,7 +55,7 @@ export class BarWindows {
       for (const [bar, region] of bars) {
         const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
         const name = `BAR ${bar.index} of ${device}`;
-        // A BAR that no address of the guest has room for is trapped wherever the guest places it.
+        // A BAR larger than the guest's address space is trapped wherever the guest places it.
         const fits = bar.length <= 1n << BigInt(addressSpaceOf(memory).width);
         const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
         windows.set(bar.index, { bar, region, areas, memory: window });

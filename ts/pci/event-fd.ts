@@ -29,7 +29,7 @@ export class EventFd {
   static {
     nativeEventFdOf = (event) => {
       if (typeof event !== 'object' || event === null || !(#handle in event)) {
-        throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an EventFd is expected, not ${String(event)}`);
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an EventFd is expected, not ${valueText(event)}`);
       }
       return event.#open();
     };
@@ -88,7 +88,7 @@ export class EventFd {
    */
   listen(callback: ((count: bigint) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `what is to be called is a function, not ${String(callback)}`);
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `what is to be called is a function, not ${valueText(callback)}`);
     }
     const handle = this.#open();
     if (callback === undefined) {

@@ -35,7 +35,7 @@ export class GuestFunction {
   /** Gives the places of pinned BARs back. */
   readonly #release: () => void;
   #state: ConfigState;
-  /** While a worker thread resets the function by a write to its config space. */
+  /** While the hardware is reset: by a write to config space, or between {@link quiesce} and {@link powerOn}. */
   #resetting = false;
 
   private constructor(parts: {
@@ -148,8 +148,12 @@ export class GuestFunction {
     return this.#placing(() => new Map());
   }
 
-  /** The guest's side of a reset, before the hardware's: the BARs are out of guest memory. */
+  /**
+   * The guest's side of a reset, before the hardware's: the BARs are out of guest memory. Config space reads as all ones
+   * until {@link powerOn}.
+   */
   async quiesce(): Promise<void> {
+    this.#resetting = true;
     this.#state = this.#config.initial;
     try {
       await quiet(this.device, this.#config);
@@ -160,6 +164,7 @@ export class GuestFunction {
 
   /** As after power-on, once the hardware was reset. */
   async powerOn(): Promise<void> {
+    this.#resetting = false;
     try {
       await quiet(this.device, this.#config);
     } finally {

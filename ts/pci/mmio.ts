@@ -103,7 +103,7 @@ function* pieces(
   gpa: bigint,
   length: number,
 ): Generator<{ readonly bar: PlacedBar; readonly offset: bigint; readonly at: number; readonly width: number }> {
-  AddressRange.of(gpa, BigInt(length)); // which rejects what is no address
+  AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
   for (const [at, width] of alignedAccesses(gpa, length, WIDEST)) {
     const start = gpa + BigInt(at);
     const bar = bars.find(({ range }) => range.contains(start));

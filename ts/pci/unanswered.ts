@@ -27,14 +27,14 @@ export interface PciFaultEvent {
 
 const faultChannel = channel('peerdma:pci.fault');
 
-/** The host refuses an access with these when the device is switched off, sleeps, or is gone. */
+/** Codes of accesses that the host refuses because the device is switched off, asleep, or gone. */
 const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM']);
 
 /**
  * Makes an access for a guest, and publishes it if the device does not answer.
  *
  * @returns what the device answers; `undefined` if it does not
- * @throws what is no matter of the device, such as `ERR_CLOSED`
+ * @throws any other error, such as `ERR_CLOSED`
  * @internal
  */
 export function answered<T>(event: Omit<PciFaultEvent, 'error'>, access: () => T): T | undefined {

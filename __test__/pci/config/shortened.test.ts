@@ -96,7 +96,7 @@ test('a virtual function without ids is refused as that, and not as a device tha
   t.notRegex(error.message, /gone/);
 });
 
-test('a recorded function that says what it is takes no other ids', (t) => {
+test('a recorded config space that has ids takes no others', (t) => {
   const config = recorded('edu').bytes;
   throwsCode(t, () => new SimulatedDevice({ bdf: '0000:00:04.0', config, ids: { vendor: 1 } }), 'ERR_INVALID_ARGUMENT');
 });

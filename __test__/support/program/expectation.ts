@@ -187,11 +187,11 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
     return elsewhere || isForeign(kept, flat, sub);
   };
   const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
-  // Those that the target has to have from this process.
+  // Device memory that the target may miss is recorded as failed.
   const shown = subs.filter(({ at }) => {
     const cell = flat[at];
-    const required = cell?.kind === 'ram' || policy === 'required';
-    return cell !== undefined && required && wantsVa(cast[target], cell.store >= PRIVATE);
+    const isRequired = cell?.kind === 'ram' || policy === 'required';
+    return isRequired && wantsVa(cast[target], (cell?.store ?? 0) >= PRIVATE);
   });
   const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };

@@ -12,6 +12,7 @@ import { GuestSetup, POWER_ON, sameControl } from './guest-setup.ts';
 import { requireWithin } from './msix-table.ts';
 import { looksAs, seen } from './seen.ts';
 import type { InterruptVector } from './vector.ts';
+import { valueText } from '../../value-text.ts';
 
 /** What config space says of a device's interrupts for good. */
 export interface InterruptShape {
@@ -81,9 +82,9 @@ export class AssignedInterrupts {
    */
   vector(kind: InterruptKind, index = 0): InterruptVector {
     const vectors = this.#setup.vectors(kind);
-    const vector = vectors[index];
+    const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
-    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, and no number ${String(index)}`;
+    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, which are numbered from 0, and not ${valueText(index)}`;
     throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', text, { device: this.#bdf });
   }
 

@@ -8,6 +8,7 @@ import type { InterruptKind } from '../physical-function.ts';
 import type { Wish } from './connection.ts';
 import { type InterruptMessage, MsixTable } from './msix-table.ts';
 import { InterruptVector } from './vector.ts';
+import { valueText } from '../../value-text.ts';
 
 /** Config space after power-on. @internal */
 export const POWER_ON: InterruptControl = { intxDisabled: false, msi: undefined, msix: undefined };
@@ -45,7 +46,7 @@ export class GuestSetup {
     const vectors = this.#vectors.get(kind);
     if (vectors !== undefined) return vectors;
     const kinds = [...this.#vectors.keys()].join(', ');
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${String(kind)}`, {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${valueText(kind)}`, {
       device: this.#bdf,
     });
   }

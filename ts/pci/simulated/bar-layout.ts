@@ -72,12 +72,12 @@ export function layOutBars(
 function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefined): BarLayout {
   const { index, length, registers, contents, hostAddress } = bar;
   if (!Number.isInteger(index) || index < 0 || index >= BASE_ADDRESS_COUNT) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `BARs of ${bdf} are numbered from 0 to 5, not ${String(index)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `BARs of ${bdf} are numbered from 0 to 5, not ${valueText(index)}`);
   }
   const found = recordedKind(recorded?.getUint32(BASE_ADDRESS_0 + 4 * index, true) ?? 0);
   const { kind = found.kind, prefetchable = found.prefetchable } = bar;
   if (kind !== 'memory32' && kind !== 'memory64' && kind !== 'io') {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its kind is memory32, memory64 or io, not ${String(kind)}`);
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its kind is memory32, memory64 or io, not ${valueText(kind)}`);
   }
   const registerLength = requireLength(bdf, index, length, kind);
   if (hostAddress !== undefined) requireHostAddress(bdf, index, hostAddress, registerLength, kind);

@@ -58,6 +58,7 @@ import {
   msiLength,
 } from './found-capabilities.ts';
 import type { SimulatedDeviceOptions, SimulatedIds, SimulatedMsix } from './options.ts';
+import { valueText } from '../../value-text.ts';
 
 /** Version 3 of power management, as of all devices today; D1 and D2 are not there. */
 const PM_VERSION = 3;
@@ -102,7 +103,7 @@ function setIdentity(config: DataView, bdf: string, { vendor = 0x1234, device = 
 
 function requireNumber(bdf: string, value: number, most: number, what: string): number {
   if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-  const text = `${what} of ${bdf} is 0 to ${most}, not ${String(value)}`;
+  const text = `${what} of ${bdf} is 0 to ${most}, not ${valueText(value)}`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
 }
 
@@ -175,7 +176,7 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
     const { vectors = 1, address64 = true, masking = false } = msi;
     const messages = [1, 2, 4, 8, 16, 32].indexOf(vectors);
     if (messages < 0) {
-      const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${String(vectors)}`;
+      const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${valueText(vectors)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
     }
     const features = (address64 ? MSI_FLAGS_64BIT : 0) | (masking ? MSI_FLAGS_MASKBIT : 0);
@@ -212,10 +213,11 @@ function msixPlaces(
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
     new PeerDmaError(code, `the MSI-X table of ${bdf} can't be: ${problem}`, { device: bdf });
   if (!Number.isInteger(vectors) || vectors < 1) {
-    throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${String(vectors)}`);
+    throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${valueText(vectors)}`);
   }
   const holder = bars.find(({ index, kind }) => index === bar && (kind === 'memory32' || kind === 'memory64'));
-  if (holder === undefined) throw fail('ERR_INVALID_ARGUMENT', `there is no BAR ${String(bar)} of memory to hold it`);
+  if (holder === undefined)
+    throw fail('ERR_INVALID_ARGUMENT', `the BAR that holds it is a memory BAR of the device, not ${valueText(bar)}`);
   const tableEnd = tableOffset + BigInt(vectors * MSIX_ENTRY_SIZE);
   const pending = pendingOffset ?? tableEnd;
   // One bit a vector, in words of 64.

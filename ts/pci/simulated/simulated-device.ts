@@ -19,6 +19,7 @@ import { SimulatedBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
+import { valueText } from '../../value-text.ts';
 
 /** VFIO's number of config space. */
 const CONFIG_INDEX = 7;
@@ -66,7 +67,7 @@ export class SimulatedDevice implements PhysicalFunction {
   constructor(options: SimulatedDeviceOptions) {
     const { bdf, iommu, bus, rom } = requireOptions(options);
     if (typeof bdf !== 'string' || !PCI_ADDRESS.test(bdf)) {
-      const text = `a PCI address is written as 0000:00:04.0, not ${String(bdf)}`;
+      const text = `a PCI address is written as 0000:00:04.0, not ${valueText(bdf)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
     if (bus !== undefined && !(bus instanceof SimulatedBus)) {
@@ -206,7 +207,7 @@ export class SimulatedDevice implements PhysicalFunction {
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#requireOpen();
     if (!Array.isArray(others)) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${String(others)}`);
+      throw this.#error('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${valueText(others)}`);
     }
     if (this.#bus === undefined) {
       throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} is on no bus that can be reset`);

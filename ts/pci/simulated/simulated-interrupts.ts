@@ -6,6 +6,7 @@ import { PeerDmaError } from '../../errors.ts';
 import { MemoryFile } from '../../memory/memory-file.ts';
 import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
+import { valueText } from '../../value-text.ts';
 
 /** Of these VFIO connects one at a time. */
 const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
@@ -45,7 +46,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   count(kind: InterruptKind): number {
     if (typeof kind === 'string' && Object.hasOwn(this.#counts, kind)) return this.#counts[kind];
     const kinds = Object.keys(this.#counts).join(', ');
-    throw this.#error('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${String(kind)}`);
+    throw this.#error('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${valueText(kind)}`);
   }
 
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
@@ -239,7 +240,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
 
 function requireVector(bdf: string, vector: number): void {
   if (Number.isSafeInteger(vector) && vector >= 0) return;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${String(vector)}`, {
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`, {
     device: bdf,
   });
 }

@@ -60,7 +60,7 @@ export class SimulatedRegion implements DeviceRegion {
       throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} can't be mapped, only read and written`);
     }
     if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
-      const text = `${this.#name} has ${hex(this.length)} bytes, and ${String(offset)} is not within`;
+      const text = `${this.#name} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`;
       throw this.#error('ERR_OUT_OF_RANGE', text);
     }
     return { file, offset };
