@@ -3,6 +3,7 @@
  */
 import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backend, BackendName, PlacedDevice } from './backend.ts';
 import { IommufdBackend } from './iommufd/iommufd-backend.ts';
@@ -36,7 +37,7 @@ export class BackendChoice {
     else if (wanted === 'type1') this.#backend = this.#type1();
     else if (wanted === 'iommufd') this.#backend = this.#iommufd();
     else {
-      const text = `the back end is 'auto', 'type1' or 'iommufd', not ${String(wanted)}`;
+      const text = `the back end is 'auto', 'type1' or 'iommufd', not ${valueText(wanted)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
   }

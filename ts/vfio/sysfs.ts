@@ -45,8 +45,7 @@ export class Sysfs {
 
   /** Whether VFIO made the group for a device without an IOMMU: nothing translates, and no container takes it. */
   #isWithoutIommu(group: string): boolean {
-    const path = join(this.#root, 'kernel/iommu_groups', group, 'name');
-    return existsSync(path) && readFileSync(path, 'utf8').trim() === NO_IOMMU_NAME;
+    return textOf(join(this.#root, 'kernel/iommu_groups', group, 'name'))?.trim() === NO_IOMMU_NAME;
   }
 
   /**
@@ -92,8 +91,9 @@ export class Sysfs {
    */
   #directRegions(group: number): RefusalFacts['directRegions'] {
     const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
-    if (!existsSync(path)) return undefined;
-    const found = readFileSync(path, 'utf8').matchAll(/^0x([0-9a-f]+) 0x([0-9a-f]+) direct$/gm);
+    const text = textOf(path);
+    if (text === undefined) return undefined;
+    const found = text.matchAll(/^0x([0-9a-f]+) 0x([0-9a-f]+) direct$/gm);
     return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
   }
 
@@ -118,5 +118,14 @@ function target(link: string): string | undefined {
     return basename(readlinkSync(link));
   } catch {
     return undefined; // no driver, no group: an answer like any other
+  }
+}
+
+/** Contents of a file; `undefined` when it can't be read, as when its device has just gone. */
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
   }
 }

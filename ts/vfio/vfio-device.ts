@@ -4,6 +4,7 @@
 import type { NativeVfioDevice } from '#native';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { giveMissingOf } from '../guest/address-space.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -192,7 +193,7 @@ export class VfioDevice implements PhysicalFunction {
 
 function requireDevices(functions: readonly PhysicalFunction[]): VfioDevice[] {
   if (!Array.isArray(functions)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${String(functions)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${valueText(functions)}`);
   }
   return functions.map((other: unknown) => {
     if (other instanceof VfioDevice) return other;

@@ -3,6 +3,7 @@
  */
 import type { NativeVfioDevice } from '#native';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
 import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../pci/physical-function.ts';
@@ -71,7 +72,7 @@ export class VfioInterrupts implements DeviceInterrupts {
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
     const index = indexOf(kind);
     if (!Number.isSafeInteger(vector) || vector < 0) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${String(vector)}`);
+      throw this.#error('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`);
     }
     this.#requireVectors(kind, vector + 1);
     const connected = this.#connected.get(kind) ?? 0;
@@ -171,7 +172,7 @@ function indexOf(kind: InterruptKind): number {
   if (index >= 0) return index;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    `a kind of interrupt is one of ${KINDS.join(', ')}, not ${String(kind)}`,
+    `a kind of interrupt is one of ${KINDS.join(', ')}, not ${valueText(kind)}`,
   );
 }
 

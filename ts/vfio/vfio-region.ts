@@ -5,6 +5,7 @@ import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -90,7 +91,7 @@ export class VfioRegion implements DeviceRegion {
     if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
       throw new PeerDmaError(
         'ERR_OUT_OF_RANGE',
-        `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${String(offset)} is not within`,
+        `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`,
         { device },
       );
     }

@@ -123,7 +123,7 @@ export class Container {
       this.#leaving = true;
       await this.#withdraw();
     }
-    await group.close();
+    await this.target.during(() => group.close());
     if (this.#leaving) await this.#close();
     this.groups.delete(group);
   }
