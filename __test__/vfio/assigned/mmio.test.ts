@@ -49,6 +49,7 @@ testWith(
     t.deepEqual(device.mmioRead(LOW + 0x200n, 8), ones(8));
     t.deepEqual(device.mmioRead(LOW + 0xfcn, 4), ones(4));
     // The memory BAR is guest memory for the VMM too.
+    guest.memory.write(HIGH + 0x10n, new Uint8Array(7));
     guest.memory.write(HIGH + 0x11n, Uint8Array.of(1, 2, 3, 4, 5));
     t.deepEqual(guest.memory.read(HIGH + 0x10n, 7), Uint8Array.of(0, 1, 2, 3, 4, 5, 0));
     t.deepEqual(device.mmioRead(HIGH + 0x10n, 7), Uint8Array.of(0, 1, 2, 3, 4, 5, 0));
