@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { GuestMemory } from '../../ts/index.ts';
 import { newManager } from './support/backend.ts';
 import { testWith } from './support/devices.ts';
-import { pinnedRoughly } from './support/pins.ts';
+import { pinnedAtRest, pinnedPages } from './support/pins.ts';
 import { peerBar } from './support/rig.ts';
 
 const RAM = 192 << 20;
@@ -30,14 +30,14 @@ testWith(
       await manager.close();
       await memory.close();
     });
-    const before = pinnedRoughly();
+    const before = await pinnedAtRest();
     await manager.open(edu);
     const bar = peerBar(await manager.open(ivshmem));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
     await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
     await window.mapToGuest(BAR);
     bar.write32(0n, 7);
-    t.true(pinnedRoughly() - before >= RAM / 4096, 'RAM is pinned');
+    t.true(pinnedPages() - before >= RAM / 4096, 'RAM is pinned');
     const { count, copied } = deviceMappings();
     t.true(count > 0, 'a BAR is mapped');
     t.deepEqual(copied, []);
