@@ -3,7 +3,7 @@ import { run } from './command.mjs';
 import { Count } from './count.mjs';
 
 /** Bound of the VFIO tests in one guest. */
-export const GUEST_SECONDS = '1500';
+export const GUEST_SECONDS = '2700';
 const AT_A_TIME = 2;
 
 const kernel = (name) => ['--kernel', name];
