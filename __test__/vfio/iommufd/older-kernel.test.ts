@@ -45,7 +45,7 @@ testWith(
     t.regex(status?.reason ?? '', /Linux 6\.19/);
 
     await window.close();
-    for (const { device } of devices.toReversed()) device.closeDevice();
+    for (const { device } of devices.toReversed()) await device.closeDevice();
     await space.release(engine);
     real.close();
   },
