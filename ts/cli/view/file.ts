@@ -8,7 +8,7 @@ import { type JournalEntry, JournalReader, isJournal, parseSnapshot } from '../.
 import { STANDARD_STREAM } from '../arguments.ts';
 import type { History } from './data.ts';
 
-/** Characters in which a journal is told from a snapshot. */
+/** How many characters distinguish a journal from a snapshot. */
 const HEAD = 64;
 
 /** What a file holds. */

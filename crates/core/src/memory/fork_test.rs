@@ -116,7 +116,7 @@ fn a_child_process_gets_no_private_memory_after_a_move_that_failed() {
 fn a_child_process_gets_no_refilled_hole() {
     let (page, prot) = (4096, ProtFlags::PROT_NONE);
     let at = sys::map_anonymous(3 * page, page, prot).unwrap();
-    // SAFETY: mapped just now; nobody else knows of it.
+    // SAFETY: mapped just now; nothing else refers to it.
     unsafe {
         sys::unmap(at + page, page).unwrap();
         assert!(sys::refill(at + page, page, prot));

@@ -247,7 +247,7 @@ impl Inner {
             budget::credit(MOVED);
             return None;
         };
-        // SAFETY: mapped just now, and nobody knows of it.
+        // SAFETY: mapped just now; nothing else refers to it.
         let window = Charged::new(unsafe { Window::from_parts(address, size) }, MOVED);
         let to = address.saturating_add(within);
         // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on what is at the target.

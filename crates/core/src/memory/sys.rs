@@ -104,7 +104,7 @@ pub(crate) fn reserve(length: usize) -> nix::Result<usize> {
                 return Ok(address(raw));
             }
             // A kernel before 4.17 takes the address for a hint.
-            // SAFETY: mapped just now, and nobody knows of it.
+            // SAFETY: mapped just now; nothing else refers to it.
             Ok(raw) => unsafe { unmap(address(raw), length) }?,
             Err(Errno::EEXIST) => {}
             Err(_) => break,

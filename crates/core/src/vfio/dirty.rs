@@ -49,7 +49,7 @@ impl Container {
     /// # Errors
     /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two; `ERR_SYSTEM` (`EINVAL`: not
     /// logging, another page size than the IOMMU's smallest, or a mapping that sticks out of the range);
-    /// `ERR_OUT_OF_RANGE` for more pages than the kernel tells of at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`,
+    /// `ERR_OUT_OF_RANGE` for more pages than the kernel reports at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`,
     /// `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let mut bitmap = vec![0_u64; words_of(range, page_size)?];
