@@ -61,7 +61,8 @@ export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): Memory
   };
 }
 
-function applyRegions(before: readonly RegionSnapshot[], deltas: readonly RegionDelta[]): readonly RegionSnapshot[] {
+/** @internal */
+export function applyRegions(before: readonly RegionSnapshot[], deltas: readonly RegionDelta[]): readonly RegionSnapshot[] {
   const changed = new Map(deltas.map((one) => [one.region, one.mappings]));
   const after = before.map((region) => {
     const hunks = changed.get(region.id);

@@ -195,7 +195,7 @@ test('the page asks for nothing: no address in it, and a policy that lets none t
   t.regex(html, /<meta http-equiv="Content-Security-Policy" content="default-src 'none';/);
 });
 
-test('the script of the page has every function that its modules import, each once', async (t) => {
+test('the script of the page has every function that its modules declare or import, each once', async (t) => {
   const script = await pageScript();
   runInNewContext(script.replace(/\nstartPage\(\);$/, '')); // it is a script
   const names = [...script.matchAll(/^function (\w+)/gm)].map(([, name = '']) => name);
@@ -214,6 +214,9 @@ test('the script of the page has every function that its modules import, each on
   ];
   for (const module of modules) {
     const source = readFileSync(new URL(module, top), 'utf8');
+    for (const [, name = ''] of source.matchAll(/^(?:export )?(?:async )?(?:function\*?|const|let|class) (\w+)/gm)) {
+      t.true(names.includes(name), `${module} declares ${name}, which is not in the script`);
+    }
     const imports = [...source.matchAll(/^import \{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','));
     for (const name of imports.map((one) => one.trim()).filter((one) => one !== '' && !one.startsWith('type '))) {
       t.true(names.includes(name), `${module} imports ${name}`);
