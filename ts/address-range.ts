@@ -11,6 +11,9 @@ export function hex(value: bigint): string {
   return `0x${value.toString(16)}`;
 }
 
+/** Whether it is a range, whatever it is. @internal */
+export let isRange: (value: unknown) => value is AddressRange;
+
 /** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Not to be changed: they are keys. */
 export class AddressRange {
   /** The first address. */
@@ -19,6 +22,14 @@ export class AddressRange {
   readonly end: bigint;
   /** In bytes. */
   readonly length: bigint;
+
+  /** Only an object that the constructor has made has it: neither a proxy nor an heir of the prototype does. */
+  // oxlint-disable-next-line no-unused-private-class-members -- `#made in value` uses it
+  readonly #made = true;
+
+  static {
+    isRange = (value): value is AddressRange => typeof value === 'object' && value !== null && #made in value;
+  }
 
   private constructor(start: bigint, end: bigint) {
     this.start = start;
@@ -100,22 +111,14 @@ export function requireRange(range: AddressRange): void {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
 }
 
-/** Whether it is a range, whatever it is: a proxy may throw when it is looked at. */
-function isRange(value: unknown): boolean {
-  try {
-    return value instanceof AddressRange;
-  } catch {
-    return false;
-  }
-}
-
 /**
  * Fails unless both ends of the range are multiples of `size`.
  *
- * @throws {PeerDmaError} `ERR_UNALIGNED`
+ * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_INVALID_ARGUMENT` for what is not a range
  * @internal
  */
 export function requireAligned(range: AddressRange, size: bigint, what: string): void {
+  requireRange(range);
   if (range.start % size !== 0n || range.end % size !== 0n) {
     throw new PeerDmaError('ERR_UNALIGNED', `${what} ${range} is not a whole number of pages of ${size} bytes`, {
       range,

@@ -2,8 +2,9 @@
  * Checks of what callers hand over.
  */
 import { constants } from 'node:buffer';
+import { types } from 'node:util';
 import { hex } from './address-range.ts';
-import { PeerDmaError } from './errors.ts';
+import { PeerDmaError, asError } from './errors.ts';
 import { valueText } from './value-text.ts';
 
 /** A number of bytes. @internal */
@@ -57,7 +58,7 @@ export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> 
 
 /** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */
 export function requireBytes(bytes: Uint8Array): Uint8Array {
-  if (bytes instanceof Uint8Array && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;
+  if (types.isUint8Array(bytes) && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'bytes are a Uint8Array, and not of shared memory');
 }
 
@@ -67,8 +68,74 @@ export function requireBoolean(value: boolean, what: string): void {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is true or false, not ${valueText(value)}`);
 }
 
-/** The named arguments of a call. @internal */
-export function requireOptions<T extends object>(options: T): T {
-  if (typeof options === 'object' && options !== null) return options;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the arguments come as an object, not ${valueText(options)}`);
+/**
+ * The named arguments of a call, each read once: a getter of a caller may throw, or return something else the next
+ * time.
+ *
+ * @param what the object is, for messages
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an object, or has a property that can't be read
+ * @internal
+ */
+export function readOptions<T extends object, const K extends keyof T & string>(
+  options: T,
+  names: readonly K[],
+  what = 'the arguments',
+): Pick<T, K> {
+  if (typeof options !== 'object' || options === null) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an object, not ${valueText(options)}`);
+  }
+  const found: Partial<Pick<T, K>> = {};
+  for (const name of names) {
+    const value = readable(`${name} of ${what}`, () => options[name]);
+    if (value !== undefined) found[name] = value;
+  }
+  return found as Pick<T, K>; // by the loop, which reads each name
+}
+
+/**
+ * The own properties of an object whose names are the caller's.
+ *
+ * @throws {PeerDmaError} as {@link readOptions}
+ * @internal
+ */
+export function readEntries<T>(object: Readonly<Record<string | number, T>>, what: string): [string, T][] {
+  if (typeof object !== 'object' || object === null) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an object, not ${valueText(object)}`);
+  }
+  return readable(what, () => Object.entries(object));
+}
+
+/**
+ * A list that a caller passed, as an array of its own. Holes are `undefined`.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, or can't be read
+ * @internal
+ */
+export function readArray<T>(array: readonly T[], what: string): T[] {
+  return readable(what, () => {
+    if (Array.isArray(array)) return Array.from<T>(array);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an array, not ${valueText(array)}`);
+  });
+}
+
+/**
+ * Reads data that a caller passed and that only its type describes: what reading it throws is a fault of the data.
+ *
+ * @param what the data is, for messages
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; what `read` throws of this class
+ * @internal
+ */
+export function readable<T>(what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (thrown) {
+    throw unreadable(what, thrown);
+  }
+}
+
+/** What {@link readable} throws. @internal */
+export function unreadable(what: string, thrown: unknown): PeerDmaError {
+  const error = asError(thrown);
+  if (error instanceof PeerDmaError) return error;
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} can't be read: ${error.message}`, { cause: thrown });
 }

@@ -2,6 +2,7 @@
  * The one error class of the package.
  */
 import type { AddressRange } from './address-range.ts';
+import { valueText } from './value-text.ts';
 
 /**
  * Every code a {@link PeerDmaError} can carry. Codes are stable; messages are not.
@@ -171,13 +172,24 @@ export class PeerDmaError extends Error {
    * @param message for people: what failed, and what to do about it
    */
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    const { cause, errno, syscall, range, target, device } = readDetails(details);
+    super(typeof message === 'string' ? message : valueText(message), cause === undefined ? undefined : { cause });
     this.code = code;
-    if (details.errno !== undefined) this.errno = details.errno;
-    if (details.syscall !== undefined) this.syscall = details.syscall;
-    if (details.range !== undefined) this.range = details.range;
-    if (details.target !== undefined) this.target = details.target;
-    if (details.device !== undefined) this.device = details.device;
+    if (errno !== undefined) this.errno = errno;
+    if (syscall !== undefined) this.syscall = syscall;
+    if (range !== undefined) this.range = range;
+    if (target !== undefined) this.target = target;
+    if (device !== undefined) this.device = device;
+  }
+}
+
+/** None for what can't be read: what a target wants to report must not become another error. */
+function readDetails(details: ErrorDetails): ErrorDetails {
+  try {
+    const { cause, errno, syscall, range, target, device } = details;
+    return { cause, errno, syscall, range, target, device };
+  } catch {
+    return {};
   }
 }
 

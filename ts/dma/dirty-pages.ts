@@ -3,6 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 
 /** Logs the writes of the devices of one address space. @internal */
 export interface DirtyTracker {
@@ -47,8 +48,12 @@ export class DirtyPages {
    * Whether the page that has this address is among them.
    *
    * @param gpa guest-physical address, anywhere in the page
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a bigint
    */
   has(gpa: bigint): boolean {
+    if (typeof gpa !== 'bigint') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint, not ${valueText(gpa)}`);
+    }
     if (gpa < this.range.start || gpa >= this.range.end) return false;
     const page = (gpa - this.range.start) / this.pageSize;
     return (((this.bitmap[Number(page / WORD)] ?? 0n) >> (page % WORD)) & 1n) === 1n;

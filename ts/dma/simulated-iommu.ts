@@ -2,13 +2,12 @@
  * An IOMMU in memory that obeys the rules of Linux VFIO type1v2 or of iommufd, with the device's side of it: for tests, for
  * examples, and for a VMM's emulated devices.
  */
-import { AddressRange, hex, requireRange } from '../address-range.ts';
-import { newBytes, requireBytes, requireCount, requireOptions } from '../arguments.ts';
+import { AddressRange, hex, isRange, requireRange } from '../address-range.ts';
+import { newBytes, readArray, readOptions, requireBoolean, requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { reaches } from '../memory/backing.ts';
+import { reaches, readBacking } from '../memory/backing.ts';
 import { deviceStateOf } from '../memory/device-state.ts';
-import { nativeFileOf } from '../memory/memory-file.ts';
 import { IOMMU_RULES, type IommuRules, type IommuRulesName } from './iommu-rules.ts';
 import { type MappingSource, mappingSource } from './mapping-source.ts';
 import { type IommuLimits, refusedMapping } from './refusal.ts';
@@ -49,8 +48,8 @@ export class SimulatedIommu implements DmaTarget {
       maxMappings?: number;
     } = {},
   ) {
-    const { name = 'simulated-iommu', rules = 'type1v2', pageSize = 4096n } = requireOptions(options);
-    const { iovaRanges = DEFAULT_IOVA_RANGES } = options;
+    const given = readOptions(options, ['name', 'rules', 'pageSize', 'iovaRanges', 'maxMappings']);
+    const { name = 'simulated-iommu', rules = 'type1v2', pageSize = 4096n } = given;
     if (typeof name !== 'string' || name === '') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of an IOMMU is a string, not ${valueText(name)}`);
     }
@@ -62,7 +61,7 @@ export class SimulatedIommu implements DmaTarget {
       );
     }
     this.#rules = IOMMU_RULES[rules];
-    const { maxMappings = this.#rules.maxMappings } = options;
+    const { maxMappings = this.#rules.maxMappings } = given;
     if (typeof pageSize !== 'bigint' || pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -72,9 +71,8 @@ export class SimulatedIommu implements DmaTarget {
     if (maxMappings !== Infinity && (!Number.isSafeInteger(maxMappings) || maxMappings < 0)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `maxMappings is a whole number, not ${valueText(maxMappings)}`);
     }
-    if (!Array.isArray(iovaRanges) || !iovaRanges.every((range) => range instanceof AddressRange)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');
-    }
+    const iovaRanges = readArray(given.iovaRanges ?? DEFAULT_IOVA_RANGES, 'iovaRanges');
+    if (!iovaRanges.every(isRange)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'iovaRanges are AddressRanges');
     this.name = name;
     this.needsVa = this.#rules.needsVa;
     this.#limits = { pageSize, iovaRanges };
@@ -86,8 +84,8 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`, `iopt_map_pages`. */
-  mapDma(request: DmaMapRequest): void {
-    requireRequest(request);
+  mapDma(asked: DmaMapRequest): void {
+    const request = readRequest(asked);
     const source = mappingSource(this.name, request, this.needsVa);
     const errno = this.#refuse(request, source);
     if (errno !== undefined) {
@@ -97,12 +95,12 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   mapDmaBatch(requests: readonly DmaMapRequest[]): void {
-    if (!Array.isArray(requests)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a batch is an array of requests');
-    for (const [done, request] of requests.entries()) {
+    const asked = readArray(requests, 'the requests of a batch').map(readRequest);
+    for (const [done, request] of asked.entries()) {
       try {
         this.mapDma(request);
       } catch (error) {
-        for (const { range } of requests.slice(0, done)) this.unmapDma(range);
+        for (const { range } of asked.slice(0, done)) this.unmapDma(range);
         throw error;
       }
     }
@@ -219,15 +217,15 @@ export class SimulatedIommu implements DmaTarget {
   }
 }
 
-/** Checks a request that does not come from guest memory. */
-function requireRequest(request: DmaMapRequest): void {
-  const { range, backing } = requireOptions(request);
+/** A copy of a request, which need not come from guest memory. */
+function readRequest(request: DmaMapRequest): DmaMapRequest {
+  const names = ['range', 'hostMemory', 'backing', 'writable', 'kind', 'name'] as const;
+  const { range, hostMemory, backing, writable, kind, name } = readOptions(request, names, 'a request');
   requireRange(range);
-  if (backing === 'private') return;
-  nativeFileOf(requireOptions(backing).file); // rejects other objects
-  if (typeof backing.offset === 'bigint' && backing.offset >= 0n) return;
-  throw new PeerDmaError(
-    'ERR_INVALID_ARGUMENT',
-    `the offset of a backing is a non-negative bigint, not ${valueText(backing.offset)}`,
-  );
+  requireBoolean(writable, 'writable');
+  if (typeof name !== 'string' || (kind !== 'ram' && kind !== 'device')) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', "a request has a name, and is of the kind 'ram' or 'device'");
+  }
+  const common = { range, backing: readBacking(backing), writable, kind, name };
+  return hostMemory === undefined ? common : { ...common, hostMemory };
 }

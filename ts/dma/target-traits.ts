@@ -1,7 +1,8 @@
 /**
  * The properties and methods of a DMA target, read once, when it joins.
  */
-import { AddressRange } from '../address-range.ts';
+import { type AddressRange, isRange } from '../address-range.ts';
+import { readArray } from '../arguments.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { DmaTarget } from './target.ts';
@@ -60,7 +61,8 @@ export function iovaRangesOf({ name, iovaRanges }: TargetTraits): readonly Addre
       cause: thrown,
     });
   }
-  if (Array.isArray(ranges) && ranges.every((range) => range instanceof AddressRange)) return ranges;
+  const list = readArray(ranges as readonly unknown[], `the ranges that iovaRanges of ${name} returns`);
+  if (list.every(isRange)) return list;
   throw invalid(`iovaRanges of ${name} returns an array of AddressRange`, name);
 }
 
@@ -82,7 +84,8 @@ function optionalMethod<K extends Optional>(target: DmaTarget, name: K): DmaTarg
   const method = read(target, name);
   if (method === undefined) return undefined;
   if (typeof method !== 'function') throw invalid(`${name} of a DMA target is a method, if the target has it`);
-  return (method as (...args: never[]) => unknown).bind(target) as DmaTarget[K];
+  const call = method as (...args: unknown[]) => unknown;
+  return ((...args: unknown[]) => Reflect.apply(call, target, args)) as DmaTarget[K];
 }
 
 function invalid(message: string, target?: string): PeerDmaError {

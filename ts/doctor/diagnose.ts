@@ -1,14 +1,13 @@
 /**
  * Says whether a machine is able to assign devices, and what is in the way.
  */
-import { requireOptions } from '../arguments.ts';
+import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import type { PciFunction } from '../host/model.ts';
 import { assignable } from '../host/peer-to-peer/matrix.ts';
 import { pciAddress } from '../host/address.ts';
 import { functionAt } from '../host/read-host.ts';
-import { valueText } from '../value-text.ts';
 import { assignmentFindings } from './device/assignment.ts';
 import { backendFinding } from './device/backend.ts';
 import { barFindings } from './device/bars.ts';
@@ -47,19 +46,15 @@ export interface DiagnoseOptions {
  *   `ERR_DEVICE_NOT_FOUND`; with `open`, `ERR_ADDRESS_SPACE_LIMIT`
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
-  const { devices, ram, sysfs, open } = requireOptions(options);
-  if (devices !== undefined && !Array.isArray(devices)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices come as an array, not ${valueText(devices)}`);
-  }
+  const { devices, ram, sysfs, open } = readOptions(options, ['devices', 'ram', 'sysfs', 'open']);
+  const texts = devices === undefined ? undefined : readArray(devices, 'devices');
   if (open === true && sysfs !== undefined) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine can not be opened');
   }
   const facts = gatherFacts(sysfs, ram);
   const { host } = facts;
   // A machine without PCI is a finding of its own: no device is named as missing then.
-  const wanted = devices?.map((text) =>
-    host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address,
-  );
+  const wanted = texts?.map((text) => (host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address));
   const diagnosis = diagnosisOf(facts, wanted);
   return open === true ? await withOpened(facts, diagnosis) : diagnosis;
 }

@@ -2,7 +2,7 @@
  * Memory that a driver in this process shares with its device: bytes here, an IOVA there.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireOptions, requireViewable } from '../arguments.ts';
+import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -64,7 +64,8 @@ export class DmaBuffer {
   static async allocate(memory: GuestMemory, length: bigint, options: DmaBufferOptions = {}): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
     const page = hostPageSize();
-    const { name = 'dma buffer', alignment = page, addressBits = space.width } = requireOptions(options);
+    const given = readOptions(options, ['name', 'alignment', 'addressBits']);
+    const { name = 'dma buffer', alignment = page, addressBits = space.width } = given;
     if (typeof name !== 'string' || name === '') {
       throw invalid(`the name of a DMA buffer is a string with characters in it, not ${valueText(name)}`);
     }

@@ -1,7 +1,7 @@
 /**
  * A device's registers by name, each access of the width that the device wants.
  */
-import { requireOptions } from '../arguments.ts';
+import { readEntries, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
@@ -70,22 +70,35 @@ export function registers<const Layout extends Readonly<Record<string, Register<
   layout: Layout,
   base = 0n,
 ): RegisterView<Layout> {
+  requireRegisterFile(file);
   const view = {};
-  for (const [name, register] of Object.entries(requireOptions(layout)) as [string, Register][]) {
-    if (typeof register?.offset !== 'bigint' || typeof base !== 'bigint') {
+  for (const [name, register] of readEntries<Register>(layout, 'registers')) {
+    const { offset, read, write } = readOptions(register, ['offset', 'read', 'write'], `the register ${name}`);
+    const isRegister = typeof offset === 'bigint' && typeof read === 'function' && typeof write === 'function';
+    if (!isRegister || typeof base !== 'bigint') {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `the register ${name} is made by u32 or u64, and base is a bigint`,
       );
     }
-    const at = base + register.offset;
+    const at = base + offset;
     Object.defineProperty(view, name, {
       enumerable: true,
-      get: () => register.read(file, at),
+      get: () => read.call(register, file, at),
       set: (value: number | bigint) => {
-        register.write(file, at, value);
+        write.call(register, file, at, value);
       },
     });
   }
   return Object.preventExtensions(view) as RegisterView<Layout>;
+}
+
+function requireRegisterFile(file: RegisterFile): void {
+  const names = ['read32', 'write32', 'read64', 'write64'] as const;
+  const accesses = readOptions(file, names, 'the accesses of a region');
+  if (names.every((name) => typeof accesses[name] === 'function')) return;
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    'registers are those of a region of a device, which has read32, write32, read64 and write64',
+  );
 }

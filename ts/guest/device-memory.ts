@@ -2,7 +2,7 @@
  * The window of a device's BAR: its contents are prepared first, its address comes, moves and goes with the guest.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireBoolean, requireOptions } from '../arguments.ts';
+import { readOptions, requireBoolean } from '../arguments.ts';
 import { valueText } from '../value-text.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -41,7 +41,7 @@ export class DeviceMemory {
    * @throws {PeerDmaError} as {@link Region.addMapping}
    */
   async map(options: { offset: bigint; length: bigint; backing: Backing; writable?: boolean }): Promise<void> {
-    const { offset, length, ...rest } = requireOptions(options);
+    const { offset, length, ...rest } = readOptions(options, ['offset', 'length', 'backing', 'writable']);
     await addMapping(this.#space, this.#id, this.#owner, { range: AddressRange.of(offset, length), ...rest });
   }
 
@@ -53,7 +53,7 @@ export class DeviceMemory {
    * @throws {PeerDmaError} as {@link Region.removeMappings}
    */
   async unmap(options: { offset: bigint; length: bigint }): Promise<void> {
-    const { offset, length } = requireOptions(options);
+    const { offset, length } = readOptions(options, ['offset', 'length']);
     const range = AddressRange.of(offset, length);
     requireWithin(range, this.#owner);
     await this.#space.change((draft) => draft.unmap(this.#id, range));
@@ -69,7 +69,7 @@ export class DeviceMemory {
    * `ERR_CLOSED`
    */
   async mapToGuest(gpa: bigint, options: { writable?: boolean } = {}): Promise<void> {
-    const { writable = true } = requireOptions(options);
+    const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
     const at = this.#placeAt(gpa);
     await this.#space.change((draft) => draft.place(this.#id, at, writable));

@@ -3,7 +3,7 @@
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
-import { requireOptions } from '../arguments.ts';
+import { readOptions } from '../arguments.ts';
 import { readTarget } from '../dma/target-traits.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
@@ -40,7 +40,7 @@ export class DmaMapperClient {
    * DmaMapperClient.targetClosed} is called for it meanwhile
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
-    const peerToPeer = requirePolicy(requireOptions(options).peerToPeer);
+    const peerToPeer = requirePolicy(readOptions(options, ['peerToPeer']).peerToPeer);
     return new DmaMapperHandle(this.#space, await this.#space.register(readTarget(target), peerToPeer));
   }
 

@@ -2,6 +2,7 @@
  * What is at an address of the guest, whether a DMA target reaches it, and why or why not: from a snapshot, so that it can
  * be asked of a VMM that is gone.
  */
+import { readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { type Layer, layersAt, memoryAt } from './layers.ts';
@@ -46,10 +47,14 @@ export interface SeenMemory {
  * @param snapshot what {@link GuestMemory.inspect} gave, also when it has been JSON since
  * @param address guest-physical, which is the IOVA
  * @param target name of a target. Default: all of them
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target in it
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no snapshot, no address, or no target in it
  */
 export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   requireAddress(address);
+  return readable('the snapshot', () => explained(snapshot, address, target));
+}
+
+function explained(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   const known = snapshot.targets.map(({ name }) => name);
   if (target !== undefined && !known.includes(target)) {
     throw new PeerDmaError(

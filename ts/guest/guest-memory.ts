@@ -1,7 +1,7 @@
 /**
  * Guest memory: RAM, device memory, and the DMA targets that follow them.
  */
-import { requireOptions } from '../arguments.ts';
+import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
@@ -11,7 +11,7 @@ import { DmaMapperClient } from './dma-mapper-client.ts';
 import { readGuest, writeGuest } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
-import { type RamOptions, addRam, requireApart } from './ram.ts';
+import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
 import { RegionManager } from './region-manager.ts';
 import { explainNow } from './explain-now.ts';
 
@@ -61,7 +61,8 @@ export class GuestMemory {
    * native core
    */
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
-    const { ram = [], addressWidth } = requireOptions(options);
+    const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
+    const ram = readRam(asked);
     const memory = new GuestMemory(new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
     try {
       await addRam(memory.#space, ram);
@@ -79,7 +80,7 @@ export class GuestMemory {
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
-    const { name, length } = requireOptions(options);
+    const { name, length } = readOptions(options, ['name', 'length']);
     return new DeviceMemory(this.#openSpace(), name, length);
   }
 

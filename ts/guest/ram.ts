@@ -2,9 +2,8 @@
  * RAM as a VMM orders it: files, huge pages, nodes.
  */
 import { AddressRange, requireAligned } from '../address-range.ts';
-import { requireBoolean, requireOptions } from '../arguments.ts';
+import { readArray, readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { valueText } from '../value-text.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -27,6 +26,13 @@ export interface RamOptions {
   readonly prefault?: boolean;
   /** Take the pages from this NUMA node. */
   readonly numaNode?: number;
+}
+
+const PROPERTIES = ['start', 'length', 'file', 'private', 'hugePages', 'prefault', 'numaNode'] as const;
+
+/** A copy of what a caller orders. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function readRam(ram: readonly RamOptions[]): RamOptions[] {
+  return readArray(ram, 'the stretches of ram').map((one) => readOptions(one, PROPERTIES, 'a stretch of ram'));
 }
 
 /** Adds and activates a region for each, in one change. @param ram checked by {@link requireApart} @internal */
@@ -68,10 +74,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
  * @internal
  */
 export function requireApart(ram: readonly RamOptions[]): AddressRange[] {
-  if (!Array.isArray(ram)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `ram is an array of { start, length }, not ${valueText(ram)}`);
-  }
-  const ranges = ram.map((options: RamOptions) => AddressRange.of(requireOptions(options).start, options.length));
+  const ranges = ram.map(({ start, length }) => AddressRange.of(start, length));
   ranges.sort((a, b) => (a.start < b.start ? -1 : 1));
   for (const [index, range] of ranges.entries()) {
     const next = ranges[index + 1];
@@ -86,6 +89,7 @@ export function requireApart(ram: readonly RamOptions[]): AddressRange[] {
 function backingFor(name: string, at: AddressRange, options: RamOptions): Backing {
   const { file, hugePages } = options;
   const pages = hugePages === undefined || hugePages === 'transparent' ? undefined : hugePages;
+  if (pages !== undefined) hugePageShift(pages); // rejects other values
   if (pages !== undefined && (file !== undefined || options.private === true)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',

@@ -2,7 +2,7 @@
  * Regions: named stretches of guest memory that carry mappings, can be active or not, and hide one another by priority.
  */
 import { type AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
-import { requireBoolean, requireOptions } from '../arguments.ts';
+import { readOptions, requireBoolean } from '../arguments.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
@@ -49,9 +49,10 @@ export class RegionManager {
     priority?: number;
     kind?: MemoryKind;
   }): Promise<Region> {
-    const { name, range, kind = 'ram' } = requireOptions(options);
+    const given = readOptions(options, ['name', 'range', 'priority', 'kind']);
+    const { name, range, kind = 'ram' } = given;
     requireKind(kind);
-    const { priority = DEFAULT_PRIORITY[kind] } = options;
+    const { priority = DEFAULT_PRIORITY[kind] } = given;
     requirePlace(this.#space, range, `region "${valueText(name)}"`);
     const state = newRegion(this.#space, { name, length: range.length, kind, priority });
     await this.#space.change((draft) => draft.add(state));
@@ -108,7 +109,7 @@ export class Region {
    * has changed then, and the same call can be tried again
    */
   async map(options: { writable?: boolean } = {}): Promise<void> {
-    const { writable = true } = requireOptions(options);
+    const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
     await this.#space.change((draft) => draft.place(this.#id, this.range, writable));
   }
@@ -155,7 +156,7 @@ export async function addMapping(
   mapping: MappingOptions,
   options?: StoreOptions,
 ): Promise<void> {
-  const { range, backing, writable = true } = requireOptions(mapping);
+  const { range, backing, writable = true } = readOptions(mapping, ['range', 'backing', 'writable']);
   requireBoolean(writable, 'writable');
   requireWithin(range, owner);
   const store = openStore(backing, range.length, options);

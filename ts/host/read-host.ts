@@ -1,10 +1,12 @@
 /**
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
+import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu, readVirtual } from './cpu.ts';
+import { ofHost } from './given-host.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
@@ -74,26 +76,34 @@ export function readPresent(root: string): Host {
  */
 export function functionAt(host: Host, text: string): PciFunction {
   const address = pciAddress(text);
-  const found = host.functions.get(address);
+  const found = ofHost(host, ({ functions }) => functions.get(address));
   if (found !== undefined) return found;
   throw noSuchDevice(address);
 }
 
-/** The bridges above a function, the nearest first. */
-export function bridgesAbove(host: Host, { parent }: PciFunction): PciFunction[] {
-  const above: PciFunction[] = [];
-  for (let next = parent; next !== undefined;) {
-    const bridge = host.functions.get(next);
-    if (bridge === undefined) break;
-    above.push(bridge);
-    next = bridge.parent;
-  }
-  return above;
+/**
+ * The bridges above a function, the nearest first.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host or a function; where a bridge is above itself
+ */
+export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
+  const { parent } = readOptions(device, ['parent'], 'a PCI function');
+  return ofHost(host, ({ functions }) => {
+    const above = new Set<PciFunction>();
+    for (let next = parent; next !== undefined;) {
+      const bridge = functions.get(next);
+      if (bridge === undefined) break;
+      if (above.has(bridge)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bridge ${next} is above itself`);
+      above.add(bridge);
+      next = bridge.parent;
+    }
+    return [...above];
+  });
 }
 
-/** Functions directly below a bridge, sorted. */
+/** Functions directly below a bridge, sorted. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host */
 export function childrenOf(host: Host, bridge: string): PciFunction[] {
-  return [...host.functions.values()].filter(({ parent }) => parent === bridge);
+  return ofHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
 }
 
 /** Functions by the bridge that they are directly below, sorted. @internal */

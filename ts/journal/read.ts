@@ -1,6 +1,7 @@
 /**
  * Reads what a journal recorded: the state of guest memory after each of its lines. One state is held at a time.
  */
+import { readable, requireBytes } from '../arguments.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
 import { checkLine, checkSnapshot, checkStart } from './check-lines.ts';
@@ -34,7 +35,8 @@ export function readJournal(
   journal: string | AsyncIterable<string | Uint8Array>,
 ): Generator<JournalEntry, void, undefined> | AsyncGenerator<JournalEntry, void, undefined> {
   if (typeof journal === 'string') return entriesOfText(journal);
-  if (typeof journal?.[Symbol.asyncIterator] === 'function') return entriesOfStream(journal);
+  if (typeof readable('a journal', () => journal?.[Symbol.asyncIterator]) === 'function')
+    return entriesOfStream(journal);
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is text or a stream of it, not ${typeof journal}`);
 }
 
@@ -50,7 +52,7 @@ async function* entriesOfStream(
   const reader = new JournalReader();
   const decoder = new TextDecoder();
   for await (const piece of stream) {
-    yield* reader.add(typeof piece === 'string' ? piece : decoder.decode(piece, { stream: true }));
+    yield* reader.add(typeof piece === 'string' ? piece : decoder.decode(requireBytes(piece), { stream: true }));
   }
   reader.end();
 }

@@ -1,6 +1,7 @@
 /**
  * What memory a mapping shows: a stretch of a file, or memory private to this process.
  */
+import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
@@ -84,14 +85,8 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
     }
     return { private: memory, offset: 0n, owner: new StoreOwner(() => memory.close()) };
   }
-  const handle = nativeFileOf(backing?.file);
-  const { file, offset } = backing;
-  if (typeof offset !== 'bigint' || offset < 0n) {
-    throw new PeerDmaError(
-      'ERR_INVALID_ARGUMENT',
-      `the offset in ${file.name} is a non-negative bigint, not ${valueText(offset)}`,
-    );
-  }
+  const { file, offset } = readFileBacking(backing);
+  const handle = nativeFileOf(file);
   if (offset % file.pageSize !== 0n || length % file.pageSize !== 0n) {
     throw new PeerDmaError(
       'ERR_UNALIGNED',
@@ -109,6 +104,24 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   const particular = transparentHugePages || file.pageSize > hostPageSize();
   const owner = new StoreOwner(retainFile(file));
   return { file: originalOf(file), offset, transparentHugePages, particular, owner };
+}
+
+type FileBacking = Exclude<Backing, 'private'>;
+
+/** A copy of a backing that a caller passed. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function readBacking(backing: Backing): Backing {
+  return backing === 'private' ? backing : readFileBacking(backing);
+}
+
+function readFileBacking(backing: FileBacking): FileBacking {
+  if (typeof backing !== 'object' || backing === null) nativeFileOf(backing); // throws what a backing is
+  const { file, offset } = readOptions(backing, ['file', 'offset'], 'a backing');
+  nativeFileOf(file); // rejects other objects
+  if (typeof offset === 'bigint' && offset >= 0n) return { file, offset };
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `the offset in ${file.name} is a non-negative bigint, not ${valueText(offset)}`,
+  );
 }
 
 /** The same memory, `by` bytes further on. @internal */

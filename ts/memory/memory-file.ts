@@ -3,7 +3,7 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { newBytes, requireAccess, requireBytes, requireOptions, requireViewable } from '../arguments.ts';
+import { newBytes, readOptions, requireAccess, requireBytes, requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
@@ -97,11 +97,11 @@ export class MemoryFile {
    * size are set aside, `ERR_SYSTEM`
    */
   static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
-    const { name = 'memory' } = requireOptions(options);
+    const { name = 'memory', hugePages } = readOptions(options, ['name', 'hugePages']);
     if (typeof name !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);
     }
-    const shift = options.hugePages === undefined ? 0 : hugePageShift(options.hugePages);
+    const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     return new MemoryFile(
       native(() => NativeMemoryFile.create(length, name, shift)),
       name,

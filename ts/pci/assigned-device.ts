@@ -2,7 +2,7 @@
  * A physical PCI function as a guest sees it: config space with BARs that the guest sizes, places and moves, windows of
  * guest memory that follow them, and interrupts.
  */
-import { requireOptions } from '../arguments.ts';
+import { readArray, readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
@@ -73,7 +73,7 @@ export class AssignedDevice {
     memory: GuestMemory;
     bars?: PinnedBars;
   }): Promise<AssignedDevice> {
-    const { device, memory, bars = {} } = requireOptions(options);
+    const { device, memory, bars = {} } = readOptions(options, ['device', 'memory', 'bars']);
     return new AssignedDevice(memory, await GuestFunction.create(device, memory, bars));
   }
 
@@ -220,10 +220,7 @@ export class AssignedDevice {
  * device keeps no other from being reset
  */
 export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
-  if (!Array.isArray(devices)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `devices to be reset come as an array, not ${valueText(devices)}`);
-  }
-  const all = [...new Set(devices)].map(insideOf);
+  const all = [...new Set(readArray(devices, 'devices to be reset'))].map(insideOf);
   // Two resets at once must not wait for one another.
   all.sort((a, b) => a.order - b.order);
   const holding = (rest: typeof all): Promise<void> => {

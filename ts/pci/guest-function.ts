@@ -3,7 +3,7 @@
  * BARs and its interrupts, all together or not at all.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireOptions } from '../arguments.ts';
+import { readable, unreadable } from '../arguments.ts';
 import { rollbackFailed } from '../dma/mapping-error.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -15,7 +15,7 @@ import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { followedBy } from './followed-memory.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
-import type { DeviceRegion, PhysicalFunction } from './physical-function.ts';
+import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
 import { answered } from './unanswered.ts';
 
@@ -58,13 +58,8 @@ export class GuestFunction {
   /** See {@link AssignedDevice.create}. */
   static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
     addressSpaceOf(memory); // which says so, if it is none
-    const { bdf, config: space } = requireOptions(device);
-    if (typeof bdf !== 'string' || typeof space?.read !== 'function') {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        'a device is a PhysicalFunction, such as VfioContainerManager.open gives',
-      );
-    }
+    requireFunction(device);
+    const { bdf } = device;
     if ((followedBy(device) ?? memory) !== memory) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -75,7 +70,7 @@ export class GuestFunction {
     if (assigned.has(device)) {
       throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is assigned already: close that first`, { device: bdf });
     }
-    const config = openConfig(device, bars);
+    const config = readable(`the device ${bdf}`, () => openConfig(device, bars));
     const release = claimPinned(bdf, memory, config.bars);
     assigned.add(device);
     try {
@@ -91,10 +86,10 @@ export class GuestFunction {
       );
       const mmio = new Mmio({ memory: memory.id, device: bdf }, emulated);
       return new GuestFunction({ device, config, windows, interrupts, mmio, release });
-    } catch (error) {
+    } catch (thrown) {
       release();
       assigned.delete(device);
-      throw error;
+      throw unreadable(`the device ${bdf}`, thrown);
     }
   }
 

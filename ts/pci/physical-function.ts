@@ -2,6 +2,8 @@
  * What this package asks of a device: the function of a physical device that VFIO opened, or a simulated one.
  */
 import type { AddressRange } from '../address-range.ts';
+import { readArray, readOptions } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { EventFd } from './event-fd.ts';
 
@@ -138,4 +140,28 @@ export interface PhysicalFunction {
   hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]>;
   /** Lets go of the device. Idempotent. */
   close(): Promise<void>;
+}
+
+/**
+ * Checks that a device of a caller has the parts of a function.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+ * @internal
+ */
+export function requireFunction(device: PhysicalFunction): void {
+  const { bdf, regions, ...parts } = readOptions(
+    device,
+    ['bdf', 'config', 'regions', 'interrupts', 'reset', 'hotReset', 'close'],
+    'the parts of a device',
+  );
+  const { read, write } = readOptions(parts.config, ['read', 'write'], 'the methods of config space');
+  const { count, connect } = readOptions(parts.interrupts, ['count', 'connect'], 'the methods of interrupts');
+  const methods = [read, write, count, connect, parts.reset, parts.hotReset, parts.close];
+  const complete = methods.every((method) => typeof method === 'function');
+  readArray(regions, 'the regions of a device');
+  if (typeof bdf === 'string' && complete) return;
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    'a device is a PhysicalFunction, such as VfioContainerManager.open gives',
+  );
 }

@@ -3,7 +3,7 @@
  * address has to be the host's.
  */
 import { AddressRange } from '../address-range.ts';
-import { requireOptions } from '../arguments.ts';
+import { readEntries } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { Bar } from './config/config-space.ts';
@@ -21,7 +21,7 @@ export type PinnedBars = Readonly<Record<number, 'host' | bigint>>;
  */
 export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: PinnedBars): ReadonlyMap<number, bigint> {
   const pinned = new Map<number, bigint>();
-  for (const [key, place] of Object.entries(requireOptions(bars))) {
+  for (const [key, place] of readEntries(bars, 'pinned BARs')) {
     const index = Number(key);
     const fail = (problem: string) =>
       new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf} can't be pinned: ${problem}`, { device: bdf });

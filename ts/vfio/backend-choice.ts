@@ -32,14 +32,13 @@ export class BackendChoice {
     this.#memory = memory;
     this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;
-    this.#reason = `the back end '${wanted}' was asked for`;
-    if (wanted === 'auto') this.#reason = 'the first device that is opened shows what the kernel can do';
-    else if (wanted === 'type1') this.#backend = this.#type1();
-    else if (wanted === 'iommufd') this.#backend = this.#iommufd();
-    else {
+    if (wanted !== 'auto' && wanted !== 'type1' && wanted !== 'iommufd') {
       const text = `the back end is 'auto', 'type1' or 'iommufd', not ${valueText(wanted)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
+    this.#reason = `the back end '${wanted}' was asked for`;
+    if (wanted === 'auto') this.#reason = 'the first device that is opened shows what the kernel can do';
+    else this.#backend = wanted === 'type1' ? this.#type1() : this.#iommufd();
   }
 
   /** `undefined` until it is decided. */

@@ -5,7 +5,7 @@ import type { PeerToPeer } from '../dma/target.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { nativeAsync } from '../native-call.ts';
-import { requireOptions } from '../arguments.ts';
+import { readOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -75,7 +75,7 @@ export class VfioContainerManager {
   constructor(memory: GuestMemory, options: VfioOptions, sysfs: Sysfs);
   constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
-    const { backend = 'auto', peerToPeer } = requireOptions(options);
+    const { backend = 'auto', peerToPeer } = readOptions(options, ['backend', 'peerToPeer']);
     addressSpaceOf(memory); // which says so, if it is none
     this.#memory = memory;
     this.#choice = new BackendChoice(backend, memory, requirePolicy(peerToPeer), sysfs);
@@ -98,7 +98,7 @@ export class VfioContainerManager {
    */
   open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      const { vfToken } = requireOptions(options);
+      const { vfToken } = readOptions(options, ['vfToken']);
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // which says so, if there is none

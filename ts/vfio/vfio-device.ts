@@ -2,9 +2,9 @@
  * A device that VFIO has opened.
  */
 import type { NativeVfioDevice } from '#native';
+import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { valueText } from '../value-text.ts';
 import { giveMissingOf } from '../guest/address-space.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
@@ -104,7 +104,7 @@ export class VfioDevice implements PhysicalFunction {
    * these (the message names it), or not VFIO's; `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
-    const devices = requireDevices(others);
+    const devices = VfioDevice.#requireDevices(others);
     const details = { device: this.bdf };
     const reached = this.#reached();
     const missing = reached.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
@@ -189,14 +189,12 @@ export class VfioDevice implements PhysicalFunction {
     const { memoryAccessible, revocations } = this.#device;
     return `${memoryAccessible} ${revocations}`;
   }
-}
 
-function requireDevices(functions: readonly PhysicalFunction[]): VfioDevice[] {
-  if (!Array.isArray(functions)) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${valueText(functions)}`);
+  static #requireDevices(functions: readonly PhysicalFunction[]): VfioDevice[] {
+    return readArray<unknown>(functions, 'the other functions').map((other) => {
+      if (typeof other === 'object' && other !== null && #device in other) return other;
+      const text = 'what is reset with a VFIO device is a VFIO device of this process';
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    });
   }
-  return functions.map((other: unknown) => {
-    if (other instanceof VfioDevice) return other;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'what is reset with a VFIO device is a VFIO device of this process');
-  });
 }

@@ -2,6 +2,7 @@
  * The interrupts of an opened VFIO device.
  */
 import type { NativeVfioDevice } from '#native';
+import { readArray } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
@@ -44,18 +45,19 @@ export class VfioInterrupts implements DeviceInterrupts {
    */
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
     const index = indexOf(kind);
-    if (!Array.isArray(eventFds) || eventFds.length === 0) {
+    const events = readArray(eventFds, 'the vectors of a kind');
+    if (events.length === 0) {
       throw this.#error('ERR_INVALID_ARGUMENT', `a kind is connected with one vector or more: disconnect silences it`);
     }
-    this.#requireVectors(kind, eventFds.length);
+    this.#requireVectors(kind, events.length);
     const [busy] = EXCLUSIVE.includes(kind) ? EXCLUSIVE.filter((other) => this.#connected.has(other)) : [kind];
     if (busy !== undefined && this.#connected.has(busy)) {
       throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
     }
-    const handles = eventFds.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
+    const handles = events.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
     const [first = [0, 0], ...others] = this.#grows(kind) ? runs(handles) : [[0, handles.length] as const];
     this.#call(() => this.#device.connectIrqs(index, 0, handles.slice(...first)));
-    this.#connected.set(kind, eventFds.length);
+    this.#connected.set(kind, events.length);
     for (const [start, end] of others)
       this.#orNone(kind, () => this.#device.connectIrqs(index, start, handles.slice(start, end)));
     if (kind === 'intx') this.#lookAtPin();

@@ -1,7 +1,9 @@
 /**
  * The matrix of some devices, and which devices it is of when nobody names them.
  */
+import { readArray } from '../../arguments.ts';
 import { isVfioDriver } from '../drivers.ts';
+import { ofHost } from '../given-host.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
@@ -16,9 +18,15 @@ import { TargetBars } from './target-bars.ts';
  * cell.ts.
  *
  * @param devices addresses as {@link Host.functions} has them; what isn't there is left out
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or not an array
  */
 export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
-  const functions = [...new Set(devices)].flatMap((address) => host.functions.get(address) ?? []);
+  const addresses = new Set(readArray(devices, 'devices'));
+  return ofHost(host, (one) => matrixOf(one, addresses));
+}
+
+function matrixOf(host: Host, addresses: ReadonlySet<string>): PeerMatrix {
+  const functions = [...addresses].flatMap((address) => host.functions.get(address) ?? []);
   const shared = {
     host,
     paths: new Paths(host),
@@ -41,12 +49,16 @@ export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
  * Devices that a matrix is worth looking at of: those that VFIO has, if it has two or more; else all that do DMA for a
  * living: storage, network, display, accelerators, serial buses and whatever has no class. Bridges, and what a chipset is
  * made of, are none of them.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host
  */
 export function peerCandidates(host: Host): string[] {
-  const all = endpoints(host);
-  const assigned = all.filter(({ driver }) => isVfioDriver(driver));
-  const chosen = assigned.length >= 2 ? assigned : all.filter(doesDma);
-  return chosen.map(({ address }) => address);
+  return ofHost(host, (one) => {
+    const all = endpoints(one);
+    const assigned = all.filter(({ driver }) => isVfioDriver(driver));
+    const chosen = assigned.length >= 2 ? assigned : all.filter(doesDma);
+    return chosen.map(({ address }) => address);
+  });
 }
 
 /** Devices that somebody may want to assign: those that VFIO has, and all that do DMA for a living. @internal */

@@ -94,8 +94,13 @@ export class AssignedInterrupts {
    * if the write then fails. What it throws is an uncaught exception.
    *
    * @param callback in place of the one before; `undefined` for none
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   onChange(callback: ((vectors: readonly InterruptVector[]) => void) | undefined): void {
+    if (callback !== undefined && typeof callback !== 'function') {
+      const text = `what is called on a change is a function, not ${valueText(callback)}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: this.#bdf });
+    }
     this.#onChange = callback;
   }
 

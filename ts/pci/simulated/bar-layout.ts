@@ -1,8 +1,8 @@
 /**
  * The BARs and the ROM of a simulated device, checked and complete: what their registers look like and what is behind.
  */
-import { AddressRange, hex } from '../../address-range.ts';
-import { requireBytes, requireOptions } from '../../arguments.ts';
+import { AddressRange, hex, isRange } from '../../address-range.ts';
+import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { MemoryFile, nativeFileOf } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
@@ -53,8 +53,7 @@ export function layOutBars(
   { bdf, bars = [], rom }: SimulatedDeviceOptions,
   recorded: DataView | undefined,
 ): readonly BarLayout[] {
-  if (!Array.isArray(bars)) throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the BARs of ${bdf} come as an array`);
-  const laidOut = bars.map((bar: SimulatedBar) => layOutBar(bdf, requireOptions(bar), recorded));
+  const laidOut = bars.map((bar) => layOutBar(bdf, bar, recorded));
   const owner = new Map<number, number>();
   for (const { index, kind } of laidOut) {
     for (const register of kind === 'memory64' ? [index, index + 1] : [index]) {
@@ -66,7 +65,7 @@ export function layOutBars(
       owner.set(register, index);
     }
   }
-  return rom === undefined ? laidOut : [...laidOut, layOutRom(bdf, requireOptions(rom))];
+  return rom === undefined ? laidOut : [...laidOut, layOutRom(bdf, rom)];
 }
 
 function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefined): BarLayout {
@@ -92,8 +91,10 @@ function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefine
       throw fail(bdf, index, 'ERR_OUT_OF_RANGE', text);
     }
   }
-  const mmapAreas = bar.mmapAreas ?? (memory && length % hostPageSize() === 0n ? [AddressRange.of(0n, length)] : []);
+  const usual = memory && length % hostPageSize() === 0n ? [AddressRange.of(0n, length)] : [];
+  const mmapAreas = readArray(bar.mmapAreas ?? usual, `the mmapAreas of BAR ${index} of ${bdf}`);
   requireAreas(bdf, { index, length, memory }, mmapAreas);
+  if (registers !== undefined) requireRegisters(bdf, index, registers);
   return { index, kind, prefetchable, length, registerLength, mmapAreas, hostAddress, registers, contents };
 }
 
@@ -155,13 +156,20 @@ function requireAreas(
   { index, length, memory }: { index: number; length: bigint; memory: boolean },
   areas: readonly AddressRange[],
 ): void {
-  if (!Array.isArray(areas) || !areas.every((area) => area instanceof AddressRange)) {
+  if (!areas.every(isRange)) {
     throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'its mmapAreas are AddressRanges');
   }
   if (!memory && areas.length > 0)
     throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'I/O and registers can not be mapped');
   const beyond = areas.find(({ end }) => end > length);
   if (beyond !== undefined) throw fail(bdf, index, 'ERR_OUT_OF_RANGE', `${beyond} passes its end, ${hex(length)}`);
+}
+
+function requireRegisters(bdf: string, index: number, registers: SimulatedRegisters): void {
+  const { read, write, reset } = readOptions(registers, ['read', 'write', 'reset'], `the registers of BAR ${index}`);
+  const valid = typeof read === 'function' && typeof write === 'function';
+  if (valid && (reset === undefined || typeof reset === 'function')) return;
+  throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'registers have the methods read and write, and may have reset');
 }
 
 function fail(bdf: string, index: number, code: ErrorCode, problem: string): PeerDmaError {

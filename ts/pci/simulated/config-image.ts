@@ -1,6 +1,7 @@
 /**
  * The config space that a simulated device starts with: as recorded, or built from options.
  */
+import { types } from 'node:util';
 import { PeerDmaError } from '../../errors.ts';
 import {
   AF_CAP,
@@ -78,7 +79,7 @@ const AF_BYTES = 6;
 export function recordedConfig(options: SimulatedDeviceOptions): DataView | undefined {
   const { bdf, config } = options;
   if (config === undefined) return undefined;
-  if (!(config instanceof Uint8Array) || !isConfigLength(config.length)) {
+  if (!types.isUint8Array(config) || !isConfigLength(config.length)) {
     const text = `a config space of ${bdf} is a Uint8Array of ${CONFIG_LENGTHS}`;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
   }
@@ -218,6 +219,10 @@ function msixPlaces(
   const holder = bars.find(({ index, kind }) => index === bar && (kind === 'memory32' || kind === 'memory64'));
   if (holder === undefined)
     throw fail('ERR_INVALID_ARGUMENT', `the BAR that holds it is a memory BAR of the device, not ${valueText(bar)}`);
+  for (const offset of [tableOffset, pendingOffset ?? 0n]) {
+    if (typeof offset === 'bigint') continue;
+    throw fail('ERR_INVALID_ARGUMENT', `its offsets are bigints, not ${valueText(offset)}`);
+  }
   const tableEnd = tableOffset + BigInt(vectors * MSIX_ENTRY_SIZE);
   const pending = pendingOffset ?? tableEnd;
   // One bit a vector, in words of 64.

@@ -2,6 +2,7 @@
  * What can be said of a simulated device when it is made.
  */
 import type { AddressRange } from '../../address-range.ts';
+import { readArray, readOptions } from '../../arguments.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import type { SimulatedBus } from './simulated-bus.ts';
 
@@ -144,4 +145,60 @@ export interface SimulatedRegisters {
   write(offset: bigint, bytes: Uint8Array): void;
   /** As after power-on: the function is reset. */
   reset?(): void;
+}
+
+const PROPERTIES: readonly (keyof SimulatedDeviceOptions)[] = [
+  'bdf',
+  'bars',
+  'rom',
+  'config',
+  'ids',
+  'powerManagement',
+  'msi',
+  'msix',
+  'pcie',
+  'advancedFeatures',
+  'interruptPin',
+  'resettable',
+  'iommu',
+  'bus',
+];
+
+const BAR_PROPERTIES: readonly (keyof SimulatedBar)[] = [
+  'index',
+  'length',
+  'kind',
+  'prefetchable',
+  'contents',
+  'mmapAreas',
+  'registers',
+  'hostAddress',
+];
+
+/** A copy of what a caller wants of a device. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function readDeviceOptions(options: SimulatedDeviceOptions): SimulatedDeviceOptions {
+  const given = readOptions(options, PROPERTIES);
+  const { bars, rom, ids, powerManagement, msi, msix, pcie } = given;
+  const parts = {
+    bars: bars === undefined ? undefined : readArray(bars, 'BARs').map(readBar),
+    rom: part('rom', rom, ['length', 'contents']),
+    ids: part('ids', ids, ['vendor', 'device', 'revision', 'class', 'subsystemVendor', 'subsystem']),
+    powerManagement: part('powerManagement', powerManagement, ['noSoftReset']),
+    msi: part('msi', msi, ['vectors', 'address64', 'masking']),
+    msix: part('msix', msix, ['vectors', 'bar', 'tableOffset', 'pendingOffset']),
+    pcie: part('pcie', pcie, ['flr']),
+  };
+  return { ...given, ...parts } as SimulatedDeviceOptions; // `undefined` is what was left out
+}
+
+function readBar(bar: SimulatedBar): SimulatedBar {
+  return readOptions(bar, BAR_PROPERTIES, 'the parts of a BAR');
+}
+
+function part<T extends object, const K extends keyof T & string>(
+  name: string,
+  value: T | undefined,
+  names: readonly K[],
+): Pick<T, K> | undefined {
+  return value === undefined ? undefined : readOptions(value, names, `the parts of ${name}`);
 }

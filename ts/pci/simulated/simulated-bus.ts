@@ -3,12 +3,19 @@
  */
 import type { PhysicalFunction } from '../physical-function.ts';
 
+/** Whether it is a bus, whatever it is. @internal */
+export let isBus: (value: unknown) => value is SimulatedBus;
+
 /**
  * A bus: `hotReset` of one of its devices resets all of them. Devices come by their option `bus`, and leave it when they
  * are closed.
  */
 export class SimulatedBus {
   readonly #members = new Map<PhysicalFunction, () => void>();
+
+  static {
+    isBus = (value): value is SimulatedBus => typeof value === 'object' && value !== null && #members in value;
+  }
 
   /** The devices on it now. */
   get devices(): readonly PhysicalFunction[] {

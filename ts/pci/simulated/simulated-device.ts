@@ -1,7 +1,7 @@
 /**
  * A PCI function in memory: config space, BARs, DMA, interrupts and resets, without hardware or privileges.
  */
-import { requireOptions } from '../../arguments.ts';
+import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/address-space.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
@@ -12,10 +12,15 @@ import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } 
 import { layOutBars } from './bar-layout.ts';
 import { configImage, recordedConfig } from './config-image.ts';
 import { EDU_IDS, EDU_REGISTERS_LENGTH, EduRegisters } from './edu-registers.ts';
-import type { SimulatedDeviceOptions, SimulatedDma, SimulatedRegisters } from './options.ts';
+import {
+  type SimulatedDeviceOptions,
+  type SimulatedDma,
+  type SimulatedRegisters,
+  readDeviceOptions,
+} from './options.ts';
 import { makeRegions } from './make-regions.ts';
 import { msixParts } from './region-contents.ts';
-import { SimulatedBus } from './simulated-bus.ts';
+import { type SimulatedBus, isBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
@@ -64,19 +69,17 @@ export class SimulatedDevice implements PhysicalFunction {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
    * for what no PCI function can be; `ERR_SYSTEM` where there is no memory for its BARs
    */
-  constructor(options: SimulatedDeviceOptions) {
-    const { bdf, iommu, bus, rom } = requireOptions(options);
+  constructor(given: SimulatedDeviceOptions) {
+    const options = readDeviceOptions(given);
+    const { bdf, iommu, bus, rom } = options;
     if (typeof bdf !== 'string' || !PCI_ADDRESS.test(bdf)) {
       const text = `a PCI address is written as 0000:00:04.0, not ${valueText(bdf)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
-    if (bus !== undefined && !(bus instanceof SimulatedBus)) {
+    if (bus !== undefined && !isBus(bus)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { device: bdf });
     }
-    if (iommu !== undefined && (typeof iommu?.read !== 'function' || typeof iommu.write !== 'function')) {
-      const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
-    }
+    if (iommu !== undefined) requireDma(bdf, iommu);
     this.bdf = bdf;
     const recorded = recordedConfig(options);
     const bars = layOutBars(options, recorded);
@@ -119,8 +122,9 @@ export class SimulatedDevice implements PhysicalFunction {
    * or one message. Its DMA has all 64 bits of address, and is done when it is started.
    */
   static edu(options: SimulatedEduOptions): SimulatedDevice {
-    const { hostAddress, ...rest } = requireOptions(options);
-    const registers = new EduRegisters(options.bdf, {
+    const names = ['bdf', 'iommu', 'bus', 'resettable', 'hostAddress'] as const;
+    const { hostAddress, ...rest } = readOptions(options, names);
+    const registers = new EduRegisters(rest.bdf, {
       read: (iova, length) => device.dmaRead(iova, length),
       write: (iova, bytes) => device.dmaWrite(iova, bytes),
       raise: () => device.raise(device.#interrupts.isConnected('msi') ? 'msi' : 'intx'),
@@ -152,7 +156,12 @@ export class SimulatedDevice implements PhysicalFunction {
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   dmaRead(iova: bigint, length: number): Uint8Array {
-    return this.#dma((iommu) => iommu.read(iova, length));
+    return this.#dma((iommu) => {
+      const bytes = requireBytes(iommu.read(iova, length));
+      if (bytes.length === length) return bytes;
+      const text = `the IOMMU of ${this.bdf} read ${bytes.length} bytes for ${length}`;
+      throw this.#error('ERR_DMA_FAULT', text);
+    });
   }
 
   /**
@@ -206,15 +215,13 @@ export class SimulatedDevice implements PhysicalFunction {
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#requireOpen();
-    if (!Array.isArray(others)) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `the other functions come as an array, not ${valueText(others)}`);
-    }
+    const named = readArray(others, 'the other functions');
     if (this.#bus === undefined) {
       throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} is on no bus that can be reset`);
     }
     const bus = this.#bus;
     const requireAll = (): void => {
-      const missing = bus.devices.filter((device) => device !== this && !others.includes(device));
+      const missing = bus.devices.filter((device) => device !== this && !named.includes(device));
       if (missing.length === 0) return;
       const names = missing.map(({ bdf }) => bdf).join(', ');
       const text = `a reset of the bus of ${this.bdf} would reset ${names} as well: say so with the other functions`;
@@ -355,4 +362,11 @@ export class SimulatedDevice implements PhysicalFunction {
   #error(code: ErrorCode, message: string): PeerDmaError {
     return new PeerDmaError(code, message, { device: this.bdf });
   }
+}
+
+function requireDma(bdf: string, iommu: SimulatedDma): void {
+  const { read, write } = readOptions(iommu, ['read', 'write'], `the methods of the IOMMU of ${bdf}`);
+  if (typeof read === 'function' && typeof write === 'function') return;
+  const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
 }

@@ -2,6 +2,7 @@
  * The interrupts of a simulated device, under the rules of VFIO: what `VfioInterrupts` is for a real one.
  */
 import { writeSync } from 'node:fs';
+import { readArray } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { MemoryFile } from '../../memory/memory-file.ts';
 import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
@@ -52,17 +53,18 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
     this.#requireOpen();
     const count = this.count(kind);
-    if (!Array.isArray(eventFds) || eventFds.length === 0) {
+    const events = readArray(eventFds, 'the vectors of a kind');
+    if (events.length === 0) {
       throw this.#error('ERR_INVALID_ARGUMENT', 'a kind is connected with one vector or more: disconnect silences it');
     }
-    this.#requireVectors(kind, count, eventFds.length);
+    this.#requireVectors(kind, count, events.length);
     const busy = (EXCLUSIVE.includes(kind) ? EXCLUSIVE : [kind]).find((other) => this.#connected.has(other));
     if (busy !== undefined) {
       throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
     }
     const held: (HeldEvent | undefined)[] = [];
     try {
-      for (const eventFd of eventFds) held.push(hold(eventFd));
+      for (const eventFd of events) held.push(hold(eventFd));
     } catch (error) {
       for (const event of held) event?.release();
       throw error;

@@ -1,0 +1,90 @@
+/**
+ * Calls of guest memory, its regions, windows and targets.
+ */
+import type { ExecutionContext } from 'ava';
+import { AddressRange, type DmaMapRequest, type DmaTarget, GuestMemory } from '../../../ts/index.ts';
+import { PAGE } from '../../support/pages.ts';
+import { type Anything, type Calls, RANGE, options } from '../values.ts';
+
+const RAM = { start: 0n, length: PAGE };
+const TARGET = { name: 'x', mapDma: () => undefined, unmapDma: () => undefined };
+
+export async function guestCalls(t: ExecutionContext): Promise<Record<string, Calls>> {
+  const memory = await GuestMemory.create({ ram: [RAM], addressWidth: 32 });
+  t.teardown(() => memory.close());
+  const region = await memory.regions.addRegion({ name: 'r', range: AddressRange.of(16n * PAGE, PAGE) });
+  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
+  const create = async (given: Anything): Promise<void> => (await GuestMemory.create(given)).close();
+  const addRegion = async (given: Anything): Promise<void> => (await memory.regions.addRegion(given)).remove();
+  const addTarget = async (target: object, given: Anything): Promise<void> => {
+    const handle = await memory.dmaMappers.addDmaMapper(target as DmaTarget, given);
+    await handle.remove();
+  };
+  const mapping = { range: RANGE, backing: 'private', writable: true };
+  const inFile = (backing: Anything): Promise<void> => region.addMapping({ range: RANGE, backing });
+  const host = await hostMemoryOf(t);
+  return {
+    'GuestMemory.create': {
+      ...options({ ram: [RAM], addressWidth: 32 }, create),
+      ...prefixed(
+        'ram',
+        options(
+          { ...RAM, file: undefined, private: true, hugePages: undefined, prefault: false, numaNode: undefined },
+          (one) => create({ ram: [one], addressWidth: 32 }),
+        ),
+      ),
+    },
+    'GuestMemory#newDeviceMemory': options({ name: 'w', length: PAGE }, (given) =>
+      memory.newDeviceMemory(given).close(),
+    ),
+    'GuestMemory#read': { gpa: (value) => memory.read(value, 1), length: (value) => memory.read(0n, value) },
+    'GuestMemory#write': {
+      gpa: (value) => memory.write(value, new Uint8Array(1)),
+      bytes: (value) => memory.write(0n, value),
+    },
+    'GuestMemory#explain': {
+      address: (value) => memory.explain(value),
+      target: (value) => memory.explain(0n, value),
+    },
+    'RegionManager#addRegion': options({ name: 'x', range: RANGE, priority: 0, kind: 'ram' }, addRegion),
+    'Region#addMapping': {
+      ...options(mapping, (given) => region.addMapping(given)),
+      ...prefixed('backing', options({ file: undefined, offset: 0n }, inFile)),
+    },
+    'Region#removeMappings': { range: (value) => region.removeMappings(value) },
+    'Region#map': options({ writable: true }, (given) => region.map(given)),
+    'DeviceMemory#map': options({ offset: 0n, length: PAGE, backing: 'private', writable: true }, (given) =>
+      bar.map(given),
+    ),
+    'DeviceMemory#unmap': options({ offset: 0n, length: PAGE }, (given) => bar.unmap(given)),
+    'DeviceMemory#mapToGuest': {
+      gpa: (value) => bar.mapToGuest(value),
+      ...options({ writable: true }, (given) => bar.mapToGuest(32n * PAGE, given)),
+    },
+    'DmaMapperClient#addDmaMapper': {
+      target: (value) => addTarget(value, {}),
+      ...options({ peerToPeer: 'off' }, (given) => addTarget({ ...TARGET }, given)),
+    },
+    'DmaMapperClient#targetClosed': { target: (value) => memory.dmaMappers.targetClosed(value) },
+    'HostMemory#read': { offset: (value) => host.read(value, 1), length: (value) => host.read(0n, value) },
+    'HostMemory#write': {
+      offset: (value) => host.write(value, new Uint8Array(1)),
+      bytes: (value) => host.write(0n, value),
+    },
+  };
+}
+
+/** Host memory as a target that maps a page is given it. */
+async function hostMemoryOf(t: ExecutionContext): Promise<NonNullable<DmaMapRequest['hostMemory']>> {
+  const memory = await GuestMemory.create({ ram: [RAM], addressWidth: 32 });
+  t.teardown(() => memory.close());
+  const lent: DmaMapRequest[] = [];
+  await memory.dmaMappers.addDmaMapper({ ...TARGET, needsVa: true, mapDma: (request) => void lent.push(request) });
+  const host = lent[0]?.hostMemory;
+  if (host === undefined) throw new Error('the target wants host memory');
+  return host;
+}
+
+function prefixed(prefix: string, calls: Calls): Calls {
+  return Object.fromEntries(Object.entries(calls).map(([name, call]) => [`${prefix} ${name}`, call]));
+}

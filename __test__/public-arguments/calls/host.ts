@@ -1,0 +1,63 @@
+/**
+ * Calls of what reads and judges hosts.
+ */
+import type { ExecutionContext } from 'ava';
+import {
+  type Host,
+  type PciFunction,
+  bridgesAbove,
+  childrenOf,
+  diagnose,
+  functionAt,
+  pciAddress,
+  peerCandidates,
+  peerMatrix,
+  readHost,
+} from '../../../ts/index.ts';
+import { recorded } from '../../host/support.ts';
+import { expandTree, machine } from '../../support/sysfs/expand.ts';
+import { type Anything, type Calls, options } from '../values.ts';
+
+export function hostCalls(t: ExecutionContext): Record<string, Calls> {
+  const host = recorded(t, 'testbed');
+  const all = peerCandidates(host);
+  const [first = '', second = ''] = all;
+  const root = expandTree(t, machine('testbed'));
+  const uses: Record<string, (host: Host) => unknown> = {
+    bridgesAbove: (given) => bridgesAbove(given, functionAt(host, first)),
+    childrenOf: (given) => childrenOf(given, first),
+    functionAt: (given) => void functionAt(given, first),
+    peerCandidates,
+    peerMatrix: (given) => peerMatrix(given, [first, second]),
+  };
+  const ofHost = (name: string): Calls => onHost(host, first, uses[name] ?? peerCandidates);
+  return {
+    bridgesAbove: { ...ofHost('bridgesAbove'), ...options({ parent: first }, (given) => bridgesAbove(host, given)) },
+    childrenOf: { ...ofHost('childrenOf'), bridge: (value) => childrenOf(host, value) },
+    functionAt: { ...ofHost('functionAt'), address: (value) => functionAt(host, value) },
+    peerCandidates: ofHost('peerCandidates'),
+    peerMatrix: {
+      ...ofHost('peerMatrix'),
+      devices: (value) => peerMatrix(host, value),
+      'one of devices': (value) => peerMatrix(host, [value, first]),
+    },
+    pciAddress: { text: pciAddress },
+    readHost: { root: readHost },
+    diagnose: {
+      ...options({ devices: [], ram: 0n, sysfs: root, open: false }, diagnose),
+      'one of devices': (value) => diagnose({ devices: [value] }),
+    },
+  };
+}
+
+/** A host with one property, or one property of one of its functions, of another type. */
+function onHost(host: Host, address: string, use: (host: Host) => unknown): Calls {
+  const func = functionAt(host, address);
+  const withFunction = (given: Anything): unknown =>
+    use({ ...host, functions: new Map<string, PciFunction>(host.functions).set(address, given) });
+  const inside = Object.entries(options({ ...func }, withFunction));
+  return {
+    ...options({ ...host }, use),
+    ...Object.fromEntries(inside.map(([name, call]) => [`function ${name}`, call])),
+  };
+}
