@@ -40,7 +40,7 @@ let made = 0;
 /** Those that are in use, for whoever has to find what shows a device's memory. */
 const spaces = new Set<WeakRef<AddressSpace>>();
 
-/** The address spaces that show memory of these files, in order of their making. @internal */
+/** The address spaces that show memory of these files, or are about to, in order of their making. @internal */
 export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
   const found: AddressSpace[] = [];
   for (const reference of spaces) {
@@ -259,8 +259,10 @@ export class AddressSpace {
     if (goes.length > 0) requirePresent(comes, this.#mappers);
     const stays = withFailed(change, regions, this.#mappers);
     const va = this.#vaFor([...comes, ...stays], this.#mappers);
-    await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
-    this.#commit(next, pieces, change);
+    await this.byFile.during(comes, async () => {
+      await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
+      this.#commit(next, pieces, change);
+    });
     if (goes.length + comes.length > 0) publishChange(this.order, goes, comes);
   }
 

@@ -9,10 +9,22 @@ import type { FlatChange } from './flat-change.ts';
 export class FileIndex {
   /** No set is empty. */
   readonly #byFile = new Map<MemoryFile, Set<SubMapping>>();
+  /** Files of the change under way. Targets may have mapped them already. */
+  #coming: ReadonlySet<MemoryFile> = new Set();
 
-  /** Whether the flat map shows memory of one of these files. */
+  /** Whether the flat map shows memory of one of these files, or a change under way is about to show it. */
   shows(files: readonly MemoryFile[]): boolean {
-    return files.some((file) => this.#byFile.has(file));
+    return files.some((file) => this.#byFile.has(file) || this.#coming.has(file));
+  }
+
+  /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
+  async during(comes: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
+    this.#coming = new Set(comes.flatMap(({ store }) => store.file ?? []));
+    try {
+      await act();
+    } finally {
+      this.#coming = new Set();
+    }
   }
 
   /** The sub-mappings of these files, in order of address. */

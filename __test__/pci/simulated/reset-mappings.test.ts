@@ -117,3 +117,77 @@ test('does not reset a device whose BAR a target does not unmap', async (t) => {
   await gpu.reset();
   t.is(resets, 1);
 });
+
+/** What takes the BAR of a device from IOMMUs, and what gives it back. */
+const RESETS: Readonly<Record<string, (gpu: SimulatedDevice, nic: SimulatedDevice) => unknown>> = {
+  'a reset of the function': (gpu) => gpu.reset(),
+  'a hot reset': (gpu, nic) => gpu.hotReset([nic]),
+  'a reset of the other function by its bus': (gpu, nic) => nic.hotReset([gpu]),
+  'a function-level reset by config space': (gpu) => write16(gpu.config, 0x48n + 8n, FLR),
+  'memory decode off and on': (gpu) => {
+    write16(gpu.config, 4n, 0);
+    write16(gpu.config, 4n, 2);
+  },
+};
+
+/** More than a change of these tests has await points; the test counts that the last ones come after it. */
+const TICKS = 60;
+
+for (const [what, reset] of Object.entries(RESETS)) {
+  test(`maps the BAR again after ${what} at each await point of a change`, async (t) => {
+    const bus = new SimulatedBus();
+    const [gpu, nic] = [device(t, 1, bus), device(t, 2, bus)];
+    const [one, other] = [await rig(t), await rig(t, 'other')];
+    for (const { memory } of [one, other]) await memory.dmaMappers.addDmaMapper(new SlowTarget());
+    await other.place(nic, BAR);
+    const window = one.memory.newDeviceMemory({ name: 'gpu', length: MiB });
+    await window.map({ offset: 0n, length: MiB, backing: region(gpu, 0).backing() });
+    const outcomes: Record<string, number[]> = {};
+    let late = 0;
+    for (let ticks = 0; ticks < TICKS; ticks++) {
+      let placed = false;
+      const change = window.mapToGuest(BAR).then(() => (placed = true));
+      for (let tick = 0; tick < ticks; tick++) await Promise.resolve();
+      if (placed) late++;
+      await Promise.all([reset(gpu, nic), change]);
+      const outcome = `${String(await one.states())} and ${String(await other.states())}`;
+      (outcomes[outcome] ??= []).push(ticks);
+      await window.unmapFromGuest();
+    }
+    t.deepEqual(Object.keys(outcomes), ['mapped and mapped'], JSON.stringify(outcomes));
+    t.true(late > 0, 'the last resets come after the change');
+  });
+}
+
+test('maps the BAR again where another guest memory shows it while the first one unmaps it', async (t) => {
+  const gpu = device(t, 1);
+  const [one, other] = [await rig(t), await rig(t, 'other')];
+  await one.place(gpu, BAR);
+  const window = other.memory.newDeviceMemory({ name: 'gpu', length: MiB });
+  await window.map({ offset: 0n, length: MiB, backing: region(gpu, 0).backing() });
+  let change: Promise<void> | undefined;
+  const target = {
+    name: 'shows it elsewhere',
+    mapDma: () => {},
+    unmapDma: async () => {
+      change ??= window.mapToGuest(BAR);
+      await change;
+    },
+  };
+  await one.memory.dmaMappers.addDmaMapper(target);
+  await gpu.reset();
+  t.deepEqual([await one.states(), await other.states()], [['mapped'], ['mapped']]);
+});
+
+/** A target that takes some turns of the event loop's microtasks for each call. */
+class SlowTarget {
+  readonly name = 'slow';
+
+  async mapDma(): Promise<void> {
+    for (let tick = 0; tick < 5; tick++) await Promise.resolve();
+  }
+
+  async unmapDma(): Promise<void> {
+    await this.mapDma();
+  }
+}
