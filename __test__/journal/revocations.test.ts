@@ -5,6 +5,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  type DeviceMemory,
   GuestMemory,
   type MemorySettledEvent,
   type MemorySnapshot,
@@ -12,14 +13,17 @@ import {
   recordJournal,
 } from '../../ts/index.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
-import { at, PAGE } from '../support/pages.ts';
+import { at, guest, PAGE } from '../support/pages.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { seedOf } from '../support/seed.ts';
 
 const WINDOWS = 3;
 
 const step = fc.oneof(
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('revoke' as const), device: fc.nat(WINDOWS - 1) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant('revoke' as const), device: fc.nat(WINDOWS - 1), isUnclear: fc.boolean() }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({ op: fc.constant('place' as const), device: fc.nat(WINDOWS - 1), page: fc.nat(12) }),
@@ -67,7 +71,7 @@ test('after each change a journal has the states that inspect() shows, those of 
     subscribe('peerdma:memory.settled', look);
     const attempt = (promise: Promise<unknown>): Promise<unknown> => promise.catch(() => {});
     for (const one of steps) {
-      if (one.op === 'revoke') devices[one.device]?.revoke();
+      if (one.op === 'revoke') devices[one.device]?.revoke(one.isUnclear);
       else if (one.op === 'place')
         await attempt(windows[one.device]?.window.mapToGuest(at(one.page)) ?? Promise.resolve());
       else if (one.op === 'refuse') {
@@ -99,6 +103,37 @@ test('after each change a journal has the states that inspect() shows, those of 
   t.log(`${voids} void, ${quarantined} quarantined`);
   t.true(voids > 100);
   t.true(quarantined > 30);
+});
+
+test('a change asks a target about the mappings that it concerns, and about those of a device that lost mappings', async (t) => {
+  const memory = await guest(t);
+  const target = new RevocableTarget();
+  await memory.dmaMappers.addDmaMapper(target);
+  const place = async (device: MemoryOfDevice, page: number): Promise<DeviceMemory> => {
+    const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
+    await window.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
+    await window.mapToGuest(at(page));
+    return window;
+  };
+  const [device, other] = [new MemoryOfDevice(t, 'device', 1), new MemoryOfDevice(t, 'other', 1)];
+  const moved = await place(device, 1);
+  using journal = recordJournal(memory, '/dev/null');
+  const askedFor = async (act: () => Promise<void>): Promise<number> => {
+    const before = target.asked;
+    await act();
+    return target.asked - before;
+  };
+  const move = async (): Promise<void> => {
+    await moved.mapToGuest(at(2));
+    await moved.mapToGuest(at(1));
+  };
+  const few = await askedFor(move);
+  for (let page = 0; page < 50; page++) await place(other, 100 + page);
+  t.is(await askedFor(move), few);
+  other.revoke();
+  t.is(await askedFor(move), few + 50, 'once');
+  t.is(await askedFor(move), few);
+  t.is(journal.failure, undefined);
 });
 
 /** Whether a state differs from the one before. */

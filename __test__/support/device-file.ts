@@ -12,6 +12,8 @@ export class MemoryOfDevice implements DeviceState {
   readonly file: MemoryFile;
   accessible = true;
   revocations = 0;
+  /** Whether a {@link RevocableTarget} does not know what became of mappings. */
+  isUnclear = false;
 
   /** Page `n` of its memory is filled with the byte `firstTag + n`. */
   constructor(t: ExecutionContext, name: string, pages: number, firstTag = 0x40) {
@@ -20,8 +22,9 @@ export class MemoryOfDevice implements DeviceState {
   }
 
   /** What maps its memory as a dma-buf loses it. */
-  revoke(): void {
+  revoke(isUnclear = false): void {
     this.revocations++;
+    this.isUnclear = isUnclear;
   }
 
   /** Memory decode off, or on. */
@@ -34,14 +37,20 @@ export class MemoryOfDevice implements DeviceState {
 /** {@link RecordingTarget} that maps files as such, and knows which of its mappings are void. */
 export class RevocableTarget extends RecordingTarget {
   readonly #made = new Map<bigint, number>();
+  /** How often it was asked for a void mapping. */
+  asked = 0;
 
   constructor(options: ConstructorParameters<typeof RecordingTarget>[0] = {}) {
     super({ needsVa: 'private', ...options });
   }
 
   isRevoked({ start }: AddressRange): boolean {
+    this.asked++;
     const request = this.held().find(({ range }) => range.start === start);
-    return request !== undefined && revocationsOf(request) !== this.#made.get(start);
+    const device = request === undefined ? undefined : deviceOf(request);
+    if (request === undefined || revocationsOf(request) === this.#made.get(start)) return false;
+    if (device instanceof MemoryOfDevice && device.isUnclear) throw new Error('the device does not answer');
+    return true;
   }
 
   protected override take(request: DmaMapRequest): void {
@@ -51,5 +60,9 @@ export class RevocableTarget extends RecordingTarget {
 }
 
 function revocationsOf({ backing }: DmaMapRequest): number {
-  return backing === 'private' ? 0 : (deviceStateOf(backing.file)?.revocations ?? 0);
+  return deviceOf({ backing })?.revocations ?? 0;
+}
+
+function deviceOf({ backing }: Pick<DmaMapRequest, 'backing'>): DeviceState | undefined {
+  return backing === 'private' ? undefined : deviceStateOf(backing.file);
 }

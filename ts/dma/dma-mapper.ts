@@ -3,38 +3,25 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
-import { publishMap, publishUnmap } from './events.ts';
 import { type Held, type HeldRecords, Holdings } from './holdings.ts';
+import { Leases } from './leases.ts';
 import { isDevice } from '../memory/backing.ts';
-import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import {
-  fileRequired,
-  mapFailed,
-  revocationUnknown,
-  revoked,
-  rollbackFailed,
-  statusOf,
-  unmapFailed,
-} from './mapping-error.ts';
-import { type SubMapping, mapRequest } from './sub-mapping.ts';
+import { fileRequired, mapFailed, rollbackFailed, statusOf, unmapFailed } from './mapping-error.ts';
+import type { SubMapping } from './sub-mapping.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
-import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
+import { TargetCalls } from './target-calls.ts';
+import type { TargetTraits } from './target-traits.ts';
 
 /** @internal */
 export class DmaMapper {
   readonly peerToPeer: PeerToPeer;
   readonly #traits: TargetTraits;
-  /** Which guest memory it is that the target follows, for events. */
-  readonly #memory: number;
-  /** Lends the memory that the target needs as host memory. */
-  readonly #va: () => VaMapper;
+  readonly #calls: TargetCalls;
+  readonly #leases: Leases;
   readonly #holdings = new Holdings();
   /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
   #following = true;
-  #closed = false;
-  /** Settles the call of the target that is under way. */
-  #settle: (() => void) | undefined;
 
   /**
    * @param va makes this process's view of guest memory, if there is none yet
@@ -42,9 +29,9 @@ export class DmaMapper {
    */
   constructor(traits: TargetTraits, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
     this.#traits = traits;
-    this.#memory = memory;
+    this.#calls = new TargetCalls(traits, memory);
     this.peerToPeer = peerToPeer;
-    this.#va = va;
+    this.#leases = new Leases(va, (sub) => this.wantsVa(sub));
   }
 
   get target(): DmaTarget {
@@ -67,7 +54,7 @@ export class DmaMapper {
 
   /** Whether the target and all that it mapped are gone. */
   get closed(): boolean {
-    return this.#closed;
+    return this.#calls.closed;
   }
 
   /**
@@ -75,8 +62,7 @@ export class DmaMapper {
    * count as done and are not made.
    */
   markClosed(): void {
-    this.#closed = true;
-    this.#settle?.();
+    this.#calls.close();
   }
 
   /** Whether the target gets this memory by its place in this process. */
@@ -93,7 +79,7 @@ export class DmaMapper {
 
   /** The IOVAs that the target can map now, if it reports them. @throws {PeerDmaError} when its `iovaRanges` fails */
   iovaRanges(): readonly AddressRange[] | undefined {
-    return this.#closed ? undefined : iovaRangesOf(this.#traits);
+    return this.#calls.iovaRanges();
   }
 
   /** Why the target can't map a sub-mapping at any address, if that is known without a call of the target. */
@@ -113,20 +99,19 @@ export class DmaMapper {
 
   /** The records of all sub-mappings now, for a later comparison. */
   records(): HeldRecords {
-    return this.#holdings.records((held) => this.#revocation(held) !== undefined);
+    const asks = this.#traits.isRevoked !== undefined && !this.closed;
+    return this.#holdings.records(asks ? (held) => this.#calls.revocation(held) : undefined);
   }
 
-  /**
-   * How one sub-mapping stands, for people.
-   *
-   * @param isVoid whether it is revoked. Default: as the target says now
-   */
-  statusOf(held: Held, isVoid?: boolean): MappingStatus {
-    const { range, kind, name } = held.sub;
-    const known = isVoid === true ? revoked(this.name, held.sub) : undefined;
-    const revocation = isVoid === undefined ? this.#revocation(held) : known;
-    const state = revocation === undefined ? held.state : 'failed';
-    return { range, kind, name, state, ...statusOf(revocation ?? held.error) };
+  /** How one sub-mapping stands, for people. */
+  statusOf(held: Held): MappingStatus {
+    return this.statusThen(held, this.#revocation(held));
+  }
+
+  /** How one sub-mapping stood. @param revocation why it was void, if it was */
+  statusThen({ sub, state, error }: Held, revocation: PeerDmaError | undefined): MappingStatus {
+    const { range, kind, name } = sub;
+    return { range, kind, name, state: revocation === undefined ? state : 'failed', ...statusOf(revocation ?? error) };
   }
 
   /** The record of a sub-mapping that is not in quarantine. */
@@ -169,7 +154,7 @@ export class DmaMapper {
   async map(subs: readonly SubMapping[]): Promise<void> {
     const records = subs.map((sub) => this.#admit(sub));
     const wanted = records.filter((held) => held.state === 'mapped');
-    this.#lend(wanted.filter(({ sub }) => this.requires(sub)));
+    this.#leases.lease(wanted.filter(({ sub }) => this.requires(sub)));
     const done: Held[] = [];
     for (const run of this.#runs(wanted)) {
       const error = await this.#mapRun(run);
@@ -178,12 +163,12 @@ export class DmaMapper {
         continue;
       }
       const kept = new Set(done);
-      this.#giveBack(wanted.filter((held) => !kept.has(held) && held.state !== 'quarantined'));
+      this.#leases.release(wanted.filter((held) => !kept.has(held) && held.state !== 'quarantined'));
       const problems = await this.#withdrawHeld(done);
       throw problems.length === 0 ? error : rollbackFailed(error, problems);
     }
     for (const held of records) this.#holdings.record(held);
-    this.#giveBack(wanted.filter((held) => held.state !== 'mapped'));
+    this.#leases.release(wanted.filter((held) => held.state !== 'mapped'));
   }
 
   /** Maps what has failed before, or is void. If it throws, those that it had not come to are as they were. */
@@ -197,7 +182,7 @@ export class DmaMapper {
     if (held === undefined) return;
     const error = await this.#unmapOne(held);
     if (error !== undefined) throw error;
-    this.#giveBack([held]);
+    this.#leases.release([held]);
     try {
       await this.map([sub]);
     } catch (thrown) {
@@ -222,11 +207,11 @@ export class DmaMapper {
         gone.push(held);
         continue;
       }
-      this.#giveBack(gone);
+      this.#leases.release(gone);
       const problems = await this.restore(gone, () => undefined);
       throw problems.length === 0 ? error : rollbackFailed(error, problems);
     }
-    this.#giveBack(gone);
+    this.#leases.release(gone);
     return gone;
   }
 
@@ -270,9 +255,9 @@ export class DmaMapper {
   abandon(): SubMapping[] {
     const kept = [...this.quarantined].map(({ sub }) => sub);
     const all = this.#holdings.clear();
-    this.#giveBack(all);
+    this.#leases.release(all);
     for (const { sub, state } of all) {
-      if (state === 'mapped' || state === 'quarantined') publishUnmap(this.#memory, this.name, sub);
+      if (state === 'mapped' || state === 'quarantined') this.#calls.publishUnmap(sub);
     }
     return kept;
   }
@@ -323,12 +308,10 @@ export class DmaMapper {
     const [first] = run as readonly [Held];
     try {
       if (run.length === 1) {
-        if (!this.requires(first.sub)) this.#lend([first]);
-        await this.#mapOne(first);
+        if (!this.requires(first.sub)) this.#leases.lease([first]);
+        await this.#calls.map(first);
       } else {
-        const requests = run.map((held) => mapRequest(held.sub, held.hostMemory));
-        await this.#ask(() => this.#traits.mapDmaBatch?.(requests));
-        for (const held of run) publishMap(this.#memory, this.name, held.sub);
+        await this.#calls.mapBatch(run);
       }
       return undefined;
     } catch (caught) {
@@ -337,7 +320,7 @@ export class DmaMapper {
       if (run.length > 1 && thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
         // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
         for (const held of run) {
-          publishMap(this.#memory, this.name, held.sub);
+          this.#calls.publishMap(held.sub);
           this.#holdings.quarantine(held, unmapFailed(this.name, held.sub, thrown));
         }
         return unmapFailed(this.name, sub, thrown);
@@ -355,42 +338,16 @@ export class DmaMapper {
    * `isRevoked` is called for device memory only.
    */
   #revocation(held: Held): PeerDmaError | undefined {
-    const { range, state, sub } = held;
-    const { isRevoked } = this.#traits;
-    if (state !== 'mapped' || isRevoked === undefined || this.#closed) return undefined;
-    if (!this.#holdings.device.has(held)) return undefined;
-    try {
-      return isRevoked(range) === true ? revoked(this.name, sub) : undefined;
-    } catch (thrown) {
-      return revocationUnknown(this.name, sub, thrown);
-    }
-  }
-
-  async #mapOne(held: Held): Promise<void> {
-    const pending = this.#ask(() => this.target.mapDma(mapRequest(held.sub, held.hostMemory)));
-    if (pending !== undefined) await pending;
-    publishMap(this.#memory, this.name, held.sub);
-  }
-
-  /** Calls the target, unless it is closed. Settles when the call does, or when the target is closed. */
-  #ask(call: () => void | Promise<void>): void | Promise<void> {
-    if (this.#closed) return undefined;
-    const pending = call();
-    if (pending === undefined) return undefined;
-    return new Promise<void>((resolve, reject) => {
-      this.#settle = resolve;
-      if (this.#closed) resolve(); // the target was closed within its call
-      Promise.resolve(pending).then(resolve, reject); // also handles a rejection after the target was closed
-    }).finally(() => (this.#settle = undefined));
+    return this.#holdings.canBeVoid(held) ? this.#calls.revocation(held).error : undefined;
   }
 
   async #mapAgain(held: Held, blocked: PeerDmaError | undefined): Promise<void> {
     try {
       if (blocked !== undefined) throw blocked;
-      this.#lend([held]);
-      await this.#mapOne(held);
+      this.#leases.lease([held]);
+      await this.#calls.map(held);
     } catch (thrown) {
-      this.#giveBack([held]);
+      this.#leases.release([held]);
       held.state = 'failed';
       held.error = mapFailed(this.name, held.sub, thrown);
     }
@@ -405,7 +362,7 @@ export class DmaMapper {
       if (error === undefined) gone.push(held);
       else problems.push(error);
     }
-    this.#giveBack(gone);
+    this.#leases.release(gone);
     return problems;
   }
 
@@ -413,33 +370,16 @@ export class DmaMapper {
   async #unmapOne(held: Held): Promise<PeerDmaError | undefined> {
     if (held.state === 'mapped') {
       try {
-        const pending = this.#ask(() => this.target.unmapDma(held.range));
+        const pending = this.#calls.unmap(held);
         if (pending !== undefined) await pending;
       } catch (thrown) {
         const error = unmapFailed(this.name, held.sub, thrown);
         this.#holdings.quarantine(held, error);
         return error;
       }
-      publishUnmap(this.#memory, this.name, held.sub);
     }
     this.#holdings.forget(held);
     return undefined;
-  }
-
-  #lend(helds: readonly Held[]): void {
-    const wanted = helds.filter((held) => this.wantsVa(held.sub));
-    if (wanted.length === 0) return;
-    const memories = this.#va().lend(wanted.map((held) => held.sub));
-    for (const [index, held] of wanted.entries()) held.hostMemory = memories[index];
-  }
-
-  #giveBack(helds: readonly Held[]): void {
-    const lent: HostMemory[] = [];
-    for (const held of helds) {
-      if (held.hostMemory !== undefined) lent.push(held.hostMemory);
-      held.hostMemory = undefined;
-    }
-    if (lent.length > 0) this.#va().release(lent);
   }
 }
 

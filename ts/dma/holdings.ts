@@ -6,7 +6,9 @@ import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
+import { type Revocation, Revocations } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
+import type { RevocationAnswer } from './target-calls.ts';
 import type { MappingStatus } from './target.ts';
 
 /** One sub-mapping as it stands with the target. @internal */
@@ -57,8 +59,8 @@ export interface HeldRecords {
   readonly held: IntervalMap<Held>;
   /** In order of address. */
   readonly quarantined: readonly Held[];
-  /** Those of {@link HeldRecords.held} that are mapped and void. */
-  readonly revoked: ReadonlySet<Held>;
+  /** Those of {@link HeldRecords.held} that are mapped and void. Never changed. */
+  readonly revoked: IntervalMap<Revocation>;
 }
 
 /** @internal */
@@ -67,6 +69,7 @@ export class Holdings {
   readonly #held = new IntervalMap<Held>();
   readonly #failed = new HeldByRegion();
   readonly #device = new Set<Held>();
+  readonly #revocations = new Revocations();
   /** Beside it, since the flat map may want something else at those addresses. */
   readonly #quarantined = new Set<Held>();
 
@@ -79,13 +82,15 @@ export class Holdings {
   record(held: Held): void {
     this.#held.insert(held);
     if (held.state === 'failed') this.#failed.add(held);
-    if (isOfDevice(held.sub)) this.#device.add(held);
+    if (!isOfDevice(held.sub)) return;
+    this.#device.add(held);
+    if (held.state === 'mapped') this.#revocations.add(held);
   }
 
   forget(held: Held): void {
     if (this.of(held.sub) === held) this.#held.remove(held);
     this.#failed.delete(held);
-    this.#device.delete(held);
+    if (this.#device.delete(held)) this.#revocations.delete(held);
   }
 
   quarantine(held: Held, error: PeerDmaError): void {
@@ -105,12 +110,22 @@ export class Holdings {
     return merge(this.#held.values(), [...this.#quarantined]);
   }
 
-  /** As {@link Holdings.all}; the cost grows with the records of device memory and of quarantines only. */
-  records(isRevoked: (held: Held) => boolean): HeldRecords {
+  /** Whether a record is one of a mapping that its device can make void. */
+  canBeVoid(held: Held): boolean {
+    return held.state === 'mapped' && this.#device.has(held);
+  }
+
+  /**
+   * As {@link Holdings.all}. The cost grows with the devices, the quarantines, and the mappings that the target is asked
+   * about.
+   *
+   * @param ask whether a mapping is void; `undefined` where none can be
+   */
+  records(ask: ((held: Held) => RevocationAnswer) | undefined): HeldRecords {
     return {
       held: this.#held.clone(),
       quarantined: [...this.#quarantined].sort(byAddress),
-      revoked: new Set([...this.#device].filter(isRevoked)),
+      revoked: ask === undefined ? new IntervalMap() : this.#revocations.update(ask),
     };
   }
 

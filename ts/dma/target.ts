@@ -58,7 +58,8 @@ export interface DmaTarget {
   /**
    * Whether a mapping is void because of what its device went through since it was made: iommufd takes the pages of a BAR
    * away when the device stops decoding memory, sleeps or is reset. A void mapping has its addresses until it is unmapped.
-   * Called for mappings of device memory only.
+   * Called for mappings of device memory only. The answer may change only when the device goes through such a thing: a
+   * journal asks again about mappings of a device of this package when the device has lost mappings.
    */
   isRevoked?(range: AddressRange): boolean;
   /** Maps all of the requests or none. Without it they are mapped one by one. */

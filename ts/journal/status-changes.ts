@@ -4,11 +4,12 @@
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { Held, HeldRecords } from '../dma/holdings.ts';
 import type { MappingStatus } from '../dma/target.ts';
+import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { EntryChange } from '../tree-changes.ts';
 
 /** A target that was not there. @internal */
-export const NO_RECORDS: HeldRecords = { held: new IntervalMap(), quarantined: [], revoked: new Set() };
+export const NO_RECORDS: HeldRecords = { held: new IntervalMap(), quarantined: [], revoked: new IntervalMap() };
 
 /** A change, and where among equal addresses it belongs. */
 interface PlacedChange extends EntryChange<MappingStatus> {
@@ -36,7 +37,7 @@ function heldChanges(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): 
   const changes: PlacedChange[] = [];
   for (const { index, removed, added } of now.held.changesSince(before.held)) {
     const was = removed && statusThen(mapper, before, removed);
-    const is = added && mapper.statusOf(added, now.revoked.has(added));
+    const is = added && mapper.statusThen(added, revocationIn(now, added));
     if (was !== undefined && is !== undefined && isSame(was, is)) continue; // unmapped, and mapped again
     const { start } = (added ?? (removed as Held)).range;
     changes.push(placed(index + quarantinedBelow(before, start), start, was, is));
@@ -46,14 +47,13 @@ function heldChanges(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): 
 
 /** What has become void, or is no longer, though its record is the same. */
 function revocations(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): PlacedChange[] {
-  const changed = [...before.revoked, ...now.revoked].filter(
-    (held) => before.revoked.has(held) !== now.revoked.has(held) && isIn(before, held) && isIn(now, held),
-  );
-  return changed.map((held) => {
+  return now.revoked.changesSince(before.revoked).flatMap(({ removed, added }) => {
+    const held = (added ?? removed)?.held;
+    if (held === undefined || !isIn(before, held) || !isIn(now, held)) return [];
     const { start } = held.range;
     const index = before.held.countBelow(start) + quarantinedBelow(before, start);
-    const [was, is] = [before, now].map(({ revoked }) => mapper.statusOf(held, revoked.has(held)));
-    return placed(index, start, was, is);
+    const [was, is] = [before, now].map((records) => mapper.statusThen(held, revocationIn(records, held)));
+    return was !== undefined && is !== undefined && isSame(was, is) ? [] : [placed(index, start, was, is)];
   });
 }
 
@@ -85,7 +85,13 @@ function placed(
 /** The status that a record had when it was looked at: only what was mapped gets into quarantine. */
 function statusThen(mapper: DmaMapper, then: HeldRecords, held: Held): MappingStatus {
   const { error: _error, ...mapped } = held;
-  return mapper.statusOf(held.state === 'quarantined' ? { ...mapped, state: 'mapped' } : held, then.revoked.has(held));
+  const record: Held = held.state === 'quarantined' ? { ...mapped, state: 'mapped' } : held;
+  return mapper.statusThen(record, revocationIn(then, held));
+}
+
+function revocationIn({ revoked }: HeldRecords, held: Held): PeerDmaError | undefined {
+  const found = revoked.startingAt(held.range.start);
+  return found?.held === held ? found.error : undefined;
 }
 
 function isIn({ held }: HeldRecords, one: Held): boolean {
