@@ -4,7 +4,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { Occupied } from './occupied.ts';
+import { FreeSpace } from './free-space.ts';
 
 interface Piece {
   readonly range: AddressRange;
@@ -21,22 +21,23 @@ export interface Run {
 /** @internal */
 export class Coverage {
   readonly #pieces: IntervalMap<Piece>;
-  readonly #occupied: Occupied;
+  /** The addresses that no region has. */
+  readonly free: FreeSpace;
   /** Whether the first of two regions wins over the second. */
   readonly #wins: (a: number, b: number) => boolean;
 
   constructor(
     wins: (a: number, b: number) => boolean,
     pieces: IntervalMap<Piece> = new IntervalMap(),
-    occupied: Occupied = new Occupied(),
+    free: FreeSpace = new FreeSpace(),
   ) {
     this.#wins = wins;
     this.#pieces = pieces;
-    this.#occupied = occupied;
+    this.free = free;
   }
 
   clone(wins: (a: number, b: number) => boolean): Coverage {
-    return new Coverage(wins, this.#pieces.clone(), this.#occupied.clone());
+    return new Coverage(wins, this.#pieces.clone(), this.free.clone());
   }
 
   /** Puts a region at a range. */
@@ -51,7 +52,7 @@ export class Coverage {
       free = piece.range.end;
     }
     if (free < range.end) this.#put(free, range.end, [region]);
-    this.#occupied.add(range);
+    this.free.take(range);
   }
 
   /** Takes a region away from the range it was put at. */
@@ -62,15 +63,10 @@ export class Coverage {
       else this.#put(piece.range.start, piece.range.end, regions);
     }
     this.#join(range);
-    this.#occupied.remove(
+    this.free.free(
       range,
       this.#pieces.overlapping(range).map((piece) => piece.range),
     );
-  }
-
-  /** The addresses that any region has, as sorted ranges that neither overlap nor adjoin. */
-  occupied(): AddressRange[] {
-    return this.#occupied.ranges();
   }
 
   /** The regions at an address, winner first. */

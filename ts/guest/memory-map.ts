@@ -11,6 +11,7 @@ import { type StoreOwner, advance } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
 import { type FlatChange, changeFlat } from './flat-change.ts';
+import type { FreeSpace } from './free-space.ts';
 import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
 
 type Regions = SortedTree<number, RegionState>;
@@ -129,9 +130,9 @@ export class MemoryMapDraft {
     return this.#regions.valuesArray();
   }
 
-  /** Where active regions are: sorted ranges that neither overlap nor adjoin. */
-  taken(): AddressRange[] {
-    return this.#coverage.occupied();
+  /** The addresses that no active region has. */
+  get free(): FreeSpace {
+    return this.#coverage.free;
   }
 
   add(region: RegionState): void {
