@@ -20,7 +20,7 @@ test('takes, frees and finds addresses as a model of single addresses does', (t)
   });
   const property = fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
     const free = new FreeSpace();
-    const taken = new Array<boolean>(SIZE).fill(false);
+    const taken = Array.from({ length: SIZE }, () => false);
     for (const { op, start, length, wanted, alignment, from } of steps) {
       const before = free.clone();
       const gaps = String(before.gapsIn(ALL));

@@ -1,8 +1,9 @@
 // Where things stand on the page of `peerdma view`: the axis to scale with gaps folded, and what the columns have.
+import fc from 'fast-check';
 import test from 'ava';
-import type { MemorySnapshot } from '../../../ts/index.ts';
+import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
 import { axisOf } from '../../../ts/cli/view/axis.ts';
-import { type Column, columnsOf } from '../../../ts/cli/view/columns.ts';
+import { type Column, columnsOf, lanesFor, regionBoxes } from '../../../ts/cli/view/columns.ts';
 import type { AxisPart } from '../../../ts/cli/view/data.ts';
 import { humanLength, timeAfter } from '../../../ts/cli/view/words.ts';
 import { at, guest, pages, taggedFile } from '../../support/pages.ts';
@@ -89,6 +90,99 @@ test('regions stand side by side where they overlap, with what is hidden and wha
   const facts = new Map(regions?.boxes[1]?.facts);
   t.is(facts.get('Hidden by'), '"ram0" (priority 100)');
   t.is(new Map(regions?.boxes[2]?.facts).get('Backing'), 'f+0x4000');
+});
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+function regionAt(id: number, start: number, length: number, priority: number, memory: number[]): RegionSnapshot {
+  const bounds = [...new Set(memory)].filter((offset) => offset <= length).sort((a, b) => a - b);
+  const mappings = bounds.slice(0, -1).flatMap((from, index) => {
+    const backing = `f+${hex(100 * id + from)}`;
+    return index % 3 === 2 ? [] : [{ start: hex(from), end: hex(bounds[index + 1] ?? from), backing, writable: true }];
+  });
+  const range = { start: hex(start), end: hex(start + length) };
+  const facts = { id, name: `r${id}`, kind: 'ram', priority, length: hex(length) } as const;
+  return { ...facts, active: true, range, writable: true, mappings };
+}
+
+function snapshotOf(regions: RegionSnapshot[]): MemorySnapshot {
+  return { addressWidth: 40, regions, flat: [], targets: [], quarantine: [] };
+}
+
+test('the pieces of regions are those of a model that looks at each address', (t) => {
+  const region = fc.tuple(
+    fc.nat(30),
+    fc.integer({ min: 1, max: 15 }),
+    fc.nat(3),
+    fc.array(fc.nat(15), { maxLength: 6 }),
+  );
+  const property = fc.property(fc.array(region, { minLength: 1, maxLength: 8 }), (list) => {
+    const regions = list.map((one, id) => regionAt(id, ...one));
+    const { parts, columns } = shown(snapshotOf(regions));
+    const boxes = columns[0]?.boxes ?? [];
+    const within = ({ start, end }: { start: string; end: string }, address: number): boolean =>
+      Number(start) <= address && address < Number(end);
+    for (const { id, name, range, mappings } of regions) {
+      const own = boxes.filter(({ key }) => key.startsWith(`region ${id} `));
+      for (let address = 0; address < 45; address++) {
+        const box = own.find(({ from, to }) =>
+          within({ start: parts[from]?.start ?? '', end: parts[to - 1]?.end ?? '' }, address),
+        );
+        const there = regions.filter((one) => within(one.range ?? { start: '0x0', end: '0x0' }, address));
+        const [top] = there.sort((a, b) => b.priority - a.priority || a.id - b.id);
+        const has = mappings.some((mapping) => within(mapping, address - Number(range?.start)));
+        const due = there.every((one) => one.id !== id)
+          ? undefined
+          : `${top?.id === id ? (has ? '' : 'no memory · ') : 'hidden · '}${name}`;
+        if (box?.label !== due) throw new Error(`${box?.label} instead of ${due} at ${address}`);
+      }
+      for (const [index, { to }] of own.entries()) {
+        if ((own[index + 1]?.from ?? to) !== to) throw new Error('a region has no gaps');
+      }
+    }
+    for (const [index, box] of boxes.entries()) {
+      const beside = boxes
+        .slice(0, index)
+        .filter(({ from, to, lane }) => lane === box.lane && from < box.to && box.from < to);
+      if (beside.length > 0) throw new Error('two boxes are at one place');
+    }
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 300 }));
+});
+
+/** A list that counts reads of its elements. */
+function counted<T extends object>(list: T, note: () => void): T {
+  return new Proxy(list, {
+    get(target, key, receiver) {
+      if (typeof key === 'string' && /^\d+$/.test(key)) note();
+      return Reflect.get(target, key, receiver) as unknown;
+    },
+  });
+}
+
+test('lanes and pieces read each thing once, however many there are', (t) => {
+  const readsOf = (count: number): { lanes: number; pieces: number } => {
+    let lanes = 0;
+    let pieces = 0;
+    const ends = Array.from({ length: count }, (_, index) =>
+      counted([2 * index, 2 * index + 2] as const, () => lanes++),
+    );
+    t.deepEqual(new Set(lanesFor(ends)), new Set([0]));
+    const regions = Array.from({ length: count }, (_, index) => regionAt(index, index, 1, 0, [0, 1]));
+    const tops = counted(
+      regions.map((region, index) => ({ from: index, to: index + 1, region })),
+      () => pieces++,
+    );
+    const addresses = Array.from({ length: count + 1 }, (_, index) => hex(index));
+    const places = new Map(addresses.map((address, index) => [address, index]));
+    for (const [index, region] of regions.entries()) {
+      regionBoxes({ region, from: index, to: index + 1, lane: 0, tops, places, addresses });
+    }
+    return { lanes, pieces };
+  };
+  const [few, many] = [readsOf(100), readsOf(1600)];
+  t.true(many.lanes <= 16 * few.lanes, JSON.stringify([few, many]));
+  t.true(many.pieces <= 16 * 2 * few.pieces, JSON.stringify([few, many])); // a binary search for each region
 });
 
 test('a box has the same key when its region moves', async (t) => {

@@ -47,23 +47,60 @@ export function columnsOf(snapshot: MemorySnapshot, places: Places): Column[] {
 export function regionColumn({ regions }: MemorySnapshot, places: Places): Column {
   const active = regions.filter(({ range }) => range !== undefined);
   const ends = active.map(({ range }) => [placeOf(places, range?.start), placeOf(places, range?.end)] as const);
-  const tops: (RegionSnapshot | undefined)[] = [];
-  for (const region of byPrecedenceIn(active).reverse()) {
-    const [from, to] = ends[active.indexOf(region)] ?? [0, 0];
-    for (let part = from; part < to; part++) tops[part] = region;
-  }
+  const endsOf = new Map(active.map((region, index) => [region, ends[index] ?? ([0, 0] as const)]));
+  const tops = topRuns(byPrecedenceIn(active), endsOf, places.size);
   const lanes = lanesFor(ends);
   const addresses = [...places.keys()];
   const idle = regions.length - active.length;
   return {
     title: 'Regions',
     note: idle === 0 ? 'by priority' : `${idle} not active`,
-    lanes: Math.max(1, ...lanes.map((lane) => lane + 1)),
+    lanes: lanesIn(lanes),
     boxes: active.flatMap((region, index) => {
       const [from, to] = ends[index] ?? [0, 0];
       return regionBoxes({ region, from, to, lane: lanes[index] ?? 0, tops, places, addresses });
     }),
   };
+}
+
+/** Parts of the axis at which the same region is to be seen. */
+export interface TopRun {
+  readonly from: number;
+  readonly to: number;
+  readonly region: RegionSnapshot;
+}
+
+/** Where each region is to be seen, in order. @param regions the highest precedence first */
+export function topRuns(
+  regions: readonly RegionSnapshot[],
+  endsOf: ReadonlyMap<RegionSnapshot, readonly [from: number, to: number]>,
+  parts: number,
+): TopRun[] {
+  const tops: (RegionSnapshot | undefined)[] = Array.from({ length: parts });
+  // From each part the way to the next that no region has yet: each part is visited about once, however many overlap.
+  const next = Array.from({ length: parts + 1 }, (_, part) => part);
+  const free = (part: number): number => {
+    let at = part;
+    for (let after = next[at] ?? at; after !== at; after = next[at] ?? at) {
+      next[at] = next[after] ?? after;
+      at = after;
+    }
+    return at;
+  };
+  for (const region of regions) {
+    const [from, to] = endsOf.get(region) ?? [0, 0];
+    for (let part = free(from); part < to; part = free(part)) {
+      tops[part] = region;
+      next[part] = part + 1;
+    }
+  }
+  const runs: { from: number; to: number; region: RegionSnapshot }[] = [];
+  for (const [part, region] of tops.entries()) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.to === part && last.region === region) last.to++;
+    else if (region !== undefined) runs.push({ from: part, to: part + 1, region });
+  }
+  return runs;
 }
 
 /** An active region on the axis. */
@@ -72,57 +109,89 @@ export interface PlacedRegion {
   readonly from: number;
   readonly to: number;
   readonly lane: number;
-  /** Which region is to be seen, by part of the axis. */
-  readonly tops: readonly (RegionSnapshot | undefined)[];
+  /** Which regions are to be seen, in order. */
+  readonly tops: readonly TopRun[];
   readonly places: Places;
   /** Where each part of the axis begins. */
   readonly addresses: readonly string[];
 }
 
 /** The pieces of one region. */
-export function regionBoxes({ region, from, to, lane, tops, places, addresses }: PlacedRegion): Box[] {
-  const { id, name, kind, priority, range, mappings } = region;
-  const base = BigInt(range?.start ?? '0x0');
-  const memory: (string | undefined)[] = [];
-  for (const mapping of mappings) {
-    const first = placeOf(places, hexOf(base + BigInt(mapping.start)));
-    const last = placeOf(places, hexOf(base + BigInt(mapping.end)));
-    for (let part = first; part < last; part++) {
-      const by = BigInt(addresses[part] ?? '0x0') - base - BigInt(mapping.start);
-      memory[part] = backingAt(mapping.backing, by);
+export function regionBoxes(placed: PlacedRegion): Box[] {
+  const { region, from, to, tops, places } = placed;
+  const base = BigInt(region.range?.start ?? '0x0');
+  const memory = region.mappings.map((mapping) => ({
+    mapping,
+    from: placeOf(places, hexOf(base + BigInt(mapping.start))),
+    to: placeOf(places, hexOf(base + BigInt(mapping.end))),
+  }));
+  const boxes: Box[] = [];
+  let at = 0;
+  for (let index = runAt(tops, from); (tops[index]?.from ?? to) < to; index++) {
+    const top = tops[index] as TopRun; // the loop has looked
+    const end = Math.min(top.to, to);
+    let part = Math.max(top.from, from);
+    while (part < end) {
+      while (at < memory.length && (memory[at]?.to ?? 0) <= part) at++;
+      const here = memory[at];
+      const has = here !== undefined && here.from <= part;
+      let stop = (has ? here.to : here?.from) ?? end;
+      while (has && stop < end && memory[at + 1]?.from === stop) stop = memory[++at]?.to ?? stop;
+      stop = Math.min(stop, end);
+      const { start = '0x0', backing } = has ? here.mapping : {};
+      boxes.push(
+        regionBox(placed, { from: part, to: stop, region: top.region }, boxes.length, base + BigInt(start), backing),
+      );
+      part = stop;
     }
   }
-  const boxes: Box[] = [];
-  let part = from;
-  while (part < to) {
-    const top = tops[part];
-    const has = memory[part] !== undefined;
-    const begun = part;
-    while (part < to && tops[part] === top && (memory[part] !== undefined) === has) part++;
-    const hidden = top !== region;
-    const start = addresses[begun] ?? '0x0';
-    const end = addresses[part] ?? '0x0';
-    boxes.push({
-      key: `region ${id} ${boxes.length}`,
-      from: begun,
-      to: part,
-      lane,
-      label: hidden ? `hidden · ${name}` : has ? name : `no memory · ${name}`,
-      look: `region ${kind} ${hidden ? 'hidden' : has ? 'shown' : 'answered'}${begun === from ? ' first' : ''}${part === to ? ' last' : ''}`,
-      start,
-      facts: [
-        ['Region', name],
-        ['Addresses', `${start}..${end}`],
-        ['Length', humanLength(BigInt(end) - BigInt(start))],
-        ['All of it', `${range?.start}..${range?.end}`],
-        ['Kind', kind === 'ram' ? 'RAM' : 'device memory'],
-        ['Priority', String(priority)],
-        ...(hidden && top !== undefined ? ([['Hidden by', `"${top.name}" (priority ${top.priority})`]] as const) : []),
-        ['Backing', memory[begun] ?? 'none: the VMM answers'],
-      ],
-    });
-  }
   return boxes;
+}
+
+/** The index of the first run that ends after a part. */
+export function runAt(runs: readonly TopRun[], part: number): number {
+  let [low, high] = [0, runs.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((runs[middle]?.to ?? 0) > part) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** One piece of a region. @param memory where the memory of the backing begins */
+export function regionBox(
+  { region, from, to, lane, addresses }: PlacedRegion,
+  piece: TopRun,
+  number: number,
+  memory: bigint,
+  backing: string | undefined,
+): Box {
+  const { id, name, kind, priority, range } = region;
+  const top = piece.region;
+  const hidden = top !== region;
+  const start = addresses[piece.from] ?? '0x0';
+  const end = addresses[piece.to] ?? '0x0';
+  const state = hidden ? 'hidden' : backing === undefined ? 'answered' : 'shown';
+  return {
+    key: `region ${id} ${number}`,
+    from: piece.from,
+    to: piece.to,
+    lane,
+    label: hidden ? `hidden · ${name}` : backing === undefined ? `no memory · ${name}` : name,
+    look: `region ${kind} ${state}${piece.from === from ? ' first' : ''}${piece.to === to ? ' last' : ''}`,
+    start,
+    facts: [
+      ['Region', name],
+      ['Addresses', `${start}..${end}`],
+      ['Length', humanLength(BigInt(end) - BigInt(start))],
+      ['All of it', `${range?.start}..${range?.end}`],
+      ['Kind', kind === 'ram' ? 'RAM' : 'device memory'],
+      ['Priority', String(priority)],
+      ...(hidden ? ([['Hidden by', `"${top.name}" (priority ${top.priority})`]] as const) : []),
+      ['Backing', backing === undefined ? 'none: the VMM answers' : backingAt(backing, BigInt(start) - memory)],
+    ],
+  };
 }
 
 /** What is to be seen at each address. */
@@ -169,7 +238,7 @@ export function targetColumns({ targets, flat }: MemorySnapshot, places: Places)
     return {
       title: name,
       note: notes.length === 0 ? 'has all of it' : notes.join(' · '),
-      lanes: Math.max(1, ...lanes.map((lane) => lane + 1)),
+      lanes: lanesIn(lanes),
       boxes: all.map(({ box }, index) => ({ ...box, lane: lanes[index] ?? 0 })),
     };
   });
@@ -257,13 +326,28 @@ export function stateSentence(state: string): string {
 
 /** Beside which others each stands: the first lane in which nothing is in its way. */
 export function lanesFor(ends: readonly (readonly [from: number, to: number])[]): number[] {
-  const lanes: (readonly [number, number])[][] = [];
-  return ends.map((one) => {
-    let lane = lanes.findIndex((taken) => taken.every(([from, to]) => to <= one[0] || from >= one[1]));
-    if (lane === -1) lane = lanes.push([]) - 1;
-    lanes[lane]?.push(one);
+  const size = ends.reduce((most, [, to]) => Math.max(most, to), 0) + 1;
+  // Of each lane the ends by the starts, as a Fenwick tree: the highest end of those that start below a part.
+  const lanes: Map<number, number>[] = [];
+  return ends.map(([from, to]) => {
+    let lane = lanes.findIndex((taken) => endBelow(taken, to) <= from);
+    if (lane === -1) lane = lanes.push(new Map()) - 1;
+    const taken = lanes[lane];
+    for (let at = from + 1; at <= size; at += at & -at) taken?.set(at, Math.max(taken.get(at) ?? 0, to));
     return lane;
   });
+}
+
+/** The highest end in a lane of what starts below a part; 0 for nothing. */
+export function endBelow(taken: ReadonlyMap<number, number>, part: number): number {
+  let end = 0;
+  for (let at = part; at > 0; at -= at & -at) end = Math.max(end, taken.get(at) ?? 0);
+  return end;
+}
+
+/** How many lanes there are, at least one. */
+export function lanesIn(lanes: readonly number[]): number {
+  return lanes.reduce((most, lane) => Math.max(most, lane + 1), 1);
 }
 
 /** A key that was not used before. */
