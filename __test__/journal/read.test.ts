@@ -5,6 +5,7 @@ import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type JournalEntry, type MemorySnapshot, readJournal, recordJournal } from '../../ts/index.ts';
+import { JournalReader } from '../../ts/journal/read.ts';
 import { throwsCode } from '../support/errors.ts';
 import { guest, pages } from '../support/pages.ts';
 import { scratchFolder } from '../support/scratch.ts';
@@ -57,6 +58,27 @@ test('each entry is made when it is asked for: a wrong line is found after those
   t.is((await stream.next()).value?.text, 'good');
   const error = await t.throwsAsync(stream.next());
   t.regex(error?.message ?? '', /^line 3 of the journal/);
+});
+
+test('rejects a line that is longer than a string can be, by its number, before it is put together', async (t) => {
+  const memory = await guest(t);
+  const file = join(scratchFolder(t), 'journal');
+  {
+    using _journal = recordJournal(memory, file);
+    await memory.regions.addRegion({ name: 'x'.repeat(1000), range: pages(0, 1) });
+  }
+  const text = readFileSync(file, 'utf8');
+  const [start = ''] = text.split('\n');
+  const pieces = text.match(/[^]{1,100}/g) ?? [];
+  const reading = (limit: number) => (): number => {
+    const reader = new JournalReader(limit);
+    return pieces.reduce((count, piece) => count + [...reader.add(piece)].length, 0);
+  };
+  t.is(reading(text.length)(), 2);
+  const error = throwsCode(t, reading(start.length), 'ERR_INVALID_ARGUMENT');
+  t.regex(error.message, /^line 2 of the journal: it has more than \d+ characters/);
+  const unfinished = new JournalReader(50);
+  throwsCode(t, () => [...unfinished.add('x'.repeat(40)), ...unfinished.add('x'.repeat(40))], 'ERR_INVALID_ARGUMENT');
 });
 
 test('an empty stream, and what is not a journal at all, are rejected', async (t) => {

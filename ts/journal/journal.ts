@@ -31,7 +31,7 @@ export function recordJournal(memory: GuestMemory, file: string | URL): Journal 
     return new Journal(memory, stateOf(space), fd);
   } catch (error) {
     closeSync(fd);
-    throw error;
+    throw error instanceof PeerDmaError ? error : systemError('write', error);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * Reads what a journal recorded: the state of guest memory after each of its lines. One state is held at a time.
  */
+import { constants } from 'node:buffer';
 import { readable, requireBytes } from '../arguments.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
@@ -59,22 +60,31 @@ async function* entriesOfStream(
 
 /** Reads a journal that comes in pieces of text, of any length. @internal */
 export class JournalReader {
+  readonly #limit: number;
   /** Pieces of a line whose end has not come yet. */
   #row: string[] = [];
+  /** Characters of them. */
+  #length = 0;
   #lines = 0;
   #snapshot: MemorySnapshot | undefined;
+
+  /** @param limit the most characters of a line. Default: those of the longest string */
+  constructor(limit: number = constants.MAX_STRING_LENGTH) {
+    this.#limit = limit;
+  }
 
   /** Entries of the lines that a piece completes. To be iterated to its end before the next piece. */
   *add(piece: string): Generator<JournalEntry, void, undefined> {
     let from = 0;
     for (let end = piece.indexOf('\n'); end !== -1; end = piece.indexOf('\n', from)) {
-      this.#row.push(piece.slice(from, end));
+      this.#keep(piece.slice(from, end));
       from = end + 1;
       const row = this.#row.join('');
       this.#row = [];
+      this.#length = 0;
       yield this.#entry(row);
     }
-    if (from < piece.length) this.#row.push(piece.slice(from));
+    if (from < piece.length) this.#keep(piece.slice(from));
   }
 
   /**
@@ -84,6 +94,12 @@ export class JournalReader {
   end(): boolean {
     if (this.#lines === 0) this.#entry(this.#row.join(''));
     return this.#row.length > 0;
+  }
+
+  #keep(piece: string): void {
+    this.#length += piece.length;
+    requireString(this.#length, `line ${this.#lines + 1} of the journal`, this.#limit);
+    this.#row.push(piece);
   }
 
   /** Checks a line, also that it fits those before it. */
@@ -105,6 +121,13 @@ export class JournalReader {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', message, { cause: error });
     }
   }
+}
+
+/** Checks that text in pieces can be one string. @param length characters @internal */
+export function requireString(length: number, what: string, limit: number = constants.MAX_STRING_LENGTH): void {
+  if (length <= limit) return;
+  const text = `${what}: it has more than ${limit} characters, which is more than a string can have`;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
 /** Whether a text begins as a journal does, rather than a snapshot. @internal */

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
-import type { MemorySnapshot } from '../../../ts/index.ts';
+import { type MemorySnapshot, readJournal } from '../../../ts/index.ts';
 import { COMMANDS } from '../../../ts/cli/commands.ts';
 import type { PageData } from '../../../ts/cli/view/data.ts';
 import { pageScript } from '../../../ts/cli/view/script.ts';
@@ -92,6 +92,39 @@ test('explain answers from a snapshot, and from the end of a journal', async (t)
   t.regex(unknown.stderr, /there is no target B/);
   const journal = await program(['explain', await movingBar(t), '0xfee00000', 'device A']);
   t.regex(journal.stdout, /device A does not reach it: it could not map .*ERR_IOVA_UNREACHABLE, EINVAL/);
+});
+
+test('view puts the last lines of a journal into the page, and reports how many it leaves out', async (t) => {
+  const file = await movingBar(t);
+  const states = [...readJournal(readFileSync(file, 'utf8'))];
+  const { length } = states;
+  t.true(length > 5);
+  const page = `${file}.html`;
+  for (const last of [1, 2, length - 2]) {
+    const { status, stderr } = await program(['view', file, '--output', page, '--last', String(last)]);
+    t.is(status, 0);
+    const leftOut = length - 1 - last;
+    t.is(
+      stderr,
+      `moves.jsonl has ${length} lines: the page leaves out the first ${leftOut}. --last ${length} shows all\n`,
+    );
+    const html = readFileSync(page, 'utf8');
+    t.regex(html, new RegExp(`the first ${leftOut} lines of the journal`, 'i'));
+    const { snapshot, history } = dataIn(html);
+    t.deepEqual(snapshot, states[leftOut]?.snapshot);
+    t.is(history?.time, states[leftOut]?.time);
+    t.deepEqual(
+      history?.lines.map(({ text }) => text),
+      states.slice(leftOut + 1).map(({ text }) => text),
+    );
+  }
+  for (const last of [length - 1, length, 10 * length]) {
+    const { stderr } = await program(['view', file, '--output', page, '--last', String(last)]);
+    t.is(stderr, '');
+    t.is(dataIn(readFileSync(page, 'utf8')).history?.lines.length, length - 1);
+  }
+  for (const wrong of ['0', '-1', '1.5', 'x', ''])
+    t.is((await program(['view', file, `--last=${wrong}`])).status, 2, wrong);
 });
 
 test('what is neither a snapshot nor a journal makes no page, and what is wrong is said', async (t) => {

@@ -21,6 +21,8 @@ export interface History {
   readonly lines: readonly JournalLine[];
   /** Whether the last line was cut. */
   readonly cut: boolean;
+  /** How many lines come before the first moment, and are not in the page. */
+  readonly leftOut: number;
 }
 
 /** A stretch of guest-physical addresses, drawn from top to bottom. All that is drawn begins and ends where one does. */

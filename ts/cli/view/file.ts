@@ -4,8 +4,10 @@
 import { createReadStream } from 'node:fs';
 import { PeerDmaError, asError } from '../../errors.ts';
 import type { MemorySnapshot } from '../../guest/inspect.ts';
-import { type JournalEntry, JournalReader, isJournal, parseSnapshot } from '../../journal/read.ts';
+import { type JournalEntry, JournalReader, isJournal, parseSnapshot, requireString } from '../../journal/read.ts';
 import { STANDARD_STREAM } from '../arguments.ts';
+import { applyDelta } from '../../journal/delta.ts';
+import type { JournalLine } from '../../journal/lines.ts';
 import type { History } from './data.ts';
 
 /** How many characters distinguish a journal from a snapshot. */
@@ -20,20 +22,32 @@ export interface Recording {
 }
 
 /**
- * Reads a file, or standard input for `-`.
+ * Reads a file, or standard input for `-`. Holds one state of a journal, and the lines that it returns.
  *
+ * @param last the most lines of a journal to return: the last ones, with the state before them
  * @throws {PeerDmaError} `ERR_SYSTEM`, `ERR_INVALID_ARGUMENT`
  */
-export async function readRecording(file: string): Promise<Recording> {
-  const entries: Omit<JournalEntry, 'snapshot'>[] = [];
-  let first: MemorySnapshot | undefined;
-  const { snapshot, cut } = await readStates(file, ({ snapshot: state, ...entry }) => {
-    first ??= state;
-    entries.push(entry);
+export async function readRecording(file: string, last: number): Promise<Recording> {
+  /** The last lines, in a ring. */
+  const ring: JournalLine[] = [];
+  let count = 0;
+  let first: { readonly snapshot: MemorySnapshot; readonly time: string } | undefined;
+  const { snapshot, cut } = await readStates(file, ({ snapshot: state, ...line }) => {
+    if (first === undefined) {
+      first = { snapshot: state, time: line.time };
+      return;
+    }
+    const oldest = count < last ? undefined : ring[count % last];
+    if (oldest !== undefined) {
+      const { delta, time } = oldest;
+      first = { snapshot: delta === undefined ? first.snapshot : applyDelta(first.snapshot, delta), time };
+    }
+    ring[count++ % last] = line;
   });
-  const [begin, ...lines] = entries;
-  if (first === undefined || begin === undefined) return { snapshot };
-  return { snapshot: first, history: { time: begin.time, lines, cut } };
+  if (first === undefined) return { snapshot };
+  const leftOut = Math.max(0, count - last);
+  const lines = leftOut === 0 ? ring : [...ring.slice(count % last), ...ring.slice(0, count % last)];
+  return { snapshot: first.snapshot, history: { time: first.time, lines, cut, leftOut } };
 }
 
 /** Guest memory as it was last, of a file as above. Holds one state of a journal at a time. */
@@ -57,7 +71,11 @@ async function readStates(file: string, note: (entry: JournalEntry) => void): Pr
   }
   if (!isJournal(head)) {
     const all = [head];
-    for await (const piece of pieces) all.push(piece);
+    let { length } = head;
+    for await (const piece of pieces) {
+      requireString((length += piece.length), file);
+      all.push(piece);
+    }
     return { snapshot: parseSnapshot(all.join('')), cut: false };
   }
   const reader = new JournalReader();

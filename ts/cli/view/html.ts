@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { printable, printableJson } from '../../printable.ts';
 import { axisOf } from './axis.ts';
-import type { PageData } from './data.ts';
+import type { History, PageData } from './data.ts';
 import { pageScript } from './script.ts';
 
 const LEGEND: readonly (readonly [look: string, text: string])[] = [
@@ -63,7 +63,9 @@ ${css}</style>
 <p id="what" aria-live="polite"></p>
 <p id="when"></p>
 <details id="dma" hidden><summary></summary><ol></ol></details>
-${history?.cut === true ? '<p class="hint">The last line of the journal was cut, and is left out.</p>\n' : ''}</div>
+${hintsOf(history)
+  .map((hint) => `<p class="hint">${hint}</p>\n`)
+  .join('')}</div>
 </section>
 <details id="problems" open hidden><summary></summary><ul></ul></details>
 <main>
@@ -81,6 +83,14 @@ ${await pageScript()}
 </body>
 </html>
 `;
+}
+
+function hintsOf(history: History | undefined): string[] {
+  const { cut = false, leftOut = 0 } = history ?? {};
+  return [
+    ...(leftOut === 0 ? [] : [`The first ${leftOut} lines of the journal are left out.`]),
+    ...(cut ? ['The last line of the journal was cut, and is left out.'] : []),
+  ];
 }
 
 /** Text that HTML shows as it is. */
