@@ -47,9 +47,10 @@ export class AddressRange {
    */
   static of(start: bigint, length: bigint): AddressRange {
     if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
+      const given = `${valueText(start)} and ${valueText(length)}`;
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `an address range takes a start and a length as non-negative bigints, got ${valueText(start)} and ${valueText(length)}`,
+        `an address range takes a start and a length as non-negative bigints, got ${given}`,
       );
     }
     if (length === 0n) {

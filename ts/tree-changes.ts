@@ -1,6 +1,6 @@
 /**
- * Compares two versions of a sorted tree. Versions share the nodes that neither has changed, so this reads the nodes that
- * differ alone: O(changes × log n) for a tree and a changed clone of it.
+ * Compares two versions of a sorted tree. Versions share the nodes that neither has changed, so this reads the nodes
+ * that differ alone: O(changes × log n) for a tree and a changed clone of it.
  */
 import type { SortedTree } from './sorted-tree.ts';
 

@@ -50,7 +50,7 @@ test('close of a window while guest memory closes resolves when the window has l
   t.deepEqual(memory.inspect().regions, []);
 });
 
-test('close of a window rejects as long as a target may reach it, also after guest memory failed to close', async (t) => {
+test('close of a window rejects while a target may reach it, also after guest memory failed to close', async (t) => {
   const { memory, bar } = await windowOverRegion(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);

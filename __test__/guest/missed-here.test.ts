@@ -1,4 +1,5 @@
-// Device memory that this process can't show is missed, where the policy of every target that needs it there lets it be.
+// Device memory that this process can't show is missed, where the policy of every target that needs it there lets it
+// be.
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -211,7 +211,7 @@ test('a change elsewhere in the region maps a BAR that failed, in every target',
   for (const target of targets) t.deepEqual(target.heldText(), ['0x8000..0x9000 rw bar'], 'the other one is gone');
 });
 
-test('a change elsewhere in the region maps RAM that could not be restored, and fails as long as it can not be', async (t) => {
+test('a change elsewhere in the region maps RAM that could not be restored, or fails', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 0x20);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });

@@ -45,7 +45,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('replace' as const) }) },
 );
 
-test('after each change a journal has the states that inspect() shows, those of void mappings among them', async (t) => {
+test('after each change a journal has the states that inspect() shows, void mappings included', async (t) => {
   const file = join(scratchFolder(t), 'journal');
   const devices = Array.from({ length: WINDOWS }, (_, index) => new MemoryOfDevice(t, `device ${index}`, 4));
   let voids = 0;
@@ -105,7 +105,7 @@ test('after each change a journal has the states that inspect() shows, those of 
   t.true(quarantined > 30);
 });
 
-test('a change asks a target about the mappings that it concerns, and about those of a device that lost mappings', async (t) => {
+test('a change asks a target about new mappings, and about those of a device that lost mappings', async (t) => {
   const memory = await guest(t);
   const target = new RevocableTarget();
   await memory.dmaMappers.addDmaMapper(target);

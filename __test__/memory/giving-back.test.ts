@@ -1,5 +1,6 @@
 /**
- * Large memory is given back beside the event loop: it is out of use at once, and the system's again when that has settled.
+ * Large memory is given back beside the event loop: it is out of use at once, and the system's again when that has
+ * settled.
  */
 import { NativeMemoryFile, NativePrivateMemory, NativeReservation, memorySettled } from '#native';
 import test from 'ava';

@@ -13,7 +13,9 @@ const project = await installPeerdma(packages);
 packages.close();
 test.after.always(() => project.remove());
 
-/** Needs the native core and the sorted tree; without `await` at the top, which bundles in CommonJS form cannot have. */
+/**
+ * Needs the native core and the sorted tree; without `await` at the top, which bundles in CommonJS form cannot have.
+ */
 const PROGRAM = `
 import { GuestMemory, SimulatedIommu } from 'peerdma';
 async function main() {

@@ -1,6 +1,6 @@
 /**
- * The published declarations with the oldest TypeScript that docs/compatibility.md names, and with the least that a project
- * may set.
+ * The published declarations with the oldest TypeScript that docs/compatibility.md names, and with the least that a
+ * project may set.
  */
 import test from 'ava';
 import { readFileSync } from 'node:fs';

@@ -34,7 +34,15 @@ function revokedProxy(): object {
 const THROWS = {};
 
 const NUMBERS: readonly Anything[] = [0, -1, 1.5, NaN, Infinity, 2 ** 53, 1n, -1n, 1n << 63n, 1n << 64n];
-const OBJECTS: readonly Anything[] = [{}, [], [null], Object.assign([], { length: 2 }), () => undefined, new Uint8Array(3), new Map()];
+const OBJECTS: readonly Anything[] = [
+  {},
+  [],
+  [null],
+  Object.assign([], { length: 2 }),
+  () => undefined,
+  new Uint8Array(3),
+  new Map(),
+];
 /** Values that can't be written into a message, and others that throw when they are looked at. */
 const HOSTILE: readonly Anything[] = [
   Object.create(null),

@@ -1,6 +1,6 @@
 /**
- * The event loop goes on turning while much memory is made, faulted in, pinned, unmapped and given back. The longest gap between
- * two turns is printed and not asserted: in an emulated guest it is the host's load that decides.
+ * The event loop goes on turning while much memory is made, faulted in, pinned, unmapped and given back. The longest
+ * gap between two turns is printed and not asserted: in an emulated guest it is the host's load that decides.
  */
 import type { ExecutionContext } from 'ava';
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';

@@ -116,8 +116,8 @@ export class Holdings {
   }
 
   /**
-   * As {@link Holdings.all}. The cost grows with the devices, the quarantines, and the mappings that the target is asked
-   * about.
+   * As {@link Holdings.all}. The cost grows with the devices, the quarantines, and the mappings that the target is
+   * asked about.
    *
    * @param ask whether a mapping is void; `undefined` where none can be
    */

@@ -6,8 +6,8 @@ import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
 
 /**
- * What a target threw at a map, naming the target and the range. `ERR_MAPPING_REVOKED` is the state of a mapping that was
- * made: a refusal with that code becomes `ERR_MAP_FAILED`.
+ * What a target threw at a map, naming the target and the range. `ERR_MAPPING_REVOKED` is the state of a mapping that
+ * was made: a refusal with that code becomes `ERR_MAP_FAILED`.
  *
  * @internal
  */
@@ -48,9 +48,10 @@ export function revoked(target: string, sub: SubMapping): PeerDmaError {
 
 /** The error of a mapping for which `isRevoked` failed. @internal */
 export function revocationUnknown(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
+  const why = `isRevoked failed: ${asError(thrown).message}`;
   return new PeerDmaError(
     'ERR_MAPPING_REVOKED',
-    `${target}: ${what(sub)} may be void: isRevoked failed: ${asError(thrown).message}. The next change there maps it anew`,
+    `${target}: ${what(sub)} may be void: ${why}. The next change there maps it anew`,
     { range: sub.range, target, cause: thrown },
   );
 }

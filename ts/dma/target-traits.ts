@@ -19,7 +19,10 @@ export interface TargetTraits {
   readonly iovaRanges: DmaTarget['iovaRanges'];
 }
 
-/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an object that is not a target, or whose properties can't be read @internal */
+/**
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an object that is not a target, or whose properties can't be read
+ * @internal
+ */
 export function readTarget(target: DmaTarget): TargetTraits {
   if (typeof target !== 'object' || target === null) throw invalid('a DMA target is an object');
   for (const method of ['mapDma', 'unmapDma'] as const) {

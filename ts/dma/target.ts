@@ -16,8 +16,8 @@ export interface DmaMapRequest {
   readonly hostMemory?: HostMemory;
   /**
    * The same memory as a file and offset, for targets that map files. The file stays open until the range is unmapped,
-   * also when the {@link MemoryFile} that the memory was mapped from is closed; a target can't close it. All requests for
-   * memory of one `MemoryFile` carry the same file, so a target can tell files apart by identity.
+   * also when the {@link MemoryFile} that the memory was mapped from is closed; a target can't close it. All requests
+   * for memory of one `MemoryFile` carry the same file, so a target can tell files apart by identity.
    */
   readonly backing: Backing;
   /** Whether the device may write. */
@@ -34,8 +34,8 @@ export interface DmaMapRequest {
  *
  * A method that throws or rejects has changed nothing; if a batch could not take back what it had mapped, it says so with
  * a {@link PeerDmaError} of code `ERR_UNMAP_FAILED`, and all of the batch counts as mapped. A promise has to settle, and
- * must not wait for another change of the same guest memory, which comes after this one: everything would wait for it, until
- * {@link DmaMapperClient.targetClosed} settles it.
+ * must not wait for another change of the same guest memory, which comes after this one: everything would wait for it,
+ * until {@link DmaMapperClient.targetClosed} settles it.
  *
  * What a target offers besides `mapDma` and `unmapDma` is read once, when it joins.
  */
@@ -81,9 +81,9 @@ export interface MappingStatus {
   /** Of the region. */
   readonly name: string;
   /**
-   * `mapped`; `failed`: the target refused it, this process could not map it for the target, or its device has made it void
-   * since (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped,
-   * so the target may still reach that memory, which is kept until the target is closed.
+   * `mapped`; `failed`: the target refused it, this process could not map it for the target, or its device has made it
+   * void since (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped, so the
+   * target may still reach that memory, which is kept until the target is closed.
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
   /** An {@link ErrorCode} where the error had one. */

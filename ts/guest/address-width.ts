@@ -12,8 +12,8 @@ const MIN_WIDTH = 12;
 const MAX_WIDTH = 46;
 
 /**
- * 1 TiB, as QEMU's processors have by default (`TCG_PHYS_ADDR_BITS`, target/i386/cpu.h). A process can reserve it some fifty
- * times, once for each guest: docs/decisions.md.
+ * 1 TiB, as QEMU's processors have by default (`TCG_PHYS_ADDR_BITS`, target/i386/cpu.h). A process can reserve it some
+ * fifty times, once for each guest: docs/decisions.md.
  */
 const DEFAULT_WIDTH = 40;
 

@@ -98,8 +98,8 @@ export class DeviceMemory {
   /**
    * Takes the window out of guest memory and forgets it. Idempotent, also after guest memory was closed.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that could not map the memory
-   * which the window hides. Nothing has changed then
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that could not map the
+   * memory which the window hides. Nothing has changed then
    */
   async close(): Promise<void> {
     await this.#space.removeRegion(this.#id);

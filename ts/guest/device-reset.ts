@@ -24,7 +24,7 @@ export async function withoutMappingsOf(
   const sorted = [...spaces].sort((a, b) => a.order - b.order);
   const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
   await within();
-  // A device that slept is awake after a reset: targets can map now what they could not map before it. Guest memory that
-  // began to show the device meanwhile has mappings that the reset has made void.
+  // A device that slept is awake after a reset: targets can map now what they could not map before it. Guest memory
+  // that began to show the device meanwhile has mappings that the reset has made void.
   for (const space of new Set([...sorted, ...spacesShowing(files)])) await space.giveMissing(files);
 }

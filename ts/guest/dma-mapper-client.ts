@@ -35,9 +35,9 @@ export class DmaMapperClient {
    *
    * @param options.peerToPeer what a target is to do about device memory. Default: `best-effort`
    * @throws {PeerDmaError} what the target said, with `target` and `range`: nothing is left in the target then;
-   * `ERR_IOVA_UNREACHABLE` and `ERR_FILE_REQUIRED` before RAM is faulted in; `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MEMORY_FAULT`,
-   * `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`, `ERR_INVALID_ARGUMENT`; `ERR_CLOSED` also when {@link
-   * DmaMapperClient.targetClosed} is called for it meanwhile
+   * `ERR_IOVA_UNREACHABLE` and `ERR_FILE_REQUIRED` before RAM is faulted in; `ERR_ADDRESS_SPACE_LIMIT`,
+   * `ERR_MEMORY_FAULT`, `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`, `ERR_INVALID_ARGUMENT`; `ERR_CLOSED` also when
+   * {@link DmaMapperClient.targetClosed} is called for it meanwhile
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
     const peerToPeer = requirePolicy(readOptions(options, ['peerToPeer']).peerToPeer);
@@ -50,8 +50,9 @@ export class DmaMapperClient {
    * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; for a target
    * that has not joined, it does nothing.
    *
-   * Ends a call of the target that hangs: the call counts as done, the target is not called any more, and the change goes on
-   * for the others. A target that was joining has not joined (`ERR_CLOSED`). What the call still does must not reach memory.
+   * Ends a call of the target that hangs: the call counts as done, the target is not called any more, and the change
+   * goes on for the others. A target that was joining has not joined (`ERR_CLOSED`). What the call still does must not
+   * reach memory.
    *
    * Other targets get what the quarantine kept from them.
    *

@@ -57,10 +57,8 @@ export function explain(snapshot: MemorySnapshot, address: bigint, target?: stri
 function explained(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   const known = snapshot.targets.map(({ name }) => name);
   if (target !== undefined && !known.includes(target)) {
-    throw new PeerDmaError(
-      'ERR_INVALID_ARGUMENT',
-      `there is no target ${valueText(target)}: ${known.length === 0 ? 'none has joined' : `there are ${known.join(', ')}`}`,
-    );
+    const there = known.length === 0 ? 'none has joined' : `there are ${known.join(', ')}`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `there is no target ${valueText(target)}: ${there}`);
   }
   return explanation(snapshot, address, target);
 }

@@ -52,10 +52,11 @@ export class GuestMemory {
    * Makes guest memory with its RAM, which DMA targets find there when they join.
    *
    * @param options.ram stretches of RAM, each a region `ram0`, `ram1`, …, active at once
-   * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same: firmware
-   * places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails with
-   * `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece: some fifty guests of 40 bits have it, three
-   * of 44, one of 45, and 46 often fails. Default: 40, or as many as leave the upper half of the addresses free of RAM
+   * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same:
+   * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails
+   * with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece: some fifty guests of 40 bits have
+   * it, three of 44, one of 45, and 46 often fails. Default: 40, or as many as leave the upper half of the addresses
+   * free of RAM
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
    * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM` or `ERR_NATIVE_CORE_MISSING` where there is no
    * native core

@@ -53,21 +53,29 @@ export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers,
 /** All targets, those included that are here for their quarantine alone. */
 type Mappers = Iterable<DmaMapper>;
 
-/** Those that one of the targets wants to have in this process. The others are shown when one joins that does. @internal */
+/**
+ * Those that one of the targets wants to have in this process. The others are shown when one joins that does.
+ *
+ * @internal
+ */
 export function wanted(subs: readonly SubMapping[], mappers: Mappers): SubMapping[] {
   const following = [...mappers].filter((mapper) => mapper.following);
   return subs.filter((sub) => following.some((mapper) => mapper.wantsVa(sub)));
 }
 
-/** Whether a change fails that can't show a sub-mapping in this process: one of the targets has to have it from there. @internal */
+/**
+ * Whether a change fails that can't show a sub-mapping in this process: one of the targets has to have it from there.
+ *
+ * @internal
+ */
 export function isRequired(sub: SubMapping, mappers: Mappers): boolean {
   for (const mapper of mappers) if (mapper.following && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
   return false;
 }
 
 /**
- * Shows memory in this process. Where that fails, memory that every target may miss is missed; it is faulted in here, and
- * not with the rest, so that a failure concerns it alone.
+ * Shows memory in this process. Where that fails, memory that every target may miss is missed; it is faulted in here,
+ * and not with the rest, so that a failure concerns it alone.
  */
 function show(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
@@ -123,9 +131,9 @@ export function showMissing(
 }
 
 /**
- * Private memory of whatever kind is faulted in, as RAM is: a private page that nobody has written yet would be pinned as
- * the kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay that for
- * the device. A file of device memory is the device's; whether it is there is for the target to find out.
+ * Private memory of whatever kind is faulted in, as RAM is: a private page that nobody has written yet would be pinned
+ * as the kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay
+ * that for the device. A file of device memory is the device's; whether it is there is for the target to find out.
  */
 function isFaultedIn({ kind, store }: SubMapping): boolean {
   return kind === 'ram' || store.private !== undefined;
@@ -156,8 +164,8 @@ export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Ste
 }
 
 /**
- * What a target misses, in a part of memory that is changed again. What succeeds now is not undone. What a quarantine keeps
- * from a target that does not require it stays missing.
+ * What a target misses, in a part of memory that is changed again. What succeeds now is not undone. What a quarantine
+ * keeps from a target that does not require it stays missing.
  */
 function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
   return {

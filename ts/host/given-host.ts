@@ -9,7 +9,8 @@ import type { Host } from './model.ts';
 /**
  * Evaluates a host.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or has entries that are not what their types say
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or has entries that are not what their types
+ * say
  * @internal
  */
 export function ofHost<T>(host: Host, evaluate: (host: Host) => T): T {

@@ -1,6 +1,6 @@
 /**
- * Finds what has changed in guest memory since it was looked at last. States are versions of the trees that guest memory
- * itself works with: a comparison reads the parts that they do not share.
+ * Finds what has changed in guest memory since it was looked at last. States are versions of the trees that guest
+ * memory itself works with: a comparison reads the parts that they do not share.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { HeldRecords } from '../dma/holdings.ts';

@@ -21,7 +21,8 @@ export interface JournalEntry extends JournalLine {
  * ended while it was written.
  *
  * @param journal all that {@link recordJournal} has written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which line
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which
+ * line
  *   is wrong, and how
  */
 export function readJournal(journal: string): Generator<JournalEntry, void, undefined>;

@@ -17,8 +17,8 @@ interface PlacedChange extends EntryChange<MappingStatus> {
 }
 
 /**
- * The changes of what {@link DmaMapper.status} lists, in its order: by address, and what is in quarantine after the record
- * that begins at the same address.
+ * The changes of what {@link DmaMapper.status} lists, in its order: by address, and what is in quarantine after the
+ * record that begins at the same address.
  *
  * @internal
  */

@@ -95,8 +95,8 @@ export class VaMapper {
   /**
    * Handles on memory, all or none. Each must be given back by {@link VaMapper.release}.
    *
-   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never lent;
-   * the reason given to {@link VaMapper.miss}
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never
+   * lent; the reason given to {@link VaMapper.miss}
    */
   lend(mappings: readonly VaMapping[]): HostMemory[] {
     for (const mapping of mappings) {

@@ -144,8 +144,8 @@ export class GuestFunction {
   }
 
   /**
-   * The guest's side of a reset, before the hardware's: the BARs are out of guest memory. Config space reads as all ones
-   * until {@link powerOn}.
+   * The guest's side of a reset, before the hardware's: the BARs are out of guest memory. Config space reads as all
+   * ones until {@link powerOn}.
    */
   async quiesce(): Promise<void> {
     this.#resetting = true;

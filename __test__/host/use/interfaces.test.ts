@@ -64,7 +64,8 @@ for (const [what, name, lines] of [
   ['by its kind', 'pppoe-wan', ['uevent = DEVTYPE=ppp\\nINTERFACE=pppoe-wan']],
 ] as const) {
   test(`the default route by PPP goes through the interface of the PPPoE session: ${what}`, (t) => {
-    const sessions = `[proc/net]\npppoe = ${['Id       Address              Device', '00000001 02:00:00:00:00:01   eno2.7'].join('\\n')}\n`;
+    const table = ['Id       Address              Device', '00000001 02:00:00:00:00:01   eno2.7'];
+    const sessions = `[proc/net]\npppoe = ${table.join('\\n')}\n`;
     const rest =
       network(`virtual/net/${name}`) + files(name, ...lines) + network('virtual/net/eno2.7', 'eno2') + sessions;
     const on = withDefault(t, name, rest);

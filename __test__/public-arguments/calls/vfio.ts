@@ -1,6 +1,6 @@
 /**
- * Calls of VFIO devices, as far as they come before the kernel: the devices here are stubs. __test__/vfio/wrong-caller.test.ts
- * goes to real ones.
+ * Calls of VFIO devices, as far as they come before the kernel: the devices here are stubs.
+ * __test__/vfio/wrong-caller.test.ts goes to real ones.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';

@@ -66,8 +66,8 @@ function isTolerated({ on, op, call }: Hit, members: ReadonlyMap<string, Member>
 }
 
 /**
- * Whether a change goes on without what a call into the native core failed to map: it is device memory, and no target has
- * to have it. `undefined` where that depends on which flat map the call was about.
+ * Whether a change goes on without what a call into the native core failed to map: it is device memory, and no target
+ * has to have it. `undefined` where that depends on which flat map the call was about.
  */
 function isMissable(
   { on, op, pages }: Hit,

@@ -63,7 +63,9 @@ export class EduDriver {
     return (this.#registers.read64(COMMAND) & START) !== 0n;
   }
 
-  /** Has it interrupt: by a message where MSI is on, else by its pin, which it asserts until all causes are acknowledged. */
+  /**
+   * Has it interrupt: by a message where MSI is on, else by its pin, asserted until all causes are acknowledged.
+   */
   raise(causes = 1): void {
     this.#registers.write32(RAISE, causes);
   }

@@ -1,6 +1,6 @@
 /**
- * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a container
- * of its own. The first and the third have to be QEMU's edu, whose driver is beside this file.
+ * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a
+ * container of its own. The first and the third have to be QEMU's edu, whose driver is beside this file.
  */
 import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
 import { Edu, EDU_ID } from './edu-driver.ts';

@@ -253,8 +253,9 @@ function requireFunction(image: ConfigImage): void {
   const { device } = image;
   if (image.u16(VENDOR_ID) === 0xffff && image.u16(COMMAND) !== 0xffff) {
     // SR-IOV 1.1, 3.4.1.1 and 3.4.1.2. VFIO shows those of /sys instead (Linux `vfio_config_init`).
-    const text = `${device} is a virtual function: its own config space has no vendor and device. Give those of /sys, as the ids of a SimulatedDevice`;
-    throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', text, { device });
+    const text = `${device} is a virtual function: its own config space has no vendor and device`;
+    const remedy = 'Give those of /sys, as the ids of a SimulatedDevice';
+    throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}. ${remedy}`, { device });
   }
   if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;

@@ -84,8 +84,8 @@ export class AssignedInterrupts {
     const vectors = this.#setup.vectors(kind);
     const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
-    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, which are numbered from 0, and not ${valueText(index)}`;
-    throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', text, { device: this.#bdf });
+    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, which are numbered from 0`;
+    throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', `${text}, and not ${valueText(index)}`, { device: this.#bdf });
   }
 
   /**
