@@ -66,8 +66,8 @@ function left(): number[] {
 }
 
 test.serial('prints the longest gap of the machine itself, while a worker thread computes', async (t) => {
-  await compute(100_000);
-  await watched(t, 'a worker thread computes', () => compute(1_000_000));
+  await compute(20_000);
+  await watched(t, 'a worker thread computes', () => compute(200_000));
   t.pass();
 });
 
