@@ -62,7 +62,10 @@ export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): Memory
 }
 
 /** @internal */
-export function applyRegions(before: readonly RegionSnapshot[], deltas: readonly RegionDelta[]): readonly RegionSnapshot[] {
+export function applyRegions(
+  before: readonly RegionSnapshot[],
+  deltas: readonly RegionDelta[],
+): readonly RegionSnapshot[] {
   const changed = new Map(deltas.map((one) => [one.region, one.mappings]));
   const after = before.map((region) => {
     const hunks = changed.get(region.id);
