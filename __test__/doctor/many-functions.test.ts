@@ -10,8 +10,8 @@ import { TOP, factsOf } from './support.ts';
 type Group = (index: number) => string;
 
 /**
- * A card whose virtual functions VFIO has, each with a physical function of its own or all with one, in a machine with many
- * open files.
+ * A card whose virtual functions VFIO has, each with a physical function of its own or all with one, in a machine with
+ * many open files.
  */
 function card(count: number, group: Group, physical: (index: number) => string, driver: string): string {
   const functions = Array.from({ length: count }, (_, index) => {

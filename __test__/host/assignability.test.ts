@@ -1,6 +1,6 @@
 /**
- * What keeps a device from being assigned whatever its driver is: 1:1 mappings that the firmware demands, VF tokens. The
- * doctor and the matrix go by the same rules.
+ * What keeps a device from being assigned whatever its driver is: 1:1 mappings that the firmware demands, VF tokens.
+ * The doctor and the matrix go by the same rules.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

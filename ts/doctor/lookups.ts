@@ -1,5 +1,6 @@
 /**
- * What the findings of many devices look up, found once: the doctor's work grows with the devices, not with their pairs.
+ * What the findings of many devices look up, found once: the doctor's work grows with the devices, not with their
+ * pairs.
  */
 import { GroupUses } from '../host/group-use.ts';
 import type { PciFunction } from '../host/model.ts';

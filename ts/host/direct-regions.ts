@@ -1,6 +1,6 @@
 /**
- * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR): `direct` in the reserved regions of a group. VFIO
- * can't promise one, so most kernels don't give it the group:
+ * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR): `direct` in the reserved regions of a group.
+ * VFIO can't promise one, so most kernels don't give it the group:
  *
  * - Linux 6.6 and later refuse it with any IOMMU (drivers/iommu/iommu.c: `__iommu_device_set_domain`, commit
  *   a48ce36e2786);

@@ -1,6 +1,6 @@
 /**
- * How the IOMMU groups of a host are used, each found once: what is said of every device of a group costs no walk through
- * the group for each.
+ * How the IOMMU groups of a host are used, each found once: what is said of every device of a group costs no walk
+ * through the group for each.
  */
 import { blockersOf, isVfioDriver } from './drivers.ts';
 import type { Host, PciFunction } from './model.ts';

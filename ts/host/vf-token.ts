@@ -1,6 +1,6 @@
 /**
- * Whether a virtual function opens only with a VF token: a secret that the users of a physical function and of its virtual
- * functions share, once VFIO has the physical one (Linux, drivers/vfio/pci/vfio_pci_core.c:
+ * Whether a virtual function opens only with a VF token: a secret that the users of a physical function and of its
+ * virtual functions share, once VFIO has the physical one (Linux, drivers/vfio/pci/vfio_pci_core.c:
  * `vfio_pci_core_match_token_uuid`).
  */
 import { isVfioDriver } from './drivers.ts';

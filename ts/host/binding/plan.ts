@@ -62,7 +62,7 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   return [...new Set(chosen)];
 }
 
-/** A group is viable with members that have no driver, or one that does no DMA of its own (`iommu_group_claim_dma_owner`). */
+/** Members without a driver, or with one that does no DMA, leave a group viable (`iommu_group_claim_dma_owner`). */
 function staysInGroup(member: PciFunction): boolean {
   const { bridge, driver } = member;
   return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));

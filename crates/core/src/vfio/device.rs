@@ -334,8 +334,8 @@ impl DeviceInner {
         is_silent(|at| self.config_field(fd, at))
     }
 
-    /// The kernel reports `ENOTTY` both if it has no way to reset a device and if it waited in vain for the device after
-    /// the reset (`pci_dev_wait`). Only the device tells them apart.
+    /// The kernel reports `ENOTTY` both if it has no way to reset a device and if it waited in vain for the device
+    /// after the reset (`pci_dev_wait`). Only the device tells them apart.
     pub(super) fn not_returned(&self, syscall: &'static str) -> Error {
         let message = format!(
             "device {} did not return from its reset: its config space reads as all ones. Reset what is above it, or \
