@@ -14,7 +14,9 @@ export type KernelOption = 'y' | 'm' | 'n';
 
 /** The version of a kernel: its first two numbers. */
 export interface KernelVersion {
+  /** 6 of 6.12. */
   readonly major: number;
+  /** 12 of 6.12. */
   readonly minor: number;
 }
 

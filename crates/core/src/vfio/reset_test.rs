@@ -113,7 +113,7 @@ fn a_device_that_does_not_return_from_a_reset_is_told_from_one_that_cannot_be_re
 }
 
 #[test]
-fn a_bus_reset_names_the_device_that_does_not_return() {
+fn a_bus_reset_reports_a_device_that_does_not_return() {
     let (silent, other) = (
         Device::fake(&config(&[SILENT]), true),
         Device::fake(&config(&[]), true),
@@ -123,8 +123,8 @@ fn a_bus_reset_names_the_device_that_does_not_return() {
         device.hot_reset(others).unwrap_err()
     };
     for error in [
-        refused(&other, &[silent.clone()]),
-        refused(&silent, &[other.clone()]),
+        refused(&other, std::slice::from_ref(&silent)),
+        refused(&silent, std::slice::from_ref(&other)),
     ] {
         assert_eq!(error.code(), ErrorCode::BadConfigSpace);
         assert!(error.message().contains("did not return"), "{error}");
