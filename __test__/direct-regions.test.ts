@@ -76,3 +76,15 @@ test('type1: a 1:1 mapping is no cause of other errors', (t) => {
   t.is(code, 'ERR_VFIO_UNSUPPORTED');
   t.notRegex(message, /1:1/);
 });
+
+test('a 1:1 mapping is no cause where the kernel gives VFIO the device all the same', (t) => {
+  const code = (iommu: 'intel' | 'amd', minor: number): ErrorCode => {
+    const device = { driver: 'vfio-pci', group: 4, reserved: DIRECT, iommu };
+    const sysfs = madeUpSysfs(t, { [BDF]: device }, { major: 6, minor });
+    const facts = sysfs.refusalFacts(sysfs.device(BDF));
+    return iommuRefused(BDF, said('EPERM', 'ioctl(VFIO_SET_IOMMU)'), facts).code;
+  };
+  t.is(code('amd', 5), 'ERR_NO_INTERRUPT_REMAPPING');
+  t.is(code('amd', 6), 'ERR_UNSUPPORTED');
+  t.is(code('intel', 5), 'ERR_UNSUPPORTED');
+});

@@ -10,7 +10,7 @@
  * All of them let VFIO have what is `direct-relaxable` (USB and graphics, `device_rmrr_is_relaxable`).
  */
 import { hex } from '../address-range.ts';
-import type { ReservedRange } from './iommu.ts';
+import type { Iommu, ReservedRange } from './iommu.ts';
 import type { Host, PciFunction, Unknown } from './model.ts';
 import { type KernelVersion, isAtLeast } from './system/kernel.ts';
 
@@ -48,16 +48,30 @@ export function directRegionsOf(
   if (ranges.length === 0) return undefined;
   const demand = firmwareDemand(device, ranges);
   const kind = device.iommu === undefined ? undefined : iommus.get(device.iommu)?.kind;
-  if (kind === 'intel' || (kernel !== 'unknown' && isAtLeast(kernel, ALL_SINCE))) {
-    return { ranges, kept: true, says: keptByFirmware(device, ranges) };
-  }
-  if (kernel !== 'unknown' && kind !== undefined) {
+  const kept = keepsDirectRegions(kind, kernel);
+  if (kept === true) return { ranges, kept, says: keptByFirmware(device, ranges) };
+  if (kept === false) {
     const says = `${demand}, which is not there while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
-    return { ranges, kept: false, says };
+    return { ranges, kept, says };
   }
   const who =
     kind === undefined ? 'Linux 6.6 and later, and before that with an IOMMU of Intel,' : 'Linux 6.6 and later';
   return { ranges, kept: true, says: `${demand}: ${who} keep it from VFIO. ${REMEDY}` };
+}
+
+/**
+ * Whether the kernel keeps devices with such mappings from VFIO.
+ *
+ * @param kind of the IOMMU; `undefined` if it is not known which one is before the device
+ * @internal
+ */
+export function keepsDirectRegions(
+  kind: Iommu['kind'] | undefined,
+  kernel: KernelVersion | Unknown,
+): boolean | Unknown {
+  if (kind === 'intel') return true;
+  if (kernel === 'unknown') return 'unknown';
+  return isAtLeast(kernel, ALL_SINCE) || (kind === undefined ? 'unknown' : false);
 }
 
 /** Why the kernel does not give VFIO a device with such mappings, and what to do. @internal */
