@@ -49,7 +49,10 @@ for (const [name, errno, refusal, otherwise] of REFUSALS) {
   test(`${name}: the firmware's 1:1 mapping is the cause where /sys has one (${errno})`, (t) => {
     const { code, message, device } = refusal(factsOf(t, OTHERS + DIRECT));
     t.deepEqual([code, device], ['ERR_UNSUPPORTED', BDF]);
-    t.regex(message, /IOMMU group 4, for which .* 1:1 mapping of 0x7b000000\.\.0x7d000000 \(RMRR, IVMD\)/);
+    t.regex(
+      message,
+      /IOMMU group 4, for which .* 1:1 mapping of 0x7b000000\.\.0x7d000000 \(RMRR, IVMD\).*Update the firmware/,
+    );
     t.notRegex(message, /allow_unsafe_interrupts|open already/);
   });
 
@@ -67,3 +70,21 @@ for (const [name, errno, refusal, otherwise] of REFUSALS) {
     }
   });
 }
+
+test('type1: a 1:1 mapping is no cause of other errors', (t) => {
+  const { code, message } = iommuRefused(BDF, said('ENODEV', 'ioctl(VFIO_SET_IOMMU)'));
+  t.is(code, 'ERR_VFIO_UNSUPPORTED');
+  t.notRegex(message, /1:1/);
+});
+
+test('a 1:1 mapping is no cause where the kernel gives VFIO the device all the same', (t) => {
+  const code = (iommu: 'intel' | 'amd', minor: number): ErrorCode => {
+    const device = { driver: 'vfio-pci', group: 4, reserved: DIRECT, iommu };
+    const sysfs = madeUpSysfs(t, { [BDF]: device }, { major: 6, minor });
+    const facts = sysfs.refusalFacts(sysfs.device(BDF));
+    return iommuRefused(BDF, said('EPERM', 'ioctl(VFIO_SET_IOMMU)'), facts).code;
+  };
+  t.is(code('amd', 5), 'ERR_NO_INTERRUPT_REMAPPING');
+  t.is(code('amd', 6), 'ERR_UNSUPPORTED');
+  t.is(code('intel', 5), 'ERR_UNSUPPORTED');
+});

@@ -5,7 +5,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
 import { type RefusalFacts, deviceFileRefused, deviceRefused } from '../ts/vfio/advice.ts';
-import { nameWithToken } from '../ts/vfio/vf-token.ts';
+import { nameWithToken, requireVfToken } from '../ts/vfio/vf-token.ts';
 import { rejectsCode } from './support/errors.ts';
 import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
 
@@ -59,6 +59,10 @@ test('open rejects a token that is not a UUID, and does not repeat it', async (t
   await rejectsCode(t, vfio.open('0000:06:00.0', { vfToken: TOKEN }), 'ERR_DEVICE_NOT_FOUND');
 });
 
+test('accepts a token in capitals', (t) => {
+  t.is(requireVfToken(TOKEN.toUpperCase()), TOKEN.toUpperCase());
+});
+
 test('the kernel gets the token behind the address', (t) => {
   const device = { bdf: VIRTUAL, driver: 'vfio-pci', iommuGroup: 5 };
   t.is(nameWithToken(device), VIRTUAL);
@@ -97,6 +101,14 @@ for (const syscall of [BY_GROUP, BY_FILE]) {
     t.regex(plain.message, /it has no SR-IOV/);
   });
 
+  test(`another refusal by EINVAL is not about the token: ${syscall}`, (t) => {
+    for (const bdf of [PLAIN, VIRTUAL, PHYSICAL]) {
+      t.not(refused(bdf, 'EINVAL', syscall, factsOf(t, 'ixgbe', bdf)).code, 'ERR_VF_TOKEN', `${bdf} without a token`);
+    }
+    const physical = refused(PHYSICAL, 'EINVAL', syscall, factsOf(t, 'vfio-pci', PHYSICAL, TOKEN));
+    t.not(physical.code, 'ERR_VF_TOKEN', 'a physical function takes one');
+  });
+
   test(`without /sys a refusal by EACCES names the token all the same: ${syscall}`, (t) => {
     const { code, message } = refused(VIRTUAL, 'EACCES', syscall);
     t.is(code, 'ERR_VF_TOKEN');
@@ -113,4 +125,7 @@ test('a token that iommufd does not take leads to the kernel that does, and auto
 test('a file that may not be opened is a matter of its permissions, token or not', (t) => {
   const facts = factsOf(t, 'vfio-pci', VIRTUAL, TOKEN);
   t.is(refused(VIRTUAL, 'EACCES', 'open(/dev/vfio/devices/vfio1)', facts).code, 'ERR_PERMISSION');
+  const details = { errno: 'EACCES', syscall: 'open(/dev/vfio/5)' };
+  const error = new PeerDmaError('ERR_DEVICE_OPEN', 'EACCES', details);
+  t.is(deviceRefused(VIRTUAL, error, facts).code, 'ERR_DEVICE_OPEN');
 });

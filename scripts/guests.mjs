@@ -1,10 +1,8 @@
-// The VFIO tests in the testbed's guests, two guests at a time: each takes one processor.
+// The VFIO tests in the testbed's guests. Each guest takes one processor.
 import { run } from './command.mjs';
-import { Count } from './count.mjs';
 
 /** Bound of the VFIO tests in one guest. */
 export const GUEST_SECONDS = '2700';
-const AT_A_TIME = 2;
 
 const kernel = (name) => ['--kernel', name];
 /** Tests for a guest that is made for them alone (vfio.config.mjs). */
@@ -34,65 +32,31 @@ const GUESTS = [
 ];
 
 /**
- * Runs the tests in all guests, and prints what each says as if they had run one after the other.
+ * The tests in all guests, as jobs that may run beside others.
  *
- * @param {Count} count
  * @param {string[]} ava the test runner's command line
+ * @returns {import('./side-by-side.mjs').Job[]}
  */
-export async function guestTests(count, ava) {
-  // What is missing is fetched and built once, not by two guests at a time.
-  const prepared = await run(process.execPath, ['testbed/cli.mjs', '--prepare']);
-  if (prepared !== 0) return count.require('the testbed', prepared, 0);
-  const waiting = GUESTS.map((guest) => ({ ...guest, output: new Output() }));
-  for (const { output } of waiting)
-    output.after = waiting[waiting.findIndex((one) => one.output === output) + 1]?.output;
-  waiting[0]?.output.show();
-  const all = [...waiting];
-  const next = async () => {
-    for (let guest = waiting.shift(); guest !== undefined; guest = waiting.shift()) {
-      guest.count = await guestTest(guest, ava);
-      guest.output.close();
-    }
-  };
-  await Promise.all(Array.from({ length: AT_A_TIME }, next));
-  for (const guest of all) count.include(guest.count);
+export function guestTests(ava) {
+  return GUESTS.map((guest) => (count, write) => guestTest(guest, ava, count, write));
 }
 
-async function guestTest({ what: which, options, output }, ava) {
+/** Fetches and builds what guests are made of, once, so that two guests don't do it at a time. */
+export async function prepareGuests(count) {
+  const status = await run(process.execPath, ['testbed/cli.mjs', '--prepare']);
+  if (status !== 0) count.require('the testbed', status, 0);
+  return status === 0;
+}
+
+async function guestTest({ what: which, options }, ava, count, write) {
   const what = `VFIO tests in the testbed, ${which}`;
-  const count = new Count();
-  output.write(`[peerdma] ${what} …\n`);
+  write(`[peerdma] ${what} …\n`);
   const began = performance.now();
   const args = ['testbed/cli.mjs', ...options, '--timeout', GUEST_SECONDS, '--', 'node', ...ava];
   const status = await run(process.execPath, [...args, '--config', 'vfio.config.mjs'], {
     onLine: (line) => count.tap(line),
-    write: (chunk) => output.write(chunk),
+    write,
   });
   count.require(what, status, count.total);
-  output.write(`[peerdma] ${what}: ${count.total} tests, ${((performance.now() - began) / 1000).toFixed(0)} s\n`);
-  return count;
-}
-
-/** What a guest says: kept until it is its turn to be shown. */
-class Output {
-  after;
-  #kept = [];
-  #shown = false;
-  #closed = false;
-
-  write(chunk) {
-    if (this.#shown) process.stdout.write(chunk);
-    else this.#kept.push(chunk);
-  }
-
-  show() {
-    this.#shown = true;
-    for (const chunk of this.#kept.splice(0)) process.stdout.write(chunk);
-    if (this.#closed) this.after?.show();
-  }
-
-  close() {
-    this.#closed = true;
-    if (this.#shown) this.after?.show();
-  }
+  write(`[peerdma] ${what}: ${count.total} tests, ${((performance.now() - began) / 1000).toFixed(0)} s\n`);
 }

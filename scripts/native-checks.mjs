@@ -64,20 +64,24 @@ export async function addressSanitizer(outcome) {
  * The tests of pure functions, interpreted: undefined behaviour of any kind, and data races.
  *
  * @param {Count} outcome
+ * @param {(text: string) => void} [write] gets what is printed
  */
-export async function miri(outcome) {
+export async function miri(outcome, write = toTerminal) {
   const have = spawnSync('cargo', [`+${MIRI_TOOLCHAIN}`, 'miri', '--version'], { cwd: top, encoding: 'utf8' });
   if (have.status !== 0) {
-    say(`skipped: no Miri (rustup toolchain install ${MIRI_TOOLCHAIN} --profile minimal -c miri -c rust-src)`);
+    const remedy = `rustup toolchain install ${MIRI_TOOLCHAIN} --profile minimal -c miri -c rust-src`;
+    write(`[peerdma] skipped: no Miri (${remedy})\n`);
     outcome.add(0, 0, 1);
     return;
   }
-  say(have.stdout.trim());
+  write(`[peerdma] ${have.stdout.trim()}\n`);
   const command = [`+${MIRI_TOOLCHAIN}`, 'miri', 'test', '--target-dir', 'target/miri'];
   const env = { MIRIFLAGS: '-Zmiri-disable-isolation -Zmiri-strict-provenance', PROPTEST_CASES: '2' };
   const skips = NOT_INTERPRETED.flatMap((name) => ['--skip', name]);
-  await cargoTest(outcome, 'Miri, unit tests', [...command, '--lib'], skips, env);
-  for (const name of INTERPRETED) await cargoTest(outcome, `Miri, ${name}`, [...command, '--test', name], [], env);
+  await cargoTest(outcome, 'Miri, unit tests', [...command, '--lib'], skips, env, write);
+  for (const name of INTERPRETED) {
+    await cargoTest(outcome, `Miri, ${name}`, [...command, '--test', name], [], env, write);
+  }
 }
 
 /**
@@ -102,21 +106,28 @@ export async function fuzz(outcome) {
  * @param {string[]} command of cargo
  * @param {string[]} args of the tests
  * @param {Record<string, string>} env
+ * @param {(text: string) => void} [write] gets what is printed
  */
-async function cargoTest(outcome, what, command, args, env) {
-  say(`${what} …`);
+async function cargoTest(outcome, what, command, args, env, write = toTerminal) {
+  write(`[peerdma] ${what} …\n`);
   const seen = outcome.total;
   const began = performance.now();
   const all = [...command, '--quiet', '-p', 'peerdma-core', '--no-fail-fast', '--', ...args];
   const status = await run('cargo', all, {
     env,
+    write,
     onLine: (line) => {
       const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line);
       if (result !== null) outcome.add(Number(result[1]), Number(result[2]), Number(result[3]));
     },
   });
   outcome.require(what, status, outcome.total - seen);
-  say(`${what}: ${outcome.total - seen} tests, ${((performance.now() - began) / 1000).toFixed(0)} s`);
+  const seconds = ((performance.now() - began) / 1000).toFixed(0);
+  write(`[peerdma] ${what}: ${outcome.total - seen} tests, ${seconds} s\n`);
+}
+
+function toTerminal(text) {
+  process.stderr.write(text);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

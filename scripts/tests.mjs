@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { run, say, top } from './command.mjs';
 import { Count } from './count.mjs';
-import { GUEST_SECONDS, guestTests } from './guests.mjs';
+import { GUEST_SECONDS, guestTests, prepareGuests } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
 import { compiled } from './setup.mjs';
+import { sideBySide } from './side-by-side.mjs';
 
 const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 
@@ -14,10 +15,10 @@ export async function allTests() {
   const count = new Count();
   await rustTests(count);
   await addressSanitizer(count);
-  await miri(count);
   await ava(count, 'unit and simulation tests', []);
   await compiled();
-  await guestTests(count, AVA);
+  const guests = (await prepareGuests(count)) ? guestTests(AVA) : [];
+  await sideBySide(count, [miri, ...guests]);
   return count.close();
 }
 

@@ -10,7 +10,7 @@ import { TestbedError } from './errors.mjs';
 import { EXIT_BROKEN, runInGuest } from './guest.mjs';
 import { initramfs } from './initramfs.mjs';
 import { DEFAULT_KERNEL, KERNELS } from './kernels.mjs';
-import { findQemu } from './qemu.mjs';
+import { findQemu, hasIgb } from './qemu.mjs';
 import { say } from './say.mjs';
 
 const USAGE = `usage: npm run testbed -- [options] COMMAND [ARGUMENT…]
@@ -124,6 +124,7 @@ async function main() {
   const { memory, console: showConsole } = options;
   const result = await runInGuest({
     qemu,
+    igb: await hasIgb(qemu),
     ...provided,
     command,
     folder,

@@ -22,6 +22,7 @@ const POLL_MILLISECONDS = 25;
 /**
  * @typedef {object} Run
  * @property {string} qemu path of QEMU
+ * @property {boolean} igb whether the machine has an igb
  * @property {import("./kernels.mjs").Kernel} kernel
  * @property {string} initramfs
  * @property {readonly string[]} command
@@ -132,14 +133,14 @@ async function boot(control, run) {
  * @param {string} control
  * @param {Run} run
  */
-function startQemu(control, { qemu, kernel, initramfs, memory, remapping, addressBits, share }) {
+function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, addressBits, share }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
   // The guest goes when this process does, however it goes.
   const words = [
     '--pdeathsig',
     'KILL',
     qemu,
-    ...qemuArguments({ image: kernel.image, initramfs, memory, remapping, addressBits, control, share }),
+    ...qemuArguments({ image: kernel.image, initramfs, igb, memory, remapping, addressBits, control, share }),
   ];
   const child = spawn('setpriv', words, { stdio: ['ignore', log, log] });
   closeSync(log);

@@ -1,7 +1,7 @@
 // QEMU's command line: the machine, its IOMMU, its devices and the folders it shares with the host.
 import { join } from 'node:path';
 import { TestbedError } from './errors.mjs';
-import { findProgram } from './process.mjs';
+import { capture, findProgram } from './process.mjs';
 
 const PROGRAM = 'qemu-system-x86_64';
 
@@ -16,6 +16,15 @@ export function findQemu() {
   throw new TestbedError(
     `the testbed needs ${PROGRAM}, which isn't there: apt-get install qemu-system-x86 (.ci/run does it; on Debian 12 bookworm-backports' is the better one)`,
   );
+}
+
+/**
+ * Whether this QEMU has the network card igb, as 8.0 and later do: Debian 12's own 7.2 has not.
+ * @param {string} qemu path of QEMU
+ * @returns {Promise<boolean>}
+ */
+export async function hasIgb(qemu) {
+  return (await capture(qemu, ['-device', 'help'], { seconds: 60 })).includes('name "igb"');
 }
 
 /**
@@ -60,6 +69,7 @@ const ACCELERATOR = 'tcg,thread=single,tb-size=256';
  * @param {object} options
  * @param {string} options.image kernel
  * @param {string} options.initramfs
+ * @param {boolean} options.igb whether the machine has an igb, a network card with virtual functions
  * @param {string} options.memory as QEMU's -m takes it
  * @param {boolean} options.remapping whether the IOMMU remaps interrupts
  * @param {number} options.addressBits of the addresses that the IOMMU translates
@@ -68,7 +78,13 @@ const ACCELERATOR = 'tcg,thread=single,tb-size=256';
  * @param {string | undefined} options.share folder that the command may write to
  * @returns {string[]}
  */
-export function qemuArguments({ image, initramfs, memory, remapping, addressBits, control, share }) {
+export function qemuArguments({ image, initramfs, igb, memory, remapping, addressBits, control, share }) {
+  /** @type {Option[]} */
+  const card = [
+    // Virtual functions (SR-IOV) need a port above them that forwards alternative routing ids.
+    ['device', 'pcie-root-port,id=port1,chassis=2,slot=2,addr=0xa'],
+    ['device', 'igb,bus=port1'],
+  ];
   /** @type {Option[]} */
   const options = [
     ['display', 'none'],
@@ -95,6 +111,7 @@ export function qemuArguments({ image, initramfs, memory, remapping, addressBits
     ['device', 'pcie-pci-bridge,id=bridge0,addr=9'],
     ['device', 'edu,bus=bridge0,addr=1,dma_mask=0xffffffffffffffff'],
     ['device', 'virtio-rng-pci,bus=bridge0,addr=2'],
+    ...(igb ? card : []),
     ...folder('root', '/', ',readonly=on,multidevs=remap'),
     ...folder('control', control),
     ...(share === undefined ? [] : folder('share', share)),

@@ -83,6 +83,7 @@ export {
   type HostFinding,
   type Iommu,
   type IommuGroup,
+  type KernelVersion,
   type LinkFacts,
   type PciFunction,
   type PciIds,

@@ -20,12 +20,19 @@ test('finds the name for a letter that is wrong, missing, added or swapped', (t)
     ['topo', 'topology'],
     ['unbnid', 'unbind'],
     ['bnd', 'bind'],
+    ['top', 'topology'],
+    ['--docter', 'doctor'],
   ];
   for (const [text, name] of typed) t.is(nearest(text, NAMES), name, text);
 });
 
 test('finds no name for a word that is like none of them', (t) => {
-  for (const text of ['', 'x', 'lspci', 'frobnicate', 'be', 'a'.repeat(10_000)]) {
+  const typed = ['', 'x', 'lspci', 'frobnicate', 'be', 'to', 'vixx', 'topabcgy', 'a'.repeat(10_000)];
+  for (const text of typed) {
     t.is(nearest(text, NAMES), undefined, text.slice(0, 20));
   }
+});
+
+test('finds the name of the fewest edits, wherever it is in the list', (t) => {
+  t.is(nearest('abcdx', ['abcyz', 'abcde', 'abyyx']), 'abcde');
 });

@@ -25,25 +25,49 @@ function command(run: Command['run']): Record<string, Command> {
   return { act: { summary: 'acts', usage: 'peerdma act', options: {}, run } };
 }
 
-test('prints the version of the package', async (t) => {
-  for (const args of [['--version'], ['-v'], ['version']]) {
-    t.deepEqual(await program(args), { status: 0, stdout: `${version}\n`, stderr: '' });
+test('help wins over --version, and each is accepted before and after a command', async (t) => {
+  const names = Object.keys(COMMANDS);
+  const [helpFlags, versionFlags] = [
+    ['--help', '-h'],
+    ['--version', '-v'],
+  ] as const;
+  const printed = async (args: readonly string[]): Promise<string> => {
+    const { status, stdout, stderr } = await program(args);
+    t.deepEqual([status, stderr], [0, ''], args.join(' '));
+    return stdout;
+  };
+  const overview = await printed(['help']);
+  for (const name of names) t.regex(overview, new RegExp(`^  ${name} `, 'm'));
+  const expected = new Map<string, string>();
+  const expect = (text: string, ...lines: string[][]): void => {
+    for (const line of lines) expected.set(line.join(' '), text);
+  };
+  for (const help of ['help', ...helpFlags]) {
+    expect(overview, [help], ...['help', 'version', ...helpFlags, ...versionFlags].map((word) => [help, word]));
   }
-});
-
-test('help COMMAND prints what COMMAND --help prints', async (t) => {
-  for (const name of Object.keys(COMMANDS)) {
-    const { status, stdout, stderr } = await program(['help', name]);
-    t.is(status, 0);
-    t.is(stderr, '');
-    t.true(stdout.startsWith(`usage: peerdma ${name} `), stdout);
-    t.is(stdout, (await program([name, '--help'])).stdout);
+  for (const versions of ['version', ...versionFlags]) {
+    expect(`${version}\n`, [versions], ...versionFlags.map((word) => [versions, word]));
+    expect(
+      overview,
+      ...helpFlags.flatMap((word) => [[versions, word], ...versionFlags.map((v) => [versions, v, word])]),
+    );
   }
-  for (const args of [['help'], ['help', 'help'], ['--help'], ['-h']]) {
-    const { status, stdout } = await program(args);
-    t.is(status, 0);
-    for (const name of Object.keys(COMMANDS)) t.regex(stdout, new RegExp(`^  ${name} `, 'm'));
+  for (const name of names) {
+    const usage = await printed(['help', name]);
+    t.true(usage.startsWith(`usage: peerdma ${name} `), usage);
+    expect(`${version}\n`, ...versionFlags.map((word) => [name, word]));
+    for (const flag of helpFlags) {
+      expect(usage, [name, flag], [flag, name], ['help', flag, name], ['help', name, flag], [name, flag, flag]);
+      expect(
+        usage,
+        ...versionFlags.flatMap((word) => [
+          [name, word, flag],
+          [name, flag, word],
+        ]),
+      );
+    }
   }
+  for (const [line, text] of expected) t.is(await printed(line.split(' ')), text, line);
 });
 
 test('names the nearest command for one that does not exist', async (t) => {
@@ -70,7 +94,12 @@ test('a malformed command line is exit status 2, and nothing is done', async (t)
   const malformed = [
     [],
     ['help', 'topology', 'doctor'],
+    ['help', 'topology', '--json'],
+    ['help', '--json'],
     ['version', 'topology'],
+    ['--version', '--json'],
+    ['topology', '--version=1'],
+    ['topology', '--help', '--nonsense'],
     ['topology', 'nvme0'],
     ['topology', '--sysfs', root, '04:00.0', '04:00'],
     ['topology', '--sysfs', root, '--svg', svg, 'nonsense'],
@@ -99,7 +128,7 @@ test('a malformed command line is exit status 2, and nothing is done', async (t)
     const { status, stdout, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
     t.is(stdout, '', args.join(' '));
-    t.regex(stderr, /^(?:peerdma|usage:) /, args.join(' '));
+    t.regex(stderr, /^(?:peerdma[: ]|usage: )/, args.join(' '));
     t.notRegex(stderr, /^\s+at /m);
   }
   t.deepEqual(readdirSync(folder), ['memory.json'], 'nothing is written');

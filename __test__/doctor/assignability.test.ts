@@ -81,14 +81,36 @@ test('a device that is not bound, with a 1:1 mapping: no bind is recommended', (
   t.notRegex(one(diagnosis, 'driver').says, /peerdma bind/);
 });
 
+test('a device with a 1:1 mapping that nobody asked about is a warning, unless VFIO has it', (t) => {
+  const machine = [MACHINE, RMRR, RMRR.replace('20', '21')].join('\n');
+  const { devices } = diagnosisOf(factsOf(t, { machine }), undefined);
+  const states = devices.map(({ address, findings }) => [
+    address,
+    findings.find(({ id }) => id === 'direct-regions')?.state,
+  ]);
+  t.deepEqual(states, [
+    [GPU, 'blocked'],
+    [NIC, 'warning'],
+  ]);
+});
+
+test('no bind of the group is recommended of a device with a 1:1 mapping', (t) => {
+  const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
+  const group = one(diagnosed(t, { machine: `${machine}\n${RMRR.replace('20', '21')}` }, [NIC]), 'group-viable');
+  t.like(group, { state: 'blocked', fix: undefined });
+});
+
 test("AMD's 1:1 mappings keep devices from VFIO since Linux 6.6", (t) => {
   const machine = `${MACHINE.replace('dmar0 intel 48', 'dmar0 amd')}\n${RMRR}`;
   t.is(one(diagnosed(t, { machine }), 'direct-regions').state, 'blocked');
+  t.is(one(diagnosed(t, { machine, top: TOP.replaceAll('7.3.4', '6.6.0') }), 'direct-regions').state, 'blocked');
   const old = TOP.replaceAll('7.3.4', '6.5.4');
   const before = one(diagnosed(t, { machine, top: old }), 'direct-regions');
   t.is(before.state, 'warning');
   t.regex(before.says, /: Linux 6\.6 and later keep it from VFIO$/);
   t.is(one(diagnosed(t, { machine: `${MACHINE}\n${RMRR}`, top: old }), 'direct-regions').state, 'blocked', 'Intel');
+  const unbound = diagnosed(t, { machine: machine.replace('reserved 20', 'reserved 21'), top: old }, [NIC]);
+  t.is(one(unbound, 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'a bind that helps');
 });
 
 test('a device that does not answer is blocked, and neither resettable nor mappable', (t) => {
@@ -108,6 +130,8 @@ test('a device that does not answer is blocked, and neither resettable nor mappa
   t.is(found(diagnosis, 'bar')[0]?.state, 'warning');
   t.deepEqual(found(diagnosis, 'backend'), []);
   t.deepEqual(found(diagnosed(t), 'answers'), [], 'one that answers');
+  const unread = new Map([...facts.host.functions, [GPU, { ...gpu, answers: 'unknown' as const }]]);
+  t.deepEqual(found(diagnosisOf({ ...facts, host: { ...facts.host, functions: unread } }, [GPU]), 'answers'), []);
 });
 
 const [PF, VF] = ['0000:02:00.0', '0000:02:00.1'] as const;
@@ -142,4 +166,7 @@ test('a physical function needs the VF token while a virtual function of it is o
     t.regex(finding?.says ?? '', /0000:02:00\.1.*VF token/);
   }
   t.deepEqual(diagnose('/dev/null'), []);
+  const host = withVirtual('driver=mlx5_core', 'driver=vfio-pci vfio=vfio3');
+  const top = TOP.replace('-> /dev/kvm', '-> /dev/vfio/22');
+  t.deepEqual(found(diagnosed(t, { machine: host, sys: links, top }, [PF]), 'vf-token'), [], 'not bound to VFIO');
 });

@@ -3,6 +3,7 @@
  */
 import test from 'ava';
 import { pciAddress } from '../../ts/index.ts';
+import { byAddress } from '../../ts/host/address.ts';
 import { readHost } from '../../ts/host/index.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
@@ -26,6 +27,7 @@ test('accepts a PCI address in each form that a tool prints', (t) => {
     ['/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0', '0000:01:00.0'],
     ['pci@0000:01:00.0', '0000:01:00.0'], // lshw
     ['pci-0000:01:00.0', '0000:01:00.0'], // udev's ID_PATH
+    ['PCI-0000:01:00.0', '0000:01:00.0'],
     ['pci/0000:01:00.0', '0000:01:00.0'], // devlink
     ['pci_0000_01_00_0', '0000:01:00.0'], // virsh nodedev-list
     [' 01:00.0\n', '0000:01:00.0'],
@@ -50,6 +52,9 @@ test('rejects text that is not a PCI address', (t) => {
     '/sys/bus/pci/devices/0000:01:00.0/config',
     '0000:01:00.0/../0000:02:00.0',
     '01-00.0',
+    '01:00:0',
+    '01:00x0',
+    'pci:0000:01:00.0',
   ];
   for (const text of wrong) {
     const { message } = throwsCode(t, () => pciAddress(text), 'ERR_INVALID_ARGUMENT');
@@ -61,4 +66,9 @@ test('rejects text that is not a PCI address', (t) => {
 test('a domain of five digits is read from /sys', (t) => {
   const root = expandTree(t, describeMachine('host 10000:e0\n  06.0 8086:09ab class=060400'));
   t.deepEqual([...readHost(root).functions.keys()], ['10000:e0:06.0']);
+});
+
+test('sorts addresses by number, the domain first', (t) => {
+  const sorted = ['0000:01:00.0', '0000:01:00.1', '0000:02:00.0', 'ffff:00:00.0', '10000:00:00.0', '10000:e0:06.0'];
+  t.deepEqual(sorted.toReversed().sort(byAddress), sorted);
 });

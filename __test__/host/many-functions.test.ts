@@ -7,6 +7,7 @@ import { topologyPage } from '../../ts/cli/topology/page.ts';
 import { topologySvg } from '../../ts/cli/topology/svg.ts';
 import { treeOf } from '../../ts/cli/topology/tree.ts';
 import { type Host, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { Counted, counted } from '../support/counted.ts';
 import { hostOf } from './support.ts';
 
 /** A port with virtual functions below it; all in one group with others of the host, or each in its own. */
@@ -20,33 +21,6 @@ function manyFunctions(t: ExecutionContext, count: number, group: (index: number
   const head = ['cpu intel 6', 'host 0000:00', '  00.0 8086:2020 class=060000'];
   const port = '  01.0 8086:2030 root-port bus=01-01 group=1 driver=pcieport';
   return hostOf(t, [...head, port, ...functions].join('\n'));
-}
-
-/** A map that counts what is looked up in it and gone through. */
-class Counted<K, V> extends Map<K, V> {
-  reads = 0;
-
-  override get(key: K): V | undefined {
-    this.reads++;
-    return super.get(key);
-  }
-
-  override *values(): MapIterator<V> {
-    for (const value of super.values()) {
-      this.reads++;
-      yield value;
-    }
-  }
-}
-
-/** A list that counts reads of its elements. */
-function counted<T>(list: readonly T[], note: () => void): readonly T[] {
-  return new Proxy(list, {
-    get(target, key, receiver) {
-      if (typeof key === 'string' && /^\d+$/.test(key)) note();
-      return Reflect.get(target, key, receiver) as unknown;
-    },
-  });
 }
 
 /** Reads for each cell, of the functions and of the members of groups. */

@@ -345,7 +345,7 @@ const target = (bars: string, more = '') => `
 cpu amd 25
 iommu dmar0 intel 39
 iommu dmar1 intel 48
-reserved 1 0x0000000080000000 0x000000008fffffff direct
+reserved 1 0x0000000080000000 0x000000008fffffff reserved
 host 0000:00 iommu=dmar0
   04.0 1234:11e8 class=00ff00 group=1 driver=vfio-pci bar0=mem32:1M@0xfe800000
 host 0000:80 iommu=dmar1

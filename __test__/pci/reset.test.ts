@@ -5,6 +5,7 @@ import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AssignedDevice,
+  PeerDmaError,
   type PhysicalFunction,
   SimulatedBus,
   type SimulatedDevice,
@@ -103,6 +104,24 @@ test('devices of one bus are reset together where they can not be alone', async 
   t.true(log.lastIndexOf('unmap 0x4000100000..0x4000200000') < log.lastIndexOf('hot reset'));
   t.deepEqual(scene.barsHeld(), []);
   for (const one of assigned) t.is(one.configRead(0x04, 2), 0);
+});
+
+test('resets the bus of a device that does not return from its own reset, and names it if that fails', async (t) => {
+  const scene = await Scene.create(t);
+  const lost = (device: SimulatedDevice): PhysicalFunction => {
+    const spied = scene.spied(device);
+    const error = new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${device.bdf} did not return from its reset`);
+    spied.judge = (what) => (what === 'reset' ? error : undefined);
+    return spied;
+  };
+  const onBus = await scene.assign(lost(scene.simulated({ resettable: false, bus: new SimulatedBus() })));
+  scene.takeLog();
+  await onBus.reset();
+  t.true(scene.takeLog().includes('hot reset'));
+  const device = scene.simulated({ resettable: false });
+  const alone = await scene.assign(lost(device));
+  const error = await rejectsCode(t, alone.reset(), 'ERR_BAD_CONFIG_SPACE');
+  t.regex(error.message, new RegExp(`${device.bdf} did not return from its reset`));
 });
 
 test('a reset of the VM resets all that can be, quiets the rest, and names it', async (t) => {

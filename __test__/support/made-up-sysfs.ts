@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Host } from '../../ts/host/index.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 
 export interface MadeUpDevice {
@@ -18,19 +19,26 @@ export interface MadeUpDevice {
   readonly physicalFunction?: string;
   /** The file `reserved_regions` of its group. */
   readonly reserved?: string;
+  /** Who made its IOMMU. */
+  readonly iommu?: 'intel' | 'amd';
 }
 
 /** It is gone with the test. */
-export function madeUpSysfs(t: ExecutionContext, devices: Readonly<Record<string, MadeUpDevice>>): Sysfs {
+export function madeUpSysfs(
+  t: ExecutionContext,
+  devices: Readonly<Record<string, MadeUpDevice>>,
+  kernel: Host['kernel'] = 'unknown',
+): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  for (const [bdf, { driver, group, file, sriov, physicalFunction, reserved }] of Object.entries(devices)) {
+  for (const [bdf, { driver, group, file, sriov, physicalFunction, reserved, iommu }] of Object.entries(devices)) {
     const path = join(root, 'bus/pci/devices', bdf);
     mkdirSync(path, { recursive: true });
     if (file !== undefined) mkdirSync(join(path, `vfio-dev/vfio${file}`), { recursive: true });
     if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
     if (sriov === true) writeFileSync(join(path, 'sriov_totalvfs'), '8\n');
     if (physicalFunction !== undefined) symlinkSync(`../${physicalFunction}`, join(path, 'physfn'));
+    if (iommu !== undefined) mkdirSync(join(path, `iommu/${iommu}-iommu`), { recursive: true });
     if (group === undefined) continue;
     symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
     mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
@@ -38,5 +46,5 @@ export function madeUpSysfs(t: ExecutionContext, devices: Readonly<Record<string
       writeFileSync(join(root, 'kernel/iommu_groups', String(group), 'reserved_regions'), reserved);
     }
   }
-  return new Sysfs(root);
+  return new Sysfs(root, kernel);
 }

@@ -40,6 +40,7 @@ import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
 import './topology.test.ts';
+import './vf-token.test.ts';
 import './wrong-caller.test.ts';
 import './wrong-order.test.ts';
 import './wrong-target.test.ts';

@@ -44,3 +44,4 @@ import './peer-to-peer.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
 import './topology.test.ts';
+import './vf-token.test.ts';

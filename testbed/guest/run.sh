@@ -26,7 +26,7 @@ give() {
   echo "$2" >/sys/bus/pci/drivers_probe
   [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 can't be bound to vfio-pci"
   testbed_env="$testbed_env PEERDMA_TESTBED_$1=$2"
-  [ "$1" = ENTANGLED ] || devices="$devices${devices:+,}$2"
+  case $1 in ENTANGLED | IGB) ;; *) devices="$devices${devices:+,}$2" ;; esac
 }
 
 # The order is the bus addresses': the ivshmem on the root complex comes before the one behind the port.
@@ -37,6 +37,7 @@ for device in /sys/bus/pci/devices/*; do
   case $(cat "$device/vendor")$(cat "$device/device") in
     0x12340x11e8) entangled "$device" && give ENTANGLED "$bdf" && continue; give "EDU$edu" "$bdf"; edu=$((edu + 1)) ;;
     0x1af40x1110) give "IVSHMEM$ivshmem" "$bdf"; ivshmem=$((ivshmem + 1)) ;;
+    0x80860x10c9) give IGB "$bdf" ;;
     0x1b360x0010) give "NVME$nvme" "$bdf"; nvme=$((nvme + 1)) ;;
   esac
 done

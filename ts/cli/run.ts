@@ -17,6 +17,13 @@ export interface Streams {
   readonly stderr: NodeJS.WritableStream;
 }
 
+const HELP_FLAGS: readonly string[] = ['--help', '-h'];
+const VERSION_FLAGS: readonly string[] = ['--version', '-v'];
+const HELP: readonly string[] = ['help', ...HELP_FLAGS];
+const VERSION: readonly string[] = ['version', ...VERSION_FLAGS];
+/** Options that every command takes. */
+const COMMON_OPTIONS = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'v' } } as const;
+
 /**
  * Runs a command line, without the name of the program.
  *
@@ -38,34 +45,38 @@ async function runCommand(args: readonly string[], commands: Commands, terminal:
     terminal.stderr.lines(overview(commands));
     return 2;
   }
-  if (['help', '--help', '-h'].includes(name)) return help(rest, commands, terminal);
-  if (['version', '--version', '-v'].includes(name)) return version(rest, terminal);
+  if (HELP.includes(name)) return help(rest, commands, terminal);
+  if (VERSION.includes(name)) {
+    return rest.some((word) => HELP_FLAGS.includes(word)) ? help([], commands, terminal) : version(rest, terminal);
+  }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) return noSuchCommand(name, commands, terminal);
   try {
-    const options = { ...command.options, help: { type: 'boolean', short: 'h' } } as const;
-    const { values, positionals } = parsed(rest, options);
+    const { values, positionals } = parsed(rest, { ...command.options, ...COMMON_OPTIONS });
     if (values['help'] === true) return help([name], commands, terminal);
+    if (values['version'] === true) return version([], terminal);
     return await command.run({ values, positionals }, terminal);
   } catch (error) {
     return reported(name, error, terminal);
   }
 }
 
-function help([name, ...more]: readonly string[], commands: Commands, terminal: Terminal): number {
+function help(words: readonly string[], commands: Commands, terminal: Terminal): number {
+  const [name, ...more] = words.filter((word) => !HELP_FLAGS.includes(word));
   if (more.length > 0) return malformed('peerdma help takes one command', terminal);
   const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command !== undefined) {
     terminal.stdout.lines(`usage: ${command.usage.trimEnd()}`.split('\n'));
     return 0;
   }
-  if (name !== undefined && name !== 'help') return noSuchCommand(name, commands, terminal);
+  if (name !== undefined && ![...HELP, ...VERSION].includes(name)) return noSuchCommand(name, commands, terminal);
   terminal.stdout.lines(overview(commands));
   return 0;
 }
 
 function version(rest: readonly string[], terminal: Terminal): number {
-  if (rest.length > 0) return malformed('peerdma --version takes nothing else', terminal);
+  if (!rest.every((word) => VERSION_FLAGS.includes(word)))
+    return malformed('peerdma --version takes nothing else', terminal);
   terminal.stdout.line(packageVersion());
   return 0;
 }

@@ -18,6 +18,7 @@ import { hugePagesFinding } from './machine/huge-pages.ts';
 import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
 import { kernelFinding, vfioFindings } from './machine/vfio.ts';
+import { Lookups } from './lookups.ts';
 import { withOpened } from './opened.ts';
 
 /** What {@link diagnose} looks at. */
@@ -62,11 +63,12 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
 /** @param wanted addresses; `undefined` for all that could be assigned @internal */
 export function diagnosisOf(facts: Facts, wanted: readonly string[] | undefined): Diagnosis {
   const { host } = facts;
+  const lookups = new Lookups(facts);
   const addresses = [...new Set(wanted ?? assignable(host))];
   const devices = addresses.flatMap((address) => host.functions.get(address) ?? []);
   return summary(
     machineFindings(facts),
-    devices.map((device) => deviceDiagnosis(facts, device, wanted !== undefined)),
+    devices.map((device) => deviceDiagnosis(facts, lookups, device, wanted !== undefined)),
   );
 }
 
@@ -84,8 +86,8 @@ function machineFindings(facts: Facts): Finding[] {
   ];
 }
 
-function deviceDiagnosis(facts: Facts, device: PciFunction, asked: boolean): DeviceDiagnosis {
-  const assignment = assignmentFindings(facts, device, asked);
+function deviceDiagnosis(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): DeviceDiagnosis {
+  const assignment = assignmentFindings(facts, lookups, device, asked);
   const { driver, group } = device;
   const ready = isVfioDriver(driver) && worst(assignment.map(({ state }) => state)) !== 'blocked';
   return aboutDevice(device, [

@@ -1,8 +1,7 @@
 /**
  * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
-import { hex } from '../address-range.ts';
-import type { Host, PciFunction, Unknown } from './model.ts';
+import type { Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
 const GROUPS = 'kernel/iommu_groups';
@@ -54,38 +53,6 @@ export const TURN_ON_THE_IOMMU =
 export function withoutGroup(address: string): string {
   return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
-
-/**
- * Ranges for which the firmware demands a 1:1 mapping, for devices of a group. VFIO can't promise one, so the kernel
- * does not give it the group (Linux, drivers/iommu/iommu.c: `__iommu_device_set_domain`; before 6.6
- * drivers/iommu/intel/iommu.c: `device_rmrr_is_relaxable`).
- *
- * @internal
- */
-export function directRegions({ groups }: Pick<Host, 'groups'>, group: number | undefined): readonly ReservedRange[] {
-  const reserved = group === undefined ? undefined : groups.get(group)?.reserved;
-  return Array.isArray(reserved) ? reserved.filter(({ kind }) => kind === 'direct') : [];
-}
-
-/** A device and its IOMMU group. */
-type Grouped = Pick<PciFunction, 'address' | 'group'>;
-type Ranges = readonly Pick<ReservedRange, 'start' | 'end'>[];
-
-/** Says that the firmware demands these 1:1 mappings for a device; `undefined` for none. @internal */
-export function firmwareDemand({ address, group }: Grouped, ranges: Ranges): string | undefined {
-  if (ranges.length === 0) return undefined;
-  const list = ranges.map(({ start, end }) => `${hex(start)}..${hex(end)}`).join(', ');
-  return `${address} is in IOMMU group ${group}, for which the firmware demands a 1:1 mapping of ${list} (RMRR, IVMD)`;
-}
-
-/** Why a device with such mappings can't be assigned, and what to do; `undefined` for none. @internal */
-export function keptByFirmware(device: Grouped, ranges: Ranges): string | undefined {
-  const demand = firmwareDemand(device, ranges);
-  return demand === undefined ? undefined : `${demand}, so the kernel does not give it to VFIO. ${DIRECT_REMEDY}`;
-}
-
-const DIRECT_REMEDY =
-  'Update the firmware, turn off there what uses the range (such as a management controller), or take another slot';
 
 /** Whether a group is one that VFIO made without an IOMMU. @internal */
 export function isWithoutIommu(files: SysFiles, group: number): boolean {

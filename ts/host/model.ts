@@ -8,6 +8,7 @@ import type { AcsFacts, AtsFacts, BusNumbers, PortType } from './config-facts.ts
 import type { CpuIdentity } from './cpu.ts';
 import type { IommuGroup, Iommu } from './iommu.ts';
 import type { LinkFacts } from './link.ts';
+import type { KernelVersion } from './system/kernel.ts';
 import type { BarResource, BridgeWindow } from './resources.ts';
 
 /** The fact exists, and what was read does not tell it. */
@@ -134,6 +135,8 @@ export interface Host {
   readonly cpu: CpuIdentity | Unknown;
   /** Whether this is a virtual machine, as far as the CPU tells. */
   readonly virtual: boolean | Unknown;
+  /** The version of the kernel that runs; unknown for a recorded /sys. */
+  readonly kernel: KernelVersion | Unknown;
   /** Empty for a machine that is in order. */
   readonly findings: readonly HostFinding[];
 }

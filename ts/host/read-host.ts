@@ -1,6 +1,8 @@
 /**
  * Reads all that /sys says of PCI devices and IOMMUs.
  */
+import { release } from 'node:os';
+import { resolve } from 'node:path';
 import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
@@ -11,6 +13,7 @@ import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
 import { SysFiles } from './sys-files.ts';
+import { versionOf } from './system/kernel.ts';
 import { places, rootBuses } from './tree.ts';
 
 /**
@@ -64,6 +67,7 @@ export function readPresent(root: string): Host {
     iommus,
     cpu,
     virtual,
+    kernel: resolve(root) === '/sys' ? versionOf(release()) : 'unknown',
     findings: files.findings,
   };
 }
@@ -129,14 +133,20 @@ function completeGroups(
   groups: Map<number, IommuGroup>,
   functions: ReadonlyMap<string, PciFunction>,
 ): Map<number, IommuGroup> {
+  const members = new Map([...groups].map(([number, group]) => [number, new Set(group.members)]));
   for (const { address, group } of functions.values()) {
     if (group === undefined) continue;
-    const known = groups.get(group) ?? { number: group, members: [], type: 'unknown', reserved: 'unknown' };
-    if (known.members.includes(address)) continue;
-    if (known.members.length > 0 && files.has(`kernel/iommu_groups/${group}/devices`)) {
+    const known = members.get(group) ?? new Set<string>();
+    if (known.has(address)) continue;
+    if (known.size > 0 && files.has(`kernel/iommu_groups/${group}/devices`)) {
       files.report(`${DEVICES}/${address}/iommu_group`, `is group ${group}, which does not list the device`);
     }
-    groups.set(group, { ...known, members: [...known.members, address].sort(byAddress) });
+    members.set(group, known.add(address));
   }
-  return new Map([...groups].sort(([a], [b]) => a - b));
+  const completed = [...members].map(([number, addresses]): [number, IommuGroup] => {
+    const known = groups.get(number) ?? { number, members: [], type: 'unknown', reserved: 'unknown' };
+    const complete = addresses.size === known.members.length;
+    return [number, complete ? known : { ...known, members: [...addresses].sort(byAddress) }];
+  });
+  return new Map(completed.sort(([a], [b]) => a - b));
 }

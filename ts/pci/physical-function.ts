@@ -125,7 +125,8 @@ export interface PhysicalFunction {
   /**
    * Resets the function alone. Config space is as before, afterwards; what is mapped of its BARs should be unmapped first.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own;
+   * `ERR_BAD_CONFIG_SPACE` where it did not return from the reset
    */
   reset(): Promise<void>;
   /**

@@ -29,22 +29,23 @@ async function attempt(act: () => Promise<void>, problems: Error[]): Promise<voi
   }
 }
 
-/** Each on its own where it can; what can't, by its bus, once. */
+/** Each on its own where it can; what can't, or does not return from it, by its bus, once. */
 async function resetHardware(devices: readonly PhysicalFunction[], problems: Error[]): Promise<void> {
-  const left = new Set<PhysicalFunction>();
+  const left = new Map<PhysicalFunction, Error>();
   for (const device of devices) {
     try {
       await device.reset();
     } catch (error) {
-      if (isUnsupported(error)) left.add(device);
+      if (isUnsupported(error) || isLost(error)) left.set(device, asError(error));
       else problems.push(asError(error));
     }
   }
-  for (const device of left) {
+  for (const [device, alone] of left) {
     try {
       const reached = await device.hotReset(devices.filter((other) => other !== device));
       for (const one of reached) left.delete(one);
     } catch (error) {
+      if (isLost(alone)) problems.push(alone);
       problems.push(asError(error));
     }
   }
@@ -62,4 +63,9 @@ function throwAll(problems: readonly Error[]): void {
 
 function isUnsupported(error: unknown): boolean {
   return error instanceof PeerDmaError && error.code === 'ERR_RESET_UNSUPPORTED';
+}
+
+/** Whether a device did not return from its reset, which a reset of its bus may bring back. */
+function isLost(error: unknown): boolean {
+  return error instanceof PeerDmaError && error.code === 'ERR_BAD_CONFIG_SPACE';
 }

@@ -3,7 +3,9 @@
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { blockersOf } from '../host/drivers.ts';
-import { type ReservedRange, keptByFirmware, withoutGroup } from '../host/iommu.ts';
+import { keptByFirmware } from '../host/direct-regions.ts';
+import { type ReservedRange, withoutGroup } from '../host/iommu.ts';
+import { listed } from '../host/listed.ts';
 import type { PciDevice } from './sysfs.ts';
 import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
 
@@ -32,14 +34,22 @@ export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
 
 /** @internal */
 export function notViable(bdf: string, group: number, members: readonly PciDevice[]): PeerDmaError {
-  const list = blockersOf(members)
-    .map((member) => `${member.bdf} (driver ${member.driver})`)
-    .join(', ');
+  const blockers = blockersOf(members);
+  return groupNotViable(bdf, group, listed(blockers, blockers.length, nameOfBlocker));
+}
+
+/** @param blockers names of the members that the host uses @internal */
+export function groupNotViable(bdf: string, group: number, blockers: string): PeerDmaError {
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
-    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${list || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot: a group is assigned as a whole`,
+    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${blockers || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot: a group is assigned as a whole`,
     { device: bdf },
   );
+}
+
+/** @internal */
+export function nameOfBlocker({ bdf, driver }: PciDevice): string {
+  return `${bdf} (driver ${driver})`;
 }
 
 /** @internal */
@@ -252,8 +262,9 @@ function refusedForFirmware(
   error: PeerDmaError,
   facts: RefusalFacts | undefined,
 ): PeerDmaError | undefined {
-  const text = keptByFirmware({ address: bdf, group: facts?.group }, facts?.directRegions ?? []);
-  return text === undefined ? undefined : renamed('ERR_UNSUPPORTED', error, text, bdf);
+  const ranges = facts?.directRegions ?? [];
+  if (ranges.length === 0) return undefined;
+  return renamed('ERR_UNSUPPORTED', error, keptByFirmware({ address: bdf, group: facts?.group }, ranges), bdf);
 }
 
 /** The cause that has the same errno, unless it is known not to be. */

@@ -2,9 +2,13 @@
  * What the kernel says of PCI devices and IOMMU groups in /sys.
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { release } from 'node:os';
 import { basename, join } from 'node:path';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
+import { keepsDirectRegions } from '../host/direct-regions.ts';
 import { NO_IOMMU_NAME } from '../host/iommu.ts';
+import type { Unknown } from '../host/model.ts';
+import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
 import { type RefusalFacts, noIommuGroup } from './advice.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
@@ -22,9 +26,12 @@ const RESOURCES = 7;
 /** Reads devices and groups below a root, which is /sys but in tests. @internal */
 export class Sysfs {
   readonly #root: string;
+  readonly #kernel: KernelVersion | Unknown;
 
-  constructor(root = '/sys') {
+  /** @param kernel the one whose /sys it is */
+  constructor(root = '/sys', kernel: KernelVersion | Unknown = root === '/sys' ? versionOf(release()) : 'unknown') {
     this.#root = root;
+    this.#kernel = kernel;
   }
 
   /**
@@ -82,14 +89,18 @@ export class Sysfs {
         isPhysicalFunction: existsSync(join(path, 'sriov_totalvfs')),
       },
       group: iommuGroup,
-      directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup),
+      directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup, path),
     };
   }
 
   /**
-   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known.
+   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known, none
+   * if the kernel gives VFIO the device all the same.
    */
-  #directRegions(group: number): RefusalFacts['directRegions'] {
+  #directRegions(group: number, device: string): RefusalFacts['directRegions'] {
+    const iommu = join(device, 'iommu');
+    const kind = existsSync(join(iommu, 'intel-iommu')) ? 'intel' : existsSync(iommu) ? 'unknown' : undefined;
+    if (keepsDirectRegions(kind, this.#kernel) === false) return [];
     const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
     const text = textOf(path);
     if (text === undefined) return undefined;

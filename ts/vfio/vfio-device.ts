@@ -87,8 +87,8 @@ export class VfioDevice implements PhysicalFunction {
   /**
    * Resets the function, on a worker thread. What IOMMUs map of its BARs is unmapped before, and mapped again after it.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the device has no way of being reset on its own; `ERR_UNMAP_FAILED`:
-   * it was not reset
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the device has no way of being reset on its own;
+   * `ERR_BAD_CONFIG_SPACE` where it did not return from the reset; `ERR_UNMAP_FAILED`: it was not reset
    */
   async reset(): Promise<void> {
     await this.#withoutMappings([this], () => nativeAsync(() => this.#device.reset(), { device: this.bdf }));
@@ -101,7 +101,8 @@ export class VfioDevice implements PhysicalFunction {
    * @param others devices of this process: those that are reset with this one have to be among them. What the reset does
    * not reach stays as it is
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
-   * these (the message names it), or not VFIO's; `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
+   * these (the message names it), or not VFIO's; `ERR_BAD_CONFIG_SPACE` where a device did not return from it;
+   * `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = VfioDevice.#requireDevices(others);

@@ -128,3 +128,30 @@ host 0000:00
   const chosen = chosenDevices(host, ['00:04.0'], true).map(({ address }) => address);
   t.deepEqual(chosen, ['0000:00:03.0', '0000:00:04.0']);
 });
+
+test('a group: leaves a function of the chipset that no driver of the host has, unless it is named', (t) => {
+  const lines = {
+    '00.0': '8086:1237 class=060000', // host bridge
+    '01.0': '8086:7000 class=060100', // ISA bridge
+    '01.3': '8086:7113 class=068000', // PIIX4 ACPI
+    '01.4': '8086:7114 integrated-endpoint class=068000',
+    '02.0': '8086:1572 endpoint class=020000',
+    '03.0': '10de:22a3 endpoint class=068000', // NVSwitch
+  };
+  const chosen = (driver: string, ...named: string[]): string[] => {
+    const functions = Object.entries(lines).map(([place, line]) => `  ${place} ${line} group=1 ${driver}`);
+    const host = hostOf(t, ['host 0000:00', ...functions].join('\n'));
+    return chosenDevices(host, named, true).map(({ address }) => address.slice('0000:00:'.length));
+  };
+  for (const driver of ['', 'driver=pci-stub']) {
+    t.deepEqual(chosen(driver, '00:02.0'), ['02.0', '03.0'], driver);
+    t.deepEqual(chosen(driver, '00:01.3'), ['01.3', '02.0', '03.0'], driver);
+    t.deepEqual(chosen(driver, '00:00.0', '00:02.0'), ['00.0', '02.0', '03.0'], driver);
+  }
+  t.deepEqual(
+    chosen('driver=piix4_smbus', '00:02.0'),
+    Object.keys(lines),
+    'what the host uses keeps the group from VFIO',
+  );
+  t.deepEqual(chosen('driver=vfio-pci', '00:02.0'), Object.keys(lines), 'and what VFIO has goes back with the group');
+});

@@ -2,6 +2,7 @@
  * What bind says before it changes a driver.
  */
 import test from 'ava';
+import type { Host } from '../../../ts/host/index.ts';
 import { planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
 import { checkPlan } from '../../../ts/host/binding/refuse.ts';
 import { at } from '../support.ts';
@@ -26,4 +27,30 @@ host 0000:00
   );
   t.deepEqual(notes(bind, '00:05.0'), []);
   t.deepEqual(notes(planUnbind, '00:06.0'), []);
+});
+
+test('bind notes what the kernel that runs makes of a 1:1 mapping', (t) => {
+  const pci = `
+iommu dmar0 intel 48
+iommu ivhd0 amd
+reserved 1 0x00000000000e8000 0x00000000000e8fff direct
+reserved 2 0x00000000000e8000 0x00000000000e8fff direct
+host 0000:00 iommu=dmar0
+  04.0 1b36:0010 endpoint class=010802 group=1 driver=nvme
+host 0000:40 iommu=ivhd0
+  04.0 1b36:0010 endpoint class=010802 group=2 driver=nvme
+`;
+  const machine = machineOf(t, { pci });
+  const note = (address: string, kernel: Host['kernel']): string => {
+    const plan = planBind([at(machine.host, address)], undefined, () => true);
+    return checkPlan({ ...machine, host: { ...machine.host, kernel } }, plan, false).join();
+  };
+  const refused = /, so the kernel does not give it to VFIO\. Update the firmware/;
+  for (const kernel of [{ major: 6, minor: 1 }, { major: 6, minor: 12 }, 'unknown'] as const) {
+    t.regex(note('00:04.0', kernel), refused, 'Intel');
+  }
+  t.regex(note('40:04.0', { major: 6, minor: 6 }), refused);
+  const old = note('40:04.0', { major: 6, minor: 5 });
+  t.regex(old, /, which is not there while VFIO has the device: Linux 6\.6 and later keep it from VFIO$/);
+  t.regex(note('40:04.0', 'unknown'), /: Linux 6\.6 and later keep it from VFIO\. Update the firmware/);
 });

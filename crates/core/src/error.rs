@@ -93,6 +93,8 @@ codes! {
     InterruptSetup = "ERR_INTERRUPT_SETUP",
     /// The kernel handed over a structure that makes no sense.
     BadKernelData = "ERR_BAD_KERNEL_DATA",
+    /// The device does not answer: its config space reads as all ones.
+    BadConfigSpace = "ERR_BAD_CONFIG_SPACE",
 }
 
 /// A failure, with all that is known about it.

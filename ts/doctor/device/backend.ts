@@ -4,7 +4,6 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { PciFunction } from '../../host/model.ts';
-import { membersOf } from '../../host/read-host.ts';
 import { filesOf } from '../../host/vfio-files.ts';
 import {
   NO_DMA_BUFS,
@@ -19,7 +18,6 @@ import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
-import { asPciDevice } from './assignment.ts';
 
 /** What of a back end is in the way of a device. */
 interface Refusal {
@@ -68,7 +66,7 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
 
 /** But for dma-bufs, which come last. */
 function iommufdRefusal(
-  { host, system }: Facts,
+  { system }: Facts,
   { iommufd }: Probes,
   device: PciFunction,
   group: number,
@@ -78,10 +76,10 @@ function iommufdRefusal(
   if (!iommufd.mapsFiles) return refusal(mapsNoFiles());
   const { own } = filesOf(device);
   if (vfioFile === undefined || own === undefined) return refusal(noDeviceFile(address));
-  const members = membersOf(host, group).map(asPciDevice);
   const number = Number(vfioFile.slice('vfio'.length));
   const denied = deniedBy(system.access, own);
-  if (denied !== undefined) return refusal(deviceFileRefused(address, number, denied, group, members));
+  // Members of the group are a matter of binding, which comes after.
+  if (denied !== undefined) return refusal(deviceFileRefused(address, number, denied, group, []));
   if (system.interrupts.remapped === false && !system.interrupts.unsafeAllowed.iommufd) return unmapped('iommufd');
   return undefined;
 }

@@ -6,7 +6,6 @@ import { isVfioDriver } from '../../host/drivers.ts';
 import type { Host, PciFunction } from '../../host/model.ts';
 import type { TargetBar } from '../../host/peer-to-peer/model.ts';
 import { PAGE, targetBars } from '../../host/peer-to-peer/target-bars.ts';
-import { frameBuffersOn } from '../../host/system/frame-buffers.ts';
 import { isAtLeast } from '../../host/system/kernel.ts';
 import { sizeOf } from '../../size.ts';
 import { type DmaBufs, dmaBufsOf } from '../dma-bufs.ts';
@@ -30,8 +29,8 @@ export interface OpenBars {
 /** BARs 0 to 5. @param open what is known better, of a device that was opened @internal */
 export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): Finding[] {
   const derived = dmaBufsOf(facts.system.kernel, device.driver);
-  const { iomem } = facts.system;
-  const frameBuffers = iomem === 'unknown' ? new Map<number, string>() : frameBuffersOn(iomem, device);
+  const { frameBuffers: known } = facts.system;
+  const frameBuffers = known === 'unknown' ? new Map<number, string>() : known.on(device);
   const dmaBufs = open?.exported === true ? { given: true, evidence: 'it was opened' } : derived;
   return targetBars(device, undefined).map((target) => {
     const frameBuffer = frameBuffers.get(target.index);

@@ -12,6 +12,8 @@ import { functionAt, membersOf } from '../read-host.ts';
 export const VFIO_PCI = 'vfio-pci';
 /** Classes of host, ISA, EISA and MCA bridges, without the programming interface: parts of the chipset. */
 const CHIPSET_CLASSES: ReadonlySet<number> = new Set([0x0600, 0x0601, 0x0602, 0x0603]);
+/** "Other bridge": parts of the chipset, such as a power management controller, but also NVSwitches. */
+const OTHER_BRIDGE = 0x0680;
 
 /** @internal */
 export interface SysWrite {
@@ -40,26 +42,37 @@ export interface BindingPlan {
 /**
  * The devices of a command line, each once.
  *
- * @param wholeGroups with all endpoints of their IOMMU groups; bridges, which VFIO does not mind, stay as they are
+ * @param wholeGroups with all endpoints of their IOMMU groups. Bridges and parts of the chipset that VFIO does not mind stay
+ *   as they are; a part of the chipset that is named does not
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`
  * @internal
  */
 export function chosenDevices(host: Host, texts: readonly string[], wholeGroups: boolean): PciFunction[] {
   const named = texts.map((text) => functionAt(host, text));
-  if (!wholeGroups) return [...new Set(named)];
+  const wanted = new Set(named);
+  if (!wholeGroups) return [...wanted];
   const chosen = named.flatMap((device) => {
     const { address, group, noIommuGroup } = device;
     if (noIommuGroup !== undefined) return [device];
     if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
-    const endpoints = membersOf(host, group).filter((member) => !staysInGroup(member));
+    const isNamed = (member: PciFunction): boolean => member.bridge === undefined && wanted.has(member);
+    const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !staysInGroup(member));
     return endpoints.length > 0 ? endpoints : [device];
   });
   return [...new Set(chosen)];
 }
 
-function staysInGroup({ bridge, classCode, driver }: PciFunction): boolean {
-  const isChipset = classCode !== 'unknown' && CHIPSET_CLASSES.has(classCode >> 8);
-  return bridge !== undefined || (isChipset && !isVfioDriver(driver) && isHarmless(driver));
+/** Members without a driver, or with one that does no DMA, leave a group viable (`iommu_group_claim_dma_owner`). */
+function staysInGroup(member: PciFunction): boolean {
+  const { bridge, driver } = member;
+  return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));
+}
+
+function isChipset({ classCode, parent, portType }: PciFunction): boolean {
+  if (classCode === 'unknown') return false;
+  if (classCode >> 8 !== OTHER_BRIDGE) return CHIPSET_CLASSES.has(classCode >> 8);
+  // A card has a link, or is behind a bridge.
+  return parent === undefined && portType !== 'endpoint' && portType !== 'legacy-endpoint';
 }
 
 /**

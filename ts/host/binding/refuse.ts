@@ -3,7 +3,8 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import { blockersOf, bridgeRefused } from '../drivers.ts';
-import { directRegions, keptByFirmware, withoutGroup } from '../iommu.ts';
+import { directRegionsOf } from '../direct-regions.ts';
+import { withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { membersOf } from '../read-host.ts';
@@ -47,10 +48,9 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
     const reasons = needed.map(({ reason }) => reason);
     throw new DeviceNeededError(reasons, first.address);
   }
-  const kept = boundBy(plan).flatMap(
-    (device) => keptByFirmware(device, directRegions(machine.host, device.group)) ?? [],
-  );
-  return [...needed.map(({ reason }) => reason), ...warnings, ...kept, ...restOfGroups(machine.host, plan)];
+  const { host } = machine;
+  const direct = boundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
+  return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...restOfGroups(host, plan)];
 }
 
 /** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
@@ -88,9 +88,10 @@ function boundBy({ changes }: BindingPlan): PciFunction[] {
 function restOfGroups(host: Host, plan: BindingPlan): string[] {
   const { unchanged } = plan;
   const bound = boundBy(plan);
+  const given = new Set([...bound, ...unchanged]);
   const groups = new Set(bound.flatMap(({ group }) => group ?? []));
   return [...groups].flatMap((group) => {
-    const rest = membersOf(host, group).filter((member) => !bound.includes(member) && !unchanged.includes(member));
+    const rest = membersOf(host, group).filter((member) => !given.has(member));
     const blockers = blockersOf(rest).map(({ address, driver }) => `${address} (driver ${driver})`);
     if (blockers.length === 0) return [];
     return [

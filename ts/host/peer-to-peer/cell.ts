@@ -61,6 +61,7 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
         ]
       : []),
     ...way.notes,
+    ...readiness.notesOf(initiator, target),
     ...placement(host, initiator, reachable, addressBits),
     ...widths(host, initiator, target),
   ];

@@ -31,7 +31,9 @@ export type ReasonCode =
   | 'no-target-bar'
   // What is to be done before
   | 'no-iommu'
+  | 'direct-regions' // also a note, where the kernel gives the device to VFIO all the same
   | 'not-bound'
+  | 'vf-token'
   | 'group-not-viable'
   | 'decode-off'
   | 'asleep'

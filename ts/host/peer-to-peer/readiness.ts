@@ -1,34 +1,30 @@
 /**
  * What keeps two devices from being assigned now: nothing of it is for good, so it does not change a verdict.
  */
-import { blockersOf, isVfioDriver } from '../drivers.ts';
+import { directRegionsOf } from '../direct-regions.ts';
+import { isVfioDriver } from '../drivers.ts';
+import { type GroupUse, GroupUses } from '../group-use.ts';
 import { withoutGroup } from '../iommu.ts';
+import { listed, without } from '../listed.ts';
 import type { Host, PciFunction } from '../model.ts';
-import { membersOf } from '../read-host.ts';
+import { tokenOfVirtual } from '../vf-token.ts';
 import type { Reason } from './model.ts';
 
-/** Names of devices that a reason lists; of more it gives the number. */
-const MOST_NAMES = 8;
-
-interface DeviceNeeds {
+interface DeviceReasons {
   readonly assignment: readonly Reason[];
   readonly answering: readonly Reason[];
-}
-
-/** How a group is used: whether a member is bound to VFIO, and the members that host drivers use. */
-interface GroupUse {
-  readonly bound: boolean;
-  readonly blockers: ReadonlySet<PciFunction>;
+  readonly notes: readonly Reason[];
 }
 
 /** Reasons of the devices and groups of a host, each made once for all cells of a matrix. @internal */
 export class Readiness {
   readonly #host: Host;
-  readonly #groups = new Map<number, GroupUse>();
-  readonly #devices = new Map<PciFunction, DeviceNeeds>();
+  readonly #groups: GroupUses;
+  readonly #devices = new Map<PciFunction, DeviceReasons>();
 
   constructor(host: Host) {
     this.#host = host;
+    this.#groups = new GroupUses(host);
   }
 
   needsOf(initiator: PciFunction, target: PciFunction): Reason[] {
@@ -37,42 +33,42 @@ export class Readiness {
       ...this.#device(initiator).assignment,
       ...this.#device(target).assignment,
       ...[...groups].flatMap((group) =>
-        group === undefined ? [] : viability(group, this.#use(group), [initiator, target]),
+        group === undefined ? [] : viability(group, this.#groups.of(group), [initiator, target]),
       ),
       ...this.#device(target).answering,
     ];
   }
 
-  #device(device: PciFunction): DeviceNeeds {
-    const known = this.#devices.get(device) ?? { assignment: assignment(device), answering: answering(device) };
+  /** What keeps neither of the two from being assigned. */
+  notesOf(initiator: PciFunction, target: PciFunction): Reason[] {
+    return [...this.#device(initiator).notes, ...this.#device(target).notes];
+  }
+
+  #device(device: PciFunction): DeviceReasons {
+    const known = this.#devices.get(device) ?? reasonsOf(this.#host, device);
     this.#devices.set(device, known);
     return known;
   }
-
-  #use(group: number): GroupUse {
-    const known = this.#groups.get(group) ?? useOf(membersOf(this.#host, group));
-    this.#groups.set(group, known);
-    return known;
-  }
 }
 
-function useOf(members: readonly PciFunction[]): GroupUse {
-  return {
-    bound: members.some(({ driver }) => isVfioDriver(driver)),
-    blockers: new Set(blockersOf(members)),
-  };
-}
-
-function assignment({ address, group, driver }: PciFunction): Reason[] {
+function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
+  const { address, group, driver } = device;
   const needs: Reason[] = [];
   if (group === undefined) {
     needs.push({ code: 'no-iommu', text: withoutGroup(address) });
   }
-  if (!isVfioDriver(driver)) {
+  const direct = directRegionsOf(host, host.kernel, device);
+  const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
+  const kept = direct?.kept === true;
+  if (kept) needs.push(...regions);
+  // Binding a device that the kernel keeps from VFIO does not help.
+  if (!isVfioDriver(driver) && !kept) {
     const state = driver === undefined ? 'has no driver' : `is used by the driver ${driver}`;
     needs.push({ code: 'not-bound', text: `${address} ${state}: bind it to vfio-pci` });
   }
-  return needs;
+  const token = tokenOfVirtual(host, device);
+  if (token !== undefined) needs.push({ code: 'vf-token', text: token });
+  return { assignment: needs, answering: answering(device), notes: kept ? [] : regions };
 }
 
 /** @param pair is excepted while no member of the group is bound: `assignment` says to bind each of the two */
@@ -80,13 +76,7 @@ function viability(group: number, { bound, blockers }: GroupUse, pair: readonly 
   const excepted = new Set(bound ? [] : pair.filter((device) => blockers.has(device)));
   const count = blockers.size - excepted.size;
   if (count === 0) return [];
-  const names: string[] = [];
-  for (const blocker of blockers) {
-    if (names.length === MOST_NAMES) break;
-    if (!excepted.has(blocker)) names.push(`${blocker.address} (${blocker.driver})`);
-  }
-  const more = count - names.length;
-  const list = names.join(', ') + (more === 0 ? '' : ` and ${more} more`);
+  const list = listed(without(blockers, excepted), count, ({ address, driver }) => `${address} (${driver})`);
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
 

@@ -21,47 +21,75 @@ interface Resource {
   readonly name: string;
 }
 
-/**
- * The frame buffers that are on BARs of a function.
- *
- * @param iomem text of /proc/iomem
- * @returns their names, by VFIO's index of the BAR
- * @internal
- */
-export function frameBuffersOn(iomem: string, device: PciFunction): Map<number, string> {
-  const resources = iomem.split('\n').flatMap((line) => resourceOf(line) ?? []);
-  const bars = device.bars.filter(({ kind, address }) => kind !== 'io' && address !== undefined);
-  const isHidden = resources.every(({ last }) => last === 0n);
-  return isHidden ? byOrder(resources, device.address, bars) : byAddresses(resources, bars);
+/** A frame buffer that is on a resource of a function whose addresses are hidden. */
+interface Placed {
+  /** Number of the resource among those of the function, in the order of their addresses. */
+  readonly order: number;
+  readonly name: string;
 }
 
-function byAddresses(resources: readonly Resource[], bars: readonly BarResource[]): Map<number, string> {
-  const found = new Map<number, string>();
-  for (const { start, last, name } of resources.filter(isFrameBuffer)) {
-    const on = bars.filter(({ address = 0n, length }) => start < address + length && address <= last);
-    for (const { index } of on) if (!found.has(index)) found.set(index, name);
-  }
-  return found;
-}
+/** The frame buffers of a machine. @internal */
+export class FrameBuffers {
+  /** With their addresses; empty if these are hidden. */
+  readonly #visible: readonly Resource[];
+  readonly #counts = new Map<string, number>();
+  readonly #placed = new Map<string, Placed[]>();
 
-/** Resources are in the order of their addresses, so that BARs can be told apart without them. */
-function byOrder(resources: readonly Resource[], device: string, bars: readonly BarResource[]): Map<number, string> {
-  const found = new Map<number, string>();
-  const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));
-  if (resources.filter(({ name }) => name === device).length !== sorted.length) return found;
-  const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), LEAST_DEEPEST);
-  let seen = 0;
-  let owner: { readonly depth: number; readonly bar: BarResource | undefined } | undefined;
-  for (const resource of resources) {
-    const { depth, name } = resource;
-    // At the deepest level a resource within the BAR is indented like the BAR.
-    const isWithin = owner !== undefined && (depth > owner.depth || (depth === owner.depth && depth === deepest));
-    if (!isWithin || isPciAddress(name)) owner = undefined;
-    if (isPciAddress(name)) owner = { depth, bar: name === device ? sorted[seen++] : undefined };
-    const index = owner?.bar?.index;
-    if (index !== undefined && isFrameBuffer(resource) && !found.has(index)) found.set(index, name);
+  /** @param iomem text of /proc/iomem */
+  constructor(iomem: string) {
+    const resources = iomem.split('\n').flatMap((line) => resourceOf(line) ?? []);
+    const isHidden = resources.every(({ last }) => last === 0n);
+    this.#visible = isHidden ? [] : resources.filter(isFrameBuffer);
+    if (isHidden) this.#place(resources);
   }
-  return found;
+
+  /** Those on BARs of a function: their names, by VFIO's index of the BAR. */
+  on(device: PciFunction): Map<number, string> {
+    const bars = device.bars.filter(({ kind, address }) => kind !== 'io' && address !== undefined);
+    return this.#counts.size > 0 ? this.#byOrder(device.address, bars) : this.#byAddresses(bars);
+  }
+
+  #byAddresses(bars: readonly BarResource[]): Map<number, string> {
+    const found = new Map<number, string>();
+    for (const { start, last, name } of this.#visible) {
+      const on = bars.filter(({ address = 0n, length }) => start < address + length && address <= last);
+      for (const { index } of on) if (!found.has(index)) found.set(index, name);
+    }
+    return found;
+  }
+
+  /** Resources are in the order of their addresses, so that BARs can be told apart without them. */
+  #byOrder(device: string, bars: readonly BarResource[]): Map<number, string> {
+    const found = new Map<number, string>();
+    const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));
+    if (this.#counts.get(device) !== sorted.length) return found;
+    for (const { order, name } of this.#placed.get(device) ?? []) {
+      const index = sorted[order]?.index;
+      if (index !== undefined && !found.has(index)) found.set(index, name);
+    }
+    return found;
+  }
+
+  #place(resources: readonly Resource[]): void {
+    const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), LEAST_DEEPEST);
+    let owner: { readonly depth: number; readonly device: string; readonly order: number } | undefined;
+    for (const resource of resources) {
+      const { depth, name } = resource;
+      // At the deepest level a resource within the BAR is indented like the BAR.
+      const isWithin = owner !== undefined && (depth > owner.depth || (depth === owner.depth && depth === deepest));
+      if (isPciAddress(name)) {
+        const order = this.#counts.get(name) ?? 0;
+        this.#counts.set(name, order + 1);
+        owner = { depth, device: name, order };
+      } else if (!isWithin) {
+        owner = undefined;
+      }
+      if (owner === undefined || !isFrameBuffer(resource)) continue;
+      const placed = this.#placed.get(owner.device) ?? [];
+      placed.push({ order: owner.order, name });
+      this.#placed.set(owner.device, placed);
+    }
+  }
 }
 
 function isFrameBuffer({ name }: Resource): boolean {

@@ -12,12 +12,18 @@ const MOST_CONFIG_BYTES = 4 << 20;
 /** How the kernel has a part of it: built in, as a module, or not at all. */
 export type KernelOption = 'y' | 'm' | 'n';
 
+/** The version of a kernel: its first two numbers. */
+export interface KernelVersion {
+  /** 6 of 6.12. */
+  readonly major: number;
+  /** 12 of 6.12. */
+  readonly minor: number;
+}
+
 /** The kernel that runs. */
-export interface KernelFacts {
+export interface KernelFacts extends KernelVersion {
   /** As `uname -r` has it. */
   readonly release: string;
-  readonly major: number;
-  readonly minor: number;
   readonly commandLine: readonly KernelParameter[];
   /** Options without `CONFIG_`, those that are set; unknown where no file has them. */
   readonly config: ReadonlyMap<string, string> | Unknown;
@@ -28,21 +34,26 @@ export interface KernelFacts {
 /** @param files below the root of the file system; `undefined` for a machine of which only /sys is there @internal */
 export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
   const release = files?.word('proc/sys/kernel/osrelease');
-  const version = /^(\d{1,4})\.(\d{1,4})/.exec(release ?? '');
-  if (files === undefined || release === undefined || version === null || !/^[\w.+~-]+$/.test(release))
-    return 'unknown';
+  const version = versionOf(release ?? '');
+  if (files === undefined || release === undefined || version === 'unknown') return 'unknown';
   return {
     release,
-    major: Number(version[1]),
-    minor: Number(version[2]),
+    ...version,
     commandLine: splitCommandLine(files.text('proc/cmdline') ?? ''),
     config: readConfiguration(files, release),
     modules: readModules(files, release),
   };
 }
 
+/** @param release as `uname -r` has it @internal */
+export function versionOf(release: string): KernelVersion | Unknown {
+  const numbers = /^(\d{1,4})\.(\d{1,4})/.exec(release);
+  if (numbers === null || !/^[\w.+~-]+$/.test(release)) return 'unknown';
+  return { major: Number(numbers[1]), minor: Number(numbers[2]) };
+}
+
 /** Whether it is of this version or later. @internal */
-export function isAtLeast({ major, minor }: KernelFacts, wanted: readonly [major: number, minor: number]): boolean {
+export function isAtLeast({ major, minor }: KernelVersion, wanted: readonly [major: number, minor: number]): boolean {
   return major > wanted[0] || (major === wanted[0] && minor >= wanted[1]);
 }
 

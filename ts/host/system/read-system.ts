@@ -7,6 +7,7 @@ import type { Host, Unknown } from '../model.ts';
 import { SysFiles } from '../sys-files.ts';
 import { filesOf } from '../vfio-files.ts';
 import { type OpenFile, readOpenFiles } from '../use/open-files.ts';
+import { FrameBuffers } from './frame-buffers.ts';
 import { type HugePageFacts, readHugePages } from './huge-pages.ts';
 import { type InterruptFacts, readInterrupts } from './interrupts.ts';
 import { type KernelFacts, readKernel } from './kernel.ts';
@@ -41,8 +42,8 @@ export interface SystemFacts {
   readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
-  /** Text of /proc/iomem: the resources of the physical address space. */
-  readonly iomem: string | Unknown;
+  /** Of /proc/iomem. */
+  readonly frameBuffers: FrameBuffers | Unknown;
   /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
   readonly vfioPci: boolean | Unknown;
   /** Mappings that a container of type1 takes (`dma_entry_limit`); unknown where its module is not loaded. */
@@ -61,6 +62,7 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
   const files = new SysFiles(sys);
   const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
   const inUserNamespace = isInUserNamespace(all);
+  const iomem = all?.text('proc/iomem');
   return {
     kernel: readKernel(all),
     virtual: isVirtual(all?.text('proc/cpuinfo')),
@@ -73,7 +75,7 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
     inUserNamespace,
     limits: readLimits(all, inUserNamespace),
     hugePages: readHugePages(files),
-    iomem: all?.text('proc/iomem') ?? 'unknown',
+    frameBuffers: iomem === undefined ? 'unknown' : new FrameBuffers(iomem),
     vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
     access: top === undefined ? new Map() : readAccess(top, host),

@@ -5,7 +5,7 @@ import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
-import { frameBuffersOn } from '../system/frame-buffers.ts';
+import { FrameBuffers } from '../system/frame-buffers.ts';
 import { functionsInPath } from './device-path.ts';
 import type { Use } from './model.ts';
 import { usersOf } from './open-files.ts';
@@ -14,7 +14,7 @@ import { usersOf } from './open-files.ts';
 export function displayUses(machine: Machine, device: PciFunction): Use[] {
   const { address, driver } = device;
   const uses: Use[] = [];
-  const frameBuffers = frameBuffersOn(machine.proc.text('iomem') ?? '', device);
+  const frameBuffers = new FrameBuffers(machine.proc.text('iomem') ?? '').on(device);
   if (machine.sys.word(`${DEVICES}/${address}/boot_vga`) === '1') {
     uses.push({ kind: 'display', text: 'shows the console (it is the boot display)' });
   } else {

@@ -29,5 +29,20 @@ export function readOpenFiles(proc: SysFiles): OpenFile[] {
 /** Those who have one of these files open, each process once: `qemu-system-x86 (process 4711)`. @internal */
 export function usersOf(openFiles: readonly OpenFile[], paths: readonly string[]): string[] {
   const users = openFiles.filter(({ file }) => paths.includes(file));
-  return [...new Set(users.map(({ program, process }) => `${program} (process ${process})`))];
+  return [...new Set(users.map(nameOf))];
+}
+
+/** Who has each file open, each process once, in the words of {@link usersOf}. @internal */
+export function usersByFile(openFiles: readonly OpenFile[]): Map<string, string[]> {
+  const users = new Map<string, string[]>();
+  for (const { file, program, process } of openFiles) {
+    const known = users.get(file) ?? [];
+    known.push(nameOf({ program, process }));
+    users.set(file, known);
+  }
+  return users;
+}
+
+function nameOf({ program, process }: Pick<OpenFile, 'program' | 'process'>): string {
+  return `${program} (process ${process})`;
 }

@@ -14,7 +14,7 @@ use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
 use super::ioctl_feature::set_vf_token;
-use super::power::{memory_accessible, resets_function};
+use super::power::{is_silent, memory_accessible, resets_function};
 use super::region::RegionWindow;
 use super::token::VfToken;
 use crate::locked::{read, write};
@@ -214,7 +214,8 @@ impl Device {
     /// Resets it. The kernel saves and restores its config space.
     ///
     /// # Errors
-    /// `ERR_RESET_UNSUPPORTED`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_RESET_UNSUPPORTED`; `ERR_BAD_CONFIG_SPACE` where it did not return from the reset; `ERR_CLOSED`,
+    /// `ERR_SYSTEM`.
     pub fn reset(&self) -> Result<()> {
         let open = write(&self.inner.open);
         let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
@@ -225,6 +226,9 @@ impl Device {
             self.inner.was_reset(fd);
         }
         result.map_err(|errno| {
+            if errno == Errno::ENOTTY && self.inner.is_silent(fd) {
+                return self.inner.not_returned("ioctl(VFIO_DEVICE_RESET)");
+            }
             let code = match errno {
                 Errno::EINVAL | Errno::ENOTTY => ErrorCode::ResetUnsupported,
                 _ => ErrorCode::System,
@@ -324,6 +328,21 @@ impl DeviceInner {
     /// Whether writing that to config space resets the function.
     pub(super) fn would_reset(&self, fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> bool {
         resets_function(|at| self.config_field(fd, at), offset, bytes)
+    }
+
+    pub(super) fn is_silent(&self, fd: BorrowedFd<'_>) -> bool {
+        is_silent(|at| self.config_field(fd, at))
+    }
+
+    /// The kernel reports `ENOTTY` both if it has no way to reset a device and if it waited in vain for the device
+    /// after the reset (`pci_dev_wait`). Only the device tells them apart.
+    pub(super) fn not_returned(&self, syscall: &'static str) -> Error {
+        let message = format!(
+            "device {} did not return from its reset: its config space reads as all ones. Reset what is above it, or \
+             switch the machine off and on",
+            self.name
+        );
+        Error::os(ErrorCode::BadConfigSpace, Errno::ENOTTY, syscall, message)
     }
 
     /// 16 bits of config space.

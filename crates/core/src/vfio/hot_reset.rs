@@ -64,7 +64,8 @@ impl Device {
     ///
     /// # Errors
     /// `ERR_RESET_UNSUPPORTED` where there is no such reset (`ENODEV`), or it reaches a device that is in none of
-    /// the groups, or not VFIO's (`EINVAL`); `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: somebody else is at one of them).
+    /// the groups, or not VFIO's (`EINVAL`); `ERR_BAD_CONFIG_SPACE` where a device did not return from it;
+    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: somebody else is at one of them).
     pub fn hot_reset(&self, others: &[Self]) -> Result<()> {
         let mut devices: Vec<&Self> = others.iter().chain([self]).collect();
         // Two resets at a time that share devices must not wait for one another.
@@ -98,6 +99,14 @@ impl Device {
             }
         }
         result.map_err(|errno| {
+            let lost = opened
+                .iter()
+                .find(|(device, open)| device.inner.is_silent(open.fd.as_fd()));
+            if let (Errno::ENOTTY, Some((device, _))) = (errno, lost) {
+                return device
+                    .inner
+                    .not_returned("ioctl(VFIO_DEVICE_PCI_HOT_RESET)");
+            }
             let what = format!("resetting the bus of device {}", self.inner.name);
             refused(errno, "ioctl(VFIO_DEVICE_PCI_HOT_RESET)", what)
         })

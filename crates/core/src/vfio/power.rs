@@ -1,10 +1,11 @@
 //! Whether a PCI device's memory answers, and what of config space makes it stop: what config space says.
 
-const VENDOR: u64 = 0x00;
 const COMMAND: u64 = 0x04;
 const COMMAND_MEMORY: u16 = 1 << 1;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
+/// Type of the header, in the lower byte. VFIO reads it from the device, unlike the ids, of which it keeps a copy.
+const HEADER_TYPE: u64 = 0x0e;
 const CAPABILITIES: u64 = 0x34;
 const CAP_POWER: u8 = 0x01;
 const CAP_EXPRESS: u8 = 0x10;
@@ -31,7 +32,7 @@ const MOST: usize = 48;
 /// Whether touching a mapped BAR is safe: memory decode is on and the device isn't in D3hot. The
 /// kernel answers a touch otherwise with `SIGBUS`. `read` gets 16 bits of config space, or `None`.
 pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
-    if read(VENDOR).is_none_or(|vendor| vendor == 0xffff) {
+    if is_silent(&mut read) {
         return false;
     }
     if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
@@ -41,6 +42,12 @@ pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> boo
         Some(state) => state != D3_HOT,
         None => true, // No power management: always in D0.
     }
+}
+
+/// Whether the device does not answer: everything reads as all ones. There is no such type of a header. `read` gets 16
+/// bits of config space, or `None`: then it is not known, and nothing is said of the device.
+pub(super) fn is_silent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
+    read(HEADER_TYPE).is_some_and(|field| field & 0xff == 0xff)
 }
 
 /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function (`vfio_exp_config_write` and

@@ -84,6 +84,54 @@ fn a_bus_reset_after_which_a_device_does_not_return_is_a_revocation() {
     assert_eq!(device.revocations(), 1);
 }
 
+/// Type of the header, which reads as all ones on a device that does not answer.
+const SILENT: (usize, u8) = (0x0e, 0xff);
+
+#[test]
+fn a_device_that_does_not_return_from_a_reset_is_told_from_one_that_cannot_be_reset() {
+    let refused = |fields: &[(usize, u8)], errno: Errno| {
+        let device = Device::fake(&config(fields), true);
+        fake_kernel::expect([(Call::ResetDevice, Err(errno))]);
+        let error = device.reset().unwrap_err();
+        assert_eq!(error.errno(), Some(errno));
+        (error.code(), device.memory_accessible())
+    };
+    assert_eq!(
+        refused(&[], Errno::ENOTTY),
+        (ErrorCode::ResetUnsupported, true)
+    );
+    assert_eq!(
+        refused(&[SILENT], Errno::ENOTTY),
+        (ErrorCode::BadConfigSpace, false)
+    );
+    // Refused before it was tried: that the device does not answer has another cause.
+    assert_eq!(
+        refused(&[SILENT], Errno::EINVAL).0,
+        ErrorCode::ResetUnsupported
+    );
+    assert_eq!(refused(&[SILENT], Errno::EAGAIN).0, ErrorCode::System);
+}
+
+#[test]
+fn a_bus_reset_reports_a_device_that_does_not_return() {
+    let (silent, other) = (
+        Device::fake(&config(&[SILENT]), true),
+        Device::fake(&config(&[]), true),
+    );
+    let refused = |device: &Device, others: &[Device]| {
+        fake_kernel::expect([(Call::HotReset, Err(Errno::ENOTTY))]);
+        device.hot_reset(others).unwrap_err()
+    };
+    for error in [
+        refused(&other, std::slice::from_ref(&silent)),
+        refused(&silent, std::slice::from_ref(&other)),
+    ] {
+        assert_eq!(error.code(), ErrorCode::BadConfigSpace);
+        assert!(error.message().contains("did not return"), "{error}");
+    }
+    assert_eq!(refused(&other, &[]).code(), ErrorCode::ResetUnsupported);
+}
+
 #[test]
 fn a_write_of_a_reset_bit_counts_only_where_the_function_has_that_reset() {
     let revoked = |fields: &[(usize, u8)], at: usize, value: u8| {
