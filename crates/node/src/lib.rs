@@ -37,7 +37,7 @@ pub fn host_page_size() -> napi::Result<U64> {
 #[napi(ts_return_type = "Promise<void>")]
 pub fn memory_settled() -> AsyncTask<Work> {
     Work::run(|| {
-        peerdma_core::memory::settle();
+        peerdma_core::settle();
         Ok(())
     })
 }

@@ -13,7 +13,8 @@ use super::bytes::{ByteSink, ByteSource};
 use super::charged::Charged;
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
-use super::{budget, dropper, policy, sys};
+use super::{budget, policy, sys};
+use crate::dropper;
 use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -184,7 +185,7 @@ impl Drop for Inner {
         if let Ok(size) = to_usize(self.length) {
             // SAFETY: home is ours, and nothing can name it once the last clone is gone.
             let home = unsafe { sys::Window::from_parts(self.home, size) };
-            dropper::drop_later(self.length, Charged::new(home, 1));
+            dropper::drop_memory(self.length, Charged::new(home, 1));
         }
     }
 }

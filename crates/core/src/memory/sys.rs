@@ -271,7 +271,7 @@ pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
 }
 
 /// Bytes that one call unmaps: it takes some 2 ms, and no thread of the process can map anything meanwhile.
-const PIECE: usize = 16 << 20;
+pub(super) const PIECE: usize = 16 << 20;
 
 /// Removes the mapping of `at..at + length` piece by piece, the last first, and gives the addresses up.
 ///
