@@ -9,6 +9,7 @@
 
 mod bytes;
 mod device;
+mod environment;
 mod error;
 mod event;
 mod iommufd;

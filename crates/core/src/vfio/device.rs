@@ -174,19 +174,7 @@ impl Device {
         &self.inner
     }
 
-    /// Whether the kernel knows a way to reset it.
-    #[must_use]
-    pub fn can_reset(&self) -> bool {
-        self.inner.can_reset
-    }
-
-    /// How many region indices there are: BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more.
-    #[must_use]
-    pub fn region_count(&self) -> usize {
-        self.inner.regions.len()
-    }
-
-    /// What there is to know of a region; `None` where the device has none of that index.
+    /// What there is to know of a region, BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more; `None` where the device has none of that index.
     #[must_use]
     pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {
         self.inner
