@@ -161,12 +161,8 @@ impl AddressSpaceReservation {
     }
 }
 
-/// Bytes that one entry of the second and third level of page tables covers on x86-64.
-const TABLES: [usize; 2] = [1 << 21, 1 << 30];
 /// Moving a mapping of fewer bytes than this is no quicker than unmapping it.
 const WORTH_MOVING: u64 = 1 << 20;
-/// Mappings of the process that a moved mapping takes: itself, and what is before it in its window.
-const MOVED: usize = 2;
 
 /// What was taken out of a reservation.
 #[derive(Debug, Default)]
@@ -244,19 +240,13 @@ impl Inner {
 
     fn move_one_away(&self, extent: &Extent) -> Option<Charged> {
         let (from, length) = self.locate(&extent.range).ok()?;
-        // At the same place in as much as one table covers, so that whole tables can be moved.
-        let [small, large] = TABLES;
-        let align = if length < large { small } else { large };
-        let within = from.checked_rem(align)?;
-        let size = length.checked_add(within)?;
-        budget::charge(MOVED).ok()?;
-        let Ok(address) = sys::map_anonymous(size, align, ProtFlags::PROT_NONE) else {
-            budget::credit(MOVED);
+        budget::charge(1).ok()?;
+        let Ok(to) = sys::map_like(from, length, ProtFlags::PROT_NONE) else {
+            budget::credit(1);
             return None;
         };
         // SAFETY: mapped just now; nothing else refers to it.
-        let window = Charged::new(unsafe { Window::from_parts(address, size) }, MOVED);
-        let to = address.saturating_add(within);
+        let window = Charged::new(unsafe { Window::from_parts(to, length) }, 1);
         // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on what is at the target.
         if unsafe { sys::move_pages(from, to, length) }.is_ok() {
             return Some(window);
