@@ -1,6 +1,6 @@
 /**
- * What the targets of real IOMMUs leave to worker threads, and what they report meanwhile. Containers and address spaces
- * are stubs here: they record which calls are made of them.
+ * What the targets of real IOMMUs leave to worker threads, and what they report meanwhile. Containers and address
+ * spaces are stubs here: they record which calls are made of them.
  */
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';

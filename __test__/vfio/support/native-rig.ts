@@ -88,8 +88,8 @@ function region(device: NativeVfioDevice, index: number): DeviceRegion {
 }
 
 /**
- * What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run, and what they
- * left to the dropper's thread is closed.
+ * What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run, and
+ * what they left to the dropper's thread is closed.
  */
 export async function collectGarbage(): Promise<void> {
   if (gc === undefined) throw new Error('node runs with --expose-gc here');

@@ -1,5 +1,5 @@
-//! Releases memory, and whatever of VFIO and iommufd nobody closed, on a thread of its own. The kernel takes some 200 ms
-//! for each GiB, and about as long to reset a device, which neither an event loop nor a finaliser may wait for.
+//! Releases memory, and whatever of VFIO and iommufd nobody closed, on a thread of its own. The kernel takes some
+//! 200 ms for each GiB, and about as long to reset a device: neither an event loop nor a finaliser may wait for that.
 //!
 //! Garbage is dropped in the order in which it was left. What a drop leaves in turn goes to the end of the queue.
 

@@ -14,8 +14,8 @@ pub(crate) fn runs_javascript(env: sys::napi_env) -> bool {
     status == sys::Status::napi_invalid_arg
 }
 
-/// Drops a handle of VFIO or iommufd. The dropper's thread may have to close what is behind it: when the environment ends, the
-/// finaliser waits for that, so that whoever waits for the end of a worker can open the device again.
+/// Drops a handle of VFIO or iommufd. The dropper's thread may have to close what is behind it: when the environment
+/// ends, the finaliser waits for that, so that whoever waits for the end of a worker can open the device again.
 pub(crate) fn finalize_handle(env: &Env, handle: impl Sized) {
     drop(handle);
     if !runs_javascript(env.raw()) {

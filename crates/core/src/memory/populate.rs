@@ -60,8 +60,8 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
     unsafe { populate_by(threads, base, targets, CHUNK.max(total / CHUNKS)) }
 }
 
-/// How many threads fault in. One processor is left to the event loop: a thread that loses its processor may hold the lock
-/// of the process's mappings meanwhile, which JavaScript needs for memory of its own.
+/// How many threads fault in. One processor is left to the event loop: a thread that loses its processor may hold the
+/// lock of the process's mappings meanwhile, which JavaScript needs for memory of its own.
 fn threads() -> usize {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     processors.saturating_sub(1).min(THREADS)

@@ -68,8 +68,8 @@ const fn table_size(length: usize) -> usize {
     if length < GIB { HUGE } else { GIB }
 }
 
-/// The place of an address in the largest page table that `length` bytes from there on may fill. Between mappings at the
-/// same place the kernel moves whole tables, instead of page after page.
+/// The place of an address in the largest page table that `length` bytes from there on may fill. Between mappings at
+/// the same place the kernel moves whole tables, instead of page after page.
 pub(super) fn place_in_table(address: usize, length: usize) -> usize {
     address.checked_rem(table_size(length)).unwrap_or(0)
 }
