@@ -27,18 +27,18 @@ class Log implements DirtyTracker {
     return this.#on;
   }
 
-  startDirtyTracking(): void {
+  async startDirtyTracking(): Promise<void> {
     this.#ask('start');
     this.#on = true;
   }
 
-  stopDirtyTracking(): void {
+  async stopDirtyTracking(): Promise<void> {
     this.#ask('stop');
     this.#on = false;
     this.#written.clear();
   }
 
-  readDirty(range: AddressRange): DirtyPages {
+  async readDirty(range: AddressRange): Promise<DirtyPages> {
     this.#ask(`read ${range}`);
     const found = new DirtyPages(range, PAGE);
     for (const page of this.#written) {
@@ -88,7 +88,7 @@ async function stage(t: ExecutionContext): Promise<Stage> {
   let stops = 0;
   const tracking = new DirtyTracking(addressSpaceOf(memory), () => void stops++);
   const logs = [new Log('one'), new Log('two')] as const;
-  tracking.join(logs);
+  await tracking.join(logs);
   for (const log of logs) log.takeCalls();
   return { memory, tracking, logs, stops: () => stops };
 }
@@ -166,7 +166,7 @@ test('an address space that comes later logs too; where one can not, none of the
   const { tracking, logs } = await stage(t);
   const [later, picky, last] = [new Log('later'), new Log('picky'), new Log('last')];
   picky.refuses = 'start';
-  t.throws(() => tracking.join([...logs, later, picky, last]), { message: /^picky refuses to start/ });
+  await t.throwsAsync(tracking.join([...logs, later, picky, last]), { message: /^picky refuses to start/ });
   t.deepEqual(
     [later, picky, last].map(({ on }) => on),
     [false, false, false],
@@ -183,7 +183,7 @@ test('an address space that comes later logs too; where one can not, none of the
   t.deepEqual(later.takeCalls(), ['start', 'stop'], 'nor is it read');
 
   picky.refuses = undefined;
-  tracking.join([...logs, later, picky]);
+  await tracking.join([...logs, later, picky]);
   logs[0].write(1);
   picky.write(2);
   later.write(3);
@@ -200,7 +200,7 @@ test('where one can not log and another will not stop, none of the new ones is r
   const [stuck, later, picky] = [new Log('stuck'), new Log('later'), new Log('picky')];
   stuck.refuses = 'stop';
   picky.refuses = 'start';
-  t.throws(() => tracking.join([stuck, later, picky]), { message: /^picky refuses to start/ });
+  await t.throwsAsync(tracking.join([stuck, later, picky]), { message: /^picky refuses to start/ });
   await tracking.readDirty(ALL);
   t.deepEqual(stuck.calls, ['start', 'stop']);
   t.deepEqual(later.calls, ['start', 'stop']);

@@ -13,10 +13,10 @@ export interface DirtyTracker {
    * @param onUnmap gets the pages of a mapping that is about to be unmapped, as the kernel forgets them then
    * @throws {PeerDmaError} `ERR_UNSUPPORTED` where the kernel or the IOMMU can't
    */
-  startDirtyTracking(onUnmap: (pages: DirtyPages) => void): void;
-  stopDirtyTracking(): void;
+  startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void>;
+  stopDirtyTracking(): Promise<void>;
   /** The pages of a mapping that were, or may have been, written since the last call. */
-  readDirty(range: AddressRange): DirtyPages;
+  readDirty(range: AddressRange): Promise<DirtyPages>;
 }
 
 /** Pages of a word of the bitmap. */

@@ -56,10 +56,10 @@ export declare class NativeIoas {
   get mappingCount(): number
   /** How many devices are attached. */
   get deviceCount(): number
-  /** Starts or ends logging which pages devices write. */
-  setDirtyTracking(on: boolean): void
-  /** A bit for each page, set where a device has written it since the last call. */
-  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
+  /** Starts or ends logging which pages devices write, on a worker thread. */
+  setDirtyTracking(on: boolean): Promise<void>
+  /** A bit for each page, set where a device has written it since the last call. Read on a worker thread. */
+  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
   /** Destroys it; refuses while devices are attached. */
   close(): void
   /** The same on a worker thread. */
@@ -185,10 +185,10 @@ export declare class NativeVfioContainer {
   unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
-  /** Starts or ends logging which pages devices may have written. */
-  setDirtyTracking(on: boolean): void
-  /** A bit for each page, set where a device may have written it since the last call. */
-  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): BigUint64Array
+  /** Starts or ends logging which pages devices may have written, on a worker thread. */
+  setDirtyTracking(on: boolean): Promise<void>
+  /** A bit for each page, set where a device may have written it since the last call. Read on a worker thread. */
+  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
   /** Closes it; refuses while groups are attached. */
   close(): void
   /** The same on a worker thread. */
@@ -209,10 +209,6 @@ export declare class NativeVfioDevice {
   checkDmaBufs(): void
   /** How often IOMMUs have lost what they mapped of its BARs as dma-bufs. */
   get revocations(): number
-  /** Whether the kernel can reset it. */
-  get canReset(): boolean
-  /** How many region indices there are. */
-  get regionCount(): number
   /** What there is to know of a region; `null` where the device has none of that index. */
   regionInfo(index: number): NativeRegionInfo | null
   /** Fills `into` from `offset` of a region. */

@@ -25,12 +25,12 @@ export class DirtyTracking {
   }
 
   /** Logs in these address spaces too. If it throws, in none of those that are new. @internal */
-  join(trackers: readonly DirtyTracker[]): void {
+  async join(trackers: readonly DirtyTracker[]): Promise<void> {
     const started: DirtyTracker[] = [];
     try {
       for (const tracker of trackers) {
         if (this.#trackers.has(tracker)) continue;
-        tracker.startDirtyTracking((pages) => this.#untold.add(pages));
+        await tracker.startDirtyTracking((pages) => this.#untold.add(pages));
         started.push(tracker);
         this.#trackers.add(tracker);
       }
@@ -38,7 +38,7 @@ export class DirtyTracking {
       for (const tracker of started) {
         this.#trackers.delete(tracker);
         try {
-          tracker.stopDirtyTracking();
+          await tracker.stopDirtyTracking();
         } catch {
           // It logs for nobody; what kept the other from starting is what is to be told.
         }
@@ -62,7 +62,7 @@ export class DirtyTracking {
    * pages or more, `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
    */
   readDirty(range: AddressRange): Promise<DirtyPages> {
-    return this.#space.betweenChanges(() => {
+    return this.#space.betweenChanges(async () => {
       if (this.#stopped)
         throw new PeerDmaError('ERR_CLOSED', 'dirty pages are not being tracked any more: start it anew');
       requireAligned(range, this.#pageSize, 'what is read of dirty pages,');
@@ -70,7 +70,7 @@ export class DirtyTracking {
       const ram = this.#space.map.flat.overlapping(range).filter(({ kind }) => kind === 'ram');
       for (const tracker of this.#trackers) {
         // Mapping by mapping: type1 refuses to tell of parts.
-        for (const sub of ram) this.#untold.add(tracker.readDirty(sub.range));
+        for (const sub of ram) this.#untold.add(await tracker.readDirty(sub.range));
       }
       // Of what is hidden just now it is told once that is seen again.
       for (const { range: part } of ram) {
@@ -88,10 +88,10 @@ export class DirtyTracking {
    * @throws {PeerDmaError} `ERR_SYSTEM` where the kernel goes on logging in an address space, which it can be told again
    */
   async stop(): Promise<void> {
-    await this.#space.betweenChanges(() => {
+    await this.#space.betweenChanges(async () => {
       if (this.#stopped) return;
       for (const tracker of this.#trackers) {
-        tracker.stopDirtyTracking();
+        await tracker.stopDirtyTracking();
         this.#trackers.delete(tracker);
       }
       this.#stopped = true;

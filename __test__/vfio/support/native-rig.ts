@@ -1,7 +1,7 @@
 /**
  * Devices opened against the native binding itself, without anything that would keep a caller from doing wrong.
  */
-import { NativeVfioContainer, type NativeVfioDevice, NativeVfioGroup } from '#native';
+import { NativeVfioContainer, type NativeVfioDevice, NativeVfioGroup, memorySettled } from '#native';
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -87,7 +87,10 @@ function region(device: NativeVfioDevice, index: number): DeviceRegion {
   };
 }
 
-/** What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run. */
+/**
+ * What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run, and
+ * what they left to the dropper's thread is closed.
+ */
 export async function collectGarbage(): Promise<void> {
   if (gc === undefined) throw new Error('node runs with --expose-gc here');
   for (let round = 0; round < 3; round++) {
@@ -95,4 +98,5 @@ export async function collectGarbage(): Promise<void> {
     await turn();
     await turn();
   }
+  await memorySettled();
 }

@@ -11,6 +11,7 @@
 compile_error!("peerdma needs 64-bit Linux");
 
 mod bitmap;
+mod dropper;
 mod error;
 pub mod event;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod page;
 mod range;
 pub mod vfio;
 
+pub use dropper::settle;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};
 pub use range::Range;

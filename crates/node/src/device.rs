@@ -6,6 +6,7 @@ use napi_derive::napi;
 use peerdma_core::vfio::{Device, IrqKind};
 
 use crate::bytes::Bytes;
+use crate::environment::finalize_handles;
 use crate::error::{invalid, to_js};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
@@ -33,10 +34,12 @@ pub struct NativeRegionInfo<'env> {
 }
 
 /// A PCI device of VFIO.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeVfioDevice {
     device: Device,
 }
+
+finalize_handles!(NativeVfioDevice);
 
 impl NativeVfioDevice {
     pub(crate) const fn new(device: Device) -> Self {
@@ -95,18 +98,6 @@ impl NativeVfioDevice {
     #[napi(getter, ts_return_type = "number")]
     pub fn revocations(&self) -> Index {
         Index(self.device.revocations())
-    }
-
-    /// Whether the kernel can reset it.
-    #[napi(getter)]
-    pub fn can_reset(&self) -> bool {
-        self.device.can_reset()
-    }
-
-    /// How many region indices there are.
-    #[napi(getter, ts_return_type = "number")]
-    pub fn region_count(&self) -> Index {
-        Index(u64::try_from(self.device.region_count()).unwrap_or(0))
     }
 
     /// What there is to know of a region; `null` where the device has none of that index.

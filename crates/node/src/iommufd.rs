@@ -6,9 +6,10 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::iommufd::{Ioas, Iommufd, MapRequest, Source};
 
+use crate::environment::finalize_handles;
 use crate::error::{closed, invalid, to_js};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64};
+use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::task::Work;
 
@@ -18,10 +19,12 @@ const WRITABLE: u64 = 1;
 const FILE: u64 = 2;
 
 /// An open `/dev/iommu`.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeIommufd {
     iommufd: Option<Iommufd>,
 }
+
+finalize_handles!(NativeIommufd, NativeIoas);
 
 impl NativeIommufd {
     pub(crate) fn iommufd(&self) -> napi::Result<&Iommufd> {
@@ -73,7 +76,7 @@ pub struct NativeIoasInfo<'env> {
 }
 
 /// An address space of iommufd.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeIoas {
     ioas: Ioas,
 }
@@ -167,24 +170,25 @@ impl NativeIoas {
         Index(u64::try_from(self.ioas.device_count()).unwrap_or(u64::MAX))
     }
 
-    /// Starts or ends logging which pages devices write.
-    #[napi]
-    pub fn set_dirty_tracking(&self, on: bool) -> napi::Result<()> {
-        self.ioas.set_dirty_tracking(on).map_err(to_js)
+    /// Starts or ends logging which pages devices write, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn set_dirty_tracking(&self, on: bool) -> AsyncTask<Work> {
+        let ioas = self.ioas.clone();
+        Work::run(move || ioas.set_dirty_tracking(on))
     }
 
-    /// A bit for each page, set where a device has written it since the last call.
-    #[napi]
-    pub fn dirty_pages<'env>(
+    /// A bit for each page, set where a device has written it since the last call. Read on a worker thread.
+    #[napi(ts_return_type = "Promise<BigUint64Array>")]
+    pub fn dirty_pages(
         &self,
-        env: &'env Env,
         #[napi(ts_arg_type = "bigint")] iova: U64,
         #[napi(ts_arg_type = "bigint")] length: U64,
         #[napi(ts_arg_type = "bigint")] page_size: U64,
-    ) -> napi::Result<BigUint64ArraySlice<'env>> {
+    ) -> napi::Result<AsyncTask<Work<Vec<u64>, Words>>> {
         let range = Range::new(iova.0, length.0).map_err(to_js)?;
-        let words = self.ioas.dirty_pages(&range, page_size.0).map_err(to_js)?;
-        BigUint64ArraySlice::copy_from(env, words)
+        let ioas = self.ioas.clone();
+        let read = move || ioas.dirty_pages(&range, page_size.0);
+        Ok(Work::make(read, Words))
     }
 
     /// Destroys it; refuses while devices are attached.

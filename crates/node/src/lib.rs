@@ -9,6 +9,7 @@
 
 mod bytes;
 mod device;
+mod environment;
 mod error;
 mod event;
 mod iommufd;
@@ -37,7 +38,7 @@ pub fn host_page_size() -> napi::Result<U64> {
 #[napi(ts_return_type = "Promise<void>")]
 pub fn memory_settled() -> AsyncTask<Work> {
     Work::run(|| {
-        peerdma_core::memory::settle();
+        peerdma_core::settle();
         Ok(())
     })
 }

@@ -2,8 +2,10 @@
 
 use std::ptr;
 
-use napi::bindgen_prelude::{FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue};
-use napi::{ValueType, check_status, sys};
+use napi::bindgen_prelude::{
+    BigUint64ArraySlice, FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue,
+};
+use napi::{Env, ValueType, check_status, sys};
 use peerdma_core::{Error, ErrorCode};
 
 use crate::error::{invalid, to_js};
@@ -67,6 +69,28 @@ impl ToNapiValue for U64 {
         // SAFETY: env is the running call's; the result outlives the call.
         check_status!(unsafe { sys::napi_create_bigint_uint64(env, value.0, &raw mut result) })?;
         Ok(result)
+    }
+}
+
+/// A `BigUint64Array` whose bytes are the environment's own, so that JavaScript may transfer them.
+#[derive(Debug)]
+pub struct Words(pub Vec<u64>);
+
+impl TypeName for Words {
+    fn type_name() -> &'static str {
+        "BigUint64Array"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ToNapiValue for Words {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let copy = BigUint64ArraySlice::copy_from(&Env::from_raw(env), value.0)?;
+        // SAFETY: made just now, in this environment.
+        unsafe { BigUint64ArraySlice::to_napi_value(env, copy) }
     }
 }
 

@@ -7,8 +7,9 @@ use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Device, Group, MapRequest};
 
 use crate::device::NativeVfioDevice;
+use crate::environment::finalize_handles;
 use crate::error::{invalid, to_js};
-use crate::numbers::{Index, U64};
+use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::task::Work;
 
@@ -28,10 +29,12 @@ pub struct NativeContainerInfo<'env> {
 }
 
 /// An IOMMU address space of VFIO.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeVfioContainer {
     container: Container,
 }
+
+finalize_handles!(NativeVfioContainer, NativeVfioGroup);
 
 #[napi]
 impl NativeVfioContainer {
@@ -130,27 +133,25 @@ impl NativeVfioContainer {
         Index(u64::try_from(self.container.mapping_count()).unwrap_or(u64::MAX))
     }
 
-    /// Starts or ends logging which pages devices may have written.
-    #[napi]
-    pub fn set_dirty_tracking(&self, on: bool) -> napi::Result<()> {
-        self.container.set_dirty_tracking(on).map_err(to_js)
+    /// Starts or ends logging which pages devices may have written, on a worker thread.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn set_dirty_tracking(&self, on: bool) -> AsyncTask<Work> {
+        let container = self.container.clone();
+        Work::run(move || container.set_dirty_tracking(on))
     }
 
-    /// A bit for each page, set where a device may have written it since the last call.
-    #[napi]
-    pub fn dirty_pages<'env>(
+    /// A bit for each page, set where a device may have written it since the last call. Read on a worker thread.
+    #[napi(ts_return_type = "Promise<BigUint64Array>")]
+    pub fn dirty_pages(
         &self,
-        env: &'env Env,
         #[napi(ts_arg_type = "bigint")] iova: U64,
         #[napi(ts_arg_type = "bigint")] length: U64,
         #[napi(ts_arg_type = "bigint")] page_size: U64,
-    ) -> napi::Result<BigUint64ArraySlice<'env>> {
+    ) -> napi::Result<AsyncTask<Work<Vec<u64>, Words>>> {
         let range = Range::new(iova.0, length.0).map_err(to_js)?;
-        let words = self
-            .container
-            .dirty_pages(&range, page_size.0)
-            .map_err(to_js)?;
-        BigUint64ArraySlice::copy_from(env, words)
+        let container = self.container.clone();
+        let read = move || container.dirty_pages(&range, page_size.0);
+        Ok(Work::make(read, Words))
     }
 
     /// Closes it; refuses while groups are attached.
@@ -193,7 +194,7 @@ fn map_requests(
 }
 
 /// Devices that the IOMMU can't tell apart.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeVfioGroup {
     group: Group,
 }

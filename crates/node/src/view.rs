@@ -9,6 +9,7 @@ use napi::{Env, sys};
 use peerdma_core::memory::View;
 use peerdma_core::{Error, ErrorCode};
 
+use crate::environment::runs_javascript;
 use crate::error::to_js;
 
 /// A view, unmapped by the first that takes it: the finaliser, or the call that failed to hand it over.
@@ -62,14 +63,4 @@ unsafe extern "C" fn finalize(env: sys::napi_env, _data: *mut c_void, hint: *mut
     } else {
         std::mem::forget(take(&shared));
     }
-}
-
-/// Whether the environment can still run JavaScript; it no longer can when it ends (`FreeEnvironment` in Node's
-/// `src/api/environment.cc`). No cleanup hook would tell: Node finalises buffers before it runs any
-/// (`Environment::RunCleanup` in `src/env.cc`).
-fn runs_javascript(env: sys::napi_env) -> bool {
-    // SAFETY: Node-API passed the environment to the finaliser that asks. Without an error to throw, the call only
-    // checks.
-    let status = unsafe { sys::napi_throw(env, ptr::null_mut()) };
-    status == sys::Status::napi_invalid_arg
 }

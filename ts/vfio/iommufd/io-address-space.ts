@@ -2,13 +2,12 @@
  * An IOAS that follows guest memory, and the devices attached to it.
  */
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
-import type { IommuLimits } from '../../dma/refusal.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import type { GuestMemory } from '../../guest/guest-memory.ts';
 import { native, nativeAsync } from '../../native-call.ts';
-import { IommufdTarget, limitsOf } from './iommufd-target.ts';
+import { IommufdTarget } from './iommufd-target.ts';
 
 /** @internal */
 export class IoAddressSpace {
@@ -20,7 +19,6 @@ export class IoAddressSpace {
   readonly #memory: GuestMemory;
   /** How the address space follows guest memory, once it does. */
   mapper: DmaMapperHandle | undefined;
-  #limits: IommuLimits | undefined;
   #leaving = false;
 
   constructor(name: string, iommufd: NativeIommufd, memory: GuestMemory) {
@@ -47,14 +45,8 @@ export class IoAddressSpace {
    * @throws {PeerDmaError} what the replay said; nothing is mapped then
    */
   async follow(peerToPeer: PeerToPeer): Promise<void> {
-    this.limits();
+    this.target.limits(); // so that there is an answer while memory is being pinned
     this.mapper = await this.#memory.dmaMappers.addDmaMapper(this.target, { peerToPeer });
-  }
-
-  /** What it can do now; while memory is being pinned, before that: the kernel has no answer until then. */
-  limits(): IommuLimits {
-    if (this.#limits === undefined || !this.target.busy) this.#limits = limitsOf(this.#ioas);
-    return this.#limits;
   }
 
   get mappingCount(): number {

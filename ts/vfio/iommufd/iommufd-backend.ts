@@ -75,7 +75,7 @@ export class IommufdBackend implements Backend {
     // One whose last device would not close is there still.
     const used = [...this.#spaces].filter(({ devices }) => devices.size > 0);
     return used.map((space) => {
-      const { pageSize, iovaRanges } = space.limits();
+      const { pageSize, iovaRanges } = space.target.limits();
       return {
         name: space.name,
         backend: 'iommufd',

@@ -30,7 +30,7 @@ interface Batch {
   /** The BARs among it, as they are before they are mapped. */
   readonly bars: MappedBar[];
   reservation: NativeReservation | undefined;
-  /** To be pinned. */
+  /** To be mapped: pinning RAM takes long, and so does mapping a large BAR page by page. */
   bytes: bigint;
 }
 
@@ -52,6 +52,7 @@ export class IommufdTarget implements DmaTarget {
   readonly #bars = new IntervalMap<MappedBar>();
   /** Calls that a worker thread is at. */
   #underWay = 0;
+  #limits: IommuLimits | undefined;
   /** Who hears of dirty pages that would be forgotten, while they are tracked. */
   #onUnmap: ((pages: DirtyPages) => void) | undefined;
 
@@ -76,7 +77,18 @@ export class IommufdTarget implements DmaTarget {
   }
 
   iovaRanges(): readonly AddressRange[] {
-    return limitsOf(this.#ioas).iovaRanges;
+    return this.limits().iovaRanges;
+  }
+
+  /**
+   * What the address space can do now; while memory is being pinned or unpinned, what it could do before: the kernel would
+   * answer at the end of that.
+   *
+   * @internal
+   */
+  limits(): IommuLimits {
+    if (this.#limits === undefined || !this.busy) this.#limits = limitsOf(this.#ioas);
+    return this.#limits;
   }
 
   /**
@@ -100,9 +112,17 @@ export class IommufdTarget implements DmaTarget {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED` with what the kernel said; where a mapping would be cut, nothing is unmapped
    */
   unmapDma(range: AddressRange): void | Promise<void> {
+    const onUnmap = this.#onUnmap;
+    if (onUnmap === undefined) return this.#unmap(range);
+    return this.readDirty(range).then((pages) => {
+      onUnmap(pages);
+      return this.#unmap(range);
+    });
+  }
+
+  #unmap(range: AddressRange): void | Promise<void> {
     const { start, length } = range;
     const details = { range, target: this.name };
-    this.#onUnmap?.(this.readDirty(range));
     const done = (): void => {
       for (const bar of this.#bars.overlapping(range)) this.#bars.remove(bar);
     };
@@ -120,14 +140,14 @@ export class IommufdTarget implements DmaTarget {
   }
 
   /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the IOMMU of a device does not log @internal */
-  startDirtyTracking(onUnmap: (pages: DirtyPages) => void): void {
-    native(() => this.#ioas.setDirtyTracking(true), { target: this.name });
+  async startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void> {
+    await this.during(() => nativeAsync(() => this.#ioas.setDirtyTracking(true), { target: this.name }));
     this.#onUnmap = onUnmap;
   }
 
   /** @internal */
-  stopDirtyTracking(): void {
-    native(() => this.#ioas.setDirtyTracking(false), { target: this.name });
+  async stopDirtyTracking(): Promise<void> {
+    await this.during(() => nativeAsync(() => this.#ioas.setDirtyTracking(false), { target: this.name }));
     this.#onUnmap = undefined;
   }
 
@@ -142,14 +162,11 @@ export class IommufdTarget implements DmaTarget {
   }
 
   /** @internal */
-  readDirty(range: AddressRange): DirtyPages {
+  async readDirty(range: AddressRange): Promise<DirtyPages> {
     const page = hostPageSize();
-    const details = { range, target: this.name };
-    return new DirtyPages(
-      range,
-      page,
-      native(() => this.#ioas.dirtyPages(range.start, range.length, page), details),
-    );
+    const read = (): Promise<BigUint64Array> => this.#ioas.dirtyPages(range.start, range.length, page);
+    const bitmap = await this.during(() => nativeAsync(read, { range, target: this.name }));
+    return new DirtyPages(range, page, bitmap);
   }
 
   #map(requests: readonly DmaMapRequest[]): void | Promise<void> {
@@ -198,8 +215,8 @@ export class IommufdTarget implements DmaTarget {
         if (batch.reservation !== lease.reservation) throw this.#mixed(range);
         words[at + 3] = BigInt(lease.id);
       }
-      if (device === undefined) batch.bytes += range.length;
-      else batch.bars.push({ range, device, revocations: device.revocations });
+      batch.bytes += range.length;
+      if (device !== undefined) batch.bars.push({ range, device, revocations: device.revocations });
     }
     return batch;
   }
@@ -231,7 +248,7 @@ export class IommufdTarget implements DmaTarget {
 
   /** The limits are read anew each time: they change with every device that comes or goes. */
   #refusedMapping(request: DmaMapRequest, refusal: { errno: string; syscall?: string; cause?: unknown }): PeerDmaError {
-    return refusedMapping(request, { ...refusal, target: this.name, limits: limitsOf(this.#ioas) });
+    return refusedMapping(request, { ...refusal, target: this.name, limits: this.limits() });
   }
 }
 
@@ -240,8 +257,7 @@ function deviceOf({ backing }: DmaMapRequest): DeviceState | undefined {
   return backing === 'private' ? undefined : deviceStateOf(backing.file);
 }
 
-/** What an address space can do now. @internal */
-export function limitsOf(ioas: NativeIoas): IommuLimits {
+function limitsOf(ioas: NativeIoas): IommuLimits {
   const { alignment, iovaRanges } = native(() => ioas.info());
   const ranges: AddressRange[] = [];
   for (let at = 0; at + 1 < iovaRanges.length; at += 2) {

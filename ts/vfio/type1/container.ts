@@ -8,7 +8,6 @@ import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import type { GuestMemory } from '../../guest/guest-memory.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../advice.ts';
-import { type ContainerLimits, limitsOf } from './iommu-limits.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
 import type { RequestedDevice } from '../vf-token.ts';
 import { Type1Target } from './type1-target.ts';
@@ -54,7 +53,6 @@ export class Container {
   readonly #memory: GuestMemory;
   /** How the container follows guest memory, once it does. */
   mapper: DmaMapperHandle | undefined;
-  #limits: ContainerLimits | undefined;
   #leaving = false;
 
   private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
@@ -86,7 +84,7 @@ export class Container {
         await handle.setIommuAsync();
       };
       await told(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
-      container.limits();
+      container.target.limits(); // so that there is an answer while memory is being pinned
       container.mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
       return container;
     } catch (error) {
@@ -94,12 +92,6 @@ export class Container {
       await container.#close();
       throw error;
     }
-  }
-
-  /** What its IOMMU can do now; while memory is being pinned, before that: the kernel has no answer until then. */
-  limits(): ContainerLimits {
-    if (this.#limits === undefined || !this.target.busy) this.#limits = limitsOf(this.handle);
-    return this.#limits;
   }
 
   /** @throws {PeerDmaError} where the kernel does not accept the group beside those that are here */

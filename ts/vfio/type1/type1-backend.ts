@@ -58,7 +58,7 @@ export class Type1Backend implements Backend {
     const live = [...this.#containers].filter(({ leaving }) => !leaving);
     return live.map((container) => {
       const { name, groups } = container;
-      const { pageSize, iovaRanges, dmaAvailable } = container.limits();
+      const { pageSize, iovaRanges, dmaAvailable } = container.target.limits();
       return {
         name,
         backend: 'type1',

@@ -11,7 +11,7 @@ import { PeerDmaError } from '../../errors.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { leaseOf } from '../../memory/host-memory.ts';
 import { ON_A_THREAD } from '../../memory/va-mapper.ts';
-import { limitsOf } from './iommu-limits.ts';
+import { type ContainerLimits, limitsOf } from './iommu-limits.ts';
 
 /** Words of a request to the native core: IOVA, lease, flags. */
 const WORDS = 3;
@@ -26,6 +26,7 @@ export class Type1Target implements DmaTarget {
   readonly #container: NativeVfioContainer;
   /** Calls that a worker thread is at. */
   #underWay = 0;
+  #limits: ContainerLimits | undefined;
 
   /** @internal */
   constructor(container: NativeVfioContainer, name: string) {
@@ -43,7 +44,18 @@ export class Type1Target implements DmaTarget {
   }
 
   iovaRanges(): readonly AddressRange[] {
-    return limitsOf(this.#container).iovaRanges;
+    return this.limits().iovaRanges;
+  }
+
+  /**
+   * What the container's IOMMU can do now; while memory is being pinned or unpinned, what it could do before: the kernel
+   * would answer at the end of that.
+   *
+   * @internal
+   */
+  limits(): ContainerLimits {
+    if (this.#limits === undefined || !this.busy) this.#limits = limitsOf(this.#container);
+    return this.#limits;
   }
 
   /**
@@ -90,24 +102,22 @@ export class Type1Target implements DmaTarget {
    *
    * @internal
    */
-  startDirtyTracking(): void {
-    native(() => this.#container.setDirtyTracking(true), { target: this.name });
+  startDirtyTracking(): Promise<void> {
+    return this.during(() => nativeAsync(() => this.#container.setDirtyTracking(true), { target: this.name }));
   }
 
   /** @internal */
-  stopDirtyTracking(): void {
-    native(() => this.#container.setDirtyTracking(false), { target: this.name });
+  stopDirtyTracking(): Promise<void> {
+    return this.during(() => nativeAsync(() => this.#container.setDirtyTracking(false), { target: this.name }));
   }
 
   /** @param range that of a mapping, or of several @internal */
-  readDirty(range: AddressRange): DirtyPages {
-    const { pageSize } = limitsOf(this.#container);
-    const details = { range, target: this.name };
-    return new DirtyPages(
-      range,
-      pageSize,
-      native(() => this.#container.dirtyPages(range.start, range.length, pageSize), details),
-    );
+  async readDirty(range: AddressRange): Promise<DirtyPages> {
+    const { pageSize } = this.limits();
+    const { start, length } = range;
+    const read = (): Promise<BigUint64Array> => this.#container.dirtyPages(start, length, pageSize);
+    const bitmap = await this.during(() => nativeAsync(read, { range, target: this.name }));
+    return new DirtyPages(range, pageSize, bitmap);
   }
 
   #map(requests: readonly DmaMapRequest[]): void | Promise<void> {
@@ -156,6 +166,6 @@ export class Type1Target implements DmaTarget {
 
   /** The limits are read anew each time: they change with every group that comes or goes. */
   #refusedMapping(request: DmaMapRequest, refusal: { errno: string; syscall?: string; cause?: unknown }): PeerDmaError {
-    return refusedMapping(request, { ...refusal, target: this.name, limits: limitsOf(this.#container) });
+    return refusedMapping(request, { ...refusal, target: this.name, limits: this.limits() });
   }
 }

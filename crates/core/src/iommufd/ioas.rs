@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::context::Iommufd;
 use super::dirty::Logging;
 use super::ioctl;
-use crate::locked::lock;
+use crate::dropper;
+use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
 use crate::memory::{Lease, MemoryFile};
 use crate::vfio::DeviceMapping;
@@ -54,6 +55,24 @@ impl Open {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.iommufd.fd()
     }
+
+    /// Destroys the address space, its page tables before: they stand on it.
+    fn destroy(&self, tables: &mut Vec<u32>) -> Result<()> {
+        let failed = |errno, what: &str| {
+            let code = match errno {
+                nix::errno::Errno::EBUSY => ErrorCode::DeviceInUse,
+                _ => ErrorCode::System,
+            };
+            Error::os(code, errno, "ioctl(IOMMU_DESTROY)", what)
+        };
+        while let Some(table) = tables.last() {
+            ioctl::destroy(self.fd(), *table)
+                .map_err(|errno| failed(errno, "destroying a page table"))?;
+            tables.pop();
+        }
+        ioctl::destroy(self.fd(), self.id)
+            .map_err(|errno| failed(errno, "destroying an address space"))
+    }
 }
 
 #[derive(Debug)]
@@ -67,8 +86,8 @@ pub(crate) struct IoasInner {
     count: AtomicUsize,
 }
 
-/// An address space. Clones share it; devices attached to it keep it. With the last clone its mappings go, as nobody
-/// could unmap them any more.
+/// An address space. Clones share it; devices attached to it keep it. After the last clone the dropper's thread unmaps
+/// everything, as nobody else could any more.
 #[derive(Debug, Clone)]
 pub struct Ioas {
     pub(super) inner: Arc<IoasInner>,
@@ -83,8 +102,19 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.inner.count.load(Ordering::Relaxed) > 0 {
+            dropper::drop_later(Unreachable(Arc::clone(&self.inner)));
+        }
+    }
+}
+
+/// An address space with mappings and without a handle.
+struct Unreachable(Arc<IoasInner>);
+
+impl Drop for Unreachable {
+    fn drop(&mut self) {
         // What the kernel refuses to unmap stays on record, and keeps its memory.
-        let _ = self.inner.unmap_all();
+        let _ = self.0.unmap_all();
     }
 }
 
@@ -218,23 +248,7 @@ impl IoasInner {
             let message = format!("the address space has {devices} device(s) attached");
             return Err(Error::new(ErrorCode::DeviceInUse, message));
         }
-        let failed = |errno, what: &str| {
-            let code = match errno {
-                nix::errno::Errno::EBUSY => ErrorCode::DeviceInUse,
-                _ => ErrorCode::System,
-            };
-            Error::os(code, errno, "ioctl(IOMMU_DESTROY)", what)
-        };
-        // They stand on the address space.
-        let mut logging = lock(&self.logging);
-        while let Some(table) = logging.tables.last() {
-            ioctl::destroy(open.fd(), *table)
-                .map_err(|errno| failed(errno, "destroying a page table"))?;
-            logging.tables.pop();
-        }
-        drop(logging);
-        ioctl::destroy(open.fd(), open.id)
-            .map_err(|errno| failed(errno, "destroying an address space"))?;
+        open.destroy(&mut lock(&self.logging).tables)?;
         state.open = None;
         let gone = state.mappings.take_all();
         self.publish_count(&state);
@@ -245,13 +259,32 @@ impl IoasInner {
 }
 
 impl Drop for IoasInner {
-    /// The last that knew of it goes. If the kernel has it still, what it maps of this process is leaked, so that
-    /// nothing else comes to be there.
     fn drop(&mut self) {
-        if self.destroy().is_ok() {
+        let state = owned(&mut self.state);
+        if let Some(open) = state.open.take() {
+            dropper::drop_later(Undestroyed {
+                open,
+                tables: std::mem::take(&mut owned(&mut self.logging).tables),
+                mappings: std::mem::take(&mut state.mappings),
+            });
+        }
+    }
+}
+
+/// An address space that nobody closed, without a device.
+struct Undestroyed {
+    open: Open,
+    tables: Vec<u32>,
+    mappings: Mappings<Keeps>,
+}
+
+impl Drop for Undestroyed {
+    /// If the kernel keeps it, what it maps of this process is leaked, so that nothing else comes to be there.
+    fn drop(&mut self) {
+        if self.open.destroy(&mut self.tables).is_ok() {
             return;
         }
-        for keeps in lock(&self.state).mappings.take_all() {
+        for keeps in self.mappings.take_all() {
             std::mem::forget(keeps);
         }
     }

@@ -56,6 +56,10 @@ impl Access {
 
 /// `IOMMU_DESTROY`
 pub(super) fn destroy(fd: BorrowedFd<'_>, id: u32) -> nix::Result<()> {
+    #[cfg(test)]
+    if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::Destroy) {
+        return answer.map(drop);
+    }
     let destroy = Destroy {
         size: abi::size::<Destroy>(),
         id,

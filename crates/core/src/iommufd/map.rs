@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::ioas::{Ioas, IoasInner, Keeps, Open, State};
 use super::ioctl::{self, Access};
+use crate::dropper;
 use crate::locked::lock;
 use crate::memory::{Lease, MemoryFile};
 use crate::vfio::{DeviceMapping, DmaBuf};
@@ -178,6 +179,12 @@ impl Ioas {
             let message = "this kernel's iommufd maps no files (IOMMU_IOAS_MAP_FILE is in Linux 6.13 and later)";
             return Err(Error::new(ErrorCode::Unsupported, message).at(one.range));
         }
+        // The kernel allocates the pages of a file that are not there yet.
+        let bytes = prepared
+            .iter()
+            .filter(|one| matches!(one.memory, Memory::File { .. }))
+            .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
+        dropper::settle_before(bytes);
         // Declared before the lock, so that leases are dropped after it is released.
         let mut undone: Vec<Keeps> = Vec::new();
         let mut state = lock(&self.inner.state);

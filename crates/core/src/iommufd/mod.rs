@@ -9,6 +9,8 @@
 mod abi;
 mod context;
 mod dirty;
+#[cfg(test)]
+mod forgotten_test;
 mod ioas;
 mod ioctl;
 mod map;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::context::Iommufd;
 use super::ioas::{Ioas, Keeps};
 use super::map::{MapRequest, Source};
+use crate::dropper::settle;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -92,12 +93,14 @@ fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kerne
             .insert(range(0, 2), Keeps::Bar(bar))
             .is_empty()
     );
+    scene.ioas.inner.publish_count(&state);
     drop(state);
     // What an attached device keeps, without the handle.
     let attached = Arc::clone(&scene.ioas.inner);
     assert_eq!(device.close().unwrap_err().code(), ErrorCode::DeviceInUse);
     fake_kernel::expect([(Call::IoasUnmap, Ok(PAGE))]);
     drop(scene.ioas);
+    settle();
     device.close().unwrap();
     drop(attached);
 }

@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::os::fd::RawFd;
+use std::thread;
+use std::time::Duration;
 
-use super::dropper::{HANDED_OVER, settle};
 use super::faults::{Call, clear, inject};
 use super::file::MemoryFd;
 use super::sys::UNMAPS;
 use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, Window, protection};
 use crate::ErrorCode;
+use crate::dropper::{Gate, HANDED_OVER, settle};
 
 const MIB: u64 = 1 << 20;
 const LARGE: u64 = 64 * MIB;
@@ -160,6 +162,78 @@ fn a_reservation_with_a_large_file_that_nobody_closes_is_left_to_the_dropper() {
     assert_eq!(handed_over(), 1);
     settle();
     assert_eq!(mappings_of(&name), 0);
+}
+
+/// Half a reservation of pieces of one file, none of which adjoins the next.
+fn in_pieces(name: &str) -> AddressSpaceReservation {
+    let space = AddressSpaceReservation::new(36).unwrap();
+    let file = MemoryFile::create(2 * MIB, name, HugePages::None).unwrap();
+    for at in 0..LARGE / MIB {
+        space
+            .map_file(2 * at * MIB, MIB, &file, 0, true, false)
+            .unwrap();
+    }
+    space
+}
+
+#[test]
+fn a_large_file_in_many_pieces_is_unmapped_by_the_dropper() {
+    let name = name("pieces-placed");
+    let space = in_pieces(&name);
+    space.unmap(0, 8 * MIB).unwrap();
+    assert_eq!(handed_over(), 0);
+    space.unmap(0, 2 * LARGE).unwrap();
+    assert!(handed_over() > 0);
+    settle();
+    assert_eq!(mappings_of(&name), 0);
+}
+
+#[test]
+fn a_reservation_of_many_pieces_that_nobody_closes_is_left_to_the_dropper() {
+    let name = name("pieces-left");
+    let space = in_pieces(&name);
+    UNMAPS.set(0);
+    drop(space);
+    assert_eq!((UNMAPS.take(), handed_over()), (0, 1));
+    settle();
+    assert_eq!(mappings_of(&name), 0);
+}
+
+#[test]
+fn private_memory_of_a_forgotten_reservation_keeps_its_bytes() {
+    let space = AddressSpaceReservation::new(36).unwrap();
+    let memory = PrivateMemory::new(LARGE, false).unwrap();
+    space.map_private(MIB, LARGE, &memory, 0, true).unwrap();
+    memory.write(LARGE - 3, &[1, 2, 3]).unwrap();
+    drop(space);
+    assert_eq!(handed_over(), 1);
+    settle();
+    let mut bytes = [0; 3];
+    memory.read(LARGE - 3, &mut bytes).unwrap();
+    assert_eq!(bytes, [1, 2, 3]);
+}
+
+#[test]
+fn much_memory_is_faulted_in_after_the_garbage_that_was_there_before() {
+    let space = AddressSpaceReservation::new(36).unwrap();
+    let file = MemoryFile::create(LARGE, &name("waits"), HugePages::None).unwrap();
+    space.map_file(0, LARGE, &file, 0, true, false).unwrap();
+    let gate = Gate::close();
+    // The event loop faults in no more than this by itself.
+    space.ensure_mapped(&[(0, MIB)]).unwrap();
+    file.fault_in(0, MIB, false).unwrap();
+    let of_file = file.clone();
+    let waiting = [
+        thread::spawn(move || space.ensure_mapped(&[(0, LARGE)])),
+        thread::spawn(move || of_file.fault_in(0, LARGE, false)),
+    ];
+    thread::sleep(Duration::from_millis(50));
+    let blocks = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap().st_blocks);
+    assert_eq!(u64::try_from(blocks.unwrap()).unwrap() * 512, MIB);
+    drop(gate);
+    for thread in waiting {
+        thread.join().unwrap().unwrap();
+    }
 }
 
 #[test]

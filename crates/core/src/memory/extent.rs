@@ -50,6 +50,11 @@ impl Extent {
             present: self.present,
         })
     }
+
+    /// Whether it is memory of a device.
+    pub(super) fn is_device(&self) -> bool {
+        matches!(&self.source, Source::File(placed, _) if placed.file.is_device())
+    }
 }
 
 /// What is on one side of a border between kernel mappings.
@@ -95,6 +100,11 @@ pub(crate) struct ExtentMap {
 }
 
 impl ExtentMap {
+    /// All extents, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
+        self.extents.values()
+    }
+
     /// The extents that have anything in common with `range`, in order.
     pub(crate) fn overlapping(&self, range: &Range) -> impl Iterator<Item = &Extent> {
         let first = self

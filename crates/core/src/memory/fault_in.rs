@@ -8,6 +8,7 @@ use super::MemoryFile;
 use super::populate::{Target, populate};
 use super::sys::{self, Window, protection};
 use super::{file::Kind, policy};
+use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -30,6 +31,7 @@ impl MemoryFile {
             format_args!("the part {range} of a file"),
         )?;
         let writable = self.is_writable()?;
+        dropper::settle_before(length);
         let failed = |errno, syscall| {
             let what = format!("faulting in {range} of a file");
             Error::os(ErrorCode::System, errno, syscall, what)

@@ -14,8 +14,9 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
 use super::huge::{HugePages, huge_page_code};
+use super::policy;
 use super::sys::Window;
-use super::{dropper, policy};
+use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::vfio::{DeviceInner, DeviceMapping};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
@@ -76,7 +77,7 @@ impl Drop for MemoryFd {
         };
         // SAFETY: the descriptor is not used after this.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
-        dropper::drop_later(blocks.saturating_mul(512), fd);
+        dropper::drop_memory(blocks.saturating_mul(512), fd);
     }
 }
 
@@ -369,7 +370,7 @@ impl Drop for MemoryFile {
     fn drop(&mut self) {
         if let Some(part) = self.part.take().and_then(Arc::into_inner) {
             let kind = Arc::clone(&self.kind);
-            dropper::drop_later(part.len(), UnusedPart { kind, part });
+            dropper::drop_memory(part.len(), UnusedPart { kind, part });
         }
     }
 }

@@ -49,8 +49,9 @@ fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
     let space = AddressSpaceReservation::new(WIDTH).unwrap();
     let base = usize::try_from(space.host_va(0, PAGE).unwrap()).unwrap();
     let check = |what: &str| stays_here(base, space.length(), what);
-    let home =
-        |memory: &PrivateMemory, what: &str| stays_here(memory.inner.home, memory.length(), what);
+    let home = |memory: &PrivateMemory, what: &str| {
+        stays_here(memory.inner.at_home(0).unwrap(), memory.length(), what)
+    };
     assert_eq!(check("empty"), 1);
 
     let file = MemoryFile::create(8 * PAGE, "kept", HugePages::None).unwrap();
@@ -107,7 +108,7 @@ fn a_child_process_gets_no_private_memory_after_a_move_that_failed() {
         let _ = space.unmap(0, 4 * PAGE);
         clear();
         stays_here(base, space.length(), "the reservation");
-        stays_here(memory.inner.home, memory.length(), "home");
+        stays_here(memory.inner.at_home(0).unwrap(), memory.length(), "home");
         let _ = space.unmap(0, 4 * PAGE);
     }
 }

@@ -11,7 +11,6 @@ mod budget;
 mod bytes;
 mod charged;
 mod copy;
-mod dropper;
 #[cfg(test)]
 mod dropper_test;
 mod extent;
@@ -40,11 +39,11 @@ mod populate;
 mod private;
 mod reservation;
 mod sys;
+mod unclosed;
 mod view;
 
 pub use bytes::{ByteSink, ByteSource};
 pub(crate) use copy::{pread, pwrite};
-pub use dropper::settle;
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

@@ -65,6 +65,9 @@ impl PrivateMemory {
                 return Err(error.context(what()));
             }
         }
+        if range.len() == self.inner.length {
+            self.inner.move_home_like(address);
+        }
         if writable {
             return Ok(());
         }

@@ -137,3 +137,36 @@ fn a_failed_unmapping_leaves_no_dangling_record() {
         }
     }
 }
+
+/// Whole page tables move, and not page by page, only between addresses that are at the same place in a table.
+#[test]
+fn memory_that_was_placed_as_a_whole_has_a_home_like_its_place() {
+    const LENGTH: u64 = 8 << 20;
+    let space = AddressSpaceReservation::new(36).unwrap();
+    let memory = PrivateMemory::new(LENGTH, false).unwrap();
+    memory.write(LENGTH - 1, &[7]).unwrap();
+    let home = || memory.inner.at_home(0).unwrap();
+    let first = home();
+    for at in [3 * PAGE, 5 * PAGE] {
+        space.map_private(at, LENGTH, &memory, 0, true).unwrap();
+        let placed = space.host_va(at, LENGTH).unwrap();
+        assert_eq!(
+            home() % (2 << 20),
+            usize::try_from(placed).unwrap() % (2 << 20)
+        );
+        space.unmap(at, LENGTH).unwrap();
+    }
+    assert_ne!(home(), first);
+    let last = home();
+    space
+        .map_private(5 * PAGE, LENGTH, &memory, 0, true)
+        .unwrap();
+    space.unmap(5 * PAGE, LENGTH).unwrap();
+    assert_eq!(home(), last);
+    // A part alone leaves the rest at home.
+    space.map_private(PAGE, PAGE, &memory, 0, true).unwrap();
+    assert_eq!(home(), last);
+    let mut byte = [0];
+    memory.read(LENGTH - 1, &mut byte).unwrap();
+    assert_eq!(byte, [7]);
+}

@@ -12,7 +12,8 @@ use super::huge::huge_page_code;
 use super::private::PrivateMemory;
 use super::reservation::{AddressSpaceReservation, Inner, State};
 use super::sys::Window;
-use super::{budget, dropper, policy, sys};
+use super::{budget, policy, sys};
+use crate::dropper;
 use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -160,10 +161,8 @@ impl AddressSpaceReservation {
     }
 }
 
-/// Bytes that one entry of the third level of page tables covers on x86-64.
-const GIB: usize = 1 << 30;
-/// Mappings of the process that a moved mapping takes: itself, and the rest of its GiB.
-const MOVED: usize = 2;
+/// Moving a mapping of fewer bytes than this is no quicker than unmapping it.
+const WORTH_MOVING: u64 = 1 << 20;
 
 /// What was taken out of a reservation.
 #[derive(Debug, Default)]
@@ -176,8 +175,8 @@ pub(super) struct Gone {
 impl Gone {
     /// The caller must not hold the reservation's lock: this may drop the last use of a device or a file.
     pub(super) fn drop_unlocked(self) {
-        for mapping in self.mappings {
-            dropper::drop_later(dropper::LARGE, mapping);
+        if !self.mappings.is_empty() {
+            dropper::drop_later(self.mappings);
         }
     }
 }
@@ -213,10 +212,7 @@ impl Inner {
                 return Err(error.context(format!("unmapping {range}")));
             }
         }
-        let mappings: Vec<Charged> = touched
-            .iter()
-            .filter_map(|extent| self.move_away(extent))
-            .collect();
+        let mappings = self.move_away(&touched);
         if let Err(error) = self.give_back(range) {
             self.place_again(state, &touched);
             return Err(error);
@@ -227,29 +223,30 @@ impl Inner {
         Ok(Gone { mappings, extents })
     }
 
-    /// Moves the mapping of a large file to other addresses, for the dropper to unmap: moving page tables is quick,
-    /// emptying them is not. `None` if nothing moved. The pages stay with the file in either case.
-    pub(super) fn move_away(&self, extent: &Extent) -> Option<Charged> {
-        let Source::File(placed, _) = &extent.source else {
-            return None;
-        };
-        // BARs and huge pages can't be moved so (`VM_PFNMAP`, `VM_DONTEXPAND`), and are unmapped quickly.
-        let immovable = placed.file.is_device() || placed.file.is_hugetlb();
-        if extent.range.len() < dropper::LARGE || immovable {
-            return None;
+    /// Moves the mappings of files to other addresses, if that is much memory, for the dropper to unmap: moving page
+    /// tables is quick, emptying them is not. What does not move is left. The pages stay with the files in either case.
+    fn move_away(&self, extents: &[Extent]) -> Vec<Charged> {
+        let movable = extents.iter().filter(|extent| is_movable(extent));
+        let bytes = movable
+            .clone()
+            .fold(0_u64, |sum, extent| sum.saturating_add(extent.range.len()));
+        if bytes < dropper::LARGE {
+            return Vec::new();
         }
+        movable
+            .filter_map(|extent| self.move_one_away(extent))
+            .collect()
+    }
+
+    fn move_one_away(&self, extent: &Extent) -> Option<Charged> {
         let (from, length) = self.locate(&extent.range).ok()?;
-        // At the same place in a GiB, so that whole page tables can be moved.
-        let within = from % GIB;
-        let size = length.checked_add(within)?;
-        budget::charge(MOVED).ok()?;
-        let Ok(address) = sys::map_anonymous(size, GIB, ProtFlags::PROT_NONE) else {
-            budget::credit(MOVED);
+        budget::charge(1).ok()?;
+        let Ok(to) = sys::map_like(from, length, ProtFlags::PROT_NONE) else {
+            budget::credit(1);
             return None;
         };
         // SAFETY: mapped just now; nothing else refers to it.
-        let window = Charged::new(unsafe { Window::from_parts(address, size) }, MOVED);
-        let to = address.saturating_add(within);
+        let window = Charged::new(unsafe { Window::from_parts(to, length) }, 1);
         // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on what is at the target.
         if unsafe { sys::move_pages(from, to, length) }.is_ok() {
             return Some(window);
@@ -361,6 +358,13 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether an extent can be moved away, and is worth it. BARs and huge pages can't (`VM_PFNMAP`, `VM_DONTEXPAND`), and
+/// are unmapped quickly.
+fn is_movable(extent: &Extent) -> bool {
+    matches!(&extent.source, Source::File(placed, _) if !placed.file.is_device() && !placed.file.is_hugetlb())
+        && extent.range.len() >= WORTH_MOVING
 }
 
 /// Checks that nothing is placed in `range`.

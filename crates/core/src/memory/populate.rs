@@ -17,9 +17,9 @@ const PARALLEL: u64 = 64 << 20;
 const CHUNK: u64 = 32 << 20;
 /// At most this many chunks, however large the memory.
 const CHUNKS: u64 = 4096;
-/// Bytes that one call faults in. No thread of the process can map anything meanwhile: a millisecond or two for pages
-/// of 4 KiB.
-const STEP: u64 = 4 << 20;
+/// Bytes that one call faults in. No thread of the process can map anything meanwhile: less than half a millisecond for
+/// pages of 4 KiB, unless the thread loses its processor.
+const STEP: u64 = 1 << 20;
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;
 
@@ -49,20 +49,29 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
         .iter()
         .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
     // Asking how many threads are worth it reads files: not for a page or two.
-    let threads = if total < PARALLEL {
-        1
-    } else {
-        thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(THREADS)
-    };
+    let threads = if total < PARALLEL { 1 } else { threads() };
     if threads < 2 {
         // SAFETY: passed on to the caller.
         return targets
             .iter()
             .try_for_each(|target| unsafe { populate_one(base, target) });
     }
-    let chunk = CHUNK.max(total / CHUNKS);
+    // SAFETY: passed on to the caller.
+    unsafe { populate_by(threads, base, targets, CHUNK.max(total / CHUNKS)) }
+}
+
+/// How many threads fault in. One processor is left to the event loop: a thread that loses its processor may hold the
+/// lock of the process's mappings meanwhile, which JavaScript needs for memory of its own.
+fn threads() -> usize {
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    processors.saturating_sub(1).min(THREADS)
+}
+
+/// Shares the work out among threads, by chunks.
+///
+/// # Safety
+/// As for [`populate`].
+unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u64) -> Result<()> {
     let work: Vec<Target> = targets
         .iter()
         .flat_map(|target| chunks(target, chunk))
@@ -175,6 +184,33 @@ unsafe fn populate_step(base: usize, target: &Target) -> Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::memory::{HugePages, MemoryFile, Window, protection};
+
+    #[test]
+    fn threads_fault_in_all_chunks_and_report_a_failure() {
+        const PAGES: u64 = 64;
+        let file = MemoryFile::create(PAGES * 4096, "chunks", HugePages::None).unwrap();
+        let length = usize::try_from((PAGES + 1) * 4096).unwrap();
+        let window = file.with_fd(|fd| Window::new(length, protection(true), fd, 0));
+        let window = window.unwrap().unwrap();
+        let populate = |start: u64, pages: u64| {
+            let target = Target {
+                range: Range::new(start * 4096, pages * 4096).unwrap(),
+                writable: true,
+                page_size: 4096,
+                hugetlb: false,
+            };
+            // SAFETY: the window stays until the test ends.
+            unsafe { populate_by(4, window.address(), &[target], 4096) }
+        };
+        populate(0, PAGES).unwrap();
+        let blocks = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap().st_blocks);
+        assert_eq!(u64::try_from(blocks.unwrap()).unwrap() * 512, PAGES * 4096);
+        // The last page is past the end of the file.
+        let error = populate(PAGES - 8, 9).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::MemoryFault);
+        assert_eq!(error.range().unwrap().start(), PAGES * 4096);
+    }
 
     #[test]
     fn chunks_cover_the_target_in_whole_pages() {

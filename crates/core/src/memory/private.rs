@@ -4,6 +4,7 @@
 //! a mapping that belongs to it alone, to the reservation; taking it out moves them back (`moves.rs`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
@@ -13,16 +14,16 @@ use super::bytes::{ByteSink, ByteSource};
 use super::charged::Charged;
 use super::copy::{read_memory, write_memory};
 use super::pieces::{Piece, overlapping};
-use super::{budget, dropper, policy, sys};
+use super::{budget, policy, sys};
+use crate::dropper;
 use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
-const HUGE: usize = 1 << 21;
-
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) home: usize,
+    /// Changes only while all of the memory is placed, and the lock of the pieces is held.
+    home: AtomicUsize,
     pub(super) length: u64,
     page: u64,
     pub(super) pieces: Mutex<BTreeMap<u64, Piece>>,
@@ -45,7 +46,11 @@ impl PrivateMemory {
         let page = host_page_size()?;
         Range::new(0, length)?.check_aligned(page, "private memory")?;
         let size = to_usize(length)?;
-        let align = if size >= HUGE { HUGE } else { to_usize(page)? };
+        let align = if size >= sys::HUGE {
+            sys::HUGE
+        } else {
+            to_usize(page)?
+        };
         budget::charge(1)?;
         let home = sys::map_anonymous(size, align, sys::protection(true)).map_err(|errno| {
             let code = if errno == Errno::ENOMEM {
@@ -69,7 +74,7 @@ impl PrivateMemory {
         )]);
         let memory = Self {
             inner: Arc::new(Inner {
-                home,
+                home: AtomicUsize::new(home),
                 length,
                 page,
                 pieces: Mutex::new(pieces),
@@ -167,7 +172,24 @@ impl PrivateMemory {
 
 impl Inner {
     pub(super) fn at_home(&self, offset: u64) -> Result<usize> {
-        plus(self.home, offset)
+        plus(self.home.load(Ordering::Relaxed), offset)
+    }
+
+    /// After all of the memory was placed at `address`: gives it another home, to which the kernel moves it quickly.
+    pub(super) fn move_home_like(&self, address: usize) {
+        let Ok(size) = to_usize(self.length) else {
+            return;
+        };
+        let place = |at| sys::place_in_table(at, size);
+        if place(address) == place(self.home.load(Ordering::Relaxed)) {
+            return;
+        }
+        // It is empty. A refusal leaves the home as it is, and the way home slower.
+        if let Ok(home) = sys::map_like(address, size, sys::protection(true)) {
+            let old = self.home.swap(home, Ordering::Relaxed);
+            // SAFETY: the old home is ours, and nothing is there any more.
+            let _ = unsafe { sys::unmap(old, size) };
+        }
     }
 }
 
@@ -183,8 +205,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Ok(size) = to_usize(self.length) {
             // SAFETY: home is ours, and nothing can name it once the last clone is gone.
-            let home = unsafe { sys::Window::from_parts(self.home, size) };
-            dropper::drop_later(self.length, Charged::new(home, 1));
+            let home = unsafe { sys::Window::from_parts(*self.home.get_mut(), size) };
+            dropper::drop_memory(self.length, Charged::new(home, 1));
         }
     }
 }

@@ -8,8 +8,10 @@ use nix::sys::mman::MmapAdvise;
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
-use super::{budget, dropper, populate, sys};
-use crate::locked::lock;
+use super::unclosed::Unclosed;
+use super::{budget, populate, sys};
+use crate::dropper;
+use crate::locked::{lock, owned};
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
@@ -108,14 +110,19 @@ impl AddressSpaceReservation {
     /// Checks that these ranges (offset and length) are mapped throughout and faults them in, so that
     /// pinning them can't fail for want of a page. Device memory is not touched: its pages always
     /// exist. Much memory is faulted in by several threads, and memory of sealed length only once.
-    /// None of it can be unmapped meanwhile.
+    /// None of it can be unmapped meanwhile. Much memory is faulted in only after all that was released before is
+    /// returned to the system.
     ///
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
-        let leases = self
-            .absent(ranges)?
+        let absent = self.absent(ranges)?;
+        let bytes = absent
+            .iter()
+            .fold(0_u64, |sum, (_, length)| sum.saturating_add(*length));
+        dropper::settle_before(bytes);
+        let leases = absent
             .iter()
             .map(|(offset, length)| self.lease(*offset, *length))
             .collect::<Result<Vec<_>>>()?;
@@ -301,48 +308,13 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let state = self
-            .state
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let whole = Range::new(0, self.length);
-        let (go, come) = whole.map_or((0, 0), |all| state.extents.cost_of_emptying(&all, &all));
-        let fewer = go.saturating_sub(come).saturating_add(1);
-        let gone = state.extents.clear();
-        for moved in gone.iter().filter_map(|extent| self.move_away(extent)) {
-            dropper::drop_later(dropper::LARGE, moved);
-        }
-        let mut at = 0;
-        let leave = |from: usize, to: usize| {
-            // SAFETY: no handle and no lease is left, so nobody can name these addresses.
-            let _ = to
-                .checked_sub(from)
-                .filter(|size| *size > 0)
-                .zip(self.base.checked_add(from))
-                .map(|(size, address)| unsafe { sys::unmap(address, size) });
+        let extents = std::mem::take(&mut owned(&mut self.state).extents);
+        let unclosed = Unclosed {
+            base: self.base,
+            length: self.length,
+            extents,
         };
-        for extent in &gone {
-            let Source::Private(memory, offset) = &extent.source else {
-                continue;
-            };
-            let part = Range::new(*offset, extent.range.len());
-            // SAFETY: the extent's addresses are ours and nobody relies on them any more.
-            let home = part.and_then(|part| unsafe { memory.take_home(&part, extent.writable) });
-            if home.is_err() {
-                // The memory still has its pages here. Leaked, so that it may go on using them.
-                let (Ok(start), Ok(end)) =
-                    (to_usize(extent.range.start()), to_usize(extent.range.end()))
-                else {
-                    return;
-                };
-                leave(at, start);
-                at = end;
-            }
-        }
-        leave(at, usize::try_from(self.length).unwrap_or(at));
-        if at == 0 {
-            budget::credit(fewer);
-        }
+        dropper::drop_memory(unclosed.memory(), unclosed);
     }
 }
 

@@ -63,6 +63,29 @@ pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix
     Ok(base)
 }
 
+/// Bytes that the largest page table covers which `length` bytes may fill, on x86-64.
+const fn table_size(length: usize) -> usize {
+    if length < GIB { HUGE } else { GIB }
+}
+
+/// The place of an address in the largest page table that `length` bytes from there on may fill. Between mappings at
+/// the same place the kernel moves whole tables, instead of page after page.
+pub(super) fn place_in_table(address: usize, length: usize) -> usize {
+    address.checked_rem(table_size(length)).unwrap_or(0)
+}
+
+/// Maps `length` bytes as [`map_anonymous`] does, at the same place in a page table as address `model`.
+pub(super) fn map_like(model: usize, length: usize, prot: ProtFlags) -> nix::Result<usize> {
+    let within = place_in_table(model, length);
+    let padded = length.checked_add(within).ok_or(Errno::ENOMEM)?;
+    let raw = map_anonymous(padded, table_size(length), prot)?;
+    if within > 0 {
+        // SAFETY: mapped just now; nobody else knows of it yet.
+        unsafe { unmap(raw, within) }?;
+    }
+    Ok(raw.saturating_add(within))
+}
+
 /// Keeps `at..at + length` out of the child processes that `fork` makes from now on.
 ///
 /// # Safety
@@ -74,6 +97,8 @@ unsafe fn keep_from_children(at: usize, length: usize) {
     let _ = unsafe { advise(at, length, MmapAdvise::MADV_DONTFORK) };
 }
 
+/// Bytes of a huge page, and what one entry of the third level of page tables covers, on x86-64.
+pub(super) const HUGE: usize = 1 << 21;
 const GIB: usize = 1 << 30;
 const TIB: usize = 1 << 40;
 /// Where bases of reservations begin: V8 scatters its heap over the addresses below.
@@ -271,7 +296,7 @@ pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
 }
 
 /// Bytes that one call unmaps: it takes some 2 ms, and no thread of the process can map anything meanwhile.
-const PIECE: usize = 16 << 20;
+pub(super) const PIECE: usize = 16 << 20;
 
 /// Removes the mapping of `at..at + length` piece by piece, the last first, and gives the addresses up.
 ///

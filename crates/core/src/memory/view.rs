@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use nix::sys::mman::ProtFlags;
 
+use super::MemoryFile;
 use super::sys::{Window, remove};
-use super::{MemoryFile, dropper};
+use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -40,7 +41,7 @@ impl Drop for Shown {
 
 impl Drop for View {
     fn drop(&mut self) {
-        dropper::drop_later(self.memory, self.shown.take());
+        dropper::drop_memory(self.memory, self.shown.take());
     }
 }
 

@@ -11,7 +11,8 @@ use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
-use crate::locked::lock;
+use crate::dropper;
+use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
 use crate::memory::Lease;
 use crate::{Error, ErrorCode, Result};
@@ -24,8 +25,8 @@ pub(super) struct ContainerInner {
     count: AtomicUsize,
 }
 
-/// An open container. Clones share it; groups attached to it keep it open. With the last clone its
-/// mappings go, as nobody could unmap them any more: a BAR among them would otherwise keep its device
+/// An open container. Clones share it; groups attached to it keep it open. After the last clone the dropper's thread
+/// unmaps everything, as nobody else could any more: a BAR among them would otherwise keep its device
 /// open, that its group, and that the container, for ever.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -41,8 +42,28 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.inner.count.load(Ordering::Relaxed) > 0 {
+            dropper::drop_later(Unreachable(Arc::clone(&self.inner)));
+        }
+    }
+}
+
+/// A container with mappings and without a handle.
+struct Unreachable(Arc<ContainerInner>);
+
+impl Drop for Unreachable {
+    fn drop(&mut self) {
         // What the kernel refuses to unmap stays on record, and keeps its memory.
-        let _ = self.inner.unmap_all();
+        let _ = self.0.unmap_all();
+    }
+}
+
+impl Drop for ContainerInner {
+    fn drop(&mut self) {
+        let state = owned(&mut self.state);
+        if state.fd.is_some() {
+            dropper::drop_later(std::mem::take(state));
+        }
     }
 }
 

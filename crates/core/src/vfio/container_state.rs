@@ -18,7 +18,7 @@ const MAP: &str = "ioctl(VFIO_IOMMU_MAP_DMA)";
 const UNMAP: &str = "ioctl(VFIO_IOMMU_UNMAP_DMA)";
 
 /// What is guarded: the descriptor and what the kernel has behind it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     // Before the mappings: the descriptor is closed first.
     pub(super) fd: Option<OwnedFd>,

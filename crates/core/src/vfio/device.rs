@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -17,6 +17,7 @@ use super::ioctl_feature::set_vf_token;
 use super::power::{is_silent, memory_accessible, resets_function};
 use super::region::RegionWindow;
 use super::token::VfToken;
+use crate::dropper;
 use crate::locked::{read, write};
 use crate::memory::MemoryFile;
 use crate::range::to_offset;
@@ -140,6 +141,13 @@ impl Device {
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
     pub(crate) fn fake(config: &[u8], can_reset: bool) -> Self {
+        Self::fake_of(&super::Group::fake(None), config, can_reset)
+    }
+
+    /// The same, of a group.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(super) fn fake_of(group: &super::Group, config: &[u8], can_reset: bool) -> Self {
         use nix::sys::memfd::{MFdFlags, memfd_create};
         let fd = memfd_create("config", MFdFlags::MFD_CLOEXEC).unwrap();
         nix::sys::uio::pwrite(&fd, config, 0).unwrap();
@@ -156,7 +164,7 @@ impl Device {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
             fd,
-            home: Home::Group(GroupUse::fake()),
+            home: Home::Group(group.fake_use()),
         };
         Self::with_regions("fake", open, regions, can_reset)
     }
@@ -166,19 +174,8 @@ impl Device {
         &self.inner
     }
 
-    /// Whether the kernel knows a way to reset it.
-    #[must_use]
-    pub fn can_reset(&self) -> bool {
-        self.inner.can_reset
-    }
-
-    /// How many region indices there are: BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more.
-    #[must_use]
-    pub fn region_count(&self) -> usize {
-        self.inner.regions.len()
-    }
-
-    /// What there is to know of a region; `None` where the device has none of that index.
+    /// What there is to know of a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more); `None` where the
+    /// device has none of that index.
     #[must_use]
     pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {
         self.inner
@@ -279,6 +276,16 @@ impl Device {
         drop(open);
         drop(gone);
         Ok(())
+    }
+}
+
+impl Drop for DeviceInner {
+    /// The kernel may reset a device when its file is closed.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = open.take() {
+            dropper::drop_later(open);
+        }
     }
 }
 

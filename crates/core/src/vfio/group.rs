@@ -11,7 +11,8 @@ use super::container::{Container, ContainerInner};
 use super::device::{Device, Home};
 use super::ioctl;
 use super::token::DeviceName;
-use crate::locked::lock;
+use crate::dropper;
+use crate::locked::{lock, owned};
 use crate::{Error, ErrorCode, Result};
 
 #[derive(Debug)]
@@ -65,6 +66,33 @@ impl Group {
                 open: Mutex::new(Some(open)),
             }),
         })
+    }
+
+    /// A group without a kernel behind it.
+    #[cfg(test)]
+    pub(super) fn fake(container: Option<&Container>) -> Self {
+        let open = Open {
+            fd: crate::fake_kernel::descriptor(),
+            container: container.map(|container| Arc::clone(&container.inner)),
+            devices: 0,
+        };
+        Self {
+            inner: Arc::new(GroupInner {
+                id: 0,
+                open: Mutex::new(Some(open)),
+            }),
+        }
+    }
+
+    /// A use of it by a device.
+    #[cfg(test)]
+    pub(super) fn fake_use(&self) -> GroupUse {
+        if let Some(open) = lock(&self.inner.open).as_mut() {
+            open.devices = open.devices.saturating_add(1);
+        }
+        GroupUse {
+            group: Arc::clone(&self.inner),
+        }
     }
 
     /// Whether all devices of the group are in VFIO's hands (or nobody's), so that it can be used.
@@ -199,17 +227,24 @@ fn closed(id: u32) -> Error {
 
 impl Drop for GroupInner {
     fn drop(&mut self) {
-        let open = self
-            .open
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-        if let Some(Open {
-            fd,
-            container: Some(container),
-            ..
-        }) = open
-            && container.detach(fd.as_fd(), self.id).is_err()
+        if let Some(Open { fd, container, .. }) = owned(&mut self.open).take() {
+            let id = self.id;
+            dropper::drop_later(Unclosed { id, fd, container });
+        }
+    }
+}
+
+/// A group that nobody closed, and whose devices are gone.
+struct Unclosed {
+    id: u32,
+    fd: OwnedFd,
+    container: Option<Arc<ContainerInner>>,
+}
+
+impl Drop for Unclosed {
+    fn drop(&mut self) {
+        if let Some(container) = &self.container
+            && container.detach(self.fd.as_fd(), self.id).is_err()
         {
             container.strand();
         }
@@ -223,22 +258,6 @@ pub(super) struct GroupUse {
 }
 
 impl GroupUse {
-    /// A use of a group without a kernel behind it.
-    #[cfg(test)]
-    pub(super) fn fake() -> Self {
-        let open = Open {
-            fd: crate::fake_kernel::descriptor(),
-            container: None,
-            devices: 1,
-        };
-        Self {
-            group: Arc::new(GroupInner {
-                id: 0,
-                open: Mutex::new(Some(open)),
-            }),
-        }
-    }
-
     pub(super) const fn group(&self) -> &Arc<GroupInner> {
         &self.group
     }

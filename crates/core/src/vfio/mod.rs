@@ -20,6 +20,8 @@ mod device;
 mod dirty;
 mod dma;
 mod dma_buf;
+#[cfg(test)]
+mod forgotten_test;
 mod group;
 mod hot_reset;
 mod info;

@@ -1,7 +1,10 @@
-//! Releases memory on a thread of its own. The kernel takes some 200 ms for each GiB, which neither an event
-//! loop nor a finaliser may wait for.
+//! Releases memory, and whatever of VFIO and iommufd nobody closed, on a thread of its own. The kernel takes some
+//! 200 ms for each GiB, and about as long to reset a device: neither an event loop nor a finaliser may wait for that.
+//!
+//! Garbage is dropped in the order in which it was left. What a drop leaves in turn goes to the end of the queue.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -19,7 +22,7 @@ static SETTLED: Condvar = Condvar::new();
 #[cfg(test)]
 thread_local! {
     /// How many times this thread has left garbage to the dropper's thread.
-    pub(super) static HANDED_OVER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    pub(crate) static HANDED_OVER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 struct Queue {
@@ -28,15 +31,22 @@ struct Queue {
     running: bool,
 }
 
-/// Drops `garbage`, which holds about `bytes` bytes: at once if it is small, otherwise on the thread. The caller
-/// must hold no lock that the drop takes.
-pub(crate) fn drop_later(bytes: u64, garbage: impl Send + 'static) {
+/// Drops `garbage`, which holds about `bytes` bytes of memory: at once if that is little, otherwise on the thread. The
+/// caller must hold no lock that the drop takes.
+pub(crate) fn drop_memory(bytes: u64, garbage: impl Send + 'static) {
     if bytes < LARGE {
         drop(garbage);
-        return;
+    } else {
+        drop_later(garbage);
     }
+}
+
+/// Drops `garbage` on the thread.
+pub(crate) fn drop_later(garbage: impl Send + 'static) {
     #[cfg(test)]
     HANDED_OVER.set(HANDED_OVER.get().saturating_add(1));
+    #[cfg(test)]
+    let garbage = crate::fake_kernel::Scripted::new(garbage);
     let mut queue = lock(&QUEUE);
     queue.garbage.push_back(Box::new(garbage));
     let starts = !queue.running;
@@ -56,9 +66,19 @@ pub fn settle() {
     }
 }
 
+/// Waits until all garbage is dropped, if as many as `bytes` bytes of memory are about to be allocated: they may be the
+/// same pages. So garbage never adds up to more than was released between two such calls. The caller must hold no lock
+/// that a drop takes.
+pub(crate) fn settle_before(bytes: u64) {
+    if bytes >= LARGE {
+        settle();
+    }
+}
+
 fn run() {
     while let Some(garbage) = next() {
-        drop(garbage);
+        // The panic hook has reported a panic. What is left has to be dropped all the same.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(garbage)));
     }
 }
 
@@ -70,6 +90,27 @@ fn next() -> Option<Box<dyn Send>> {
         SETTLED.notify_all();
     }
     garbage
+}
+
+/// Keeps the thread from what is left to it after this was made, until this is dropped.
+#[cfg(test)]
+pub(crate) struct Gate {
+    _opens: std::sync::mpsc::Sender<()>,
+}
+
+#[cfg(test)]
+impl Gate {
+    pub(crate) fn close() -> Self {
+        struct Blocks(std::sync::mpsc::Receiver<()>);
+        impl Drop for Blocks {
+            fn drop(&mut self) {
+                let _ = self.0.recv(); // which fails when the sender is dropped
+            }
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        drop_later(Blocks(receiver));
+        Self { _opens: sender }
+    }
 }
 
 #[cfg(test)]
@@ -92,10 +133,10 @@ mod tests {
     fn large_garbage_is_dropped_on_another_thread_and_small_garbage_at_once() {
         let (sender, receiver) = channel();
         let here = thread::current().id();
-        drop_later(LARGE - 1, Witness(sender.clone()));
+        drop_memory(LARGE - 1, Witness(sender.clone()));
         assert_eq!(receiver.try_recv(), Ok(here));
         for _ in 0..100 {
-            drop_later(LARGE, Witness(sender.clone()));
+            drop_memory(LARGE, Witness(sender.clone()));
         }
         settle();
         let threads: Vec<ThreadId> = receiver.try_iter().collect();
@@ -108,11 +149,11 @@ mod tests {
         struct Nested(Sender<ThreadId>);
         impl Drop for Nested {
             fn drop(&mut self) {
-                drop_later(LARGE, Witness(self.0.clone()));
+                drop_later(Witness(self.0.clone()));
             }
         }
         let (sender, receiver) = channel();
-        drop_later(LARGE, Nested(sender));
+        drop_later(Nested(sender));
         settle();
         assert!(receiver.try_recv().is_ok());
     }
