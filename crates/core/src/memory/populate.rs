@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
@@ -20,6 +21,11 @@ const CHUNKS: u64 = 4096;
 /// Bytes that one call faults in. No thread of the process can map anything meanwhile: less than half a millisecond for
 /// pages of 4 KiB, unless the thread loses its processor.
 const STEP: u64 = 1 << 20;
+/// After this long a thread pauses.
+const SLICE: Duration = Duration::from_millis(1);
+/// Without pauses a thread takes the lock of the process's mappings again before one that waits for it has woken up:
+/// the event loop waited for 50 ms, and waits for 4 ms with them (docs/performance.md).
+const PAUSE: Duration = Duration::from_micros(50);
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;
 
@@ -129,8 +135,15 @@ fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
 /// # Safety
 /// As for [`populate`].
 unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
-    // SAFETY: passed on to the caller.
-    chunks(target, STEP).try_for_each(|step| unsafe { populate_step(base, &step) })
+    let mut began = Instant::now();
+    chunks(target, STEP).try_for_each(|step| {
+        if began.elapsed() >= SLICE {
+            thread::sleep(PAUSE);
+            began = Instant::now();
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { populate_step(base, &step) }
+    })
 }
 
 /// # Safety
