@@ -22,9 +22,9 @@ const CHUNKS: u64 = 4096;
 /// pages of 4 KiB, unless the thread loses its processor.
 const STEP: u64 = 1 << 20;
 /// After this long a thread pauses.
-const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_millis(2);
 /// Without pauses a thread takes the lock of the process's mappings again before one that waits for it has woken up:
-/// the event loop waited for 50 ms, and waits for 4 ms with them (docs/performance.md).
+/// the event loop waited for 50 ms, and waits for 5 ms with them (docs/performance.md).
 const PAUSE: Duration = Duration::from_micros(50);
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;
