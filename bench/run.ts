@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { compile } from './compile.ts';
 import type { Figure } from './measure.ts';
 import { barMove } from './bar-move.ts';
+import { guestAccess } from './guest-access.ts';
 import { oneAmongMany } from './one-among-many.ts';
 import { populate } from './populate.ts';
 import { simulatedReplay } from './replay.ts';
@@ -29,6 +30,7 @@ const figures: Figure[] = [];
 for (const [what, measure] of Object.entries({
   simulatedReplay,
   barMove,
+  guestAccess,
   oneAmongMany,
   populate,
   type1Replay,

@@ -36,8 +36,11 @@ export function requireViewable(length: bigint, what: string): void {
   );
 }
 
+/** From this many bytes on, clearing an array costs much of what filling it does. */
+const LARGE = 65_536;
+
 /**
- * Room for bytes that are copied out.
+ * Room for bytes that are copied out. Not cleared: the caller fills all of it, or drops it.
  *
  * @param length bytes
  * @param what has them, for messages
@@ -48,7 +51,7 @@ export function requireViewable(length: bigint, what: string): void {
 export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> {
   requireViewable(BigInt(requireCount(length)), what);
   try {
-    return new Uint8Array(length);
+    return length < LARGE ? new Uint8Array(length) : new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
   } catch (cause) {
     throw new PeerDmaError('ERR_SYSTEM', `${what}: no memory is left for ${length} bytes. Read fewer at once`, {
       cause,

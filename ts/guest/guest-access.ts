@@ -1,31 +1,186 @@
 /**
- * Copies to and from guest-physical addresses, through the files and memory behind them: a page that is missing there
- * is an error here, never a signal.
+ * Copies to and from guest-physical addresses. RAM of sealed files is copied through a mapping of this process that can't
+ * fault; all else through the files and memory behind it: a page that is missing there is an error here, never a signal.
  */
 import { AddressRange } from '../address-range.ts';
 import { newBytes, requireBytes, requireCount } from '../arguments.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
-import { readStore, writeStore } from '../memory/backing.ts';
+import { isDevice, readStore, writeStore } from '../memory/backing.ts';
+import type { FileWindow } from '../memory/file-windows.ts';
+import { windowsOf } from '../memory/memory-file.ts';
+import { valueText } from '../value-text.ts';
 
-/** @internal */
-export function readGuest(flat: IntervalMap<SubMapping>, gpa: bigint, length: number): Uint8Array {
-  if (requireCount(length) === 0) return new Uint8Array();
-  const range = AddressRange.of(gpa, BigInt(length));
-  const parts = cover(flat, range);
-  const bytes = newBytes(length, 'guest memory');
-  for (const { value, part } of parts)
-    readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
-  return bytes;
-}
+type FlatMap = IntervalMap<SubMapping>;
 
-/** @internal */
-export function writeGuest(flat: IntervalMap<SubMapping>, gpa: bigint, bytes: Uint8Array): void {
-  if (requireBytes(bytes).length === 0) return;
-  const range = AddressRange.of(gpa, BigInt(bytes.length));
-  for (const { value, part } of cover(flat, range)) {
-    writeStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+/** Above it, numbers are not exact. */
+const EXACT = 2 ** 53;
+
+/** Up to this many bytes one call that copies is faster than two. */
+const SMALL = 256;
+
+/**
+ * Guest memory as the VMM reads and writes it. Keeps the window in which it found the last address: the accesses of a
+ * device model are near one another.
+ *
+ * @internal
+ */
+export class GuestAccess {
+  readonly #flatMap: () => FlatMap;
+  /** The map that the rest is of. */
+  #found: FlatMap | undefined;
+  /** Guest-physical addresses that {@link GuestAccess.#window} has, as part of one sub-mapping. */
+  #start = 0;
+  #end = 0;
+  /** What to take from an address for its place in the window. */
+  #base = 0;
+  #window: FileWindow | undefined;
+
+  /** @param flatMap the map in force; throws if there is none any more */
+  constructor(flatMap: () => FlatMap) {
+    this.#flatMap = flatMap;
+  }
+
+  read(gpa: bigint, length: number): Uint8Array {
+    const flat = this.#flatMap();
+    if (requireCount(length) === 0) return new Uint8Array();
+    const window = this.#windowOf(flat, gpa, length);
+    if (window === undefined) return this.#readAll(flat, gpa, newBytes(length, 'guest memory'));
+    const at = Number(gpa) - this.#base;
+    if (length <= SMALL) return window.bytes.slice(at, at + length);
+    const bytes = newBytes(length, 'guest memory');
+    bytes.set(window.bytes.subarray(at, at + length));
+    return bytes;
+  }
+
+  readInto(gpa: bigint, bytes: Uint8Array): void {
+    const flat = this.#flatMap();
+    const { length } = requireBytes(bytes);
+    if (length === 0) return;
+    const window = this.#windowOf(flat, gpa, length);
+    if (window === undefined) {
+      this.#readAll(flat, gpa, bytes);
+      return;
+    }
+    const at = Number(gpa) - this.#base;
+    bytes.set(window.bytes.subarray(at, at + length));
+  }
+
+  write(gpa: bigint, bytes: Uint8Array): void {
+    const flat = this.#flatMap();
+    const { length } = requireBytes(bytes);
+    if (length === 0) return;
+    const window = this.#windowOf(flat, gpa, length);
+    if (window !== undefined) {
+      window.bytes.set(bytes, Number(gpa) - this.#base);
+      return;
+    }
+    const range = AddressRange.of(gpa, BigInt(length));
+    for (const { value, part } of cover(flat, range)) {
+      writeStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+    }
+  }
+
+  read8(gpa: bigint): number {
+    const view = this.#viewOf(gpa, 1);
+    return view === undefined ? this.#bytesAt(gpa, 1).getUint8(0) : view.getUint8(Number(gpa) - this.#base);
+  }
+
+  read16(gpa: bigint): number {
+    const view = this.#viewOf(gpa, 2);
+    if (view === undefined) return this.#bytesAt(gpa, 2).getUint16(0, true);
+    return view.getUint16(Number(gpa) - this.#base, true);
+  }
+
+  read32(gpa: bigint): number {
+    const view = this.#viewOf(gpa, 4);
+    if (view === undefined) return this.#bytesAt(gpa, 4).getUint32(0, true);
+    return view.getUint32(Number(gpa) - this.#base, true);
+  }
+
+  read64(gpa: bigint): bigint {
+    const view = this.#viewOf(gpa, 8);
+    if (view === undefined) return this.#bytesAt(gpa, 8).getBigUint64(0, true);
+    return view.getBigUint64(Number(gpa) - this.#base, true);
+  }
+
+  write8(gpa: bigint, value: number): void {
+    requireUnsigned(value, 8);
+    const view = this.#viewOf(gpa, 1);
+    if (view === undefined) this.write(gpa, Uint8Array.of(value));
+    else view.setUint8(Number(gpa) - this.#base, value);
+  }
+
+  write16(gpa: bigint, value: number): void {
+    requireUnsigned(value, 16);
+    const view = this.#viewOf(gpa, 2);
+    if (view === undefined)
+      this.write(
+        gpa,
+        encoded(2, (bytes) => bytes.setUint16(0, value, true)),
+      );
+    else view.setUint16(Number(gpa) - this.#base, value, true);
+  }
+
+  write32(gpa: bigint, value: number): void {
+    requireUnsigned(value, 32);
+    const view = this.#viewOf(gpa, 4);
+    if (view === undefined)
+      this.write(
+        gpa,
+        encoded(4, (bytes) => bytes.setUint32(0, value, true)),
+      );
+    else view.setUint32(Number(gpa) - this.#base, value, true);
+  }
+
+  write64(gpa: bigint, value: bigint): void {
+    if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) throw notUnsigned(value, '64', 'bigint');
+    const view = this.#viewOf(gpa, 8);
+    if (view === undefined)
+      this.write(
+        gpa,
+        encoded(8, (bytes) => bytes.setBigUint64(0, value, true)),
+      );
+    else view.setBigUint64(Number(gpa) - this.#base, value, true);
+  }
+
+  #bytesAt(gpa: bigint, length: number): DataView {
+    return new DataView(this.#readAll(this.#flatMap(), gpa, new Uint8Array(length)).buffer);
+  }
+
+  #readAll<T extends Uint8Array>(flat: FlatMap, gpa: bigint, bytes: T): T {
+    const range = AddressRange.of(gpa, BigInt(bytes.length));
+    for (const { value, part } of cover(flat, range)) {
+      readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+    }
+    return bytes;
+  }
+
+  #viewOf(gpa: bigint, length: number): DataView | undefined {
+    return this.#windowOf(this.#flatMap(), gpa, length)?.view;
+  }
+
+  /** The window that has all of these bytes, the first at `gpa` less {@link GuestAccess.#base}, if one has. */
+  #windowOf(flat: FlatMap, gpa: bigint, length: number): FileWindow | undefined {
+    if (typeof gpa !== 'bigint') return undefined; // which the long way rejects
+    const address = Number(gpa);
+    if (flat === this.#found && address >= this.#start && address + length <= this.#end) return this.#window;
+    return this.#search(flat, gpa) && address + length <= this.#end ? this.#window : undefined;
+  }
+
+  #search(flat: FlatMap, gpa: bigint): boolean {
+    const sub = flat.at(gpa);
+    if (sub?.store.file === undefined || isDevice(sub.store) || sub.range.end > EXACT) return false;
+    const offset = Number(sub.store.offset + (gpa - sub.range.start));
+    const window = windowsOf(sub.store.file).at(offset);
+    if (window === undefined) return false;
+    this.#found = flat;
+    this.#window = window;
+    this.#base = Number(gpa) - (offset - window.start);
+    this.#start = Math.max(Number(sub.range.start), this.#base);
+    this.#end = Math.min(Number(sub.range.end), this.#base + window.bytes.length);
+    return true;
   }
 }
 
@@ -35,8 +190,26 @@ function slice(bytes: Uint8Array, whole: AddressRange, part: AddressRange): Uint
 }
 
 /** All parts, found before the first is copied: an access that can't be done in full is not begun. */
-function cover(flat: IntervalMap<SubMapping>, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
+function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
   const { parts, gap } = flat.cover(range);
   if (gap === undefined) return parts;
   throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(gap, range.end)}`, { range });
+}
+
+function encoded(length: number, set: (view: DataView) => void): Uint8Array {
+  const bytes = new Uint8Array(length);
+  set(new DataView(bytes.buffer));
+  return bytes;
+}
+
+function requireUnsigned(value: number, bits: 8 | 16 | 32): void {
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** bits) return;
+  throw notUnsigned(value, `${bits}`, 'number');
+}
+
+function notUnsigned(value: unknown, bits: string, type: string): PeerDmaError {
+  return new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `a value of ${bits} bits is an unsigned ${type} of that size, not ${valueText(value)}`,
+  );
 }

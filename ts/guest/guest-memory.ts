@@ -8,7 +8,7 @@ import { AddressSpace } from './address-space.ts';
 import { addressWidthFor } from './address-width.ts';
 import { DeviceMemory } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
-import { readGuest, writeGuest } from './guest-access.ts';
+import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
@@ -32,6 +32,7 @@ export class GuestMemory {
   /** Registers DMA targets. */
   readonly dmaMappers: DmaMapperClient;
   readonly #space: AddressSpace;
+  readonly #access: GuestAccess = new GuestAccess(() => this.#openSpace().map.flat);
   readonly #closing = new Closing();
 
   static {
@@ -96,7 +97,7 @@ export class GuestMemory {
    * `ERR_CLOSED`
    */
   read(gpa: bigint, length: number): Uint8Array {
-    return readGuest(this.#openSpace().map.flat, gpa, length);
+    return this.#access.read(gpa, length);
   }
 
   /**
@@ -106,7 +107,102 @@ export class GuestMemory {
    * @throws {PeerDmaError} as {@link GuestMemory.read}
    */
   write(gpa: bigint, bytes: Uint8Array): void {
-    writeGuest(this.#openSpace().map.flat, gpa, bytes);
+    this.#access.write(gpa, bytes);
+  }
+
+  /**
+   * Copies bytes out of guest memory into an array, as {@link GuestMemory.read} does into a new one.
+   *
+   * @param gpa guest-physical address
+   * @param bytes is filled
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  readInto(gpa: bigint, bytes: Uint8Array): void {
+    this.#access.readInto(gpa, bytes);
+  }
+
+  /**
+   * Reads one byte.
+   *
+   * @param gpa guest-physical address
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  read8(gpa: bigint): number {
+    return this.#access.read8(gpa);
+  }
+
+  /**
+   * Reads 16 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  read16(gpa: bigint): number {
+    return this.#access.read16(gpa);
+  }
+
+  /**
+   * Reads 32 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  read32(gpa: bigint): number {
+    return this.#access.read32(gpa);
+  }
+
+  /**
+   * Reads 64 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @throws {PeerDmaError} as {@link GuestMemory.read}
+   */
+  read64(gpa: bigint): bigint {
+    return this.#access.read64(gpa);
+  }
+
+  /**
+   * Writes one byte.
+   *
+   * @param gpa guest-physical address
+   * @param value 0 to 2^8 - 1
+   * @throws {PeerDmaError} as {@link GuestMemory.write}; `ERR_INVALID_ARGUMENT` for a value that does not fit
+   */
+  write8(gpa: bigint, value: number): void {
+    this.#access.write8(gpa, value);
+  }
+
+  /**
+   * Writes 16 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @param value 0 to 2^16 - 1
+   * @throws {PeerDmaError} as {@link GuestMemory.write8}
+   */
+  write16(gpa: bigint, value: number): void {
+    this.#access.write16(gpa, value);
+  }
+
+  /**
+   * Writes 32 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @param value 0 to 2^32 - 1
+   * @throws {PeerDmaError} as {@link GuestMemory.write8}
+   */
+  write32(gpa: bigint, value: number): void {
+    this.#access.write32(gpa, value);
+  }
+
+  /**
+   * Writes 64 bits, little-endian.
+   *
+   * @param gpa guest-physical address, aligned or not
+   * @param value 0 to 2^64 - 1
+   * @throws {PeerDmaError} as {@link GuestMemory.write8}
+   */
+  write64(gpa: bigint, value: bigint): void {
+    this.#access.write64(gpa, value);
   }
 
   /**

@@ -7,6 +7,7 @@ import { newBytes, readOptions, requireAccess, requireBytes, requireViewable } f
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
+import { FileWindows } from './file-windows.ts';
 
 /** The size of huge pages a {@link MemoryFile} can be made of. */
 export type HugePageSize = '2M' | '1G';
@@ -35,6 +36,8 @@ export let retainFile: (file: MemoryFile) => () => void;
 export let requestFileOf: (file: MemoryFile) => MemoryFile;
 /** The file that a request's file stands for; any other file itself. @internal */
 export let originalOf: (file: MemoryFile) => MemoryFile;
+/** The bytes of a file in this process, as long as the file is open or mapped. @internal */
+export let windowsOf: (file: MemoryFile) => FileWindows;
 /**
  * Part of a file made by {@link MemoryFile.create} as memory, which outlives the file.
  *
@@ -52,6 +55,7 @@ export class MemoryFile {
   /** Of a request's file: the file that it stands for. */
   readonly #original: MemoryFile | undefined;
   #requestFile: MemoryFile | undefined;
+  #windows: FileWindows | undefined;
   /** For people: what {@link GuestMemory.inspect} and errors call it. */
   readonly name: string;
 
@@ -68,6 +72,7 @@ export class MemoryFile {
       requireViewable(length, file.name);
       return native(() => handle.view(offset, length));
     };
+    windowsOf = (file) => (file.#windows ??= new FileWindows(file.#handle));
     requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(file.#handle, file.name, file));
     originalOf = (file) => {
       nativeFileOf(file); // rejects other objects
@@ -78,7 +83,7 @@ export class MemoryFile {
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
       return () => {
-        if (--file.#users === 0 && file.#closed) file.#handle.close();
+        if (--file.#users === 0 && file.#closed) file.#release();
       };
     };
   }
@@ -169,12 +174,17 @@ export class MemoryFile {
   close(): void {
     if (this.#original !== undefined) return;
     this.#closed = true;
-    if (this.#users === 0) native(() => this.#handle.close());
+    if (this.#users === 0) this.#release();
   }
 
   /** As {@link MemoryFile.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #release(): void {
+    this.#windows?.close();
+    native(() => this.#handle.close());
   }
 
   #open(): NativeMemoryFile {

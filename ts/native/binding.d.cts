@@ -102,6 +102,8 @@ export declare class NativeMemoryFile {
   write(offset: bigint, from: Uint8Array): void
   /** Part of it as memory, which outlives this handle; only of a file made by `create`. */
   view(offset: bigint, length: bigint): ArrayBuffer
+  /** The `size` bytes around one of them, cut to the file; `null` where bytes may stop being there. */
+  windowAround(offset: bigint, size: bigint): NativeWindow | null
   /** Allocates the pages of a part of it, on a worker thread. */
   faultIn(offset: bigint, length: bigint, transparentHugePages: boolean): Promise<void>
   /** Takes its pages from one NUMA node only. */
@@ -275,6 +277,19 @@ export declare class NativeVfioGroup {
   close(): void
   /** The same on a worker thread: with the last group of a container all of its mappings go. */
   closeAsync(): Promise<void>
+}
+
+/** Bytes of a file that are unmapped by a call. The package keeps their `ArrayBuffer` to itself. */
+export declare class NativeWindow {
+  /** Where it begins in the file. */
+  get start(): bigint
+  /** Its bytes. To be called once. */
+  buffer(): ArrayBuffer
+  /**
+   * Detaches the buffer and unmaps its bytes. Where it is not the window's buffer, or its bytes have moved on by a
+   * transfer, they stay mapped until they are collected.
+   */
+  close(buffer: ArrayBuffer): void
 }
 
 /** The size of the host's base pages in bytes. */

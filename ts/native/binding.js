@@ -128,6 +128,7 @@ export const NativePrivateMemory = take('NativePrivateMemory');
 export const NativeReservation = take('NativeReservation');
 export const NativeVfioContainer = take('NativeVfioContainer');
 export const NativeVfioDevice = take('NativeVfioDevice');
+export const NativeWindow = take('NativeWindow');
 export const NativeVfioGroup = take('NativeVfioGroup');
 export const hostPageSize = take('hostPageSize');
 export const memorySettled = take('memorySettled');

@@ -42,6 +42,18 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
       gpa: (value) => memory.write(value, new Uint8Array(1)),
       bytes: (value) => memory.write(0n, value),
     },
+    'GuestMemory#readInto': {
+      gpa: (value) => memory.readInto(value, new Uint8Array(1)),
+      bytes: (value) => memory.readInto(0n, value),
+    },
+    'GuestMemory#read8': { gpa: (value) => memory.read8(value) },
+    'GuestMemory#read16': { gpa: (value) => memory.read16(value) },
+    'GuestMemory#read32': { gpa: (value) => memory.read32(value) },
+    'GuestMemory#read64': { gpa: (value) => memory.read64(value) },
+    'GuestMemory#write8': { gpa: (value) => memory.write8(value, 1), value: (value) => memory.write8(0n, value) },
+    'GuestMemory#write16': { gpa: (value) => memory.write16(value, 1), value: (value) => memory.write16(0n, value) },
+    'GuestMemory#write32': { gpa: (value) => memory.write32(value, 1), value: (value) => memory.write32(0n, value) },
+    'GuestMemory#write64': { gpa: (value) => memory.write64(value, 1n), value: (value) => memory.write64(0n, value) },
     'GuestMemory#explain': {
       address: (value) => memory.explain(value),
       target: (value) => memory.explain(0n, value),

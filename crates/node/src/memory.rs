@@ -9,7 +9,7 @@ use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
-use crate::view::array_buffer;
+use crate::view::{NativeWindow, array_buffer};
 
 /// Memory behind a file descriptor.
 #[napi]
@@ -117,6 +117,17 @@ impl NativeMemoryFile {
     ) -> napi::Result<Unknown<'env>> {
         let view = self.file()?.view(offset.0, length.0).map_err(to_js)?;
         array_buffer(env, view)
+    }
+
+    /// The `size` bytes around one of them, cut to the file; `null` where bytes may stop being there.
+    #[napi]
+    pub fn window_around(
+        &self,
+        #[napi(ts_arg_type = "bigint")] offset: U64,
+        #[napi(ts_arg_type = "bigint")] size: U64,
+    ) -> napi::Result<Option<NativeWindow>> {
+        let around = self.file()?.view_around(offset.0, size.0).map_err(to_js)?;
+        Ok(around.map(NativeWindow::new))
     }
 
     /// Allocates the pages of a part of it, on a worker thread.

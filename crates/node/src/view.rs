@@ -1,16 +1,19 @@
-//! Bytes of a file as an `ArrayBuffer`.
+//! Bytes of a file as an `ArrayBuffer`, which are unmapped when they are collected or, with a window, when it is closed.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use napi::bindgen_prelude::{FromNapiValue, Unknown};
+use napi::bindgen_prelude::{FromNapiValue, JsValue, Unknown};
 use napi::{Env, sys};
-use peerdma_core::memory::View;
+use napi_derive::napi;
+use peerdma_core::memory::{Around, View};
 use peerdma_core::{Error, ErrorCode};
 
 use crate::environment::runs_javascript;
-use crate::error::to_js;
+use crate::error::{invalid, to_js};
+use crate::numbers::U64;
 
 /// A view, unmapped by the first that takes it: the finaliser, or the call that failed to hand it over.
 type Shared = Mutex<Option<View>>;
@@ -24,8 +27,16 @@ fn take(shared: &Shared) -> Option<View> {
 /// to. JavaScript and devices may write them at the same time, as with any shared memory.
 pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
     let (address, length) = (view.address(), view.len());
-    let shared: Arc<Shared> = Arc::new(Mutex::new(Some(view)));
-    let hint = Arc::into_raw(Arc::clone(&shared)).cast_mut().cast();
+    shared_buffer(env, &Arc::new(Mutex::new(Some(view))), address, length)
+}
+
+fn shared_buffer<'env>(
+    env: &'env Env,
+    shared: &Arc<Shared>,
+    address: usize,
+    length: usize,
+) -> napi::Result<Unknown<'env>> {
+    let hint = Arc::into_raw(Arc::clone(shared)).cast_mut().cast();
     let mut value = ptr::null_mut();
     // SAFETY: the memory stays mapped until the view is taken. `finalize` takes it when nothing of JavaScript refers to
     // the bytes any more, and owns one count of `shared`, for the one time that Node-API calls it.
@@ -45,12 +56,71 @@ pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
     }
     // Node 20 has called the finaliser already where it refuses a length; others may never call it. The finaliser's
     // count of `shared` is left to it: a few bytes leak at worst.
-    drop(take(&shared));
+    drop(take(shared));
     // Node's own exception, if it threw one, gives way to the error below.
     // SAFETY: the environment is the running call's.
     let _ = unsafe { sys::napi_get_and_clear_last_exception(env.raw(), &raw mut value) };
     let message = format!("an ArrayBuffer of {length} bytes of mapped memory can't be made here");
     Err(to_js(Error::new(ErrorCode::OutOfRange, message)))
+}
+
+/// Bytes of a file that are unmapped by a call. The package keeps their `ArrayBuffer` to itself.
+#[napi]
+pub struct NativeWindow {
+    shared: Arc<Shared>,
+    start: u64,
+    address: usize,
+    length: usize,
+    has_buffer: Cell<bool>,
+}
+
+impl NativeWindow {
+    pub(crate) fn new(around: Around) -> Self {
+        let Around { start, view } = around;
+        Self {
+            start,
+            address: view.address(),
+            length: view.len(),
+            shared: Arc::new(Mutex::new(Some(view))),
+            has_buffer: Cell::new(false),
+        }
+    }
+}
+
+#[napi]
+impl NativeWindow {
+    /// Where it begins in the file.
+    #[napi(getter, ts_return_type = "bigint")]
+    pub fn start(&self) -> U64 {
+        U64(self.start)
+    }
+
+    /// Its bytes. To be called once.
+    #[napi(ts_return_type = "ArrayBuffer")]
+    pub fn buffer<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        // A second one would have the bytes after they are unmapped for the first.
+        if self.has_buffer.replace(true) {
+            return Err(invalid("a window has one buffer"));
+        }
+        shared_buffer(env, &self.shared, self.address, self.length)
+    }
+
+    /// Detaches the buffer and unmaps its bytes. Where it is not the window's buffer, or its bytes have moved on by a
+    /// transfer, they stay mapped until they are collected.
+    #[napi]
+    pub fn close(&self, env: &Env, #[napi(ts_arg_type = "ArrayBuffer")] buffer: Unknown<'_>) {
+        let (mut data, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: both are values of this call, and Node-API checks that the value is an ArrayBuffer.
+        let detached = unsafe {
+            sys::napi_get_arraybuffer_info(env.raw(), buffer.raw(), &raw mut data, &raw mut length)
+                == sys::Status::napi_ok
+                && data.addr() == self.address
+                && sys::napi_detach_arraybuffer(env.raw(), buffer.raw()) == sys::Status::napi_ok
+        };
+        if detached {
+            drop(take(&self.shared));
+        }
+    }
 }
 
 /// Unmaps the view of bytes that were collected. When the environment ends, the view stays mapped for good: Node-API

@@ -51,4 +51,4 @@ pub use pool::FilePool;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};
-pub use view::View;
+pub use view::{Around, View};

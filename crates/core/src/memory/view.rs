@@ -100,6 +100,40 @@ impl MemoryFile {
     }
 }
 
+/// A view of the bytes around one, for copies.
+#[derive(Debug)]
+pub struct Around {
+    /// Where the view begins in the file.
+    pub start: u64,
+    /// The bytes.
+    pub view: View,
+}
+
+impl MemoryFile {
+    /// Maps the stretch of `size` bytes that has the byte at `offset`, cut to the file. `None` for a file whose bytes may
+    /// stop being there: one that is not sealed, a device's, or one of huge pages, which may lack a page of the node that
+    /// it is bound to. `None` for a part of a file, too: there may be many, and the process has few mappings.
+    ///
+    /// # Errors
+    /// As for [`view`](Self::view); `ERR_INVALID_ARGUMENT` for a `size` that is not a power of two, or less than a page.
+    pub fn view_around(&self, offset: u64, size: u64) -> Result<Option<Around>> {
+        if !self.is_fixed() || self.is_hugetlb() || self.part.is_some() {
+            return Ok(None);
+        }
+        if !size.is_power_of_two() || size < self.page_size() {
+            let message =
+                format!("a view of {size:#x} bytes: expected a power of two of at least a page");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let length = self.length()?;
+        Range::new(offset, 1)?.check_within(length, "the file")?;
+        let start = offset & !size.wrapping_sub(1);
+        let end = start.saturating_add(size).min(length);
+        let view = self.view(start, end.saturating_sub(start))?;
+        Ok(Some(Around { start, view }))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -118,6 +152,37 @@ mod tests {
         let first = std::ptr::with_exposed_provenance::<u8>(view.address());
         // SAFETY: mapped for as long as the view lives, and written by nobody meanwhile.
         assert_eq!(unsafe { [first.read(), first.add(2).read()] }, [1, 3]);
+    }
+
+    #[test]
+    fn a_view_around_a_byte_is_cut_to_the_file() {
+        let page = host_page_size().unwrap();
+        let file = MemoryFile::create(5 * page, "viewed", HugePages::None).unwrap();
+        let around = |offset| {
+            let found = file.view_around(offset, 2 * page).unwrap().unwrap();
+            (
+                found.start / page,
+                u64::try_from(found.view.len()).unwrap() / page,
+            )
+        };
+        assert_eq!(around(0), (0, 2));
+        assert_eq!(around(2 * page - 1), (0, 2));
+        assert_eq!(around(2 * page), (2, 2));
+        assert_eq!(around(5 * page - 1), (4, 1));
+        let code = |offset, size| file.view_around(offset, size).unwrap_err().code();
+        assert_eq!(code(5 * page, 2 * page), ErrorCode::OutOfRange);
+        assert_eq!(code(u64::MAX, 2 * page), ErrorCode::OutOfRange);
+        assert_eq!(code(0, 3 * page), ErrorCode::InvalidArgument);
+        assert_eq!(code(0, page / 2), ErrorCode::InvalidArgument);
+        assert_eq!(code(0, 0), ErrorCode::InvalidArgument);
+        let other = MemoryFile::from_fd(file.fd().unwrap()).unwrap();
+        assert!(other.view_around(0, page).unwrap().is_none());
+        let part = crate::memory::FilePool::new("pool").take(page).unwrap();
+        assert!(
+            part.view_around(part.part_offset(), page)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

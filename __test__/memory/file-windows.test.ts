@@ -1,0 +1,96 @@
+// A window of a file is unmapped when it is closed, and never under bytes that somebody still has.
+import test from 'ava';
+import { readFileSync } from 'node:fs';
+import { NativeFilePool, NativeMemoryFile, memorySettled } from '#native';
+import { PAGE } from '../support/pages.ts';
+
+const SIZE = 1n << 30n;
+
+async function mappingsOf(name: string): Promise<number> {
+  await memorySettled();
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(name)).length;
+}
+
+function windowOf(name: string) {
+  const file = NativeMemoryFile.create(4n * PAGE, name, 0);
+  const window = file.windowAround(2n * PAGE, SIZE);
+  if (window === null) throw new Error('no window');
+  const buffer = window.buffer();
+  file.close();
+  return { window, buffer };
+}
+
+test('a window has the bytes around one, cut to the file', (t) => {
+  const file = NativeMemoryFile.create(4n * PAGE, 'cut', 0);
+  file.write(3n * PAGE, Uint8Array.of(9));
+  const window = file.windowAround(3n * PAGE, 2n * PAGE);
+  t.is(window?.start, 2n * PAGE);
+  t.is(new Uint8Array(window?.buffer() ?? new ArrayBuffer(0))[Number(PAGE)], 9);
+  t.throws(() => file.windowAround(4n * PAGE, SIZE), { message: /ERR_OUT_OF_RANGE/ });
+  t.throws(() => file.windowAround(0n, 5n), { message: /ERR_INVALID_ARGUMENT/ });
+});
+
+test('a file that somebody may cut short has no windows, nor has a piece of a pool', (t) => {
+  const file = NativeMemoryFile.create(PAGE, 'sealed', 0);
+  t.is(NativeMemoryFile.fromFd(file.fd).windowAround(0n, SIZE), null);
+  const piece = new NativeFilePool('pool').take(PAGE);
+  t.is(piece.windowAround(piece.partOffset, SIZE), null);
+});
+
+test('closing a window detaches its buffer and unmaps the bytes', async (t) => {
+  const { window, buffer } = windowOf('closed-window');
+  const bytes = new Uint8Array(buffer);
+  bytes[5] = 7;
+  t.is(await mappingsOf('closed-window'), 1);
+  window.close(buffer);
+  t.is(await mappingsOf('closed-window'), 0);
+  t.is(bytes.length, 0);
+  t.notThrows(() => window.close(buffer));
+});
+
+test('a window has one buffer, also when it is closed', (t) => {
+  const { window, buffer } = windowOf('one-buffer');
+  t.throws(() => window.buffer(), { message: /ERR_INVALID_ARGUMENT/ });
+  window.close(buffer);
+  t.throws(() => window.buffer(), { message: /ERR_INVALID_ARGUMENT/ });
+});
+
+test('closing a window with another buffer changes nothing', async (t) => {
+  const { window, buffer } = windowOf('kept-window');
+  const other = windowOf('other-window');
+  for (const wrong of [new ArrayBuffer(8), other.buffer, new Uint8Array(8), {}, undefined]) {
+    t.notThrows(() => window.close(wrong as unknown as ArrayBuffer));
+  }
+  t.is(other.buffer.byteLength, Number(4n * PAGE));
+  t.is(await mappingsOf('kept-window'), 1);
+  window.close(buffer);
+  other.window.close(other.buffer);
+  t.is(await mappingsOf('kept-window'), 0);
+  t.is(await mappingsOf('other-window'), 0);
+});
+
+/** The bytes of a buffer in another one, by a stream: the way that Node 20 has, too. */
+async function transferred(buffer: ArrayBuffer): Promise<ArrayBufferLike> {
+  const stream = new ReadableStream({
+    type: 'bytes',
+    start(controller) {
+      controller.enqueue(new Uint8Array(buffer));
+      controller.close();
+    },
+  });
+  const { value } = await stream.getReader().read();
+  if (value === undefined) throw new Error('no bytes came through');
+  return value.buffer;
+}
+
+test('bytes that have moved on by a transfer stay mapped', async (t) => {
+  const { window, buffer } = windowOf('moved-away');
+  new Uint8Array(buffer)[0] = 4;
+  const kept = await transferred(buffer);
+  t.is(buffer.byteLength, 0, 'moved, not copied');
+  window.close(buffer);
+  t.is(await mappingsOf('moved-away'), 1);
+  t.is(new Uint8Array(kept)[0], 4);
+});
