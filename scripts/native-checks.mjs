@@ -25,10 +25,13 @@ const NOT_INTERPRETED = [
   'memory::reservation',
   'memory::budget',
   'memory::fault_in',
+  'memory::populate',
   'memory::view',
   'memory::pool_test',
   'vfio::unmap_test',
   'vfio::reset_test',
+  'vfio::forgotten_test',
+  'iommufd::forgotten_test',
   'iommufd::unmap_test',
 ];
 /** Miri comes with nightly toolchains alone. One by its date: the next one may know other faults, or none of these. */

@@ -67,9 +67,13 @@ impl MemoryFile {
     /// # Errors
     /// `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn is_writable(&self) -> Result<bool> {
-        let Kind::Memory { fd, .. } = &*self.kind else {
+        let Kind::Memory { fd, fixed, .. } = &*self.kind else {
             return Ok(true);
         };
+        // Made for writing, and sealed against further seals.
+        if *fixed {
+            return Ok(true);
+        }
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| {
             Error::os(
                 ErrorCode::System,
@@ -131,6 +135,8 @@ mod tests {
         let page = host_page_size().unwrap();
         let file = MemoryFile::create(page, "written", HugePages::None).unwrap();
         assert!(file.is_writable().unwrap());
+        let seal = |seal| file.with_fd(|fd| fcntl(fd, FcntlArg::F_ADD_SEALS(seal)));
+        assert_eq!(seal(SealFlag::F_SEAL_WRITE).unwrap(), Err(Errno::EPERM));
         let path = format!("/proc/self/fd/{}", file.fd().unwrap());
         let reading = std::fs::File::open(path).unwrap();
         let read_only = MemoryFile::from_fd(reading.as_raw_fd()).unwrap();
