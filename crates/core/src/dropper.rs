@@ -8,7 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
+use nix::errno::Errno;
+
 use crate::locked::lock;
+use crate::{ErrorCode, Result};
 
 /// Garbage of fewer bytes than this is dropped at once, which takes a few milliseconds at most.
 pub(crate) const LARGE: u64 = 16 << 20;
@@ -73,6 +76,19 @@ pub(crate) fn settle_before(bytes: u64) {
     if bytes >= LARGE {
         settle();
     }
+}
+
+/// Makes an attempt, and another when all garbage is dropped if the first fails with something in use: by a handle that
+/// nobody closed, perhaps, which is garbage. The caller must hold no lock that a drop takes.
+pub(crate) fn retry_settled<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    attempt().or_else(|error| {
+        let in_use = error.code() == ErrorCode::DeviceInUse || error.errno() == Some(Errno::EBUSY);
+        if !in_use || !lock(&QUEUE).running {
+            return Err(error);
+        }
+        settle();
+        attempt()
+    })
 }
 
 fn run() {

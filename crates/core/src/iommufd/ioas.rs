@@ -192,7 +192,7 @@ impl Ioas {
     /// # Errors
     /// `ERR_DEVICE_IN_USE` while devices are attached, here or (`EBUSY`) anywhere: it is as before then. `ERR_SYSTEM`.
     pub fn close(&self) -> Result<()> {
-        self.inner.destroy()
+        dropper::retry_settled(|| self.inner.destroy())
     }
 }
 

@@ -12,6 +12,7 @@ use super::abi::{
 };
 use super::device::{Device, Home};
 use super::token::{DeviceName, VfToken};
+use crate::dropper;
 use crate::iommufd::{Attachment, Ioas, Iommufd};
 use crate::locked::{lock, read};
 use crate::{Error, ErrorCode, Result};
@@ -57,6 +58,7 @@ impl Device {
             address: name,
             token,
         } = DeviceName::parse(name)?;
+        dropper::settle(); // a forgotten handle may have it open
         let path = format!("/dev/vfio/devices/vfio{number}");
         let file = OpenOptions::new()
             .read(true)

@@ -192,6 +192,10 @@ impl Container {
     /// # Errors
     /// `ERR_DEVICE_IN_USE` while groups are attached.
     pub fn close(&self) -> Result<()> {
+        dropper::retry_settled(|| self.close_empty())
+    }
+
+    fn close_empty(&self) -> Result<()> {
         let mut state = lock(&self.inner.state);
         if state.groups > 0 {
             let message = format!("the container has {} group(s) attached", state.groups);

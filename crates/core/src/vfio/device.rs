@@ -262,6 +262,10 @@ impl Device {
     /// # Errors
     /// `ERR_DEVICE_IN_USE` while its memory is placed in a reservation, or mapped as a dma-buf.
     pub fn close(&self) -> Result<()> {
+        dropper::retry_settled(|| self.close_unmapped())
+    }
+
+    fn close_unmapped(&self) -> Result<()> {
         let mut open = write(&self.inner.open);
         let mappings = self.inner.mappings.load(Ordering::Acquire);
         if mappings > 0 && open.is_some() {

@@ -75,6 +75,37 @@ fn the_dropper_unmaps_before_it_detaches_the_group_in_whichever_order_handles_ar
 }
 
 #[test]
+fn a_container_closes_when_its_forgotten_group_is_dropped() {
+    let mut scene = Scene::new();
+    let gate = Gate::close();
+    fake_kernel::expect([(Call::UnsetContainer, Ok(0))]);
+    scene.forget('g');
+    scene.forget('d');
+    let container = scene.container.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(gate));
+        container.close().unwrap();
+    });
+    scene.memory.unmap(0, PAGE).unwrap();
+}
+
+#[test]
+fn a_container_with_a_group_does_not_close() {
+    let scene = Scene::new();
+    let container = scene.container.clone().unwrap();
+    let code = |container: &Container| container.close().unwrap_err().code();
+    assert_eq!(code(&container), crate::ErrorCode::DeviceInUse);
+    let gate = Gate::close();
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(gate));
+        assert_eq!(code(&container), crate::ErrorCode::DeviceInUse);
+    });
+    fake_kernel::expect([(Call::UnmapDma, Ok(PAGE)), (Call::UnsetContainer, Ok(0))]);
+    drop((container, scene));
+    settle();
+}
+
+#[test]
 fn a_forgotten_container_with_a_group_is_unmapped_and_keeps_the_group() {
     let mut scene = Scene::new();
     fake_kernel::expect([(Call::UnmapDma, Ok(PAGE))]);

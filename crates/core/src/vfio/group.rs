@@ -41,6 +41,7 @@ impl Group {
     /// `ERR_GROUP_OPEN` with the errno (`ENOENT`: no device of the group is bound to vfio-pci;
     /// `EACCES`, `EPERM`; `EBUSY`: somebody has it open).
     pub fn open(id: u32) -> Result<Self> {
+        dropper::settle(); // a forgotten handle may have it open
         let path = format!("/dev/vfio/{id}");
         let file = OpenOptions::new()
             .read(true)
@@ -166,6 +167,10 @@ impl Group {
     /// # Errors
     /// `ERR_DEVICE_IN_USE` while a device of it is open, here or (`EBUSY`) anywhere.
     pub fn close(&self) -> Result<()> {
+        dropper::retry_settled(|| self.close_unused())
+    }
+
+    fn close_unused(&self) -> Result<()> {
         let mut guard = lock(&self.inner.open);
         let Some(open) = guard.as_mut() else {
             return Ok(());
