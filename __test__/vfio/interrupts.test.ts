@@ -10,7 +10,7 @@ import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
 /** Of messages, in bursts while nobody turns the event loop. */
-const MESSAGES = 10_000;
+const MESSAGES = 2_000;
 const BURST = 250;
 
 testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
@@ -36,7 +36,7 @@ testWith({ edu: 1 }, 'a message reaches a callback', async (t, { edu: [bdf = '']
   t.deepEqual(counts, [1n, 1n]);
 });
 
-testWith({ edu: 1 }, 'of ten thousand messages none goes uncounted', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'counts each of two thousand messages', async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const signalled = event(t);
   let [sum, calls] = [0n, 0];
