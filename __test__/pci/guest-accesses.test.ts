@@ -197,6 +197,48 @@ test('a device that does not answer reads as ones, drops writes, and is publishe
   );
 });
 
+test('drops config writes to a device that does not answer, and takes its BARs out of the memory map', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  const faults = faultsOf(t);
+  const { read, write } = device.config;
+  device.config.read = device.config.write = () => {
+    throw new PeerDmaError('ERR_SYSTEM', 'EIO', { errno: 'EIO' });
+  };
+  await assigned.configWrite(0x3c, 1, 5);
+  t.is(assigned.status()[0]?.range, undefined, 'nothing of it decodes');
+  for (const [offset, size, value] of [
+    [4, 2, 0],
+    [4, 2, MEMORY],
+    [0x10, 4, 0xffff_ffff],
+    [0x10, 4, LOW + MiB],
+    [0x100, 4, 1],
+    [0, 4, 0],
+  ] as const) {
+    await assigned.configWrite(offset, size, Number(value));
+  }
+  t.deepEqual(
+    faults.map(({ access, bar, offset, length, error }) => [access, bar, offset, length, error.code]),
+    [
+      [0x3c, 1],
+      [4, 2],
+      [4, 2],
+      [0x10, 4],
+      [0x10, 4],
+      [0x100, 4],
+      [0, 4],
+    ].map(([offset, length]) => ['config write', undefined, offset, length, 'ERR_SYSTEM']),
+  );
+  Object.assign(device.config, { read, write });
+  t.is(assigned.configRead(0x3c, 1), 5, 'what is emulated has taken the write');
+  t.is(assigned.configRead(0x10, 4), Number(LOW + MiB));
+  await command(assigned, MEMORY);
+  t.is(assigned.status()[0]?.range?.start, LOW + MiB);
+});
+
 test('configWrite rejects when the kernel refuses the write', async (t) => {
   const scene = await Scene.create(t);
   const spied = scene.spied(scene.simulated());

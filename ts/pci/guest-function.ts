@@ -101,7 +101,7 @@ export class GuestFunction {
   /** All ones past the end of config space, and where the device does not answer. */
   read(offset: number, size: number): Uint8Array {
     const length = this.requireAccess(offset, size);
-    const bytes = new Uint8Array(size).fill(0xff);
+    const bytes = ones(size);
     // Hardware answers with ones until its reset is done. The kernel would keep the event loop waiting.
     if (length === 0 || this.#resetting) return bytes;
     const { config } = this.device;
@@ -114,18 +114,23 @@ export class GuestFunction {
 
   /**
    * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. Bytes
-   * past the end of config space are dropped.
+   * past the end of config space are dropped, and so is all that a device which does not answer would take: what is
+   * emulated takes the write, and the device decodes nothing.
    */
   async write(offset: number, all: Uint8Array): Promise<void> {
     const bytes = all.subarray(0, this.requireAccess(offset, all.length));
     if (bytes.length === 0) return;
-    const present = this.device.config.read(BigInt(offset), bytes.length);
-    const write = this.#config.write(this.#state, offset, bytes, present);
+    const { length } = bytes;
+    const event = { ...this.#mmio.source, access: 'config write', bar: undefined, offset, length } as const;
+    const present = answered(event, () => this.device.config.read(BigInt(offset), length));
+    const write = this.#config.write(this.#state, offset, bytes, present ?? ones(length));
     const change = { next: write.next };
+    if (present === undefined) change.next = this.#config.adopt(write.next, (_, count) => ones(count));
+    const forwards = present !== undefined && write.forward.length > 0;
     await applyPlan([
-      ...(write.forward.length === 0 ? [] : this.#hardwareSteps(write, change)),
+      ...(forwards ? this.#hardwareSteps(write, change) : []),
       this.#placing(() => this.#config.decoded(change.next)),
-      this.#interrupting(change, write.functionReset),
+      this.#interrupting(change, forwards && write.functionReset),
     ]);
     this.#state = change.next;
   }
@@ -264,6 +269,10 @@ export class GuestFunction {
       if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
     }
   }
+}
+
+function ones(length: number): Uint8Array {
+  return new Uint8Array(length).fill(0xff);
 }
 
 function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {

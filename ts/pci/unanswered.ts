@@ -14,7 +14,7 @@ export interface PciFaultEvent {
   /** PCI address. */
   readonly device: string;
   /** What the guest did. */
-  readonly access: 'config read' | 'BAR read' | 'BAR write';
+  readonly access: 'config read' | 'config write' | 'BAR read' | 'BAR write';
   /** 0 to 5, 6 for the ROM; `undefined` for config space. */
   readonly bar: number | undefined;
   /** Bytes from the start of config space or the BAR. */
