@@ -13,12 +13,25 @@ export function requireCount(count: number, what = 'a length'): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${valueText(count)}`);
 }
 
+/** A number of 64 bits, such as an offset. @internal */
+export function requireUnsigned(value: bigint, what: string): bigint {
+  if (typeof value !== 'bigint' || value < 0n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a non-negative bigint, not ${valueText(value)}`);
+  }
+  if (value < 1n << 64n) return value;
+  throw new PeerDmaError('ERR_OUT_OF_RANGE', `${what} is less than 2^64, not ${valueText(value)}`);
+}
+
+/** A whole number from 0 on, such as a descriptor. @internal */
+export function requireIndex(value: number, what: string): number {
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number from 0 on, not ${valueText(value)}`);
+}
+
 /** Checks an access of `length` bytes at an offset of something that has `limit`, before room is made for it. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
-  if (typeof offset !== 'bigint' || offset < 0n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an offset is a non-negative bigint, not ${valueText(offset)}`);
-  }
+  requireUnsigned(offset, 'an offset');
   if (offset + BigInt(length) <= limit) return;
   throw new PeerDmaError(
     'ERR_OUT_OF_RANGE',
@@ -59,9 +72,31 @@ export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> 
   }
 }
 
-/** Bytes to be copied in. Those of a SharedArrayBuffer may change while they are copied, so they are refused. @internal */
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+
+/** A getter of every typed array, which a caller's class may hide. */
+function getterOf<K extends 'buffer' | 'byteOffset' | 'byteLength'>(name: K): (array: Uint8Array) => Uint8Array[K] {
+  const getter = Object.getOwnPropertyDescriptor(typedArray, name)?.get as (this: Uint8Array) => Uint8Array[K];
+  return (array) => getter.call(array);
+}
+
+const bufferOf = getterOf('buffer');
+const offsetOf = getterOf('byteOffset');
+const lengthOf = getterOf('byteLength');
+
+/**
+ * Bytes to be copied in or out, as an array of no other class: one of the caller's could say another length, or keep
+ * what its methods are called with. Bytes of a SharedArrayBuffer may change while they are copied, so they are rejected.
+ *
+ * @internal
+ */
 export function requireBytes(bytes: Uint8Array): Uint8Array {
-  if (types.isUint8Array(bytes) && !(bytes.buffer instanceof SharedArrayBuffer)) return bytes;
+  if (types.isUint8Array(bytes)) {
+    const buffer = bufferOf(bytes);
+    const length = lengthOf(bytes);
+    if (length === 0) return new Uint8Array(); // also for a buffer that is detached
+    if (!types.isSharedArrayBuffer(buffer)) return new Uint8Array(buffer, offsetOf(bytes), length);
+  }
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'bytes are a Uint8Array, and not of shared memory');
 }
 

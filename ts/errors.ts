@@ -1,6 +1,7 @@
 /**
  * The one error class of the package.
  */
+import { types } from 'node:util';
 import type { AddressRange } from './address-range.ts';
 import { valueText } from './value-text.ts';
 
@@ -193,6 +194,11 @@ function readDetails(details: ErrorDetails): ErrorDetails {
   }
 }
 
+/** Whether it is an error, of this realm or of another: Node's own and the native core's come from the main one. @internal */
+export function isError(thrown: unknown): thrown is Error {
+  return types.isNativeError(thrown) || thrown instanceof Error;
+}
+
 /**
  * What was thrown, as an `Error` that can be read: a target may throw anything, such as what throws when it is looked at.
  *
@@ -200,7 +206,7 @@ function readDetails(details: ErrorDetails): ErrorDetails {
  */
 export function asError(thrown: unknown): Error {
   try {
-    if (!(thrown instanceof Error)) return new Error(String(thrown));
+    if (!isError(thrown)) return new Error(String(thrown));
     const { message, code, errno, syscall, range, target, device } = thrown as Partial<PeerDmaError>;
     void [message, code, errno, syscall, range?.start, range?.end, target, device];
     return thrown;

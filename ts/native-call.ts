@@ -2,7 +2,7 @@
  * Calls into the native core, and the one converter of what it throws.
  */
 import { AddressRange } from './address-range.ts';
-import { type ErrorCode, type ErrorDetails, PeerDmaError } from './errors.ts';
+import { type ErrorCode, type ErrorDetails, PeerDmaError, isError } from './errors.ts';
 
 /** `code|errno|syscall|range|text`: the form of every message the native core throws. */
 const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(?:(0x[0-9a-f]+)\.\.(0x[0-9a-f]+))?\|(.*)$/s;
@@ -17,7 +17,7 @@ const WRONG_TYPE = /^(InvalidArg|[A-Z][A-Za-z]*Expected)$/;
  * @internal
  */
 export function fromNative(error: unknown, details: ErrorDetails = {}): unknown {
-  if (!(error instanceof Error) || error instanceof PeerDmaError) return error;
+  if (!isError(error) || error instanceof PeerDmaError) return error;
   const parts = NATIVE_MESSAGE.exec(error.message);
   if (parts === null) {
     const wrongType = 'code' in error && WRONG_TYPE.test(String(error.code));

@@ -141,3 +141,29 @@ test('what lies beyond the end of a range is not taken over from another, though
     [true, false],
   );
 });
+
+test('the ranges of a bitmap are those of its single pages', (t) => {
+  const word = fc.oneof(fc.constantFrom(0n, (1n << 64n) - 1n), fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }));
+  fc.assert(
+    fc.property(fc.array(word, { minLength: 1, maxLength: 6 }), fc.integer({ min: 0, max: 63 }), (words, missing) => {
+      const count = words.length * 64 - missing;
+      const pages = new DirtyPages(AddressRange.of(0x10000n, BigInt(count) * 4096n), 4096n, BigUint64Array.from(words));
+      const single: bigint[] = [];
+      for (let page = 0; page < count; page++) {
+        const gpa = 0x10000n + BigInt(page) * 4096n;
+        if (pages.has(gpa)) single.push(gpa);
+      }
+      const ranges = [...pages.ranges()];
+      for (const [index, range] of ranges.entries()) {
+        const next = ranges[index + 1];
+        t.true(next === undefined || range.end < next.start, 'sorted, and those that adjoin are one');
+      }
+      t.deepEqual(
+        ranges.flatMap(({ start, end }) =>
+          Array.from({ length: Number((end - start) / 4096n) }, (_, page) => start + BigInt(page) * 4096n),
+        ),
+        single,
+      );
+    }),
+  );
+});

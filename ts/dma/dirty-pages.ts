@@ -21,6 +21,8 @@ export interface DirtyTracker {
 
 /** Pages of a word of the bitmap. */
 const WORD = 64n;
+/** All pages of a word. */
+const ALL = (1n << WORD) - 1n;
 /** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX`), 8 TiB in pages of 4 KiB. */
 const MOST_PAGES = (1n << 31n) - 1n;
 
@@ -67,7 +69,10 @@ export class DirtyPages {
   /** How many pages there are. */
   get count(): number {
     let count = 0;
-    for (let word of this.bitmap) for (; word !== 0n; word &= word - 1n) count++;
+    for (let word of this.bitmap) {
+      if (word === ALL) count += Number(WORD);
+      else for (; word !== 0n; word &= word - 1n) count++;
+    }
     return count;
   }
 
@@ -75,11 +80,25 @@ export class DirtyPages {
   *ranges(): Generator<AddressRange> {
     const { range, pageSize } = this;
     let from: bigint | undefined;
-    for (let gpa = range.start; gpa < range.end; gpa += pageSize) {
-      if (this.has(gpa)) from ??= gpa;
-      else if (from !== undefined) {
-        yield AddressRange.between(from, gpa);
+    const last = this.bitmap.length - 1;
+    // By words: most of a large range is all clean or all dirty.
+    for (const [index, bits] of this.bitmap.entries()) {
+      if (bits === 0n && from === undefined) continue;
+      const at = range.start + BigInt(index) * WORD * pageSize;
+      const word = index < last ? bits : bits & mask(0n, (range.end - at) / pageSize);
+      if (word === ALL) from ??= at;
+      else if (word === 0n) {
+        if (from !== undefined) yield AddressRange.between(from, at);
         from = undefined;
+      } else {
+        for (let bit = 0n; bit < WORD; bit++) {
+          const gpa = at + bit * pageSize;
+          if (((word >> bit) & 1n) === 1n) from ??= gpa;
+          else if (from !== undefined) {
+            yield AddressRange.between(from, gpa);
+            from = undefined;
+          }
+        }
       }
     }
     if (from !== undefined) yield AddressRange.between(from, range.end);

@@ -56,29 +56,31 @@ export class GuestAccess {
 
   readInto(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
-    const { length } = requireBytes(bytes);
+    const into = requireBytes(bytes);
+    const { length } = into;
     if (length === 0) return;
     const window = this.#windowOf(flat, gpa, length);
     if (window === undefined) {
-      this.#readAll(flat, gpa, bytes);
+      this.#readAll(flat, gpa, into);
       return;
     }
     const at = Number(gpa) - this.#base;
-    bytes.set(window.bytes.subarray(at, at + length));
+    into.set(window.bytes.subarray(at, at + length));
   }
 
   write(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
-    const { length } = requireBytes(bytes);
+    const from = requireBytes(bytes);
+    const { length } = from;
     if (length === 0) return;
     const window = this.#windowOf(flat, gpa, length);
     if (window !== undefined) {
-      window.bytes.set(bytes, Number(gpa) - this.#base);
+      window.bytes.set(from, Number(gpa) - this.#base);
       return;
     }
     const range = AddressRange.of(gpa, BigInt(length));
     for (const { value, part } of cover(flat, range)) {
-      writeStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+      writeStore(value.store, part.start - value.range.start, slice(from, range, part));
     }
   }
 
@@ -106,14 +108,14 @@ export class GuestAccess {
   }
 
   write8(gpa: bigint, value: number): void {
-    requireUnsigned(value, 8);
+    requireBits(value, 8);
     const view = this.#viewOf(gpa, 1);
     if (view === undefined) this.write(gpa, Uint8Array.of(value));
     else view.setUint8(Number(gpa) - this.#base, value);
   }
 
   write16(gpa: bigint, value: number): void {
-    requireUnsigned(value, 16);
+    requireBits(value, 16);
     const view = this.#viewOf(gpa, 2);
     if (view === undefined)
       this.write(
@@ -124,7 +126,7 @@ export class GuestAccess {
   }
 
   write32(gpa: bigint, value: number): void {
-    requireUnsigned(value, 32);
+    requireBits(value, 32);
     const view = this.#viewOf(gpa, 4);
     if (view === undefined)
       this.write(
@@ -202,7 +204,7 @@ function encoded(length: number, set: (view: DataView) => void): Uint8Array {
   return bytes;
 }
 
-function requireUnsigned(value: number, bits: 8 | 16 | 32): void {
+function requireBits(value: number, bits: 8 | 16 | 32): void {
   if (Number.isInteger(value) && value >= 0 && value < 2 ** bits) return;
   throw notUnsigned(value, `${bits}`, 'number');
 }

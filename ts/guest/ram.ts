@@ -2,7 +2,7 @@
  * RAM as a VMM orders it: files, huge pages, nodes.
  */
 import { AddressRange, requireAligned } from '../address-range.ts';
-import { readArray, readOptions, requireBoolean } from '../arguments.ts';
+import { readArray, readOptions, requireBoolean, requireIndex } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
@@ -97,6 +97,8 @@ function backingFor(name: string, at: AddressRange, options: RamOptions): Backin
     );
   }
   requireBoolean(options.private ?? false, 'private');
+  requireBoolean(options.prefault ?? false, 'prefault');
+  if (options.numaNode !== undefined) requireIndex(options.numaNode, 'numaNode');
   if (options.private === true) {
     if (file === undefined) return 'private';
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${name}: either a file or private, not both`);

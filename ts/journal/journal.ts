@@ -166,7 +166,7 @@ function attempt<T>(syscall: string, act: () => T): T {
 
 function systemError(syscall: string, thrown: unknown): PeerDmaError {
   const error: NodeJS.ErrnoException = asError(thrown);
-  if (error instanceof TypeError) {
+  if (error.name === 'TypeError') {
     return new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is a file by its path: ${error.message}`);
   }
   return new PeerDmaError('ERR_SYSTEM', `the journal can't be written: ${error.message}`, {

@@ -2,7 +2,7 @@
  * Handles on host memory that a DMA target maps.
  */
 import type { NativeReservation } from '#native';
-import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
+import { newBytes, requireAccess, requireBytes, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
@@ -75,7 +75,9 @@ export class HostMemory {
    */
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
-    native(() => this.#reservation.leaseWrite(this.#id, offset, requireBytes(bytes)));
+    const from = requireBytes(bytes);
+    requireUnsigned(offset, 'an offset');
+    native(() => this.#reservation.leaseWrite(this.#id, offset, from));
   }
 
   #requireOpen(): void {

@@ -3,7 +3,15 @@
  * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import { newBytes, readOptions, requireAccess, requireBytes, requireViewable } from '../arguments.ts';
+import {
+  newBytes,
+  readOptions,
+  requireAccess,
+  requireBytes,
+  requireIndex,
+  requireUnsigned,
+  requireViewable,
+} from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
@@ -106,6 +114,7 @@ export class MemoryFile {
     if (typeof name !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);
     }
+    requireUnsigned(length, 'the length of a memory file');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     return new MemoryFile(
       native(() => NativeMemoryFile.create(length, name, shift)),
@@ -121,6 +130,7 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no open file
    */
   static fromFd(fd: number): MemoryFile {
+    requireIndex(fd, 'a file descriptor');
     return new MemoryFile(
       native(() => NativeMemoryFile.fromFd(fd)),
       `fd ${fd}`,
@@ -164,7 +174,9 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of the file
    */
   write(offset: bigint, bytes: Uint8Array): void {
-    native(() => this.#open().write(offset, requireBytes(bytes)));
+    const from = requireBytes(bytes);
+    requireUnsigned(offset, 'an offset');
+    native(() => this.#open().write(offset, from));
   }
 
   /**

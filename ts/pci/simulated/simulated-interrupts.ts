@@ -3,7 +3,7 @@
  */
 import { writeSync } from 'node:fs';
 import { readArray } from '../../arguments.ts';
-import { PeerDmaError } from '../../errors.ts';
+import { PeerDmaError, isError } from '../../errors.ts';
 import { MemoryFile } from '../../memory/memory-file.ts';
 import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
@@ -262,7 +262,7 @@ function hold(eventFd: EventFd | undefined): HeldEvent | undefined {
         writeSync(duplicate.fd, ONE);
       } catch (error) {
         // Full: there it stays, as where the kernel signals it.
-        if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+        if (!(isError(error) && 'code' in error && error.code === 'EAGAIN')) throw error;
       }
     },
     release: () => duplicate.close(),

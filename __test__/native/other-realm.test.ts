@@ -1,0 +1,18 @@
+// Node and the native core make their errors in the main realm; a test runner may load the package in another one.
+import test from 'ava';
+import { runInNewContext } from 'node:vm';
+import { PeerDmaError } from '../../ts/index.ts';
+import { asError } from '../../ts/errors.ts';
+import { fromNative } from '../../ts/native-call.ts';
+
+test('an error of another realm is converted as one of this realm is', (t) => {
+  const error = runInNewContext(`new Error('ERR_UNALIGNED|EINVAL|mmap|0x1000..0x2000|text')`) as Error;
+  t.false(error instanceof Error);
+  const converted = fromNative(error);
+  t.true(converted instanceof PeerDmaError);
+  const { code, errno, syscall, range, message } = converted as PeerDmaError;
+  t.deepEqual([code, errno, syscall, range?.start, message], ['ERR_UNALIGNED', 'EINVAL', 'mmap', 0x1000n, 'text']);
+  const wrongType = runInNewContext(`Object.assign(new Error('expected'), { code: 'InvalidArg' })`) as Error;
+  t.is((fromNative(wrongType) as PeerDmaError).code, 'ERR_INVALID_ARGUMENT');
+  t.is(asError(error), error);
+});
