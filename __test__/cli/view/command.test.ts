@@ -52,6 +52,8 @@ test('view and explain say what is wrong with the command line', async (t) => {
     ['view', 'a', '--wrong'],
     ['explain', 'a'],
     ['explain', 'a', 'B'],
+    ['view', ''],
+    ['explain', '', '0x1'],
   ]) {
     const { status, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
