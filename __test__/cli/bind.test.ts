@@ -2,7 +2,8 @@
  * `peerdma bind` and `unbind`: what is refused, planned, printed and returned, on written machines. That the kernel does what
  * is written is for __test__/vfio/bind.test.ts.
  */
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
@@ -108,6 +109,20 @@ echo 0000:00:05.0 > /sys/bus/pci/drivers_probe
   t.regex(variant.stdout, /^modprobe mlx5_vfio_pci\necho mlx5_vfio_pci > .*05\.0\/driver_override\n/);
   t.is(overrideIn(roots, '0000:00:04.0'), '(null)');
   t.is(overrideIn(roots, '0000:00:05.0'), 'vfio-pci');
+});
+
+test('--dry-run quotes names that a shell would split or run', async (t) => {
+  const roots = machine(t);
+  const driver = "o'dd driver; reboot";
+  const link = join(roots.sys, 'bus/pci/devices/0000:00:04.0/driver');
+  rmSync(link);
+  symlinkSync(`drivers/${driver}`, link);
+  const { status, stdout } = await run(roots, 'bind', '--dry-run', '00:04.0');
+  t.is(status, 0);
+  const unbind = "echo 0000:00:04.0 > '/sys/bus/pci/drivers/o'\\''dd driver; reboot/unbind'";
+  t.is(stdout.split('\n')[1], unbind);
+  const [, redirection = ''] = unbind.split(' > ');
+  t.is(spawnSync('sh', ['-c', `printf %s ${redirection}`]).stdout.toString(), `/sys/bus/pci/drivers/${driver}/unbind`);
 });
 
 test('as JSON', async (t) => {

@@ -137,3 +137,20 @@ test('on a terminal the colours are those of the program, and none of a name', a
   // eslint-disable-next-line no-control-regex
   t.is(OBEYED.exec(coloured.stdout.replaceAll(/\u001b\[(?:[12]|22|3[1-69])m/g, '')), null);
 });
+
+test('JSON is written in pieces, none of which is as long as the whole', async (t) => {
+  const lengths: number[] = [];
+  const stream = new Kept();
+  const write = stream._write.bind(stream);
+  stream._write = (piece: Buffer, encoding, done) => {
+    lengths.push(piece.length);
+    write(piece, encoding, done);
+  };
+  const output = new Output(stream);
+  const value = Array.from({ length: 30 }, () => 'x'.repeat(100_000));
+  output.json(value);
+  t.is(await output.finish(), undefined);
+  t.deepEqual(JSON.parse(stream.text), value);
+  t.true(stream.text.endsWith(']\n'));
+  t.true(Math.max(...lengths) < 1_500_000, lengths.join(', '));
+});

@@ -37,8 +37,53 @@ test('a stream gives the entries that the text gives, however it is cut into pie
   for (const length of [1, 2, 3, 7, 64, bytes.length]) {
     t.deepEqual(await collected(readJournal(inPieces(bytes, length))), entries, `pieces of ${length} bytes`);
   }
-  const cut = bytes.subarray(0, -1);
+  const cut = bytes.subarray(0, -2);
   t.deepEqual(await collected(readJournal(inPieces(cut, 5))), entries.slice(0, -1), 'the last line is cut');
+});
+
+test('reads a last line that is whole but for its line end, and skips blank lines at the end', async (t) => {
+  const memory = await guest(t);
+  const file = join(scratchFolder(t), 'journal');
+  {
+    using _journal = recordJournal(memory, file);
+    for (const name of ['a', 'b']) await memory.regions.addRegion({ name, range: pages(0, 1) });
+  }
+  const text = readFileSync(file, 'utf8');
+  const entries = [...readJournal(text)];
+  t.is(entries.length, 3);
+  const start = text.slice(0, text.indexOf('\n'));
+  const windows = text.replaceAll('\n', '\r\n');
+  for (const same of [text.trimEnd(), `${text}\n`, `${text}\r\n \n\n`, `${text}  `, windows, windows.trimEnd()]) {
+    t.deepEqual([...readJournal(same)], entries, JSON.stringify(same.slice(-12)));
+    t.deepEqual(await collected(readJournal(inPieces(Buffer.from(same), 9))), entries);
+  }
+  t.is([...readJournal(start)].length, 1, 'a journal of its first line');
+  const wrong = throwsCode(t, () => [...readJournal(`${text}{"time":""}`)], 'ERR_INVALID_ARGUMENT');
+  t.regex(wrong.message, /^line 4 of the journal: the line\.text/);
+  const between = throwsCode(t, () => [...readJournal(text.replace('\n', '\n\n'))], 'ERR_INVALID_ARGUMENT');
+  t.regex(between.message, /^line 2 of the journal: not JSON/);
+  for (const blank of ['\n', ' \n\n', '\ufeff']) {
+    t.regex(throwsCode(t, () => [...readJournal(blank)], 'ERR_INVALID_ARGUMENT').message, /^line 1 of the journal/);
+  }
+});
+
+test('skips a byte order mark before the first line only', async (t) => {
+  const memory = await guest(t);
+  const file = join(scratchFolder(t), 'journal');
+  {
+    using _journal = recordJournal(memory, file);
+    await memory.regions.addRegion({ name: 'a', range: pages(0, 1) });
+  }
+  const text = readFileSync(file, 'utf8');
+  const entries = [...readJournal(text)];
+  const marked = `\ufeff${text}`;
+  t.deepEqual([...readJournal(marked)], entries);
+  writeFileSync(file, marked);
+  t.deepEqual(await collected(readJournal(createReadStream(file))), entries);
+  t.deepEqual(await collected(readJournal(createReadStream(file, 'utf8'))), entries);
+  t.deepEqual(await collected(readJournal(inPieces(Buffer.from(marked), 1))), entries);
+  const error = throwsCode(t, () => [...readJournal(text.replace('\n', '\n\ufeff'))], 'ERR_INVALID_ARGUMENT');
+  t.regex(error.message, /^line 2 of the journal: not JSON/);
 });
 
 test('each entry is made when it is asked for: a wrong line is found after those before it', async (t) => {

@@ -15,7 +15,7 @@ standard input. ADDRESS is guest-physical, such as 0xe0000000. TARGET is the nam
   options: { json: { type: 'boolean' } },
   async run({ values, positionals }, terminal) {
     const [file, address, target, ...more] = positionals;
-    if (file === undefined || address === undefined || more.length > 0) {
+    if (file === undefined || file === '' || address === undefined || more.length > 0) {
       throw new UsageError('takes a file, an address, and perhaps the name of a target');
     }
     const asked = guestAddress(address);

@@ -3,9 +3,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { styleText } from 'node:util';
-import { hex } from '../address-range.ts';
 import { asError } from '../errors.ts';
-import { printable, printableJson } from '../printable.ts';
+import { printable } from '../printable.ts';
+import { writeJson } from './json-text.ts';
 import type { Paint } from './lines.ts';
 
 /** Errors of a stream whose reader has stopped early, as `head` does. */
@@ -43,8 +43,8 @@ export class Output {
 
   /** Writes a value as indented JSON: bigints as hexadecimal strings, characters that a terminal would obey escaped. */
   json(value: unknown): void {
-    const text = JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? hex(each) : each), 2);
-    this.#write(`${printableJson(text)}\n`);
+    writeJson(value, (piece) => this.#write(piece));
+    this.#write('\n');
   }
 
   /** Writes a document, such as a page: as lines, but for tabs, which it keeps. */

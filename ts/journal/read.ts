@@ -9,6 +9,9 @@ import { checkLine, checkSnapshot, checkStart } from './check-lines.ts';
 import { applyDelta } from './delta.ts';
 import type { JournalLine } from './lines.ts';
 
+/** Editors on Windows put it before UTF-8. `JSON.parse` rejects it. */
+const BYTE_ORDER_MARK = '\ufeff';
+
 /** One line of a journal, with guest memory as it was after it. */
 export interface JournalEntry extends JournalLine {
   /** Guest memory after the line. */
@@ -18,7 +21,8 @@ export interface JournalEntry extends JournalLine {
 /**
  * Iterates over the lines of a journal with the state after each, the state it begins with first. Makes each state when
  * it is asked for, so a journal of any length takes the memory of one. Leaves out a last line that is cut: the process
- * ended while it was written.
+ * ended while it was written. A last line that lacks only its line end is not cut. Skips blank lines at the end, and a
+ * byte order mark at the start.
  *
  * @param journal all that {@link recordJournal} has written
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which
@@ -45,7 +49,7 @@ export function readJournal(
 function* entriesOfText(text: string): Generator<JournalEntry, void, undefined> {
   const reader = new JournalReader();
   yield* reader.add(text);
-  reader.end();
+  yield* reader.end();
 }
 
 async function* entriesOfStream(
@@ -56,7 +60,7 @@ async function* entriesOfStream(
   for await (const piece of stream) {
     yield* reader.add(typeof piece === 'string' ? piece : decoder.decode(requireBytes(piece), { stream: true }));
   }
-  reader.end();
+  yield* reader.end();
 }
 
 /** Reads a journal that comes in pieces of text, of any length. @internal */
@@ -66,7 +70,11 @@ export class JournalReader {
   #row: string[] = [];
   /** Characters of them. */
   #length = 0;
+  /** Lines before, without the blank ones that follow them. */
   #lines = 0;
+  #blankLines = 0;
+  #hasStarted = false;
+  #isCut = false;
   #snapshot: MemorySnapshot | undefined;
 
   /** @param limit the most characters of a line. Default: those of the longest string */
@@ -76,30 +84,45 @@ export class JournalReader {
 
   /** Entries of the lines that a piece completes. To be iterated to its end before the next piece. */
   *add(piece: string): Generator<JournalEntry, void, undefined> {
-    let from = 0;
+    let from = this.#hasStarted || !piece.startsWith(BYTE_ORDER_MARK) ? 0 : BYTE_ORDER_MARK.length;
+    this.#hasStarted ||= piece !== '';
     for (let end = piece.indexOf('\n'); end !== -1; end = piece.indexOf('\n', from)) {
       this.#keep(piece.slice(from, end));
       from = end + 1;
-      const row = this.#row.join('');
-      this.#row = [];
-      this.#length = 0;
-      yield this.#entry(row);
+      const row = this.#takeRow();
+      if (isBlank(row)) this.#blankLines += 1;
+      else yield this.#entry(row);
     }
     if (from < piece.length) this.#keep(piece.slice(from));
   }
 
   /**
-   * @returns whether the last line is cut
+   * The entry of a last line without a line end, unless it is cut. To be called after the last piece.
+   *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when there was no line
    */
-  end(): boolean {
-    if (this.#lines === 0) this.#entry(this.#row.join(''));
-    return this.#row.length > 0;
+  *end(): Generator<JournalEntry, void, undefined> {
+    const row = this.#takeRow();
+    if (this.#lines > 0 && isBlank(row)) return;
+    this.#isCut = this.#lines > 0 && !isJson(row);
+    if (!this.#isCut) yield this.#entry(row);
+  }
+
+  /** Whether the last line is cut. Known after {@link JournalReader.end}. */
+  get isCut(): boolean {
+    return this.#isCut;
+  }
+
+  #takeRow(): string {
+    const row = this.#row.join('');
+    this.#row = [];
+    this.#length = 0;
+    return row;
   }
 
   #keep(piece: string): void {
     this.#length += piece.length;
-    requireString(this.#length, `line ${this.#lines + 1} of the journal`, this.#limit);
+    requireString(this.#length, `line ${this.#lines + this.#blankLines + 1} of the journal`, this.#limit);
     this.#row.push(piece);
   }
 
@@ -107,6 +130,8 @@ export class JournalReader {
   #entry(row: string): JournalEntry {
     const number = ++this.#lines;
     try {
+      // Blank lines are skipped at the end only. The first one before a line is the line that is wrong.
+      if (this.#blankLines > 0) parse('');
       const before = this.#snapshot;
       if (before === undefined) {
         const { time, snapshot } = checkStart(parse(row), 'the line');
@@ -143,7 +168,23 @@ export function isJournal(text: string): boolean {
  * @internal
  */
 export function parseSnapshot(text: string): MemorySnapshot {
-  return checkSnapshot(parse(text), 'the snapshot');
+  return checkSnapshot(
+    parse(text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text),
+    'the snapshot',
+  );
+}
+
+function isBlank(text: string): boolean {
+  return !/\S/.test(text);
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function parse(text: string): unknown {

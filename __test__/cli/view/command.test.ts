@@ -52,6 +52,8 @@ test('view and explain say what is wrong with the command line', async (t) => {
     ['view', 'a', '--wrong'],
     ['explain', 'a'],
     ['explain', 'a', 'B'],
+    ['view', ''],
+    ['explain', '', '0x1'],
   ]) {
     const { status, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
@@ -74,6 +76,26 @@ test('files that can not be read or written are told', async (t) => {
   const nowhere = await program(['view', file, '--output', join(folder, 'no', 'page')]);
   t.is(nowhere.status, 1);
   t.regex(nowhere.stderr, /ERR_SYSTEM: can't write .*ENOENT/);
+});
+
+test('view and explain read files with a byte order mark, and journals without their last line end', async (t) => {
+  const folder = scratchFolder(t);
+  const snapshot = join(folder, 'memory.json');
+  writeFileSync(snapshot, JSON.stringify(await snapshotOf(t)));
+  for (const [file, address] of [
+    [snapshot, '0x1000'],
+    [await movingBar(t), '0xfee00000'],
+  ] as const) {
+    const expected = await program(['explain', file, address]);
+    const page = await program(['view', file, '--output', '-']);
+    t.deepEqual([expected.status, page.status], [0, 0]);
+    const text = readFileSync(file, 'utf8');
+    for (const same of [`\ufeff${text}`, text.trimEnd(), `${text}\n\n`]) {
+      writeFileSync(file, same);
+      t.deepEqual(await program(['explain', file, address]), expected);
+      t.deepEqual(dataIn((await program(['view', file, '--output', '-'])).stdout), dataIn(page.stdout));
+    }
+  }
 });
 
 test('explain answers from a snapshot, and from the end of a journal', async (t) => {

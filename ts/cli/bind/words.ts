@@ -17,10 +17,10 @@ export function doneLines({ unchanged }: BindingPlan, done: readonly Rebound[]):
 export function plannedLines({ module, changes, unchanged }: BindingPlan): string[] {
   return [
     ...unchanged.map(({ address, driver }) => `# ${address} ${withDriver(driver)} already`),
-    ...(module === undefined ? [] : [`modprobe ${module}`]),
+    ...(module === undefined ? [] : [`modprobe ${quoted(module)}`]),
     ...changes
       .flatMap(({ writes }) => writes)
-      .map(({ path, text }) => `echo ${text.trim()}`.trimEnd() + ` > /sys/${path}`),
+      .map(({ path, text }) => `echo ${quoted(text.trim())}`.trimEnd() + ` > ${quoted(`/sys/${path}`)}`),
   ];
 }
 
@@ -56,4 +56,9 @@ function from({ driver }: PciFunction): string {
 
 function to(driver: string | undefined): string {
   return driver === undefined ? 'to none: this kernel has no driver that takes it' : `to ${driver}`;
+}
+
+/** A word of a shell, in quotes when the shell would split it or give it a meaning. The name of a driver may be any. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]*$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

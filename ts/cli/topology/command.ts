@@ -12,6 +12,7 @@ import { topologyPage } from './page.ts';
 import { topologySvg } from './svg.ts';
 import { treeOf } from './tree.ts';
 import { treeLines } from './tree-lines.ts';
+import { wholeDocument } from './whole-document.ts';
 
 const USAGE = `peerdma topology [--all] [--sysfs DIR] [--json] [--svg FILE] [--html FILE] [DEVICE…]
 
@@ -50,8 +51,15 @@ export const topologyCommand: Command = {
     const host = readHost(sysfs ?? '/sys');
     const devices = named.length > 0 ? named.map((text) => functionAt(host, text).address) : peerCandidates(host);
     const matrix = peerMatrix(host, devices);
-    if (svg !== undefined) save(svg, topologySvg(host, matrix), terminal);
-    if (html !== undefined) save(html, topologyPage(host, matrix), terminal);
+    const { length } = matrix.devices;
+    if (svg !== undefined) {
+      const picture = wholeDocument('the picture', length, () => topologySvg(host, matrix));
+      save(svg, picture, terminal);
+    }
+    if (html !== undefined) {
+      const page = wholeDocument('the page', length, () => topologyPage(host, matrix));
+      save(html, page, terminal);
+    }
     if (values['json'] === true) stdout.json(topologyJson(host, matrix));
     else if (svg === undefined && html === undefined) {
       stdout.lines(textLines(host, matrix, values['all'] === true, stdout.paint));

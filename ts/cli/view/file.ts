@@ -80,17 +80,17 @@ async function readStates(file: string, note: (entry: JournalEntry) => void): Pr
   }
   const reader = new JournalReader();
   let last: MemorySnapshot | undefined;
-  const take = (piece: string): void => {
-    for (const entry of reader.add(piece)) {
+  const take = (entries: Iterable<JournalEntry>): void => {
+    for (const entry of entries) {
       last = entry.snapshot;
       note(entry);
     }
   };
-  take(head);
-  for await (const piece of pieces) take(piece);
-  const cut = reader.end();
+  take(reader.add(head));
+  for await (const piece of pieces) take(reader.add(piece));
+  take(reader.end());
   if (last === undefined) throw new TypeError('a journal has a first line'); // `end` has thrown
-  return { snapshot: last, cut };
+  return { snapshot: last, cut: reader.isCut };
 }
 
 async function* piecesOf(file: string): AsyncGenerator<string, void, undefined> {
