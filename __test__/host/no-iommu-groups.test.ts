@@ -7,7 +7,7 @@ import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
 import { checkPlan } from '../../ts/host/binding/refuse.ts';
 import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
-import { Sysfs } from '../../ts/vfio/sysfs.ts';
+import { Sysfs, groupOf } from '../../ts/vfio/sysfs.ts';
 import { type Wishes, found, factsOf, one } from '../doctor/support.ts';
 import { throwsCode } from '../support/errors.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
@@ -75,4 +75,31 @@ test('bind refuses a device without an IOMMU; unbind refuses one that a process 
   t.deepEqual(chosenDevices(machine.host, ['00:04.0'], true), devices('00:04.0'), 'alone in its group');
   const error = throwsCode(t, () => checkPlan(machine, planUnbind(devices('00:04.0')), true), 'ERR_DEVICE_IN_USE');
   t.regex(error.message, /testpmd \(process 900\)/);
+});
+
+test('nobody is told to turn on an IOMMU that is on and leaves one device out', (t) => {
+  const pci = `
+host 0000:00
+  02.0 8086:9a49 integrated-endpoint class=030000 driver=i915
+  04.0 8086:1572 integrated-endpoint class=020000 driver=vfio-pci group=4 bar0=mem32:64K@0xfebd0000
+`;
+  const leftOut = /^0000:00:02\.0 is in no IOMMU group, though the IOMMU is on: .*igfx_off/;
+  const machine = machineOf(t, { pci });
+  const { host } = machine;
+  const [cell] = peerMatrix(host, ['0000:00:02.0', '0000:00:04.0']).cells;
+  t.regex(cell?.needs.find(({ code }) => code === 'no-iommu')?.text ?? '', leftOut, 'topology');
+  const refusals = {
+    bind: () => checkPlan(machine, planBind([at(host, '00:02.0')], undefined, () => true), true),
+    'bind --group': () => chosenDevices(host, ['00:02.0'], true),
+    opening: () => groupOf(new Sysfs(host.root).device('00:02.0')),
+  };
+  for (const [what, refused] of Object.entries(refusals)) {
+    t.regex(throwsCode(t, refused, 'ERR_NO_IOMMU_GROUP').message, leftOut, what);
+  }
+  const without = readHost(rootOf(t));
+  t.regex(
+    throwsCode(t, () => groupOf(new Sysfs(without.root).device(FIRST)), 'ERR_NO_IOMMU_GROUP').message,
+    /no IOMMU protects memory from it: turn on the IOMMU/,
+    'groups that VFIO made show no IOMMU',
+  );
 });

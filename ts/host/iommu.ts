@@ -46,12 +46,21 @@ export interface Iommu {
 }
 
 /** @internal */
-export const TURN_ON_THE_IOMMU =
-  'turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine';
+export const TURN_ON_IN_FIRMWARE = 'turn on the IOMMU in the firmware (VT-d, AMD-Vi)';
+/** @internal */
+export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with intel_iommu=on on an Intel machine`;
 
-/** Why a device that is in no group can't be assigned, and what to do. @internal */
-export function withoutGroup(address: string): string {
-  return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
+/**
+ * Why a device that is in no group can't be assigned, and what to do.
+ *
+ * @param iommuIsOn whether other devices are in groups of an IOMMU
+ * @internal
+ */
+export function withoutGroup(address: string, iommuIsOn: boolean): string {
+  const state = `${address} is in no IOMMU group`;
+  return iommuIsOn
+    ? `${state}, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`
+    : `${state}, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
 /** Whether a group is one that VFIO made without an IOMMU. @internal */

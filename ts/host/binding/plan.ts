@@ -54,7 +54,9 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   const chosen = named.flatMap((device) => {
     const { address, group, noIommuGroup } = device;
     if (noIommuGroup !== undefined) return [device];
-    if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
+    if (group === undefined) {
+      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { device: address });
+    }
     const isNamed = (member: PciFunction): boolean => member.bridge === undefined && wanted.has(member);
     const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !staysInGroup(member));
     return endpoints.length > 0 ? endpoints : [device];

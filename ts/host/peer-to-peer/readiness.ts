@@ -60,7 +60,7 @@ function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
   const needs: Reason[] = [];
   if (group === undefined) {
-    needs.push({ code: 'no-iommu', text: withoutGroup(address) });
+    needs.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
   const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
