@@ -1,7 +1,7 @@
 /**
  * Whether an IOMMU is on, and whether it remaps interrupts.
  */
-import { NO_IOMMU_NAME, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
+import { NO_IOMMU_NAME, TURN_ON_IN_FIRMWARE, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
 import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import { type KernelFacts, optionOf } from '../../host/system/kernel.ts';
@@ -77,6 +77,8 @@ function cureOfNone(facts: Facts): Cure {
       'no IOMMU is on: Linux runs on Xen, which keeps the IOMMU to itself. Assign devices by Xen (xl pci-assignable-add), or boot Linux without Xen';
     return { says };
   }
+  const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
+  const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
   if (iommuTables === 'unknown' || iommuTables.length === 0) {
     if (virtual === true) {
       const says =
@@ -84,7 +86,10 @@ function cureOfNone(facts: Facts): Cure {
       return { says };
     }
     return {
-      says: `no IOMMU is on: ${TURN_ON_THE_IOMMU}`,
+      says:
+        asked === undefined
+          ? `no IOMMU is on: ${TURN_ON_THE_IOMMU}`
+          : `no IOMMU is on, though the kernel asks for it (${asked}): ${TURN_ON_IN_FIRMWARE}`,
       fix: iommuTables === 'unknown' ? undefined : FIRMWARE_SETUP,
     };
   }
@@ -92,8 +97,6 @@ function cureOfNone(facts: Facts): Cure {
     const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
     return { says, fix: INSTALL_KERNEL };
   }
-  const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
-  const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
   if (maker === 'intel' && asked === undefined && kernel !== 'unknown') {
     return {
       says: 'no IOMMU is on: the firmware has it on, and Linux has to be booted with intel_iommu=on',
