@@ -42,6 +42,27 @@ test('keeps the groups of an IOMMU beside a no-IOMMU group', (t) => {
   t.like(at(host, '00:05.0'), { group: 1, noIommuGroup: undefined });
 });
 
+test('a group of mediated devices alone is not a group of an IOMMU', (t) => {
+  const group = (number: number, ...members: readonly string[]): string =>
+    [`[kernel/iommu_groups/${number}/devices]`, ...members.map((name) => `${name} -> ../../../../x/${name}`)].join(
+      '\n',
+    );
+  const mediated = group(7, '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001');
+  const pci = describeMachine(PCI.replaceAll(/ group=\d/g, ''));
+  t.is(readHost(expandTree(t, `${pci}\n${mediated}`)).groups.size, 0);
+
+  const mixed = [mediated, group(8, '0000:00:04.0', 'fd5d0000.smmu'), group(9, 'fd5e0000.dma')].join('\n');
+  const host = readHost(expandTree(t, `${pci}\n${mixed}`));
+  t.deepEqual(
+    [...host.groups.values()].map(({ number, members }) => [number, members]),
+    [
+      [8, ['0000:00:04.0']],
+      [9, []],
+    ],
+    'platform devices are behind an IOMMU, but are not PCI functions',
+  );
+});
+
 test('the doctor says that no IOMMU is on, and that its device can not be opened', (t) => {
   const wishes: Wishes = { machine: PCI, sys: NAMES, top: '[proc]\nversion = 6' };
   const diagnosis = diagnosisOf(factsOf(t, wishes), [FIRST]);
@@ -89,7 +110,12 @@ host 0000:00
   const [cell] = peerMatrix(host, ['0000:00:02.0', '0000:00:04.0']).cells;
   t.regex(cell?.needs.find(({ code }) => code === 'no-iommu')?.text ?? '', leftOut, 'topology');
   const refusals = {
-    bind: () => checkPlan(machine, planBind([at(host, '00:02.0')], undefined, () => true), true),
+    bind: () =>
+      checkPlan(
+        machine,
+        planBind([at(host, '00:02.0')], undefined, () => true),
+        true,
+      ),
     'bind --group': () => chosenDevices(host, ['00:02.0'], true),
     opening: () => groupOf(new Sysfs(host.root).device('00:02.0')),
   };

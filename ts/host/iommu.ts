@@ -1,6 +1,7 @@
 /**
  * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
+import { isPciAddress } from './address.ts';
 import type { Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
@@ -8,6 +9,9 @@ const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
 /** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
+
+/** Name of a mediated device. Linux 5.15 makes a group for it without an IOMMU (`mdev_attach_iommu`). */
+const MEDIATED = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
 export interface IommuGroup {
@@ -78,9 +82,11 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
       continue;
     }
     if (isWithoutIommu(files, Number(name))) continue;
+    const devices = files.names(`${path}/devices`);
+    if (devices.length > 0 && devices.every((device) => MEDIATED.test(device))) continue;
     groups.set(Number(name), {
       number: Number(name),
-      members: files.names(`${path}/devices`),
+      members: devices.filter(isPciAddress),
       type: files.word(`${path}/type`) ?? 'unknown',
       reserved: readReserved(files, `${path}/reserved_regions`),
     });

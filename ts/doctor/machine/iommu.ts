@@ -42,7 +42,9 @@ function evidenceOfNone(facts: Facts): string {
   const { kernel, virtual, iommuTables } = system;
   const made = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
   const groups =
-    made.length === 0 ? 'is empty' : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
+    made.length === 0
+      ? 'has no group of an IOMMU'
+      : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
   const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
     seen.push(
