@@ -193,7 +193,11 @@ test('what can not work, or would wait for ever, is refused with --force too', a
     }
   };
   await refused(/^peerdma bind: ERR_UNSUPPORTED: 0000:00:1c\.0 is a bridge/, 'bind', '00:1c.0');
-  await refused(/^peerdma bind: ERR_NO_IOMMU_GROUP: 0000:00:07\.0 is in no IOMMU group.*turn on/, 'bind', '00:07.0');
+  await refused(
+    /^peerdma bind: ERR_NO_IOMMU_GROUP: 0000:00:07\.0 is in no IOMMU group.*the IOMMU is on/,
+    'bind',
+    '00:07.0',
+  );
   await refused(/^peerdma bind: ERR_DEVICE_NOT_FOUND/, 'bind', '00:09.0');
   await refused(/ERR_DEVICE_IN_USE: 0000:00:06\.0 .* qemu-system-x86 \(process 44\): .*Close it/, 'unbind', '00:06.0');
   await refused(/ERR_DEVICE_IN_USE: 0000:00:06\.0/, 'bind', '--driver', 'mlx5_vfio_pci', '00:06.0');

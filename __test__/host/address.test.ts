@@ -30,6 +30,13 @@ test('accepts a PCI address in each form that a tool prints', (t) => {
     ['PCI-0000:01:00.0', '0000:01:00.0'],
     ['pci/0000:01:00.0', '0000:01:00.0'], // devlink
     ['pci_0000_01_00_0', '0000:01:00.0'], // virsh nodedev-list
+    ['pci-0000_01_00_0', '0000:01:00.0'], // udev's ID_PATH_TAG
+    ['pci:0000:01:00.0', '0000:01:00.0'], // DPDK
+    ['../../../0000:01:00.0', '0000:01:00.0'], // readlink
+    ['../../devices/pci0000:00/0000:00:01.0/0000:01:00.0', '0000:01:00.0'],
+    ['0000:01:00.0:', '0000:01:00.0'], // the kernel's log
+    ['/dev/dri/by-path/pci-0000:01:00.0-card', '0000:01:00.0'],
+    ['/dev/dri/by-path/pci-0000:01:00.0-render', '0000:01:00.0'],
     [' 01:00.0\n', '0000:01:00.0'],
   ];
   for (const [text, address] of forms) t.is(pciAddress(text), address, JSON.stringify(text));
@@ -54,7 +61,11 @@ test('rejects text that is not a PCI address', (t) => {
     '01-00.0',
     '01:00:0',
     '01:00x0',
-    'pci:0000:01:00.0',
+    'pci:1:0:0',
+    '0000_01_00_0',
+    '0000:01:00.0::',
+    '0000:01:00.0-card',
+    '/dev/input/by-path/pci-0000:00:14.0-usb-0:1:1.0-event-kbd',
   ];
   for (const text of wrong) {
     const { message } = throwsCode(t, () => pciAddress(text), 'ERR_INVALID_ARGUMENT');

@@ -3,9 +3,9 @@
  * and shortened.
  */
 import test, { type ExecutionContext } from 'ava';
-import { type Host, type PciFunction, readHost } from '../../ts/host/index.ts';
+import { type Host, type PciFunction, peerMatrix, readHost } from '../../ts/host/index.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
-import { at, hostOf } from './support.ts';
+import { at, codes, hostOf } from './support.ts';
 
 /** One function without findings, with these bytes of config space in the format of expand.ts. */
 function functionOf(t: ExecutionContext, config: string, ...lines: string[]): PciFunction {
@@ -94,4 +94,26 @@ test('reads what there is of a config space that the kernel shortens to 0x600 by
   t.like(beyond, { acs: 'unknown', ats: 'unknown' }, 'the chain goes on where nothing was read');
   const across = functionOf(t, `1536 ${EXPRESS} 100:1000c15f 5fc:0d000100`);
   t.like(across, { acs: 'unknown', ats: 'none' }, 'the capability goes on where nothing was read');
+});
+
+test('a function that does not answer is not ready, neither as initiator nor as target', (t) => {
+  const host = hostOf(
+    t,
+    `
+host 0000:00
+  04.0 8086:1572 endpoint class=020000 driver=vfio-pci group=4 bar0=mem32:64K@0xfebc0000
+  05.0 8086:1572 endpoint class=020000 driver=vfio-pci group=5 bar0=mem32:64K@0xfebd0000
+`,
+  );
+  const dead: PciFunction = { ...at(host, '00:04.0'), answers: false, memoryDecode: 'unknown' };
+  const functions = new Map([...host.functions, [dead.address, dead]]);
+  const { cells } = peerMatrix({ ...host, functions }, [...functions.keys()]);
+  t.deepEqual(
+    cells.map(({ initiator }) => initiator),
+    ['0000:00:04.0', '0000:00:05.0'],
+  );
+  for (const { needs } of cells) {
+    t.deepEqual(codes(needs), ['not-answering']);
+    t.regex(needs[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
+  }
 });

@@ -7,7 +7,7 @@ import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
 import { checkPlan } from '../../ts/host/binding/refuse.ts';
 import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
-import { Sysfs } from '../../ts/vfio/sysfs.ts';
+import { Sysfs, groupOf } from '../../ts/vfio/sysfs.ts';
 import { type Wishes, found, factsOf, one } from '../doctor/support.ts';
 import { throwsCode } from '../support/errors.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
@@ -40,6 +40,27 @@ test('keeps the groups of an IOMMU beside a no-IOMMU group', (t) => {
   );
   t.deepEqual([...host.groups.keys()], [1]);
   t.like(at(host, '00:05.0'), { group: 1, noIommuGroup: undefined });
+});
+
+test('a group of mediated devices alone is not a group of an IOMMU', (t) => {
+  const group = (number: number, ...members: readonly string[]): string =>
+    [`[kernel/iommu_groups/${number}/devices]`, ...members.map((name) => `${name} -> ../../../../x/${name}`)].join(
+      '\n',
+    );
+  const mediated = group(7, '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001');
+  const pci = describeMachine(PCI.replaceAll(/ group=\d/g, ''));
+  t.is(readHost(expandTree(t, `${pci}\n${mediated}`)).groups.size, 0);
+
+  const mixed = [mediated, group(8, '0000:00:04.0', 'fd5d0000.smmu'), group(9, 'fd5e0000.dma')].join('\n');
+  const host = readHost(expandTree(t, `${pci}\n${mixed}`));
+  t.deepEqual(
+    [...host.groups.values()].map(({ number, members }) => [number, members]),
+    [
+      [8, ['0000:00:04.0']],
+      [9, []],
+    ],
+    'platform devices are behind an IOMMU, but are not PCI functions',
+  );
 });
 
 test('the doctor says that no IOMMU is on, and that its device can not be opened', (t) => {
@@ -75,4 +96,36 @@ test('bind refuses a device without an IOMMU; unbind refuses one that a process 
   t.deepEqual(chosenDevices(machine.host, ['00:04.0'], true), devices('00:04.0'), 'alone in its group');
   const error = throwsCode(t, () => checkPlan(machine, planUnbind(devices('00:04.0')), true), 'ERR_DEVICE_IN_USE');
   t.regex(error.message, /testpmd \(process 900\)/);
+});
+
+test('nobody is told to turn on an IOMMU that is on and leaves one device out', (t) => {
+  const pci = `
+host 0000:00
+  02.0 8086:9a49 integrated-endpoint class=030000 driver=i915
+  04.0 8086:1572 integrated-endpoint class=020000 driver=vfio-pci group=4 bar0=mem32:64K@0xfebd0000
+`;
+  const leftOut = /^0000:00:02\.0 is in no IOMMU group, though the IOMMU is on: .*igfx_off/;
+  const machine = machineOf(t, { pci });
+  const { host } = machine;
+  const [cell] = peerMatrix(host, ['0000:00:02.0', '0000:00:04.0']).cells;
+  t.regex(cell?.needs.find(({ code }) => code === 'no-iommu')?.text ?? '', leftOut, 'topology');
+  const refusals = {
+    bind: () =>
+      checkPlan(
+        machine,
+        planBind([at(host, '00:02.0')], undefined, () => true),
+        true,
+      ),
+    'bind --group': () => chosenDevices(host, ['00:02.0'], true),
+    opening: () => groupOf(new Sysfs(host.root).device('00:02.0')),
+  };
+  for (const [what, refused] of Object.entries(refusals)) {
+    t.regex(throwsCode(t, refused, 'ERR_NO_IOMMU_GROUP').message, leftOut, what);
+  }
+  const without = readHost(rootOf(t));
+  t.regex(
+    throwsCode(t, () => groupOf(new Sysfs(without.root).device(FIRST)), 'ERR_NO_IOMMU_GROUP').message,
+    /no IOMMU protects memory from it: turn on the IOMMU/,
+    'groups that VFIO made show no IOMMU',
+  );
 });

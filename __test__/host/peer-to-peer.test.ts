@@ -443,3 +443,30 @@ host 0000:00
   const both = needs('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
   t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both are told to be bound');
 });
+
+test('candidates are cards of every class, and no parts of the chipset', (t) => {
+  const host = hostOf(
+    t,
+    `
+host 0000:00
+  00.0 8086:2f00 class=060000
+  05.0 8086:2f80 integrated-endpoint class=088000
+  06.0 8086:7113 class=068000
+  07.0 1af4:1110 endpoint class=118000
+  1f.0 8086:a082 class=060100
+  1f.4 8086:a0a3 class=0c0500
+  01.0 8086:2030 root-port bus=01-01
+    00.0 10de:22a3 endpoint class=068000
+    01.0 1ac1:089a endpoint class=088000
+    02.0 10ee:9038 legacy-endpoint class=070001
+    03.0 8086:09c4 class=118000
+    04.0 1022:145a endpoint class=130000
+    05.0 8086:a0b0 endpoint class=060100
+`,
+  );
+  t.deepEqual(
+    peerCandidates(host).map((address) => address.slice('0000:'.length)),
+    ['00:07.0', '01:00.0', '01:01.0', '01:02.0', '01:03.0'],
+    'what has a link or is below a bridge, but for dummy functions and ISA bridges',
+  );
+});

@@ -8,12 +8,15 @@ import { valueText } from '../value-text.ts';
 const FULL = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 /** The same as other tools print it: in capitals, with more zeros or fewer, with or without the domain. */
 const LOOSE = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([01]?[0-9a-f])\.([0-7])$/i;
-/** Before an address: `pci@` of lshw, `pci-` of udev's ID_PATH, `pci/` of devlink. */
-const SCHEME = /^pci[@/-]/i;
-/** A folder in /sys. The last part of it is the address. */
-const FOLDER = /^\/(?:[^/]+\/)*([^/]+)\/?$/;
-/** The name that libvirt gives a device: `pci_0000_01_00_0`. */
-const NODE_DEVICE = /^pci_([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])$/;
+/** Before an address: `pci@` of lshw, `pci-` of udev's ID_PATH, `pci/` of devlink, `pci:` of DPDK. */
+const SCHEME = /^pci[@/:-]/i;
+/** A folder in /sys, or a link of one to another. The last part of it is the address. */
+const FOLDER = /^(?:\.\.?)?\/(?:[^/]+\/)*([^/]+)\/?$/;
+/** The name that libvirt gives a device, `pci_0000_01_00_0`, or udev's ID_PATH_TAG, `pci-0000_01_00_0`. */
+const NODE_DEVICE = /^pci[_-]([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])$/;
+
+/** A GPU in /dev/dri/by-path. */
+const GRAPHICS = /^(pci-.*)-(?:card|render)$/;
 
 /** Whether it is an address as /sys writes them. @internal */
 export function isPciAddress(text: string): boolean {
@@ -22,8 +25,8 @@ export function isPciAddress(text: string): boolean {
 
 /**
  * An address as /sys writes it, from how a person or a tool writes it: without the domain, which then is 0 (`01:00.0`),
- * with fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys, as `pci@0000:01:00.0` or
- * `pci_0000_01_00_0`.
+ * with fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys or a link to one, as
+ * `pci@0000:01:00.0`, `pci_0000_01_00_0`, `0000:01:00.0:` or `/dev/dri/by-path/pci-0000:01:00.0-card`.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  */
@@ -38,7 +41,9 @@ export function pciAddress(text: string): string {
 export function parsePciAddress(text: string): string | undefined {
   const trimmed = text.trim();
   const last = FOLDER.exec(trimmed)?.[1] ?? trimmed;
-  const bare = last.replace(SCHEME, '').replace(NODE_DEVICE, '$1:$2:$3.$4');
+  const whole = last.replace(GRAPHICS, '$1').replace(NODE_DEVICE, '$1:$2:$3.$4');
+  // The kernel's log has a colon behind an address.
+  const bare = whole.replace(SCHEME, '').replace(/:$/, '');
   const [, domain = '0', bus, device, number] = LOOSE.exec(bare) ?? [];
   if (bus === undefined || device === undefined) return undefined;
   const digits = [Number.parseInt(domain, 16).toString(16).padStart(4, '0'), bus.padStart(2, '0')];

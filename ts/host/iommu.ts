@@ -1,6 +1,7 @@
 /**
  * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
+import { isPciAddress } from './address.ts';
 import type { Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
@@ -8,6 +9,9 @@ const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
 /** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
+
+/** Name of a mediated device. Linux 5.15 makes a group for it without an IOMMU (`mdev_attach_iommu`). */
+const MEDIATED = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
 export interface IommuGroup {
@@ -46,12 +50,21 @@ export interface Iommu {
 }
 
 /** @internal */
-export const TURN_ON_THE_IOMMU =
-  'turn on the IOMMU in the firmware (VT-d, AMD-Vi) and boot Linux with intel_iommu=on on an Intel machine';
+export const TURN_ON_IN_FIRMWARE = 'turn on the IOMMU in the firmware (VT-d, AMD-Vi)';
+/** @internal */
+export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with intel_iommu=on on an Intel machine`;
 
-/** Why a device that is in no group can't be assigned, and what to do. @internal */
-export function withoutGroup(address: string): string {
-  return `${address} is in no IOMMU group, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
+/**
+ * Why a device that is in no group can't be assigned, and what to do.
+ *
+ * @param iommuIsOn whether other devices are in groups of an IOMMU
+ * @internal
+ */
+export function withoutGroup(address: string, iommuIsOn: boolean): string {
+  const state = `${address} is in no IOMMU group`;
+  return iommuIsOn
+    ? `${state}, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`
+    : `${state}, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
 /** Whether a group is one that VFIO made without an IOMMU. @internal */
@@ -69,9 +82,11 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
       continue;
     }
     if (isWithoutIommu(files, Number(name))) continue;
+    const devices = files.names(`${path}/devices`);
+    if (devices.length > 0 && devices.every((device) => MEDIATED.test(device))) continue;
     groups.set(Number(name), {
       number: Number(name),
-      members: files.names(`${path}/devices`),
+      members: devices.filter(isPciAddress),
       type: files.word(`${path}/type`) ?? 'unknown',
       reserved: readReserved(files, `${path}/reserved_regions`),
     });

@@ -19,8 +19,8 @@ export interface RefusalFacts {
 }
 
 /** @internal */
-export function noIommuGroup(bdf: string): PeerDmaError {
-  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf), { device: bdf });
+export function noIommuGroup(bdf: string, iommuIsOn: boolean): PeerDmaError {
+  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf, iommuIsOn), { device: bdf });
 }
 
 /** @internal */

@@ -6,8 +6,9 @@ import { release } from 'node:os';
 import { basename, join } from 'node:path';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
 import { keepsDirectRegions } from '../host/direct-regions.ts';
-import { NO_IOMMU_NAME } from '../host/iommu.ts';
+import { NO_IOMMU_NAME, readGroups } from '../host/iommu.ts';
 import type { Unknown } from '../host/model.ts';
+import { SysFiles } from '../host/sys-files.ts';
 import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
 import { type RefusalFacts, noIommuGroup } from './advice.ts';
 import type { RequestedDevice } from './vf-token.ts';
@@ -18,6 +19,8 @@ export interface PciDevice {
   /** Name of the driver that has it, if any. */
   readonly driver: string | undefined;
   readonly iommuGroup: number | undefined;
+  /** Whether it is in no group though other devices are, so that the IOMMU is on. */
+  readonly isLeftOut?: boolean;
 }
 
 /** BARs 0 to 5 and the ROM. What the kernel lists after them (windows of bridges, virtual functions) are no regions. */
@@ -42,12 +45,11 @@ export class Sysfs {
     const full = pciAddress(bdf);
     const path = join(this.#root, 'bus/pci/devices', full);
     if (!existsSync(path)) throw noSuchDevice(full);
+    const driver = target(join(path, 'driver'));
     const group = target(join(path, 'iommu_group'));
-    return {
-      bdf: full,
-      driver: target(join(path, 'driver')),
-      iommuGroup: group === undefined || this.#isWithoutIommu(group) ? undefined : Number(group),
-    };
+    if (group !== undefined && !this.#isWithoutIommu(group)) return { bdf: full, driver, iommuGroup: Number(group) };
+    const isLeftOut = readGroups(new SysFiles(this.#root)).size > 0;
+    return { bdf: full, driver, iommuGroup: undefined, isLeftOut };
   }
 
   /** Whether VFIO made the group for a device without an IOMMU: nothing translates, and no container takes it. */
@@ -118,8 +120,8 @@ export class Sysfs {
 }
 
 /** @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */
-export function groupOf({ bdf, iommuGroup }: PciDevice): number {
-  if (iommuGroup === undefined) throw noIommuGroup(bdf);
+export function groupOf({ bdf, iommuGroup, isLeftOut = false }: PciDevice): number {
+  if (iommuGroup === undefined) throw noIommuGroup(bdf, isLeftOut);
   return iommuGroup;
 }
 

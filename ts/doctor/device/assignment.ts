@@ -44,8 +44,7 @@ function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction,
   const { address, group } = device;
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
   if (group === undefined) {
-    const { message, code } = noIommuGroup(address);
-    const says = host.groups.size > 0 ? leftOut(address) : message;
+    const { message: says, code } = noIommuGroup(address, host.groups.size > 0);
     const made = device.noIommuGroup;
     const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
     return wanted ? { id, state: 'blocked', says, evidence, code } : { id, state: 'warning', says, evidence };
@@ -55,10 +54,6 @@ function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction,
   const list = listed(others, members.length - 1, (other) => `${other.address} (${other.driver ?? 'no driver'})`);
   const says = `IOMMU group ${group}, ${list === '' ? 'alone' : `with ${list}`}`;
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
-}
-
-function leftOut(address: string): string {
-  return `${address} is in no IOMMU group, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`;
 }
 
 function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): Finding {

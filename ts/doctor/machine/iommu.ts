@@ -1,7 +1,7 @@
 /**
  * Whether an IOMMU is on, and whether it remaps interrupts.
  */
-import { NO_IOMMU_NAME, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
+import { NO_IOMMU_NAME, TURN_ON_IN_FIRMWARE, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
 import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import { type KernelFacts, optionOf } from '../../host/system/kernel.ts';
@@ -42,7 +42,9 @@ function evidenceOfNone(facts: Facts): string {
   const { kernel, virtual, iommuTables } = system;
   const made = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
   const groups =
-    made.length === 0 ? 'is empty' : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
+    made.length === 0
+      ? 'has no group of an IOMMU'
+      : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
   const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
     seen.push(
@@ -77,6 +79,8 @@ function cureOfNone(facts: Facts): Cure {
       'no IOMMU is on: Linux runs on Xen, which keeps the IOMMU to itself. Assign devices by Xen (xl pci-assignable-add), or boot Linux without Xen';
     return { says };
   }
+  const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
+  const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
   if (iommuTables === 'unknown' || iommuTables.length === 0) {
     if (virtual === true) {
       const says =
@@ -84,7 +88,10 @@ function cureOfNone(facts: Facts): Cure {
       return { says };
     }
     return {
-      says: `no IOMMU is on: ${TURN_ON_THE_IOMMU}`,
+      says:
+        asked === undefined
+          ? `no IOMMU is on: ${TURN_ON_THE_IOMMU}`
+          : `no IOMMU is on, though the kernel asks for it (${asked}): ${TURN_ON_IN_FIRMWARE}`,
       fix: iommuTables === 'unknown' ? undefined : FIRMWARE_SETUP,
     };
   }
@@ -92,8 +99,6 @@ function cureOfNone(facts: Facts): Cure {
     const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
     return { says, fix: INSTALL_KERNEL };
   }
-  const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
-  const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
   if (maker === 'intel' && asked === undefined && kernel !== 'unknown') {
     return {
       says: 'no IOMMU is on: the firmware has it on, and Linux has to be booted with intel_iommu=on',

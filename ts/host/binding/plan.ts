@@ -2,6 +2,7 @@
  * Which device gets which driver, by which writes to /sys: plain data, made from what was read.
  */
 import { PeerDmaError } from '../../errors.ts';
+import { isChipset } from '../chipset.ts';
 import { isHarmless, isVfioDriver } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Host, PciFunction } from '../model.ts';
@@ -10,10 +11,6 @@ import { functionAt, membersOf } from '../read-host.ts';
 
 /** What drivers are by default. @internal */
 export const VFIO_PCI = 'vfio-pci';
-/** Classes of host, ISA, EISA and MCA bridges, without the programming interface: parts of the chipset. */
-const CHIPSET_CLASSES: ReadonlySet<number> = new Set([0x0600, 0x0601, 0x0602, 0x0603]);
-/** "Other bridge": parts of the chipset, such as a power management controller, but also NVSwitches. */
-const OTHER_BRIDGE = 0x0680;
 
 /** @internal */
 export interface SysWrite {
@@ -54,7 +51,9 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   const chosen = named.flatMap((device) => {
     const { address, group, noIommuGroup } = device;
     if (noIommuGroup !== undefined) return [device];
-    if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
+    if (group === undefined) {
+      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { device: address });
+    }
     const isNamed = (member: PciFunction): boolean => member.bridge === undefined && wanted.has(member);
     const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !staysInGroup(member));
     return endpoints.length > 0 ? endpoints : [device];
@@ -66,13 +65,6 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
 function staysInGroup(member: PciFunction): boolean {
   const { bridge, driver } = member;
   return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));
-}
-
-function isChipset({ classCode, parent, portType }: PciFunction): boolean {
-  if (classCode === 'unknown') return false;
-  if (classCode >> 8 !== OTHER_BRIDGE) return CHIPSET_CLASSES.has(classCode >> 8);
-  // A card has a link, or is behind a bridge.
-  return parent === undefined && portType !== 'endpoint' && portType !== 'legacy-endpoint';
 }
 
 /**

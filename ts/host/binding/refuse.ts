@@ -35,7 +35,7 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
   const warnings: string[] = [];
   const needed: { readonly address: string; readonly reason: string }[] = [];
   for (const { device, to } of plan.changes) {
-    if (to !== undefined) refuseHopeless(device);
+    if (to !== undefined) refuseHopeless(machine.host, device);
     refuseInUse(machine, device);
     const { address } = device;
     for (const { kind, text } of usesOf(machine, device)) {
@@ -54,13 +54,15 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
 }
 
 /** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
-function refuseHopeless({ address, bridge, group }: PciFunction): void {
+function refuseHopeless(host: Host, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
       device: address,
     });
   }
-  if (group === undefined) throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address), { device: address });
+  if (group === undefined) {
+    throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { device: address });
+  }
 }
 
 /** To take a device from its user is to wait until the user closes it (Linux, drivers/vfio: `vfio_unregister_group_dev`). */

@@ -2,6 +2,7 @@
  * The matrix of some devices, and which devices it is of when nobody names them.
  */
 import { readArray } from '../../arguments.ts';
+import { isOnCard } from '../chipset.ts';
 import { isVfioDriver } from '../drivers.ts';
 import { ofHost } from '../given-host.ts';
 import type { Host, PciFunction } from '../model.ts';
@@ -47,8 +48,8 @@ function matrixOf(host: Host, addresses: ReadonlySet<string>): PeerMatrix {
 
 /**
  * Devices that a matrix is worth looking at of: those that VFIO has, if it has two or more; else all that do DMA for a
- * living: storage, network, display, accelerators, serial buses and whatever has no class. Bridges, and what a chipset is
- * made of, are none of them.
+ * living: storage, network, display, accelerators, serial buses, whatever has no class, and cards of all classes, such as
+ * NVSwitches and FPGAs. Bridges, and what a chipset is made of, are none of them.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host
  */
@@ -73,8 +74,9 @@ function endpoints({ functions }: Host): PciFunction[] {
 }
 
 /** Base classes (PCI Code and ID Assignment Specification): of 0x0c the serial buses USB (03) and Fibre Channel (04) alone. */
-function doesDma({ classCode, physicalFunction }: PciFunction): boolean {
-  if (classCode === 'unknown' || physicalFunction !== undefined) return true;
+function doesDma(device: PciFunction): boolean {
+  const { classCode, physicalFunction } = device;
+  if (classCode === 'unknown' || physicalFunction !== undefined || isOnCard(device)) return true;
   const base = classCode >> 16;
   if (base === 0x0c) return [0x03, 0x04, 0x06].includes((classCode >> 8) & 0xff);
   return [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x0b, 0x0d, 0x12, 0xff].includes(base);

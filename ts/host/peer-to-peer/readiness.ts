@@ -12,7 +12,10 @@ import type { Reason } from './model.ts';
 
 interface DeviceReasons {
   readonly assignment: readonly Reason[];
-  readonly answering: readonly Reason[];
+  /** What keeps it from doing anything at all. */
+  readonly silence: readonly Reason[];
+  /** What keeps its BARs from being mapped. */
+  readonly decoding: readonly Reason[];
   readonly notes: readonly Reason[];
 }
 
@@ -35,7 +38,9 @@ export class Readiness {
       ...[...groups].flatMap((group) =>
         group === undefined ? [] : viability(group, this.#groups.of(group), [initiator, target]),
       ),
-      ...this.#device(target).answering,
+      ...this.#device(initiator).silence,
+      ...this.#device(target).silence,
+      ...this.#device(target).decoding,
     ];
   }
 
@@ -55,7 +60,7 @@ function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
   const needs: Reason[] = [];
   if (group === undefined) {
-    needs.push({ code: 'no-iommu', text: withoutGroup(address) });
+    needs.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
   const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
@@ -68,7 +73,10 @@ function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
   }
   const token = tokenOfVirtual(host, device);
   if (token !== undefined) needs.push({ code: 'vf-token', text: token });
-  return { assignment: needs, answering: answering(device), notes: kept ? [] : regions };
+  const silence = silenceOf(device);
+  // What a silent device reads as says nothing of its BARs.
+  const decoding = silence.length > 0 ? [] : decodingOf(device);
+  return { assignment: needs, silence, decoding, notes: kept ? [] : regions };
 }
 
 /** @param pair is excepted while no member of the group is bound: `assignment` says to bind each of the two */
@@ -80,18 +88,13 @@ function viability(group: number, { bound, blockers }: GroupUse, pair: readonly 
   return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
 }
 
+function silenceOf({ address, answers, configBytes }: PciFunction): Reason[] {
+  if (answers === true || (answers === 'unknown' && configBytes === 0)) return [];
+  return [{ code: 'not-answering', text: `${address} does not answer: its config space makes no sense` }];
+}
+
 /** Opening a device with VFIO wakes it and turns its memory on (Linux, vfio_pci_core_enable); what runs then may undo it. */
-function answering({
-  address,
-  answers,
-  memoryDecode,
-  powerState,
-  configBytes,
-  physicalFunction,
-}: PciFunction): Reason[] {
-  if (answers === false || (answers === 'unknown' && configBytes > 0)) {
-    return [{ code: 'not-answering', text: `${address} does not answer: its config space makes no sense` }];
-  }
+function decodingOf({ address, memoryDecode, powerState, physicalFunction }: PciFunction): Reason[] {
   if (/^D[123]/.test(powerState)) {
     return [
       {
