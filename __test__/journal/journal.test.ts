@@ -105,6 +105,14 @@ test.serial('recording ends when it is told to, and when guest memory is closed'
   t.is(listening(), before);
 });
 
+test('rejects guest memory that is closed, and leaves no file', async (t) => {
+  const memory = await guest(t);
+  await memory.close();
+  const file = join(scratchFolder(t), 'journal.jsonl');
+  throwsCode(t, () => recordJournal(memory, file), 'ERR_CLOSED');
+  t.throws(() => readFileSync(file), { code: 'ENOENT' });
+});
+
 test('a file that can not be written is told at once', async (t) => {
   const memory = await guest(t);
   const folder = scratchFolder(t);

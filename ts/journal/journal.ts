@@ -20,10 +20,11 @@ import { barWords, wordsFor } from './words.ts';
  * guest memory is closed.
  *
  * @param file is made, or emptied
- * @throws {PeerDmaError} `ERR_SYSTEM` with errno where the file can't be written; `ERR_INVALID_ARGUMENT`
+ * @throws {PeerDmaError} `ERR_SYSTEM` with errno where the file can't be written; `ERR_CLOSED`, `ERR_INVALID_ARGUMENT`
  */
 export function recordJournal(memory: GuestMemory, file: string | URL): Journal {
   const space = addressSpaceOf(memory);
+  if (space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed: nothing is left to record');
   const fd = attempt('open', () => openSync(file, 'w'));
   try {
     const start: JournalStart = { journal: 'peerdma', version: 1, time: now(), snapshot: memory.inspect() };
