@@ -36,6 +36,10 @@ function microsOf(count: number, act: () => unknown): number {
   return median(taken.slice(1));
 }
 
+function listed(values: readonly number[], unit: string): string {
+  return values.map((value) => value.toFixed(2)).join(' / ') + unit;
+}
+
 export async function guestAccess(): Promise<Figure[]> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 16n << 20n }] });
   const figures = SIZES.map(({ bytes, count, ratio }): Figure => {
@@ -48,7 +52,7 @@ export async function guestAccess(): Promise<Figure[]> {
     const ratios = times.map((time) => time / copy);
     return {
       what: `read / readInto / write of ${bytes} bytes of guest memory, against Buffer.copy`,
-      measured: `${times.map((time) => time.toFixed(2)).join(' / ')} against ${copy.toFixed(2)} µs: ${ratios.map((one) => `${one.toFixed(2)}×`).join(' / ')}`,
+      measured: `${listed(times, ' ')}against ${copy.toFixed(2)} µs: ${listed(ratios, '×')}`,
       goal: ratio === undefined ? `≤ ${MICROS} µs` : `≤ ${ratio}×`,
       met: ratio === undefined ? times.every((time) => time <= MICROS) : ratios.every((one) => one <= ratio),
     };

@@ -4,8 +4,8 @@ import { Count } from './count.mjs';
 const AT_A_TIME = 2;
 
 /**
- * @typedef {(count: Count, write: (text: string) => void) => Promise<void>} Job adds its tests to the count, and prints by
- *   `write` alone
+ * @typedef {(count: Count, write: (text: string) => void) => Promise<void>} Job
+ *   adds its tests to the count, and prints by `write` alone
  */
 
 /**

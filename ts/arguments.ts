@@ -85,8 +85,8 @@ const offsetOf = getterOf('byteOffset');
 const lengthOf = getterOf('byteLength');
 
 /**
- * Bytes to be copied in or out, as an array of no other class: one of the caller's could say another length, or keep
- * what its methods are called with. Bytes of a SharedArrayBuffer may change while they are copied, so they are rejected.
+ * Returns the bytes as a plain `Uint8Array`: a class of the caller could report another length, or keep the arguments
+ * of its methods. Rejects bytes of a SharedArrayBuffer, which may change during a copy.
  *
  * @internal
  */
@@ -120,7 +120,7 @@ export function readOptions<T extends object, const K extends keyof T & string>(
   what = 'the arguments',
 ): Pick<T, K> {
   if (typeof options !== 'object' || options === null) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an object, not ${valueText(options)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an object for ${what}, not ${valueText(options)}`);
   }
   const found: Partial<Pick<T, K>> = {};
   for (const name of names) {
@@ -138,7 +138,7 @@ export function readOptions<T extends object, const K extends keyof T & string>(
  */
 export function readEntries<T>(object: Readonly<Record<string | number, T>>, what: string): [string, T][] {
   if (typeof object !== 'object' || object === null) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an object, not ${valueText(object)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an object for ${what}, not ${valueText(object)}`);
   }
   return readable(what, () => Object.entries(object));
 }
@@ -152,7 +152,7 @@ export function readEntries<T>(object: Readonly<Record<string | number, T>>, wha
 export function readArray<T>(array: readonly T[], what: string): T[] {
   return readable(what, () => {
     if (Array.isArray(array)) return Array.from<T>(array);
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} come as an array, not ${valueText(array)}`);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
   });
 }
 

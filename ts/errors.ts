@@ -194,7 +194,7 @@ function readDetails(details: ErrorDetails): ErrorDetails {
   }
 }
 
-/** Whether it is an error, of this realm or of another: Node's own and the native core's come from the main one. @internal */
+/** Whether it is an error, of any realm: Node and the native core create theirs in the main one. @internal */
 export function isError(thrown: unknown): thrown is Error {
   return types.isNativeError(thrown) || thrown instanceof Error;
 }

@@ -8,9 +8,9 @@ import type { Held } from '../support/held.ts';
 
 const ROUNDS = 10_000;
 /**
- * V8 maps parts of its heap as it likes, and what it compiles grows for long; private fields are WeakMaps in sources that
- * are transpiled for tests, and the tables of those grow, too. Objects and mappings tell a leak of one in a hundred
- * rounds.
+ * V8 maps parts of its heap as it likes, and what it compiles grows for long; private fields are WeakMaps in sources
+ * that are transpiled for tests, and the tables of those grow, too. Objects and mappings tell a leak of one in a
+ * hundred rounds.
  */
 const SLACK = { mappings: 100, residentBytes: 24 << 20, heapBytes: 8 << 20, objects: 100 };
 

@@ -13,7 +13,7 @@ export class Leases {
 
   /**
    * @param va makes this process's view of guest memory, if there is none yet
-   * @param wantsVa whether the target gets memory by its place in this process
+   * @param wantsVa whether the target maps the memory by its host virtual address
    */
   constructor(va: () => VaMapper, wantsVa: (sub: SubMapping) => boolean) {
     this.#va = va;

@@ -71,7 +71,7 @@ export class Revocations {
     const due = [...this.#uncertain];
     for (const [device, mappings] of this.#devices) {
       const { revocations } = device;
-      due.push(...(revocations === mappings.seen ? mappings.fresh : mappings.all));
+      for (const held of revocations === mappings.seen ? mappings.fresh : mappings.all) due.push(held);
       mappings.seen = revocations;
       mappings.fresh.clear();
     }

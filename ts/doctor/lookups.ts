@@ -44,7 +44,7 @@ export class Lookups {
     return { files, users: [...new Set(files.flatMap((file) => this.#users.get(file) ?? []))] };
   }
 
-  /** Who has a device of the group open has the group. */
+  /** A process that has a device of the group open uses the group. */
   openersOfGroup(group: number): Openers {
     const known = this.#openers.get(group) ?? this.openersOf(this.groups.of(group).members);
     this.#openers.set(group, known);

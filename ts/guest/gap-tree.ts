@@ -1,6 +1,6 @@
 /**
- * Gaps between ranges of addresses, as a persistent balanced tree (AVL): versions share what they have in common. Each
- * node knows the best gap below it, so a search passes those that are too short without reading them.
+ * Gaps between ranges of addresses, as a persistent balanced tree (AVL): versions share subtrees. Each node records the
+ * longest and the best aligned gap below it, so a search skips subtrees that are too short without reading them.
  */
 import { AddressRange } from '../address-range.ts';
 

@@ -1,6 +1,6 @@
 /**
- * Copies to and from guest-physical addresses. RAM of sealed files is copied through a mapping of this process that can't
- * fault; all else through the files and memory behind it: a page that is missing there is an error here, never a signal.
+ * Copies to and from guest-physical addresses. RAM of sealed files is copied through a mapping that cannot fault. Other
+ * memory is copied by the kernel or by its device: a page that is missing there is an error, never a signal.
  */
 import { AddressRange } from '../address-range.ts';
 import { newBytes, requireBytes, requireCount } from '../arguments.ts';
@@ -117,34 +117,28 @@ export class GuestAccess {
   write16(gpa: bigint, value: number): void {
     requireBits(value, 16);
     const view = this.#viewOf(gpa, 2);
-    if (view === undefined)
-      this.write(
-        gpa,
-        encoded(2, (bytes) => bytes.setUint16(0, value, true)),
-      );
+    if (view === undefined) this.#writeEncoded(gpa, 2, (bytes) => bytes.setUint16(0, value, true));
     else view.setUint16(Number(gpa) - this.#base, value, true);
   }
 
   write32(gpa: bigint, value: number): void {
     requireBits(value, 32);
     const view = this.#viewOf(gpa, 4);
-    if (view === undefined)
-      this.write(
-        gpa,
-        encoded(4, (bytes) => bytes.setUint32(0, value, true)),
-      );
+    if (view === undefined) this.#writeEncoded(gpa, 4, (bytes) => bytes.setUint32(0, value, true));
     else view.setUint32(Number(gpa) - this.#base, value, true);
   }
 
   write64(gpa: bigint, value: bigint): void {
     if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) throw notUnsigned(value, '64', 'bigint');
     const view = this.#viewOf(gpa, 8);
-    if (view === undefined)
-      this.write(
-        gpa,
-        encoded(8, (bytes) => bytes.setBigUint64(0, value, true)),
-      );
+    if (view === undefined) this.#writeEncoded(gpa, 8, (bytes) => bytes.setBigUint64(0, value, true));
     else view.setBigUint64(Number(gpa) - this.#base, value, true);
+  }
+
+  #writeEncoded(gpa: bigint, length: number, encode: (view: DataView) => void): void {
+    const bytes = new Uint8Array(length);
+    encode(new DataView(bytes.buffer));
+    this.write(gpa, bytes);
   }
 
   #bytesAt(gpa: bigint, length: number): DataView {
@@ -196,12 +190,6 @@ function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: A
   const { parts, gap } = flat.cover(range);
   if (gap === undefined) return parts;
   throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(gap, range.end)}`, { range });
-}
-
-function encoded(length: number, set: (view: DataView) => void): Uint8Array {
-  const bytes = new Uint8Array(length);
-  set(new DataView(bytes.buffer));
-  return bytes;
 }
 
 function requireBits(value: number, bits: 8 | 16 | 32): void {

@@ -4,8 +4,8 @@
  *
  * - Linux 6.6 and later refuse it with any IOMMU (drivers/iommu/iommu.c: `__iommu_device_set_domain`, commit
  *   a48ce36e2786);
- * - before that Intel's driver alone does (drivers/iommu/intel/iommu.c: `device_is_rmrr_locked`). Other drivers let VFIO
- *   have the group, and the mapping is not there meanwhile.
+ * - before that Intel's driver alone does (drivers/iommu/intel/iommu.c: `device_is_rmrr_locked`). Other drivers let
+ * VFIO have the group, and the mapping is not there meanwhile.
  *
  * All of them let VFIO have what is `direct-relaxable` (USB and graphics, `device_rmrr_is_relaxable`).
  */

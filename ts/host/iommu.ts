@@ -63,7 +63,7 @@ export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with int
 export function withoutGroup(address: string, iommuIsOn: boolean): string {
   const state = `${address} is in no IOMMU group`;
   return iommuIsOn
-    ? `${state}, though the IOMMU is on: the firmware leaves the device out of it, or a word of the kernel's command line (igfx_off) does`
+    ? `${state}, though the IOMMU is on: the firmware or the kernel's command line (igfx_off) leaves the device out`
     : `${state}, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 

@@ -16,5 +16,6 @@ export function tokenOfVirtual(
 ): string | undefined {
   const physical = physicalFunction === undefined ? undefined : functions.get(physicalFunction);
   if (physical === undefined || !isVfioDriver(physical.driver)) return undefined;
-  return `${address} is a virtual function of ${physical.address}, which is bound to ${physical.driver}: it opens only with the VF token that the user of ${physical.address} has set. ${GIVE_THE_TOKEN}`;
+  const bound = `${address} is a virtual function of ${physical.address}, which is bound to ${physical.driver}`;
+  return `${bound}: it opens only with the VF token that the user of ${physical.address} has set. ${GIVE_THE_TOKEN}`;
 }

@@ -211,7 +211,7 @@ export declare class NativeVfioDevice {
   checkDmaBufs(): void
   /** How often IOMMUs have lost what they mapped of its BARs as dma-bufs. */
   get revocations(): number
-  /** What there is to know of a region; `null` where the device has none of that index. */
+  /** Describes a region; `null` where the device has none of that index. */
   regionInfo(index: number): NativeRegionInfo | null
   /** Fills `into` from `offset` of a region. */
   readRegion(index: number, offset: bigint, into: Uint8Array): void

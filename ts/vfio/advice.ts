@@ -40,9 +40,11 @@ export function notViable(bdf: string, group: number, members: readonly PciDevic
 
 /** @param blockers names of the members that the host uses @internal */
 export function groupNotViable(bdf: string, group: number, blockers: string): PeerDmaError {
+  const users = `devices that the host uses: ${blockers || 'none that sysfs names'}`;
+  const remedy = `Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot`;
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
-    `${bdf} shares IOMMU group ${group} with devices that the host uses: ${blockers || 'none that sysfs names'}. Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot: a group is assigned as a whole`,
+    `${bdf} shares IOMMU group ${group} with ${users}. ${remedy}: a group is assigned as a whole`,
     { device: bdf },
   );
 }

@@ -96,8 +96,8 @@ export class Sysfs {
   }
 
   /**
-   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known, none
-   * if the kernel gives VFIO the device all the same.
+   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known,
+   * none if the kernel gives VFIO the device all the same.
    */
   #directRegions(group: number, device: string): RefusalFacts['directRegions'] {
     const iommu = join(device, 'iommu');

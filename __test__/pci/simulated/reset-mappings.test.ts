@@ -118,7 +118,7 @@ test('does not reset a device whose BAR a target does not unmap', async (t) => {
   t.is(resets, 1);
 });
 
-/** What takes the BAR of a device from IOMMUs, and what gives it back. */
+/** Operations that revoke the IOMMU mappings of a BAR, each with the one that makes it mappable again. */
 const RESETS: Readonly<Record<string, (gpu: SimulatedDevice, nic: SimulatedDevice) => unknown>> = {
   'a reset of the function': (gpu) => gpu.reset(),
   'a hot reset': (gpu, nic) => gpu.hotReset([nic]),

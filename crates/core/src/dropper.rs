@@ -78,8 +78,8 @@ pub(crate) fn settle_before(bytes: u64) {
     }
 }
 
-/// Makes an attempt, and another when all garbage is dropped if the first fails with something in use: by a handle that
-/// nobody closed, perhaps, which is garbage. The caller must hold no lock that a drop takes.
+/// Makes an attempt. If it fails because something is in use, makes another after all garbage is dropped: a forgotten
+/// handle may be what uses it. The caller must hold no lock that a drop takes.
 pub(crate) fn retry_settled<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     attempt().or_else(|error| {
         let in_use = error.code() == ErrorCode::DeviceInUse || error.errno() == Some(Errno::EBUSY);
@@ -93,7 +93,7 @@ pub(crate) fn retry_settled<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
 
 fn run() {
     while let Some(garbage) = next() {
-        // The panic hook has reported a panic. What is left has to be dropped all the same.
+        // The panic hook has reported a panic. The rest of the queue is dropped nevertheless.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(garbage)));
     }
 }
@@ -108,7 +108,7 @@ fn next() -> Option<Box<dyn Send>> {
     garbage
 }
 
-/// Keeps the thread from what is left to it after this was made, until this is dropped.
+/// Blocks the thread until it is dropped: garbage that is left meanwhile waits.
 #[cfg(test)]
 pub(crate) struct Gate {
     _opens: std::sync::mpsc::Sender<()>,

@@ -100,7 +100,7 @@ impl NativeVfioDevice {
         Index(self.device.revocations())
     }
 
-    /// What there is to know of a region; `null` where the device has none of that index.
+    /// Describes a region; `null` where the device has none of that index.
     #[napi]
     pub fn region_info<'env>(
         &self,

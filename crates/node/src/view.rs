@@ -1,4 +1,5 @@
-//! Bytes of a file as an `ArrayBuffer`, which are unmapped when they are collected or, with a window, when it is closed.
+//! Bytes of a file as an `ArrayBuffer`, which are unmapped when they are collected or, with a window, when it is
+//! closed.
 
 use std::cell::Cell;
 use std::ffi::c_void;

@@ -63,14 +63,14 @@ export function regionColumn({ regions }: MemorySnapshot, places: Places): Colum
   };
 }
 
-/** Parts of the axis at which the same region is to be seen. */
+/** Adjacent parts of the axis that show the same region. */
 export interface TopRun {
   readonly from: number;
   readonly to: number;
   readonly region: RegionSnapshot;
 }
 
-/** Where each region is to be seen, in order. @param regions the highest precedence first */
+/** The stretches that each region shows, in order. @param regions the highest precedence first */
 export function topRuns(
   regions: readonly RegionSnapshot[],
   endsOf: ReadonlyMap<RegionSnapshot, readonly [from: number, to: number]>,

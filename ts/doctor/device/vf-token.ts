@@ -23,11 +23,12 @@ function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): Finding
   for (const each of lookups.virtualFunctionsOf(address)) {
     const { files, users } = lookups.openersOf([each]);
     if (users.length === 0) continue;
+    const open = `${each.address}, a virtual function of ${address}, is open in ${users.join(' and ')}`;
     return [
       {
         id: 'vf-token',
         state: 'warning',
-        says: `${each.address}, a virtual function of ${address}, is open in ${users.join(' and ')}: ${address} opens only with the VF token that is set. ${GIVE_THE_TOKEN}`,
+        says: `${open}: ${address} opens only with the VF token that is set. ${GIVE_THE_TOKEN}`,
         evidence: `/proc/*/fd, ${files.join(', ')}`,
       },
     ];

@@ -39,8 +39,8 @@ export interface BindingPlan {
 /**
  * The devices of a command line, each once.
  *
- * @param wholeGroups with all endpoints of their IOMMU groups. Bridges and parts of the chipset that VFIO does not mind stay
- *   as they are; a part of the chipset that is named does not
+ * @param wholeGroups with all endpoints of their IOMMU groups. Bridges and parts of the chipset that VFIO does not mind
+ * stay as they are; a part of the chipset that is named does not
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`
  * @internal
  */

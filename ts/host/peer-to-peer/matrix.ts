@@ -48,8 +48,8 @@ function matrixOf(host: Host, addresses: ReadonlySet<string>): PeerMatrix {
 
 /**
  * Devices that a matrix is worth looking at of: those that VFIO has, if it has two or more; else all that do DMA for a
- * living: storage, network, display, accelerators, serial buses, whatever has no class, and cards of all classes, such as
- * NVSwitches and FPGAs. Bridges, and what a chipset is made of, are none of them.
+ * living: storage, network, display, accelerators, serial buses, whatever has no class, and cards of all classes, such
+ * as NVSwitches and FPGAs. Bridges, and what a chipset is made of, are none of them.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host
  */

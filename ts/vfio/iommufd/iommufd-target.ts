@@ -81,8 +81,8 @@ export class IommufdTarget implements DmaTarget {
   }
 
   /**
-   * What the address space can do now; while memory is being pinned or unpinned, what it could do before: the kernel would
-   * answer at the end of that.
+   * What the address space can do now; while memory is being pinned or unpinned, what it could do before: the kernel
+   * would answer at the end of that.
    *
    * @internal
    */

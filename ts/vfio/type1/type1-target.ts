@@ -48,8 +48,8 @@ export class Type1Target implements DmaTarget {
   }
 
   /**
-   * What the container's IOMMU can do now; while memory is being pinned or unpinned, what it could do before: the kernel
-   * would answer at the end of that.
+   * What the container's IOMMU can do now; while memory is being pinned or unpinned, what it could do before: the
+   * kernel would answer at the end of that.
    *
    * @internal
    */

@@ -80,7 +80,7 @@ pub(super) fn map_like(model: usize, length: usize, prot: ProtFlags) -> nix::Res
     let padded = length.checked_add(within).ok_or(Errno::ENOMEM)?;
     let raw = map_anonymous(padded, table_size(length), prot)?;
     if within > 0 {
-        // SAFETY: mapped just now; nobody else knows of it yet.
+        // SAFETY: mapped just now; nothing else refers to it.
         unsafe { unmap(raw, within) }?;
     }
     Ok(raw.saturating_add(within))

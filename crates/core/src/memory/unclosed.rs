@@ -1,4 +1,4 @@
-//! What is left of a reservation without a handle and without a lease.
+//! The remains of a reservation after its last handle and its last lease.
 
 use super::extent::{Extent, ExtentMap, Source};
 use super::{budget, sys};

@@ -110,12 +110,13 @@ pub struct Around {
 }
 
 impl MemoryFile {
-    /// Maps the stretch of `size` bytes that has the byte at `offset`, cut to the file. `None` for a file whose bytes may
-    /// stop being there: one that is not sealed, a device's, or one of huge pages, which may lack a page of the node that
-    /// it is bound to. `None` for a part of a file, too: there may be many, and the process has few mappings.
+    /// Maps the stretch of `size` bytes that has the byte at `offset`, cut to the file. `None` for a file whose bytes
+    /// may stop being there: one that is not sealed, a device's, or one of huge pages, which may lack a page of the
+    /// node that it is bound to. `None` for a part of a file, too: there may be many, and the process has few mappings.
     ///
     /// # Errors
-    /// As for [`view`](Self::view); `ERR_INVALID_ARGUMENT` for a `size` that is not a power of two, or less than a page.
+    /// As for [`view`](Self::view); `ERR_INVALID_ARGUMENT` for a `size` that is not a power of two, or less than a
+    /// page.
     pub fn view_around(&self, offset: u64, size: u64) -> Result<Option<Around>> {
         if !self.is_fixed() || self.is_hugetlb() || self.part.is_some() {
             return Ok(None);

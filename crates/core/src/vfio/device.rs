@@ -174,7 +174,7 @@ impl Device {
         &self.inner
     }
 
-    /// What there is to know of a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more); `None` where the
+    /// Describes a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more); `None` where the
     /// device has none of that index.
     #[must_use]
     pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {

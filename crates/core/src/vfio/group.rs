@@ -41,7 +41,10 @@ impl Group {
     /// `ERR_GROUP_OPEN` with the errno (`ENOENT`: no device of the group is bound to vfio-pci;
     /// `EACCES`, `EPERM`; `EBUSY`: somebody has it open).
     pub fn open(id: u32) -> Result<Self> {
-        dropper::settle(); // a forgotten handle may have it open
+        dropper::retry_settled(|| Self::open_once(id))
+    }
+
+    fn open_once(id: u32) -> Result<Self> {
         let path = format!("/dev/vfio/{id}");
         let file = OpenOptions::new()
             .read(true)

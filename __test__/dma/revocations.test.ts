@@ -1,0 +1,33 @@
+// Which mappings of device memory are void, of a device with very many.
+import test from 'ava';
+import { AddressRange } from '../../ts/index.ts';
+import { Revocations } from '../../ts/dma/revocations.ts';
+import type { Held } from '../../ts/dma/holdings.ts';
+import { declareDevice } from '../../ts/memory/device-state.ts';
+import { taggedFile } from '../support/pages.ts';
+
+/** More than a function takes as arguments. */
+const MANY = 300_000;
+
+test('asks about every mapping of a device that has lost them, however many there are', (t) => {
+  const file = taggedFile(t, 'BAR', 1, 0);
+  const device = { accessible: true, revocations: 0 };
+  declareDevice(file, device);
+  const revocations = new Revocations();
+  for (let page = 0; page < MANY; page++) {
+    const range = AddressRange.of(BigInt(page) * 4096n, 4096n);
+    revocations.add({ range, state: 'mapped', sub: { range, store: { file } } } as unknown as Held);
+  }
+  let asked = 0;
+  const ask = () => {
+    asked++;
+    return { error: undefined, known: true };
+  };
+  revocations.update(ask);
+  t.is(asked, MANY);
+  revocations.update(ask);
+  t.is(asked, MANY);
+  device.revocations++;
+  revocations.update(ask);
+  t.is(asked, 2 * MANY);
+});
