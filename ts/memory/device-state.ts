@@ -29,11 +29,6 @@ export function declareDevice(file: MemoryFile, state: DeviceState): void {
   states.set(file, state);
 }
 
-/** Says that there is no device behind a file any more: it is memory like any other. @internal */
-export function forgetDevice(file: MemoryFile): void {
-  states.delete(file);
-}
-
 /** `undefined` for a file that is no device's. @internal */
 export function deviceStateOf(file: MemoryFile | undefined): DeviceState | undefined {
   return file === undefined ? undefined : states.get(originalOf(file));

@@ -1,6 +1,6 @@
 // What guest memory shows of a simulated device goes and comes as the device answers, whoever writes its config space.
 import test from 'ava';
-import { GuestMemory, MemoryFile, SimulatedIommu } from '../../../ts/index.ts';
+import { GuestMemory, MemoryFile, type SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { at, guest } from '../../support/pages.ts';
 import { MEMORY, command, region, simulated } from './support.ts';
@@ -51,4 +51,49 @@ test('memory that was lent to a device is memory like any other when the device 
   await window.mapToGuest(BAR);
   iommu.write(BAR, Uint8Array.of(5));
   t.deepEqual(file.read(0n, 1), Uint8Array.of(5));
+});
+
+for (const rules of ['type1v2', 'iommufd'] as const) {
+  test(`devices that share the contents of a BAR decode memory each for itself (${rules})`, async (t) => {
+    const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
+    const iommu = new SimulatedIommu({ rules });
+    await memory.dmaMappers.addDmaMapper(iommu);
+    using contents = MemoryFile.create(at(4), { name: 'shared' });
+    const devices = ['0000:00:06.0', '0000:00:07.0'].map((bdf) =>
+      simulated(t, { bdf, bars: [{ index: 2, length: at(4), kind: 'memory64', contents }], pcie: {} }),
+    );
+    const [a, b] = devices as [SimulatedDevice, SimulatedDevice];
+    for (const [index, device] of devices.entries()) {
+      command(device, MEMORY);
+      const window = memory.newDeviceMemory({ name: `BAR of ${device.bdf}`, length: at(4) });
+      await window.map({ offset: 0n, length: at(4), backing: region(device, 2).backing() });
+      await window.mapToGuest(BAR + BigInt(index) * at(4));
+    }
+    const settled = async (): Promise<void> => memory.newDeviceMemory({ name: 'after it', length: at(1) }).close();
+    const states = (): unknown[] =>
+      memory.inspect().targets[0]?.mappings.flatMap(({ kind, state }) => (kind === 'device' ? [state] : [])) ?? [];
+    iommu.write(BAR, Uint8Array.of(7));
+    t.deepEqual(iommu.read(BAR + at(4), 1), Uint8Array.of(7), 'they share their memory');
+    command(a, 0);
+    await settled();
+    throwsCode(t, () => memory.read8(BAR), 'ERR_BAR_DISABLED');
+    t.is(memory.read8(BAR + at(4)), 7);
+    t.deepEqual(iommu.read(BAR + at(4), 1), Uint8Array.of(7), 'the other device decodes memory');
+    t.is(states()[1], 'mapped');
+    command(a, MEMORY);
+    await b.reset();
+    t.deepEqual(states(), ['mapped', 'mapped']);
+    await b.close();
+    await settled();
+    t.is(memory.read8(BAR), 7, 'the other device is open');
+    t.deepEqual(iommu.read(BAR, 1), Uint8Array.of(7));
+  });
+}
+
+test('the memory of a device is rejected as the contents of another one', (t) => {
+  const device = simulated(t, { bars: [{ index: 0, length: at(1) }] });
+  const backing = region(device, 0).backing();
+  if (backing === 'private') throw new Error('a BAR is a file');
+  const bars = [{ index: 0, length: at(1), contents: backing.file }];
+  throwsCode(t, () => simulated(t, { bdf: '0000:00:07.0', bars }), 'ERR_INVALID_ARGUMENT');
 });

@@ -4,6 +4,7 @@
 import { AddressRange, hex, isRange } from '../../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { deviceStateOf } from '../../memory/device-state.ts';
 import { MemoryFile, nativeFileOf } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import {
@@ -86,6 +87,10 @@ function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefine
   }
   if (contents !== undefined) {
     nativeFileOf(contents); // which says so, if it is none
+    if (deviceStateOf(contents) !== undefined) {
+      const text = `${contents.name} is the memory of a device. Make a MemoryFile for the contents`;
+      throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', text);
+    }
     if (contents.length < length) {
       const text = `it has ${hex(length)} bytes, and ${contents.name} only ${hex(contents.length)}`;
       throw fail(bdf, index, 'ERR_OUT_OF_RANGE', text);

@@ -1,8 +1,10 @@
 /**
  * Makes the regions of a simulated device's BARs and ROM, with memory for those that bring none.
  */
-import { MemoryFile } from '../../memory/memory-file.ts';
+import { NativeMemoryFile } from '#native';
+import { MemoryFile, wrapNativeFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
+import { native } from '../../native-call.ts';
 import { BASE_ADDRESS_COUNT } from '../config/registers.ts';
 import { type BarLayout, ROM_INDEX } from './bar-layout.ts';
 import {
@@ -27,16 +29,17 @@ export interface RegionNeeds {
   readonly answers: (bar: BarLayout) => boolean;
 }
 
-/** By VFIO's numbers, and the files that were made for them. @internal */
+/** By VFIO's numbers, and the files behind them, each of which belongs to one region. @internal */
 export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answers }: RegionNeeds): {
   readonly regions: readonly (SimulatedRegion | undefined)[];
   readonly files: readonly MemoryFile[];
 } {
   const files: MemoryFile[] = [];
-  const makeFile = ({ index, length }: BarLayout): MemoryFile => {
+  const makeFile = ({ index, length, contents }: BarLayout): MemoryFile => {
     const page = hostPageSize();
     const name = index === ROM_INDEX ? `ROM of ${bdf}` : `BAR ${index} of ${bdf}`;
-    const file = MemoryFile.create(((length + page - 1n) / page) * page, { name });
+    const file =
+      contents === undefined ? MemoryFile.create(((length + page - 1n) / page) * page, { name }) : reopen(contents);
     files.push(file);
     return file;
   };
@@ -49,7 +52,7 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answ
     };
     if (registers !== undefined)
       return new SimulatedRegion({ ...shape, contents: visible(registerContents(registers)) });
-    const file = bar.contents ?? makeFile(bar);
+    const file = makeFile(bar);
     if (index !== ROM_INDEX) return new SimulatedRegion({ ...shape, file, contents: visible(memoryContents(file)) });
     if (rom !== undefined) file.write(0n, rom);
     return new SimulatedRegion({ ...shape, contents: romContents(bdf, file) });
@@ -61,4 +64,12 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answ
     for (const file of files) file.close();
     throw error;
   }
+}
+
+/** The memory of a file as another file: each device has its own state, also if devices share their contents. */
+function reopen({ fd, name }: MemoryFile): MemoryFile {
+  return wrapNativeFile(
+    native(() => NativeMemoryFile.fromFd(fd)),
+    name,
+  );
 }

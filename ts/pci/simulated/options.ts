@@ -118,7 +118,10 @@ export interface SimulatedBar {
   readonly kind?: 'memory32' | 'memory64' | 'io';
   /** Default: as recorded; false where config space is built */
   readonly prefetchable?: boolean;
-  /** Its memory, which stays the caller's. Default: zeros in a file of its own */
+  /**
+   * Its memory, which stays the caller's. Devices may share it: each BAR has a handle of its own, which
+   * {@link DeviceRegion.backing} returns. Default: zeros in a file of its own
+   */
   readonly contents?: MemoryFile;
   /** Which parts can be mapped, as offsets. Default: all, where that is whole pages; nothing of I/O or registers */
   readonly mmapAreas?: readonly AddressRange[];

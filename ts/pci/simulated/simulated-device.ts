@@ -5,7 +5,7 @@ import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/address-space.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
-import { type DeviceState, declareDevice, forgetDevice } from '../../memory/device-state.ts';
+import { declareDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
@@ -52,10 +52,10 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #iommu: SimulatedDma | undefined;
   readonly #bus: SimulatedBus | undefined;
   readonly #registers: readonly SimulatedRegisters[];
-  /** Files that were made for its BARs. */
+  /** The files behind its BARs and its ROM. */
   readonly #files: readonly MemoryFile[];
-  /** Files that show its memory, whoever made them. */
-  #shown: readonly MemoryFile[] = [];
+  /** Those of them that can be mapped. */
+  readonly #shown: MemoryFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** How often IOMMUs that map its memory as a dma-buf have lost it. */
@@ -237,8 +237,9 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it; what of that is still mapped
-   * in guest memory stays until it is unmapped. Everything else throws `ERR_CLOSED` then. Idempotent.
+   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it; what of its BARs is still
+   * mapped in guest memory stays until it is unmapped, and no longer answers. Everything else throws `ERR_CLOSED` then,
+   * reads of its BARs by guest memory included. Idempotent.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -246,7 +247,6 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#revocations++;
     this.#bus?.leave(this);
     this.#interrupts.close();
-    for (const file of this.#shown) forgetDevice(file);
     for (const file of this.#files) file.close();
   }
 
@@ -312,27 +312,31 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#seen = this.#memoryState;
   }
 
-  /** Its BARs are memory of a device: an IOMMU hears when that stops answering. */
+  /** Its BARs are memory of a device: guest memory accesses them through their regions, and IOMMUs lose them with it. */
   #declareMemory(): void {
     const accessible = (): boolean => this.#hasMemory;
     const revocations = (): number => this.#revocations;
-    const state: DeviceState = {
-      get accessible() {
-        return accessible();
-      },
-      get revocations() {
-        return revocations();
-      },
-    };
-    this.#shown = this.regions.flatMap((region) => {
+    for (const region of this.regions) {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
-      return backing === 'private' ? [] : [backing.file];
-    });
-    for (const file of this.#shown) declareDevice(file, state);
+      if (region === undefined || backing === 'private') continue;
+      this.#shown.push(backing.file);
+      declareDevice(backing.file, {
+        get accessible() {
+          return accessible();
+        },
+        get revocations() {
+          return revocations();
+        },
+        access: {
+          read: (offset, into) => into.set(region.read(offset, into.length)),
+          write: (offset, bytes) => region.write(offset, bytes),
+        },
+      });
+    }
   }
 
   get #hasMemory(): boolean {
-    return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
+    return !this.#closed && this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
   }
 
   /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
