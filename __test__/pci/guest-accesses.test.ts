@@ -3,9 +3,11 @@
  * never throw.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { ftruncateSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { type AssignedDevice, PeerDmaError, type PciFaultEvent } from '../../ts/index.ts';
+import { type AssignedDevice, MemoryFile, PeerDmaError, type PciFaultEvent } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { temporaryFile } from '../support/temporary-file.ts';
 import { MEMORY, command, readBar64, writeBar32, writeBar64 } from './support/guest.ts';
 import { MiB, Scene } from './support/scene.ts';
 
@@ -127,6 +129,42 @@ test('accesses that no guest can make are errors', async (t) => {
     throwsCode(t, () => assigned.mmioRead(gpa, length), 'ERR_INVALID_ARGUMENT', `${gpa}+${length}`);
   }
   throwsCode(t, () => assigned.mmioWrite(LOW, 'ab' as unknown as Uint8Array), 'ERR_INVALID_ARGUMENT');
+});
+
+test('mmioRead and mmioWrite reject more than 4096 bytes before memory is allocated for them', async (t) => {
+  const scene = await Scene.create(t);
+  const assigned = await scene.assign();
+  const before = process.memoryUsage();
+  for (const length of [4097, 2 ** 32, 2 ** 33, Number.MAX_SAFE_INTEGER]) {
+    throwsCode(t, () => assigned.mmioRead(LOW, length), 'ERR_OUT_OF_RANGE', `${length}`);
+  }
+  t.true(process.memoryUsage().arrayBuffers < before.arrayBuffers + 2 ** 20);
+  throwsCode(t, () => assigned.mmioWrite(LOW, new Uint8Array(4097)), 'ERR_OUT_OF_RANGE');
+  throwsCode(t, () => assigned.mmioRead(2n ** 64n - 4n, 8), 'ERR_OUT_OF_RANGE');
+  throwsCode(t, () => assigned.mmioRead(LOW, 0), 'ERR_EMPTY_RANGE');
+  t.deepEqual(assigned.mmioRead(LOW, 4096), ones(4096));
+  assigned.mmioWrite(LOW, new Uint8Array(4096));
+});
+
+test('a guest reads ones where the file behind a simulated BAR was truncated', async (t) => {
+  const scene = await Scene.create(t);
+  const fd = temporaryFile(t, 0x1000);
+  using contents = MemoryFile.fromFd(fd);
+  const bars = [{ index: 0, length: 0x1000n, contents, mmapAreas: [] }];
+  const assigned = await scene.assign(scene.simulated({ bars, msix: undefined } as never));
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  t.deepEqual(assigned.mmioRead(LOW, 4), new Uint8Array(4));
+  ftruncateSync(fd, 0);
+  const faults = faultsOf(t);
+  for (const length of [1, 4, 8]) {
+    t.deepEqual(assigned.mmioRead(LOW, length), ones(length));
+    assigned.mmioWrite(LOW, new Uint8Array(length));
+  }
+  t.deepEqual(
+    faults.map(({ error }) => error.code),
+    Array.from({ length: 6 }, () => 'ERR_OUT_OF_RANGE'),
+  );
 });
 
 test('where the device has no BAR, reads are ones and writes are dropped', async (t) => {

@@ -2,6 +2,27 @@
  * Cuts an access of any length into the accesses that a device gets: each of a power of two, at a multiple of its
  * width.
  */
+import { requireCount } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+
+/** The most bytes of one access: a page. No instruction of a guest accesses more at once. */
+const MOST_BYTES = 4096;
+
+/**
+ * Checks the length of an access that a VMM passes on, before memory is allocated for it.
+ *
+ * @param device PCI address, for the message
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` for 0, `ERR_OUT_OF_RANGE` for more than a page
+ * @internal
+ */
+export function requireAccessLength(device: string, length: number): void {
+  requireCount(length, 'the length of an access');
+  const fail = (code: 'ERR_EMPTY_RANGE' | 'ERR_OUT_OF_RANGE', reason: string): PeerDmaError =>
+    new PeerDmaError(code, `${device}: access failed: ${reason}`, { device });
+  if (length === 0) throw fail('ERR_EMPTY_RANGE', 'it has no bytes. Pass 1 byte or more.');
+  if (length <= MOST_BYTES) return;
+  throw fail('ERR_OUT_OF_RANGE', `${length} bytes are more than ${MOST_BYTES}. Pass them in several accesses.`);
+}
 
 /**
  * The pieces, in ascending order.

@@ -2,7 +2,7 @@
  * A physical PCI function as a guest sees it: config space with BARs that the guest sizes, places and moves, windows of
  * guest memory that follow them, and interrupts.
  */
-import { readArray, readOptions } from '../arguments.ts';
+import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
@@ -97,9 +97,8 @@ export class AssignedDevice {
    * if the device does not answer, all bits read as one. An access need not be aligned.
    *
    * @param offset bytes from the start of config space, 0 to 4095
-   * @param size 1, 2 or 4 bytes
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` and `ERR_OUT_OF_RANGE` for an access that no guest can make;
-   * `ERR_CLOSED`
+   * @param size 1, 2 or 4 bytes. An access by ECAM may have other lengths: {@link AssignedDevice.ecamRead}
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` and `ERR_OUT_OF_RANGE` for other arguments; `ERR_CLOSED`
    */
   configRead(offset: number, size: number): number {
     this.#requireOpen();
@@ -138,6 +137,36 @@ export class AssignedDevice {
   }
 
   /**
+   * What the guest reads of config space by ECAM (MMCONFIG): an access of any length, such as the 8 bytes of a 64-bit
+   * load. It is made in aligned accesses of up to 4 bytes, each as {@link AssignedDevice.configRead} makes one, and does
+   * not throw for what a guest can do. Past offset 4095 all bits read as one.
+   *
+   * @param offset bytes from the start of config space, 0 to 4095
+   * @param length bytes, 1 to 4096
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for an access that no guest
+   * can make; `ERR_CLOSED`
+   */
+  ecamRead(offset: number, length: number): Uint8Array {
+    this.#requireOpen();
+    return this.#function.ecamRead(offset, length);
+  }
+
+  /**
+   * What the guest writes to config space by ECAM; see {@link AssignedDevice.ecamRead}. Each of the aligned accesses is
+   * made as {@link AssignedDevice.configWrite} makes one, and no other write of the guest comes between them.
+   *
+   * @param offset bytes from the start of config space, 0 to 4095
+   * @param bytes 1 to 4096; copied before this returns
+   * @throws {PeerDmaError} as {@link AssignedDevice.ecamRead} and {@link AssignedDevice.configWrite}. The accesses
+   * before the one that fails stay made
+   */
+  async ecamWrite(offset: number, bytes: Uint8Array): Promise<void> {
+    const copy = requireBytes(bytes).slice();
+    this.#function.requireEcam(offset, copy.length);
+    await this.#queue.run(() => this.#function.ecamWrite(offset, copy));
+  }
+
+  /**
    * An access of the guest to a BAR, where the guest has placed it: what a VMM calls when the guest touches what is not
    * memory there. Lengths of 1, 2, 4 and 8 at a multiple of themselves are one access; others are cut into such.
    *
@@ -145,7 +174,7 @@ export class AssignedDevice {
    * and if the device does not answer, all bits read as one.
    *
    * @param gpa guest-physical address
-   * @param length bytes, 1 or more
+   * @param length bytes, 1 to 4096
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is not an access;
    * `ERR_CLOSED`
    */

@@ -8,9 +8,10 @@ import { rollbackFailed } from '../dma/mapping-error.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { type Step, applyPlan } from '../guest/plan.ts';
+import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
-import { COMMAND } from './config/registers.ts';
+import { CFG_SPACE_EXP_SIZE, COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { followedBy } from './followed-memory.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
@@ -133,6 +134,27 @@ export class GuestFunction {
       this.#interrupting(change, forwards && write.functionReset),
     ]);
     this.#state = change.next;
+  }
+
+  /** See {@link AssignedDevice.ecamRead}. */
+  ecamRead(offset: number, length: number): Uint8Array {
+    this.requireEcam(offset, length);
+    const bytes = ones(length);
+    for (const [at, width] of dwords(offset, length)) bytes.set(this.read(offset + at, width), at);
+    return bytes;
+  }
+
+  /** See {@link AssignedDevice.ecamWrite}. */
+  async ecamWrite(offset: number, bytes: Uint8Array): Promise<void> {
+    for (const [at, width] of dwords(offset, bytes.length)) {
+      await this.write(offset + at, bytes.subarray(at, at + width));
+    }
+  }
+
+  /** @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}; `ERR_EMPTY_RANGE` */
+  requireEcam(offset: number, length: number): void {
+    requireAccessLength(this.device.bdf, length);
+    this.#config.requireAccess(offset, 1);
   }
 
   mmioRead(gpa: bigint, length: number): Uint8Array {
@@ -269,6 +291,11 @@ export class GuestFunction {
       if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
     }
   }
+}
+
+/** The accesses to config space, of up to 4 bytes, that an access by ECAM becomes. The next function begins past 4096. */
+function dwords(offset: number, length: number): ReturnType<typeof alignedAccesses> {
+  return alignedAccesses(BigInt(offset), Math.min(length, CFG_SPACE_EXP_SIZE - offset), 4);
 }
 
 function ones(length: number): Uint8Array {

@@ -3,8 +3,8 @@
  * they fall into, and who answers.
  */
 import { AddressRange } from '../address-range.ts';
-import { newBytes, requireBytes, requireCount } from '../arguments.ts';
-import { alignedAccesses } from './aligned-accesses.ts';
+import { requireBytes } from '../arguments.ts';
+import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import type { DeviceRegion } from './physical-function.ts';
 import { type PciFaultEvent, answered } from './unanswered.ts';
 
@@ -43,9 +43,9 @@ export class Mmio {
 
   /** All ones for bytes that are in no BAR, or that the device does not answer for. */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
-    requireCount(length);
-    const bytes = newBytes(length, this.source.device).fill(0xff);
-    for (const { bar, offset, at, width } of pieces([...bars], gpa, length)) {
+    const all = pieces([...bars], this.#range(gpa, length));
+    const bytes = new Uint8Array(length).fill(0xff);
+    for (const { bar, offset, at, width } of all) {
       const event = { ...this.#event(bar, offset, width), access: 'BAR read' } as const;
       const read = answered(event, () => this.#read(bar, offset, width));
       if (read !== undefined) bytes.set(read, at);
@@ -60,7 +60,7 @@ export class Mmio {
    */
   write(bars: Iterable<PlacedBar>, gpa: bigint, bytes: Uint8Array): void {
     const { length } = requireBytes(bytes);
-    for (const { bar, offset, at, width } of pieces([...bars], gpa, length)) {
+    for (const { bar, offset, at, width } of pieces([...bars], this.#range(gpa, length))) {
       const part = bytes.subarray(at, at + width);
       const area = this.#emulatedAt(bar.index, offset);
       if (area !== undefined) area.write(offset - area.range.start, part);
@@ -77,6 +77,11 @@ export class Mmio {
     const bytes = new Uint8Array(WIDEST);
     new DataView(bytes.buffer).setBigUint64(0, region.read64(offset), true);
     return bytes;
+  }
+
+  #range(gpa: bigint, length: number): AddressRange {
+    requireAccessLength(this.source.device, length);
+    return AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
   }
 
   #event({ index }: PlacedBar, offset: bigint, length: number): Omit<PciFaultEvent, 'access' | 'error'> {
@@ -100,13 +105,11 @@ function writeRegion({ index, region }: PlacedBar, offset: bigint, bytes: Uint8A
  */
 function* pieces(
   bars: readonly PlacedBar[],
-  gpa: bigint,
-  length: number,
+  range: AddressRange,
 ): Generator<{ readonly bar: PlacedBar; readonly offset: bigint; readonly at: number; readonly width: number }> {
-  AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
-  for (const [at, width] of alignedAccesses(gpa, length, WIDEST)) {
-    const start = gpa + BigInt(at);
-    const bar = bars.find(({ range }) => range.contains(start));
+  for (const [at, width] of alignedAccesses(range.start, Number(range.length), WIDEST)) {
+    const start = range.start + BigInt(at);
+    const bar = bars.find((one) => one.range.contains(start));
     if (bar !== undefined) yield { bar, offset: start - bar.range.start, at, width };
   }
 }

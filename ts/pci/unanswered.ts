@@ -27,8 +27,11 @@ export interface PciFaultEvent {
 
 const faultChannel = channel('peerdma:pci.fault');
 
-/** Codes of accesses that the host refuses because the device is switched off, asleep, or gone. */
-const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM']);
+/**
+ * Codes of accesses that the host refuses because the device is switched off, asleep, or gone, or the file behind a
+ * simulated BAR was truncated.
+ */
+const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM', 'ERR_OUT_OF_RANGE']);
 
 /**
  * Makes an access for a guest, and publishes it if the device does not answer.

@@ -167,6 +167,14 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
       size: (value) => assigned.configWrite(0, value, 0),
       value: (value) => assigned.configWrite(0, 4, value),
     },
+    'AssignedDevice#ecamRead': {
+      offset: (value) => assigned.ecamRead(value, 8),
+      length: (value) => assigned.ecamRead(0, value),
+    },
+    'AssignedDevice#ecamWrite': {
+      offset: (value) => assigned.ecamWrite(value, new Uint8Array(8)),
+      bytes: (value) => assigned.ecamWrite(0, value),
+    },
     'AssignedDevice#mmioRead': {
       gpa: (value) => assigned.mmioRead(value, 4),
       length: (value) => assigned.mmioRead(0n, value),

@@ -122,7 +122,7 @@ export class ConfigSpace {
   }
 
   /**
-   * Checks an access before anything is done for it: whether a guest can make it.
+   * Checks an access before anything is done for it.
    *
    * @param offset 0 to 4095: a guest can address that much, whatever the device has
    * @param size 1, 2 or 4 bytes
@@ -136,7 +136,10 @@ export class ConfigSpace {
         device: this.#device,
       });
     if (size !== 1 && size !== 2 && size !== 4) {
-      throw fail('ERR_INVALID_ARGUMENT', `an access has 1, 2 or 4 bytes, not ${valueText(size)}`);
+      throw fail(
+        'ERR_INVALID_ARGUMENT',
+        `an access has 1, 2 or 4 bytes, not ${valueText(size)}. Use ecamRead or ecamWrite`,
+      );
     }
     if (!Number.isSafeInteger(offset) || offset < 0) {
       throw fail('ERR_INVALID_ARGUMENT', `an offset is a whole number from 0 on, not ${valueText(offset)}`);
