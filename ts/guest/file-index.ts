@@ -1,5 +1,5 @@
 /**
- * Finds the sub-mappings of the flat map that show memory of a file, without reading the others.
+ * Finds the sub-mappings of the flat map and the regions that have memory of a file, without reading the others.
  */
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -9,6 +9,8 @@ import type { FlatChange } from './flat-change.ts';
 export class FileIndex {
   /** No set is empty. */
   readonly #byFile = new Map<MemoryFile, Set<SubMapping>>();
+  /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
+  readonly #regions = new Map<MemoryFile, Map<number, number>>();
   /** Files of the change under way. Targets may have mapped them already. */
   #coming: ReadonlySet<MemoryFile> = new Set();
 
@@ -33,8 +35,21 @@ export class FileIndex {
     return found.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
-  /** Takes over a change of the flat map. */
-  apply({ goes, comes }: FlatChange): void {
+  /** The numbers of the regions that map memory of a device's file, active or not. */
+  regionsOf(file: MemoryFile): number[] {
+    return [...(this.#regions.get(file)?.keys() ?? [])];
+  }
+
+  /** Takes over a change of the memory map. */
+  apply({ goes, comes, deviceMappings = [] }: FlatChange): void {
+    for (const { file, region, by } of deviceMappings) {
+      const regions = this.#regions.get(file) ?? new Map<number, number>();
+      const count = (regions.get(region) ?? 0) + by;
+      if (count === 0) regions.delete(region);
+      else regions.set(region, count);
+      if (regions.size === 0) this.#regions.delete(file);
+      else this.#regions.set(file, regions);
+    }
     for (const sub of goes) {
       const { file } = sub.store;
       const subs = file && this.#byFile.get(file);

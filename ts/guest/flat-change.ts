@@ -6,12 +6,23 @@ import { AddressRange } from '../address-range.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { advance, sameStore } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
 
 /** Sub-mappings by what happens to them, each in order of address. Those outside of the touched ranges are in none. @internal */
 export interface FlatChange {
   readonly goes: readonly SubMapping[];
   readonly comes: readonly SubMapping[];
   readonly stays: readonly SubMapping[];
+  /** What regions get or lose of device memory, whether it is in the flat map or not. Default: nothing */
+  readonly deviceMappings?: readonly DeviceMappingChange[];
+}
+
+/** A region gets mappings of device memory, or loses them. @internal */
+export interface DeviceMappingChange {
+  readonly file: MemoryFile;
+  readonly region: number;
+  /** How many it gets; negative for those it loses. */
+  readonly by: number;
 }
 
 /**

@@ -7,10 +7,10 @@ import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { type EntryChange, treeChanges } from '../tree-changes.ts';
-import { type StoreOwner, advance } from '../memory/backing.ts';
+import { type StoreOwner, advance, isDevice } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
-import { type FlatChange, changeFlat } from './flat-change.ts';
+import { type DeviceMappingChange, type FlatChange, changeFlat } from './flat-change.ts';
 import type { FreeSpace } from './free-space.ts';
 import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
 
@@ -99,6 +99,7 @@ export class MemoryMapDraft {
   readonly #changed = new Set<number>();
   /** Pieces of mappings that came or went, by the owner of their memory. */
   readonly #pieces = new Map<StoreOwner, number>();
+  readonly #deviceMappings: DeviceMappingChange[] = [];
   #ofGuest: number;
 
   constructor(regions: Regions, idle: RegionIds, coverage: Coverage, before: IntervalMap<SubMapping>, ofGuest: number) {
@@ -175,7 +176,7 @@ export class MemoryMapDraft {
     const region = this.region(id);
     const mappings = region.mappings.clone();
     mappings.insert(mapping);
-    this.#count(mapping, 1);
+    this.#count(id, mapping, 1);
     this.#replaceMappings(region, mappings, mapping.range);
   }
 
@@ -187,7 +188,7 @@ export class MemoryMapDraft {
     const mappings = region.mappings.clone();
     for (const mapping of hit) {
       mappings.remove(mapping);
-      this.#count(mapping, -1);
+      this.#count(id, mapping, -1);
       const { start, end } = mapping.range;
       for (const [from, to] of [
         [start, range.start],
@@ -199,7 +200,7 @@ export class MemoryMapDraft {
           range: AddressRange.between(from, to),
           store: advance(mapping.store, from - start),
         });
-        this.#count(mapping, 1);
+        this.#count(id, mapping, 1);
       }
     }
     this.#replaceMappings(region, mappings, range);
@@ -214,7 +215,8 @@ export class MemoryMapDraft {
   } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
     const next = new MemoryMap(this.#regions, this.#idle, this.#coverage, flat, this.#ofGuest);
-    return { change, next, pieces: this.#pieces, regions: this.#changed };
+    const deviceMappings = this.#deviceMappings;
+    return { change: { ...change, deviceMappings }, next, pieces: this.#pieces, regions: this.#changed };
   }
 
   /** The flat map within a range as the regions now have it, without regard to how it was cut before. */
@@ -247,8 +249,10 @@ export class MemoryMapDraft {
     this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));
   }
 
-  #count({ store: { owner } }: Mapping, change: number): void {
-    this.#pieces.set(owner, (this.#pieces.get(owner) ?? 0) + change);
+  #count(region: number, { store }: Mapping, by: number): void {
+    const { owner, file } = store;
+    this.#pieces.set(owner, (this.#pieces.get(owner) ?? 0) + by);
+    if (file !== undefined && isDevice(store)) this.#deviceMappings.push({ file, region, by });
   }
 }
 

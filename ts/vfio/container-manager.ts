@@ -10,6 +10,7 @@ import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
+import { withdrawFile } from '../guest/withdraw-file.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './advice.ts';
 import type { BackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
@@ -219,12 +220,6 @@ export class VfioContainerManager {
       await this.#memory.close().catch(() => {});
       return;
     }
-    await space.change((draft) => {
-      for (const region of draft.regions()) {
-        for (const { store, range } of region.mappings.values()) {
-          if (store.file === device.file) draft.unmap(region.id, range);
-        }
-      }
-    });
+    await withdrawFile(space, device.file);
   }
 }

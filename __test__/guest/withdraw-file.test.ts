@@ -1,0 +1,88 @@
+// What closes a device takes its memory out of guest memory: all of that, and nothing else.
+import test from 'ava';
+import type { GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { withdrawFile } from '../../ts/guest/withdraw-file.ts';
+import { MemoryOfDevice } from '../support/device-file.ts';
+import { manyPages } from '../support/many-pages.ts';
+import { at, guest, pages, taggedFile } from '../support/pages.ts';
+import { RecordingTarget } from '../support/recording-target.ts';
+import { valuesRead } from '../support/values-read.ts';
+
+async function window(memory: GuestMemory, name: string, file: MemoryFile, gpa?: bigint): Promise<void> {
+  const made = memory.newDeviceMemory({ name, length: at(4) });
+  await made.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  if (gpa !== undefined) await made.mapToGuest(gpa);
+}
+
+/** Regions with their mappings. */
+function mappings(memory: GuestMemory): string[] {
+  const { regions } = memory.inspect();
+  return regions.map(
+    ({ name, mappings: all }) => `${name}: ${all.map(({ start, end }) => `${start}..${end}`).join(' ')}`,
+  );
+}
+
+test('withdrawFile unmaps the memory of a device wherever regions have it, and nothing else', async (t) => {
+  const memory = await guest(t);
+  const other = await guest(t);
+  const target = new RecordingTarget();
+  await memory.dmaMappers.addDmaMapper(target);
+  const device = new MemoryOfDevice(t, 'device', 8);
+  const peer = new MemoryOfDevice(t, 'peer', 8);
+  const ram = taggedFile(t, 'ram', 8, 1);
+  await window(memory, 'placed', device.file, at(16));
+  await window(memory, 'not placed', device.file);
+  await window(memory, 'peer', peer.file, at(32));
+  await window(other, 'elsewhere', device.file, at(16));
+  const mixed = await memory.regions.addRegion({ name: 'mixed', range: pages(15, 8), priority: 200 });
+  await mixed.addMapping({ range: pages(0, 8), backing: { file: ram, offset: 0n } });
+  await mixed.addMapping({ range: pages(2, 2), backing: { file: device.file, offset: 0n } });
+  await mixed.addMapping({ range: pages(3, 1), backing: { file: peer.file, offset: 0n } });
+  const gone = await memory.regions.addRegion({ name: 'gone', range: pages(64, 4) });
+  await gone.addMapping({ range: pages(0, 4), backing: { file: device.file, offset: 0n } });
+  await gone.remove();
+  await mixed.map(); // hides the window
+  await withdrawFile(addressSpaceOf(memory), device.file);
+  t.deepEqual(mappings(memory), [
+    'placed: ',
+    'not placed: ',
+    'peer: 0x0..0x4000',
+    'mixed: 0x0..0x2000 0x3000..0x4000 0x4000..0x8000',
+  ]);
+  t.deepEqual(mappings(other), ['elsewhere: 0x0..0x4000']);
+  t.false(target.held().some(({ backing }) => backing !== 'private' && backing.file.name === 'device'));
+  await withdrawFile(addressSpaceOf(memory), device.file); // nothing is left to do
+  t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.file), []);
+  t.is(memory.read8(at(15)), 1);
+});
+
+test('withdrawFile that fails leaves all as it was, and can be called again', async (t) => {
+  const memory = await guest(t);
+  const target = new RecordingTarget();
+  await memory.dmaMappers.addDmaMapper(target);
+  const device = new MemoryOfDevice(t, 'device', 8);
+  await window(memory, 'a', device.file, at(16));
+  await window(memory, 'b', device.file);
+  const before = mappings(memory);
+  target.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
+  await t.throwsAsync(withdrawFile(addressSpaceOf(memory), device.file));
+  t.deepEqual(mappings(memory), before);
+  await memory.dmaMappers.targetClosed(target);
+  await withdrawFile(addressSpaceOf(memory), device.file);
+  t.deepEqual(mappings(memory), ['a: ', 'b: ']);
+});
+
+test.serial('withdrawFile reads what regions have of the device, however many other mappings exist', async (t) => {
+  const memory = await guest(t);
+  const space = addressSpaceOf(memory);
+  const device = new MemoryOfDevice(t, 'device', 8);
+  const withdraw = async (): Promise<void> => {
+    await window(memory, 'BAR', device.file, at(16));
+    await withdrawFile(space, device.file);
+  };
+  await withdraw();
+  const few = await valuesRead(withdraw);
+  await manyPages(t, memory, 2000);
+  t.is(await valuesRead(withdraw), few);
+});
