@@ -268,3 +268,42 @@ test('whatever is asked for in whatever order, each write is told once and none 
   await fc.assert(property, { seed: seedOf(t), numRuns: 500 });
   t.pass();
 });
+
+test('readDirty of 256 GiB gives the event loop its turn, and returns each page on either side of a pause', async (t) => {
+  const GiB = 1n << 30n;
+  const start = 5n * GiB;
+  const memory = await guest(t, { ram: [{ start, length: 256n * GiB }], addressWidth: 40 });
+  const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
+  // Around every multiple of 32 GiB, where it pauses as it does every 8 GiB, and at both ends.
+  const edges = [start, start + 256n * GiB, ...Array.from({ length: 8 }, (_, part) => BigInt(part + 1) * 32n * GiB)];
+  const written = new Set(
+    edges.flatMap((edge) => [edge - PAGE, edge]).filter((gpa) => gpa >= start && gpa < start + 256n * GiB),
+  );
+  const log: DirtyTracker = {
+    name: 'log',
+    startDirtyTracking: async () => {},
+    stopDirtyTracking: async () => {},
+    readDirty: async (range) => {
+      const pages = new DirtyPages(range, PAGE);
+      for (const gpa of written) pages.add(new DirtyPages(AddressRange.of(gpa, PAGE), PAGE, BigUint64Array.of(1n)));
+      return pages;
+    },
+  };
+  await tracking.join([log]);
+  let turns = 0;
+  let immediate = setImmediate(function turn() {
+    turns++;
+    immediate = setImmediate(turn);
+  });
+  const dirty = await tracking.readDirty(AddressRange.of(start, 256n * GiB));
+  clearImmediate(immediate);
+  t.true(turns >= 64, `${turns} turns`);
+  const found = new Set([...dirty.ranges()].flatMap((range) => [range.start, range.end - PAGE]));
+  t.deepEqual(
+    [...found],
+    [...written].sort((a, b) => (a < b ? -1 : 1)),
+  );
+  t.is(dirty.count, written.size);
+  written.clear();
+  t.true((await tracking.readDirty(AddressRange.of(start, 256n * GiB))).isEmpty, 'each is told once');
+});

@@ -21,10 +21,12 @@ export interface DirtyTracker {
 
 /** Pages of a word of the bitmap. */
 const WORD = 64n;
-/** All pages of a word. */
-const ALL = (1n << WORD) - 1n;
 /** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX`), 8 TiB in pages of 4 KiB. */
 const MOST_PAGES = (1n << 31n) - 1n;
+/** Pages of half a word, in which the bitmap is worked on: a `bigint` for each word would take ten times as long. */
+const HALF = 32;
+/** All pages of half a word. */
+const ALL = 0xffff_ffff;
 
 /** A set of pages within a range of guest-physical addresses. */
 export class DirtyPages {
@@ -34,6 +36,10 @@ export class DirtyPages {
   readonly pageSize: bigint;
   /** A bit for each page, bit 0 of word 0 the first. */
   readonly bitmap: BigUint64Array;
+  /** The same, page 32 × n + m bit m of half n: platforms of the native core are little-endian. */
+  readonly #halves: Uint32Array;
+  /** How many pages the range has. */
+  readonly #pages: number;
 
   /**
    * @param bitmap none for no pages yet
@@ -44,6 +50,9 @@ export class DirtyPages {
     this.range = range;
     this.pageSize = pageSize;
     this.bitmap = bitmap ?? emptyBitmap(range, pageSize);
+    const { buffer, byteOffset, length } = this.bitmap;
+    this.#halves = new Uint32Array(buffer, byteOffset, 2 * length);
+    this.#pages = Number(range.length / pageSize);
   }
 
   /**
@@ -63,80 +72,85 @@ export class DirtyPages {
 
   /** Whether there are none. */
   get isEmpty(): boolean {
-    return this.bitmap.every((word) => word === 0n);
+    return !this.hasIn(this.range);
   }
 
   /** How many pages there are. */
   get count(): number {
     let count = 0;
-    for (let word of this.bitmap) {
-      if (word === ALL) count += Number(WORD);
-      else for (; word !== 0n; word &= word - 1n) count++;
-    }
+    for (const bits of this.#halves) if (bits !== 0) count += bits === ALL ? HALF : ones(bits);
     return count;
   }
 
   /** The pages as ranges, those that adjoin as one, in order of address. */
   *ranges(): Generator<AddressRange> {
-    const { range, pageSize } = this;
-    let from: bigint | undefined;
-    const last = this.bitmap.length - 1;
-    // By words: most of a large range is all clean or all dirty.
-    for (const [index, bits] of this.bitmap.entries()) {
-      if (bits === 0n && from === undefined) continue;
-      const at = range.start + BigInt(index) * WORD * pageSize;
-      const word = index < last ? bits : bits & mask(0n, (range.end - at) / pageSize);
-      if (word === ALL) from ??= at;
-      else if (word === 0n) {
-        if (from !== undefined) yield AddressRange.between(from, at);
-        from = undefined;
-      } else {
-        for (let bit = 0n; bit < WORD; bit++) {
-          const gpa = at + bit * pageSize;
-          if (((word >> bit) & 1n) === 1n) from ??= gpa;
+    const range = (from: number, end: number): AddressRange => {
+      const { start } = this.range;
+      return AddressRange.between(start + BigInt(from) * this.pageSize, start + BigInt(end) * this.pageSize);
+    };
+    let from: number | undefined;
+    for (let at = 0; at < this.#pages; at += HALF) {
+      const bits = ((this.#halves[at / HALF] ?? 0) & inside(at / HALF, 0, this.#pages)) >>> 0;
+      if (bits === ALL) from ??= at;
+      else if (bits !== 0 || from !== undefined) {
+        for (let page = at; page < at + HALF; page++) {
+          if (((bits >>> (page - at)) & 1) === 1) from ??= page;
           else if (from !== undefined) {
-            yield AddressRange.between(from, gpa);
+            yield range(from, page);
             from = undefined;
           }
         }
       }
     }
-    if (from !== undefined) yield AddressRange.between(from, range.end);
+    if (from !== undefined) yield range(from, this.#pages);
   }
 
-  /** Adds those of the others that are in this range. @internal */
-  add(others: DirtyPages): void {
-    const shift = (others.range.start - this.range.start) / this.pageSize;
-    const pages = this.range.length / this.pageSize;
-    // The words of the others that have bits for here.
-    const first = shift < 0n ? Number(-shift / WORD) : 0;
-    const end = Math.min(others.bitmap.length, Number((pages - shift + WORD - 1n) / WORD));
-    for (let index = first; index < end; index++) {
-      const word = others.bitmap[index] ?? 0n;
-      if (word === 0n) continue;
-      // Where its first page is here: before the start, for a word that begins there.
-      const at = shift + BigInt(index) * WORD;
-      const into = at < 0n ? 0n : at / WORD;
-      const bits = at < 0n ? word >> -at : word << (at % WORD);
-      this.#or(into, BigInt.asUintN(64, bits));
-      this.#or(into + 1n, bits >> WORD);
+  /** Whether there are some in a range. @internal */
+  hasIn(range: AddressRange): boolean {
+    const { from, end } = this.#span(range);
+    const halves = this.#halves;
+    for (let half = Math.floor(from / HALF); half * HALF < end; half++) {
+      const bits = halves[half] ?? 0;
+      if (bits !== 0 && (bits & inside(half, from, end)) !== 0) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Adds those of the others that are in this range.
+   *
+   * @param within adds those in this part alone; whole pages. Default: all
+   * @internal
+   */
+  add(others: DirtyPages, within: AddressRange = others.range): void {
+    const { first: shift, ...both } = this.#span(others.range);
+    const part = this.#span(within);
+    const [from, end] = [Math.max(both.from, part.from), Math.min(both.end, part.end)];
+    const [into, source] = [this.#halves, others.#halves];
+    // The others' half that begins at or after the start of half 0 here, and by how many pages.
+    const by = ((shift % HALF) + HALF) % HALF;
+    const offset = (by - shift) / HALF;
+    for (let half = Math.floor(from / HALF); half * HALF < end; half++) {
+      let bits = source[half + offset] ?? 0;
+      if (by !== 0) bits = (bits << by) | ((source[half + offset - 1] ?? 0) >>> (HALF - by));
+      if (bits !== 0) into[half] = (into[half] ?? 0) | (bits & inside(half, from, end));
     }
   }
 
   /** Takes those away that are in a range. @internal */
   remove(range: AddressRange): void {
-    const page = (gpa: bigint): bigint => (gpa - this.range.start) / this.pageSize; // of whole pages
-    const [first, end] = [page(range.start), page(range.end)];
-    for (const [index, word] of this.bitmap.entries()) {
-      const at = BigInt(index) * WORD;
-      if (word !== 0n) this.bitmap[index] = word & ~mask(first - at, end - at);
+    const { from, end } = this.#span(range);
+    const halves = this.#halves;
+    for (let half = Math.floor(from / HALF); half * HALF < end; half++) {
+      halves[half] = (halves[half] ?? 0) & ~inside(half, from, end);
     }
   }
 
-  #or(index: bigint, bits: bigint): void {
-    const within = bits & mask(0n, this.range.length / this.pageSize - index * WORD);
-    if (within === 0n) return;
-    this.bitmap[Number(index)] = (this.bitmap[Number(index)] ?? 0n) | within;
+  /** The pages here that a range of whole pages shares, and the first page of that range, which may lie before these. */
+  #span({ start, length }: AddressRange): { from: number; end: number; first: number } {
+    const first = Number((start - this.range.start) / this.pageSize);
+    const end = Math.min(this.#pages, first + Number(length / this.pageSize));
+    return { from: Math.max(0, first), end, first };
   }
 }
 
@@ -149,8 +163,17 @@ function emptyBitmap(range: AddressRange, pageSize: bigint): BigUint64Array {
   return new BigUint64Array(Number((pages + WORD - 1n) / WORD));
 }
 
-/** The bits of a word from `first` to before `end`, of which either may lie outside of the word. */
-function mask(first: bigint, end: bigint): bigint {
-  const [from, to] = [first < 0n ? 0n : first, end > WORD ? WORD : end];
-  return to <= from ? 0n : ((1n << (to - from)) - 1n) << from;
+/** The bits of a half for the pages from `from` to before `end`. */
+function inside(half: number, from: number, end: number): number {
+  const start = half * HALF;
+  if (from <= start && start + HALF <= end) return ALL;
+  const low = from <= start ? ALL : ALL << (from - start);
+  return start + HALF <= end ? low : low & (ALL >>> (start + HALF - end));
+}
+
+/** How many bits of 32 are set. */
+function ones(bits: number): number {
+  let sum = bits - ((bits >>> 1) & 0x5555_5555);
+  sum = (sum & 0x3333_3333) + ((sum >>> 2) & 0x3333_3333);
+  return Math.imul((sum + (sum >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
 }

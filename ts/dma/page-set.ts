@@ -17,25 +17,25 @@ export class PageSet {
     this.#pageSize = pageSize;
   }
 
-  add(pages: DirtyPages): void {
-    for (const [number, range] of this.#chunksOf(pages.range)) {
+  /** @param within adds those in this part alone; whole pages. Default: all */
+  add(pages: DirtyPages, within: AddressRange = pages.range): void {
+    for (const [number, range] of this.#chunksOf(within)) {
+      if (!pages.hasIn(range)) continue;
       const chunk = this.#chunks.get(number) ?? new DirtyPages(range, this.#pageSize);
-      chunk.add(pages);
+      chunk.add(pages, within);
       if (!chunk.isEmpty) this.#chunks.set(number, chunk);
     }
   }
 
-  /** Takes out those within a range. */
-  take(range: AddressRange): DirtyPages {
-    const taken = new DirtyPages(range, this.#pageSize);
+  /** Takes out those within a range, and adds them to others. */
+  moveTo(others: DirtyPages, range: AddressRange): void {
     for (const [number] of this.#chunksOf(range)) {
       const chunk = this.#chunks.get(number);
       if (chunk === undefined) continue;
-      taken.add(chunk);
+      others.add(chunk, range);
       chunk.remove(range);
       if (chunk.isEmpty) this.#chunks.delete(number);
     }
-    return taken;
   }
 
   *#chunksOf({ start, end }: AddressRange): Generator<readonly [number: bigint, range: AddressRange]> {

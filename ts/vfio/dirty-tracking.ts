@@ -1,12 +1,16 @@
 /**
  * Dirty tracking over all address spaces of a container manager.
  */
+import { setImmediate } from 'node:timers/promises';
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+
+/** Bytes of RAM whose pages are copied at once: 256 KiB of a bitmap. */
+const PIECE = 1n << 33n;
 
 /** A log of which pages of RAM the devices of a {@link VfioContainerManager} write, from its start to its stop. */
 export class DirtyTracking {
@@ -70,13 +74,16 @@ export class DirtyTracking {
       const ram = this.#space.map.flat.overlapping(range).filter(({ kind }) => kind === 'ram');
       for (const tracker of this.#trackers) {
         // Mapping by mapping: type1 refuses to tell of parts.
-        for (const sub of ram) this.#untold.add(await tracker.readDirty(sub.range));
+        for (const sub of ram) {
+          const pages = await tracker.readDirty(sub.range);
+          await inPieces(sub.range, (piece) => this.#untold.add(pages, piece));
+        }
       }
       // Of what is hidden just now it is told once that is seen again.
       for (const { range: part } of ram) {
         const start = part.start > range.start ? part.start : range.start;
         const end = part.end < range.end ? part.end : range.end;
-        told.add(this.#untold.take(AddressRange.between(start, end)));
+        await inPieces(AddressRange.between(start, end), (piece) => this.#untold.moveTo(told, piece));
       }
       return told;
     });
@@ -102,5 +109,16 @@ export class DirtyTracking {
   /** As {@link DirtyTracking.stop}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+}
+
+/** Acts on each piece of a range, and gives the event loop its turn between two of them. */
+async function inPieces({ start, end }: AddressRange, act: (piece: AddressRange) => void): Promise<void> {
+  for (let from = start; from < end;) {
+    if (from > start) await setImmediate();
+    const next = from - (from % PIECE) + PIECE;
+    const to = next < end ? next : end;
+    act(AddressRange.between(from, to));
+    from = to;
   }
 }
