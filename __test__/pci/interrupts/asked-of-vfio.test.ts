@@ -16,7 +16,7 @@ class Asked {
   refused: string | undefined;
 
   readonly native = {
-    irqCount: () => 8,
+    irqCount: () => 2048,
     irqGrows: () => this.grows,
     connectIrqs: (_: number, start: number, events: readonly unknown[]) =>
       this.#call(`${start}: ${events.map((event) => (event === undefined ? '-' : 'x')).join('')}`),
@@ -60,6 +60,16 @@ test('of MSI-X the kernel is asked for the first vector and for those with an ev
     const [another] = events(t, 'x');
     asked.interrupts.reconnect('msix', wanted.length - 1, another);
     t.deepEqual(asked.take(), [`${wanted.length - 1}: x`]);
+  }
+});
+
+test('2,048 vectors of MSI-X are connected by one call of the kernel', (t) => {
+  const [event] = events(t, 'x');
+  for (const grows of [true, false]) {
+    const asked = new Asked();
+    asked.grows = grows;
+    asked.interrupts.connect('msix', Array.from({ length: 2048 }, () => event));
+    t.deepEqual(asked.take(), [`0: ${'x'.repeat(2048)}`]);
   }
 });
 
