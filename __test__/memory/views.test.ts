@@ -26,8 +26,12 @@ function run(name: string, argument: string): unknown {
 }
 
 for (const how of ['return', 'exit', 'terminate']) {
-  test(`keeps a view mapped when the worker that made it ends (${how})`, (t) => {
-    t.deepEqual(run('worker-view', how), [65_536, 42, 7]);
+  test(`keeps transferred views, windows and DMA buffers mapped when their worker ends (${how})`, (t) => {
+    const all = ['view', 'window', 'closed window', 'DMA buffer', 'closed DMA buffer'];
+    t.deepEqual(
+      run('worker-view', how),
+      all.map((what) => [what, 65_536, 42, 7]),
+    );
   });
 }
 
