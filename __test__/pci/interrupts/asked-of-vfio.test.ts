@@ -68,7 +68,10 @@ test('2,048 vectors of MSI-X are connected by one call of the kernel', (t) => {
   for (const grows of [true, false]) {
     const asked = new Asked();
     asked.grows = grows;
-    asked.interrupts.connect('msix', Array.from({ length: 2048 }, () => event));
+    asked.interrupts.connect(
+      'msix',
+      Array.from({ length: 2048 }, () => event),
+    );
     t.deepEqual(asked.take(), [`0: ${'x'.repeat(2048)}`]);
   }
 });

@@ -120,6 +120,27 @@ test('a write to the table that is refused is not in it', (t) => {
   t.is(delivered(interrupts.vector('msix', 1)), 1n);
 });
 
+test('a vector for which no eventfd is left is ERR_INTERRUPT_SETUP, and its entry stays masked', (t) => {
+  const { interrupts, device } = setup(t, { msix: 2 });
+  interrupts.configure(msix());
+  const { create } = EventFd;
+  t.teardown(() => (EventFd.create = create));
+  EventFd.create = () => {
+    throw new PeerDmaError('ERR_SYSTEM', 'eventfd failed with EMFILE', { errno: 'EMFILE', syscall: 'eventfd' });
+  };
+  const { message, ...error } = throwsCode(t, () => mask(interrupts, 1, false), 'ERR_INTERRUPT_SETUP');
+  t.regex(message, /RLIMIT_NOFILE/);
+  t.like(error, { errno: 'EMFILE', syscall: 'eventfd' });
+  t.is(interrupts.readTable(16 + 12, 1)[0], 1);
+  EventFd.create = create;
+  mask(interrupts, 1, false);
+  device.raise('msix', 1);
+  t.is(delivered(interrupts.vector('msix', 1)), 1n);
+  // The device's own duplicates of eventfds may be what runs out.
+  device.judge = () => new PeerDmaError('ERR_SYSTEM', 'dup failed with EMFILE', { errno: 'EMFILE', syscall: 'fcntl' });
+  throwsCode(t, () => mask(interrupts, 0, false), 'ERR_INTERRUPT_SETUP');
+});
+
 test('where undoing fails too the error says so, and the next change puts it right', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 2, intx: 1 });
   interrupts.configure(msix());
@@ -229,7 +250,7 @@ test('an unmasking for which there are no descriptors left changes nothing', (t)
       if (left-- === 0) throw new PeerDmaError('ERR_SYSTEM', 'too many open files', { errno: 'EMFILE' });
       return create();
     };
-    throwsCode(t, () => interrupts.configure(msix()), 'ERR_SYSTEM');
+    throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
     EventFd.create = create;
     t.deepEqual(device.calls, [], 'the device hears nothing of it');
     for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).has('event'));

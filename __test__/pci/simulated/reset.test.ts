@@ -1,6 +1,7 @@
 // Resets and the end of a simulated device.
 import { readdirSync } from 'node:fs';
 import test from 'ava';
+import { GuestMemory } from '../../../ts/index.ts';
 import { EventFd } from '../../../ts/pci/event-fd.ts';
 import type { SimulatedDeviceOptions } from '../../../ts/pci/simulated/options.ts';
 import { SimulatedBus } from '../../../ts/pci/simulated/simulated-bus.ts';
@@ -151,4 +152,15 @@ test.serial('closing gives back every file', async (t) => {
   const before = open();
   for (let again = 0; again < 50; again++) await round();
   t.true(open() < before + 10, `${before} files before, ${open()} afterwards`);
+});
+
+test('a reset of a device that is closed meanwhile is ERR_CLOSED', async (t) => {
+  const device = simulated(t, { bars: [{ index: 0, length: PAGE }], resettable: true });
+  await using memory = await GuestMemory.create();
+  const window = memory.newDeviceMemory({ name: 'BAR', length: PAGE });
+  await window.map({ offset: 0n, length: PAGE, backing: region(device, 0).backing() });
+  await window.mapToGuest(0x8000_0000n);
+  const reset = device.reset();
+  await device.close();
+  await rejectsCode(t, reset, 'ERR_CLOSED');
 });

@@ -138,7 +138,8 @@ export class AssignedInterrupts {
   /**
    * Connects what config space asks for, after the guest has written to it or it was reset. Compares, and touches only what differs.
    *
-   * @throws {PeerDmaError} what the device said. All is as before then, and this can be called again
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where no eventfds are left; what the device said. All is as before then,
+   * and this can be called again
    * @internal
    */
   configure(control: InterruptControl): void {
@@ -278,7 +279,7 @@ export class AssignedInterrupts {
       this.#settled = true;
     } catch (error) {
       this.#announce(vectors, revert);
-      throw error;
+      throw this.#refused(error);
     }
   }
 
@@ -304,6 +305,15 @@ export class AssignedInterrupts {
     const { kind } = vector;
     if (kind === 'error' || kind === 'request') this.#device.connect(kind, [vector.event]);
     if (kind === 'intx' && !this.#silent) this.#connection.become(this.#setup.wish());
+  }
+
+  /** The error of a vector that was not connected: a guest that unmasks many may use up the eventfds of the process. */
+  #refused(error: unknown): unknown {
+    if (!(error instanceof PeerDmaError) || error.code !== 'ERR_SYSTEM') return error;
+    const { errno, syscall, message } = error;
+    const remedy = 'Raise the limit of open files (RLIMIT_NOFILE), or offer the guest fewer vectors';
+    const text = `interrupts of ${this.#bdf}: connecting failed: ${message}. ${remedy}.`;
+    return new PeerDmaError('ERR_INTERRUPT_SETUP', text, { device: this.#bdf, errno, syscall, cause: error });
   }
 
   #requireOpen(): void {

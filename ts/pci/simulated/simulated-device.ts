@@ -203,7 +203,10 @@ export class SimulatedDevice implements PhysicalFunction {
     if (!this.#resettable) {
       throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} can't be reset on its own: try the bus, by hotReset`);
     }
-    await withoutMappingsOf(this.#shown, () => this.#reset());
+    await withoutMappingsOf(this.#shown, () => {
+      this.#requireOpen(); // it may have been closed while targets were unmapping
+      this.#reset();
+    });
   }
 
   /**
@@ -237,9 +240,9 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it; what of its BARs is still
-   * mapped in guest memory stays until it is unmapped, and no longer answers. Everything else throws `ERR_CLOSED` then,
-   * reads of its BARs by guest memory included. Idempotent.
+   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it. What IOMMUs map of its
+   * BARs stays until it is unmapped: with the rules of type1 DMA reaches it, as it does with the kernel's. Everything else
+   * throws `ERR_CLOSED` then, reads of its BARs by guest memory included. Idempotent.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -336,7 +339,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   get #hasMemory(): boolean {
-    return !this.#closed && this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
+    return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
   }
 
   /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
