@@ -73,3 +73,18 @@ test('a number where a bigint is due, and the reverse, is named with what it is'
     t.regex((await rejectsCode(t, created, 'ERR_INVALID_ARGUMENT')).message, message);
   }
 });
+
+test.serial('read allocates nothing where there is no memory, whatever length a guest has chosen', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: at(4) }] });
+  const { allocUnsafeSlow } = Buffer;
+  t.teardown(() => (Buffer.allocUnsafeSlow = allocUnsafeSlow));
+  const allocated: number[] = [];
+  Buffer.allocUnsafeSlow = (size) => {
+    allocated.push(size);
+    return allocUnsafeSlow(size);
+  };
+  for (const length of [5 * PAGE_BYTES, 2 ** 31, 2 ** 32 - 1]) {
+    throwsCode(t, () => memory.read(0n, length), 'ERR_NOT_MAPPED', `${length}`);
+  }
+  t.deepEqual(allocated, []);
+});

@@ -46,7 +46,7 @@ export class GuestAccess {
     const flat = this.#flatMap();
     if (requireCount(length) === 0) return new Uint8Array();
     const window = this.#windowOf(flat, gpa, length);
-    if (window === undefined) return this.#readAll(flat, gpa, newBytes(length, 'guest memory'));
+    if (window === undefined) return this.#readAll(flat, gpa, length, () => newBytes(length, 'guest memory'));
     const at = Number(gpa) - this.#base;
     if (length <= SMALL) return window.bytes.slice(at, at + length);
     const bytes = newBytes(length, 'guest memory');
@@ -61,7 +61,7 @@ export class GuestAccess {
     if (length === 0) return;
     const window = this.#windowOf(flat, gpa, length);
     if (window === undefined) {
-      this.#readAll(flat, gpa, into);
+      this.#readAll(flat, gpa, length, () => into);
       return;
     }
     const at = Number(gpa) - this.#base;
@@ -142,12 +142,15 @@ export class GuestAccess {
   }
 
   #bytesAt(gpa: bigint, length: number): DataView {
-    return new DataView(this.#readAll(this.#flatMap(), gpa, new Uint8Array(length)).buffer);
+    return new DataView(this.#readAll(this.#flatMap(), gpa, length, () => new Uint8Array(length)).buffer);
   }
 
-  #readAll<T extends Uint8Array>(flat: FlatMap, gpa: bigint, bytes: T): T {
-    const range = AddressRange.of(gpa, BigInt(bytes.length));
-    for (const { value, part } of cover(flat, range)) {
+  /** @param allocate called once all of the memory is found: a guest may have chosen the length */
+  #readAll<T extends Uint8Array>(flat: FlatMap, gpa: bigint, length: number, allocate: () => T): T {
+    const range = AddressRange.of(gpa, BigInt(length));
+    const parts = cover(flat, range);
+    const bytes = allocate();
+    for (const { value, part } of parts) {
       readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
     }
     return bytes;
