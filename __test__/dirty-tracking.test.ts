@@ -269,7 +269,7 @@ test('whatever is asked for in whatever order, each write is told once and none 
   t.pass();
 });
 
-test('readDirty of 256 GiB gives the event loop its turn, and returns each page on either side of a pause', async (t) => {
+test('readDirty of 256 GiB gives the event loop its turn, and returns the pages around each pause', async (t) => {
   const GiB = 1n << 30n;
   const start = 5n * GiB;
   const memory = await guest(t, { ram: [{ start, length: 256n * GiB }], addressWidth: 40 });

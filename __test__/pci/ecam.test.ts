@@ -1,5 +1,5 @@
 /**
- * Accesses of a guest to config space by ECAM: of any length, cut into those that config space takes, and never an error.
+ * Accesses of a guest to config space by ECAM: of any length, cut into those that config space takes, never an error.
  */
 import test from 'ava';
 import type { AssignedDevice } from '../../ts/index.ts';

@@ -146,7 +146,7 @@ export class DirtyPages {
     }
   }
 
-  /** The pages here that a range of whole pages shares, and the first page of that range, which may lie before these. */
+  /** The pages here that a range of whole pages shares, and the first page of that range, which may be negative. */
   #span({ start, length }: AddressRange): { from: number; end: number; first: number } {
     const first = Number((start - this.range.start) / this.pageSize);
     const end = Math.min(this.#pages, first + Number(length / this.pageSize));

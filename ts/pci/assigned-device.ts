@@ -138,8 +138,8 @@ export class AssignedDevice {
 
   /**
    * What the guest reads of config space by ECAM (MMCONFIG): an access of any length, such as the 8 bytes of a 64-bit
-   * load. It is made in aligned accesses of up to 4 bytes, each as {@link AssignedDevice.configRead} makes one, and does
-   * not throw for what a guest can do. Past offset 4095 all bits read as one.
+   * load. It is made in aligned accesses of up to 4 bytes, each as {@link AssignedDevice.configRead} makes one. It does
+   * not throw for what a guest can do: past offset 4095 all bits read as one.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param length bytes, 1 to 4096

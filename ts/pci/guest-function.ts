@@ -293,7 +293,7 @@ export class GuestFunction {
   }
 }
 
-/** The accesses to config space, of up to 4 bytes, that an access by ECAM becomes. The next function begins past 4096. */
+/** The accesses to config space that an access by ECAM becomes, as far as this function reaches. */
 function dwords(offset: number, length: number): ReturnType<typeof alignedAccesses> {
   return alignedAccesses(BigInt(offset), Math.min(length, CFG_SPACE_EXP_SIZE - offset), 4);
 }

@@ -138,8 +138,8 @@ export class AssignedInterrupts {
   /**
    * Connects what config space asks for, after the guest has written to it or it was reset. Compares, and touches only what differs.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where no eventfds are left; what the device said. All is as before then,
-   * and this can be called again
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where no eventfds are left; what the device said. All is as before
+   * then, and this can be called again
    * @internal
    */
   configure(control: InterruptControl): void {

@@ -241,8 +241,8 @@ export class SimulatedDevice implements PhysicalFunction {
 
   /**
    * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it. What IOMMUs map of its
-   * BARs stays until it is unmapped: with the rules of type1 DMA reaches it, as it does with the kernel's. Everything else
-   * throws `ERR_CLOSED` then, reads of its BARs by guest memory included. Idempotent.
+   * BARs stays until it is unmapped: with the rules of type1 DMA reaches it, as it does with the kernel's. Everything
+   * else throws `ERR_CLOSED` then, reads of its BARs by guest memory included. Idempotent.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -315,7 +315,7 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#seen = this.#memoryState;
   }
 
-  /** Its BARs are memory of a device: guest memory accesses them through their regions, and IOMMUs lose them with it. */
+  /** Its BARs are memory of a device: guest memory accesses them by their regions, and IOMMUs lose them with it. */
   #declareMemory(): void {
     const accessible = (): boolean => this.#hasMemory;
     const revocations = (): number => this.#revocations;
