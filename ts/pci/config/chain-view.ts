@@ -1,7 +1,14 @@
 /**
  * The chains of capabilities as a guest walks them: without those that it must not see.
  */
-import { type Capability, capabilities, extendedCapabilities, hiddenLength, requireApart } from './capabilities.ts';
+import {
+  type Capability,
+  type Chain,
+  capabilities,
+  extendedCapabilities,
+  hiddenLength,
+  requireApart,
+} from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
 import { MsiCapability } from './msi.ts';
@@ -50,8 +57,8 @@ export class ChainView {
   /** @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
   constructor(image: ConfigImage, { regions, msiVectors }: ChainOptions) {
     this.#image = image;
-    this.capabilities = capabilities(image).filter((found) => !isCut(image, found));
-    this.#extended = extendedCapabilities(image);
+    this.capabilities = wholeChain(capabilities(image)).filter((found) => !isCut(image, found));
+    this.#extended = wholeChain(extendedCapabilities(image));
     this.#requireApart(); // and so within config space, which what follows rests on
     const power = this.#only(CAP_ID_PM);
     this.power = power && new PowerManagement(image, power);
@@ -133,6 +140,12 @@ export class ChainView {
     }));
     requireApart(image, extended, CFG_SPACE_EXP_SIZE);
   }
+}
+
+/** A guest gets no part of a chain that is broken. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
+function wholeChain({ found, problem }: Chain): readonly Capability[] {
+  if (problem !== undefined) throw problem;
+  return found;
 }
 
 /** Whether a capability passes the end of a config space that the host has shortened: the guest doesn't see it then. */
