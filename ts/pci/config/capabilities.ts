@@ -133,24 +133,31 @@ export interface Structure {
 }
 
 /**
- * Makes sure that structures don't overlap and end where their part of config space does: what is emulated of one of
- * them would else change another.
+ * Makes sure that a structure ends where its part of config space does.
  *
  * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
  * @internal
  */
-export function requireApart(image: ConfigImage, structures: readonly Structure[], end: number): void {
+export function requireWithin(image: ConfigImage, { offset, length }: Structure, end: number): void {
+  if (offset + length <= end) return;
+  throw image.bad(offset, `the capability there has ${length} bytes, and passes the end of its space at ${at(end)}`);
+}
+
+/**
+ * Makes sure that structures don't overlap: what is emulated of one of them would else change another.
+ *
+ * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
+ * @internal
+ */
+export function requireApart(image: ConfigImage, structures: readonly Structure[]): void {
   const sorted = structures.toSorted((a, b) => a.offset - b.offset);
   for (const [index, { offset, length }] of sorted.entries()) {
-    if (offset + length > end) {
-      throw image.bad(
-        offset,
-        `the capability there has ${length} bytes, and passes the end of its space at ${at(end)}`,
-      );
-    }
     const next = sorted[index + 1];
-    if (next !== undefined && offset + length > next.offset) {
-      throw image.bad(next.offset, `a capability begins within the ${length} bytes of the one at ${at(offset)}`);
-    }
+    if (next === undefined || offset + length <= next.offset) continue;
+    throw image.bad(
+      next.offset,
+      `a capability begins within the ${length} bytes of the one at ${at(offset)}`,
+      'Both are emulated, so neither can be given to a guest: update the firmware of the device, or assign another one',
+    );
   }
 }
