@@ -144,7 +144,7 @@ function completeGroups(
     members.set(group, known.add(address));
   }
   const completed = [...members].map(([number, addresses]): [number, IommuGroup] => {
-    const known = groups.get(number) ?? { number, members: [], type: 'unknown', reserved: 'unknown' };
+    const known = groups.get(number) ?? { number, members: [], others: [], type: 'unknown', reserved: 'unknown' };
     const complete = addresses.size === known.members.length;
     return [number, complete ? known : { ...known, members: [...addresses].sort(byAddress) }];
   });

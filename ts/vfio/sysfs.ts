@@ -73,9 +73,9 @@ export class Sysfs {
 
   /** The number of a device's own file, `/dev/vfio/devices/vfioN`; `undefined` where the kernel gives it none. */
   deviceFile(bdf: string): number | undefined {
-    const path = join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev');
-    const names = existsSync(path) ? readdirSync(path) : [];
-    const number = names.map((name) => /^vfio(\d+)$/.exec(name)?.[1]).find((found) => found !== undefined);
+    const number = namesIn(join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev'))
+      .map((name) => /^vfio(\d+)$/.exec(name)?.[1])
+      .find((found) => found !== undefined);
     return number === undefined ? undefined : Number(number);
   }
 
@@ -110,12 +110,13 @@ export class Sysfs {
     return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
   }
 
-  /** All devices of a group, sorted. */
+  /** All devices of a group, sorted. One that is not a PCI function has its name in place of an address. */
   group(id: number): PciDevice[] {
     const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
-    return readdirSync(path)
-      .sort()
-      .map((bdf) => this.device(bdf));
+    return namesIn(path).map((bdf) => {
+      const driver = target(join(this.#root, 'bus/pci/devices', bdf, 'driver')) ?? target(join(path, bdf, 'driver'));
+      return { bdf, driver, iommuGroup: id };
+    });
   }
 }
 
@@ -131,6 +132,15 @@ function target(link: string): string | undefined {
     return basename(readlinkSync(link));
   } catch {
     return undefined; // no driver, no group: an answer like any other
+  }
+}
+
+/** Names in a folder, sorted; none when it can't be read, as when the group has just gone. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
   }
 }
 
