@@ -83,10 +83,15 @@ function runIp(...args: readonly string[]): string | undefined {
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where there are no PCI devices @internal */
 export function readMachine(roots: MachineRoots): Machine {
+  return machineOf(roots, readHost(roots.sys));
+}
+
+/** A machine whose /sys has been read. @internal */
+export function machineOf(roots: MachineRoots, host: Host): Machine {
   const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
   return {
     roots,
-    host: readHost(roots.sys),
+    host,
     sys: new SysFiles(roots.sys),
     proc,
     openFiles: readOpenFiles(proc),

@@ -66,9 +66,20 @@ function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, aske
     return { id, state: asked ? 'blocked' : 'warning', says: bridgeRefused(address), evidence };
   }
   const { code, message } = notBound(asPciDevice(device));
-  const says = unboundText(facts, lookups, device) ?? message;
-  const fix = bindCommand(facts, lookups, device);
+  const needed = asked ? neededText(facts, device) : undefined;
+  const says = needed ?? unboundText(facts, lookups, device) ?? message;
+  const fix = needed === undefined ? bindCommand(facts, lookups, device) : undefined;
   return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
+}
+
+/** The message when `peerdma bind` refuses to take the device from the host; `undefined` when it does not. */
+function neededText({ usesOf }: Facts, device: PciFunction): string | undefined {
+  const uses = (usesOf?.(device) ?? []).filter(({ kind }) => kind !== 'keyboard');
+  if (uses.length === 0) return undefined;
+  const { address, driver } = device;
+  const list = listed(uses, uses.length, ({ text }) => text);
+  const remedy = 'End that use first, or assign another device: peerdma bind refuses this one';
+  return `${address} is ${driver === undefined ? '' : `in use by the driver ${driver}, and `}needed by this machine: it ${list}. ${remedy}`;
 }
 
 /** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */
