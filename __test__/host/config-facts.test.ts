@@ -80,6 +80,18 @@ test('a CardBus bridge has a header of 128 bytes for every user', (t) => {
   });
 });
 
+test('the header of a CardBus bridge has its pointer to capabilities elsewhere', (t) => {
+  // Where other headers have the pointer it has an I/O base. At 0x14 the pointer leads to PCI Express.
+  const found = functionOf(t, '256 0:ee194060 4:0600 6:10 e:02 14:80 18:000104 34:01f0 80:1000 82:7200');
+  t.like(found, { portType: 'pcie-to-pci-bridge', bridge: { primary: 0, secondary: 1, subordinate: 4 } });
+});
+
+test('a header of a type that there is not has no capabilities that could be known', (t) => {
+  const host = hostWith(t, '256 0:ee194060 4:0600 6:10 e:7f 34:40 40:1000');
+  t.like(at(host, '00:04.0'), { portType: 'unknown', acs: 'unknown', memoryDecode: true });
+  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header is of type 127, which there is not/);
+});
+
 test('reads what there is of a config space that the kernel shortens to 0xa0 bytes', (t) => {
   const found = functionOf(t, '160 0:14102802 4:0600 6:10 34:40 40:0100');
   t.like(found, { portType: 'conventional', acs: 'none', ats: 'none' });

@@ -12,6 +12,7 @@ import { PeerDmaError } from '../../ts/index.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 import { NIC, SYS, diagnosed, one } from '../doctor/support.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
+import { throwsCode } from '../support/errors.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { at, codes } from './support.ts';
 import { machineOf } from './use/support.ts';
@@ -114,4 +115,15 @@ test('bind notes members that are not PCI functions and that the host uses', (t)
     checkPlan(machine, plan, false).join(),
     /^IOMMU group 3 .* also has fe300000\.usb \(driver xhci-hcd\): unbind what is not a PCI device by hand$/,
   );
+});
+
+test('a link of a device to what is not a group is not taken for a group', (t) => {
+  const folder = '[bus/pci/devices/0000:00:04.0]';
+  const sysfs = new Sysfs(expandTree(t, `${folder}\niommu_group -> ../../../kernel/iommu_groups/all`));
+  t.is(sysfs.device('0000:00:04.0').iommuGroup, undefined);
+});
+
+test('the host addresses of a device that has gone are not there, and the error says so', (t) => {
+  const sysfs = new Sysfs(expandTree(t, '[bus/pci/devices]\nempty/'));
+  throwsCode(t, () => sysfs.hostAddresses('0000:00:04.0'), 'ERR_DEVICE_NOT_FOUND');
 });

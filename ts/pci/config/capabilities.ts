@@ -8,6 +8,7 @@ import { type ConfigImage, at } from './config-image.ts';
 import {
   ARI_SIZEOF,
   CAPABILITY_LIST,
+  CAPABILITY_LIST_CARDBUS,
   CAP_LIST_NEXT,
   CAP_POINTER_MASK,
   CFG_SPACE_EXP_SIZE,
@@ -16,6 +17,9 @@ import {
   EXT_CAP_ID_REBAR,
   EXT_CAP_ID_SRIOV,
   EXT_CAP_ID_VF_REBAR,
+  HEADER_TYPE,
+  HEADER_TYPE_CARDBUS,
+  HEADER_TYPE_MASK,
   REBAR_CAP,
   REBAR_CTRL,
   REBAR_CTRL_NBAR_MASK,
@@ -46,7 +50,12 @@ const EMPTY: Chain = { found: [], problem: undefined };
 /** Follows the chain of capabilities. @internal */
 export function capabilities(image: ConfigImage): Chain {
   if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return EMPTY;
-  const link = { from: CAPABILITY_LIST, next: image.u8(CAPABILITY_LIST) };
+  const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
+  if (type > HEADER_TYPE_CARDBUS) {
+    return { found: [], problem: image.bad(HEADER_TYPE, `the header is of type ${type}, which there is not`) };
+  }
+  const pointer = type === HEADER_TYPE_CARDBUS ? CAPABILITY_LIST_CARDBUS : CAPABILITY_LIST;
+  const link = { from: pointer, next: image.u8(pointer) };
   return walk(image, link, [STD_HEADER_SIZEOF, CFG_SPACE_SIZE], (offset) => {
     const id = image.u8(offset);
     if (id === 0xff) return 'a capability reads as all ones';
