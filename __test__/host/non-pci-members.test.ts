@@ -51,6 +51,14 @@ test('a group of platform devices alone has no PCI members', (t) => {
   t.deepEqual(host.findings, []);
 });
 
+test('a function without a link to its group is in the group that lists it', (t) => {
+  const tree = describeMachine(PCI).replaceAll(/^iommu_group -> .*\n/gm, '');
+  const host = readHost(expandTree(t, tree));
+  t.is(at(host, '00:04.0').group, 3);
+  t.deepEqual(host.groups.get(3)?.members, ['0000:00:04.0']);
+  t.deepEqual(host.findings, []);
+});
+
 test('a matrix names a member that is not a PCI function and that the host uses', (t) => {
   const host = readHost(expandTree(t, `${describeMachine(PCI)}\n${OTHERS}`));
   const [cell] = peerMatrix(host, ['0000:00:04.0', '0000:00:05.0']).cells;

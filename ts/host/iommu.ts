@@ -51,7 +51,7 @@ export interface Iommu {
   readonly name: string;
   /** Whose specification it follows. */
   readonly kind: 'intel' | 'amd' | Unknown;
-  /** Addresses of the PCI functions that are behind it. */
+  /** Devices that are behind it: addresses of PCI functions, and the kernel's names of others. */
   readonly devices: readonly string[];
   /** Bits of the IOVAs that it translates; unknown where /sys doesn't tell (AMD's and others). */
   readonly addressBits: number | Unknown;
