@@ -79,7 +79,8 @@ function neededText({ usesOf }: Facts, device: PciFunction): string | undefined 
   const { address, driver } = device;
   const list = listed(uses, uses.length, ({ text }) => text);
   const remedy = 'End that use first, or assign another device: peerdma bind refuses this one';
-  return `${address} is ${driver === undefined ? '' : `in use by the driver ${driver}, and `}needed by this machine: it ${list}. ${remedy}`;
+  const state = driver === undefined ? 'needed' : `in use by the driver ${driver}, and needed`;
+  return `${address} is ${state} by this machine: it ${list}. ${remedy}`;
 }
 
 /** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */

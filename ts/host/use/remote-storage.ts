@@ -17,7 +17,11 @@ interface Ends {
   readonly remote: readonly string[];
 }
 
-/** The functions that a mounted file system comes through, each with its interface; none for one of this machine. @internal */
+/**
+ * The functions that a mounted file system comes through, each with its interface; none for one of this machine.
+ *
+ * @internal
+ */
 export function functionsOfMount(machine: Machine, mount: MountedFrom): Map<string, string> {
   return functionsBetween(machine, endsOfMount(mount));
 }
@@ -74,8 +78,8 @@ function endsOfSession({ sys }: Machine, session: string, host: string): Ends {
 }
 
 /**
- * An NBD disk that is connected has `pid` (Linux, drivers/block/nbd.c). The process of that number has the sockets, or has
- * given them to the kernel and is gone.
+ * An NBD disk that is connected has `pid` (Linux, drivers/block/nbd.c). The process of that number has the sockets, or
+ * has given them to the kernel and is gone.
  */
 function endsOfNbd({ sys, connections, openFiles }: Machine, name: string): Ends {
   const pid = sys.word(`class/block/${name}/pid`);
@@ -86,7 +90,10 @@ function endsOfNbd({ sys, connections, openFiles }: Machine, name: string): Ends
   return { local: chosen.map(({ local }) => local), remote: [] };
 }
 
-/** `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5`; a PCI address for a controller of this machine (nvme_sysfs_show_address). */
+/**
+ * `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5`; a PCI address for a controller of this machine (Linux,
+ * drivers/nvme/host/sysfs.c: `nvme_sysfs_show_address`).
+ */
 function endsOfController({ sys }: Machine, controller: string): Ends {
   const parts = (sys.word(`class/nvme/${controller}/address`) ?? '').split(',').map((part) => part.split('=', 2));
   const values = (wanted: readonly string[]): string[] =>

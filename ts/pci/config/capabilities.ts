@@ -1,6 +1,6 @@
 /**
- * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere. The
- * result is finite, in order, and within config space. In a config space that the host has shortened, a chain ends
+ * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere.
+ * The result is finite, in order, and within config space. In a config space that the host has shortened, a chain ends
  * where it leads past the end.
  */
 import type { PeerDmaError } from '../../errors.ts';

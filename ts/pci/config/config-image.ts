@@ -47,11 +47,8 @@ export class ConfigImage {
     problem: string,
     remedy = 'The device is broken or does not answer: try to reset it',
   ): PeerDmaError {
-    return new PeerDmaError(
-      'ERR_BAD_CONFIG_SPACE',
-      `config space of ${this.device} makes no sense at ${at(offset)}: ${problem}. ${remedy}; lspci -xxxx shows what it has`,
-      { device: this.device },
-    );
+    const text = `config space of ${this.device} makes no sense at ${at(offset)}: ${problem}. ${remedy}`;
+    return new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}; lspci -xxxx shows what it has`, { device: this.device });
   }
 }
 
