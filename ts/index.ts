@@ -85,6 +85,7 @@ export {
   type IommuGroup,
   type KernelVersion,
   type LinkFacts,
+  type NonPciMember,
   type PciFunction,
   type PciIds,
   type PeerCell,

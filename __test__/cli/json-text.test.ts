@@ -2,7 +2,7 @@
  * JSON is written in pieces, so that its length is not limited by that of a string.
  */
 import test from 'ava';
-import { writeJson } from '../../ts/cli/json-text.ts';
+import { jsonPieces } from '../../ts/cli/json-text.ts';
 import { wholeDocument } from '../../ts/cli/topology/whole-document.ts';
 import { AddressRange } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
@@ -15,9 +15,7 @@ const VALUE = {
 };
 
 function piecesOf(value: unknown, length?: number): string[] {
-  const pieces: string[] = [];
-  writeJson(value, (piece) => pieces.push(piece), length);
-  return pieces;
+  return [...jsonPieces(value, length)];
 }
 
 test('writes the text that JSON.stringify gives, in pieces of a given length', (t) => {

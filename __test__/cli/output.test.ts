@@ -3,6 +3,7 @@
  */
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { COMMANDS } from '../../ts/cli/commands.ts';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
@@ -138,6 +139,41 @@ test('on a terminal the colours are those of the program, and none of a name', a
   t.is(OBEYED.exec(coloured.stdout.replaceAll(/\u001b\[(?:[12]|22|3[1-69])m/g, '')), null);
 });
 
+test('JSON of what is made as it is read waits for the reader', async (t) => {
+  const waiting: (() => void)[] = [];
+  const stream = new Writable({ write: (_, __, done) => void waiting.push(done) });
+  let made = 0;
+  const value = {
+    *[Symbol.iterator]() {
+      for (; made < 100; made++) yield 'x'.repeat(100_000);
+    },
+  };
+  const output = new Output(stream);
+  let isWritten = false;
+  const written = output.json(value).then(() => (isWritten = true));
+  for (let begun = 1; !isWritten; begun++) {
+    await new Promise(setImmediate);
+    t.true(made <= 11 * begun, `${made} made when ${begun} pieces of ten have been begun`);
+    waiting.shift()?.();
+  }
+  await written;
+  t.is(made, 100);
+});
+
+test('JSON is not made further when its reader has gone', async (t) => {
+  let made = 0;
+  const value = {
+    *[Symbol.iterator]() {
+      for (; made < 100; made++) yield 'x'.repeat(100_000);
+    },
+  };
+  const gone = Object.assign(new Error('gone'), { code: 'EPIPE' });
+  const output = new Output(new Writable({ write: (_, __, done) => done(gone) }));
+  await output.json(value);
+  t.is(await output.finish(), undefined);
+  t.true(made < 15, `${made}`);
+});
+
 test('JSON is written in pieces, none of which is as long as the whole', async (t) => {
   const lengths: number[] = [];
   const stream = new Kept();
@@ -148,7 +184,7 @@ test('JSON is written in pieces, none of which is as long as the whole', async (
   };
   const output = new Output(stream);
   const value = Array.from({ length: 30 }, () => 'x'.repeat(100_000));
-  output.json(value);
+  await output.json(value);
   t.is(await output.finish(), undefined);
   t.deepEqual(JSON.parse(stream.text), value);
   t.true(stream.text.endsWith(']\n'));

@@ -76,6 +76,19 @@ test('the driver: VFIO, one of the host, none', (t) => {
     t.deepEqual(found(diagnosed(t, {}, [NIC]), id), [], id);
 });
 
+test('the driver: a device that the host needs is named with its uses, and no command that bind would refuse', (t) => {
+  const needed = (kind: 'network' | 'keyboard', devices = [NIC]) =>
+    diagnosed(t, { facts: { usesOf: () => [{ kind, text: 'carries the file system at / (eno1)' }] } }, devices);
+  const used = one(needed('network'), 'driver');
+  t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
+  t.regex(
+    used.says,
+    /driver mlx5_core, and needed by this machine: it carries the file system at \/ \(eno1\)\. End that/,
+  );
+  t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'of which bind only tells');
+  t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
+});
+
 test('the group: others that the host uses are in the way, its ports and those without a driver are not', (t) => {
   const used = diagnosed(t, { machine: withAudio('driver=snd_hda_intel') });
   const finding = one(used, 'group-viable');

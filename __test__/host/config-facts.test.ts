@@ -19,6 +19,10 @@ function hostWith(t: ExecutionContext, config: string, ...lines: string[]): Host
   return readHost(expandTree(t, [...entries, `config : ${config}`].join('\n')));
 }
 
+function hex(offset: number): string {
+  return offset.toString(16);
+}
+
 const EXPRESS = '0:ee194060 4:0600 6:10 34:40 40:1000 42:0200';
 
 test('reads a virtual function, whose vendor and device registers are all ones', (t) => {
@@ -76,6 +80,18 @@ test('a CardBus bridge has a header of 128 bytes for every user', (t) => {
   });
 });
 
+test('the header of a CardBus bridge has its pointer to capabilities elsewhere', (t) => {
+  // Where other headers have the pointer it has an I/O base. At 0x14 the pointer leads to PCI Express.
+  const found = functionOf(t, '256 0:ee194060 4:0600 6:10 e:02 14:80 18:000104 34:01f0 80:1000 82:7200');
+  t.like(found, { portType: 'pcie-to-pci-bridge', bridge: { primary: 0, secondary: 1, subordinate: 4 } });
+});
+
+test('a header of a type that there is not has no capabilities that could be known', (t) => {
+  const host = hostWith(t, '256 0:ee194060 4:0600 6:10 e:7f 34:40 40:1000');
+  t.like(at(host, '00:04.0'), { portType: 'unknown', acs: 'unknown', memoryDecode: true });
+  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header is of type 127, which there is not/);
+});
+
 test('reads what there is of a config space that the kernel shortens to 0xa0 bytes', (t) => {
   const found = functionOf(t, '160 0:14102802 4:0600 6:10 34:40 40:0100');
   t.like(found, { portType: 'conventional', acs: 'none', ats: 'none' });
@@ -94,6 +110,69 @@ test('reads what there is of a config space that the kernel shortens to 0x600 by
   t.like(beyond, { acs: 'unknown', ats: 'unknown' }, 'the chain goes on where nothing was read');
   const across = functionOf(t, `1536 ${EXPRESS} 100:1000c15f 5fc:0d000100`);
   t.like(across, { acs: 'unknown', ats: 'none' }, 'the capability goes on where nothing was read');
+});
+
+/** A link of the conventional chain that is bad, and what is said of it. */
+const BAD_LINKS: readonly [title: string, bytes: (link: number) => string, problem: RegExp][] = [
+  ['leads into the header', (link) => `${hex(link + 1)}:20`, /is 0x20, which is outside 0x40\.\.0x100/],
+  ['leads back', (link) => `${hex(link + 1)}:40`, /is 0x40, where the chain has been before/],
+  ['leads to ones', (link) => `${hex(link + 1)}:f0 f0:ffff`, /at 0xf0: a capability reads as all ones/],
+];
+
+for (const [title, bytes, problem] of BAD_LINKS) {
+  test(`keeps the capabilities before a link that ${title}`, (t) => {
+    // PCI Express at 0x40, then another capability at 0x80 with the bad link.
+    const found = hostWith(t, `4096 ${EXPRESS} 41:80 80:0900 ${bytes(0x80)} 100:0d000100 104:5f005d00`);
+    t.like(at(found, '00:04.0'), { portType: 'endpoint', ats: 'none', answers: true });
+    t.deepEqual(at(found, '00:04.0').acs, {
+      has: ['SrcValid', 'TransBlk', 'ReqRedir', 'CmpltRedir', 'UpstreamFwd', 'DirectTrans'],
+      on: ['SrcValid', 'ReqRedir', 'CmpltRedir', 'UpstreamFwd', 'DirectTrans'],
+    });
+    t.is(found.findings.length, 1);
+    t.regex(found.findings[0]?.problem ?? '', problem);
+  });
+
+  test(`a capability that is not before a link that ${title} is unknown`, (t) => {
+    const found = hostWith(t, `4096 0:ee194060 4:0600 6:10 34:40 40:0900 ${bytes(0x40)}`);
+    t.like(at(found, '00:04.0'), { portType: 'unknown', acs: 'unknown', ats: 'unknown', memoryDecode: true });
+    t.is(found.findings.length, 1);
+  });
+}
+
+test('keeps the extended capabilities before a bad link; others are unknown', (t) => {
+  for (const [link, problem] of [
+    ['0201', /is 0x10, which is outside 0x100/],
+    ['0110', /is 0x100, where the chain has been before/],
+    ['0120 200:ffffffff', /at 0x200: an extended capability reads as all ones/],
+  ] as const) {
+    // SR-IOV, then ACS with the bad link.
+    const found = hostWith(t, `4096 ${EXPRESS} 100:10000114 108:0900 140:0d00 142:${link} 144:01000100`);
+    t.like(at(found, '00:04.0'), { portType: 'endpoint', ats: 'unknown' });
+    t.deepEqual(at(found, '00:04.0').acs, { has: ['SrcValid'], on: ['SrcValid'] });
+    t.is(found.findings.length, 1);
+    t.regex(found.findings[0]?.problem ?? '', problem);
+  }
+});
+
+test('an extended capability that passes the end is unknown, and the others are not', (t) => {
+  const found = hostWith(t, `4096 ${EXPRESS} 100:0f00c1ff 106:0080 ffc:0d000100`);
+  t.like(at(found, '00:04.0'), { acs: 'unknown', virtualFunctions: undefined });
+  t.deepEqual(at(found, '00:04.0').ats, { enabled: true });
+  t.regex(found.findings[0]?.problem ?? '', /at 0xffc: a capability passes the end/);
+});
+
+test('memory decode of virtual functions is known from SR-IOV before a bad link', (t) => {
+  const physical = `config : 4096 ${EXPRESS} 100:1000 102:0102 108:0900`;
+  const virtual = 'physfn -> ../0000:00:04.0\nconfig : 64 0:ffffffff 4:0400';
+  const folder = 'bus/pci/devices/0000:00:04';
+  const host = readHost(expandTree(t, `[${folder}.0]\n${physical}\n[${folder}.1]\n${virtual}`));
+  t.regex(host.findings[0]?.problem ?? '', /which is outside 0x100/);
+  t.is(at(host, '00:04.1').memoryDecode, true);
+});
+
+test('extended capabilities are unknown where extended config space reads as ones', (t) => {
+  const found = functionOf(t, `4096 ${EXPRESS} 100:ffffffff`);
+  t.like(found, { portType: 'endpoint', acs: 'unknown', ats: 'unknown' });
 });
 
 test('a function that does not answer is not ready, neither as initiator nor as target', (t) => {

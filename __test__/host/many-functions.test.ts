@@ -7,6 +7,7 @@ import { topologyPage } from '../../ts/cli/topology/page.ts';
 import { topologySvg } from '../../ts/cli/topology/svg.ts';
 import { treeOf } from '../../ts/cli/topology/tree.ts';
 import { type Host, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { matrixParts } from '../../ts/host/peer-to-peer/matrix.ts';
 import { Counted, counted } from '../support/counted.ts';
 import { hostOf } from './support.ts';
 
@@ -43,6 +44,20 @@ test('a matrix reads each function a number of times that does not grow with the
     const many = readsOf(manyFunctions(t, 64, group), (host) => peerMatrix(host, peerCandidates(host)));
     t.true(many <= few, `${few} reads a cell, ${many} with four times the functions`);
   }
+});
+
+test('the parts of a matrix are made as they are read, and are the matrix', (t) => {
+  const host = manyFunctions(t, 64, apart);
+  const functions = new Counted(host.functions);
+  const parts = matrixParts({ ...host, functions }, peerCandidates(host));
+  const before = functions.reads;
+  const [first] = parts.cells;
+  const one = functions.reads - before;
+  const all = [...parts.cells];
+  t.true(functions.reads - before > 50 * Math.max(one, 1), `${one} reads for a cell`);
+  const matrix = peerMatrix(host, peerCandidates(host));
+  t.deepEqual(first, matrix.cells[0]);
+  t.deepEqual({ ...parts, cells: all, bypasses: [...parts.bypasses] }, matrix);
 });
 
 test('printing and drawing read each cell a number of times that does not grow with the cells', (t) => {

@@ -54,6 +54,7 @@ test('the testbed as it was recorded', (t) => {
   t.deepEqual(host.groups.get(9), {
     number: 9,
     members: ['0000:00:09.0', '0000:02:01.0', '0000:02:02.0'],
+    others: [],
     type: 'DMA-FQ',
     reserved: [{ start: 0xfee00000n, end: 0xfef00000n, kind: 'msi' }],
   });

@@ -20,7 +20,7 @@ standard input. ADDRESS is guest-physical, such as 0xe0000000. TARGET is the nam
     }
     const asked = guestAddress(address);
     const found = explain(await readLastSnapshot(file), asked, target);
-    if (values['json'] === true) terminal.stdout.json(found);
+    if (values['json'] === true) await terminal.stdout.json(found);
     else terminal.stdout.line(found.text);
     return 0;
   },

@@ -7,54 +7,65 @@ import { printableJson } from '../printable.ts';
 /** Larger pieces are not written faster. */
 const PIECE = 1 << 20;
 
+/** An object or list of which a part has been written. */
+interface Container {
+  /** What remains of it, each with the text before it. */
+  readonly members: Iterator<readonly [label: string, value: unknown]>;
+  readonly end: '}' | ']';
+  isEmpty: boolean;
+}
+
 /**
- * Writes plain data as `JSON.stringify` does with an indentation of two, in pieces: bigints as hexadecimal strings,
- * characters that a terminal would obey escaped.
+ * Makes the text that `JSON.stringify` gives with an indentation of two, in pieces: bigints are hexadecimal strings,
+ * characters that a terminal would obey are escaped. Iterables are written as arrays, and read as the pieces are taken.
  *
- * @param write is called with each piece
  * @param length characters after which a piece ends, at the next name or value
  */
-export function writeJson(value: unknown, write: (piece: string) => void, length: number = PIECE): void {
-  let piece = '';
-  putValue(value, '\n', (text) => {
-    piece += text;
-    if (piece.length < length) return;
-    write(printableJson(piece));
+export function* jsonPieces(value: unknown, length: number = PIECE): Generator<string, void, void> {
+  const open: Container[] = [];
+  let piece = begin(value, open);
+  for (let inner = open.at(-1); inner !== undefined; inner = open.at(-1)) {
+    const next = inner.members.next();
+    if (next.done === true) {
+      open.pop();
+      piece += inner.isEmpty ? inner.end : `${lineEnd(open.length)}${inner.end}`;
+    } else {
+      const [label, member] = next.value;
+      piece += `${inner.isEmpty ? '' : ','}${lineEnd(open.length)}${label}`;
+      inner.isEmpty = false;
+      piece += begin(member, open);
+    }
+    if (piece.length < length) continue;
+    yield printableJson(piece);
     piece = '';
-  });
-  if (piece !== '') write(printableJson(piece));
+  }
+  if (piece !== '') yield printableJson(piece);
 }
 
-type Put = (text: string) => void;
-
-/** @param lineEnd a line end, and the indentation of the line that the value begins in */
-function putValue(value: unknown, lineEnd: string, put: Put): void {
+/** The text of a value that has no members; the first character of one that has, which is added to `open`. */
+function begin(value: unknown, open: Container[]): string {
   const plain = hasToJson(value) ? value.toJSON() : value;
-  if (typeof plain === 'bigint') put(JSON.stringify(hex(plain)));
-  else if (typeof plain !== 'object' || plain === null) put(JSON.stringify(plain) ?? 'null');
-  else if (Array.isArray(plain)) putArray(plain, lineEnd, put);
-  else putObject(plain, lineEnd, put);
+  if (typeof plain === 'bigint') return JSON.stringify(hex(plain));
+  if (typeof plain !== 'object' || plain === null) return JSON.stringify(plain) ?? 'null';
+  const isList = Symbol.iterator in plain;
+  const members = isList ? elements(plain as Iterable<unknown>) : properties(plain);
+  open.push({ members, end: isList ? ']' : '}', isEmpty: true });
+  return isList ? '[' : '{';
 }
 
-function putArray(values: readonly unknown[], lineEnd: string, put: Put): void {
-  if (values.length === 0) return put('[]');
-  const inner = `${lineEnd}  `;
-  for (const [index, value] of values.entries()) {
-    put(`${index === 0 ? '[' : ','}${inner}`);
-    putValue(value, inner, put);
-  }
-  put(`${lineEnd}]`);
+function* elements(values: Iterable<unknown>): Generator<readonly [string, unknown]> {
+  for (const value of values) yield ['', value];
 }
 
-function putObject(object: object, lineEnd: string, put: Put): void {
-  const members = Object.entries(object).filter(([, value]) => value !== undefined);
-  if (members.length === 0) return put('{}');
-  const inner = `${lineEnd}  `;
-  for (const [index, [name, value]] of members.entries()) {
-    put(`${index === 0 ? '{' : ','}${inner}${JSON.stringify(name)}: `);
-    putValue(value, inner, put);
+function* properties(object: object): Generator<readonly [string, unknown]> {
+  for (const [name, value] of Object.entries(object)) {
+    if (value !== undefined) yield [`${JSON.stringify(name)}: `, value];
   }
-  put(`${lineEnd}}`);
+}
+
+/** With the indentation of the line that follows. */
+function lineEnd(depth: number): string {
+  return `\n${'  '.repeat(depth)}`;
 }
 
 function hasToJson(value: unknown): value is { toJSON(): unknown } {

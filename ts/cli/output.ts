@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { styleText } from 'node:util';
 import { asError } from '../errors.ts';
 import { printable } from '../printable.ts';
-import { writeJson } from './json-text.ts';
+import { jsonPieces } from './json-text.ts';
 import type { Paint } from './lines.ts';
 
 /** Errors of a stream whose reader has stopped early, as `head` does. */
@@ -41,10 +41,16 @@ export class Output {
     this.#write(texts.map((text) => `${this.#printable(text)}\n`).join(''));
   }
 
-  /** Writes a value as indented JSON: bigints as hexadecimal strings, characters that a terminal would obey escaped. */
-  json(value: unknown): void {
-    writeJson(value, (piece) => this.#write(piece));
-    this.#write('\n');
+  /**
+   * Writes a value as indented JSON: bigints as hexadecimal strings, characters that a terminal would obey escaped. The
+   * next piece is made when the one before it is written, so a slow reader costs no memory.
+   */
+  async json(value: unknown): Promise<void> {
+    for (const piece of jsonPieces(value)) {
+      await this.#write(piece);
+      if (this.#failure !== undefined) return;
+    }
+    await this.#write('\n');
   }
 
   /** Writes a document, such as a page: as lines, but for tabs, which it keeps. */
@@ -72,8 +78,8 @@ export class Output {
     return printable(plain) + parts.join('');
   }
 
-  #write(text: string): void {
-    if (this.#failure !== undefined) return;
+  #write(text: string): Promise<void> {
+    if (this.#failure !== undefined) return Promise.resolve();
     const written = new Promise<void>((resolve) => {
       this.#stream.write(text, (error) => {
         if (error) this.#failure ??= asError(error);
@@ -81,5 +87,6 @@ export class Output {
       });
     });
     this.#writes.push(written);
+    return written;
   }
 }

@@ -4,6 +4,7 @@
 import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { isVfioDriver } from '../host/drivers.ts';
+import { listed } from '../host/listed.ts';
 import type { PciFunction } from '../host/model.ts';
 import { assignable } from '../host/peer-to-peer/matrix.ts';
 import { pciAddress } from '../host/address.ts';
@@ -108,6 +109,6 @@ function pciFindings({ host: { functions, root } }: Facts): Finding[] {
 function sysfsFindings({ host: { findings, root } }: Facts): Finding[] {
   if (findings.length === 0) return [];
   const [files, make] = findings.length === 1 ? ['1 file', 'makes'] : [`${findings.length} files`, 'make'];
-  const evidence = findings.map(({ path, problem }) => `${root}/${path} ${problem}`).join('; ');
+  const evidence = listed(findings, findings.length, ({ path, problem }) => `${root}/${path} ${problem}`);
   return [{ id: 'sysfs', state: 'warning', says: `${files} of ${root} ${make} no sense`, evidence }];
 }

@@ -4,8 +4,11 @@
 import { PeerDmaError } from '../errors.ts';
 import { readPresent } from '../host/read-host.ts';
 import { SysFiles } from '../host/sys-files.ts';
-import type { Host, Unknown } from '../host/model.ts';
+import { type Machine, machineOf, thisMachine } from '../host/machine.ts';
+import type { Host, PciFunction, Unknown } from '../host/model.ts';
 import { type SystemFacts, type SystemRoots, readSystem } from '../host/system/read-system.ts';
+import type { Use } from '../host/use/model.ts';
+import { usesOf } from '../host/use/uses.ts';
 import { type Probes, probe } from './probe.ts';
 import { valueText } from '../value-text.ts';
 
@@ -19,6 +22,8 @@ export interface Facts {
   readonly ram: bigint | undefined;
   /** Whether processes of all users could be looked at. */
   readonly seesAllProcesses: boolean;
+  /** What the host uses a device for; `undefined` for a recording. */
+  readonly usesOf?: ((device: PciFunction) => readonly Use[]) | undefined;
 }
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
@@ -42,5 +47,12 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
     ram,
     // Root of a user namespace does not see what processes outside it have open.
     seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
+    usesOf: sysfs === undefined ? usesHere(host) : undefined,
   };
+}
+
+/** Uses of devices on this machine, which is read once, for the first device. */
+function usesHere(host: Host): (device: PciFunction) => readonly Use[] {
+  let machine: Machine | undefined;
+  return (device) => usesOf((machine ??= machineOf(thisMachine(), host)), device);
 }

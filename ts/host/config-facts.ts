@@ -1,7 +1,8 @@
 /**
  * What the bytes of config space say of a function, as far as they could be read.
  */
-import { capabilities, extendedCapabilities } from '../pci/config/capabilities.ts';
+import type { PeerDmaError } from '../errors.ts';
+import { type Chain, capabilities, extendedCapabilities } from '../pci/config/capabilities.ts';
 import { ConfigImage } from '../pci/config/config-image.ts';
 import {
   ACS_CAP,
@@ -150,12 +151,8 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
   const used = usedBytes(bytes.length);
   if (used === 0) return header;
   if (used !== bytes.length) files.report(path, `has ${bytes.length} bytes, of which the first ${used} are used`);
-  try {
-    return { ...header, ...capabilityFacts(imageOf(address, bytes.subarray(0, used)), used) };
-  } catch (error) {
-    files.report(path, error instanceof Error ? error.message : String(error));
-    return header;
-  }
+  const report = ({ message }: PeerDmaError): void => files.report(path, message);
+  return { ...header, ...capabilityFacts(imageOf(address, bytes.subarray(0, used)), used, report) };
 }
 
 /**
@@ -200,27 +197,33 @@ const HIDDEN = { portType: 'unknown', acs: 'unknown', ats: 'unknown', virtualMem
 
 type CapabilityFacts = Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'>;
 
-/** @param used bytes of the image that were read; a capability that begins or ends after them is unknown */
-function capabilityFacts(image: ConfigImage, used: number): CapabilityFacts {
-  const chain = capabilities(image);
-  const express = chain.find(({ id, offset }) => id === CAP_ID_EXP && offset < used);
-  if (express === undefined) {
-    if (chain.some(({ offset }) => offset >= used)) return HIDDEN;
+/**
+ * What is found before a bad link counts, as it does for Linux (`__pci_find_next_cap`); what is not, is unknown.
+ *
+ * @param used bytes of the image that were read; a capability that begins or ends after them is unknown
+ */
+function capabilityFacts(image: ConfigImage, used: number, report: (problem: PeerDmaError) => void): CapabilityFacts {
+  const search = (chain: Chain): ((wanted: number, bytes: number) => number | 'none' | Unknown) => {
+    const { found, problem } = chain;
+    if (problem !== undefined) report(problem);
+    const absent = problem !== undefined || found.some(({ offset }) => offset >= used) ? 'unknown' : 'none';
+    return (wanted, bytes) => {
+      const offset = found.find(({ id }) => id === wanted)?.offset;
+      if (offset === undefined) return absent;
+      if (offset + bytes > image.size) report(image.bad(offset, 'a capability passes the end'));
+      return offset + bytes > used ? 'unknown' : offset;
+    };
+  };
+  const express = search(capabilities(image))(CAP_ID_EXP, EXP_FLAGS + 2);
+  if (express === 'unknown') return HIDDEN;
+  if (express === 'none') {
     return { portType: 'conventional', acs: 'none', ats: 'none', virtualMemoryDecode: 'unknown' };
   }
-  if (express.offset + EXP_FLAGS + 2 > used) return HIDDEN;
-  const flags = image.u16(express.offset + EXP_FLAGS);
+  const flags = image.u16(express + EXP_FLAGS);
   const portType = PORT_TYPES[(flags & EXP_FLAGS_TYPE) >> EXP_FLAGS_TYPE_SHIFT] ?? 'unknown';
-  // Its extended capabilities lie where the host can't reach, or where the recording ends.
-  if (image.size === CFG_SPACE_SIZE) return { ...HIDDEN, portType };
-  const extended = extendedCapabilities(image);
-  const isCut = extended.some(({ offset }) => offset >= used);
-  const at = (wanted: number, bytes: number): number | 'none' | Unknown => {
-    const found = extended.find(({ id }) => id === wanted)?.offset;
-    if (found === undefined) return isCut ? 'unknown' : 'none';
-    if (found + bytes > image.size) throw image.bad(found, 'a capability passes the end');
-    return found + bytes > used ? 'unknown' : found;
-  };
+  // Its extended capabilities lie where the host can't reach, where nobody answers, or where the recording ends.
+  if (image.size === CFG_SPACE_SIZE || image.u32(CFG_SPACE_SIZE) === 0xffffffff) return { ...HIDDEN, portType };
+  const at = search(extendedCapabilities(image));
   const acs = at(EXT_CAP_ID_ACS, ACS_CTRL + 2);
   const ats = at(EXT_CAP_ID_ATS, ATS_CTRL + 2);
   const sriov = at(EXT_CAP_ID_SRIOV, SRIOV_CTRL + 2);

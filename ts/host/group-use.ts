@@ -6,14 +6,25 @@ import { blockersOf, isVfioDriver } from './drivers.ts';
 import type { Host, PciFunction } from './model.ts';
 import { membersOf } from './read-host.ts';
 
+/** A member of a group, be it a PCI function or another device. @internal */
+export interface GroupMember {
+  /** The PCI address, or the kernel's name of another device. */
+  readonly address: string;
+  readonly driver: string | undefined;
+}
+
 /** How one group is used. @internal */
 export interface GroupUse {
   /** In the order of their addresses. */
   readonly members: readonly PciFunction[];
+  /** With those that are not PCI functions, which come last. */
+  readonly all: readonly GroupMember[];
   /** Whether a member is bound to VFIO. */
   readonly bound: boolean;
-  /** Members that host drivers use. */
-  readonly blockers: ReadonlySet<PciFunction>;
+  /** Members that host drivers use, PCI functions first. */
+  readonly blockers: ReadonlySet<GroupMember>;
+  /** How many of them are PCI functions. */
+  readonly pciBlockers: number;
 }
 
 /** @internal */
@@ -26,16 +37,24 @@ export class GroupUses {
   }
 
   of(group: number): GroupUse {
-    const known = this.#known.get(group) ?? useOf(membersOf(this.#host, group));
+    const known = this.#known.get(group) ?? useOf(membersOf(this.#host, group), othersOf(this.#host, group));
     this.#known.set(group, known);
     return known;
   }
 }
 
-function useOf(members: readonly PciFunction[]): GroupUse {
+/** Members of a group that are not PCI functions. @internal */
+export function othersOf({ groups }: Host, group: number): GroupMember[] {
+  return (groups.get(group)?.others ?? []).map(({ name, driver }) => ({ address: name, driver }));
+}
+
+function useOf(members: readonly PciFunction[], others: readonly GroupMember[]): GroupUse {
+  const pci = blockersOf(members);
   return {
     members,
+    all: [...members, ...others],
     bound: members.some(({ driver }) => isVfioDriver(driver)),
-    blockers: new Set(blockersOf(members)),
+    blockers: new Set([...pci, ...blockersOf(others)]),
+    pciBlockers: pci.length,
   };
 }

@@ -11,7 +11,7 @@ export {
   type PortType,
 } from './config-facts.ts';
 export type { CpuIdentity } from './cpu.ts';
-export type { Iommu, IommuGroup, ReservedRange } from './iommu.ts';
+export type { Iommu, IommuGroup, NonPciMember, ReservedRange } from './iommu.ts';
 export type { LinkFacts } from './link.ts';
 export type { Host, HostFinding, PciFunction, PciIds, RootBus, Unknown, VirtualFunctions } from './model.ts';
 export { bridgesAbove, childrenOf, functionAt, readHost } from './read-host.ts';

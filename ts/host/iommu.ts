@@ -19,10 +19,20 @@ export interface IommuGroup {
   readonly number: number;
   /** Addresses of its PCI functions, sorted. */
   readonly members: readonly string[];
+  /** Members that are not PCI functions, sorted. A group whose member has a driver of the host can't be assigned. */
+  readonly others: readonly NonPciMember[];
   /** The domain that the host's own drivers have: `DMA`, `DMA-FQ`, `identity`, `blocked`. A VFIO container replaces it. */
   readonly type: string | Unknown;
   /** Addresses that can't be mapped; unknown where the kernel does not list them. */
   readonly reserved: readonly ReservedRange[] | Unknown;
+}
+
+/** A device that is not a PCI function, in an IOMMU group. */
+export interface NonPciMember {
+  /** As the kernel names it: `ACPI0004:00`, `fe300000.usb`. */
+  readonly name: string;
+  /** Its driver; `undefined` where it has none. */
+  readonly driver: string | undefined;
 }
 
 /** IOVAs that are not to be had. */
@@ -41,7 +51,7 @@ export interface Iommu {
   readonly name: string;
   /** Whose specification it follows. */
   readonly kind: 'intel' | 'amd' | Unknown;
-  /** Addresses of the PCI functions that are behind it. */
+  /** Devices that are behind it: addresses of PCI functions, and the kernel's names of others. */
   readonly devices: readonly string[];
   /** Bits of the IOVAs that it translates; unknown where /sys doesn't tell (AMD's and others). */
   readonly addressBits: number | Unknown;
@@ -87,6 +97,9 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
     groups.set(Number(name), {
       number: Number(name),
       members: devices.filter(isPciAddress),
+      others: devices
+        .filter((device) => !isPciAddress(device))
+        .map((device) => ({ name: device, driver: files.linkName(`${path}/devices/${device}/driver`) })),
       type: files.word(`${path}/type`) ?? 'unknown',
       reserved: readReserved(files, `${path}/reserved_regions`),
     });

@@ -6,6 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { readHost } from './read-host.ts';
 import type { Host } from './model.ts';
 import { SysFiles } from './sys-files.ts';
+import { type Connection, readConnections } from './use/connections.ts';
 import { type OpenFile, readOpenFiles } from './use/open-files.ts';
 
 /** Lists in /proc grow with the machine: connections, mounts. */
@@ -24,6 +25,8 @@ export interface MachineRoots {
    * Routes of all tables as `ip -json route show table all` prints them; `undefined` where there is no such program.
    */
   readonly routes?: string | undefined;
+  /** The interface that the kernel sends by to an IP address; `undefined` where that is not known. */
+  readonly interfaceTo?: ((address: string) => string | undefined) | undefined;
 }
 
 /** `PATH` with the sbin folders, which it lacks for some users. @internal */
@@ -39,6 +42,8 @@ export interface Machine {
   readonly proc: SysFiles;
   /** What processes have open of /dev, and sockets: of all processes for root, of the user's own for others. */
   readonly openFiles: readonly OpenFile[];
+  /** Of the network namespace that this runs in. */
+  readonly connections: readonly Connection[];
 }
 
 /** The one that this runs on. @internal */
@@ -52,13 +57,23 @@ export function thisMachine(): MachineRoots {
     dev: '/dev',
     sshConnection: process.env['SSH_CONNECTION'],
     interfaceAddresses: new Map(addresses),
-    routes: listRoutes(),
+    routes: runIp('-json', 'route', 'show', 'table', 'all'),
+    interfaceTo: routeFinder(),
+  };
+}
+
+/** Asks the kernel once for each address. */
+function routeFinder(): (address: string) => string | undefined {
+  const known = new Map<string, string | undefined>();
+  return (address) => {
+    if (!known.has(address)) known.set(address, /\bdev (\S+)/.exec(runIp('route', 'get', address) ?? '')?.[1]);
+    return known.get(address);
   };
 }
 
 /** /proc/net/route has the first next hop of a route alone (Linux, net/ipv4/fib_trie.c: `fib_route_seq_show`). */
-function listRoutes(): string | undefined {
-  const { status, stdout } = spawnSync('ip', ['-json', 'route', 'show', 'table', 'all'], {
+function runIp(...args: readonly string[]): string | undefined {
+  const { status, stdout } = spawnSync('ip', args, {
     encoding: 'utf8',
     env: { ...process.env, PATH: withSbin() },
     maxBuffer: MOST_PROC_BYTES,
@@ -68,12 +83,18 @@ function listRoutes(): string | undefined {
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where there are no PCI devices @internal */
 export function readMachine(roots: MachineRoots): Machine {
+  return machineOf(roots, readHost(roots.sys));
+}
+
+/** A machine whose /sys has been read. @internal */
+export function machineOf(roots: MachineRoots, host: Host): Machine {
   const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
   return {
     roots,
-    host: readHost(roots.sys),
+    host,
     sys: new SysFiles(roots.sys),
     proc,
     openFiles: readOpenFiles(proc),
+    connections: readConnections(proc),
   };
 }

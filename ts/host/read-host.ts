@@ -45,18 +45,22 @@ export function readPresent(root: string): Host {
     else files.report(`${DEVICES}/${name}`, 'is no PCI address');
   }
   const placed = places(files, read);
+  const listed = readGroups(files);
+  const groupOf = new Map([...listed].flatMap(([number, { members }]) => members.map((member) => [member, number])));
   const functions = new Map<string, PciFunction>();
   for (const [address, { place: _, virtualMemoryDecode: __, ...facts }] of read) {
     const physical = facts.physicalFunction === undefined ? undefined : read.get(facts.physicalFunction);
     functions.set(address, {
       ...facts,
+      // A recorded tree may lack the link.
+      group: facts.group ?? groupOf.get(address),
       parent: placed.get(address)?.parent,
       rootBus: placed.get(address)?.rootBus ?? '',
       // The bit of a virtual function reads as 0 always (SR-IOV, 3.4.1.3).
       ...(facts.physicalFunction === undefined ? {} : { memoryDecode: physical?.virtualMemoryDecode ?? 'unknown' }),
     });
   }
-  const groups = completeGroups(files, readGroups(files), functions);
+  const groups = completeGroups(files, listed, functions);
   const iommus = readIommus(files);
   const [cpu, virtual] = [readCpu(files), readVirtual(files)];
   return {
@@ -144,7 +148,7 @@ function completeGroups(
     members.set(group, known.add(address));
   }
   const completed = [...members].map(([number, addresses]): [number, IommuGroup] => {
-    const known = groups.get(number) ?? { number, members: [], type: 'unknown', reserved: 'unknown' };
+    const known = groups.get(number) ?? { number, members: [], others: [], type: 'unknown', reserved: 'unknown' };
     const complete = addresses.size === known.members.length;
     return [number, complete ? known : { ...known, members: [...addresses].sort(byAddress) }];
   });

@@ -9,7 +9,8 @@ import type { SysFiles } from './sys-files.ts';
 /** A place for each function; no chain of parents has a loop, and every parent is a function of the map. @internal */
 export function places(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
   const found = new Map<string, Place>();
-  for (const [address, { place }] of functions) found.set(address, place ?? byBusNumber(address, functions));
+  const bridges = bridgesByBus(functions);
+  for (const [address, { place }] of functions) found.set(address, place ?? byBusNumber(address, bridges));
   for (const [address, { parent }] of found) {
     if (parent === undefined) continue;
     const problem = wrongParent(address, parent, functions, found);
@@ -37,13 +38,22 @@ function wrongParent(
   return undefined;
 }
 
-function byBusNumber(address: string, functions: ReadonlyMap<string, ReadFunction>): Place {
-  const [domain, bus] = splitBus(address);
-  for (const [candidate, { bridge }] of functions) {
-    if (typeof bridge !== 'object' || splitBus(candidate)[0] !== domain || candidate === address) continue;
-    if (bridge.secondary === bus && bus !== 0) return { rootBus: busOf(candidate), parent: candidate };
+/** Bridges by domain and number of the bus directly below them, in the order of the functions. */
+function bridgesByBus(functions: ReadonlyMap<string, ReadFunction>): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const [address, { bridge }] of functions) {
+    if (typeof bridge !== 'object' || bridge.secondary === 0) continue;
+    const bus = busBelow(address, bridge.secondary);
+    const known = found.get(bus);
+    if (known === undefined) found.set(bus, [address]);
+    else known.push(address);
   }
-  return { rootBus: busOf(address), parent: undefined };
+  return found;
+}
+
+function byBusNumber(address: string, bridges: ReadonlyMap<string, readonly string[]>): Place {
+  const parent = bridges.get(busOf(address))?.find((bridge) => bridge !== address);
+  return { rootBus: busOf(parent ?? address), parent };
 }
 
 function rootBusOf(address: string, found: ReadonlyMap<string, Place>): string {
@@ -79,8 +89,7 @@ function busOf(address: string): string {
   return address.slice(0, address.lastIndexOf(':'));
 }
 
-function splitBus(address: string): [domain: string, bus: number] {
-  const bus = busOf(address);
-  const colon = bus.lastIndexOf(':');
-  return [bus.slice(0, colon), Number.parseInt(bus.slice(colon + 1), 16)];
+/** The bus of that number in the domain of a function: `0000:01`. */
+function busBelow(address: string, number: number): string {
+  return `${address.slice(0, address.indexOf(':'))}:${number.toString(16).padStart(2, '0')}`;
 }

@@ -2,6 +2,7 @@
  * The errors of opening a device, told with the device's name and the one thing to do.
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
+import { isPciAddress } from '../host/address.ts';
 import { blockersOf } from '../host/drivers.ts';
 import { keptByFirmware } from '../host/direct-regions.ts';
 import { type ReservedRange, withoutGroup } from '../host/iommu.ts';
@@ -50,8 +51,8 @@ export function groupNotViable(bdf: string, group: number, blockers: string): Pe
 }
 
 /** @internal */
-export function nameOfBlocker({ bdf, driver }: PciDevice): string {
-  return `${bdf} (driver ${driver})`;
+export function nameOfBlocker({ bdf, driver }: Pick<PciDevice, 'bdf' | 'driver'>): string {
+  return `${bdf} (driver ${driver}${isPciAddress(bdf) ? '' : '; not a PCI device, so it can only be unbound'})`;
 }
 
 /** @internal */
@@ -192,7 +193,7 @@ export function deviceFileRefused(
     case 'EPERM': // of the group's ownership, or for want of interrupt remapping (Linux `iommufd_device_bind`)
       if (!binding) return deviceRefused(bdf, error, facts);
       if (blockersOf(members).length > 0) return notViable(bdf, group, members);
-      return members.length > 1
+      return members.filter((member) => isPciAddress(member.bdf)).length > 1
         ? groupTaken(bdf, group, members, error)
         : noInterruptRemapping(bdf, error, 'iommufd', facts);
     case 'EBUSY':
@@ -233,7 +234,7 @@ export function openAlready(bdf: string, group: number, users: readonly string[]
 
 /** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */
 function groupTaken(bdf: string, group: number, members: readonly PciDevice[], error: PeerDmaError): PeerDmaError {
-  const others = members.filter((member) => member.bdf !== bdf).map((member) => member.bdf);
+  const others = members.map((member) => member.bdf).filter((each) => each !== bdf && isPciAddress(each));
   return renamed(
     'ERR_GROUP_BUSY',
     error,

@@ -46,25 +46,28 @@ export class Sysfs {
     const path = join(this.#root, 'bus/pci/devices', full);
     if (!existsSync(path)) throw noSuchDevice(full);
     const driver = target(join(path, 'driver'));
-    const group = target(join(path, 'iommu_group'));
-    if (group !== undefined && !this.#isWithoutIommu(group)) return { bdf: full, driver, iommuGroup: Number(group) };
+    const group = numberOf(target(join(path, 'iommu_group')));
+    if (group !== undefined && !this.#isWithoutIommu(group)) return { bdf: full, driver, iommuGroup: group };
     const isLeftOut = readGroups(new SysFiles(this.#root)).size > 0;
     return { bdf: full, driver, iommuGroup: undefined, isLeftOut };
   }
 
   /** Whether VFIO made the group for a device without an IOMMU: nothing translates, and no container takes it. */
-  #isWithoutIommu(group: string): boolean {
-    return textOf(join(this.#root, 'kernel/iommu_groups', group, 'name'))?.trim() === NO_IOMMU_NAME;
+  #isWithoutIommu(group: number): boolean {
+    return textOf(join(this.#root, 'kernel/iommu_groups', String(group), 'name'))?.trim() === NO_IOMMU_NAME;
   }
 
   /**
    * Where the host has placed BARs 0 to 5 and the ROM, in this order; `undefined` where there is nothing.
    *
    * @param bdf as {@link PciDevice} has it
+   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device has gone
    */
   hostAddresses(bdf: string): (bigint | undefined)[] {
     // Lines of first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst).
-    const lines = readFileSync(join(this.#root, 'bus/pci/devices', bdf, 'resource'), 'utf8').split('\n');
+    const text = textOf(join(this.#root, 'bus/pci/devices', bdf, 'resource'));
+    if (text === undefined) throw noSuchDevice(bdf);
+    const lines = text.split('\n');
     return lines.slice(0, RESOURCES).map((line) => {
       const [, start = '0'] = /^(0x[0-9a-f]+) /.exec(line) ?? [];
       return BigInt(start) || undefined;
@@ -73,9 +76,9 @@ export class Sysfs {
 
   /** The number of a device's own file, `/dev/vfio/devices/vfioN`; `undefined` where the kernel gives it none. */
   deviceFile(bdf: string): number | undefined {
-    const path = join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev');
-    const names = existsSync(path) ? readdirSync(path) : [];
-    const number = names.map((name) => /^vfio(\d+)$/.exec(name)?.[1]).find((found) => found !== undefined);
+    const number = namesIn(join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev'))
+      .map((name) => /^vfio(\d+)$/.exec(name)?.[1])
+      .find((found) => found !== undefined);
     return number === undefined ? undefined : Number(number);
   }
 
@@ -110,12 +113,13 @@ export class Sysfs {
     return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
   }
 
-  /** All devices of a group, sorted. */
+  /** All devices of a group, sorted. One that is not a PCI function has its name in place of an address. */
   group(id: number): PciDevice[] {
     const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
-    return readdirSync(path)
-      .sort()
-      .map((bdf) => this.device(bdf));
+    return namesIn(path).map((bdf) => {
+      const driver = target(join(this.#root, 'bus/pci/devices', bdf, 'driver')) ?? target(join(path, bdf, 'driver'));
+      return { bdf, driver, iommuGroup: id };
+    });
   }
 }
 
@@ -125,12 +129,26 @@ export function groupOf({ bdf, iommuGroup, isLeftOut = false }: PciDevice): numb
   return iommuGroup;
 }
 
+/** The number of a group; `undefined` for what is not one. */
+function numberOf(name: string | undefined): number | undefined {
+  return name !== undefined && /^\d{1,9}$/.test(name) ? Number(name) : undefined;
+}
+
 /** Last part of where a link points; `undefined` where there is none. */
 function target(link: string): string | undefined {
   try {
     return basename(readlinkSync(link));
   } catch {
     return undefined; // no driver, no group: an answer like any other
+  }
+}
+
+/** Names in a folder, sorted; none when it can't be read, as when the group has just gone. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
   }
 }
 

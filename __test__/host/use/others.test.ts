@@ -52,6 +52,54 @@ test("a device on whose BAR the firmware's frame buffer is shows the console", (
   t.deepEqual(uses(machine, '00:03.0'), ['shows the console (BOOTFB is on its BAR 1)']);
 });
 
+test('a serial card that the kernel writes its console to, and one that a login has open', (t) => {
+  const tty = (name: string, place: string): string =>
+    `[sys/devices/${place}]\nline = 1\n[sys/class/tty]\n${name} -> ../../devices/${place}\n`;
+  const machine = machineOf(t, {
+    pci: `
+host 0000:00
+  03.0 8086:a13d class=070002 group=1 driver=serial
+  04.0 8086:a13d class=070002 group=2 driver=serial
+  05.0 8086:a13d class=070002 group=3 driver=serial
+  14.0 8086:a0ed class=0c0330 group=4 driver=xhci_hcd
+`,
+    rest:
+      tty('ttyS0', 'pnp0/00:05/tty/ttyS0') +
+      tty('ttyS4', 'pci0000:00/0000:00:03.0/0000:00:03.0:0/0000:00:03.0:0.0/tty/ttyS4') +
+      tty('ttyS5', 'pci0000:00/0000:00:04.0/tty/ttyS5') +
+      tty('ttyS6', 'pci0000:00/0000:00:05.0/tty/ttyS6') +
+      tty('ttyUSB0', 'pci0000:00/0000:00:14.0/usb1/1-1/1-1:1.0/ttyUSB0/tty/ttyUSB0') +
+      `[proc]
+consoles = ttyS0                -W- (EC  p a)    4:64\\nttyS4                -W- (E   p a)    4:68\\nttyUSB0 -W- (E)
+[proc/812]
+comm = agetty
+fd/0 -> /dev/ttyS5
+`,
+  });
+  t.deepEqual(uses(machine, '00:03.0'), ["carries the kernel's console (ttyS4)"]);
+  t.deepEqual(uses(machine, '00:04.0'), ['has ttyS5, which is open in agetty (process 812)']);
+  t.deepEqual(uses(machine, '00:05.0'), [], 'nobody uses its line');
+  t.deepEqual(uses(machine, '00:14.0'), ["carries the kernel's console (ttyUSB0)"], 'through USB');
+});
+
+test('a virtio console that the kernel writes its console to', (t) => {
+  const virtio = (name: string, address: string, driver: string): string =>
+    `[sys/devices/pci0000:00/${address}/${name}]
+driver -> ../../../../bus/virtio/drivers/${driver}
+[sys/bus/virtio/devices]
+${name} -> ../../../devices/pci0000:00/${address}/${name}
+`;
+  const machine = machineOf(t, {
+    pci: 'host 0000:00\n  03.0 1af4:1043 class=078000 group=1\n  04.0 1af4:1041 class=020000 group=2',
+    rest:
+      virtio('virtio0', '0000:00:03.0', 'virtio_console') +
+      virtio('virtio1', '0000:00:04.0', 'virtio_net') +
+      '[sys/class/tty]\nhvc0 -> ../../devices/virtual/tty/hvc0\n[proc]\nconsoles = hvc0 -W- (EC  p  ) 229:0\n',
+  });
+  t.deepEqual(uses(machine, '00:03.0'), ["carries the kernel's console (hvc0)"]);
+  t.deepEqual(uses(machine, '00:04.0'), []);
+});
+
 test('keyboards', (t) => {
   const machine = machineOf(t, {
     pci: 'host 0000:00\n  14.0 8086:a0ed class=0c0330 group=1\n  15.0 8086:a0ed class=0c0330 group=2',

@@ -16,11 +16,13 @@ export interface Wish {
   readonly addresses?: Readonly<Record<string, readonly string[]>>;
   /** What `ip -json route show table all` prints. */
   readonly routes?: unknown;
+  /** The interface that the kernel sends by to an address. */
+  readonly interfaceTo?: Readonly<Record<string, string>>;
 }
 
 export function rootsOf(
   t: ExecutionContext,
-  { pci, rest = '', sshConnection, addresses = {}, routes }: Wish,
+  { pci, rest = '', sshConnection, addresses = {}, routes, interfaceTo = {} }: Wish,
 ): MachineRoots {
   const sys = describeMachine(pci).replaceAll(/^\[/gm, '[sys/');
   const root = expandTree(t, `${sys}\n[proc]\nversion = Linux\n[dev]\nnull =\n${rest}`);
@@ -31,6 +33,7 @@ export function rootsOf(
     sshConnection,
     interfaceAddresses: new Map(Object.entries(addresses)),
     routes: routes === undefined ? undefined : JSON.stringify(routes),
+    interfaceTo: (address) => interfaceTo[address],
   };
 }
 
@@ -69,11 +72,13 @@ ${name} -> ../../devices/${place}
 `;
 }
 
-/** Mounts, by number, place, type and source. */
-export function mounts(...list: [number: string, place: string, type: string, source: string][]): string {
+/** Mounts, by number, place, type and source, with options of the file system. */
+export function mounts(
+  ...list: [number: string, place: string, type: string, source: string, options?: string][]
+): string {
   const lines = list.map(
-    ([number, place, type, source], index) =>
-      `${index + 20} 1 ${number} / ${place} rw,relatime shared:1 - ${type} ${source} rw`,
+    ([number, place, type, source, options = 'rw'], index) =>
+      `${index + 20} 1 ${number} / ${place} rw,relatime shared:1 - ${type} ${source} ${options}`,
   );
   return `[proc/self]\nmountinfo = ${lines.join('\\n')}\n`;
 }

@@ -82,9 +82,12 @@ function variantOf({ values }: Invocation): string | undefined {
 }
 
 /** Prints what the host uses line by line: what other errors say is one line. */
-function changeOrRefuse(name: string, ...[invocation, terminal, roots, planOf]: Parameters<typeof change>): number {
+async function changeOrRefuse(
+  name: string,
+  ...[invocation, terminal, roots, planOf]: Parameters<typeof change>
+): Promise<number> {
   try {
-    return change(invocation, terminal, roots, planOf);
+    return await change(invocation, terminal, roots, planOf);
   } catch (error) {
     if (!(error instanceof DeviceNeededError)) throw error;
     terminal.stderr.lines([
@@ -96,12 +99,12 @@ function changeOrRefuse(name: string, ...[invocation, terminal, roots, planOf]: 
   }
 }
 
-function change(
+async function change(
   { values, positionals }: Invocation,
   { stdout, stderr }: Terminal,
   roots: () => MachineRoots,
   planOf: (devices: readonly PciFunction[], machine: Machine) => BindingPlan,
-): number {
+): Promise<number> {
   if (positionals.length === 0) throw new UsageError('takes a device: 0000:01:00.0, say');
   const devices = deviceArguments(positionals);
   const machine = readMachine(roots());
@@ -110,12 +113,12 @@ function change(
   const json = values['json'] === true;
   if (!json) stderr.lines(notes.map((note) => `note: ${note}`));
   if (values['dry-run'] === true) {
-    if (json) stdout.json(plannedJson(plan, notes));
+    if (json) await stdout.json(plannedJson(plan, notes));
     else stdout.lines(plannedLines(plan));
     return 0;
   }
   const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
-  if (json) stdout.json(doneJson(plan, done, notes));
+  if (json) await stdout.json(doneJson(plan, done, notes));
   else stdout.lines(doneLines(plan, done));
   return 0;
 }

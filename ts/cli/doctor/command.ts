@@ -34,7 +34,7 @@ export const doctorCommand: Command = {
   },
   async run({ values, positionals }, { stdout }) {
     const diagnosis = await diagnose(optionsOf(values, positionals));
-    if (values['json'] === true) stdout.json(diagnosis);
+    if (values['json'] === true) await stdout.json(diagnosis);
     else stdout.lines(diagnosisLines(diagnosis, positionals.length > 0, stdout.paint));
     return diagnosis.state === 'blocked' ? 1 : 0;
   },

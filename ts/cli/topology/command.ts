@@ -2,8 +2,9 @@
  * `peerdma topology`: the PCI tree of a host and which device can reach which.
  */
 import { type Host, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host/index.ts';
+import { matrixParts } from '../../host/peer-to-peer/matrix.ts';
 import { STANDARD_STREAM, deviceArguments, fileOption, isSameFile } from '../arguments.ts';
-import { type Command, type Invocation, UsageError } from '../command.ts';
+import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
 import type { Paint } from '../lines.ts';
 import { save } from '../save.ts';
 import { topologyJson } from './json.ts';
@@ -50,23 +51,32 @@ export const topologyCommand: Command = {
     const named = deviceArguments(positionals);
     const host = readHost(sysfs ?? '/sys');
     const devices = named.length > 0 ? named.map((text) => functionAt(host, text).address) : peerCandidates(host);
-    const matrix = peerMatrix(host, devices);
-    const { length } = matrix.devices;
-    if (svg !== undefined) {
-      const picture = wholeDocument('the picture', length, () => topologySvg(host, matrix));
-      save(svg, picture, terminal);
-    }
-    if (html !== undefined) {
-      const page = wholeDocument('the page', length, () => topologyPage(host, matrix));
-      save(html, page, terminal);
-    }
-    if (values['json'] === true) stdout.json(topologyJson(host, matrix));
+    const whole = (): PeerMatrix => peerMatrix(host, devices);
+    if (svg !== undefined || html !== undefined) saveDocuments(host, whole(), { svg, html }, terminal);
+    if (values['json'] === true) await stdout.json(topologyJson(host, matrixParts(host, devices)));
     else if (svg === undefined && html === undefined) {
-      stdout.lines(textLines(host, matrix, values['all'] === true, stdout.paint));
+      stdout.lines(textLines(host, whole(), values['all'] === true, stdout.paint));
     }
     return host.findings.length === 0 ? 0 : 1;
   },
 };
+
+function saveDocuments(
+  host: Host,
+  matrix: PeerMatrix,
+  { svg, html }: Pick<Files, 'svg' | 'html'>,
+  terminal: Terminal,
+): void {
+  const { length } = matrix.devices;
+  if (svg !== undefined) {
+    const picture = wholeDocument('the picture', length, () => topologySvg(host, matrix));
+    save(svg, picture, terminal);
+  }
+  if (html !== undefined) {
+    const page = wholeDocument('the page', length, () => topologyPage(host, matrix));
+    save(html, page, terminal);
+  }
+}
 
 interface Files {
   readonly svg: string | undefined;

@@ -2,6 +2,7 @@
  * Whether a device is VFIO's, and its group with it, and nobody else's.
  */
 import { bridgeRefused, isVfioDriver } from '../../host/drivers.ts';
+import type { GroupMember } from '../../host/group-use.ts';
 import { NO_IOMMU_NAME } from '../../host/iommu.ts';
 import { listed, without } from '../../host/listed.ts';
 import type { PciFunction } from '../../host/model.ts';
@@ -49,9 +50,9 @@ function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction,
     const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
     return wanted ? { id, state: 'blocked', says, evidence, code } : { id, state: 'warning', says, evidence };
   }
-  const { members } = groups.of(group);
-  const others = without(members, new Set([device]));
-  const list = listed(others, members.length - 1, (other) => `${other.address} (${other.driver ?? 'no driver'})`);
+  const { all } = groups.of(group);
+  const others = without(all, new Set([device]));
+  const list = listed(others, all.length - 1, (other) => `${other.address} (${other.driver ?? 'no driver'})`);
   const says = `IOMMU group ${group}, ${list === '' ? 'alone' : `with ${list}`}`;
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
 }
@@ -65,15 +66,27 @@ function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, aske
     return { id, state: asked ? 'blocked' : 'warning', says: bridgeRefused(address), evidence };
   }
   const { code, message } = notBound(asPciDevice(device));
-  const says = unboundText(facts, lookups, device) ?? message;
-  const fix = bindCommand(facts, lookups, device);
+  const needed = asked ? neededText(facts, device) : undefined;
+  const says = needed ?? unboundText(facts, lookups, device) ?? message;
+  const fix = needed === undefined ? bindCommand(facts, lookups, device) : undefined;
   return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
+}
+
+/** The message when `peerdma bind` refuses to take the device from the host; `undefined` when it does not. */
+function neededText({ usesOf }: Facts, device: PciFunction): string | undefined {
+  const uses = (usesOf?.(device) ?? []).filter(({ kind }) => kind !== 'keyboard');
+  if (uses.length === 0) return undefined;
+  const { address, driver } = device;
+  const list = listed(uses, uses.length, ({ text }) => text);
+  const remedy = 'End that use first, or assign another device: peerdma bind refuses this one';
+  const state = driver === undefined ? 'needed' : `in use by the driver ${driver}, and needed`;
+  return `${address} is ${state} by this machine: it ${list}. ${remedy}`;
 }
 
 /** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */
 function bindCommand(facts: Facts, lookups: Lookups, device: PciFunction): string | undefined {
   if (device.group === undefined || isKept(facts, device)) return undefined;
-  const group = othersInTheWay(lookups, device).count > 0 ? '--group ' : '';
+  const group = othersInTheWay(lookups, device).pci > 0 ? '--group ' : '';
   return `sudo npx peerdma bind ${group}${device.address}`;
 }
 
@@ -81,21 +94,25 @@ function bindCommand(facts: Facts, lookups: Lookups, device: PciFunction): strin
 function unboundText(facts: Facts, lookups: Lookups, device: PciFunction): string | undefined {
   const { address, driver } = device;
   const command = bindCommand(facts, lookups, device);
-  if (command !== undefined && othersInTheWay(lookups, device).count === 0) return undefined;
+  if (command !== undefined && othersInTheWay(lookups, device).pci === 0) return undefined;
   const state = driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`;
   if (command !== undefined) return `${address} is ${state}: bind its whole group to vfio-pci (${command})`;
   return `${address} is ${state}. Binding it does not help until the findings above are resolved`;
 }
 
+interface OthersInTheWay {
+  readonly others: Iterable<GroupMember>;
+  readonly count: number;
+  /** How many of them are PCI functions, which `bind --group` binds. */
+  readonly pci: number;
+}
+
 /** Members of its group, besides itself, that the host uses. */
-function othersInTheWay(
-  { groups }: Lookups,
-  device: PciFunction,
-): { readonly others: Iterable<PciFunction>; readonly count: number } {
-  if (device.group === undefined) return { others: [], count: 0 };
-  const { blockers } = groups.of(device.group);
-  const count = blockers.size - (blockers.has(device) ? 1 : 0);
-  return { others: without(blockers, new Set([device])), count };
+function othersInTheWay({ groups }: Lookups, device: PciFunction): OthersInTheWay {
+  if (device.group === undefined) return { others: [], count: 0, pci: 0 };
+  const { blockers, pciBlockers } = groups.of(device.group);
+  const self = blockers.has(device) ? 1 : 0;
+  return { others: without(blockers, new Set([device])), count: blockers.size - self, pci: pciBlockers - self };
 }
 
 /** For a device that is not bound, only a reason that would keep it from being opened once it is bound. */
@@ -104,17 +121,17 @@ function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, 
   const { root } = facts.host;
   const { address, group, driver } = device;
   if (group === undefined) return [];
-  const { members } = lookups.groups.of(group);
-  const list = listed(members, members.length, (each) => `${each.address}: ${each.driver ?? 'no driver'}`);
+  const { all } = lookups.groups.of(group);
+  const list = listed(all, all.length, (each) => `${each.address}: ${each.driver ?? 'no driver'}`);
   const evidence = `${root}/kernel/iommu_groups/${group}/devices: ${list}`;
-  const { others, count } = othersInTheWay(lookups, device);
+  const { others, count, pci } = othersInTheWay(lookups, device);
   if (count === 0) {
     const ok = { id, state: 'ok', says: 'the host uses nothing of the group', evidence } as const;
     return isVfioDriver(driver) ? [ok] : [];
   }
-  const names = listed(others, count, (other) => nameOfBlocker(asPciDevice(other)));
+  const names = listed(others, count, (other) => nameOfBlocker({ bdf: other.address, driver: other.driver }));
   const { message: says, code } = groupNotViable(address, group, names);
-  const fix = isKept(facts, device) ? undefined : `sudo npx peerdma bind --group ${address}`;
+  const fix = isKept(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
   return wanted
     ? [{ id, state: 'blocked', says, evidence, fix, code }]
     : [{ id, state: 'warning', says, evidence, fix }];

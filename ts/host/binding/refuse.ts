@@ -7,6 +7,7 @@ import { directRegionsOf } from '../direct-regions.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { Host, PciFunction } from '../model.ts';
+import { type GroupMember, othersOf } from '../group-use.ts';
 import { membersOf } from '../read-host.ts';
 import { usesOf } from '../use/uses.ts';
 import { vfioUsers } from '../use/vfio-users.ts';
@@ -94,10 +95,15 @@ function restOfGroups(host: Host, plan: BindingPlan): string[] {
   const groups = new Set(bound.flatMap(({ group }) => group ?? []));
   return [...groups].flatMap((group) => {
     const rest = membersOf(host, group).filter((member) => !given.has(member));
-    const blockers = blockersOf(rest).map(({ address, driver }) => `${address} (driver ${driver})`);
-    if (blockers.length === 0) return [];
+    const list = (members: readonly GroupMember[]): string =>
+      blockersOf(members)
+        .map(({ address, driver }) => `${address} (driver ${driver})`)
+        .join(', ');
+    const [pci, others] = [list(rest), list(othersOf(host, group))];
+    const state = `IOMMU group ${group} can't be assigned yet, since the host also has`;
     return [
-      `IOMMU group ${group} can't be assigned yet, since the host also has ${blockers.join(', ')}: --group binds them too`,
+      ...(pci === '' ? [] : [`${state} ${pci}: --group binds them too`]),
+      ...(others === '' ? [] : [`${state} ${others}: unbind what is not a PCI device by hand`]),
     ];
   });
 }

@@ -9,7 +9,7 @@ import type { Host, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
 import { HostBridges } from './host-bridges.ts';
-import type { PeerMatrix } from './model.ts';
+import type { MatrixParts, PeerMatrix } from './model.ts';
 import { Paths } from './paths.ts';
 import { Readiness } from './readiness.ts';
 import { TargetBars } from './target-bars.ts';
@@ -22,11 +22,16 @@ import { TargetBars } from './target-bars.ts';
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or not an array
  */
 export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
-  const addresses = new Set(readArray(devices, 'devices'));
-  return ofHost(host, (one) => matrixOf(one, addresses));
+  const addresses = readArray(devices, 'devices');
+  return ofHost(host, (one) => {
+    const { cells, bypasses, ...parts } = matrixParts(one, addresses);
+    return { ...parts, cells: [...cells], bypasses: [...bypasses] };
+  });
 }
 
-function matrixOf(host: Host, addresses: ReadonlySet<string>): PeerMatrix {
+/** The matrix as {@link peerMatrix} makes it, part by part. Each iterable can be read more than once. @internal */
+export function matrixParts(host: Host, devices: readonly string[]): MatrixParts {
+  const addresses = new Set(devices);
   const functions = [...addresses].flatMap((address) => host.functions.get(address) ?? []);
   const shared = {
     host,
@@ -37,12 +42,18 @@ function matrixOf(host: Host, addresses: ReadonlySet<string>): PeerMatrix {
   };
   return {
     devices: functions.map(({ address }) => address),
-    cells: functions.flatMap((initiator) =>
-      functions
-        .filter((target) => target.address !== initiator.address)
-        .map((target) => cellOf(shared, initiator, target)),
-    ),
-    bypasses: functions.flatMap((initiator) => bypassesOf(shared.paths, initiator)),
+    cells: {
+      *[Symbol.iterator]() {
+        for (const initiator of functions) {
+          for (const target of functions) if (target !== initiator) yield cellOf(shared, initiator, target);
+        }
+      },
+    },
+    bypasses: {
+      *[Symbol.iterator]() {
+        for (const initiator of functions) yield* bypassesOf(shared.paths, initiator);
+      },
+    },
   };
 }
 

@@ -106,6 +106,13 @@ export interface Bypass {
   readonly end: bigint;
 }
 
+/** A matrix whose cells and bypasses are made as they are read: all of them may not fit into memory. @internal */
+export interface MatrixParts {
+  readonly devices: readonly string[];
+  readonly cells: Iterable<PeerCell>;
+  readonly bypasses: Iterable<Bypass>;
+}
+
 /** All pairs of some devices. */
 export interface PeerMatrix {
   /** Addresses, in the order of rows (initiators) and columns (targets). */

@@ -2,8 +2,10 @@
  * Block devices and the PCI functions that they sit on, through partitions, dm (LVM, dm-crypt, multipath), md and NVMe
  * multipath.
  */
+import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
 import { functionsInPath } from './device-path.ts';
+import { functionsOfRemoteDisk } from './remote-storage.ts';
 
 const BLOCK = 'class/block';
 
@@ -37,16 +39,25 @@ export function isPartition(sys: SysFiles, name: string): boolean {
   return sys.has(`${BLOCK}/${name}/partition`);
 }
 
-/** Addresses of the PCI functions without which the device would not be there, or not whole. @internal */
-export function functionsOfBlockDevice(sys: SysFiles, name: string): Set<string> {
-  const found = new Set<string>();
+/**
+ * Addresses of the PCI functions without which the device would not be there, or not whole; each with the network
+ * interface that the device comes through, if it does.
+ *
+ * @internal
+ */
+export function functionsOfBlockDevice(machine: Machine, name: string): Map<string, string | undefined> {
+  const { sys } = machine;
+  const found = new Map<string, string | undefined>();
   const seen = new Set<string>();
   const visit = (device: string): void => {
     if (!isName(device) || seen.has(device)) return;
     seen.add(device);
     const path = sys.link(`${BLOCK}/${device}`) ?? '';
     const parts = path.split('/');
-    for (const address of [...functionsInPath(path), ...controllersOfSubsystem(sys, parts)]) found.add(address);
+    const controllers = nvmeControllers(sys, parts);
+    const above = controllers.flatMap((controller) => functionsInPath(sys.link(`class/nvme/${controller}`)));
+    for (const address of [...functionsInPath(path), ...above]) found.set(address, undefined);
+    for (const [address, by] of functionsOfRemoteDisk(machine, device, parts, controllers)) found.set(address, by);
     for (const slave of sys.names(`${BLOCK}/${device}/slaves`)) visit(slave);
     if (isPartition(sys, device)) visit(parts.at(-2) ?? '');
   };
@@ -55,15 +66,16 @@ export function functionsOfBlockDevice(sys: SysFiles, name: string): Set<string>
 }
 
 /**
+ * NVMe controllers of a namespace: the one in its path, or those of its subsystem.
+ *
  * With native multipath a namespace belongs to the subsystem, below /sys/devices/virtual, whose folder links its controllers
  * (Linux, drivers/nvme/host/core.c: `nvme_init_subsystem`).
  */
-function controllersOfSubsystem(sys: SysFiles, parts: readonly string[]): string[] {
+function nvmeControllers(sys: SysFiles, parts: readonly string[]): string[] {
   const at = parts.indexOf('nvme-subsystem');
   const subsystem = at === -1 ? '' : (parts[at + 1] ?? '');
-  if (!isName(subsystem)) return [];
-  const controllers = sys.names(`class/nvme-subsystem/${subsystem}`).filter((each) => /^nvme\d+$/.test(each));
-  return controllers.flatMap((controller) => functionsInPath(sys.link(`class/nvme/${controller}`)));
+  const names = isName(subsystem) ? sys.names(`class/nvme-subsystem/${subsystem}`) : parts;
+  return names.filter((each) => /^nvme\d+$/.test(each));
 }
 
 /** What may be a folder's name: links are as they are written. */

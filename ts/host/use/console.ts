@@ -1,5 +1,6 @@
 /**
- * What somebody who sits at the machine has of a function: its screen, its keyboard, programs that draw with it.
+ * What somebody who sits at the machine has of a function: its screen, its keyboard, its serial lines, programs that
+ * draw with it.
  */
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
@@ -28,6 +29,32 @@ export function displayUses(machine: Machine, device: PciFunction): Use[] {
   const users = usersOf(machine.openFiles, nvidia === undefined ? files : [...files, nvidia]);
   if (users.length > 0) uses.push({ kind: 'program', text: `is open in ${users.join(', ')}` });
   return uses;
+}
+
+/**
+ * Serial lines of a function: those that the kernel writes its console to, and those that programs have open, such as
+ * a login. A virtio console is not linked to its line, so all lines `hvcN` count as lines of all virtio consoles.
+ *
+ * @internal
+ */
+export function serialUses(machine: Machine, address: string): Use[] {
+  const { sys, proc, openFiles } = machine;
+  const isBelow = (path: string): boolean => functionsInPath(sys.link(path)).includes(address);
+  const isVirtioConsole = sys
+    .names('bus/virtio/devices')
+    .map((name) => `bus/virtio/devices/${name}`)
+    .some((path) => isBelow(path) && sys.linkName(`${path}/driver`) === 'virtio_console');
+  // `ttyS1 -W- (EC p a) 4:65` (Linux, fs/proc/consoles.c).
+  const consoles = (proc.text('consoles') ?? '').split('\n').map((line) => line.split(/\s/, 1)[0] ?? '');
+  const lines = sys
+    .names('class/tty')
+    .filter((name) => isBelow(`class/tty/${name}`) || (isVirtioConsole && /^hvc\d+$/.test(name)));
+  return lines.flatMap((name): Use[] => {
+    const text = printable(name);
+    if (consoles.includes(name)) return [{ kind: 'console', text: `carries the kernel's console (${text})` }];
+    const users = usersOf(openFiles, [`/dev/${name}`]);
+    return users.length > 0 ? [{ kind: 'program', text: `has ${text}, which is open in ${users.join(', ')}` }] : [];
+  });
 }
 
 /** That driver does not let go of a device that is open: unbinding waits, in the kernel, until it is closed. */

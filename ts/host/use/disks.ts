@@ -16,15 +16,13 @@ import {
 } from './block.ts';
 import { functionsInPath } from './device-path.ts';
 import type { Use } from './model.ts';
-import { type MountedFrom, readMounts, readSwaps } from './mounts.ts';
+import { type MountedFrom, placesText, readMounts, readSwaps } from './mounts.ts';
 import { usersOf } from './open-files.ts';
-
-/** No sentence names more. */
-const MOST_NAMED = 3;
 
 /** What of the host's storage sits on a function. @internal */
 export function diskUses(machine: Machine, address: string): Use[] {
-  const on = (name: string): boolean => functionsOfBlockDevice(machine.sys, name).has(address);
+  const on = (name: string): boolean => functionsOfBlockDevice(machine, name).has(address);
+  const text = (name: string): string => described(machine, name, functionsOfBlockDevice(machine, name).get(address));
   const places = new Map<string, Set<string>>();
   for (const mount of [...readMounts(machine.proc), ...readSwaps(machine.proc)]) {
     for (const name of devicesOf(machine, mount)) {
@@ -35,19 +33,19 @@ export function diskUses(machine: Machine, address: string): Use[] {
   const shares = sharesOf(machine, address);
   if (mounted.length > 0 || shares.length > 0) {
     return [
-      ...mounted.map(([name, where]) => use(`holds ${listed([...where])} (${described(machine, name)})`)),
+      ...mounted.map(([name, where]) => use(`holds ${placesText([...where])} (${text(name)})`)),
       ...shares.map((place) => use(`holds ${place} (a share of the hypervisor)`)),
     ];
   }
   // Nothing mounted that is known of. Volumes may be in use all the same, and disks by what has no name here (ZFS, say).
   const names = blockDevices(machine.sys).filter(on);
   const stacked = names.filter((name) => isStacked(machine.sys, name));
-  if (stacked.length > 0) return stacked.map((name) => use(`holds a part of ${described(machine, name)}`));
+  if (stacked.length > 0) return stacked.map((name) => use(`holds a part of ${text(name)}`));
   return names.flatMap((name) => {
     const users = usersOf(machine.openFiles, [`/dev/${name}`]);
-    if (users.length > 0) return [use(`holds ${name}, which is open in ${users.join(', ')}`)];
+    if (users.length > 0) return [use(`holds ${text(name)}, which is open in ${users.join(', ')}`)];
     const claimed = !isPartition(machine.sys, name) && isClaimed(machine, name);
-    return claimed ? [use(`holds ${name}, which something on the host has claimed`)] : [];
+    return claimed ? [use(`holds ${text(name)}, which something on the host has claimed`)] : [];
   });
 }
 
@@ -55,16 +53,9 @@ function use(text: string): Use {
   return { kind: 'disk', text: printable(text) };
 }
 
-/** The root file system first, and what is nearest to it. */
-function listed(places: readonly string[]): string {
-  const sorted = places.toSorted((a, b) => a.length - b.length || (a < b ? -1 : 1));
-  const more = sorted.length - MOST_NAMED;
-  return `${sorted.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
-}
-
-function described({ sys }: Machine, name: string): string {
-  const own = mapperName(sys, name);
-  return own === undefined ? name : `${own}, ${name}`;
+/** @param by the network interface that a disk comes through */
+function described({ sys }: Machine, name: string, by: string | undefined): string {
+  return [mapperName(sys, name), name, by && `by ${by}`].filter((part) => part !== undefined).join(', ');
 }
 
 /** The block devices of a file system: of Btrfs and others the mount's number says nothing, and there may be several. */

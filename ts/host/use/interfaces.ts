@@ -3,6 +3,7 @@
  */
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
+import { sameForm } from './connections.ts';
 import { functionsInPath } from './device-path.ts';
 
 const INTERFACES = 'class/net';
@@ -28,6 +29,12 @@ export function interfacesBelow(machine: Machine, name: string): Map<string, str
   };
   visit(name);
   return found;
+}
+
+/** Interfaces that have an address, which is in the form of {@link sameForm}. @internal */
+export function interfacesWith({ roots }: Machine, address: string): string[] {
+  const found = [...roots.interfaceAddresses].filter(([, list]) => list.some((each) => sameForm(each) === address));
+  return found.map(([name]) => name);
 }
 
 /** Bonds, bridges, VLANs, macvlans link what is below them (Linux, net/core/dev.c: `netdev_adjacent_sysfs_add`). */

@@ -3,6 +3,9 @@
  */
 import type { SysFiles } from '../sys-files.ts';
 
+/** No sentence names more. */
+const MOST_NAMED = 3;
+
 /** A mounted file system, or swap. @internal */
 export interface MountedFrom {
   /** Where it is mounted; `undefined` for swap. */
@@ -12,6 +15,8 @@ export interface MountedFrom {
   readonly type: string;
   /** What it was mounted from: `/dev/mapper/vg0-root`, the tag of a share, anything. */
   readonly source: string;
+  /** Options of the file system itself: `rw,vers=4.2,addr=10.0.0.9`. */
+  readonly options: string;
 }
 
 /** Of this process and of the first one: a program with mounts of its own should not forget the host's. @internal */
@@ -24,10 +29,10 @@ export function readMounts(proc: SysFiles): MountedFrom[] {
 function mountOf(line: string): MountedFrom | undefined {
   const [before = '', after] = line.split(' - ', 2);
   const [, , number, , place] = before.split(' ');
-  const [type, source] = after?.split(' ') ?? [];
+  const [type, source, options = ''] = after?.split(' ') ?? [];
   if (number === undefined || place === undefined || type === undefined || source === undefined) return undefined;
   if (!/^\d{1,8}:\d{1,8}$/.test(number)) return undefined;
-  return { place: unescaped(place), number, type, source: unescaped(source) };
+  return { place: unescaped(place), number, type, source: unescaped(source), options };
 }
 
 /** Swap on block devices; that in files is on a mounted file system. @internal */
@@ -35,8 +40,16 @@ export function readSwaps(proc: SysFiles): MountedFrom[] {
   const lines = (proc.text('swaps') ?? '').split('\n').slice(1);
   return lines.flatMap((line) => {
     const [path = '', kind] = line.split(/\s+/);
-    return kind === 'partition' ? [{ place: undefined, number: undefined, type: 'swap', source: unescaped(path) }] : [];
+    if (kind !== 'partition') return [];
+    return [{ place: undefined, number: undefined, type: 'swap', source: unescaped(path), options: '' }];
   });
+}
+
+/** The root file system first, and what is nearest to it. @internal */
+export function placesText(places: readonly string[]): string {
+  const sorted = [...new Set(places)].sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  const more = sorted.length - MOST_NAMED;
+  return `${sorted.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** White space and backslashes are three octal digits. */

@@ -3,9 +3,11 @@
  */
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
-import { interfacesBelow } from './interfaces.ts';
-import { loginAddresses, sameForm } from './logins.ts';
+import { interfacesBelow, interfacesWith } from './interfaces.ts';
+import { loginAddresses } from './logins.ts';
 import type { Use } from './model.ts';
+import { placesText, readMounts } from './mounts.ts';
+import { functionsOfMount } from './remote-storage.ts';
 import { importantRoutes } from './routes.ts';
 
 /** Which of the host's routes and logins go through a function. @internal */
@@ -23,10 +25,19 @@ export function networkUses(machine: Machine, address: string): Use[] {
   for (const { interface: name, isDefault } of importantRoutes(machine)) {
     add(name, isDefault ? 'the default route' : 'a route by way of a gateway');
   }
+  for (const [name, places] of mountsBy(machine, address)) {
+    const text = `carries the file ${places.length === 1 ? 'system' : 'systems'} at ${placesText(places)} (${name})`;
+    uses.push({ kind: 'network', text: printable(text) });
+  }
   return uses;
 }
 
-function interfacesWith({ roots }: Machine, address: string): string[] {
-  const found = [...roots.interfaceAddresses].filter(([, list]) => list.some((each) => sameForm(each) === address));
-  return found.map(([name]) => name);
+/** Where file systems of servers are mounted, by the interface of the function that they come through. */
+function mountsBy(machine: Machine, address: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const mount of readMounts(machine.proc)) {
+    const name = functionsOfMount(machine, mount).get(address);
+    if (name !== undefined && mount.place !== undefined) found.set(name, [...(found.get(name) ?? []), mount.place]);
+  }
+  return found;
 }

@@ -4,7 +4,7 @@
 import { isVfioDriver } from '../drivers.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
-import { displayUses, keyboardUses } from './console.ts';
+import { displayUses, keyboardUses, serialUses } from './console.ts';
 import { diskUses } from './disks.ts';
 import type { Use } from './model.ts';
 import { networkUses } from './network.ts';
@@ -37,6 +37,7 @@ function usesOfAlone(machine: Machine, device: PciFunction): Use[] {
     ...diskUses(machine, address),
     ...networkUses(machine, address),
     ...displayUses(machine, device),
+    ...serialUses(machine, address),
     ...keyboardUses(machine, address),
   ];
 }

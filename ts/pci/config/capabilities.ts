@@ -1,12 +1,14 @@
 /**
- * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere; what
- * comes out of here is finite, in order, and within config space. In a config space that the host has shortened a chain
- * ends where it leads past the end.
+ * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere.
+ * The result is finite, in order, and within config space. In a config space that the host has shortened, a chain ends
+ * where it leads past the end.
  */
+import type { PeerDmaError } from '../../errors.ts';
 import { type ConfigImage, at } from './config-image.ts';
 import {
   ARI_SIZEOF,
   CAPABILITY_LIST,
+  CAPABILITY_LIST_CARDBUS,
   CAP_LIST_NEXT,
   CAP_POINTER_MASK,
   CFG_SPACE_EXP_SIZE,
@@ -15,6 +17,9 @@ import {
   EXT_CAP_ID_REBAR,
   EXT_CAP_ID_SRIOV,
   EXT_CAP_ID_VF_REBAR,
+  HEADER_TYPE,
+  HEADER_TYPE_CARDBUS,
+  HEADER_TYPE_MASK,
   REBAR_CAP,
   REBAR_CTRL,
   REBAR_CTRL_NBAR_MASK,
@@ -32,27 +37,42 @@ export interface Capability {
   readonly offset: number;
 }
 
-/** The capabilities in the order of their chain. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` @internal */
-export function capabilities(image: ConfigImage): readonly Capability[] {
-  if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return [];
-  const link = { from: CAPABILITY_LIST, next: image.u8(CAPABILITY_LIST) };
+/** A chain as far as it can be followed. @internal */
+export interface Chain {
+  /** In the order of the chain; those before the bad link in a broken one. */
+  readonly found: readonly Capability[];
+  /** The bad link (`ERR_BAD_CONFIG_SPACE`); `undefined` for a chain that ends. */
+  readonly problem: PeerDmaError | undefined;
+}
+
+const EMPTY: Chain = { found: [], problem: undefined };
+
+/** Follows the chain of capabilities. @internal */
+export function capabilities(image: ConfigImage): Chain {
+  if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return EMPTY;
+  const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
+  if (type > HEADER_TYPE_CARDBUS) {
+    return { found: [], problem: image.bad(HEADER_TYPE, `the header is of type ${type}, which there is not`) };
+  }
+  const pointer = type === HEADER_TYPE_CARDBUS ? CAPABILITY_LIST_CARDBUS : CAPABILITY_LIST;
+  const link = { from: pointer, next: image.u8(pointer) };
   return walk(image, link, [STD_HEADER_SIZEOF, CFG_SPACE_SIZE], (offset) => {
     const id = image.u8(offset);
-    if (id === 0xff) throw image.bad(offset, 'a capability reads as all ones');
+    if (id === 0xff) return 'a capability reads as all ones';
     return { id, from: offset + CAP_LIST_NEXT, next: image.u8(offset + CAP_LIST_NEXT) };
   });
 }
 
-/** The extended capabilities in the order of their chain. Throws as {@link capabilities} does. @internal */
-export function extendedCapabilities(image: ConfigImage): readonly Capability[] {
-  if (image.size <= CFG_SPACE_SIZE) return [];
+/** Follows the chain of extended capabilities. @internal */
+export function extendedCapabilities(image: ConfigImage): Chain {
+  if (image.size <= CFG_SPACE_SIZE) return EMPTY;
   // Nothing begins here: neither 0 nor what a bus reads where nobody answers is a capability.
   const first = image.u32(CFG_SPACE_SIZE);
-  if (first === 0 || first === 0xffffffff) return [];
+  if (first === 0 || first === 0xffffffff) return EMPTY;
   const link = { from: CFG_SPACE_SIZE, next: CFG_SPACE_SIZE };
   return walk(image, link, [CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE], (offset) => {
     const header = image.u32(offset);
-    if (header === 0xffffffff) throw image.bad(offset, 'an extended capability reads as all ones');
+    if (header === 0xffffffff) return 'an extended capability reads as all ones';
     return { id: header & 0xffff, from: offset + 2, next: header >>> 20 };
   });
 }
@@ -64,26 +84,29 @@ interface Link {
   readonly next: number;
 }
 
+/** @param follow reads the capability at an offset, or returns why there is none */
 function walk(
   image: ConfigImage,
   first: Link,
   [start, end]: readonly [start: number, end: number],
-  follow: (offset: number) => Link & { readonly id: number },
-): readonly Capability[] {
+  follow: (offset: number) => (Link & { readonly id: number }) | string,
+): Chain {
   const found = new Map<number, Capability>();
+  const chain = (problem?: PeerDmaError): Chain => ({ found: [...found.values()], problem });
   for (let link = first; ;) {
     const offset = link.next & CAP_POINTER_MASK;
-    if (offset === 0) break;
+    // The host may have shortened config space.
+    if (offset === 0 || (offset >= image.size && offset < end)) return chain();
     const pointer = `the pointer to the next capability is ${at(offset)}, `;
-    if (offset < start || offset >= end)
-      throw image.bad(link.from, `${pointer}which is outside ${at(start)}..${at(end)}`);
-    if (offset >= image.size) break; // the host has shortened config space
-    if (found.has(offset)) throw image.bad(link.from, `${pointer}where the chain has been before`);
+    if (offset < start || offset >= end) {
+      return chain(image.bad(link.from, `${pointer}which is outside ${at(start)}..${at(end)}`));
+    }
+    if (found.has(offset)) return chain(image.bad(link.from, `${pointer}where the chain has been before`));
     const next = follow(offset);
+    if (typeof next === 'string') return chain(image.bad(offset, next));
     found.set(offset, { id: next.id, offset });
     link = next;
   }
-  return [...found.values()];
 }
 
 /**
@@ -119,24 +142,31 @@ export interface Structure {
 }
 
 /**
- * Makes sure that structures don't overlap and end where their part of config space does: what is emulated of one of
- * them would else change another.
+ * Makes sure that a structure ends where its part of config space does.
  *
  * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
  * @internal
  */
-export function requireApart(image: ConfigImage, structures: readonly Structure[], end: number): void {
+export function requireWithin(image: ConfigImage, { offset, length }: Structure, end: number): void {
+  if (offset + length <= end) return;
+  throw image.bad(offset, `the capability there has ${length} bytes, and passes the end of its space at ${at(end)}`);
+}
+
+/**
+ * Makes sure that structures don't overlap: what is emulated of one of them would else change another.
+ *
+ * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
+ * @internal
+ */
+export function requireApart(image: ConfigImage, structures: readonly Structure[]): void {
   const sorted = structures.toSorted((a, b) => a.offset - b.offset);
   for (const [index, { offset, length }] of sorted.entries()) {
-    if (offset + length > end) {
-      throw image.bad(
-        offset,
-        `the capability there has ${length} bytes, and passes the end of its space at ${at(end)}`,
-      );
-    }
     const next = sorted[index + 1];
-    if (next !== undefined && offset + length > next.offset) {
-      throw image.bad(next.offset, `a capability begins within the ${length} bytes of the one at ${at(offset)}`);
-    }
+    if (next === undefined || offset + length <= next.offset) continue;
+    throw image.bad(
+      next.offset,
+      `a capability begins within the ${length} bytes of the one at ${at(offset)}`,
+      'Both are emulated, so neither can be given to a guest: update the firmware of the device, or assign another one',
+    );
   }
 }

@@ -1,7 +1,15 @@
 /**
  * The chains of capabilities as a guest walks them: without those that it must not see.
  */
-import { type Capability, capabilities, extendedCapabilities, hiddenLength, requireApart } from './capabilities.ts';
+import {
+  type Capability,
+  type Chain,
+  capabilities,
+  extendedCapabilities,
+  hiddenLength,
+  requireApart,
+  requireWithin,
+} from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
 import { MsiCapability } from './msi.ts';
@@ -50,9 +58,9 @@ export class ChainView {
   /** @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
   constructor(image: ConfigImage, { regions, msiVectors }: ChainOptions) {
     this.#image = image;
-    this.capabilities = capabilities(image).filter((found) => !isCut(image, found));
-    this.#extended = extendedCapabilities(image);
-    this.#requireApart(); // and so within config space, which what follows rests on
+    this.capabilities = wholeChain(capabilities(image)).filter((found) => !isCut(image, found));
+    this.#extended = wholeChain(extendedCapabilities(image));
+    this.#requireSound(); // and so within config space, which what follows rests on
     const power = this.#only(CAP_ID_PM);
     this.power = power && new PowerManagement(image, power);
     const msi = this.#only(CAP_ID_MSI);
@@ -91,12 +99,15 @@ export class ChainView {
   }
 
   #defineExtendedChain(emulation: Emulation): void {
-    const visible: Capability[] = [];
-    for (const capability of this.#extended) {
-      const hidden = hiddenLength(this.#image, capability);
-      if (hidden === undefined) visible.push(capability);
-      else emulation.hide(capability.offset, hidden);
-    }
+    const hidden = this.#extended.flatMap((capability) => {
+      const length = hiddenLength(this.#image, capability);
+      return length === undefined ? [] : [{ offset: capability.offset, length }];
+    });
+    for (const { offset, length } of hidden) emulation.hide(offset, length);
+    // What begins within hidden bytes is hidden as well: its registers may be those of the hidden capability.
+    const visible = this.#extended.filter(
+      (each) => !hidden.some(({ offset, length }) => each.offset >= offset && each.offset < offset + length),
+    );
     const link = (offset: number, idAndVersion: number, next: Capability | undefined): void =>
       emulation.define({
         offset,
@@ -120,19 +131,25 @@ export class ChainView {
     return first;
   }
 
-  #requireApart(): void {
+  #requireSound(): void {
     const image = this.#image;
     const conventional = this.capabilities.map((found) => ({
       offset: found.offset,
       length: leastLength(image, found),
     }));
-    requireApart(image, conventional, CFG_SPACE_SIZE);
-    const extended = this.#extended.map((found) => ({
-      offset: found.offset,
-      length: hiddenLength(image, found) ?? EXT_CAP_SIZEOF,
-    }));
-    requireApart(image, extended, CFG_SPACE_EXP_SIZE);
+    for (const each of conventional) requireWithin(image, each, CFG_SPACE_SIZE);
+    requireApart(image, conventional);
+    for (const found of this.#extended) {
+      const length = hiddenLength(image, found) ?? EXT_CAP_SIZEOF;
+      requireWithin(image, { offset: found.offset, length }, CFG_SPACE_EXP_SIZE);
+    }
   }
+}
+
+/** A guest gets no part of a chain that is broken. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
+function wholeChain({ found, problem }: Chain): readonly Capability[] {
+  if (problem !== undefined) throw problem;
+  return found;
 }
 
 /** Whether a capability passes the end of a config space that the host has shortened: the guest doesn't see it then. */

@@ -42,12 +42,13 @@ export class ConfigImage {
   }
 
   /** The error for something that no working device has there. */
-  bad(offset: number, problem: string): PeerDmaError {
-    return new PeerDmaError(
-      'ERR_BAD_CONFIG_SPACE',
-      `config space of ${this.device} makes no sense at ${at(offset)}: ${problem}. The device is broken or does not answer: try to reset it; lspci -xxxx shows what it has`,
-      { device: this.device },
-    );
+  bad(
+    offset: number,
+    problem: string,
+    remedy = 'The device is broken or does not answer: try to reset it',
+  ): PeerDmaError {
+    const text = `config space of ${this.device} makes no sense at ${at(offset)}: ${problem}. ${remedy}`;
+    return new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}; lspci -xxxx shows what it has`, { device: this.device });
   }
 }
 

@@ -57,8 +57,10 @@ export const BASE_ADDRESS_MEM_MASK = 0xfffffff0;
 export const ROM_ADDRESS = 0x30;
 export const ROM_ADDRESS_ENABLE = 0x01;
 
-/** 1 byte: where the first capability is. */
+/** 1 byte: where the first capability is, in headers of type 0 and 1. */
 export const CAPABILITY_LIST = 0x34;
+/** The same in the header of a CardBus bridge (Linux `PCI_CB_CAPABILITY_LIST`). */
+export const CAPABILITY_LIST_CARDBUS = 0x14;
 /** 1 byte, which is the guest's to keep what it likes. */
 export const INTERRUPT_LINE = 0x3c;
 /** 1 byte: 0 for no pin, 1 for INTA to 4 for INTD. */

@@ -1,0 +1,33 @@
+/**
+ * docs/topology.md against the codes that the matrix can give.
+ */
+import { readFileSync } from 'node:fs';
+import test from 'ava';
+
+const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+
+/** Codes between two comments of the type. */
+function codesBetween(first: string, last: string): string[] {
+  const model = read('ts/host/peer-to-peer/model.ts');
+  const part = model.slice(model.indexOf(first), model.indexOf(last));
+  return [...part.matchAll(/\| '([a-z-]+)'/g)].map(([, code = '']) => code);
+}
+
+/** Codes in the first column of the table below a heading. */
+function codesListed(heading: string): string[] {
+  const guide = read('docs/topology.md');
+  const [, table = ''] = guide.slice(guide.indexOf(heading)).split(/\n\n(?=\|)/, 2);
+  return [...table.split('\n\n', 1)[0]!.matchAll(/^\| `([a-z-]+)`/gm)].map(([, code = '']) => code);
+}
+
+test('the guide of the matrix lists every prerequisite', (t) => {
+  const codes = codesBetween('// What is to be done before', '// What else to know');
+  t.true(codes.includes('not-answering'));
+  t.deepEqual(codesListed('**due before**').toSorted(), codes.toSorted());
+});
+
+test('the guide of the matrix lists every note', (t) => {
+  const codes = codesBetween('// What else to know', '/** One reason');
+  t.true(codes.includes('iommu-width-unknown'));
+  for (const code of codes) t.true(codesListed('**To be known**').includes(code), code);
+});
