@@ -3,13 +3,13 @@
  */
 import { PeerDmaError } from './errors.ts';
 import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
-import { valueText } from './value-text.ts';
+import { digitsOf, valueText } from './value-text.ts';
 
 const U64_END = 1n << 64n;
 
 /** Lower-case hexadecimal with `0x`, as the kernel and `lspci` print addresses. @internal */
 export function hex(value: bigint): string {
-  return `0x${value.toString(16)}`;
+  return digitsOf(value, () => `0x${value.toString(16)}`);
 }
 
 /** Whether it is a range, whatever it is. @internal */

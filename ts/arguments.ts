@@ -144,15 +144,31 @@ export function readEntries<T>(object: Readonly<Record<string | number, T>>, wha
 }
 
 /**
- * A list that a caller passed, as an array of its own. Holes are `undefined`.
+ * The most elements of a list: more than any memory map has mappings, and than any host has devices. A copy of as many
+ * holes takes 128 MiB.
+ */
+const MOST_ELEMENTS = 2 ** 24;
+
+/**
+ * A list that a caller passed, as an array of its own. Holes are `undefined`. Reads the length once, and before it
+ * copies: an array of 2^32 - 1 holes takes no memory, its copy takes all of it.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, or can't be read
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, is too long, or can't be read
  * @internal
  */
 export function readArray<T>(array: readonly T[], what: string): T[] {
   return readable(what, () => {
-    if (Array.isArray(array)) return Array.from<T>(array);
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
+    if (!Array.isArray(array)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
+    }
+    const { length } = array; // of a proxy: anything
+    if (Number.isInteger(length) && length >= 0 && length <= MOST_ELEMENTS) {
+      return Array.from({ length }, (_, index) => array[index] as T);
+    }
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${what}: expected an array of at most ${MOST_ELEMENTS} elements, not ${valueText(length)}`,
+    );
   });
 }
 
