@@ -35,7 +35,7 @@ export type {
 export { explain, type Explanation, type SeenMemory } from './guest/explain.ts';
 export type { Layer } from './guest/layers.ts';
 export type { TargetView } from './guest/target-view.ts';
-export { recordJournal, type Journal } from './journal/journal.ts';
+export { recordJournal, type FileUrl, type Journal } from './journal/journal.ts';
 export { readJournal, type JournalEntry } from './journal/read.ts';
 export type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './journal/delta.ts';
 export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';

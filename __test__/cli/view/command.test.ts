@@ -154,24 +154,36 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
   const file = join(folder, 'memory.json');
   const good = JSON.stringify(await snapshotOf(t));
   const wrong: readonly (readonly [string, RegExp])[] = [
-    ['', /not JSON, or cut/],
-    [good.slice(0, -1), /not JSON, or cut/],
-    [good.slice(0, 200), /not JSON, or cut/],
-    ['null', /the snapshot is an object, not null/],
-    ['[]', /the snapshot is an object, not \[\]/],
-    ['{}', /the snapshot\.addressWidth is a whole number, not missing/],
-    [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\] is an object, not 7/],
+    ['', /the snapshot: expected JSON: /],
+    [good.slice(0, -1), /the snapshot: expected JSON: /],
+    [good.slice(0, 200), /the snapshot: expected JSON: /],
+    ['null', /the snapshot: expected an object, not null/],
+    ['[]', /the snapshot: expected an object, not a list/],
+    ['{}', /the snapshot\.addressWidth: expected a whole number from 12 to 46, but it is missing/],
+    [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\]: expected an object, not 7/],
     [
       good.replace('"0x0"', '"<img>"'),
-      /the snapshot\.regions\[0\]\.range\.start is an address such as .*, not "<img>"/,
+      /the snapshot\.regions\[0\]\.range\.start: expected an address such as .*, not "<img>"/,
     ],
-    [good.replace('"end":"0x4000"', '"end":"0x0"'), /range whose end comes after its start/],
-    [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /is an address/],
-    [good.replace('"kind":"ram"', '"kind":"rom"'), /one of ram, device, not "rom"/],
-    [good.replace('"priority":100', '"priority":"high"'), /regions\[0\]\.priority is a number, not "high"/],
-    [good.replace('"state":"mapped"', '"state":{"toString":1}'), /state is one of mapped, .*, not \{"toString":1\}/],
-    [good.replace('"name":"A"', `"name":${'['.repeat(2000)}${']'.repeat(2000)}`), /targets\[0\]\.name is a text/],
-    [`{"journal":"peerdma","version":1}\n`, /line 1 of the journal: the line\.time is a text, not missing/],
+    [
+      good.replace('"end":"0x4000"', '"end":"0x0"'),
+      /expected a range whose end comes after its start, not "0x0\.\.0x0"/,
+    ],
+    [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /expected an address/],
+    [good.replace('"kind":"ram"', '"kind":"rom"'), /expected "ram" or "device", not "rom"/],
+    [
+      good.replace('"priority":100', '"priority":"high"'),
+      /regions\[0\]\.priority: expected a finite number, not "high"/,
+    ],
+    [good.replace('"state":"mapped"', '"state":{"toString":1}'), /state: expected "mapped" or .*, not an object/],
+    [
+      good.replace('"name":"A"', `"name":${'['.repeat(2000)}${']'.repeat(2000)}`),
+      /targets\[0\]\.name: expected a string, not a list/,
+    ],
+    [
+      `{"journal":"peerdma","version":1}\n`,
+      /line 1 of the journal: time: expected a time such as .*, but it is missing/,
+    ],
   ];
   for (const [text, what] of wrong) {
     writeFileSync(file, text);
