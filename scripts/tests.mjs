@@ -14,11 +14,11 @@ const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 export async function allTests() {
   const count = new Count();
   await rustTests(count);
-  await addressSanitizer(count);
   await ava(count, 'unit and simulation tests', []);
   await compiled();
   const guests = (await prepareGuests(count)) ? guestTests(AVA) : [];
-  await sideBySide(count, [miri, ...guests]);
+  // Tests of the native core compile and run on one processor for most of their time.
+  await sideBySide(count, [miri, addressSanitizer, ...guests]);
   return count.close();
 }
 
