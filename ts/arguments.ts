@@ -131,13 +131,14 @@ export function readOptions<T extends object, const K extends keyof T & string>(
 }
 
 /**
- * The own properties of an object whose names are the caller's.
+ * The own properties of an object whose names are the caller's. A typed array has millions of them without the memory
+ * that their names take.
  *
  * @throws {PeerDmaError} as {@link readOptions}
  * @internal
  */
 export function readEntries<T>(object: Readonly<Record<string | number, T>>, what: string): [string, T][] {
-  if (typeof object !== 'object' || object === null) {
+  if (typeof object !== 'object' || object === null || ArrayBuffer.isView(object)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an object for ${what}, not ${valueText(object)}`);
   }
   return readable(what, () => Object.entries(object));

@@ -1,7 +1,8 @@
 // Values that are too large to be copied, or to be written into a message.
 import test from 'ava';
-import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
-import { rejectsCode } from '../support/errors.ts';
+import { GuestMemory, PeerDmaError, type RegisterFile, SimulatedDevice, registers } from '../../ts/index.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { PAGE } from '../support/pages.ts';
 import { SUBJECTS } from './subjects.ts';
 import type { Anything } from './values.ts';
 
@@ -41,6 +42,14 @@ for (const [subject, calls] of Object.entries(subjects)) {
     t.deepEqual(wrong, []);
   });
 }
+
+test('rejects a typed array in place of named registers, whose names would exhaust the heap', async (t) => {
+  const device = new SimulatedDevice({ bdf: '0000:00:04.0', bars: [{ index: 0, length: PAGE }] });
+  t.teardown(() => device.close());
+  const bytes: Anything = new Uint8Array(2 ** 28);
+  const { message } = throwsCode(t, () => registers(device.regions[0] as RegisterFile, bytes), 'ERR_INVALID_ARGUMENT');
+  t.is(message, 'expected an object for registers, not [object Uint8Array]');
+});
 
 test('rejects a list of more than 2^24 elements, before it is copied', async (t) => {
   const cases = [
