@@ -2,7 +2,8 @@
 /**
  * peerdma: guest memory and device DMA for VMMs in TypeScript.
  *
- * A class whose objects only this package makes is exported as a type: who has one got it from a method that says so.
+ * A class whose objects only this package makes is exported as a type, or, if it has static methods, with a constructor
+ * that rejects every caller.
  */
 export { AddressRange } from './address-range.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
