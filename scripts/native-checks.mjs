@@ -47,8 +47,9 @@ const FUZZ_SECONDS = 60;
  * library has of its unsafe functions, as in every `cargo test`.
  *
  * @param {Count} outcome
+ * @param {(text: string) => void} [write] gets what is printed
  */
-export async function addressSanitizer(outcome) {
+export async function addressSanitizer(outcome, write = toTerminal) {
   const tests = readdirSync(join(top, 'crates/core/tests'))
     .filter((name) => name.endsWith('.rs'))
     .map((name) => name.slice(0, -'.rs'.length))
@@ -60,6 +61,7 @@ export async function addressSanitizer(outcome) {
     [],
     // The stable compiler knows the flag, but takes it only when it may pass for an unstable one.
     { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-Zsanitizer=address' },
+    write,
   );
 }
 

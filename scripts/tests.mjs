@@ -13,20 +13,18 @@ const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 /** Everything: native core, unit and simulation tests, then real VFIO in the testbed. */
 export async function allTests() {
   const count = new Count();
-  await rustTests(count);
-  await addressSanitizer(count);
-  await ava(count, 'unit and simulation tests', []);
+  await coreAndUnitTests(count, []);
   await compiled();
   const guests = (await prepareGuests(count)) ? guestTests(AVA) : [];
-  await sideBySide(count, [miri, ...guests]);
+  // Tests of the native core compile and run on one processor for most of their time.
+  await sideBySide(count, [miri, addressSanitizer, ...guests]);
   return count.close();
 }
 
 /** What needs neither privileges nor a testbed. */
 export async function unitTests(args) {
   const count = new Count();
-  await rustTests(count);
-  await ava(count, 'unit and simulation tests', args);
+  await coreAndUnitTests(count, args);
   return count.close();
 }
 
@@ -38,7 +36,7 @@ export async function vfioTests(args) {
     return 2;
   }
   await compiled();
-  await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args]);
+  await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args], (text) => process.stdout.write(text));
   return count.close();
 }
 
@@ -55,10 +53,17 @@ export async function guestTest(args) {
   return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
 }
 
-async function rustTests(count) {
-  say('tests of the native core (cargo test) …');
+/** Side by side: tests of the native core compile and run on one processor for most of their time. */
+function coreAndUnitTests(count, args) {
+  const unit = (own, write) => ava(own, 'unit and simulation tests', args, write);
+  return sideBySide(count, [rustTests, unit]);
+}
+
+async function rustTests(count, write) {
+  write('[peerdma] tests of the native core (cargo test) …\n');
   const seen = count.total;
   const status = await run('cargo', ['test', '--quiet', '-p', 'peerdma-core'], {
+    write,
     onLine: (line) => {
       const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line);
       if (result === null) return;
@@ -68,9 +73,9 @@ async function rustTests(count) {
   count.require('cargo test', status, count.total - seen);
 }
 
-async function ava(count, what, args) {
-  say(`${what} …`);
+async function ava(count, what, args, write) {
+  write(`[peerdma] ${what} …\n`);
   const seen = count.total;
-  const status = await run(process.execPath, [...AVA, ...args], { onLine: (line) => count.tap(line) });
+  const status = await run(process.execPath, [...AVA, ...args], { write, onLine: (line) => count.tap(line) });
   count.require(what, status, count.total - seen);
 }

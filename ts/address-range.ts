@@ -2,13 +2,14 @@
  * Half-open ranges of 64-bit addresses: the unit in which everything here is said.
  */
 import { PeerDmaError } from './errors.ts';
-import { valueText } from './value-text.ts';
+import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
+import { digitsOf, valueText } from './value-text.ts';
 
 const U64_END = 1n << 64n;
 
 /** Lower-case hexadecimal with `0x`, as the kernel and `lspci` print addresses. @internal */
 export function hex(value: bigint): string {
-  return `0x${value.toString(16)}`;
+  return digitsOf(value, () => `0x${value.toString(16)}`);
 }
 
 /** Whether it is a range, whatever it is. @internal */
@@ -31,10 +32,12 @@ export class AddressRange {
     isRange = (value): value is AddressRange => typeof value === 'object' && value !== null && #made in value;
   }
 
-  private constructor(start: bigint, end: bigint) {
+  private constructor(key: typeof PACKAGE_KEY, start: bigint, end: bigint) {
+    requirePackageKey(key, 'AddressRange.of()');
     this.start = start;
     this.end = end;
     this.length = end - start; // once: each time it is asked for would make a bigint
+    Object.freeze(this); // also for callers without types: no check sees a change
   }
 
   /**
@@ -63,12 +66,12 @@ export class AddressRange {
         `${hex(start)} + ${hex(length)} passes the end of the 64-bit address space`,
       );
     }
-    return new AddressRange(start, end);
+    return new AddressRange(PACKAGE_KEY, start, end);
   }
 
   /** `start..end` of values that are known to be in order. @internal */
   static between(start: bigint, end: bigint): AddressRange {
-    return new AddressRange(start, end);
+    return new AddressRange(PACKAGE_KEY, start, end);
   }
 
   /**

@@ -131,28 +131,45 @@ export function readOptions<T extends object, const K extends keyof T & string>(
 }
 
 /**
- * The own properties of an object whose names are the caller's.
+ * The own properties of an object whose names are the caller's. A typed array has millions of them without the memory
+ * that their names take.
  *
  * @throws {PeerDmaError} as {@link readOptions}
  * @internal
  */
 export function readEntries<T>(object: Readonly<Record<string | number, T>>, what: string): [string, T][] {
-  if (typeof object !== 'object' || object === null) {
+  if (typeof object !== 'object' || object === null || ArrayBuffer.isView(object)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an object for ${what}, not ${valueText(object)}`);
   }
   return readable(what, () => Object.entries(object));
 }
 
 /**
- * A list that a caller passed, as an array of its own. Holes are `undefined`.
+ * The most elements of a list: more than any memory map has mappings, and than any host has devices. A copy of as many
+ * holes takes 128 MiB.
+ */
+const MOST_ELEMENTS = 2 ** 24;
+
+/**
+ * A list that a caller passed, as an array of its own. Holes are `undefined`. Reads the length once, and before it
+ * copies: an array of 2^32 - 1 holes takes no memory, its copy takes all of it.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, or can't be read
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, is too long, or can't be read
  * @internal
  */
 export function readArray<T>(array: readonly T[], what: string): T[] {
   return readable(what, () => {
-    if (Array.isArray(array)) return Array.from<T>(array);
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
+    if (!Array.isArray(array)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
+    }
+    const { length } = array; // of a proxy: anything
+    if (Number.isInteger(length) && length >= 0 && length <= MOST_ELEMENTS) {
+      return Array.from({ length }, (_, index) => array[index] as T);
+    }
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `${what}: expected an array of at most ${MOST_ELEMENTS} elements, not ${valueText(length)}`,
+    );
   });
 }
 

@@ -2,7 +2,8 @@
 /**
  * peerdma: guest memory and device DMA for VMMs in TypeScript.
  *
- * A class whose objects only this package makes is exported as a type: who has one got it from a method that says so.
+ * A class whose objects only this package makes is exported as a type, or, if it has static methods, with a constructor
+ * that rejects every caller.
  */
 export { AddressRange } from './address-range.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
@@ -35,7 +36,7 @@ export type {
 export { explain, type Explanation, type SeenMemory } from './guest/explain.ts';
 export type { Layer } from './guest/layers.ts';
 export type { TargetView } from './guest/target-view.ts';
-export { recordJournal, type Journal } from './journal/journal.ts';
+export { recordJournal, type FileUrl, type Journal } from './journal/journal.ts';
 export { readJournal, type JournalEntry } from './journal/read.ts';
 export type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './journal/delta.ts';
 export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';

@@ -2,18 +2,34 @@
  * Values in error messages.
  */
 
+/** The longest text of a value in a message. */
+const MOST_CHARACTERS = 100;
+/** Bigints from here on have no digits in a message. No valid one has more than 64 bits. */
+const LARGE = 1n << 256n;
+
 /**
  * A value that a caller passed, as text, with its type when the digits do not say it: `5` and `5n` print alike, and
- * either is wrong for the other. Takes every value: some objects have no text.
+ * either is wrong for the other. Takes every value: some objects have no text, others have one of gigabytes.
  *
  * @internal
  */
 export function valueText(value: unknown): string {
-  if (typeof value === 'bigint') return `the bigint ${value}n`;
+  if (typeof value === 'bigint') return digitsOf(value, () => `the bigint ${value}n`);
   if (typeof value === 'number') return `the number ${value}`;
   try {
-    return String(value);
+    const text = isList(value) ? Object.prototype.toString.call(value) : String(value);
+    return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}…` : text;
   } catch {
     return 'an object without a text';
   }
+}
+
+/** What `text` returns, unless the digits would fill pages. @internal */
+export function digitsOf(value: bigint, text: () => string): string {
+  return -LARGE < value && value < LARGE ? text() : 'a bigint of more than 256 bits';
+}
+
+/** Whether `String(value)` is the text of all its elements. */
+function isList(value: unknown): boolean {
+  return Array.isArray(value) || ArrayBuffer.isView(value);
 }

@@ -37,7 +37,7 @@ test('each line is JSON with a time and says what has happened, the first is a s
     '"bar" is new.',
     'the memory in "bar" changes.',
     'A has joined, with one mapping.',
-    '"bar" is at 0x4000..0x6000 now; A misses "bar" at 0x4000..0x6000 (ERR_MAP_FAILED).',
+    '"bar" is at 0x4000..0x6000 now; A failed to map "bar" at 0x4000..0x6000 (ERR_MAP_FAILED).',
     '"bar" moves from 0x4000..0x6000 to 0x8000..0xa000.',
     '"bar" is no longer at 0x8000..0xa000.',
     'A has left, with one mapping.',
@@ -65,7 +65,7 @@ test('a change that fails is a line with its error, and what was done and undone
   await rejectsCode(t, cover.map(), 'ERR_UNMAP_FAILED');
   const last = entries().at(-1);
   t.is(last?.error?.code, 'ERR_UNMAP_FAILED');
-  t.regex(last?.text ?? '', /^a change has failed: ERR_UNMAP_FAILED: .*; A would not unmap "ram1" at 0x2000..0x3000/);
+  t.regex(last?.text ?? '', /^a change has failed: ERR_UNMAP_FAILED: .*; A failed to unmap "ram1" at 0x2000..0x3000/);
   t.deepEqual(last?.dma, ['unmap A 0x0..0x1000', 'map A 0x0..0x1000']);
   t.deepEqual(last?.snapshot, memory.inspect());
   await memory.dmaMappers.targetClosed(target);
@@ -152,7 +152,7 @@ test('a journal whose end is cut gives what comes before it', async (t) => {
   for (const left of [2, 3, 50]) t.is([...readJournal(whole.slice(0, -left))].length, 2, `${left} bytes are gone`);
 });
 
-test('what is no journal is refused, with the line and what is wrong in it', async (t) => {
+test('rejects text that is not a journal, and names the line and the field that is wrong', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE, private: true }] });
   const { file } = journalOf(t, memory);
   await memory.regions.addRegion({ name: 'one', range: pages(0, 1) });
@@ -161,14 +161,38 @@ test('what is no journal is refused, with the line and what is wrong in it', asy
     const text = lines.map((line) => `${line}\n`).join('');
     t.regex(throwsCode(t, () => [...readJournal(text)], 'ERR_INVALID_ARGUMENT').message, what);
   };
-  refused([], /^line 1 .*not JSON/);
-  refused([second], /^line 1 .*the line\.journal is one of peerdma, not missing/);
-  refused([first.replace('"version":1', '"version":2')], /the line\.version is one of 1, not 2/);
-  refused([first.slice(0, -5), second], /^line 1 .*not JSON, or cut/);
-  refused([first, second, '[]'], /^line 3 of the journal: the line is an object, not \[\]/);
-  refused([first, second.replace('"regions":[[1,0', '"regions":[[7,0')], /^line 2 .*there is no entry number 7/);
-  refused([first, second.replace('"regions":[[1,0', '"regions":[[1,9')], /^line 2 .*there is no entry number 10/);
+  refused([], /^line 1 of the journal: expected JSON: /);
+  refused([second], /^line 1 of the journal: journal: expected "peerdma", but it is missing$/);
+  refused([first.replace('"version":1', '"version":2')], /^line 1 of the journal: version: expected 1, not 2$/);
+  refused([first.slice(0, -5), second], /^line 1 of the journal: expected JSON: /);
+  refused([first, second, '[]'], /^line 3 of the journal: expected an object, not a list$/);
+  refused(
+    [first, second.replace('"regions":[[1,0', '"regions":[[7,0')],
+    /^line 2 of the journal: delta: a hunk ends at index 7 of a list of 1$/,
+  );
+  refused(
+    [first, second.replace('"regions":[[1,0', '"regions":[[1,9')],
+    /^line 2 of the journal: delta: a hunk ends at index 10 of a list of 1$/,
+  );
   refused([first.replace('"start":"0x0"', '"start":"0x2000"')], /range whose end comes after its start/);
-  refused([first.replace('"start":"0x0"', '"start":"-1"')], /is an address such as/);
+  refused([first.replace('"start":"0x0"', '"start":"-1"')], /: expected an address such as/);
+  const values: readonly (readonly [name: string, value: string, expected: RegExp])[] = [
+    ['addressWidth', '999999999', /snapshot\.addressWidth: expected a whole number from 12 to 46, not 999999999$/],
+    ['addressWidth', '11', /from 12 to 46, not 11$/],
+    ['addressWidth', '40.5', /from 12 to 46, not 40\.5$/],
+    ['priority', '1e999', /regions\[0\]\.priority: expected a finite number, not Infinity$/],
+    [
+      'id',
+      '9007199254740993',
+      /regions\[0\]\.id: expected a whole number from 0 to 9007199254740991, not 9007199254740992$/,
+    ],
+    ['time', '"yesterday"', /time: expected a time such as "2026-.*", not "yesterday"$/],
+    ['time', '"2026-13-29T12:00:00.000Z"', /time: expected a time such as .*, not "2026-13-29T12:00:00\.000Z"$/],
+    ['time', JSON.stringify('x'.repeat(1e6)), /^line 1 of the journal: time: expected a time such as .{0,120}$/],
+    ['kind', `${'['.repeat(1e4)}${']'.repeat(1e4)}`, /kind: expected "ram" or "device", not a list$/],
+  ];
+  for (const [name, value, expected] of values) {
+    refused([first.replace(new RegExp(`"${name}":("[^"]*"|[^,]*)`), () => `"${name}":${value}`), second], expected);
+  }
   t.is([...readJournal(`${first}\n${second.replace('{', '{"new in a later version":[1],')}\n`)].length, 2);
 });

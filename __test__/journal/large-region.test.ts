@@ -35,6 +35,6 @@ test.serial(
     t.is(last?.snapshot.regions[0]?.mappings.length, 1998);
     const wrong = readFileSync(file, 'utf8').replace(`{"region":${id},`, '{"region":77,');
     const error = throwsCode(t, () => [...readJournal(wrong)], 'ERR_INVALID_ARGUMENT');
-    t.regex(error.message, /^line 2 of the journal: there is no region number 77$/);
+    t.regex(error.message, /^line 2 of the journal: delta\.mappings: the state before has no region with the id 77$/);
   },
 );

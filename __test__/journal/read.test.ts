@@ -6,9 +6,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type JournalEntry, type MemorySnapshot, readJournal, recordJournal } from '../../ts/index.ts';
 import { JournalReader } from '../../ts/journal/read.ts';
-import { throwsCode } from '../support/errors.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { guest, pages } from '../support/pages.ts';
 import { scratchFolder } from '../support/scratch.ts';
+
+/** A field that each line has. */
+const TIME = '"time":"2026-11-29T12:00:00.000Z"';
 
 async function collected(entries: AsyncIterable<JournalEntry>): Promise<JournalEntry[]> {
   const all: JournalEntry[] = [];
@@ -58,10 +61,10 @@ test('reads a last line that is whole but for its line end, and skips blank line
     t.deepEqual(await collected(readJournal(inPieces(Buffer.from(same), 9))), entries);
   }
   t.is([...readJournal(start)].length, 1, 'a journal of its first line');
-  const wrong = throwsCode(t, () => [...readJournal(`${text}{"time":""}`)], 'ERR_INVALID_ARGUMENT');
-  t.regex(wrong.message, /^line 4 of the journal: the line\.text/);
+  const wrong = throwsCode(t, () => [...readJournal(`${text}{${TIME}}`)], 'ERR_INVALID_ARGUMENT');
+  t.regex(wrong.message, /^line 4 of the journal: text: expected a string/);
   const between = throwsCode(t, () => [...readJournal(text.replace('\n', '\n\n'))], 'ERR_INVALID_ARGUMENT');
-  t.regex(between.message, /^line 2 of the journal: not JSON/);
+  t.regex(between.message, /^line 2 of the journal: expected JSON/);
   for (const blank of ['\n', ' \n\n', '\ufeff']) {
     t.regex(throwsCode(t, () => [...readJournal(blank)], 'ERR_INVALID_ARGUMENT').message, /^line 1 of the journal/);
   }
@@ -83,20 +86,20 @@ test('skips a byte order mark before the first line only', async (t) => {
   t.deepEqual(await collected(readJournal(createReadStream(file, 'utf8'))), entries);
   t.deepEqual(await collected(readJournal(inPieces(Buffer.from(marked), 1))), entries);
   const error = throwsCode(t, () => [...readJournal(text.replace('\n', '\n\ufeff'))], 'ERR_INVALID_ARGUMENT');
-  t.regex(error.message, /^line 2 of the journal: not JSON/);
+  t.regex(error.message, /^line 2 of the journal: expected JSON/);
 });
 
 test('each entry is made when it is asked for: a wrong line is found after those before it', async (t) => {
   const memory = await guest(t);
   const file = join(scratchFolder(t), 'journal');
   recordJournal(memory, file).close();
-  const text = `${readFileSync(file, 'utf8')}{"time":"","text":"good"}\n{"time":""}\n{"time":"","text":"beyond"}\n`;
+  const text = `${readFileSync(file, 'utf8')}{${TIME},"text":"good"}\n{${TIME}}\n{${TIME},"text":"beyond"}\n`;
   const entries = readJournal(text);
   t.is(entries.next().value?.text, 'Recording begins.');
   t.is(entries.next().value?.text, 'good');
   t.regex(
     throwsCode(t, () => entries.next(), 'ERR_INVALID_ARGUMENT').message,
-    /^line 3 of the journal: the line\.text/,
+    /^line 3 of the journal: text: expected a string/,
   );
   const stream = readJournal(inPieces(Buffer.from(text), 10));
   t.is((await stream.next()).value?.text, 'Recording begins.');
@@ -121,7 +124,7 @@ test('rejects a line that is longer than a string can be, by its number, before 
   };
   t.is(reading(text.length)(), 2);
   const error = throwsCode(t, reading(start.length), 'ERR_INVALID_ARGUMENT');
-  t.regex(error.message, /^line 2 of the journal: it has more than \d+ characters/);
+  t.regex(error.message, /^line 2 of the journal: expected at most \d+ characters/);
   const unfinished = new JournalReader(50);
   throwsCode(t, () => [...unfinished.add('x'.repeat(40)), ...unfinished.add('x'.repeat(40))], 'ERR_INVALID_ARGUMENT');
 });
@@ -129,7 +132,7 @@ test('rejects a line that is longer than a string can be, by its number, before 
 test('an empty stream, and what is not a journal at all, are rejected', async (t) => {
   for (const length of [0, 5]) {
     const error = await t.throwsAsync(collected(readJournal(inPieces(Buffer.alloc(length, 'x'), 2))));
-    t.regex(error?.message ?? '', /^line 1 of the journal: not JSON/);
+    t.regex(error?.message ?? '', /^line 1 of the journal: expected JSON/);
   }
   for (const wrong of [undefined, null, 7, {}, ['a']]) {
     throwsCode(t, () => readJournal(wrong as unknown as string), 'ERR_INVALID_ARGUMENT');
@@ -184,4 +187,12 @@ test('a long journal is read, explained and shown in the memory of one of its st
   t.is(count, String(2 * mappings * (lines + 1)));
   t.regex(sentence ?? '', /^Nothing is at 0x0/);
   t.regex(page ?? '', /journal\.html is written/);
+});
+
+test('rejects a line that is longer than a string can be when all of it comes as one buffer', async (t) => {
+  async function* stream(): AsyncGenerator<Uint8Array> {
+    yield new Uint8Array(2 ** 29);
+  }
+  const error = await rejectsCode(t, collected(readJournal(stream())), 'ERR_INVALID_ARGUMENT');
+  t.regex(error.message, /^line 1 of the journal: expected at most \d+ characters/);
 });

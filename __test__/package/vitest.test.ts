@@ -22,17 +22,18 @@ test('creates guest memory', async () => {
 });
 `;
 
-for (const [what, inline] of [
-  ['leaves the package to Node', []],
-  ['inlines the package', ['peerdma']],
-  ['inlines the package and its dependencies', true],
-] as const) {
-  test.serial(`a suite passes in vitest that ${what}`, async (t) => {
+/** Packages that vitest evaluates itself, and does not leave to Node: none, this one, and all. */
+const INLINE = [[], ['peerdma'], true] as const;
+
+for (const pool of ['forks', 'threads', 'vmForks', 'vmThreads']) {
+  test.serial(`a suite passes in the pool ${pool} of vitest, whether or not vitest inlines the package`, async (t) => {
     project.write('memory.test.js', SUITE);
-    const config = { test: { server: { deps: { inline } } } };
-    project.write('vitest.config.js', `export default ${JSON.stringify(config)};`);
+    const projects = INLINE.map((inline) => ({
+      test: { name: `inline: ${String(inline)}`, pool, server: { deps: { inline } } },
+    }));
+    project.write('vitest.config.js', `export default ${JSON.stringify({ test: { projects } })};`);
     const { status, stdout, stderr } = await project.run(path('node_modules/.bin/vitest'), 'run', '--reporter=json');
     t.is(status, 0, `${stdout}${stderr}`);
-    t.is((JSON.parse(stdout) as { numPassedTests: number }).numPassedTests, 1);
+    t.is((JSON.parse(stdout) as { numPassedTests: number }).numPassedTests, INLINE.length);
   });
 }

@@ -28,10 +28,10 @@ test('a BAR that the guest places and switches off is told, with what of it is n
   t.is(bars.length, 2, 'of this guest alone');
   t.regex(
     bars[0]?.text ?? '',
-    new RegExp(`^${name} answers at 0x${LOW.toString(16)}\\.\\.0x\\w+; not all of it is memory: it holds the MSI-X`),
+    new RegExp(`^${name} is decoded at 0x${LOW.toString(16)}\\.\\.0x\\w+; part of it is trapped: it holds the MSI-X`),
   );
   t.is(bars[0]?.bar?.range?.start, `0x${LOW.toString(16)}`);
-  t.is(bars[1]?.text, `${name} answers nowhere.`);
+  t.is(bars[1]?.text, `${name} is not decoded.`);
   const placed = entries[entries.findIndex(({ bar }) => bar?.bar === 0) - 1];
   t.regex(placed?.text ?? '', / is at 0x\w+\.\.0x\w+ now/);
   t.deepEqual(entries.at(-1)?.snapshot, scene.memory.inspect());

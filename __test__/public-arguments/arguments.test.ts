@@ -2,28 +2,9 @@
 import test, { type ExecutionContext } from 'ava';
 import { type DmaTarget, DmaBuffer, GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { PAGE } from '../support/pages.ts';
-import { driverCalls } from './calls/driver.ts';
-import { guestCalls } from './calls/guest.ts';
-import { hostCalls } from './calls/host.ts';
-import { journalCalls } from './calls/journal.ts';
-import { memoryCalls } from './calls/memory.ts';
-import { simulationCalls } from './calls/simulation.ts';
-import { vfioCalls } from './calls/vfio.ts';
+import { SUBJECTS } from './subjects.ts';
 import { constants, publicSurface } from './surface.ts';
 import { type Anything, type Calls, VALUES, options, trap } from './values.ts';
-
-/** By the name that {@link publicSurface} gives a call. */
-type Table = Readonly<Record<string, Calls>>;
-
-const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | Promise<Table>>> = {
-  'address ranges, files and errors': memoryCalls,
-  'guest memory, regions and windows': guestCalls,
-  'simulated IOMMUs and devices, and assigned devices': simulationCalls,
-  'buffers, registers and events': driverCalls,
-  'hosts and the doctor': hostCalls,
-  'journals and explanations': journalCalls,
-  'VFIO devices': vfioCalls,
-};
 
 /** Exports that are not called. */
 const CONSTANTS = ['ACS_CONTROLS', 'DEFAULT_PRIORITY'];

@@ -1,7 +1,8 @@
 /**
  * Checks of arguments that several commands take.
  */
-import { resolve } from 'node:path';
+import { lstatSync, readlinkSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parsePciAddress } from '../host/address.ts';
 import { type Invocation, UsageError } from './command.ts';
 
@@ -34,7 +35,26 @@ export function fileOption({ values }: Pick<Invocation, 'values'>, name: string)
   throw new UsageError(`--${name} takes a name`);
 }
 
-/** Whether two arguments name one file. */
+/** Whether two arguments name one file, by whatever path or link. */
 export function isSameFile(one: string, other: string): boolean {
-  return one !== STANDARD_STREAM && other !== STANDARD_STREAM ? resolve(one) === resolve(other) : one === other;
+  if (one === STANDARD_STREAM || other === STANDARD_STREAM) return one === other;
+  return resolve(one) === resolve(other) || identityOf(one) === identityOf(other);
+}
+
+/** What two paths of one regular file have in common. The file need not exist. */
+function identityOf(path: string): string {
+  try {
+    const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+    if (stats?.isFile() === true) return `inode ${stats.ino} of ${stats.dev}`;
+    return stats === undefined ? targetOf(path) : resolve(path);
+  } catch {
+    return resolve(path); // unreadable: opening it reports why
+  }
+}
+
+/** Where writing to a path makes a file: a symbolic link may lead to one that does not exist. */
+function targetOf(path: string): string {
+  const name = join(realpathSync(dirname(path)), basename(path));
+  const isLink = lstatSync(name, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+  return isLink ? targetOf(resolve(dirname(name), readlinkSync(name))) : name;
 }

@@ -26,7 +26,7 @@ standard output for -. Of a journal it has the last COUNT lines, by default ${LI
       throw new UsageError('takes one file: a snapshot or a journal');
     }
     const output = fileOption({ values }, 'output') ?? pageOf(file);
-    if (output !== STANDARD_STREAM && isSameFile(output, file)) {
+    if (output !== STANDARD_STREAM && isSameFile(output, file === STANDARD_STREAM ? '/dev/stdin' : file)) {
       throw new UsageError(`would write the page over ${file}: name another --output`);
     }
     const last = linesOption(values['last']);

@@ -11,6 +11,7 @@ import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openStore } from '../memory/backing.ts';
 import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { findPlace } from './buffer-place.ts';
 
@@ -44,7 +45,14 @@ export class DmaBuffer {
   readonly #region: number;
   readonly #closing = new Closing();
 
-  private constructor(memory: GuestMemory, region: number, iova: bigint, bytes: Uint8Array<ArrayBuffer>) {
+  private constructor(
+    key: typeof PACKAGE_KEY,
+    memory: GuestMemory,
+    region: number,
+    iova: bigint,
+    bytes: Uint8Array<ArrayBuffer>,
+  ) {
+    requirePackageKey(key, 'DmaBuffer.allocate()');
     this.#memory = memory;
     this.#region = region;
     this.iova = iova;
@@ -95,7 +103,7 @@ export class DmaBuffer {
           draft.map(state.id, { range: AddressRange.of(0n, whole), store, writable: true });
           draft.place(state.id, room, true);
         });
-        return new DmaBuffer(memory, state.id, iova, bytes);
+        return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
         store.owner.count(0);
         throw error;

@@ -5,11 +5,11 @@ import { type AddressRange, hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 
-/** A page of 4 KiB. */
-const MIN_WIDTH = 12;
+/** A page of 4 KiB. @internal */
+export const MIN_WIDTH = 12;
 
-/** User space has 47 bits, and the process's own memory lies in them. */
-const MAX_WIDTH = 46;
+/** User space has 47 bits, and the process's own memory lies in them. @internal */
+export const MAX_WIDTH = 46;
 
 /**
  * 1 TiB, as QEMU's processors have by default (`TCG_PHYS_ADDR_BITS`, target/i386/cpu.h). A process can reserve it some

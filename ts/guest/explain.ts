@@ -2,7 +2,7 @@
  * What is at an address of the guest, whether a DMA target reaches it, and why or why not: from a snapshot, so that it can
  * be asked of a VMM that is gone.
  */
-import { readable } from '../arguments.ts';
+import { readArray, readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { type Layer, layersAt, memoryAt } from './layers.ts';
@@ -51,7 +51,21 @@ export interface SeenMemory {
  */
 export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   requireAddress(address);
-  return readable('the snapshot', () => explained(snapshot, address, target));
+  return readable('the snapshot', () => explained(copyOf(snapshot), address, target));
+}
+
+/** A copy with lists that are arrays: a snapshot may come from anywhere. */
+function copyOf({ regions, flat, targets, ...others }: MemorySnapshot): MemorySnapshot {
+  const withMappings = <M, T extends { readonly mappings: readonly M[] }>(one: T): T => ({
+    ...one,
+    mappings: readArray(one.mappings, 'the mappings of a snapshot'),
+  });
+  return {
+    ...others,
+    regions: readArray(regions, 'the regions of a snapshot').map(withMappings),
+    flat: readArray(flat, 'the flat memory map of a snapshot'),
+    targets: readArray(targets, 'the targets of a snapshot').map(withMappings),
+  };
 }
 
 function explained(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {

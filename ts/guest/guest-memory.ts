@@ -4,6 +4,7 @@
 import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { AddressSpace } from './address-space.ts';
 import { addressWidthFor } from './address-width.ts';
 import { DeviceMemory } from './device-memory.ts';
@@ -42,7 +43,8 @@ export class GuestMemory {
     };
   }
 
-  private constructor(space: AddressSpace) {
+  private constructor(key: typeof PACKAGE_KEY, space: AddressSpace) {
+    requirePackageKey(key, 'GuestMemory.create()');
     this.#space = space;
     this.id = space.order;
     this.regions = new RegionManager(space);
@@ -65,7 +67,7 @@ export class GuestMemory {
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
-    const memory = new GuestMemory(new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
+    const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
     try {
       await addRam(memory.#space, ram);
     } catch (error) {

@@ -38,7 +38,7 @@ export function layerText({ name, kind, priority }: Layer): string {
 /** Why there is nothing, and what is nearest. @internal */
 export function nothingAt({ addressWidth, regions }: MemorySnapshot, address: bigint): string {
   const where = `0x${address.toString(16)}`;
-  if (address >= 1n << BigInt(addressWidth)) {
+  if (address.toString(2).length > addressWidth) {
     return `${where} is beyond the guest's addresses, which have ${addressWidth} bits.`;
   }
   let below: { name: string; end: bigint } | undefined;

@@ -33,7 +33,7 @@ export function isPciAddress(text: string): boolean {
 export function pciAddress(text: string): string {
   const address = typeof text === 'string' ? parsePciAddress(text) : undefined;
   if (address !== undefined) return address;
-  const given = typeof text === 'string' ? JSON.stringify(text) : valueText(text);
+  const given = typeof text === 'string' ? JSON.stringify(valueText(text)) : valueText(text);
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${given}`);
 }
 

@@ -1,6 +1,7 @@
 /**
  * Checks of snapshots and of the lines of journals that come from a file.
  */
+import { MAX_WIDTH, MIN_WIDTH } from '../guest/address-width.ts';
 import type {
   MemorySnapshot,
   RangeSnapshot,
@@ -10,7 +11,20 @@ import type {
   TargetSnapshot,
 } from '../guest/inspect.ts';
 import type { BarSnapshot } from '../pci/bar-status.ts';
-import { type Check, address, count, fields, flag, list, number, oneOf, ranged, text } from './checks.ts';
+import {
+  type Check,
+  address,
+  count,
+  fields,
+  flag,
+  list,
+  number,
+  oneOf,
+  ranged,
+  text,
+  time,
+  wholeNumber,
+} from './checks.ts';
 import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
 import type { JournalError, JournalLine, JournalStart } from './lines.ts';
 
@@ -61,7 +75,7 @@ const target: Check<TargetSnapshot> = fields<TargetSnapshot>(
 /** What {@link GuestMemory.inspect} gives. @internal */
 export const checkSnapshot: Check<MemorySnapshot> = fields<MemorySnapshot>(
   {
-    addressWidth: count,
+    addressWidth: wholeNumber(MIN_WIDTH, MAX_WIDTH),
     regions: list(region),
     flat: list(subMapping),
     targets: list(target),
@@ -98,7 +112,7 @@ const delta: Check<SnapshotDelta> = fields<SnapshotDelta>(
 const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly device: string }>(
   {
     device: text,
-    bar: count,
+    bar: wholeNumber(0, 6), // 6 is the ROM
     kind: oneOf('memory32', 'memory64', 'rom'),
     length: address,
     pinned: flag,
@@ -119,13 +133,13 @@ const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { reado
 
 /** @internal */
 export const checkStart: Check<JournalStart> = fields<JournalStart>(
-  { journal: oneOf('peerdma'), version: oneOf(1), time: text, snapshot: checkSnapshot },
+  { journal: oneOf('peerdma'), version: oneOf(1), time, snapshot: checkSnapshot },
   {},
 );
 
 /** @internal */
 export const checkLine: Check<JournalLine> = fields<JournalLine>(
-  { time: text, text },
+  { time, text },
   {
     action: oneOf('change', 'join', 'leave', 'closed', 'device', 'end'),
     error: fields<JournalError>({ message: text }, { code: text }),

@@ -73,7 +73,8 @@ export function applyRegions(
     changed.delete(region.id);
     return { ...region, mappings: applyHunks(region.mappings, hunks) };
   });
-  for (const id of changed.keys()) throw new RangeError(`there is no region number ${id}`);
+  for (const id of changed.keys())
+    throw new RangeError(`delta.mappings: the state before has no region with the id ${id}`);
   return after;
 }
 
@@ -83,7 +84,7 @@ export function applyTarget(
   { from, name, peerToPeer, following, mappings }: TargetDelta,
 ): TargetSnapshot {
   const was = from === undefined ? [] : before[from]?.mappings;
-  if (was === undefined) throw new RangeError(`there is no target number ${from}`);
+  if (was === undefined) throw new RangeError(`delta.targets: the state before has no target at index ${from}`);
   return { name, peerToPeer, following, mappings: applyHunks(was, mappings) };
 }
 
@@ -92,7 +93,10 @@ export function applyHunks<T>(before: readonly T[], hunks: readonly Hunk<T>[]): 
   const after: T[] = [];
   let next = 0;
   for (const [at, removed, added] of hunks) {
-    if (at < next || at + removed > before.length) throw new RangeError(`there is no entry number ${at + removed}`);
+    if (at < next) throw new RangeError(`delta: a hunk begins at index ${at}, before the end of the last one, ${next}`);
+    if (at + removed > before.length) {
+      throw new RangeError(`delta: a hunk ends at index ${at + removed} of a list of ${before.length}`);
+    }
     for (; next < at; next++) after.push(before[next] as T); // within the list
     for (const one of added) after.push(one);
     next = at + removed;

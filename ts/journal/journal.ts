@@ -3,13 +3,22 @@
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { readable } from '../arguments.ts';
 import type { DmaEvent, MemorySettledEvent } from '../dma/events.ts';
 import { asError, PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { type BarEvent, barSnapshot } from '../pci/bar-status.ts';
+import { valueText } from '../value-text.ts';
 import { type State, compare, deltaOf, stateOf } from './compare.ts';
 import type { JournalError, JournalLine, JournalStart } from './lines.ts';
 import { barWords, wordsFor } from './words.ts';
+
+/** A `URL` of the scheme `file:`. Not that class, which only the types of Node or of a browser declare. */
+export interface FileUrl {
+  /** The URL, such as `file:///tmp/journal.jsonl`. */
+  readonly href: string;
+}
 
 /**
  * Records everything that becomes of a guest memory from now on, one line of JSON each: the first is a snapshot, the others
@@ -22,10 +31,15 @@ import { barWords, wordsFor } from './words.ts';
  * @param file is made, or emptied
  * @throws {PeerDmaError} `ERR_SYSTEM` with errno where the file can't be written; `ERR_CLOSED`, `ERR_INVALID_ARGUMENT`
  */
-export function recordJournal(memory: GuestMemory, file: string | URL): Journal {
+export function recordJournal(memory: GuestMemory, file: string | FileUrl): Journal {
   const space = addressSpaceOf(memory);
-  if (space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed: nothing is left to record');
-  const fd = attempt('open', () => openSync(file, 'w'));
+  if (space.closed)
+    throw new PeerDmaError(
+      'ERR_CLOSED',
+      'the journal: recording failed: the guest memory is closed. Record it before GuestMemory.close().',
+    );
+  const path = pathOf(file);
+  const fd = attempt('open', () => openSync(path, 'w'));
   try {
     const start: JournalStart = { journal: 'peerdma', version: 1, time: now(), snapshot: memory.inspect() };
     writeLine(fd, start);
@@ -143,6 +157,15 @@ export class Journal {
   }
 }
 
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` */
+function pathOf(file: string | FileUrl): string {
+  return readable('the path of a journal', () => {
+    if (typeof file === 'string') return file;
+    if (typeof file?.href === 'string') return fileURLToPath(file.href);
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the journal: expected a path or a URL, not ${valueText(file)}`);
+  });
+}
+
 function now(): string {
   return new Date().toISOString();
 }
@@ -168,9 +191,9 @@ function attempt<T>(syscall: string, act: () => T): T {
 function systemError(syscall: string, thrown: unknown): PeerDmaError {
   const error: NodeJS.ErrnoException = asError(thrown);
   if (error.name === 'TypeError') {
-    return new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is a file by its path: ${error.message}`);
+    return new PeerDmaError('ERR_INVALID_ARGUMENT', `the journal: ${syscall} failed: ${error.message}`);
   }
-  return new PeerDmaError('ERR_SYSTEM', `the journal can't be written: ${error.message}`, {
+  return new PeerDmaError('ERR_SYSTEM', `the journal: ${syscall} failed: ${error.message}`, {
     errno: error.code,
     syscall,
     cause: thrown,

@@ -4,6 +4,7 @@
 import { constants } from 'node:buffer';
 import { readable, requireBytes } from '../arguments.ts';
 import { PeerDmaError, asError } from '../errors.ts';
+import { valueText } from '../value-text.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
 import { checkLine, checkSnapshot, checkStart } from './check-lines.ts';
 import { applyDelta } from './delta.ts';
@@ -11,6 +12,9 @@ import type { JournalLine } from './lines.ts';
 
 /** Editors on Windows put it before UTF-8. `JSON.parse` rejects it. */
 const BYTE_ORDER_MARK = '\ufeff';
+
+/** Bytes that are decoded at once. */
+const MOST_DECODED = 1 << 26;
 
 /** One line of a journal, with guest memory as it was after it. */
 export interface JournalEntry extends JournalLine {
@@ -43,7 +47,10 @@ export function readJournal(
   if (typeof journal === 'string') return entriesOfText(journal);
   if (typeof readable('a journal', () => journal?.[Symbol.asyncIterator]) === 'function')
     return entriesOfStream(journal);
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a journal is text or a stream of it, not ${typeof journal}`);
+  throw new PeerDmaError(
+    'ERR_INVALID_ARGUMENT',
+    `a journal: expected a string, or a stream of strings or bytes, not ${valueText(journal)}`,
+  );
 }
 
 function* entriesOfText(text: string): Generator<JournalEntry, void, undefined> {
@@ -58,9 +65,17 @@ async function* entriesOfStream(
   const reader = new JournalReader();
   const decoder = new TextDecoder();
   for await (const piece of stream) {
-    yield* reader.add(typeof piece === 'string' ? piece : decoder.decode(requireBytes(piece), { stream: true }));
+    for (const text of typeof piece === 'string' ? [piece] : decoded(piece, decoder)) yield* reader.add(text);
   }
   yield* reader.end();
+}
+
+/** Text of bytes. Bytes in one buffer may be more than a string can have characters. */
+function* decoded(piece: Uint8Array, decoder: InstanceType<typeof TextDecoder>): Generator<string, void, undefined> {
+  const bytes = requireBytes(piece);
+  for (let at = 0; at < bytes.length; at += MOST_DECODED) {
+    yield decoder.decode(bytes.subarray(at, at + MOST_DECODED), { stream: true });
+  }
 }
 
 /** Reads a journal that comes in pieces of text, of any length. @internal */
@@ -134,11 +149,11 @@ export class JournalReader {
       if (this.#blankLines > 0) parse('');
       const before = this.#snapshot;
       if (before === undefined) {
-        const { time, snapshot } = checkStart(parse(row), 'the line');
+        const { time, snapshot } = checkStart(parse(row), '');
         this.#snapshot = snapshot;
         return { time, text: 'Recording begins.', snapshot };
       }
-      const line = checkLine(parse(row), 'the line');
+      const line = checkLine(parse(row), '');
       const snapshot = line.delta === undefined ? before : applyDelta(before, line.delta);
       this.#snapshot = snapshot;
       return { ...line, snapshot };
@@ -152,7 +167,7 @@ export class JournalReader {
 /** Checks that text in pieces can be one string. @param length characters @internal */
 export function requireString(length: number, what: string, limit: number = constants.MAX_STRING_LENGTH): void {
   if (length <= limit) return;
-  const text = `${what}: it has more than ${limit} characters, which is more than a string can have`;
+  const text = `${what}: expected at most ${limit} characters, the most that a string can have`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
@@ -164,14 +179,12 @@ export function isJournal(text: string): boolean {
 /**
  * A snapshot from JSON.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is none: the message says what is wrong where
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for other text: the message names the field that is wrong
  * @internal
  */
 export function parseSnapshot(text: string): MemorySnapshot {
-  return checkSnapshot(
-    parse(text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text),
-    'the snapshot',
-  );
+  const json = text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text;
+  return checkSnapshot(parse(json, 'the snapshot: '), 'the snapshot');
 }
 
 function isBlank(text: string): boolean {
@@ -187,10 +200,12 @@ function isJson(text: string): boolean {
   }
 }
 
-function parse(text: string): unknown {
+function parse(text: string, object = ''): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `not JSON, or cut: ${asError(error).message}`, { cause: error });
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${object}expected JSON: ${asError(error).message}`, {
+      cause: error,
+    });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What has happened to guest memory, as a sentence or two.
+ * The texts of the lines of a journal: a change of guest memory in a sentence or two.
  */
 import { AddressRange } from '../address-range.ts';
 import type { MemoryAction } from '../dma/events.ts';
@@ -9,7 +9,7 @@ import type { RegionState } from '../guest/region-state.ts';
 import type { Comparison, TargetState } from './compare.ts';
 import { type Difference, differenceOf } from './differences.ts';
 
-/** So many regions, and mappings of a target, are told one by one. */
+/** The most regions, and mappings of a target, that a text names. */
 const TOLD = 4;
 
 /** @internal */
@@ -22,29 +22,29 @@ export function wordsFor(action: MemoryAction, { regions, targets, left }: Compa
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
     if (before === undefined) told.push(`${name} has joined, with ${mappingsOf(now)}`);
-    else if (before.following && !now.following) told.push(`${name} gets nothing new`);
+    else if (before.following && !now.following) told.push(`${name} gets no new mappings`);
     told.push(...some(statusWords(name, changes), `more mappings of ${name}`));
   }
   if (told.length === 0) told.push(QUIET[action]);
   return `${sentence(told)}.`;
 }
 
-/** What is said where nothing has changed that is worth a word. */
+/** The text of a line without a change of regions, targets or statuses. */
 const QUIET: Readonly<Record<MemoryAction, string>> = {
   change: 'memory is mapped in other pieces',
   join: 'a target joins',
   leave: 'a target leaves',
-  closed: 'a target is gone',
-  device: 'memory of a device is taken from the targets and given back',
+  closed: 'a closed target is removed',
+  device: 'device memory is unmapped from the targets and mapped again',
   end: 'guest memory is closed',
 };
 
 const FAILING: Readonly<Record<MemoryAction, string>> = {
   change: 'a change',
-  join: 'a target that joins',
-  leave: 'a target that leaves',
-  closed: 'giving the others what a closed target had kept',
-  device: 'taking memory of a device from the targets and giving it back',
+  join: 'adding a target',
+  leave: 'removing a target',
+  closed: 'mapping the memory that a closed target had quarantined',
+  device: 'unmapping and remapping device memory',
   end: 'closing guest memory',
 };
 
@@ -78,7 +78,7 @@ function changeOf(was: RegionState, { name, at, writable, mappings: memory }: Re
   return memory === was.mappings ? `"${name}" is placed again` : `the memory in "${name}" changes`;
 }
 
-/** What became of mappings that is worth a word: those that just come and go with their regions are not. */
+/** Mappings that failed, are quarantined, or are mapped after that. Mappings that follow their regions are left out. */
 function statusWords(target: string, { removed, added }: Difference<MappingStatus>): string[] {
   const before = new Map(removed.map((status) => [key(status), status]));
   return added.flatMap((status): string[] => {
@@ -86,10 +86,10 @@ function statusWords(target: string, { removed, added }: Difference<MappingStatu
     const was = before.get(key(status));
     const what = `"${name}" at ${range}`;
     const why = [code, errno].filter((word) => word !== undefined).join(', ');
-    if (state === 'quarantined') return [`${target} would not unmap ${what}, and may still reach it`];
-    if (state === 'failed' && code === 'ERR_MAPPING_REVOKED') return [`${what} is void for ${target}`];
-    if (state === 'failed') return [`${target} misses ${what}${why === '' ? '' : ` (${why})`}`];
-    return state === 'mapped' && was !== undefined && was.state !== 'mapped' ? [`${target} has ${what} now`] : [];
+    if (state === 'quarantined') return [`${target} failed to unmap ${what} and may still reach it`];
+    if (state === 'failed' && code === 'ERR_MAPPING_REVOKED') return [`the mapping of ${what} by ${target} is revoked`];
+    if (state === 'failed') return [`${target} failed to map ${what}${why === '' ? '' : ` (${why})`}`];
+    return state === 'mapped' && was !== undefined && was.state !== 'mapped' ? [`${target} has mapped ${what}`] : [];
   });
 }
 
@@ -112,7 +112,7 @@ function sentence(told: readonly string[]): string {
   return text.endsWith('.') ? text.slice(0, -1) : text;
 }
 
-/** What became of a BAR. @internal */
+/** The text of a line about a BAR. @internal */
 export function barWords(
   device: string,
   bar: number,
@@ -120,6 +120,6 @@ export function barWords(
   trapped: string | undefined,
 ): string {
   const name = bar === 6 ? 'the ROM' : `BAR ${bar}`;
-  if (range === undefined) return `${name} of ${device} answers nowhere.`;
-  return `${name} of ${device} answers at ${range}${trapped === undefined ? '' : `; not all of it is memory: ${trapped}`}.`;
+  if (range === undefined) return `${name} of ${device} is not decoded.`;
+  return `${name} of ${device} is decoded at ${range}${trapped === undefined ? '' : `; part of it is trapped: ${trapped}`}.`;
 }

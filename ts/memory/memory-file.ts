@@ -15,6 +15,7 @@ import {
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { FileWindows } from './file-windows.ts';
 
 /** The size of huge pages a {@link MemoryFile} can be made of. */
@@ -74,14 +75,14 @@ export class MemoryFile {
       }
       return file.#handle;
     };
-    wrapNativeFile = (handle, name) => new MemoryFile(handle, name);
+    wrapNativeFile = (handle, name) => new MemoryFile(PACKAGE_KEY, handle, name);
     viewFile = (file, offset, length) => {
       const handle = file.#open();
       requireViewable(length, file.name);
       return native(() => handle.view(offset, length));
     };
     windowsOf = (file) => (file.#windows ??= new FileWindows(file.#handle));
-    requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(file.#handle, file.name, file));
+    requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(PACKAGE_KEY, file.#handle, file.name, file));
     originalOf = (file) => {
       nativeFileOf(file); // rejects other objects
       return file.#original ?? file;
@@ -96,7 +97,8 @@ export class MemoryFile {
     };
   }
 
-  private constructor(handle: NativeMemoryFile, name: string, original?: MemoryFile) {
+  private constructor(key: typeof PACKAGE_KEY, handle: NativeMemoryFile, name: string, original?: MemoryFile) {
+    requirePackageKey(key, 'MemoryFile.create()');
     this.#handle = handle;
     this.name = name;
     this.#original = original;
@@ -117,6 +119,7 @@ export class MemoryFile {
     requireUnsigned(length, 'the length of a memory file');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     return new MemoryFile(
+      PACKAGE_KEY,
       native(() => NativeMemoryFile.create(length, name, shift)),
       name,
     );
@@ -132,6 +135,7 @@ export class MemoryFile {
   static fromFd(fd: number): MemoryFile {
     requireIndex(fd, 'a file descriptor');
     return new MemoryFile(
+      PACKAGE_KEY,
       native(() => NativeMemoryFile.fromFd(fd)),
       `fd ${fd}`,
     );

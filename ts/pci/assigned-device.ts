@@ -13,6 +13,7 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
 /** What {@link AssignedDevice.inspect} gives; `JSON.stringify` takes it. */
@@ -51,7 +52,8 @@ export class AssignedDevice {
     };
   }
 
-  private constructor(memory: GuestMemory, func: GuestFunction) {
+  private constructor(key: typeof PACKAGE_KEY, memory: GuestMemory, func: GuestFunction) {
+    requirePackageKey(key, 'AssignedDevice.create()');
     this.#memory = memory;
     this.#function = func;
     this.#queue = new MutationQueue(`the assigned device ${func.device.bdf}`);
@@ -74,7 +76,7 @@ export class AssignedDevice {
     bars?: PinnedBars;
   }): Promise<AssignedDevice> {
     const { device, memory, bars = {} } = readOptions(options, ['device', 'memory', 'bars']);
-    return new AssignedDevice(memory, await GuestFunction.create(device, memory, bars));
+    return new AssignedDevice(PACKAGE_KEY, memory, await GuestFunction.create(device, memory, bars));
   }
 
   /** The function, which belongs to this object until it is closed. */

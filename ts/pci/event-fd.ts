@@ -5,6 +5,7 @@
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
 /** An eventfd counts up to this (`eventfd(2)`). */
@@ -35,7 +36,8 @@ export class EventFd {
     };
   }
 
-  private constructor(handle: NativeEventFd) {
+  private constructor(key: typeof PACKAGE_KEY, handle: NativeEventFd) {
+    requirePackageKey(key, 'EventFd.create()');
     this.#handle = handle;
   }
 
@@ -45,7 +47,10 @@ export class EventFd {
    * @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open
    */
   static create(): EventFd {
-    return new EventFd(native(() => NativeEventFd.create()));
+    return new EventFd(
+      PACKAGE_KEY,
+      native(() => NativeEventFd.create()),
+    );
   }
 
   /** The descriptor, which stays this object's: for an irqfd, `SCM_RIGHTS`, `/proc/self/fd` and the like. */

@@ -1,8 +1,20 @@
 // `peerdma view` and `peerdma explain` as programs: what they take, what they say, and what they make of files that are wrong.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import { type MemorySnapshot, readJournal } from '../../../ts/index.ts';
 import { COMMANDS } from '../../../ts/cli/commands.ts';
@@ -64,6 +76,49 @@ test('view and explain say what is wrong with the command line', async (t) => {
   t.regex(stderr, /would write the page over page\.html/);
   const { stdout } = await program(['--help']);
   for (const name of Object.keys(COMMANDS)) t.regex(stdout, new RegExp(`^  ${name} +\\w`, 'm'));
+});
+
+test('view keeps its input, by whatever path --output leads to it', async (t) => {
+  const folder = scratchFolder(t);
+  const inside = (name: string): string => join(folder, name);
+  const text = JSON.stringify(await snapshotOf(t));
+  writeFileSync(inside('memory.json'), text);
+  mkdirSync(inside('folder'));
+  symlinkSync(folder, inside('folder/link'));
+  symlinkSync('memory.json', inside('symbolic.html'));
+  symlinkSync('symbolic.html', inside('twice.html'));
+  linkSync(inside('memory.json'), inside('hard.html'));
+  for (const name of ['symbolic.html', 'twice.html', 'hard.html', 'folder/../memory.json', 'folder/link/memory.json']) {
+    for (const [input, output] of [
+      ['memory.json', name],
+      [name, 'memory.json'],
+    ] as const) {
+      const { status, stderr } = await program(['view', inside(input), '--output', inside(output)]);
+      t.is(status, 2, name);
+      t.regex(stderr, /would write the page over .*: name another --output/);
+    }
+  }
+  symlinkSync('memory.json', inside('other'));
+  symlinkSync('other', inside('default.json'));
+  symlinkSync('memory.json', inside('default.html'));
+  t.is((await program(['view', inside('default.json')])).status, 2, 'the default output');
+  const main = fileURLToPath(new URL('../../../ts/cli/main.ts', import.meta.url));
+  const args = [...process.execArgv, main, 'view', '-', '--output', inside('hard.html')];
+  const input = openSync(inside('memory.json'), 'r');
+  t.teardown(() => closeSync(input));
+  const { status, stderr } = spawnSync(process.execPath, args, { stdio: [input, 'pipe', 'pipe'], encoding: 'utf8' });
+  t.is(status, 2, stderr);
+  t.is(readFileSync(inside('memory.json'), 'utf8'), text);
+});
+
+test('view writes to a file that does not exist, also through a link, and to what is not a regular file', async (t) => {
+  const folder = scratchFolder(t);
+  const file = join(folder, 'memory.json');
+  writeFileSync(file, JSON.stringify(await snapshotOf(t)));
+  symlinkSync('page.html', join(folder, 'link.html'));
+  t.is((await program(['view', file, '--output', join(folder, 'link.html')])).status, 0);
+  t.regex(readFileSync(join(folder, 'page.html'), 'utf8'), /^<!doctype html>/i);
+  t.is((await program(['view', file, '--output', '/dev/null'])).status, 0);
 });
 
 test('files that can not be read or written are told', async (t) => {
@@ -154,24 +209,36 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
   const file = join(folder, 'memory.json');
   const good = JSON.stringify(await snapshotOf(t));
   const wrong: readonly (readonly [string, RegExp])[] = [
-    ['', /not JSON, or cut/],
-    [good.slice(0, -1), /not JSON, or cut/],
-    [good.slice(0, 200), /not JSON, or cut/],
-    ['null', /the snapshot is an object, not null/],
-    ['[]', /the snapshot is an object, not \[\]/],
-    ['{}', /the snapshot\.addressWidth is a whole number, not missing/],
-    [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\] is an object, not 7/],
+    ['', /the snapshot: expected JSON: /],
+    [good.slice(0, -1), /the snapshot: expected JSON: /],
+    [good.slice(0, 200), /the snapshot: expected JSON: /],
+    ['null', /the snapshot: expected an object, not null/],
+    ['[]', /the snapshot: expected an object, not a list/],
+    ['{}', /the snapshot\.addressWidth: expected a whole number from 12 to 46, but it is missing/],
+    [good.replace('"flat":[', '"flat":[7,'), /the snapshot\.flat\[0\]: expected an object, not 7/],
     [
       good.replace('"0x0"', '"<img>"'),
-      /the snapshot\.regions\[0\]\.range\.start is an address such as .*, not "<img>"/,
+      /the snapshot\.regions\[0\]\.range\.start: expected an address such as .*, not "<img>"/,
     ],
-    [good.replace('"end":"0x4000"', '"end":"0x0"'), /range whose end comes after its start/],
-    [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /is an address/],
-    [good.replace('"kind":"ram"', '"kind":"rom"'), /one of ram, device, not "rom"/],
-    [good.replace('"priority":100', '"priority":"high"'), /regions\[0\]\.priority is a number, not "high"/],
-    [good.replace('"state":"mapped"', '"state":{"toString":1}'), /state is one of mapped, .*, not \{"toString":1\}/],
-    [good.replace('"name":"A"', `"name":${'['.repeat(2000)}${']'.repeat(2000)}`), /targets\[0\]\.name is a text/],
-    [`{"journal":"peerdma","version":1}\n`, /line 1 of the journal: the line\.time is a text, not missing/],
+    [
+      good.replace('"end":"0x4000"', '"end":"0x0"'),
+      /expected a range whose end comes after its start, not "0x0\.\.0x0"/,
+    ],
+    [good.replace('"end":"0x4000"', '"end":"0x100000000000000001"'), /expected an address/],
+    [good.replace('"kind":"ram"', '"kind":"rom"'), /expected "ram" or "device", not "rom"/],
+    [
+      good.replace('"priority":100', '"priority":"high"'),
+      /regions\[0\]\.priority: expected a finite number, not "high"/,
+    ],
+    [good.replace('"state":"mapped"', '"state":{"toString":1}'), /state: expected "mapped" or .*, not an object/],
+    [
+      good.replace('"name":"A"', `"name":${'['.repeat(2000)}${']'.repeat(2000)}`),
+      /targets\[0\]\.name: expected a string, not a list/,
+    ],
+    [
+      `{"journal":"peerdma","version":1}\n`,
+      /line 1 of the journal: time: expected a time such as .*, but it is missing/,
+    ],
   ];
   for (const [text, what] of wrong) {
     writeFileSync(file, text);

@@ -1,0 +1,25 @@
+/**
+ * All calls of the package, by subject.
+ */
+import type { ExecutionContext } from 'ava';
+import { driverCalls } from './calls/driver.ts';
+import { guestCalls } from './calls/guest.ts';
+import { hostCalls } from './calls/host.ts';
+import { journalCalls } from './calls/journal.ts';
+import { memoryCalls } from './calls/memory.ts';
+import { simulationCalls } from './calls/simulation.ts';
+import { vfioCalls } from './calls/vfio.ts';
+import type { Calls } from './values.ts';
+
+/** By the name that {@link publicSurface} gives a call. */
+type Table = Readonly<Record<string, Calls>>;
+
+export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | Promise<Table>>> = {
+  'address ranges, files and errors': memoryCalls,
+  'guest memory, regions and windows': guestCalls,
+  'simulated IOMMUs and devices, and assigned devices': simulationCalls,
+  'buffers, registers and events': driverCalls,
+  'hosts and the doctor': hostCalls,
+  'journals and explanations': journalCalls,
+  'VFIO devices': vfioCalls,
+};
