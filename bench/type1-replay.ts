@@ -5,7 +5,9 @@
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
+import { joinPort } from '../ts/guest/dma-mapper-client.ts';
 import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import type { Type1Target } from '../ts/vfio/type1/type1-target.ts';
 import { nanoseconds } from './compile.ts';
 import { againstC } from './measure.ts';
 import { MAPPINGS, replay } from './replay.ts';
@@ -21,7 +23,9 @@ async function ours(): Promise<number[]> {
   await manager.open(bdf);
   const [mapper] = addressSpaceOf(empty).mappers;
   if (mapper === undefined) throw new Error('the container follows guest memory');
-  return await replay(mapper.target, ROUNDS); // before the manager is closed
+  const port = mapper.target as Type1Target;
+  // before the manager is closed
+  return await replay((memory) => joinPort(addressSpaceOf(memory), port, 'best-effort'), ROUNDS);
 }
 
 function theirs(): number[] {

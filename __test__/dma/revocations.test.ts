@@ -2,7 +2,7 @@
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { Revocations } from '../../ts/dma/revocations.ts';
-import type { Held } from '../../ts/dma/holdings.ts';
+import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { declareDevice } from '../../ts/memory/device-state.ts';
 import { taggedFile } from '../support/pages.ts';
 
@@ -16,7 +16,7 @@ test('asks about every mapping of a device that has lost them, however many ther
   const revocations = new Revocations();
   for (let page = 0; page < MANY; page++) {
     const range = AddressRange.of(BigInt(page) * 4096n, 4096n);
-    revocations.add({ range, state: 'mapped', sub: { range, store: { file } } } as unknown as Held);
+    revocations.add({ range, store: { file } } as unknown as SubMapping);
   }
   let asked = 0;
   const ask = () => {

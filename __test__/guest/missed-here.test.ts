@@ -141,7 +141,7 @@ for (const peerToPeer of ['best-effort', 'off'] as const) {
 
 test.serial('best-effort: private device memory is recorded as failed when no address space is left', async (t) => {
   const taken: VaMapper[] = [];
-  t.teardown(() => taken.forEach((va) => va.close()));
+  t.teardown(() => Promise.all(taken.map((va) => va.close())));
   try {
     for (;;) taken.push(new VaMapper(45));
   } catch {
@@ -157,7 +157,7 @@ test.serial('best-effort: private device memory is recorded as failed when no ad
   const region = await memory.regions.addRegion({ name: 'ram', range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await rejectsCode(t, region.map(), 'ERR_ADDRESS_SPACE_LIMIT');
-  taken.splice(0).forEach((va) => va.close());
+  await Promise.all(taken.splice(0).map((va) => va.close()));
   await bar.mapToGuest(at(4));
   t.is(handle.status()[0]?.state, 'mapped');
 });

@@ -2,98 +2,154 @@
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, type MappingStatus, PeerDmaError } from '../../ts/index.ts';
-import type { DmaMapper } from '../../ts/dma/dma-mapper.ts';
-import type { Held, HeldRecords } from '../../ts/dma/holdings.ts';
-import type { Revocation } from '../../ts/dma/revocations.ts';
+import { CustomTarget } from '../../ts/dma/custom-target.ts';
+import { DmaMapper } from '../../ts/dma/dma-mapper.ts';
+import { type MappingFailure, failureOf } from '../../ts/dma/mapping-failure.ts';
+import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
+import { TargetMappings, type TargetMaps } from '../../ts/dma/target-mappings.ts';
+import { readTarget } from '../../ts/dma/target-traits.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 import { applyHunks } from '../../ts/journal/delta.ts';
 import { differenceOf } from '../../ts/journal/differences.ts';
-import { statusChanges } from '../../ts/journal/status-changes.ts';
+import { NO_MAPS, statusChanges } from '../../ts/journal/status-changes.ts';
 
-/** Turns a record into a status as a mapper does, and is none otherwise. */
-const mapper = {
-  statusOf: (held: Held): MappingStatus => mapper.statusThen(held, undefined),
-  statusThen: ({ range, state, sub }: Held, revocation: PeerDmaError | undefined): MappingStatus => ({
-    range,
-    kind: 'device',
-    name: sub.name,
-    state: revocation === undefined ? state : 'failed',
-    ...(revocation === undefined ? {} : { code: revocation.code, reason: revocation.message }),
-  }),
-} as DmaMapper;
+/** Turns sub-mappings into statuses; its target is never called. */
+const mapper = new DmaMapper(
+  new CustomTarget(readTarget({ name: 'target', mapDma: () => {}, unmapDma: () => {} })),
+  'best-effort',
+  () => {
+    throw new Error('no sub-mapping is mapped');
+  },
+  0,
+);
 
 const SLOTS = 8;
 const RANGES = Array.from({ length: SLOTS }, (_, slot) => AddressRange.of(BigInt(slot), 1n));
 
-/** At each address: what is recorded, whether it is another record than before, void, and in quarantine. */
+const WHY = {
+  first: () => new PeerDmaError('ERR_MAP_FAILED', 'one reason'),
+  'other reason': () => new PeerDmaError('ERR_MAP_FAILED', 'another'),
+  'other errno': () => new PeerDmaError('ERR_MAP_FAILED', 'one reason', { errno: 'EINVAL' }),
+  'other code': () => new PeerDmaError('ERR_MAPPING_REVOKED', 'one reason'),
+};
+type Why = keyof typeof WHY;
+
+const why = fc.constantFrom<(Why | undefined)[]>(undefined, ...(Object.keys(WHY) as Why[]));
+
+/** At each address: what is given, why it is not mapped, whether that is recorded anew, and what is quarantined. */
 const slot = fc.record({
-  recorded: fc.constantFrom('mapped' as const, 'failed' as const, undefined),
+  given: fc.constantFrom('one' as const, 'another' as const, undefined),
+  failed: why,
+  revoked: why,
   anew: fc.boolean(),
-  why: fc.constantFrom(undefined, 'one reason', 'another'),
-  quarantined: fc.constantFrom('none' as const, 'one' as const, 'another' as const),
+  quarantined: fc.constantFrom('one' as const, 'another' as const, undefined),
 });
 const slots = fc.array(slot, { minLength: SLOTS, maxLength: SLOTS });
 
 type Slots = typeof slots extends fc.Arbitrary<infer T> ? T : never;
 
-function record(index: number, state: Held['state'], name: string): Held {
-  return { range: RANGES[index] as AddressRange, sub: { name } as Held['sub'], state };
+function subAt(index: number, name: string): SubMapping {
+  return {
+    range: RANGES[index] as AddressRange,
+    name,
+    kind: 'device',
+    store: {} as SubMapping['store'],
+    writable: true,
+    regionId: 1,
+  };
 }
 
-/** Records that are the same objects wherever they are the same. */
-const known = new Map<string, Held>();
+/** Objects that are the same wherever their key is. */
+const known = new Map<string, unknown>();
 
-function recordsOf(list: Slots): HeldRecords {
-  const once = (key: string, make: () => Held): Held => known.get(key) ?? known.set(key, make()).get(key) ?? make();
-  const held = new IntervalMap<Held>();
-  const quarantined: Held[] = [];
-  const revoked = new IntervalMap<Revocation>();
-  for (const [index, { recorded, anew, why, quarantined: kept }] of list.entries()) {
-    if (recorded !== undefined) {
-      const one = once(`${index} ${recorded} ${anew}`, () => record(index, recorded, 'same name'));
-      held.insert(one);
-      if (recorded === 'mapped' && why !== undefined) {
-        revoked.insert({ range: one.range, held: one, error: new PeerDmaError('ERR_MAPPING_REVOKED', why) });
-      }
+function once<T>(key: string, make: () => T): T {
+  if (!known.has(key)) known.set(key, make());
+  return known.get(key) as T;
+}
+
+function mapsOf(list: Slots): TargetMaps {
+  const given = new IntervalMap<SubMapping>();
+  const maps = { given, failed: failures(), revoked: failures(), quarantined: failures() };
+  for (const [index, at] of list.entries()) {
+    const sub = (which: string): SubMapping => once(`sub ${index} ${which}`, () => subAt(index, which));
+    const failure = (which: string, reason: Why): MappingFailure =>
+      once(`${index} ${which} ${reason} ${at.anew}`, () => failureOf(sub(which), WHY[reason]()));
+    if (at.given !== undefined) {
+      given.insert(sub(at.given));
+      // What has failed is not mapped, and is not revoked then.
+      if (at.failed !== undefined) maps.failed.insert(failure(at.given, at.failed));
+      else if (at.revoked !== undefined) maps.revoked.insert(failure(at.given, at.revoked));
     }
-    if (kept !== 'none') quarantined.push(once(`${index} ${kept}`, () => record(index, 'quarantined', kept)));
+    const { quarantined } = at;
+    if (quarantined === undefined) continue;
+    // Of a sub-mapping that may have been given before, or be given now.
+    maps.quarantined.insert(once(`${index} ${quarantined}`, () => failureOf(sub(quarantined), WHY.first())));
   }
-  return { held, quarantined, revoked };
+  return maps;
 }
 
-function listOf({ held, quarantined, revoked }: HeldRecords): MappingStatus[] {
-  const all = [...held.values(), ...quarantined].sort((a, b) => Number(a.range.start - b.range.start));
-  return all.map((one) => {
-    const found = revoked.startingAt(one.range.start);
-    return mapper.statusThen(one, found?.held === one ? found.error : undefined);
-  });
+function failures(): IntervalMap<MappingFailure> {
+  return new IntervalMap();
+}
+
+function listOf({ given, failed, revoked, quarantined }: TargetMaps): MappingStatus[] {
+  const errorOf = (sub: SubMapping): PeerDmaError | undefined =>
+    [...failed.values(), ...revoked.values()].find((failure) => failure.sub === sub)?.error;
+  const all = [
+    ...given.values().map((sub) => mapper.givenStatus(sub, errorOf(sub))),
+    ...quarantined.values().map((failure) => mapper.quarantinedStatus(failure)),
+  ];
+  return all.sort((a, b) => Number(a.range.start - b.range.start));
 }
 
 test('lead from the list before to the list now, and leave out entries that are the same', (t) => {
   const property = fc.property(slots, slots, (first, second) => {
-    const [before, now] = [recordsOf(first), recordsOf(second)];
+    const [before, now] = [mapsOf(first), mapsOf(second)];
     const { hunks, removed, added } = differenceOf(statusChanges(mapper, before, now));
-    const [old, young] = [listOf(before), listOf(now)];
-    t.deepEqual(applyHunks(old, hunks), young);
-    const text = (one: MappingStatus): string => `${one.range} ${one.name} ${one.state} ${one.code} ${one.reason}`;
+    t.deepEqual(applyHunks(listOf(before), hunks), listOf(now));
+    const text = (one: MappingStatus): string => JSON.stringify([`${one.range}`, { ...one, range: undefined }]);
     const same = removed.filter((one) => added.some((other) => text(one) === text(other)));
     t.deepEqual(same, []);
   });
   fc.assert(property, { numRuns: 3000 });
 });
 
-test('a record that got into quarantine since counts as mapped before', (t) => {
-  const held = record(0, 'mapped', 'r');
-  const map = new IntervalMap<Held>();
-  map.insert(held);
-  const before: HeldRecords = { held: map, quarantined: [], revoked: new IntervalMap() };
-  held.state = 'quarantined';
-  const now: HeldRecords = { held: new IntervalMap(), quarantined: [held], revoked: new IntervalMap() };
-  t.deepEqual(
-    statusChanges(mapper, before, now).map(({ index, removed, added }) => [index, removed?.state, added?.state]),
-    [
-      [0, 'mapped', undefined],
-      [1, undefined, 'quarantined'],
-    ],
-  );
+test('lead from an earlier version of what a target has, whatever has become of it since', (t) => {
+  const [mapped, failed, stuck] = [0, 1, 2].map((index) => subAt(index, `sub ${index}`)) as [
+    SubMapping,
+    SubMapping,
+    SubMapping,
+  ];
+  const mappings = new TargetMappings();
+  const lists = (before: TargetMaps, now: TargetMaps) =>
+    statusChanges(mapper, before, now).map(({ index, removed, added }) => [index, removed?.state, added?.state]);
+  mappings.give([mapped, failed, stuck], () => true);
+  const first = mappings.snapshot(undefined);
+  mappings.fail(failureOf(failed, WHY.first()));
+  mappings.quarantine([failureOf(stuck, WHY['other code']())]);
+  const second = mappings.snapshot(undefined);
+  mappings.remove([mapped, failed]);
+  mappings.clearQuarantine();
+  const third = mappings.snapshot(undefined);
+
+  t.deepEqual(lists(NO_MAPS, first), [
+    [0, undefined, 'mapped'],
+    [0, undefined, 'mapped'],
+    [0, undefined, 'mapped'],
+  ]);
+  t.deepEqual(lists(first, second), [
+    [1, 'mapped', 'failed'],
+    [2, 'mapped', undefined],
+    [3, undefined, 'quarantined'],
+  ]);
+  t.deepEqual(lists(second, third), [
+    [0, 'mapped', undefined],
+    [1, 'failed', undefined],
+    [2, 'quarantined', undefined],
+  ]);
+  t.deepEqual(lists(first, third), [
+    [0, 'mapped', undefined],
+    [1, 'mapped', undefined],
+    [2, 'mapped', undefined],
+  ]);
 });

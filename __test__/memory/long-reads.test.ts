@@ -18,7 +18,7 @@ test('refuses to read more than an ArrayBuffer can have', async (t) => {
   const memory = await guest(t, { ram: [{ start, length: LENGTH, file, prefault: false }], addressWidth: 36 });
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   await memory.dmaMappers.addDmaMapper(iommu);
-  const held = openHostMemory({} as never, 0, LENGTH); // which is never asked
+  const held = openHostMemory({} as never, 0, AddressRange.of(start, LENGTH)); // which is never asked
   const reads: [string, (length: number) => unknown][] = [
     ['guest memory', (length) => memory.read(start, length)],
     ['a file', (length) => file.read(0n, length)],

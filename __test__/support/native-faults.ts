@@ -1,13 +1,16 @@
 /**
  * Stands between this worker and its native core, so that calls into it can be counted and made to fail.
  */
-import { NativeReservation } from '#native';
+import { type NativeFailure, NativeReservation } from '#native';
 
 /**
  * The calls that can fail with a caller who does nothing wrong. Ending a lease and closing an empty reservation are none
  * of them.
  */
 export const NATIVE_CALLS = ['mapFile', 'mapPrivate', 'unmap', 'ensureMapped', 'ensureMappedAsync', 'lease'] as const;
+
+/** Words of a part that `mapFiles` takes; the first two are offset and length. */
+const PART = 4;
 
 type Before = (op: string, args: readonly unknown[]) => void;
 
@@ -27,6 +30,31 @@ export function interposeNative(call: Before): void {
       return real.apply(this, args);
     };
   }
+  interposeMapFiles(NativeReservation.prototype);
+}
+
+/** Makes `mapFiles` count as a call of `mapFile` for each part: those before one that fails are mapped, as the core does. */
+function interposeMapFiles(prototype: NativeReservation): void {
+  const real = prototype.mapFiles;
+  const failureIn = (words: BigUint64Array): NativeFailure | undefined => {
+    for (let index = 0; index < words.length / PART; index++) {
+      try {
+        before?.('mapFile', [...words.subarray(index * PART, index * PART + 2)]);
+      } catch (error) {
+        return { index, reason: (error as Error).message };
+      }
+    }
+    return undefined;
+  };
+  prototype.mapFiles = function interposed(files, words) {
+    const failure = failureIn(words);
+    if (failure === undefined) return real.call(this, files, words);
+    const failures = real.call(this, files, words.subarray(0, failure.index * PART));
+    return failures.length > 0 ? failures : [failure];
+  };
+  prototype.mapFilesAsync = async function interposed(files, words) {
+    return this.mapFiles(files, words);
+  };
 }
 
 /** An error as the native core throws it when the system has no memory left. */

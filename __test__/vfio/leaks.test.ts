@@ -7,6 +7,7 @@ import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Held, held } from '../support/held.ts';
 import { testWith } from './support/devices.ts';
+import { byPlace, mapInto, unmapFrom, words } from './support/native-calls.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtRest } from './support/pins.ts';
 import { peerBar, rig } from './support/rig.ts';
@@ -50,24 +51,20 @@ testWith(
       for (let round = 0; round < count; round++) {
         const at = BigInt(round % 5) * PAGE;
         reservation.mapFile(at, 4n * PAGE, file, 0n, true, false);
-        const lease = reservation.lease(BigUint64Array.of(at, PAGE, at + PAGE, 3n * PAGE));
-        const first = [IOVA, BigInt(lease), 1n] as const;
+        const first = byPlace(IOVA, PAGE, at);
+        const second = (iova: bigint): bigint[] => byPlace(iova, 3n * PAGE, at + PAGE, false);
         if (round % 10 === 0) {
           // The second takes the place of the first: EEXIST, and the first goes again.
-          const [iova] = first;
-          refused('ERR_MAP_FAILED|EEXIST', () =>
-            container.mapDma(reservation, BigUint64Array.of(...first, iova, BigInt(lease + 1), 0n)),
-          );
+          refused('ERR_MAP_FAILED|EEXIST', () => mapInto(container, reservation, [], words(first, second(IOVA))));
         }
-        container.mapDma(reservation, BigUint64Array.of(...first, IOVA + 16n * PAGE, BigInt(lease + 1), 0n));
-        reservation.releaseLeases(lease, 2);
+        mapInto(container, reservation, [], words(first, second(IOVA + 16n * PAGE)));
         if (round % 10 === 5) {
           refused('ERR_VA_IN_USE', () => reservation.unmap(at, PAGE));
-          refused('ERR_UNMAP_FAILED|EINVAL', () => container.unmapDma(IOVA + 17n * PAGE, PAGE));
+          refused('ERR_UNMAP_FAILED|EINVAL', () => unmapFrom(container, IOVA + 17n * PAGE, PAGE));
         }
         if (container.mappingCount !== 2) throw new Error(`${container.mappingCount} mappings instead of 2`);
         if (round % 3 === 0) container.unmapAll();
-        else container.unmapDma(IOVA, 32n * PAGE);
+        else unmapFrom(container, IOVA, 32n * PAGE);
         reservation.unmap(at, 4n * PAGE);
       }
     };

@@ -8,6 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
 import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
+import { byPlace, mapInto, unmapFrom, words } from './support/native-calls.ts';
 import { collectGarbage, groupOf, nativeEdu } from './support/native-rig.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
@@ -28,8 +29,7 @@ testWith(
     const reservation = new NativeReservation(40);
     const file = NativeMemoryFile.create(LENGTH, 'ram', 0);
     reservation.mapFile(0n, LENGTH, file, 0n, true, false);
-    const lease = reservation.lease(BigUint64Array.of(0n, LENGTH));
-    const map = (): void => container.mapDma(reservation, BigUint64Array.of(IOVA, BigInt(lease), 1n));
+    const map = (): void => mapInto(container, reservation, [], words(byPlace(IOVA, LENGTH)));
     const without = { message: /^ERR_CONTAINER_EMPTY/ };
     const written = async (edu: Edu, at: bigint): Promise<Uint8Array> => {
       const bytes = new Uint8Array(BYTES);
@@ -67,10 +67,9 @@ testWith(
       t.is(await pinnedAtLast(), 0, 'the kernel has let go of it');
       t.throws(map, without, 'without a group');
       t.throws(() => container.info(), without);
-      container.unmapDma(IOVA, LENGTH);
+      unmapFrom(container, IOVA, LENGTH);
       container.unmapAll();
     }
-    reservation.releaseLeases(lease, 1);
     reservation.unmap(0n, LENGTH);
     reservation.close();
     container.close();
@@ -86,14 +85,13 @@ testWith(
     const reservation = new NativeReservation(40);
     const file = NativeMemoryFile.create(LENGTH, 'ram', 0);
     reservation.mapFile(0n, LENGTH, file, 0n, true, false);
-    const lease = reservation.lease(BigUint64Array.of(0n, LENGTH));
-    const request = BigUint64Array.of(IOVA, BigInt(lease), 1n);
+    const request = words(byPlace(IOVA, LENGTH));
     // In a function of its own, which leaves no reference behind.
     const lose = (): void => {
       const groups = [first, second].map((bdf) => NativeVfioGroup.open(groupOf(bdf)));
       for (const group of groups) group.attach(container);
       container.setIommu();
-      container.mapDma(reservation, request);
+      mapInto(container, reservation, [], request);
       groups[0]?.close();
     };
     lose();
@@ -104,14 +102,14 @@ testWith(
     t.teardown(() => neighbour.close());
     neighbour.attach(other);
     other.setIommu();
-    other.mapDma(reservation, request);
+    mapInto(other, reservation, [], request);
     const device = neighbour.openDevice(first);
     t.teardown(() => device.close());
     const edu = nativeEdu(first, device);
 
     await collectGarbage();
     t.is(container.mappingCount, 0, 'the group has been lost');
-    t.throws(() => container.mapDma(reservation, request), { message: /^ERR_CONTAINER_EMPTY/ });
+    t.throws(() => mapInto(container, reservation, [], request), { message: /^ERR_CONTAINER_EMPTY/ });
     t.is(other.mappingCount, 1);
     file.write(0n, pattern(51));
     await edu.load(IOVA, BYTES);
@@ -120,7 +118,6 @@ testWith(
     const bytes = new Uint8Array(BYTES);
     file.read(0n, bytes);
     t.deepEqual(bytes, pattern(51), 'the neighbour keeps its mapping');
-    reservation.releaseLeases(lease, 1);
     t.throws(() => reservation.unmap(0n, LENGTH), { message: /^ERR_VA_IN_USE/ }, 'for the neighbour');
     device.close();
     neighbour.close();

@@ -12,7 +12,9 @@ import {
 import { ftruncateSync } from 'node:fs';
 import { testWith } from './support/devices.ts';
 import { BAR, ExposedMemory, type Handles, PRIVATE, type Place, RAM } from './support/exposed-memory.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from './support/native-calls.ts';
 import { NativeRig, collectGarbage, groupOf } from './support/native-rig.ts';
+import { placedFile } from './support/placed-file.ts';
 import { Witnesses } from './support/witnesses.ts';
 import { type Wrong, attempt, takingAway } from './support/wrongs.ts';
 
@@ -23,9 +25,9 @@ const FREE = 0x80_0000n;
 function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): Wrong[] {
   const refused = 'ERR_UNMAP_FAILED\\|EINVAL';
   return [
-    ['unmap the first half', refused, () => container.unmapDma(iova, length / 2n)],
-    ['unmap the last page', refused, () => container.unmapDma(iova + length - PAGE, PAGE)],
-    ['unmap across its end', refused, () => container.unmapDma(iova + length - PAGE, 16n * PAGE)],
+    ['unmap the first half', refused, () => unmapFrom(container, iova, length / 2n)],
+    ['unmap the last page', refused, () => unmapFrom(container, iova + length - PAGE, PAGE)],
+    ['unmap across its end', refused, () => unmapFrom(container, iova + length - PAGE, 16n * PAGE)],
   ];
 }
 
@@ -38,7 +40,7 @@ testWith(
     const { rig } = exposed;
     const { container } = rig;
     const handles = exposed.handles as Handles;
-    const { reservation, file, privateMemory, peer, leases } = handles;
+    const { reservation, file, privateMemory, peer } = handles;
     const other = new NativePrivateMemory(PAGE, false);
     const turn = async (what: string, wrongs: readonly Wrong[]) => {
       await exposed.carry(t, what, () => attempt(t, wrongs));
@@ -46,7 +48,12 @@ testWith(
       witnesses.add();
     };
     await exposed.carry(t, 'at first');
+    const leases = reservation.lease(
+      BigUint64Array.from([RAM, PRIVATE, BAR].flatMap(({ at, length }) => [at, length])),
+    );
     reservation.releaseLeases(leases, 3);
+    const place = (at: bigint, length: bigint) => () =>
+      mapInto(container, reservation, [], words(byPlace(FREE, length, at)));
 
     await turn('leases', [
       ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 3)],
@@ -55,11 +62,12 @@ testWith(
         (number) => [String(number), 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(number, 1)] as const,
       ),
       ['too many', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 2 ** 52)],
-      [
-        'a lease that is no more',
-        'ERR_INVALID_ARGUMENT',
-        () => container.mapDma(reservation, BigUint64Array.of(FREE, BigInt(leases), 1n)),
-      ],
+      ['mapping what is not there', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
+      ['mapping more than is there', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
+      ['mapping what is there in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
+      ['mapping beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
+      ['mapping across its end', 'ERR_OUT_OF_RANGE', place(reservation.length - PAGE, 2n * PAGE)],
+      ['mapping nothing of it', 'ERR_EMPTY_RANGE', place(RAM.at, 0n)],
       ['read one', 'ERR_INVALID_ARGUMENT', () => reservation.leaseRead(leases, 0n, new Uint8Array(8))],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE, BAR })) {
@@ -77,10 +85,20 @@ testWith(
         'ERR_VA_NOT_MAPPED',
         () => reservation.lease(BigUint64Array.of(RAM.length, PAGE)),
       ],
-      ['half a request', 'ERR_INVALID_ARGUMENT', () => container.mapDma(reservation, BigUint64Array.of(FREE, 1n))],
-      ['an IOMMU range around the end', 'ERR_OUT_OF_RANGE', () => container.unmapDma((1n << 64n) - PAGE, 2n * PAGE)],
-      ['an IOMMU range of nothing', 'ERR_EMPTY_RANGE', () => container.unmapDma(RAM.iova, 0n)],
-      ['an address that is none', 'ERR_INVALID_ARGUMENT', () => container.unmapDma(-1n, PAGE)],
+      ['half a request', 'ERR_INVALID_ARGUMENT', () => mapInto(container, reservation, [], words([FREE, PAGE]))],
+      [
+        'a request of unknown flags',
+        'ERR_INVALID_ARGUMENT',
+        () => mapInto(container, reservation, [], words([FREE, PAGE, 4n, RAM.at])),
+      ],
+      [
+        'half a range',
+        'ERR_INVALID_ARGUMENT',
+        () => container.unmap(BigUint64Array.of(RAM.iova, RAM.length, PRIVATE.iova), true),
+      ],
+      ['an IOMMU range around the end', 'ERR_OUT_OF_RANGE', () => unmapFrom(container, (1n << 64n) - PAGE, 2n * PAGE)],
+      ['an IOMMU range of nothing', 'ERR_EMPTY_RANGE', () => unmapFrom(container, RAM.iova, 0n)],
+      ['numbers that are no words', '', () => container.unmap([RAM.iova, RAM.length] as never, false)],
       [
         'a file that is too short',
         'ERR_OUT_OF_RANGE',
@@ -98,14 +116,18 @@ testWith(
       ],
     ]);
     await turn('kinds', [
-      ['no reservation', '', () => container.mapDma({} as never, BigUint64Array.of(FREE, 1n, 1n))],
+      ['no reservation', '', () => mapInto(container, {} as never, [], words(byPlace(FREE, PAGE)))],
+      ['none at all', 'ERR_INVALID_ARGUMENT', () => mapInto(container, undefined, [], words(byPlace(FREE, PAGE)))],
+      ['a file', 'ERR_INVALID_ARGUMENT', () => mapInto(container, undefined, [file], words(byFile(FREE, PAGE)))],
       [
         'a file for a reservation',
         '',
         () =>
-          container.mapDma(
+          mapInto(
+            container,
             Object.setPrototypeOf(NativeMemoryFile.fromFd(file.fd), NativeReservation.prototype) as never,
-            BigUint64Array.of(FREE, 1n, 1n),
+            [],
+            words(byPlace(FREE, PAGE)),
           ),
       ],
       ['its method on a file', '', () => NativeReservation.prototype.close.call(file as never)],
@@ -116,7 +138,6 @@ testWith(
       ],
       ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
     ]);
-    const lease = reservation.lease(BigUint64Array.of(RAM.at, PAGE));
     const stranger = NativeVfioContainer.open();
     t.teardown(() => stranger.close());
     await turn('closing', [
@@ -130,10 +151,9 @@ testWith(
       [
         'a map without an IOMMU',
         'ERR_CONTAINER_EMPTY',
-        () => stranger.mapDma(reservation, BigUint64Array.of(FREE, BigInt(lease), 1n)),
+        () => mapInto(stranger, reservation, [], words(byPlace(FREE, PAGE, RAM.at))),
       ],
     ]);
-    reservation.releaseLeases(lease, 1);
     await turn('handles', [
       ['close the file', null, () => file.close()],
       ['close private memory', null, () => privateMemory.close()],
@@ -141,7 +161,7 @@ testWith(
     ]);
     await turn('without handles', takingAway(RAM, { ...handles, file: exposed.observer }, other));
 
-    container.unmapDma(RAM.iova, RAM.length);
+    unmapFrom(container, RAM.iova, RAM.length);
     t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
     reservation.unmap(RAM.at, RAM.length);
     witnesses.add();
@@ -174,35 +194,25 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'a lease that is mapped twice holds until both mappings are gone, and a number is good for its own reservation only',
+  'memory that is mapped twice is held until both mappings are gone, and a range is of its own reservation only',
   async (t, { edu: [bdf = ''] }) => {
     const { container } = NativeRig.open(t, bdf);
-    const [mine, theirs] = [lentPages(4n), lentPages(1n)];
+    const [mine, theirs] = [placedFile(4n * PAGE), placedFile(PAGE)];
     const [first, second] = [RAM.iova, PRIVATE.iova];
-    container.mapDma(
-      mine.reservation,
-      BigUint64Array.of(first, BigInt(mine.lease), 1n, second, BigInt(mine.lease), 0n),
-    );
-    t.throws(() => container.mapDma(theirs.reservation, BigUint64Array.of(FREE, BigInt(mine.lease) + 1n, 1n)), {
-      message: /^ERR_INVALID_ARGUMENT/,
+    const both = words(byPlace(first, 4n * PAGE), byPlace(second, 4n * PAGE, 0n, false));
+    mapInto(container, mine.reservation, [], both);
+    t.throws(() => mapInto(container, theirs.reservation, [], words(byPlace(FREE, PAGE, PAGE))), {
+      message: /^ERR_VA_NOT_MAPPED/,
     });
-    // Numbers begin anew in each reservation: this one means a page of its own, whatever the caller thinks.
-    container.mapDma(theirs.reservation, BigUint64Array.of(FREE, BigInt(theirs.lease), 1n));
-    mine.reservation.releaseLeases(mine.lease, 1);
-    theirs.reservation.releaseLeases(theirs.lease, 1);
-    container.unmapDma(FREE, PAGE);
+    // The same range of another reservation is other memory.
+    mapInto(container, theirs.reservation, [], words(byPlace(FREE, PAGE)));
+    unmapFrom(container, FREE, PAGE);
     theirs.reservation.unmap(0n, PAGE);
-    container.unmapDma(first, 4n * PAGE);
+    unmapFrom(container, first, 4n * PAGE);
     t.throws(() => mine.reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ });
     t.throws(() => mine.reservation.close(), { message: /^ERR_VA_IN_USE/ });
-    container.unmapDma(second, 4n * PAGE);
+    unmapFrom(container, second, 4n * PAGE);
     mine.reservation.close();
     theirs.reservation.close();
   },
 );
-
-function lentPages(pages: bigint): { reservation: NativeReservation; lease: number } {
-  const reservation = new NativeReservation(30);
-  reservation.mapFile(0n, pages * PAGE, NativeMemoryFile.create(pages * PAGE, 'lent', 0), 0n, true, false);
-  return { reservation, lease: reservation.lease(BigUint64Array.of(0n, pages * PAGE)) };
-}

@@ -2,14 +2,17 @@
  * The native core is the last line: calls of the asynchronous kind that race with one another, and handles that are
  * dropped before they have settled.
  */
-import { NativeMemoryFile, NativeReservation, type NativeVfioContainer } from '#native';
+import { NativeMemoryFile, type NativeReservation, type NativeVfioContainer } from '#native';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { testWith } from './support/devices.ts';
 import { BAR, ExposedMemory, RAM, shows } from './support/exposed-memory.ts';
+import { byPlace, mapIntoAsync, unmapFromAsync, words } from './support/native-calls.ts';
 import { NativeRig, collectGarbage, nativeEdu } from './support/native-rig.ts';
 import { openVfioFiles } from './support/open-files.ts';
-import { pinnedAtLast, pinnedPages } from './support/pins.ts';
+import { pinnedAtLast, pinnedPages, pinnedRoughly } from './support/pins.ts';
+import { type PlacedFile, placedFile } from './support/placed-file.ts';
 import { pattern } from './support/rig.ts';
 import { Witnesses } from './support/witnesses.ts';
 
@@ -23,13 +26,9 @@ function counter(container: NativeVfioContainer): () => number {
   return () => all - (container.info().dmaAvail ?? NaN);
 }
 
-/** A file in a reservation of its own, with a lease on all of it. */
-function lent(length: bigint): { file: NativeMemoryFile; reservation: NativeReservation; request: BigUint64Array } {
-  const file = NativeMemoryFile.create(length, 'lent', 0);
-  const reservation = new NativeReservation(36);
-  reservation.mapFile(0n, length, file, 0n, true, false);
-  const lease = reservation.lease(BigUint64Array.of(0n, length));
-  return { file, reservation, request: BigUint64Array.of(IOVA, BigInt(lease), 1n) };
+/** A file in a reservation of its own, and the request that maps all of it. */
+function placed(length: bigint): PlacedFile & { request: BigUint64Array } {
+  return { ...placedFile(length), request: words(byPlace(IOVA, length)) };
 }
 
 /** What the device writes there arrives in the file. */
@@ -54,15 +53,16 @@ testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async 
   const rig = NativeRig.open(t, bdf);
   const { container } = rig;
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
-  const { file, reservation, request } = lent(32n * MiB);
+  const { file, reservation, request } = placed(32n * MiB);
   const witnesses = new Witnesses();
-  const pinning = container.mapDmaAsync(reservation, request);
+  const pinned = pinnedRoughly();
+  const pinning = mapIntoAsync(container, reservation, [], request);
+  request.fill(0n); // which was read when the call was made
+  while (pinnedRoughly() === pinned) await turn();
   t.throws(() => reservation.unmap(0n, 0x1000n), IN_USE);
-  reservation.releaseLeases(Number(request[1]), 1);
-  t.throws(() => reservation.unmap(16n * MiB, 0x1000n), IN_USE, 'the call that is under way has a hold of its own');
+  t.throws(() => reservation.unmap(16n * MiB, 0x1000n), IN_USE);
   t.throws(() => reservation.mapFile(0n, 0x1000n, file, 0n, true, false), IN_USE);
   t.throws(() => reservation.close(), IN_USE);
-  request.fill(0n); // which was read when the call was made
   t.throws(() => container.close(), { message: /^ERR_DEVICE_IN_USE/ });
   await pinning;
   witnesses.add();
@@ -83,20 +83,17 @@ testWith(
     const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
     const inKernel = counter(container);
     const length = 2n * MiB;
-    const { file, reservation } = lent(4n * length);
-    reservation.releaseLeases(1, 1);
+    const { file, reservation } = placed(4n * length);
     const witnesses = new Witnesses();
     const outcomes = new Set<string>();
     for (let round = 0; round < 8; round++) {
-      const first = reservation.lease(BigUint64Array.from([0n, 1n, 2n, 3n].flatMap((part) => [part * length, length])));
       const calls = [0n, 1n, 2n, 3n].flatMap((part) => {
         const at = IOVA + part * length;
-        const map = () => container.mapDmaAsync(reservation, BigUint64Array.of(at, BigInt(first) + part, 1n));
-        const unmap = () => container.unmapDmaAsync(at, length);
-        const half = () => container.unmapDmaAsync(at, length / 2n);
+        const map = () => mapIntoAsync(container, reservation, [], words(byPlace(at, length, part * length)));
+        const unmap = () => unmapFromAsync(container, at, length);
+        const half = () => unmapFromAsync(container, at, length / 2n);
         return round % 2 === 0 ? [map(), unmap(), map(), half()] : [unmap(), map(), half(), map()];
       });
-      reservation.releaseLeases(first, 4);
       const settled = await Promise.allSettled(calls);
       for (const outcome of settled) {
         if (outcome.status === 'rejected') outcomes.add(String(outcome.reason.message).replace(/\|ioctl.*/s, ''));
@@ -131,16 +128,16 @@ testWith({ edu: 1 }, 'a mapping outlives whoever asked for it and did not wait',
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
   const witnesses = new Witnesses();
   const drop = (): [Promise<void>, NativeMemoryFile, WeakRef<NativeReservation>] => {
-    const { file, reservation, request } = lent(16n * MiB);
+    const { file, reservation, request } = placed(16n * MiB);
     const observer = NativeMemoryFile.fromFd(file.fd);
-    return [container.mapDmaAsync(reservation, request), observer, new WeakRef(reservation)];
+    return [mapIntoAsync(container, reservation, [], request), observer, new WeakRef(reservation)];
   };
   const [pinning, observer, trace] = drop();
   await collectGarbage();
   await pinning;
   await collectGarbage();
   t.is(trace.deref(), undefined);
-  t.true(shows('memfd:lent', 16n * MiB));
+  t.true(shows('memfd:placed', 16n * MiB));
   for (let round = 0; round < 8; round++) witnesses.add();
   await arrives(t, edu, observer, 15n * MiB, 3);
   t.is(witnesses.changed, 0);
@@ -152,8 +149,11 @@ testWith(
   async (t, { edu: [bdf = ''] }) => {
     const rig = NativeRig.open(t, bdf);
     const { container } = rig;
-    const { reservation, request } = lent(16n * MiB);
-    const pinning = [container.mapDmaAsync(reservation, request), container.mapDmaAsync(reservation, request)];
+    const { reservation, request } = placed(16n * MiB);
+    const pinning = [
+      mapIntoAsync(container, reservation, [], request),
+      mapIntoAsync(container, reservation, [], request),
+    ];
     for (const device of rig.devices) device.close();
     for (const group of rig.groups) group.close();
     const outcomes = await Promise.allSettled(pinning);
@@ -162,7 +162,6 @@ testWith(
     }
     t.is(container.mappingCount, 0);
     t.is(await pinnedAtLast(), 0);
-    reservation.releaseLeases(Number(request[1]), 1);
     reservation.unmap(0n, 16n * MiB);
     reservation.close();
     container.close();

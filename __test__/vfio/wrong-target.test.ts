@@ -12,7 +12,9 @@ import {
   PeerDmaError,
 } from '../../ts/index.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
+import { asDmaTarget } from '../support/space-as-target.ts';
 import { testWith } from './support/devices.ts';
+import { unmapFrom } from './support/native-calls.ts';
 import { NativeRig, nativeEdu } from './support/native-rig.ts';
 import { pattern } from './support/rig.ts';
 import { Witnesses } from './support/witnesses.ts';
@@ -28,13 +30,13 @@ class WrongTarget implements DmaTarget {
   readonly needsVa = true;
   readonly kept: HostMemory[] = [];
   readonly requests: DmaMapRequest[] = [];
-  readonly #real: Type1Target;
+  readonly #real: DmaTarget;
   /** Says that it has unmapped, and has not. */
   idle = false;
   /** Settles more than once, and throws after that. */
   twice = false;
 
-  constructor(real: Type1Target) {
+  constructor(real: DmaTarget) {
     this.#real = real;
   }
 
@@ -73,7 +75,7 @@ testWith(
   async (t, { edu: [bdf = ''] }) => {
     const rig = NativeRig.open(t, bdf);
     const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
-    const real = new Type1Target(rig.container, 'real');
+    const real = asDmaTarget(new Type1Target(rig.container, 'real'));
     const target = new WrongTarget(real);
     const memory = await GuestMemory.create({ ram: [{ start: RAM, length: LENGTH }] });
     t.teardown(async () => {
@@ -125,7 +127,7 @@ testWith(
     t.is(witnesses.changed, 0);
 
     // The truth at last.
-    rig.container.unmapDma(AT, LENGTH);
+    unmapFrom(rig.container, AT, LENGTH);
     target.idle = false;
     await memory.dmaMappers.targetClosed(target);
     await store(5);

@@ -1,46 +1,59 @@
 /**
- * Knows what one target holds, and changes it: all of a step or nothing.
+ * Keeps one target in agreement with the flat map: each call maps or unmaps all of a step, or nothing.
  */
 import type { AddressRange } from '../address-range.ts';
-import { PeerDmaError, asError } from '../errors.ts';
-import { type Held, type HeldRecords, Holdings } from './holdings.ts';
-import { Leases } from './leases.ts';
+import { type PeerDmaError, throwIf } from '../errors.ts';
+import type { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { fileRequired, mapFailed, rollbackFailed, statusOf, unmapFailed } from './mapping-error.ts';
+import { publishMap, publishUnmap } from './events.ts';
+import { fileRequired, mapFailed, revocationUnknown, revoked, rollbackFailed, statusOf } from './mapping-error.ts';
+import { type MappingFailure, failureOf } from './mapping-failure.ts';
+import type { RevocationAnswer } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
-import type { DmaTarget, MappingStatus, PeerToPeer } from './target.ts';
-import { TargetCalls } from './target-calls.ts';
-import type { TargetTraits } from './target-traits.ts';
+import { TargetMappings, type TargetMaps } from './target-mappings.ts';
+import type { BatchFailure, TargetPort } from './target-port.ts';
+import type { MappingStatus, PeerToPeer } from './target.ts';
+
+/** A sub-mapping that was unmapped, for {@link DmaMapper.restore}. @internal */
+export interface UnmappedSub {
+  readonly sub: SubMapping;
+  /** Why the target did not have it, if it did not. */
+  readonly error: PeerDmaError | undefined;
+}
+
+const NOT_REVOKED: RevocationAnswer = { error: undefined, known: true };
 
 /** @internal */
 export class DmaMapper {
   readonly peerToPeer: PeerToPeer;
-  readonly #traits: TargetTraits;
-  readonly #calls: TargetCalls;
-  readonly #leases: Leases;
-  readonly #holdings = new Holdings();
-  /** Ends when the target is to go: if a range stays behind in quarantine, nothing new joins it. */
+  readonly #port: TargetPort;
+  readonly #va: () => VaMapper;
+  /** Number of the guest memory, for events. */
+  readonly #memory: number;
+  readonly #mappings = new TargetMappings();
+  /** Ends when the target is to leave: nothing new is mapped, though a range may stay in quarantine. */
   #following = true;
 
   /**
-   * @param va makes this process's view of guest memory, if there is none yet
+   * @param va makes the host view of guest memory, if there is none yet
    * @param memory number of the guest memory
    */
-  constructor(traits: TargetTraits, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
-    this.#traits = traits;
-    this.#calls = new TargetCalls(traits, memory);
+  constructor(port: TargetPort, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
+    this.#port = port;
+    this.#va = va;
+    this.#memory = memory;
     this.peerToPeer = peerToPeer;
-    this.#leases = new Leases(va, (sub) => this.wantsVa(sub));
   }
 
-  get target(): DmaTarget {
-    return this.#traits.target;
+  /** Who joined. */
+  get target(): object {
+    return this.#port.target;
   }
 
   /** Of the target, as it was when it joined. */
   get name(): string {
-    return this.#traits.name;
+    return this.#port.name;
   }
 
   get following(): boolean {
@@ -54,139 +67,157 @@ export class DmaMapper {
 
   /** Whether the target and all that it mapped are gone. */
   get closed(): boolean {
-    return this.#calls.closed;
+    return this.#port.calls.closed;
   }
 
   /**
-   * Records that the target is closed, and all of its mappings with it. Settles the call that is under way. Later calls
-   * count as done and are not made.
+   * Records that the target is closed, and all of its mappings with it. Settles the pending call. Later calls count as
+   * done and are not made.
    */
   markClosed(): void {
-    this.#calls.close();
+    this.#port.calls.close();
   }
 
-  /** Whether the target gets this memory by its place in this process. */
+  /** Whether the target maps this memory by its host virtual address. */
   wantsVa(sub: SubMapping): boolean {
-    const { needsVa } = this.#traits;
+    const { needsVa } = this.#port;
     return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.store.private !== undefined));
+  }
+
+  /** Whether {@link DmaMapper.map} faults in the host memory that the target maps. */
+  get faultsIn(): boolean {
+    return this.#port.faultsIn;
   }
 
   /** Whether the target maps this memory as the file that it is. */
   mapsFile(sub: SubMapping): boolean {
     if (sub.store.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
-    return this.#traits.needsFile || this.#traits.needsVa === 'private';
+    return this.#port.needsFile || this.#port.needsVa === 'private';
+  }
+
+  /** Whether {@link DmaMapper.refusal} is of use: the target does not map all memory. */
+  get refuses(): boolean {
+    return this.#port.needsFile;
   }
 
   /** The IOVAs that the target can map now, if it reports them. @throws {PeerDmaError} when its `iovaRanges` fails */
   iovaRanges(): readonly AddressRange[] | undefined {
-    return this.#calls.iovaRanges();
+    return this.closed ? undefined : this.#port.iovaRanges();
   }
 
   /** Why the target can't map a sub-mapping at any address, if that is known without a call of the target. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
-    const needsFile = sub.store.file === undefined && this.#traits.needsFile && !this.#skips(sub);
+    const needsFile = sub.store.file === undefined && this.#port.needsFile && !this.#skips(sub);
     return needsFile ? fileRequired(this.name, sub) : undefined;
   }
 
+  /** Whether a change fails that can't map a sub-mapping to the target. */
+  requires(sub: SubMapping): boolean {
+    return sub.kind === 'ram' || this.peerToPeer === 'required';
+  }
+
+  /** How each sub-mapping stands, in order of address; what is quarantined comes last of those at one address. */
   status(): MappingStatus[] {
-    return this.#holdings.all().map((held) => this.statusOf(held));
+    return this.#statuses(this.#mappings.values(), this.#mappings.quarantined.values());
   }
 
-  /** The records that share an address with the range, in order of address, those in quarantine included. */
-  heldIn(range: AddressRange): Held[] {
-    return this.#holdings.overlapping(range);
+  /** As {@link DmaMapper.status}, of those that share an address with the range. @param wanted which of them */
+  statusIn(range: AddressRange, wanted: (sub: SubMapping) => boolean = () => true): MappingStatus[] {
+    const quarantined = this.#mappings.quarantined.overlapping(range).filter(({ sub }) => wanted(sub));
+    return this.#statuses(this.#mappings.overlapping(range).filter(wanted), quarantined);
   }
 
-  /** The records of all sub-mappings now, for a later comparison. */
-  records(): HeldRecords {
-    const asks = this.#traits.isRevoked !== undefined && !this.closed;
-    return this.#holdings.records(asks ? (held) => this.#calls.revocation(held) : undefined);
+  /** How one sub-mapping stands; `undefined` when the target was not given it. */
+  statusOf(sub: SubMapping): MappingStatus | undefined {
+    return this.#mappings.has(sub) ? this.#statusOf(sub) : undefined;
   }
 
-  /** How one sub-mapping stands, for people. */
-  statusOf(held: Held): MappingStatus {
-    return this.statusThen(held, this.#revocation(held));
+  /** What the target has now, for a later comparison. */
+  maps(): TargetMaps {
+    const asks = this.#port.isRevoked !== undefined && !this.closed;
+    return this.#mappings.snapshot(asks ? (sub) => this.#askRevocation(sub) : undefined);
   }
 
-  /** How one sub-mapping stood. @param revocation why it was void, if it was */
-  statusThen({ sub, state, error }: Held, revocation: PeerDmaError | undefined): MappingStatus {
+  /** How a sub-mapping stands that was given. @param error why the target does not have it, if it does not */
+  givenStatus(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
     const { range, kind, name } = sub;
-    return { range, kind, name, state: revocation === undefined ? state : 'failed', ...statusOf(revocation ?? error) };
+    const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
+    return { range, kind, name, state, ...statusOf(error) };
   }
 
-  /** The record of a sub-mapping that is not in quarantine. */
-  held(sub: SubMapping): Held | undefined {
-    return this.#holdings.of(sub);
+  /** How a sub-mapping stands that is quarantined. */
+  quarantinedStatus({ sub, error }: MappingFailure): MappingStatus {
+    const { range, kind, name } = sub;
+    return { range, kind, name, state: 'quarantined', ...statusOf(error) };
   }
 
-  /** What the target would not unmap. */
-  get quarantined(): ReadonlySet<Held> {
-    return this.#holdings.quarantined;
+  /** What the target could not unmap, in order of address. */
+  get quarantined(): IntervalMap<MappingFailure> {
+    return this.#mappings.quarantined;
   }
 
-  /** Those of the sub-mappings that the target could not map when they came, or that are void since. */
+  /** Whether the target was given nothing, and nothing is quarantined. */
+  get isEmpty(): boolean {
+    return this.#mappings.isEmpty;
+  }
+
+  /** Those of the sub-mappings that the target could not map when they were added, or that are revoked since. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
-    const failed = this.#holdings.failed;
-    if (failed.size === 0 && this.#traits.isRevoked === undefined) return [];
-    return subs.filter((sub) => {
-      const held = this.#holdings.of(sub);
-      return held !== undefined && (failed.has(held) || this.#revocation(held) !== undefined);
-    });
+    if (this.#mappings.failedCount === 0 && this.#port.isRevoked === undefined) return [];
+    return subs.filter((sub) => this.#mappings.has(sub) && this.#errorOf(sub) !== undefined);
   }
 
   /** The sub-mappings of a region that the target failed to map. */
   failedOf(regionId: number): SubMapping[] {
-    return [...this.#holdings.failed.of(regionId)].map(({ sub }) => sub);
+    return [...this.#mappings.failedIn(regionId)];
   }
 
-  /** What the target has of device memory or keeps of it, in order of address; what it was not to have is not in it. */
-  deviceMemory(): Held[] {
-    const held = [...this.#holdings.device].filter(({ state }) => state !== 'skipped');
-    // What failed because of a quarantine of the same range is told with it.
-    const kept = [...this.quarantined].filter(({ range }) => !held.some((one) => one.range.equals(range)));
-    const all = [...held, ...kept].filter(({ sub }) => isDevice(sub.store));
-    return all.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+  /** The device memory that the target was given and does not skip, in order of address. */
+  deviceMemory(): SubMapping[] {
+    const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.store) && !this.#skips(sub));
+    return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
   /**
    * Maps all of these or, if it throws, none. Device memory that the policy lets the target miss is recorded instead.
+   *
+   * @param all a map of `subs`, if the target has nothing yet: it is shared then
    */
-  async map(subs: readonly SubMapping[]): Promise<void> {
-    const records = subs.map((sub) => this.#admit(sub));
-    const wanted = records.filter((held) => held.state === 'mapped');
-    this.#leases.lease(wanted.filter(({ sub }) => this.requires(sub)));
-    const done: Held[] = [];
-    for (const run of this.#runs(wanted)) {
-      const error = await this.#mapRun(run);
-      if (error === undefined) {
-        for (const held of run) done.push(held); // those that failed are not asked to go
+  async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
+    const failed: MappingFailure[] = [];
+    const done: SubMapping[][] = [];
+    for (const run of this.#runs(subs, failed)) {
+      const failure = await this.#mapRun(run);
+      if (failure === undefined) {
+        done.push(run);
         continue;
       }
-      const kept = new Set(done);
-      this.#leases.release(wanted.filter((held) => !kept.has(held) && held.state !== 'quarantined'));
-      const problems = await this.#withdrawHeld(done);
-      throw problems.length === 0 ? error : rollbackFailed(error, problems);
+      const [first] = run as [SubMapping];
+      if (!this.requires(first) && failure.stuck.length === 0) {
+        failed.push(failureOf(first, failure.error));
+        continue;
+      }
+      const problems = await this.#unmapRuns(done);
+      throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
-    for (const held of records) this.#holdings.record(held);
-    this.#leases.release(wanted.filter((held) => held.state !== 'mapped'));
+    const missing = new Set(failed.map(({ sub }) => sub));
+    this.#mappings.give(subs, (sub) => !this.#skips(sub) && !missing.has(sub), all);
+    for (const failure of failed) this.#mappings.fail(failure);
   }
 
-  /** Maps what has failed before, or is void. If it throws, those that it had not come to are as they were. */
-  async tryAgain(subs: readonly SubMapping[]): Promise<void> {
+  /** Maps what has failed before, or is revoked. If it throws, those not reached yet are as they were. */
+  async retry(subs: readonly SubMapping[]): Promise<void> {
     for (const sub of this.missingAmong(subs)) await this.renew(sub);
   }
 
-  /** Maps a sub-mapping anew, whatever became of it before. If it throws, it is missing. */
+  /** Maps a sub-mapping anew, however it stood before. If it throws, it is recorded as failed. */
   async renew(sub: SubMapping): Promise<void> {
-    const held = this.#holdings.of(sub);
-    if (held === undefined) return;
-    const error = await this.#unmapOne(held);
-    if (error !== undefined) throw error;
-    this.#leases.release([held]);
+    if (!this.#mappings.has(sub)) return;
+    await this.unmap([sub]);
     try {
       await this.map([sub]);
     } catch (thrown) {
-      this.#holdings.record({ range: sub.range, sub, state: 'failed', error: mapFailed(this.name, sub, thrown) });
+      this.#record(sub, mapFailed(this.name, sub, thrown));
       throw thrown;
     }
   }
@@ -194,83 +225,164 @@ export class DmaMapper {
   /**
    * Unmaps all of these or, if it throws, none but those it then could not map again.
    *
-   * @returns what was held, for {@link DmaMapper.restore}
+   * @returns what was unmapped, for {@link DmaMapper.restore}
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from now on. `ERR_ROLLBACK_FAILED`
    */
-  async unmap(subs: readonly SubMapping[]): Promise<Held[]> {
-    const gone: Held[] = [];
-    for (const sub of subs) {
-      const held = this.#holdings.of(sub);
-      if (held === undefined) continue;
-      const error = await this.#unmapOne(held);
-      if (error === undefined) {
-        gone.push(held);
-        continue;
-      }
-      this.#leases.release(gone);
-      const problems = await this.restore(gone, () => undefined);
-      throw problems.length === 0 ? error : rollbackFailed(error, problems);
-    }
-    this.#leases.release(gone);
-    return gone;
+  async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
+    const given = subs.filter((sub) => this.#mappings.has(sub));
+    const [stuck] = await this.#unmapMapped(given, false);
+    const end = stuck === undefined ? given.length : given.indexOf(stuck.sub);
+    const gone = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
+    this.#mappings.remove(gone.map(({ sub }) => sub));
+    if (stuck === undefined) return gone;
+    const problems = await this.restore(gone, () => undefined);
+    throw problems.length === 0 ? stuck.error : rollbackFailed(stuck.error, problems);
   }
 
   /**
-   * Undoes {@link DmaMapper.unmap} as far as it goes; what can't be mapped again is recorded as failed and returned.
+   * Undoes {@link DmaMapper.unmap}, each by itself. What can't be mapped again is recorded as failed and returned.
    *
-   * @param blocked why a quarantine keeps the target from having the sub-mapping, if it does
+   * @param blocked why a quarantine keeps the target from mapping the sub-mapping, if one does
    */
   async restore(
-    gone: readonly Held[],
+    gone: readonly UnmappedSub[],
     blocked: (sub: SubMapping) => PeerDmaError | undefined,
   ): Promise<PeerDmaError[]> {
     const problems: PeerDmaError[] = [];
-    for (const { sub, state, error } of gone) {
-      const held: Held = { range: sub.range, sub, state };
-      if (error !== undefined) held.error = error;
-      if (state === 'mapped') await this.#mapAgain(held, blocked(sub));
-      if (held.state === 'failed' && state === 'mapped' && held.error !== undefined) problems.push(held.error);
-      this.#holdings.record(held);
+    for (const { sub, error } of gone) {
+      const problem = error === undefined && !this.#skips(sub) ? await this.#mapAgain(sub, blocked(sub)) : undefined;
+      if (problem !== undefined) problems.push(problem);
+      this.#record(sub, error ?? problem);
     }
     return problems;
   }
 
-  /** Undoes {@link DmaMapper.map}; what the target won't give up is quarantined and returned. */
+  /** Undoes {@link DmaMapper.map}. What the target can't unmap is quarantined and returned. */
   async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
-    const held = subs.map((sub) => this.#holdings.of(sub));
-    return this.#withdrawHeld(held.filter((one) => one !== undefined));
+    const given = subs.filter((sub) => this.#mappings.has(sub));
+    const failures = await this.#unmapMapped(given.toReversed(), true);
+    this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
+    return failures.map(({ error }) => error);
   }
 
-  /** Unmaps all that is held; what the target won't give up is quarantined and returned. */
+  /** Unmaps everything. What the target can't unmap is quarantined and returned. */
   async withdrawAll(): Promise<PeerDmaError[]> {
-    const before = [...this.quarantined].flatMap(({ error }) => error ?? []);
-    return [...before, ...(await this.#withdrawHeld(this.#holdings.values()))];
+    const before = this.#mappings.quarantined.values();
+    const failures = await this.#unmapMapped(this.#mappings.values().reverse(), true);
+    this.#mappings.clear();
+    return [...before, ...failures].map(({ error }) => error);
   }
 
   /**
-   * Forgets everything without asking the target: its mappings are gone with it.
+   * Forgets everything without a call of the target: its mappings are gone with it.
    *
    * @returns what was quarantined
    */
   abandon(): SubMapping[] {
-    const kept = [...this.quarantined].map(({ sub }) => sub);
-    const all = this.#holdings.clear();
-    this.#leases.release(all);
-    for (const { sub, state } of all) {
-      if (state === 'mapped' || state === 'quarantined') this.#calls.publishUnmap(sub);
-    }
-    return kept;
+    const mapped = this.#mappings.values().filter((sub) => this.#isMapped(sub));
+    const quarantined = this.#mappings.clearQuarantine().map(({ sub }) => sub);
+    this.#mappings.clear();
+    this.#port.abandon();
+    publishUnmap(this.#memory, this.name, [...mapped, ...quarantined]);
+    return quarantined;
   }
 
-  /** Decides what is to happen with a sub-mapping before the target is asked. */
-  #admit(sub: SubMapping): Held {
-    const held: Held = { range: sub.range, sub, state: this.#skips(sub) ? 'skipped' : 'mapped' };
-    const error = this.refusal(sub);
-    if (error === undefined) return held;
-    if (this.requires(sub)) throw error;
-    held.state = 'failed';
-    held.error = error;
-    return held;
+  /**
+   * What the target maps in one call, in order of address. What it may miss is mapped alone: if that fails, nothing else
+   * has to be unmapped and mapped again.
+   *
+   * @param failed gets what the target may miss and can't map
+   * @throws {PeerDmaError} when it can't map what it requires
+   */
+  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): SubMapping[][] {
+    const runs: SubMapping[][] = [];
+    let open: SubMapping[] | undefined;
+    for (const sub of subs) {
+      if (this.#skips(sub)) continue;
+      const refusal = this.refusal(sub);
+      if (!this.requires(sub)) {
+        open = undefined;
+        if (refusal === undefined) runs.push([sub]);
+        else failed.push(failureOf(sub, refusal));
+        continue;
+      }
+      throwIf(refusal);
+      if (open === undefined) runs.push((open = [sub]));
+      else open.push(sub);
+    }
+    return runs;
+  }
+
+  async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
+    const failure = await this.#port.map(run, this.#va);
+    if (failure === undefined) {
+      publishMap(this.#memory, this.name, run);
+    } else if (failure.stuck.length > 0) {
+      publishMap(
+        this.#memory,
+        this.name,
+        failure.stuck.map(({ sub }) => sub),
+      );
+      this.#mappings.quarantine(failure.stuck);
+    }
+    return failure;
+  }
+
+  /** Unmaps what was mapped and is not recorded yet, the last first. @returns why not, for what is quarantined then */
+  async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
+    if (runs.length === 0) return [];
+    const failures = await this.#unmap(runs.flat().reverse(), true);
+    return failures.map(({ error }) => error);
+  }
+
+  /** Unmaps those of the given sub-mappings that the target has; what it can't unmap is quarantined and returned. */
+  #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+    return this.#unmap(
+      given.filter((sub) => this.#isMapped(sub)),
+      all,
+    );
+  }
+
+  async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+    if (subs.length === 0) return [];
+    const failures = await this.#port.unmap(subs, all);
+    if (failures.length === 0) {
+      publishUnmap(this.#memory, this.name, subs);
+      return failures;
+    }
+    const stuck = new Set(failures.map(({ sub }) => sub));
+    const end = all ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
+    publishUnmap(
+      this.#memory,
+      this.name,
+      subs.slice(0, end).filter((sub) => !stuck.has(sub)),
+    );
+    this.#mappings.quarantine(failures);
+    return failures;
+  }
+
+  /** Maps one sub-mapping. @returns why not */
+  async #mapAgain(sub: SubMapping, blocked: PeerDmaError | undefined): Promise<PeerDmaError | undefined> {
+    if (blocked !== undefined) return mapFailed(this.name, sub, blocked);
+    const failure = await this.#mapRun([sub]);
+    return failure?.error;
+  }
+
+  /** Whether the target has a given sub-mapping, revoked or not. */
+  #isMapped(sub: SubMapping): boolean {
+    return !this.#skips(sub) && this.#mappings.errorOf(sub) === undefined;
+  }
+
+  /** Records a sub-mapping as given. @param error why the target does not have it, if it does not */
+  #record(sub: SubMapping, error: PeerDmaError | undefined): void {
+    if (this.#isQuarantined(sub)) return;
+    this.#mappings.give([sub], () => error === undefined && !this.#skips(sub));
+    if (error !== undefined) this.#mappings.fail(failureOf(sub, error));
+  }
+
+  #isQuarantined(sub: SubMapping): boolean {
+    const failure = this.quarantined.startingAt(sub.range.start);
+    return failure?.sub === sub;
   }
 
   /** Whether the policy keeps a sub-mapping from the target. */
@@ -278,112 +390,37 @@ export class DmaMapper {
     return sub.kind === 'device' && this.peerToPeer === 'off';
   }
 
-  /** Whether the target has to have a sub-mapping: a change fails that can't give it to it. */
-  requires(sub: SubMapping): boolean {
-    return sub.kind === 'ram' || this.peerToPeer === 'required';
+  #statuses(subs: readonly SubMapping[], quarantined: readonly MappingFailure[]): MappingStatus[] {
+    const statuses = subs.map((sub) => this.#statusOf(sub));
+    if (quarantined.length === 0) return statuses;
+    for (const one of quarantined) statuses.push(this.quarantinedStatus(one));
+    return statuses.sort(({ range: a }, { range: b }) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
+  }
+
+  #statusOf(sub: SubMapping): MappingStatus {
+    return this.givenStatus(sub, this.#errorOf(sub));
+  }
+
+  /** Why the target does not have a given sub-mapping, if it does not. */
+  #errorOf(sub: SubMapping): PeerDmaError | undefined {
+    return this.#mappings.errorOf(sub) ?? this.#revocation(sub);
   }
 
   /**
-   * What goes to the target in one call, in order of address. What may be missed goes alone: if it fails, nothing else has
-   * to be unmapped and mapped again.
-   */
-  #runs(wanted: readonly Held[]): Held[][] {
-    const runs: Held[][] = [];
-    let open: Held[] | undefined;
-    for (const held of wanted) {
-      if (this.#traits.mapDmaBatch === undefined || !this.requires(held.sub)) {
-        runs.push([held]);
-        open = undefined;
-      } else if (open === undefined) {
-        runs.push((open = [held]));
-      } else {
-        open.push(held);
-      }
-    }
-    return runs;
-  }
-
-  /** Maps all of a run, or none and says why. One that may be missed is recorded as failed instead. */
-  async #mapRun(run: readonly Held[]): Promise<PeerDmaError | undefined> {
-    const [first] = run as readonly [Held];
-    try {
-      if (run.length === 1) {
-        if (!this.requires(first.sub)) this.#leases.lease([first]);
-        await this.#calls.map(first);
-      } else {
-        await this.#calls.mapBatch(run);
-      }
-      return undefined;
-    } catch (caught) {
-      const thrown = asError(caught);
-      const { sub } = run.find((held) => isAbout(thrown, held)) ?? first;
-      if (run.length > 1 && thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED') {
-        // The target could not take back what it had mapped, and doesn't say what is left: all of it may be.
-        for (const held of run) {
-          this.#calls.publishMap(held.sub);
-          this.#holdings.quarantine(held, unmapFailed(this.name, held.sub, thrown));
-        }
-        return unmapFailed(this.name, sub, thrown);
-      }
-      const error = mapFailed(this.name, sub, thrown);
-      if (this.requires(first.sub)) return error;
-      first.state = 'failed';
-      first.error = error;
-      return undefined;
-    }
-  }
-
-  /**
-   * Why a mapping is void, if it is. If `isRevoked` throws, the mapping counts as void. Nothing revokes RAM, so
+   * Why a mapping is revoked, if it is. If `isRevoked` throws, the mapping counts as revoked. Nothing revokes RAM, so
    * `isRevoked` is called for device memory only.
    */
-  #revocation(held: Held): PeerDmaError | undefined {
-    return this.#holdings.canBeVoid(held) ? this.#calls.revocation(held).error : undefined;
+  #revocation(sub: SubMapping): PeerDmaError | undefined {
+    if (this.#port.isRevoked === undefined || this.#skips(sub) || !this.#mappings.devices.has(sub)) return undefined;
+    return this.#askRevocation(sub).error;
   }
 
-  async #mapAgain(held: Held, blocked: PeerDmaError | undefined): Promise<void> {
+  #askRevocation(sub: SubMapping): RevocationAnswer {
+    if (this.closed) return NOT_REVOKED;
     try {
-      if (blocked !== undefined) throw blocked;
-      this.#leases.lease([held]);
-      await this.#calls.map(held);
+      return this.#port.isRevoked?.(sub.range) === true ? { error: revoked(this.name, sub), known: true } : NOT_REVOKED;
     } catch (thrown) {
-      this.#leases.release([held]);
-      held.state = 'failed';
-      held.error = mapFailed(this.name, held.sub, thrown);
+      return { error: revocationUnknown(this.name, sub, thrown), known: false };
     }
   }
-
-  /** Takes these away from the target, the last first; what it won't give up is quarantined and returned. */
-  async #withdrawHeld(helds: readonly Held[]): Promise<PeerDmaError[]> {
-    const problems: PeerDmaError[] = [];
-    const gone: Held[] = [];
-    for (const held of helds.toReversed()) {
-      const error = await this.#unmapOne(held);
-      if (error === undefined) gone.push(held);
-      else problems.push(error);
-    }
-    this.#leases.release(gone);
-    return problems;
-  }
-
-  /** Takes one away from the target and forgets it, or quarantines it and says why. Its memory is still on loan. */
-  async #unmapOne(held: Held): Promise<PeerDmaError | undefined> {
-    if (held.state === 'mapped') {
-      try {
-        const pending = this.#calls.unmap(held);
-        if (pending !== undefined) await pending;
-      } catch (thrown) {
-        const error = unmapFailed(this.name, held.sub, thrown);
-        this.#holdings.quarantine(held, error);
-        return error;
-      }
-    }
-    this.#holdings.forget(held);
-    return undefined;
-  }
-}
-
-/** Whether what a target threw names the range of a sub-mapping. */
-function isAbout(thrown: unknown, { range }: Held): boolean {
-  return thrown instanceof PeerDmaError && thrown.range?.start === range.start && thrown.range.end === range.end;
 }

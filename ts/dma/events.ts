@@ -61,13 +61,13 @@ function dmaEvent(memory: number, target: string, { range, kind, name, writable 
 }
 
 /** @internal */
-export function publishMap(memory: number, target: string, sub: SubMapping): void {
-  if (mapChannel.hasSubscribers) mapChannel.publish(dmaEvent(memory, target, sub));
+export function publishMap(memory: number, target: string, subs: readonly SubMapping[]): void {
+  if (mapChannel.hasSubscribers) for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */
-export function publishUnmap(memory: number, target: string, sub: SubMapping): void {
-  if (unmapChannel.hasSubscribers) unmapChannel.publish(dmaEvent(memory, target, sub));
+export function publishUnmap(memory: number, target: string, subs: readonly SubMapping[]): void {
+  if (unmapChannel.hasSubscribers) for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */

@@ -1,27 +1,26 @@
 /**
- * Which mappings of device memory are void with one target. A mapping becomes void through its device, so the target is
+ * Which mappings of device memory are revoked in one target. Only a device revokes mappings of it, so the target is
  * asked only about mappings that are new, or whose device has lost mappings since the last time.
  */
-import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { type DeviceState, deviceStateOf } from '../memory/device-state.ts';
-import type { Held } from './holdings.ts';
-import type { RevocationAnswer } from './target-calls.ts';
+import type { MappingFailure } from './mapping-failure.ts';
+import type { SubMapping } from './sub-mapping.ts';
 
-/** A void mapping. @internal */
-export interface Revocation {
-  readonly range: AddressRange;
-  readonly held: Held;
-  /** Why it is void. */
-  readonly error: PeerDmaError;
+/** What a target answers when it is asked whether a mapping is revoked. @internal */
+export interface RevocationAnswer {
+  /** Why it is revoked, if it is. */
+  readonly error: PeerDmaError | undefined;
+  /** `false` when `isRevoked` failed: the mapping counts as revoked then. */
+  readonly known: boolean;
 }
 
 /** The mappings of the memory of one device. */
 interface DeviceMappings {
-  readonly all: Set<Held>;
+  readonly all: Set<SubMapping>;
   /** Those that the target was not asked about. */
-  readonly fresh: Set<Held>;
+  readonly fresh: Set<SubMapping>;
   /** {@link DeviceState.revocations} when the target was asked about all of them. */
   seen: number;
 }
@@ -29,68 +28,68 @@ interface DeviceMappings {
 /** @internal */
 export class Revocations {
   readonly #devices = new Map<DeviceState, DeviceMappings>();
-  readonly #deviceOf = new Map<Held, DeviceState>();
+  readonly #deviceOf = new Map<SubMapping, DeviceState>();
   /** The target is asked about these each time: their device is not known here, or `isRevoked` failed. */
-  readonly #uncertain = new Set<Held>();
-  readonly #void = new IntervalMap<Revocation>();
+  readonly #uncertain = new Set<SubMapping>();
+  readonly #revoked = new IntervalMap<MappingFailure>();
 
-  add(held: Held): void {
-    const device = deviceStateOf(held.sub.store.file);
+  add(sub: SubMapping): void {
+    const device = deviceStateOf(sub.store.file);
     if (device === undefined) {
-      this.#uncertain.add(held);
+      this.#uncertain.add(sub);
       return;
     }
-    this.#deviceOf.set(held, device);
+    this.#deviceOf.set(sub, device);
     let mappings = this.#devices.get(device);
     if (mappings === undefined) {
       mappings = { all: new Set(), fresh: new Set(), seen: device.revocations };
       this.#devices.set(device, mappings);
     }
-    mappings.all.add(held);
-    mappings.fresh.add(held);
+    mappings.all.add(sub);
+    mappings.fresh.add(sub);
   }
 
-  delete(held: Held): void {
-    this.#uncertain.delete(held);
-    this.#setVoid(held, undefined);
-    const device = this.#deviceOf.get(held);
+  delete(sub: SubMapping): void {
+    this.#uncertain.delete(sub);
+    this.#setRevoked(sub, undefined);
+    const device = this.#deviceOf.get(sub);
     const mappings = device && this.#devices.get(device);
     if (device === undefined || mappings === undefined) return;
-    this.#deviceOf.delete(held);
-    mappings.fresh.delete(held);
-    mappings.all.delete(held);
+    this.#deviceOf.delete(sub);
+    mappings.fresh.delete(sub);
+    mappings.all.delete(sub);
     if (mappings.all.size === 0) this.#devices.delete(device);
   }
 
   /**
-   * The void mappings now. The result does not change later.
+   * The revoked mappings now. The result does not change later.
    *
-   * @param ask whether a mapping is void
+   * @param ask whether a mapping is revoked
    */
-  update(ask: (held: Held) => RevocationAnswer): IntervalMap<Revocation> {
+  update(ask: (sub: SubMapping) => RevocationAnswer): IntervalMap<MappingFailure> {
     const due = [...this.#uncertain];
     for (const [device, mappings] of this.#devices) {
       const { revocations } = device;
-      for (const held of revocations === mappings.seen ? mappings.fresh : mappings.all) due.push(held);
+      for (const sub of revocations === mappings.seen ? mappings.fresh : mappings.all) due.push(sub);
       mappings.seen = revocations;
       mappings.fresh.clear();
     }
-    for (const held of due) {
-      const { error, known } = ask(held);
-      if (!known) this.#uncertain.add(held);
-      else if (this.#deviceOf.has(held)) this.#uncertain.delete(held);
-      this.#setVoid(held, error);
+    for (const sub of due) {
+      const { error, known } = ask(sub);
+      if (!known) this.#uncertain.add(sub);
+      else if (this.#deviceOf.has(sub)) this.#uncertain.delete(sub);
+      this.#setRevoked(sub, error);
     }
-    return this.#void.clone();
+    return this.#revoked.clone();
   }
 
-  #setVoid(held: Held, error: PeerDmaError | undefined): void {
-    const { range } = held;
-    const was = this.#void.startingAt(range.start);
-    if (was?.held === held) {
+  #setRevoked(sub: SubMapping, error: PeerDmaError | undefined): void {
+    const { range } = sub;
+    const was = this.#revoked.startingAt(range.start);
+    if (was?.sub === sub) {
       if (was.error.message === error?.message) return;
-      this.#void.remove(was);
+      this.#revoked.remove(was);
     }
-    if (error !== undefined) this.#void.insert({ range, held, error });
+    if (error !== undefined) this.#revoked.insert({ range, sub, error });
   }
 }

@@ -5,8 +5,8 @@
 import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { DmaMapper } from '../dma/dma-mapper.ts';
-import type { DmaTarget, PeerToPeer } from '../dma/target.ts';
-import type { TargetTraits } from '../dma/target-traits.ts';
+import type { TargetPort } from '../dma/target-port.ts';
+import type { PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
@@ -15,6 +15,7 @@ import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
+import { Slices } from '../slices.ts';
 import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
@@ -30,7 +31,7 @@ import {
   ensureMapped,
   faultInFiles,
   isRequired,
-  mapToTarget,
+  joinTarget,
   showMissing,
   wanted,
 } from './steps.ts';
@@ -71,7 +72,7 @@ export class AddressSpace {
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
   /** The calls of {@link targetClosed} that have not had their turn. */
-  readonly #closing = new Set<{ readonly target: DmaTarget }>();
+  readonly #closing = new Set<{ readonly target: object }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
   readonly byFile = new FileIndex();
@@ -135,19 +136,21 @@ export class AddressSpace {
    * for one that left ranges in quarantine, and where a quarantine keeps this process from showing RAM; `ERR_CLOSED` if
    * {@link AddressSpace.targetClosed} is called for it meanwhile; what the target said
    */
-  register(traits: TargetTraits, peerToPeer: PeerToPeer): Promise<DmaMapper> {
-    const { target, name, needsVa } = traits;
+  register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
+    const { target, name, needsVa } = port;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
-      const mapper = new DmaMapper(traits, peerToPeer, () => this.#openVa(), this.order);
+      const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.order);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
-      const subs = this.#map.flat.values();
+      const { flat } = this.#map;
+      const subs = flat.values();
       requireReachable(subs, [mapper]);
-      const va = needsVa === true ? this.#openVa() : this.#vaFor(subs, [mapper]);
+      const due = wanted(subs, [mapper]);
+      const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may be shown, which is no harm.
-      if (va !== undefined) await applyPlan(showMissing(subs, [mapper], this.#mappers, va));
-      const steps = va === undefined ? [] : [ensureMapped(wanted(subs, [mapper]), [mapper], va)];
-      steps.push(faultInFiles(subs, [mapper]), mapToTarget(mapper, subs));
+      if (va !== undefined) await applyPlan(showMissing(due, [mapper], this.#mappers, va));
+      const steps = va === undefined ? [] : [ensureMapped(due, [mapper], va)];
+      steps.push(faultInFiles(subs, [mapper]), joinTarget(mapper, subs, flat));
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
@@ -179,7 +182,7 @@ export class AddressSpace {
    * Lets go of a target whose mappings are gone with it. What was quarantined for it is released, and what the quarantine
    * kept from being restored is restored. A call of the target that is under way counts as done: the change goes on.
    */
-  targetClosed(target: DmaTarget): Promise<void> {
+  targetClosed(target: object): Promise<void> {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
     const call = { target };
     this.#closing.add(call);
@@ -233,7 +236,7 @@ export class AddressSpace {
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
       const va = this.#openVa();
-      for (const sub of this.#map.flat.values()) va.show(sub);
+      await va.showAll(this.#map.flat.values());
       await va.ensureMapped(ranges);
     });
   }
@@ -258,7 +261,7 @@ export class AddressSpace {
     requireReachable(comes, this.#mappers);
     if (goes.length > 0) requirePresent(comes, this.#mappers);
     const stays = withFailed(change, regions, this.#mappers);
-    const va = this.#vaFor([...comes, ...stays], this.#mappers);
+    const va = this.#vaFor(wanted([...comes, ...stays], this.#mappers), this.#mappers);
     await this.byFile.during(comes, async () => {
       await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
       this.#commit(next, pieces, change);
@@ -273,16 +276,28 @@ export class AddressSpace {
       this.#dismiss(mapper);
     }
     throwFirst(problems);
-    this.#va?.close();
+    await this.#va?.close();
     this.#va = undefined;
-    const draft = this.#map.draft();
-    for (const region of draft.regions()) draft.remove(region.id);
-    const { next, pieces, change } = draft.settle();
-    this.#commit(next, pieces, change);
+    await this.#drop();
     for (const file of this.#files.splice(0)) file.close();
     spaces.delete(this.#reference);
     // The next guest memory may need these pages.
     await nativeAsync(() => memorySettled());
+  }
+
+  /** Removes all regions, and releases their memory. */
+  async #drop(): Promise<void> {
+    const regions = this.#map.regions();
+    this.#map = MemoryMap.empty();
+    this.byFile.clear();
+    const slices = new Slices();
+    for (const region of regions) {
+      for (const { store } of region.mappings.values()) {
+        store.owner.count(-1);
+        const turn = slices.step();
+        if (turn !== undefined) await turn;
+      }
+    }
   }
 
   #run<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
@@ -293,18 +308,18 @@ export class AddressSpace {
     return this.#queue.runAlways(() => thenSettled(this.order, action, act));
   }
 
-  #isClosing(target: DmaTarget): boolean {
+  #isClosing(target: object): boolean {
     return [...this.#closing].some((call) => call.target === target);
   }
 
   /**
-   * This process's view, which is made if a target needs one of these in it. If it can't be made, the change goes on
-   * without it, unless a target requires one of these.
+   * This process's view, which is made if there are any of these to be mapped in it. If it can't be made, the change
+   * goes on without it, unless a target requires one of these.
    *
+   * @param due what targets map by its host virtual address
    * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it can't be made and a target requires one of these
    */
-  #vaFor(subs: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
-    const due = wanted(subs, mappers);
+  #vaFor(due: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
     if (due.length === 0) return this.#va;
     try {
       return this.#openVa();
@@ -321,7 +336,7 @@ export class AddressSpace {
   /** A target that is to go: it is forgotten, but for ranges in quarantine. */
   #dismiss(mapper: DmaMapper): void {
     mapper.stopFollowing();
-    if (mapper.status().length === 0) this.#mappers.delete(mapper);
+    if (mapper.isEmpty) this.#mappers.delete(mapper);
   }
 
   /**

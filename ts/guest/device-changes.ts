@@ -2,11 +2,11 @@
  * What a device goes through while its memory is mapped: a reset, memory decode off and on. IOMMUs that have its memory as
  * dma-bufs lose it then, and get it anew.
  */
-import type { DmaMapper } from '../dma/dma-mapper.ts';
-import type { Held } from '../dma/holdings.ts';
+import type { DmaMapper, UnmappedSub } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
+import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { type Step, applyPlan } from './plan.ts';
 import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
@@ -28,7 +28,7 @@ export async function withoutMappings(
   mappers: ReadonlySet<DmaMapper>,
   act: () => void | Promise<void>,
 ): Promise<void> {
-  const taken: { readonly mapper: DmaMapper; readonly gone: readonly Held[] }[] = [];
+  const taken: { readonly mapper: DmaMapper; readonly gone: readonly UnmappedSub[] }[] = [];
   const giveBack = ({ mapper, gone }: (typeof taken)[number]) =>
     mapper.restore(gone, (sub) => quarantineFor(mapper, sub, mappers));
   const taking = [...mappers].map((mapper): Step => {
@@ -71,24 +71,31 @@ export async function refreshDevices(
   va: VaMapper | undefined,
 ): Promise<RefreshedMapping[]> {
   const found: RefreshedMapping[] = [];
-  for (const held of mapper.deviceMemory()) {
-    const { sub } = held;
-    const was = mapper.statusOf(held);
-    const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state;
-    if (before === 'skipped') continue;
-    if (before === 'quarantined') {
-      found.push({ ...was, before });
-      continue;
-    }
-    if (before !== 'mapped') {
+  for (const sub of mapper.deviceMemory()) {
+    const was = mapper.statusOf(sub);
+    if (was === undefined) continue; // gone, because something before it could not be unmapped
+    if (was.state !== 'mapped') {
       for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
     } else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
       // An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew.
       await attempt(() => mapper.renew(sub));
     }
-    found.push({ ...mapper.statusOf(mapper.held(sub) ?? held), before });
+    const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state === 'mapped' ? 'mapped' : 'failed';
+    found.push({ ...(mapper.statusOf(sub) ?? quarantinedAt(mapper, sub) ?? was), before });
   }
-  return found;
+  return [...found, ...keptBeside(mapper, found)].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+}
+
+function quarantinedAt(mapper: DmaMapper, sub: SubMapping): MappingStatus | undefined {
+  const failure = mapper.quarantined.startingAt(sub.range.start);
+  return failure?.sub === sub ? mapper.quarantinedStatus(failure) : undefined;
+}
+
+/** The device memory in quarantine, but for what failed because of it, or got there just now. */
+function keptBeside(mapper: DmaMapper, found: readonly RefreshedMapping[]): RefreshedMapping[] {
+  const kept = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.store));
+  const beside = kept.filter(({ range }) => !found.some((one) => one.range.equals(range)));
+  return beside.map((failure) => ({ ...mapper.quarantinedStatus(failure), before: 'quarantined' }));
 }
 
 /** Does what may fail: the target’s status, or its quarantine, has it then. */

@@ -1,7 +1,9 @@
 /**
  * Where DMA targets join guest memory, and leave it.
  */
+import { CustomTarget } from '../dma/custom-target.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { TargetPort } from '../dma/target-port.ts';
 import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
 import { readOptions } from '../arguments.ts';
 import { readTarget } from '../dma/target-traits.ts';
@@ -41,7 +43,7 @@ export class DmaMapperClient {
    */
   async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
     const peerToPeer = requirePolicy(readOptions(options, ['peerToPeer']).peerToPeer);
-    return new DmaMapperHandle(this.#space, await this.#space.register(readTarget(target), peerToPeer));
+    return joinPort(this.#space, new CustomTarget(readTarget(target)), peerToPeer);
   }
 
   /**
@@ -61,6 +63,15 @@ export class DmaMapperClient {
   async targetClosed(target: DmaTarget): Promise<void> {
     await this.#space.targetClosed(target);
   }
+}
+
+/** Registers an IOMMU address space of the kernel; as {@link DmaMapperClient.addDmaMapper} otherwise. @internal */
+export async function joinPort(
+  space: AddressSpace,
+  port: TargetPort,
+  peerToPeer: PeerToPeer,
+): Promise<DmaMapperHandle> {
+  return new DmaMapperHandle(space, await space.register(port, peerToPeer));
 }
 
 /** One target's place in guest memory. */

@@ -25,8 +25,7 @@ function snapshotAt({ map, mappers, width }: AddressSpace, address: bigint): Mem
   const around = there.length > 0 ? [] : map.regionsAround(address, IDLE_REGIONS);
   const sub = map.flat.at(address);
   const targets = [...mappers].map((mapper) => {
-    const status = mapper.heldIn(byte).map((held) => mapper.statusOf(held));
-    return targetSnapshot(mapper, status);
+    return targetSnapshot(mapper, mapper.statusIn(byte));
   });
   return {
     addressWidth: width,

@@ -40,6 +40,12 @@ export class FileIndex {
     return [...(this.#regions.get(file)?.keys() ?? [])];
   }
 
+  /** Forgets everything: no region is left. */
+  clear(): void {
+    this.#byFile.clear();
+    this.#regions.clear();
+  }
+
   /** Takes over a change of the memory map. */
   apply({ goes, comes, deviceMappings = [] }: FlatChange): void {
     for (const { file, region, by } of deviceMappings) {

@@ -3,7 +3,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
-import type { Held } from '../dma/holdings.ts';
+import type { MappingFailure } from '../dma/mapping-failure.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import { sharePrivateMemory } from '../memory/backing.ts';
@@ -41,18 +41,18 @@ export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping)
 
 function find(
   mappers: Iterable<DmaMapper>,
-  keeps: (held: Held, mapper: DmaMapper) => boolean,
+  keeps: (held: MappingFailure, mapper: DmaMapper) => boolean,
   range: AddressRange,
 ): PeerDmaError | undefined {
   for (const mapper of mappers) {
-    for (const held of mapper.quarantined) {
-      if (!keeps(held, mapper)) continue;
-      return new PeerDmaError(
-        'ERR_RANGE_QUARANTINED',
-        `${range} can't change: ${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
-        { range: held.range, target: mapper.name, cause: held.error },
-      );
-    }
+    if (mapper.quarantined.size === 0) continue;
+    const held = mapper.quarantined.values().find((one) => keeps(one, mapper));
+    if (held === undefined) continue;
+    return new PeerDmaError(
+      'ERR_RANGE_QUARANTINED',
+      `${range} can't change: ${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
+      { range: held.range, target: mapper.name, cause: held.error },
+    );
   }
   return undefined;
 }

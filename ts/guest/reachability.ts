@@ -1,9 +1,11 @@
 /**
  * Rejects memory that a target can't map before it is faulted in: else all of a guest's RAM would be allocated first.
  */
+import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import { refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, mapRequest } from '../dma/sub-mapping.ts';
+import { throwIf } from '../errors.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /**
@@ -13,14 +15,16 @@ import { hostPageSize } from '../memory/page-size.ts';
  */
 export function requireReachable(subs: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
   for (const mapper of mappers) {
-    if (!mapper.following) continue;
-    const due = subs.filter((sub) => mapper.requires(sub));
-    if (due.length === 0) continue;
+    if (!mapper.following || !subs.some((sub) => mapper.requires(sub))) continue;
     const iovaRanges = mapper.iovaRanges() ?? [];
-    for (const sub of due) {
-      const refusal = mapper.refusal(sub);
-      if (refusal !== undefined) throw refusal;
-      if (iovaRanges.length === 0 || iovaRanges.some((valid) => valid.contains(sub.range))) continue;
+    if (iovaRanges.length === 0 && !mapper.refuses) continue;
+    let valid: AddressRange | undefined; // most have the one before in common
+    for (const sub of subs) {
+      if (!mapper.requires(sub)) continue;
+      throwIf(mapper.refusal(sub));
+      if (valid?.contains(sub.range) === true || iovaRanges.length === 0) continue;
+      valid = iovaRanges.find((range) => range.contains(sub.range));
+      if (valid !== undefined) continue;
       const limits = { pageSize: hostPageSize(), iovaRanges };
       throw refusedMapping(mapRequest(sub, undefined), { errno: 'EINVAL', target: mapper.name, limits });
     }

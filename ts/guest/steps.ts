@@ -2,10 +2,10 @@
  * The primitive steps, and the one legal order of them: unmap from the IOMMUs before the host virtual address goes, map
  * to the IOMMUs after it has come; all that goes, goes before anything comes.
  */
-import type { DmaMapper } from '../dma/dma-mapper.ts';
-import type { Held } from '../dma/holdings.ts';
-import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { DmaMapper, UnmappedSub } from '../dma/dma-mapper.ts';
+import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
+import type { IntervalMap } from '../interval-map.ts';
 import { faultIn } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import type { FlatChange } from './flat-change.ts';
@@ -34,7 +34,7 @@ export function changeSteps({ goes, comes, stays }: FlatChange, mappers: Mappers
 
 /** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
 export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
-  const steps = va === undefined ? [] : showMissing(subs, [...mappers], mappers, va);
+  const steps = va === undefined ? [] : showMissing(wanted(subs, mappers), [...mappers], mappers, va);
   for (const mapper of mappers) {
     const missing = mapper.missingAmong(subs);
     if (missing.length > 0) steps.push(tryAgain(mapper, missing, mappers, va));
@@ -46,7 +46,7 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers, va: VaMapper | undefined): Step[] {
   const missing = mapper.missingAmong([sub]);
   if (missing.length === 0) return [];
-  const shown = va === undefined ? [] : showMissing(missing, [mapper], mappers, va);
+  const shown = va === undefined ? [] : showMissing(wanted(missing, [mapper]), [mapper], mappers, va);
   return [...shown, tryAgain(mapper, missing, mappers, va)];
 }
 
@@ -107,41 +107,46 @@ function hide(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
 }
 
 /**
- * The plan that shows what this process does not show of these sub-mappings, and some target wants.
+ * The plan that shows what this process does not show of these sub-mappings.
  *
+ * @param due what the targets concerned want to have in this process
  * @param concerned the targets that are to have them
  * @param mappers all targets, for their quarantine
  * @internal
  */
 export function showMissing(
-  subs: readonly SubMapping[],
+  due: readonly SubMapping[],
   concerned: readonly DmaMapper[],
   mappers: Mappers,
   va: VaMapper,
 ): Step[] {
-  const missing = wanted(subs, concerned).filter((sub) => !va.shows(sub));
-  return missing.map((sub) => {
+  const missing = due.filter((sub) => !va.shows(sub));
+  if (missing.length === 0) return [];
+  // What could not be shown when an earlier change was undone, or was missed. What succeeds now is not undone.
+  const steps: Step[] = [];
+  const required = missing.filter((sub) => isRequired(sub, concerned));
+  if (required.length > 0) {
+    const run = async (): Promise<void> => {
+      for (const sub of required) throwIf(quarantineAgainst(mappers, sub));
+      await va.showAll(required);
+    };
+    steps.push({ run, undo: () => {} });
+  }
+  for (const sub of missing) {
+    if (isRequired(sub, concerned)) continue;
     const act = (): void => {
       throwIf(quarantineAgainst(mappers, sub));
       va.show(sub);
     };
-    // What could not be shown when an earlier change was undone, or was missed. What succeeds now is not undone.
-    return { run: isRequired(sub, concerned) ? act : () => showOrMiss(sub, va, act), undo: () => {} };
-  });
+    steps.push({ run: () => showOrMiss(sub, va, act), undo: () => {} });
+  }
+  return steps;
 }
 
-/**
- * Private memory of whatever kind is faulted in, as RAM is: a private page that nobody has written yet would be pinned
- * as the kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay
- * that for the device. A file of device memory is the device's; whether it is there is for the target to find out.
- */
-function isFaultedIn({ kind, store }: SubMapping): boolean {
-  return kind === 'ram' || store.private !== undefined;
-}
-
-/** Faults in memory that is shown in this process and that one of the targets has to have. @internal */
+/** Faults in host memory for targets that require it and do not fault it in themselves. @internal */
 export function ensureMapped(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): Step {
-  const due = subs.filter((sub) => isFaultedIn(sub) && isRequired(sub, mappers));
+  const others = [...mappers].filter((mapper) => !mapper.faultsIn);
+  const due = others.length === 0 ? [] : subs.filter((sub) => isFaultedIn(sub) && isRequired(sub, others));
   return { run: () => (due.length === 0 ? undefined : va.ensureMapped(due.map(({ range }) => range))), undo: () => {} };
 }
 
@@ -158,9 +163,14 @@ export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaM
   };
 }
 
-/** Takes memory to one target. @internal */
-export function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Step {
+/** Takes memory to one target. */
+function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Step {
   return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
+}
+
+/** Maps the whole flat map to a target that joins. @internal */
+export function joinTarget(mapper: DmaMapper, subs: readonly SubMapping[], flat: IntervalMap<SubMapping>): Step {
+  return { run: () => mapper.map(subs, flat), undo: () => mapper.withdrawAll() };
 }
 
 /**
@@ -176,14 +186,14 @@ function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappe
         return quarantine === undefined;
       });
       if (va !== undefined) await ensureMapped(free, [mapper], va).run();
-      await mapper.tryAgain(free);
+      await mapper.retry(free);
     },
     undo: () => {},
   };
 }
 
 function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers): Step {
-  let gone: readonly Held[] = [];
+  let gone: readonly UnmappedSub[] = [];
   return {
     run: async () => {
       gone = await mapper.unmap(subs);

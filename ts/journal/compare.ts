@@ -3,8 +3,8 @@
  * memory itself works with: a comparison reads the parts that they do not share.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
-import type { HeldRecords } from '../dma/holdings.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { TargetMaps } from '../dma/target-mappings.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
 import { mappingSnapshot, regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
@@ -13,7 +13,7 @@ import type { RegionState } from '../guest/region-state.ts';
 import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
 import type { EntryChange } from '../tree-changes.ts';
 import { type Difference, differenceOf } from './differences.ts';
-import { NO_RECORDS, statusChanges } from './status-changes.ts';
+import { NO_MAPS, statusChanges } from './status-changes.ts';
 
 /** Guest memory at one moment. @internal */
 export interface State {
@@ -25,7 +25,7 @@ export interface State {
 export interface TargetState {
   readonly mapper: DmaMapper;
   readonly following: boolean;
-  readonly records: HeldRecords;
+  readonly maps: TargetMaps;
 }
 
 /** The difference between two states. @internal */
@@ -48,7 +48,7 @@ export function stateOf(space: AddressSpace): State {
     targets: [...space.mappers].map((mapper) => ({
       mapper,
       following: mapper.following,
-      records: mapper.records(),
+      maps: mapper.maps(),
     })),
   };
 }
@@ -62,7 +62,7 @@ export function compare(before: State, now: State): Comparison {
     flat: differenceOf(now.map.flat.changesSince(before.map.flat)),
     targets: now.targets.map((target) => {
       const was = known.get(target.mapper);
-      const changes = statusChanges(target.mapper, was?.records ?? NO_RECORDS, target.records);
+      const changes = statusChanges(target.mapper, was?.maps ?? NO_MAPS, target.maps);
       return { now: target, before: was, mappings: differenceOf(changes) };
     }),
     left: before.targets.filter(({ mapper }) => !there.has(mapper)),

@@ -2,14 +2,21 @@
  * Which statuses of a target's mappings have changed since it was looked at last.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
-import type { Held, HeldRecords } from '../dma/holdings.ts';
+import type { MappingFailure } from '../dma/mapping-failure.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { TargetMaps } from '../dma/target-mappings.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { EntryChange } from '../tree-changes.ts';
 
-/** A target that was not there. @internal */
-export const NO_RECORDS: HeldRecords = { held: new IntervalMap(), quarantined: [], revoked: new IntervalMap() };
+/** Of a target that has not joined. @internal */
+export const NO_MAPS: TargetMaps = {
+  given: new IntervalMap(),
+  failed: new IntervalMap(),
+  revoked: new IntervalMap(),
+  quarantined: new IntervalMap(),
+};
 
 /** A change, and where among equal addresses it belongs. */
 interface PlacedChange extends EntryChange<MappingStatus> {
@@ -24,53 +31,45 @@ interface PlacedChange extends EntryChange<MappingStatus> {
  */
 export function statusChanges(
   mapper: DmaMapper,
-  before: HeldRecords,
-  now: HeldRecords,
+  before: TargetMaps,
+  now: TargetMaps,
 ): readonly EntryChange<MappingStatus>[] {
-  const changes = [...heldChanges(mapper, before, now), ...revocations(mapper, before, now)];
+  const changes = [...givenChanges(mapper, before, now), ...errorChanges(mapper, before, now)];
   const all = [...changes, ...quarantineChanges(mapper, before, now)];
   // Stable: quarantines come last of those that are at one place.
   return all.sort((a, b) => a.index - b.index || (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
 }
 
-function heldChanges(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): PlacedChange[] {
-  const changes: PlacedChange[] = [];
-  for (const { index, removed, added } of now.held.changesSince(before.held)) {
-    const was = removed && statusThen(mapper, before, removed);
-    const is = added && mapper.statusThen(added, revocationIn(now, added));
-    if (was !== undefined && is !== undefined && isSame(was, is)) continue; // unmapped, and mapped again
-    const { start } = (added ?? (removed as Held)).range;
-    changes.push(placed(index + quarantinedBelow(before, start), start, was, is));
-  }
-  return changes;
-}
-
-/** What has become void, or is no longer, though its record is the same. */
-function revocations(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): PlacedChange[] {
-  return now.revoked.changesSince(before.revoked).flatMap(({ removed, added }) => {
-    const held = (added ?? removed)?.held;
-    if (held === undefined || !isIn(before, held) || !isIn(now, held)) return [];
-    const { start } = held.range;
-    const index = before.held.countBelow(start) + quarantinedBelow(before, start);
-    const [was, is] = [before, now].map((records) => mapper.statusThen(held, revocationIn(records, held)));
-    return was !== undefined && is !== undefined && isSame(was, is) ? [] : [placed(index, start, was, is)];
+function givenChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
+  return now.given.changesSince(before.given).map(({ index, removed, added }) => {
+    const was = removed && mapper.givenStatus(removed, errorIn(before, removed));
+    const is = added && mapper.givenStatus(added, errorIn(now, added));
+    const { start } = (added ?? (removed as SubMapping)).range;
+    return placed(index + quarantinedBelow(before, start), start, was, is);
   });
 }
 
-function quarantineChanges(mapper: DmaMapper, before: HeldRecords, now: HeldRecords): PlacedChange[] {
-  const [old, young] = [new Set(before.quarantined), new Set(now.quarantined)];
-  const indexAt = (start: bigint): number => before.held.countBelow(start + 1n);
-  return [
-    ...before.quarantined.flatMap((held, place): PlacedChange[] => {
-      const { start } = held.range;
-      return young.has(held) ? [] : [placed(indexAt(start) + place, start, mapper.statusOf(held), undefined)];
-    }),
-    ...now.quarantined.flatMap((held): PlacedChange[] => {
-      const { start } = held.range;
-      const place = quarantinedBelow(before, start + 1n);
-      return old.has(held) ? [] : [placed(indexAt(start) + place, start, undefined, mapper.statusOf(held))];
-    }),
-  ];
+/** What the target was given before and now, and has failed or was revoked meanwhile, or is mapped again. */
+function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
+  const changes = [...now.failed.changesSince(before.failed), ...now.revoked.changesSince(before.revoked)];
+  const subs = new Set(
+    changes.flatMap(({ removed, added }) => [removed, added].flatMap((failure) => failure?.sub ?? [])),
+  );
+  return [...subs].flatMap((sub) => {
+    if (!isGiven(before, sub) || !isGiven(now, sub)) return [];
+    const [was, is] = [errorIn(before, sub), errorIn(now, sub)].map((error) => mapper.givenStatus(sub, error));
+    if (was === undefined || is === undefined || isSame(was, is)) return [];
+    const { start } = sub.range;
+    return [placed(before.given.countBelow(start) + quarantinedBelow(before, start), start, was, is)];
+  });
+}
+
+function quarantineChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
+  const status = (failure: MappingFailure | undefined) => failure && mapper.quarantinedStatus(failure);
+  return now.quarantined.changesSince(before.quarantined).map(({ index, removed, added }) => {
+    const { start } = (added ?? (removed as MappingFailure)).range;
+    return placed(before.given.countBelow(start + 1n) + index, start, status(removed), status(added));
+  });
 }
 
 function placed(
@@ -82,25 +81,21 @@ function placed(
   return { index, start, ...(removed === undefined ? {} : { removed }), ...(added === undefined ? {} : { added }) };
 }
 
-/** The status that a record had when it was looked at: only what was mapped gets into quarantine. */
-function statusThen(mapper: DmaMapper, then: HeldRecords, held: Held): MappingStatus {
-  const { error: _error, ...mapped } = held;
-  const record: Held = held.state === 'quarantined' ? { ...mapped, state: 'mapped' } : held;
-  return mapper.statusThen(record, revocationIn(then, held));
+/** Why the target did not have what it was given, if it did not. */
+function errorIn({ failed, revoked }: TargetMaps, sub: SubMapping): PeerDmaError | undefined {
+  for (const failures of [failed, revoked]) {
+    const failure = failures.startingAt(sub.range.start);
+    if (failure?.sub === sub) return failure.error;
+  }
+  return undefined;
 }
 
-function revocationIn({ revoked }: HeldRecords, held: Held): PeerDmaError | undefined {
-  const found = revoked.startingAt(held.range.start);
-  return found?.held === held ? found.error : undefined;
+function isGiven({ given }: TargetMaps, sub: SubMapping): boolean {
+  return given.startingAt(sub.range.start) === sub;
 }
 
-function isIn({ held }: HeldRecords, one: Held): boolean {
-  return held.startingAt(one.range.start) === one;
-}
-
-function quarantinedBelow({ quarantined }: HeldRecords, address: bigint): number {
-  const at = quarantined.findIndex(({ range }) => range.start >= address);
-  return at === -1 ? quarantined.length : at;
+function quarantinedBelow({ quarantined }: TargetMaps, address: bigint): number {
+  return quarantined.countBelow(address);
 }
 
 function isSame(a: MappingStatus, b: MappingStatus): boolean {

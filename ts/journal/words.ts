@@ -102,8 +102,8 @@ function some(told: readonly string[], rest: string): string[] {
   return [...told.slice(0, TOLD - 1), `${told.length - TOLD + 1} ${rest}`];
 }
 
-function mappingsOf({ records: { held, quarantined } }: TargetState): string {
-  const count = held.size + quarantined.length;
+function mappingsOf({ maps: { given, quarantined } }: TargetState): string {
+  const count = given.size + quarantined.size;
   return count === 1 ? 'one mapping' : `${count} mappings`;
 }
 

@@ -2,6 +2,7 @@
  * Handles on host memory that a DMA target maps.
  */
 import type { NativeReservation } from '#native';
+import type { AddressRange } from '../address-range.ts';
 import { newBytes, requireAccess, requireBytes, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
@@ -10,14 +11,16 @@ import { native } from '../native-call.ts';
 export interface Lease {
   readonly reservation: NativeReservation;
   readonly id: number;
+  /** Bytes from the start of the reservation. */
+  readonly offset: bigint;
 }
 
 /** The lease behind a handle that is still good. @internal */
 export let leaseOf: (memory: HostMemory) => Lease;
 /** @internal */
-export let openHostMemory: (reservation: NativeReservation, id: number, length: bigint) => HostMemory;
-/** Marks the handle as ended and says which lease it had. @internal */
-export let retireHostMemory: (memory: HostMemory) => number;
+export let openHostMemory: (reservation: NativeReservation, id: number, range: AddressRange) => HostMemory;
+/** Marks a handle as closed. @returns its lease */
+let endHostMemory: (memory: HostMemory) => Lease;
 
 /**
  * Host memory lent to a DMA target for as long as it maps it. There is no address to take out of it or to put into it:
@@ -25,30 +28,28 @@ export let retireHostMemory: (memory: HostMemory) => number;
  * replace that memory. The lease ends when the target has unmapped the range.
  */
 export class HostMemory {
-  readonly #reservation: NativeReservation;
-  readonly #id: number;
+  readonly #lease: Lease;
   #closed = false;
   /** Bytes. */
   readonly length: bigint;
 
   static {
     leaseOf = (memory) => {
-      if (typeof memory !== 'object' || memory === null || !(#id in memory)) {
+      if (typeof memory !== 'object' || memory === null || !(#lease in memory)) {
         throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'host memory is the handle that a DmaMapRequest carries');
       }
       memory.#requireOpen();
-      return { reservation: memory.#reservation, id: memory.#id };
+      return memory.#lease;
     };
-    openHostMemory = (reservation, id, length) => new HostMemory(reservation, id, length);
-    retireHostMemory = (memory) => {
+    openHostMemory = (reservation, id, range) => new HostMemory({ reservation, id, offset: range.start }, range.length);
+    endHostMemory = (memory) => {
       memory.#closed = true;
-      return memory.#id;
+      return memory.#lease;
     };
   }
 
-  private constructor(reservation: NativeReservation, id: number, length: bigint) {
-    this.#reservation = reservation;
-    this.#id = id;
+  private constructor(lease: Lease, length: bigint) {
+    this.#lease = lease;
     this.length = length;
   }
 
@@ -64,7 +65,8 @@ export class HostMemory {
     this.#requireOpen();
     requireAccess(offset, length, this.length, 'the host memory');
     const bytes = newBytes(length, 'host memory');
-    native(() => this.#reservation.leaseRead(this.#id, offset, bytes));
+    const { reservation, id } = this.#lease;
+    native(() => reservation.leaseRead(id, offset, bytes));
     return bytes;
   }
 
@@ -77,12 +79,26 @@ export class HostMemory {
     this.#requireOpen();
     const from = requireBytes(bytes);
     requireUnsigned(offset, 'an offset');
-    native(() => this.#reservation.leaseWrite(this.#id, offset, from));
+    const { reservation, id } = this.#lease;
+    native(() => reservation.leaseWrite(id, offset, from));
   }
 
   #requireOpen(): void {
     if (this.#closed) {
       throw new PeerDmaError('ERR_CLOSED', 'this host memory has been unmapped from the target it was lent to');
     }
+  }
+}
+
+/** Ends leases. Their handles throw `ERR_CLOSED` afterwards, whoever still has them. @internal */
+export function releaseHostMemory(memories: readonly HostMemory[]): void {
+  const leases = memories.map(endHostMemory).sort((a, b) => a.id - b.id);
+  // One crossing for each run of consecutive leases: a batch that was leased together is released together.
+  let count = 0;
+  for (const [index, { reservation, id }] of leases.entries()) {
+    count++;
+    if (leases[index + 1]?.id === id + 1) continue;
+    native(() => reservation.releaseLeases(id - count + 1, count));
+    count = 0;
   }
 }

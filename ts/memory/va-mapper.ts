@@ -2,16 +2,20 @@
  * Puts guest memory into this process: one reservation of virtual addresses in which every sub-mapping lies at its
  * guest-physical address.
  */
-import { NativeReservation } from '#native';
+import { type NativeMemoryFile, NativeReservation } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
+import { nativeWords } from '../native-words.ts';
 import { type Store, truncated } from './backing.ts';
-import { nativeFileOf } from './memory-file.ts';
-import { type HostMemory, openHostMemory, retireHostMemory } from './host-memory.ts';
+import { type MemoryFile, nativeFileOf } from './memory-file.ts';
+import { type HostMemory, openHostMemory } from './host-memory.ts';
 
 /** Clearing and pinning pages takes about a microsecond each. More bytes than this are left to a worker thread. @internal */
 export const ON_A_THREAD: bigint = 1n << 20n;
+
+/** From this many on, mappings are made on a worker thread: each is a system call or two. */
+const MANY = 64;
 
 /** A stretch of guest memory and what is to be seen there. @internal */
 export interface VaMapping {
@@ -51,6 +55,28 @@ export class VaMapper {
     this.#place(mapping);
     this.#shown.add(mapping);
     this.#missed.delete(mapping);
+  }
+
+  /**
+   * Maps memory at its range, as far as it isn't mapped there already: files in one call, much of it on a worker thread.
+   * Throws as {@link VaMapper.show} does; some of the memory is mapped then.
+   */
+  async showAll(mappings: readonly VaMapping[]): Promise<void> {
+    const missing = mappings.filter((mapping) => !this.#shown.has(mapping));
+    const ofFiles = missing.filter(({ store }) => store.file !== undefined);
+    for (const mapping of missing) if (mapping.store.file === undefined) this.show(mapping);
+    if (ofFiles.length === 0) return;
+    this.#sweep();
+    const { files, words } = filePartsOf(ofFiles);
+    const [failure] =
+      ofFiles.length < MANY
+        ? native(() => this.#reservation.mapFiles(files, words))
+        : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
+    for (const mapping of ofFiles.slice(0, failure?.index)) {
+      this.#shown.add(mapping);
+      this.#missed.delete(mapping);
+    }
+    if (failure !== undefined) throw placeError(ofFiles[failure.index] as VaMapping, new Error(failure.reason));
   }
 
   /** Discards memory that could not be shown or faulted in; {@link VaMapper.lend} throws `why` from then on. */
@@ -93,39 +119,37 @@ export class VaMapper {
   }
 
   /**
-   * Handles on memory, all or none. Each must be given back by {@link VaMapper.release}.
+   * The reservation, for targets that map memory by its range in it.
    *
-   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` where it isn't this memory that is to be seen: other memory is never
-   * lent; the reason given to {@link VaMapper.miss}
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when other memory than one of these, or none, is mapped at its range;
+   * the reason given to {@link VaMapper.miss}
    */
-  lend(mappings: readonly VaMapping[]): HostMemory[] {
+  reservationWith(mappings: readonly VaMapping[]): NativeReservation {
     for (const mapping of mappings) {
       if (!this.#shown.has(mapping)) throw this.#missed.get(mapping) ?? notShown(mapping);
     }
+    return this.#reservation;
+  }
+
+  /**
+   * Leases memory, all or none. Each lease ends by {@link releaseHostMemory}. Throws as
+   * {@link VaMapper.reservationWith} does.
+   */
+  lend(mappings: readonly VaMapping[]): HostMemory[] {
+    this.reservationWith(mappings);
     const ranges = mappings.map(({ range }) => range);
     const first = native(() => this.#reservation.lease(pairsOf(ranges)));
-    return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range.length));
+    return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range));
   }
 
-  /** Ends leases. The handles are of no use afterwards, whoever still holds them. */
-  release(memories: readonly HostMemory[]): void {
-    const ids = memories.map((memory) => retireHostMemory(memory)).sort((a, b) => a - b);
-    // One crossing for each run of consecutive leases: a batch that was lent together goes back together.
-    for (let from = 0; from < ids.length;) {
-      const first = ids[from] ?? 0;
-      let count = 1;
-      while (ids[from + count] === first + count) count++;
-      native(() => this.#reservation.releaseLeases(first, count));
-      from += count;
-    }
+  /** @throws {PeerDmaError} `ERR_VA_IN_USE` while memory is leased */
+  async close(): Promise<void> {
+    await nativeAsync(() => this.#reservation.closeAsync());
+    native(() => this.#reservation.close()); // gives the addresses back
   }
 
-  /** @throws {PeerDmaError} `ERR_VA_IN_USE` while memory is lent out */
-  close(): void {
-    native(() => this.#reservation.close());
-  }
-
-  #place({ range, store, writable }: VaMapping): void {
+  #place(mapping: VaMapping): void {
+    const { range, store, writable } = mapping;
     const { start, length } = range;
     if (store.file === undefined) {
       // Always writable here, so that the VMM can write what its devices may only read.
@@ -136,10 +160,7 @@ export class VaMapper {
     try {
       this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
     } catch (thrown) {
-      const error = fromNative(thrown, { range });
-      // It was long enough when the mapping was made.
-      const short = error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE';
-      throw short ? truncated(store, range, { cause: error }) : error;
+      throw placeError(mapping, thrown);
     }
   }
 
@@ -160,6 +181,40 @@ export class VaMapper {
   }
 }
 
+/** Why a file could not be mapped in this process. */
+function placeError({ range, store }: VaMapping, thrown: unknown): unknown {
+  const error = fromNative(thrown, { range });
+  // It was long enough when the mapping was made.
+  const short = error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE';
+  return short ? truncated(store, range, { cause: error }) : error;
+}
+
+const WRITABLE = 1n;
+const TRANSPARENT_HUGE = 2n;
+/** Flags from this bit on say which file of the call. */
+const WHICH_SHIFT = 32n;
+
+/** Mappings of files as the native core takes them: offset, length, flags, and offset in the file. */
+function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[]; words: BigUint64Array } {
+  const files: NativeMemoryFile[] = [];
+  const numbers = new Map<MemoryFile, bigint>();
+  const words = nativeWords(mappings.length * 4);
+  let at = 0;
+  for (const { range, store, writable } of mappings) {
+    if (store.file === undefined) continue;
+    let number = numbers.get(store.file);
+    if (number === undefined) {
+      number = BigInt(files.push(nativeFileOf(store.file)) - 1) << WHICH_SHIFT;
+      numbers.set(store.file, number);
+    }
+    words[at++] = range.start;
+    words[at++] = range.length;
+    words[at++] = number | (writable ? WRITABLE : 0n) | (store.transparentHugePages ? TRANSPARENT_HUGE : 0n);
+    words[at++] = store.offset;
+  }
+  return { files, words };
+}
+
 function notShown({ range }: VaMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_VA_NOT_MAPPED',
@@ -176,7 +231,7 @@ function isMuch(ranges: readonly AddressRange[]): boolean {
 
 /** Offset and length of each range, as the native core takes them. */
 function pairsOf(ranges: readonly AddressRange[]): BigUint64Array {
-  const pairs = new BigUint64Array(ranges.length * 2);
+  const pairs = nativeWords(ranges.length * 2);
   let at = 0;
   for (const range of ranges) {
     pairs[at++] = range.start;

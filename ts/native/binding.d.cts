@@ -40,16 +40,20 @@ export declare class NativeIoas {
   /** What it can do now. */
   info(): NativeIoasInfo
   /**
-   * Maps leases and parts of files, all or none. A request is five words: IOVA, length, flags (bit 0: writable, bit 1: a
-   * file), the number of the lease or which of `files`, and the offset in the file.
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
+   * `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
+   * not be mapped, and after it what was mapped before it and could not be unmapped again.
    */
-  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): void
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
-  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<void>
-  /** Removes the mappings that lie wholly in a range, each by itself. */
-  unmap(iova: bigint, length: bigint): void
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  /**
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
+   * ranges failed; without `all` it stops at the first.
+   */
+  unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */
-  unmapAsync(iova: bigint, length: bigint): Promise<void>
+  unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
   /** Removes all mappings. */
   unmapAll(): void
   /** How many mappings are on record. */
@@ -139,6 +143,14 @@ export declare class NativeReservation {
   get length(): bigint
   /** Maps part of a file. */
   mapFile(offset: bigint, length: bigint, file: NativeMemoryFile, fileOffset: bigint, writable: boolean, transparentHugePages: boolean): void
+  /**
+   * Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1: with
+   * transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first that could
+   * not be mapped, if one could not; those before it are mapped then.
+   */
+  mapFiles(files: Array<NativeMemoryFile>, parts: BigUint64Array): Array<NativeFailure>
+  /** The same on a worker thread. */
+  mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<Array<NativeFailure>>
   /** Places part of private memory. */
   mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint, writable: boolean): void
   /** Takes out whatever is placed there. */
@@ -160,6 +172,8 @@ export declare class NativeReservation {
   leaseWrite(id: number, offset: bigint, from: Uint8Array): void
   /** Unmaps everything and gives the address space back; refuses while leases exist. */
   close(): void
+  /** The same on a worker thread, but for the address space, which `close` or the end of this object gives back. */
+  closeAsync(): Promise<void>
 }
 
 /** An IOMMU address space of VFIO. */
@@ -173,16 +187,20 @@ export declare class NativeVfioContainer {
   /** What the IOMMU can do now. */
   info(): NativeContainerInfo
   /**
-   * Maps leases, all or none. Requests are triples of IOVA, lease number and flags (bit 0:
-   * writable).
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
+   * `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
+   * not be mapped, and after it what was mapped before it and could not be unmapped again.
    */
-  mapDma(reservation: NativeReservation, requests: BigUint64Array): void
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
-  mapDmaAsync(reservation: NativeReservation, requests: BigUint64Array): Promise<void>
-  /** Removes the mappings that lie wholly in a range. */
-  unmapDma(iova: bigint, length: bigint): void
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  /**
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
+   * ranges failed; without `all` it stops at the first.
+   */
+  unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */
-  unmapDmaAsync(iova: bigint, length: bigint): Promise<void>
+  unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
   /** Removes all mappings. */
   unmapAll(): void
   /** How many mappings are on record. */
@@ -306,6 +324,14 @@ export interface NativeContainerInfo {
   iovaRanges: BigUint64Array
   /** How many more mappings it takes, where the kernel says. */
   dmaAvail?: number
+}
+
+/** What could not be mapped, or not be unmapped. */
+export interface NativeFailure {
+  /** Which of the requests or ranges. */
+  index: number
+  /** Why, in the form of the messages of errors. */
+  reason: string
 }
 
 /** What an address space can do, as of now. */

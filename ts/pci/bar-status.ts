@@ -118,9 +118,9 @@ function unreachableIn(
 ): BarStatus['unreachable'][number][] {
   const found: BarStatus['unreachable'][number][] = [];
   for (const mapper of addressSpaceOf(memory).mappers) {
-    for (const held of mapper.heldIn(area)) {
-      const { range, state, code, errno, reason } = mapper.statusOf(held);
-      if (state === 'mapped' || held.sub.regionId !== regionId) continue;
+    const status = mapper.statusIn(area, (sub) => sub.regionId === regionId);
+    for (const { range, state, code, errno, reason } of status) {
+      if (state === 'mapped') continue;
       found.push({
         target: mapper.name,
         range,

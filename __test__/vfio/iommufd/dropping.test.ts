@@ -13,8 +13,9 @@ import { pinnedAtRest } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { ExposedSpace, PRIVATE, isSame, read } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, fileNumberOf, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, mapIntoAsync, unmapFromAsync, words } from '../support/native-calls.ts';
+import { IoasRig, fileNumberOf } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 
 const IOVA = 0x1000_0000n;
 const BAR = 0x1_0000_0000n;
@@ -36,7 +37,7 @@ interface Kept {
   file: NativeMemoryFile;
 }
 
-/** Memory by lease, a file and the peer's BAR, and the engine's buffer full of a pattern. */
+/** Memory of a reservation, a file and the peer's BAR, and the engine's buffer full of a pattern. */
 async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
   const iommufd = NativeIommufd.open();
   const ioas = iommufd.newIoas();
@@ -44,16 +45,13 @@ async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
     NativeVfioDevice.openByFile(bdf, fileNumberOf(bdf), iommufd),
   ) as [NativeVfioDevice, NativeVfioDevice];
   for (const device of [engine, peer]) await device.attach(ioas);
-  const { file, reservation, lease } = lentFile(LENGTH);
+  const { file, reservation } = placedFile(LENGTH);
   const { fileOffset = 0n, length = 0n } = peer.regionInfo(2) ?? {};
-  ioas.map(
+  mapInto(
+    ioas,
     reservation,
     [file, peer.memoryFile()],
-    words(
-      byLease(IOVA, LENGTH, lease),
-      byFile(IOVA + LENGTH, LENGTH),
-      byFile(BAR, length, { which: 1, offset: fileOffset }),
-    ),
+    words(byPlace(IOVA, LENGTH), byFile(IOVA + LENGTH, LENGTH), byFile(BAR, length, { which: 1, offset: fileOffset })),
   );
   const edu = nativeEdu(engineBdf, engine);
   const observer = NativeMemoryFile.fromFd(file.fd);
@@ -83,7 +81,7 @@ async function found(): Promise<ReturnType<typeof expected>> {
     devices: count(/\/vfio\/devices\/|vfio-device/),
     dmaBufs: count(/dmabuf/),
     pinned: await pinnedAtRest(3),
-    lent: shows('memfd:lent', LENGTH),
+    lent: shows('memfd:placed', LENGTH),
   };
 }
 
@@ -110,7 +108,7 @@ testWith(
     const witnesses = new Witnesses();
     for (const order of orders(['iommufd', 'ioas', 'engine', 'peer'])) {
       const kept = await setUp(engine, peer);
-      await collectGarbage(); // of the reservation, its lease and the device's file
+      await collectGarbage(); // of the reservation and the device's file
       t.deepEqual(await found(), expected(kept), 'at first');
       for (const [index, name] of order.entries()) {
         const what = order.slice(0, index + 1).join(', ');
@@ -139,9 +137,9 @@ testWith(
       t.true((await pinnedAtRest(1)) > 0);
       exposed.edu.store(IOVA, BYTES).catch(() => {}); // which does not come to its end
       // Calls that are under way keep what they need, and no longer than that.
-      const { file, reservation, lease } = lentFile(4n << 20n);
-      rig.ioas.mapAsync(reservation, [file], words(byLease(1n << 33n, 4n << 20n, lease))).catch(() => {});
-      rig.ioas.unmapAsync(PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the ring
+      const { file, reservation } = placedFile(4n << 20n);
+      mapIntoAsync(rig.ioas, reservation, [file], words(byPlace(1n << 33n, 4n << 20n))).catch(() => {});
+      unmapFromAsync(rig.ioas, PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the ring
       rig.devices[0]?.detach().catch(() => {});
       rig.devices[0]?.attach(rig.ioas).catch(() => {});
     };

@@ -7,12 +7,13 @@ import { type Held, held } from '../../support/held.ts';
 import { testWith } from '../support/devices.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { pinnedAtRest } from '../support/pins.ts';
-import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
 
 const PAGE = 0x1000n;
 const IOVA = 0x1000_0000n;
 const BAR = 0x1_0000_0000n;
-/** Four mappings each: two by lease, one by file, one of a BAR. */
+/** Four mappings each: two by their place in this process, one by file, one of a BAR. */
 const ROUNDS = 2500;
 const COMINGS = 100;
 /** As for a process without VFIO: V8 maps parts of its heap, and compiles. */
@@ -57,28 +58,26 @@ testWith(
         const at = BigInt(round % 5) * PAGE;
         reservation.mapFile(at, 4n * PAGE, file, 0n, true, false);
         reservation.mapPrivate(16n * PAGE + at, 4n * PAGE, memory, 0n, true);
-        const lease = reservation.lease(BigUint64Array.of(at, PAGE, 16n * PAGE + at, 4n * PAGE));
         const requests = [
-          byLease(IOVA, PAGE, lease),
-          byLease(IOVA + 16n * PAGE, 4n * PAGE, lease + 1, false),
+          byPlace(IOVA, PAGE, at),
+          byPlace(IOVA + 16n * PAGE, 4n * PAGE, 16n * PAGE + at, false),
           byFile(IOVA + 24n * PAGE, 4n * PAGE, { offset: at }),
           byFile(BAR, PAGE, { which: 1, offset: fileOffset + at }),
         ];
         if (round % 10 === 0) {
           // The last takes the place of the first: EEXIST, and all go again.
           const wrong = words(...requests, byFile(IOVA, PAGE));
-          refused('ERR_MAP_FAILED|EEXIST', () => ioas.map(reservation, [file, bar], wrong));
+          refused('ERR_MAP_FAILED|EEXIST', () => mapInto(ioas, reservation, [file, bar], wrong));
         }
-        ioas.map(reservation, [file, bar], words(...requests));
-        reservation.releaseLeases(lease, 2);
+        mapInto(ioas, reservation, [file, bar], words(...requests));
         if (round % 10 === 5) {
           refused('ERR_VA_IN_USE', () => reservation.unmap(at, PAGE));
-          refused('ERR_UNMAP_FAILED', () => ioas.unmap(IOVA, 25n * PAGE));
+          refused('ERR_UNMAP_FAILED', () => unmapFrom(ioas, IOVA, 25n * PAGE));
           refused('ERR_DEVICE_IN_USE', () => peer.close());
         }
         if (ioas.mappingCount !== 4) throw new Error(`${ioas.mappingCount} mappings instead of 4`);
         if (round % 3 === 0) ioas.unmapAll();
-        else ioas.unmap(IOVA, BAR + PAGE - IOVA);
+        else unmapFrom(ioas, IOVA, BAR + PAGE - IOVA);
         reservation.unmap(0n, 32n * PAGE);
       }
     };
@@ -109,7 +108,7 @@ testWith(
         const peer = await rig.join(peerBdf);
         const { fileOffset = 0n } = peer.regionInfo(2) ?? {};
         const requests = words(byFile(IOVA, 16n * PAGE), byFile(BAR, PAGE, { which: 1, offset: fileOffset }));
-        rig.ioas.map(undefined, [file, peer.memoryFile()], requests);
+        mapInto(rig.ioas, undefined, [file, peer.memoryFile()], requests);
         rig.close();
       }
     };

@@ -11,8 +11,9 @@ import { pinnedAtRest, pinnedRoughly } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { read } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 import { OtherProcess } from './support/other-process.ts';
 
 const IOVA = 0x1000_0000n;
@@ -31,12 +32,9 @@ testWith(
     const { ioas } = rig;
     const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
     const witnesses = new Witnesses();
-    const { file, reservation, lease } = lentFile(4n * PART);
-    reservation.releaseLeases(lease, 1);
+    const { file, reservation } = placedFile(4n * PART);
     const places = [0n, 1n, 2n, 3n].map((place) => place * PART);
-    const first = reservation.lease(BigUint64Array.from(places.flatMap((at) => [at, PART])));
-    ioas.map(reservation, [], words(...places.map((at, index) => byLease(IOVA + at, PART, first + index))));
-    reservation.releaseLeases(first, 4);
+    mapInto(ioas, reservation, [], words(...places.map((at) => byPlace(IOVA + at, PART, at))));
     const held = () =>
       places.map((at) => {
         try {
@@ -55,18 +53,18 @@ testWith(
     await edu.store(IOVA + PART, BYTES);
     t.deepEqual(read(file, PART), pattern(1), 'it is lost indeed');
     t.is(ioas.mappingCount, 4);
-    const lost = t.throws(() => ioas.unmap(IOVA, 4n * PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ });
+    const lost = t.throws(() => unmapFrom(ioas, IOVA, 4n * PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ });
     t.regex(lost?.message ?? '', /0x10004000\.\.0x10008000/, 'it names what is lost');
     t.is(ioas.mappingCount, 3, 'the one before it has gone');
     t.deepEqual(held(), [false, true, true, true]);
-    t.throws(() => ioas.unmap(IOVA + PART, PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ }, 'each time');
+    t.throws(() => unmapFrom(ioas, IOVA + PART, PART), { message: /^ERR_UNMAP_FAILED\|ENOENT/ }, 'each time');
 
     // A mapping inside the lost one: the kernel accepts it, so the record of the lost one is stale, and goes.
     const page = NativeMemoryFile.create(PAGE, 'page', 0);
-    ioas.map(undefined, [page], words(byFile(IOVA + PART + PAGE, PAGE)));
+    mapInto(ioas, undefined, [page], words(byFile(IOVA + PART + PAGE, PAGE)));
     t.is(ioas.mappingCount, 3);
     t.deepEqual(held(), [false, false, true, true]);
-    ioas.unmap(IOVA + PART, PART);
+    unmapFrom(ioas, IOVA + PART, PART);
     t.is(ioas.mappingCount, 2);
 
     // The kernel loses another one, then unmaps everything: it reports less than is on record, and has nothing left.
@@ -95,26 +93,25 @@ testWith(
     const other = await OtherProcess.start();
     t.teardown(() => other.end());
     const pinned = await pinnedAtRest();
-    const small = lentFile(PART);
+    const small = placedFile(PART);
     const big = NativeMemoryFile.create(MUCH, 'much', 0);
     const home = NativeMemoryFile.create(PART, 'home', 0);
-    ioas.map(undefined, [home], words(byFile(IOVA, PART)));
+    mapInto(ioas, undefined, [home], words(byFile(IOVA, PART)));
     const requests = words(
-      byLease(IOVA + PART, PART, small.lease),
+      byPlace(IOVA + PART, PART),
       byFile(1n << 32n, MUCH),
       byFile(IOVA, PART, { which: 1 }), // is there
     );
     const mapping = ioas.mapAsync(small.reservation, [big, home], requests);
-    small.reservation.releaseLeases(small.lease, 1);
     // The first is mapped and much is being pinned: now the first is taken away.
     while (pinnedRoughly() - pinned < 1000) await turn();
     t.is(await other.unmap(IOVA + PART, PART), String(PART));
-    const error = await t.throwsAsync(mapping, { message: /^ERR_UNMAP_FAILED\|EEXIST/ });
-    t.regex(
-      error?.message ?? '',
-      /\|0x10004000\.\.0x10008000\|.*undoing the batch failed too/,
-      'it names what is left',
-    );
+    const [failed, stuck, ...rest] = await mapping;
+    t.is(failed?.index, 2);
+    t.regex(failed?.reason ?? '', /^ERR_MAP_FAILED\|EEXIST\|/);
+    t.is(stuck?.index, 0, 'which of the batch is left');
+    t.regex(stuck?.reason ?? '', /^ERR_UNMAP_FAILED\|ENOENT\|.*\|0x10004000\.\.0x10008000\|/, 'it names what is left');
+    t.deepEqual(rest, [], 'and nothing else');
     t.is(ioas.mappingCount, 2, 'what was there, and what nobody knows of');
     t.is(await pinnedAtRest(), pinned + Number(PART / PAGE));
     t.throws(() => small.reservation.unmap(0n, PART), IN_USE);

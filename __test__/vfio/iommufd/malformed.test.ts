@@ -2,7 +2,7 @@
  * Requests to an address space that make no sense, each alone and in the midst of good ones: refused, by the native core or by
  * the kernel, and nothing is mapped by then.
  */
-import { type NativeIoas, NativeMemoryFile, type NativeReservation, type NativeVfioDevice } from '#native';
+import { type NativeIoas, NativeMemoryFile, NativeReservation, type NativeVfioDevice } from '#native';
 import { closeSync, openSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
@@ -13,8 +13,9 @@ import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { type Wrong, attempt } from '../support/wrongs.ts';
 import { read } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 
 const PAGE = 0x1000n;
 const U64_MAX = (1n << 64n) - 1n;
@@ -25,6 +26,8 @@ const FREE = 0x2000_0000n;
 const LENGTH = 16n * PAGE;
 /** Where interrupts are written to. */
 const MSI_WINDOW = 0xfee0_0000n;
+/** In the flags of a request: the next file of the call. */
+const NEXT_FILE = 1n << 32n;
 const CONFIG = 7;
 const COMMAND = 4n;
 const MEMORY = 0x2;
@@ -32,9 +35,8 @@ const MEMORY = 0x2;
 interface Scene {
   readonly ioas: NativeIoas;
   readonly reservation: NativeReservation;
+  /** Of LENGTH bytes, at the start of the reservation. */
   readonly file: NativeMemoryFile;
-  /** Of LENGTH bytes. */
-  readonly lease: number;
 }
 
 /** A request, or words that are none; and the files that it is about, if not the good one. */
@@ -48,7 +50,7 @@ async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene
     const call = (...requests: readonly (readonly bigint[])[]) => {
       // The good requests are of the first file, those to be refused of what comes after it.
       const shifted = requests.map((one) => (one === request && files.length > 0 ? toNext(one) : one));
-      return () => ioas.map(reservation, [file, ...files], words(...shifted));
+      return () => mapInto(ioas, reservation, [file, ...files], words(...shifted));
     };
     return [
       [what, code, call(request)],
@@ -62,79 +64,87 @@ async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene
   }
   t.is(await pinnedAtRest(), pinned);
   // As far as the kernel is concerned: all of it can be mapped.
-  ioas.map(undefined, [file], words(good(1n), good(2n)));
-  for (const place of [1n, 2n]) ioas.unmap(FREE + place * 0x100_0000n, LENGTH);
+  mapInto(ioas, undefined, [file], words(good(1n), good(2n)));
+  for (const place of [1n, 2n]) unmapFrom(ioas, FREE + place * 0x100_0000n, LENGTH);
 }
 
 function toNext(request: readonly bigint[]): bigint[] {
-  return request.map((word, index) => (index === 3 ? word + 1n : word));
+  return request.map((word, index) => (index === 2 ? word + NEXT_FILE : word));
 }
 
 async function scene(t: ExecutionContext, rig: IoasRig): Promise<Scene> {
-  const { file, reservation, lease } = lentFile(LENGTH);
+  const { file, reservation } = placedFile(LENGTH);
   t.teardown(() => {
     rig.ioas.unmapAll();
-    reservation.releaseLeases(lease, 1);
     reservation.close();
   });
-  rig.ioas.map(undefined, [file], words(byFile(HOME, LENGTH)));
-  return { ioas: rig.ioas, reservation, file, lease };
+  mapInto(rig.ioas, undefined, [file], words(byFile(HOME, LENGTH)));
+  return { ioas: rig.ioas, reservation, file };
 }
 
 testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing', async (t, { edu: [bdf = ''] }) => {
   const rig = await IoasRig.open(t, bdf);
   const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
   const all = await scene(t, rig);
-  const { ioas, reservation, file, lease } = all;
+  const { ioas, reservation, file } = all;
   const witnesses = new Witnesses();
-  const pages = (which: bigint, offset: bigint, length: bigint = PAGE): bigint[] => [FREE, length, 3n, which, offset];
-  const ofLease = (id: bigint, length: bigint): bigint[] => [FREE, length, 1n, id, 0n];
+  const pages = (offset: bigint, length: bigint = PAGE): bigint[] => byFile(FREE, length, { offset });
+  const flags = (value: bigint): bigint[] => [FREE, PAGE, value, 0n];
+  const place = (offset: bigint, length: bigint): bigint[] => byPlace(FREE, length, offset);
   const invalid = 'ERR_INVALID_ARGUMENT';
   await refuseAll(t, all, [
     ['a word too few', invalid, byFile(FREE, PAGE).slice(1)],
     ['a word too many', invalid, [...byFile(FREE, PAGE), 0n]],
-    ['a third flag', invalid, [FREE, PAGE, 7n, 0n, 0n]],
-    ['the highest flag', invalid, [FREE, PAGE, (1n << 63n) | 3n, 0n, 0n]],
-    ['a file that is not there', invalid, pages(1n, 0n)],
-    ['a file beyond 2^32', invalid, pages(1n << 32n, 0n)],
-    ['the last of all numbers for a file', invalid, pages(U64_MAX, 0n)],
-    ['lease 0', invalid, ofLease(0n, LENGTH)],
-    ['a lease that is not there', invalid, ofLease(BigInt(lease) + 1n, LENGTH)],
-    ['a lease beyond 2^53', invalid, ofLease((1n << 53n) + BigInt(lease), LENGTH)],
-    ['more than the lease', invalid, ofLease(BigInt(lease), LENGTH + PAGE)],
-    ['less than the lease', invalid, ofLease(BigInt(lease), PAGE)],
-    ['nothing of the lease', invalid, ofLease(BigInt(lease), 0n)],
-    ['all there is, of the lease', invalid, ofLease(BigInt(lease), U64_MAX)],
-    ['nothing of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n, 0n)],
+    ['a third flag', invalid, flags(7n)],
+    ['the highest flag', invalid, flags((1n << 31n) | 3n)],
+    ['a file that is not there', invalid, flags(NEXT_FILE | 3n)],
+    ['the highest bit of a number for a file', invalid, flags((1n << 63n) | 3n)],
+    ['the last of all numbers for a file', invalid, flags((0xffff_ffffn << 32n) | 3n)],
+    ['the number of a file for memory of the reservation', invalid, flags(NEXT_FILE | 1n)],
+    ['a range that is not mapped', 'ERR_VA_NOT_MAPPED', place(LENGTH, PAGE)],
+    ['a range whose end is not mapped', 'ERR_VA_NOT_MAPPED', place(0n, LENGTH + PAGE)],
+    ['beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
+    ['across the end of the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length - PAGE, 2n * PAGE)],
+    ['around the end of all offsets in it', 'ERR_OUT_OF_RANGE', place(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['all there is, of the reservation', 'ERR_OUT_OF_RANGE', place(0n, U64_MAX)],
+    ['nothing of the reservation', 'ERR_EMPTY_RANGE', place(0n, 0n)],
+    ['an offset in the reservation that is no page’s', 'ERR_UNALIGNED', place(1n, PAGE)],
+    ['nothing of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n)],
     ['around the end of all addresses', 'ERR_OUT_OF_RANGE', byFile(U64_MAX - PAGE + 1n, 2n * PAGE)],
     ['all there is, of a file', 'ERR_MAP_FAILED', byFile(0n, U64_MAX)],
     ['an address that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE + 1n, PAGE)],
     ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, 1n)],
     ['a page and a byte', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE + 1n)],
-    ['past the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, LENGTH)],
-    ['across the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, LENGTH - PAGE, 2n * PAGE)],
-    ['around the end of all offsets', 'ERR_MAP_FAILED', pages(0n, U64_MAX - PAGE + 1n, 2n * PAGE)],
-    ['the last page of all offsets', 'ERR_MAP_FAILED', pages(0n, U64_MAX - PAGE + 1n)],
-    ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', pages(0n, 1n)],
+    ['past the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(LENGTH)],
+    ['across the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(LENGTH - PAGE, 2n * PAGE)],
+    ['around the end of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['the last page of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n)],
+    ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', pages(1n)],
     ['over what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME, PAGE)],
     ['over the end of what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
     ['where interrupts are written to', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW, PAGE)],
     ['across the beginning of that', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
     ['beyond what the IOMMU translates', 'ERR_MAP_FAILED\\|EINVAL', byFile(1n << 60n, PAGE)],
   ]);
-  const without = [['a lease of no reservation', invalid, byLease(FREE, LENGTH, lease)]] as const;
+  const without = [['memory of no reservation', invalid, byPlace(FREE, LENGTH)]] as const;
   await refuseAll(t, { ...all, reservation: undefined as never }, without);
+  const away = new NativeReservation(30);
+  away.close();
+  const ofClosed = [['memory of a reservation that is closed', 'ERR_CLOSED', byPlace(FREE, LENGTH)]] as const;
+  await refuseAll(t, { ...all, reservation: away }, ofClosed);
+  mapInto(ioas, reservation, [], words(byPlace(FREE, PAGE, LENGTH - PAGE)));
+  unmapFrom(ioas, FREE, PAGE);
 
-  const toRead = [FREE, PAGE, 2n, 0n, 0n];
+  const toRead = flags(2n);
   const closed = NativeMemoryFile.fromFd(file.fd);
   closed.close();
   await refuseAll(t, all, [
     ['a file that is closed', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
-    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', [...toRead], [byPath('/dev/null')]],
-    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', [...toRead], [byPath(process.execPath)]],
+    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', toRead, [byPath('/dev/null')]],
+    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', toRead, [byPath(process.execPath)]],
     ['a file to read from, for writing', 'ERR_MEMORY_FAULT', byFile(FREE, PAGE), [byPath(process.execPath)]],
   ]);
-  ioas.map(reservation, [], new BigUint64Array());
+  mapInto(ioas, reservation, [], new BigUint64Array());
   t.is(ioas.mappingCount, 1, 'nothing at all is nothing');
   for (const [what, code, length, pageSize] of [
     ['a bit for each byte of all there is', 'ERR_OUT_OF_RANGE', 1n << 60n, 1n],
@@ -183,8 +193,8 @@ testWith(
       ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset + 1n)],
       ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset, 1n)],
     ]);
-    all.ioas.map(undefined, [device], words(of(bar.fileOffset)[0]));
-    all.ioas.unmap(FREE, PAGE);
+    mapInto(all.ioas, undefined, [device], words(of(bar.fileOffset)[0]));
+    unmapFrom(all.ioas, FREE, PAGE);
 
     const command = new Uint8Array(2);
     peer.readRegion(CONFIG, COMMAND, command);
@@ -199,16 +209,15 @@ testWith(
 
 testWith({ edu: 1 }, 'an address space that is closed takes nothing', async (t, { edu: [bdf = ''] }) => {
   const rig = await IoasRig.open(t, bdf);
-  const { file, reservation, lease } = lentFile(LENGTH);
+  const { file, reservation } = placedFile(LENGTH);
   const gone = rig.iommufd.newIoas();
-  gone.map(reservation, [], words(byLease(HOME, LENGTH, lease)));
-  reservation.releaseLeases(lease, 1);
+  mapInto(gone, reservation, [], words(byPlace(HOME, LENGTH)));
   gone.close();
   gone.close();
   reservation.close(); // nothing holds it any more
   attempt(t, [
-    ['map', 'ERR_CLOSED', () => gone.map(undefined, [file], words(byFile(HOME, LENGTH)))],
-    ['unmap', 'ERR_CLOSED', () => gone.unmap(HOME, LENGTH)],
+    ['map', 'ERR_CLOSED', () => mapInto(gone, undefined, [file], words(byFile(HOME, LENGTH)))],
+    ['unmap', 'ERR_CLOSED', () => unmapFrom(gone, HOME, LENGTH)],
     ['unmap all', 'ERR_CLOSED', () => gone.unmapAll()],
     ['ask', 'ERR_CLOSED', () => gone.info()],
   ]);

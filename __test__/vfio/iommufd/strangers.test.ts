@@ -15,7 +15,8 @@ import { collectGarbage, groupOf, nativeEdu } from '../support/native-rig.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
-import { IoasRig, byFile, words } from './support/ioas-rig.ts';
+import { byFile, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
 import { descriptorOf } from './support/other-process.ts';
 
 const BAR = 0x1_0000_0000n;
@@ -27,7 +28,7 @@ const INVALID = { message: /^ERR_INVALID_ARGUMENT/ };
 /** The first megabyte of an ivshmem's memory. */
 function mapBar(ioas: NativeIoas, peer: NativeVfioDevice, file: NativeMemoryFile = peer.memoryFile()): void {
   const offset = file.isDevice ? (peer.regionInfo(2)?.fileOffset ?? 0n) : 0n;
-  ioas.map(undefined, [file], words(byFile(BAR, LENGTH, { offset })));
+  mapInto(ioas, undefined, [file], words(byFile(BAR, LENGTH, { offset })));
 }
 
 function barOf(peer: NativeVfioDevice): Uint8Array {
@@ -83,7 +84,7 @@ testWith(
     const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
     const witnesses = new Witnesses();
     const source = NativeMemoryFile.create(LENGTH, 'source', 0);
-    rig.ioas.map(undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
+    mapInto(rig.ioas, undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
     const send = async (seed: number): Promise<void> => {
       source.write(0n, pattern(seed));
       await edu.copy(0x1000_0000n, BAR, BYTES);
@@ -102,7 +103,7 @@ testWith(
     t.throws(() => peer.close(), IN_USE);
     await send(2);
     t.deepEqual(barOf(peer), pattern(2));
-    rig.ioas.unmap(BAR, LENGTH);
+    unmapFrom(rig.ioas, BAR, LENGTH);
     await send(3);
     t.deepEqual(barOf(peer), pattern(2));
     peer.close();
@@ -133,7 +134,7 @@ testWith(
     const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
     const witnesses = new Witnesses();
     const source = NativeMemoryFile.create(LENGTH, 'source', 0);
-    rig.ioas.map(undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
+    mapInto(rig.ioas, undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
     const home = new IoasRig();
     t.teardown(() => home.close());
     const peer = home.bind(peerBdf);

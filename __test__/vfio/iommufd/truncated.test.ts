@@ -11,8 +11,9 @@ import { pinnedAtRest } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { isSame, read } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 
 const IOVA = 0x1000_0000n;
 const PAGE = 0x1000n;
@@ -30,10 +31,10 @@ function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
 }
 
 /** By file, and by its place in this process. */
-for (const byPlace of [false, true]) {
+for (const placed of [false, true]) {
   testWith(
     { edu: 1 },
-    `iommufd: a file that is cut short while it is mapped by ${byPlace ? 'its place' : 'file'} keeps its pages for the device alone`,
+    `iommufd: a file that is cut short while it is mapped by ${placed ? 'its place' : 'file'} keeps its pages for the device alone`,
     async (t, { edu: [bdf = ''] }) => {
       const rig = await IoasRig.open(t, bdf);
       const { ioas } = rig;
@@ -41,9 +42,9 @@ for (const byPlace of [false, true]) {
       const witnesses = new Witnesses();
       const pinned = await pinnedAtRest();
       const { fd, file } = unsealed(t);
-      const { reservation, lease } = lentFile(LENGTH, file);
+      const { reservation } = placedFile(LENGTH, file);
       const map = () =>
-        ioas.map(reservation, [file], words(byPlace ? byLease(IOVA, LENGTH, lease) : byFile(IOVA, LENGTH)));
+        mapInto(ioas, reservation, [file], words(placed ? byPlace(IOVA, LENGTH) : byFile(IOVA, LENGTH)));
       map();
       file.write(PAGE, pattern(1));
       await edu.load(IOVA + PAGE, BYTES);
@@ -60,7 +61,7 @@ for (const byPlace of [false, true]) {
       await edu.load(IOVA + 3n * PAGE, BYTES);
       t.deepEqual(read(file, 2n * PAGE), pattern(2), 'which the device does not have');
       t.deepEqual(read(file, 3n * PAGE), new Uint8Array(BYTES));
-      ioas.unmap(IOVA, LENGTH);
+      unmapFrom(ioas, IOVA, LENGTH);
       t.is(await pinnedAtRest(), pinned, 'and they go with the mapping');
 
       map();
@@ -68,10 +69,9 @@ for (const byPlace of [false, true]) {
       t.deepEqual(read(file, 4n * PAGE), pattern(1), 'mapped anew, it is the file that there is');
       ioas.unmapAll();
       ftruncateSync(fd, Number(LENGTH / 2n));
-      t.throws(map, { message: byPlace ? /^ERR_MAP_FAILED\|EFAULT/ : /^ERR_MAP_FAILED\|EINVAL/ }, 'too short');
+      t.throws(map, { message: placed ? /^ERR_MAP_FAILED\|EFAULT/ : /^ERR_MAP_FAILED\|EINVAL/ }, 'too short');
       t.is(await pinnedAtRest(), pinned);
       t.is(witnesses.changed, 0);
-      reservation.releaseLeases(lease, 1);
       reservation.close();
     },
   );
@@ -88,7 +88,7 @@ testWith(
     const pinned = await pinnedAtRest();
     const { fd, file } = unsealed(t);
     const sound = NativeMemoryFile.create(LENGTH, 'sound', 0);
-    ioas.map(undefined, [sound, file], words(byFile(IOVA, LENGTH), byFile(IOVA + LENGTH, LENGTH, { which: 1 })));
+    mapInto(ioas, undefined, [sound, file], words(byFile(IOVA, LENGTH), byFile(IOVA + LENGTH, LENGTH, { which: 1 })));
     ftruncateSync(fd, Number(LENGTH - PAGE));
     await t.throwsAsync(device.attach(ioas), { message: /^ERR_DEVICE_ATTACH\|E(INVAL|FAULT)/ });
     t.deepEqual([ioas.deviceCount, ioas.mappingCount, await pinnedAtRest()], [0, 2, pinned]);
@@ -96,7 +96,7 @@ testWith(
     sound.write(0n, pattern(3));
     await edu.store(IOVA, BYTES);
     t.deepEqual(read(sound, 0n), pattern(3), 'it reaches nothing');
-    ioas.unmap(IOVA + LENGTH, LENGTH);
+    unmapFrom(ioas, IOVA + LENGTH, LENGTH);
     await device.attach(ioas);
     await edu.load(IOVA, BYTES);
     await edu.store(IOVA + PAGE, BYTES);

@@ -10,8 +10,9 @@ import { collectGarbage, groupOf } from '../support/native-rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { type Wrong, attempt, takingAway } from '../support/wrongs.ts';
 import { BAR, ExposedSpace, FILE, type Handles, MAPPINGS, PRIVATE, RAM } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, fileNumberOf, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { IoasRig, fileNumberOf } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 
 const PAGE = 0x1000n;
 /** Where neither the reservation nor the IOMMU has anything. */
@@ -25,7 +26,7 @@ testWith(
     const witnesses = new Witnesses();
     const { iommufd, ioas, devices } = exposed.rig;
     const handles = exposed.handles as Handles;
-    const { reservation, ram, privateMemory, file, barFile, peer, leases } = handles;
+    const { reservation, ram, privateMemory, file, barFile, peer } = handles;
     const other = new NativePrivateMemory(PAGE, false);
     const turn = async (what: string, wrongs: readonly Wrong[] = []) => {
       await exposed.carry(t, what, () => attempt(t, wrongs));
@@ -34,15 +35,17 @@ testWith(
       witnesses.add();
     };
     await turn('at first');
-    reservation.releaseLeases(leases, 2);
+    const lease = reservation.lease(BigUint64Array.of(RAM.at, RAM.length));
+    reservation.releaseLeases(lease, 1);
+    const place = (at: bigint, length: bigint) => () =>
+      mapInto(ioas, reservation, [], words(byPlace(FREE, length, at)));
 
     await turn('leases', [
-      ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 2)],
-      [
-        'a lease that is no more',
-        'ERR_INVALID_ARGUMENT',
-        () => ioas.map(reservation, [], words(byLease(FREE, RAM.length, leases))),
-      ],
+      ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(lease, 1)],
+      ['mapping what is not there', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
+      ['mapping more than is there', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
+      ['mapping what is there in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
+      ['mapping beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE })) {
       await turn(name, takingAway(place, { reservation, file: ram }, other));
@@ -50,20 +53,20 @@ testWith(
     const refused = 'ERR_UNMAP_FAILED\\|\\|'; // before the kernel is asked, which would unmap the rest
     for (const { iova, length } of [RAM, PRIVATE, FILE, BAR]) {
       await turn(`unmapping a part of ${iova}`, [
-        ['its first half', refused, () => ioas.unmap(iova, length / 2n)],
-        ['its last page', refused, () => ioas.unmap(iova + length - PAGE, PAGE)],
-        ['across its end', refused, () => ioas.unmap(iova + length - PAGE, 16n * PAGE)],
-        ['less than a page of it', refused, () => ioas.unmap(iova, 1n)],
-        ['all that is before, and its first page', refused, () => ioas.unmap(0n, iova + PAGE)],
-        ['all but its first page, and what is behind', refused, () => ioas.unmap(iova + PAGE, 1n << 40n)],
-        ['a gap', null, () => ioas.unmap(iova + length, 16n * PAGE)],
+        ['its first half', refused, () => unmapFrom(ioas, iova, length / 2n)],
+        ['its last page', refused, () => unmapFrom(ioas, iova + length - PAGE, PAGE)],
+        ['across its end', refused, () => unmapFrom(ioas, iova + length - PAGE, 16n * PAGE)],
+        ['less than a page of it', refused, () => unmapFrom(ioas, iova, 1n)],
+        ['all that is before, and its first page', refused, () => unmapFrom(ioas, 0n, iova + PAGE)],
+        ['all but its first page, and what is behind', refused, () => unmapFrom(ioas, iova + PAGE, 1n << 40n)],
+        ['a gap', null, () => unmapFrom(ioas, iova + length, 16n * PAGE)],
       ]);
     }
     await turn('numbers', [
-      ['unmap around the end', 'ERR_OUT_OF_RANGE', () => ioas.unmap((1n << 64n) - PAGE, 2n * PAGE)],
-      ['unmap nothing', 'ERR_EMPTY_RANGE', () => ioas.unmap(RAM.iova, 0n)],
-      ['unmap below zero', 'ERR_INVALID_ARGUMENT', () => ioas.unmap(-PAGE, PAGE)],
-      ['unmap above u64', 'ERR_OUT_OF_RANGE', () => ioas.unmap(1n << 64n, PAGE)],
+      ['unmap around the end', 'ERR_OUT_OF_RANGE', () => unmapFrom(ioas, (1n << 64n) - PAGE, 2n * PAGE)],
+      ['unmap nothing', 'ERR_EMPTY_RANGE', () => unmapFrom(ioas, RAM.iova, 0n)],
+      ['half a range', 'ERR_INVALID_ARGUMENT', () => ioas.unmap(BigUint64Array.of(RAM.iova, RAM.length, 0n), true)],
+      ['numbers that are no words', '', () => ioas.unmap([RAM.iova, RAM.length] as never, false)],
       [
         'a device of no such number',
         'ERR_DEVICE_OPEN\\|ENOENT',
@@ -72,9 +75,13 @@ testWith(
       ['a device below zero', 'ERR_INVALID_ARGUMENT', () => NativeVfioDevice.openByFile('none', -1, iommufd)],
     ]);
     await turn('kinds', [
-      ['no file', '', () => ioas.map(undefined, [{} as never], words(byFile(FREE, PAGE)))],
-      ['a reservation for a file', '', () => ioas.map(undefined, [reservation as never], words(byFile(FREE, PAGE)))],
-      ['a file for a reservation', '', () => ioas.map(ram as never, [], words(byLease(FREE, PAGE, 1)))],
+      ['no file', '', () => mapInto(ioas, undefined, [{} as never], words(byFile(FREE, PAGE)))],
+      [
+        'a reservation for a file',
+        '',
+        () => mapInto(ioas, undefined, [reservation as never], words(byFile(FREE, PAGE))),
+      ],
+      ['a file for a reservation', '', () => mapInto(ioas, ram as never, [], words(byPlace(FREE, PAGE)))],
       ['its method on a file', '', () => ioas.unmapAll.call(file as never)],
       ['an address space for an iommufd', '', () => NativeVfioDevice.openByFile('x', 0, ioas as never)],
       ['attaching to an iommufd', '', () => devices[0]?.attach(iommufd as never)],
@@ -113,16 +120,16 @@ testWith(
         'ERR_CLOSED',
         () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), iommufd),
       ],
-      ['a file that is closed', 'ERR_CLOSED', () => ioas.map(undefined, [file], words(byFile(FREE, PAGE)))],
+      ['a file that is closed', 'ERR_CLOSED', () => mapInto(ioas, undefined, [file], words(byFile(FREE, PAGE)))],
     ]);
     await turn('without handles', takingAway(RAM, { reservation, file: exposed.observer }, other));
 
-    ioas.unmap(RAM.iova, RAM.length);
+    unmapFrom(ioas, RAM.iova, RAM.length);
     t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
     reservation.unmap(RAM.at, RAM.length);
     witnesses.add();
     t.true(await exposed.strikesNothing(RAM.iova + PAGE));
-    ioas.unmap(FILE.iova, FILE.length);
+    unmapFrom(ioas, FILE.iova, FILE.length);
     t.true(await exposed.strikesNothing(FILE.iova));
     t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
   },
@@ -155,20 +162,19 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'iommufd: a lease that is mapped twice holds until both mappings are gone, whichever address space has them',
+  'iommufd: memory that is mapped twice is held until both mappings are gone, whichever address space has them',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const beside = rig.iommufd.newIoas();
-    const { reservation, lease } = lentFile(4n * PAGE);
-    rig.ioas.map(reservation, [], words(byLease(RAM.iova, 4n * PAGE, lease), byLease(FREE, 4n * PAGE, lease, false)));
-    beside.map(reservation, [], words(byLease(RAM.iova, 4n * PAGE, lease)));
-    reservation.releaseLeases(lease, 1);
+    const { reservation } = placedFile(4n * PAGE);
+    mapInto(rig.ioas, reservation, [], words(byPlace(RAM.iova, 4n * PAGE), byPlace(FREE, 4n * PAGE, 0n, false)));
+    mapInto(beside, reservation, [], words(byPlace(RAM.iova, 4n * PAGE)));
     const held = (why: string) => {
       t.throws(() => reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ }, why);
       t.throws(() => reservation.close(), { message: /^ERR_VA_IN_USE/ }, why);
     };
     held('three mappings');
-    rig.ioas.unmap(RAM.iova, 4n * PAGE);
+    unmapFrom(rig.ioas, RAM.iova, 4n * PAGE);
     held('two mappings');
     rig.ioas.unmapAll();
     held('the one that no device sees');

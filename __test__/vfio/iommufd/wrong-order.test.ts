@@ -3,17 +3,19 @@
  * spaces that go while a device is about to come.
  */
 import { NativeMemoryFile, type NativeReservation, type NativeVfioDevice } from '#native';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { testWith } from '../support/devices.ts';
 import { shows } from '../support/exposed-memory.ts';
 import { collectGarbage, nativeEdu } from '../support/native-rig.ts';
-import { pinnedAtRest } from '../support/pins.ts';
+import { pinnedAtRest, pinnedRoughly } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
 import { read } from './support/exposed-space.ts';
-import { IoasRig, byFile, byLease, words } from './support/ioas-rig.ts';
-import { lentFile } from './support/lent-file.ts';
+import { byFile, byPlace, mapInto, mapIntoAsync, unmapFromAsync, words } from '../support/native-calls.ts';
+import { IoasRig } from './support/ioas-rig.ts';
+import { placedFile } from '../support/placed-file.ts';
 
 const IOVA = 0x4000_0000n;
 const PAGE = 0x1000n;
@@ -46,18 +48,19 @@ testWith({ edu: 1 }, 'iommufd: memory that is being pinned can not be taken away
   const { ioas } = rig;
   const edu = engineOf(rig, bdf);
   const length = 32n * MiB;
-  const { file, reservation, lease } = lentFile(length);
+  const { file, reservation } = placedFile(length);
   const witnesses = new Witnesses();
-  const requests = words(byLease(IOVA, length, lease), byFile(IOVA + length, length));
-  const pinning = ioas.mapAsync(reservation, [file], requests);
-  t.throws(() => reservation.unmap(0n, PAGE), IN_USE);
-  reservation.releaseLeases(lease, 1);
-  t.throws(() => reservation.unmap(16n * MiB, PAGE), IN_USE, 'the call that is under way has a hold of its own');
-  t.throws(() => reservation.mapFile(0n, PAGE, file, 0n, true, false), IN_USE);
-  t.throws(() => reservation.close(), IN_USE);
+  const requests = words(byPlace(IOVA, length), byFile(IOVA + length, length));
+  const pinned = pinnedRoughly();
+  const pinning = mapIntoAsync(ioas, reservation, [file], requests);
   requests.fill(0n); // which was read when the call was made
   const observer = NativeMemoryFile.fromFd(file.fd);
   file.close();
+  while (pinnedRoughly() === pinned) await turn();
+  t.throws(() => reservation.unmap(0n, PAGE), IN_USE);
+  t.throws(() => reservation.unmap(16n * MiB, PAGE), IN_USE);
+  t.throws(() => reservation.mapFile(0n, PAGE, observer, 0n, true, false), IN_USE);
+  t.throws(() => reservation.close(), IN_USE);
   await pinning;
   witnesses.add();
   t.is(ioas.mappingCount, 2);
@@ -78,22 +81,19 @@ testWith(
     const edu = engineOf(rig, bdf);
     const length = 2n * MiB;
     const parts = [0n, 1n, 2n, 3n];
-    const { file, reservation, lease } = lentFile(4n * length);
-    reservation.releaseLeases(lease, 1);
+    const { file, reservation } = placedFile(4n * length);
     const pinned = await pinnedAtRest();
     const witnesses = new Witnesses();
     const outcomes = new Set<string>();
     for (let round = 0; round < 8; round++) {
-      const first = reservation.lease(BigUint64Array.from(parts.flatMap((part) => [part * length, length])));
       const calls = parts.flatMap((part) => {
         const at = IOVA + part * length;
-        const map = () => ioas.mapAsync(reservation, [], words(byLease(at, length, first + Number(part))));
-        const other = () => ioas.mapAsync(undefined, [file], words(byFile(at, length, { offset: part * length })));
-        const unmap = () => ioas.unmapAsync(at, length);
-        const half = () => ioas.unmapAsync(at, length / 2n);
+        const map = () => mapIntoAsync(ioas, reservation, [], words(byPlace(at, length, part * length)));
+        const other = () => mapIntoAsync(ioas, undefined, [file], words(byFile(at, length, { offset: part * length })));
+        const unmap = () => unmapFromAsync(ioas, at, length);
+        const half = () => unmapFromAsync(ioas, at, length / 2n);
         return round % 2 === 0 ? [map(), unmap(), other(), half()] : [unmap(), other(), half(), map()];
       });
-      reservation.releaseLeases(first, 4);
       for (const outcome of await Promise.allSettled(calls)) {
         if (outcome.status === 'rejected')
           outcomes.add(String(outcome.reason.message).replace(/\|ioctl.*|\|\|.*/s, ''));
@@ -103,7 +103,7 @@ testWith(
       t.true(held.length <= ioas.mappingCount);
       // Each is mapped or not by the kernel's account as by the records: a second mapping is refused where there is one.
       const mapped = parts.filter((part) =>
-        refusesMap(() => ioas.map(undefined, [file], words(byFile(IOVA + part * length, length)))),
+        refusesMap(() => mapInto(ioas, undefined, [file], words(byFile(IOVA + part * length, length)))),
       );
       for (const part of held) t.true(mapped.includes(part), 'what is held is mapped');
       const [last] = mapped.slice(-1);
@@ -132,16 +132,16 @@ testWith(
     const device = rig.bind(bdf);
     const edu = nativeEdu(bdf, device);
     const length = 2n * MiB;
-    const { file, reservation, lease } = lentFile(length);
+    const { file, reservation } = placedFile(length);
     const pinned = await pinnedAtRest();
     const witnesses = new Witnesses();
     for (let round = 0; round < 8; round++) {
       const calls = [
         () => device.attach(ioas),
-        () => ioas.mapAsync(reservation, [], words(byLease(IOVA, length, lease))),
-        () => ioas.mapAsync(undefined, [file], words(byFile(IOVA + length, length))),
+        () => mapIntoAsync(ioas, reservation, [], words(byPlace(IOVA, length))),
+        () => mapIntoAsync(ioas, undefined, [file], words(byFile(IOVA + length, length))),
         () => device.detach(),
-        () => ioas.unmapAsync(IOVA, length),
+        () => unmapFromAsync(ioas, IOVA, length),
         () => device.attach(ioas),
       ];
       const turned = [...calls.slice(round % calls.length), ...calls.slice(0, round % calls.length)];
@@ -159,7 +159,6 @@ testWith(
       witnesses.add();
     }
     t.is(witnesses.changed, 0);
-    reservation.releaseLeases(lease, 1);
     reservation.close();
   },
 );
@@ -185,7 +184,7 @@ testWith(
       for (const until = performance.now() + (round % 10) * 0.1; performance.now() < until;);
       const closed = closes(meant);
       const next = rig.iommufd.newIoas(); // which the kernel gives the number that is free
-      next.map(undefined, [secret], words(byFile(IOVA, PAGE)));
+      mapInto(next, undefined, [secret], words(byFile(IOVA, PAGE)));
       const attached = await attaching;
       t.false(closed && attached, `round ${round}: attached to what is closed`);
       seen[attached ? 'attached' : 'closed']++;
@@ -210,17 +209,17 @@ testWith(
     const witnesses = new Witnesses();
     const length = 16n * MiB;
     const drop = (): [Promise<void>, NativeMemoryFile, WeakRef<NativeReservation>] => {
-      const { file, reservation, lease } = lentFile(length);
+      const { file, reservation } = placedFile(length);
       const observer = NativeMemoryFile.fromFd(file.fd);
-      const requests = words(byLease(IOVA, length, lease), byFile(IOVA + length, length));
-      return [rig.ioas.mapAsync(reservation, [file], requests), observer, new WeakRef(reservation)];
+      const requests = words(byPlace(IOVA, length), byFile(IOVA + length, length));
+      return [mapIntoAsync(rig.ioas, reservation, [file], requests), observer, new WeakRef(reservation)];
     };
     const [pinning, observer, trace] = drop();
     await collectGarbage();
     await pinning;
     await collectGarbage();
     t.is(trace.deref(), undefined);
-    t.true(shows('memfd:lent', length));
+    t.true(shows('memfd:placed', length));
     for (let round = 0; round < 8; round++) witnesses.add();
     await arrives(t, edu, observer, IOVA + length - PAGE, length - PAGE, 3);
     await arrives(t, edu, observer, IOVA + 2n * length - PAGE, length - PAGE, 4);
@@ -235,17 +234,16 @@ testWith(
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
     const pinned = await pinnedAtRest();
-    const { file, reservation, lease } = lentFile(16n * MiB);
+    const { file, reservation } = placedFile(16n * MiB);
     const pinning = [
-      ioas.mapAsync(reservation, [], words(byLease(IOVA, 16n * MiB, lease))),
-      ioas.mapAsync(undefined, [file], words(byFile(IOVA, 16n * MiB))),
+      mapIntoAsync(ioas, reservation, [], words(byPlace(IOVA, 16n * MiB))),
+      mapIntoAsync(ioas, undefined, [file], words(byFile(IOVA, 16n * MiB))),
     ];
     for (const device of rig.devices) device.close();
     const outcomes = await Promise.allSettled(pinning);
     t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'one takes the other’s place');
     t.deepEqual([ioas.mappingCount, ioas.deviceCount], [1, 0]);
     t.is(await pinnedAtRest(), pinned);
-    reservation.releaseLeases(lease, 1);
     ioas.close();
     reservation.close();
   },

@@ -5,6 +5,7 @@ import { NativeMemoryFile, NativePrivateMemory, NativeReservation, type NativeVf
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
+import { byPlace, mapInto, words } from './native-calls.ts';
 import { NativeRig, nativeEdu } from './native-rig.ts';
 import { pattern } from './rig.ts';
 
@@ -32,8 +33,6 @@ export interface Handles {
   readonly barFile: NativeMemoryFile;
   readonly peer: NativeVfioDevice;
   readonly barOffset: bigint;
-  /** Of the three mappings, in the order RAM, PRIVATE, BAR. Still held. */
-  readonly leases: number;
 }
 
 export class ExposedMemory {
@@ -65,13 +64,9 @@ export class ExposedMemory {
     reservation.mapFile(RAM.at, RAM.length, file, 0n, true, false);
     reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
     reservation.mapFile(BAR.at, BAR.length, barFile, barOffset, true, false);
-    const places = [RAM, PRIVATE, BAR];
-    const leases = reservation.lease(BigUint64Array.from(places.flatMap(({ at, length }) => [at, length])));
-    this.rig.container.mapDma(
-      reservation,
-      BigUint64Array.from(places.flatMap(({ iova }, index) => [iova, BigInt(leases + index), 1n])),
-    );
-    this.handles = { reservation, file, privateMemory, barFile, peer: other, barOffset, leases };
+    const requests = [RAM, PRIVATE, BAR].map(({ at, length, iova }) => byPlace(iova, length, at));
+    mapInto(this.rig.container, reservation, [], words(...requests));
+    this.handles = { reservation, file, privateMemory, barFile, peer: other, barOffset };
   }
 
   /**
@@ -108,14 +103,7 @@ export class ExposedMemory {
     this.rig.container.unmapAll();
     const { handles } = this;
     this.handles = undefined;
-    if (handles !== undefined) {
-      try {
-        handles.reservation.releaseLeases(handles.leases, 3);
-      } catch {
-        // Released by the test.
-      }
-      handles.reservation.close();
-    }
+    handles?.reservation.close();
     this.rig.close();
   }
 

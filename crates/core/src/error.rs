@@ -209,16 +209,6 @@ impl Error {
         self
     }
 
-    /// The same failure of a batch after `range` of it could not be unmapped either: the error is about `range` then.
-    /// Of several such ranges it keeps the first; the text names all.
-    pub(crate) fn with_failed_undo(self, range: Range, stuck: &Self) -> Self {
-        let more = format!("and undoing the batch failed too: {}", stuck.message);
-        match self.code {
-            ErrorCode::UnmapFailed => self.followed_by(more),
-            _ => self.recast(ErrorCode::UnmapFailed, more).at(range),
-        }
-    }
-
     /// The same failure under another code, its text followed by more.
     pub(crate) fn recast(mut self, code: ErrorCode, more: impl std::fmt::Display) -> Self {
         self.code = code;

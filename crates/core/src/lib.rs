@@ -10,6 +10,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("peerdma needs 64-bit Linux");
 
+mod batch;
 mod bitmap;
 mod dropper;
 mod error;
@@ -24,6 +25,7 @@ mod page;
 mod range;
 pub mod vfio;
 
+pub use batch::{BatchError, MapRequest, Source};
 pub use dropper::settle;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};

@@ -25,46 +25,45 @@ impl<T> Mappings<T> {
     }
 
     /// Records a mapping that the kernel has accepted. The kernel refuses overlaps and never cuts a mapping,
-    /// so a record that overlaps the new one is stale as a whole. Returns what the stale records kept, to
-    /// be dropped outside of locks.
-    #[must_use]
-    pub(crate) fn insert(&mut self, range: Range, keeps: T) -> Vec<T> {
-        let stale = self.take_overlapping(&range);
+    /// so a record that overlaps the new one is stale as a whole. What stale records kept goes to `gone`, to be dropped
+    /// outside of locks.
+    pub(crate) fn insert(&mut self, range: Range, keeps: T, gone: &mut Vec<T>) {
+        self.take_overlapping(&range, gone);
         self.records.insert(range.start(), (range.end(), keeps));
-        stale
     }
 
-    fn take_overlapping(&mut self, range: &Range) -> Vec<T> {
-        let before = self.records.range(..range.start()).next_back();
-        let before = before.filter(|(_, (end, _))| *end > range.start());
-        let within = self.records.range(range.start()..range.end());
-        let starts: Vec<u64> = before
-            .into_iter()
-            .chain(within)
-            .map(|(start, _)| *start)
-            .collect();
-        starts
-            .iter()
-            .filter_map(|start| self.records.remove(start))
-            .map(|(_, keeps)| keeps)
-            .collect()
+    fn take_overlapping(&mut self, range: &Range, gone: &mut Vec<T>) {
+        // The last first: what ends before the range ends the search.
+        while let Some((start, (end, _))) = self.records.range(..range.end()).next_back()
+            && *end > range.start()
+        {
+            let start = *start;
+            gone.extend(self.records.remove(&start).map(|(_, keeps)| keeps));
+        }
     }
 
     /// How many bytes are mapped by mappings that lie wholly in `range`.
     pub(crate) fn bytes_within(&self, range: &Range) -> u64 {
+        if self.is_exact(range) {
+            return range.len();
+        }
         self.within(range).fold(0, |sum, (start, end)| {
             sum.saturating_add(end.saturating_sub(start))
         })
     }
 
-    /// Takes out the mappings that lie wholly in `range`; costs what they are many.
-    pub(crate) fn take_within(&mut self, range: &Range) -> Vec<T> {
-        let starts: Vec<u64> = self.within(range).map(|(start, _)| start).collect();
-        starts
-            .iter()
-            .filter_map(|start| self.records.remove(start))
-            .map(|(_, keeps)| keeps)
-            .collect()
+    /// Takes out the mappings that lie wholly in `range`; costs what they are many. What they kept goes to `gone`, to be
+    /// dropped outside of locks.
+    pub(crate) fn take_within(&mut self, range: &Range, gone: &mut Vec<T>) {
+        if self.is_exact(range) {
+            gone.extend(self.records.remove(&range.start()).map(|(_, keeps)| keeps));
+            return;
+        }
+        loop {
+            let first = self.within(range).next();
+            let Some((start, _)) = first else { break };
+            gone.extend(self.records.remove(&start).map(|(_, keeps)| keeps));
+        }
     }
 
     /// The mappings that lie wholly in `range`.
@@ -93,6 +92,11 @@ impl<T> Mappings<T> {
             .collect()
     }
 
+    /// Whether one mapping has exactly that range.
+    fn is_exact(&self, range: &Range) -> bool {
+        matches!(self.records.get(&range.start()), Some((end, _)) if *end == range.end())
+    }
+
     fn within(&self, range: &Range) -> impl Iterator<Item = (u64, u64)> {
         let last = range.end();
         self.records
@@ -107,15 +111,17 @@ impl<T> Mappings<T> {
 mod tests {
     use super::*;
 
+    fn insert<T>(mappings: &mut Mappings<T>, start: u64, length: u64, keeps: T) -> Vec<T> {
+        let mut gone = Vec::new();
+        mappings.insert(Range::new(start, length).unwrap(), keeps, &mut gone);
+        gone
+    }
+
     #[test]
     fn a_range_cuts_what_it_holds_in_part() {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x2000), (0x5000, 0x1000), (0x8000, 0x2000)] {
-            assert!(
-                mappings
-                    .insert(Range::new(start, length).unwrap(), ())
-                    .is_empty()
-            );
+            assert_eq!(insert(&mut mappings, start, length, ()), []);
         }
         let cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
         let first = Range::new(0x1000, 0x2000).unwrap();
@@ -142,8 +148,7 @@ mod tests {
     fn only_whole_mappings_count() {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x1000), (0x3000, 0x2000), (0x8000, 0x1000)] {
-            let old = mappings.insert(Range::new(start, length).unwrap(), start);
-            assert_eq!(old, []);
+            assert_eq!(insert(&mut mappings, start, length, start), []);
         }
         assert_eq!(
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
@@ -161,13 +166,11 @@ mod tests {
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x4000
         );
-        assert_eq!(
-            mappings.take_within(&Range::new(0x2000, 0x3000).unwrap()),
-            [0x3000]
-        );
+        let mut gone = Vec::new();
+        mappings.take_within(&Range::new(0x2000, 0x3000).unwrap(), &mut gone);
+        assert_eq!(gone, [0x3000]);
         assert_eq!(mappings.len(), 2);
-        let longer = Range::new(0x8000, 0x2000).unwrap();
-        assert_eq!(mappings.insert(longer, 0x8001), [0x8000]);
+        assert_eq!(insert(&mut mappings, 0x8000, 0x2000, 0x8001), [0x8000]);
         assert_eq!(
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x3000
@@ -186,17 +189,17 @@ mod tests {
             (0xb000, 0x2000),
             (0x10000, 0x1000),
         ] {
-            assert_eq!(mappings.insert(range(start, length), start), []);
+            assert_eq!(insert(&mut mappings, start, length, start), []);
         }
         // Inside one record: what is mapped there now can be unmapped, whatever was on record around it.
-        assert_eq!(mappings.insert(range(0x3000, 0x1000), 0x3000), [0x1000]);
+        assert_eq!(insert(&mut mappings, 0x3000, 0x1000, 0x3000), [0x1000]);
         assert_eq!(mappings.cut_by(&range(0x3000, 0x1000)), None);
         // Across others, and touching one.
         assert_eq!(
-            mappings.insert(range(0x9800, 0x2800), 0x9800),
-            [0x9000, 0xb000]
+            insert(&mut mappings, 0x9800, 0x2800, 0x9800),
+            [0xb000, 0x9000]
         );
-        assert_eq!(mappings.insert(range(0xf000, 0x1000), 0xf000), []);
+        assert_eq!(insert(&mut mappings, 0xf000, 0x1000, 0xf000), []);
         assert_eq!(
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x1000 + 0x2800 + 0x1000 + 0x1000

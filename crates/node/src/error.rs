@@ -5,8 +5,8 @@ use peerdma_core::{Error, ErrorCode};
 
 /// `CODE|ERRNO|SYSCALL|RANGE|text`; all but the code and the text are empty where there are none.
 /// The range is `0xSTART..0xEND`. Only the text may contain a bar.
-pub(crate) fn to_js(error: Error) -> napi::Error {
-    let reason = format!(
+pub(crate) fn reason(error: &Error) -> String {
+    format!(
         "{}|{}|{}|{}|{}",
         error.code().as_str(),
         error.errno_name().unwrap_or_default(),
@@ -16,8 +16,12 @@ pub(crate) fn to_js(error: Error) -> napi::Error {
             .map(|range| range.to_string())
             .unwrap_or_default(),
         error.message()
-    );
-    napi::Error::new(Status::GenericFailure, reason)
+    )
+}
+
+/// As a JavaScript error.
+pub(crate) fn to_js(error: Error) -> napi::Error {
+    napi::Error::new(Status::GenericFailure, reason(&error))
 }
 
 /// An argument that is not what it should be.

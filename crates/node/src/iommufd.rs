@@ -4,19 +4,15 @@ use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::Range;
-use peerdma_core::iommufd::{Ioas, Iommufd, MapRequest, Source};
+use peerdma_core::iommufd::{Ioas, Iommufd};
 
+use crate::batch::{Failing, NativeFailure, Requests, failures, read_ranges};
 use crate::environment::finalize_handles;
-use crate::error::{closed, invalid, to_js};
+use crate::error::{closed, to_js};
 use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::task::Work;
-
-/// A request's flags: devices may write the memory.
-const WRITABLE: u64 = 1;
-/// The memory is part of a file, not a lease.
-const FILE: u64 = 2;
 
 /// An open `/dev/iommu`.
 #[napi(custom_finalize)]
@@ -104,52 +100,61 @@ impl NativeIoas {
         })
     }
 
-    /// Maps leases and parts of files, all or none. A request is five words: IOVA, length, flags (bit 0: writable, bit 1: a
-    /// file), the number of the lease or which of `files`, and the offset in the file.
+    /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
+    /// `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
+    /// not be mapped, and after it what was mapped before it and could not be unmapped again.
     #[napi]
     pub fn map(
         &self,
         reservation: Option<&NativeReservation>,
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<()> {
-        self.ioas
-            .map(&map_requests(reservation, &files, &requests)?)
+    ) -> napi::Result<Vec<NativeFailure>> {
+        Requests::read(reservation, &files, &requests)?
+            .map(|requests| self.ioas.map(requests))
             .map_err(to_js)
     }
 
     /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
+    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
     pub fn map_async(
         &self,
         reservation: Option<&NativeReservation>,
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<AsyncTask<Work>> {
+    ) -> napi::Result<AsyncTask<Failing>> {
         let ioas = self.ioas.clone();
-        let requests = map_requests(reservation, &files, &requests)?;
-        Ok(Work::run(move || ioas.map(&requests)))
+        let requests = Requests::read(reservation, &files, &requests)?;
+        Ok(Work::make(
+            move || requests.map(|requests| ioas.map(requests)),
+            std::convert::identity,
+        ))
     }
 
-    /// Removes the mappings that lie wholly in a range, each by itself.
+    /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
+    /// ranges failed; without `all` it stops at the first.
     #[napi]
     pub fn unmap(
         &self,
-        #[napi(ts_arg_type = "bigint")] iova: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> napi::Result<()> {
-        self.ioas.unmap(iova.0, length.0).map_err(to_js)
+        ranges: BigUint64ArraySlice<'_>,
+        all: bool,
+    ) -> napi::Result<Vec<NativeFailure>> {
+        Ok(failures(self.ioas.unmap(&read_ranges(&ranges)?, all)))
     }
 
     /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
+    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
     pub fn unmap_async(
         &self,
-        #[napi(ts_arg_type = "bigint")] iova: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> AsyncTask<Work> {
+        ranges: BigUint64ArraySlice<'_>,
+        all: bool,
+    ) -> napi::Result<AsyncTask<Failing>> {
         let ioas = self.ioas.clone();
-        Work::run(move || ioas.unmap(iova.0, length.0))
+        let ranges = read_ranges(&ranges)?;
+        Ok(Work::make(
+            move || Ok(failures(ioas.unmap(&ranges, all))),
+            std::convert::identity,
+        ))
     }
 
     /// Removes all mappings.
@@ -203,53 +208,4 @@ impl NativeIoas {
         let ioas = self.ioas.clone();
         Work::run(move || ioas.close())
     }
-}
-
-fn map_requests(
-    reservation: Option<&NativeReservation>,
-    files: &[ClassInstance<'_, NativeMemoryFile>],
-    requests: &[u64],
-) -> napi::Result<Vec<MapRequest>> {
-    let (groups, rest) = requests.as_chunks::<5>();
-    if !rest.is_empty() {
-        return Err(invalid(
-            "requests must be of IOVA, length, flags, lease or file, and offset",
-        ));
-    }
-    let request = |[iova, length, flags, which, offset]: &[u64; 5]| {
-        if *flags & !(WRITABLE | FILE) != 0 {
-            return Err(invalid(format!(
-                "unknown flags {flags:#x} for IOVA {iova:#x}"
-            )));
-        }
-        let source = if *flags & FILE == 0 {
-            let reservation = reservation.ok_or_else(|| invalid("a lease is of a reservation"))?;
-            let lease = reservation.lease_of(*which)?;
-            if lease.len() != *length {
-                let text = format!(
-                    "lease {which} has {:#x} bytes, not {length:#x}",
-                    lease.len()
-                );
-                return Err(invalid(text));
-            }
-            Source::Memory(lease)
-        } else {
-            let file = usize::try_from(*which)
-                .ok()
-                .and_then(|which| files.get(which))
-                .ok_or_else(|| invalid(format!("there is no file {which}")))?;
-            Source::File {
-                file: file.file()?.clone(),
-                offset: *offset,
-                length: *length,
-            }
-        };
-        Ok(MapRequest {
-            iova: *iova,
-            source,
-            readable: true,
-            writable: *flags & WRITABLE != 0,
-        })
-    };
-    groups.iter().map(request).collect()
 }

@@ -7,6 +7,7 @@
 // Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod batch;
 mod bytes;
 mod device;
 mod environment;

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
-use peerdma_core::memory::{AddressSpaceReservation, Lease};
+use peerdma_core::Result;
+use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease};
 
+use crate::batch::{Failing, NativeFailure, WHICH_SHIFT, failures};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
@@ -24,25 +25,25 @@ use crate::task::Work;
 pub struct NativeReservation {
     reservation: RefCell<Option<AddressSpaceReservation>>,
     length: u64,
-    leases: RefCell<BTreeMap<u64, Arc<Lease>>>,
+    leases: RefCell<BTreeMap<u64, Lease>>,
     next_lease: Cell<u64>,
 }
 
 impl NativeReservation {
-    fn reservation(&self) -> napi::Result<AddressSpaceReservation> {
+    pub(crate) fn reservation(&self) -> napi::Result<AddressSpaceReservation> {
         self.reservation
             .borrow()
             .clone()
             .ok_or_else(|| closed("reservation"))
     }
 
-    /// The lease of that number.
-    pub(crate) fn lease_of(&self, id: u64) -> napi::Result<Arc<Lease>> {
-        self.leases
-            .borrow()
+    /// Uses the lease of that number.
+    fn with_lease(&self, id: u64, act: impl FnOnce(&Lease) -> Result<()>) -> napi::Result<()> {
+        let leases = self.leases.borrow();
+        let lease = leases
             .get(&id)
-            .cloned()
-            .ok_or_else(|| invalid(format!("no lease {id}")))
+            .ok_or_else(|| invalid(format!("no lease {id}")))?;
+        act(lease).map_err(to_js)
     }
 }
 
@@ -56,6 +57,41 @@ fn pairs(words: &[u64]) -> napi::Result<Vec<(u64, u64)>> {
         .iter()
         .map(|[offset, length]| (*offset, *length))
         .collect())
+}
+
+/// A part's flags: this process may write it; it asks for transparent huge pages.
+const WRITABLE: u64 = 1;
+const TRANSPARENT_HUGE: u64 = 2;
+
+fn file_parts(
+    files: &[ClassInstance<'_, NativeMemoryFile>],
+    words: &[u64],
+) -> napi::Result<Vec<FilePart>> {
+    let (groups, rest) = words.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(invalid(
+            "parts must be of offset, length, flags and offset in the file",
+        ));
+    }
+    let part = |[offset, length, flags, file_offset]: &[u64; 4]| {
+        let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
+        if kind & !(WRITABLE | TRANSPARENT_HUGE) != 0 {
+            return Err(invalid(format!("unknown flags {flags:#x} for {offset:#x}")));
+        }
+        let file = usize::try_from(which)
+            .ok()
+            .and_then(|which| files.get(which));
+        let file = file.ok_or_else(|| invalid(format!("there is no file {which}")))?;
+        Ok(FilePart {
+            offset: *offset,
+            length: *length,
+            file: file.file()?.clone(),
+            file_offset: *file_offset,
+            writable: kind & WRITABLE != 0,
+            transparent_huge: kind & TRANSPARENT_HUGE != 0,
+        })
+    };
+    groups.iter().map(part).collect()
 }
 
 #[napi]
@@ -101,6 +137,33 @@ impl NativeReservation {
                 transparent_huge_pages,
             )
             .map_err(to_js)
+    }
+
+    /// Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1: with
+    /// transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first that could
+    /// not be mapped, if one could not; those before it are mapped then.
+    #[napi]
+    pub fn map_files(
+        &self,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
+        parts: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<Vec<NativeFailure>> {
+        let reservation = self.reservation()?;
+        let parts = file_parts(&files, &parts)?;
+        Ok(failures(reservation.map_files(&parts).err()))
+    }
+
+    /// The same on a worker thread.
+    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
+    pub fn map_files_async(
+        &self,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
+        parts: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<Failing>> {
+        let reservation = self.reservation()?;
+        let parts = file_parts(&files, &parts)?;
+        let map = move || Ok(failures(reservation.map_files(&parts).err()));
+        Ok(Work::make(map, std::convert::identity))
     }
 
     /// Places part of private memory.
@@ -201,9 +264,7 @@ impl NativeReservation {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
     ) -> napi::Result<()> {
-        self.lease_of(id.0)?
-            .read(offset.0, into.sink())
-            .map_err(to_js)
+        self.with_lease(id.0, |lease| lease.read(offset.0, into.sink()))
     }
 
     /// Writes `from` at `offset` bytes after the start of a lease.
@@ -214,9 +275,7 @@ impl NativeReservation {
         #[napi(ts_arg_type = "bigint")] offset: U64,
         #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
     ) -> napi::Result<()> {
-        self.lease_of(id.0)?
-            .write(offset.0, from.source())
-            .map_err(to_js)
+        self.with_lease(id.0, |lease| lease.write(offset.0, from.source()))
     }
 
     /// Unmaps everything and gives the address space back; refuses while leases exist.
@@ -227,5 +286,12 @@ impl NativeReservation {
         }
         self.reservation.take();
         Ok(())
+    }
+
+    /// The same on a worker thread, but for the address space, which `close` or the end of this object gives back.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close_async(&self) -> napi::Result<AsyncTask<Work>> {
+        let reservation = self.reservation()?;
+        Ok(Work::run(move || reservation.close()))
     }
 }

@@ -1,20 +1,19 @@
 //! VFIO containers and groups.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::Range;
-use peerdma_core::vfio::{Container, Device, Group, MapRequest};
+use peerdma_core::vfio::{Container, Device, Group};
 
+use crate::batch::{Failing, NativeFailure, Requests, failures, read_ranges};
 use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
-use crate::error::{invalid, to_js};
+use crate::error::to_js;
+use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::task::Work;
-
-/// A request's flags: devices may write the memory.
-const WRITABLE: u64 = 1;
 
 /// What an IOMMU can do, as of now.
 #[napi(object, object_from_js = false)]
@@ -75,50 +74,61 @@ impl NativeVfioContainer {
         })
     }
 
-    /// Maps leases, all or none. Requests are triples of IOVA, lease number and flags (bit 0:
-    /// writable).
+    /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
+    /// `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
+    /// not be mapped, and after it what was mapped before it and could not be unmapped again.
     #[napi]
-    pub fn map_dma(
+    pub fn map(
         &self,
-        reservation: &NativeReservation,
+        reservation: Option<&NativeReservation>,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<()> {
-        self.container
-            .map_dma(&map_requests(reservation, &requests)?)
+    ) -> napi::Result<Vec<NativeFailure>> {
+        Requests::read(reservation, &files, &requests)?
+            .map(|requests| self.container.map(requests))
             .map_err(to_js)
     }
 
     /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn map_dma_async(
+    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
+    pub fn map_async(
         &self,
-        reservation: &NativeReservation,
+        reservation: Option<&NativeReservation>,
+        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<AsyncTask<Work>> {
+    ) -> napi::Result<AsyncTask<Failing>> {
         let container = self.container.clone();
-        let requests = map_requests(reservation, &requests)?;
-        Ok(Work::run(move || container.map_dma(&requests)))
+        let requests = Requests::read(reservation, &files, &requests)?;
+        Ok(Work::make(
+            move || requests.map(|requests| container.map(requests)),
+            std::convert::identity,
+        ))
     }
 
-    /// Removes the mappings that lie wholly in a range.
+    /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
+    /// ranges failed; without `all` it stops at the first.
     #[napi]
-    pub fn unmap_dma(
+    pub fn unmap(
         &self,
-        #[napi(ts_arg_type = "bigint")] iova: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> napi::Result<()> {
-        self.container.unmap_dma(iova.0, length.0).map_err(to_js)
+        ranges: BigUint64ArraySlice<'_>,
+        all: bool,
+    ) -> napi::Result<Vec<NativeFailure>> {
+        Ok(failures(self.container.unmap(&read_ranges(&ranges)?, all)))
     }
 
     /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn unmap_dma_async(
+    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
+    pub fn unmap_async(
         &self,
-        #[napi(ts_arg_type = "bigint")] iova: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> AsyncTask<Work> {
+        ranges: BigUint64ArraySlice<'_>,
+        all: bool,
+    ) -> napi::Result<AsyncTask<Failing>> {
         let container = self.container.clone();
-        Work::run(move || container.unmap_dma(iova.0, length.0))
+        let ranges = read_ranges(&ranges)?;
+        Ok(Work::make(
+            move || Ok(failures(container.unmap(&ranges, all))),
+            std::convert::identity,
+        ))
     }
 
     /// Removes all mappings.
@@ -166,31 +176,6 @@ impl NativeVfioContainer {
         let container = self.container.clone();
         Work::run(move || container.close())
     }
-}
-
-fn map_requests(
-    reservation: &NativeReservation,
-    requests: &[u64],
-) -> napi::Result<Vec<MapRequest>> {
-    let (triples, rest) = requests.as_chunks::<3>();
-    if !rest.is_empty() {
-        return Err(invalid("requests must be triples of IOVA, lease and flags"));
-    }
-    let request = |[iova, lease, flags]: &[u64; 3]| {
-        if *flags & !WRITABLE != 0 {
-            return Err(invalid(format!(
-                "unknown flags {flags:#x} for IOVA {iova:#x}"
-            )));
-        }
-        let lease = reservation.lease_of(*lease)?;
-        Ok(MapRequest {
-            iova: *iova,
-            lease,
-            readable: true,
-            writable: *flags & WRITABLE != 0,
-        })
-    };
-    triples.iter().map(request).collect()
 }
 
 /// Devices that the IOMMU can't tell apart.

@@ -4,8 +4,8 @@
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
-import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
-import type { GuestMemory } from '../../guest/guest-memory.ts';
+import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
+import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { native, nativeAsync } from '../../native-call.ts';
 import { IommufdTarget } from './iommufd-target.ts';
 
@@ -46,7 +46,7 @@ export class IoAddressSpace {
    */
   async follow(peerToPeer: PeerToPeer): Promise<void> {
     this.target.limits(); // so that there is an answer while memory is being pinned
-    this.mapper = await this.#memory.dmaMappers.addDmaMapper(this.target, { peerToPeer });
+    this.mapper = await joinPort(addressSpaceOf(this.#memory), this.target, peerToPeer);
   }
 
   get mappingCount(): number {
@@ -72,7 +72,7 @@ export class IoAddressSpace {
     if (this.devices.size > 0) return;
     await this.#withdraw();
     await nativeAsync(() => this.#ioas.closeAsync(), { target: this.name });
-    await this.#memory.dmaMappers.targetClosed(this.target);
+    await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. What can't be unmapped goes with the address space. */

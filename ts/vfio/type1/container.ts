@@ -4,8 +4,8 @@
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import { PeerDmaError } from '../../errors.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
-import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
-import type { GuestMemory } from '../../guest/guest-memory.ts';
+import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
+import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../advice.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
@@ -85,7 +85,7 @@ export class Container {
       };
       await told(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
       container.target.limits(); // so that there is an answer while memory is being pinned
-      container.mapper = await memory.dmaMappers.addDmaMapper(container.target, { peerToPeer });
+      container.mapper = await joinPort(addressSpaceOf(memory), container.target, peerToPeer);
       return container;
     } catch (error) {
       await first.close(); // before the container, which can't be closed with a group in it
@@ -123,7 +123,7 @@ export class Container {
   /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */
   async #close(): Promise<void> {
     await nativeAsync(() => this.handle.closeAsync());
-    await this.#memory.dmaMappers.targetClosed(this.target);
+    await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. What can't be unmapped goes with the container. */

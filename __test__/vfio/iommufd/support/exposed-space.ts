@@ -7,7 +7,8 @@ import { Edu } from '../../../../examples/devices/edu.ts';
 import { type Place, shows } from '../../support/exposed-memory.ts';
 import { nativeEdu } from '../../support/native-rig.ts';
 import { pattern } from '../../support/rig.ts';
-import { IoasRig, byFile, byLease, words } from './ioas-rig.ts';
+import { byFile, byPlace, mapInto, words } from '../../support/native-calls.ts';
+import { IoasRig } from './ioas-rig.ts';
 
 /** By its place in this process, shared memory. */
 export const RAM: Place = { at: 0n, length: 0x20_0000n, iova: 0x1000_0000n };
@@ -34,8 +35,6 @@ export interface Handles {
   readonly peer: NativeVfioDevice;
   /** Where BAR is in the peer's file. */
   readonly barOffset: bigint;
-  /** Of RAM and PRIVATE. Still held. */
-  readonly leases: number;
 }
 
 export class ExposedSpace {
@@ -70,18 +69,18 @@ export class ExposedSpace {
     const barOffset = (peer.regionInfo(2)?.fileOffset ?? 0n) + BAR.at;
     reservation.mapFile(RAM.at, RAM.length, ram, 0n, true, false);
     reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
-    const leases = reservation.lease(BigUint64Array.of(RAM.at, RAM.length, PRIVATE.at, PRIVATE.length));
-    rig.ioas.map(
+    mapInto(
+      rig.ioas,
       reservation,
       [barFile, file],
       words(
-        byLease(RAM.iova, RAM.length, leases),
-        byLease(PRIVATE.iova, PRIVATE.length, leases + 1),
+        byPlace(RAM.iova, RAM.length, RAM.at),
+        byPlace(PRIVATE.iova, PRIVATE.length, PRIVATE.at),
         byFile(FILE.iova, FILE.length, { which: 1, offset: FILE.at }),
         byFile(BAR.iova, BAR.length, { which: 0, offset: barOffset }),
       ),
     );
-    this.handles = { reservation, ram, privateMemory, file, barFile, peer, barOffset, leases };
+    this.handles = { reservation, ram, privateMemory, file, barFile, peer, barOffset };
   }
 
   /**
@@ -128,13 +127,7 @@ export class ExposedSpace {
     this.rig.ioas.unmapAll();
     const { handles } = this;
     this.handles = undefined;
-    if (handles === undefined) return;
-    try {
-      handles.reservation.releaseLeases(handles.leases, 2);
-    } catch {
-      // Released by the test.
-    }
-    handles.reservation.close();
+    handles?.reservation.close();
   }
 }
 

@@ -12,24 +12,6 @@ export function fileNumberOf(bdf: string): number {
   return Number(name.replace(/^vfio/, ''));
 }
 
-/** A request of the native core: part of a file. `which` is its place among the files of the call. */
-export function byFile(
-  iova: bigint,
-  length: bigint,
-  { which = 0, offset = 0n, writable = true }: { which?: number; offset?: bigint; writable?: boolean } = {},
-): bigint[] {
-  return [iova, length, writable ? 3n : 2n, BigInt(which), offset];
-}
-
-/** A request of the native core: memory of this process. */
-export function byLease(iova: bigint, length: bigint, lease: number, writable: boolean = true): bigint[] {
-  return [iova, length, writable ? 1n : 0n, BigInt(lease), 0n];
-}
-
-export function words(...requests: readonly (readonly bigint[])[]): BigUint64Array {
-  return BigUint64Array.from(requests.flat());
-}
-
 export class IoasRig {
   readonly iommufd: NativeIommufd = NativeIommufd.open();
   readonly ioas: NativeIoas = this.iommufd.newIoas();

@@ -3,7 +3,7 @@
 
 use super::context::Iommufd;
 use super::ioas::Ioas;
-use super::map::{MapRequest, Source};
+use crate::batch::{MapRequest, Source};
 use crate::dropper::{Gate, HANDED_OVER, settle};
 use crate::fake_kernel::{self, Call};
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -19,11 +19,10 @@ fn scene() -> (Ioas, AddressSpaceReservation) {
     let request = MapRequest {
         iova: 0,
         source: Source::Memory(memory.lease(0, PAGE).unwrap()),
-        readable: true,
         writable: true,
     };
     fake_kernel::expect([(Call::IoasMap, Ok(0))]);
-    ioas.map(&[request]).unwrap();
+    ioas.map(vec![request]).unwrap();
     HANDED_OVER.take();
     (ioas, memory)
 }

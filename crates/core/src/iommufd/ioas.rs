@@ -28,7 +28,7 @@ pub struct IoasInfo {
 pub(super) enum Keeps {
     /// Memory of this process.
     #[expect(dead_code, reason = "it is there to be dropped")]
-    Memory(Arc<Lease>),
+    Memory(Lease),
     /// The kernel holds the pages of a file itself. A part of a file loses them without an owner: the record is one.
     #[expect(dead_code, reason = "it is there to be dropped")]
     File(Option<MemoryFile>),

@@ -20,4 +20,3 @@ mod unmap_test;
 pub use context::Iommufd;
 pub(crate) use ioas::Attachment;
 pub use ioas::{Ioas, IoasInfo};
-pub use map::{MapRequest, Source};

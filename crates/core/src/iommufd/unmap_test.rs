@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::context::Iommufd;
 use super::ioas::{Ioas, Keeps};
-use super::map::{MapRequest, Source};
+use crate::batch::{MapRequest, Source};
 use crate::dropper::settle;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
@@ -42,14 +42,13 @@ impl Scene {
         MapRequest {
             iova: first * PAGE,
             source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
-            readable: true,
             writable: true,
         }
     }
 
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::IoasMap, Ok(0))]);
-        self.ioas.map(&[self.request(first, pages)]).unwrap();
+        self.ioas.map(vec![self.request(first, pages)]).unwrap();
     }
 
     /// Unmaps what was refused before. An address space that goes with mappings would leak their memory on purpose.
@@ -87,12 +86,11 @@ fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kerne
     let device = Device::fake(&[0; 256], false);
     let bar = device.inner().begin_mapping().unwrap();
     let mut state = lock(&scene.ioas.inner.state);
-    assert!(
-        state
-            .mappings
-            .insert(range(0, 2), Keeps::Bar(bar))
-            .is_empty()
-    );
+    let mut gone = Vec::new();
+    state
+        .mappings
+        .insert(range(0, 2), Keeps::Bar(bar), &mut gone);
+    assert!(gone.is_empty());
     scene.ioas.inner.publish_count(&state);
     drop(state);
     // What an attached device keeps, without the handle.
@@ -131,15 +129,15 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
         "the stale record is gone, and its lease"
     );
     fake_kernel::expect([(Call::IoasUnmap, Ok(2 * PAGE))]);
-    scene.ioas.unmap(2 * PAGE, 2 * PAGE).unwrap();
+    assert_eq!(scene.ioas.unmap(&[range(2, 2)], true).len(), 0);
     assert_eq!((scene.ioas.mapping_count(), fake_kernel::unused()), (0, 0));
     assert!(!scene.is_leased(2));
 }
 
 #[test]
-fn a_failed_undo_reports_the_range_that_is_still_mapped() {
+fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new();
-    let requests = [
+    let requests = vec![
         scene.request(0, 1),
         scene.request(2, 1),
         scene.request(4, 1),
@@ -154,13 +152,17 @@ fn a_failed_undo_reports_the_range_that_is_still_mapped() {
         (Call::IoasUnmap, Err(Errno::ENOENT)),
         (Call::IoasUnmap, Err(Errno::EBUSY)),
     ]);
-    let error = scene.ioas.map(&requests).unwrap_err();
-    drop(requests);
-    assert_eq!(error.code(), ErrorCode::UnmapFailed);
-    assert_eq!(error.range(), Some(range(2, 1)), "{error}");
-    for named in [range(0, 1), range(2, 1), range(6, 1)] {
-        assert!(error.message().contains(&named.to_string()), "{error}");
-    }
+    let failure = scene.ioas.map(requests).unwrap_err();
+    assert_eq!(
+        (failure.index, failure.error.range()),
+        (3, Some(range(6, 1)))
+    );
+    let stuck: Vec<_> = failure
+        .stuck
+        .iter()
+        .map(|(index, error)| (*index, error.range()))
+        .collect();
+    assert_eq!(stuck, [(1, Some(range(2, 1))), (0, Some(range(0, 1)))]);
     assert_eq!(scene.ioas.mapping_count(), 2);
     assert_eq!(
         [0, 2, 4, 6].map(|page| scene.is_leased(page)),

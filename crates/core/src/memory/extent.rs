@@ -36,6 +36,8 @@ pub(crate) struct Extent {
     pub(crate) writable: bool,
     /// All of it was faulted in, and its memory can't be taken from behind it.
     pub(crate) present: bool,
+    /// How many leases there are of exactly its range. One that is leased is not removed, and not split.
+    pub(super) leases: u64,
 }
 
 impl Extent {
@@ -48,6 +50,7 @@ impl Extent {
             source: self.source.advanced(delta)?,
             writable: self.writable,
             present: self.present,
+            leases: 0,
         })
     }
 
@@ -105,6 +108,14 @@ impl ExtentMap {
         self.extents.values()
     }
 
+    /// What the first extents take up, at most `count` of them; `None` when there are none.
+    pub(super) fn first_part(&self, count: usize) -> Option<Range> {
+        let mut extents = self.extents.values().take(count);
+        let first = extents.next()?.range;
+        let end = extents.fold(first.end(), |_, extent| extent.range.end());
+        Range::between(first.start(), end)
+    }
+
     /// The extents that have anything in common with `range`, in order.
     pub(crate) fn overlapping(&self, range: &Range) -> impl Iterator<Item = &Extent> {
         let first = self
@@ -133,6 +144,12 @@ impl ExtentMap {
             };
             extent.present |= lasting && range.contains(&extent.range);
         }
+    }
+
+    /// The extent of exactly that range.
+    pub(super) fn exact(&mut self, range: &Range) -> Option<&mut Extent> {
+        let extent = self.extents.get_mut(&range.start())?;
+        (extent.range == *range).then_some(extent)
     }
 
     /// The extent that the byte at `at` is in.

@@ -31,10 +31,11 @@ fn placed_file() -> Arc<PlacedFile> {
         part: None,
         kind: Arc::new(Kind::Memory {
             fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into(), false),
-            fixed: true,
+            fixed: Some(1 << 40),
             hugetlb: false,
             page_size: 4096,
             node: AtomicU32::new(u32::MAX),
+            mapped: std::sync::atomic::AtomicU8::new(0),
         }),
     };
     Arc::new(PlacedFile::new(&file).unwrap())
@@ -129,6 +130,7 @@ proptest! {
                         source: Source::File(Arc::clone(&file), from),
                         writable,
                         present: false,
+ leases: 0,
                     });
                     for (index, cell) in cells(&range).enumerate() {
                         model[cell] = Some(Cell { from: from + index as u64, writable, present: false });

@@ -71,7 +71,7 @@ impl MemoryFile {
             return Ok(true);
         };
         // Made for writing, and sealed against further seals.
-        if *fixed {
+        if fixed.is_some() {
             return Ok(true);
         }
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| {

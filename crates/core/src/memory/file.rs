@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -27,10 +27,13 @@ const NO_NODE: u32 = u32::MAX;
 pub(super) enum Kind {
     Memory {
         fd: MemoryFd,
-        fixed: bool,
+        /// Its length, if that is sealed for good.
+        fixed: Option<u64>,
         hugetlb: bool,
         page_size: u64,
         node: AtomicU32,
+        /// The kernel has mapped parts of it for reading (1), for writing (2).
+        mapped: AtomicU8,
     },
     Device {
         device: Arc<DeviceInner>,
@@ -142,10 +145,11 @@ impl MemoryFile {
         Ok(Self {
             kind: Arc::new(Kind::Memory {
                 fd: MemoryFd::new(fd, hugetlb),
-                fixed: true,
+                fixed: Some(length),
                 hugetlb,
                 page_size,
                 node,
+                mapped: AtomicU8::new(0),
             }),
             part: None,
         })
@@ -184,10 +188,11 @@ impl MemoryFile {
         Ok(Self {
             kind: Arc::new(Kind::Memory {
                 fd: MemoryFd::new(fd, hugetlb),
-                fixed: false,
+                fixed: None,
                 hugetlb,
                 page_size,
                 node,
+                mapped: AtomicU8::new(0),
             }),
             part: None,
         })
@@ -232,13 +237,17 @@ impl MemoryFile {
         }
     }
 
-    /// Its present length in bytes, asked of the kernel each time. A device has no length of its
+    /// Its present length in bytes, asked of the kernel unless it is sealed. A device has no length of its
     /// own (its regions do): 2^64 - 1.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
     pub fn length(&self) -> Result<u64> {
         match &*self.kind {
+            Kind::Memory {
+                fixed: Some(length),
+                ..
+            } => Ok(*length),
             Kind::Memory { fd, .. } => {
                 let stat = fstat(fd).map_err(|errno| {
                     Error::os(ErrorCode::System, errno, "fstat", "reading a file's length")
@@ -272,7 +281,7 @@ impl MemoryFile {
     /// Whether its length is sealed, so that every page of it can always be touched. (A hole punched
     /// into it takes pages out; they come back, zero, when touched again.)
     pub(crate) fn is_fixed(&self) -> bool {
-        matches!(*self.kind, Kind::Memory { fixed: true, .. })
+        matches!(*self.kind, Kind::Memory { fixed: Some(_), .. })
     }
 
     /// Whether its pages come from the hugetlb pool.
@@ -357,6 +366,31 @@ impl MemoryFile {
         self.part.is_some().then(|| self.clone())
     }
 
+    /// Whether the kernel maps any part of it like that: it has mapped some part. Never known of devices and of files of
+    /// hugetlbfs, which refuse single parts.
+    pub(super) fn is_mappable(&self, writable: bool) -> bool {
+        match &*self.kind {
+            Kind::Memory {
+                mapped,
+                hugetlb: false,
+                ..
+            } => mapped.load(Ordering::Relaxed) & mapped_bit(writable) != 0,
+            _ => false,
+        }
+    }
+
+    /// To be called when the kernel has mapped a part of it.
+    pub(super) fn set_mappable(&self, writable: bool) {
+        if let Kind::Memory { mapped, .. } = &*self.kind {
+            mapped.fetch_or(mapped_bit(writable), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether both are handles of one file, and for the same part of it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.kind, &other.kind) && self.part == other.part
+    }
+
     /// Announces a mapping of the file: a device can't be closed until what this returns is dropped.
     pub(crate) fn begin_mapping(&self) -> Result<Option<DeviceMapping>> {
         match &*self.kind {
@@ -394,6 +428,10 @@ impl Drop for UnusedPart {
             let _ = fallocate(fd, mode, start, length);
         }
     }
+}
+
+const fn mapped_bit(writable: bool) -> u8 {
+    if writable { 2 } else { 1 }
 }
 
 fn bad_fd(fd: RawFd) -> Error {

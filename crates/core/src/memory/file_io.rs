@@ -63,7 +63,7 @@ impl MemoryFile {
         else {
             return Ok(());
         };
-        if hugetlb || !fixed {
+        if hugetlb || fixed.is_none() {
             // hugetlb files know no write(2); and on a file whose length may change, or which is
             // open for appending, only a mapping is sure never to write past its present end.
             return write_mapped(fd, page_size, &range, from);

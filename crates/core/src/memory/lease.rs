@@ -15,15 +15,23 @@ pub struct Lease {
     reservation: Arc<Inner>,
     range: Range,
     address: usize,
+    /// Whether it is counted by the extent of its range.
+    exact: bool,
 }
 
 impl Lease {
     /// Only for the reservation, which has counted the lease already.
-    pub(super) const fn new(reservation: Arc<Inner>, range: Range, address: usize) -> Self {
+    pub(super) const fn new(
+        reservation: Arc<Inner>,
+        range: Range,
+        address: usize,
+        exact: bool,
+    ) -> Self {
         Self {
             reservation,
             range,
             address,
+            exact,
         }
     }
 
@@ -105,6 +113,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.reservation.release(&self.range);
+        self.reservation.release(&self.range, self.exact);
     }
 }

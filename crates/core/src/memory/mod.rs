@@ -29,6 +29,7 @@ mod leased;
 mod moves;
 #[cfg(test)]
 mod moves_test;
+mod pacer;
 mod pieces;
 mod place;
 mod policy;
@@ -47,8 +48,9 @@ pub(crate) use copy::{pread, pwrite};
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;
+pub use place::FilePart;
 pub use pool::FilePool;
 pub use private::PrivateMemory;
-pub use reservation::AddressSpaceReservation;
+pub use reservation::{AddressSpaceReservation, LeasedBatch};
 pub(crate) use sys::{Window, protection};
 pub use view::{Around, View};

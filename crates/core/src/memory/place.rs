@@ -9,13 +9,47 @@ use super::charged::Charged;
 use super::extent::{Extent, Source};
 use super::file::{MemoryFile, PlacedFile};
 use super::huge::huge_page_code;
+use super::pacer::Pacer;
 use super::private::PrivateMemory;
-use super::reservation::{AddressSpaceReservation, Inner, State};
+use super::reservation::{AddressSpaceReservation, Inner, State, in_use};
 use super::sys::Window;
 use super::{budget, policy, sys};
 use crate::dropper;
 use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
+
+/// Part of a file, to be mapped into a reservation.
+#[derive(Debug, Clone)]
+pub struct FilePart {
+    /// Where, in bytes from the start of the reservation.
+    pub offset: u64,
+    /// In bytes.
+    pub length: u64,
+    /// The file.
+    pub file: MemoryFile,
+    /// In bytes from the start of the file.
+    pub file_offset: u64,
+    /// Whether this process may write it.
+    pub writable: bool,
+    /// Whether to ask for huge pages (`MADV_HUGEPAGE`), where the kernel has them.
+    pub transparent_huge: bool,
+}
+
+impl FilePart {
+    /// Whether one kernel mapping can have this part and then `next`. Devices and hugetlb files map each part by itself:
+    /// whether they accept it depends on the part.
+    fn continues(&self, next: &Self) -> bool {
+        self.is_ordinary()
+            && self.file.is_same(&next.file)
+            && self.offset.checked_add(self.length) == Some(next.offset)
+            && self.file_offset.checked_add(self.length) == Some(next.file_offset)
+            && (self.writable, self.transparent_huge) == (next.writable, next.transparent_huge)
+    }
+
+    fn is_ordinary(&self) -> bool {
+        !self.file.is_device() && !self.file.is_hugetlb()
+    }
+}
 
 impl AddressSpaceReservation {
     /// Maps `length` bytes of `file` from `file_offset`, shared, at `offset`, where nothing may be
@@ -36,24 +70,70 @@ impl AddressSpaceReservation {
         writable: bool,
         transparent_huge: bool,
     ) -> Result<()> {
-        let range = self.inner.check(offset, length)?;
-        let part = Range::new(file_offset, length)?;
-        let page = file.page_size();
-        range.check_aligned(page, "range")?;
-        check_aligned(
+        let part = FilePart {
+            offset,
+            length,
+            file: file.clone(),
             file_offset,
+            writable,
+            transparent_huge,
+        };
+        self.map_files(&[part]).map_err(|(_, error)| error)
+    }
+
+    /// Maps parts of files, one after another. Neighbours that continue each other get one mapping of the kernel.
+    ///
+    /// # Errors
+    /// As [`map_file`](Self::map_file), with which of the parts it is; those before it are mapped.
+    pub fn map_files(&self, parts: &[FilePart]) -> Result<(), (usize, Error)> {
+        let mut pacer = Pacer::new();
+        let mut rest = parts;
+        while !rest.is_empty() {
+            let index = parts.len().saturating_sub(rest.len());
+            let more = rest.iter().zip(rest.iter().skip(1));
+            let more = more.take_while(|(one, next)| one.continues(next)).count();
+            let (run, after) = rest.split_at(more.saturating_add(1));
+            self.map_run(run).map_err(|error| (index, error))?;
+            rest = after;
+            pacer.pace();
+        }
+        Ok(())
+    }
+
+    /// Maps parts that are one mapping of the kernel.
+    fn map_run(&self, run: &[FilePart]) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let FilePart {
+            file,
+            file_offset,
+            writable,
+            transparent_huge,
+            ..
+        } = first;
+        let page = file.page_size();
+        for one in run {
+            let range = self.inner.check(one.offset, one.length)?;
+            range.check_aligned(page, "range")?;
+        }
+        let end = self.inner.check(last.offset, last.length)?.end();
+        let range = Range::new(first.offset, end.saturating_sub(first.offset))?;
+        let part = Range::new(*file_offset, range.len())?;
+        check_aligned(
+            *file_offset,
             page,
             format_args!("file offset {file_offset:#x}"),
         )?;
         part.check_within(file.length()?, "the file")?;
-        let kernel_offset = to_offset(file_offset)?;
+        let kernel_offset = to_offset(*file_offset)?;
         let placed = Arc::new(PlacedFile::new(file)?);
         let mut state = self.inner.open_state()?;
         check_free(&state, &range)?;
         let cost = state.extents.cost_of_placing(&range, &self.inner.whole()?);
         budget::charge(cost).map_err(|error| error.context(format_args!("mapping {range}")))?;
         let (at, size) = self.inner.locate(&range)?;
-        let prot = sys::protection(writable);
+        let prot = sys::protection(*writable);
         let what = || format!("mapping {part} of a file at {range}");
         let failed = |errno| {
             let code = match errno {
@@ -65,7 +145,9 @@ impl AddressSpaceReservation {
         let mapped = file.with_fd(|fd| {
             // A rehearsal elsewhere: what the file refuses, it refuses here, where a failure leaves
             // no hole in the reservation (MAP_FIXED removes the old mapping before it asks the file).
-            Window::new(size, prot, fd, kernel_offset)?.unmap_untouched();
+            if !file.is_mappable(*writable) {
+                Window::new(size, prot, fd, kernel_offset)?.unmap_untouched();
+            }
             // SAFETY: the range is ours, the lock is held, and nothing is placed there.
             unsafe { sys::map_file_at(at, size, prot, fd, kernel_offset) }
         })?;
@@ -74,6 +156,7 @@ impl AddressSpaceReservation {
             unsafe { sys::refill(at, size, ProtFlags::PROT_NONE) };
             return Err(failed(errno));
         }
+        file.set_mappable(*writable);
         if let Some(node) = file.mapping_node() {
             // SAFETY: mapped just now, ours.
             if let Err(error) = unsafe { policy::bind_to_node(at, size, node) } {
@@ -81,16 +164,19 @@ impl AddressSpaceReservation {
                 return Err(error.context(what()));
             }
         }
-        if transparent_huge {
+        if *transparent_huge {
             // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
             let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
         }
-        state.extents.insert(Extent {
-            range,
-            source: Source::File(placed, file_offset),
-            writable,
-            present: false,
-        });
+        for one in run {
+            state.extents.insert(Extent {
+                range: Range::new(one.offset, one.length)?,
+                source: Source::File(Arc::clone(&placed), one.file_offset),
+                writable: *writable,
+                present: false,
+                leases: 0,
+            });
+        }
         Ok(())
     }
 
@@ -126,6 +212,7 @@ impl AddressSpaceReservation {
             source: Source::Private(memory.clone(), memory_offset),
             writable,
             present: false,
+            leases: 0,
         };
         // SAFETY: the range is ours, the lock is held, and nothing is placed there. What stays there
         // after a failure becomes an extent, so the range stays its own.
@@ -185,10 +272,8 @@ impl Inner {
     /// Takes out what is placed in `range`, all of it or, on failure, nothing. Returns what was
     /// touched, to be dropped after the lock.
     pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<Gone> {
-        if let Some(leased) = state.leases.first_in(range) {
-            let message =
-                format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
-            return Err(Error::new(ErrorCode::VaInUse, message));
+        if let Some(leased) = state.first_leased(range) {
+            return Err(in_use(&leased));
         }
         let touched = state.extents.parts_in(range)?;
         for extent in &touched {
@@ -342,21 +427,20 @@ impl Inner {
     fn give_back(&self, range: &Range) -> Result<()> {
         let (at, size) = self.locate(range)?;
         // SAFETY: the range is ours, and nothing placed there is leased.
-        unsafe {
-            if let Err(errno) = sys::cover(at, size, ProtFlags::PROT_NONE)
-                && !sys::refill(at, size, ProtFlags::PROT_NONE)
-            {
-                return Err(Error::os(
-                    ErrorCode::System,
-                    errno,
-                    "mmap",
-                    format!("unmapping {range}"),
-                ));
-            }
-            // So that it joins its neighbours; only hygiene.
-            let _ = sys::advise(at, size, MmapAdvise::MADV_DONTDUMP);
-        }
-        Ok(())
+        let covered = unsafe {
+            sys::cover(at, size, ProtFlags::PROT_NONE).or_else(|errno| {
+                let filled = sys::refill(at, size, ProtFlags::PROT_NONE);
+                filled.then_some(()).ok_or(errno)
+            })
+        };
+        covered.map_err(|errno| {
+            Error::os(
+                ErrorCode::System,
+                errno,
+                "mmap",
+                format!("unmapping {range}"),
+            )
+        })
     }
 }
 
@@ -369,7 +453,7 @@ fn is_movable(extent: &Extent) -> bool {
 
 /// Checks that nothing is placed in `range`.
 fn check_free(state: &State, range: &Range) -> Result<()> {
-    if let Some(leased) = state.leases.first_in(range) {
+    if let Some(leased) = state.first_leased(range) {
         let message = format!("{range} can't be mapped: a lease holds what is at {leased}");
         return Err(Error::new(ErrorCode::VaInUse, message));
     }

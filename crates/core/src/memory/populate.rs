@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
+use super::pacer::Pacer;
 use super::sys;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
@@ -21,11 +21,6 @@ const CHUNKS: u64 = 4096;
 /// Bytes that one call faults in. No thread of the process can map anything meanwhile: less than half a millisecond for
 /// pages of 4 KiB, unless the thread loses its processor.
 const STEP: u64 = 1 << 20;
-/// After this long a thread pauses.
-const SLICE: Duration = Duration::from_millis(2);
-/// Without pauses a thread takes the lock of the process's mappings again before one that waits for it has woken up:
-/// the event loop waited for 50 ms, and waits for 5 ms with them (docs/performance.md).
-const PAUSE: Duration = Duration::from_micros(50);
 /// Page clearing saturates memory long before this many threads do.
 const THREADS: usize = 8;
 
@@ -40,6 +35,21 @@ pub(crate) struct Target {
     pub(crate) page_size: u64,
     /// Its pages come from the hugetlb pool.
     pub(crate) hugetlb: bool,
+}
+
+impl Target {
+    /// Becomes this target and the next, if one call can fault both in. Returns whether it did.
+    pub(crate) fn join(&mut self, next: &Self) -> bool {
+        let alike = (self.writable, self.page_size, self.hugetlb)
+            == (next.writable, next.page_size, next.hugetlb);
+        let joined = Range::between(self.range.start(), next.range.end());
+        let Some(joined) = joined.filter(|_| alike && self.range.end() == next.range.start())
+        else {
+            return false;
+        };
+        self.range = joined;
+        true
+    }
 }
 
 /// Faults in `targets` of a reservation that starts at address `base`.
@@ -57,10 +67,11 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
     // Asking how many threads are worth it reads files: not for a page or two.
     let threads = if total < PARALLEL { 1 } else { threads() };
     if threads < 2 {
+        let mut pacer = Pacer::new();
         // SAFETY: passed on to the caller.
         return targets
             .iter()
-            .try_for_each(|target| unsafe { populate_one(base, target) });
+            .try_for_each(|target| unsafe { populate_one(base, target, &mut pacer) });
     }
     // SAFETY: passed on to the caller.
     unsafe { populate_by(threads, base, targets, CHUNK.max(total / CHUNKS)) }
@@ -85,9 +96,10 @@ unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u6
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<Error>> = Mutex::new(None);
     let worker = || {
+        let mut pacer = Pacer::new();
         while let Some(target) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             // SAFETY: passed on to the caller; the threads end before this function does.
-            if let Err(error) = unsafe { populate_one(base, target) } {
+            if let Err(error) = unsafe { populate_one(base, target, &mut pacer) } {
                 next.store(work.len(), Ordering::Relaxed);
                 failure
                     .lock()
@@ -134,13 +146,9 @@ fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
 
 /// # Safety
 /// As for [`populate`].
-unsafe fn populate_one(base: usize, target: &Target) -> Result<()> {
-    let mut began = Instant::now();
+unsafe fn populate_one(base: usize, target: &Target, pacer: &mut Pacer) -> Result<()> {
     chunks(target, STEP).try_for_each(|step| {
-        if began.elapsed() >= SLICE {
-            thread::sleep(PAUSE);
-            began = Instant::now();
-        }
+        pacer.pace();
         // SAFETY: passed on to the caller.
         unsafe { populate_step(base, &step) }
     })

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
-use nix::sys::mman::MmapAdvise;
 
 use super::extent::{Extent, ExtentMap, Source};
 use super::lease::Lease;
 use super::leased::LeaseCounts;
+use super::pacer::Pacer;
 use super::unclosed::Unclosed;
 use super::{budget, populate, sys};
 use crate::dropper;
@@ -22,6 +22,17 @@ pub(super) struct State {
     pub(super) closed: bool,
     pub(super) extents: ExtentMap,
     pub(super) leases: LeaseCounts,
+}
+
+impl State {
+    /// The first leased part of `range`.
+    pub(super) fn first_leased(&self, range: &Range) -> Option<Range> {
+        let mut extents = self.extents.overlapping(range);
+        let extent = extents.find(|extent| extent.leases > 0);
+        let whole = extent.and_then(|extent| extent.range.intersection(range));
+        let part = self.leases.first_in(range);
+        [whole, part].into_iter().flatten().min()
+    }
 }
 
 #[derive(Debug)]
@@ -89,8 +100,6 @@ impl AddressSpaceReservation {
                 format!("reserving 2^{width_bits} bytes of address space"),
             ),
         })?;
-        // SAFETY: mapped just now and ours. Only hygiene, so a refusal changes nothing.
-        let _ = unsafe { sys::advise(base, size, MmapAdvise::MADV_DONTDUMP) };
         Ok(Self {
             inner: Arc::new(Inner {
                 base,
@@ -117,48 +126,46 @@ impl AddressSpaceReservation {
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
-        let absent = self.absent(ranges)?;
-        let bytes = absent
+        let ranges = ranges
             .iter()
-            .fold(0_u64, |sum, (_, length)| sum.saturating_add(*length));
-        dropper::settle_before(bytes);
-        let leases = absent
-            .iter()
-            .map(|(offset, length)| self.lease(*offset, *length))
-            .collect::<Result<Vec<_>>>()?;
-        let mut targets: Vec<populate::Target> = Vec::with_capacity(leases.len());
+            .map(|(offset, length)| (*offset, *length, true));
+        self.lease_batch(ranges)?.fault_in().map(drop)
+    }
+
+    /// Faults in what of some ranges is not there yet.
+    ///
+    /// # Safety
+    /// The ranges stay mapped as they are until after this call.
+    unsafe fn fault_in(&self, ranges: &[Range]) -> Result<()> {
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let mut targets: Vec<populate::Target> = Vec::new();
         let state = lock(&self.inner.state);
-        for lease in &leases {
-            let range = lease.range();
-            let extents = state.extents.overlapping(&range);
-            targets.extend(extents.filter_map(|extent| target(extent, &range)));
+        for range in ranges {
+            let extents = state.extents.overlapping(range);
+            for target in extents.filter_map(|extent| target(extent, range)) {
+                if !targets.last_mut().is_some_and(|last| last.join(&target)) {
+                    targets.push(target);
+                }
+            }
         }
         drop(state);
-        // SAFETY: the leases keep the ranges mapped as they are until after this call.
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let bytes = targets
+            .iter()
+            .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
+        dropper::settle_before(bytes);
+        // SAFETY: the caller keeps the ranges mapped as they are.
         unsafe { populate::populate(self.inner.base, &targets) }
             .map_err(|error| self.inner.explain(error))?;
         let mut state = lock(&self.inner.state);
         for target in &targets {
             state.extents.mark_present(&target.range);
         }
-        drop(state);
-        drop(leases);
         Ok(())
-    }
-
-    /// Those of the ranges that have something to be faulted in, or a gap.
-    fn absent(&self, ranges: &[(u64, u64)]) -> Result<Vec<(u64, u64)>> {
-        let state = self.inner.open_state()?;
-        let mut absent = Vec::new();
-        for (offset, length) in ranges {
-            if !state
-                .extents
-                .is_present(&self.inner.check(*offset, *length)?)
-            {
-                absent.push((*offset, *length));
-            }
-        }
-        Ok(absent)
     }
 
     /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
@@ -166,27 +173,49 @@ impl AddressSpaceReservation {
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`,
     /// `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
-    pub fn lease(&self, offset: u64, length: u64) -> Result<Arc<Lease>> {
+    pub fn lease(&self, offset: u64, length: u64) -> Result<Lease> {
         let range = self.inner.check(offset, length)?;
-        self.inner.lease(&mut *self.inner.open_state()?, range)
+        let (lease, _) = self.inner.lease(&mut *self.inner.open_state()?, range)?;
+        Ok(lease)
     }
 
     /// The same for each of several ranges, given as offset and length: all or none.
     ///
     /// # Errors
     /// As [`lease`](Self::lease).
-    pub fn lease_all(&self, ranges: &[(u64, u64)]) -> Result<Vec<Arc<Lease>>> {
+    pub fn lease_all(&self, ranges: &[(u64, u64)]) -> Result<Vec<Lease>> {
         let ranges = ranges
             .iter()
-            .map(|(offset, length)| self.inner.check(*offset, *length))
-            .collect::<Result<Vec<_>>>()?;
+            .map(|(offset, length)| (*offset, *length, false));
+        Ok(self.lease_batch(ranges)?.leases)
+    }
+
+    /// The same, with what of those ranges is to be faulted in whose third part says so.
+    ///
+    /// # Errors
+    /// As [`lease`](Self::lease).
+    pub fn lease_batch(
+        &self,
+        ranges: impl ExactSizeIterator<Item = (u64, u64, bool)>,
+    ) -> Result<LeasedBatch> {
         // Declared before the lock, which those that came before one that fails need to go.
         let mut leases = Vec::with_capacity(ranges.len());
+        let mut absent = Vec::new();
         let mut state = self.inner.open_state()?;
-        for range in ranges {
-            leases.push(self.inner.lease(&mut state, range)?);
+        for (offset, length, fault_in) in ranges {
+            let range = self.inner.check(offset, length)?;
+            let (lease, present) = self.inner.lease(&mut state, range)?;
+            leases.push(lease);
+            if fault_in && !present {
+                absent.push(range);
+            }
         }
-        Ok(leases)
+        drop(state);
+        Ok(LeasedBatch {
+            reservation: self.clone(),
+            leases,
+            absent,
+        })
     }
 
     /// Whether `lease` is of this reservation.
@@ -208,22 +237,72 @@ impl AddressSpaceReservation {
             .map(|(address, _)| crate::range::to_u64(address))
     }
 
-    /// Unmaps everything and refuses all further calls; a second call does nothing. The address
+    /// Unmaps everything, part by part, and refuses all further calls; a second call does nothing. The address
     /// space itself goes back when the last handle is dropped.
     ///
     /// # Errors
-    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`.
+    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`, with what could not be unmapped left:
+    /// it can be called again.
     pub fn close(&self) -> Result<()> {
+        let whole = self.inner.whole()?;
         let mut state = lock(&self.inner.state);
         if state.closed {
             return Ok(());
         }
-        let gone = self.inner.unmap(&mut state, &self.inner.whole()?)?;
-        state.closed = true;
+        if let Some(leased) = state.first_leased(&whole) {
+            return Err(in_use(&leased));
+        }
+        state.closed = true; // from now on nothing is leased or placed
         drop(state);
-        gone.drop_unlocked();
-        Ok(())
+        let mut pacer = Pacer::new();
+        loop {
+            let mut state = lock(&self.inner.state);
+            let Some(part) = state.extents.first_part(CLOSED_AT_ONCE) else {
+                return Ok(());
+            };
+            match self.inner.unmap(&mut state, &part) {
+                Ok(gone) => {
+                    drop(state);
+                    gone.drop_unlocked();
+                }
+                Err(error) => {
+                    state.closed = false;
+                    return Err(error);
+                }
+            }
+            pacer.pace();
+        }
     }
+}
+
+/// Leases, and what of their memory is still to be faulted in.
+#[derive(Debug)]
+pub struct LeasedBatch {
+    reservation: AddressSpaceReservation,
+    leases: Vec<Lease>,
+    absent: Vec<Range>,
+}
+
+impl LeasedBatch {
+    /// Faults in what is to be, and returns the leases.
+    ///
+    /// # Errors
+    /// As [`ensure_mapped`](AddressSpaceReservation::ensure_mapped).
+    pub fn fault_in(self) -> Result<Vec<Lease>> {
+        // SAFETY: the leases keep the ranges mapped as they are.
+        unsafe { self.reservation.fault_in(&self.absent) }?;
+        Ok(self.leases)
+    }
+}
+
+/// So many mappings are unmapped by one system call when a reservation closes: no thread of the process can map anything
+/// meanwhile.
+const CLOSED_AT_ONCE: usize = 128;
+
+/// What is leased can't be unmapped.
+pub(super) fn in_use(leased: &Range) -> Error {
+    let message = format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
+    Error::new(ErrorCode::VaInUse, message)
 }
 
 impl Inner {
@@ -259,15 +338,23 @@ impl Inner {
         Ok((address, to_usize(range.len())?))
     }
 
-    /// A lease of a checked range.
-    fn lease(self: &Arc<Self>, state: &mut State, range: Range) -> Result<Arc<Lease>> {
+    /// A lease of a checked range, and whether nothing of it has to be faulted in.
+    fn lease(self: &Arc<Self>, state: &mut State, range: Range) -> Result<(Lease, bool)> {
+        let (address, _) = self.locate(&range)?;
+        if let Some(extent) = state.extents.exact(&range)
+            && let Some(leases) = extent.leases.checked_add(1)
+        {
+            extent.leases = leases;
+            let present = extent.present || extent.is_device();
+            return Ok((Lease::new(Arc::clone(self), range, address, true), present));
+        }
         if let Some(gap) = state.extents.first_gap(&range) {
             let message = format!("{range} is not mapped throughout: nothing at {gap}");
             return Err(Error::new(ErrorCode::VaNotMapped, message));
         }
-        let (address, _) = self.locate(&range)?;
         state.leases.add(&range);
-        Ok(Arc::new(Lease::new(Arc::clone(self), range, address)))
+        let present = state.extents.is_present(&range);
+        Ok((Lease::new(Arc::clone(self), range, address, false), present))
     }
 
     /// A fault in hugetlb memory: no pages are free, or the file was cut short.
@@ -300,9 +387,13 @@ impl Inner {
         error
     }
 
-    /// Ends a lease.
-    pub(super) fn release(&self, range: &Range) {
-        lock(&self.state).leases.remove(range);
+    /// Ends a lease. `exact`: it is counted by the extent of its range, which is there as long as it is leased.
+    pub(super) fn release(&self, range: &Range, exact: bool) {
+        let mut state = lock(&self.state);
+        match state.extents.exact(range) {
+            Some(extent) if exact => extent.leases = extent.leases.saturating_sub(1),
+            _ => state.leases.remove(range),
+        }
     }
 }
 

@@ -238,7 +238,7 @@ impl ContainerInner {
     /// one attached later would. So they are unmapped here, after the group is off, because before
     /// that a refused detachment would leave its devices without them. Type1 has no IOMMU left to ask
     /// by then, and says so. What stays mapped stays on record, until the container is closed.
-    pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Vec<Arc<Lease>>> {
+    pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Vec<Lease>> {
         let mut state = lock(&self.state);
         match ioctl::group_unset_container(group) {
             // EINVAL: it is off already, since the host has taken its devices back from vfio-pci.

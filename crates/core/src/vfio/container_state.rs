@@ -1,15 +1,13 @@
 //! What a container holds, and the steps that keep it in agreement with the kernel.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-
 use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::abi::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, argsz, vfio_iommu_type1_dma_map,
 };
-use super::dma::MapRequest;
 use super::ioctl;
+use crate::batch::{MapRequest, Source};
 use crate::mappings::Mappings;
 use crate::memory::Lease;
 use crate::{Error, ErrorCode, Range, Result};
@@ -24,9 +22,35 @@ pub(super) struct State {
     pub(super) fd: Option<OwnedFd>,
     pub(super) iommu_set: bool,
     pub(super) groups: usize,
-    pub(super) mappings: Mappings<Arc<Lease>>,
+    pub(super) mappings: Mappings<Lease>,
     /// A group went away without the kernel confirming it: its mappings may live on unseen.
     pub(super) stranded: bool,
+}
+
+/// A request whose memory can be mapped.
+pub(super) struct Prepared {
+    range: Range,
+    lease: Lease,
+    writable: bool,
+}
+
+impl Prepared {
+    /// Before the container's lock is taken: what a refused request drops may take others.
+    pub(super) fn new(request: MapRequest) -> Result<Self> {
+        let range = request.range()?;
+        match request.source {
+            Source::Memory(lease) => Ok(Self {
+                range,
+                lease,
+                writable: request.writable,
+            }),
+            Source::File { .. } => {
+                let message =
+                    format!("mapping IOVA {range} to a file: type1 maps memory of this process");
+                Err(Error::new(ErrorCode::InvalidArgument, message).at(range))
+            }
+        }
+    }
 }
 
 impl State {
@@ -47,64 +71,56 @@ impl State {
         Err(Error::new(ErrorCode::ContainerEmpty, message))
     }
 
-    /// Makes one mapping and records it. Leases to drop go to `undone`.
-    pub(super) fn map(
-        &mut self,
-        request: &MapRequest,
-        range: &Range,
-        undone: &mut Vec<Arc<Lease>>,
-    ) -> Result<()> {
-        let fd = self.ready()?;
-        let mut flags = 0;
-        if request.readable {
-            flags |= VFIO_DMA_MAP_FLAG_READ;
-        }
-        if request.writable {
+    /// Makes one mapping and records it. Leases to drop go to `gone`.
+    pub(super) fn map(&mut self, one: Prepared, gone: &mut Vec<Lease>) -> Result<Range> {
+        let Prepared {
+            range,
+            lease,
+            writable,
+        } = one;
+        let mut flags = VFIO_DMA_MAP_FLAG_READ;
+        if writable {
             flags |= VFIO_DMA_MAP_FLAG_WRITE;
         }
         let map = vfio_iommu_type1_dma_map {
             argsz: argsz::<vfio_iommu_type1_dma_map>(),
             flags,
-            vaddr: request.lease.host_address(),
+            vaddr: lease.host_address(),
             iova: range.start(),
             size: range.len(),
         };
-        // SAFETY: the lease keeps that memory mapped as it is. The record below keeps the lease until
-        // the kernel has confirmed that the mapping is gone. Devices change the memory at will; no
-        // Rust reference points into it.
-        unsafe { ioctl::iommu_map_dma(fd, &map) }.map_err(|errno| {
-            let what = format!(
-                "mapping IOVA {range} to {} of the reservation",
-                request.lease.range()
-            );
-            Error::os(ErrorCode::MapFailed, errno, MAP, what).at(*range)
-        })?;
-        undone.extend(self.mappings.insert(*range, Arc::clone(&request.lease)));
-        Ok(())
-    }
-
-    /// Unmaps what a failed batch had mapped. Leases to drop go to `undone`.
-    pub(super) fn undo(
-        &mut self,
-        done: &[Range],
-        error: Error,
-        undone: &mut Vec<Arc<Lease>>,
-    ) -> Error {
-        let mut error = error;
-        for range in done.iter().rev() {
-            let unmapped = self.open().and_then(|fd| {
-                check_unmapped(
-                    range,
-                    range.len(),
-                    ioctl::iommu_unmap_dma(fd, range.start(), range.len(), 0),
-                )
-            });
-            match unmapped {
-                Ok(()) => undone.extend(self.mappings.take_within(range)),
-                Err(stuck) => error = error.with_failed_undo(*range, &stuck),
+        let mapped = self.ready().and_then(|fd| {
+            // SAFETY: the lease keeps that memory mapped as it is. The record below keeps the lease until
+            // the kernel has confirmed that the mapping is gone. Devices change the memory at will; no
+            // Rust reference points into it.
+            unsafe { ioctl::iommu_map_dma(fd, &map) }.map_err(|errno| {
+                let what = format!(
+                    "mapping IOVA {range} to {} of the reservation",
+                    lease.range()
+                );
+                Error::os(ErrorCode::MapFailed, errno, MAP, what).at(range)
+            })
+        });
+        match mapped {
+            Ok(()) => {
+                self.mappings.insert(range, lease, gone);
+                Ok(range)
+            }
+            Err(error) => {
+                gone.push(lease);
+                Err(error)
             }
         }
-        error
+    }
+
+    /// Removes the mappings that lie wholly in a range. Leases to drop go to `gone`.
+    pub(super) fn unmap(&mut self, range: &Range, gone: &mut Vec<Lease>) -> Result<()> {
+        let fd = self.open()?;
+        let expected = self.mappings.bytes_within(range);
+        let answer = ioctl::iommu_unmap_dma(fd, range.start(), range.len(), 0);
+        check_unmapped(range, expected, answer)?;
+        self.mappings.take_within(range, gone);
+        Ok(())
     }
 }
 

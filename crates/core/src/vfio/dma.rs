@@ -1,34 +1,14 @@
 //! Mapping memory into a container's IOMMU, and unmapping it.
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, MutexGuard};
-
 use super::abi::VFIO_DMA_UNMAP_FLAG_ALL;
 use super::container::{Container, ContainerInner};
-use super::container_state::{State, check_unmapped, unmap_refused};
+use super::container_state::{Prepared, State, unmap_refused};
 use super::ioctl;
+use crate::batch::{BatchError, MapRequest, map_all, prepare_all, unmap_each};
 use crate::locked::lock;
 use crate::memory::Lease;
-use crate::{Range, Result};
-
-/// A mapping to be made: the memory a lease holds, at an IOVA.
-#[derive(Debug, Clone)]
-pub struct MapRequest {
-    /// Where devices see the memory.
-    pub iova: u64,
-    /// The memory. The mapping keeps it until it is unmapped.
-    pub lease: Arc<Lease>,
-    /// Devices may read it.
-    pub readable: bool,
-    /// Devices may write it.
-    pub writable: bool,
-}
-
-impl MapRequest {
-    fn range(&self) -> Result<Range> {
-        Range::new(self.iova, self.lease.len())
-    }
-}
+use crate::{Error, Range, Result};
+use std::os::fd::BorrowedFd;
 
 impl Container {
     /// Makes all of the mappings, or none: when one fails, those before it are unmapped again.
@@ -38,39 +18,43 @@ impl Container {
     /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is
     /// mapped there; `EINVAL`: not aligned, or not in a valid IOVA range; `ENOSPC`: too many
     /// mappings; `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned, or is a BAR whose
-    /// decode is off). `ERR_UNMAP_FAILED` naming the IOVA range of a mapping that could not be undone:
-    /// mappings that are still there stay on record. `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
-    pub fn map_dma(&self, requests: &[MapRequest]) -> Result<()> {
-        let ranges = requests
-            .iter()
-            .map(MapRequest::range)
-            .collect::<Result<Vec<Range>>>()?;
+    /// decode is off). `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_INVALID_ARGUMENT` for a file.
+    pub fn map(&self, requests: Vec<MapRequest>) -> Result<(), BatchError> {
+        let mut requests = prepare_all(requests, Prepared::new)?.into_iter();
         // Declared before the lock, so that leases are dropped after it is released.
-        let mut undone = Vec::new();
+        let (mut gone, mut undone) = (Vec::new(), Vec::new());
         let mut state = lock(&self.inner.state);
-        let mut result = Ok(());
-        for (index, (request, range)) in requests.iter().zip(&ranges).enumerate() {
-            if let Err(error) = state.map(request, range, &mut undone) {
-                let done = ranges.get(..index).unwrap_or_default();
-                result = Err(state.undo(done, error, &mut undone));
-                break;
-            }
-        }
+        let result = map_all(
+            &mut *state,
+            requests.by_ref(),
+            |state, one| state.map(one, &mut gone),
+            |state, range| state.unmap(range, &mut undone),
+        );
         self.inner.publish_count(&state);
         drop(state);
-        drop(undone);
         result
     }
 
-    /// Removes all mappings that lie wholly in `length` bytes from `iova`. Gaps are fine, and so is
-    /// nothing at all; a mapping that sticks out is not.
+    /// Removes, for each of the ranges, all mappings that lie wholly in it. Gaps are fine, and so is nothing at all; a
+    /// mapping that sticks out is not. Returns which of the ranges failed; without `all` it stops at the first.
     ///
     /// # Errors
     /// `ERR_UNMAP_FAILED`: the kernel refused (`EINVAL`: a mapping sticks out), or unmapped another
-    /// size than what is on record; the records, and what they keep alive, then stay as they are.
-    /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
-    pub fn unmap_dma(&self, iova: u64, length: u64) -> Result<()> {
-        self.inner.unmap_dma(iova, length)
+    /// size than what is on record; the records, and what they keep alive, then stay as they are. `ERR_CLOSED`.
+    #[must_use]
+    pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
+        let mut gone = Vec::new();
+        let mut state = lock(&self.inner.state);
+        let failures = unmap_each(ranges, all, |range| {
+            if state.fd.is_some() && !state.iommu_set {
+                self.inner.unmap_leftovers(&mut state, range, &mut gone)
+            } else {
+                state.unmap(range, &mut gone)
+            }
+        });
+        self.inner.publish_count(&state);
+        drop(state);
+        failures
     }
 
     /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
@@ -83,40 +67,22 @@ impl Container {
 }
 
 impl ContainerInner {
-    pub(super) fn unmap_dma(&self, iova: u64, length: u64) -> Result<()> {
-        let range = Range::new(iova, length)?;
-        let mut state = lock(&self.state);
-        let fd = state.open()?;
-        if !state.iommu_set {
-            return self.unmap_leftovers(state, &range);
-        }
-        let expected = state.mappings.bytes_within(&range);
-        check_unmapped(
-            &range,
-            expected,
-            ioctl::iommu_unmap_dma(fd, iova, length, 0),
-        )?;
-        let gone = state.mappings.take_within(&range);
-        self.publish_count(&state);
-        drop(state);
-        drop(gone);
-        Ok(())
-    }
-
     pub(super) fn unmap_all(&self) -> Result<()> {
         let whole = Range::new(0, u64::MAX)?;
+        let mut gone = Vec::new();
         let mut state = lock(&self.state);
         let fd = state.open()?;
-        if !state.iommu_set {
-            return self.unmap_leftovers(state, &whole);
-        }
-        self.ask_unmap_all(fd)
-            .map_err(|errno| unmap_refused(&whole, errno))?;
-        let gone = state.mappings.take_all();
+        let result = if state.iommu_set {
+            let answer = self.ask_unmap_all(fd);
+            answer
+                .map(|()| gone = state.mappings.take_all())
+                .map_err(|errno| unmap_refused(&whole, errno))
+        } else {
+            self.unmap_leftovers(&mut state, &whole, &mut gone)
+        };
         self.publish_count(&state);
         drop(state);
-        drop(gone);
-        Ok(())
+        result
     }
 
     /// Asks the kernel to unmap everything. The size that it reports adds nothing: type1v2 fails, or has
@@ -132,21 +98,21 @@ impl ContainerInner {
 
     /// Unmaps from a container without a group. Records are there only if the last detachment could not
     /// unmap them (see [`detach`](Self::detach)): no device reaches what they map, so all of it may go.
-    fn unmap_leftovers(&self, mut state: MutexGuard<'_, State>, range: &Range) -> Result<()> {
-        let mut gone = Vec::new();
-        let result = match self.ask_unmap_leftovers(&state) {
+    fn unmap_leftovers(
+        &self,
+        state: &mut State,
+        range: &Range,
+        gone: &mut Vec<Lease>,
+    ) -> Result<()> {
+        match self.ask_unmap_leftovers(state) {
             Ok(()) => {
-                gone = state.mappings.take_all();
+                gone.extend(state.mappings.take_all());
                 Ok(())
             }
             Err(errno) => match state.mappings.ranges_within(range).first() {
                 Some(first) => Err(unmap_refused(first, errno).at(*first)),
                 None => Ok(()),
             },
-        };
-        self.publish_count(&state);
-        drop(state);
-        drop(gone);
-        result
+        }
     }
 }

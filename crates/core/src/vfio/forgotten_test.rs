@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::container::Container;
-use super::dma::MapRequest;
 use super::{Device, Group};
+use crate::batch::{MapRequest, Source};
 use crate::dropper::{Gate, HANDED_OVER, settle};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
@@ -33,12 +33,11 @@ impl Scene {
         memory.map_file(0, PAGE, &file, 0, true, false).unwrap();
         let request = MapRequest {
             iova: 0,
-            lease: memory.lease(0, PAGE).unwrap(),
-            readable: true,
+            source: Source::Memory(memory.lease(0, PAGE).unwrap()),
             writable: true,
         };
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
-        container.map_dma(&[request]).unwrap();
+        container.map(vec![request]).unwrap();
         HANDED_OVER.take();
         Self {
             container: Some(container),

@@ -42,7 +42,6 @@ pub use caps::{Capability, capabilities};
 pub use container::Container;
 pub use device::Device;
 pub(crate) use device::{DeviceInner, DeviceMapping};
-pub use dma::MapRequest;
 pub(crate) use dma_buf::DmaBuf;
 pub use group::Group;
 pub use hot_reset::ResetDevice;

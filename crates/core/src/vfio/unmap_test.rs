@@ -1,16 +1,14 @@
 //! A container's records after answers of the kernel that it seldom gives.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-
 use nix::errno::Errno;
 
 use super::container::Container;
-use super::dma::MapRequest;
+use crate::batch::{MapRequest, Source};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
-use crate::{ErrorCode, Range};
+use crate::{Error, ErrorCode, Range};
 
 const PAGE: u64 = 0x1000;
 const PAGES: u64 = 16;
@@ -40,8 +38,7 @@ impl Scene {
     fn request(&self, first: u64, pages: u64) -> MapRequest {
         MapRequest {
             iova: first * PAGE,
-            lease: self.memory.lease(first * PAGE, pages * PAGE).unwrap(),
-            readable: true,
+            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
             writable: true,
         }
     }
@@ -49,7 +46,7 @@ impl Scene {
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
         self.container
-            .map_dma(&[self.request(first, pages)])
+            .map(vec![self.request(first, pages)])
             .unwrap();
     }
 
@@ -63,6 +60,14 @@ impl Scene {
             .detach(std::os::fd::AsFd::as_fd(&group), 0)
             .unwrap();
         assert_eq!(gone.len(), 0);
+    }
+
+    fn unmap(&self, first: u64, pages: u64) -> Result<(), Error> {
+        let failures = self.container.unmap(&[range(first, pages)], true);
+        failures
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn is_leased(&self, page: u64) -> bool {
@@ -85,7 +90,7 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
         (Call::UnmapDma, Err(Errno::EBUSY)),
     ];
     fake_kernel::expect(refused);
-    for unmapped in [container.unmap_dma(0, PAGES * PAGE), container.unmap_all()] {
+    for unmapped in [scene.unmap(0, PAGES), container.unmap_all()] {
         let error = unmapped.unwrap_err();
         assert_eq!(
             (error.code(), error.errno()),
@@ -97,9 +102,9 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
     assert!(scene.is_leased(2));
     // Where nothing is on record, nothing is left to unmap.
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EBUSY))]);
-    container.unmap_dma(8 * PAGE, PAGE).unwrap();
+    scene.unmap(8, 1).unwrap();
     fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
-    container.unmap_dma(2 * PAGE, 2 * PAGE).unwrap();
+    scene.unmap(2, 2).unwrap();
     assert_eq!((container.mapping_count(), fake_kernel::unused()), (0, 0));
     assert!(!scene.is_leased(2));
 }
@@ -109,7 +114,7 @@ fn an_unmap_without_a_group_or_a_mapping_succeeds_without_asking_the_kernel() {
     let scene = Scene::new(true);
     lock(&scene.container.inner.state).iommu_set = false;
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
-    scene.container.unmap_dma(0, PAGE).unwrap();
+    scene.unmap(0, 1).unwrap();
     scene.container.unmap_all().unwrap();
     assert_eq!(fake_kernel::unused(), 1);
     fake_kernel::answer(Call::UnmapDma);
@@ -153,14 +158,14 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
         "the stale record is gone, and its lease"
     );
     fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
-    scene.container.unmap_dma(0, PAGES * PAGE).unwrap();
+    scene.unmap(0, PAGES).unwrap();
     assert_eq!(scene.container.mapping_count(), 0);
 }
 
 #[test]
-fn a_failed_undo_reports_the_range_that_is_still_mapped() {
+fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new(true);
-    let requests = [
+    let requests = vec![
         scene.request(0, 1),
         scene.request(2, 1),
         scene.request(4, 1),
@@ -175,13 +180,20 @@ fn a_failed_undo_reports_the_range_that_is_still_mapped() {
         (Call::UnmapDma, Err(Errno::EBUSY)),
         (Call::UnmapDma, Err(Errno::EBUSY)),
     ]);
-    let error = scene.container.map_dma(&requests).unwrap_err();
-    drop(requests);
-    assert_eq!(error.code(), ErrorCode::UnmapFailed);
-    assert_eq!(error.range(), Some(range(2, 1)), "{error}");
-    for named in [range(0, 1), range(2, 1), range(6, 1)] {
-        assert!(error.message().contains(&named.to_string()), "{error}");
-    }
+    let failure = scene.container.map(requests).unwrap_err();
+    assert_eq!(
+        (failure.index, failure.error.range()),
+        (3, Some(range(6, 1)))
+    );
+    let stuck: Vec<_> = failure
+        .stuck
+        .iter()
+        .map(|(index, error)| (*index, error.code()))
+        .collect();
+    assert_eq!(
+        stuck,
+        [(1, ErrorCode::UnmapFailed), (0, ErrorCode::UnmapFailed)]
+    );
     assert_eq!(scene.container.mapping_count(), 2);
     assert_eq!(
         [0, 2, 4, 6].map(|page| scene.is_leased(page)),
@@ -192,16 +204,41 @@ fn a_failed_undo_reports_the_range_that_is_still_mapped() {
 #[test]
 fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
     let scene = Scene::new(true);
-    let requests = [scene.request(0, 1), scene.request(2, 1)];
+    let requests = vec![scene.request(0, 1), scene.request(2, 1)];
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Err(Errno::EEXIST)),
         (Call::UnmapDma, Ok(PAGE)),
     ]);
-    let error = scene.container.map_dma(&requests).unwrap_err();
+    let failure = scene.container.map(requests).unwrap_err();
     assert_eq!(
-        (error.code(), error.range()),
-        (ErrorCode::MapFailed, Some(range(2, 1)))
+        (failure.index, failure.error.code(), failure.error.range()),
+        (1, ErrorCode::MapFailed, Some(range(2, 1)))
     );
-    assert_eq!(Arc::strong_count(&requests[0].lease), 1);
+    assert_eq!(failure.stuck.len(), 0);
+    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+}
+
+#[test]
+fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on() {
+    for (all, expected, mappings) in [(false, vec![1], 2), (true, vec![1], 1)] {
+        let scene = Scene::new(true);
+        for page in [0, 2, 4] {
+            scene.map(page, 1);
+        }
+        fake_kernel::expect([
+            (Call::UnmapDma, Ok(PAGE)),
+            (Call::UnmapDma, Err(Errno::EBUSY)),
+            (Call::UnmapDma, Ok(PAGE)),
+        ]);
+        let failures = scene
+            .container
+            .unmap(&[range(0, 1), range(2, 1), range(4, 1)], all);
+        let which: Vec<usize> = failures.iter().map(|(index, _)| *index).collect();
+        assert_eq!(which, expected);
+        assert_eq!(scene.container.mapping_count(), mappings);
+        if !all {
+            assert_eq!(fake_kernel::answer(Call::UnmapDma), Some(Ok(PAGE)));
+        }
+    }
 }

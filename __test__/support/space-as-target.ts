@@ -1,0 +1,57 @@
+/**
+ * An IOMMU address space of the kernel as a {@link DmaTarget}. Guest memory maps each address to the host memory at that
+ * address alone; tests of what a kernel answers map any host memory at any IOVA.
+ */
+import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
+import { throwIf } from '../../ts/errors.ts';
+import { mappingSource } from '../../ts/dma/mapping-source.ts';
+import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
+import { leaseOf } from '../../ts/memory/host-memory.ts';
+import { nativeFileOf } from '../../ts/memory/memory-file.ts';
+import type { Batch, IommuSpace } from '../../ts/vfio/iommu-space.ts';
+
+export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
+  const mapAll = async (requests: readonly DmaMapRequest[]): Promise<void> => {
+    const subs = requests.map(subOf);
+    for (const sub of subs) throwIf(space['refusal'](sub)); // as map() of the space does before it makes a batch
+    const failure = await space.mapBatch(subs, batchOf(space, requests));
+    if (failure !== undefined) throw failure.error;
+  };
+  const unmapDma = async (range: AddressRange): Promise<void> => {
+    const [failure] = await space.unmap([{ range, name: 'a range' } as SubMapping], true);
+    if (failure !== undefined) throw failure.error;
+  };
+  return {
+    name: space.name,
+    needsVa: space.needsVa,
+    iovaRanges: () => space.iovaRanges(),
+    mapDma: (request) => mapAll([request]),
+    mapDmaBatch: mapAll,
+    unmapDma,
+    ...(space.isRevoked === undefined ? {} : { isRevoked: (range) => space.isRevoked?.(range) === true }),
+  };
+}
+
+function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapping {
+  const store = backing === 'private' ? {} : backing;
+  return { range, writable, kind, name, store, regionId: 0 } as SubMapping;
+}
+
+/** Requests of four words: IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset. */
+function batchOf(space: IommuSpace, requests: readonly DmaMapRequest[]): Batch {
+  const files: ReturnType<typeof nativeFileOf>[] = [];
+  let reservation: Batch['reservation'];
+  const words = requests.flatMap((request) => {
+    const { range, writable } = request;
+    const source = mappingSource(space.name, request, space.needsVa);
+    const flags = writable ? 1n : 0n;
+    if (source.hostMemory === undefined) {
+      const which = BigInt(files.push(nativeFileOf(source.file)) - 1);
+      return [range.start, range.length, flags | 2n | (which << 32n), source.offset];
+    }
+    const lease = leaseOf(source.hostMemory);
+    ({ reservation } = lease);
+    return [range.start, range.length, flags, lease.offset];
+  });
+  return { reservation, files, requests: BigUint64Array.from(words) };
+}

@@ -1,0 +1,154 @@
+/**
+ * A caller's {@link DmaTarget} as a port: one call of it for each sub-mapping, or for each batch if it takes batches.
+ */
+import type { AddressRange } from '../address-range.ts';
+import { PeerDmaError, asError } from '../errors.ts';
+import { type HostMemory, releaseHostMemory } from '../memory/host-memory.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { Slices } from '../slices.ts';
+import { CallGate } from './call-gate.ts';
+import { type MappingFailure, failureOf } from './mapping-failure.ts';
+import { mapFailed, rollbackFailed, unmapFailed } from './mapping-error.ts';
+import { type SubMapping, mapRequest } from './sub-mapping.ts';
+import type { BatchFailure, MapResult, TargetPort, UnmapResult } from './target-port.ts';
+import type { DmaTarget } from './target.ts';
+import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
+
+/** @internal */
+export class CustomTarget implements TargetPort {
+  readonly target: DmaTarget;
+  readonly name: string;
+  readonly needsVa: TargetTraits['needsVa'];
+  readonly needsFile: boolean;
+  readonly faultsIn = false;
+  readonly isRevoked: DmaTarget['isRevoked'];
+  readonly calls: CallGate = new CallGate();
+  readonly #traits: TargetTraits;
+  /** The host memory of what is mapped, or may be. */
+  readonly #leases = new Map<SubMapping, HostMemory>();
+
+  constructor(traits: TargetTraits) {
+    this.#traits = traits;
+    this.target = traits.target;
+    this.name = traits.name;
+    this.needsVa = traits.needsVa;
+    this.needsFile = traits.needsFile;
+    this.isRevoked = traits.isRevoked;
+  }
+
+  /** @throws {PeerDmaError} when `iovaRanges` of the target fails */
+  iovaRanges(): readonly AddressRange[] | undefined {
+    return this.calls.closed ? undefined : iovaRangesOf(this.#traits);
+  }
+
+  async map(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
+    const [first] = subs;
+    if (first === undefined) return undefined;
+    try {
+      this.#lease(subs, va);
+    } catch (thrown) {
+      return { error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown), stuck: [] };
+    }
+    const { mapDmaBatch } = this.#traits;
+    const failure =
+      mapDmaBatch === undefined || subs.length === 1
+        ? await this.#mapEach(subs)
+        : await this.#mapBatch(subs, mapDmaBatch);
+    if (failure !== undefined) {
+      const stuck = new Set(failure.stuck.map(({ sub }) => sub));
+      this.#release(subs.filter((sub) => !stuck.has(sub)));
+    }
+    return failure;
+  }
+
+  async unmap(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+    const failures = await this.#unmapEach(subs, all);
+    if (this.#leases.size === 0) return failures;
+    const kept = new Set(failures.map(({ sub }) => sub));
+    const last = all ? undefined : failures[0]?.sub;
+    this.#release((last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !kept.has(sub)));
+    return failures;
+  }
+
+  abandon(): void {
+    releaseHostMemory([...this.#leases.values()]);
+    this.#leases.clear();
+  }
+
+  async #mapEach(subs: readonly SubMapping[]): Promise<MapResult> {
+    const slices = new Slices();
+    for (const [index, sub] of subs.entries()) {
+      try {
+        const request = mapRequest(sub, this.#leases.get(sub));
+        const pending = this.calls.run(() => this.target.mapDma(request)) ?? slices.step();
+        if (pending !== undefined) await pending;
+      } catch (thrown) {
+        const error = mapFailed(this.name, sub, thrown);
+        const stuck = await this.#unmapEach(subs.slice(0, index).reverse(), true);
+        const problems = stuck.map((one) => one.error);
+        return { error: problems.length === 0 ? error : rollbackFailed(error, problems), stuck };
+      }
+    }
+    return undefined;
+  }
+
+  async #mapBatch(subs: readonly SubMapping[], mapDmaBatch: NonNullable<DmaTarget['mapDmaBatch']>): Promise<MapResult> {
+    try {
+      const pending = this.calls.run(() => mapDmaBatch(subs.map((sub) => mapRequest(sub, this.#leases.get(sub)))));
+      if (pending !== undefined) await pending;
+      return undefined;
+    } catch (caught) {
+      return this.#batchFailure(subs, asError(caught));
+    }
+  }
+
+  #batchFailure(subs: readonly SubMapping[], thrown: Error): BatchFailure {
+    const sub = subs.find((one) => isAbout(thrown, one)) ?? (subs[0] as SubMapping);
+    if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
+      return { error: mapFailed(this.name, sub, thrown), stuck: [] };
+    }
+    // The target could not unmap what it had mapped, and does not report what is left: all of it may be.
+    const stuck = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
+    return { error: unmapFailed(this.name, sub, thrown), stuck };
+  }
+
+  async #unmapEach(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+    const failures: MappingFailure[] = [];
+    const slices = new Slices();
+    for (const sub of subs) {
+      try {
+        const pending = this.calls.run(() => this.target.unmapDma(sub.range)) ?? slices.step();
+        if (pending !== undefined) await pending;
+      } catch (thrown) {
+        failures.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
+        if (!all) break;
+      }
+    }
+    return failures;
+  }
+
+  /** Leases the memory that the target needs as host memory. @throws {PeerDmaError} as {@link VaMapper.lend} */
+  #lease(subs: readonly SubMapping[], va: () => VaMapper): void {
+    if (this.needsVa === false) return;
+    const wanted = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
+    if (wanted.length === 0) return;
+    const memories = va().lend(wanted);
+    for (const [index, sub] of wanted.entries()) this.#leases.set(sub, memories[index] as HostMemory);
+  }
+
+  #release(subs: readonly SubMapping[]): void {
+    const leased: HostMemory[] = [];
+    for (const sub of subs) {
+      const memory = this.#leases.get(sub);
+      if (memory === undefined) continue;
+      leased.push(memory);
+      this.#leases.delete(sub);
+    }
+    releaseHostMemory(leased);
+  }
+}
+
+/** Whether what a target threw names the range of a sub-mapping. */
+function isAbout(thrown: unknown, { range }: SubMapping): boolean {
+  return thrown instanceof PeerDmaError && thrown.range?.start === range.start && thrown.range.end === range.end;
+}

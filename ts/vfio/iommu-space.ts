@@ -1,0 +1,270 @@
+/**
+ * An IOMMU address space of the kernel, which a container or iommufd has, as a target of guest memory: batches of
+ * mappings, each in one call of the native core.
+ */
+import type { NativeFailure, NativeMemoryFile, NativeReservation } from '#native';
+import { AddressRange } from '../address-range.ts';
+import { CallGate } from '../dma/call-gate.ts';
+import { DirtyPages } from '../dma/dirty-pages.ts';
+import { mapFailed, rollbackFailed, unmapFailed } from '../dma/mapping-error.ts';
+import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
+import { type IommuLimits, refusedMapping } from '../dma/refusal.ts';
+import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
+import type { MapResult, TargetPort, UnmapResult } from '../dma/target-port.ts';
+import { PeerDmaError, throwIf } from '../errors.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
+import { nativeFileOf } from '../memory/memory-file.ts';
+import { ON_A_THREAD, type VaMapper } from '../memory/va-mapper.ts';
+import { fromNative, nativeAsync } from '../native-call.ts';
+import { nativeWords } from '../native-words.ts';
+
+/** The native core's side of an address space. @internal */
+export interface NativeSpace {
+  map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
+  mapAsync(
+    reservation: NativeReservation | undefined,
+    files: NativeMemoryFile[],
+    requests: BigUint64Array,
+  ): Promise<NativeFailure[]>;
+  unmap(ranges: BigUint64Array, all: boolean): NativeFailure[];
+  unmapAsync(ranges: BigUint64Array, all: boolean): Promise<NativeFailure[]>;
+  setDirtyTracking(on: boolean): Promise<void>;
+  dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>;
+}
+
+/** Words of a request to the native core: IOVA, length, flags, and offset in the reservation or file. */
+const WORDS = 4;
+const WRITABLE = 1n;
+const FILE = 2n;
+const FAULT_IN = 4n;
+/** Flags from this bit on say which file of the call. */
+const WHICH_SHIFT = 32n;
+
+const U64_MAX = (1n << 64n) - 1n;
+
+/** A batch as the native core takes it. @internal */
+export interface Batch {
+  readonly reservation: NativeReservation | undefined;
+  readonly files: NativeMemoryFile[];
+  readonly requests: BigUint64Array;
+}
+
+/** @internal */
+export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements TargetPort {
+  readonly name: string;
+  abstract readonly needsVa: true | 'private';
+  readonly needsFile = false;
+  readonly faultsIn = true;
+  readonly calls: CallGate = new CallGate();
+  readonly #space: NativeSpace;
+  readonly #readLimits: () => L;
+  #limits: L | undefined;
+  /** Calls that a worker thread is at. */
+  #underWay = 0;
+
+  protected constructor(space: NativeSpace, name: string, readLimits: () => L) {
+    this.#space = space;
+    this.name = name;
+    this.#readLimits = readLimits;
+  }
+
+  get target(): object {
+    return this;
+  }
+
+  /** Whether memory is being pinned or unpinned. Whatever else is asked of the address space waits for the end of it. */
+  get busy(): boolean {
+    return this.#underWay > 0;
+  }
+
+  iovaRanges(): readonly AddressRange[] {
+    return this.limits().iovaRanges;
+  }
+
+  /**
+   * What the address space can do now; while memory is being pinned or unpinned, what it could do before: the kernel
+   * would answer at the end of that.
+   */
+  limits(): L {
+    if (this.#limits === undefined || !this.busy) this.#limits = this.#readLimits();
+    return this.#limits;
+  }
+
+  map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
+    let batch: Batch;
+    try {
+      for (const sub of subs) throwIf(this.refusal(sub));
+      batch = this.#batch(subs, va);
+    } catch (thrown) {
+      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
+    }
+    return this.mapBatch(subs, batch);
+  }
+
+  /** Makes the mappings of a batch. @param subs in the order of its requests */
+  mapBatch(subs: readonly SubMapping[], { reservation, files, requests }: Batch): MapResult | Promise<MapResult> {
+    return this.#call(
+      subs,
+      () => this.#space.map(reservation, files, requests),
+      () => this.#space.mapAsync(reservation, files, requests),
+      (failures) => this.#mapResult(subs, failures),
+      (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stuck: [] }),
+    );
+  }
+
+  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
+    const ranges = nativeWords(subs.length * 2);
+    let at = 0;
+    for (const { range } of subs) {
+      ranges[at++] = range.start;
+      ranges[at++] = range.length;
+    }
+    return this.#call(
+      subs,
+      () => this.#space.unmap(ranges, all),
+      () => this.#space.unmapAsync(ranges, all),
+      (failures) => this.#failed(subs, failures),
+      (thrown) => subs.map((sub) => failureOf(sub, unmapFailed(this.name, sub, thrown))),
+    );
+  }
+
+  abandon(): void {}
+
+  /** Runs a call that takes long; {@link IommuSpace.busy} is true meanwhile. */
+  async during<T>(call: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await call();
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  /** @param onUnmap gets the pages that devices have written of what is unmapped meanwhile, where those would be lost */
+  async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
+    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
+  }
+
+  async stopDirtyTracking(): Promise<void> {
+    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
+  }
+
+  /** @param range that of a mapping, or of several */
+  async readDirty(range: AddressRange): Promise<DirtyPages> {
+    const page = this.dirtyPageSize;
+    const read = (): Promise<BigUint64Array> => this.#space.dirtyPages(range.start, range.length, page);
+    const bitmap = await this.during(() => nativeAsync(read, { range, target: this.name }));
+    return new DirtyPages(range, page, bitmap);
+  }
+
+  /** Bytes of what a bit of a dirty bitmap stands for. */
+  protected abstract readonly dirtyPageSize: bigint;
+
+  /** Why the kernel can't map a sub-mapping, if that is known without asking it. */
+  protected refusal(sub: SubMapping): PeerDmaError | undefined {
+    return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
+  }
+
+  /** @throws {PeerDmaError} as {@link VaMapper.reservationWith} */
+  #batch(subs: readonly SubMapping[], va: () => VaMapper): Batch {
+    const byVa = this.needsVa === true ? subs : subs.filter(({ store }) => store.file === undefined);
+    const reservation = byVa.length === 0 ? undefined : va().reservationWith(byVa);
+    const files: NativeMemoryFile[] = [];
+    const numbers = new Map<MemoryFile, bigint>();
+    const requests = nativeWords(subs.length * WORDS);
+    let at = 0;
+    for (const sub of subs) {
+      const { range, store, writable } = sub;
+      const { start } = range;
+      let flags = (writable ? WRITABLE : 0n) | (isFaultedIn(sub) ? FAULT_IN : 0n);
+      let offset = start;
+      if (this.needsVa === 'private' && store.file !== undefined) {
+        let number = numbers.get(store.file);
+        if (number === undefined) {
+          number = (BigInt(files.push(nativeFileOf(store.file)) - 1) << WHICH_SHIFT) | FILE;
+          numbers.set(store.file, number);
+        }
+        flags = (writable ? WRITABLE : 0n) | number;
+        ({ offset } = store);
+      }
+      requests[at++] = start;
+      requests[at++] = range.length;
+      requests[at++] = flags;
+      requests[at++] = offset;
+    }
+    return { reservation, files, requests };
+  }
+
+  /** Calls the native core, on a worker thread if it is much. */
+  #call<T>(
+    subs: readonly SubMapping[],
+    now: () => NativeFailure[],
+    later: () => Promise<NativeFailure[]>,
+    done: (failures: readonly NativeFailure[]) => T,
+    failed: (thrown: unknown) => T,
+  ): T | Promise<T> {
+    try {
+      const call = isMuch(subs) ? () => this.during(later) : now;
+      const pending = this.calls.run(call);
+      if (!(pending instanceof Promise)) return done(pending ?? []);
+      return pending.then((failures) => done(failures ?? []), failed);
+    } catch (thrown) {
+      return failed(thrown);
+    }
+  }
+
+  #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
+    const [first, ...rest] = failures;
+    if (first === undefined) return undefined;
+    const error = this.#mapError(subs[first.index] as SubMapping, new Error(first.reason));
+    const stuck = this.#failed(subs, rest);
+    if (stuck.length === 0) return { error, stuck };
+    const problems = stuck.map((one) => one.error);
+    return { error: rollbackFailed(error, problems), stuck };
+  }
+
+  #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
+    return failures.map(({ index, reason }) => {
+      const sub = subs[index] as SubMapping;
+      return failureOf(sub, unmapFailed(this.name, sub, fromNative(new Error(reason))));
+    });
+  }
+
+  /** What the kernel's answer means. */
+  #mapError(sub: SubMapping, thrown: unknown): PeerDmaError {
+    const error = fromNative(thrown, { target: this.name });
+    if (!(error instanceof PeerDmaError) || error.code !== 'ERR_MAP_FAILED' || error.errno === undefined) {
+      return mapFailed(this.name, sub, error);
+    }
+    const { errno, syscall } = error;
+    return this.#refusedMapping(sub, { errno, syscall, cause: error });
+  }
+
+  /** The limits are read anew each time: they change with every group or device that is attached or detached. */
+  #refusedMapping(
+    sub: SubMapping,
+    refusal: { errno: string; syscall?: string | undefined; cause?: unknown },
+  ): PeerDmaError {
+    return refusedMapping(mapRequest(sub, undefined), { ...refusal, target: this.name, limits: this.limits() });
+  }
+}
+
+/** Whether to leave it to a worker thread: pinning a page takes about a microsecond. */
+function isMuch(subs: readonly SubMapping[]): boolean {
+  let bytes = 0n;
+  return subs.some(({ range }) => (bytes += range.length) > ON_A_THREAD);
+}
+
+/** The sub-mapping that a failure is about. */
+function subAt(subs: readonly SubMapping[], thrown: unknown): SubMapping {
+  const error = fromNative(thrown);
+  const range = error instanceof PeerDmaError ? error.range : undefined;
+  return subs.find((sub) => range !== undefined && sub.range.overlaps(range)) ?? (subs[0] as SubMapping);
+}
+
+/** Pairs of start and length as ranges. @internal */
+export function rangesOf(pairs: BigUint64Array): AddressRange[] {
+  const ranges: AddressRange[] = [];
+  for (let at = 0; at + 1 < pairs.length; at += 2) ranges.push(AddressRange.of(pairs[at] ?? 0n, pairs[at + 1] ?? 0n));
+  return ranges;
+}
