@@ -96,8 +96,8 @@ function listOf({ given, failed, revoked, quarantined }: TargetMaps): MappingSta
   const errorOf = (sub: SubMapping): PeerDmaError | undefined =>
     [...failed.values(), ...revoked.values()].find((failure) => failure.sub === sub)?.error;
   const all = [
-    ...given.values().map((sub) => mapper.givenStatus(sub, errorOf(sub))),
-    ...quarantined.values().map((failure) => mapper.quarantinedStatus(failure)),
+    ...given.values().map((sub) => mapper.status.given(sub, errorOf(sub))),
+    ...quarantined.values().map((failure) => mapper.status.quarantined(failure)),
   ];
   return all.sort((a, b) => Number(a.range.start - b.range.start));
 }

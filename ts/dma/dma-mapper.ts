@@ -7,13 +7,13 @@ import type { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { publishMap, publishUnmap } from './events.ts';
-import { fileRequired, mapFailed, revocationUnknown, revoked, rollbackFailed, statusOf } from './mapping-error.ts';
+import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
-import type { RevocationAnswer } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
 import type { BatchFailure, TargetPort } from './target-port.ts';
-import type { MappingStatus, PeerToPeer } from './target.ts';
+import { TargetStatus } from './target-status.ts';
+import type { PeerToPeer } from './target.ts';
 
 /** A sub-mapping that was unmapped, for {@link DmaMapper.restore}. @internal */
 export interface UnmappedSub {
@@ -22,11 +22,11 @@ export interface UnmappedSub {
   readonly error: PeerDmaError | undefined;
 }
 
-const NOT_REVOKED: RevocationAnswer = { error: undefined, known: true };
-
 /** @internal */
 export class DmaMapper {
   readonly peerToPeer: PeerToPeer;
+  /** How sub-mappings stand with the target. */
+  readonly status: TargetStatus;
   readonly #port: TargetPort;
   readonly #va: () => VaMapper;
   /** Number of the guest memory, for events. */
@@ -44,6 +44,7 @@ export class DmaMapper {
     this.#va = va;
     this.#memory = memory;
     this.peerToPeer = peerToPeer;
+    this.status = new TargetStatus(port, this.#mappings, (sub) => this.#skips(sub));
   }
 
   /** Who joined. */
@@ -116,39 +117,10 @@ export class DmaMapper {
     return sub.kind === 'ram' || this.peerToPeer === 'required';
   }
 
-  /** How each sub-mapping stands, in order of address; what is quarantined comes last of those at one address. */
-  status(): MappingStatus[] {
-    return this.#statuses(this.#mappings.values(), this.#mappings.quarantined.values());
-  }
-
-  /** As {@link DmaMapper.status}, of those that share an address with the range. @param wanted which of them */
-  statusIn(range: AddressRange, wanted: (sub: SubMapping) => boolean = () => true): MappingStatus[] {
-    const quarantined = this.#mappings.quarantined.overlapping(range).filter(({ sub }) => wanted(sub));
-    return this.#statuses(this.#mappings.overlapping(range).filter(wanted), quarantined);
-  }
-
-  /** How one sub-mapping stands; `undefined` when the target was not given it. */
-  statusOf(sub: SubMapping): MappingStatus | undefined {
-    return this.#mappings.has(sub) ? this.#statusOf(sub) : undefined;
-  }
-
   /** What the target has now, for a later comparison. */
   maps(): TargetMaps {
     const asks = this.#port.isRevoked !== undefined && !this.closed;
-    return this.#mappings.snapshot(asks ? (sub) => this.#askRevocation(sub) : undefined);
-  }
-
-  /** How a sub-mapping stands that was given. @param error why the target does not have it, if it does not */
-  givenStatus(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
-    const { range, kind, name } = sub;
-    const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
-    return { range, kind, name, state, ...statusOf(error) };
-  }
-
-  /** How a sub-mapping stands that is quarantined. */
-  quarantinedStatus({ sub, error }: MappingFailure): MappingStatus {
-    const { range, kind, name } = sub;
-    return { range, kind, name, state: 'quarantined', ...statusOf(error) };
+    return this.#mappings.snapshot(asks ? (sub) => this.status.revocation(sub) : undefined);
   }
 
   /** What the target could not unmap, in order of address. */
@@ -164,7 +136,7 @@ export class DmaMapper {
   /** Those of the sub-mappings that the target could not map when they were added, or that are revoked since. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
     if (this.#mappings.failedCount === 0 && this.#port.isRevoked === undefined) return [];
-    return subs.filter((sub) => this.#mappings.has(sub) && this.#errorOf(sub) !== undefined);
+    return subs.filter((sub) => this.#mappings.has(sub) && this.status.errorOf(sub) !== undefined);
   }
 
   /** The sub-mappings of a region that the target failed to map. */
@@ -388,39 +360,5 @@ export class DmaMapper {
   /** Whether the policy keeps a sub-mapping from the target. */
   #skips(sub: SubMapping): boolean {
     return sub.kind === 'device' && this.peerToPeer === 'off';
-  }
-
-  #statuses(subs: readonly SubMapping[], quarantined: readonly MappingFailure[]): MappingStatus[] {
-    const statuses = subs.map((sub) => this.#statusOf(sub));
-    if (quarantined.length === 0) return statuses;
-    for (const one of quarantined) statuses.push(this.quarantinedStatus(one));
-    return statuses.sort(({ range: a }, { range: b }) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
-  }
-
-  #statusOf(sub: SubMapping): MappingStatus {
-    return this.givenStatus(sub, this.#errorOf(sub));
-  }
-
-  /** Why the target does not have a given sub-mapping, if it does not. */
-  #errorOf(sub: SubMapping): PeerDmaError | undefined {
-    return this.#mappings.errorOf(sub) ?? this.#revocation(sub);
-  }
-
-  /**
-   * Why a mapping is revoked, if it is. If `isRevoked` throws, the mapping counts as revoked. Nothing revokes RAM, so
-   * `isRevoked` is called for device memory only.
-   */
-  #revocation(sub: SubMapping): PeerDmaError | undefined {
-    if (this.#port.isRevoked === undefined || this.#skips(sub) || !this.#mappings.devices.has(sub)) return undefined;
-    return this.#askRevocation(sub).error;
-  }
-
-  #askRevocation(sub: SubMapping): RevocationAnswer {
-    if (this.closed) return NOT_REVOKED;
-    try {
-      return this.#port.isRevoked?.(sub.range) === true ? { error: revoked(this.name, sub), known: true } : NOT_REVOKED;
-    } catch (thrown) {
-      return { error: revocationUnknown(this.name, sub, thrown), known: false };
-    }
   }
 }

@@ -25,6 +25,7 @@ import { applyPlan } from './plan.ts';
 import { requirePresent } from './presence.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
 import { requireReachable } from './reachability.ts';
+import { addSpace, deleteSpace } from './spaces.ts';
 import {
   catchUp,
   changeSteps,
@@ -38,36 +39,12 @@ import {
 
 let made = 0;
 
-/** Those that are in use, for whoever has to find what shows a device's memory. */
-const spaces = new Set<WeakRef<AddressSpace>>();
-
-/** The address spaces that show memory of these files, or are about to, in order of their making. @internal */
-export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
-  const found: AddressSpace[] = [];
-  for (const reference of spaces) {
-    const space = reference.deref();
-    if (space === undefined) spaces.delete(reference);
-    else if (space.byFile.shows(files)) found.push(space);
-  }
-  return found;
-}
-
-/**
- * Gives every target what it misses of the memory of a device that may answer again, wherever that is shown. What a target does not
- * take is in its status.
- *
- * @internal
- */
-export function giveMissingOf(files: readonly MemoryFile[]): void {
-  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {}); // closed meanwhile: nobody misses any
-}
-
 /** @internal */
 export class AddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
   /** Unlike any other's; the later made, the higher. */
-  readonly order: number = made++;
+  readonly order: number;
   readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
@@ -84,9 +61,11 @@ export class AddressSpace {
   /** Made here, so closed here. */
   readonly #files: MemoryFile[] = [];
 
-  constructor(width: number) {
+  /** @param order default: the next number */
+  constructor(width: number, order: number = made++) {
     this.width = width;
-    spaces.add(this.#reference);
+    this.order = order;
+    addSpace(this.#reference);
   }
 
   /** The map as the last successful change left it. */
@@ -280,7 +259,7 @@ export class AddressSpace {
     this.#va = undefined;
     await this.#drop();
     for (const file of this.#files.splice(0)) file.close();
-    spaces.delete(this.#reference);
+    deleteSpace(this.#reference);
     // The next guest memory may need these pages.
     await nativeAsync(() => memorySettled());
   }

@@ -72,7 +72,7 @@ export async function refreshDevices(
 ): Promise<RefreshedMapping[]> {
   const found: RefreshedMapping[] = [];
   for (const sub of mapper.deviceMemory()) {
-    const was = mapper.statusOf(sub);
+    const was = mapper.status.of(sub);
     if (was === undefined) continue; // gone, because something before it could not be unmapped
     if (was.state !== 'mapped') {
       for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
@@ -81,21 +81,21 @@ export async function refreshDevices(
       await attempt(() => mapper.renew(sub));
     }
     const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state === 'mapped' ? 'mapped' : 'failed';
-    found.push({ ...(mapper.statusOf(sub) ?? quarantinedAt(mapper, sub) ?? was), before });
+    found.push({ ...(mapper.status.of(sub) ?? quarantinedAt(mapper, sub) ?? was), before });
   }
   return [...found, ...keptBeside(mapper, found)].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
 }
 
 function quarantinedAt(mapper: DmaMapper, sub: SubMapping): MappingStatus | undefined {
   const failure = mapper.quarantined.startingAt(sub.range.start);
-  return failure?.sub === sub ? mapper.quarantinedStatus(failure) : undefined;
+  return failure?.sub === sub ? mapper.status.quarantined(failure) : undefined;
 }
 
 /** The device memory in quarantine, but for what failed because of it, or got there just now. */
 function keptBeside(mapper: DmaMapper, found: readonly RefreshedMapping[]): RefreshedMapping[] {
   const kept = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.store));
   const beside = kept.filter(({ range }) => !found.some((one) => one.range.equals(range)));
-  return beside.map((failure) => ({ ...mapper.quarantinedStatus(failure), before: 'quarantined' }));
+  return beside.map((failure) => ({ ...mapper.status.quarantined(failure), before: 'quarantined' }));
 }
 
 /** Does what may fail: the target’s status, or its quarantine, has it then. */

@@ -2,7 +2,8 @@
  * Resets of devices whose memory is mapped, in every guest memory that maps it.
  */
 import type { MemoryFile } from '../memory/memory-file.ts';
-import { type AddressSpace, spacesShowing } from './address-space.ts';
+import type { AddressSpace } from './address-space.ts';
+import { spacesShowing } from './spaces.ts';
 
 /**
  * Acts on devices while no DMA target maps their memory: unmaps it before, maps it again after, with what targets

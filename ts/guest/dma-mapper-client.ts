@@ -95,7 +95,7 @@ export class DmaMapperHandle {
    * overlap a sub-mapping that has failed because of it.
    */
   status(): MappingStatus[] {
-    return this.#mapper.status();
+    return this.#mapper.status.all();
   }
 
   /**

@@ -25,7 +25,7 @@ function snapshotAt({ map, mappers, width }: AddressSpace, address: bigint): Mem
   const around = there.length > 0 ? [] : map.regionsAround(address, IDLE_REGIONS);
   const sub = map.flat.at(address);
   const targets = [...mappers].map((mapper) => {
-    return targetSnapshot(mapper, mapper.statusIn(byte));
+    return targetSnapshot(mapper, mapper.status.in(byte));
   });
   return {
     addressWidth: width,

@@ -103,7 +103,7 @@ export interface StatusSnapshot extends RangeSnapshot {
 
 /** @internal */
 export function snapshot(space: AddressSpace): MemorySnapshot {
-  const targets = [...space.mappers].map((mapper) => targetSnapshot(mapper, mapper.status()));
+  const targets = [...space.mappers].map((mapper) => targetSnapshot(mapper, mapper.status.all()));
   return {
     addressWidth: space.width,
     regions: space.map.regions().map((region) => regionSnapshot(region)),

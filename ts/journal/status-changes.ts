@@ -24,7 +24,7 @@ interface PlacedChange extends EntryChange<MappingStatus> {
 }
 
 /**
- * The changes of what {@link DmaMapper.status} lists, in its order: by address, and what is in quarantine after the
+ * The changes of what {@link TargetStatus.all} lists, in its order: by address, and what is in quarantine after the
  * record that begins at the same address.
  *
  * @internal
@@ -42,8 +42,8 @@ export function statusChanges(
 
 function givenChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
   return now.given.changesSince(before.given).map(({ index, removed, added }) => {
-    const was = removed && mapper.givenStatus(removed, errorIn(before, removed));
-    const is = added && mapper.givenStatus(added, errorIn(now, added));
+    const was = removed && mapper.status.given(removed, errorIn(before, removed));
+    const is = added && mapper.status.given(added, errorIn(now, added));
     const { start } = (added ?? (removed as SubMapping)).range;
     return placed(index + quarantinedBelow(before, start), start, was, is);
   });
@@ -57,7 +57,7 @@ function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): P
   );
   return [...subs].flatMap((sub) => {
     if (!isGiven(before, sub) || !isGiven(now, sub)) return [];
-    const [was, is] = [errorIn(before, sub), errorIn(now, sub)].map((error) => mapper.givenStatus(sub, error));
+    const [was, is] = [errorIn(before, sub), errorIn(now, sub)].map((error) => mapper.status.given(sub, error));
     if (was === undefined || is === undefined || isSame(was, is)) return [];
     const { start } = sub.range;
     return [placed(before.given.countBelow(start) + quarantinedBelow(before, start), start, was, is)];
@@ -65,7 +65,7 @@ function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): P
 }
 
 function quarantineChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
-  const status = (failure: MappingFailure | undefined) => failure && mapper.quarantinedStatus(failure);
+  const status = (failure: MappingFailure | undefined) => failure && mapper.status.quarantined(failure);
   return now.quarantined.changesSince(before.quarantined).map(({ index, removed, added }) => {
     const { start } = (added ?? (removed as MappingFailure)).range;
     return placed(before.given.countBelow(start + 1n) + index, start, status(removed), status(added));

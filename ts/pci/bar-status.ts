@@ -118,7 +118,7 @@ function unreachableIn(
 ): BarStatus['unreachable'][number][] {
   const found: BarStatus['unreachable'][number][] = [];
   for (const mapper of addressSpaceOf(memory).mappers) {
-    const status = mapper.statusIn(area, (sub) => sub.regionId === regionId);
+    const status = mapper.status.in(area, (sub) => sub.regionId === regionId);
     for (const { range, state, code, errno, reason } of status) {
       if (state === 'mapped') continue;
       found.push({

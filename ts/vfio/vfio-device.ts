@@ -5,7 +5,7 @@ import type { NativeVfioDevice } from '#native';
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { giveMissingOf } from '../guest/address-space.ts';
+import { giveMissingOf } from '../guest/spaces.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';

@@ -3,7 +3,7 @@
  */
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { giveMissingOf } from '../../guest/address-space.ts';
+import { giveMissingOf } from '../../guest/spaces.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
 import { declareDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::faults::{Call, clear, inject};
-use super::file::MemoryFd;
+use super::memory_fd::MemoryFd;
 use super::sys::UNMAPS;
 use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, Window, protection};
 use crate::ErrorCode;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::file::PlacedFile;
+use super::placed_file::PlacedFile;
 use super::private::PrivateMemory;
 use crate::{Error, ErrorCode, Range, Result};
 

@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicU32;
 use proptest::prelude::*;
 
 use super::extent::{Extent, ExtentMap, Source};
-use super::file::{Kind, MemoryFile, PlacedFile};
+use super::file::{Kind, MemoryFile};
 use super::pieces::{Piece, is_within_piece, overlapping, split};
+use super::placed_file::PlacedFile;
 use crate::Range;
 
 const CELLS: usize = 40;
@@ -30,7 +31,7 @@ fn placed_file() -> Arc<PlacedFile> {
     let file = MemoryFile {
         part: None,
         kind: Arc::new(Kind::Memory {
-            fd: super::file::MemoryFd::new(File::open("/dev/null").unwrap().into(), false),
+            fd: super::memory_fd::MemoryFd::new(File::open("/dev/null").unwrap().into(), false),
             fixed: Some(1 << 40),
             hugetlb: false,
             page_size: 4096,

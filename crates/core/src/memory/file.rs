@@ -1,6 +1,5 @@
 //! Memory that has a file descriptor: memfds, files given by the caller, and VFIO devices.
 
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -14,6 +13,7 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
 use super::huge::{HugePages, huge_page_code};
+use super::memory_fd::MemoryFd;
 use super::policy;
 use super::sys::Window;
 use crate::dropper;
@@ -39,49 +39,6 @@ pub(super) enum Kind {
         device: Arc<DeviceInner>,
         page_size: u64,
     },
-}
-
-/// The descriptor of a file. The kernel gives the pages of an anonymous file back when the last descriptor is closed.
-#[derive(Debug)]
-pub(super) struct MemoryFd {
-    fd: ManuallyDrop<OwnedFd>,
-    hugetlb: bool,
-}
-
-impl MemoryFd {
-    pub(super) const fn new(fd: OwnedFd, hugetlb: bool) -> Self {
-        Self {
-            fd: ManuallyDrop::new(fd),
-            hugetlb,
-        }
-    }
-}
-
-impl AsFd for MemoryFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl AsRawFd for MemoryFd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
-impl Drop for MemoryFd {
-    fn drop(&mut self) {
-        // Huge pages are few, so closing is quick, and the next file of them may need these at once.
-        // The kernel counts in units of 512 bytes.
-        let blocks = if self.hugetlb {
-            0
-        } else {
-            fstat(&*self).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0))
-        };
-        // SAFETY: the descriptor is not used after this.
-        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
-        dropper::drop_memory(blocks.saturating_mul(512), fd);
-    }
 }
 
 /// Memory behind a file descriptor, which can be placed in a reservation and mapped for DMA.
@@ -442,22 +399,4 @@ fn bad_fd(fd: RawFd) -> Error {
         "fcntl(F_DUPFD_CLOEXEC)",
         what,
     )
-}
-
-/// A file as something placed in a reservation uses it: pieces of one placement share it.
-#[derive(Debug)]
-pub(crate) struct PlacedFile {
-    pub(crate) file: MemoryFile,
-    _mapping: Option<DeviceMapping>,
-}
-
-impl PlacedFile {
-    /// Announces a mapping of `file` for as long as this lives.
-    pub(crate) fn new(file: &MemoryFile) -> Result<Self> {
-        let mapping = file.begin_mapping()?;
-        Ok(Self {
-            file: file.clone(),
-            _mapping: mapping,
-        })
-    }
 }

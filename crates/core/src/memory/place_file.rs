@@ -1,0 +1,181 @@
+//! Placing parts of files in a reservation.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MmapAdvise, ProtFlags};
+
+use super::extent::{Extent, Source};
+use super::file::MemoryFile;
+use super::huge::huge_page_code;
+use super::pacer::Pacer;
+use super::place::check_free;
+use super::placed_file::PlacedFile;
+use super::reservation::AddressSpaceReservation;
+use super::sys::Window;
+use super::{budget, policy, sys};
+use crate::range::{check_aligned, to_offset};
+use crate::{Error, ErrorCode, Range, Result};
+
+/// Part of a file, to be mapped into a reservation.
+#[derive(Debug, Clone)]
+pub struct FilePart {
+    /// Where, in bytes from the start of the reservation.
+    pub offset: u64,
+    /// In bytes.
+    pub length: u64,
+    /// The file.
+    pub file: MemoryFile,
+    /// In bytes from the start of the file.
+    pub file_offset: u64,
+    /// Whether this process may write it.
+    pub writable: bool,
+    /// Whether to ask for huge pages (`MADV_HUGEPAGE`), where the kernel has them.
+    pub transparent_huge: bool,
+}
+
+impl FilePart {
+    /// Whether one kernel mapping can have this part and then `next`. Devices and hugetlb files map each part by itself:
+    /// whether they accept it depends on the part.
+    fn continues(&self, next: &Self) -> bool {
+        self.is_ordinary()
+            && self.file.is_same(&next.file)
+            && self.offset.checked_add(self.length) == Some(next.offset)
+            && self.file_offset.checked_add(self.length) == Some(next.file_offset)
+            && (self.writable, self.transparent_huge) == (next.writable, next.transparent_huge)
+    }
+
+    fn is_ordinary(&self) -> bool {
+        !self.file.is_device() && !self.file.is_hugetlb()
+    }
+}
+
+impl AddressSpaceReservation {
+    /// Maps `length` bytes of `file` from `file_offset`, shared, at `offset`, where nothing may be
+    /// placed yet. All three are multiples of the file's page size. `transparent_huge` asks for huge
+    /// pages (`MADV_HUGEPAGE`), where the kernel has them.
+    ///
+    /// # Errors
+    /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds what is there), `ERR_OUT_OF_RANGE` (beyond the
+    /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
+    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MAPPING_LIMIT`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`:
+    /// that part of a device can't be mapped).
+    pub fn map_file(
+        &self,
+        offset: u64,
+        length: u64,
+        file: &MemoryFile,
+        file_offset: u64,
+        writable: bool,
+        transparent_huge: bool,
+    ) -> Result<()> {
+        let part = FilePart {
+            offset,
+            length,
+            file: file.clone(),
+            file_offset,
+            writable,
+            transparent_huge,
+        };
+        self.map_files(&[part]).map_err(|(_, error)| error)
+    }
+
+    /// Maps parts of files, one after another. Neighbours that continue each other get one mapping of the kernel.
+    ///
+    /// # Errors
+    /// As [`map_file`](Self::map_file), with which of the parts it is; those before it are mapped.
+    pub fn map_files(&self, parts: &[FilePart]) -> Result<(), (usize, Error)> {
+        let mut pacer = Pacer::new();
+        let mut rest = parts;
+        while !rest.is_empty() {
+            let index = parts.len().saturating_sub(rest.len());
+            let more = rest.iter().zip(rest.iter().skip(1));
+            let more = more.take_while(|(one, next)| one.continues(next)).count();
+            let (run, after) = rest.split_at(more.saturating_add(1));
+            self.map_run(run).map_err(|error| (index, error))?;
+            rest = after;
+            pacer.pace();
+        }
+        Ok(())
+    }
+
+    /// Maps parts that are one mapping of the kernel.
+    fn map_run(&self, run: &[FilePart]) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let FilePart {
+            file,
+            file_offset,
+            writable,
+            transparent_huge,
+            ..
+        } = first;
+        let page = file.page_size();
+        for one in run {
+            let range = self.inner.check(one.offset, one.length)?;
+            range.check_aligned(page, "range")?;
+        }
+        let end = self.inner.check(last.offset, last.length)?.end();
+        let range = Range::new(first.offset, end.saturating_sub(first.offset))?;
+        let part = Range::new(*file_offset, range.len())?;
+        check_aligned(
+            *file_offset,
+            page,
+            format_args!("file offset {file_offset:#x}"),
+        )?;
+        part.check_within(file.length()?, "the file")?;
+        let kernel_offset = to_offset(*file_offset)?;
+        let placed = Arc::new(PlacedFile::new(file)?);
+        let mut state = self.inner.open_state()?;
+        check_free(&state, &range)?;
+        let cost = state.extents.cost_of_placing(&range, &self.inner.whole()?);
+        budget::charge(cost).map_err(|error| error.context(format_args!("mapping {range}")))?;
+        let (at, size) = self.inner.locate(&range)?;
+        let prot = sys::protection(*writable);
+        let what = || format!("mapping {part} of a file at {range}");
+        let failed = |errno| {
+            let code = match errno {
+                Errno::ENOMEM if file.is_hugetlb() => huge_page_code(errno),
+                _ => ErrorCode::System,
+            };
+            Error::os(code, errno, "mmap", what())
+        };
+        let mapped = file.with_fd(|fd| {
+            // A rehearsal elsewhere: what the file refuses, it refuses here, where a failure leaves
+            // no hole in the reservation (MAP_FIXED removes the old mapping before it asks the file).
+            if !file.is_mappable(*writable) {
+                Window::new(size, prot, fd, kernel_offset)?.unmap_untouched();
+            }
+            // SAFETY: the range is ours, the lock is held, and nothing is placed there.
+            unsafe { sys::map_file_at(at, size, prot, fd, kernel_offset) }
+        })?;
+        if let Err(errno) = mapped {
+            // SAFETY: the range is ours.
+            unsafe { sys::refill(at, size, ProtFlags::PROT_NONE) };
+            return Err(failed(errno));
+        }
+        file.set_mappable(*writable);
+        if let Some(node) = file.mapping_node() {
+            // SAFETY: mapped just now, ours.
+            if let Err(error) = unsafe { policy::bind_to_node(at, size, node) } {
+                let _ = self.inner.give_back(&range);
+                return Err(error.context(what()));
+            }
+        }
+        if *transparent_huge {
+            // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
+            let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
+        }
+        for one in run {
+            state.extents.insert(Extent {
+                range: Range::new(one.offset, one.length)?,
+                source: Source::File(Arc::clone(&placed), one.file_offset),
+                writable: *writable,
+                present: false,
+                leases: 0,
+            });
+        }
+        Ok(())
+    }
+}

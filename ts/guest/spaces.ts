@@ -1,0 +1,38 @@
+/**
+ * The address spaces in use: a device that changes finds those that map its memory.
+ */
+import type { MemoryFile } from '../memory/memory-file.ts';
+import type { AddressSpace } from './address-space.ts';
+
+const spaces = new Set<WeakRef<AddressSpace>>();
+
+/** @internal */
+export function addSpace(space: WeakRef<AddressSpace>): void {
+  spaces.add(space);
+}
+
+/** @internal */
+export function deleteSpace(space: WeakRef<AddressSpace>): void {
+  spaces.delete(space);
+}
+
+/** The address spaces that map memory of these files, or are about to, the oldest first. @internal */
+export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
+  const found: AddressSpace[] = [];
+  for (const reference of spaces) {
+    const space = reference.deref();
+    if (space === undefined) spaces.delete(reference);
+    else if (space.byFile.shows(files)) found.push(space);
+  }
+  return found;
+}
+
+/**
+ * Maps what targets miss of the memory of a device that may respond again, in every address space. The status of a
+ * target records what it does not map.
+ *
+ * @internal
+ */
+export function giveMissingOf(files: readonly MemoryFile[]): void {
+  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {}); // closed meanwhile: nothing is missed
+}
