@@ -51,6 +51,9 @@ export interface MemorySettledEvent {
   readonly error?: unknown;
 }
 
+/** Number of a guest memory that publishes nothing. @internal */
+export const SILENT = -1;
+
 const mapChannel = channel('peerdma:dma.map');
 const unmapChannel = channel('peerdma:dma.unmap');
 const changeChannel = channel('peerdma:memory.change');
@@ -62,17 +65,17 @@ function dmaEvent(memory: number, target: string, { range, kind, name, writable 
 
 /** @internal */
 export function publishMap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (mapChannel.hasSubscribers) for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
+  if (mapChannel.hasSubscribers && memory !== SILENT) for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */
 export function publishUnmap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (unmapChannel.hasSubscribers) for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
+  if (unmapChannel.hasSubscribers && memory !== SILENT) for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */
 export function publishChange(memory: number, removed: readonly SubMapping[], added: readonly SubMapping[]): void {
-  if (!changeChannel.hasSubscribers) return;
+  if (!changeChannel.hasSubscribers || memory === SILENT) return;
   const event: MemoryChangeEvent = {
     memory,
     removed: removed.map((sub) => sub.range),
@@ -81,14 +84,18 @@ export function publishChange(memory: number, removed: readonly SubMapping[], ad
   changeChannel.publish(event);
 }
 
-/** Does something to guest memory and says when it is done, or has failed. @internal */
+/** Does something to guest memory, and publishes when it is done or has failed. @internal */
 export async function thenSettled<T>(memory: number, action: MemoryAction, act: () => Promise<T>): Promise<T> {
   try {
     const result = await act();
-    if (settledChannel.hasSubscribers) settledChannel.publish({ memory, action } satisfies MemorySettledEvent);
+    publishSettled({ memory, action });
     return result;
   } catch (error) {
-    if (settledChannel.hasSubscribers) settledChannel.publish({ memory, action, error } satisfies MemorySettledEvent);
+    publishSettled({ memory, action, error });
     throw error;
   }
+}
+
+function publishSettled(event: MemorySettledEvent): void {
+  if (settledChannel.hasSubscribers && event.memory !== SILENT) settledChannel.publish(event);
 }

@@ -13,6 +13,7 @@ import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
+import { rehearseMove } from './rehearsal.ts';
 import { RegionManager } from './region-manager.ts';
 import { explainNow } from './explain-now.ts';
 
@@ -67,6 +68,7 @@ export class GuestMemory {
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
+    await rehearseMove();
     const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
     try {
       await addRam(memory.#space, ram);

@@ -1,0 +1,34 @@
+/**
+ * Moves a BAR before the first guest does. The engine compiles a function at its first call, which is most of the time
+ * that the first move of a process takes.
+ */
+import { CustomTarget } from '../dma/custom-target.ts';
+import { SILENT } from '../dma/events.ts';
+import { readTarget } from '../dma/target-traits.ts';
+import { hostPageSize } from '../memory/page-size.ts';
+import { AddressSpace } from './address-space.ts';
+import { DeviceMemory } from './device-memory.ts';
+
+let rehearsed: Promise<void> | undefined;
+
+/** Moves a BAR in an address space of its own, once in the life of the process. @internal */
+export function rehearseMove(): Promise<void> {
+  return (rehearsed ??= moveBar());
+}
+
+async function moveBar(): Promise<void> {
+  const page = hostPageSize();
+  const space = new AddressSpace(32, SILENT);
+  try {
+    const target = readTarget({ name: 'rehearsal', needsVa: true, mapDma() {}, unmapDma() {} });
+    await space.register(new CustomTarget(target), 'best-effort');
+    const bar = new DeviceMemory(space, 'rehearsal', page);
+    await bar.map({ offset: 0n, length: page, backing: 'private' });
+    for (let place = 0n; place < 4n; place++) await bar.mapToGuest(place * page);
+    await bar.close();
+  } catch {
+    // The guest meets the same failure, and reports it.
+  } finally {
+    await space.close();
+  }
+}
