@@ -48,8 +48,8 @@ const tasks = {
   lint: async () => {
     nodeVersion();
     await dependencies();
-    // The native core and clippy leave a processor idle for most of their time. Formatting needs neither; types need the
-    // declarations of the native core, which its build writes.
+    // The native core and clippy leave a processor idle for most of their time. Formatting needs neither; types need
+    // the declarations of the native core, which its build writes.
     await Promise.all([nativeCore(), lintText()]);
     await Promise.all([lintRust(), lintTypes()]);
     say('lint, format, types, clippy, package: clean');

@@ -8,9 +8,9 @@ const REUSED = 8;
 const reused: BigUint64Array[] = [];
 
 /**
- * An array to be filled and passed to the native core, which reads it before the call returns. Short ones are used again
- * by the next call: the engine moves the elements of a new short array before native code can read them, which costs
- * more than most calls.
+ * An array to be filled and passed to the native core, which reads it before the call returns. Short ones are used
+ * again by the next call: the engine moves the elements of a new short array before native code can read them, which
+ * costs more than most calls.
  *
  * @internal
  */

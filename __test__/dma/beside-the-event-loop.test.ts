@@ -262,7 +262,7 @@ for (const [count, how] of [
   [4, 'at once'],
   [300, 'on a worker thread'],
 ] as const) {
-  test(`quarantines what the native core could not unmap again of a batch ${how}, and nothing else of it`, async (t) => {
+  test(`quarantines only what the native core could not unmap again of a batch ${how}`, async (t) => {
     for (const [stub, port] of ports()) {
       const memory = await guest(t);
       const region = await regionOf(t, memory, count);

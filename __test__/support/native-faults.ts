@@ -33,7 +33,10 @@ export function interposeNative(call: Before): void {
   interposeMapFiles(NativeReservation.prototype);
 }
 
-/** Makes `mapFiles` count as a call of `mapFile` for each part: those before one that fails are mapped, as the core does. */
+/**
+ * Makes `mapFiles` count as a call of `mapFile` for each part: those before one that fails are mapped, as the core
+ * does.
+ */
 function interposeMapFiles(prototype: NativeReservation): void {
   const real = prototype.mapFiles;
   const failureIn = (words: BigUint64Array): NativeFailure | undefined => {

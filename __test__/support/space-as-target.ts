@@ -1,6 +1,6 @@
 /**
- * An IOMMU address space of the kernel as a {@link DmaTarget}. Guest memory maps each address to the host memory at that
- * address alone; tests of what a kernel answers map any host memory at any IOVA.
+ * An IOMMU address space of the kernel as a {@link DmaTarget}. Guest memory maps each address to the host memory at
+ * that address alone; tests of what a kernel answers map any host memory at any IOVA.
  */
 import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
 import { throwIf } from '../../ts/errors.ts';

@@ -65,12 +65,14 @@ function dmaEvent(memory: number, target: string, { range, kind, name, writable 
 
 /** @internal */
 export function publishMap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (mapChannel.hasSubscribers && memory !== SILENT) for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
+  if (!mapChannel.hasSubscribers || memory === SILENT) return;
+  for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */
 export function publishUnmap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (unmapChannel.hasSubscribers && memory !== SILENT) for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
+  if (!unmapChannel.hasSubscribers || memory === SILENT) return;
+  for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
 }
 
 /** @internal */

@@ -28,9 +28,10 @@ export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined):
 }
 
 /**
- * Whether its memory is faulted in before a target maps it. Private memory of whatever kind is, as RAM is: a private page that nobody has written yet would be pinned
- * as the kernel's page of zeros where the device may only read it (Linux before 6.2, commit 84209e87c696), and stay
- * that for the device. A file of device memory is the device's; whether it is there is for the target to find out.
+ * Whether its memory is faulted in before a target maps it. Private memory of whatever kind is, as RAM is: a private
+ * page that nobody has written yet would be pinned as the kernel's page of zeros where the device may only read it
+ * (Linux before 6.2, commit 84209e87c696), and stay that for the device. A file of device memory is the device's;
+ * whether it is there is for the target to find out.
  *
  * @internal
  */

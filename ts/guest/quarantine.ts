@@ -48,11 +48,12 @@ function find(
     if (mapper.quarantined.size === 0) continue;
     const held = mapper.quarantined.values().find((one) => keeps(one, mapper));
     if (held === undefined) continue;
-    return new PeerDmaError(
-      'ERR_RANGE_QUARANTINED',
-      `${range} can't change: ${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it. Close that target first`,
-      { range: held.range, target: mapper.name, cause: held.error },
-    );
+    const what = `${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it`;
+    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} can't change: ${what}. Close that target first`, {
+      range: held.range,
+      target: mapper.name,
+      cause: held.error,
+    });
   }
   return undefined;
 }

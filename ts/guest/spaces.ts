@@ -34,5 +34,6 @@ export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
  * @internal
  */
 export function giveMissingOf(files: readonly MemoryFile[]): void {
-  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {}); // closed meanwhile: nothing is missed
+  // It fails only in a space that was closed meanwhile, where nothing is missed.
+  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {});
 }

@@ -121,5 +121,6 @@ export function barWords(
 ): string {
   const name = bar === 6 ? 'the ROM' : `BAR ${bar}`;
   if (range === undefined) return `${name} of ${device} is not decoded.`;
-  return `${name} of ${device} is decoded at ${range}${trapped === undefined ? '' : `; part of it is trapped: ${trapped}`}.`;
+  const rest = trapped === undefined ? '' : `; part of it is trapped: ${trapped}`;
+  return `${name} of ${device} is decoded at ${range}${rest}.`;
 }

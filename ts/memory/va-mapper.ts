@@ -58,8 +58,8 @@ export class VaMapper {
   }
 
   /**
-   * Maps memory at its range, as far as it isn't mapped there already: files in one call, much of it on a worker thread.
-   * Throws as {@link VaMapper.show} does; some of the memory is mapped then.
+   * Maps memory at its range, as far as it isn't mapped there already: files in one call, much of it on a worker
+   * thread. Throws as {@link VaMapper.show} does; some of the memory is mapped then.
    */
   async showAll(mappings: readonly VaMapping[]): Promise<void> {
     const missing = mappings.filter((mapping) => !this.#shown.has(mapping));

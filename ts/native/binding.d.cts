@@ -40,16 +40,16 @@ export declare class NativeIoas {
   /** What it can do now. */
   info(): NativeIoasInfo
   /**
-   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
-   * `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
-   * not be mapped, and after it what was mapped before it and could not be unmapped again.
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
+   * of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
+   * what could not be mapped, and after it what was mapped before it and could not be unmapped again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
-   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
-   * ranges failed; without `all` it stops at the first.
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
+   * the ranges failed; without `all` it stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */
@@ -144,9 +144,9 @@ export declare class NativeReservation {
   /** Maps part of a file. */
   mapFile(offset: bigint, length: bigint, file: NativeMemoryFile, fileOffset: bigint, writable: boolean, transparentHugePages: boolean): void
   /**
-   * Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1: with
-   * transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first that could
-   * not be mapped, if one could not; those before it are mapped then.
+   * Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
+   * with transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first
+   * that could not be mapped, if one could not; those before it are mapped then.
    */
   mapFiles(files: Array<NativeMemoryFile>, parts: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
@@ -187,16 +187,16 @@ export declare class NativeVfioContainer {
   /** What the IOMMU can do now. */
   info(): NativeContainerInfo
   /**
-   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
-   * `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
-   * not be mapped, and after it what was mapped before it and could not be unmapped again.
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
+   * of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
+   * what could not be mapped, and after it what was mapped before it and could not be unmapped again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
-   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
-   * ranges failed; without `all` it stops at the first.
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
+   * the ranges failed; without `all` it stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */

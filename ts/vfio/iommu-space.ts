@@ -72,7 +72,9 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return this;
   }
 
-  /** Whether memory is being pinned or unpinned. Whatever else is asked of the address space waits for the end of it. */
+  /**
+   * Whether memory is being pinned or unpinned. Whatever else is asked of the address space waits for the end of it.
+   */
   get busy(): boolean {
     return this.#underWay > 0;
   }
@@ -140,7 +142,9 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     }
   }
 
-  /** @param onUnmap gets the pages that devices have written of what is unmapped meanwhile, where those would be lost */
+  /**
+   * @param onUnmap gets the pages that devices have written of what is unmapped meanwhile, where those would be lost
+   */
   async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
     await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
   }

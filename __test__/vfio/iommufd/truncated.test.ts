@@ -34,7 +34,7 @@ function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
 for (const placed of [false, true]) {
   testWith(
     { edu: 1 },
-    `iommufd: a file that is cut short while it is mapped by ${placed ? 'its place' : 'file'} keeps its pages for the device alone`,
+    `iommufd: a file cut short while mapped by ${placed ? 'its place' : 'file'} keeps its pages for the device alone`,
     async (t, { edu: [bdf = ''] }) => {
       const rig = await IoasRig.open(t, bdf);
       const { ioas } = rig;

@@ -1,6 +1,6 @@
 /**
- * Calls of the native core's address spaces, which return what failed: here they throw the first failure, in the form of
- * the errors that the native core throws itself.
+ * Calls of the native core's address spaces, which return what failed: here they throw the first failure, in the form
+ * of the errors that the native core throws itself.
  */
 import type { NativeFailure, NativeIoas, NativeMemoryFile, NativeReservation, NativeVfioContainer } from '#native';
 

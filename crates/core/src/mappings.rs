@@ -52,8 +52,8 @@ impl<T> Mappings<T> {
         })
     }
 
-    /// Takes out the mappings that lie wholly in `range`; costs what they are many. What they kept goes to `gone`, to be
-    /// dropped outside of locks.
+    /// Takes out the mappings that lie wholly in `range`; costs what they are many. What they kept goes to `gone`, to
+    /// be dropped outside of locks.
     pub(crate) fn take_within(&mut self, range: &Range, gone: &mut Vec<T>) {
         if self.is_exact(range) {
             gone.extend(self.records.remove(&range.start()).map(|(_, keeps)| keeps));

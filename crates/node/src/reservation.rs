@@ -139,9 +139,9 @@ impl NativeReservation {
             .map_err(to_js)
     }
 
-    /// Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1: with
-    /// transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first that could
-    /// not be mapped, if one could not; those before it are mapped then.
+    /// Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
+    /// with transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first
+    /// that could not be mapped, if one could not; those before it are mapped then.
     #[napi]
     pub fn map_files(
         &self,

@@ -74,9 +74,9 @@ impl NativeVfioContainer {
         })
     }
 
-    /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which of
-    /// `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns what could
-    /// not be mapped, and after it what was mapped before it and could not be unmapped again.
+    /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
+    /// of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
+    /// what could not be mapped, and after it what was mapped before it and could not be unmapped again.
     #[napi]
     pub fn map(
         &self,
@@ -105,8 +105,8 @@ impl NativeVfioContainer {
         ))
     }
 
-    /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of the
-    /// ranges failed; without `all` it stops at the first.
+    /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
+    /// the ranges failed; without `all` it stops at the first.
     #[napi]
     pub fn unmap(
         &self,

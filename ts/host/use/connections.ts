@@ -31,7 +31,8 @@ export function readConnections(proc: SysFiles): Connection[] {
 }
 
 /**
- * `0100007F:0016`: words of four bytes as the processor has them, which on x86-64 and arm64 is with the last byte first.
+ * `0100007F:0016`: words of four bytes as the processor has them, which on x86-64 and arm64 is with the last byte
+ * first.
  */
 function addressOf(text: string): string | undefined {
   const digits = /^([0-9a-f]{8}|[0-9a-f]{32}):[0-9a-f]{4}$/i.exec(text)?.[1];

@@ -100,8 +100,9 @@ export class IommufdTarget extends IommuSpace {
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
     const { name, range, store } = sub;
     if (this.mapsFiles || deviceStateOf(store.file) === undefined) return super.refusal(sub);
-    const text = `${this.name}: can't map "${name}" at ${range}: this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'`;
-    return new PeerDmaError('ERR_UNSUPPORTED', text, { range, target: this.name });
+    const what = `${this.name}: can't map "${name}" at ${range}`;
+    const why = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
+    return new PeerDmaError('ERR_UNSUPPORTED', `${what}: ${why}`, { range, target: this.name });
   }
 
   /** Reads the dirty pages of each sub-mapping before it is unmapped: the kernel forgets them with the mapping. */

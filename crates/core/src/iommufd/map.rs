@@ -47,7 +47,8 @@ fn prepare(request: MapRequest) -> Result<Prepared> {
                 // iommufd does not look.
                 if request.writable && !file.is_writable()? {
                     let message = format!(
-                        "mapping IOVA {range} for writing to a file that is open for reading, or sealed against writing: map it for reading"
+                        "mapping IOVA {range} for writing to a file that is open for reading, or sealed \
+                         against writing: map it for reading"
                     );
                     return Err(Error::new(ErrorCode::MemoryFault, message).at(range));
                 }
@@ -184,8 +185,8 @@ impl Ioas {
     }
 
     /// Removes, for each of the ranges, all mappings that lie wholly in it, each by itself. Gaps are fine, and so is
-    /// nothing at all; where a mapping sticks out, nothing of that range is removed. Returns which of the ranges failed;
-    /// without `all` it stops at the first.
+    /// nothing at all; where a mapping sticks out, nothing of that range is removed. Returns which of the ranges
+    /// failed; without `all` it stops at the first.
     ///
     /// # Errors
     /// `ERR_UNMAP_FAILED` naming the range of a mapping that is still there: it sticks out, or the kernel refused, or had

@@ -323,8 +323,8 @@ impl MemoryFile {
         self.part.is_some().then(|| self.clone())
     }
 
-    /// Whether the kernel maps any part of it like that: it has mapped some part. Never known of devices and of files of
-    /// hugetlbfs, which refuse single parts.
+    /// Whether the kernel maps any part of it like that: it has mapped some part. Never known of devices and of files
+    /// of hugetlbfs, which refuse single parts.
     pub(super) fn is_mappable(&self, writable: bool) -> bool {
         match &*self.kind {
             Kind::Memory {

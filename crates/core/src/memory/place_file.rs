@@ -35,8 +35,8 @@ pub struct FilePart {
 }
 
 impl FilePart {
-    /// Whether one kernel mapping can have this part and then `next`. Devices and hugetlb files map each part by itself:
-    /// whether they accept it depends on the part.
+    /// Whether one kernel mapping can have this part and then `next`. Devices and hugetlb files map each part by
+    /// itself: whether they accept it depends on the part.
     fn continues(&self, next: &Self) -> bool {
         self.is_ordinary()
             && self.file.is_same(&next.file)
@@ -57,9 +57,9 @@ impl AddressSpaceReservation {
     ///
     /// # Errors
     /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds what is there), `ERR_OUT_OF_RANGE` (beyond the
-    /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
-    /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MAPPING_LIMIT`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`:
-    /// that part of a device can't be mapped).
+    /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_HUGE_PAGES_UNAVAILABLE`,
+    /// `ERR_MAPPING_LIMIT`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`: that part of a device can't
+    /// be mapped).
     pub fn map_file(
         &self,
         offset: u64,

@@ -139,8 +139,8 @@ impl AddressSpaceReservation {
     /// space itself goes back when the last handle is dropped.
     ///
     /// # Errors
-    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`, with what could not be unmapped left:
-    /// it can be called again.
+    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`, with what could not be
+    /// unmapped left: it can be called again.
     pub fn close(&self) -> Result<()> {
         let whole = self.inner.whole()?;
         let mut state = lock(&self.inner.state);
@@ -173,8 +173,8 @@ impl AddressSpaceReservation {
     }
 }
 
-/// So many mappings are unmapped by one system call when a reservation closes: no thread of the process can map anything
-/// meanwhile.
+/// So many mappings are unmapped by one system call when a reservation closes: no thread of the process can map
+/// anything meanwhile.
 const CLOSED_AT_ONCE: usize = 128;
 
 /// What is leased can't be unmapped.
