@@ -324,11 +324,12 @@ impl MemoryFile {
     }
 
     /// Whether the kernel maps any part of it like that: it has mapped some part. Never known of devices and of files
-    /// of hugetlbfs, which refuse single parts.
+    /// of hugetlbfs, which refuse single parts, and of files that may be sealed against writing later.
     pub(super) fn is_mappable(&self, writable: bool) -> bool {
         match &*self.kind {
             Kind::Memory {
                 mapped,
+                fixed: Some(_),
                 hugetlb: false,
                 ..
             } => mapped.load(Ordering::Relaxed) & mapped_bit(writable) != 0,

@@ -35,17 +35,7 @@ impl AddressSpaceReservation {
         if ranges.is_empty() {
             return Ok(());
         }
-        let mut targets: Vec<populate::Target> = Vec::new();
-        let state = lock(&self.inner.state);
-        for range in ranges {
-            let extents = state.extents.overlapping(range);
-            for target in extents.filter_map(|extent| target(extent, range)) {
-                if !targets.last_mut().is_some_and(|last| last.join(&target)) {
-                    targets.push(target);
-                }
-            }
-        }
-        drop(state);
+        let targets = self.targets(ranges, true);
         if targets.is_empty() {
             return Ok(());
         }
@@ -54,13 +44,34 @@ impl AddressSpaceReservation {
             .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
         dropper::settle_before(bytes);
         // SAFETY: the caller keeps the ranges mapped as they are.
-        unsafe { populate::populate(self.inner.base, &targets) }
-            .map_err(|error| self.inner.explain(error))?;
+        if unsafe { populate::populate(self.inner.base, &targets) }.is_err() {
+            // Each by itself, to report the one that it is.
+            let targets = self.targets(ranges, false);
+            // SAFETY: as above.
+            unsafe { populate::populate(self.inner.base, &targets) }
+                .map_err(|error| self.inner.explain(error))?;
+        }
         let mut state = lock(&self.inner.state);
         for target in &targets {
             state.extents.mark_present(&target.range);
         }
         Ok(())
+    }
+
+    /// What of some ranges is to be faulted in. `join`: what adjoins is one target, if it can be.
+    fn targets(&self, ranges: &[Range], join: bool) -> Vec<populate::Target> {
+        let mut targets: Vec<populate::Target> = Vec::new();
+        let state = lock(&self.inner.state);
+        for range in ranges {
+            let extents = state.extents.overlapping(range);
+            for target in extents.filter_map(|extent| target(extent, range)) {
+                let joined = join && targets.last_mut().is_some_and(|last| last.join(&target));
+                if !joined {
+                    targets.push(target);
+                }
+            }
+        }
+        targets
     }
 
     /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
@@ -240,5 +251,28 @@ mod tests {
         assert_eq!(code(0, 2), ErrorCode::HugePagesUnavailable);
         assert_eq!(code(1, 2), ErrorCode::MemoryFault);
         assert_eq!(code(3, 1), ErrorCode::MemoryFault);
+    }
+
+    #[test]
+    fn the_page_past_the_end_of_a_file_is_named_among_its_neighbours() {
+        let raw = memfd_create("shrinks", MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::unistd::ftruncate(&raw, 6 * 4096).unwrap();
+        let file = MemoryFile::from_fd(raw.as_raw_fd()).unwrap();
+        let space = AddressSpaceReservation::new(32).unwrap();
+        let pages: Vec<(u64, u64)> = (0..6).map(|page| (page * 4096, 4096)).collect();
+        for (at, length) in &pages {
+            space
+                .map_file(*at, *length, &file, *at, true, false)
+                .unwrap();
+        }
+        nix::unistd::ftruncate(&raw, 4 * 4096).unwrap();
+        let error = space.ensure_mapped(&pages).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::MemoryFault);
+        assert_eq!(
+            error.range(),
+            Some(Range::new(4 * 4096, 4096).unwrap()),
+            "{error}"
+        );
+        space.ensure_mapped(pages.get(..4).unwrap()).unwrap();
     }
 }
