@@ -1,0 +1,126 @@
+//! Parts of files that are placed by one call, and leases of what they are placed at.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
+mod common;
+
+use common::{PAGE, code, file, page_of, reservation};
+use peerdma_core::ErrorCode;
+use peerdma_core::memory::{FilePart, MemoryFile};
+
+fn part(file: &MemoryFile, page: u64, file_page: u64, pages: u64) -> FilePart {
+    FilePart {
+        offset: page * PAGE,
+        length: pages * PAGE,
+        file: file.clone(),
+        file_offset: file_page * PAGE,
+        writable: true,
+        transparent_huge: false,
+    }
+}
+
+/// How many mappings of a file this process has.
+fn mappings_of(name: &str) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
+
+#[test]
+fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
+    let (space, file) = (reservation(), file(16));
+    for page in 0..16 {
+        file.write(page * PAGE, &page_of(page as u8)).unwrap();
+    }
+    let name = "memfd:neighbours";
+    let ours = MemoryFile::create(
+        16 * PAGE,
+        "neighbours",
+        peerdma_core::memory::HugePages::None,
+    );
+    let ours = ours.unwrap();
+    let before = mappings_of(name);
+    let parts: Vec<FilePart> = (0..8).map(|page| part(&ours, page, page, 1)).collect();
+    space.map_files(&parts).unwrap();
+    assert_eq!(mappings_of(name), before + 1);
+    // Backwards in the file, and apart.
+    let parts: Vec<FilePart> = (0..4)
+        .map(|page| part(&ours, 20 + page, 15 - page, 1))
+        .collect();
+    space.map_files(&parts).unwrap();
+    assert_eq!(mappings_of(name), before + 5);
+    // Each is taken out by itself all the same.
+    space.unmap(3 * PAGE, PAGE).unwrap();
+    assert_eq!(
+        code(space.lease(2 * PAGE, 3 * PAGE)),
+        ErrorCode::VaNotMapped
+    );
+    drop(space.lease(4 * PAGE, PAGE).unwrap());
+    drop(file);
+}
+
+#[test]
+fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
+    let (space, file) = (reservation(), file(4));
+    let parts = [
+        part(&file, 0, 0, 1),
+        part(&file, 4, 1, 1),
+        part(&file, 8, 3, 2), // past the end of the file
+        part(&file, 12, 2, 1),
+    ];
+    let (index, error) = space.map_files(&parts).unwrap_err();
+    assert_eq!((index, error.code()), (2, ErrorCode::OutOfRange));
+    for (page, mapped) in [(0, true), (4, true), (8, false), (12, false)] {
+        assert_eq!(space.lease(page * PAGE, PAGE).is_ok(), mapped, "{page}");
+    }
+    // Of neighbours, none is mapped where one is in the way.
+    let (index, error) = space
+        .map_files(&[
+            part(&file, 2, 1, 1),
+            part(&file, 3, 2, 1),
+            part(&file, 4, 3, 1),
+        ])
+        .unwrap_err();
+    assert_eq!((index, error.code()), (0, ErrorCode::Overlap));
+    assert!(space.lease(2 * PAGE, PAGE).is_err());
+}
+
+#[test]
+fn memory_is_held_by_leases_of_all_of_it_and_of_parts_of_it() {
+    let (space, file) = (reservation(), file(8));
+    space
+        .map_files(&[part(&file, 0, 0, 4), part(&file, 4, 4, 4)])
+        .unwrap();
+    let whole = space.lease(0, 4 * PAGE).unwrap();
+    let again = space.lease(0, 4 * PAGE).unwrap();
+    let inside = space.lease(PAGE, PAGE).unwrap();
+    let across = space.lease(3 * PAGE, 2 * PAGE).unwrap();
+    let held = |page: u64| code(space.unmap(page * PAGE, PAGE)) == ErrorCode::VaInUse;
+    assert!((0..5).all(held));
+    space.unmap(6 * PAGE, 2 * PAGE).unwrap();
+    drop(whole);
+    assert!((0..4).all(held), "leased twice");
+    drop(again);
+    assert!(held(1) && held(3) && held(4));
+    space.unmap(0, PAGE).unwrap();
+    drop((inside, across));
+    space.unmap(0, 8 * PAGE).unwrap();
+}
+
+#[test]
+fn a_reservation_that_closes_refuses_leases_and_can_not_be_closed_while_leased() {
+    let (space, file) = (reservation(), file(300));
+    let parts: Vec<FilePart> = (0..300)
+        .map(|page| part(&file, 2 * page, 299 - page, 1))
+        .collect();
+    space.map_files(&parts).unwrap();
+    let lease = space.lease(598 * PAGE, PAGE).unwrap();
+    assert_eq!(code(space.close()), ErrorCode::VaInUse);
+    drop(space.lease(0, PAGE).unwrap()); // nothing was unmapped
+    drop(lease);
+    space.close().unwrap();
+    assert_eq!(code(space.lease(0, PAGE)), ErrorCode::Closed);
+    space.close().unwrap();
+}
