@@ -113,7 +113,10 @@ testWith({ any: 1 }, 'a device of the host is blocked if it is asked for, and no
   const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
   const asked = await diagnose({ devices: [foreign] });
   t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
-  t.is(findings(asked, 'driver', foreign)[0]?.fix, `sudo npx peerdma bind ${foreign}`);
+  const [driver] = findings(asked, 'driver', foreign);
+  // The guest's files come from a virtio device. No command that bind would refuse.
+  const needed = /needed by this machine: it/.test(driver?.says ?? '');
+  t.is(driver?.fix, needed ? undefined : `sudo npx peerdma bind ${foreign}`);
   const { open } = await rig(t);
   await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
   const all = await diagnose();

@@ -68,10 +68,10 @@ export class GuestMemory {
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
-    await rehearseMove();
     const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
     try {
-      await addRam(memory.#space, ram);
+      await addRam(memory.#space, ram); // before anything else: the caller may close its files now
+      await rehearseMove();
     } catch (error) {
       await memory.close();
       throw error;
