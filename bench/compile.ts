@@ -1,5 +1,5 @@
 /**
- * The C programs that figures are compared with.
+ * The programs that figures are compared with, and the stub that figures are taken under.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -7,12 +7,25 @@ import { dirname, resolve } from 'node:path';
 
 /** Compiles `bench/c/NAME.c`, from the top of the checkout; returns the program's path. */
 export function compile(name: string): string {
-  const program = resolve(`target/bench/${name}`);
-  const source = resolve(`bench/c/${name}.c`);
-  mkdirSync(dirname(program), { recursive: true });
-  const { status, error } = spawnSync('cc', ['-O2', '-Wall', '-pthread', '-o', program, source], { stdio: 'inherit' });
-  if (status !== 0) throw error ?? new Error(`cc could not compile ${source}`);
-  return program;
+  return build(`bench/c/${name}.c`, name, ['cc', '-O2', '-Wall', '-pthread']);
+}
+
+/** Compiles `bench/c/NAME.c` as a library for `LD_PRELOAD`; returns its path. */
+export function compileLibrary(name: string): string {
+  return build(`bench/c/${name}.c`, `${name}.so`, ['cc', '-O2', '-Wall', '-shared', '-fPIC']);
+}
+
+/** Compiles `bench/rust/NAME.rs`; returns the program's path. */
+export function compileRust(name: string): string {
+  return build(`bench/rust/${name}.rs`, name, ['rustc', '-O', '--edition', '2024']);
+}
+
+function build(source: string, name: string, [compiler = '', ...options]: readonly string[]): string {
+  const output = resolve(`target/bench/${name}`);
+  mkdirSync(dirname(output), { recursive: true });
+  const { status, error } = spawnSync(compiler, [...options, '-o', output, resolve(source)], { stdio: 'inherit' });
+  if (status !== 0) throw error ?? new Error(`${compiler} could not compile ${source}`);
+  return output;
 }
 
 /** Runs a program that prints a number of nanoseconds on each line. */

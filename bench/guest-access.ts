@@ -2,7 +2,7 @@
  * Reading and writing guest memory, against `Buffer.copy` of as many bytes.
  */
 import { GuestMemory } from '../ts/index.ts';
-import { type Figure, median } from './measure.ts';
+import { type Figure, listed, median } from './measure.ts';
 
 const ROUNDS = 11;
 const GPA = 0x1000n;
@@ -36,10 +36,6 @@ function microsOf(count: number, act: () => unknown): number {
   return median(taken.slice(1));
 }
 
-function listed(values: readonly number[], unit: string): string {
-  return values.map((value) => value.toFixed(2)).join(' / ') + unit;
-}
-
 export async function guestAccess(): Promise<Figure[]> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 16n << 20n }] });
   const figures = SIZES.map(({ bytes, count, ratio }): Figure => {
@@ -52,7 +48,7 @@ export async function guestAccess(): Promise<Figure[]> {
     const ratios = times.map((time) => time / copy);
     return {
       what: `read / readInto / write of ${bytes} bytes of guest memory, against Buffer.copy`,
-      measured: `${listed(times, ' ')}against ${copy.toFixed(2)} µs: ${listed(ratios, '×')}`,
+      measured: `${listed(times, 2, ' ')}against ${copy.toFixed(2)} µs: ${listed(ratios, 2, '×')}`,
       goal: ratio === undefined ? `≤ ${MICROS} µs` : `≤ ${ratio}×`,
       met: ratio === undefined ? times.every((time) => time <= MICROS) : ratios.every((one) => one <= ratio),
     };
@@ -63,7 +59,7 @@ export async function guestAccess(): Promise<Figure[]> {
   await memory.close();
   figures.push({
     what: 'read32 / write32 / read64 of guest memory',
-    measured: `${scalars.map((time) => time.toFixed(3)).join(' / ')} µs`,
+    measured: listed(scalars, 3, ' µs'),
     goal: `≤ ${MICROS} µs`,
     met: scalars.every((time) => time <= MICROS),
   });

@@ -1,22 +1,35 @@
 /**
  * Guest memory with many small sub-mappings.
  */
-import { AddressRange, GuestMemory, MemoryFile } from '../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, type Region } from '../ts/index.ts';
 import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { newRegion } from '../ts/guest/region-manager.ts';
 import { openStore } from '../ts/memory/backing.ts';
 
 export const PAGE = 4096n;
 
+/** Pages of the region after its last mapping, without memory. */
+const SPARE = 16n;
+
+export interface ManyMappings {
+  readonly memory: GuestMemory;
+  readonly file: MemoryFile;
+  readonly region: Region;
+  /** Offset in the region of its spare pages. */
+  readonly spare: bigint;
+}
+
 /**
- * One region with `count` mappings of a page of one file, one after the other with `gap` pages between. Without gaps the
- * kernel makes one of them in this process, where it has 65530 (`vm.max_map_count`) at most; they are many for the IOMMU.
+ * One region with `count` mappings of a page of one file, one after the other with `gap` pages between. Without gaps
+ * the kernel makes one of them in this process, where it has 65530 (`vm.max_map_count`) at most; they are many for the
+ * IOMMU.
  */
-export async function manyMappings(count: number, gap: bigint): Promise<{ memory: GuestMemory; file: MemoryFile }> {
+export async function manyMappings(count: number, gap: bigint): Promise<ManyMappings> {
   const memory = await GuestMemory.create();
   const file = MemoryFile.create(BigInt(count) * PAGE, { name: 'bench' });
   const stride = (1n + gap) * PAGE;
-  const range = AddressRange.of(0n, BigInt(count) * stride);
+  const spare = BigInt(count) * stride;
+  const range = AddressRange.of(0n, spare + SPARE * PAGE);
   const region = await memory.regions.addRegion({ name: 'many', range });
   // In one change, by the inner door: the public one makes a change of each, which is not what is measured here.
   const space = addressSpaceOf(memory);
@@ -28,7 +41,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<{ memory
     }
   });
   await region.map();
-  return { memory, file };
+  return { memory, file, region, spare };
 }
 
 /** `count` active regions of a page each, one after the other, without memory in them. */

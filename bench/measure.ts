@@ -24,35 +24,44 @@ export async function time(
   return taken;
 }
 
+/** The longest time that the event loop had no turn while `action` ran, in milliseconds. */
+export async function longestGap(action: () => Promise<unknown>): Promise<number> {
+  let [last, longest] = [performance.now(), 0];
+  const turn = (): void => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  };
+  const timer = setInterval(turn, 0);
+  try {
+    await action();
+    turn();
+  } finally {
+    clearInterval(timer);
+  }
+  return longest;
+}
+
+/** Numbers as a row of the table has them. */
+export function listed(values: readonly number[], digits: number, unit = ''): string {
+  return values.map((value) => value.toFixed(digits)).join(' / ') + unit;
+}
+
+/** Counts as a row of the table has them. */
+export function counts(values: readonly number[]): string {
+  return values.map((value) => value.toLocaleString('en')).join(' / ');
+}
+
+/** How many times the smallest the largest is: 1 for a cost that does not depend on what varies. */
+export function spread(values: readonly number[]): number {
+  return Math.max(...values) / Math.min(...values);
+}
+
 /** One line of the table. */
 export interface Figure {
   readonly what: string;
   readonly measured: string;
   readonly goal: string;
-  readonly met: boolean;
-}
-
-/** So many times they are measured in turn. */
-const PAIRS = 5;
-const GOAL = 1.15;
-
-/** How many times as long each of `count` things takes us as it takes a program in C. */
-export async function againstC(
-  what: string,
-  count: number,
-  ours: () => Promise<number[]>,
-  theirs: () => number[],
-): Promise<Figure> {
-  const [mine, c]: [number[], number[]] = [[], []];
-  for (let pair = 0; pair < PAIRS; pair++) {
-    c.push(...theirs());
-    mine.push(...(await ours()));
-  }
-  const [our, their] = [mine, c].map((values) => median(values) / count / 1000) as [number, number];
-  return {
-    what,
-    measured: `${our.toFixed(1)} against ${their.toFixed(1)} µs each: ${(our / their).toFixed(2)}×`,
-    goal: `≤ ${GOAL}×`,
-    met: our / their <= GOAL,
-  };
+  /** Not there for a figure that others are compared with. */
+  readonly met?: boolean;
 }

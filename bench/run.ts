@@ -1,15 +1,22 @@
 /**
  * `npm run bench`: the figures as a table. Each is a ratio, or a median, of this run on this machine.
+ * `npm run bench -- NAME…` measures these parts only.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { barMoves } from './bar-move.ts';
+import { inChild, lastLine } from './child.ts';
 import { compile } from './compile.ts';
-import type { Figure } from './measure.ts';
-import { barMove } from './bar-move.ts';
+import { configWrite } from './config-write.ts';
 import { guestAccess } from './guest-access.ts';
+import { linearMoves } from './linear.ts';
+import type { Figure } from './measure.ts';
 import { oneAmongMany } from './one-among-many.ts';
 import { populate } from './populate.ts';
+import { firstMoves } from './process-start.ts';
+import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
+import { joinNoOp } from './targets.ts';
 
 /** The parts that need real VFIO, in the testbed: a script and the program in C that it is compared with. */
 function inGuest(script: string, program: string, ...options: string[]): Figure[] {
@@ -20,26 +27,46 @@ function inGuest(script: string, program: string, ...options: string[]): Figure[
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (status !== 0) throw new Error(`the testbed failed with status ${status}`);
-  return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Figure[];
+  return lastLine(stdout) as Figure[];
 }
 
-const type1Replay = (): Figure[] => inGuest('./type1-replay.js', 'replay');
-const iommufdReplay = (): Figure[] => inGuest('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3');
+const memoryPerMapping = (target: string, withoutIoctl: boolean): Figure[] =>
+  inChild('./memory-per-mapping.js', { node: ['--expose-gc'], args: [target], withoutIoctl });
 
-const figures: Figure[] = [];
-for (const [what, measure] of Object.entries({
+type Part = () => Figure | Figure[] | Promise<Figure | Figure[]>;
+
+const PARTS: Readonly<Record<string, Part>> = {
   simulatedReplay,
-  barMove,
+  noOpJoin: () => inChild('./no-op-join.js'),
+  type1Join: () => inChild('./type1-join.js', { args: [compile('first-join')], withoutIoctl: true }),
+  barMove: () => barMoves('no-op custom target', joinNoOp, { micros: 15, spread: 1.5 }),
+  barMoveVa: () => inChild('./bar-move-va.js', { withoutIoctl: true }),
+  linearMoves,
+  regionChanges,
+  firstMoves,
+  configWrite,
+  memoryPerMapping: () => [...memoryPerMapping('no-op', false), ...memoryPerMapping('type1', true)],
   guestAccess,
   oneAmongMany,
   populate,
-  type1Replay,
-  iommufdReplay,
-})) {
-  console.error(`[peerdma] measuring ${what} …`);
+  type1Replay: () => inGuest('./type1-replay.js', 'replay'),
+  iommufdReplay: () => inGuest('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
+};
+
+const names = process.argv.slice(2);
+const unknown = names.filter((name) => !Object.hasOwn(PARTS, name));
+if (unknown.length > 0) {
+  console.error(`[peerdma] no part ${unknown.join(', ')}. Name some of these: ${Object.keys(PARTS).join(', ')}`);
+  process.exit(2);
+}
+
+const figures: Figure[] = [];
+for (const [name, measure] of Object.entries(PARTS)) {
+  if (names.length > 0 && !names.includes(name)) continue;
+  console.error(`[peerdma] measuring ${name} …`);
   for (const figure of [await measure()].flat()) {
-    console.error(`[peerdma]   ${figure.measured} (goal ${figure.goal})`);
+    console.error(`[peerdma]   ${figure.what}: ${figure.measured} (goal ${figure.goal})`);
     figures.push(figure);
   }
 }
-console.table(figures.map(({ met, ...figure }) => ({ ...figure, met: met ? 'yes' : 'no' })));
+console.table(figures.map(({ met, ...figure }) => ({ ...figure, met: met === undefined ? '' : met ? 'yes' : 'no' })));

@@ -1,49 +1,32 @@
 /* The yardstick for ensureMapped: fresh memory of a memfd, faulted in by MADV_POPULATE_WRITE on as many threads.
-   populate BYTES THREADS ROUNDS: a line of nanoseconds for each round. */
-#define _GNU_SOURCE
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
+   populate BYTES THREADS ROUNDS small|huge: a line of nanoseconds for each round. `huge` asks for transparent huge
+   pages. */
+#include "yardstick.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+#include <pthread.h>
+#include <string.h>
 
 struct part {
   char *start;
   size_t length;
 };
 
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
-}
-
 static void *populate(void *argument) {
   struct part *part = argument;
-  if (madvise(part->start, part->length, MADV_POPULATE_WRITE)) fail("madvise");
+  populate_memory(part->start, part->length);
   return NULL;
 }
 
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 int main(int argc, char **argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   size_t bytes = strtoull(argv[1], NULL, 0);
   size_t threads = strtoull(argv[2], NULL, 0);
+  int huge = strcmp(argv[4], "huge") == 0;
   for (long rounds = atol(argv[3]); rounds > 0; rounds--) {
-    int fd = memfd_create("populate", 0);
-    if (fd < 0 || ftruncate(fd, (off_t)bytes)) fail("memfd");
+    int fd = new_file(bytes);
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) fail("mmap");
+    if (huge && madvise(memory, bytes, MADV_HUGEPAGE)) fail("madvise huge");
     pthread_t thread[threads];
     struct part part[threads];
     uint64_t begin = now();

@@ -1,18 +1,13 @@
 /* The yardstick for a replay into an address space of iommufd: the same ioctls in a loop.
-   replay-iommufd DEVICE file|memory MAPPINGS ROUNDS: a line of nanoseconds for each round. DEVICE is /dev/vfio/devices/vfioN.
+   replay-iommufd DEVICE file|memory MAPPINGS STRIDE ROUNDS: a line of nanoseconds for mapping and faulting in the memory
+   in this process, which mapping by file does without, then one for each round. DEVICE is /dev/vfio/devices/vfioN.
+   STRIDE is in pages, from one mapping to the next; with 1 the process has one mapping of all of them.
    Systems' headers are older than iommufd: the few structures stand here (include/uapi/linux/iommufd.h, vfio.h). */
-#define _GNU_SOURCE
+#include "yardstick.h"
+
 #include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
-
-#define PAGE 4096ull
 
 #define IOMMU_IOAS_ALLOC _IO(';', 0x81)
 #define IOMMU_IOAS_MAP _IO(';', 0x85)
@@ -48,21 +43,11 @@ struct attach_iommufd_pt {
   uint32_t argsz, flags, pt_id;
 };
 
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 int main(int argc, char **argv) {
-  if (argc != 5) return 2;
+  if (argc != 6) return 2;
   int by_file = strcmp(argv[2], "file") == 0;
   uint64_t mappings = strtoull(argv[3], NULL, 0);
+  uint64_t stride = strtoull(argv[4], NULL, 0) * PAGE;
   int iommufd = open("/dev/iommu", O_RDWR);
   int device = open(argv[1], O_RDWR);
   if (iommufd < 0 || device < 0) fail("open");
@@ -72,18 +57,12 @@ int main(int argc, char **argv) {
   if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &ioas)) fail("IOAS_ALLOC");
   struct attach_iommufd_pt attach = {.argsz = sizeof attach, .pt_id = ioas.out_ioas_id};
   if (ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach)) fail("ATTACH_IOMMUFD_PT");
-  int fd = memfd_create("replay", 0);
-  if (fd < 0 || ftruncate(fd, (off_t)(mappings * PAGE))) fail("memfd");
-  /* Every other page, so that no two mappings adjoin, as in the program that this is compared with. */
-  char *memory = mmap(NULL, mappings * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) fail("mmap");
-  for (uint64_t i = 0; i < mappings; i++) {
-    void *at = mmap(memory + 2 * i * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)(i * PAGE));
-    if (at == MAP_FAILED) fail("mmap page");
-    *(volatile char *)at = 1;
-  }
+  int fd = new_file(mappings * PAGE);
+  uint64_t set_up = now();
+  char *memory = by_file ? NULL : map_pages(fd, mappings, stride);
+  printf("%llu\n", (unsigned long long)(now() - set_up));
   uint32_t flags = MAP_FIXED_IOVA | MAP_WRITEABLE | MAP_READABLE;
-  for (long rounds = atol(argv[4]); rounds > 0; rounds--) {
+  for (long rounds = atol(argv[5]); rounds > 0; rounds--) {
     uint64_t begin = now();
     for (uint64_t i = 0; i < mappings; i++) {
       if (by_file) {
@@ -94,7 +73,7 @@ int main(int argc, char **argv) {
             .fd = fd,
             .start = i * PAGE,
             .length = PAGE,
-            .iova = 2 * i * PAGE,
+            .iova = i * stride,
         };
         if (ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &map)) fail("IOAS_MAP_FILE");
       } else {
@@ -102,9 +81,9 @@ int main(int argc, char **argv) {
             .size = sizeof map,
             .flags = flags,
             .ioas_id = ioas.out_ioas_id,
-            .user_va = (uintptr_t)(memory + 2 * i * PAGE),
+            .user_va = (uintptr_t)(memory + i * stride),
             .length = PAGE,
-            .iova = 2 * i * PAGE,
+            .iova = i * stride,
         };
         if (ioctl(iommufd, IOMMU_IOAS_MAP, &map)) fail("IOAS_MAP");
       }

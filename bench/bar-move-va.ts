@@ -1,0 +1,11 @@
+/**
+ * A BAR moves that targets reach by its place in this process. Runs under the stub of VFIO (`bench/c/no-ioctl.c`);
+ * prints Figures as JSON.
+ */
+import { barMoves } from './bar-move.ts';
+import { type1WithoutIoctl } from './targets.ts';
+
+const { join, close } = type1WithoutIoctl();
+const figure = await barMoves('with host memory (type1 without ioctl)', join, { micros: 40, spread: 1.5 });
+close();
+console.log(JSON.stringify([figure]));

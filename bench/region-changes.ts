@@ -1,0 +1,55 @@
+/**
+ * Small changes of an active region: a mapping is added and removed, an overlay is switched on and off.
+ */
+import { AddressRange, MemoryFile } from '../ts/index.ts';
+import { OTHERS } from './bar-move.ts';
+import { PAGE, manyMappings } from './many-mappings.ts';
+import { type Figure, counts, listed, median, time } from './measure.ts';
+import { joinNoOp } from './targets.ts';
+
+const ROUNDS = 3000;
+/** The rest compiles the code. */
+const MEASURED = 1000;
+const GOAL = 15;
+
+const CHANGES = ['mapping added', 'mapping removed', 'overlay on', 'overlay off'] as const;
+
+/** Microseconds of each of the changes. */
+async function changesAmong(others: number): Promise<number[]> {
+  const { memory, file, region, spare } = await manyMappings(others, 0n);
+  await joinNoOp(memory);
+  const extra = MemoryFile.create(PAGE, { name: 'extra' });
+  const added = { range: AddressRange.of(spare, PAGE), backing: { file: extra, offset: 0n } };
+  // It has the addresses of one of the mappings, and other memory there, such as a ROM that shadows RAM.
+  const covered = AddressRange.of(BigInt(others >> 1) * PAGE, PAGE);
+  const overlay = await memory.regions.addRegion({ name: 'overlay', range: covered, priority: 1_000 });
+  await overlay.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: extra, offset: 0n } });
+  const steps = [
+    () => region.addMapping(added),
+    () => region.removeMappings(added.range),
+    () => overlay.map(),
+    () => overlay.unmap(),
+  ];
+  const taken: number[][] = steps.map(() => []);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [index, step] of steps.entries()) taken[index]?.push(...(await time(1, step)));
+  }
+  await memory.close();
+  extra.close();
+  file.close();
+  return taken.map((each) => median(each.slice(-MEASURED)) / 1000);
+}
+
+export async function regionChanges(): Promise<Figure[]> {
+  const among: number[][] = [];
+  for (const others of OTHERS) among.push(await changesAmong(others));
+  return CHANGES.map((change, index) => {
+    const micros = among.map((each) => each[index] ?? NaN);
+    return {
+      what: `${change} among ${counts(OTHERS)} others, no-op custom target`,
+      measured: listed(micros, 1, ' µs'),
+      goal: `≤ ${GOAL} µs`,
+      met: micros.every((each) => each <= GOAL),
+    };
+  });
+}

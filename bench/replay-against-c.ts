@@ -1,0 +1,83 @@
+/**
+ * Replays in the testbed against a C program that issues the same ioctls in a loop, with few and many mappings.
+ */
+import { nanoseconds } from './compile.ts';
+import { type Figure, counts, listed, median } from './measure.ts';
+import { type Replays, type ReplaySize, replay } from './replay.ts';
+import type { Join } from './targets.ts';
+
+interface Size extends ReplaySize {
+  /** So many times they are measured in turn. */
+  readonly pairs: number;
+}
+
+/**
+ * type1 has 65,535 mappings at most (`dma_entry_limit`), and so has this process nearly (`vm.max_map_count`, of which
+ * the native core uses three quarters): as many as 65,000 lie one after the other in the file and in the addresses, so
+ * that the process has one mapping of them all. The fewer lie a page apart, so that each is one for the process too.
+ */
+const SIZES: readonly Size[] = [
+  { mappings: 1_000, gap: 1n, rounds: 30, pairs: 5 },
+  { mappings: 10_000, gap: 1n, rounds: 5, pairs: 3 },
+  { mappings: 65_000, gap: 0n, rounds: 4, pairs: 2 },
+];
+
+const GOAL = 1.1;
+
+/** Microseconds of a mapping. */
+interface Each {
+  readonly first: number;
+  readonly later: number;
+}
+
+/**
+ * @param ours passes a way to join to `run` and cleans up after it
+ * @param program with its arguments before `MAPPINGS STRIDE ROUNDS`
+ */
+export async function replaysAgainstC(
+  into: string,
+  ours: (run: (join: Join) => Promise<Replays>) => Promise<Replays>,
+  program: readonly [string, ...string[]],
+): Promise<Figure[]> {
+  const mine: Each[] = [];
+  const inC: Each[] = [];
+  for (const size of SIZES) {
+    const [us, c]: [Replays[], Replays[]] = [[], []];
+    for (let pair = 0; pair < size.pairs; pair++) {
+      c.push(replayInC(program, size));
+      us.push(await ours((join) => replay(size, join)));
+    }
+    mine.push(each(us, size));
+    inC.push(each(c, size));
+  }
+  const sizes = counts(SIZES.map(({ mappings }) => mappings));
+  const what = `of ${sizes} sub-mappings into ${into} in the testbed, against C`;
+  return [
+    figure(`replay ${what}`, mine, inC, ({ later }) => later),
+    figure(`first replay ${what}`, mine, inC, ({ first }) => first),
+  ];
+}
+
+/** The program prints what it takes to map its memory and fault it in, and then each round. */
+function replayInC([program, ...args]: readonly [string, ...string[]], { mappings, gap, rounds }: Size): Replays {
+  const stride = 1n + gap;
+  const [setUp = NaN, first = NaN, ...later] = nanoseconds(program, ...args, ...[mappings, stride, rounds].map(String));
+  return { first: setUp + first, later };
+}
+
+function each(replays: readonly Replays[], { mappings }: Size): Each {
+  const first = median(replays.map((one) => one.first));
+  const later = median(replays.flatMap((one) => one.later));
+  return { first: first / mappings / 1000, later: later / mappings / 1000 };
+}
+
+function figure(what: string, mine: readonly Each[], inC: readonly Each[], part: (one: Each) => number): Figure {
+  const [us, c] = [mine.map(part), inC.map(part)];
+  const ratios = us.map((micros, index) => micros / (c[index] ?? NaN));
+  return {
+    what,
+    measured: `${listed(us, 1)} against ${listed(c, 1)} µs each: ${listed(ratios, 2, '×')}`,
+    goal: `≤ ${GOAL.toFixed(2)}×`,
+    met: ratios.every((ratio) => ratio <= GOAL),
+  };
+}
