@@ -89,7 +89,7 @@ testWith(
       [
         'a request of unknown flags',
         'ERR_INVALID_ARGUMENT',
-        () => mapInto(container, reservation, [], words([FREE, PAGE, 4n, RAM.at])),
+        () => mapInto(container, reservation, [], words([FREE, PAGE, 8n, RAM.at])),
       ],
       [
         'half a range',
