@@ -123,7 +123,12 @@ impl Parsed {
     fn read([iova, length, flags, offset]: &[u64; 4], files: &[MemoryFile]) -> napi::Result<Self> {
         let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
         let is_file = kind & FILE != 0;
-        if kind & !(WRITABLE | FILE | FAULT_IN) != 0 || (which != 0 && !is_file) {
+        let known = if is_file {
+            WRITABLE | FILE
+        } else {
+            WRITABLE | FAULT_IN
+        };
+        if kind & !known != 0 || (which != 0 && !is_file) {
             return Err(invalid(format!(
                 "unknown flags {flags:#x} for IOVA {iova:#x}"
             )));
