@@ -48,9 +48,11 @@ async function compare({ what, rounds, threads, transparentHugePages }: Comparis
   const we = async (): Promise<void> => {
     const va = new VaMapper(40);
     const file = MemoryFile.create(BYTES, { name: 'fresh' });
-    va.show({ range, store: openStore({ file, offset: 0n }, BYTES, { transparentHugePages }), writable: true });
+    const store = openStore({ file, offset: 0n }, BYTES, { transparentHugePages });
+    va.show({ range, store, writable: true });
     ours.push(...(await time(1, () => va.ensureMapped([range]))));
     await va.close();
+    store.owner.count(0); // it has kept the file open
     file.close();
     await memorySettled(); // the next round would wait for it
   };
