@@ -22,7 +22,7 @@ const NOT_INTERPRETED = [
   'memory::moves_test',
   'memory::fork_test',
   'memory::dropper_test',
-  'memory::reservation',
+  'memory::leasing',
   'memory::budget',
   'memory::fault_in',
   'memory::populate',
