@@ -89,7 +89,7 @@ test('the header of a CardBus bridge has its pointer to capabilities elsewhere',
 test('a header of a type that there is not has no capabilities that could be known', (t) => {
   const host = hostWith(t, '256 0:ee194060 4:0600 6:10 e:7f 34:40 40:1000');
   t.like(at(host, '00:04.0'), { portType: 'unknown', acs: 'unknown', memoryDecode: true });
-  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header is of type 127, which there is not/);
+  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header has type 127, which does not exist/);
 });
 
 test('reads what there is of a config space that the kernel shortens to 0xa0 bytes', (t) => {

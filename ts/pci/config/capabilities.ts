@@ -52,7 +52,7 @@ export function capabilities(image: ConfigImage): Chain {
   if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return EMPTY;
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type > HEADER_TYPE_CARDBUS) {
-    return { found: [], problem: image.bad(HEADER_TYPE, `the header is of type ${type}, which there is not`) };
+    return { found: [], problem: image.bad(HEADER_TYPE, `the header has type ${type}, which does not exist`) };
   }
   const pointer = type === HEADER_TYPE_CARDBUS ? CAPABILITY_LIST_CARDBUS : CAPABILITY_LIST;
   const link = { from: pointer, next: image.u8(pointer) };
