@@ -305,5 +305,5 @@ test('readDirty of 256 GiB gives the event loop its turn, and returns the pages 
   );
   t.is(dirty.count, written.size);
   written.clear();
-  t.true((await tracking.readDirty(AddressRange.of(start, 256n * GiB))).isEmpty, 'each is told once');
+  t.true((await tracking.readDirty(AddressRange.of(start, 256n * GiB))).isEmpty, 'each is reported once');
 });

@@ -107,7 +107,7 @@ export class CustomTarget implements TargetPort {
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
       return { error: mapFailed(this.name, sub, thrown), stuck: [] };
     }
-    // The target could not unmap what it had mapped, and does not report what is left: all of it may be.
+    // The target failed to undo the batch, and does not name the mappings that remain: any of them may.
     const stuck = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
     return { error: unmapFailed(this.name, sub, thrown), stuck };
   }

@@ -96,8 +96,8 @@ export class DmaMapper {
     return this.#port.needsFile || this.#port.needsVa === 'private';
   }
 
-  /** Whether {@link DmaMapper.refusal} is of use: the target does not map all memory. */
-  get refuses(): boolean {
+  /** Whether the target maps files only, so that {@link DmaMapper.refusal} may return an error. */
+  get needsFile(): boolean {
     return this.#port.needsFile;
   }
 

@@ -17,7 +17,7 @@ export function requireReachable(subs: readonly SubMapping[], mappers: Iterable<
   for (const mapper of mappers) {
     if (!mapper.following || !subs.some((sub) => mapper.requires(sub))) continue;
     const iovaRanges = mapper.iovaRanges() ?? [];
-    if (iovaRanges.length === 0 && !mapper.refuses) continue;
+    if (iovaRanges.length === 0 && !mapper.needsFile) continue;
     let valid: AddressRange | undefined; // most have the one before in common
     for (const sub of subs) {
       if (!mapper.requires(sub)) continue;

@@ -172,7 +172,7 @@ export declare class NativeReservation {
   leaseWrite(id: number, offset: bigint, from: Uint8Array): void
   /** Unmaps everything and gives the address space back; refuses while leases exist. */
   close(): void
-  /** The same on a worker thread, but for the address space, which `close` or the end of this object gives back. */
+  /** The same on a worker thread. Keeps the address space until `close` or the end of this object. */
   closeAsync(): Promise<void>
 }
 

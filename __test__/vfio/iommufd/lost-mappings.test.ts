@@ -110,7 +110,11 @@ testWith(
     t.is(failed?.index, 2);
     t.regex(failed?.reason ?? '', /^ERR_MAP_FAILED\|EEXIST\|/);
     t.is(stuck?.index, 0, 'which of the batch is left');
-    t.regex(stuck?.reason ?? '', /^ERR_UNMAP_FAILED\|ENOENT\|.*\|0x10004000\.\.0x10008000\|/, 'it names what is left');
+    t.regex(
+      stuck?.reason ?? '',
+      /^ERR_UNMAP_FAILED\|ENOENT\|.*\|0x10004000\.\.0x10008000\|/,
+      'it names the mapping that is still there',
+    );
     t.deepEqual(rest, [], 'and nothing else');
     t.is(ioas.mappingCount, 2, 'what was there, and what nobody knows of');
     t.is(await pinnedAtRest(), pinned + Number(PART / PAGE));

@@ -288,7 +288,7 @@ impl NativeReservation {
         Ok(())
     }
 
-    /// The same on a worker thread, but for the address space, which `close` or the end of this object gives back.
+    /// The same on a worker thread. Keeps the address space until `close` or the end of this object.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close_async(&self) -> napi::Result<AsyncTask<Work>> {
         let reservation = self.reservation()?;

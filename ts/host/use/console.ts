@@ -1,6 +1,6 @@
 /**
- * What somebody who sits at the machine has of a function: its screen, its keyboard, its serial lines, programs that
- * draw with it.
+ * Uses of a function by a person at the machine: its screen, its keyboard, its serial lines, programs that draw with
+ * it.
  */
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';

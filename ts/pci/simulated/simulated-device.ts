@@ -240,7 +240,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Disconnects its interrupts, leaves its bus, and gives back the memory that was made for it. What IOMMUs map of its
+   * Disconnects its interrupts, leaves its bus, and releases the memory that was made for it. What IOMMUs map of its
    * BARs stays until it is unmapped: with the rules of type1 DMA reaches it, as it does with the kernel's. Everything
    * else throws `ERR_CLOSED` then, reads of its BARs by guest memory included. Idempotent.
    */
