@@ -49,7 +49,7 @@ async function compare({ what, rounds, threads, transparentHugePages }: Comparis
     const va = new VaMapper(40);
     const file = MemoryFile.create(BYTES, { name: 'fresh' });
     const store = openStore({ file, offset: 0n }, BYTES, { transparentHugePages });
-    va.show({ range, store, writable: true });
+    va.map({ range, store, writable: true, isInHostView: false });
     ours.push(...(await time(1, () => va.ensureMapped([range]))));
     await va.close();
     store.owner.count(0); // it has kept the file open

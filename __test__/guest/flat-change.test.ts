@@ -30,6 +30,7 @@ function sub(start: number, end: number, options: Options = {}): SubMapping {
     kind: 'ram',
     name: `r${region}`,
     regionId: region,
+    isInHostView: false,
   };
 }
 

@@ -56,6 +56,7 @@ function subAt(index: number, name: string): SubMapping {
     store: {} as SubMapping['store'],
     writable: true,
     regionId: 1,
+    isInHostView: false,
   };
 }
 

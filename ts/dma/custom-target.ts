@@ -127,12 +127,12 @@ export class CustomTarget implements TargetPort {
     return failures;
   }
 
-  /** Leases the memory that the target needs as host memory. @throws {PeerDmaError} as {@link VaMapper.lend} */
+  /** Leases the memory that the target needs as host memory. @throws {PeerDmaError} as {@link VaMapper.lease} */
   #lease(subs: readonly SubMapping[], va: () => VaMapper): void {
     if (this.needsVa === false) return;
     const wanted = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
     if (wanted.length === 0) return;
-    const memories = va().lend(wanted);
+    const memories = va().lease(wanted);
     for (const [index, sub] of wanted.entries()) this.#leases.set(sub, memories[index] as HostMemory);
   }
 

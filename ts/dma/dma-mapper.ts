@@ -6,6 +6,7 @@ import { type PeerDmaError, throwIf } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
+import { Slices, partsOf } from '../slices.ts';
 import { publishMap, publishUnmap } from './events.ts';
 import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
@@ -157,11 +158,15 @@ export class DmaMapper {
    */
   async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
     const failed: MappingFailure[] = [];
-    const done: SubMapping[][] = [];
-    for (const run of this.#runs(subs, failed)) {
+    const done: (readonly SubMapping[])[] = [];
+    const slices = new Slices();
+    const runs = this.#runs(subs, failed);
+    await slices.turn();
+    for (const run of runs) {
       const failure = await this.#mapRun(run);
       if (failure === undefined) {
         done.push(run);
+        await slices.turn();
         continue;
       }
       const [first] = run as [SubMapping];
@@ -172,6 +177,7 @@ export class DmaMapper {
       const problems = await this.#unmapRuns(done);
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
+    await slices.turn();
     const missing = new Set(failed.map(({ sub }) => sub));
     this.#mappings.give(subs, (sub) => !this.#skips(sub) && !missing.has(sub), all);
     for (const failure of failed) this.#mappings.fail(failure);
@@ -260,13 +266,13 @@ export class DmaMapper {
   }
 
   /**
-   * What the target maps in one call, in order of address. What it may miss is mapped alone: if that fails, nothing
+   * What the target maps in one call each, in order of address. What it may miss is mapped alone: if that fails, nothing
    * else has to be unmapped and mapped again.
    *
    * @param failed gets what the target may miss and can't map
    * @throws {PeerDmaError} when it can't map what it requires
    */
-  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): SubMapping[][] {
+  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): (readonly SubMapping[])[] {
     const runs: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
@@ -282,7 +288,7 @@ export class DmaMapper {
       if (open === undefined) runs.push((open = [sub]));
       else open.push(sub);
     }
-    return runs;
+    return runs.flatMap((run) => partsOf(run));
   }
 
   async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
@@ -301,7 +307,7 @@ export class DmaMapper {
   }
 
   /** Unmaps what was mapped and is not recorded yet, the last first. @returns why not, for what is quarantined then */
-  async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
+  async #unmapRuns(runs: readonly (readonly SubMapping[])[]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
     const failures = await this.#unmap(runs.flat().reverse(), true);
     return failures.map(({ error }) => error);
@@ -309,13 +315,22 @@ export class DmaMapper {
 
   /** Unmaps those of the given sub-mappings that the target has; what it can't unmap is quarantined and returned. */
   #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
-    return this.#unmap(
-      given.filter((sub) => this.#isMapped(sub)),
-      all,
-    );
+    const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
+    return this.#unmap(allMapped ? given : given.filter((sub) => this.#isMapped(sub)), all);
   }
 
   async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+    const failures: MappingFailure[] = [];
+    const slices = new Slices();
+    for (const part of partsOf(subs)) {
+      for (const failure of await this.#unmapPart(part, all)) failures.push(failure);
+      if (failures.length > 0 && !all) break;
+      await slices.turn();
+    }
+    return failures;
+  }
+
+  async #unmapPart(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
     if (subs.length === 0) return [];
     const failures = await this.#port.unmap(subs, all);
     if (failures.length === 0) {

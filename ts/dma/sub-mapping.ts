@@ -1,17 +1,13 @@
 /**
  * One entry of the flat memory map: memory that wins at its addresses.
  */
-import type { AddressRange } from '../address-range.ts';
-import { type Store, requestBackingOf } from '../memory/backing.ts';
+import { requestBackingOf } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
+import type { VaMapping } from '../memory/va-mapper.ts';
 import type { DmaMapRequest, MemoryKind } from './target.ts';
 
-/** @internal */
-export interface SubMapping {
-  readonly range: AddressRange;
-  readonly store: Store;
-  /** Mapping AND region. */
-  readonly writable: boolean;
+/** `writable` is that of the mapping AND of the region. @internal */
+export interface SubMapping extends VaMapping {
   readonly kind: MemoryKind;
   /** Of the region that shows it. */
   readonly name: string;

@@ -33,7 +33,7 @@ import {
   faultInFiles,
   isRequired,
   joinTarget,
-  showMissing,
+  mapMissing,
   wanted,
 } from './steps.ts';
 
@@ -112,8 +112,8 @@ export class AddressSpace {
    * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
-   * for one that left ranges in quarantine, and where a quarantine keeps this process from showing RAM; `ERR_CLOSED` if
-   * {@link AddressSpace.targetClosed} is called for it meanwhile; what the target said
+   * for one that left ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process;
+   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile; what the target said
    */
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
@@ -121,15 +121,21 @@ export class AddressSpace {
       for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
       const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.order);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
+      const slices = new Slices();
       const { flat } = this.#map;
       const subs = flat.values();
+      await slices.turn();
       requireReachable(subs, [mapper]);
+      await slices.turn();
       const due = wanted(subs, [mapper]);
+      await slices.turn();
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
-      // If it throws, some of it may be shown, which is no harm.
-      if (va !== undefined) await applyPlan(showMissing(due, [mapper], this.#mappers, va));
+      // If it throws, some of it may stay mapped, which does no harm.
+      if (va !== undefined) await applyPlan(mapMissing(due, [mapper], this.#mappers, va));
+      await slices.turn();
       const steps = va === undefined ? [] : [ensureMapped(due, [mapper], va)];
       steps.push(faultInFiles(subs, [mapper]), joinTarget(mapper, subs, flat));
+      await slices.turn();
       this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
@@ -215,7 +221,7 @@ export class AddressSpace {
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
       const va = this.#openVa();
-      await va.showAll(this.#map.flat.values());
+      await va.mapAll(this.#map.flat.values());
       await va.ensureMapped(ranges);
     });
   }
@@ -338,9 +344,9 @@ export class AddressSpace {
       if (due.has(sub) || isQuarantined(this.#mappers, sub)) continue;
       await attempt(() => va?.discard(sub));
     }
-    // Private memory that was kept at one place could not be shown at another.
+    // Private memory that was kept at one place could not be mapped at another.
     if (va !== undefined && kept.length > 0) {
-      for (const sub of wanted(this.#map.flat.values(), this.#mappers)) if (!va.shows(sub)) due.add(sub);
+      for (const sub of wanted(this.#map.flat.values(), this.#mappers)) if (!sub.isInHostView) due.add(sub);
     }
     for (const sub of due) {
       if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;

@@ -97,7 +97,8 @@ function keep(old: readonly SubMapping[], runs: readonly SubMapping[]): { kept: 
 
 function part(sub: SubMapping, start: bigint, end: bigint): SubMapping {
   if (start === sub.range.start && end === sub.range.end) return sub;
-  return { ...sub, range: AddressRange.between(start, end), store: advance(sub.store, start - sub.range.start) };
+  const range = AddressRange.between(start, end);
+  return { ...sub, range, store: advance(sub.store, start - sub.range.start), isInHostView: false };
 }
 
 function sameContent(a: SubMapping, b: SubMapping): boolean {

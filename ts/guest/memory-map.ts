@@ -236,6 +236,7 @@ export class MemoryMapDraft {
           kind: region.kind,
           name: region.name,
           regionId: region.id,
+          isInHostView: false,
         });
       }
     }

@@ -18,13 +18,13 @@ export function changeSteps({ goes, comes, stays }: FlatChange, mappers: Mappers
   const steps = catchUp(stays, mappers, va);
   if (goes.length > 0) {
     for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, mappers));
-    if (va !== undefined) for (const sub of goes) steps.push(hide(sub, va, mappers));
+    if (va !== undefined) for (const sub of goes) steps.push(unmapFromHost(sub, va, mappers));
   }
   if (comes.length > 0) {
-    const shown = va === undefined ? [] : wanted(comes, following);
-    if (va !== undefined && shown.length > 0) {
-      for (const sub of shown) steps.push(show(sub, va, mappers));
-      steps.push(ensureMapped(shown, following, va));
+    const due = va === undefined ? [] : wanted(comes, following);
+    if (va !== undefined && due.length > 0) {
+      for (const sub of due) steps.push(mapInHost(sub, va, mappers));
+      steps.push(ensureMapped(due, following, va));
     }
     steps.push(faultInFiles(comes, following));
     for (const mapper of following) steps.push(mapToTarget(mapper, comes));
@@ -34,7 +34,7 @@ export function changeSteps({ goes, comes, stays }: FlatChange, mappers: Mappers
 
 /** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
 export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
-  const steps = va === undefined ? [] : showMissing(wanted(subs, mappers), [...mappers], mappers, va);
+  const steps = va === undefined ? [] : mapMissing(wanted(subs, mappers), [...mappers], mappers, va);
   for (const mapper of mappers) {
     const missing = mapper.missingAmong(subs);
     if (missing.length > 0) steps.push(tryAgain(mapper, missing, mappers, va));
@@ -46,15 +46,16 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers, va: VaMapper | undefined): Step[] {
   const missing = mapper.missingAmong([sub]);
   if (missing.length === 0) return [];
-  const shown = va === undefined ? [] : showMissing(wanted(missing, [mapper]), [mapper], mappers, va);
-  return [...shown, tryAgain(mapper, missing, mappers, va)];
+  const view = va === undefined ? [] : mapMissing(wanted(missing, [mapper]), [mapper], mappers, va);
+  return [...view, tryAgain(mapper, missing, mappers, va)];
 }
 
 /** All targets, those included that are here for their quarantine alone. */
 type Mappers = Iterable<DmaMapper>;
 
 /**
- * Those that one of the targets wants to have in this process. The others are shown when one joins that does.
+ * Those that one of the targets maps by host virtual address. The others are mapped in this process when such a target
+ * joins.
  *
  * @internal
  */
@@ -64,7 +65,7 @@ export function wanted(subs: readonly SubMapping[], mappers: Mappers): SubMappin
 }
 
 /**
- * Whether a change fails that can't show a sub-mapping in this process: one of the targets has to have it from there.
+ * Whether a change fails that can't map a sub-mapping in this process: a target requires it by host virtual address.
  *
  * @internal
  */
@@ -74,19 +75,19 @@ export function isRequired(sub: SubMapping, mappers: Mappers): boolean {
 }
 
 /**
- * Shows memory in this process. Where that fails, memory that every target may miss is missed; it is faulted in here,
- * and not with the rest, so that a failure concerns it alone.
+ * Maps memory in this process. If that fails, memory that no target requires is missed; it is faulted in here, and not
+ * with the rest, so that a failure concerns it alone.
  */
-function show(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
+function mapInHost(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   return {
-    run: isRequired(sub, mappers) ? () => va.show(sub) : () => showOrMiss(sub, va, () => va.show(sub)),
+    run: isRequired(sub, mappers) ? () => va.map(sub) : () => mapOrMiss(sub, va, () => va.map(sub)),
     undo: () => {
       if (!isQuarantined(mappers, sub)) va.discard(sub);
     },
   };
 }
 
-async function showOrMiss(sub: SubMapping, va: VaMapper, act: () => void): Promise<void> {
+async function mapOrMiss(sub: SubMapping, va: VaMapper, act: () => void): Promise<void> {
   try {
     act();
     if (isFaultedIn(sub)) await va.ensureMapped([sub.range]);
@@ -95,50 +96,49 @@ async function showOrMiss(sub: SubMapping, va: VaMapper, act: () => void): Promi
   }
 }
 
-/** Hides memory in this process. What keeps it from being shown again is told by the undoing of the step that it is about. */
-function hide(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
-  const shown = va.shows(sub);
+/** Unmaps memory in this process. The undo of the quarantined step reports why it is not mapped again. */
+function unmapFromHost(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
+  const wasMapped = sub.isInHostView;
   return {
-    run: () => va.hide(sub),
+    run: () => va.unmap(sub),
     undo: () => {
-      if (shown && quarantineAgainst(mappers, sub) === undefined) va.show(sub);
+      if (wasMapped && quarantineAgainst(mappers, sub) === undefined) va.map(sub);
     },
   };
 }
 
 /**
- * The plan that shows what this process does not show of these sub-mappings.
+ * The plan that maps in this process what of these sub-mappings is not mapped there.
  *
- * @param due what the targets concerned want to have in this process
+ * @param due what the targets concerned map by host virtual address
  * @param concerned the targets that are to have them
  * @param mappers all targets, for their quarantine
  * @internal
  */
-export function showMissing(
+export function mapMissing(
   due: readonly SubMapping[],
   concerned: readonly DmaMapper[],
   mappers: Mappers,
   va: VaMapper,
 ): Step[] {
-  const missing = due.filter((sub) => !va.shows(sub));
-  if (missing.length === 0) return [];
-  // What could not be shown when an earlier change was undone, or was missed. What succeeds now is not undone.
+  // What could not be mapped when an earlier change was undone, or was missed. What succeeds now is not undone.
   const steps: Step[] = [];
-  const required = missing.filter((sub) => isRequired(sub, concerned));
+  const required: SubMapping[] = [];
+  const others: SubMapping[] = [];
+  for (const sub of due) if (!sub.isInHostView) (isRequired(sub, concerned) ? required : others).push(sub);
   if (required.length > 0) {
     const run = async (): Promise<void> => {
       for (const sub of required) throwIf(quarantineAgainst(mappers, sub));
-      await va.showAll(required);
+      await va.mapAll(required);
     };
     steps.push({ run, undo: () => {} });
   }
-  for (const sub of missing) {
-    if (isRequired(sub, concerned)) continue;
+  for (const sub of others) {
     const act = (): void => {
       throwIf(quarantineAgainst(mappers, sub));
-      va.show(sub);
+      va.map(sub);
     };
-    steps.push({ run: () => showOrMiss(sub, va, act), undo: () => {} });
+    steps.push({ run: () => mapOrMiss(sub, va, act), undo: () => {} });
   }
   return steps;
 }
@@ -204,7 +204,7 @@ function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], mappers
 
 /**
  * What keeps a target from having a sub-mapping, if anything. What another target keeps is in the way of those alone that
- * depend on what this process shows.
+ * depend on what is mapped in this process.
  *
  * @internal
  */

@@ -7,8 +7,10 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
+import { Slices, partsOf } from '../slices.ts';
 import { type Store, truncated } from './backing.ts';
-import { type MemoryFile, nativeFileOf } from './memory-file.ts';
+import { FileNumbers } from './file-numbers.ts';
+import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
 
 /** Clearing and pinning pages takes about a microsecond each. More bytes than this are left to a worker thread. @internal */
@@ -17,54 +19,56 @@ export const ON_A_THREAD: bigint = 1n << 20n;
 /** From this many on, mappings are made on a worker thread: each is a system call or two. */
 const MANY = 64;
 
-/** A stretch of guest memory and what is to be seen there. @internal */
+/** A range of guest memory, and what is mapped there. @internal */
 export interface VaMapping {
   readonly range: AddressRange;
   readonly store: Store;
   readonly writable: boolean;
+  /** Whether the host view has it mapped at its range. Only {@link VaMapper} sets it. */
+  isInHostView: boolean;
 }
 
 /** The reservation's one user. Host virtual address = base + guest-physical address. @internal */
 export class VaMapper {
   readonly #reservation: NativeReservation;
-  /** What is to be seen at its range. */
-  readonly #shown = new Set<VaMapping>();
-  /** What nobody wants any more, but could not be taken away when it was time. */
+  /** Discarded mappings that could not be unmapped. */
   readonly #stale = new Set<VaMapping>();
-  /** The reasons given to {@link VaMapper.miss}. */
-  readonly #missed = new WeakMap<VaMapping, unknown>();
+  /** The reasons given to {@link VaMapper.miss}, if it was called. */
+  #missed: WeakMap<VaMapping, unknown> | undefined;
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
   constructor(addressWidth: number) {
     this.#reservation = native(() => new NativeReservation(addressWidth));
   }
 
-  /** Whether this very memory is to be seen at its range. */
-  shows(mapping: VaMapping): boolean {
-    return this.#shown.has(mapping);
-  }
-
   /**
-   * Shows memory at its range, if it isn't shown there already.
+   * Maps memory at its range, unless it is mapped there.
    *
-   * @throws {PeerDmaError} `ERR_MEMORY_FAULT` where the file has become shorter since the mapping was made
+   * @throws {PeerDmaError} `ERR_MEMORY_FAULT` when the file has become shorter since the mapping was made
    */
-  show(mapping: VaMapping): void {
-    if (this.#shown.has(mapping)) return;
+  map(mapping: VaMapping): void {
+    if (mapping.isInHostView) return;
     this.#sweep();
     this.#place(mapping);
-    this.#shown.add(mapping);
-    this.#missed.delete(mapping);
+    this.#record(mapping);
   }
 
   /**
-   * Maps memory at its range, as far as it isn't mapped there already: files in one call, much of it on a worker
-   * thread. Throws as {@link VaMapper.show} does; some of the memory is mapped then.
+   * Maps memory at its range, except what is mapped there: files in one call, which runs on a worker thread when there
+   * are many. Throws as {@link VaMapper.map} does; some of the memory is mapped then.
    */
-  async showAll(mappings: readonly VaMapping[]): Promise<void> {
-    const missing = mappings.filter((mapping) => !this.#shown.has(mapping));
+  async mapAll(mappings: readonly VaMapping[]): Promise<void> {
+    const slices = new Slices();
+    for (const part of partsOf(mappings)) {
+      await this.#mapPart(part);
+      await slices.turn();
+    }
+  }
+
+  async #mapPart(mappings: readonly VaMapping[]): Promise<void> {
+    const missing = mappings.filter((mapping) => !mapping.isInHostView);
     const ofFiles = missing.filter(({ store }) => store.file !== undefined);
-    for (const mapping of missing) if (mapping.store.file === undefined) this.show(mapping);
+    for (const mapping of missing) if (mapping.store.file === undefined) this.map(mapping);
     if (ofFiles.length === 0) return;
     this.#sweep();
     const { files, words } = filePartsOf(ofFiles);
@@ -72,36 +76,34 @@ export class VaMapper {
       ofFiles.length < MANY
         ? native(() => this.#reservation.mapFiles(files, words))
         : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
-    for (const mapping of ofFiles.slice(0, failure?.index)) {
-      this.#shown.add(mapping);
-      this.#missed.delete(mapping);
-    }
+    for (const mapping of failure === undefined ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
     if (failure !== undefined) throw placeError(ofFiles[failure.index] as VaMapping, new Error(failure.reason));
   }
 
-  /** Discards memory that could not be shown or faulted in; {@link VaMapper.lend} throws `why` from then on. */
+  /** Discards memory that could not be mapped or faulted in; {@link VaMapper.lease} throws `why` from then on. */
   miss(mapping: VaMapping, why: unknown): void {
-    this.#missed.set(mapping, why);
+    (this.#missed ??= new WeakMap()).set(mapping, why);
     try {
       this.discard(mapping);
     } catch {
-      // It stays stale, and is unmapped before other memory is shown.
+      // It stays stale, and is unmapped before other memory is mapped.
     }
   }
 
-  /** Takes memory away from its range, if it is shown there. If it throws, the memory is still shown. */
-  hide(mapping: VaMapping): void {
-    if (!this.#shown.has(mapping)) return;
+  /** Unmaps memory, if it is mapped at its range. If it throws, the memory is still mapped. */
+  unmap(mapping: VaMapping): void {
+    if (!mapping.isInHostView) return;
     this.#take(mapping);
-    this.#shown.delete(mapping);
+    mapping.isInHostView = false;
   }
 
   /**
-   * Undoes {@link VaMapper.show}. If it throws, the memory is out of use all the same, and goes as soon as it can: with
-   * the next try, or before other memory is shown.
+   * Undoes {@link VaMapper.map}. If it throws, the mapping is stale: the next try unmaps it, or the next call that maps
+   * other memory.
    */
   discard(mapping: VaMapping): void {
-    if (this.#shown.delete(mapping)) this.#stale.add(mapping);
+    if (mapping.isInHostView) this.#stale.add(mapping);
+    mapping.isInHostView = false;
     if (!this.#stale.has(mapping)) return;
     this.#take(mapping);
     this.#stale.delete(mapping);
@@ -118,25 +120,25 @@ export class VaMapper {
     return nativeAsync(() => this.#reservation.ensureMappedAsync(pairs));
   }
 
-  /**
-   * The reservation, for targets that map memory by its range in it.
-   *
-   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when other memory than one of these, or none, is mapped at its range;
-   * the reason given to {@link VaMapper.miss}
-   */
-  reservationWith(mappings: readonly VaMapping[]): NativeReservation {
-    for (const mapping of mappings) {
-      if (!this.#shown.has(mapping)) throw this.#missed.get(mapping) ?? notShown(mapping);
-    }
+  /** For targets that map memory by its range in it, after {@link VaMapper.requireMapped}. */
+  get reservation(): NativeReservation {
     return this.#reservation;
   }
 
   /**
-   * Leases memory, all or none. Each lease ends by {@link releaseHostMemory}. Throws as
-   * {@link VaMapper.reservationWith} does.
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when other memory is mapped at its range, or none; the reason given to
+   * {@link VaMapper.miss}
    */
-  lend(mappings: readonly VaMapping[]): HostMemory[] {
-    this.reservationWith(mappings);
+  requireMapped(mapping: VaMapping): void {
+    if (!mapping.isInHostView) throw this.#missed?.get(mapping) ?? notMapped(mapping);
+  }
+
+  /**
+   * Leases memory, all or none. Each lease ends by {@link releaseHostMemory}. Throws as
+   * {@link VaMapper.requireMapped} does.
+   */
+  lease(mappings: readonly VaMapping[]): HostMemory[] {
+    for (const mapping of mappings) this.requireMapped(mapping);
     const ranges = mappings.map(({ range }) => range);
     const first = native(() => this.#reservation.lease(pairsOf(ranges)));
     return ranges.map((range, index) => openHostMemory(this.#reservation, first + index, range));
@@ -146,6 +148,11 @@ export class VaMapper {
   async close(): Promise<void> {
     await nativeAsync(() => this.#reservation.closeAsync());
     native(() => this.#reservation.close()); // gives the addresses back
+  }
+
+  #record(mapping: VaMapping): void {
+    mapping.isInHostView = true;
+    this.#missed?.delete(mapping);
   }
 
   #place(mapping: VaMapping): void {
@@ -168,14 +175,14 @@ export class VaMapper {
     native(() => this.#reservation.unmap(range.start, range.length), { range });
   }
 
-  /** What still can't be taken away is told by whoever wants its place or its pages. */
+  /** Retries stale unmaps. A later map of the range reports the failure. */
   #sweep(): void {
     for (const mapping of this.#stale) {
       try {
         this.#take(mapping);
         this.#stale.delete(mapping);
       } catch {
-        // lent out, or the system has no room for a change
+        // leased, or the process can have no more mappings
       }
     }
   }
@@ -191,34 +198,27 @@ function placeError({ range, store }: VaMapping, thrown: unknown): unknown {
 
 const WRITABLE = 1n;
 const TRANSPARENT_HUGE = 2n;
-/** Flags from this bit on say which file of the call. */
-const WHICH_SHIFT = 32n;
 
 /** Mappings of files as the native core takes them: offset, length, flags, and offset in the file. */
 function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[]; words: BigUint64Array } {
-  const files: NativeMemoryFile[] = [];
-  const numbers = new Map<MemoryFile, bigint>();
+  const numbers = new FileNumbers();
   const words = nativeWords(mappings.length * 4);
   let at = 0;
   for (const { range, store, writable } of mappings) {
     if (store.file === undefined) continue;
-    let number = numbers.get(store.file);
-    if (number === undefined) {
-      number = BigInt(files.push(nativeFileOf(store.file)) - 1) << WHICH_SHIFT;
-      numbers.set(store.file, number);
-    }
+    const flags = (writable ? WRITABLE : 0n) | (store.transparentHugePages ? TRANSPARENT_HUGE : 0n);
     words[at++] = range.start;
     words[at++] = range.length;
-    words[at++] = number | (writable ? WRITABLE : 0n) | (store.transparentHugePages ? TRANSPARENT_HUGE : 0n);
+    words[at++] = numbers.flagsOf(store.file) | flags;
     words[at++] = store.offset;
   }
-  return { files, words };
+  return { files: numbers.files, words };
 }
 
-function notShown({ range }: VaMapping): PeerDmaError {
+function notMapped({ range }: VaMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_VA_NOT_MAPPED',
-    `${range} could not be shown in this process when an earlier change was undone. Repeat a change of the region there`,
+    `${range} could not be mapped in this process when an earlier change was undone. Repeat a change of the region there`,
     { range },
   );
 }

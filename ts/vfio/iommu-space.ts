@@ -12,8 +12,7 @@ import { type IommuLimits, refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
 import type { MapResult, TargetPort, UnmapResult } from '../dma/target-port.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
-import { nativeFileOf } from '../memory/memory-file.ts';
+import { FileNumbers } from '../memory/file-numbers.ts';
 import { ON_A_THREAD, type VaMapper } from '../memory/va-mapper.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
@@ -37,8 +36,6 @@ const WORDS = 4;
 const WRITABLE = 1n;
 const FILE = 2n;
 const FAULT_IN = 4n;
-/** Flags from this bit on say which file of the call. */
-const WHICH_SHIFT = 32n;
 
 const U64_MAX = (1n << 64n) - 1n;
 
@@ -95,7 +92,6 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     let batch: Batch;
     try {
-      for (const sub of subs) throwIf(this.refusal(sub));
       batch = this.#batch(subs, va);
     } catch (thrown) {
       return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
@@ -169,34 +165,32 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
   }
 
-  /** @throws {PeerDmaError} as {@link VaMapper.reservationWith} */
+  /** @throws {PeerDmaError} what {@link IommuSpace.refusal} returns; as {@link VaMapper.requireMapped} */
   #batch(subs: readonly SubMapping[], va: () => VaMapper): Batch {
-    const byVa = this.needsVa === true ? subs : subs.filter(({ store }) => store.file === undefined);
-    const reservation = byVa.length === 0 ? undefined : va().reservationWith(byVa);
-    const files: NativeMemoryFile[] = [];
-    const numbers = new Map<MemoryFile, bigint>();
+    const byFile = this.needsVa === 'private';
+    const numbers = new FileNumbers();
     const requests = nativeWords(subs.length * WORDS);
+    let view: VaMapper | undefined;
     let at = 0;
     for (const sub of subs) {
+      throwIf(this.refusal(sub));
       const { range, store, writable } = sub;
-      const { start } = range;
-      let flags = (writable ? WRITABLE : 0n) | (isFaultedIn(sub) ? FAULT_IN : 0n);
-      let offset = start;
-      if (this.needsVa === 'private' && store.file !== undefined) {
-        let number = numbers.get(store.file);
-        if (number === undefined) {
-          number = (BigInt(files.push(nativeFileOf(store.file)) - 1) << WHICH_SHIFT) | FILE;
-          numbers.set(store.file, number);
-        }
-        flags = (writable ? WRITABLE : 0n) | number;
+      let flags = writable ? WRITABLE : 0n;
+      let offset = range.start;
+      if (byFile && store.file !== undefined) {
+        flags |= FILE | numbers.flagsOf(store.file);
         ({ offset } = store);
+      } else {
+        view ??= va();
+        view.requireMapped(sub);
+        if (isFaultedIn(sub)) flags |= FAULT_IN;
       }
-      requests[at++] = start;
+      requests[at++] = range.start;
       requests[at++] = range.length;
       requests[at++] = flags;
       requests[at++] = offset;
     }
-    return { reservation, files, requests };
+    return { reservation: view?.reservation, files: numbers.files, requests };
   }
 
   /** Calls the native core, on a worker thread if it is much. */
