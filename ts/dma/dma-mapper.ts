@@ -266,8 +266,8 @@ export class DmaMapper {
   }
 
   /**
-   * What the target maps in one call each, in order of address. What it may miss is mapped alone: if that fails, nothing
-   * else has to be unmapped and mapped again.
+   * What the target maps in one call each, in order of address. What it may miss is mapped alone: if that fails,
+   * nothing else has to be unmapped and mapped again.
    *
    * @param failed gets what the target may miss and can't map
    * @throws {PeerDmaError} when it can't map what it requires

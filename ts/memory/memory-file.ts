@@ -39,7 +39,7 @@ export function hugePageShift(size: HugePageSize): number {
 export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
 /** A file for a handle that another part of this package made. @internal */
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
-/** Keeps a file's memory whoever closes it; the result gives it back. @internal */
+/** Keeps a file's memory open, also after the file is closed, until the result is called. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
 /** The file that requests to targets carry for a file: open while the original is open or mapped. @internal */
 export let requestFileOf: (file: MemoryFile) => MemoryFile;
@@ -64,6 +64,7 @@ export class MemoryFile {
   /** Of a request's file: the file that it stands for. */
   readonly #original: MemoryFile | undefined;
   #requestFile: MemoryFile | undefined;
+  #releaseUse: (() => void) | undefined;
   #windows: FileWindows | undefined;
   /** For people: what {@link GuestMemory.inspect} and errors call it. */
   readonly name: string;
@@ -91,9 +92,10 @@ export class MemoryFile {
       const file = originalOf(given);
       if (file.#users === 0) file.#open(); // who has it already has it open
       file.#users++;
-      return () => {
+      // One function for all mappings of the file: there may be many.
+      return (file.#releaseUse ??= () => {
         if (--file.#users === 0 && file.#closed) file.#release();
-      };
+      });
     };
   }
 
