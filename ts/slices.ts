@@ -9,7 +9,7 @@ const SLICE = 4;
 const STEPS = 64;
 
 /** The most items of a part. */
-const PART = 4096;
+const PART = 1024;
 
 /** A list in parts, each of which takes less than a slice. @internal */
 export function partsOf<T>(list: readonly T[]): (readonly T[])[] {

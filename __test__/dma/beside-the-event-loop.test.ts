@@ -1,144 +1,27 @@
 /**
  * What IOMMU address spaces of the kernel leave to worker threads, what they report meanwhile, and what becomes of
- * failures of the native core. Containers and address spaces of the native core are stubs here: they record which calls
- * are made of them.
+ * failures of the native core. Containers and address spaces of the native core are stubs here.
  */
-import type { NativeFailure } from '#native';
-import test, { type ExecutionContext } from 'ava';
-import { AddressRange, type DmaMapperHandle, type GuestMemory, type Region } from '../../ts/index.ts';
-import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import test from 'ava';
+import { AddressRange, type DmaMapperHandle } from '../../ts/index.ts';
 import { IommufdTarget } from '../../ts/vfio/iommufd/iommufd-target.ts';
-import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { at, guest, pages, taggedFile } from '../support/pages.ts';
+import { at, guest, pages } from '../support/pages.ts';
 import { until } from '../support/until.ts';
+import {
+  NativeSpaceStub,
+  type Port,
+  abandon,
+  join,
+  ports,
+  refusal,
+  regionOf,
+  states,
+  stuck,
+} from './native-space-stub.ts';
 
 const LARGE = 64n << 20n;
-
-/** Answers every call at once, but for those on worker threads, which end when `finish` is called. */
-class Stub {
-  readonly calls: string[] = [];
-  /** First pages of the ranges that were unmapped, or were to be. */
-  readonly unmapped: bigint[] = [];
-  /** What the next call of `map` returns, and the next of `unmap`. */
-  mapFailures: NativeFailure[] = [];
-  unmapFailures: NativeFailure[] = [];
-  /** Where reading dirty pages fails. */
-  unreadable: bigint | undefined;
-  #finish: (() => void)[] = [];
-  #waits = true;
-
-  /** Whether a call on a worker thread has not ended. */
-  get isAtWork(): boolean {
-    return this.#finish.length > 0;
-  }
-
-  finish(): void {
-    for (const end of this.#finish.splice(0)) end();
-  }
-
-  /** Ends all calls, and later ones at once: a test that fails can close its guest memory then. */
-  release(): void {
-    this.#waits = false;
-    this.finish();
-  }
-
-  /** Ends calls until a promise settles. */
-  async settle<T>(promise: Promise<T>): Promise<T> {
-    let settled = false;
-    const end = (): void => void (settled = true);
-    promise.then(end, end);
-    await until(() => {
-      this.finish();
-      return settled;
-    }, 'all calls end');
-    return promise;
-  }
-
-  takeCalls(): string[] {
-    return this.calls.splice(0);
-  }
-
-  info() {
-    this.calls.push('info');
-    return { alignment: 4096n, pageSizes: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) };
-  }
-
-  map(): NativeFailure[] {
-    this.calls.push('map');
-    return this.mapFailures.splice(0);
-  }
-
-  mapAsync(): Promise<NativeFailure[]> {
-    return this.#later('mapAsync', this.mapFailures.splice(0));
-  }
-
-  unmap(ranges: BigUint64Array): NativeFailure[] {
-    this.calls.push('unmap');
-    for (let index = 0; index < ranges.length; index += 2) this.unmapped.push((ranges[index] ?? 0n) / at(1));
-    return this.unmapFailures.splice(0);
-  }
-
-  unmapAsync(): Promise<NativeFailure[]> {
-    return this.#later('unmapAsync', this.unmapFailures.splice(0));
-  }
-
-  setDirtyTracking(): Promise<void> {
-    return this.#later('setDirtyTracking', undefined);
-  }
-
-  async dirtyPages(iova: bigint): Promise<BigUint64Array> {
-    await this.#later('dirtyPages', undefined);
-    if (iova === this.unreadable) throw new Error('ERR_SYSTEM|EIO|ioctl(READ)||the log can not be read');
-    return BigUint64Array.of(4n);
-  }
-
-  #later<T>(call: string, result: T): Promise<T> {
-    this.calls.push(call);
-    if (!this.#waits) return Promise.resolve(result);
-    return new Promise((resolve) => this.#finish.push(() => resolve(result)));
-  }
-}
-
-type Port = Type1Target | IommufdTarget;
-
-function ports(): [Stub, Port][] {
-  const [container, ioas] = [new Stub(), new Stub()];
-  return [
-    [container, new Type1Target(container as never, 'container')],
-    [ioas, new IommufdTarget(ioas as never, 'ioas', true)],
-  ];
-}
-
-function join(t: ExecutionContext, memory: GuestMemory, [stub, port]: [Stub, Port]): Promise<DmaMapperHandle> {
-  t.teardown(() => stub.release()); // before the memory is closed
-  return joinPort(addressSpaceOf(memory), port, 'best-effort');
-}
-
-/** An inactive region with `count` mappings of a page each, at its start. */
-async function regionOf(t: ExecutionContext, memory: GuestMemory, count: number): Promise<Region> {
-  const file = taggedFile(t, 'ram', count, 0);
-  const region = await memory.regions.addRegion({ name: 'region', range: pages(0, count) });
-  for (let page = 0; page < count; page++) {
-    await region.addMapping({ range: pages(page, 1), backing: { file, offset: at(page) } });
-  }
-  return region;
-}
-
-/** First page and state of each mapping. */
-function states(handle: DmaMapperHandle): [bigint, string][] {
-  return handle.status().map(({ range, state }) => [range.start / at(1), state]);
-}
-
-/** Ends the test of a target that has something in quarantine. */
-function abandon(memory: GuestMemory, port: Port): Promise<void> {
-  return addressSpaceOf(memory).targetClosed(port);
-}
-
-const refusal = (index: number): NativeFailure => ({ index, reason: 'ERR_MAP_FAILED|ENOSPC|ioctl(MAP)||no room' });
-const stuck = (index: number): NativeFailure => ({ index, reason: 'ERR_UNMAP_FAILED|EINVAL|ioctl(UNMAP)||no' });
 
 for (const [what, call, begin] of [
   ['unmapping much', 'unmapAsync', (_, handle) => handle.remove()],
@@ -171,7 +54,7 @@ test('maps a large BAR into an address space of iommufd on a worker thread', asy
     [1, 'map'],
     [1024, 'mapAsync'],
   ] as const) {
-    const stub = new Stub();
+    const stub = new NativeSpaceStub();
     const memory = await guest(t, {});
     const device = new MemoryOfDevice(t, 'device', count);
     const bar = memory.newDeviceMemory({ name: 'bar', length: at(count) });
@@ -208,7 +91,7 @@ test('maps and unmaps more than 256 small mappings on a worker thread, and fewer
 });
 
 test('reads what was written before it unmaps, while writes are logged', async (t) => {
-  const stub = new Stub();
+  const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t, { ram: [{ start: 0n, length: at(1) }] });
   const handle = await join(t, memory, [stub, port]);
@@ -223,7 +106,7 @@ test('reads what was written before it unmaps, while writes are logged', async (
 });
 
 test('quarantines a mapping whose dirty pages can not be read, and unmaps the others', async (t) => {
-  const stub = new Stub();
+  const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
   const region = await regionOf(t, memory, 3);
@@ -240,7 +123,7 @@ test('quarantines a mapping whose dirty pages can not be read, and unmaps the ot
 });
 
 test('maps again what was unmapped before a mapping whose dirty pages can not be read', async (t) => {
-  const stub = new Stub();
+  const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
   const region = await regionOf(t, memory, 3);
@@ -267,7 +150,7 @@ for (const [count, how] of [
       const memory = await guest(t);
       const region = await regionOf(t, memory, count);
       const handle = await stub.settle(join(t, memory, [stub, port]));
-      stub.mapFailures = [refusal(3), stuck(2), stuck(0)];
+      stub.mapFailures = [[refusal(3), stuck(2), stuck(0)]];
       const error = await rejectsCode(t, stub.settle(region.map()), 'ERR_ROLLBACK_FAILED');
       t.deepEqual(error.range, pages(3, 1), 'the range that could not be mapped');
       t.deepEqual(states(handle), [
@@ -285,7 +168,7 @@ test('quarantines nothing of a batch that the native core has unmapped again', a
     const memory = await guest(t);
     const region = await regionOf(t, memory, 4);
     const handle = await join(t, memory, [stub, port]);
-    stub.mapFailures = [refusal(3)];
+    stub.mapFailures = [[refusal(3)]];
     const error = await rejectsCode(t, region.map(), 'ERR_MAPPING_LIMIT');
     t.deepEqual(error.range, pages(3, 1));
     t.deepEqual(states(handle), []);
@@ -300,7 +183,7 @@ test('quarantines what the native core could not unmap, and nothing else', async
     const region = await regionOf(t, memory, 4);
     await region.map();
     const handle = await join(t, memory, [stub, port]);
-    stub.unmapFailures = [stuck(0), stuck(2)]; // of the pages 3, 2, 1, 0
+    stub.unmapFailures = [[stuck(0), stuck(2)]]; // of the pages 3, 2, 1, 0
     await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
     t.deepEqual(stub.unmapped, [3n, 2n, 1n, 0n]);
     t.deepEqual(states(handle), [

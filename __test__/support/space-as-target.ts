@@ -14,7 +14,7 @@ export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): D
   const mapAll = async (requests: readonly DmaMapRequest[]): Promise<void> => {
     const subs = requests.map(subOf);
     for (const sub of subs) throwIf(space['refusal'](sub)); // as map() of the space does before it makes a batch
-    const failure = await space.mapBatch(subs, batchOf(space, requests));
+    const failure = await space.mapBatch(subs, batchOf(space, requests), true);
     if (failure !== undefined) throw failure.error;
   };
   const unmapDma = async (range: AddressRange): Promise<void> => {

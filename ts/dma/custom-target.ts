@@ -5,12 +5,12 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type HostMemory, releaseHostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { Slices } from '../slices.ts';
+import { Slices, partsOf } from '../slices.ts';
 import { CallGate } from './call-gate.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
-import { mapFailed, rollbackFailed, unmapFailed } from './mapping-error.ts';
+import { mapFailed, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
-import type { BatchFailure, MapResult, TargetPort, UnmapResult } from './target-port.ts';
+import { type BatchFailure, type MapResult, type TargetPort, type UnmapResult, rolledBack } from './target-port.ts';
 import type { DmaTarget } from './target.ts';
 import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
 
@@ -53,7 +53,7 @@ export class CustomTarget implements TargetPort {
     const failure =
       mapDmaBatch === undefined || subs.length === 1
         ? await this.#mapEach(subs)
-        : await this.#mapBatch(subs, mapDmaBatch);
+        : await this.#mapParts(subs, mapDmaBatch);
     if (failure !== undefined) {
       const stuck = new Set(failure.stuck.map(({ sub }) => sub));
       this.#release(subs.filter((sub) => !stuck.has(sub)));
@@ -83,11 +83,23 @@ export class CustomTarget implements TargetPort {
         const pending = this.calls.run(() => this.target.mapDma(request)) ?? slices.step();
         if (pending !== undefined) await pending;
       } catch (thrown) {
-        const error = mapFailed(this.name, sub, thrown);
-        const stuck = await this.#unmapEach(subs.slice(0, index).reverse(), true);
-        const problems = stuck.map((one) => one.error);
-        return { error: problems.length === 0 ? error : rollbackFailed(error, problems), stuck };
+        const failure = { error: mapFailed(this.name, sub, thrown), stuck: [] };
+        return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), true));
       }
+    }
+    return undefined;
+  }
+
+  async #mapParts(subs: readonly SubMapping[], mapDmaBatch: NonNullable<DmaTarget['mapDmaBatch']>): Promise<MapResult> {
+    const slices = new Slices();
+    let mapped = 0;
+    for (const part of partsOf(subs)) {
+      const failure = await this.#mapBatch(part, mapDmaBatch);
+      if (failure !== undefined) {
+        return rolledBack(failure, await this.#unmapEach(subs.slice(0, mapped).reverse(), true));
+      }
+      mapped += part.length;
+      await slices.turn();
     }
     return undefined;
   }

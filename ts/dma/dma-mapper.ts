@@ -6,7 +6,7 @@ import { type PeerDmaError, throwIf } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { Slices, partsOf } from '../slices.ts';
+import { Slices } from '../slices.ts';
 import { publishMap, publishUnmap } from './events.ts';
 import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
@@ -158,7 +158,7 @@ export class DmaMapper {
    */
   async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
     const failed: MappingFailure[] = [];
-    const done: (readonly SubMapping[])[] = [];
+    const done: SubMapping[][] = [];
     const slices = new Slices();
     const runs = this.#runs(subs, failed);
     await slices.turn();
@@ -272,7 +272,7 @@ export class DmaMapper {
    * @param failed gets what the target may miss and can't map
    * @throws {PeerDmaError} when it can't map what it requires
    */
-  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): (readonly SubMapping[])[] {
+  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): SubMapping[][] {
     const runs: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
@@ -288,7 +288,7 @@ export class DmaMapper {
       if (open === undefined) runs.push((open = [sub]));
       else open.push(sub);
     }
-    return runs.flatMap((run) => partsOf(run));
+    return runs;
   }
 
   async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
@@ -307,7 +307,7 @@ export class DmaMapper {
   }
 
   /** Unmaps what was mapped and is not recorded yet, the last first. @returns why not, for what is quarantined then */
-  async #unmapRuns(runs: readonly (readonly SubMapping[])[]): Promise<PeerDmaError[]> {
+  async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
     const failures = await this.#unmap(runs.flat().reverse(), true);
     return failures.map(({ error }) => error);
@@ -320,17 +320,6 @@ export class DmaMapper {
   }
 
   async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
-    const failures: MappingFailure[] = [];
-    const slices = new Slices();
-    for (const part of partsOf(subs)) {
-      for (const failure of await this.#unmapPart(part, all)) failures.push(failure);
-      if (failures.length > 0 && !all) break;
-      await slices.turn();
-    }
-    return failures;
-  }
-
-  async #unmapPart(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
     if (subs.length === 0) return [];
     const failures = await this.#port.unmap(subs, all);
     if (failures.length === 0) {

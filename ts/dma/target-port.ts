@@ -6,6 +6,7 @@ import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import type { CallGate } from './call-gate.ts';
+import { rollbackFailed } from './mapping-error.ts';
 import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { DmaTarget } from './target.ts';
@@ -15,6 +16,13 @@ export interface BatchFailure {
   readonly error: PeerDmaError;
   /** What the target has mapped for the batch and could not unmap again: it may still reach that memory. */
   readonly stuck: readonly MappingFailure[];
+}
+
+/** A failure after the rollback of what was mapped before it. @param stuck what could not be unmapped @internal */
+export function rolledBack(failure: BatchFailure, stuck: readonly MappingFailure[]): BatchFailure {
+  if (stuck.length === 0) return failure;
+  const problems = stuck.map(({ error }) => error);
+  return { error: rollbackFailed(failure.error, problems), stuck: [...failure.stuck, ...stuck] };
 }
 
 /** `undefined` when all are mapped. @internal */
@@ -46,13 +54,13 @@ export interface TargetPort {
   /** As {@link DmaTarget.iovaRanges}; `undefined` when the target does not report them. */
   iovaRanges(): readonly AddressRange[] | undefined;
   /**
-   * Maps all of these or none. Their host memory is held from then on where {@link TargetPort.needsVa} says so.
+   * Maps all of these or none; many of them in parts. Their host memory is held from then on where {@link TargetPort.needsVa} says so.
    *
    * @param va the host view of guest memory, made when there is none yet
    */
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult>;
   /**
-   * Unmaps these, in this order, and releases their host memory.
+   * Unmaps these, in this order, and releases their host memory; many of them in parts.
    *
    * @param all whether to go on after one that could not be unmapped
    * @returns those that could not be unmapped; their host memory is still held

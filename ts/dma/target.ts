@@ -62,7 +62,7 @@ export interface DmaTarget {
    * journal asks again about mappings of a device of this package when the device has lost mappings.
    */
   isRevoked?(range: AddressRange): boolean;
-  /** Maps all of the requests, of which there are at most 4,096, or none. Without it they are mapped one by one. */
+  /** Maps all of the requests, of which there are at most 1,024, or none. Without it they are mapped one by one. */
   mapDmaBatch?(requests: readonly DmaMapRequest[]): void | Promise<void>;
 }
 

@@ -6,16 +6,23 @@ import type { NativeFailure, NativeMemoryFile, NativeReservation } from '#native
 import { AddressRange } from '../address-range.ts';
 import { CallGate } from '../dma/call-gate.ts';
 import { DirtyPages } from '../dma/dirty-pages.ts';
-import { mapFailed, rollbackFailed, unmapFailed } from '../dma/mapping-error.ts';
+import { mapFailed, unmapFailed } from '../dma/mapping-error.ts';
 import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
 import { type IommuLimits, refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
-import type { MapResult, TargetPort, UnmapResult } from '../dma/target-port.ts';
+import {
+  type BatchFailure,
+  type MapResult,
+  type TargetPort,
+  type UnmapResult,
+  rolledBack,
+} from '../dma/target-port.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { FileNumbers } from '../memory/file-numbers.ts';
 import { ON_A_THREAD, type VaMapper } from '../memory/va-mapper.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
+import { partsOf } from '../slices.ts';
 
 /** The native core's side of an address space. @internal */
 export interface NativeSpace {
@@ -90,37 +97,46 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
-    let batch: Batch;
-    try {
-      batch = this.#batch(subs, va);
-    } catch (thrown) {
-      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
-    }
-    return this.mapBatch(subs, batch);
+    return this.calls.run(() =>
+      isMuch(subs) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+    );
   }
 
-  /** Makes the mappings of a batch. @param subs in the order of its requests */
-  mapBatch(subs: readonly SubMapping[], { reservation, files, requests }: Batch): MapResult | Promise<MapResult> {
-    return this.#call(
-      subs,
-      () => this.#space.map(reservation, files, requests),
-      () => this.#space.mapAsync(reservation, files, requests),
+  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
+    const pending = this.calls.run(() =>
+      isMuch(subs) ? this.during(() => this.#unmapParts(subs, all)) : this.unmapBatch(subs, all, false),
+    );
+    return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
+  }
+
+  /** Makes the mappings of a batch, all or none. @param subs in the order of its requests */
+  mapBatch(
+    subs: readonly SubMapping[],
+    { reservation, files, requests }: Batch,
+    onThread: boolean,
+  ): MapResult | Promise<MapResult> {
+    return settle(
+      () =>
+        onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
       (failures) => this.#mapResult(subs, failures),
       (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stuck: [] }),
     );
   }
 
-  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
+  /** Unmaps a batch. Parameters and result as of {@link IommuSpace.unmap}. */
+  protected unmapBatch(
+    subs: readonly SubMapping[],
+    all: boolean,
+    onThread: boolean,
+  ): UnmapResult | Promise<UnmapResult> {
     const ranges = nativeWords(subs.length * 2);
     let at = 0;
     for (const { range } of subs) {
       ranges[at++] = range.start;
       ranges[at++] = range.length;
     }
-    return this.#call(
-      subs,
-      () => this.#space.unmap(ranges, all),
-      () => this.#space.unmapAsync(ranges, all),
+    return settle(
+      () => (onThread ? this.#space.unmapAsync(ranges, all) : this.#space.unmap(ranges, all)),
       (failures) => this.#failed(subs, failures),
       (thrown) => subs.map((sub) => failureOf(sub, unmapFailed(this.name, sub, thrown))),
     );
@@ -193,32 +209,54 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return { reservation: view?.reservation, files: numbers.files, requests };
   }
 
-  /** Calls the native core, on a worker thread if it is much. */
-  #call<T>(
-    subs: readonly SubMapping[],
-    now: () => NativeFailure[],
-    later: () => Promise<NativeFailure[]>,
-    done: (failures: readonly NativeFailure[]) => T,
-    failed: (thrown: unknown) => T,
-  ): T | Promise<T> {
+  /** Maps part of a batch, all or none. */
+  #mapPart(subs: readonly SubMapping[], va: () => VaMapper, onThread: boolean): MapResult | Promise<MapResult> {
+    let batch: Batch;
     try {
-      const call = isMuch(subs) ? () => this.during(later) : now;
-      const pending = this.calls.run(call);
-      if (!(pending instanceof Promise)) return done(pending ?? []);
-      return pending.then((failures) => done(failures ?? []), failed);
+      batch = this.#batch(subs, va);
     } catch (thrown) {
-      return failed(thrown);
+      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
     }
+    return this.mapBatch(subs, batch, onThread);
+  }
+
+  /** Maps all parts or none, on worker threads. The next part is prepared and leased while the one before is mapped. */
+  async #mapParts(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
+    const done: SubMapping[] = [];
+    const failures: BatchFailure[] = [];
+    const record = async (part: readonly SubMapping[]): Promise<void> => {
+      const failure = await this.#mapPart(part, va, true);
+      if (failure !== undefined) failures.push(failure);
+      else for (const sub of part) done.push(sub);
+    };
+    let before: Promise<void> | undefined;
+    for (const part of partsOf(subs)) {
+      if (failures.length > 0 || this.calls.closed) break;
+      const underWay = record(part);
+      await before;
+      before = underWay;
+    }
+    await before;
+    const [first, second] = failures;
+    if (first === undefined) return undefined;
+    const remaining = await this.#unmapParts(done.reverse(), true);
+    return rolledBack(first, [...(second?.stuck ?? []), ...remaining]);
+  }
+
+  async #unmapParts(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+    const failures: MappingFailure[] = [];
+    for (const part of partsOf(subs)) {
+      for (const failure of await this.unmapBatch(part, all, true)) failures.push(failure);
+      if (this.calls.closed || (failures.length > 0 && !all)) break;
+    }
+    return failures;
   }
 
   #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
     const [first, ...rest] = failures;
     if (first === undefined) return undefined;
     const error = this.#mapError(subs[first.index] as SubMapping, new Error(first.reason));
-    const stuck = this.#failed(subs, rest);
-    if (stuck.length === 0) return { error, stuck };
-    const problems = stuck.map((one) => one.error);
-    return { error: rollbackFailed(error, problems), stuck };
+    return rolledBack({ error, stuck: [] }, this.#failed(subs, rest));
   }
 
   #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
@@ -244,6 +282,20 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     refusal: { errno: string; syscall?: string | undefined; cause?: unknown },
   ): PeerDmaError {
     return refusedMapping(mapRequest(sub, undefined), { ...refusal, target: this.name, limits: this.limits() });
+  }
+}
+
+/** Converts what a call returns or throws, now or later. */
+function settle<A, B>(
+  call: () => A | Promise<A>,
+  done: (value: A) => B,
+  failed: (thrown: unknown) => B,
+): B | Promise<B> {
+  try {
+    const value = call();
+    return value instanceof Promise ? value.then(done, failed) : done(value);
+  } catch (thrown) {
+    return failed(thrown);
   }
 }
 

@@ -48,12 +48,12 @@ export class IommufdTarget extends IommuSpace {
     return this.needsVa === 'private';
   }
 
-  override mapBatch(subs: readonly SubMapping[], batch: Batch): MapResult | Promise<MapResult> {
+  override mapBatch(subs: readonly SubMapping[], batch: Batch, onThread: boolean): MapResult | Promise<MapResult> {
     const bars = subs.flatMap(({ range, store }): MappedBar | [] => {
       const device = deviceStateOf(store.file);
       return device === undefined ? [] : { range, device, revocations: device.revocations };
     });
-    const mapped = super.mapBatch(subs, batch);
+    const mapped = super.mapBatch(subs, batch, onThread);
     if (bars.length === 0) return mapped;
     return andThen(mapped, (failure) => {
       if (failure === undefined) for (const bar of bars) this.#bars.insert(bar);
@@ -61,8 +61,13 @@ export class IommufdTarget extends IommuSpace {
     });
   }
 
-  override unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
-    const unmapped = this.#onUnmap === undefined ? super.unmap(subs, all) : this.#unmapLogged(subs, all);
+  protected override unmapBatch(
+    subs: readonly SubMapping[],
+    all: boolean,
+    onThread: boolean,
+  ): UnmapResult | Promise<UnmapResult> {
+    const unmapped =
+      this.#onUnmap === undefined ? super.unmapBatch(subs, all, onThread) : this.#unmapLogged(subs, all, onThread);
     if (this.#bars.size === 0) return unmapped;
     return andThen(unmapped, (failures) => {
       const kept = new Set(failures.map(({ sub }) => sub));
@@ -106,7 +111,7 @@ export class IommufdTarget extends IommuSpace {
   }
 
   /** Reads the dirty pages of each sub-mapping before it is unmapped: the kernel forgets them with the mapping. */
-  async #unmapLogged(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+  async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];
     for (const sub of subs) {
@@ -118,7 +123,7 @@ export class IommufdTarget extends IommuSpace {
         if (!all) break;
       }
     }
-    const failures = await super.unmap(read, all);
+    const failures = await super.unmapBatch(read, all, onThread);
     return all || failures.length === 0 ? [...failures, ...unread] : failures;
   }
 }
