@@ -49,6 +49,8 @@ const PARTS: Readonly<Record<string, Part>> = {
   guestAccess,
   oneAmongMany,
   populate,
+  ramReady: () => inChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
+  ramPinned: () => inGuest('./ram-ready.js', 'populate'),
   type1Replay: () => inGuest('./type1-replay.js', 'replay'),
   iommufdReplay: () => inGuest('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
 };

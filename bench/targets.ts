@@ -1,6 +1,9 @@
 /**
  * DMA targets that cost next to nothing themselves, so that the rest is measured.
  */
+import { readlinkSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import type { DmaMapperHandle, DmaTarget, GuestMemory } from '../ts/index.ts';
 import type { TargetPort } from '../ts/dma/target-port.ts';
@@ -23,25 +26,35 @@ export function joining(port: TargetPort): Join {
   return (memory) => joinPort(addressSpaceOf(memory), port, 'best-effort');
 }
 
-/** The number of the stub's group: any. */
-const GROUP = 1;
+/** As many threads as the native core faults memory in with. */
+export const FAULT_IN_THREADS: number = Math.max(1, Math.min(availableParallelism() - 1, 8));
 
-/** A type1 target whose ioctls are left out. */
-export interface Type1WithoutIoctl {
+/** A way to join a type1 target in a container of its own. */
+export interface JoinType1 {
   readonly join: Join;
   /** At the end: the group is collected, and the container loses its IOMMU, once nothing can reach them. */
   close(): void;
 }
 
-/** Only in a child process with `withoutIoctl`. */
-export function type1WithoutIoctl(): Type1WithoutIoctl {
+/** The number of a device's group. */
+export function groupOf(bdf: string): number {
+  return Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`)));
+}
+
+export function joinType1(group: number): JoinType1 {
   const container = NativeVfioContainer.open();
-  const group = NativeVfioGroup.open(GROUP);
-  group.attach(container);
+  const handle = NativeVfioGroup.open(group);
+  handle.attach(container);
   container.setIommu();
   const close = (): void => {
-    group.close();
+    handle.close();
     container.close();
   };
-  return { join: joining(new Type1Target(container, 'type1 without ioctl')), close };
+  return { join: joining(new Type1Target(container, 'bench')), close };
 }
+
+/** The stub's group: any number. */
+export const STUB_GROUP = 1;
+
+/** A type1 target whose ioctls are left out. Only in a child process with `withoutIoctl`. */
+export const type1WithoutIoctl = (): JoinType1 => joinType1(STUB_GROUP);

@@ -2,27 +2,19 @@
  * Replay on the kernel's type1. Runs where VFIO devices are, which is in the testbed: `type1-replay.ts BDF PROGRAM`;
  * prints Figures as JSON.
  */
-import { readlinkSync } from 'node:fs';
-import { basename } from 'node:path';
-import { NativeVfioContainer, NativeVfioGroup } from '#native';
-import { Type1Target } from '../ts/vfio/type1/type1-target.ts';
 import { replaysAgainstC } from './replay-against-c.ts';
 import type { Replays } from './replay.ts';
-import { type Join, joining } from './targets.ts';
+import { type Join, groupOf, joinType1 } from './targets.ts';
 
 const [bdf = '', program = ''] = process.argv.slice(2);
-const group = basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`));
+const group = groupOf(bdf);
 
 async function ours(run: (join: Join) => Promise<Replays>): Promise<Replays> {
-  const container = NativeVfioContainer.open();
-  const handle = NativeVfioGroup.open(Number(group));
-  handle.attach(container);
-  container.setIommu();
+  const { join, close } = joinType1(group);
   try {
-    return await run(joining(new Type1Target(container, 'bench')));
+    return await run(join);
   } finally {
-    handle.close();
-    container.close();
+    close();
   }
 }
 

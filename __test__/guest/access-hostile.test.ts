@@ -5,6 +5,12 @@ import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 
+/** Of ES2024, which the types do not have. */
+const ResizableBuffer = ArrayBuffer as unknown as new (
+  length: number,
+  options: { maxByteLength: number },
+) => ArrayBuffer & { resize(length: number): void };
+
 test('an array that says another length is not written past the end of a mapping', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'first page', range: pages(0, 1) });
@@ -14,6 +20,7 @@ test('an array that says another length is not written past the end of a mapping
   const lying = new Uint8Array(2 * PAGE_BYTES).fill(0x99);
   Object.defineProperty(lying, 'length', { value: 4 });
   throwsCode(t, () => memory.write(PAGE - 4n, lying), 'ERR_NOT_MAPPED');
+  throwsCode(t, () => memory.readInto(PAGE - 4n, lying), 'ERR_NOT_MAPPED');
   t.deepEqual(file.read(PAGE, 1), Uint8Array.of(0x11));
 });
 
@@ -44,6 +51,19 @@ test('bytes of another realm are bytes, and shared ones are rejected', async (t)
   const shared = runInNewContext('new Uint8Array(new SharedArrayBuffer(4))') as Uint8Array;
   throwsCode(t, () => memory.write(0n, shared), 'ERR_INVALID_ARGUMENT');
   throwsCode(t, () => memory.readInto(0n, shared), 'ERR_INVALID_ARGUMENT');
+});
+
+test('the bytes of a resizable buffer are those that it has now', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const buffer = new ResizableBuffer(8, { maxByteLength: 16 });
+  const [whole, part] = [new Uint8Array(buffer), new Uint8Array(buffer, 4, 4)];
+  memory.write64(0n, 0x0807_0605_0403_0201n);
+  buffer.resize(6);
+  memory.readInto(0n, whole);
+  t.deepEqual([...whole], [1, 2, 3, 4, 5, 6]);
+  memory.readInto(0n, part); // it is out of bounds, and has no bytes
+  memory.write(0n, part);
+  t.is(memory.read64(0n), 0x0807_0605_0403_0201n);
 });
 
 test('bytes of a detached buffer are none', async (t) => {

@@ -22,6 +22,30 @@ test('RAM reads back what was written, and is zero before', async (t) => {
   }
 });
 
+test('read returns an array that owns its memory, of every length and kind of RAM', async (t) => {
+  const memory = await guest(t, {
+    ram: [
+      { start: 0n, length: at(4) },
+      { start: at(8), length: at(4), private: true },
+    ],
+  });
+  for (const start of [0n, at(8)]) {
+    for (const length of [1, 64, 65, PAGE_BYTES, 3 * PAGE_BYTES + 5]) {
+      memory.write(start + 3n, new Uint8Array(length).fill(7));
+      const read = memory.read(start + 3n, length);
+      memory.write(start + 3n, new Uint8Array(length).fill(8));
+      t.is(Object.getPrototypeOf(read), Uint8Array.prototype);
+      t.deepEqual([read.byteOffset, read.buffer.byteLength], [0, length]);
+      t.true(
+        read.every((byte) => byte === 7),
+        `${length} bytes at ${start}`,
+      );
+      read.fill(9);
+      t.is(memory.read8(start + 3n), 8);
+    }
+  }
+});
+
 test('an access may cross from one sub-mapping to the next', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 0x10);

@@ -3,7 +3,7 @@
  * memory is copied by the kernel or by its device: a page that is missing there is an error, never a signal.
  */
 import { AddressRange } from '../address-range.ts';
-import { newBytes, requireBytes, requireCount } from '../arguments.ts';
+import { copyOf, newBytes, requireByteLength, requireBytes, requireCount } from '../arguments.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
@@ -17,8 +17,8 @@ type FlatMap = IntervalMap<SubMapping>;
 /** Above it, numbers are not exact. */
 const EXACT = 2 ** 53;
 
-/** Up to this many bytes one call that copies is faster than two. */
-const SMALL = 256;
+/** `set` of every `Uint8Array`: a class of the caller may have one of its own, which would get guest memory. */
+const { set } = Uint8Array.prototype;
 
 /**
  * Guest memory as the VMM reads and writes it. Keeps the window in which it found the last address: the accesses of a
@@ -36,6 +36,8 @@ export class GuestAccess {
   /** What to take from an address for its place in the window. */
   #base = 0;
   #window: FileWindow | undefined;
+  /** Where the last access that {@link GuestAccess.#windowOf} found is in the window. */
+  #at = 0;
 
   /** @param flatMap the map in force; throws if there is none any more */
   constructor(flatMap: () => FlatMap) {
@@ -47,37 +49,28 @@ export class GuestAccess {
     if (requireCount(length) === 0) return new Uint8Array();
     const window = this.#windowOf(flat, gpa, length);
     if (window === undefined) return this.#readAll(flat, gpa, length, () => newBytes(length, 'guest memory'));
-    const at = Number(gpa) - this.#base;
-    if (length <= SMALL) return window.bytes.slice(at, at + length);
-    const bytes = newBytes(length, 'guest memory');
-    bytes.set(window.bytes.subarray(at, at + length));
-    return bytes;
+    return copyOf(new Uint8Array(window.buffer, this.#at, length), 'guest memory');
   }
 
   readInto(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
-    const into = requireBytes(bytes);
-    const { length } = into;
+    const length = requireByteLength(bytes);
     if (length === 0) return;
     const window = this.#windowOf(flat, gpa, length);
-    if (window === undefined) {
-      this.#readAll(flat, gpa, length, () => into);
-      return;
-    }
-    const at = Number(gpa) - this.#base;
-    into.set(window.bytes.subarray(at, at + length));
+    if (window === undefined) this.#readAll(flat, gpa, length, () => requireBytes(bytes));
+    else set.call(bytes, new Uint8Array(window.buffer, this.#at, length));
   }
 
   write(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
-    const from = requireBytes(bytes);
-    const { length } = from;
+    const length = requireByteLength(bytes);
     if (length === 0) return;
     const window = this.#windowOf(flat, gpa, length);
     if (window !== undefined) {
-      window.bytes.set(from, Number(gpa) - this.#base);
+      set.call(window.bytes, bytes, this.#at);
       return;
     }
+    const from = requireBytes(bytes);
     const range = AddressRange.of(gpa, BigInt(length));
     for (const { value, part } of cover(flat, range)) {
       writeStore(value.store, part.start - value.range.start, slice(from, range, part));
@@ -86,53 +79,53 @@ export class GuestAccess {
 
   read8(gpa: bigint): number {
     const view = this.#viewOf(gpa, 1);
-    return view === undefined ? this.#bytesAt(gpa, 1).getUint8(0) : view.getUint8(Number(gpa) - this.#base);
+    return view === undefined ? this.#bytesAt(gpa, 1).getUint8(0) : view.getUint8(this.#at);
   }
 
   read16(gpa: bigint): number {
     const view = this.#viewOf(gpa, 2);
     if (view === undefined) return this.#bytesAt(gpa, 2).getUint16(0, true);
-    return view.getUint16(Number(gpa) - this.#base, true);
+    return view.getUint16(this.#at, true);
   }
 
   read32(gpa: bigint): number {
     const view = this.#viewOf(gpa, 4);
     if (view === undefined) return this.#bytesAt(gpa, 4).getUint32(0, true);
-    return view.getUint32(Number(gpa) - this.#base, true);
+    return view.getUint32(this.#at, true);
   }
 
   read64(gpa: bigint): bigint {
     const view = this.#viewOf(gpa, 8);
     if (view === undefined) return this.#bytesAt(gpa, 8).getBigUint64(0, true);
-    return view.getBigUint64(Number(gpa) - this.#base, true);
+    return view.getBigUint64(this.#at, true);
   }
 
   write8(gpa: bigint, value: number): void {
     requireBits(value, 8);
     const view = this.#viewOf(gpa, 1);
     if (view === undefined) this.write(gpa, Uint8Array.of(value));
-    else view.setUint8(Number(gpa) - this.#base, value);
+    else view.setUint8(this.#at, value);
   }
 
   write16(gpa: bigint, value: number): void {
     requireBits(value, 16);
     const view = this.#viewOf(gpa, 2);
     if (view === undefined) this.#writeEncoded(gpa, 2, (bytes) => bytes.setUint16(0, value, true));
-    else view.setUint16(Number(gpa) - this.#base, value, true);
+    else view.setUint16(this.#at, value, true);
   }
 
   write32(gpa: bigint, value: number): void {
     requireBits(value, 32);
     const view = this.#viewOf(gpa, 4);
     if (view === undefined) this.#writeEncoded(gpa, 4, (bytes) => bytes.setUint32(0, value, true));
-    else view.setUint32(Number(gpa) - this.#base, value, true);
+    else view.setUint32(this.#at, value, true);
   }
 
   write64(gpa: bigint, value: bigint): void {
     if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) throw notUnsigned(value, '64', 'bigint');
     const view = this.#viewOf(gpa, 8);
     if (view === undefined) this.#writeEncoded(gpa, 8, (bytes) => bytes.setBigUint64(0, value, true));
-    else view.setBigUint64(Number(gpa) - this.#base, value, true);
+    else view.setBigUint64(this.#at, value, true);
   }
 
   #writeEncoded(gpa: bigint, length: number, encode: (view: DataView) => void): void {
@@ -160,12 +153,15 @@ export class GuestAccess {
     return this.#windowOf(this.#flatMap(), gpa, length)?.view;
   }
 
-  /** The window that has all of these bytes, the first at `gpa` less {@link GuestAccess.#base}, if one has. */
+  /** The window that has all of these bytes, the first at {@link GuestAccess.#at}, if one has. */
   #windowOf(flat: FlatMap, gpa: bigint, length: number): FileWindow | undefined {
     if (typeof gpa !== 'bigint') return undefined; // which the long way rejects
     const address = Number(gpa);
-    if (flat === this.#found && address >= this.#start && address + length <= this.#end) return this.#window;
-    return this.#search(flat, gpa) && address + length <= this.#end ? this.#window : undefined;
+    if ((flat !== this.#found || address < this.#start || address >= this.#end) && !this.#search(flat, gpa)) {
+      return undefined;
+    }
+    this.#at = address - this.#base;
+    return address + length <= this.#end ? this.#window : undefined;
   }
 
   #search(flat: FlatMap, gpa: bigint): boolean {

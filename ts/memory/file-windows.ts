@@ -10,7 +10,10 @@ const SIZE = 2 ** 30;
 export interface FileWindow {
   /** Offset in the file. */
   readonly start: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly buffer: ArrayBuffer;
+  /** All bytes of the buffer. */
+  readonly bytes: Uint8Array;
+  /** All bytes of the buffer. */
   readonly view: DataView;
 }
 
@@ -53,7 +56,7 @@ export class FileWindows {
 
   /** Unmaps all. */
   close(): void {
-    for (const { native, bytes } of this.#windows.values()) native.close(bytes.buffer);
+    for (const { native, buffer } of this.#windows.values()) native.close(buffer);
     this.#windows.clear();
     this.#possible = false;
   }
@@ -63,7 +66,8 @@ export class FileWindows {
       const native = this.#file.windowAround(BigInt(offset), BigInt(SIZE));
       if (native === null) return undefined;
       const buffer = native.buffer();
-      return { native, start: Number(native.start), bytes: new Uint8Array(buffer), view: new DataView(buffer) };
+      const start = Number(native.start);
+      return { native, start, buffer, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
     } catch {
       return undefined; // whoever copies asks the kernel, which says what is wrong
     }
