@@ -59,9 +59,10 @@ type Mappers = Iterable<DmaMapper>;
  *
  * @internal
  */
-export function wanted(subs: readonly SubMapping[], mappers: Mappers): SubMapping[] {
+export function wanted(subs: readonly SubMapping[], mappers: Mappers): readonly SubMapping[] {
   const following = [...mappers].filter((mapper) => mapper.following);
-  return subs.filter((sub) => following.some((mapper) => mapper.wantsVa(sub)));
+  const isWanted = (sub: SubMapping): boolean => following.some((mapper) => mapper.wantsVa(sub));
+  return subs.every(isWanted) ? subs : subs.filter(isWanted);
 }
 
 /**
@@ -121,11 +122,13 @@ export function mapMissing(
   mappers: Mappers,
   va: VaMapper,
 ): Step[] {
+  const missing = due.filter((sub) => !sub.isInHostView);
+  if (missing.length === 0) return [];
   // What could not be mapped when an earlier change was undone, or was missed. What succeeds now is not undone.
   const steps: Step[] = [];
   const required: SubMapping[] = [];
   const others: SubMapping[] = [];
-  for (const sub of due) if (!sub.isInHostView) (isRequired(sub, concerned) ? required : others).push(sub);
+  for (const sub of missing) (isRequired(sub, concerned) ? required : others).push(sub);
   if (required.length > 0) {
     const run = async (): Promise<void> => {
       for (const sub of required) throwIf(quarantineAgainst(mappers, sub));

@@ -222,12 +222,12 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   /** Maps all parts or none, on worker threads. The next part is prepared and leased while the one before is mapped. */
   async #mapParts(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
-    const done: SubMapping[] = [];
+    const done: (readonly SubMapping[])[] = [];
     const failures: BatchFailure[] = [];
     const record = async (part: readonly SubMapping[]): Promise<void> => {
       const failure = await this.#mapPart(part, va, true);
-      if (failure !== undefined) failures.push(failure);
-      else for (const sub of part) done.push(sub);
+      if (failure === undefined) done.push(part);
+      else failures.push(failure);
     };
     let before: Promise<void> | undefined;
     for (const part of partsOf(subs)) {
@@ -239,7 +239,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const remaining = await this.#unmapParts(done.reverse(), true);
+    const remaining = await this.#unmapParts(done.flat().reverse(), true);
     return rolledBack(first, [...(second?.stuck ?? []), ...remaining]);
   }
 
