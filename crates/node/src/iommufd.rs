@@ -6,7 +6,7 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::iommufd::{Ioas, Iommufd};
 
-use crate::batch::{Failing, NativeFailure, Requests, failures, read_ranges};
+use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
 use crate::environment::finalize_handles;
 use crate::error::{closed, to_js};
 use crate::memory::NativeMemoryFile;
@@ -110,9 +110,8 @@ impl NativeIoas {
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
     ) -> napi::Result<Vec<NativeFailure>> {
-        Requests::read(reservation, &files, &requests)?
-            .map(|requests| self.ioas.map(requests))
-            .map_err(to_js)
+        let batch = read_batch(reservation, &files, &requests)?;
+        Ok(mapped(self.ioas.map(batch)))
     }
 
     /// The same on a worker thread.
@@ -124,11 +123,9 @@ impl NativeIoas {
         requests: BigUint64ArraySlice<'_>,
     ) -> napi::Result<AsyncTask<Failing>> {
         let ioas = self.ioas.clone();
-        let requests = Requests::read(reservation, &files, &requests)?;
-        Ok(Work::make(
-            move || requests.map(|requests| ioas.map(requests)),
-            std::convert::identity,
-        ))
+        let batch = read_batch(reservation, &files, &requests)?;
+        let map = move || Ok(mapped(ioas.map(batch)));
+        Ok(Work::make(map, std::convert::identity))
     }
 
     /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of

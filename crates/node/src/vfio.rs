@@ -6,7 +6,7 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Device, Group};
 
-use crate::batch::{Failing, NativeFailure, Requests, failures, read_ranges};
+use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
 use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::to_js;
@@ -84,9 +84,8 @@ impl NativeVfioContainer {
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         requests: BigUint64ArraySlice<'_>,
     ) -> napi::Result<Vec<NativeFailure>> {
-        Requests::read(reservation, &files, &requests)?
-            .map(|requests| self.container.map(requests))
-            .map_err(to_js)
+        let batch = read_batch(reservation, &files, &requests)?;
+        Ok(mapped(self.container.map(batch)))
     }
 
     /// The same on a worker thread.
@@ -98,11 +97,9 @@ impl NativeVfioContainer {
         requests: BigUint64ArraySlice<'_>,
     ) -> napi::Result<AsyncTask<Failing>> {
         let container = self.container.clone();
-        let requests = Requests::read(reservation, &files, &requests)?;
-        Ok(Work::make(
-            move || requests.map(|requests| container.map(requests)),
-            std::convert::identity,
-        ))
+        let batch = read_batch(reservation, &files, &requests)?;
+        let map = move || Ok(mapped(container.map(batch)));
+        Ok(Work::make(map, std::convert::identity))
     }
 
     /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::context::Iommufd;
 use super::ioas::{Ioas, Keeps};
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::dropper::settle;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
@@ -37,18 +37,25 @@ impl Scene {
         }
     }
 
-    /// A mapping of some pages at an IOVA that is their number of pages.
-    fn request(&self, first: u64, pages: u64) -> MapRequest {
-        MapRequest {
-            iova: first * PAGE,
-            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
+    /// Mappings of ranges of pages at the same IOVAs.
+    fn batch(&self, ranges: &[(u64, u64)]) -> Batch {
+        let request = |(first, pages): &(u64, u64)| MapRequest {
+            range: range(*first, *pages),
+            offset: first * PAGE,
+            source: Source::Memory { fault_in: false },
             writable: true,
-        }
+        };
+        Batch::new(
+            Some(&self.memory),
+            vec![],
+            ranges.iter().map(request).collect(),
+        )
+        .unwrap()
     }
 
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::IoasMap, Ok(0))]);
-        self.ioas.map(vec![self.request(first, pages)]).unwrap();
+        self.ioas.map(self.batch(&[(first, pages)])).unwrap();
     }
 
     /// Unmaps what was refused before. An address space that goes with mappings would leak their memory on purpose.
@@ -137,12 +144,7 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
 #[test]
 fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new();
-    let requests = vec![
-        scene.request(0, 1),
-        scene.request(2, 1),
-        scene.request(4, 1),
-        scene.request(6, 1),
-    ];
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
     fake_kernel::expect([
         (Call::IoasMap, Ok(0)),
         (Call::IoasMap, Ok(0)),

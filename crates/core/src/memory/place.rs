@@ -107,7 +107,7 @@ impl Inner {
         if let Some(leased) = state.first_leased(range) {
             return Err(in_use(&leased));
         }
-        let touched = state.extents.parts_in(range)?;
+        let touched = state.extents.parts_in(range);
         for extent in &touched {
             if let Source::File(file, _) = &extent.source {
                 extent.range.check_aligned(file.file.page_size(), "range")?;

@@ -167,15 +167,13 @@ impl AddressSpaceReservation {
             // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
             let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
         }
-        for one in run {
-            state.extents.insert(Extent {
-                range: Range::new(one.offset, one.length)?,
-                source: Source::File(Arc::clone(&placed), one.file_offset),
-                writable: *writable,
-                present: false,
-                leases: 0,
-            });
-        }
+        state.extents.insert(Extent {
+            range,
+            source: Source::File(placed, *file_offset),
+            writable: *writable,
+            present: false,
+            leases: 0,
+        });
         Ok(())
     }
 }

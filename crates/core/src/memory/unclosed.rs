@@ -40,8 +40,10 @@ impl Unclosed {
 impl Drop for Unclosed {
     fn drop(&mut self) {
         let whole = Range::new(0, self.length);
-        let (go, come) = whole.map_or((0, 0), |all| self.extents.cost_of_emptying(&all, &all));
-        let extents = self.extents.clear();
+        let (go, come) = whole
+            .as_ref()
+            .map_or((0, 0), |all| self.extents.cost_of_emptying(all, all));
+        let extents = whole.map_or_else(|_| Vec::new(), |all| self.extents.parts_in(&all));
         let mut leaks = false;
         // From the end to the start. Another thread may map something where this has unmapped, so nothing is unmapped
         // twice.

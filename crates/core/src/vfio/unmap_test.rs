@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::container::Container;
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -34,20 +34,25 @@ impl Scene {
         Self { container, memory }
     }
 
-    /// A mapping of some pages at an IOVA that is their number of pages.
-    fn request(&self, first: u64, pages: u64) -> MapRequest {
-        MapRequest {
-            iova: first * PAGE,
-            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
+    /// Mappings of ranges of pages at the same IOVAs.
+    fn batch(&self, ranges: &[(u64, u64)]) -> Batch {
+        let request = |(first, pages): &(u64, u64)| MapRequest {
+            range: range(*first, *pages),
+            offset: first * PAGE,
+            source: Source::Memory { fault_in: false },
             writable: true,
-        }
+        };
+        Batch::new(
+            Some(&self.memory),
+            vec![],
+            ranges.iter().map(request).collect(),
+        )
+        .unwrap()
     }
 
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
-        self.container
-            .map(vec![self.request(first, pages)])
-            .unwrap();
+        self.container.map(self.batch(&[(first, pages)])).unwrap();
     }
 
     /// Detaches the last group from a container whose kernel side keeps its mappings.
@@ -59,7 +64,7 @@ impl Scene {
             .inner
             .detach(std::os::fd::AsFd::as_fd(&group), 0)
             .unwrap();
-        assert_eq!(gone.len(), 0);
+        assert!(gone.is_empty());
     }
 
     fn unmap(&self, first: u64, pages: u64) -> Result<(), Error> {
@@ -165,12 +170,7 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
 #[test]
 fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new(true);
-    let requests = vec![
-        scene.request(0, 1),
-        scene.request(2, 1),
-        scene.request(4, 1),
-        scene.request(6, 1),
-    ];
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Ok(0)),
@@ -204,7 +204,7 @@ fn a_failed_undo_reports_what_is_still_mapped() {
 #[test]
 fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
     let scene = Scene::new(true);
-    let requests = vec![scene.request(0, 1), scene.request(2, 1)];
+    let requests = scene.batch(&[(0, 1), (2, 1)]);
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Err(Errno::EEXIST)),
