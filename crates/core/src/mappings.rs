@@ -50,13 +50,12 @@ impl<T> Mappings<T> {
     }
 
     fn take_overlapping(&mut self, range: &Range, gone: &mut impl Extend<T>) {
-        loop {
-            self.near = self.records.find(range.start(), self.near);
-            let stale = self.records.get(self.near);
-            if stale.is_none_or(|stale| stale.range.start() >= range.end()) {
-                return;
-            }
-            gone.extend(self.records.remove(self.near).map(|stale| stale.keeps));
+        self.near = self.records.find(range.start(), self.near);
+        while let Some(stale) = self.records.get(self.near)
+            && stale.range.start() < range.end()
+        {
+            let stale = self.records.remove(&mut self.near);
+            gone.extend(stale.map(|stale| stale.keeps));
         }
     }
 
@@ -74,12 +73,10 @@ impl<T> Mappings<T> {
 
     /// Takes out the mappings that lie wholly in `range`; costs what they are many.
     pub(crate) fn take_within(&mut self, range: &Range, gone: &mut impl Extend<T>) {
-        loop {
-            self.near = self.first_within(range);
-            if self.get_within(self.near, range).is_none() {
-                return;
-            }
-            gone.extend(self.records.remove(self.near).map(|record| record.keeps));
+        self.near = self.first_within(range);
+        while self.get_within(self.near, range).is_some() {
+            let record = self.records.remove(&mut self.near);
+            gone.extend(record.map(|record| record.keeps));
         }
     }
 

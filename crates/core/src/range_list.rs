@@ -85,8 +85,9 @@ impl<T> RangeList<T> {
         Some(Position { chunk, index })
     }
 
-    /// Takes out the item at `at`. Positions before it stay what they are.
-    pub(crate) fn remove(&mut self, at: Position) -> Option<T> {
+    /// Takes out the item at `at`, which becomes the position of the one after it. Positions before it stay what they
+    /// are.
+    pub(crate) fn remove(&mut self, at: &mut Position) -> Option<T> {
         let chunk = self.chunks.get_mut(at.chunk)?;
         let item = chunk.remove(at.index)?;
         self.length = self.length.saturating_sub(1);
@@ -94,6 +95,9 @@ impl<T> RangeList<T> {
             self.chunks.remove(at.chunk);
         } else if chunk.len() < CHUNK / 4 {
             self.join_chunks(at.chunk);
+        }
+        if self.get(*at).is_none() {
+            *at = self.next(*at);
         }
         Some(item)
     }
@@ -122,17 +126,17 @@ impl<T: Ranged> RangeList<T> {
     /// The position of the first item that ends after `address`, or the end of the list. Is quick if that is at `near`
     /// or after it.
     pub(crate) fn find(&self, address: u64, near: Position) -> Position {
-        let ends_after = |at| self.get(at).map(|item| item.range().end() > address);
-        let before = self.previous(near).and_then(ends_after);
-        if before != Some(true) && (before.is_some() || near == Position::default()) {
-            let after = self.next(near);
-            match (ends_after(near), ends_after(after)) {
-                (Some(true), _) => return near,
-                (Some(false), Some(true)) => return after,
-                _ => {}
-            }
-        }
         let is_before = |item: &T| item.range().end() <= address;
+        match self.get(near) {
+            Some(item) if is_before(item) => {
+                let after = self.next(near);
+                if self.get(after).is_some_and(|item| !is_before(item)) {
+                    return after;
+                }
+            }
+            Some(item) if item.range().start() <= address => return near,
+            _ => {}
+        }
         let is_chunk_before = |chunk: &VecDeque<T>| chunk.back().is_some_and(is_before);
         let chunk = self.chunks.partition_point(is_chunk_before);
         let found = self.chunks.get(chunk);
@@ -214,8 +218,10 @@ mod tests {
                     prop_assert_eq!(list.get(at).copied(), expected);
                     near = if kind > 2 { list.next(at) } else { at };
                     if kind < 2 {
-                        prop_assert_eq!(list.remove(at), expected);
+                        let mut at = at;
+                        prop_assert_eq!(list.remove(&mut at), expected);
                         model.retain(|_, one| Some(*one) != expected);
+                        prop_assert_eq!(at, list.find(start, Position::default()));
                     }
                 }
                 prop_assert_eq!(list.len(), model.len());

@@ -44,16 +44,14 @@ pub(crate) fn read_batch(
             "requests must be of IOVA, length, flags and offset",
         ));
     }
-    let requests: napi::Result<Vec<MapRequest>> = groups
-        .iter()
-        .map(|words| read_request(words, files.len()))
-        .collect();
-    let files: napi::Result<Vec<MemoryFile>> =
-        files.iter().map(|file| file.file().cloned()).collect();
+    let mut requests = Vec::with_capacity(groups.len());
+    for words in groups {
+        requests.push(read_request(words, files.len())?);
+    }
     let reservation = reservation
         .map(NativeReservation::reservation)
         .transpose()?;
-    Batch::new(reservation.as_ref(), files?, requests?).map_err(to_js)
+    Batch::new(reservation.as_ref(), cloned(files)?, requests).map_err(to_js)
 }
 
 fn read_request(
@@ -62,11 +60,7 @@ fn read_request(
 ) -> napi::Result<MapRequest> {
     let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
     let source = match kind & !WRITABLE {
-        FILE => {
-            let is_known = usize::try_from(which).is_ok_and(|which| which < files);
-            let number = u32::try_from(which).ok().filter(|_| is_known);
-            Source::File(number.ok_or_else(|| invalid(format!("there is no file {which}")))?)
-        }
+        FILE => Source::File(file_number(which, files)?),
         fault_in @ (0 | FAULT_IN) if which == 0 => Source::Memory {
             fault_in: fault_in != 0,
         },
@@ -84,6 +78,20 @@ fn read_request(
     })
 }
 
+/// Which of `files` files it is.
+pub(crate) fn file_number(which: u64, files: usize) -> napi::Result<u32> {
+    let is_known = usize::try_from(which).is_ok_and(|which| which < files);
+    let number = u32::try_from(which).ok().filter(|_| is_known);
+    number.ok_or_else(|| invalid(format!("there is no file {which}")))
+}
+
+/// The files of a call, for any thread.
+pub(crate) fn cloned(
+    files: &[ClassInstance<'_, NativeMemoryFile>],
+) -> napi::Result<Vec<MemoryFile>> {
+    files.iter().map(|file| file.file().cloned()).collect()
+}
+
 /// What became of a batch, in JavaScript.
 pub(crate) fn mapped(result: core::result::Result<(), BatchError>) -> Vec<NativeFailure> {
     let failure = result.err();
@@ -98,8 +106,11 @@ pub(crate) fn read_ranges(words: &[u64]) -> napi::Result<Vec<Range>> {
     if !rest.is_empty() {
         return Err(invalid("ranges must be pairs of start and length"));
     }
-    let range = |[start, length]: &[u64; 2]| Range::new(*start, *length).map_err(to_js);
-    pairs.iter().map(range).collect()
+    let mut ranges = Vec::with_capacity(pairs.len());
+    for [start, length] in pairs {
+        ranges.push(Range::new(*start, *length).map_err(to_js)?);
+    }
+    Ok(ranges)
 }
 
 /// What becomes of failures in JavaScript.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::placed_file::PlacedFile;
 use super::private::PrivateMemory;
 use crate::Range;
+use crate::range::joined;
 use crate::range_list::{Position, RangeList, Ranged};
 
 /// What is behind an extent, and from where.
@@ -248,7 +249,7 @@ impl ExtentMap {
             let alike = (one.present, one.leases) == (next.present, next.leases);
             let joined = Range::between(one.range.start(), next.range.end());
             if let (true, Some(joined)) = (alike && one.is_continued_by(next), joined) {
-                self.extents.remove(after);
+                self.extents.remove(&mut { after });
                 let one = self.extents.get_mut(at);
                 one.into_iter().for_each(|one| one.range = joined);
             } else {
@@ -312,6 +313,23 @@ impl ExtentMap {
         (go, come)
     }
 
+    /// Those of the ranges in which something is to be faulted in; neighbours are joined.
+    ///
+    /// # Errors
+    /// The first part of a range where nothing is placed.
+    pub(crate) fn absent_of(
+        &self,
+        ranges: impl Iterator<Item = Range>,
+    ) -> Result<Vec<Range>, Range> {
+        let (mut absent, mut near) = (Vec::new(), Position::default());
+        for range in joined(ranges) {
+            if !self.is_present(&range, &mut near)? {
+                absent.push(range);
+            }
+        }
+        Ok(absent)
+    }
+
     /// Whether all that is placed in `range` was faulted in, or is always there. Is quick if `near` is where the last
     /// call ended, just before.
     ///
@@ -349,16 +367,13 @@ impl ExtentMap {
         self.split(range.start());
         self.split(range.end());
         let mut gone = Vec::new();
-        let mut at = Position::default();
-        loop {
-            at = self.extents.find(range.start(), at);
-            match self.extents.get(at) {
-                Some(extent) if extent.range.start() < range.end() => {
-                    gone.extend(self.extents.remove(at));
-                }
-                _ => return gone,
-            }
+        let mut at = self.extents.find(range.start(), Position::default());
+        while let Some(extent) = self.extents.get(at)
+            && extent.range.start() < range.end()
+        {
+            gone.extend(self.extents.remove(&mut at));
         }
+        gone
     }
 
     /// What is placed in `range`, in order: one extent for each placement, whatever of it is leased or present.

@@ -344,11 +344,6 @@ impl MemoryFile {
         }
     }
 
-    /// Whether both are handles of one file, and for the same part of it.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.kind, &other.kind) && self.part == other.part
-    }
-
     /// Announces a mapping of the file: a device can't be closed until what this returns is dropped.
     pub(crate) fn begin_mapping(&self) -> Result<Option<DeviceMapping>> {
         match &*self.kind {

@@ -128,18 +128,15 @@ impl AddressSpaceReservation {
             self.inner.locate(&self.inner.check(offset, length)?)?;
         }
         let range = |(offset, length, _)| Range::new(offset, length).ok();
-        let mut absent = Vec::new();
-        for fault_in in [false, true] {
-            let some = ranges.clone().filter(|(.., wanted)| *wanted == fault_in);
-            let mut near = Position::default();
-            for run in joined(some.filter_map(range)) {
-                let present = state.extents.is_present(&run, &mut near);
-                let present = present.map_err(|gap| not_mapped(gap, ranges.clone()))?;
-                absent.extend((fault_in && !present).then_some(run));
-            }
+        let all = ranges.clone().filter_map(range);
+        let absent = state.extents.absent_of(all.clone());
+        let mut absent = absent.map_err(|gap| not_mapped(gap, ranges.clone()))?;
+        if !absent.is_empty() {
+            let wanted = ranges.filter(|(.., fault_in)| *fault_in).filter_map(range);
+            absent = state.extents.absent_of(wanted).unwrap_or_default();
         }
         let mut near = Position::default();
-        for run in joined(ranges.filter_map(range)) {
+        for run in joined(all) {
             state.extents.lease(&run, &mut near);
         }
         Ok(absent)

@@ -204,7 +204,7 @@ fn a_failed_undo_reports_what_is_still_mapped() {
 #[test]
 fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
     let scene = Scene::new(true);
-    let requests = scene.batch(&[(0, 1), (2, 1)]);
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1)]);
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Err(Errno::EEXIST)),
@@ -216,7 +216,7 @@ fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
         (1, ErrorCode::MapFailed, Some(range(2, 1)))
     );
     assert_eq!(failure.stuck.len(), 0);
-    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+    assert!([0, 2, 4].iter().all(|page| !scene.is_leased(*page)));
 }
 
 #[test]
@@ -241,4 +241,20 @@ fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on() {
             assert_eq!(fake_kernel::answer(Call::UnmapDma), Some(Ok(PAGE)));
         }
     }
+}
+
+#[test]
+fn mappings_of_two_reservations_are_released_together_each_by_its_own() {
+    let (scene, mut other) = (Scene::new(true), Scene::new(true));
+    other.container = scene.container.clone();
+    scene.map(0, 1);
+    other.map(1, 1);
+    scene.map(2, 1);
+    let held = other.batch(&[(0, 4)]);
+    fake_kernel::expect([(Call::UnmapDma, Ok(3 * PAGE))]);
+    scene.unmap(0, 3).unwrap();
+    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+    assert!(other.is_leased(0) && other.is_leased(1));
+    drop(held);
+    assert!(!other.is_leased(1));
 }
