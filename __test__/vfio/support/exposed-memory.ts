@@ -5,7 +5,7 @@ import { NativeMemoryFile, NativePrivateMemory, NativeReservation, type NativeVf
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { byPlace, mapInto, words } from './native-calls.ts';
+import { byPlace, mapInto, unmapAll, words } from './native-calls.ts';
 import { NativeRig, nativeEdu } from './native-rig.ts';
 import { pattern } from './rig.ts';
 
@@ -100,7 +100,7 @@ export class ExposedMemory {
 
   /** In good order. */
   close(): void {
-    this.rig.container.unmapAll();
+    unmapAll(this.rig.container);
     const { handles } = this;
     this.handles = undefined;
     handles?.reservation.close();

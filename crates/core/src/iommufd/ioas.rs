@@ -206,12 +206,6 @@ impl Ioas {
         self.inner.count.load(Ordering::Relaxed)
     }
 
-    /// How many devices are attached, or about to be.
-    #[must_use]
-    pub fn device_count(&self) -> usize {
-        self.inner.devices.load(Ordering::Acquire)
-    }
-
     /// Destroys it, with all its mappings; a second call does nothing.
     ///
     /// # Errors

@@ -195,18 +195,11 @@ impl Ioas {
         drop(state);
         failures
     }
-
-    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` when the kernel refuses: the records, and what they keep alive, stay as they are.
-    /// `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        self.inner.unmap_all()
-    }
 }
 
 impl IoasInner {
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports; when it refuses, the
+    /// records, and what they keep alive, stay as they are.
     pub(super) fn unmap_all(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let open = state.open()?;

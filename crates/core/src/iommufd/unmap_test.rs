@@ -61,7 +61,7 @@ impl Scene {
     /// Unmaps what was refused before. An address space that goes with mappings would leak their memory on purpose.
     fn unmap_all(&self) {
         fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
-        self.ioas.unmap_all().unwrap();
+        self.ioas.inner.unmap_all().unwrap();
         assert_eq!(self.ioas.mapping_count(), 0);
     }
 
@@ -81,7 +81,7 @@ fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports
         scene.map(0, 1);
         scene.map(4, 4);
         fake_kernel::expect([(Call::IoasUnmap, answer)]);
-        scene.ioas.unmap_all().unwrap();
+        scene.ioas.inner.unmap_all().unwrap();
         assert_eq!(scene.ioas.mapping_count(), 0);
         assert!(!scene.is_leased(0) && !scene.is_leased(4));
     }
@@ -115,7 +115,7 @@ fn a_refused_unmap_all_keeps_every_record() {
     let scene = Scene::new();
     scene.map(0, 1);
     fake_kernel::expect([(Call::IoasUnmap, Err(Errno::EBUSY))]);
-    let error = scene.ioas.unmap_all().unwrap_err();
+    let error = scene.ioas.inner.unmap_all().unwrap_err();
     assert_eq!(
         (error.code(), error.errno()),
         (ErrorCode::UnmapFailed, Some(Errno::EBUSY))

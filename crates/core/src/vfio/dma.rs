@@ -55,17 +55,11 @@ impl Container {
         drop(state);
         failures
     }
-
-    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` when the kernel refuses, with nothing changed; `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        self.inner.unmap_all()
-    }
 }
 
 impl ContainerInner {
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports; when it refuses,
+    /// nothing has changed.
     pub(super) fn unmap_all(&self) -> Result<()> {
         let whole = Range::new(0, u64::MAX)?;
         let mut gone = Leases::default();

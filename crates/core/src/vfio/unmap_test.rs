@@ -95,7 +95,7 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
         (Call::UnmapDma, Err(Errno::EBUSY)),
     ];
     fake_kernel::expect(refused);
-    for unmapped in [scene.unmap(0, PAGES), container.unmap_all()] {
+    for unmapped in [scene.unmap(0, PAGES), container.inner.unmap_all()] {
         let error = unmapped.unwrap_err();
         assert_eq!(
             (error.code(), error.errno()),
@@ -120,7 +120,7 @@ fn an_unmap_without_a_group_or_a_mapping_succeeds_without_asking_the_kernel() {
     lock(&scene.container.inner.state).iommu_set = false;
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
     scene.unmap(0, 1).unwrap();
-    scene.container.unmap_all().unwrap();
+    scene.container.inner.unmap_all().unwrap();
     assert_eq!(fake_kernel::unused(), 1);
     fake_kernel::answer(Call::UnmapDma);
 }
@@ -132,7 +132,7 @@ fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports
         scene.map(0, 1);
         scene.map(4, 4);
         fake_kernel::expect([(Call::UnmapDma, Ok(size))]);
-        scene.container.unmap_all().unwrap();
+        scene.container.inner.unmap_all().unwrap();
         assert_eq!(scene.container.mapping_count(), 0);
         assert!(!scene.is_leased(0) && !scene.is_leased(4));
     }
@@ -143,7 +143,7 @@ fn a_refused_unmap_all_keeps_every_record() {
     let scene = Scene::new(true);
     scene.map(0, 1);
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
-    let error = scene.container.unmap_all().unwrap_err();
+    let error = scene.container.inner.unmap_all().unwrap_err();
     assert_eq!(
         (error.code(), error.errno()),
         (ErrorCode::UnmapFailed, Some(Errno::EINVAL))
