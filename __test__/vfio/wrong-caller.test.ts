@@ -107,12 +107,12 @@ testWith(
       [
         'private memory that is placed',
         'ERR_OVERLAP',
-        () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n, true),
+        () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n),
       ],
       [
         'the same with a part',
         'ERR_OVERLAP',
-        () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE, true),
+        () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE),
       ],
     ]);
     await turn('kinds', [

@@ -152,7 +152,7 @@ export declare class NativeReservation {
   /** The same on a worker thread. */
   mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<Array<NativeFailure>>
   /** Places part of private memory. */
-  mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint, writable: boolean): void
+  mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint): void
   /** Takes out whatever is placed there. */
   unmap(offset: bigint, length: bigint): void
   /** Checks ranges, given as pairs of offset and length, for gaps and faults them in. */

@@ -57,7 +57,7 @@ testWith(
       for (let round = 0; round < count; round++) {
         const at = BigInt(round % 5) * PAGE;
         reservation.mapFile(at, 4n * PAGE, file, 0n, true, false);
-        reservation.mapPrivate(16n * PAGE + at, 4n * PAGE, memory, 0n, true);
+        reservation.mapPrivate(16n * PAGE + at, 4n * PAGE, memory, 0n);
         const requests = [
           byPlace(IOVA, PAGE, at),
           byPlace(IOVA + 16n * PAGE, 4n * PAGE, 16n * PAGE + at, false),

@@ -62,7 +62,7 @@ export class ExposedMemory {
     const barFile = other.memoryFile();
     const barOffset = other.regionInfo(2)?.fileOffset ?? 0n;
     reservation.mapFile(RAM.at, RAM.length, file, 0n, true, false);
-    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
+    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n);
     reservation.mapFile(BAR.at, BAR.length, barFile, barOffset, true, false);
     const requests = [RAM, PRIVATE, BAR].map(({ at, length, iova }) => byPlace(iova, length, at));
     mapInto(this.rig.container, reservation, [], words(...requests));

@@ -171,16 +171,9 @@ impl NativeReservation {
         #[napi(ts_arg_type = "bigint")] length: U64,
         memory: &NativePrivateMemory,
         #[napi(ts_arg_type = "bigint")] memory_offset: U64,
-        writable: bool,
     ) -> napi::Result<()> {
         self.reservation()?
-            .map_private(
-                offset.0,
-                length.0,
-                memory.memory()?,
-                memory_offset.0,
-                writable,
-            )
+            .map_private(offset.0, length.0, memory.memory()?, memory_offset.0)
             .map_err(to_js)
     }
 

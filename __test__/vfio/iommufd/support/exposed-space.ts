@@ -68,7 +68,7 @@ export class ExposedSpace {
     const barFile = peer.memoryFile();
     const barOffset = (peer.regionInfo(2)?.fileOffset ?? 0n) + BAR.at;
     reservation.mapFile(RAM.at, RAM.length, ram, 0n, true, false);
-    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
+    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n);
     mapInto(
       rig.ioas,
       reservation,

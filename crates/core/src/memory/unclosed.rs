@@ -81,6 +81,6 @@ fn comes_home(extent: &Extent) -> bool {
     };
     let part = Range::new(*offset, extent.range.len());
     // SAFETY: the extent's addresses are the reservation's, of which nothing is left that could use them.
-    part.and_then(|part| unsafe { memory.take_home(&part, extent.writable) })
+    part.and_then(|part| unsafe { memory.take_home(&part) })
         .is_ok()
 }
