@@ -104,11 +104,7 @@ testWith(
         'ERR_OUT_OF_RANGE',
         () => reservation.mapFile(FREE, 2n * RAM.length, file, 0n, true, false),
       ],
-      [
-        'private memory that is placed',
-        'ERR_OVERLAP',
-        () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n),
-      ],
+      ['private memory that is placed', 'ERR_OVERLAP', () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n)],
       [
         'the same with a part',
         'ERR_OVERLAP',
