@@ -20,7 +20,10 @@ mod fault_in;
 #[cfg(test)]
 mod faults;
 mod file;
+mod file_create;
 mod file_io;
+mod file_node;
+mod file_part;
 #[cfg(test)]
 mod fork_test;
 mod huge;
