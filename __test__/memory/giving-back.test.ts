@@ -35,7 +35,7 @@ test('frees the addresses of a large file at once, and its pages when memory has
   reservation.unmap(0n, LENGTH);
   t.throws(() => reservation.lease(BigUint64Array.of(0n, PAGE)), { message: /^ERR_VA_NOT_MAPPED/ });
   const other = new NativePrivateMemory(LENGTH, false);
-  reservation.mapPrivate(0n, LENGTH, other, 0n, true);
+  reservation.mapPrivate(0n, LENGTH, other, 0n);
   file.close();
   await memorySettled();
   t.deepEqual(held(name), [0, 0]);

@@ -8,7 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
 import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
-import { byPlace, mapInto, unmapFrom, words } from './support/native-calls.ts';
+import { byPlace, mapInto, unmapAll, unmapFrom, words } from './support/native-calls.ts';
 import { collectGarbage, groupOf, nativeEdu } from './support/native-rig.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
@@ -68,7 +68,7 @@ testWith(
       t.throws(map, without, 'without a group');
       t.throws(() => container.info(), without);
       unmapFrom(container, IOVA, LENGTH);
-      container.unmapAll();
+      unmapAll(container);
     }
     reservation.unmap(0n, LENGTH);
     reservation.close();

@@ -12,7 +12,7 @@ import {
 import { ftruncateSync } from 'node:fs';
 import { testWith } from './support/devices.ts';
 import { BAR, ExposedMemory, type Handles, PRIVATE, type Place, RAM } from './support/exposed-memory.ts';
-import { byFile, byPlace, mapInto, unmapFrom, words } from './support/native-calls.ts';
+import { byFile, byPlace, mapInto, unmapAll, unmapFrom, words } from './support/native-calls.ts';
 import { NativeRig, collectGarbage, groupOf } from './support/native-rig.ts';
 import { placedFile } from './support/placed-file.ts';
 import { Witnesses } from './support/witnesses.ts';
@@ -104,15 +104,11 @@ testWith(
         'ERR_OUT_OF_RANGE',
         () => reservation.mapFile(FREE, 2n * RAM.length, file, 0n, true, false),
       ],
-      [
-        'private memory that is placed',
-        'ERR_OVERLAP',
-        () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n, true),
-      ],
+      ['private memory that is placed', 'ERR_OVERLAP', () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n)],
       [
         'the same with a part',
         'ERR_OVERLAP',
-        () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE, true),
+        () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE),
       ],
     ]);
     await turn('kinds', [
@@ -185,7 +181,7 @@ testWith(
     await exposed.carry(t, 'forgotten');
     t.is(exposed.rig.container.mappingCount, 3);
     t.is(witnesses.changed, 0);
-    exposed.rig.container.unmapAll();
+    unmapAll(exposed.rig.container);
     witnesses.add();
     for (const { iova } of [RAM, PRIVATE, BAR]) t.true(await exposed.strikesNothing(iova));
     t.is(witnesses.changed, 0);

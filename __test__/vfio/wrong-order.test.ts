@@ -8,7 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { testWith } from './support/devices.ts';
 import { BAR, ExposedMemory, RAM, shows } from './support/exposed-memory.ts';
-import { byPlace, mapIntoAsync, unmapFromAsync, words } from './support/native-calls.ts';
+import { byPlace, mapIntoAsync, unmapAll, unmapFromAsync, words } from './support/native-calls.ts';
 import { NativeRig, collectGarbage, nativeEdu } from './support/native-rig.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtLast, pinnedPages, pinnedRoughly } from './support/pins.ts';
@@ -70,7 +70,7 @@ testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async 
   t.throws(() => reservation.unmap(0n, 0x1000n), IN_USE);
   await arrives(t, edu, file, 31n * MiB, 1);
   t.is(witnesses.changed, 0);
-  container.unmapAll();
+  unmapAll(container);
   reservation.close();
 });
 
@@ -113,7 +113,7 @@ testWith(
       }
       t.is(mapped, container.mappingCount, 'what is mapped is held, and nothing else');
       if (last !== undefined) await arrives(t, edu, file, last, round);
-      container.unmapAll();
+      unmapAll(container);
       witnesses.add();
     }
     t.true(outcomes.has('ERR_MAP_FAILED|EEXIST') || outcomes.has('ERR_UNMAP_FAILED|EINVAL'), [...outcomes].join());

@@ -14,7 +14,7 @@ import {
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { asDmaTarget } from '../support/space-as-target.ts';
 import { testWith } from './support/devices.ts';
-import { unmapFrom } from './support/native-calls.ts';
+import { unmapAll, unmapFrom } from './support/native-calls.ts';
 import { NativeRig, nativeEdu } from './support/native-rig.ts';
 import { pattern } from './support/rig.ts';
 import { Witnesses } from './support/witnesses.ts';
@@ -79,7 +79,7 @@ testWith(
     const target = new WrongTarget(real);
     const memory = await GuestMemory.create({ ram: [{ start: RAM, length: LENGTH }] });
     t.teardown(async () => {
-      rig.container.unmapAll();
+      unmapAll(rig.container);
       await memory.close();
     });
     await memory.dmaMappers.addDmaMapper(target);

@@ -160,7 +160,7 @@ export class VaMapper {
     const { start, length } = range;
     if (store.file === undefined) {
       // Always writable here, so that the VMM can write what its devices may only read.
-      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset, true), { range });
+      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset), { range });
       return;
     }
     const { file, offset, transparentHugePages } = store;

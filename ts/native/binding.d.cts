@@ -40,31 +40,31 @@ export declare class NativeIoas {
   /** What it can do now. */
   info(): NativeIoasInfo
   /**
-   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
-   * of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
-   * what could not be mapped, and after it what was mapped before it and could not be unmapped again.
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
+   * file, which of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or
+   * the file. Returns what could not be mapped, and after it what was mapped before it and could not be
+   * unmapped again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
-   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
-   * the ranges failed; without `all` it stops at the first.
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
+   * which of the ranges failed; without `all` it stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
-  /** Removes all mappings. */
-  unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
-  /** How many devices are attached. */
-  get deviceCount(): number
-  /** Starts or ends logging which pages devices write, on a worker thread. */
+  /** Starts or ends logging which pages devices may have written, on a worker thread. */
   setDirtyTracking(on: boolean): Promise<void>
-  /** A bit for each page, set where a device has written it since the last call. Read on a worker thread. */
+  /**
+   * A bit for each page, set where a device may have written it since the last call. Read on a worker
+   * thread.
+   */
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
-  /** Destroys it; refuses while devices are attached. */
+  /** Closes it; refuses while a group or device is attached. */
   close(): void
   /** The same on a worker thread. */
   closeAsync(): Promise<void>
@@ -152,7 +152,7 @@ export declare class NativeReservation {
   /** The same on a worker thread. */
   mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<Array<NativeFailure>>
   /** Places part of private memory. */
-  mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint, writable: boolean): void
+  mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint): void
   /** Takes out whatever is placed there. */
   unmap(offset: bigint, length: bigint): void
   /** Checks ranges, given as pairs of offset and length, for gaps and faults them in. */
@@ -187,29 +187,31 @@ export declare class NativeVfioContainer {
   /** What the IOMMU can do now. */
   info(): NativeContainerInfo
   /**
-   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
-   * of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
-   * what could not be mapped, and after it what was mapped before it and could not be unmapped again.
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
+   * file, which of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or
+   * the file. Returns what could not be mapped, and after it what was mapped before it and could not be
+   * unmapped again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
   /** The same on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
-   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
-   * the ranges failed; without `all` it stops at the first.
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
+   * which of the ranges failed; without `all` it stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
   /** The same on a worker thread. */
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
-  /** Removes all mappings. */
-  unmapAll(): void
   /** How many mappings are on record. */
   get mappingCount(): number
   /** Starts or ends logging which pages devices may have written, on a worker thread. */
   setDirtyTracking(on: boolean): Promise<void>
-  /** A bit for each page, set where a device may have written it since the last call. Read on a worker thread. */
+  /**
+   * A bit for each page, set where a device may have written it since the last call. Read on a worker
+   * thread.
+   */
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
-  /** Closes it; refuses while groups are attached. */
+  /** Closes it; refuses while a group or device is attached. */
   close(): void
   /** The same on a worker thread. */
   closeAsync(): Promise<void>

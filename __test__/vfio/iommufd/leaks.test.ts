@@ -7,7 +7,7 @@ import { type Held, held } from '../../support/held.ts';
 import { testWith } from '../support/devices.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { pinnedAtRest } from '../support/pins.ts';
-import { byFile, byPlace, mapInto, unmapFrom, words } from '../support/native-calls.ts';
+import { byFile, byPlace, mapInto, unmapAll, unmapFrom, words } from '../support/native-calls.ts';
 import { IoasRig } from './support/ioas-rig.ts';
 
 const PAGE = 0x1000n;
@@ -57,7 +57,7 @@ testWith(
       for (let round = 0; round < count; round++) {
         const at = BigInt(round % 5) * PAGE;
         reservation.mapFile(at, 4n * PAGE, file, 0n, true, false);
-        reservation.mapPrivate(16n * PAGE + at, 4n * PAGE, memory, 0n, true);
+        reservation.mapPrivate(16n * PAGE + at, 4n * PAGE, memory, 0n);
         const requests = [
           byPlace(IOVA, PAGE, at),
           byPlace(IOVA + 16n * PAGE, 4n * PAGE, 16n * PAGE + at, false),
@@ -76,7 +76,7 @@ testWith(
           refused('ERR_DEVICE_IN_USE', () => peer.close());
         }
         if (ioas.mappingCount !== 4) throw new Error(`${ioas.mappingCount} mappings instead of 4`);
-        if (round % 3 === 0) ioas.unmapAll();
+        if (round % 3 === 0) unmapAll(ioas);
         else unmapFrom(ioas, IOVA, BAR + PAGE - IOVA);
         reservation.unmap(0n, 32n * PAGE);
       }

@@ -5,7 +5,7 @@ import { NativeMemoryFile, NativePrivateMemory, NativeReservation, type NativeVf
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { byPlace, mapInto, words } from './native-calls.ts';
+import { byPlace, mapInto, unmapAll, words } from './native-calls.ts';
 import { NativeRig, nativeEdu } from './native-rig.ts';
 import { pattern } from './rig.ts';
 
@@ -62,7 +62,7 @@ export class ExposedMemory {
     const barFile = other.memoryFile();
     const barOffset = other.regionInfo(2)?.fileOffset ?? 0n;
     reservation.mapFile(RAM.at, RAM.length, file, 0n, true, false);
-    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
+    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n);
     reservation.mapFile(BAR.at, BAR.length, barFile, barOffset, true, false);
     const requests = [RAM, PRIVATE, BAR].map(({ at, length, iova }) => byPlace(iova, length, at));
     mapInto(this.rig.container, reservation, [], words(...requests));
@@ -100,7 +100,7 @@ export class ExposedMemory {
 
   /** In good order. */
   close(): void {
-    this.rig.container.unmapAll();
+    unmapAll(this.rig.container);
     const { handles } = this;
     this.handles = undefined;
     handles?.reservation.close();

@@ -47,6 +47,13 @@ export function unmapFrom(space: NativeSpace, iova: bigint, length: bigint): voi
   throwFirst(space.unmap(BigUint64Array.of(iova, length), false));
 }
 
+/** As much as any kernel unmaps at once: nothing can be mapped in the last pages of the address space. */
+const ALL = (1n << 64n) - 0x1_0000n;
+
+export function unmapAll(space: NativeSpace): void {
+  unmapFrom(space, 0n, ALL);
+}
+
 /** Calls the native core before it returns. */
 export async function unmapFromAsync(space: NativeSpace, iova: bigint, length: bigint): Promise<void> {
   throwFirst(await space.unmapAsync(BigUint64Array.of(iova, length), false));

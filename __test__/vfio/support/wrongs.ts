@@ -39,7 +39,7 @@ export function takingAway(
     ['unmap everything', inUse, () => reservation.unmap(0n, reservation.length)],
     ['a file over its first page', inUse, () => reservation.mapFile(at, PAGE, file, 0n, true, false)],
     ['a file over its end', inUse, () => reservation.mapFile(at + length - PAGE, 2n * PAGE, file, 0n, true, false)],
-    ['private memory over it', inUse, () => reservation.mapPrivate(at, PAGE, other, 0n, true)],
+    ['private memory over it', inUse, () => reservation.mapPrivate(at, PAGE, other, 0n)],
     ['close the reservation', inUse, () => reservation.close()],
   ];
 }

@@ -23,9 +23,10 @@ mod mappings;
 pub mod memory;
 mod page;
 mod range;
+mod range_list;
 pub mod vfio;
 
-pub use batch::{BatchError, MapRequest, Source};
+pub use batch::{Batch, BatchError, MapRequest, Source};
 pub use dropper::settle;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};

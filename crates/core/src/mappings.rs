@@ -1,108 +1,120 @@
 //! What an IOMMU address space has mapped, by IOVA.
 
-use std::collections::BTreeMap;
-
 use crate::Range;
+use crate::range_list::{Position, RangeList, Ranged};
 
-/// Records of mappings which never overlap; `T` is what each of them keeps alive.
+/// Records of mappings which never overlap; `T` is what each of them keeps alive. Whatever records kept goes to a
+/// collection, to be dropped outside of locks.
 #[derive(Debug)]
 pub(crate) struct Mappings<T> {
-    records: BTreeMap<u64, (u64, T)>,
+    records: RangeList<Record<T>>,
+    /// Where the last search ended: batches come in the order of their IOVAs.
+    near: Position,
+}
+
+#[derive(Debug)]
+struct Record<T> {
+    range: Range,
+    keeps: T,
+}
+
+impl<T> Ranged for Record<T> {
+    fn range(&self) -> Range {
+        self.range
+    }
 }
 
 impl<T> Default for Mappings<T> {
     fn default() -> Self {
         Self {
-            records: BTreeMap::new(),
+            records: RangeList::default(),
+            near: Position::default(),
         }
     }
 }
 
 impl<T> Mappings<T> {
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Records a mapping that the kernel has accepted. The kernel refuses overlaps and never cuts a mapping,
-    /// so a record that overlaps the new one is stale as a whole. What stale records kept goes to `gone`, to be dropped
-    /// outside of locks.
-    pub(crate) fn insert(&mut self, range: Range, keeps: T, gone: &mut Vec<T>) {
-        self.take_overlapping(&range, gone);
-        self.records.insert(range.start(), (range.end(), keeps));
+    /// Records a mapping that the kernel has accepted. The kernel refuses overlaps and never cuts a mapping, so a
+    /// record that overlaps the new one is stale as a whole.
+    pub(crate) fn insert(&mut self, range: Range, keeps: T, gone: &mut impl Extend<T>) {
+        let last = self.records.last();
+        if last.is_some_and(|last| last.range.end() > range.start()) {
+            self.take_overlapping(&range, gone);
+        }
+        self.records.insert(Record { range, keeps });
     }
 
-    fn take_overlapping(&mut self, range: &Range, gone: &mut Vec<T>) {
-        // The last first: what ends before the range ends the search.
-        while let Some((start, (end, _))) = self.records.range(..range.end()).next_back()
-            && *end > range.start()
+    fn take_overlapping(&mut self, range: &Range, gone: &mut impl Extend<T>) {
+        self.near = self.records.find(range.start(), self.near);
+        while let Some(stale) = self.records.get(self.near)
+            && stale.range.start() < range.end()
         {
-            let start = *start;
-            gone.extend(self.records.remove(&start).map(|(_, keeps)| keeps));
+            let stale = self.records.remove(&mut self.near);
+            gone.extend(stale.map(|stale| stale.keeps));
         }
     }
 
     /// How many bytes are mapped by mappings that lie wholly in `range`.
-    pub(crate) fn bytes_within(&self, range: &Range) -> u64 {
-        if self.is_exact(range) {
-            return range.len();
+    pub(crate) fn bytes_within(&mut self, range: &Range) -> u64 {
+        self.near = self.first_within(range);
+        let mut bytes = 0_u64;
+        let mut at = self.near;
+        while let Some(one) = self.get_within(at, range) {
+            bytes = bytes.saturating_add(one.len());
+            at = self.records.next(at);
         }
-        self.within(range).fold(0, |sum, (start, end)| {
-            sum.saturating_add(end.saturating_sub(start))
-        })
+        bytes
     }
 
-    /// Takes out the mappings that lie wholly in `range`; costs what they are many. What they kept goes to `gone`, to
-    /// be dropped outside of locks.
-    pub(crate) fn take_within(&mut self, range: &Range, gone: &mut Vec<T>) {
-        if self.is_exact(range) {
-            gone.extend(self.records.remove(&range.start()).map(|(_, keeps)| keeps));
-            return;
-        }
-        loop {
-            let first = self.within(range).next();
-            let Some((start, _)) = first else { break };
-            gone.extend(self.records.remove(&start).map(|(_, keeps)| keeps));
+    /// Takes out the mappings that lie wholly in `range`; costs what they are many.
+    pub(crate) fn take_within(&mut self, range: &Range, gone: &mut impl Extend<T>) {
+        self.near = self.first_within(range);
+        while self.get_within(self.near, range).is_some() {
+            let record = self.records.remove(&mut self.near);
+            gone.extend(record.map(|record| record.keeps));
         }
     }
 
-    /// The mappings that lie wholly in `range`.
-    pub(crate) fn ranges_within(&self, range: &Range) -> Vec<Range> {
-        self.within(range)
-            .filter_map(|(start, end)| Range::between(start, end))
-            .collect()
+    /// The first mapping that lies wholly in `range`.
+    pub(crate) fn next_within(&mut self, range: &Range) -> Option<Range> {
+        self.near = self.first_within(range);
+        self.get_within(self.near, range)
     }
 
     /// A mapping that lies in `range` with a part of it alone.
-    pub(crate) fn cut_by(&self, range: &Range) -> Option<Range> {
-        let before = self.records.range(..range.start()).next_back();
-        let last = self.records.range(range.start()..range.end()).next_back();
-        [before, last]
+    pub(crate) fn cut_by(&mut self, range: &Range) -> Option<Range> {
+        self.near = self.records.find(range.start(), self.near);
+        let last = self.records.find(range.end().saturating_sub(1), self.near);
+        [self.near, last]
             .into_iter()
-            .flatten()
-            .filter_map(|(start, (end, _))| Range::between(*start, *end))
+            .filter_map(|at| self.records.get(at))
+            .map(Record::range)
             .find(|one| one.intersection(range).is_some() && !range.contains(one))
     }
 
     /// Takes out all of them.
-    pub(crate) fn take_all(&mut self) -> Vec<T> {
-        std::mem::take(&mut self.records)
-            .into_values()
-            .map(|(_, keeps)| keeps)
-            .collect()
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        self.records.take_all().map(|record| record.keeps)
     }
 
-    /// Whether one mapping has exactly that range.
-    fn is_exact(&self, range: &Range) -> bool {
-        matches!(self.records.get(&range.start()), Some((end, _)) if *end == range.end())
+    /// The position of the first mapping that starts in `range` or after it.
+    fn first_within(&self, range: &Range) -> Position {
+        let at = self.records.find(range.start(), self.near);
+        match self.records.get(at) {
+            Some(one) if one.range.start() < range.start() => self.records.next(at),
+            _ => at,
+        }
     }
 
-    fn within(&self, range: &Range) -> impl Iterator<Item = (u64, u64)> {
-        let last = range.end();
-        self.records
-            .range(range.start()..range.end())
-            .map(|(start, (end, _))| (*start, *end))
-            .filter(move |(_, end)| *end <= last)
+    /// The mapping at a position, unless it ends after `range`.
+    fn get_within(&self, at: Position, range: &Range) -> Option<Range> {
+        let one = self.records.get(at)?.range;
+        (one.end() <= range.end()).then_some(one)
     }
 }
 
@@ -123,7 +135,7 @@ mod tests {
         for (start, length) in [(0x1000, 0x2000), (0x5000, 0x1000), (0x8000, 0x2000)] {
             assert_eq!(insert(&mut mappings, start, length, ()), []);
         }
-        let cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
+        let mut cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
         let first = Range::new(0x1000, 0x2000).unwrap();
         let last = Range::new(0x8000, 0x2000).unwrap();
         for (start, length, which) in [
@@ -140,8 +152,13 @@ mod tests {
         ] {
             assert_eq!(cut(start, length), which, "{start:#x}+{length:#x}");
         }
-        let within = mappings.ranges_within(&Range::new(0x2000, 0x9000).unwrap());
-        assert_eq!(within, [Range::new(0x5000, 0x1000).unwrap(), last]);
+        let within = Range::new(0x2000, 0x9000).unwrap();
+        assert_eq!(
+            mappings.next_within(&within),
+            Range::between(0x5000, 0x6000)
+        );
+        mappings.take_within(&Range::new(0x5000, 0x1000).unwrap(), &mut Vec::new());
+        assert_eq!(mappings.next_within(&within), Some(last));
     }
 
     #[test]
@@ -175,7 +192,7 @@ mod tests {
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x3000
         );
-        assert_eq!(mappings.take_all(), [0x1000, 0x8001]);
+        assert!(mappings.take_all().eq([0x1000, 0x8001]));
         assert_eq!(mappings.len(), 0);
     }
 
@@ -197,13 +214,13 @@ mod tests {
         // Across others, and touching one.
         assert_eq!(
             insert(&mut mappings, 0x9800, 0x2800, 0x9800),
-            [0xb000, 0x9000]
+            [0x9000, 0xb000]
         );
         assert_eq!(insert(&mut mappings, 0xf000, 0x1000, 0xf000), []);
         assert_eq!(
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x1000 + 0x2800 + 0x1000 + 0x1000
         );
-        assert_eq!(mappings.take_all(), [0x3000, 0x9800, 0xf000, 0x10000]);
+        assert!(mappings.take_all().eq([0x3000, 0x9800, 0xf000, 0x10000]));
     }
 }

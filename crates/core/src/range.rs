@@ -111,6 +111,18 @@ impl fmt::Display for Range {
     }
 }
 
+/// The same addresses in fewer ranges: each range that begins where the one before it ends is joined with that.
+pub(crate) fn joined(ranges: impl Iterator<Item = Range>) -> impl Iterator<Item = Range> {
+    let mut ranges = ranges.peekable();
+    std::iter::from_fn(move || {
+        let mut joined = ranges.next()?;
+        while let Some(next) = ranges.next_if(|next| next.start == joined.end) {
+            joined.end = next.end;
+        }
+        Some(joined)
+    })
+}
+
 /// `value` as a length or address of this process.
 pub(crate) fn to_usize(value: u64) -> Result<usize> {
     usize::try_from(value).map_err(|_| {

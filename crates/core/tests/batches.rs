@@ -8,15 +8,15 @@
 mod common;
 
 use common::{PAGE, code, file, page_of, reservation};
-use peerdma_core::ErrorCode;
 use peerdma_core::memory::{FilePart, MemoryFile};
+use peerdma_core::{Batch, ErrorCode, MapRequest, Range, Source};
 
-fn part(file: &MemoryFile, page: u64, file_page: u64, pages: u64) -> FilePart {
+fn part(page: u64, file_page: u64, pages: u64) -> FilePart {
     FilePart {
         offset: page * PAGE,
         length: pages * PAGE,
-        file: file.clone(),
         file_offset: file_page * PAGE,
+        file: 0,
         writable: true,
         transparent_huge: false,
     }
@@ -42,14 +42,13 @@ fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
     );
     let ours = ours.unwrap();
     let before = mappings_of(name);
-    let parts: Vec<FilePart> = (0..8).map(|page| part(&ours, page, page, 1)).collect();
-    space.map_files(&parts).unwrap();
+    let parts: Vec<FilePart> = (0..8).map(|page| part(page, page, 1)).collect();
+    let files = [ours];
+    space.map_files(&files, &parts).unwrap();
     assert_eq!(mappings_of(name), before + 1);
     // Backwards in the file, and apart.
-    let parts: Vec<FilePart> = (0..4)
-        .map(|page| part(&ours, 20 + page, 15 - page, 1))
-        .collect();
-    space.map_files(&parts).unwrap();
+    let parts: Vec<FilePart> = (0..4).map(|page| part(20 + page, 15 - page, 1)).collect();
+    space.map_files(&files, &parts).unwrap();
     assert_eq!(mappings_of(name), before + 5);
     // Each is taken out by itself all the same.
     space.unmap(3 * PAGE, PAGE).unwrap();
@@ -65,23 +64,24 @@ fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
 fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
     let (space, file) = (reservation(), file(4));
     let parts = [
-        part(&file, 0, 0, 1),
-        part(&file, 4, 1, 1),
-        part(&file, 8, 3, 2), // past the end of the file
-        part(&file, 12, 2, 1),
+        part(0, 0, 1),
+        part(4, 1, 1),
+        part(8, 3, 2), // past the end of the file
+        part(12, 2, 1),
     ];
-    let (index, error) = space.map_files(&parts).unwrap_err();
+    let (index, error) = space
+        .map_files(std::slice::from_ref(&file), &parts)
+        .unwrap_err();
     assert_eq!((index, error.code()), (2, ErrorCode::OutOfRange));
     for (page, mapped) in [(0, true), (4, true), (8, false), (12, false)] {
         assert_eq!(space.lease(page * PAGE, PAGE).is_ok(), mapped, "{page}");
     }
     // Of neighbours, none is mapped where one is in the way.
     let (index, error) = space
-        .map_files(&[
-            part(&file, 2, 1, 1),
-            part(&file, 3, 2, 1),
-            part(&file, 4, 3, 1),
-        ])
+        .map_files(
+            std::slice::from_ref(&file),
+            &[part(2, 1, 1), part(3, 2, 1), part(4, 3, 1)],
+        )
         .unwrap_err();
     assert_eq!((index, error.code()), (0, ErrorCode::Overlap));
     assert!(space.lease(2 * PAGE, PAGE).is_err());
@@ -91,7 +91,7 @@ fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
 fn memory_is_held_by_leases_of_all_of_it_and_of_parts_of_it() {
     let (space, file) = (reservation(), file(8));
     space
-        .map_files(&[part(&file, 0, 0, 4), part(&file, 4, 4, 4)])
+        .map_files(std::slice::from_ref(&file), &[part(0, 0, 4), part(4, 4, 4)])
         .unwrap();
     let whole = space.lease(0, 4 * PAGE).unwrap();
     let again = space.lease(0, 4 * PAGE).unwrap();
@@ -112,10 +112,8 @@ fn memory_is_held_by_leases_of_all_of_it_and_of_parts_of_it() {
 #[test]
 fn a_reservation_that_closes_refuses_leases_and_can_not_be_closed_while_leased() {
     let (space, file) = (reservation(), file(300));
-    let parts: Vec<FilePart> = (0..300)
-        .map(|page| part(&file, 2 * page, 299 - page, 1))
-        .collect();
-    space.map_files(&parts).unwrap();
+    let parts: Vec<FilePart> = (0..300).map(|page| part(2 * page, 299 - page, 1)).collect();
+    space.map_files(&[file], &parts).unwrap();
     let lease = space.lease(598 * PAGE, PAGE).unwrap();
     assert_eq!(code(space.close()), ErrorCode::VaInUse);
     drop(space.lease(0, PAGE).unwrap()); // nothing was unmapped
@@ -123,4 +121,73 @@ fn a_reservation_that_closes_refuses_leases_and_can_not_be_closed_while_leased()
     space.close().unwrap();
     assert_eq!(code(space.lease(0, PAGE)), ErrorCode::Closed);
     space.close().unwrap();
+}
+
+fn request(page: u64, pages: u64, source: Source) -> MapRequest {
+    MapRequest {
+        range: Range::new(page * PAGE, pages * PAGE).unwrap(),
+        offset: page * PAGE,
+        source,
+        writable: true,
+    }
+}
+
+const MEMORY: Source = Source::Memory { fault_in: false };
+
+#[test]
+fn a_batch_holds_its_memory_until_it_is_dropped() {
+    let (space, file) = (reservation(), file(8));
+    space
+        .map_files(std::slice::from_ref(&file), &[part(0, 0, 8)])
+        .unwrap();
+    // Neighbours, what lies apart, twice the same, and backwards.
+    let memory = [(0, 1), (1, 1), (4, 1), (4, 1), (3, 1)];
+    let mut requests: Vec<MapRequest> = memory
+        .map(|(page, pages)| request(page, pages, MEMORY))
+        .to_vec();
+    requests.push(request(6, 1, Source::File(0)));
+    let batch = Batch::new(Some(&space), vec![file], requests).unwrap();
+    let held = [0, 1, 2, 3, 4, 5, 6].map(|page| space.unmap(page * PAGE, PAGE).is_err());
+    assert_eq!(held, [true, true, false, true, true, false, false]);
+    drop(batch);
+    space.unmap(0, 8 * PAGE).unwrap();
+}
+
+#[test]
+fn a_batch_that_is_refused_holds_nothing() {
+    let (space, file) = (reservation(), file(8));
+    space
+        .map_files(std::slice::from_ref(&file), &[part(0, 0, 2), part(4, 4, 2)])
+        .unwrap();
+    let refused = |requests: &[MapRequest]| {
+        let batch = Batch::new(Some(&space), vec![file.clone()], requests.to_vec());
+        batch.unwrap_err()
+    };
+    let error = refused(&[request(0, 1, MEMORY), request(1, 2, MEMORY)]);
+    assert_eq!(error.code(), ErrorCode::VaNotMapped);
+    let message = error.message();
+    assert!(
+        message.starts_with("0x1000..0x3000 is not mapped throughout: nothing at 0x2000..0x3000"),
+        "{message}"
+    );
+    let error = refused(&[
+        request(0, 1, MEMORY),
+        request(4, 3, Source::Memory { fault_in: true }),
+    ]);
+    assert_eq!(error.code(), ErrorCode::VaNotMapped);
+    assert!(
+        error.message().contains("nothing at 0x6000..0x7000"),
+        "{error}"
+    );
+    let beyond = MapRequest {
+        offset: space.length(),
+        ..request(0, 1, MEMORY)
+    };
+    assert_eq!(
+        refused(&[request(0, 1, MEMORY), beyond]).code(),
+        ErrorCode::OutOfRange
+    );
+    let without = Batch::new(None, vec![file.clone()], vec![request(0, 1, MEMORY)]);
+    assert_eq!(without.unwrap_err().code(), ErrorCode::InvalidArgument);
+    space.unmap(0, 8 * PAGE).unwrap();
 }

@@ -100,19 +100,13 @@ fn round(n: u64, lasting: &Lasting) {
         .map_file(at(8), 4 * PAGE, loose, 0, false, false)
         .unwrap();
     space
-        .map_private(
-            at(16),
-            8 * PAGE,
-            memory,
-            (n % 8) * PAGE,
-            !n.is_multiple_of(3),
-        )
+        .map_private(at(16), 8 * PAGE, memory, (n % 8) * PAGE)
         .unwrap();
 
     let space_code = |result| code::<()>(result);
     let again = space.map_file(at(7), 2 * PAGE, file, 0, true, false);
     assert_eq!(space_code(again), ErrorCode::Overlap);
-    let twice = space.map_private(at(32), PAGE, memory, (n % 8) * PAGE, true);
+    let twice = space.map_private(at(32), PAGE, memory, (n % 8) * PAGE);
     assert_eq!(space_code(twice), ErrorCode::Overlap);
     let beyond = space.map_file(at(64), 32 * PAGE, file, 0, true, false);
     assert_eq!(space_code(beyond), ErrorCode::OutOfRange);
@@ -160,9 +154,7 @@ fn short_lived(n: u64) {
     space
         .map_file(1 << 40, 4 * PAGE, &file, 0, true, false)
         .unwrap();
-    space
-        .map_private(1 << 41, 4 * PAGE, &memory, 0, true)
-        .unwrap();
+    space.map_private(1 << 41, 4 * PAGE, &memory, 0).unwrap();
     space.unmap((1 << 41) + PAGE, PAGE).unwrap();
     let lease = space.lease(1 << 40, PAGE).unwrap();
     assert_eq!(code(space.close()), ErrorCode::VaInUse);

@@ -74,7 +74,7 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     let memory = PrivateMemory::new(64 * PAGE, false).unwrap();
     for page in (0..64).step_by(2) {
         space
-            .map_private((1 << 30) + page * PAGE, PAGE, &memory, page * PAGE, true)
+            .map_private((1 << 30) + page * PAGE, PAGE, &memory, page * PAGE)
             .unwrap();
     }
     let began = Instant::now();
@@ -93,7 +93,7 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     assert!(scattered > limit / 2 - 1_000, "{scattered}");
     let began = Instant::now();
     for _ in 0..1_000 {
-        let result = space.map_private(1 << 31, PAGE, &memory, PAGE, true);
+        let result = space.map_private(1 << 31, PAGE, &memory, PAGE);
         assert_eq!(code(result), ErrorCode::MappingLimit);
     }
     eprintln!("1000 refusals took {:?}", began.elapsed());
@@ -106,7 +106,7 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     }
     // Private memory can be taken out whole, and has its room back for the next.
     space.unmap(1 << 30, 64 * PAGE).unwrap();
-    space.map_private(1 << 31, PAGE, &memory, 0, true).unwrap();
+    space.map_private(1 << 31, PAGE, &memory, 0).unwrap();
     space.close().unwrap();
     assert!(mappings() < 1_000, "{}", mappings());
 }

@@ -70,7 +70,7 @@ fn creating_checks_its_arguments() {
 fn keeps_its_bytes_across_places() {
     let (space, memory) = (reservation(), numbered(8));
     space
-        .map_private(16 * PAGE, 4 * PAGE, &memory, 2 * PAGE, true)
+        .map_private(16 * PAGE, 4 * PAGE, &memory, 2 * PAGE)
         .unwrap();
     assert_eq!(leased_bytes(&space, 16, 4), [3, 4, 5, 6]);
     assert_eq!(bytes_of(&memory), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -85,9 +85,7 @@ fn keeps_its_bytes_across_places() {
     space.unmap(17 * PAGE, 2 * PAGE).unwrap();
     assert_eq!(bytes_of(&memory), [1, 2, 3, 40, 50, 6, 7, 8]);
     space.unmap(0, 64 * PAGE).unwrap();
-    space
-        .map_private(1 << 30, 8 * PAGE, &memory, 0, true)
-        .unwrap();
+    space.map_private(1 << 30, 8 * PAGE, &memory, 0).unwrap();
     assert_eq!(
         leased_bytes(&space, (1 << 30) / PAGE, 8),
         [1, 2, 3, 40, 50, 6, 7, 8]
@@ -100,58 +98,35 @@ fn keeps_its_bytes_across_places() {
 #[test]
 fn each_byte_is_in_one_place() {
     let (space, memory) = (reservation(), numbered(8));
-    space
-        .map_private(0, 4 * PAGE, &memory, 2 * PAGE, true)
-        .unwrap();
+    space.map_private(0, 4 * PAGE, &memory, 2 * PAGE).unwrap();
     for (from, pages) in [(2, 4), (0, 3), (5, 1), (5, 3), (0, 8)] {
-        let result = space.map_private(100 * PAGE, pages * PAGE, &memory, from * PAGE, true);
+        let result = space.map_private(100 * PAGE, pages * PAGE, &memory, from * PAGE);
         assert_eq!(code(result), ErrorCode::Overlap, "{from} {pages}");
     }
     assert_eq!(
-        code(space.map_private(3 * PAGE, PAGE, &memory, 0, true)),
+        code(space.map_private(3 * PAGE, PAGE, &memory, 0)),
         ErrorCode::Overlap
     );
     assert_eq!(
-        code(space.map_private(100 * PAGE, 2 * PAGE, &memory, 7 * PAGE, true)),
+        code(space.map_private(100 * PAGE, 2 * PAGE, &memory, 7 * PAGE)),
         ErrorCode::OutOfRange
     );
     assert_eq!(
-        code(space.map_private(100 * PAGE, PAGE, &memory, 1, true)),
+        code(space.map_private(100 * PAGE, PAGE, &memory, 1)),
         ErrorCode::Unaligned
     );
+    space.map_private(100 * PAGE, 2 * PAGE, &memory, 0).unwrap();
     space
-        .map_private(100 * PAGE, 2 * PAGE, &memory, 0, true)
-        .unwrap();
-    space
-        .map_private(102 * PAGE, 2 * PAGE, &memory, 6 * PAGE, true)
+        .map_private(102 * PAGE, 2 * PAGE, &memory, 6 * PAGE)
         .unwrap();
     assert_eq!(bytes_of(&memory), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(leased_bytes(&space, 100, 4), [1, 2, 7, 8]);
 }
 
 #[test]
-fn read_only_is_writable_again_at_home() {
-    let (space, memory) = (reservation(), numbered(4));
-    space.map_private(0, 4 * PAGE, &memory, 0, false).unwrap();
-    space.ensure_mapped(&[(0, 4 * PAGE)]).unwrap();
-    let lease = space.lease(0, 4 * PAGE).unwrap();
-    assert_eq!(code(lease.write(PAGE, b"no")), ErrorCode::MemoryFault);
-    drop(lease);
-    assert_eq!(code(memory.write(0, b"no")), ErrorCode::MemoryFault);
-    assert_eq!(bytes_of(&memory), [1, 2, 3, 4]);
-    space.unmap(PAGE, 2 * PAGE).unwrap();
-    memory.write(PAGE, &page_of(20)).unwrap();
-    assert_eq!(code(memory.write(0, b"no")), ErrorCode::MemoryFault);
-    space.unmap(0, 4 * PAGE).unwrap();
-    memory.write(0, &page_of(10)).unwrap();
-    space.map_private(PAGE, 4 * PAGE, &memory, 0, true).unwrap();
-    assert_eq!(leased_bytes(&space, 1, 4), [10, 20, 3, 4]);
-}
-
-#[test]
 fn leased_pages_stay() {
     let (space, memory) = (reservation(), numbered(4));
-    space.map_private(0, 4 * PAGE, &memory, 0, true).unwrap();
+    space.map_private(0, 4 * PAGE, &memory, 0).unwrap();
     let lease = space.lease(2 * PAGE, PAGE).unwrap();
     assert_eq!(code(space.unmap(0, 4 * PAGE)), ErrorCode::VaInUse);
     assert_eq!(leased_bytes(&space, 0, 4), [1, 2, 3, 4]);
@@ -162,14 +137,14 @@ fn leased_pages_stay() {
 fn outlives_the_reservation() {
     let memory = numbered(6);
     let space = reservation();
-    space.map_private(0, 2 * PAGE, &memory, 0, true).unwrap();
+    space.map_private(0, 2 * PAGE, &memory, 0).unwrap();
     space
-        .map_private(4 * PAGE, 2 * PAGE, &memory, 3 * PAGE, false)
+        .map_private(4 * PAGE, 2 * PAGE, &memory, 3 * PAGE)
         .unwrap();
     drop(space);
     assert_eq!(bytes_of(&memory), [1, 2, 3, 4, 5, 6]);
     let space = reservation();
-    space.map_private(0, 6 * PAGE, &memory, 0, true).unwrap();
+    space.map_private(0, 6 * PAGE, &memory, 0).unwrap();
     space.close().unwrap();
     memory.write(0, &page_of(9)).unwrap();
     assert_eq!(bytes_of(&memory), [9, 2, 3, 4, 5, 6]);
@@ -178,28 +153,15 @@ fn outlives_the_reservation() {
 #[test]
 fn lives_on_where_it_is_placed() {
     let space = reservation();
-    space
-        .map_private(0, 2 * PAGE, &numbered(2), 0, true)
-        .unwrap();
+    space.map_private(0, 2 * PAGE, &numbered(2), 0).unwrap();
     assert_eq!(leased_bytes(&space, 0, 2), [1, 2]);
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Place {
-        at: u64,
-        from: u64,
-        pages: u64,
-        writable: bool,
-    },
-    Unmap {
-        at: u64,
-        pages: u64,
-    },
-    Write {
-        page: u64,
-        byte: u8,
-    },
+    Place { at: u64, from: u64, pages: u64 },
+    Unmap { at: u64, pages: u64 },
+    Write { page: u64, byte: u8 },
 }
 
 const MEMORY: u64 = 12;
@@ -207,8 +169,7 @@ const SPACE: u64 = 24;
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0..SPACE, 0..MEMORY, 1_u64..8, any::<bool>())
-            .prop_map(|(at, from, pages, writable)| Step::Place { at, from, pages, writable }),
+        3 => (0..SPACE, 0..MEMORY, 1_u64..8).prop_map(|(at, from, pages)| Step::Place { at, from, pages }),
         2 => (0..SPACE, 1_u64..10).prop_map(|(at, pages)| Step::Unmap { at, pages }),
         2 => (0..MEMORY, any::<u8>()).prop_map(|(page, byte)| Step::Write { page, byte }),
     ]
@@ -220,17 +181,17 @@ proptest! {
     fn behaves_like_a_model(steps in prop::collection::vec(step(), 1..60)) {
         let (space, memory) = (reservation(), numbered(MEMORY));
         let mut content: Vec<u8> = (1..=u8::try_from(MEMORY).unwrap()).collect();
-        let mut places: Vec<Option<(u64, bool)>> = vec![None; usize::try_from(SPACE + 8).unwrap()];
+        let mut places: Vec<Option<u64>> = vec![None; usize::try_from(SPACE + 8).unwrap()];
         let index = |page: u64| usize::try_from(page).unwrap();
         for step in steps {
             match step {
-                Step::Place { at, from, pages, writable } => {
-                    let result = space.map_private(at * PAGE, pages * PAGE, &memory, from * PAGE, writable);
+                Step::Place { at, from, pages } => {
+                    let result = space.map_private(at * PAGE, pages * PAGE, &memory, from * PAGE);
                     let free = (at..at + pages).all(|page| places[index(page)].is_none());
-                    let home = !places.iter().flatten().any(|(page, _)| (from..from + pages).contains(page));
+                    let home = !places.iter().flatten().any(|page| (from..from + pages).contains(page));
                     prop_assert_eq!(result.is_ok(), free && home && from + pages <= MEMORY);
                     if result.is_ok() {
-                        for page in 0..pages { places[index(at + page)] = Some((from + page, writable)); }
+                        for page in 0..pages { places[index(at + page)] = Some(from + page); }
                     }
                 }
                 Step::Unmap { at, pages } => {
@@ -238,16 +199,14 @@ proptest! {
                     for page in at..(at + pages).min(SPACE + 8) { places[index(page)] = None; }
                 }
                 Step::Write { page, byte } => {
-                    let result = memory.write(page * PAGE, &page_of(byte));
-                    let read_only = places.iter().flatten().any(|place| *place == (page, false));
-                    prop_assert_eq!(result.is_ok(), !read_only);
-                    if result.is_ok() { content[index(page)] = byte; }
+                    memory.write(page * PAGE, &page_of(byte)).unwrap();
+                    content[index(page)] = byte;
                 }
             }
             prop_assert_eq!(bytes_of(&memory), content.clone());
             for (at, place) in (0..).zip(&places) {
                 match place {
-                    Some((page, _)) => prop_assert_eq!(leased_bytes(&space, at, 1), [content[index(*page)]]),
+                    Some(page) => prop_assert_eq!(leased_bytes(&space, at, 1), [content[index(*page)]]),
                     None => prop_assert!(space.lease(at * PAGE, PAGE).is_err()),
                 }
             }

@@ -2,8 +2,8 @@
 
 use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
-use peerdma_core::memory::{LeasedBatch, MemoryFile};
-use peerdma_core::{BatchError, Error, MapRequest, Range, Result, Source};
+use peerdma_core::memory::MemoryFile;
+use peerdma_core::{Batch, BatchError, Error, MapRequest, Range, Source};
 
 use crate::error::{invalid, reason, to_js};
 use crate::memory::NativeMemoryFile;
@@ -31,123 +31,73 @@ pub struct NativeFailure {
 /// A batch on a worker thread.
 pub(crate) type Failing = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
 
-/// Mappings to be made, for any thread.
-pub(crate) struct Requests {
-    requests: Vec<Parsed>,
-    /// Of those that are part of the reservation, in their order.
-    leases: Option<LeasedBatch>,
-}
-
-struct Parsed {
-    iova: u64,
-    length: u64,
-    offset: u64,
-    writable: bool,
-    fault_in: bool,
-    /// Part of the reservation without one.
-    file: Option<MemoryFile>,
-}
-
-impl Requests {
-    /// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory
-    /// that is part of the reservation, all or none: nothing can replace it before a worker thread maps it.
-    pub(crate) fn read(
-        reservation: Option<&NativeReservation>,
-        files: &[ClassInstance<'_, NativeMemoryFile>],
-        words: &[u64],
-    ) -> napi::Result<Self> {
-        let (groups, rest) = words.as_chunks::<4>();
-        if !rest.is_empty() {
-            return Err(invalid(
-                "requests must be of IOVA, length, flags and offset",
-            ));
-        }
-        let files = files
-            .iter()
-            .map(|file| file.file().cloned())
-            .collect::<napi::Result<Vec<MemoryFile>>>()?;
-        let requests = groups
-            .iter()
-            .map(|words| Parsed::read(words, &files))
-            .collect::<napi::Result<Vec<Parsed>>>()?;
-        let here = requests.iter().filter(|one| one.file.is_none());
-        let ranges: Vec<_> = here
-            .map(|one| (one.offset, one.length, one.fault_in))
-            .collect();
-        let leases = match reservation {
-            Some(reservation) => {
-                let batch = reservation.reservation()?.lease_batch(ranges.into_iter());
-                Some(batch.map_err(to_js)?)
-            }
-            None if ranges.is_empty() => None,
-            None => return Err(invalid("memory of this process is of a reservation")),
-        };
-        Ok(Self { requests, leases })
+/// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory that
+/// is part of the reservation, all or none: nothing can replace it before a worker thread maps it.
+pub(crate) fn read_batch(
+    reservation: Option<&NativeReservation>,
+    files: &[ClassInstance<'_, NativeMemoryFile>],
+    words: &[u64],
+) -> napi::Result<Batch> {
+    let (groups, rest) = words.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(invalid(
+            "requests must be of IOVA, length, flags and offset",
+        ));
     }
-
-    /// Faults in what is to be, and makes the mappings by `map`.
-    pub(crate) fn map(
-        self,
-        map: impl FnOnce(Vec<MapRequest>) -> Result<(), BatchError>,
-    ) -> Result<Vec<NativeFailure>> {
-        let leases = self
-            .leases
-            .map_or_else(|| Ok(Vec::new()), LeasedBatch::fault_in)?;
-        let mut leases = leases.into_iter();
-        let requests = self.requests.into_iter().filter_map(|one| {
-            let source = match one.file {
-                Some(file) => Source::File {
-                    file,
-                    offset: one.offset,
-                    length: one.length,
-                },
-                None => Source::Memory(leases.next()?),
-            };
-            Some(MapRequest {
-                iova: one.iova,
-                source,
-                writable: one.writable,
-            })
-        });
-        Ok(match map(requests.collect()) {
-            Ok(()) => Vec::new(),
-            Err(failure) => {
-                let first = std::iter::once((failure.index, failure.error));
-                failures(first.chain(failure.stuck))
-            }
-        })
+    let mut requests = Vec::with_capacity(groups.len());
+    for words in groups {
+        requests.push(read_request(words, files.len())?);
     }
+    let reservation = reservation
+        .map(NativeReservation::reservation)
+        .transpose()?;
+    Batch::new(reservation.as_ref(), cloned(files)?, requests).map_err(to_js)
 }
 
-impl Parsed {
-    fn read([iova, length, flags, offset]: &[u64; 4], files: &[MemoryFile]) -> napi::Result<Self> {
-        let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
-        let is_file = kind & FILE != 0;
-        let known = if is_file {
-            WRITABLE | FILE
-        } else {
-            WRITABLE | FAULT_IN
-        };
-        if kind & !known != 0 || (which != 0 && !is_file) {
+fn read_request(
+    [iova, length, flags, offset]: &[u64; 4],
+    files: usize,
+) -> napi::Result<MapRequest> {
+    let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
+    let source = match kind & !WRITABLE {
+        FILE => Source::File(file_number(which, files)?),
+        fault_in @ (0 | FAULT_IN) if which == 0 => Source::Memory {
+            fault_in: fault_in != 0,
+        },
+        _ => {
             return Err(invalid(format!(
                 "unknown flags {flags:#x} for IOVA {iova:#x}"
             )));
         }
-        let file = usize::try_from(which)
-            .ok()
-            .and_then(|which| files.get(which));
-        if is_file && file.is_none() {
-            return Err(invalid(format!("there is no file {which}")));
-        }
-        Ok(Self {
-            iova: *iova,
-            length: *length,
-            offset: *offset,
-            writable: kind & WRITABLE != 0,
-            fault_in: kind & FAULT_IN != 0,
-            file: file.filter(|_| is_file).cloned(),
-        })
-    }
+    };
+    Ok(MapRequest {
+        range: Range::new(*iova, *length).map_err(to_js)?,
+        offset: *offset,
+        source,
+        writable: kind & WRITABLE != 0,
+    })
+}
+
+/// Which of `files` files it is.
+pub(crate) fn file_number(which: u64, files: usize) -> napi::Result<u32> {
+    let is_known = usize::try_from(which).is_ok_and(|which| which < files);
+    let number = u32::try_from(which).ok().filter(|_| is_known);
+    number.ok_or_else(|| invalid(format!("there is no file {which}")))
+}
+
+/// The files of a call, for any thread.
+pub(crate) fn cloned(
+    files: &[ClassInstance<'_, NativeMemoryFile>],
+) -> napi::Result<Vec<MemoryFile>> {
+    files.iter().map(|file| file.file().cloned()).collect()
+}
+
+/// What became of a batch, in JavaScript.
+pub(crate) fn mapped(result: core::result::Result<(), BatchError>) -> Vec<NativeFailure> {
+    let failure = result.err();
+    failure.map_or_else(Vec::new, |failure| {
+        failures(std::iter::once((failure.index, failure.error)).chain(failure.stuck))
+    })
 }
 
 /// Reads ranges of two words: start and length.
@@ -156,8 +106,11 @@ pub(crate) fn read_ranges(words: &[u64]) -> napi::Result<Vec<Range>> {
     if !rest.is_empty() {
         return Err(invalid("ranges must be pairs of start and length"));
     }
-    let range = |[start, length]: &[u64; 2]| Range::new(*start, *length).map_err(to_js);
-    pairs.iter().map(range).collect()
+    let mut ranges = Vec::with_capacity(pairs.len());
+    for [start, length] in pairs {
+        ranges.push(Range::new(*start, *length).map_err(to_js)?);
+    }
+    Ok(ranges)
 }
 
 /// What becomes of failures in JavaScript.

@@ -17,6 +17,7 @@ mod iommufd;
 mod memory;
 mod numbers;
 mod reservation;
+mod space;
 mod task;
 mod vfio;
 mod view;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::Result;
-use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease};
+use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease, MemoryFile};
 
-use crate::batch::{Failing, NativeFailure, WHICH_SHIFT, failures};
+use crate::batch::{Failing, NativeFailure, WHICH_SHIFT, cloned, failures, file_number};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
@@ -66,32 +66,29 @@ const TRANSPARENT_HUGE: u64 = 2;
 fn file_parts(
     files: &[ClassInstance<'_, NativeMemoryFile>],
     words: &[u64],
-) -> napi::Result<Vec<FilePart>> {
+) -> napi::Result<(Vec<MemoryFile>, Vec<FilePart>)> {
     let (groups, rest) = words.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(invalid(
             "parts must be of offset, length, flags and offset in the file",
         ));
     }
-    let part = |[offset, length, flags, file_offset]: &[u64; 4]| {
+    let mut parts = Vec::with_capacity(groups.len());
+    for [offset, length, flags, file_offset] in groups {
         let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
         if kind & !(WRITABLE | TRANSPARENT_HUGE) != 0 {
             return Err(invalid(format!("unknown flags {flags:#x} for {offset:#x}")));
         }
-        let file = usize::try_from(which)
-            .ok()
-            .and_then(|which| files.get(which));
-        let file = file.ok_or_else(|| invalid(format!("there is no file {which}")))?;
-        Ok(FilePart {
+        parts.push(FilePart {
             offset: *offset,
             length: *length,
-            file: file.file()?.clone(),
             file_offset: *file_offset,
+            file: file_number(which, files.len())?,
             writable: kind & WRITABLE != 0,
             transparent_huge: kind & TRANSPARENT_HUGE != 0,
-        })
-    };
-    groups.iter().map(part).collect()
+        });
+    }
+    Ok((cloned(files)?, parts))
 }
 
 #[napi]
@@ -149,8 +146,8 @@ impl NativeReservation {
         parts: BigUint64ArraySlice<'_>,
     ) -> napi::Result<Vec<NativeFailure>> {
         let reservation = self.reservation()?;
-        let parts = file_parts(&files, &parts)?;
-        Ok(failures(reservation.map_files(&parts).err()))
+        let (files, parts) = file_parts(&files, &parts)?;
+        Ok(failures(reservation.map_files(&files, &parts).err()))
     }
 
     /// The same on a worker thread.
@@ -161,8 +158,8 @@ impl NativeReservation {
         parts: BigUint64ArraySlice<'_>,
     ) -> napi::Result<AsyncTask<Failing>> {
         let reservation = self.reservation()?;
-        let parts = file_parts(&files, &parts)?;
-        let map = move || Ok(failures(reservation.map_files(&parts).err()));
+        let (files, parts) = file_parts(&files, &parts)?;
+        let map = move || Ok(failures(reservation.map_files(&files, &parts).err()));
         Ok(Work::make(map, std::convert::identity))
     }
 
@@ -174,16 +171,9 @@ impl NativeReservation {
         #[napi(ts_arg_type = "bigint")] length: U64,
         memory: &NativePrivateMemory,
         #[napi(ts_arg_type = "bigint")] memory_offset: U64,
-        writable: bool,
     ) -> napi::Result<()> {
         self.reservation()?
-            .map_private(
-                offset.0,
-                length.0,
-                memory.memory()?,
-                memory_offset.0,
-                writable,
-            )
+            .map_private(offset.0, length.0, memory.memory()?, memory_offset.0)
             .map_err(to_js)
     }
 

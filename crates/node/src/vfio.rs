@@ -6,13 +6,14 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Device, Group};
 
-use crate::batch::{Failing, NativeFailure, Requests, failures, read_ranges};
+use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
 use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::to_js;
 use crate::memory::NativeMemoryFile;
 use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
+use crate::space::space_methods;
 use crate::task::Work;
 
 /// What an IOMMU can do, as of now.
@@ -30,7 +31,7 @@ pub struct NativeContainerInfo<'env> {
 /// An IOMMU address space of VFIO.
 #[napi(custom_finalize)]
 pub struct NativeVfioContainer {
-    container: Container,
+    space: Container,
 }
 
 finalize_handles!(NativeVfioContainer, NativeVfioGroup);
@@ -40,28 +41,26 @@ impl NativeVfioContainer {
     /// Opens `/dev/vfio/vfio`.
     #[napi(factory)]
     pub fn open() -> napi::Result<Self> {
-        Container::open()
-            .map(|container| Self { container })
-            .map_err(to_js)
+        Container::open().map(|space| Self { space }).map_err(to_js)
     }
 
     /// Gives it a type1v2 IOMMU, after its first group was attached.
     #[napi]
     pub fn set_iommu(&self) -> napi::Result<()> {
-        self.container.set_iommu().map_err(to_js)
+        self.space.set_iommu().map_err(to_js)
     }
 
     /// The same on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn set_iommu_async(&self) -> AsyncTask<Work> {
-        let container = self.container.clone();
+        let container = self.space.clone();
         Work::run(move || container.set_iommu())
     }
 
     /// What the IOMMU can do now.
     #[napi]
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeContainerInfo<'env>> {
-        let info = self.container.info().map_err(to_js)?;
+        let info = self.space.info().map_err(to_js)?;
         let ranges: Vec<u64> = info
             .iova_ranges
             .iter()
@@ -73,110 +72,9 @@ impl NativeVfioContainer {
             dma_avail: info.dma_avail,
         })
     }
-
-    /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a file, which
-    /// of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or the file. Returns
-    /// what could not be mapped, and after it what was mapped before it and could not be unmapped again.
-    #[napi]
-    pub fn map(
-        &self,
-        reservation: Option<&NativeReservation>,
-        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
-        requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<Vec<NativeFailure>> {
-        Requests::read(reservation, &files, &requests)?
-            .map(|requests| self.container.map(requests))
-            .map_err(to_js)
-    }
-
-    /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
-    pub fn map_async(
-        &self,
-        reservation: Option<&NativeReservation>,
-        files: Vec<ClassInstance<'_, NativeMemoryFile>>,
-        requests: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<AsyncTask<Failing>> {
-        let container = self.container.clone();
-        let requests = Requests::read(reservation, &files, &requests)?;
-        Ok(Work::make(
-            move || requests.map(|requests| container.map(requests)),
-            std::convert::identity,
-        ))
-    }
-
-    /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns which of
-    /// the ranges failed; without `all` it stops at the first.
-    #[napi]
-    pub fn unmap(
-        &self,
-        ranges: BigUint64ArraySlice<'_>,
-        all: bool,
-    ) -> napi::Result<Vec<NativeFailure>> {
-        Ok(failures(self.container.unmap(&read_ranges(&ranges)?, all)))
-    }
-
-    /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
-    pub fn unmap_async(
-        &self,
-        ranges: BigUint64ArraySlice<'_>,
-        all: bool,
-    ) -> napi::Result<AsyncTask<Failing>> {
-        let container = self.container.clone();
-        let ranges = read_ranges(&ranges)?;
-        Ok(Work::make(
-            move || Ok(failures(container.unmap(&ranges, all))),
-            std::convert::identity,
-        ))
-    }
-
-    /// Removes all mappings.
-    #[napi]
-    pub fn unmap_all(&self) -> napi::Result<()> {
-        self.container.unmap_all().map_err(to_js)
-    }
-
-    /// How many mappings are on record.
-    #[napi(getter, ts_return_type = "number")]
-    pub fn mapping_count(&self) -> Index {
-        Index(u64::try_from(self.container.mapping_count()).unwrap_or(u64::MAX))
-    }
-
-    /// Starts or ends logging which pages devices may have written, on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn set_dirty_tracking(&self, on: bool) -> AsyncTask<Work> {
-        let container = self.container.clone();
-        Work::run(move || container.set_dirty_tracking(on))
-    }
-
-    /// A bit for each page, set where a device may have written it since the last call. Read on a worker thread.
-    #[napi(ts_return_type = "Promise<BigUint64Array>")]
-    pub fn dirty_pages(
-        &self,
-        #[napi(ts_arg_type = "bigint")] iova: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-        #[napi(ts_arg_type = "bigint")] page_size: U64,
-    ) -> napi::Result<AsyncTask<Work<Vec<u64>, Words>>> {
-        let range = Range::new(iova.0, length.0).map_err(to_js)?;
-        let container = self.container.clone();
-        let read = move || container.dirty_pages(&range, page_size.0);
-        Ok(Work::make(read, Words))
-    }
-
-    /// Closes it; refuses while groups are attached.
-    #[napi]
-    pub fn close(&self) -> napi::Result<()> {
-        self.container.close().map_err(to_js)
-    }
-
-    /// The same on a worker thread.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn close_async(&self) -> AsyncTask<Work> {
-        let container = self.container.clone();
-        Work::run(move || container.close())
-    }
 }
+
+space_methods!(NativeVfioContainer);
 
 /// Devices that the IOMMU can't tell apart.
 #[napi(custom_finalize)]
@@ -203,13 +101,13 @@ impl NativeVfioGroup {
     /// Attaches it to a container.
     #[napi]
     pub fn attach(&self, container: &NativeVfioContainer) -> napi::Result<()> {
-        self.group.attach(&container.container).map_err(to_js)
+        self.group.attach(&container.space).map_err(to_js)
     }
 
     /// The same on a worker thread: where the group's IOMMU differs, all that is mapped there is mapped for it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach_async(&self, container: &NativeVfioContainer) -> AsyncTask<Work> {
-        let (group, container) = (self.group.clone(), container.container.clone());
+        let (group, container) = (self.group.clone(), container.space.clone());
         Work::run(move || group.attach(&container))
     }
 

@@ -7,7 +7,7 @@ import { Edu } from '../../../../examples/devices/edu.ts';
 import { type Place, shows } from '../../support/exposed-memory.ts';
 import { nativeEdu } from '../../support/native-rig.ts';
 import { pattern } from '../../support/rig.ts';
-import { byFile, byPlace, mapInto, words } from '../../support/native-calls.ts';
+import { byFile, byPlace, mapInto, unmapAll, words } from '../../support/native-calls.ts';
 import { IoasRig } from './ioas-rig.ts';
 
 /** By its place in this process, shared memory. */
@@ -68,7 +68,7 @@ export class ExposedSpace {
     const barFile = peer.memoryFile();
     const barOffset = (peer.regionInfo(2)?.fileOffset ?? 0n) + BAR.at;
     reservation.mapFile(RAM.at, RAM.length, ram, 0n, true, false);
-    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n, true);
+    reservation.mapPrivate(PRIVATE.at, PRIVATE.length, privateMemory, 0n);
     mapInto(
       rig.ioas,
       reservation,
@@ -124,7 +124,7 @@ export class ExposedSpace {
 
   /** In good order, before the rig. */
   close(): void {
-    this.rig.ioas.unmapAll();
+    unmapAll(this.rig.ioas);
     const { handles } = this;
     this.handles = undefined;
     handles?.reservation.close();

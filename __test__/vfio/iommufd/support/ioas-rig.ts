@@ -5,6 +5,7 @@
 import { NativeIommufd, type NativeIoas, NativeVfioDevice } from '#native';
 import { readdirSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
+import { unmapAll } from '../../support/native-calls.ts';
 
 /** N of a device's file `/dev/vfio/devices/vfioN`. */
 export function fileNumberOf(bdf: string): number {
@@ -42,7 +43,7 @@ export class IoasRig {
   /** With its mappings, whatever they are. Idempotent. */
   close(): void {
     try {
-      this.ioas.unmapAll();
+      unmapAll(this.ioas);
     } catch {
       // Closed by the test, or what it has lost on purpose: that goes with the address space.
     }

@@ -3,7 +3,7 @@
 
 use super::context::Iommufd;
 use super::ioas::Ioas;
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::dropper::{Gate, HANDED_OVER, settle};
 use crate::fake_kernel::{self, Call};
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -17,12 +17,14 @@ fn scene() -> (Ioas, AddressSpaceReservation) {
     memory.map_file(0, PAGE, &file, 0, true, false).unwrap();
     let ioas = Ioas::with_id(&Iommufd::fake(), 1);
     let request = MapRequest {
-        iova: 0,
-        source: Source::Memory(memory.lease(0, PAGE).unwrap()),
+        range: crate::Range::new(0, PAGE).unwrap(),
+        offset: 0,
+        source: Source::Memory { fault_in: false },
         writable: true,
     };
+    let batch = Batch::new(Some(&memory), vec![], vec![request]).unwrap();
     fake_kernel::expect([(Call::IoasMap, Ok(0))]);
-    ioas.map(vec![request]).unwrap();
+    ioas.map(batch).unwrap();
     HANDED_OVER.take();
     (ioas, memory)
 }

@@ -10,7 +10,7 @@ use super::ioctl;
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
-use crate::memory::{Lease, MemoryFile};
+use crate::memory::{Lease, Leases, MemoryFile};
 use crate::vfio::DeviceMapping;
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -27,14 +27,39 @@ pub struct IoasInfo {
 #[derive(Debug)]
 pub(super) enum Keeps {
     /// Memory of this process.
-    #[expect(dead_code, reason = "it is there to be dropped")]
     Memory(Lease),
     /// The kernel holds the pages of a file itself. A part of a file loses them without an owner: the record is one.
-    #[expect(dead_code, reason = "it is there to be dropped")]
     File(Option<MemoryFile>),
     /// The device, which can't be closed meanwhile: the kernel would make the mapping void without a word.
     #[expect(dead_code, reason = "it is there to be dropped")]
     Bar(DeviceMapping),
+}
+
+/// What records kept, to be dropped together outside of locks.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    leases: Leases,
+    others: Vec<Keeps>,
+}
+
+impl Extend<Keeps> for Gone {
+    fn extend<I: IntoIterator<Item = Keeps>>(&mut self, all: I) {
+        for keeps in all {
+            match keeps {
+                Keeps::Memory(lease) => self.leases.extend([lease]),
+                Keeps::File(None) => {}
+                other => self.others.push(other),
+            }
+        }
+    }
+}
+
+impl FromIterator<Keeps> for Gone {
+    fn from_iter<I: IntoIterator<Item = Keeps>>(all: I) -> Self {
+        let mut gone = Self::default();
+        gone.extend(all);
+        gone
+    }
 }
 
 #[derive(Debug)]
@@ -181,12 +206,6 @@ impl Ioas {
         self.inner.count.load(Ordering::Relaxed)
     }
 
-    /// How many devices are attached, or about to be.
-    #[must_use]
-    pub fn device_count(&self) -> usize {
-        self.inner.devices.load(Ordering::Acquire)
-    }
-
     /// Destroys it, with all its mappings; a second call does nothing.
     ///
     /// # Errors
@@ -250,7 +269,7 @@ impl IoasInner {
         }
         open.destroy(&mut lock(&self.logging).tables)?;
         state.open = None;
-        let gone = state.mappings.take_all();
+        let gone: Gone = state.mappings.take_all().collect();
         self.publish_count(&state);
         drop(state);
         drop(gone);
@@ -284,9 +303,7 @@ impl Drop for Undestroyed {
         if self.open.destroy(&mut self.tables).is_ok() {
             return;
         }
-        for keeps in self.mappings.take_all() {
-            std::mem::forget(keeps);
-        }
+        self.mappings.take_all().for_each(std::mem::forget);
     }
 }
 

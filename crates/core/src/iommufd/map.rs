@@ -1,136 +1,127 @@
 //! Mapping memory into an address space, and unmapping it.
 
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::ioas::{Ioas, IoasInner, Keeps, Open, State};
+use super::ioas::{Gone, Ioas, IoasInner, Keeps, Open, State};
 use super::ioctl::{self, Access};
-use crate::batch::{BatchError, MapRequest, Source, map_all, prepare_all, unmap_each};
+use crate::batch::{Batch, BatchError, MapRequest, Memory, Source, unmap_each};
 use crate::dropper;
 use crate::locked::lock;
-use crate::memory::{Lease, MemoryFile};
-use crate::vfio::{DeviceMapping, DmaBuf};
+use crate::memory::MemoryFile;
+use crate::vfio::{DeviceInner, DeviceMapping, DmaBuf};
 use crate::{Error, ErrorCode, Range, Result};
 
 const MAP: &str = "ioctl(IOMMU_IOAS_MAP)";
 const MAP_FILE: &str = "ioctl(IOMMU_IOAS_MAP_FILE)";
 const UNMAP: &str = "ioctl(IOMMU_IOAS_UNMAP)";
 
-/// A request with its memory found.
-struct Prepared {
-    range: Range,
-    access: Access,
-    memory: Memory,
+/// Part of a BAR that is to be mapped, and the hold on its device.
+struct Bar {
+    buffer: Arc<DmaBuf>,
+    start: u64,
+    mapping: DeviceMapping,
 }
 
-enum Memory {
-    Lease(Lease),
-    File {
-        file: MemoryFile,
-        start: u64,
-    },
-    DmaBuf {
-        buffer: Arc<DmaBuf>,
-        start: u64,
-        mapping: DeviceMapping,
-    },
+/// Finds the BARs of a batch, in the order of their requests, and checks the files that are not devices'.
+fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError> {
+    let mut bars = VecDeque::new();
+    let mut writable = None;
+    for (index, request) in batch.requests().iter().enumerate() {
+        let Source::File(which) = request.source else {
+            continue;
+        };
+        let failed = |error| BatchError::at(index, error);
+        if !maps_files {
+            let message = "this kernel's iommufd maps no files (IOMMU_IOAS_MAP_FILE is in Linux 6.13 and later)";
+            return Err(failed(Error::new(ErrorCode::Unsupported, message)));
+        }
+        let file = batch.file(which).map_err(failed)?;
+        if let Some(device) = file.device() {
+            bars.push_back(find_bar(device, request).map_err(failed)?);
+        } else if request.writable && writable != Some(which) {
+            check_writable(file, request).map_err(failed)?;
+            writable = Some(which);
+        }
+    }
+    Ok(bars)
 }
 
-fn prepare(request: MapRequest) -> Result<Prepared> {
-    let range = request.range()?;
-    let memory = match request.source {
-        Source::Memory(lease) => Memory::Lease(lease),
-        Source::File { file, offset, .. } => match file.device() {
-            None => {
-                // iommufd does not look.
-                if request.writable && !file.is_writable()? {
-                    let message = format!(
-                        "mapping IOVA {range} for writing to a file that is open for reading, or sealed \
-                         against writing: map it for reading"
-                    );
-                    return Err(Error::new(ErrorCode::MemoryFault, message).at(range));
-                }
-                Memory::File {
-                    file,
-                    start: offset,
-                }
-            }
-            Some(device) => {
-                let wanted = Range::new(offset, range.len())?;
-                let (buffer, start) = device.dma_buf(&wanted).map_err(|error| error.at(range))?;
-                let mapping = device.begin_mapping()?;
-                Memory::DmaBuf {
-                    buffer,
-                    start,
-                    mapping,
-                }
-            }
-        },
-    };
+fn find_bar(device: &Arc<DeviceInner>, request: &MapRequest) -> Result<Bar> {
+    let wanted = Range::new(request.offset, request.range.len())?;
+    let dma_buf = device.dma_buf(&wanted);
+    let (buffer, start) = dma_buf.map_err(|error| error.at(request.range))?;
+    Ok(Bar {
+        buffer,
+        start,
+        mapping: device.begin_mapping()?,
+    })
+}
+
+/// iommufd does not look.
+fn check_writable(file: &MemoryFile, request: &MapRequest) -> Result<()> {
+    if file.is_writable()? {
+        return Ok(());
+    }
+    let range = request.range;
+    let message = format!(
+        "mapping IOVA {range} for writing to a file that is open for reading, or sealed against writing: map it for \
+         reading"
+    );
+    Err(Error::new(ErrorCode::MemoryFault, message).at(range))
+}
+
+/// Asks the kernel for a mapping, of `bar` if it is one. What is to be kept while the kernel has the mapping has to go on
+/// record; what is to be dropped after the lock goes to `gone`.
+fn map_one(
+    open: &Open,
+    request: &MapRequest,
+    memory: Memory<'_>,
+    bar: Option<Bar>,
+    gone: &mut Gone,
+) -> Result<Keeps> {
+    let (fd, ioas, range, start) = (open.fd(), open.id, &request.range, request.offset);
     let access = Access {
         read: true,
         write: request.writable,
     };
-    Ok(Prepared {
-        range,
-        access,
-        memory,
-    })
-}
-
-impl Prepared {
-    /// Asks the kernel. What is to be kept while it has the mapping has to go on record; what is to be dropped after
-    /// the lock goes to `gone`.
-    fn map(self, open: &Open, gone: &mut Vec<Keeps>) -> Result<Keeps> {
-        let (fd, ioas) = (open.fd(), open.id);
-        let Self {
-            range,
-            access,
-            memory,
-        } = self;
-        let (syscall, what, answer, keeps) = match memory {
-            Memory::Lease(lease) => {
-                // SAFETY: the lease keeps that memory mapped as it is. The caller's record keeps the lease until the
-                // kernel has confirmed that the mapping is gone. Devices change the memory at will; no Rust reference
-                // points into it.
-                let answer =
-                    unsafe { ioctl::ioas_map(fd, ioas, &range, lease.host_address(), access) };
-                let what = lease.range().to_string() + " of the reservation";
-                (MAP, what, answer, Keeps::Memory(lease))
-            }
-            Memory::File { file, start } => {
-                let call = |fd_of: BorrowedFd<'_>| {
-                    ioctl::ioas_map_file(fd, ioas, &range, fd_of, start, access)
-                };
-                let answer = match file.with_fd(call) {
-                    Ok(answer) => answer,
-                    Err(error) => {
-                        gone.push(Keeps::File(Some(file)));
-                        return Err(error);
-                    }
-                };
-                let what = format!("{start:#x} of a file");
-                (MAP_FILE, what, answer, Keeps::File(file.kept_part()))
-            }
-            Memory::DmaBuf {
-                buffer,
-                start,
-                mapping,
-            } => {
-                let answer = ioctl::ioas_map_file(fd, ioas, &range, buffer.fd(), start, access);
-                let what = format!("{start:#x} of {buffer}");
-                (MAP_FILE, what, answer, Keeps::Bar(mapping))
-            }
-        };
-        match answer {
-            Ok(()) => Ok(keeps),
-            Err(errno) => {
-                gone.push(keeps);
-                let what = format!("mapping IOVA {range} to {what}");
-                Err(Error::os(ErrorCode::MapFailed, errno, syscall, what).at(range))
-            }
+    let map_file =
+        |file: BorrowedFd<'_>, start| ioctl::ioas_map_file(fd, ioas, range, file, start, access);
+    let (answer, keeps) = match (memory, bar) {
+        (Memory::Leased(lease), _) => {
+            // SAFETY: the lease keeps that memory mapped as it is. The caller's record keeps the lease until the
+            // kernel has confirmed that the mapping is gone. Devices change the memory at will; no Rust reference
+            // points into it.
+            let answer = unsafe { ioctl::ioas_map(fd, ioas, range, lease.host_address(), access) };
+            let failed = |errno| (errno, MAP, format!("{} of the reservation", lease.range()));
+            (answer.map_err(failed), Keeps::Memory(lease))
+        }
+        (Memory::File(_), Some(bar)) => {
+            let failed = |errno| {
+                (
+                    errno,
+                    MAP_FILE,
+                    format!("{:#x} of {}", bar.start, bar.buffer),
+                )
+            };
+            let answer = map_file(bar.buffer.fd(), bar.start).map_err(failed);
+            (answer, Keeps::Bar(bar.mapping))
+        }
+        (Memory::File(file), None) => {
+            let failed = |errno| (errno, MAP_FILE, format!("{start:#x} of a file"));
+            let answer = file.with_fd(|file| map_file(file, start))?;
+            (answer.map_err(failed), Keeps::File(file.kept_part()))
+        }
+    };
+    match answer {
+        Ok(()) => Ok(keeps),
+        Err((errno, syscall, what)) => {
+            gone.extend([keeps]);
+            let what = format!("mapping IOVA {range} to {what}");
+            Err(Error::os(ErrorCode::MapFailed, errno, syscall, what).at(*range))
         }
     }
 }
@@ -143,39 +134,32 @@ impl Ioas {
     /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is mapped there; `EINVAL`:
     /// not aligned, not in a valid IOVA range, past the end of a file, or no file that can be mapped; `ENOMEM`:
     /// `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned; `ENODEV`: a BAR that does not answer). `ERR_UNSUPPORTED`
-    /// where the kernel maps no files, or no BARs. `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
-    pub fn map(&self, requests: Vec<MapRequest>) -> Result<(), BatchError> {
+    /// where the kernel maps no files, or no BARs. `ERR_CLOSED`.
+    pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
+        let open = self.inner.open()?;
         // Before the lock: finding a BAR's dma-buf takes the device's.
-        let prepared = prepare_all(requests, prepare)?;
-        let by_file = |one: &Prepared| !matches!(one.memory, Memory::Lease(_));
-        if !self.inner.open()?.iommufd.maps_files()
-            && let Some(index) = prepared.iter().position(by_file)
-        {
-            let message = "this kernel's iommufd maps no files (IOMMU_IOAS_MAP_FILE is in Linux 6.13 and later)";
-            return Err(BatchError::at(
-                index,
-                Error::new(ErrorCode::Unsupported, message),
-            ));
-        }
+        let mut bars = prepare(&batch, open.iommufd.maps_files())?;
+        batch.fault_in()?;
         // The kernel allocates the pages of a file that are not there yet.
-        let bytes = prepared
+        let is_file = |one: &&MapRequest| matches!(one.source, Source::File(_));
+        let bytes = batch
+            .requests()
             .iter()
-            .filter(|one| matches!(one.memory, Memory::File { .. }))
+            .filter(is_file)
             .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
         dropper::settle_before(bytes);
         // Declared before the lock, so that leases are dropped after it is released.
-        let (mut gone, mut undone) = (Vec::new(), Vec::new());
-        let mut rest = prepared.into_iter();
+        let (mut gone, mut undone) = (Gone::default(), Gone::default());
         let mut state = lock(&self.inner.state);
         let open = state.open()?;
-        let result = map_all(
+        let result = batch.map(
             &mut *state,
-            rest.by_ref(),
-            |state, one| {
-                let range = one.range;
-                let keeps = one.map(&open, &mut gone)?;
-                state.mappings.insert(range, keeps, &mut gone);
-                Ok(range)
+            |state, request, memory| {
+                let is_bar = matches!(memory, Memory::File(file) if file.is_device());
+                let bar = if is_bar { bars.pop_front() } else { None };
+                let keeps = map_one(&open, request, memory, bar, &mut gone)?;
+                state.mappings.insert(request.range, keeps, &mut gone);
+                Ok(())
             },
             |state, range| state.unmap_one(&open, range, &mut undone),
         );
@@ -194,7 +178,7 @@ impl Ioas {
     /// `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        let mut gone: Vec<Keeps> = Vec::new();
+        let mut gone = Gone::default();
         let mut state = lock(&self.inner.state);
         let failures = unmap_each(ranges, all, |range| {
             let open = state.open()?;
@@ -202,7 +186,7 @@ impl Ioas {
                 let message = format!("unmapping IOVA {range} would cut the mapping {cut}");
                 return Err(Error::new(ErrorCode::UnmapFailed, message).at(cut));
             }
-            for one in state.mappings.ranges_within(range) {
+            while let Some(one) = state.mappings.next_within(range) {
                 state.unmap_one(&open, &one, &mut gone)?;
             }
             Ok(())
@@ -211,18 +195,11 @@ impl Ioas {
         drop(state);
         failures
     }
-
-    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` when the kernel refuses: the records, and what they keep alive, stay as they are.
-    /// `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        self.inner.unmap_all()
-    }
 }
 
 impl IoasInner {
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports; when it refuses, the
+    /// records, and what they keep alive, stay as they are.
     pub(super) fn unmap_all(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let open = state.open()?;
@@ -231,7 +208,7 @@ impl IoasInner {
             Ok(_) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(unmap_refused(&Range::new(0, u64::MAX)?, errno)),
         }
-        let gone = state.mappings.take_all();
+        let gone: Gone = state.mappings.take_all().collect();
         self.publish_count(&state);
         drop(state);
         drop(gone);
@@ -241,7 +218,7 @@ impl IoasInner {
 
 impl State {
     /// Removes exactly one mapping that is on record. What its record kept goes to `gone`.
-    fn unmap_one(&mut self, open: &Open, range: &Range, gone: &mut Vec<Keeps>) -> Result<()> {
+    fn unmap_one(&mut self, open: &Open, range: &Range, gone: &mut Gone) -> Result<()> {
         let answer = ioctl::ioas_unmap(open.fd(), open.id, range.start(), range.len());
         check_unmapped(range, range.len(), answer).map_err(|error| error.at(*range))?;
         self.mappings.take_within(range, gone);

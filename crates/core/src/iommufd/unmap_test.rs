@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::context::Iommufd;
 use super::ioas::{Ioas, Keeps};
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::dropper::settle;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
@@ -37,24 +37,31 @@ impl Scene {
         }
     }
 
-    /// A mapping of some pages at an IOVA that is their number of pages.
-    fn request(&self, first: u64, pages: u64) -> MapRequest {
-        MapRequest {
-            iova: first * PAGE,
-            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
+    /// Mappings of ranges of pages at the same IOVAs.
+    fn batch(&self, ranges: &[(u64, u64)]) -> Batch {
+        let request = |(first, pages): &(u64, u64)| MapRequest {
+            range: range(*first, *pages),
+            offset: first * PAGE,
+            source: Source::Memory { fault_in: false },
             writable: true,
-        }
+        };
+        Batch::new(
+            Some(&self.memory),
+            vec![],
+            ranges.iter().map(request).collect(),
+        )
+        .unwrap()
     }
 
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::IoasMap, Ok(0))]);
-        self.ioas.map(vec![self.request(first, pages)]).unwrap();
+        self.ioas.map(self.batch(&[(first, pages)])).unwrap();
     }
 
     /// Unmaps what was refused before. An address space that goes with mappings would leak their memory on purpose.
     fn unmap_all(&self) {
         fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
-        self.ioas.unmap_all().unwrap();
+        self.ioas.inner.unmap_all().unwrap();
         assert_eq!(self.ioas.mapping_count(), 0);
     }
 
@@ -74,7 +81,7 @@ fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports
         scene.map(0, 1);
         scene.map(4, 4);
         fake_kernel::expect([(Call::IoasUnmap, answer)]);
-        scene.ioas.unmap_all().unwrap();
+        scene.ioas.inner.unmap_all().unwrap();
         assert_eq!(scene.ioas.mapping_count(), 0);
         assert!(!scene.is_leased(0) && !scene.is_leased(4));
     }
@@ -108,7 +115,7 @@ fn a_refused_unmap_all_keeps_every_record() {
     let scene = Scene::new();
     scene.map(0, 1);
     fake_kernel::expect([(Call::IoasUnmap, Err(Errno::EBUSY))]);
-    let error = scene.ioas.unmap_all().unwrap_err();
+    let error = scene.ioas.inner.unmap_all().unwrap_err();
     assert_eq!(
         (error.code(), error.errno()),
         (ErrorCode::UnmapFailed, Some(Errno::EBUSY))
@@ -137,12 +144,7 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
 #[test]
 fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new();
-    let requests = vec![
-        scene.request(0, 1),
-        scene.request(2, 1),
-        scene.request(4, 1),
-        scene.request(6, 1),
-    ];
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
     fake_kernel::expect([
         (Call::IoasMap, Ok(0)),
         (Call::IoasMap, Ok(0)),

@@ -203,7 +203,7 @@ fn a_reservation_of_many_pieces_that_nobody_closes_is_left_to_the_dropper() {
 fn private_memory_of_a_forgotten_reservation_keeps_its_bytes() {
     let space = AddressSpaceReservation::new(36).unwrap();
     let memory = PrivateMemory::new(LARGE, false).unwrap();
-    space.map_private(MIB, LARGE, &memory, 0, true).unwrap();
+    space.map_private(MIB, LARGE, &memory, 0).unwrap();
     memory.write(LARGE - 3, &[1, 2, 3]).unwrap();
     drop(space);
     assert_eq!(handed_over(), 1);

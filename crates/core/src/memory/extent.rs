@@ -1,11 +1,12 @@
-//! What is placed where in a reservation: non-overlapping extents, sorted by offset.
+//! What is placed where in a reservation, and how often it is leased: non-overlapping extents, sorted by offset.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::placed_file::PlacedFile;
 use super::private::PrivateMemory;
-use crate::{Error, ErrorCode, Range, Result};
+use crate::Range;
+use crate::range::joined;
+use crate::range_list::{Position, RangeList, Ranged};
 
 /// What is behind an extent, and from where.
 #[derive(Debug, Clone)]
@@ -17,46 +18,86 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The same, `delta` bytes further; `None` past 2^64.
-    fn advanced(&self, delta: u64) -> Option<Self> {
-        Some(match self {
-            Self::File(file, offset) => Self::File(Arc::clone(file), offset.checked_add(delta)?),
+    /// The same, `delta` bytes further. No source passes 2^64: its range is checked when it is placed.
+    fn advanced(&self, delta: u64) -> Self {
+        match self {
+            Self::File(file, offset) => Self::File(Arc::clone(file), offset.saturating_add(delta)),
             Self::Private(memory, offset) => {
-                Self::Private(memory.clone(), offset.checked_add(delta)?)
+                Self::Private(memory.clone(), offset.saturating_add(delta))
             }
-        })
+        }
+    }
+
+    /// Whether `next` is the same, `delta` bytes further.
+    fn is_continued_by(&self, delta: u64, next: &Self) -> bool {
+        let (from, to) = match (self, next) {
+            (Self::File(file, from), Self::File(next, to)) if Arc::ptr_eq(file, next) => (from, to),
+            (Self::Private(memory, from), Self::Private(next, to)) if memory.is(next) => (from, to),
+            _ => return false,
+        };
+        from.checked_add(delta) == Some(*to)
     }
 }
 
-/// Something placed in a reservation.
+/// Something placed in a reservation. What is said of it goes for each of its bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {
     pub(crate) range: Range,
     pub(crate) source: Source,
     pub(crate) writable: bool,
-    /// All of it was faulted in, and its memory can't be taken from behind it.
+    /// It was faulted in, and its memory can't be taken from behind it.
     pub(crate) present: bool,
-    /// How many leases there are of exactly its range. One that is leased is not removed, and not split.
-    pub(super) leases: u64,
+    /// How many leases there are of it. At the maximum nobody knows which is the last, and they hold for good.
+    pub(crate) leases: u32,
+}
+
+impl Ranged for Extent {
+    fn range(&self) -> Range {
+        self.range
+    }
 }
 
 impl Extent {
-    /// The part of it in `range`; `None` also where its source would pass 2^64, which no checked extent does.
+    /// The part of it in `range`.
     pub(crate) fn clipped(&self, range: &Range) -> Option<Self> {
         let part = self.range.intersection(range)?;
-        let delta = part.start().checked_sub(self.range.start())?;
+        let delta = part.start().saturating_sub(self.range.start());
         Some(Self {
             range: part,
-            source: self.source.advanced(delta)?,
-            writable: self.writable,
-            present: self.present,
-            leases: 0,
+            source: self.source.advanced(delta),
+            ..*self
         })
     }
 
     /// Whether it is memory of a device.
     pub(super) fn is_device(&self) -> bool {
         matches!(&self.source, Source::File(placed, _) if placed.file.is_device())
+    }
+
+    /// Whether `next` is the rest of one placement.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.range.end() == next.range.start()
+            && self.writable == next.writable
+            && self.source.is_continued_by(self.range.len(), &next.source)
+    }
+
+    fn lease(&mut self) {
+        self.leases = self.leases.saturating_add(1);
+    }
+
+    fn release(&mut self) {
+        if self.leases != u32::MAX {
+            self.leases = self.leases.saturating_sub(1);
+        }
+    }
+
+    /// Only memory that keeps its length is remembered: other files may have been truncated by the time they are asked
+    /// for again.
+    fn mark_present(&mut self) {
+        self.present |= match &self.source {
+            Source::File(file, _) => file.file.is_fixed(),
+            Source::Private(..) => true,
+        };
     }
 }
 
@@ -96,21 +137,21 @@ impl Side<'_> {
     }
 }
 
-/// The extents of one reservation.
+/// The extents of one reservation. Neighbours of one placement are one extent while they are alike.
 #[derive(Debug, Default)]
 pub(crate) struct ExtentMap {
-    extents: BTreeMap<u64, Extent>,
+    extents: RangeList<Extent>,
 }
 
 impl ExtentMap {
     /// All extents, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
-        self.extents.values()
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Extent> {
+        self.extents.iter()
     }
 
     /// What the first extents take up, at most `count` of them; `None` when there are none.
     pub(super) fn first_part(&self, count: usize) -> Option<Range> {
-        let mut extents = self.extents.values().take(count);
+        let mut extents = self.extents.iter().take(count);
         let first = extents.next()?.range;
         let end = extents.fold(first.end(), |_, extent| extent.range.end());
         Range::between(first.start(), end)
@@ -118,44 +159,111 @@ impl ExtentMap {
 
     /// The extents that have anything in common with `range`, in order.
     pub(crate) fn overlapping(&self, range: &Range) -> impl Iterator<Item = &Extent> {
-        let first = self
-            .extents
-            .range(..range.start())
-            .next_back()
-            .map(|(_, extent)| extent);
-        let start = range.start();
-        first
-            .into_iter()
-            .filter(move |extent| extent.range.end() > start)
-            .chain(
-                self.extents
-                    .range(range.start()..range.end())
-                    .map(|(_, extent)| extent),
-            )
+        self.extents.overlapping(range)
     }
 
-    /// Remembers that all of `range` was faulted in. Only memory that keeps its length is remembered:
-    /// other files may have been truncated by the time they are asked for again.
-    pub(crate) fn mark_present(&mut self, range: &Range) {
-        for (_, extent) in self.extents.range_mut(range.start()..range.end()) {
-            let lasting = match &extent.source {
-                Source::File(file, _) => file.file.is_fixed(),
-                Source::Private(..) => true,
-            };
-            extent.present |= lasting && range.contains(&extent.range);
+    /// Leases `range`, all of which must be placed. Is quick if `near` is where the last call ended, just before.
+    pub(crate) fn lease(&mut self, range: &Range, near: &mut Position) {
+        self.change(range, near, Extent::lease);
+    }
+
+    /// Takes one lease of `range` away, which was added before. Where some of `range` is not leased, which can't be,
+    /// nothing changes: what is still counted stays leased for good, rather than that memory is released which a device
+    /// may reach.
+    pub(crate) fn release(&mut self, range: &Range, near: &mut Position) {
+        if self.is_leased(range, near) {
+            self.change(range, near, Extent::release);
         }
     }
 
-    /// The extent of exactly that range.
-    pub(super) fn exact(&mut self, range: &Range) -> Option<&mut Extent> {
-        let extent = self.extents.get_mut(&range.start())?;
-        (extent.range == *range).then_some(extent)
+    fn is_leased(&self, range: &Range, near: &mut Position) -> bool {
+        *near = self.extents.find(range.start(), *near);
+        let (mut at, mut end) = (*near, range.start());
+        while let Some(extent) = self.extents.get(at)
+            && extent.range.start() <= end
+            && extent.leases > 0
+        {
+            end = extent.range.end();
+            if end >= range.end() {
+                return true;
+            }
+            at = self.extents.next(at);
+        }
+        false
+    }
+
+    /// Remembers that all of `range` was faulted in.
+    pub(crate) fn mark_present(&mut self, range: &Range) {
+        self.change(range, &mut Position::default(), Extent::mark_present);
+    }
+
+    /// Changes what is in `range`, splitting extents at its ends, and joins what is alike then.
+    fn change(&mut self, range: &Range, near: &mut Position, change: fn(&mut Extent)) {
+        let mut at = self.extents.find(range.start(), *near);
+        match self.extents.get_mut(at) {
+            Some(extent) if extent.range == *range => change(extent),
+            _ => {
+                self.split(range.start());
+                self.split(range.end());
+                let first = self.extents.find(range.start(), at);
+                at = first;
+                while let Some(extent) = self.extents.get_mut(at)
+                    && extent.range.start() < range.end()
+                {
+                    change(extent);
+                    at = self.extents.next(at);
+                }
+                at = first;
+            }
+        }
+        *near = self.join(at, range.end());
+    }
+
+    /// Makes two of the extent that `address` is amid.
+    fn split(&mut self, address: u64) {
+        let at = self.extents.find(address, Position::default());
+        let Some(extent) = self.extents.get_mut(at) else {
+            return;
+        };
+        let head = Range::between(extent.range.start(), address);
+        let tail = Range::between(address, extent.range.end());
+        if let (Some(head), Some(tail)) = (head, tail)
+            && let Some(tail) = extent.clipped(&tail)
+        {
+            extent.range = head;
+            self.extents.insert(tail);
+        }
+    }
+
+    /// Joins extents that are alike, from the one before `at` to the one at address `end`. Returns where the last is.
+    fn join(&mut self, at: Position, end: u64) -> Position {
+        let mut at = self.extents.previous(at).unwrap_or(at);
+        loop {
+            let after = self.extents.next(at);
+            let (Some(one), Some(next)) = (self.extents.get(at), self.extents.get(after)) else {
+                return at;
+            };
+            if next.range.start() > end {
+                return at;
+            }
+            let alike = (one.present, one.leases) == (next.present, next.leases);
+            let joined = Range::between(one.range.start(), next.range.end());
+            if let (true, Some(joined)) = (alike && one.is_continued_by(next), joined) {
+                self.extents.remove(&mut { after });
+                let one = self.extents.get_mut(at);
+                one.into_iter().for_each(|one| one.range = joined);
+            } else {
+                at = after;
+            }
+        }
     }
 
     /// The extent that the byte at `at` is in.
     fn covering(&self, at: u64) -> Option<&Extent> {
-        let (_, extent) = self.extents.range(..=at).next_back()?;
-        Some(extent).filter(|extent| extent.range.end() > at)
+        let extent = self
+            .extents
+            .get(self.extents.find(at, Position::default()))?;
+        (extent.range.start() <= at).then_some(extent)
     }
 
     /// What adjoins `range` before and behind, in a reservation that is `whole`.
@@ -205,76 +313,85 @@ impl ExtentMap {
         (go, come)
     }
 
-    /// Whether something is placed all over `range`, and all of it was faulted in.
-    pub(crate) fn is_present(&self, range: &Range) -> bool {
-        let mut at = range.start();
-        for extent in self.overlapping(range) {
-            if extent.range.start() > at || !extent.present {
-                return false;
+    /// Those of the ranges in which something is to be faulted in; neighbours are joined.
+    ///
+    /// # Errors
+    /// The first part of a range where nothing is placed.
+    pub(crate) fn absent_of(
+        &self,
+        ranges: impl Iterator<Item = Range>,
+    ) -> Result<Vec<Range>, Range> {
+        let (mut absent, mut near) = (Vec::new(), Position::default());
+        for range in joined(ranges) {
+            if !self.is_present(&range, &mut near)? {
+                absent.push(range);
             }
-            at = extent.range.end();
         }
-        at >= range.end()
+        Ok(absent)
     }
 
+    /// Whether all that is placed in `range` was faulted in, or is always there. Is quick if `near` is where the last
+    /// call ended, just before.
+    ///
+    /// # Errors
     /// The first part of `range` where nothing is placed.
-    pub(crate) fn first_gap(&self, range: &Range) -> Option<Range> {
-        let mut at = range.start();
-        for extent in self.overlapping(range) {
-            if let Some(gap) = Range::between(at, extent.range.start()) {
-                return Some(gap);
+    pub(crate) fn is_present(&self, range: &Range, near: &mut Position) -> Result<bool, Range> {
+        *near = self.extents.find(range.start(), *near);
+        let (mut at, mut present) = (range.start(), true);
+        loop {
+            let extent = self.extents.get(*near);
+            let start = extent.map_or(range.end(), |extent| extent.range.start());
+            if let Some(gap) = Range::between(at, start.min(range.end())) {
+                return Err(gap);
             }
+            let Some(extent) = extent else {
+                return Ok(present);
+            };
+            present &= extent.present || extent.is_device();
             at = extent.range.end();
+            if at >= range.end() {
+                return Ok(present);
+            }
+            *near = self.extents.next(*near);
         }
-        Range::between(at, range.end())
     }
 
     /// Adds an extent where nothing is placed.
     pub(crate) fn insert(&mut self, extent: Extent) {
-        self.extents.insert(extent.range.start(), extent);
+        self.extents.insert(extent);
     }
 
-    /// Takes out whatever is in `range`, splitting extents at its ends. Returns what was touched,
-    /// for the caller to drop when it holds no lock any more.
+    /// Takes out whatever is in `range`, splitting extents at its ends. Returns it for the caller to drop when it
+    /// holds no lock any more.
     pub(crate) fn remove(&mut self, range: &Range) -> Vec<Extent> {
-        let starts: Vec<u64> = self
-            .overlapping(range)
-            .map(|extent| extent.range.start())
-            .collect();
-        let gone: Vec<Extent> = starts
-            .iter()
-            .filter_map(|start| self.extents.remove(start))
-            .collect();
-        for extent in &gone {
-            let before = Range::between(extent.range.start(), range.start());
-            let after = Range::between(range.end(), extent.range.end());
-            let rests = [before, after].into_iter().flatten();
-            let rests: Option<Vec<Extent>> = rests.map(|rest| extent.clipped(&rest)).collect();
-            // Better that all of it stays on record than that a part is mapped without one.
-            for rest in rests.unwrap_or_else(|| vec![extent.clone()]) {
-                self.insert(rest);
-            }
+        self.split(range.start());
+        self.split(range.end());
+        let mut gone = Vec::new();
+        let mut at = self.extents.find(range.start(), Position::default());
+        while let Some(extent) = self.extents.get(at)
+            && extent.range.start() < range.end()
+        {
+            gone.extend(self.extents.remove(&mut at));
         }
         gone
     }
 
-    /// The parts of extents that lie in `range`, in order.
-    ///
-    /// # Errors
-    /// `ERR_OUT_OF_RANGE` for an extent whose source would pass 2^64.
-    pub(crate) fn parts_in(&self, range: &Range) -> Result<Vec<Extent>> {
-        self.overlapping(range)
-            .map(|extent| {
-                extent.clipped(range).ok_or_else(|| {
-                    let message = format!("{}: its source passes 2^64", extent.range);
-                    Error::new(ErrorCode::OutOfRange, message)
-                })
-            })
-            .collect()
-    }
-
-    /// Takes out everything.
-    pub(crate) fn clear(&mut self) -> Vec<Extent> {
-        std::mem::take(&mut self.extents).into_values().collect()
+    /// What is placed in `range`, in order: one extent for each placement, whatever of it is leased or present.
+    pub(crate) fn parts_in(&self, range: &Range) -> Vec<Extent> {
+        let mut parts: Vec<Extent> = Vec::new();
+        for part in self
+            .overlapping(range)
+            .filter_map(|extent| extent.clipped(range))
+        {
+            match parts.last_mut() {
+                Some(last) if last.is_continued_by(&part) => {
+                    last.range =
+                        Range::between(last.range.start(), part.range.end()).unwrap_or(last.range);
+                    last.present &= part.present;
+                }
+                _ => parts.push(part),
+            }
+        }
+        parts
     }
 }

@@ -12,6 +12,7 @@ use super::file::{Kind, MemoryFile};
 use super::pieces::{Piece, is_within_piece, overlapping, split};
 use super::placed_file::PlacedFile;
 use crate::Range;
+use crate::range_list::Position;
 
 const CELLS: usize = 40;
 /// Miri takes a thousand times as long.
@@ -20,9 +21,12 @@ const STEPS: usize = if cfg!(miri) { 8 } else { 40 };
 /// What is placed at a cell: from where in the file, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cell {
+    /// Which of the placements.
+    placement: usize,
     from: u64,
     writable: bool,
     present: bool,
+    leases: u32,
 }
 
 type Cells = [Option<Cell>; CELLS];
@@ -46,19 +50,45 @@ fn cells(range: &Range) -> std::ops::Range<usize> {
     usize::try_from(range.start()).unwrap()..usize::try_from(range.end()).unwrap()
 }
 
+fn source(extent: &Extent) -> (usize, u64) {
+    match &extent.source {
+        Source::File(file, from) => (Arc::as_ptr(file).addr(), *from),
+        Source::Private(..) => panic!("no such source was placed"),
+    }
+}
+
+/// How many extents there are when all that can be joined is.
+fn alike(cells: &Cells) -> usize {
+    let further = |a: Cell, b: Cell| {
+        Cell {
+            from: a.from + 1,
+            ..a
+        } == b
+    };
+    let starts = |at: &usize| match (
+        at.checked_sub(1).and_then(|before| cells[before]),
+        cells[*at],
+    ) {
+        (Some(before), Some(cell)) => !further(before, cell),
+        (None, cell) => cell.is_some(),
+        (Some(_), None) => false,
+    };
+    (0..CELLS).filter(starts).count()
+}
+
 /// The array that the records amount to, and what `overlapping` gives for each cell alone.
 fn as_cells(extents: &ExtentMap, whole: &Range) -> Cells {
     let mut found: Cells = [None; CELLS];
     for extent in extents.overlapping(whole) {
-        let Source::File(_, from) = extent.source else {
-            panic!("no such source was placed");
-        };
+        let (placement, from) = source(extent);
         for (index, cell) in cells(&extent.range).enumerate() {
             assert_eq!(found[cell], None, "extents overlap at {cell}");
             found[cell] = Some(Cell {
+                placement,
                 from: from + index as u64,
                 writable: extent.writable,
                 present: extent.present,
+                leases: extent.leases,
             });
         }
     }
@@ -90,6 +120,9 @@ enum Step {
     },
     Empty(Range),
     FaultIn(Range),
+    Lease(Range),
+    /// Whether it is leased or not.
+    Release(Range),
 }
 
 fn range() -> impl Strategy<Value = Range> {
@@ -109,6 +142,8 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         3 => range().prop_map(Step::Empty),
         2 => range().prop_map(Step::FaultIn),
+        3 => range().prop_map(Step::Lease),
+        3 => range().prop_map(Step::Release),
     ]
 }
 
@@ -118,6 +153,7 @@ proptest! {
         let whole = Range::new(0, CELLS as u64).unwrap();
         let file = placed_file();
         let (mut extents, mut model): (ExtentMap, Cells) = (ExtentMap::default(), [None; CELLS]);
+        let mut near = Position::default();
         for step in steps {
             let before = kernel_mappings(&model);
             match step {
@@ -126,15 +162,17 @@ proptest! {
                     prop_assert_eq!(free, model[cells(&range)].iter().all(Option::is_none));
                     if !free { continue; }
                     let cost = extents.cost_of_placing(&range, &whole);
+                    let file = Arc::new(PlacedFile::new(&file.file).unwrap());
+                    let placement = Arc::as_ptr(&file).addr();
                     extents.insert(Extent {
                         range,
-                        source: Source::File(Arc::clone(&file), from),
+                        source: Source::File(file, from),
                         writable,
                         present: false,
- leases: 0,
+                        leases: 0,
                     });
                     for (index, cell) in cells(&range).enumerate() {
-                        model[cell] = Some(Cell { from: from + index as u64, writable, present: false });
+                        model[cell] = Some(Cell { placement, from: from + index as u64, writable, present: false, leases: 0 });
                     }
                     prop_assert!(kernel_mappings(&model) <= before + cost);
                 }
@@ -148,32 +186,41 @@ proptest! {
                     prop_assert!(kernel_mappings(&model) + go <= before + come);
                 }
                 Step::FaultIn(range) => {
-                    // Only extents that lie within as a whole are known to be there as a whole.
-                    let inside: Vec<Range> = extents
-                        .overlapping(&range)
-                        .map(|extent| extent.range)
-                        .filter(|extent| range.contains(extent))
-                        .collect();
                     extents.mark_present(&range);
-                    for cell in inside.iter().flat_map(cells) {
-                        if let Some(cell) = &mut model[cell] { cell.present = true; }
-                    }
+                    for cell in model[cells(&range)].iter_mut().flatten() { cell.present = true; }
+                }
+                Step::Lease(range) => {
+                    if model[cells(&range)].iter().any(Option::is_none) { continue; }
+                    extents.lease(&range, &mut near);
+                    for cell in model[cells(&range)].iter_mut().flatten() { cell.leases += 1; }
+                }
+                Step::Release(range) => {
+                    extents.release(&range, &mut near);
+                    let leased = |cell: &Option<Cell>| cell.is_some_and(|cell| cell.leases > 0);
+                    if !model[cells(&range)].iter().all(leased) { continue; }
+                    for cell in model[cells(&range)].iter_mut().flatten() { cell.leases -= 1; }
                 }
             }
             prop_assert_eq!(as_cells(&extents, &whole), model);
+            prop_assert_eq!(extents.iter().count(), alike(&model));
             let gap = model[cells(&asked)].iter().position(Option::is_none);
-            let found = extents.first_gap(&asked);
+            let found = extents.is_present(&asked, &mut near).err();
             prop_assert_eq!(found.map(|gap| gap.start()), gap.map(|at| asked.start() + at as u64));
             if let Some(found) = found {
                 prop_assert!(model[cells(&found)].iter().all(Option::is_none) && asked.contains(&found));
                 prop_assert!(found.end() == asked.end() || model[cells(&found).end].is_some());
             }
             let present = model[cells(&asked)].iter().all(|cell| cell.is_some_and(|cell| cell.present));
-            prop_assert_eq!(extents.is_present(&asked), present);
+            prop_assert_eq!(extents.is_present(&asked, &mut near) == Ok(true), present);
+            let parts = extents.parts_in(&asked);
+            let touched = model[cells(&asked)].iter().flatten().count();
+            prop_assert_eq!(parts.iter().map(|part| part.range.len()).sum::<u64>(), touched as u64);
+            let cut = |pair: &[Extent]| {
+                let ((first, from), (second, to)) = (source(&pair[0]), source(&pair[1]));
+                pair[0].range.end() == pair[1].range.start() && first == second && from + pair[0].range.len() == to
+            };
+            prop_assert!(!parts.windows(2).any(cut));
         }
-        let count = extents.overlapping(&whole).count();
-        prop_assert_eq!(extents.clear().len(), count);
-        prop_assert_eq!(extents.overlapping(&whole).count(), 0);
     }
 
     #[test]
@@ -214,4 +261,25 @@ proptest! {
             prop_assert!(reached >= asked.end());
         }
     }
+}
+
+#[test]
+fn more_leases_than_can_be_counted_hold_for_good() {
+    let range = Range::new(0, 10).unwrap();
+    let mut extents = ExtentMap::default();
+    extents.insert(Extent {
+        range,
+        source: Source::File(placed_file(), 0),
+        writable: true,
+        present: false,
+        leases: u32::MAX - 1,
+    });
+    let mut near = Position::default();
+    extents.lease(&range, &mut near);
+    extents.lease(&range, &mut near);
+    for _ in 0..3 {
+        extents.release(&range, &mut near);
+    }
+    let leases = extents.overlapping(&range).map(|extent| extent.leases);
+    assert_eq!(leases.collect::<Vec<_>>(), [u32::MAX]);
 }

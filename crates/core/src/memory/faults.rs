@@ -8,20 +8,18 @@ use nix::errno::Errno;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Call {
     Move,
-    Protect,
     Cover,
 }
 
 thread_local! {
     /// For each call, which of the next ones fail: bit 0 is the next.
-    static FAILING: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
+    static FAILING: Cell<[u32; 2]> = const { Cell::new([0; 2]) };
 }
 
-fn slot(failing: &mut [u32; 3], call: Call) -> &mut u32 {
-    let [moves, protects, covers] = failing;
+fn slot(failing: &mut [u32; 2], call: Call) -> &mut u32 {
+    let [moves, covers] = failing;
     match call {
         Call::Move => moves,
-        Call::Protect => protects,
         Call::Cover => covers,
     }
 }
@@ -37,7 +35,7 @@ pub(crate) fn inject(call: Call, mask: u32) {
 
 /// Lets everything succeed again.
 pub(crate) fn clear() {
-    FAILING.set([0; 3]);
+    FAILING.set([0; 2]);
 }
 
 /// To be called by the call itself.

@@ -80,10 +80,10 @@ fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
     home(&memory, "private memory");
     memory.write(0, &[1; 4096]).unwrap();
     space
-        .map_private(32 * PAGE, 6 * PAGE, &memory, PAGE, true)
+        .map_private(32 * PAGE, 6 * PAGE, &memory, PAGE)
         .unwrap();
     space
-        .map_private(128 * PAGE, PAGE, &memory, 7 * PAGE, false)
+        .map_private(128 * PAGE, PAGE, &memory, 7 * PAGE)
         .unwrap();
     space.ensure_mapped(&[(32 * PAGE, 6 * PAGE)]).unwrap();
     check("placed");
@@ -103,7 +103,7 @@ fn a_child_process_gets_no_private_memory_after_a_move_that_failed() {
     let base = usize::try_from(space.host_va(0, PAGE).unwrap()).unwrap();
     let memory = PrivateMemory::new(4 * PAGE, false).unwrap();
     for call in [Call::Move, Call::Cover] {
-        space.map_private(0, 4 * PAGE, &memory, 0, true).unwrap();
+        space.map_private(0, 4 * PAGE, &memory, 0).unwrap();
         inject(call, 1);
         let _ = space.unmap(0, 4 * PAGE);
         clear();

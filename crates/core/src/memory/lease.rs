@@ -1,5 +1,6 @@
 //! A hold on part of a reservation.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::bytes::{ByteSink, ByteSource};
@@ -14,25 +15,19 @@ use crate::{Error, ErrorCode, Range, Result};
 pub struct Lease {
     reservation: Arc<Inner>,
     range: Range,
-    address: usize,
-    /// Whether it is counted by the extent of its range.
-    exact: bool,
 }
 
 impl Lease {
     /// Only for the reservation, which has counted the lease already.
-    pub(super) const fn new(
-        reservation: Arc<Inner>,
-        range: Range,
-        address: usize,
-        exact: bool,
-    ) -> Self {
-        Self {
-            reservation,
-            range,
-            address,
-            exact,
-        }
+    pub(super) const fn new(reservation: Arc<Inner>, range: Range) -> Self {
+        Self { reservation, range }
+    }
+
+    /// Drops a lease that the reservation doesn't count any more.
+    fn drop_released(self) {
+        let lease = ManuallyDrop::new(self);
+        // SAFETY: the lease is not dropped, and not used after this.
+        drop(unsafe { std::ptr::read(&raw const lease.reservation) });
     }
 
     /// The part of the reservation that is held.
@@ -60,8 +55,14 @@ impl Lease {
     }
 
     /// Where it is in this process. Good for as long as the lease lives.
-    pub(crate) const fn host_address(&self) -> u64 {
-        to_u64(self.address)
+    pub(crate) fn host_address(&self) -> u64 {
+        to_u64(self.address())
+    }
+
+    /// The range was checked before it was leased, so the sum doesn't wrap.
+    fn address(&self) -> usize {
+        let start = to_usize(self.range.start()).unwrap_or(usize::MAX);
+        self.reservation.base.saturating_add(start)
     }
 
     /// Fills `into`, from `offset` bytes after the start of the lease.
@@ -104,7 +105,7 @@ impl Lease {
         };
         let start = self.range.start().checked_add(offset).ok_or_else(beyond)?;
         let address = self
-            .address
+            .address()
             .checked_add(to_usize(offset)?)
             .ok_or_else(beyond)?;
         Ok(Some((address, Range::new(start, within.len())?)))
@@ -113,6 +114,42 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.reservation.release(&self.range, self.exact);
+        self.reservation.release(std::iter::once(self.range));
+    }
+}
+
+/// Leases that are dropped together: neighbours of one reservation are released at once.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Vec<Lease>);
+
+#[cfg(test)]
+impl Leases {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Extend<Lease> for Leases {
+    fn extend<I: IntoIterator<Item = Lease>>(&mut self, leases: I) {
+        self.0.extend(leases);
+    }
+}
+
+impl FromIterator<Lease> for Leases {
+    fn from_iter<I: IntoIterator<Item = Lease>>(leases: I) -> Self {
+        Self(leases.into_iter().collect())
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        let of_one = |a: &Lease, b: &Lease| Arc::ptr_eq(&a.reservation, &b.reservation);
+        for group in self.0.chunk_by(of_one) {
+            let ranges = group.iter().map(Lease::range);
+            if let Some(first) = group.first() {
+                first.reservation.release(ranges);
+            }
+        }
+        self.0.drain(..).for_each(Lease::drop_released);
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::extent::{Extent, Source};
 use super::lease::Lease;
 use super::populate;
-use super::reservation::{AddressSpaceReservation, Inner, State};
+use super::reservation::{AddressSpaceReservation, Inner};
 use crate::dropper;
 use crate::locked::lock;
+use crate::range::joined;
+use crate::range_list::Position;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl AddressSpaceReservation {
@@ -21,32 +23,41 @@ impl AddressSpaceReservation {
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
-        let ranges = ranges
+        let wanted = ranges
             .iter()
-            .map(|(offset, length)| (*offset, *length, true));
-        self.lease_batch(ranges)?.fault_in().map(drop)
+            .map(|&(offset, length)| (offset, length, true));
+        let absent = self.lease_ranges(wanted)?;
+        let leased = || {
+            ranges
+                .iter()
+                .filter_map(|(at, length)| Range::new(*at, *length).ok())
+        };
+        // SAFETY: they are leased.
+        let result = unsafe { self.fault_in(&absent, leased()) };
+        self.inner.release(leased());
+        result
     }
 
-    /// Faults in what of some ranges is not there yet.
+    /// Faults in what of some ranges is not there yet: of `absent`, or, to report the one that can't be, of `each`.
     ///
     /// # Safety
     /// The ranges stay mapped as they are until after this call.
-    unsafe fn fault_in(&self, ranges: &[Range]) -> Result<()> {
-        if ranges.is_empty() {
+    pub(crate) unsafe fn fault_in(
+        &self,
+        absent: &[Range],
+        each: impl Iterator<Item = Range>,
+    ) -> Result<()> {
+        if absent.is_empty() {
             return Ok(());
         }
-        let targets = self.targets(ranges, true);
-        if targets.is_empty() {
-            return Ok(());
-        }
+        let targets = self.targets(absent.iter().copied(), true);
         let bytes = targets
             .iter()
             .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
         dropper::settle_before(bytes);
         // SAFETY: the caller keeps the ranges mapped as they are.
         if unsafe { populate::populate(self.inner.base, &targets) }.is_err() {
-            // Each by itself, to report the one that it is.
-            let targets = self.targets(ranges, false);
+            let targets = self.targets(each, false);
             // SAFETY: as above.
             unsafe { populate::populate(self.inner.base, &targets) }
                 .map_err(|error| self.inner.explain(error))?;
@@ -59,12 +70,12 @@ impl AddressSpaceReservation {
     }
 
     /// What of some ranges is to be faulted in. `join`: what adjoins is one target, if it can be.
-    fn targets(&self, ranges: &[Range], join: bool) -> Vec<populate::Target> {
+    fn targets(&self, ranges: impl Iterator<Item = Range>, join: bool) -> Vec<populate::Target> {
         let mut targets: Vec<populate::Target> = Vec::new();
         let state = lock(&self.inner.state);
         for range in ranges {
-            let extents = state.extents.overlapping(range);
-            for target in extents.filter_map(|extent| target(extent, range)) {
+            let extents = state.extents.overlapping(&range);
+            for target in extents.filter_map(|extent| target(extent, &range)) {
                 let joined = join && targets.last_mut().is_some_and(|last| last.join(&target));
                 if !joined {
                     targets.push(target);
@@ -80,9 +91,10 @@ impl AddressSpaceReservation {
     /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`,
     /// `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn lease(&self, offset: u64, length: u64) -> Result<Lease> {
-        let range = self.inner.check(offset, length)?;
-        let (lease, _) = self.inner.lease(&mut *self.inner.open_state()?, range)?;
-        Ok(lease)
+        let range = Range::new(offset, length)?;
+        self.lease_ranges(std::iter::once((offset, length, false)))?;
+        // SAFETY: leased just now.
+        Ok(unsafe { self.leased(range) })
     }
 
     /// The same for each of several ranges, given as offset and length: all or none.
@@ -90,81 +102,61 @@ impl AddressSpaceReservation {
     /// # Errors
     /// As [`lease`](Self::lease).
     pub fn lease_all(&self, ranges: &[(u64, u64)]) -> Result<Vec<Lease>> {
+        let wanted = ranges
+            .iter()
+            .map(|&(offset, length)| (offset, length, false));
+        self.lease_ranges(wanted)?;
+        // SAFETY: leased just now.
+        let lease = |range| unsafe { self.leased(range) };
         let ranges = ranges
             .iter()
-            .map(|(offset, length)| (*offset, *length, false));
-        Ok(self.lease_batch(ranges)?.leases)
+            .filter_map(|(at, length)| Range::new(*at, *length).ok());
+        Ok(ranges.map(lease).collect())
     }
 
-    /// The same, with what of those ranges is to be faulted in whose third part says so.
+    /// Leases ranges, given as offset, length, and whether they are to be faulted in, all or none. Each has to be
+    /// released. Returns where something is to be faulted in. Is quick if the ranges are in order.
     ///
     /// # Errors
     /// As [`lease`](Self::lease).
-    pub fn lease_batch(
+    pub(crate) fn lease_ranges(
         &self,
-        ranges: impl ExactSizeIterator<Item = (u64, u64, bool)>,
-    ) -> Result<LeasedBatch> {
-        // Declared before the lock, which those that came before one that fails need to go.
-        let mut leases = Vec::with_capacity(ranges.len());
-        let mut absent = Vec::new();
+        ranges: impl Iterator<Item = (u64, u64, bool)> + Clone,
+    ) -> Result<Vec<Range>> {
         let mut state = self.inner.open_state()?;
-        for (offset, length, fault_in) in ranges {
-            let range = self.inner.check(offset, length)?;
-            let (lease, present) = self.inner.lease(&mut state, range)?;
-            leases.push(lease);
-            if fault_in && !present {
-                absent.push(range);
-            }
+        for (offset, length, _) in ranges.clone() {
+            self.inner.locate(&self.inner.check(offset, length)?)?;
         }
-        drop(state);
-        Ok(LeasedBatch {
-            reservation: self.clone(),
-            leases,
-            absent,
-        })
+        let range = |(offset, length, _)| Range::new(offset, length).ok();
+        let all = ranges.clone().filter_map(range);
+        let absent = state.extents.absent_of(all.clone());
+        let mut absent = absent.map_err(|gap| not_mapped(gap, ranges.clone()))?;
+        if !absent.is_empty() {
+            let wanted = ranges.filter(|(.., fault_in)| *fault_in).filter_map(range);
+            absent = state.extents.absent_of(wanted).unwrap_or_default();
+        }
+        let mut near = Position::default();
+        for run in joined(all) {
+            state.extents.lease(&run, &mut near);
+        }
+        Ok(absent)
     }
-}
 
-/// Leases, and what of their memory is still to be faulted in.
-#[derive(Debug)]
-pub struct LeasedBatch {
-    reservation: AddressSpaceReservation,
-    leases: Vec<Lease>,
-    absent: Vec<Range>,
-}
+    /// Ends leases of ranges.
+    pub(crate) fn release(&self, ranges: impl Iterator<Item = Range>) {
+        self.inner.release(ranges);
+    }
 
-impl LeasedBatch {
-    /// Faults in what is to be, and returns the leases.
+    /// The lease of a range that is counted already.
     ///
-    /// # Errors
-    /// As [`ensure_mapped`](AddressSpaceReservation::ensure_mapped).
-    pub fn fault_in(self) -> Result<Vec<Lease>> {
-        // SAFETY: the leases keep the ranges mapped as they are.
-        unsafe { self.reservation.fault_in(&self.absent) }?;
-        Ok(self.leases)
+    /// # Safety
+    /// The caller has leased the range, and leaves it to this lease to release it.
+    pub(crate) unsafe fn leased(&self, range: Range) -> Lease {
+        Lease::new(Arc::clone(&self.inner), range)
     }
 }
 
 impl Inner {
-    /// A lease of a checked range, and whether nothing of it has to be faulted in.
-    fn lease(self: &Arc<Self>, state: &mut State, range: Range) -> Result<(Lease, bool)> {
-        let (address, _) = self.locate(&range)?;
-        if let Some(extent) = state.extents.exact(&range)
-            && let Some(leases) = extent.leases.checked_add(1)
-        {
-            extent.leases = leases;
-            let present = extent.present || extent.is_device();
-            return Ok((Lease::new(Arc::clone(self), range, address, true), present));
-        }
-        if let Some(gap) = state.extents.first_gap(&range) {
-            let message = format!("{range} is not mapped throughout: nothing at {gap}");
-            return Err(Error::new(ErrorCode::VaNotMapped, message));
-        }
-        state.leases.add(&range);
-        let present = state.extents.is_present(&range);
-        Ok((Lease::new(Arc::clone(self), range, address, false), present))
-    }
-
     /// A fault in hugetlb memory: no pages are free, or the file was cut short.
     fn explain(&self, error: Error) -> Error {
         let Some(range) = error
@@ -194,6 +186,17 @@ impl Inner {
         }
         error
     }
+}
+
+/// Names the first of the ranges that has the gap.
+fn not_mapped(gap: Range, ranges: impl Iterator<Item = (u64, u64, bool)>) -> Error {
+    let mut found = ranges.filter_map(|(at, length, _)| {
+        let range = Range::new(at, length).ok()?;
+        Some((range, range.intersection(&gap)?))
+    });
+    let (range, gap) = found.next().unwrap_or((gap, gap));
+    let message = format!("{range} is not mapped throughout: nothing at {gap}");
+    Error::new(ErrorCode::VaNotMapped, message)
 }
 
 /// What of an extent is to be faulted in for `range`.

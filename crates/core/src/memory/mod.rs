@@ -20,12 +20,14 @@ mod fault_in;
 #[cfg(test)]
 mod faults;
 mod file;
+mod file_create;
 mod file_io;
+mod file_node;
+mod file_part;
 #[cfg(test)]
 mod fork_test;
 mod huge;
 mod lease;
-mod leased;
 mod leasing;
 mod memory_fd;
 mod moves;
@@ -52,7 +54,7 @@ pub(crate) use copy::{pread, pwrite};
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;
-pub use leasing::LeasedBatch;
+pub(crate) use lease::Leases;
 pub use place_file::FilePart;
 pub use pool::FilePool;
 pub use private::PrivateMemory;

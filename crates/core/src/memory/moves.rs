@@ -15,8 +15,7 @@ use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl PrivateMemory {
-    /// Moves the pages of `range` to `address` and sets their protection. On failure it moves back
-    /// what it had moved. A piece for which that fails too stays at the target, for the caller to
+    /// Moves the pages of `range` to `address`. On failure it moves back what it had moved. A piece for which that fails too stays at the target, for the caller to
     /// find with [`placed_at`](Self::placed_at) and to keep; the rest of the target is the caller's
     /// to cover.
     ///
@@ -26,9 +25,8 @@ impl PrivateMemory {
     /// # Safety
     /// The caller owns `address..address + range.len()`, where nothing is placed, and goes on owning
     /// what [`placed_at`](Self::placed_at) tells of it, whether this succeeds or not.
-    pub(crate) unsafe fn place(&self, range: &Range, address: usize, writable: bool) -> Result<()> {
+    pub(crate) unsafe fn place(&self, range: &Range, address: usize) -> Result<()> {
         range.check_within(self.inner.length, "the private memory")?;
-        let size = to_usize(range.len())?;
         let mut pieces = lock(&self.inner.pieces);
         if let Some((start, piece)) =
             overlapping(&pieces, range).find(|(_, piece)| piece.placed.is_some())
@@ -61,26 +59,18 @@ impl PrivateMemory {
             // SAFETY: home's part is ours and at home; the caller owns the target.
             if let Err(error) = unsafe { self.move_piece(&mut pieces, start, piece, Some(to)) } {
                 // SAFETY: the caller owns the target, and nobody relies on it yet.
-                unsafe { self.bring_home(&mut pieces, range, true) };
+                unsafe { self.bring_home(&mut pieces, range) };
                 return Err(error.context(what()));
             }
         }
         if range.len() == self.inner.length {
             self.inner.move_home_like(address);
         }
-        if writable {
-            return Ok(());
-        }
-        // SAFETY: the pages were moved to the target just now.
-        unsafe { sys::protect(address, size, ProtFlags::PROT_READ) }.map_err(|errno| {
-            // SAFETY: as above. The call may have reached some of the pieces.
-            unsafe { self.bring_home(&mut pieces, range, false) };
-            Error::os(ErrorCode::System, errno, "mprotect", what())
-        })
+        Ok(())
     }
 
     /// Moves the pages of `range`, all of them placed, back home. What is left at their place is
-    /// empty writable memory, for the caller to cover. On failure it puts back what it had taken.
+    /// empty memory, for the caller to cover. On failure it puts back what it had taken.
     /// A piece for which that fails too is at home from then on;
     /// [`placed_at`](Self::placed_at) tells which are not.
     ///
@@ -89,21 +79,18 @@ impl PrivateMemory {
     ///
     /// # Safety
     /// The caller owns the addresses where `range` is placed, and nobody relies on them.
-    pub(crate) unsafe fn take_home(&self, range: &Range, writable: bool) -> Result<()> {
+    pub(crate) unsafe fn take_home(&self, range: &Range) -> Result<()> {
         let mut pieces = lock(&self.inner.pieces);
         split(&mut pieces, range.start())?;
         split(&mut pieces, range.end())?;
         let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
         for (index, (start, piece)) in todo.iter().enumerate() {
             // SAFETY: the caller owns where the piece is placed; home is ours and empty there.
-            let moved = unsafe {
-                self.unprotect(*start, *piece, writable)
-                    .and_then(|()| self.move_piece(&mut pieces, *start, *piece, None))
-            };
+            let moved = unsafe { self.move_piece(&mut pieces, *start, *piece, None) };
             if let Err(error) = moved {
                 for (start, piece) in todo.iter().take(index.saturating_add(1)) {
                     // SAFETY: as above, the other way; the source of a move stays mapped.
-                    unsafe { self.put_back(&mut pieces, *start, *piece, writable) };
+                    unsafe { self.put_back(&mut pieces, *start, *piece) };
                 }
                 return Err(error.context(format!("taking {range} of private memory back")));
             }
@@ -147,17 +134,14 @@ impl PrivateMemory {
     ///
     /// # Safety
     /// As for [`place`](Self::place), which placed what is placed of `range`.
-    unsafe fn bring_home(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range, writable: bool) {
+    unsafe fn bring_home(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range) {
         let moved: Vec<(u64, Piece)> = overlapping(pieces, range)
             .filter(|(_, piece)| piece.placed.is_some())
             .collect();
         for (start, piece) in moved {
             // SAFETY: the piece was placed a moment ago, at an address which the caller owns, and its
             // source at home is empty. What fails stays where it is, and its record says so.
-            let _ = unsafe {
-                self.unprotect(start, piece, writable)
-                    .and_then(|()| self.move_piece(pieces, start, piece, None))
-            };
+            let _ = unsafe { self.move_piece(pieces, start, piece, None) };
         }
     }
 
@@ -166,43 +150,14 @@ impl PrivateMemory {
     ///
     /// # Safety
     /// As for [`take_home`](Self::take_home); `piece` is what the record said before.
-    unsafe fn put_back(
-        &self,
-        pieces: &mut BTreeMap<u64, Piece>,
-        start: u64,
-        piece: Piece,
-        writable: bool,
-    ) {
+    unsafe fn put_back(&self, pieces: &mut BTreeMap<u64, Piece>, start: u64, piece: Piece) {
         let (Some(at), Some(now)) = (piece.placed, pieces.get(&start).copied()) else {
             return;
         };
-        // SAFETY: the caller owns where the piece was placed, and its source stays mapped.
-        let there = now.placed.is_some()
-            || unsafe { self.move_piece(pieces, start, now, Some(at)) }.is_ok();
-        if let (true, false, Ok(size)) =
-            (there, writable, to_usize(piece.end.saturating_sub(start)))
-        {
-            // SAFETY: the piece is there now. Were it refused, who holds a lease could write to what
-            // was placed read-only; a later way home works all the same.
-            let _ = unsafe { sys::protect(at, size, ProtFlags::PROT_READ) };
+        if now.placed.is_none() {
+            // SAFETY: the caller owns where the piece was placed, and its source stays mapped.
+            let _ = unsafe { self.move_piece(pieces, start, now, Some(at)) };
         }
-    }
-
-    /// Makes a read-only piece writable, for the way home: its protection travels with it.
-    unsafe fn unprotect(&self, start: u64, piece: Piece, writable: bool) -> Result<()> {
-        let (false, Some(at)) = (writable, piece.placed) else {
-            return Ok(());
-        };
-        let size = to_usize(piece.end.saturating_sub(start))?;
-        // SAFETY: the caller owns where the piece is placed.
-        unsafe { sys::protect(at, size, sys::protection(true)) }.map_err(|errno| {
-            Error::os(
-                ErrorCode::System,
-                errno,
-                "mprotect",
-                "making private memory writable",
-            )
-        })
     }
 
     /// Moves one piece to an address, or home for `None`, and records it. On failure piece and record

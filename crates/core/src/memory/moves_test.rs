@@ -15,9 +15,7 @@ fn memory(space: &AddressSpaceReservation) -> PrivateMemory {
     let memory = PrivateMemory::new(PAGES * PAGE, false).unwrap();
     for page in 0..PAGES {
         memory.write(page * PAGE, &[number(page); 4096]).unwrap();
-        space
-            .map_private(0, PAGE, &memory, page * PAGE, true)
-            .unwrap();
+        space.map_private(0, PAGE, &memory, page * PAGE).unwrap();
         space.unmap(0, PAGE).unwrap();
     }
     memory
@@ -62,7 +60,7 @@ fn recover(space: &AddressSpaceReservation, memory: &PrivateMemory, what: &str) 
             .unwrap_or_else(|error| unreachable!("{what}: page {page} is read-only: {error}"));
     }
     space
-        .map_private(AT * PAGE, PAGES * PAGE, memory, 0, true)
+        .map_private(AT * PAGE, PAGES * PAGE, memory, 0)
         .unwrap();
     check(space, memory, what);
     space.unmap(AT * PAGE, PAGES * PAGE).unwrap();
@@ -73,31 +71,28 @@ fn a_failed_placement_leaves_no_dangling_address() {
     let space = AddressSpaceReservation::new(32).unwrap();
     let memory = memory(&space);
     let mut stuck = 0;
-    for writable in [true, false] {
-        for moves in 1..1_u32 << 8 {
-            for (protects, covers) in [(0, 0), (1, 0), (0b1011, 0), (0, 0b11)] {
-                let what = format!("moves {moves:#b}, protects {protects:#b}, covers {covers:#b}");
-                inject(Call::Move, moves);
-                inject(Call::Protect, protects);
-                inject(Call::Cover, covers);
-                let result = space.map_private(AT * PAGE, PAGES * PAGE, &memory, 0, writable);
-                clear();
-                let placed = (0..PAGES)
-                    .filter(|page| space.lease((AT + page) * PAGE, PAGE).is_ok())
-                    .count();
-                if let Err(error) = result {
-                    assert_eq!(error.code(), ErrorCode::System, "{what}: {error}");
-                    let told = error
-                        .message()
-                        .contains("stays mapped until it is unmapped");
-                    assert_eq!(told, placed > 0, "{what}: {error}");
-                    stuck += usize::from(told);
-                } else {
-                    assert_eq!(placed, 4);
-                }
-                check(&space, &memory, &what);
-                recover(&space, &memory, &what);
+    for moves in 1..1_u32 << 8 {
+        for covers in [0, 0b11] {
+            let what = format!("moves {moves:#b}, covers {covers:#b}");
+            inject(Call::Move, moves);
+            inject(Call::Cover, covers);
+            let result = space.map_private(AT * PAGE, PAGES * PAGE, &memory, 0);
+            clear();
+            let placed = (0..PAGES)
+                .filter(|page| space.lease((AT + page) * PAGE, PAGE).is_ok())
+                .count();
+            if let Err(error) = result {
+                assert_eq!(error.code(), ErrorCode::System, "{what}: {error}");
+                let told = error
+                    .message()
+                    .contains("stays mapped until it is unmapped");
+                assert_eq!(told, placed > 0, "{what}: {error}");
+                stuck += usize::from(told);
+            } else {
+                assert_eq!(placed, 4);
             }
+            check(&space, &memory, &what);
+            recover(&space, &memory, &what);
         }
     }
     assert!(stuck > 100, "{stuck}");
@@ -107,33 +102,24 @@ fn a_failed_placement_leaves_no_dangling_address() {
 fn a_failed_unmapping_leaves_no_dangling_record() {
     let space = AddressSpaceReservation::new(32).unwrap();
     let memory = memory(&space);
-    for writable in [true, false] {
-        for moves in 1..1_u32 << 8 {
-            for (protects, covers) in [(0, 0), (0b10, 0), (0b101_1010, 0), (0, 1)] {
-                let what = format!("moves {moves:#b}, protects {protects:#b}, covers {covers:#b}");
-                // Two extents: the undoing of the first one's moves fails in its own way.
-                for first in [0, 2] {
-                    space
-                        .map_private(
-                            (AT + first) * PAGE,
-                            2 * PAGE,
-                            &memory,
-                            first * PAGE,
-                            writable,
-                        )
-                        .unwrap();
-                }
-                inject(Call::Move, moves);
-                inject(Call::Protect, protects);
-                inject(Call::Cover, covers);
-                let result = space.unmap(AT * PAGE, PAGES * PAGE);
-                clear();
-                if result.is_ok() {
-                    assert!(space.lease(AT * PAGE, PAGE).is_err(), "{what}");
-                }
-                check(&space, &memory, &what);
-                recover(&space, &memory, &what);
+    for moves in 1..1_u32 << 8 {
+        for covers in [0, 1] {
+            let what = format!("moves {moves:#b}, covers {covers:#b}");
+            // Two extents: the undoing of the first one's moves fails in its own way.
+            for first in [0, 2] {
+                space
+                    .map_private((AT + first) * PAGE, 2 * PAGE, &memory, first * PAGE)
+                    .unwrap();
             }
+            inject(Call::Move, moves);
+            inject(Call::Cover, covers);
+            let result = space.unmap(AT * PAGE, PAGES * PAGE);
+            clear();
+            if result.is_ok() {
+                assert!(space.lease(AT * PAGE, PAGE).is_err(), "{what}");
+            }
+            check(&space, &memory, &what);
+            recover(&space, &memory, &what);
         }
     }
 }
@@ -148,7 +134,7 @@ fn memory_that_was_placed_as_a_whole_has_a_home_like_its_place() {
     let home = || memory.inner.at_home(0).unwrap();
     let first = home();
     for at in [3 * PAGE, 5 * PAGE] {
-        space.map_private(at, LENGTH, &memory, 0, true).unwrap();
+        space.map_private(at, LENGTH, &memory, 0).unwrap();
         let placed = space.host_va(at, LENGTH).unwrap();
         assert_eq!(
             home() % (2 << 20),
@@ -158,13 +144,11 @@ fn memory_that_was_placed_as_a_whole_has_a_home_like_its_place() {
     }
     assert_ne!(home(), first);
     let last = home();
-    space
-        .map_private(5 * PAGE, LENGTH, &memory, 0, true)
-        .unwrap();
+    space.map_private(5 * PAGE, LENGTH, &memory, 0).unwrap();
     space.unmap(5 * PAGE, LENGTH).unwrap();
     assert_eq!(home(), last);
     // A part alone leaves the rest at home.
-    space.map_private(PAGE, PAGE, &memory, 0, true).unwrap();
+    space.map_private(PAGE, PAGE, &memory, 0).unwrap();
     assert_eq!(home(), last);
     let mut byte = [0];
     memory.read(LENGTH - 1, &mut byte).unwrap();

@@ -27,7 +27,6 @@ impl AddressSpaceReservation {
         length: u64,
         memory: &PrivateMemory,
         memory_offset: u64,
-        writable: bool,
     ) -> Result<()> {
         let range = self.inner.check(offset, length)?;
         let part = Range::new(memory_offset, length)?;
@@ -42,13 +41,13 @@ impl AddressSpaceReservation {
         let extent = Extent {
             range,
             source: Source::Private(memory.clone(), memory_offset),
-            writable,
+            writable: true,
             present: false,
             leases: 0,
         };
         // SAFETY: the range is ours, the lock is held, and nothing is placed there. What stays there
         // after a failure becomes an extent, so the range stays its own.
-        if let Err(error) = unsafe { memory.place(&part, at, writable) } {
+        if let Err(error) = unsafe { memory.place(&part, at) } {
             let stuck = self.inner.settle(&mut state, &extent);
             let error = error.context(format_args!("at {range}"));
             return Err(match stuck {
@@ -107,7 +106,7 @@ impl Inner {
         if let Some(leased) = state.first_leased(range) {
             return Err(in_use(&leased));
         }
-        let touched = state.extents.parts_in(range)?;
+        let touched = state.extents.parts_in(range);
         for extent in &touched {
             if let Source::File(file, _) = &extent.source {
                 extent.range.check_aligned(file.file.page_size(), "range")?;
@@ -123,7 +122,7 @@ impl Inner {
             };
             let part = Range::new(*offset, extent.range.len())?;
             // SAFETY: the extent's addresses are ours and not leased.
-            if let Err(error) = unsafe { memory.take_home(&part, extent.writable) } {
+            if let Err(error) = unsafe { memory.take_home(&part) } {
                 self.settle(state, extent);
                 self.place_again(state, touched.get(..index).unwrap_or_default());
                 return Err(error.context(format!("unmapping {range}")));
@@ -211,7 +210,7 @@ impl Inner {
                 continue;
             };
             // SAFETY: the addresses are ours; what was placed there went home a moment ago.
-            if unsafe { memory.place(&part, at, extent.writable) }.is_err() {
+            if unsafe { memory.place(&part, at) }.is_err() {
                 self.settle(state, extent);
             }
         }

@@ -18,16 +18,16 @@ use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
 
 /// Part of a file, to be mapped into a reservation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct FilePart {
     /// Where, in bytes from the start of the reservation.
     pub offset: u64,
     /// In bytes.
     pub length: u64,
-    /// The file.
-    pub file: MemoryFile,
     /// In bytes from the start of the file.
     pub file_offset: u64,
+    /// Which of the files of the call.
+    pub file: u32,
     /// Whether this process may write it.
     pub writable: bool,
     /// Whether to ask for huge pages (`MADV_HUGEPAGE`), where the kernel has them.
@@ -35,18 +35,12 @@ pub struct FilePart {
 }
 
 impl FilePart {
-    /// Whether one kernel mapping can have this part and then `next`. Devices and hugetlb files map each part by
-    /// itself: whether they accept it depends on the part.
+    /// Whether one kernel mapping can have this part of an ordinary file and then `next`.
     fn continues(&self, next: &Self) -> bool {
-        self.is_ordinary()
-            && self.file.is_same(&next.file)
+        self.file == next.file
             && self.offset.checked_add(self.length) == Some(next.offset)
             && self.file_offset.checked_add(self.length) == Some(next.file_offset)
             && (self.writable, self.transparent_huge) == (next.writable, next.transparent_huge)
-    }
-
-    fn is_ordinary(&self) -> bool {
-        !self.file.is_device() && !self.file.is_hugetlb()
     }
 }
 
@@ -72,27 +66,45 @@ impl AddressSpaceReservation {
         let part = FilePart {
             offset,
             length,
-            file: file.clone(),
             file_offset,
+            file: 0,
             writable,
             transparent_huge,
         };
-        self.map_files(&[part]).map_err(|(_, error)| error)
+        self.map_files(std::slice::from_ref(file), &[part])
+            .map_err(|(_, error)| error)
     }
 
     /// Maps parts of files, one after another. Neighbours that continue each other get one mapping of the kernel.
     ///
     /// # Errors
     /// As [`map_file`](Self::map_file), with which of the parts it is; those before it are mapped.
-    pub fn map_files(&self, parts: &[FilePart]) -> Result<(), (usize, Error)> {
+    /// `ERR_INVALID_ARGUMENT` for a file that is not there.
+    pub fn map_files(
+        &self,
+        files: &[MemoryFile],
+        parts: &[FilePart],
+    ) -> Result<(), (usize, Error)> {
         let mut pacer = Pacer::new();
         let mut rest = parts;
-        while !rest.is_empty() {
+        while let Some(first) = rest.first() {
             let index = parts.len().saturating_sub(rest.len());
-            let more = rest.iter().zip(rest.iter().skip(1));
-            let more = more.take_while(|(one, next)| one.continues(next)).count();
+            let file = usize::try_from(first.file)
+                .ok()
+                .and_then(|which| files.get(which));
+            let file = file.ok_or_else(|| {
+                let message = format!("there is no file {}", first.file);
+                (index, Error::new(ErrorCode::InvalidArgument, message))
+            })?;
+            // Devices and hugetlb files map each part by itself: whether they accept it depends on the part.
+            let more = if file.is_device() || file.is_hugetlb() {
+                0
+            } else {
+                let pairs = rest.iter().zip(rest.iter().skip(1));
+                pairs.take_while(|(one, next)| one.continues(next)).count()
+            };
             let (run, after) = rest.split_at(more.saturating_add(1));
-            self.map_run(run).map_err(|error| (index, error))?;
+            self.map_run(file, run).map_err(|error| (index, error))?;
             rest = after;
             pacer.pace();
         }
@@ -100,12 +112,11 @@ impl AddressSpaceReservation {
     }
 
     /// Maps parts that are one mapping of the kernel.
-    fn map_run(&self, run: &[FilePart]) -> Result<()> {
+    fn map_run(&self, file: &MemoryFile, run: &[FilePart]) -> Result<()> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(());
         };
         let FilePart {
-            file,
             file_offset,
             writable,
             transparent_huge,
@@ -167,15 +178,13 @@ impl AddressSpaceReservation {
             // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
             let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
         }
-        for one in run {
-            state.extents.insert(Extent {
-                range: Range::new(one.offset, one.length)?,
-                source: Source::File(Arc::clone(&placed), one.file_offset),
-                writable: *writable,
-                present: false,
-                leases: 0,
-            });
-        }
+        state.extents.insert(Extent {
+            range,
+            source: Source::File(placed, *file_offset),
+            writable: *writable,
+            present: false,
+            leases: 0,
+        });
         Ok(())
     }
 }

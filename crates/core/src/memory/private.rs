@@ -37,6 +37,11 @@ pub struct PrivateMemory {
 }
 
 impl PrivateMemory {
+    /// Whether both are handles of the same memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// `length` zero bytes, not charged until touched. `transparent_huge_pages` asks for huge pages
     /// (`MADV_HUGEPAGE`), where the kernel has them.
     ///

@@ -6,13 +6,13 @@ use nix::errno::Errno;
 
 use super::extent::ExtentMap;
 use super::lease::Lease;
-use super::leased::LeaseCounts;
 use super::pacer::Pacer;
 use super::unclosed::Unclosed;
 use super::{budget, sys};
 use crate::dropper;
 use crate::locked::{lock, owned};
-use crate::range::to_usize;
+use crate::range::{joined, to_usize};
+use crate::range_list::Position;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
 const WIDTHS: std::ops::RangeInclusive<u32> = 12..=57;
@@ -21,17 +21,14 @@ const WIDTHS: std::ops::RangeInclusive<u32> = 12..=57;
 pub(super) struct State {
     pub(super) closed: bool,
     pub(super) extents: ExtentMap,
-    pub(super) leases: LeaseCounts,
 }
 
 impl State {
     /// The first leased part of `range`.
     pub(super) fn first_leased(&self, range: &Range) -> Option<Range> {
         let mut extents = self.extents.overlapping(range);
-        let extent = extents.find(|extent| extent.leases > 0);
-        let whole = extent.and_then(|extent| extent.range.intersection(range));
-        let part = self.leases.first_in(range);
-        [whole, part].into_iter().flatten().min()
+        let extent = extents.find(|extent| extent.leases > 0)?;
+        extent.range.intersection(range)
     }
 }
 
@@ -216,12 +213,12 @@ impl Inner {
         Ok((address, to_usize(range.len())?))
     }
 
-    /// Ends a lease. `exact`: it is counted by the extent of its range, which is there as long as it is leased.
-    pub(super) fn release(&self, range: &Range, exact: bool) {
+    /// Ends leases of ranges; is quick if they are in order.
+    pub(super) fn release(&self, ranges: impl Iterator<Item = Range>) {
         let mut state = lock(&self.state);
-        match state.extents.exact(range) {
-            Some(extent) if exact => extent.leases = extent.leases.saturating_sub(1),
-            _ => state.leases.remove(range),
+        let mut near = Position::default();
+        for range in joined(ranges) {
+            state.extents.release(&range, &mut near);
         }
     }
 }

@@ -15,8 +15,7 @@ use std::ptr::{self, NonNull};
 use libc::c_void;
 use nix::errno::Errno;
 use nix::sys::mman::{
-    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap,
-    munmap,
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
 };
 
 /// What a mapping allows.
@@ -247,17 +246,6 @@ pub(crate) unsafe fn move_pages(from: usize, to: usize, length: usize) -> nix::R
     super::faults::check(super::faults::Call::Move)?;
     // SAFETY: the caller owns both ranges; MREMAP_DONTUNMAP keeps the source mapped.
     unsafe { mremap(pointer(from)?, length, length, flags, Some(pointer(to)?)) }.map(drop)
-}
-
-/// Changes what `at..at + length` allows.
-///
-/// # Safety
-/// The caller owns that range of addresses.
-pub(crate) unsafe fn protect(at: usize, length: usize, prot: ProtFlags) -> nix::Result<()> {
-    #[cfg(test)]
-    super::faults::check(super::faults::Call::Protect)?;
-    // SAFETY: the caller owns the range; no Rust reference points into it.
-    unsafe { mprotect(pointer(at)?, length, prot) }
 }
 
 /// Advises the kernel about `at..at + length`; `advice` must not be one that drops contents.

@@ -40,8 +40,10 @@ impl Unclosed {
 impl Drop for Unclosed {
     fn drop(&mut self) {
         let whole = Range::new(0, self.length);
-        let (go, come) = whole.map_or((0, 0), |all| self.extents.cost_of_emptying(&all, &all));
-        let extents = self.extents.clear();
+        let (go, come) = whole
+            .as_ref()
+            .map_or((0, 0), |all| self.extents.cost_of_emptying(all, all));
+        let extents = whole.map_or_else(|_| Vec::new(), |all| self.extents.parts_in(&all));
         let mut leaks = false;
         // From the end to the start. Another thread may map something where this has unmapped, so nothing is unmapped
         // twice.
@@ -79,6 +81,6 @@ fn comes_home(extent: &Extent) -> bool {
     };
     let part = Range::new(*offset, extent.range.len());
     // SAFETY: the extent's addresses are the reservation's, of which nothing is left that could use them.
-    part.and_then(|part| unsafe { memory.take_home(&part, extent.writable) })
+    part.and_then(|part| unsafe { memory.take_home(&part) })
         .is_ok()
 }

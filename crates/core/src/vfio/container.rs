@@ -14,7 +14,7 @@ use super::ioctl;
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
-use crate::memory::Lease;
+use crate::memory::Leases;
 use crate::{Error, ErrorCode, Result};
 
 #[derive(Debug)]
@@ -204,7 +204,7 @@ impl Container {
         let fd = state.fd.take();
         state.iommu_set = false;
         drop(fd);
-        let gone = state.mappings.take_all();
+        let gone: Leases = state.mappings.take_all().collect();
         self.inner.publish_count(&state);
         drop(state);
         drop(gone);
@@ -238,7 +238,7 @@ impl ContainerInner {
     /// one attached later would. So they are unmapped here, after the group is off, because before
     /// that a refused detachment would leave its devices without them. Type1 has no IOMMU left to ask
     /// by then, and says so. What stays mapped stays on record, until the container is closed.
-    pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Vec<Lease>> {
+    pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Leases> {
         let mut state = lock(&self.state);
         match ioctl::group_unset_container(group) {
             // EINVAL: it is off already, since the host has taken its devices back from vfio-pci.
@@ -257,11 +257,11 @@ impl ContainerInner {
             }
         }
         state.groups = state.groups.saturating_sub(1);
-        let mut gone = Vec::new();
+        let mut gone = Leases::default();
         if state.groups == 0 {
             state.iommu_set = false;
             if self.ask_unmap_leftovers(&state).is_ok() {
-                gone = state.mappings.take_all();
+                gone.extend(state.mappings.take_all());
             }
             self.publish_count(&state);
         }

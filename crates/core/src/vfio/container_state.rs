@@ -7,9 +7,9 @@ use super::abi::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, argsz, vfio_iommu_type1_dma_map,
 };
 use super::ioctl;
-use crate::batch::{MapRequest, Source};
+use crate::batch::{MapRequest, Memory};
 use crate::mappings::Mappings;
-use crate::memory::Lease;
+use crate::memory::{Lease, Leases};
 use crate::{Error, ErrorCode, Range, Result};
 
 const MAP: &str = "ioctl(VFIO_IOMMU_MAP_DMA)";
@@ -25,32 +25,6 @@ pub(super) struct State {
     pub(super) mappings: Mappings<Lease>,
     /// A group went away without the kernel confirming it: its mappings may live on unseen.
     pub(super) stranded: bool,
-}
-
-/// A request whose memory can be mapped.
-pub(super) struct Prepared {
-    range: Range,
-    lease: Lease,
-    writable: bool,
-}
-
-impl Prepared {
-    /// Before the container's lock is taken: what a refused request drops may take others.
-    pub(super) fn new(request: MapRequest) -> Result<Self> {
-        let range = request.range()?;
-        match request.source {
-            Source::Memory(lease) => Ok(Self {
-                range,
-                lease,
-                writable: request.writable,
-            }),
-            Source::File { .. } => {
-                let message =
-                    format!("mapping IOVA {range} to a file: type1 maps memory of this process");
-                Err(Error::new(ErrorCode::InvalidArgument, message).at(range))
-            }
-        }
-    }
 }
 
 impl State {
@@ -72,14 +46,20 @@ impl State {
     }
 
     /// Makes one mapping and records it. Leases to drop go to `gone`.
-    pub(super) fn map(&mut self, one: Prepared, gone: &mut Vec<Lease>) -> Result<Range> {
-        let Prepared {
-            range,
-            lease,
-            writable,
-        } = one;
+    pub(super) fn map(
+        &mut self,
+        request: &MapRequest,
+        memory: Memory<'_>,
+        gone: &mut Leases,
+    ) -> Result<()> {
+        let range = request.range;
+        let Memory::Leased(lease) = memory else {
+            let message =
+                format!("mapping IOVA {range} to a file: type1 maps memory of this process");
+            return Err(Error::new(ErrorCode::InvalidArgument, message).at(range));
+        };
         let mut flags = VFIO_DMA_MAP_FLAG_READ;
-        if writable {
+        if request.writable {
             flags |= VFIO_DMA_MAP_FLAG_WRITE;
         }
         let map = vfio_iommu_type1_dma_map {
@@ -102,22 +82,16 @@ impl State {
             })
         });
         match mapped {
-            Ok(()) => {
-                self.mappings.insert(range, lease, gone);
-                Ok(range)
-            }
-            Err(error) => {
-                gone.push(lease);
-                Err(error)
-            }
+            Ok(()) => self.mappings.insert(range, lease, gone),
+            Err(_) => gone.extend([lease]),
         }
+        mapped
     }
 
     /// Removes the mappings that lie wholly in a range. Leases to drop go to `gone`.
-    pub(super) fn unmap(&mut self, range: &Range, gone: &mut Vec<Lease>) -> Result<()> {
-        let fd = self.open()?;
+    pub(super) fn unmap(&mut self, range: &Range, gone: &mut Leases) -> Result<()> {
         let expected = self.mappings.bytes_within(range);
-        let answer = ioctl::iommu_unmap_dma(fd, range.start(), range.len(), 0);
+        let answer = ioctl::iommu_unmap_dma(self.open()?, range.start(), range.len(), 0);
         check_unmapped(range, expected, answer)?;
         self.mappings.take_within(range, gone);
         Ok(())
@@ -128,9 +102,7 @@ impl Drop for State {
     fn drop(&mut self) {
         if self.stranded {
             // A device may still reach this memory. Leaked, so that nothing else comes to be there.
-            for lease in self.mappings.take_all() {
-                std::mem::forget(lease);
-            }
+            self.mappings.take_all().for_each(std::mem::forget);
         }
     }
 }

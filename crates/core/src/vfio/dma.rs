@@ -2,11 +2,11 @@
 
 use super::abi::VFIO_DMA_UNMAP_FLAG_ALL;
 use super::container::{Container, ContainerInner};
-use super::container_state::{Prepared, State, unmap_refused};
+use super::container_state::{State, unmap_refused};
 use super::ioctl;
-use crate::batch::{BatchError, MapRequest, map_all, prepare_all, unmap_each};
+use crate::batch::{Batch, BatchError, unmap_each};
 use crate::locked::lock;
-use crate::memory::Lease;
+use crate::memory::Leases;
 use crate::{Error, Range, Result};
 use std::os::fd::BorrowedFd;
 
@@ -19,15 +19,14 @@ impl Container {
     /// mapped there; `EINVAL`: not aligned, or not in a valid IOVA range; `ENOSPC`: too many
     /// mappings; `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned, or is a BAR whose
     /// decode is off). `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_INVALID_ARGUMENT` for a file.
-    pub fn map(&self, requests: Vec<MapRequest>) -> Result<(), BatchError> {
-        let mut requests = prepare_all(requests, Prepared::new)?.into_iter();
+    pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
+        batch.fault_in()?;
         // Declared before the lock, so that leases are dropped after it is released.
-        let (mut gone, mut undone) = (Vec::new(), Vec::new());
+        let (mut gone, mut undone) = (Leases::default(), Leases::default());
         let mut state = lock(&self.inner.state);
-        let result = map_all(
+        let result = batch.map(
             &mut *state,
-            requests.by_ref(),
-            |state, one| state.map(one, &mut gone),
+            |state, request, memory| state.map(request, memory, &mut gone),
             |state, range| state.unmap(range, &mut undone),
         );
         self.inner.publish_count(&state);
@@ -43,7 +42,7 @@ impl Container {
     /// size than what is on record; the records, and what they keep alive, then stay as they are. `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        let mut gone = Vec::new();
+        let mut gone = Leases::default();
         let mut state = lock(&self.inner.state);
         let failures = unmap_each(ranges, all, |range| {
             if state.fd.is_some() && !state.iommu_set {
@@ -56,26 +55,20 @@ impl Container {
         drop(state);
         failures
     }
-
-    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports.
-    ///
-    /// # Errors
-    /// `ERR_UNMAP_FAILED` when the kernel refuses, with nothing changed; `ERR_CLOSED`.
-    pub fn unmap_all(&self) -> Result<()> {
-        self.inner.unmap_all()
-    }
 }
 
 impl ContainerInner {
+    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports; when it refuses,
+    /// nothing has changed.
     pub(super) fn unmap_all(&self) -> Result<()> {
         let whole = Range::new(0, u64::MAX)?;
-        let mut gone = Vec::new();
+        let mut gone = Leases::default();
         let mut state = lock(&self.state);
         let fd = state.open()?;
         let result = if state.iommu_set {
             let answer = self.ask_unmap_all(fd);
             answer
-                .map(|()| gone = state.mappings.take_all())
+                .map(|()| gone.extend(state.mappings.take_all()))
                 .map_err(|errno| unmap_refused(&whole, errno))
         } else {
             self.unmap_leftovers(&mut state, &whole, &mut gone)
@@ -98,19 +91,14 @@ impl ContainerInner {
 
     /// Unmaps from a container without a group. Records are there only if the last detachment could not
     /// unmap them (see [`detach`](Self::detach)): no device reaches what they map, so all of it may go.
-    fn unmap_leftovers(
-        &self,
-        state: &mut State,
-        range: &Range,
-        gone: &mut Vec<Lease>,
-    ) -> Result<()> {
+    fn unmap_leftovers(&self, state: &mut State, range: &Range, gone: &mut Leases) -> Result<()> {
         match self.ask_unmap_leftovers(state) {
             Ok(()) => {
                 gone.extend(state.mappings.take_all());
                 Ok(())
             }
-            Err(errno) => match state.mappings.ranges_within(range).first() {
-                Some(first) => Err(unmap_refused(first, errno).at(*first)),
+            Err(errno) => match state.mappings.next_within(range) {
+                Some(first) => Err(unmap_refused(&first, errno).at(first)),
                 None => Ok(()),
             },
         }

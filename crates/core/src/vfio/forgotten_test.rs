@@ -3,7 +3,7 @@
 
 use super::container::Container;
 use super::{Device, Group};
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::dropper::{Gate, HANDED_OVER, settle};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
@@ -32,12 +32,14 @@ impl Scene {
         let file = MemoryFile::create(PAGE, "ram", HugePages::None).unwrap();
         memory.map_file(0, PAGE, &file, 0, true, false).unwrap();
         let request = MapRequest {
-            iova: 0,
-            source: Source::Memory(memory.lease(0, PAGE).unwrap()),
+            range: crate::Range::new(0, PAGE).unwrap(),
+            offset: 0,
+            source: Source::Memory { fault_in: false },
             writable: true,
         };
+        let batch = Batch::new(Some(&memory), vec![], vec![request]).unwrap();
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
-        container.map(vec![request]).unwrap();
+        container.map(batch).unwrap();
         HANDED_OVER.take();
         Self {
             container: Some(container),

@@ -185,9 +185,9 @@ impl Group {
             );
             return Err(Error::new(ErrorCode::DeviceInUse, message));
         }
-        let mut leases = Vec::new();
+        let mut leases = None;
         if let Some(container) = &open.container {
-            leases = container.detach(open.fd.as_fd(), self.inner.id)?;
+            leases = Some(container.detach(open.fd.as_fd(), self.inner.id)?);
         }
         let gone = guard.take();
         drop(guard);

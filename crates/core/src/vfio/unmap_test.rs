@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::container::Container;
-use crate::batch::{MapRequest, Source};
+use crate::batch::{Batch, MapRequest, Source};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -34,20 +34,25 @@ impl Scene {
         Self { container, memory }
     }
 
-    /// A mapping of some pages at an IOVA that is their number of pages.
-    fn request(&self, first: u64, pages: u64) -> MapRequest {
-        MapRequest {
-            iova: first * PAGE,
-            source: Source::Memory(self.memory.lease(first * PAGE, pages * PAGE).unwrap()),
+    /// Mappings of ranges of pages at the same IOVAs.
+    fn batch(&self, ranges: &[(u64, u64)]) -> Batch {
+        let request = |(first, pages): &(u64, u64)| MapRequest {
+            range: range(*first, *pages),
+            offset: first * PAGE,
+            source: Source::Memory { fault_in: false },
             writable: true,
-        }
+        };
+        Batch::new(
+            Some(&self.memory),
+            vec![],
+            ranges.iter().map(request).collect(),
+        )
+        .unwrap()
     }
 
     fn map(&self, first: u64, pages: u64) {
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
-        self.container
-            .map(vec![self.request(first, pages)])
-            .unwrap();
+        self.container.map(self.batch(&[(first, pages)])).unwrap();
     }
 
     /// Detaches the last group from a container whose kernel side keeps its mappings.
@@ -59,7 +64,7 @@ impl Scene {
             .inner
             .detach(std::os::fd::AsFd::as_fd(&group), 0)
             .unwrap();
-        assert_eq!(gone.len(), 0);
+        assert!(gone.is_empty());
     }
 
     fn unmap(&self, first: u64, pages: u64) -> Result<(), Error> {
@@ -90,7 +95,7 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
         (Call::UnmapDma, Err(Errno::EBUSY)),
     ];
     fake_kernel::expect(refused);
-    for unmapped in [scene.unmap(0, PAGES), container.unmap_all()] {
+    for unmapped in [scene.unmap(0, PAGES), container.inner.unmap_all()] {
         let error = unmapped.unwrap_err();
         assert_eq!(
             (error.code(), error.errno()),
@@ -115,7 +120,7 @@ fn an_unmap_without_a_group_or_a_mapping_succeeds_without_asking_the_kernel() {
     lock(&scene.container.inner.state).iommu_set = false;
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
     scene.unmap(0, 1).unwrap();
-    scene.container.unmap_all().unwrap();
+    scene.container.inner.unmap_all().unwrap();
     assert_eq!(fake_kernel::unused(), 1);
     fake_kernel::answer(Call::UnmapDma);
 }
@@ -127,7 +132,7 @@ fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports
         scene.map(0, 1);
         scene.map(4, 4);
         fake_kernel::expect([(Call::UnmapDma, Ok(size))]);
-        scene.container.unmap_all().unwrap();
+        scene.container.inner.unmap_all().unwrap();
         assert_eq!(scene.container.mapping_count(), 0);
         assert!(!scene.is_leased(0) && !scene.is_leased(4));
     }
@@ -138,7 +143,7 @@ fn a_refused_unmap_all_keeps_every_record() {
     let scene = Scene::new(true);
     scene.map(0, 1);
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
-    let error = scene.container.unmap_all().unwrap_err();
+    let error = scene.container.inner.unmap_all().unwrap_err();
     assert_eq!(
         (error.code(), error.errno()),
         (ErrorCode::UnmapFailed, Some(Errno::EINVAL))
@@ -165,12 +170,7 @@ fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped() 
 #[test]
 fn a_failed_undo_reports_what_is_still_mapped() {
     let scene = Scene::new(true);
-    let requests = vec![
-        scene.request(0, 1),
-        scene.request(2, 1),
-        scene.request(4, 1),
-        scene.request(6, 1),
-    ];
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Ok(0)),
@@ -204,7 +204,7 @@ fn a_failed_undo_reports_what_is_still_mapped() {
 #[test]
 fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
     let scene = Scene::new(true);
-    let requests = vec![scene.request(0, 1), scene.request(2, 1)];
+    let requests = scene.batch(&[(0, 1), (2, 1), (4, 1)]);
     fake_kernel::expect([
         (Call::MapDma, Ok(0)),
         (Call::MapDma, Err(Errno::EEXIST)),
@@ -216,7 +216,7 @@ fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped() {
         (1, ErrorCode::MapFailed, Some(range(2, 1)))
     );
     assert_eq!(failure.stuck.len(), 0);
-    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+    assert!([0, 2, 4].iter().all(|page| !scene.is_leased(*page)));
 }
 
 #[test]
@@ -241,4 +241,20 @@ fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on() {
             assert_eq!(fake_kernel::answer(Call::UnmapDma), Some(Ok(PAGE)));
         }
     }
+}
+
+#[test]
+fn mappings_of_two_reservations_are_released_together_each_by_its_own() {
+    let (scene, mut other) = (Scene::new(true), Scene::new(true));
+    other.container = scene.container.clone();
+    scene.map(0, 1);
+    other.map(1, 1);
+    scene.map(2, 1);
+    let held = other.batch(&[(0, 4)]);
+    fake_kernel::expect([(Call::UnmapDma, Ok(3 * PAGE))]);
+    scene.unmap(0, 3).unwrap();
+    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+    assert!(other.is_leased(0) && other.is_leased(1));
+    drop(held);
+    assert!(!other.is_leased(1));
 }

@@ -1,0 +1,62 @@
+//! Handles for parts of a file, whose memory is released with their last owner.
+
+use std::sync::Arc;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::file::{Kind, MemoryFile};
+use crate::Range;
+use crate::dropper;
+use crate::range::to_offset;
+
+impl MemoryFile {
+    /// A handle for one part of the file.
+    pub(super) fn part(&self, range: Range) -> Self {
+        Self {
+            kind: Arc::clone(&self.kind),
+            part: Some(Arc::new(range)),
+        }
+    }
+
+    /// Offset of the part that this handle is for; 0 for a whole file.
+    #[must_use]
+    pub fn part_offset(&self) -> u64 {
+        self.part.as_deref().map_or(0, Range::start)
+    }
+
+    /// The handle that the record of a file mapping must own. The kernel holds the pages of a whole file itself, but a
+    /// part without an owner loses them.
+    pub(crate) fn kept_part(&self) -> Option<Self> {
+        self.part.is_some().then(|| self.clone())
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        if let Some(part) = self.part.take().and_then(Arc::into_inner) {
+            let kind = Arc::clone(&self.kind);
+            dropper::drop_memory(part.len(), UnusedPart { kind, part });
+        }
+    }
+}
+
+/// Part of a file without an owner: no handle, placement, IOMMU mapping or view of it is left. Its memory is released
+/// when this is dropped.
+struct UnusedPart {
+    kind: Arc<Kind>,
+    part: Range,
+}
+
+impl Drop for UnusedPart {
+    fn drop(&mut self) {
+        if let (Kind::Memory { fd, .. }, Ok(start), Ok(length)) = (
+            &*self.kind,
+            to_offset(self.part.start()),
+            to_offset(self.part.len()),
+        ) {
+            let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            // A refusal costs memory until the file goes.
+            let _ = fallocate(fd, mode, start, length);
+        }
+    }
+}
