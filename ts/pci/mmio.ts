@@ -46,8 +46,10 @@ export class Mmio {
     const all = pieces([...bars], this.#range(gpa, length));
     const bytes = new Uint8Array(length).fill(0xff);
     for (const { bar, offset, at, width } of all) {
-      const event = { ...this.#event(bar, offset, width), access: 'BAR read' } as const;
-      const read = answered(event, () => this.#read(bar, offset, width));
+      const read = answered(
+        () => this.#event('BAR read', bar, offset, width),
+        () => this.#read(bar, offset, width),
+      );
       if (read !== undefined) bytes.set(read, at);
     }
     return bytes;
@@ -63,8 +65,14 @@ export class Mmio {
     for (const { bar, offset, at, width } of pieces([...bars], this.#range(gpa, length))) {
       const part = bytes.subarray(at, at + width);
       const area = this.#emulatedAt(bar.index, offset);
-      if (area !== undefined) area.write(offset - area.range.start, part);
-      else answered({ ...this.#event(bar, offset, width), access: 'BAR write' }, () => writeRegion(bar, offset, part));
+      if (area !== undefined) {
+        area.write(offset - area.range.start, part);
+        continue;
+      }
+      answered(
+        () => this.#event('BAR write', bar, offset, width),
+        () => writeRegion(bar, offset, part),
+      );
     }
   }
 
@@ -84,8 +92,13 @@ export class Mmio {
     return AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
   }
 
-  #event({ index }: PlacedBar, offset: bigint, length: number): Omit<PciFaultEvent, 'access' | 'error'> {
-    return { ...this.source, bar: index, offset, length };
+  #event(
+    access: PciFaultEvent['access'],
+    { index }: PlacedBar,
+    offset: bigint,
+    length: number,
+  ): Omit<PciFaultEvent, 'error'> {
+    return { ...this.source, access, bar: index, offset, length };
   }
 
   #emulatedAt(bar: number, offset: bigint): EmulatedArea | undefined {

@@ -69,9 +69,10 @@ export class SimulatedRegion implements DeviceRegion {
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, this.#name);
     const { contents } = this.#shape;
-    if (this.#shape.answers() && contents.isMemory) return contents.read(offset, length);
+    const answers = this.#shape.answers();
+    if (answers && contents.isMemory) return contents.read(offset, length);
     const bytes = newBytes(length, this.#name);
-    if (!this.#shape.answers()) return bytes.fill(0xff);
+    if (!answers) return bytes.fill(0xff);
     for (const [at, width] of alignedAccesses(offset, length, WIDEST))
       bytes.set(this.#load(offset + BigInt(at), width), at);
     return bytes;
