@@ -157,8 +157,8 @@ function isCut(image: ConfigImage, capability: Capability): boolean {
   return image.size < CFG_SPACE_SIZE && capability.offset + leastLength(image, capability) > image.size;
 }
 
-/** Bytes that a capability has at least; where something is done with it, those that this is done with. */
-function leastLength(image: ConfigImage, capability: Capability): number {
+/** Bytes that a capability has at least; where something is done with it, those that this is done with. @internal */
+export function leastLength(image: ConfigImage, capability: Capability): number {
   switch (capability.id) {
     case CAP_ID_PM:
       return PM_SIZEOF;

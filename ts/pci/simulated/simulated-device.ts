@@ -7,6 +7,7 @@ import { giveMissingOf } from '../../guest/spaces.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
 import { declareDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
+import { ConfigImage } from '../config/config-image.ts';
 import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
 import { layOutBars } from './bar-layout.ts';
@@ -84,7 +85,7 @@ export class SimulatedDevice implements PhysicalFunction {
     const recorded = recordedConfig(options);
     const bars = layOutBars(options, recorded);
     const image = configImage(options, recorded, bars);
-    this.#config = new SimulatedConfig(image, bars, {
+    this.#config = new SimulatedConfig(new ConfigImage(bdf, new Uint8Array(image.buffer)), bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
       onReset: () => this.#resetFunction(),
       onChange: () => this.#onConfigChange(),
