@@ -18,7 +18,7 @@ import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
-import { answered } from './unanswered.ts';
+import { answered, ones } from './unanswered.ts';
 import { type Undo, undone } from './undo.ts';
 
 /** In the upper byte of the power state's register: a one clears it, so that none may be written back. */
@@ -272,10 +272,6 @@ export class GuestFunction {
       if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
     }
   }
-}
-
-function ones(length: number): Uint8Array {
-  return new Uint8Array(length).fill(0xff);
 }
 
 function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {

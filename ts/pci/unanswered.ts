@@ -33,6 +33,11 @@ const faultChannel = channel('peerdma:pci.fault');
  */
 const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM', 'ERR_OUT_OF_RANGE']);
 
+/** What a bus reads where nobody answers. @internal */
+export function ones(length: number): Uint8Array {
+  return new Uint8Array(length).fill(0xff);
+}
+
 /**
  * Makes an access for a guest, and publishes it if the device does not answer.
  *

@@ -221,7 +221,8 @@ function offsetOf({ index }: Pick<Bar, 'index'>): number {
   return index === ROM_INDEX ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
 }
 
-function typeBits({ kind, prefetchable }: Bar): number {
+/** The read-only bits of the register of memory, which is in its lower half. @internal */
+export function typeBits({ kind, prefetchable }: Pick<Bar, 'kind' | 'prefetchable'>): number {
   return (kind === 'memory64' ? BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0);
 }
 

@@ -12,7 +12,7 @@ import {
 } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
-import { MsiCapability } from './msi.ts';
+import { MsiCapability, msiLength } from './msi.ts';
 import { MsixCapability } from './msix.ts';
 import { PowerManagement } from './power-management.ts';
 import {
@@ -29,6 +29,7 @@ import {
   EXP_LEAST_SIZEOF,
   EXT_CAP_SIZEOF,
   MSIX_SIZEOF,
+  MSI_FLAGS,
   PM_SIZEOF,
   STATUS,
   STATUS_CAP_LIST,
@@ -163,7 +164,7 @@ export function leastLength(image: ConfigImage, capability: Capability): number 
     case CAP_ID_PM:
       return PM_SIZEOF;
     case CAP_ID_MSI:
-      return new MsiCapability(image, capability, 1).length;
+      return msiLength(image.u16(capability.offset + MSI_FLAGS));
     case CAP_ID_MSIX:
       return MSIX_SIZEOF;
     case CAP_ID_EXP:

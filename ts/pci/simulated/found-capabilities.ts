@@ -6,7 +6,7 @@
 import { type Capability, capabilities } from '../config/capabilities.ts';
 import { leastLength } from '../config/chain-view.ts';
 import type { ConfigImage } from '../config/config-image.ts';
-import { CFG_SPACE_SIZE, MSI_FLAGS_64BIT, MSI_FLAGS_MASKBIT } from '../config/registers.ts';
+import { CFG_SPACE_SIZE } from '../config/registers.ts';
 
 /** 2 bytes each, but for the class: 3, and the revision before it: 1. */
 export const DEVICE_ID = 0x02;
@@ -18,8 +18,6 @@ export const SUBSYSTEM_ID = 0x2e;
 /** The function keeps its registers on the way from D3hot to D0: a bit of {@link PM_CTRL}. */
 export const PM_CTRL_NO_SOFT_RESET = 0x0008;
 
-/** PCI Express: the version of the capability and the type of the function. 2 bytes. */
-export const EXP_FLAGS = 2;
 /** PCI Express: device control 2, in capabilities of version 2. 2 bytes. */
 export const EXP_DEVCTL2 = 0x28;
 /** Bytes of a capability of version 2. */
@@ -47,11 +45,4 @@ export function findCapabilities(image: ConfigImage): FoundCapabilities {
     if (!found.has(id) && offset + leastLength(image, capability) <= end) found.set(id, capability);
   }
   return found;
-}
-
-/** Bytes of an MSI capability that has these flags. @internal */
-export function msiLength(flags: number): number {
-  const untilData = (flags & MSI_FLAGS_64BIT) === 0 ? 8 : 12;
-  // The data has 2 bytes, and with masks 2 more up to the masks and pending bits.
-  return untilData + ((flags & MSI_FLAGS_MASKBIT) === 0 ? 2 : 12);
 }

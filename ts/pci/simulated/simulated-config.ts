@@ -6,6 +6,7 @@
  */
 import type { ConfigImage } from '../config/config-image.ts';
 import { type ResetBit, resetBits, resetsFunction } from '../config/function-reset.ts';
+import { type MsixShape, msixShape } from '../config/msix.ts';
 import { PowerManagement } from '../config/power-management.ts';
 import {
   CAP_ID_EXP,
@@ -16,7 +17,6 @@ import {
   INTERRUPT_PIN,
   MSIX_FLAGS,
   MSIX_FLAGS_ENABLE,
-  MSIX_FLAGS_QSIZE,
   MSI_FLAGS,
   MSI_FLAGS_ENABLE,
   MSI_FLAGS_QMASK,
@@ -47,6 +47,8 @@ export interface ConfigListener {
 /** @internal */
 export class SimulatedConfig implements RegionContents {
   readonly isMemory = true;
+  /** Where MSI-X has its structures, if there is a capability. */
+  readonly msix: MsixShape | undefined;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #writable: DataView;
@@ -64,6 +66,8 @@ export class SimulatedConfig implements RegionContents {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#capabilities = findCapabilities(image);
     this.#writable = writableBits(this.#view, this.#capabilities, bars);
+    const msix = this.#capabilities.get(CAP_ID_MSIX);
+    this.msix = msix && msixShape(image, msix);
     const power = this.#capabilities.get(CAP_ID_PM);
     this.#power = power && new PowerManagement(image, power);
     this.#resetsOnWaking = power !== undefined && (image.u8(power.offset + PM_CTRL) & PM_CTRL_NO_SOFT_RESET) === 0;
@@ -73,10 +77,6 @@ export class SimulatedConfig implements RegionContents {
 
   get length(): bigint {
     return BigInt(this.#bytes.length);
-  }
-
-  capability(id: number): number | undefined {
-    return this.#capabilities.get(id)?.offset;
   }
 
   commands(bit: number): boolean {
@@ -98,13 +98,13 @@ export class SimulatedConfig implements RegionContents {
 
   /** How many vectors of each kind there are. */
   get vectors(): Record<InterruptKind, number> {
-    const [msi, msix] = [this.capability(CAP_ID_MSI), this.capability(CAP_ID_MSIX)];
+    const msi = this.#capabilities.get(CAP_ID_MSI)?.offset;
     const messages =
       msi === undefined ? 0 : (this.#view.getUint16(msi + MSI_FLAGS, true) & MSI_FLAGS_QMASK) >> MSI_FLAGS_QMASK_SHIFT;
     return {
       intx: this.#view.getUint8(INTERRUPT_PIN) === 0 ? 0 : 1,
       msi: msi === undefined ? 0 : 1 << Math.min(messages, MOST_MSI_LOG2),
-      msix: msix === undefined ? 0 : (this.#view.getUint16(msix + MSIX_FLAGS, true) & MSIX_FLAGS_QSIZE) + 1,
+      msix: this.msix?.vectors ?? 0,
       error: this.#capabilities.has(CAP_ID_EXP) ? 1 : 0,
       request: 1,
     };
@@ -148,9 +148,9 @@ export class SimulatedConfig implements RegionContents {
   }
 
   #showEnabled(id: number, flags: number, bit: number, enabled: boolean): void {
-    const capability = this.capability(id);
+    const capability = this.#capabilities.get(id);
     if (capability === undefined) return;
-    const at = capability + flags;
+    const at = capability.offset + flags;
     const value = this.#view.getUint16(at, true);
     this.#view.setUint16(at, enabled ? value | bit : value & ~bit, true);
   }

@@ -8,6 +8,7 @@ import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
 import type { DeviceRegion } from '../physical-function.ts';
+import { ones } from '../unanswered.ts';
 import { valueText } from '../../value-text.ts';
 
 /** What a region consists of. @internal */
@@ -155,9 +156,4 @@ export class SimulatedRegion implements DeviceRegion {
   #error(code: ErrorCode, message: string): PeerDmaError {
     return new PeerDmaError(code, message, { device: this.#shape.bdf });
   }
-}
-
-/** What a bus reads where nobody answers. */
-function ones(length: number): Uint8Array {
-  return new Uint8Array(length).fill(0xff);
 }

@@ -15,6 +15,7 @@ import {
   COMMAND_MEMORY,
   EXP_DEVCTL,
   EXP_DEVCTL_BCR_FLR,
+  EXP_FLAGS,
   INTERRUPT_LINE,
   MSI_ADDRESS_LO,
   MSI_FLAGS,
@@ -27,13 +28,7 @@ import {
   ROM_ADDRESS_ENABLE,
 } from '../config/registers.ts';
 import type { BarLayout } from './bar-layout.ts';
-import {
-  CACHE_LINE_SIZE,
-  EXP_DEVCTL2,
-  EXP_FLAGS,
-  EXP_V2_SIZEOF,
-  type FoundCapabilities,
-} from './found-capabilities.ts';
+import { CACHE_LINE_SIZE, EXP_DEVCTL2, EXP_V2_SIZEOF, type FoundCapabilities } from './found-capabilities.ts';
 
 /** Command: parity error response and SERR# enable (PCI Express Base Specification, 7.5.1.1.3). */
 const COMMAND_ERRORS = 0x0140;
