@@ -113,8 +113,8 @@ export class GuestFunction {
   }
 
   /**
-   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. A device
-   * that does not answer takes nothing: what is emulated takes the write, and the device decodes nothing.
+   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. A
+   * device that does not answer takes nothing: what is emulated takes the write, and the device decodes nothing.
    *
    * @param bytes within config space; none is dropped
    */

@@ -77,7 +77,8 @@ export class MsixCapability {
     const { table, pending } = this.shape;
     const requireRoom = (register: number, area: BarArea, what: string): void => {
       const region = regions.get(area.bar);
-      const where = `MSI-X has its ${what}, ${hex(area.length)} bytes, at ${hex(area.offset)} of BAR ${area.bar}, which `;
+      const at = `${hex(area.offset)} of BAR ${area.bar}`;
+      const where = `MSI-X has its ${what}, ${hex(area.length)} bytes, at ${at}, which `;
       if (region === undefined) throw image.bad(register, `${where}is no memory, or has no addresses on the host`);
       if (area.offset + area.length > region) throw image.bad(register, `${where}ends at ${hex(region)}`);
     };
