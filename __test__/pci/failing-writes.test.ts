@@ -4,6 +4,7 @@
  */
 import test from 'ava';
 import { type AssignedDevice, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
+import type { SimulatedInterrupts } from '../../ts/pci/simulated/simulated-interrupts.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar32, writeBar64 } from './support/guest.ts';
 import { MiB, Scene } from './support/scene.ts';
 
@@ -18,6 +19,7 @@ interface Case {
 }
 
 const PM_CONTROL = 4;
+const KINDS = ['intx', 'msi', 'msix'] as const;
 
 async function placed(device: AssignedDevice): Promise<void> {
   await writeBar32(device, 0, LOW);
@@ -59,6 +61,22 @@ const CASES: readonly Case[] = [
     name: 'function-level reset',
     prepare: on,
     write: (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000),
+  },
+  {
+    name: 'function-level reset while the pin is connected',
+    prepare: async (device) => {
+      device.interrupts.vector('intx').onInterrupt(() => {});
+      await on(device);
+    },
+    write: (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000),
+  },
+  {
+    name: 'MSI instead of the pin',
+    prepare: async (device) => {
+      device.interrupts.vector('intx').onInterrupt(() => {});
+      await on(device);
+    },
+    write: (device) => device.configWrite(capability(device, 0x05) + 2, 2, 1),
   },
 ];
 
@@ -141,6 +159,7 @@ async function inScene<T>(
         ...(how === undefined ? { targets, quarantine, bars: assigned.inspect() } : { at: bars(assigned) }),
         config: Array.from({ length: 64 }, (_, index) => assigned.configRead(4 * index, 4)),
         hardware: [...device.config.read(0n, 256)],
+        connected: KINDS.filter((kind) => (device.interrupts as SimulatedInterrupts).isConnected(kind)),
       });
     };
     /** Lets that step fail, once; what it gives says whether it came to that, and lets no more fail. */

@@ -277,6 +277,29 @@ test('drops config writes to a device that does not answer, and takes its BARs o
   t.is(assigned.status()[0]?.range?.start, LOW + MiB);
 });
 
+test('rejects what a device returns of config space if it is not the bytes that were read', async (t) => {
+  const scene = await Scene.create(t);
+  const device = scene.simulated();
+  const assigned = await scene.assign(device);
+  await writeBar32(assigned, 0, LOW);
+  await command(assigned, MEMORY);
+  const { read } = device.config;
+  for (const returned of [new Uint8Array(1), new Uint8Array(8), [0, 0, 0, 0], undefined]) {
+    device.config.read = () => returned as Uint8Array;
+    throwsCode(t, () => assigned.configRead(0, 4), 'ERR_INVALID_ARGUMENT');
+    await rejectsCode(t, assigned.configWrite(0x10, 4, Number(LOW + MiB)), 'ERR_INVALID_ARGUMENT');
+    // Of Command, which is read before and after the device has got the write.
+    for (let wrong = 0; wrong < 2; wrong++) {
+      let left = wrong;
+      device.config.read = (at, length) =>
+        at === 4n && left-- === 0 ? (returned as Uint8Array) : read.call(device.config, at, length);
+      await rejectsCode(t, assigned.configWrite(6, 2, 0), 'ERR_INVALID_ARGUMENT');
+    }
+    t.is(assigned.status()[0]?.range?.start, LOW);
+  }
+  device.config.read = read;
+});
+
 test('configWrite rejects when the kernel refuses the write', async (t) => {
   const scene = await Scene.create(t);
   const spied = scene.spied(scene.simulated());

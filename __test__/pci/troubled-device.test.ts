@@ -81,6 +81,24 @@ test('a write that fails and can not be taken back says so', async (t) => {
   t.regex(error.message, /EIO/);
 });
 
+test('a failed reset takes BARs out of guest memory again before it restores the device', async (t) => {
+  const scene = await Scene.create(t);
+  const [{ spied, assigned }] = await placed(scene, [scene.simulated()]);
+  assigned.interrupts.vector('intx').onInterrupt(() => {});
+  let refusals = 1;
+  spied.judge = (what) => (what === 'connect intx' && refusals-- > 0 ? GONE : undefined);
+  await rejectsCode(t, assigned.configWrite(capability(assigned, 0x10) + 8, 2, 0x8000), 'ERR_INTERRUPT_SETUP');
+  t.deepEqual(scene.takeLog(), [
+    'unmap 0x4000000000..0x4000100000',
+    'config 0x74 = 0x8000',
+    'map 0x4000000000..0x4000100000 rw',
+    'unmap 0x4000000000..0x4000100000',
+    'config 0x4 = 0x6',
+    'config 0x44 = 0x0',
+    'map 0x4000000000..0x4000100000 rw',
+  ]);
+});
+
 test('the ROM drops what a guest writes to it', async (t) => {
   const scene = await Scene.create(t);
   const device = scene.simulated({ rom: { length: 0x1000n, contents: Uint8Array.of(0x55, 0xaa) } });

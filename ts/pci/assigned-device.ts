@@ -126,7 +126,7 @@ export class AssignedDevice {
    * told and can't forget, such as a reset; `ERR_ROLLBACK_FAILED` where that could not be
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
-    this.#function.requireAccess(offset, size);
+    const present = this.#function.requireAccess(offset, size);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -134,7 +134,8 @@ export class AssignedDevice {
         { device: this.bdf },
       );
     }
-    const bytes = Uint8Array.from({ length: size }, (_, index) => Math.floor(value / 256 ** index) % 256);
+    const bytes = new Uint8Array(present);
+    for (let index = 0; index < present; index++) bytes[index] = value >>> (8 * index);
     await this.#queue.run(() => this.#function.write(offset, bytes));
   }
 

@@ -10,6 +10,7 @@ import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
 import type { DeviceRegion } from './physical-function.ts';
+import type { Undo } from './undo.ts';
 
 /** Guest addresses of the BARs that decode, by their number. @internal */
 export type BarAddresses = ReadonlyMap<number, bigint>;
@@ -22,6 +23,8 @@ export interface BarWindow {
   readonly areas: readonly AddressRange[];
   /** Shows them; `undefined` where there are none. */
   readonly memory: DeviceMemory | undefined;
+  /** Where they are memory in the guest; `undefined` while they are not. */
+  mappedAt: bigint | undefined;
 }
 
 /** @internal */
@@ -29,12 +32,15 @@ export class BarWindows {
   readonly #device: string;
   readonly #memory: GuestMemory;
   readonly #windows: ReadonlyMap<number, BarWindow>;
+  /** One past the last guest-physical address. */
+  readonly #end: bigint;
   #addresses: BarAddresses = new Map();
 
   private constructor(device: string, memory: GuestMemory, windows: ReadonlyMap<number, BarWindow>) {
     this.#device = device;
     this.#memory = memory;
     this.#windows = windows;
+    this.#end = 1n << BigInt(addressSpaceOf(memory).width);
   }
 
   /**
@@ -56,9 +62,9 @@ export class BarWindows {
         const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
         const name = `BAR ${bar.index} of ${device}`;
         // A BAR larger than the guest's address space is trapped wherever the guest places it.
-        const fits = bar.length <= 1n << BigInt(addressSpaceOf(memory).width);
+        const fits = bar.length <= made.#end;
         const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
-        windows.set(bar.index, { bar, region, areas, memory: window });
+        windows.set(bar.index, { bar, region, areas, memory: window, mappedAt: undefined });
         for (const { start, length } of areas) {
           await window?.map({ offset: start, length, backing: region.backing(start) });
         }
@@ -86,8 +92,9 @@ export class BarWindows {
       const unaligned = gpa % page === 0n ? '' : ', and its guest address is no multiple of that';
       return `it has ${bar.length} bytes, less than a page of ${page}${unaligned}`;
     }
-    const beyond = beyondWidth(AddressRange.of(gpa, bar.length), addressSpaceOf(this.#memory).width);
-    if (beyond !== undefined) return `it ${beyond}`;
+    if (gpa + bar.length > this.#end) {
+      return `it ${beyondWidth(AddressRange.of(gpa, bar.length), addressSpaceOf(this.#memory).width)}`;
+    }
     return memory === undefined ? 'the host lets none of it be mapped, but for pages that are emulated' : undefined;
   }
 
@@ -95,38 +102,41 @@ export class BarWindows {
    * Takes the windows to where the BARs are to be, in one change of guest memory, in which all that goes, goes before
    * anything comes. Windows whose address stays are not touched.
    *
+   * @returns takes them back
    * @throws {PeerDmaError} as {@link DeviceMemory.mapToGuest}: all are where they were then
    */
-  async place(addresses: BarAddresses): Promise<void> {
-    const moves: [DeviceMemory, bigint | undefined][] = [];
+  async place(addresses: BarAddresses): Promise<Undo> {
+    const moves: { window: BarWindow; memory: DeviceMemory; to: bigint | undefined }[] = [];
     for (const [index, window] of this.#windows) {
-      const from = this.#shownAt(window, this.#addresses.get(index));
-      const to = this.#shownAt(window, addresses.get(index));
-      if (window.memory !== undefined && from !== to) moves.push([window.memory, to]);
+      const { memory, mappedAt } = window;
+      const gpa = addresses.get(index);
+      if (memory === undefined || gpa === mappedAt) continue;
+      const to = gpa === undefined || this.trapped(window, gpa) !== undefined ? undefined : gpa;
+      if (to !== mappedAt) moves.push({ window, memory, to });
     }
-    const space = addressSpaceOf(this.#memory);
-    if (space.closed && moves.every(([, gpa]) => gpa === undefined)) {
-      await this.#memory.close(); // which takes them, and everything else, away
-    } else if (moves.length > 0) {
-      await space.change((draft) => {
-        for (const [memory, gpa] of moves) {
-          if (gpa === undefined) memory.unplaceIn(draft);
-          else memory.placeIn(draft, gpa);
-        }
-      });
+    if (moves.length > 0) {
+      const space = addressSpaceOf(this.#memory);
+      if (space.closed && moves.every(({ to }) => to === undefined)) {
+        await this.#memory.close(); // which takes them, and everything else, away
+      } else {
+        await space.change((draft) => {
+          for (const { memory, to } of moves) {
+            if (to === undefined) memory.unplaceIn(draft);
+            else memory.placeIn(draft, to);
+          }
+        });
+      }
+      for (const { window, to } of moves) window.mappedAt = to;
     }
     const before = this.#addresses;
     this.#addresses = addresses;
     publishBars(this.#device, before, this.#memory, this);
+    return () => this.place(before);
   }
 
   /** Takes the windows out of guest memory for good. */
   async close(): Promise<void> {
     await this.place(new Map());
     for (const { memory } of this.#windows.values()) await memory?.close();
-  }
-
-  #shownAt(window: BarWindow, gpa: bigint | undefined): bigint | undefined {
-    return gpa === undefined || this.trapped(window, gpa) !== undefined ? undefined : gpa;
   }
 }

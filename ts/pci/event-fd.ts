@@ -17,6 +17,16 @@ const LONG = 2 ** 31 - 1;
 // Set by the class below: the way to its private parts, for this package only.
 /** The native handle behind an event. Throws for what is none, or closed. @internal */
 export let nativeEventFdOf: (event: EventFd) => NativeEventFd;
+/** Holds an event as the kernel holds one that it signals: its descriptor stays open until then. @internal */
+export let holdEvent: (event: EventFd) => HeldEvent;
+
+/** An event that can be signalled after its owner has closed it. @internal */
+export interface HeldEvent {
+  /** Adds one to the count, unless it is full. */
+  signal(): void;
+  /** To be called once. */
+  release(): void;
+}
 
 /** An eventfd: a counter in the kernel. It never blocks, and is closed on `exec`. */
 export class EventFd {
@@ -26,8 +36,26 @@ export class EventFd {
   /** Tells who waits that it is closed. */
   #abandon: (() => void) | undefined;
   #closed = false;
+  /** Keep the descriptor open. */
+  #holders = 0;
 
   static {
+    holdEvent = (event) => {
+      const handle = nativeEventFdOf(event);
+      event.#holders++;
+      const signal = (): void => {
+        try {
+          native(() => handle.signal(1n));
+        } catch (error) {
+          if (!(error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE')) throw error;
+        }
+      };
+      const release = (): void => {
+        event.#holders--;
+        event.#closeUnheld();
+      };
+      return { signal, release };
+    };
     nativeEventFdOf = (event) => {
       if (typeof event !== 'object' || event === null || !(#handle in event)) {
         throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an EventFd is expected, not ${valueText(event)}`);
@@ -135,12 +163,16 @@ export class EventFd {
     this.#stop();
     this.#closed = true;
     this.#abandon?.();
-    native(() => this.#handle.close());
+    this.#closeUnheld();
   }
 
   /** As {@link EventFd.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #closeUnheld(): void {
+    if (this.#closed && this.#holders === 0) native(() => this.#handle.close());
   }
 
   #stop(): void {

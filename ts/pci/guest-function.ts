@@ -2,23 +2,24 @@
  * The state of an assigned function and how it changes: config space as the guest has it, the hardware, the windows of its
  * BARs and its interrupts, all together or not at all.
  */
+import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';
 import { readable, unreadable } from '../arguments.ts';
-import { rollbackFailed } from '../dma/mapping-error.ts';
-import { PeerDmaError, asError } from '../errors.ts';
+import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { type Step, applyPlan } from '../guest/plan.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
+import { at } from './config/config-image.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
-import { CFG_SPACE_EXP_SIZE, COMMAND } from './config/registers.ts';
+import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { followedBy } from './followed-memory.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
-import { answered } from './unanswered.ts';
+import { answered, ones } from './unanswered.ts';
+import { type Undo, undone } from './undo.ts';
 
 /** In the upper byte of the power state's register: a one clears it, so that none may be written back. */
 const PME_STATUS = 0x80;
@@ -105,48 +106,66 @@ export class GuestFunction {
     const bytes = ones(size);
     // Hardware answers with ones until its reset is done. The kernel would keep the event loop waiting.
     if (length === 0 || this.#resetting) return bytes;
-    const { config } = this.device;
-    const event = { ...this.#mmio.source, access: 'config read', bar: undefined, offset, length } as const;
-    const present = answered(event, () => config.read(BigInt(offset), length));
+    const present = this.#present('config read', offset, length);
     if (present === undefined) return bytes;
     bytes.set(this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() }));
     return bytes;
   }
 
   /**
-   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. Bytes
-   * past the end of config space are dropped, and so is all that a device which does not answer would take: what is
-   * emulated takes the write, and the device decodes nothing.
+   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. A
+   * device that does not answer takes nothing: what is emulated takes the write, and the device decodes nothing.
+   *
+   * @param bytes within config space; none is dropped
    */
-  async write(offset: number, all: Uint8Array): Promise<void> {
-    const bytes = all.subarray(0, this.requireAccess(offset, all.length));
-    if (bytes.length === 0) return;
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
     const { length } = bytes;
-    const event = { ...this.#mmio.source, access: 'config write', bar: undefined, offset, length } as const;
-    const present = answered(event, () => this.device.config.read(BigInt(offset), length));
+    if (length === 0) return;
+    const present = this.#present('config write', offset, length);
     const write = this.#config.write(this.#state, offset, bytes, present ?? ones(length));
-    const change = { next: write.next };
-    if (present === undefined) change.next = this.#config.adopt(write.next, (_, count) => ones(count));
     const forwards = present !== undefined && write.forward.length > 0;
-    await applyPlan([
-      ...(forwards ? this.#hardwareSteps(write, change) : []),
-      this.#placing(() => this.#config.decoded(change.next)),
-      this.#interrupting(change, forwards && write.functionReset),
-    ]);
-    this.#state = change.next;
+    let next = present === undefined ? this.#config.adopt(write.next, (_, count) => ones(count)) : write.next;
+    const undo: Undo[] = [];
+    try {
+      if (forwards) next = await this.#forward(write, undo);
+      undo.push(await this.windows.place(this.#config.decoded(next)));
+      if (forwards && write.functionReset) this.interrupts.reset();
+      this.#interrupt(next); // last, so that it is not undone: what the guest had set up is gone with a reset
+    } catch (error) {
+      throw await undone(error, undo);
+    }
+    this.#state = next;
+  }
+
+  /** What the device has there; `undefined` if it does not answer. */
+  #present(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
+    return answered(
+      () => ({ ...this.#mmio.source, access, bar: undefined, offset, length }),
+      () => this.#read(offset, length),
+    );
+  }
+
+  /** Reads config space of the device, which a caller may have written. */
+  #read(offset: number, length: number): Uint8Array {
+    const { bdf, config } = this.device;
+    const bytes: unknown = config.read(BigInt(offset), length);
+    if (types.isUint8Array(bytes) && bytes.length === length) return bytes;
+    const reason = `its device did not return a Uint8Array of ${length} bytes`;
+    const text = `config space of ${bdf}: reading at ${at(offset)} failed: ${reason}. Return all bytes that are read.`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
   }
 
   /** See {@link AssignedDevice.ecamRead}. */
   ecamRead(offset: number, length: number): Uint8Array {
     this.requireEcam(offset, length);
     const bytes = ones(length);
-    for (const [at, width] of dwords(offset, length)) bytes.set(this.read(offset + at, width), at);
+    for (const [at, width] of this.#dwords(offset, length)) bytes.set(this.read(offset + at, width), at);
     return bytes;
   }
 
   /** See {@link AssignedDevice.ecamWrite}. */
   async ecamWrite(offset: number, bytes: Uint8Array): Promise<void> {
-    for (const [at, width] of dwords(offset, bytes.length)) {
+    for (const [at, width] of this.#dwords(offset, bytes.length)) {
       await this.write(offset + at, bytes.subarray(at, at + width));
     }
   }
@@ -157,6 +176,11 @@ export class GuestFunction {
     this.#config.requireAccess(offset, 1);
   }
 
+  /** The accesses that an access by ECAM becomes, as far as config space reaches. */
+  #dwords(offset: number, length: number): ReturnType<typeof alignedAccesses> {
+    return alignedAccesses(BigInt(offset), Math.min(length, this.#config.size - offset), 4);
+  }
+
   mmioRead(gpa: bigint, length: number): Uint8Array {
     return this.#mmio.read(this.#placed(), gpa, length);
   }
@@ -165,9 +189,9 @@ export class GuestFunction {
     this.#mmio.write(this.#placed(), gpa, bytes);
   }
 
-  /** Takes the BARs out of guest memory, as a step that can be undone. */
-  withdrawing(): Step {
-    return this.#placing(() => new Map());
+  /** Takes the BARs out of guest memory. @returns takes them back */
+  withdraw(): Promise<Undo> {
+    return this.windows.place(new Map());
   }
 
   /**
@@ -204,81 +228,38 @@ export class GuestFunction {
     assigned.delete(this.device);
   }
 
-  /** The device hears of a write when the BARs that go with it are gone. */
-  #hardwareSteps({ next, forward, functionReset }: ConfigWrite, change: { next: ConfigState }): Step[] {
-    const { config } = this.device;
-    let kept: readonly (readonly [offset: bigint, bytes: Uint8Array])[] = [];
-    const restore = async (): Promise<void> => {
+  /**
+   * Forwards a write to the device, once the BARs that it moves or switches off are out of guest memory.
+   *
+   * @returns the state with what the device has made of the write
+   */
+  async #forward({ next, forward, functionReset }: ConfigWrite, undo: Undo[]): Promise<ConfigState> {
+    const staying = functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next));
+    undo.push(await this.windows.place(staying));
+    const kept = this.#config.decodeRegisters.map((offset) => [offset, this.#read(offset, 2)] as const);
+    undo.push(async () => {
       for (const [offset, [low = 0, high = 0]] of kept) {
-        await this.#tell(offset, Uint8Array.of(low, offset === BigInt(COMMAND) ? high : high & ~PME_STATUS));
+        await this.#write(offset, Uint8Array.of(low, offset === COMMAND ? high : high & ~PME_STATUS));
       }
       if (functionReset) this.#interrupt(this.#state);
-    };
-    return [
-      this.#placing(() => (functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next)))),
-      {
-        run: async () => {
-          kept = this.#config.decodeRegisters.map((offset) => [BigInt(offset), config.read(BigInt(offset), 2)]);
-          try {
-            if (functionReset) this.interrupts.silence();
-            for (const { offset, bytes } of forward) await this.#tell(BigInt(offset), bytes, functionReset);
-            change.next = this.#config.adopt(functionReset ? this.#config.afterReset(next) : next, (offset, length) =>
-              config.read(BigInt(offset), length),
-            );
-          } catch (error) {
-            try {
-              await restore();
-            } catch (thrown) {
-              throw rollbackFailed(error, [asError(thrown)]);
-            }
-            throw error;
-          }
-        },
-        undo: async () => {
-          await restore();
-          return [];
-        },
-      },
-    ];
+    });
+    if (functionReset) this.interrupts.silence();
+    for (const { offset, bytes } of forward) await this.#write(offset, bytes, functionReset);
+    const settled = functionReset ? this.#config.afterReset(next) : next;
+    return this.#config.adopt(settled, (offset, length) => this.#read(offset, length));
   }
 
   /** Writes config space of the device. */
-  async #tell(offset: bigint, bytes: Uint8Array, resets = false): Promise<void> {
+  async #write(offset: number, bytes: Uint8Array, resets = false): Promise<void> {
     const { config } = this.device;
-    if (!resets) return writeConfig(config, this.#config, offset, bytes);
-    if (config.writeAsync === undefined) return config.write(offset, bytes);
+    if (!resets) return writeConfig(config, this.#config, BigInt(offset), bytes);
+    if (config.writeAsync === undefined) return config.write(BigInt(offset), bytes);
     this.#resetting = true;
     try {
-      await config.writeAsync(offset, bytes);
+      await config.writeAsync(BigInt(offset), bytes);
     } finally {
       this.#resetting = false;
     }
-  }
-
-  /** Takes the windows to where they are to be then. */
-  #placing(to: () => BarAddresses): Step {
-    let before: BarAddresses = this.windows.addresses;
-    return {
-      run: () => {
-        before = this.windows.addresses;
-        return this.windows.place(to());
-      },
-      undo: async () => {
-        await this.windows.place(before);
-        return [];
-      },
-    };
-  }
-
-  /** The last step, which so is never undone: what the guest had set up is gone with a reset. */
-  #interrupting(change: { readonly next: ConfigState }, functionReset: boolean): Step {
-    return {
-      run: () => {
-        if (functionReset) this.interrupts.reset();
-        this.#interrupt(change.next);
-      },
-      undo: () => {},
-    };
   }
 
   #interrupt(state: ConfigState): void {
@@ -291,15 +272,6 @@ export class GuestFunction {
       if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
     }
   }
-}
-
-/** The accesses to config space that an access by ECAM becomes, as far as this function reaches. */
-function dwords(offset: number, length: number): ReturnType<typeof alignedAccesses> {
-  return alignedAccesses(BigInt(offset), Math.min(length, CFG_SPACE_EXP_SIZE - offset), 4);
-}
-
-function ones(length: number): Uint8Array {
-  return new Uint8Array(length).fill(0xff);
 }
 
 function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {

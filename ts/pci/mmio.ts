@@ -5,8 +5,9 @@
 import { AddressRange } from '../address-range.ts';
 import { requireBytes } from '../arguments.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
+import { ROM_INDEX } from './config/bar-registers.ts';
 import type { DeviceRegion } from './physical-function.ts';
-import { type PciFaultEvent, answered } from './unanswered.ts';
+import { type PciFaultEvent, answered, ones } from './unanswered.ts';
 
 /** Something that answers for a part of a BAR in the device's stead, such as the MSI-X table. Offsets are its own. @internal */
 export interface EmulatedArea {
@@ -23,9 +24,6 @@ export interface PlacedBar {
   readonly range: AddressRange;
   readonly region: DeviceRegion;
 }
-
-/** The number of the ROM, which VFIO takes no writes to. */
-const ROM = 6;
 
 /** The widest single access that PCI's memory space has here. */
 const WIDEST = 8;
@@ -44,10 +42,12 @@ export class Mmio {
   /** All ones for bytes that are in no BAR, or that the device does not answer for. */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     const all = pieces([...bars], this.#range(gpa, length));
-    const bytes = new Uint8Array(length).fill(0xff);
+    const bytes = ones(length);
     for (const { bar, offset, at, width } of all) {
-      const event = { ...this.#event(bar, offset, width), access: 'BAR read' } as const;
-      const read = answered(event, () => this.#read(bar, offset, width));
+      const read = answered(
+        () => this.#event('BAR read', bar, offset, width),
+        () => this.#read(bar, offset, width),
+      );
       if (read !== undefined) bytes.set(read, at);
     }
     return bytes;
@@ -63,8 +63,14 @@ export class Mmio {
     for (const { bar, offset, at, width } of pieces([...bars], this.#range(gpa, length))) {
       const part = bytes.subarray(at, at + width);
       const area = this.#emulatedAt(bar.index, offset);
-      if (area !== undefined) area.write(offset - area.range.start, part);
-      else answered({ ...this.#event(bar, offset, width), access: 'BAR write' }, () => writeRegion(bar, offset, part));
+      if (area !== undefined) {
+        area.write(offset - area.range.start, part);
+        continue;
+      }
+      answered(
+        () => this.#event('BAR write', bar, offset, width),
+        () => writeRegion(bar, offset, part),
+      );
     }
   }
 
@@ -84,8 +90,13 @@ export class Mmio {
     return AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
   }
 
-  #event({ index }: PlacedBar, offset: bigint, length: number): Omit<PciFaultEvent, 'access' | 'error'> {
-    return { ...this.source, bar: index, offset, length };
+  #event(
+    access: PciFaultEvent['access'],
+    { index }: PlacedBar,
+    offset: bigint,
+    length: number,
+  ): Omit<PciFaultEvent, 'error'> {
+    return { ...this.source, access, bar: index, offset, length };
   }
 
   #emulatedAt(bar: number, offset: bigint): EmulatedArea | undefined {
@@ -94,7 +105,8 @@ export class Mmio {
 }
 
 function writeRegion({ index, region }: PlacedBar, offset: bigint, bytes: Uint8Array): void {
-  if (index === ROM || offset + BigInt(bytes.length) > region.length) return undefined; // as hardware drops it
+  // As hardware drops it. VFIO refuses writes to the ROM.
+  if (index === ROM_INDEX || offset + BigInt(bytes.length) > region.length) return undefined;
   if (bytes.length < WIDEST) return region.write(offset, bytes);
   return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
 }

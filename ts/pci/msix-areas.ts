@@ -1,8 +1,8 @@
 /**
  * Where the MSI-X structures of a device are within its BARs, answered for by the emulation.
  */
-import { AddressRange } from '../address-range.ts';
 import type { ConfigSpace } from './config/config-space.ts';
+import { rangeOf } from './config/msix.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { EmulatedArea } from './mmio.ts';
 import type { PhysicalFunction } from './physical-function.ts';
@@ -25,13 +25,13 @@ export function msixAreas({ msix }: ConfigSpace, interrupts: AssignedInterrupts)
   return [
     {
       bar: table.bar,
-      range: AddressRange.of(table.offset, table.length),
+      range: rangeOf(table),
       read: (offset, length) => interrupts.readTable(Number(offset), length),
       write: (offset, bytes) => interrupts.writeTable(Number(offset), bytes),
     },
     {
       bar: pending.bar,
-      range: AddressRange.of(pending.offset, pending.length),
+      range: rangeOf(pending),
       read: (offset, length) => interrupts.readPending(Number(offset), length),
       write: () => {}, // read-only
     },

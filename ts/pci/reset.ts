@@ -2,13 +2,18 @@
  * Resets assigned functions, alone or together: first nobody reaches them and they reach nobody, then the hardware.
  */
 import { PeerDmaError, asError } from '../errors.ts';
-import { applyPlan } from '../guest/plan.ts';
 import type { GuestFunction } from './guest-function.ts';
 import type { PhysicalFunction } from './physical-function.ts';
+import { type Undo, undone } from './undo.ts';
 
 /** See {@link resetDevices}. @internal */
 export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
-  await applyPlan(functions.map((one) => one.withdrawing()));
+  const undo: Undo[] = [];
+  try {
+    for (const one of functions) undo.push(await one.withdraw());
+  } catch (error) {
+    throw await undone(error, undo);
+  }
   const problems: Error[] = [];
   for (const one of functions) await attempt(() => one.quiesce(), problems);
   await resetHardware(

@@ -33,19 +33,25 @@ const faultChannel = channel('peerdma:pci.fault');
  */
 const UNANSWERED: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM', 'ERR_OUT_OF_RANGE']);
 
+/** What a bus reads where nobody answers. @internal */
+export function ones(length: number): Uint8Array {
+  return new Uint8Array(length).fill(0xff);
+}
+
 /**
  * Makes an access for a guest, and publishes it if the device does not answer.
  *
+ * @param event of that access; made when it is published, since an access takes less time than this object
  * @returns what the device answers; `undefined` if it does not
  * @throws any other error, such as `ERR_CLOSED`
  * @internal
  */
-export function answered<T>(event: Omit<PciFaultEvent, 'error'>, access: () => T): T | undefined {
+export function answered<T>(event: () => Omit<PciFaultEvent, 'error'>, access: () => T): T | undefined {
   try {
     return access();
   } catch (error) {
     if (!(error instanceof PeerDmaError && UNANSWERED.has(error.code))) throw error;
-    if (faultChannel.hasSubscribers) faultChannel.publish({ ...event, error } satisfies PciFaultEvent);
+    if (faultChannel.hasSubscribers) faultChannel.publish({ ...event(), error } satisfies PciFaultEvent);
     return undefined;
   }
 }

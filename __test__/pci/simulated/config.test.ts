@@ -184,6 +184,21 @@ test('power states that the device does not have are not taken', (t) => {
   t.is(read16(withD1, PMCSR), 1);
 });
 
+test('goes from D2 to D3hot and D0 alone', (t) => {
+  const recorded = simulated(t, { powerManagement: {} }).config.read(0n, 256);
+  const { config } = simulated(t, { config: recorded.with(Number(CAPABILITY) + 3, 0x6) });
+  for (const [asked, taken] of [
+    [2, 2],
+    [1, 2],
+    [3, 3],
+    [0, 0],
+    [1, 1],
+  ] as const) {
+    write16(config, PMCSR, asked);
+    t.is(read16(config, PMCSR), taken, `D${asked}`);
+  }
+});
+
 for (const noSoftReset of [false, true]) {
   test(`waking up ${noSoftReset ? 'keeps registers' : 'resets registers'}, and config space stays`, (t) => {
     let resets = 0;

@@ -1,5 +1,6 @@
 // Interrupts of a simulated device: the rules of VFIO, as vfio-interrupts.ts has them for a real one.
 import test from 'ava';
+import { fstatSync } from 'node:fs';
 import type { InterruptKind } from '../../../ts/pci/physical-function.ts';
 import { throwsCode } from '../../support/errors.ts';
 import {
@@ -178,6 +179,18 @@ test('an eventfd may be closed when it is connected', (t) => {
   event.close();
   t.true(device.raise('msi'));
   t.notThrows(() => device.interrupts.disconnect('msi'));
+});
+
+test('the descriptor of a closed eventfd is closed once no device holds it', (t) => {
+  const [device, other] = [loud(t), loud(t)];
+  const [event] = events(t, 1);
+  const { fd } = event;
+  for (const { interrupts } of [device, other]) interrupts.connect('msi', [event]);
+  device.interrupts.disconnect('msi');
+  event.close();
+  t.notThrows(() => fstatSync(fd));
+  other.interrupts.disconnect('msi');
+  t.throws(() => fstatSync(fd), { code: 'EBADF' });
 });
 
 test('an eventfd that is full stays full', (t) => {

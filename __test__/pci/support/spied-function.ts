@@ -3,13 +3,16 @@
  */
 import type { DeviceInterrupts, DeviceRegion, PhysicalFunction } from '../../../ts/index.ts';
 
+/** Methods of interrupts that can be refused. */
+const CONNECTING: readonly (string | symbol)[] = ['connect', 'reconnect', 'disconnect'];
+
 /** Passes everything on to another function. */
 export class SpiedFunction implements PhysicalFunction {
   readonly bdf: string;
   readonly config: DeviceRegion;
   readonly regions: readonly (DeviceRegion | undefined)[];
   readonly interrupts: DeviceInterrupts;
-  /** Called before anything is done to the hardware, with words for it; what it returns is thrown. */
+  /** Called before hardware is changed or interrupts are connected, with words for it; what it returns is thrown. */
   judge: (what: string) => unknown = () => undefined;
   readonly #device: PhysicalFunction;
   readonly #log: (what: string) => void;
@@ -19,7 +22,18 @@ export class SpiedFunction implements PhysicalFunction {
     this.#log = log;
     this.bdf = device.bdf;
     this.regions = device.regions;
-    this.interrupts = device.interrupts;
+    this.interrupts = new Proxy(device.interrupts, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== 'function') return value;
+        const method = value.bind(target) as (...args: unknown[]) => unknown;
+        if (!CONNECTING.includes(name)) return method;
+        return (...args: unknown[]) => {
+          this.#judge(`${String(name)} ${String(args[0])}`);
+          return method(...args);
+        };
+      },
+    });
     const { config } = device;
     const write = (offset: bigint, bytes: Uint8Array): void => {
       const value = bytes.reduceRight((sum, byte) => sum * 256 + byte, 0);
@@ -54,6 +68,10 @@ export class SpiedFunction implements PhysicalFunction {
 
   #do(what: string): void {
     this.#log(what);
+    this.#judge(what);
+  }
+
+  #judge(what: string): void {
     const refusal = this.judge(what);
     if (refusal !== undefined) throw refusal;
   }

@@ -39,6 +39,8 @@ export const ROM_INDEX = 6;
 const LEAST_BAR = 16n;
 const LEAST_ROM = 0x800n;
 const LARGEST_32 = 1n << 31n;
+const END_32 = 1n << 32n;
+const END_64 = 1n << 64n;
 const ALL_ONES = 0xffffffff;
 const LARGEST_64 = 1n << 63n;
 
@@ -150,16 +152,16 @@ function placed(state: Uint8Array, bar: Bar): bigint | undefined {
   const register = offsetOf(bar);
   const low = u32(state, register);
   if (bar.kind === 'rom' && (low & ROM_ADDRESS_ENABLE) === 0) return undefined;
-  const high = bar.kind === 'memory64' ? u32(state, register + 4) : 0;
+  const wide = bar.kind === 'memory64';
+  const high = wide ? u32(state, register + 4) : 0;
   // Ones in a half, in the lower one below the size as well: the guest asks for it, and that half is no address, whatever
   // the other one is. A BAR of 4 GiB and more has its address in the upper half alone.
   const sized = bar.length <= LARGEST_32 && (low & BASE_ADDRESS_MEM_MASK) >>> 0 === BASE_ADDRESS_MEM_MASK;
-  if (bar.kind === 'memory64' && (sized || high === ALL_ONES)) return undefined;
-  const address = ((BigInt(high) << 32n) | BigInt(low)) & ~(bar.length - 1n);
-  const end = 1n << (bar.kind === 'memory64' ? 64n : 32n);
+  if (wide && (sized || high === ALL_ONES)) return undefined;
+  const address = (BigInt(low) | (wide ? BigInt(high) << 32n : 0n)) & -bar.length;
   // All ones ask for the size: the BAR would be the last of the address space, where no guest places one. It must not
   // appear there between the two writes, on the interrupts or the firmware of a machine.
-  if (address === 0n || address + bar.length >= end) return undefined;
+  if (address === 0n || address + bar.length >= (wide ? END_64 : END_32)) return undefined;
   return address;
 }
 
@@ -219,7 +221,8 @@ function offsetOf({ index }: Pick<Bar, 'index'>): number {
   return index === ROM_INDEX ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
 }
 
-function typeBits({ kind, prefetchable }: Bar): number {
+/** The read-only bits of the register of memory, which is in its lower half. @internal */
+export function typeBits({ kind, prefetchable }: Pick<Bar, 'kind' | 'prefetchable'>): number {
   return (kind === 'memory64' ? BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0);
 }
 

@@ -12,7 +12,7 @@ import {
 } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
-import { MsiCapability } from './msi.ts';
+import { MsiCapability, msiLength } from './msi.ts';
 import { MsixCapability } from './msix.ts';
 import { PowerManagement } from './power-management.ts';
 import {
@@ -29,6 +29,7 @@ import {
   EXP_LEAST_SIZEOF,
   EXT_CAP_SIZEOF,
   MSIX_SIZEOF,
+  MSI_FLAGS,
   PM_SIZEOF,
   STATUS,
   STATUS_CAP_LIST,
@@ -157,13 +158,13 @@ function isCut(image: ConfigImage, capability: Capability): boolean {
   return image.size < CFG_SPACE_SIZE && capability.offset + leastLength(image, capability) > image.size;
 }
 
-/** Bytes that a capability has at least; where something is done with it, those that this is done with. */
-function leastLength(image: ConfigImage, capability: Capability): number {
+/** Bytes that a capability has at least; where something is done with it, those that this is done with. @internal */
+export function leastLength(image: ConfigImage, capability: Capability): number {
   switch (capability.id) {
     case CAP_ID_PM:
       return PM_SIZEOF;
     case CAP_ID_MSI:
-      return new MsiCapability(image, capability, 1).length;
+      return msiLength(image.u16(capability.offset + MSI_FLAGS));
     case CAP_ID_MSIX:
       return MSIX_SIZEOF;
     case CAP_ID_EXP:

@@ -73,10 +73,10 @@ export function at(offset: number): string {
 
 /** 32 bits of bytes that somebody else has, little-endian. @internal */
 export function u32(bytes: Uint8Array, offset: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(offset, true);
+  return (u16(bytes, offset) | (u16(bytes, offset + 2) << 16)) >>> 0;
 }
 
 /** 16 bits of them. @internal */
 export function u16(bytes: Uint8Array, offset: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint16(offset, true);
+  return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
 }

@@ -2,13 +2,12 @@
  * Config space of an assigned device as its guest sees it: a view of the device's own, in which addresses, interrupts and
  * what belongs to the host are emulated. It touches no device; it says what a read gives, and what a write does.
  */
-import { requireBytes } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type Bar, BarRegisters } from './bar-registers.ts';
 import { ChainView } from './chain-view.ts';
 import { ConfigImage, at, u16 } from './config-image.ts';
-import { Emulation, type ForwardedWrite } from './emulation.ts';
-import { type ResetBit, resetBits } from './function-reset.ts';
+import { Emulation, type ForwardedWrite, copyOf } from './emulation.ts';
+import { type ResetBit, resetBits, resetsFunction } from './function-reset.ts';
 import type { InterruptControl } from './interrupt-control.ts';
 import type { MsixShape } from './msix.ts';
 import {
@@ -163,7 +162,7 @@ export class ConfigSpace {
     device: Uint8Array,
     { msiPending = 0 }: { readonly msiPending?: number } = {},
   ): Uint8Array {
-    this.#requireWithin(offset, requireBytes(device).length);
+    this.#requireWithin(offset, device.length);
     const bytes = this.#emulation.read(state.bytes, offset, device);
     this.#registers.show(state.bytes, offset, bytes);
     this.#chain.msi?.showPending(msiPending, offset, bytes);
@@ -177,8 +176,8 @@ export class ConfigSpace {
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
    */
   write(state: ConfigState, offset: number, bytes: Uint8Array, device: Uint8Array): ConfigWrite {
-    this.#requireWithin(offset, requireBytes(bytes).length);
-    if (requireBytes(device).length !== bytes.length) {
+    this.#requireWithin(offset, bytes.length);
+    if (device.length !== bytes.length) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `${device.length} bytes of the device for a write of ${bytes.length}`,
@@ -191,7 +190,7 @@ export class ConfigSpace {
     return {
       next: this.#state(state, this.#chain.power?.settle(state.bytes, written) ?? written),
       forward: this.#emulation.forward(offset, bytes, device),
-      functionReset: this.#resets.some((reset) => ((bytes[reset.offset - offset] ?? 0) & reset.bit) !== 0),
+      functionReset: resetsFunction(this.#resets, offset, bytes),
     };
   }
 
@@ -200,7 +199,7 @@ export class ConfigSpace {
    * those of the device, and expects the guest to find its own as they were.
    */
   afterReset(state: ConfigState): ConfigState {
-    const bytes = state.bytes.slice();
+    const bytes = copyOf(state.bytes);
     for (const capability of [this.#chain.msi, this.#chain.msix]) {
       if (capability === undefined) continue;
       const { offset, length } = capability;

@@ -61,25 +61,27 @@ export class Emulation {
 
   /** @param device what the device has at that offset; of the result's length */
   read(state: Uint8Array, offset: number, device: Uint8Array): Uint8Array {
-    return device.map((byte, index) => {
+    const bytes = new Uint8Array(device.length);
+    for (let index = 0; index < bytes.length; index++) {
       const here = offset + index;
       const emulated = byteOf(this.#emulated, here);
       const held = here < CFG_SPACE_SIZE ? byteOf(state, here) : byteOf(this.#values, here);
-      return (byte & ~emulated) | (held & emulated);
-    });
+      bytes[index] = (byteOf(device, index) & ~emulated) | (held & emulated);
+    }
+    return bytes;
   }
 
   /** The state after a write; the same one where nothing changes. */
   write(state: Uint8Array, offset: number, bytes: Uint8Array): Uint8Array {
     let next = state;
-    for (const [index, byte] of bytes.entries()) {
+    for (let index = 0; index < bytes.length; index++) {
       const here = offset + index;
       if (here >= CFG_SPACE_SIZE) break;
       const bits = byteOf(this.#writable, here);
       const before = byteOf(state, here);
-      const after = (before & ~bits) | (byte & bits);
+      const after = (before & ~bits) | (byteOf(bytes, index) & bits);
       if (after === before) continue;
-      if (next === state) next = state.slice();
+      if (next === state) next = copyOf(state);
       next[here] = after;
     }
     return next;
@@ -91,14 +93,15 @@ export class Emulation {
    * @param device what the device has at that offset
    */
   forward(offset: number, bytes: Uint8Array, device: Uint8Array): ForwardedWrite[] {
-    const told = bytes.map((byte, index) => {
-      const forwarded = byteOf(this.#forwarded, offset + index);
-      return (byte & forwarded) | (byteOf(device, index) & ~forwarded);
-    });
+    const told = (from: number, width: number): Uint8Array =>
+      bytes.slice(from, from + width).map((byte, index) => {
+        const forwarded = byteOf(this.#forwarded, offset + from + index);
+        return (byte & forwarded) | (byteOf(device, from + index) & ~forwarded);
+      });
     const writes: ForwardedWrite[] = [];
     for (let index = 0; index < bytes.length;) {
       const width = this.#widest(offset + index, bytes.length - index);
-      if (width > 0) writes.push({ offset: offset + index, bytes: told.slice(index, index + width) });
+      if (width > 0) writes.push({ offset: offset + index, bytes: told(index, width) });
       index += Math.max(width, 1);
     }
     return writes;
@@ -113,6 +116,11 @@ export class Emulation {
     while (width > run || offset % width !== 0) width >>= 1;
     return width;
   }
+}
+
+/** A copy. Buffers share memory of a pool, which costs a third of an array with memory of its own. @internal */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return Buffer.from(bytes);
 }
 
 /** Offsets are checked before; 0 for those past the end. */

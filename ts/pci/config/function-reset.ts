@@ -23,7 +23,7 @@ export interface ResetBit {
 }
 
 /** The ways that the function says it has. @internal */
-export function resetBits(image: ConfigImage, capabilities: readonly Capability[]): readonly ResetBit[] {
+export function resetBits(image: ConfigImage, capabilities: Iterable<Capability>): readonly ResetBit[] {
   const found: ResetBit[] = [];
   for (const { id, offset } of capabilities) {
     if (id === CAP_ID_EXP && (image.u32(offset + EXP_DEVCAP) & EXP_DEVCAP_FLR) !== 0) {
@@ -34,4 +34,9 @@ export function resetBits(image: ConfigImage, capabilities: readonly Capability[
     }
   }
   return found;
+}
+
+/** Whether a write to config space resets the function. @internal */
+export function resetsFunction(resets: readonly ResetBit[], offset: number, bytes: Uint8Array): boolean {
+  return resets.some((reset) => ((bytes[reset.offset - offset] ?? 0) & reset.bit) !== 0);
 }

@@ -20,6 +20,17 @@ import {
   MSI_MOST_MESSAGES_LOG2,
 } from './registers.ts';
 
+/** Bytes of a capability with these flags, up to the end of the data, or of the pending bits. @internal */
+export function msiLength(flags: number): number {
+  const data = dataOffset(flags);
+  return (flags & MSI_FLAGS_MASKBIT) === 0 ? data + 2 : data + 12;
+}
+
+/** Where the data are: 2 bytes, after which mask bits and pending bits begin at the next dword. */
+function dataOffset(flags: number): number {
+  return (flags & MSI_FLAGS_64BIT) === 0 ? MSI_ADDRESS_HI : MSI_ADDRESS_HI + 4;
+}
+
 /** @internal */
 export class MsiCapability {
   readonly offset: number;
@@ -38,10 +49,9 @@ export class MsiCapability {
     this.#flags = image.u16(offset + MSI_FLAGS);
     const capable = (this.#flags & MSI_FLAGS_QMASK) >> MSI_FLAGS_QMASK_SHIFT;
     this.#most = Math.min(capable, MSI_MOST_MESSAGES_LOG2, Math.floor(Math.log2(vectors)));
-    const wide = (this.#flags & MSI_FLAGS_64BIT) !== 0;
-    this.#data = offset + (wide ? MSI_ADDRESS_HI + 4 : MSI_ADDRESS_HI);
+    this.#data = offset + dataOffset(this.#flags);
     this.#masks = (this.#flags & MSI_FLAGS_MASKBIT) === 0 ? undefined : this.#data + 4;
-    this.length = (this.#masks === undefined ? this.#data + 2 : this.#masks + 8) - offset;
+    this.length = msiLength(this.#flags);
   }
 
   define(emulation: Emulation): void {

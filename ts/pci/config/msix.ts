@@ -1,7 +1,7 @@
 /**
  * MSI-X as a guest sees it: the capability, and where in a BAR the table and the pending bits are.
  */
-import { hex } from '../../address-range.ts';
+import { AddressRange, hex } from '../../address-range.ts';
 import type { Capability } from './capabilities.ts';
 import { type ConfigImage, u16 } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
@@ -28,6 +28,11 @@ export interface BarArea {
   readonly length: bigint;
 }
 
+/** Offsets within the BAR. @internal */
+export function rangeOf({ offset, length }: BarArea): AddressRange {
+  return AddressRange.of(offset, length);
+}
+
 /** Where MSI-X keeps what a guest must not reach. */
 export interface MsixShape {
   /** 1 to 2048. */
@@ -36,6 +41,21 @@ export interface MsixShape {
   readonly table: BarArea;
   /** A bit for each vector, in whole 8 bytes. */
   readonly pending: BarArea;
+}
+
+/** Where a capability says that the structures are, whether they can be there or not. @internal */
+export function msixShape(image: ConfigImage, { offset }: Capability): MsixShape {
+  const vectors = (image.u16(offset + MSIX_FLAGS) & MSIX_FLAGS_QSIZE) + 1;
+  const area = (register: number, length: number): BarArea => {
+    const value = image.u32(offset + register);
+    const bar = value & MSIX_BIR;
+    return { bar, offset: BigInt(value - bar), length: BigInt(length) };
+  };
+  return {
+    vectors,
+    table: area(MSIX_TABLE, vectors * MSIX_ENTRY_SIZE),
+    pending: area(MSIX_PBA, Math.ceil(vectors / 64) * 8),
+  };
 }
 
 /** @internal */
@@ -49,25 +69,24 @@ export class MsixCapability {
    * @param regions lengths of the memory BARs, by VFIO's index
    * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` where the table or the pending bits aren't in a BAR, or share bytes
    */
-  constructor(image: ConfigImage, { offset }: Capability, regions: ReadonlyMap<number, bigint>) {
+  constructor(image: ConfigImage, capability: Capability, regions: ReadonlyMap<number, bigint>) {
+    const { offset } = capability;
     this.offset = offset;
     this.#image = image;
-    const vectors = (image.u16(offset + MSIX_FLAGS) & MSIX_FLAGS_QSIZE) + 1;
-    const area = (register: number, length: number, what: string): BarArea => {
-      const value = image.u32(register);
-      const found = { bar: value & MSIX_BIR, offset: BigInt(value - (value & MSIX_BIR)), length: BigInt(length) };
-      const region = regions.get(found.bar);
-      const where = `MSI-X has its ${what}, 0x${length.toString(16)} bytes, at ${hex(found.offset)} of BAR ${found.bar}, which `;
+    this.shape = msixShape(image, capability);
+    const { table, pending } = this.shape;
+    const requireRoom = (register: number, area: BarArea, what: string): void => {
+      const region = regions.get(area.bar);
+      const at = `${hex(area.offset)} of BAR ${area.bar}`;
+      const where = `MSI-X has its ${what}, ${hex(area.length)} bytes, at ${at}, which `;
       if (region === undefined) throw image.bad(register, `${where}is no memory, or has no addresses on the host`);
-      if (found.offset + found.length > region) throw image.bad(register, `${where}ends at ${hex(region)}`);
-      return found;
+      if (area.offset + area.length > region) throw image.bad(register, `${where}ends at ${hex(region)}`);
     };
-    const table = area(offset + MSIX_TABLE, vectors * MSIX_ENTRY_SIZE, 'table');
-    const pending = area(offset + MSIX_PBA, Math.ceil(vectors / 64) * 8, 'pending bits');
+    requireRoom(offset + MSIX_TABLE, table, 'table');
+    requireRoom(offset + MSIX_PBA, pending, 'pending bits');
     if (table.bar === pending.bar && overlap(table, pending)) {
       throw image.bad(offset + MSIX_PBA, 'the table and the pending bits of MSI-X have bytes in common');
     }
-    this.shape = { vectors, table, pending };
   }
 
   define(emulation: Emulation): void {

@@ -4,7 +4,7 @@
  */
 import type { Capability } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
-import type { Emulation } from './emulation.ts';
+import { type Emulation, copyOf } from './emulation.ts';
 import { PM_CAP_D1, PM_CAP_D2, PM_CTRL, PM_CTRL_STATE_MASK, PM_PMC, PM_SIZEOF } from './registers.ts';
 
 const D0 = 0;
@@ -32,24 +32,38 @@ export class PowerManagement {
   }
 
   /** Whether the function is in D0. */
-  awake(state: Uint8Array): boolean {
-    return this.#state(state) === D0;
+  awake(config: Uint8Array): boolean {
+    return this.state(config) === D0;
+  }
+
+  /** The power state of these bytes of config space: 0 for D0 to 3 for D3hot. */
+  state(config: Uint8Array): number {
+    return (config[this.register] ?? D0) & PM_CTRL_STATE_MASK;
+  }
+
+  /** Puts a power state into bytes of config space. */
+  setState(config: Uint8Array, power: number): void {
+    config[this.register] = ((config[this.register] ?? 0) & ~PM_CTRL_STATE_MASK) | power;
   }
 
   /**
-   * The state after a write, where the device does not do what was asked: it ignores states that it doesn't have, and
-   * from a state of low power the only ways are deeper and to D0 (PCI Bus Power Management Interface Specification, 5.6).
+   * The power state that the function takes. It ignores states that it doesn't have, and from a state of low power the
+   * only ways are deeper and to D0 (PCI Bus Power Management Interface Specification, 5.6).
+   *
+   * @param to what was asked for
    */
-  settle(before: Uint8Array, after: Uint8Array): Uint8Array {
-    const [from, to] = [this.#state(before), this.#state(after)];
-    if (to === from || to === D0 || (to > from && this.#has(to))) return after;
-    const settled = after.slice();
-    settled[this.register] = ((settled[this.register] ?? 0) & ~PM_CTRL_STATE_MASK) | from;
-    return settled;
+  taken(from: number, to: number): number {
+    return to === D0 || (to > from && this.#has(to)) ? to : from;
   }
 
-  #state(state: Uint8Array): number {
-    return (state[this.register] ?? D0) & PM_CTRL_STATE_MASK;
+  /** The bytes after a write, with the power state that the function takes. */
+  settle(before: Uint8Array, after: Uint8Array): Uint8Array {
+    const asked = this.state(after);
+    const taken = this.taken(this.state(before), asked);
+    if (taken === asked) return after;
+    const settled = copyOf(after);
+    this.setState(settled, taken);
+    return settled;
   }
 
   #has(power: number): boolean {

@@ -7,6 +7,7 @@ import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { deviceStateOf } from '../../memory/device-state.ts';
 import { MemoryFile, nativeFileOf } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
+import { ROM_INDEX } from '../config/bar-registers.ts';
 import {
   BASE_ADDRESS_0,
   BASE_ADDRESS_COUNT,
@@ -17,9 +18,6 @@ import {
 } from '../config/registers.ts';
 import type { SimulatedBar, SimulatedDeviceOptions, SimulatedRegisters } from './options.ts';
 import { valueText } from '../../value-text.ts';
-
-/** VFIO's number of the ROM's region. @internal */
-export const ROM_INDEX = 6;
 
 /** The smallest registers that there can be: of memory, I/O and the ROM. */
 const LEAST = { memory: 16n, io: 4n, rom: 1n << 11n };

@@ -7,8 +7,6 @@ import {
   AF_CAP,
   AF_CAP_FLR,
   BASE_ADDRESS_0,
-  BASE_ADDRESS_MEM_PREFETCH,
-  BASE_ADDRESS_MEM_TYPE_64,
   BASE_ADDRESS_SPACE_IO,
   CAPABILITY_LIST,
   CAP_ID_AF,
@@ -24,6 +22,7 @@ import {
   COMMAND_MEMORY,
   EXP_DEVCAP,
   EXP_DEVCAP_FLR,
+  EXP_FLAGS,
   INTERRUPT_PIN,
   MSIX_ENTRY_SIZE,
   MSIX_FLAGS,
@@ -44,19 +43,19 @@ import {
   STD_HEADER_SIZEOF,
   VENDOR_ID,
 } from '../config/registers.ts';
+import { typeBits } from '../config/bar-registers.ts';
 import { CONFIG_LENGTHS, isConfigLength } from '../config/config-image.ts';
+import { msiLength } from '../config/msi.ts';
 import type { BarLayout } from './bar-layout.ts';
 import {
   AF_CAP_TP,
   AF_LENGTH,
   DEVICE_ID,
-  EXP_FLAGS,
   EXP_V2_SIZEOF,
   PM_CTRL_NO_SOFT_RESET,
   REVISION_ID,
   SUBSYSTEM_ID,
   SUBSYSTEM_VENDOR_ID,
-  msiLength,
 } from './found-capabilities.ts';
 import type { SimulatedDeviceOptions, SimulatedIds, SimulatedMsix } from './options.ts';
 import { valueText } from '../../value-text.ts';
@@ -133,12 +132,7 @@ function setBar(config: DataView, { index, kind, prefetchable, registerLength, h
   const at = kind === 'rom' ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
   const present = kind === 'memory64' ? config.getBigUint64(at, true) : BigInt(config.getUint32(at, true));
   const address = hostAddress ?? present & -registerLength;
-  const type = {
-    rom: 0,
-    io: BASE_ADDRESS_SPACE_IO,
-    memory32: prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0,
-    memory64: BASE_ADDRESS_MEM_TYPE_64 | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0),
-  }[kind];
+  const type = kind === 'io' ? BASE_ADDRESS_SPACE_IO : typeBits({ kind, prefetchable });
   const value = address | BigInt(type);
   if (kind === 'memory64') config.setBigUint64(at, value, true);
   else config.setUint32(at, Number(value), true);

@@ -5,16 +5,11 @@ import { NativeMemoryFile } from '#native';
 import { MemoryFile, wrapNativeFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
+import { type MsixShape, rangeOf } from '../config/msix.ts';
 import { BASE_ADDRESS_COUNT } from '../config/registers.ts';
-import { type BarLayout, ROM_INDEX } from './bar-layout.ts';
-import {
-  type MsixParts,
-  memoryContents,
-  registerContents,
-  romContents,
-  withPending,
-  withoutTable,
-} from './region-contents.ts';
+import { ROM_INDEX } from '../config/bar-registers.ts';
+import type { BarLayout } from './bar-layout.ts';
+import { memoryContents, registerContents, romContents, withPending, withoutTable } from './region-contents.ts';
 import { type RegionContents, SimulatedRegion } from './simulated-region.ts';
 
 /** @internal */
@@ -22,7 +17,7 @@ export interface RegionNeeds {
   readonly bdf: string;
   readonly bars: readonly BarLayout[];
   readonly romContents: Uint8Array | undefined;
-  readonly msix: MsixParts | undefined;
+  readonly msix: MsixShape | undefined;
   /** Whether a vector of MSI-X is pending in the device. */
   readonly isPending: (vector: number) => boolean;
   /** See {@link SimulatedRegion}. */
@@ -47,8 +42,8 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answ
     const { index, registers } = bar;
     const shape = { ...bar, bdf, answers: () => answers(bar) };
     const visible = (contents: RegionContents): RegionContents => {
-      const all = msix?.pending.bar === index ? withPending(contents, msix.pending.range, isPending) : contents;
-      return msix?.table.bar === index ? withoutTable(all, msix.table.range) : all;
+      const all = msix?.pending.bar === index ? withPending(contents, rangeOf(msix.pending), isPending) : contents;
+      return msix?.table.bar === index ? withoutTable(all, rangeOf(msix.table)) : all;
     };
     if (registers !== undefined)
       return new SimulatedRegion({ ...shape, contents: visible(registerContents(registers)) });

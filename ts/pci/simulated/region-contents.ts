@@ -1,10 +1,9 @@
 /**
  * What the regions of a simulated device consist of: memory, registers, and what VFIO keeps for itself.
  */
-import { AddressRange } from '../../address-range.ts';
+import type { AddressRange } from '../../address-range.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
-import { MSIX_BIR, MSIX_ENTRY_SIZE, MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_PBA, MSIX_TABLE } from '../config/registers.ts';
 import type { SimulatedRegisters } from './options.ts';
 import type { RegionContents } from './simulated-region.ts';
 
@@ -36,34 +35,6 @@ export function romContents(bdf: string, file: MemoryFile): RegionContents {
         device: bdf,
       });
     },
-  };
-}
-
-/** A part of a BAR. */
-interface BarPart {
-  readonly bar: number;
-  /** Offsets within the BAR. */
-  readonly range: AddressRange;
-}
-
-/** Where MSI-X has its structures. @internal */
-export interface MsixParts {
-  readonly table: BarPart;
-  readonly pending: BarPart;
-}
-
-/** As config space has it. @internal */
-export function msixParts(config: DataView, capability: number | undefined): MsixParts | undefined {
-  if (capability === undefined) return undefined;
-  const vectors = (config.getUint16(capability + MSIX_FLAGS, true) & MSIX_FLAGS_QSIZE) + 1;
-  const part = (register: number, length: number): BarPart => {
-    const place = config.getUint32(capability + register, true);
-    const bar = place & MSIX_BIR;
-    return { bar, range: AddressRange.of(BigInt(place - bar), BigInt(length)) };
-  };
-  return {
-    table: part(MSIX_TABLE, vectors * MSIX_ENTRY_SIZE),
-    pending: part(MSIX_PBA, Math.ceil(vectors / 64) * 8),
   };
 }
 

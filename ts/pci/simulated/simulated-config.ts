@@ -4,34 +4,24 @@
  * connecting it, and the BARs' registers take addresses without moving anything. Outside of the registers named below
  * all is read-only.
  */
+import type { ConfigImage } from '../config/config-image.ts';
+import { type ResetBit, resetBits, resetsFunction } from '../config/function-reset.ts';
+import { type MsixShape, msixShape } from '../config/msix.ts';
+import { PowerManagement } from '../config/power-management.ts';
 import {
-  AF_CAP,
-  AF_CAP_FLR,
-  AF_CTRL,
-  AF_CTRL_FLR,
-  CAP_ID_AF,
   CAP_ID_EXP,
   CAP_ID_MSI,
   CAP_ID_MSIX,
   CAP_ID_PM,
   COMMAND,
-  EXP_DEVCAP,
-  EXP_DEVCAP_FLR,
-  EXP_DEVCTL,
-  EXP_DEVCTL_BCR_FLR,
   INTERRUPT_PIN,
   MSIX_FLAGS,
   MSIX_FLAGS_ENABLE,
-  MSIX_FLAGS_QSIZE,
   MSI_FLAGS,
   MSI_FLAGS_ENABLE,
   MSI_FLAGS_QMASK,
   MSI_FLAGS_QMASK_SHIFT,
-  PM_CAP_D1,
-  PM_CAP_D2,
   PM_CTRL,
-  PM_CTRL_STATE_MASK,
-  PM_PMC,
 } from '../config/registers.ts';
 import type { InterruptKind } from '../physical-function.ts';
 import type { BarLayout } from './bar-layout.ts';
@@ -40,8 +30,6 @@ import type { RegionContents } from './simulated-region.ts';
 import { writableBits } from './writable-bits.ts';
 
 const D0 = 0;
-const D1 = 1;
-const D2 = 2;
 const D3_HOT = 3;
 
 /** 32 messages are the most that MSI has; larger numbers are reserved. */
@@ -59,52 +47,64 @@ export interface ConfigListener {
 /** @internal */
 export class SimulatedConfig implements RegionContents {
   readonly isMemory = true;
-  readonly #bytes: DataView;
+  /** Where MSI-X has its structures, if there is a capability. */
+  readonly msix: MsixShape | undefined;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
   readonly #writable: DataView;
   readonly #capabilities: FoundCapabilities;
+  readonly #power: PowerManagement | undefined;
+  /** Whether the function resets itself on the way from D3hot to D0. */
+  readonly #resetsOnWaking: boolean;
+  readonly #resets: readonly ResetBit[];
   readonly #listener: ConfigListener;
 
-  constructor(bytes: DataView, bars: readonly BarLayout[], listener: ConfigListener) {
+  /** @param image whose bytes become those of the device */
+  constructor(image: ConfigImage, bars: readonly BarLayout[], listener: ConfigListener) {
+    const { bytes } = image;
     this.#bytes = bytes;
-    this.#capabilities = findCapabilities(bytes);
-    this.#writable = writableBits(bytes, this.#capabilities, bars);
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#capabilities = findCapabilities(image);
+    this.#writable = writableBits(this.#view, this.#capabilities, bars);
+    const msix = this.#capabilities.get(CAP_ID_MSIX);
+    this.msix = msix && msixShape(image, msix);
+    const power = this.#capabilities.get(CAP_ID_PM);
+    this.#power = power && new PowerManagement(image, power);
+    this.#resetsOnWaking = power !== undefined && (image.u8(power.offset + PM_CTRL) & PM_CTRL_NO_SOFT_RESET) === 0;
+    this.#resets = resetBits(image, this.#capabilities.values());
     this.#listener = listener;
   }
 
   get length(): bigint {
-    return BigInt(this.#bytes.byteLength);
-  }
-
-  capability(id: number): number | undefined {
-    return this.#capabilities.get(id);
+    return BigInt(this.#bytes.length);
   }
 
   commands(bit: number): boolean {
-    return (this.#bytes.getUint16(COMMAND, true) & bit) !== 0;
+    return (this.#view.getUint16(COMMAND, true) & bit) !== 0;
   }
 
   get awake(): boolean {
-    return this.#powerState === D0;
+    return this.#power?.awake(this.#bytes) ?? true;
   }
 
   get inD3(): boolean {
-    return this.#powerState === D3_HOT;
+    return this.#power?.state(this.#bytes) === D3_HOT;
   }
 
   /** Whether config space says how to reset the function alone (Linux `pci_reset_fn_methods`). */
   get resettable(): boolean {
-    return this.#hasFlr || this.#hasAfFlr || (this.#capabilities.has(CAP_ID_PM) && !this.#keepsRegisters);
+    return this.#resets.length > 0 || this.#resetsOnWaking;
   }
 
   /** How many vectors of each kind there are. */
   get vectors(): Record<InterruptKind, number> {
-    const [msi, msix] = [this.capability(CAP_ID_MSI), this.capability(CAP_ID_MSIX)];
+    const msi = this.#capabilities.get(CAP_ID_MSI)?.offset;
     const messages =
-      msi === undefined ? 0 : (this.#bytes.getUint16(msi + MSI_FLAGS, true) & MSI_FLAGS_QMASK) >> MSI_FLAGS_QMASK_SHIFT;
+      msi === undefined ? 0 : (this.#view.getUint16(msi + MSI_FLAGS, true) & MSI_FLAGS_QMASK) >> MSI_FLAGS_QMASK_SHIFT;
     return {
-      intx: this.#bytes.getUint8(INTERRUPT_PIN) === 0 ? 0 : 1,
+      intx: this.#view.getUint8(INTERRUPT_PIN) === 0 ? 0 : 1,
       msi: msi === undefined ? 0 : 1 << Math.min(messages, MOST_MSI_LOG2),
-      msix: msix === undefined ? 0 : (this.#bytes.getUint16(msix + MSIX_FLAGS, true) & MSIX_FLAGS_QSIZE) + 1,
+      msix: this.msix?.vectors ?? 0,
       error: this.#capabilities.has(CAP_ID_EXP) ? 1 : 0,
       request: 1,
     };
@@ -112,81 +112,46 @@ export class SimulatedConfig implements RegionContents {
 
   /** VFIO leaves a function in D0 when it has reset it; all else is restored. */
   wake(): void {
-    const pm = this.capability(CAP_ID_PM);
-    if (pm !== undefined) this.#bytes.setUint8(pm + PM_CTRL, this.#bytes.getUint8(pm + PM_CTRL) & ~PM_CTRL_STATE_MASK);
+    this.#power?.setState(this.#bytes, D0);
   }
 
   read(offset: bigint, length: number): Uint8Array {
     this.#showEnabled(CAP_ID_MSI, MSI_FLAGS, MSI_FLAGS_ENABLE, this.#listener.isConnected('msi'));
     this.#showEnabled(CAP_ID_MSIX, MSIX_FLAGS, MSIX_FLAGS_ENABLE, this.#listener.isConnected('msix'));
-    const { buffer } = this.#bytes;
-    return new Uint8Array(buffer, Number(offset), length).slice();
+    return this.#bytes.slice(Number(offset), Number(offset) + length);
   }
 
   write(offset: bigint, bytes: Uint8Array): void {
     const start = Number(offset);
-    const before = this.#powerState;
+    const before = this.#power?.state(this.#bytes) ?? D0;
     for (const [index, byte] of bytes.entries()) {
       const at = start + index;
       const writable = this.#writable.getUint8(at);
-      this.#bytes.setUint8(at, (this.#bytes.getUint8(at) & ~writable) | (byte & writable));
+      this.#view.setUint8(at, (this.#view.getUint8(at) & ~writable) | (byte & writable));
     }
-    const written = (at: number): number => bytes[at - start] ?? 0;
     this.#setPowerState(before);
-    const [exp, af] = [this.capability(CAP_ID_EXP), this.capability(CAP_ID_AF)];
-    const flr = EXP_DEVCTL_BCR_FLR >> 8;
-    const asked =
-      (this.#hasFlr && exp !== undefined && (written(exp + EXP_DEVCTL + 1) & flr) !== 0) ||
-      (this.#hasAfFlr && af !== undefined && (written(af + AF_CTRL) & AF_CTRL_FLR) !== 0);
-    if (asked) {
+    if (resetsFunction(this.#resets, start, bytes)) {
       this.wake();
       this.#listener.onReset();
     }
     this.#listener.onChange();
   }
 
-  get #powerState(): number {
-    const pm = this.capability(CAP_ID_PM);
-    return pm === undefined ? D0 : this.#bytes.getUint8(pm + PM_CTRL) & PM_CTRL_STATE_MASK;
-  }
-
-  get #keepsRegisters(): boolean {
-    const pm = this.capability(CAP_ID_PM);
-    return pm === undefined || (this.#bytes.getUint8(pm + PM_CTRL) & PM_CTRL_NO_SOFT_RESET) !== 0;
-  }
-
-  get #hasFlr(): boolean {
-    const exp = this.capability(CAP_ID_EXP);
-    return exp !== undefined && (this.#bytes.getUint32(exp + EXP_DEVCAP, true) & EXP_DEVCAP_FLR) !== 0;
-  }
-
-  get #hasAfFlr(): boolean {
-    const af = this.capability(CAP_ID_AF);
-    return af !== undefined && (this.#bytes.getUint8(af + AF_CAP) & AF_CAP_FLR) !== 0;
-  }
-
   /** What was written of the power state is checked: one that the function does not have is not taken. */
   #setPowerState(before: number): void {
-    const pm = this.capability(CAP_ID_PM);
-    const wanted = this.#powerState;
-    if (pm === undefined || wanted === before) return;
-    const can = this.#bytes.getUint16(pm + PM_PMC, true);
-    const missing = (wanted === D1 && (can & PM_CAP_D1) === 0) || (wanted === D2 && (can & PM_CAP_D2) === 0);
-    // From D3hot there is no way but to D0 (PCI Express Base Specification, 5.3.1.4).
-    if (missing || (before === D3_HOT && wanted !== D0)) {
-      const control = this.#bytes.getUint8(pm + PM_CTRL);
-      this.#bytes.setUint8(pm + PM_CTRL, (control & ~PM_CTRL_STATE_MASK) | before);
-      return;
-    }
+    const power = this.#power;
+    if (power === undefined) return;
+    const taken = power.taken(before, power.state(this.#bytes));
+    power.setState(this.#bytes, taken);
     // The function has reset itself, and VFIO has put config space back.
-    if (before === D3_HOT && !this.#keepsRegisters) this.#listener.onReset();
+    if (before === D3_HOT && taken === D0 && this.#resetsOnWaking) this.#listener.onReset();
   }
 
   #showEnabled(id: number, flags: number, bit: number, enabled: boolean): void {
-    const capability = this.capability(id);
+    const capability = this.#capabilities.get(id);
     if (capability === undefined) return;
-    const at = capability + flags;
-    const value = this.#bytes.getUint16(at, true);
-    this.#bytes.setUint16(at, enabled ? value | bit : value & ~bit, true);
+    const at = capability.offset + flags;
+    const value = this.#view.getUint16(at, true);
+    this.#view.setUint16(at, enabled ? value | bit : value & ~bit, true);
   }
 }

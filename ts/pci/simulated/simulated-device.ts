@@ -7,7 +7,8 @@ import { giveMissingOf } from '../../guest/spaces.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
 import { declareDevice } from '../../memory/device-state.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
-import { CAP_ID_MSIX, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
+import { ConfigImage } from '../config/config-image.ts';
+import { COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
 import { layOutBars } from './bar-layout.ts';
 import { configImage, recordedConfig } from './config-image.ts';
@@ -19,7 +20,6 @@ import {
   readDeviceOptions,
 } from './options.ts';
 import { makeRegions } from './make-regions.ts';
-import { msixParts } from './region-contents.ts';
 import { type SimulatedBus, isBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
@@ -83,7 +83,7 @@ export class SimulatedDevice implements PhysicalFunction {
     this.bdf = bdf;
     const recorded = recordedConfig(options);
     const bars = layOutBars(options, recorded);
-    const image = configImage(options, recorded, bars);
+    const image = new ConfigImage(bdf, new Uint8Array(configImage(options, recorded, bars).buffer));
     this.#config = new SimulatedConfig(image, bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
       onReset: () => this.#resetFunction(),
@@ -106,7 +106,7 @@ export class SimulatedDevice implements PhysicalFunction {
       bdf,
       bars,
       romContents: rom?.contents,
-      msix: msixParts(image, this.#config.capability(CAP_ID_MSIX)),
+      msix: this.#config.msix,
       isPending: (vector) => this.#interrupts.isPending(vector),
       answers: (bar) => (bar.kind === 'io' ? this.#answersIo() : this.#answersMemory(bar.index)),
     });

@@ -1,19 +1,14 @@
 /**
  * The interrupts of a simulated device, under the rules of VFIO: what `VfioInterrupts` is for a real one.
  */
-import { writeSync } from 'node:fs';
 import { readArray } from '../../arguments.ts';
-import { PeerDmaError, isError } from '../../errors.ts';
-import { MemoryFile } from '../../memory/memory-file.ts';
-import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
+import { PeerDmaError } from '../../errors.ts';
+import { type EventFd, type HeldEvent, holdEvent, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { valueText } from '../../value-text.ts';
 
 /** Of these VFIO connects one at a time. */
 const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
-
-/** What an eventfd is told: one more. */
-const ONE = new Uint8Array(BigUint64Array.of(1n).buffer);
 
 /** @internal */
 export class SimulatedInterrupts implements DeviceInterrupts {
@@ -64,7 +59,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     }
     const held: (HeldEvent | undefined)[] = [];
     try {
-      for (const eventFd of events) held.push(hold(eventFd));
+      for (const eventFd of events) held.push(eventFd && holdEvent(eventFd));
     } catch (error) {
       for (const event of held) event?.release();
       throw error;
@@ -85,7 +80,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
       const text = `${kind} of ${this.#bdf} is connected with ${connected.length} vector(s), and ${vector} is none of them`;
       throw this.#error('ERR_INTERRUPT_SETUP', `${text}: disconnect it, and connect as many as are needed`);
     }
-    const next = hold(eventFd);
+    const next = eventFd && holdEvent(eventFd);
     connected[vector]?.release();
     connected[vector] = next;
     this.update();
@@ -245,26 +240,4 @@ function requireVector(bdf: string, vector: number): void {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`, {
     device: bdf,
   });
-}
-
-/** An eventfd that can be signalled after its owner has closed it, as the kernel can. */
-interface HeldEvent {
-  signal(): void;
-  release(): void;
-}
-
-function hold(eventFd: EventFd | undefined): HeldEvent | undefined {
-  if (eventFd === undefined) return undefined;
-  const duplicate = MemoryFile.fromFd(nativeEventFdOf(eventFd).fd);
-  return {
-    signal: () => {
-      try {
-        writeSync(duplicate.fd, ONE);
-      } catch (error) {
-        // Full: there it stays, as where the kernel signals it.
-        if (!(isError(error) && 'code' in error && error.code === 'EAGAIN')) throw error;
-      }
-    },
-    release: () => duplicate.close(),
-  };
 }

@@ -8,6 +8,7 @@ import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
 import type { DeviceRegion } from '../physical-function.ts';
+import { ones } from '../unanswered.ts';
 import { valueText } from '../../value-text.ts';
 
 /** What a region consists of. @internal */
@@ -69,9 +70,10 @@ export class SimulatedRegion implements DeviceRegion {
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, this.#name);
     const { contents } = this.#shape;
-    if (this.#shape.answers() && contents.isMemory) return contents.read(offset, length);
+    const answers = this.#shape.answers();
+    if (answers && contents.isMemory) return contents.read(offset, length);
     const bytes = newBytes(length, this.#name);
-    if (!this.#shape.answers()) return bytes.fill(0xff);
+    if (!answers) return bytes.fill(0xff);
     for (const [at, width] of alignedAccesses(offset, length, WIDEST))
       bytes.set(this.#load(offset + BigInt(at), width), at);
     return bytes;
@@ -154,9 +156,4 @@ export class SimulatedRegion implements DeviceRegion {
   #error(code: ErrorCode, message: string): PeerDmaError {
     return new PeerDmaError(code, message, { device: this.#shape.bdf });
   }
-}
-
-/** What a bus reads where nobody answers. */
-function ones(length: number): Uint8Array {
-  return new Uint8Array(length).fill(0xff);
 }

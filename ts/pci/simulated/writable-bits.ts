@@ -15,6 +15,7 @@ import {
   COMMAND_MEMORY,
   EXP_DEVCTL,
   EXP_DEVCTL_BCR_FLR,
+  EXP_FLAGS,
   INTERRUPT_LINE,
   MSI_ADDRESS_LO,
   MSI_FLAGS,
@@ -27,13 +28,7 @@ import {
   ROM_ADDRESS_ENABLE,
 } from '../config/registers.ts';
 import type { BarLayout } from './bar-layout.ts';
-import {
-  CACHE_LINE_SIZE,
-  EXP_DEVCTL2,
-  EXP_FLAGS,
-  EXP_V2_SIZEOF,
-  type FoundCapabilities,
-} from './found-capabilities.ts';
+import { CACHE_LINE_SIZE, EXP_DEVCTL2, EXP_V2_SIZEOF, type FoundCapabilities } from './found-capabilities.ts';
 
 /** Command: parity error response and SERR# enable (PCI Express Base Specification, 7.5.1.1.3). */
 const COMMAND_ERRORS = 0x0140;
@@ -54,9 +49,9 @@ export function writableBits(bytes: DataView, capabilities: FoundCapabilities, b
     else if (kind === 'memory64') bits.setBigUint64(BASE_ADDRESS_0 + 4 * index, BigInt.asUintN(64, address), true);
     else bits.setUint32(BASE_ADDRESS_0 + 4 * index, Number(BigInt.asUintN(32, address)), true);
   }
-  const pm = capabilities.get(CAP_ID_PM);
+  const pm = capabilities.get(CAP_ID_PM)?.offset;
   if (pm !== undefined) bits.setUint16(pm + PM_CTRL, PM_CTRL_STATE_MASK, true);
-  const msi = capabilities.get(CAP_ID_MSI);
+  const msi = capabilities.get(CAP_ID_MSI)?.offset;
   if (msi !== undefined) {
     const flags = bytes.getUint16(msi + MSI_FLAGS, true);
     bits.setUint16(msi + MSI_FLAGS, MSI_FLAGS_QSIZE, true);
@@ -69,7 +64,7 @@ export function writableBits(bytes: DataView, capabilities: FoundCapabilities, b
     bits.setUint16(data, 0xffff, true);
     if ((flags & MSI_FLAGS_MASKBIT) !== 0) bits.setUint32(data + 4, 0xffffffff, true);
   }
-  const exp = capabilities.get(CAP_ID_EXP);
+  const exp = capabilities.get(CAP_ID_EXP)?.offset;
   if (exp !== undefined) {
     bits.setUint16(exp + EXP_DEVCTL, 0xffff & ~EXP_DEVCTL_BCR_FLR, true);
     const version = bytes.getUint16(exp + EXP_FLAGS, true) & 0xf;
