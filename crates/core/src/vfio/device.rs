@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -14,7 +14,7 @@ use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
 use super::ioctl_feature::set_vf_token;
-use super::power::{is_silent, memory_accessible, resets_function};
+use super::power::{Capabilities, is_silent};
 use super::region::RegionWindow;
 use super::token::VfToken;
 use crate::dropper;
@@ -64,6 +64,7 @@ pub(crate) struct DeviceInner {
     can_reset: bool,
     /// Placements of its memory in reservations, and mappings of it as dma-bufs.
     mappings: AtomicUsize,
+    capabilities: OnceLock<Capabilities>,
     accessible: AtomicBool,
     /// How often the kernel has taken its memory out of IOMMUs that had it as dma-bufs, as far as that was done here.
     revocations: AtomicU64,
@@ -126,6 +127,7 @@ impl Device {
             regions,
             can_reset,
             mappings: AtomicUsize::new(0),
+            capabilities: OnceLock::new(),
             accessible: AtomicBool::new(false),
             revocations: AtomicU64::new(0),
         };
@@ -323,7 +325,7 @@ impl DeviceInner {
 
     /// Looks again whether memory is accessible. Where it no longer is, the kernel has revoked its dma-bufs.
     pub(super) fn refresh(&self, fd: BorrowedFd<'_>) {
-        let accessible = memory_accessible(|at| self.config_field(fd, at));
+        let accessible = self.reads_accessible(fd);
         if self.accessible.swap(accessible, Ordering::AcqRel) && !accessible {
             self.revocations.fetch_add(1, Ordering::AcqRel);
         }
@@ -331,14 +333,31 @@ impl DeviceInner {
 
     /// The same after a reset, which revokes them whether memory is accessible then or not.
     pub(super) fn was_reset(&self, fd: BorrowedFd<'_>) {
-        let accessible = memory_accessible(|at| self.config_field(fd, at));
+        let accessible = self.reads_accessible(fd);
         self.accessible.store(accessible, Ordering::Release);
         self.revocations.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether writing that to config space resets the function.
     pub(super) fn would_reset(&self, fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> bool {
-        resets_function(|at| self.config_field(fd, at), offset, bytes)
+        let places = self.capabilities(fd);
+        places.is_some_and(|places| {
+            places.resets_function(|at| self.config_field(fd, at), offset, bytes)
+        })
+    }
+
+    fn reads_accessible(&self, fd: BorrowedFd<'_>) -> bool {
+        let places = self.capabilities(fd);
+        places.is_some_and(|places| places.memory_accessible(|at| self.config_field(fd, at)))
+    }
+
+    /// Found once, when the device answers for the first time.
+    fn capabilities(&self, fd: BorrowedFd<'_>) -> Option<&Capabilities> {
+        if self.capabilities.get().is_none() {
+            let found = Capabilities::find(|at| self.config_field(fd, at))?;
+            return Some(self.capabilities.get_or_init(|| found));
+        }
+        self.capabilities.get()
     }
 
     pub(super) fn is_silent(&self, fd: BorrowedFd<'_>) -> bool {

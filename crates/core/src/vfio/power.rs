@@ -29,18 +29,79 @@ const D3_HOT: u16 = 3;
 /// A chain of capabilities in the 256 bytes of conventional config space has no more than this.
 const MOST: usize = 48;
 
-/// Whether touching a mapped BAR is safe: memory decode is on and the device isn't in D3hot. The
-/// kernel answers a touch otherwise with `SIGBUS`. `read` gets 16 bits of config space, or `None`.
-pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
-    if is_silent(&mut read) {
-        return false;
+/// Where the capabilities are that decide about a device's memory. They have their places for as long as the device is
+/// open: the kernel fixes the chain when it opens it (`vfio_config_init`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Capabilities {
+    power: Option<u64>,
+    express: Option<u64>,
+    advanced: Option<u64>,
+}
+
+impl Capabilities {
+    /// Walks the chain. `read` gets 16 bits of config space, or `None`: then, and while the device is silent, the places
+    /// are not known.
+    pub(super) fn find(mut read: impl FnMut(u64) -> Option<u16>) -> Option<Self> {
+        let mut found = Self::default();
+        if is_silent(&mut read) {
+            return None;
+        }
+        if read(STATUS)? & STATUS_CAPABILITIES == 0 {
+            return Some(found);
+        }
+        let mut at = pointer(read(CAPABILITIES)?.to_le_bytes()[0]);
+        for _ in 0..MOST {
+            if at < 0x40 {
+                break;
+            }
+            let [id, next] = read(at)?.to_le_bytes();
+            let place = match id {
+                CAP_POWER => &mut found.power,
+                CAP_EXPRESS => &mut found.express,
+                CAP_ADVANCED => &mut found.advanced,
+                _ => &mut None,
+            };
+            place.get_or_insert(at);
+            at = pointer(next);
+        }
+        // A device that vanishes meanwhile ends the chain anywhere.
+        (!is_silent(&mut read)).then_some(found)
     }
-    if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
-        return false;
+
+    /// Whether touching a mapped BAR is safe: memory decode is on and the device isn't in D3hot. The kernel answers a
+    /// touch otherwise with `SIGBUS`.
+    pub(super) fn memory_accessible(&self, mut read: impl FnMut(u64) -> Option<u16>) -> bool {
+        if is_silent(&mut read) {
+            return false;
+        }
+        if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
+            return false;
+        }
+        // Without power management it is always in D0.
+        self.power.is_none_or(|at| {
+            let status = read(at.saturating_add(PMCSR));
+            status.is_none_or(|status| status & POWER_STATE != D3_HOT)
+        })
     }
-    match power_state(&mut read) {
-        Some(state) => state != D3_HOT,
-        None => true, // No power management: always in D0.
+
+    /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function (`vfio_exp_config_write`
+    /// and `vfio_af_config_write`): a reset bit of a capability that says the function has that reset.
+    pub(super) fn resets_function(
+        &self,
+        mut read: impl FnMut(u64) -> Option<u16>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> bool {
+        let written = |at: u64| bytes.get(usize::try_from(at.checked_sub(offset)?).ok()?);
+        let mut sets = |place: Option<u64>, register: u64, bit, (able, needed): (u64, u16)| {
+            let Some(at) = place else { return false };
+            written(at.saturating_add(register)).is_some_and(|byte| byte & bit != 0)
+                && read(at.saturating_add(able)).is_some_and(|found| found & needed == needed)
+        };
+        let express = (DEVICE_CAPABILITIES_HIGH, FUNCTION_RESET);
+        let advanced = (ADVANCED_CAPABILITIES, ADVANCED_TP_AND_RESET);
+        sets(self.express, DEVICE_CONTROL_HIGH, INITIATE_RESET, express)
+            || sets(self.advanced, ADVANCED_CONTROL, ADVANCED_RESET, advanced)
     }
 }
 
@@ -48,56 +109,6 @@ pub(super) fn memory_accessible(mut read: impl FnMut(u64) -> Option<u16>) -> boo
 /// bits of config space, or `None`: then it is not known, and nothing is said of the device.
 pub(super) fn is_silent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
     read(HEADER_TYPE).is_some_and(|field| field & 0xff == 0xff)
-}
-
-/// Whether writing `bytes` at `offset` of config space makes the kernel reset the function (`vfio_exp_config_write` and
-/// `vfio_af_config_write`): a reset bit of a capability that says the function has that reset. `read` gets 16 bits of
-/// config space, or `None`.
-pub(super) fn resets_function(
-    mut read: impl FnMut(u64) -> Option<u16>,
-    offset: u64,
-    bytes: &[u8],
-) -> bool {
-    let mut sets = |capability, register: u64, bit, (able, needed): (u64, u16)| {
-        let Some(at) = find_capability(&mut read, capability) else {
-            return false;
-        };
-        if read(at.saturating_add(able)).is_none_or(|found| found & needed != needed) {
-            return false;
-        }
-        let byte = at
-            .saturating_add(register)
-            .checked_sub(offset)
-            .and_then(|index| bytes.get(usize::try_from(index).ok()?));
-        byte.is_some_and(|byte| byte & bit != 0)
-    };
-    let express = (DEVICE_CAPABILITIES_HIGH, FUNCTION_RESET);
-    let advanced = (ADVANCED_CAPABILITIES, ADVANCED_TP_AND_RESET);
-    sets(CAP_EXPRESS, DEVICE_CONTROL_HIGH, INITIATE_RESET, express)
-        || sets(CAP_ADVANCED, ADVANCED_CONTROL, ADVANCED_RESET, advanced)
-}
-
-fn power_state(read: &mut impl FnMut(u64) -> Option<u16>) -> Option<u16> {
-    let at = find_capability(read, CAP_POWER)?;
-    Some(read(at.saturating_add(PMCSR))? & POWER_STATE)
-}
-
-fn find_capability(read: &mut impl FnMut(u64) -> Option<u16>, wanted: u8) -> Option<u64> {
-    if read(STATUS)? & STATUS_CAPABILITIES == 0 {
-        return None;
-    }
-    let mut at = pointer(read(CAPABILITIES)?.to_le_bytes()[0]);
-    for _ in 0..MOST {
-        if at < 0x40 {
-            return None;
-        }
-        let [id, next] = read(at)?.to_le_bytes();
-        if id == wanted {
-            return Some(at);
-        }
-        at = pointer(next);
-    }
-    None
 }
 
 fn pointer(raw: u8) -> u64 {
@@ -123,12 +134,14 @@ mod tests {
     }
 
     fn accessible(bytes: &[u8]) -> bool {
-        memory_accessible(|at| {
-            let at = usize::try_from(at).unwrap();
-            bytes
-                .get(at..at + 2)
-                .map(|field| u16::from_le_bytes(field.try_into().unwrap()))
-        })
+        let places = Capabilities::find(|at| field(bytes, at)).unwrap_or_default();
+        places.memory_accessible(|at| field(bytes, at))
+    }
+
+    fn field(bytes: &[u8], at: u64) -> Option<u16> {
+        let at = usize::try_from(at).unwrap();
+        let field = bytes.get(at..at + 2)?;
+        Some(u16::from_le_bytes(field.try_into().unwrap()))
     }
 
     #[test]
@@ -152,15 +165,8 @@ mod tests {
         let express = config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x10), (0x57, 0x10)]);
         let advanced = config(&[(0x40, 0x13), (0x43, 3)]);
         let resets = |config: &[u8], offset, bytes: &[u8]| {
-            resets_function(
-                |at| {
-                    let at = usize::try_from(at).unwrap();
-                    let field = config.get(at..at + 2)?;
-                    Some(u16::from_le_bytes(field.try_into().unwrap()))
-                },
-                offset,
-                bytes,
-            )
+            let places = Capabilities::find(|at| field(config, at)).unwrap();
+            places.resets_function(|at| field(config, at), offset, bytes)
         };
         assert!(resets(&express, 0x58, &[0, 0x80]));
         assert!(resets(&express, 0x59, &[0x80]));
@@ -178,6 +184,18 @@ mod tests {
     fn a_vanished_device_is_not_accessible() {
         assert!(!accessible(&[0xff; 256]));
         assert!(!accessible(&[]));
+    }
+
+    #[test]
+    fn capabilities_are_not_known_while_the_device_is_silent() {
+        assert_eq!(Capabilities::find(|_| Some(0xffff)), None);
+        assert_eq!(Capabilities::find(|_| None), None);
+        let bytes = config(&[(0x40, 0x01), (0x41, 0x50), (0x50, 0x01)]);
+        let found = Capabilities::find(|at| field(&bytes, at)).unwrap();
+        assert_eq!(found.power, Some(0x40), "the first of two");
+        let without = config(&[(6, 0), (0x40, 0x01)]);
+        let found = Capabilities::find(|at| field(&without, at));
+        assert_eq!(found, Some(Capabilities::default()));
     }
 
     #[test]
