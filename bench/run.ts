@@ -22,10 +22,14 @@ import { joinNoOp } from './targets.ts';
 function inGuest(script: string, program: string, ...options: string[]): Figure[] {
   const path = fileURLToPath(import.meta.resolve(script));
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
-  const { stdout, status } = spawnSync(process.execPath, ['testbed/cli.mjs', ...options, '--', 'sh', '-c', command], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    ['testbed/cli.mjs', '--thread-each', ...options, '--', 'sh', '-c', command],
+    {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   if (status !== 0) throw new Error(`the testbed failed with status ${status}`);
   return lastLine(stdout) as Figure[];
 }

@@ -25,6 +25,7 @@ read-only, as it does all of the host's files. Gives its exit status; ${String(E
   --share FOLDER     a folder that COMMAND finds, writable, as /mnt/share
   --unmapped-interrupts  an IOMMU that can't remap interrupts, which VFIO refuses to work with
   --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
+  --thread-each      a thread of the host for each processor: for a COMMAND that moves no BAR
   --console          shows the guest's console while it runs
   --prepare          only fetches and builds what is missing; without --kernel for every kernel
 `;
@@ -37,6 +38,7 @@ const OPTIONS = /** @type {const} */ ({
   share: { type: 'string' },
   'unmapped-interrupts': { type: 'boolean', default: false },
   'address-bits': { type: 'string', default: '48' },
+  'thread-each': { type: 'boolean', default: false },
   console: { type: 'boolean', default: false },
   prepare: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -132,6 +134,7 @@ async function main() {
     memory,
     remapping: !options['unmapped-interrupts'],
     addressBits: Number(options['address-bits']),
+    threadEach: options['thread-each'],
     seconds,
     share,
     showConsole,

@@ -31,6 +31,7 @@ const POLL_MILLISECONDS = 25;
  * @property {string} memory
  * @property {boolean} remapping whether the IOMMU remaps interrupts
  * @property {number} addressBits of the addresses that the IOMMU translates
+ * @property {boolean} threadEach whether each processor is emulated by a thread of its own
  * @property {number} seconds the command's time
  * @property {string | undefined} share
  * @property {boolean} showConsole
@@ -133,14 +134,24 @@ async function boot(control, run) {
  * @param {string} control
  * @param {Run} run
  */
-function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, addressBits, share }) {
+function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, addressBits, threadEach, share }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
   // The guest goes when this process does, however it goes.
   const words = [
     '--pdeathsig',
     'KILL',
     qemu,
-    ...qemuArguments({ image: kernel.image, initramfs, igb, memory, remapping, addressBits, control, share }),
+    ...qemuArguments({
+      image: kernel.image,
+      initramfs,
+      igb,
+      memory,
+      remapping,
+      addressBits,
+      threadEach,
+      control,
+      share,
+    }),
   ];
   const child = spawn('setpriv', words, { stdio: ['ignore', log, log] });
   closeSync(log);
