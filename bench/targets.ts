@@ -34,11 +34,11 @@ export interface Type1WithoutIoctl {
 }
 
 /** Only in a child process with `withoutIoctl`. */
-export function type1WithoutIoctl(): Type1WithoutIoctl {
+export async function type1WithoutIoctl(): Promise<Type1WithoutIoctl> {
   const container = NativeVfioContainer.open();
   const group = NativeVfioGroup.open(GROUP);
-  group.attach(container);
-  container.setIommu();
+  await group.attachAsync(container);
+  await container.setIommuAsync();
   const close = (): void => {
     group.close();
     container.close();

@@ -16,8 +16,8 @@ const group = basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`));
 async function ours(run: (join: Join) => Promise<Replays>): Promise<Replays> {
   const container = NativeVfioContainer.open();
   const handle = NativeVfioGroup.open(Number(group));
-  handle.attach(container);
-  container.setIommu();
+  await handle.attachAsync(container);
+  await container.setIommuAsync();
   try {
     return await run(joining(new Type1Target(container, 'bench')));
   } finally {
