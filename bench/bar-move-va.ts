@@ -5,7 +5,7 @@
 import { barMoves } from './bar-move.ts';
 import { type1WithoutIoctl } from './targets.ts';
 
-const { join, close } = type1WithoutIoctl();
+const { join, close } = await type1WithoutIoctl();
 const figure = await barMoves('with host memory (type1 without ioctl)', join, { micros: 40, spread: 1.5 });
 close();
 console.log(JSON.stringify([figure]));

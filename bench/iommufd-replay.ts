@@ -16,7 +16,7 @@ const [device = ''] = readdirSync(`/sys/bus/pci/devices/${bdf}/vfio-dev`);
 async function ours(byFile: boolean, run: (join: Join) => Promise<Replays>): Promise<Replays> {
   const iommufd = NativeIommufd.open();
   const ioas = iommufd.newIoas();
-  const handle = NativeVfioDevice.openByFile(bdf, Number(device.replace('vfio', '')), iommufd);
+  const handle = await NativeVfioDevice.openByFileAsync(bdf, Number(device.replace('vfio', '')), iommufd);
   await handle.attach(ioas);
   try {
     return await run(joining(new IommufdTarget(ioas, 'bench', byFile)));

@@ -12,7 +12,7 @@ const MAPPINGS = 100_000;
 const GOAL = 400;
 
 const isType1 = process.argv[2] === 'type1';
-const type1 = isType1 ? type1WithoutIoctl() : undefined;
+const type1 = isType1 ? await type1WithoutIoctl() : undefined;
 const join = type1?.join ?? joinNoOp;
 
 /** Bytes in use: of JavaScript's heap, and resident besides. */

@@ -31,7 +31,7 @@ const { gibs, rounds } = isStub ? { gibs: 4n, rounds: 5 } : { gibs: 1n, rounds: 
 const length = gibs * GIB;
 
 async function ours(options: Partial<RamOptions>): Promise<number> {
-  const { join, close } = joinType1(group); // not for longer: a group is open once
+  const { join, close } = await joinType1(group); // not for longer: a group is open once
   let memory: GuestMemory | undefined;
   const [taken = NaN] = await time(1, async () => {
     memory = await GuestMemory.create({ ram: [{ start: START, length, ...options }] });

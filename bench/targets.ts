@@ -41,11 +41,11 @@ export function groupOf(bdf: string): number {
   return Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`)));
 }
 
-export function joinType1(group: number): JoinType1 {
+export async function joinType1(group: number): Promise<JoinType1> {
   const container = NativeVfioContainer.open();
   const handle = NativeVfioGroup.open(group);
-  handle.attach(container);
-  container.setIommu();
+  await handle.attachAsync(container);
+  await container.setIommuAsync();
   const close = (): void => {
     handle.close();
     container.close();
@@ -57,4 +57,4 @@ export function joinType1(group: number): JoinType1 {
 export const STUB_GROUP = 1;
 
 /** A type1 target whose ioctls are left out. Only in a child process with `withoutIoctl`. */
-export const type1WithoutIoctl = (): JoinType1 => joinType1(STUB_GROUP);
+export const type1WithoutIoctl = (): Promise<JoinType1> => joinType1(STUB_GROUP);

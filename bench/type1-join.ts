@@ -22,7 +22,7 @@ interface Measured {
 
 /** Microseconds for each mapping, with as many pages between two. */
 async function measure(gap: bigint): Promise<Measured> {
-  const type1 = type1WithoutIoctl();
+  const type1 = await type1WithoutIoctl();
   const [ours, c]: [Replays[], number[]] = [[], []];
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     c.push(...nanoseconds(program, String(MAPPINGS), String(gap + 1n), '1'));

@@ -10,7 +10,7 @@ const [bdf = '', program = ''] = process.argv.slice(2);
 const group = groupOf(bdf);
 
 async function ours(run: (join: Join) => Promise<Replays>): Promise<Replays> {
-  const { join, close } = joinType1(group);
+  const { join, close } = await joinType1(group);
   try {
     return await run(join);
   } finally {

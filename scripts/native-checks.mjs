@@ -19,6 +19,7 @@ const TARGET = 'x86_64-unknown-linux-gnu';
 const ALONE = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
 /** Unit tests of what Miri has no model of (memfds, fixed addresses, `mremap`, /proc), and no unsafe code but that. */
 const NOT_INTERPRETED = [
+  'space_test',
   'memory::moves_test',
   'memory::fork_test',
   'memory::dropper_test',

@@ -35,8 +35,8 @@ testWith(
     t.timeout(300_000);
     const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
     const container = NativeVfioContainer.open();
-    group.attach(container);
-    container.setIommu();
+    await group.attachAsync(container);
+    await container.setIommuAsync();
     const reservation = new NativeReservation(40);
     const file = NativeMemoryFile.create(8n * PAGE, 'passing', 0);
     t.teardown(() => {

@@ -39,16 +39,16 @@ testWith(
     };
 
     t.throws(map, without, 'before the first group');
-    t.throws(() => container.setIommu(), without);
+    await t.throwsAsync(container.setIommuAsync(), without);
     for (let round = 0n; round < 3n; round++) {
       const group = NativeVfioGroup.open(groupOf(bdf));
       t.teardown(() => group.close());
-      group.attach(container);
+      await group.attachAsync(container);
       t.throws(map, without, 'before SET_IOMMU');
       t.throws(() => container.info(), without);
-      container.setIommu();
+      await container.setIommuAsync();
       const all = container.info().dmaAvail;
-      const device = group.openDevice(bdf);
+      const device = await group.openDeviceAsync(bdf);
       t.teardown(() => device.close());
       const edu = nativeEdu(bdf, device);
       const at = round * 0x1_0000n;
@@ -87,23 +87,23 @@ testWith(
     reservation.mapFile(0n, LENGTH, file, 0n, true, false);
     const request = words(byPlace(IOVA, LENGTH));
     // In a function of its own, which leaves no reference behind.
-    const lose = (): void => {
+    const lose = async (): Promise<void> => {
       const groups = [first, second].map((bdf) => NativeVfioGroup.open(groupOf(bdf)));
-      for (const group of groups) group.attach(container);
-      container.setIommu();
+      for (const group of groups) await group.attachAsync(container);
+      await container.setIommuAsync();
       mapInto(container, reservation, [], request);
       groups[0]?.close();
     };
-    lose();
+    await lose();
     t.is(container.mappingCount, 1);
 
     // A container beside it that lives on.
     const neighbour = NativeVfioGroup.open(groupOf(first));
     t.teardown(() => neighbour.close());
-    neighbour.attach(other);
-    other.setIommu();
+    await neighbour.attachAsync(other);
+    await other.setIommuAsync();
     mapInto(other, reservation, [], request);
-    const device = neighbour.openDevice(first);
+    const device = await neighbour.openDeviceAsync(first);
     t.teardown(() => device.close());
     const edu = nativeEdu(first, device);
 

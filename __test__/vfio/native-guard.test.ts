@@ -16,8 +16,8 @@ testWith(
   async (t, { any: [bdf = ''] }) => {
     const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
     const container = NativeVfioContainer.open();
-    group.attach(container);
-    container.setIommu();
+    await group.attachAsync(container);
+    await container.setIommuAsync();
     const reservation = new NativeReservation(40);
     const file = NativeMemoryFile.create(LENGTH, 'guarded', 0);
     reservation.mapFile(0n, LENGTH, file, 0n, true, false);

@@ -35,7 +35,7 @@ testWith(
   { edu: 1, ivshmem: 1 },
   'no wrong call takes memory from under a device that DMAs',
   async (t, { edu, ivshmem }) => {
-    const exposed = ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
+    const exposed = await ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
     const witnesses = new Witnesses();
     const { rig } = exposed;
     const { container } = rig;
@@ -140,16 +140,18 @@ testWith(
       ['the container', 'ERR_DEVICE_IN_USE', () => container.close()],
       ...rig.groups.map((group) => ['a group', 'ERR_DEVICE_IN_USE', () => group.close()] as const),
       ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
-      ['a group that is attached', 'ERR_GROUP_ATTACH', () => rig.groups[0]?.attach(container)],
-      ['a group to another container', 'ERR_GROUP_ATTACH', () => rig.groups[1]?.attach(stranger)],
       ['a group twice', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(edu[0] ?? ''))],
-      ['the IOMMU twice', 'ERR_SET_IOMMU_FAILED', () => container.setIommu()],
       [
         'a map without an IOMMU',
         'ERR_CONTAINER_EMPTY',
         () => mapInto(stranger, reservation, [], words(byPlace(FREE, PAGE, RAM.at))),
       ],
     ]);
+    const [own, others] = rig.groups as [NativeVfioGroup, NativeVfioGroup];
+    await t.throwsAsync(own.attachAsync(container), { message: /^ERR_GROUP_ATTACH\b/ }, 'a group that is attached');
+    await t.throwsAsync(others.attachAsync(stranger), { message: /^ERR_GROUP_ATTACH\b/ }, 'to another container');
+    await t.throwsAsync(container.setIommuAsync(), { message: /^ERR_SET_IOMMU_FAILED\b/ }, 'the IOMMU twice');
+    await turn('attaching twice', []);
     await turn('handles', [
       ['close the file', null, () => file.close()],
       ['close private memory', null, () => privateMemory.close()],
@@ -170,7 +172,7 @@ testWith(
   { edu: 1, ivshmem: 1 },
   'memory outlives every handle on it while the IOMMU maps it',
   async (t, { edu, ivshmem }) => {
-    const exposed = ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
+    const exposed = await ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
     const witnesses = new Witnesses();
     const trace = new WeakRef((exposed.handles as Handles).reservation);
     exposed.handles = undefined;
@@ -192,7 +194,7 @@ testWith(
   { edu: 1 },
   'memory that is mapped twice is held until both mappings are gone, and a range is of its own reservation only',
   async (t, { edu: [bdf = ''] }) => {
-    const { container } = NativeRig.open(t, bdf);
+    const { container } = await NativeRig.open(t, bdf);
     const [mine, theirs] = [placedFile(4n * PAGE), placedFile(PAGE)];
     const [first, second] = [RAM.iova, PRIVATE.iova];
     const both = words(byPlace(first, 4n * PAGE), byPlace(second, 4n * PAGE, 0n, false));

@@ -50,7 +50,7 @@ async function arrives(
 }
 
 testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async (t, { edu: [bdf = ''] }) => {
-  const rig = NativeRig.open(t, bdf);
+  const rig = await NativeRig.open(t, bdf);
   const { container } = rig;
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
   const { file, reservation, request } = placed(32n * MiB);
@@ -78,7 +78,7 @@ testWith(
   { edu: 1 },
   'maps and unmaps that race leave the records as the kernel has it',
   async (t, { edu: [bdf = ''] }) => {
-    const rig = NativeRig.open(t, bdf);
+    const rig = await NativeRig.open(t, bdf);
     const { container } = rig;
     const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
     const inKernel = counter(container);
@@ -123,7 +123,7 @@ testWith(
 );
 
 testWith({ edu: 1 }, 'a mapping outlives whoever asked for it and did not wait', async (t, { edu: [bdf = ''] }) => {
-  const rig = NativeRig.open(t, bdf);
+  const rig = await NativeRig.open(t, bdf);
   const { container } = rig;
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
   const witnesses = new Witnesses();
@@ -147,7 +147,7 @@ testWith(
   { edu: 1 },
   'a container that loses its group while memory is being pinned holds nothing',
   async (t, { edu: [bdf = ''] }) => {
-    const rig = NativeRig.open(t, bdf);
+    const rig = await NativeRig.open(t, bdf);
     const { container } = rig;
     const { reservation, request } = placed(16n * MiB);
     const pinning = [
@@ -174,7 +174,7 @@ testWith(
   async (t, devices) => {
     const [edu = '', peer = ''] = [devices.edu[0], devices.ivshmem[0]];
     const drop = async (): Promise<void> => {
-      const exposed = new ExposedMemory(edu, peer);
+      const exposed = await ExposedMemory.with(edu, peer);
       t.true(pinnedPages() > 0);
       await exposed.edu.store(BAR.iova, Edu.BUFFER_SIZE);
       exposed.edu.store(RAM.iova, Edu.BUFFER_SIZE).catch(() => {}); // which does not come to its end
@@ -185,7 +185,7 @@ testWith(
     t.deepEqual(openVfioFiles(), []);
     t.is(await pinnedAtLast(), 0);
     for (let round = 0; round < 8; round++) witnesses.add();
-    const again = ExposedMemory.open(t, edu, peer);
+    const again = await ExposedMemory.open(t, edu, peer);
     await again.carry(t, 'opened again');
     t.is(witnesses.changed, 0);
   },

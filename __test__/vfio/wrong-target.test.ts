@@ -73,7 +73,7 @@ testWith(
   { edu: 1 },
   'a target that keeps what it was lent, and lies about it, reaches nothing but what it has mapped',
   async (t, { edu: [bdf = ''] }) => {
-    const rig = NativeRig.open(t, bdf);
+    const rig = await NativeRig.open(t, bdf);
     const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
     const real = asDmaTarget(new Type1Target(rig.container, 'real'));
     const target = new WrongTarget(real);

@@ -180,9 +180,7 @@ export declare class NativeReservation {
 export declare class NativeVfioContainer {
   /** Opens `/dev/vfio/vfio`. */
   static open(): NativeVfioContainer
-  /** Gives it a type1v2 IOMMU, after its first group was attached. */
-  setIommu(): void
-  /** The same on a worker thread. */
+  /** Gives it a type1v2 IOMMU, after its first group was attached, on a worker thread. */
   setIommuAsync(): Promise<void>
   /** What the IOMMU can do now. */
   info(): NativeContainerInfo
@@ -219,9 +217,10 @@ export declare class NativeVfioContainer {
 
 /** A PCI device of VFIO. */
 export declare class NativeVfioDevice {
-  /** Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd. */
-  static openByFile(name: string, number: number, iommufd: NativeIommufd): NativeVfioDevice
-  /** The same on a worker thread: waking and resetting a device takes long. */
+  /**
+   * Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a device
+   * takes long.
+   */
   static openByFileAsync(name: string, number: number, iommufd: NativeIommufd): Promise<NativeVfioDevice>
   /** Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it. */
   attach(ioas: NativeIoas): Promise<void>
@@ -285,13 +284,12 @@ export declare class NativeVfioGroup {
   static open(id: number): NativeVfioGroup
   /** Whether all its devices are VFIO's. */
   viable(): boolean
-  /** Attaches it to a container. */
-  attach(container: NativeVfioContainer): void
-  /** The same on a worker thread: where the group's IOMMU differs, all that is mapped there is mapped for it. */
+  /**
+   * Attaches it to a container, on a worker thread: where the group's IOMMU differs, all that is mapped there is
+   * mapped for it.
+   */
   attachAsync(container: NativeVfioContainer): Promise<void>
-  /** Opens a device by its PCI address. */
-  openDevice(bdf: string): NativeVfioDevice
-  /** The same on a worker thread: the kernel may wake the device and reset it. */
+  /** Opens a device by its PCI address, on a worker thread: the kernel may wake the device and reset it. */
   openDeviceAsync(bdf: string): Promise<NativeVfioDevice>
   /** Detaches and closes it; refuses while devices are open. */
   close(): void

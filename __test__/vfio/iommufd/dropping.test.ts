@@ -41,9 +41,8 @@ interface Kept {
 async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
   const iommufd = NativeIommufd.open();
   const ioas = iommufd.newIoas();
-  const [engine, peer] = [engineBdf, peerBdf].map((bdf) =>
-    NativeVfioDevice.openByFile(bdf, fileNumberOf(bdf), iommufd),
-  ) as [NativeVfioDevice, NativeVfioDevice];
+  const open = (bdf: string) => NativeVfioDevice.openByFileAsync(bdf, fileNumberOf(bdf), iommufd);
+  const [engine, peer] = [await open(engineBdf), await open(peerBdf)];
   for (const device of [engine, peer]) await device.attach(ioas);
   const { file, reservation } = placedFile(LENGTH);
   const { fileOffset = 0n, length = 0n } = peer.regionInfo(2) ?? {};

@@ -44,7 +44,7 @@ testWith(
     t.timeout(300_000);
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
-    const peer = rig.bind(peerBdf);
+    const peer = await rig.bind(peerBdf);
     const reservation = new NativeReservation(40);
     const file = NativeMemoryFile.create(8n * PAGE, 'passing', 0);
     const memory = new NativePrivateMemory(4n * PAGE, false);

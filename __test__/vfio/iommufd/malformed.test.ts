@@ -168,7 +168,7 @@ testWith(
   'of a device nothing is mapped but whole pages of a BAR, while it answers',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
-    const peer = rig.bind(peerBdf);
+    const peer = await rig.bind(peerBdf);
     const all = await scene(t, rig);
     const device = peer.memoryFile();
     const region = (index: number) => peer.regionInfo(index) ?? { length: 0n, fileOffset: BigInt(index) << 40n };

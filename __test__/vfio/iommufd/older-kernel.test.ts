@@ -21,12 +21,12 @@ testWith(
     const real = NativeIommufd.open();
     const old = { mapsFiles: false, newIoas: () => real.newIoas() } as unknown as NativeIommufd;
     const space = new IoAddressSpace('old', old, memory);
-    const devices = [engine, peerBdf].map((bdf) => {
-      const handle = NativeVfioDevice.openByFile(bdf, sysfs.deviceFile(bdf) ?? NaN, real);
+    const open = async (bdf: string) => {
+      const handle = await NativeVfioDevice.openByFileAsync(bdf, sysfs.deviceFile(bdf) ?? NaN, real);
       return { handle, device: new VfioDevice(bdf, handle, [], { memory, close: async () => {} }) };
-    });
+    };
+    const devices = [await open(engine), await open(peerBdf)] as const;
     const [edu, peer] = devices;
-    if (edu === undefined || peer === undefined) throw new Error('there are two');
     await space.attach(edu.handle, engine, 1);
     await space.follow('best-effort');
     t.false(space.target.mapsFiles);

@@ -43,7 +43,7 @@ testWith(
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const [rig, other] = [new IoasRig(), new IoasRig()];
     t.teardown(() => [rig, other].map((one) => one.close()));
-    const device = rig.bind(bdf);
+    const device = await rig.bind(bdf);
     await t.throwsAsync(device.attach(other.ioas), INVALID, 'of another iommufd');
     other.ioas.close(); // which no attempt keeps from it
     await device.attach(rig.ioas);
@@ -64,13 +64,13 @@ testWith(
       group.close();
       container.close();
     });
-    group.attach(container);
-    container.setIommu();
-    const byGroup = group.openDevice(peerBdf);
+    await group.attachAsync(container);
+    await container.setIommuAsync();
+    const byGroup = await group.openDeviceAsync(peerBdf);
     t.teardown(() => byGroup.close());
     await t.throwsAsync(byGroup.attach(rig.ioas), INVALID, 'opened by its group');
     await t.throwsAsync(byGroup.detach(), INVALID);
-    t.throws(() => rig.bind(peerBdf), { message: /^ERR_DEVICE_OPEN\|EBUSY/ }, 'while its group is open');
+    await t.throwsAsync(rig.bind(peerBdf), { message: /^ERR_DEVICE_OPEN\|EBUSY/ }, 'while its group is open');
     t.is(rig.ioas.mappingCount, 0);
     rig.ioas.close(); // which no attempt keeps from it
   },
@@ -110,9 +110,9 @@ testWith(
 
     const container = NativeVfioContainer.open();
     const group = NativeVfioGroup.open(groupOf(peerBdf));
-    group.attach(container);
-    container.setIommu();
-    const byGroup = group.openDevice(peerBdf);
+    await group.attachAsync(container);
+    await container.setIommuAsync();
+    const byGroup = await group.openDeviceAsync(peerBdf);
     mapBar(rig.ioas, byGroup);
     t.throws(() => byGroup.close(), IN_USE);
     t.throws(() => group.close(), IN_USE);
@@ -137,7 +137,7 @@ testWith(
     mapInto(rig.ioas, undefined, [source], words(byFile(0x1000_0000n, LENGTH)));
     const home = new IoasRig();
     t.teardown(() => home.close());
-    const peer = home.bind(peerBdf);
+    const peer = await home.bind(peerBdf);
     mapBar(home.ioas, peer);
     // The descriptor of the BAR is not given out; a wrong caller can find it.
     const stolen = NativeMemoryFile.fromFd(descriptorOf('dmabuf'));
@@ -151,7 +151,7 @@ testWith(
     await edu.copy(0x1000_0000n, BAR, BYTES);
     t.is(rig.ioas.mappingCount, 2, 'on record, and void');
     stolen.close();
-    const again = home.bind(peerBdf);
+    const again = await home.bind(peerBdf);
     t.deepEqual(barOf(again), pattern(5), 'nothing arrived');
     await edu.copy(0x1000_0000n, BAR, BYTES);
     t.deepEqual(barOf(again), pattern(5), 'nor does it now');
@@ -165,7 +165,7 @@ testWith(
   'a device whose BAR is mapped in an address space that is forgotten can be closed then',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = new IoasRig();
-    const peer = rig.bind(peerBdf);
+    const peer = await rig.bind(peerBdf);
     const forget = async (): Promise<void> => {
       const other = new IoasRig();
       await other.join(bdf);

@@ -84,7 +84,7 @@ testWith(
     const rig = new IoasRig();
     t.teardown(() => rig.close());
     const { ioas } = rig;
-    const device = rig.bind(bdf);
+    const device = await rig.bind(bdf);
     const pinned = await pinnedAtRest();
     const { fd, file } = unsealed(t);
     const sound = NativeMemoryFile.create(LENGTH, 'sound', 0);

@@ -66,12 +66,7 @@ testWith(
       ['unmap nothing', 'ERR_EMPTY_RANGE', () => unmapFrom(ioas, RAM.iova, 0n)],
       ['half a range', 'ERR_INVALID_ARGUMENT', () => ioas.unmap(BigUint64Array.of(RAM.iova, RAM.length, 0n), true)],
       ['numbers that are no words', '', () => ioas.unmap([RAM.iova, RAM.length] as never, false)],
-      [
-        'a device of no such number',
-        'ERR_DEVICE_OPEN\\|ENOENT',
-        () => NativeVfioDevice.openByFile('none', 4096, iommufd),
-      ],
-      ['a device below zero', 'ERR_INVALID_ARGUMENT', () => NativeVfioDevice.openByFile('none', -1, iommufd)],
+      ['a device below zero', 'ERR_INVALID_ARGUMENT', () => NativeVfioDevice.openByFileAsync('none', -1, iommufd)],
     ]);
     await turn('kinds', [
       ['no file', '', () => mapInto(ioas, undefined, [{} as never], words(byFile(FREE, PAGE)))],
@@ -82,7 +77,7 @@ testWith(
       ],
       ['a file for a reservation', '', () => mapInto(ioas, ram as never, [], words(byPlace(FREE, PAGE)))],
       ['its method on a file', '', () => ioas.info.call(file as never)],
-      ['an address space for an iommufd', '', () => NativeVfioDevice.openByFile('x', 0, ioas as never)],
+      ['an address space for an iommufd', '', () => NativeVfioDevice.openByFileAsync('x', 0, ioas as never)],
       ['attaching to an iommufd', '', () => devices[0]?.attach(iommufd as never)],
       ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
     ]);
@@ -94,14 +89,13 @@ testWith(
     await turn('closing', [
       ['the address space', 'ERR_DEVICE_IN_USE', () => ioas.close()],
       ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
-      ['a device twice', 'ERR_DEVICE_OPEN', () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), iommufd)],
-      [
-        'the same for another iommufd',
-        'ERR_DEVICE_OPEN',
-        () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), stranger),
-      ],
       ['its group', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(engine))],
     ]);
+    const open = (number: number, home: NativeIommufd) => NativeVfioDevice.openByFileAsync(engine, number, home);
+    await t.throwsAsync(open(4096, iommufd), { message: /^ERR_DEVICE_OPEN\|ENOENT\b/ }, 'a device of no such number');
+    for (const home of [iommufd, stranger]) {
+      await t.throwsAsync(open(fileNumberOf(engine), home), { message: /^ERR_DEVICE_OPEN\b/ }, 'a device twice');
+    }
     for (const space of [ioas, beside, elsewhere]) {
       await t.throwsAsync(devices[0]?.attach(space) ?? Promise.resolve(), { message: /^ERR_DEVICE_IN_USE\b/ });
     }
@@ -117,7 +111,7 @@ testWith(
       [
         'a device of what is closed',
         'ERR_CLOSED',
-        () => NativeVfioDevice.openByFile(engine, fileNumberOf(engine), iommufd),
+        () => NativeVfioDevice.openByFileAsync(engine, fileNumberOf(engine), iommufd),
       ],
       ['a file that is closed', 'ERR_CLOSED', () => mapInto(ioas, undefined, [file], words(byFile(FREE, PAGE)))],
     ]);

@@ -129,7 +129,7 @@ testWith(
     const rig = new IoasRig();
     t.teardown(() => rig.close());
     const { ioas } = rig;
-    const device = rig.bind(bdf);
+    const device = await rig.bind(bdf);
     const edu = nativeEdu(bdf, device);
     const length = 2n * MiB;
     const { file, reservation } = placedFile(length);
@@ -169,7 +169,7 @@ testWith(
   async (t, { edu: [bdf = ''] }) => {
     const rig = new IoasRig();
     t.teardown(() => rig.close());
-    const device = rig.bind(bdf);
+    const device = await rig.bind(bdf);
     const edu = nativeEdu(bdf, device);
     const secret = NativeMemoryFile.create(PAGE, 'not for it', 0);
     secret.write(0n, pattern(7));

@@ -44,15 +44,19 @@ export class ExposedMemory {
   #seed = 0;
 
   /** Closed when the test ends. */
-  static open(t: ExecutionContext, edu: string, peer: string): ExposedMemory {
-    const exposed = new ExposedMemory(edu, peer);
+  static async open(t: ExecutionContext, edu: string, peer: string): Promise<ExposedMemory> {
+    const exposed = await ExposedMemory.with(edu, peer);
     t.teardown(() => exposed.close());
     return exposed;
   }
 
   /** The edu's group is the container's first. */
-  constructor(edu: string, peer: string) {
-    this.rig = new NativeRig(edu, peer);
+  static async with(edu: string, peer: string): Promise<ExposedMemory> {
+    return new ExposedMemory(await NativeRig.with(edu, peer), edu);
+  }
+
+  private constructor(rig: NativeRig, edu: string) {
+    this.rig = rig;
     const [engine, other] = this.rig.devices as [NativeVfioDevice, NativeVfioDevice];
     this.edu = nativeEdu(edu, engine);
     const file = NativeMemoryFile.create(RAM.length, 'ram', 0);

@@ -22,24 +22,26 @@ export class NativeRig {
   readonly groups: NativeVfioGroup[] = [];
   readonly devices: NativeVfioDevice[] = [];
 
-  constructor(...addresses: readonly (string | undefined)[]) {
-    for (const bdf of addresses) this.join(bdf ?? '');
+  static async with(...addresses: readonly (string | undefined)[]): Promise<NativeRig> {
+    const rig = new NativeRig();
+    for (const bdf of addresses) await rig.join(bdf ?? '');
+    return rig;
   }
 
   /** Closed when the test ends. */
-  static open(t: ExecutionContext, ...addresses: readonly (string | undefined)[]): NativeRig {
-    const rig = new NativeRig(...addresses);
+  static async open(t: ExecutionContext, ...addresses: readonly (string | undefined)[]): Promise<NativeRig> {
+    const rig = await NativeRig.with(...addresses);
     t.teardown(() => rig.close());
     return rig;
   }
 
   /** Opens the group of a device, and the device. */
-  join(bdf: string): NativeVfioDevice {
+  async join(bdf: string): Promise<NativeVfioDevice> {
     const group = NativeVfioGroup.open(groupOf(bdf));
     this.groups.push(group);
-    group.attach(this.container);
-    if (this.groups.length === 1) this.container.setIommu();
-    const device = group.openDevice(bdf);
+    await group.attachAsync(this.container);
+    if (this.groups.length === 1) await this.container.setIommuAsync();
+    const device = await group.openDeviceAsync(bdf);
     this.devices.push(device);
     return device;
   }

@@ -24,6 +24,8 @@ pub mod memory;
 mod page;
 mod range;
 mod range_list;
+#[cfg(test)]
+mod space_test;
 pub mod vfio;
 
 pub use batch::{Batch, BatchError, MapRequest, Source};

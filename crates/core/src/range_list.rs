@@ -26,7 +26,7 @@ pub(crate) struct Position {
 /// Items sorted by their ranges, which never overlap. Arrays in the list are never empty.
 #[derive(Debug)]
 pub(crate) struct RangeList<T> {
-    chunks: VecDeque<VecDeque<T>>,
+    chunks: VecDeque<Vec<T>>,
     length: usize,
 }
 
@@ -52,7 +52,7 @@ impl<T> RangeList<T> {
 
     /// The last item.
     pub(crate) fn last(&self) -> Option<&T> {
-        self.chunks.back()?.back()
+        self.chunks.back()?.last()
     }
 
     pub(crate) fn get(&self, at: Position) -> Option<&T> {
@@ -89,7 +89,7 @@ impl<T> RangeList<T> {
     /// are.
     pub(crate) fn remove(&mut self, at: &mut Position) -> Option<T> {
         let chunk = self.chunks.get_mut(at.chunk)?;
-        let item = chunk.remove(at.index)?;
+        let item = (at.index < chunk.len()).then(|| chunk.remove(at.index))?;
         self.length = self.length.saturating_sub(1);
         if chunk.is_empty() {
             self.chunks.remove(at.chunk);
@@ -105,7 +105,7 @@ impl<T> RangeList<T> {
     /// Makes one array of a short one and the one after it, if that leaves it half empty.
     fn join_chunks(&mut self, at: usize) {
         let after = at.saturating_add(1);
-        let length = |at| self.chunks.get(at).map_or(CHUNK, VecDeque::len);
+        let length = |at| self.chunks.get(at).map_or(CHUNK, Vec::len);
         if length(at).saturating_add(length(after)) > CHUNK / 2 {
             return;
         }
@@ -137,7 +137,7 @@ impl<T: Ranged> RangeList<T> {
             Some(item) if item.range().start() <= address => return near,
             _ => {}
         }
-        let is_chunk_before = |chunk: &VecDeque<T>| chunk.back().is_some_and(is_before);
+        let is_chunk_before = |chunk: &Vec<T>| chunk.last().is_some_and(is_before);
         let chunk = self.chunks.partition_point(is_chunk_before);
         let found = self.chunks.get(chunk);
         let index = found.map_or(0, |chunk| chunk.partition_point(is_before));
@@ -160,9 +160,9 @@ impl<T: Ranged> RangeList<T> {
         let start = item.range().start();
         let is_last = |last: &T| last.range().end() <= start;
         match self.chunks.back_mut() {
-            Some(last) if !last.back().is_some_and(is_last) => self.insert_amid(item),
-            Some(last) if last.len() < CHUNK => last.push_back(item),
-            _ => self.chunks.push_back(VecDeque::from([item])),
+            Some(last) if !last.last().is_some_and(is_last) => self.insert_amid(item),
+            Some(last) if last.len() < CHUNK => last.push(item),
+            _ => self.chunks.push_back(vec![item]),
         }
     }
 

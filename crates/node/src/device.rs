@@ -49,19 +49,8 @@ impl NativeVfioDevice {
 
 #[napi]
 impl NativeVfioDevice {
-    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd.
-    #[napi(factory)]
-    pub fn open_by_file(
-        name: String,
-        #[napi(ts_arg_type = "number")] number: Index,
-        iommufd: &NativeIommufd,
-    ) -> napi::Result<Self> {
-        Device::open_by_file(&name, number.as_u32("device")?, iommufd.iommufd()?)
-            .map(Self::new)
-            .map_err(to_js)
-    }
-
-    /// The same on a worker thread: waking and resetting a device takes long.
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a device
+    /// takes long.
     #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
     pub fn open_by_file_async(
         name: String,

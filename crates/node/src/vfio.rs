@@ -44,13 +44,7 @@ impl NativeVfioContainer {
         Container::open().map(|space| Self { space }).map_err(to_js)
     }
 
-    /// Gives it a type1v2 IOMMU, after its first group was attached.
-    #[napi]
-    pub fn set_iommu(&self) -> napi::Result<()> {
-        self.space.set_iommu().map_err(to_js)
-    }
-
-    /// The same on a worker thread.
+    /// Gives it a type1v2 IOMMU, after its first group was attached, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn set_iommu_async(&self) -> AsyncTask<Work> {
         let container = self.space.clone();
@@ -98,29 +92,15 @@ impl NativeVfioGroup {
         self.group.viable().map_err(to_js)
     }
 
-    /// Attaches it to a container.
-    #[napi]
-    pub fn attach(&self, container: &NativeVfioContainer) -> napi::Result<()> {
-        self.group.attach(&container.space).map_err(to_js)
-    }
-
-    /// The same on a worker thread: where the group's IOMMU differs, all that is mapped there is mapped for it.
+    /// Attaches it to a container, on a worker thread: where the group's IOMMU differs, all that is mapped there is
+    /// mapped for it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach_async(&self, container: &NativeVfioContainer) -> AsyncTask<Work> {
         let (group, container) = (self.group.clone(), container.space.clone());
         Work::run(move || group.attach(&container))
     }
 
-    /// Opens a device by its PCI address.
-    #[napi]
-    pub fn open_device(&self, bdf: String) -> napi::Result<NativeVfioDevice> {
-        self.group
-            .open_device(&bdf)
-            .map(NativeVfioDevice::new)
-            .map_err(to_js)
-    }
-
-    /// The same on a worker thread: the kernel may wake the device and reset it.
+    /// Opens a device by its PCI address, on a worker thread: the kernel may wake the device and reset it.
     #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
     pub fn open_device_async(&self, bdf: String) -> AsyncTask<Work<Device, NativeVfioDevice>> {
         let group = self.group.clone();

@@ -27,15 +27,15 @@ export class IoasRig {
   }
 
   /** Opens a device, which is not attached to anything. */
-  bind(bdf: string): NativeVfioDevice {
-    const device = NativeVfioDevice.openByFile(bdf, fileNumberOf(bdf), this.iommufd);
+  async bind(bdf: string): Promise<NativeVfioDevice> {
+    const device = await NativeVfioDevice.openByFileAsync(bdf, fileNumberOf(bdf), this.iommufd);
     this.devices.push(device);
     return device;
   }
 
   /** Opens a device and attaches it. */
   async join(bdf: string): Promise<NativeVfioDevice> {
-    const device = this.bind(bdf);
+    const device = await this.bind(bdf);
     await device.attach(this.ioas);
     return device;
   }
