@@ -169,7 +169,9 @@ impl<T: Ranged> RangeList<T> {
     fn insert_amid(&mut self, item: T) {
         let at = self.find(item.range().start(), Position::default());
         let Some(chunk) = self.chunks.get_mut(at.chunk) else {
-            return; // never: some item is behind this one
+            // Never: some item is behind this one. An item is not dropped here, since a device may reach its memory.
+            self.chunks.push_back(vec![item]);
+            return;
         };
         chunk.insert(at.index, item);
         if chunk.len() > CHUNK {
