@@ -4,7 +4,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, PeerDmaError } from '../ts/index.ts';
-import { type RefusalFacts, deviceFileRefused, iommuRefused } from '../ts/vfio/advice.ts';
+import { type RefusalFacts, deviceFileRefused, iommuRefused } from '../ts/vfio/opening-errors.ts';
 import { madeUpSysfs } from './support/made-up-sysfs.ts';
 
 const BDF = '0000:04:00.0';

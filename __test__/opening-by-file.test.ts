@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type MadeUpKernel, makeUpKernel, opened } from './support/made-up-kernel.ts';
 import type { NativeVfioDevice } from '#native';
 import { type ErrorCode, GuestMemory, PeerDmaError } from '../ts/index.ts';
-import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/advice.ts';
+import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/opening-errors.ts';
 import { BackendChoice } from '../ts/vfio/backend-choice.ts';
 import { Type1Backend } from '../ts/vfio/type1/type1-backend.ts';
 import { rejectsCode } from './support/errors.ts';

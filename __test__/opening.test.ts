@@ -4,7 +4,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
-import { notViable } from '../ts/vfio/advice.ts';
+import { notViable } from '../ts/vfio/opening-errors.ts';
 import { rejectsCode, throwsCode } from './support/errors.ts';
 import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
 

@@ -4,7 +4,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
-import { type RefusalFacts, deviceFileRefused, deviceRefused } from '../ts/vfio/advice.ts';
+import { type RefusalFacts, deviceFileRefused, deviceRefused } from '../ts/vfio/opening-errors.ts';
 import { nameWithToken, requireVfToken } from '../ts/vfio/vf-token.ts';
 import { rejectsCode } from './support/errors.ts';
 import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';

@@ -9,7 +9,7 @@ import type { Facts } from '../../ts/doctor/facts.ts';
 import type { Diagnosis, Finding, FindingId, FindingState } from '../../ts/doctor/finding.ts';
 import { readHost } from '../../ts/host/index.ts';
 import { readSystem } from '../../ts/host/system/read-system.ts';
-import { containerUnavailable, iommufdUnavailable } from '../../ts/vfio/advice.ts';
+import { containerUnavailable, iommufdUnavailable } from '../../ts/vfio/opening-errors.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 

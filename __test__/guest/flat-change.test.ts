@@ -25,7 +25,7 @@ function sub(start: number, end: number, options: Options = {}): SubMapping {
   if (backing === undefined) throw new Error(`there is no file ${file}`);
   return {
     range: AddressRange.of(BigInt(start), BigInt(end - start)),
-    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, particular: false, owner: NOBODY },
+    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, faultInFirst: false, owner: NOBODY },
     writable,
     kind: 'ram',
     name: `r${region}`,
@@ -59,40 +59,40 @@ const text = (subs: readonly SubMapping[]): string[] =>
 
 function change(before: readonly SubMapping[], touched: readonly AddressRange[], after: readonly SubMapping[]) {
   const { change: result, flat } = changeFlat(flatOf(before), touched, resolver(after));
-  return { goes: text(result.goes), comes: text(result.comes), flat: text(flat.values()) };
+  return { removed: text(result.removed), added: text(result.added), flat: text(flat.values()) };
 }
 
-test('what is the same stays, even when it was touched', (t) => {
+test('what is the same unchanged, even when it was touched', (t) => {
   const all = [sub(0, 4), sub(4, 8, { file: 1 })];
-  t.deepEqual(change(all, [span(0, 8)], all), { goes: [], comes: [], flat: text(all) });
+  t.deepEqual(change(all, [span(0, 8)], all), { removed: [], added: [], flat: text(all) });
 });
 
-test('a sub-mapping that is cut goes, and its pieces come', (t) => {
+test('a sub-mapping that is cut removed, and its pieces come', (t) => {
   t.deepEqual(change([sub(0, 8)], [span(2, 4)], [sub(0, 2), sub(4, 8)]), {
-    goes: ['0-8 a+0'],
-    comes: ['0-2 a+0', '4-8 a+4'],
+    removed: ['0-8 a+0'],
+    added: ['0-2 a+0', '4-8 a+4'],
     flat: ['0-2 a+0', '4-8 a+4'],
   });
 });
 
-test('what was cut once stays cut, and the gap between is filled', (t) => {
+test('what was cut once unchanged cut, and the gap between is filled', (t) => {
   t.deepEqual(change([sub(0, 2), sub(4, 8)], [span(2, 4)], [sub(0, 8)]), {
-    goes: [],
-    comes: ['2-4 a+2'],
+    removed: [],
+    added: ['2-4 a+2'],
     flat: ['0-2 a+0', '2-4 a+2', '4-8 a+4'],
   });
   t.deepEqual(change([sub(2, 4)], [span(0, 8)], [sub(0, 8)]), {
-    goes: [],
-    comes: ['0-2 a+0', '4-8 a+4'],
+    removed: [],
+    added: ['0-2 a+0', '4-8 a+4'],
     flat: ['0-2 a+0', '2-4 a+2', '4-8 a+4'],
   });
 });
 
 test('another file, offset, writability or region is another sub-mapping', (t) => {
   for (const other of [{ file: 1 }, { offset: 1 }, { writable: false }, { region: 1 }]) {
-    const { goes, comes } = change([sub(0, 4)], [span(0, 4)], [sub(0, 4, other)]);
-    t.is(goes.length, 1, JSON.stringify(other));
-    t.is(comes.length, 1, JSON.stringify(other));
+    const { removed, added } = change([sub(0, 4)], [span(0, 4)], [sub(0, 4, other)]);
+    t.is(removed.length, 1, JSON.stringify(other));
+    t.is(added.length, 1, JSON.stringify(other));
   }
 });
 
@@ -104,8 +104,8 @@ test('what is beside the touched range is left alone without a look', (t) => {
     return resolver([sub(0, 4), sub(8, 12, { file: 2 })])(range);
   });
   t.deepEqual(asked, ['4-8']);
-  t.deepEqual(text(result.goes), ['4-8 b+4']);
-  t.deepEqual(result.comes, []);
+  t.deepEqual(text(result.removed), ['4-8 b+4']);
+  t.deepEqual(result.added, []);
 });
 
 /** A map cut at random, by three bits of choice for each address. */
@@ -188,14 +188,14 @@ test('whatever changes: the new flat map shows what is due, and nothing that sho
           throw new Error('the new map overlaps itself');
       }
       const dueSet = new Set(due);
-      for (const one of result.goes) {
-        if (!before.includes(one)) throw new Error('something goes that was not there');
+      for (const one of result.removed) {
+        if (!before.includes(one)) throw new Error('something removed that was not there');
         if (cells([one]).every((cell) => dueSet.has(cell)))
-          throw new Error(`${text([one]).join()} goes and shows the same`);
+          throw new Error(`${text([one]).join()} removed and shows the same`);
       }
-      for (const one of result.comes) {
-        if (before.some((was) => !result.goes.includes(was) && was.range.overlaps(one.range))) {
-          throw new Error('something comes over what stays');
+      for (const one of result.added) {
+        if (before.some((was) => !result.removed.includes(was) && was.range.overlaps(one.range))) {
+          throw new Error('something added over what stays');
         }
       }
     },

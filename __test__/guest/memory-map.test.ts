@@ -24,7 +24,7 @@ test('a draft that is never settled leaves nothing behind', (t) => {
   const first = MemoryMap.empty().draft();
   first.add(region(0, 4));
   whole(first, 0, 4, 0);
-  const { next: map } = first.settle();
+  const { next: map } = first.finish();
   const before = text(map);
 
   const dropped = map.draft();
@@ -32,14 +32,14 @@ test('a draft that is never settled leaves nothing behind', (t) => {
   whole(dropped, 1, 2, 1);
   dropped.unmap(0, pages(0, 1));
   dropped.remove(0);
-  dropped.settle();
+  dropped.finish();
   t.deepEqual(text(map), before);
   t.is(map.regions().length, 1);
 
   const again = map.draft();
   again.add(region(1, 2, 1));
   whole(again, 1, 2, 1);
-  t.deepEqual(text(again.settle().next), ['0x0..0x1000 r0', '0x1000..0x3000 r1', '0x3000..0x4000 r0']);
+  t.deepEqual(text(again.finish().next), ['0x0..0x1000 r0', '0x1000..0x3000 r1', '0x3000..0x4000 r0']);
   t.deepEqual(text(map), before);
 });
 
@@ -47,24 +47,24 @@ test('several edits of one draft are one change', (t) => {
   const first = MemoryMap.empty().draft();
   first.add(region(0, 2));
   whole(first, 0, 2, 0);
-  const { next: map } = first.settle();
+  const { next: map } = first.finish();
 
   const draft = map.draft();
   draft.unplace(0);
   draft.place(0, pages(8, 2), true);
   draft.place(0, pages(0, 2), true);
-  const { change } = draft.settle();
-  t.deepEqual([change.goes, change.comes], [[], []]);
+  const { change } = draft.finish();
+  t.deepEqual([change.removed, change.added], [[], []]);
 });
 
-test('the memory of a mapping is released when its last piece goes, and not before', (t) => {
+test('the memory of a mapping is released when its last piece removed, and not before', (t) => {
   let released = 0;
   const store = { ...openStore('private', at(4)), owner: new StoreOwner(() => released++) };
   let map = MemoryMap.empty();
   const step = (edit: (draft: MemoryMapDraft) => void): number => {
     const draft = map.draft();
     edit(draft);
-    const { next, pieces } = draft.settle();
+    const { next, pieces } = draft.finish();
     map = next;
     for (const [owner, change] of pieces) owner.count(change);
     return released;
@@ -90,13 +90,13 @@ test('a region that is removed takes its private memory with it', (t) => {
   const first = MemoryMap.empty().draft();
   first.add(region(0, 2));
   whole(first, 0, 2, 0, store);
-  const draft = first.settle().next.draft();
+  const draft = first.finish().next.draft();
   draft.remove(0);
-  const { pieces, next, change } = draft.settle();
+  const { pieces, next, change } = draft.finish();
   t.deepEqual([...pieces], [[store.owner, -1]]);
   t.deepEqual(next.regions(), []);
   t.deepEqual(
-    change.goes.map(({ range }) => range),
+    change.removed.map(({ range }) => range),
     [AddressRange.of(0n, at(2))],
   );
   throwsCode(t, () => next.draft().region(0), 'ERR_REGION_REMOVED');

@@ -7,7 +7,7 @@ import { topologyJson } from '../../ts/cli/topology/json.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
 import { checkPlan } from '../../ts/host/binding/refuse.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
-import { deviceFileRefused, notViable } from '../../ts/vfio/advice.ts';
+import { deviceFileRefused, notViable } from '../../ts/vfio/opening-errors.ts';
 import { PeerDmaError } from '../../ts/index.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 import { NIC, SYS, diagnosed, one } from '../doctor/support.ts';

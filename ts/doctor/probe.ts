@@ -4,7 +4,7 @@
 import { NativeVfioContainer } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
-import { containerUnavailable, iommufdUnavailable } from '../vfio/advice.ts';
+import { containerUnavailable, iommufdUnavailable } from '../vfio/opening-errors.ts';
 import { SharedIommufd } from '../vfio/iommufd/shared-iommufd.ts';
 
 /** @internal */

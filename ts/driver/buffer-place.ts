@@ -3,7 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import type { MemoryMapDraft } from '../guest/memory-map.ts';
-import { findRoom } from '../guest/room.ts';
+import { findFreeRange } from '../guest/find-free-range.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /**
@@ -33,7 +33,7 @@ export function findPlace(
   const lowest = hostPageSize(); // not 0, which drivers and devices take for no address
   for (const start of draft.hasGuest ? [BEYOND_A_GUEST, BEYOND_32_BITS, lowest] : [lowest]) {
     if (start >= end) continue;
-    const room = findRoom(length, alignment, [[AddressRange.between(start, end)], ...reach], draft.free);
+    const room = findFreeRange(length, alignment, [[AddressRange.between(start, end)], ...reach], draft.free);
     if (room !== undefined) return room;
   }
   return undefined;

@@ -22,7 +22,7 @@ import type { FlatChange } from './flat-change.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
-import { requirePresent } from './presence.ts';
+import { requireBackingPresent } from './check-backing.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
 import { requireReachable } from './reachability.ts';
 import { addSpace, deleteSpace } from './spaces.ts';
@@ -239,19 +239,19 @@ export class AddressSpace {
   async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
     const draft = this.#map.draft();
     edit(draft);
-    const { change, next, pieces, regions } = draft.settle();
-    const { goes, comes } = change;
-    for (const { range } of goes) throwIf(quarantineOn(this.#mappers, range));
-    for (const sub of comes) throwIf(quarantineAgainst(this.#mappers, sub));
-    requireReachable(comes, this.#mappers);
-    if (goes.length > 0) requirePresent(comes, this.#mappers);
-    const stays = withFailed(change, regions, this.#mappers);
-    const va = this.#vaFor(wanted([...comes, ...stays], this.#mappers), this.#mappers);
-    await this.byFile.during(comes, async () => {
-      await applyPlan(changeSteps({ goes, comes, stays }, this.#mappers, va));
+    const { change, next, pieces, regions } = draft.finish();
+    const { removed, added } = change;
+    for (const { range } of removed) throwIf(quarantineOn(this.#mappers, range));
+    for (const sub of added) throwIf(quarantineAgainst(this.#mappers, sub));
+    requireReachable(added, this.#mappers);
+    if (removed.length > 0) requireBackingPresent(added, this.#mappers);
+    const unchanged = withFailed(change, regions, this.#mappers);
+    const va = this.#vaFor(wanted([...added, ...unchanged], this.#mappers), this.#mappers);
+    await this.byFile.during(added, async () => {
+      await applyPlan(changeSteps({ removed, added, unchanged }, this.#mappers, va));
       this.#commit(next, pieces, change);
     });
-    if (goes.length + comes.length > 0) publishChange(this.order, goes, comes);
+    if (removed.length + added.length > 0) publishChange(this.order, removed, added);
   }
 
   async #end(): Promise<void> {
@@ -364,13 +364,13 @@ export class AddressSpace {
 
 /** The unchanged sub-mappings to retry: of the change, and those in its regions that targets failed to map. */
 function withFailed(
-  { goes, stays }: FlatChange,
+  { removed, unchanged }: FlatChange,
   regions: ReadonlySet<number>,
   mappers: ReadonlySet<DmaMapper>,
 ): SubMapping[] {
-  const all = new Set(stays);
+  const all = new Set(unchanged);
   for (const mapper of mappers) for (const region of regions) for (const sub of mapper.failedOf(region)) all.add(sub);
-  for (const sub of goes) all.delete(sub);
+  for (const sub of removed) all.delete(sub);
   return [...all];
 }
 

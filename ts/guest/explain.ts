@@ -8,7 +8,7 @@ import type { MemoryKind } from '../dma/target.ts';
 import { type Layer, layersAt, memoryAt } from './layers.ts';
 import { type TargetView, targetViewAt, viewSentence } from './target-view.ts';
 import type { MemorySnapshot } from './inspect.ts';
-import { placeSentence } from './place-sentence.ts';
+import { addressText } from './address-text.ts';
 import { valueText } from '../value-text.ts';
 
 /** What {@link explain} says. Plain data: addresses are hexadecimal. */
@@ -90,7 +90,7 @@ export function explanation(snapshot: MemorySnapshot, address: bigint, target?: 
   const memory = memoryAt(snapshot, address);
   const asked = snapshot.targets.filter(({ name }) => target === undefined || name === target);
   const targets = asked.map((one) => targetViewAt(one, address, memory));
-  const sentences = [placeSentence(snapshot, address, regions, memory), ...targets.map(viewSentence)];
+  const sentences = [addressText(snapshot, address, regions, memory), ...targets.map(viewSentence)];
   return {
     text: sentences.join(' '),
     address: `0x${address.toString(16)}`,

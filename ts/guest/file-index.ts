@@ -20,8 +20,8 @@ export class FileIndex {
   }
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
-  async during(comes: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
-    this.#coming = new Set(comes.flatMap(({ store }) => store.file ?? []));
+  async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
+    this.#coming = new Set(added.flatMap(({ store }) => store.file ?? []));
     try {
       await act();
     } finally {
@@ -47,7 +47,7 @@ export class FileIndex {
   }
 
   /** Takes over a change of the memory map. */
-  apply({ goes, comes, deviceMappings = [] }: FlatChange): void {
+  apply({ removed, added, deviceMappings = [] }: FlatChange): void {
     for (const { file, region, by } of deviceMappings) {
       const regions = this.#regions.get(file) ?? new Map<number, number>();
       const count = (regions.get(region) ?? 0) + by;
@@ -56,12 +56,12 @@ export class FileIndex {
       if (regions.size === 0) this.#regions.delete(file);
       else this.#regions.set(file, regions);
     }
-    for (const sub of goes) {
+    for (const sub of removed) {
       const { file } = sub.store;
       const subs = file && this.#byFile.get(file);
       if (subs?.delete(sub) && file && subs.size === 0) this.#byFile.delete(file);
     }
-    for (const sub of comes) {
+    for (const sub of added) {
       const { file } = sub.store;
       if (file === undefined) continue;
       const subs = this.#byFile.get(file);

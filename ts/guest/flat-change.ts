@@ -10,9 +10,9 @@ import type { MemoryFile } from '../memory/memory-file.ts';
 
 /** Sub-mappings by what happens to them, each in order of address. Those outside of the touched ranges are in none. @internal */
 export interface FlatChange {
-  readonly goes: readonly SubMapping[];
-  readonly comes: readonly SubMapping[];
-  readonly stays: readonly SubMapping[];
+  readonly removed: readonly SubMapping[];
+  readonly added: readonly SubMapping[];
+  readonly unchanged: readonly SubMapping[];
   /** What regions get or lose of device memory, whether it is in the flat map or not. Default: nothing */
   readonly deviceMappings?: readonly DeviceMappingChange[];
 }
@@ -37,19 +37,19 @@ export function changeFlat(
   touched: readonly AddressRange[],
   resolve: (range: AddressRange) => SubMapping[],
 ): { change: FlatChange; flat: IntervalMap<SubMapping> } {
-  const goes: SubMapping[] = [];
-  const comes: SubMapping[] = [];
-  const stays: SubMapping[] = [];
+  const removed: SubMapping[] = [];
+  const added: SubMapping[] = [];
+  const unchanged: SubMapping[] = [];
   for (const range of merge(touched.map((one) => widen(before, one)))) {
     const old = before.overlapping(range);
     const { kept, rest } = keep(old, resolve(range));
-    for (const sub of old) (kept.has(sub) ? stays : goes).push(sub);
-    for (const sub of rest) comes.push(sub);
+    for (const sub of old) (kept.has(sub) ? unchanged : removed).push(sub);
+    for (const sub of rest) added.push(sub);
   }
   const flat = before.clone();
-  for (const sub of goes) flat.remove(sub);
-  for (const sub of comes) flat.insert(sub);
-  return { change: { goes, comes, stays }, flat };
+  for (const sub of removed) flat.remove(sub);
+  for (const sub of added) flat.insert(sub);
+  return { change: { removed, added, unchanged }, flat };
 }
 
 /** Sub-mappings can't be cut: one that is touched at all is touched from end to end. */

@@ -207,7 +207,7 @@ export class MemoryMapDraft {
   }
 
   /** What the change means for the flat map, and what the memory map becomes with it. */
-  settle(): {
+  finish(): {
     change: FlatChange;
     next: MemoryMap;
     pieces: ReadonlyMap<StoreOwner, number>;

@@ -13,21 +13,25 @@ import type { Step } from './plan.ts';
 import { isQuarantined, quarantineAgainst } from './quarantine.ts';
 
 /** The plan that takes a change of the flat map to every target. @internal */
-export function changeSteps({ goes, comes, stays }: FlatChange, mappers: Mappers, va: VaMapper | undefined): Step[] {
+export function changeSteps(
+  { removed, added, unchanged }: FlatChange,
+  mappers: Mappers,
+  va: VaMapper | undefined,
+): Step[] {
   const following = [...mappers].filter((mapper) => mapper.following);
-  const steps = catchUp(stays, mappers, va);
-  if (goes.length > 0) {
-    for (const mapper of following) steps.push(unmapFromTarget(mapper, goes, mappers));
-    if (va !== undefined) for (const sub of goes) steps.push(unmapFromHost(sub, va, mappers));
+  const steps = catchUp(unchanged, mappers, va);
+  if (removed.length > 0) {
+    for (const mapper of following) steps.push(unmapFromTarget(mapper, removed, mappers));
+    if (va !== undefined) for (const sub of removed) steps.push(unmapFromHost(sub, va, mappers));
   }
-  if (comes.length > 0) {
-    const due = va === undefined ? [] : wanted(comes, following);
+  if (added.length > 0) {
+    const due = va === undefined ? [] : wanted(added, following);
     if (va !== undefined && due.length > 0) {
       for (const sub of due) steps.push(mapInHost(sub, va, mappers));
       steps.push(ensureMapped(due, following, va));
     }
-    steps.push(faultInFiles(comes, following));
-    for (const mapper of following) steps.push(mapToTarget(mapper, comes));
+    steps.push(faultInFiles(added, following));
+    for (const mapper of following) steps.push(mapToTarget(mapper, added));
   }
   return steps;
 }
@@ -156,7 +160,7 @@ export function ensureMapped(subs: readonly SubMapping[], mappers: Mappers, va: 
 /** Faults in what targets map by file and the kernel would not allocate as it was ordered. @internal */
 export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaMapper[]): Step {
   const due = subs.filter(
-    (sub) => sub.kind === 'ram' && sub.store.file && sub.store.particular && mappers.some((one) => one.mapsFile(sub)),
+    (sub) => sub.kind === 'ram' && sub.store.file && sub.store.faultInFirst && mappers.some((one) => one.mapsFile(sub)),
   );
   return {
     run: async () => {

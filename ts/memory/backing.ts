@@ -32,7 +32,7 @@ interface StoreFile {
    * Whether its pages have to be faulted in by a mapping before the kernel maps the file by itself, which does not heed of what kind they
    * are to be (Linux `memfd_pin_folios`).
    */
-  readonly particular: boolean;
+  readonly faultInFirst: boolean;
   readonly owner: StoreOwner;
 }
 interface StorePrivate {
@@ -101,9 +101,9 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   }
   const node = options.numaNode;
   if (node !== undefined) native(() => handle.bindToNode(node));
-  const particular = transparentHugePages || file.pageSize > hostPageSize();
+  const faultInFirst = transparentHugePages || file.pageSize > hostPageSize();
   const owner = new StoreOwner(retainFile(file));
-  return { file: originalOf(file), offset, transparentHugePages, particular, owner };
+  return { file: originalOf(file), offset, transparentHugePages, faultInFirst, owner };
 }
 
 type FileBacking = Exclude<Backing, 'private'>;

@@ -12,7 +12,7 @@ import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { withdrawFile } from '../guest/withdraw-file.ts';
 import { isVfioDriver } from '../host/drivers.ts';
-import { notBound } from './advice.ts';
+import { notBound } from './opening-errors.ts';
 import type { BackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
 import { BackendChoice } from './backend-choice.ts';
 import { DirtyTracking } from './dirty-tracking.ts';

@@ -10,7 +10,7 @@ import { NO_IOMMU_NAME, readGroups } from '../host/iommu.ts';
 import type { Unknown } from '../host/model.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
-import { type RefusalFacts, noIommuGroup } from './advice.ts';
+import { type RefusalFacts, noIommuGroup } from './opening-errors.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
 /** @internal */

@@ -331,7 +331,7 @@ test('the script of the page has every function that its modules declare or impo
     'cli/view/words.ts',
     'journal/delta.ts',
     'guest/layers.ts',
-    'guest/place-sentence.ts',
+    'guest/address-text.ts',
     'guest/target-view.ts',
   ];
   for (const module of modules) {

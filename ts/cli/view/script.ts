@@ -6,7 +6,7 @@ import { extname } from 'node:path';
 import { quarantineOf } from '../../guest/inspect.ts';
 import { explanation } from '../../guest/explain.ts';
 import * as layers from '../../guest/layers.ts';
-import * as places from '../../guest/place-sentence.ts';
+import * as places from '../../guest/address-text.ts';
 import * as targets from '../../guest/target-view.ts';
 import * as delta from '../../journal/delta.ts';
 import * as columns from './columns.ts';

@@ -6,7 +6,7 @@ import type { GroupMember } from '../../host/group-use.ts';
 import { NO_IOMMU_NAME } from '../../host/iommu.ts';
 import { listed, without } from '../../host/listed.ts';
 import type { PciFunction } from '../../host/model.ts';
-import { groupNotViable, nameOfBlocker, noIommuGroup, notBound, openAlready } from '../../vfio/advice.ts';
+import { groupNotViable, nameOfBlocker, noIommuGroup, notBound, openAlready } from '../../vfio/opening-errors.ts';
 import type { PciDevice } from '../../vfio/sysfs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';

@@ -12,7 +12,7 @@ import {
   mapsNoFiles,
   noDeviceFile,
   withoutRemapping,
-} from '../../vfio/advice.ts';
+} from '../../vfio/opening-errors.ts';
 import { WHY_IOMMUFD, whyType1 } from '../../vfio/backend-choice.ts';
 import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';

@@ -5,7 +5,7 @@ import { NO_IOMMU_NAME, TURN_ON_IN_FIRMWARE, TURN_ON_THE_IOMMU } from '../../hos
 import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import { type KernelFacts, optionOf } from '../../host/system/kernel.ts';
-import { withoutRemapping } from '../../vfio/advice.ts';
+import { withoutRemapping } from '../../vfio/opening-errors.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';

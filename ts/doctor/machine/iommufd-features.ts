@@ -4,7 +4,7 @@
  */
 import { isVfioDriver } from '../../host/drivers.ts';
 import { isAtLeast, optionOf } from '../../host/system/kernel.ts';
-import { NO_DMA_BUFS, mapsNoFiles, noDeviceFile } from '../../vfio/advice.ts';
+import { NO_DMA_BUFS, mapsNoFiles, noDeviceFile } from '../../vfio/opening-errors.ts';
 import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';

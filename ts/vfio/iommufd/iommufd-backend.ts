@@ -8,7 +8,7 @@ import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
-import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../advice.ts';
+import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';

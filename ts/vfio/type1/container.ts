@@ -7,7 +7,7 @@ import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
-import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../advice.ts';
+import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../opening-errors.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
 import type { RequestedDevice } from '../vf-token.ts';
 import { Type1Target } from './type1-target.ts';

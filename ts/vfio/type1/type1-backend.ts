@@ -8,7 +8,7 @@ import { PeerDmaError } from '../../errors.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
-import { deviceRefused } from '../advice.ts';
+import { deviceRefused } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';

@@ -3,7 +3,7 @@
  */
 import { explanation } from '../../../guest/explain.ts';
 import { layersAt, memoryAt } from '../../../guest/layers.ts';
-import { placeSentence } from '../../../guest/place-sentence.ts';
+import { addressText } from '../../../guest/address-text.ts';
 import { make, part } from './dom.ts';
 import type { Page } from './state.ts';
 
@@ -44,7 +44,7 @@ export function showBox(page: Page, key: string | undefined): void {
   }
   const { box, column } = drawn;
   const address = BigInt(box.start);
-  const place = placeSentence(snapshot, address, layersAt(snapshot, address), memoryAt(snapshot, address));
+  const place = addressText(snapshot, address, layersAt(snapshot, address), memoryAt(snapshot, address));
   const list = make('dl', '');
   for (const [name, value] of box.facts) {
     const look = name === 'Reason' ? 'wide' : '';

@@ -12,9 +12,9 @@ import { isDevice, isPresent, truncated } from '../memory/backing.ts';
  * off where a target has to have it
  * @internal
  */
-export function requirePresent(comes: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
+export function requireBackingPresent(added: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
   const following = [...mappers].filter((mapper) => mapper.following);
-  for (const sub of comes) {
+  for (const sub of added) {
     const { store, range, name } = sub;
     const concerned = following.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
     const target = concerned.find((mapper) => !isDevice(store) || mapper.requires(sub))?.name;

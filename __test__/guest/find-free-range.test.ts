@@ -3,7 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { AddressRange } from '../../ts/index.ts';
 import { FreeSpace } from '../../ts/guest/free-space.ts';
-import { findRoom } from '../../ts/guest/room.ts';
+import { findFreeRange } from '../../ts/guest/find-free-range.ts';
 
 function without(taken: readonly AddressRange[]): FreeSpace {
   const free = new FreeSpace();
@@ -15,7 +15,7 @@ const range = (start: number, end: number): AddressRange => AddressRange.between
 
 test('the lowest place that is free and common to all', (t) => {
   const find = (length: number, alignment: number, allowed: AddressRange[][], taken: AddressRange[] = []) =>
-    findRoom(BigInt(length), BigInt(alignment), allowed, without(taken))?.toString();
+    findFreeRange(BigInt(length), BigInt(alignment), allowed, without(taken))?.toString();
   t.is(find(4, 1, [[range(0, 16)]]), '0x0..0x4');
   t.is(find(4, 8, [[range(1, 15)]]), '0x8..0xc');
   t.is(find(4, 1, [[range(0, 16)]], [range(3, 6)]), '0x6..0xa');
@@ -45,7 +45,7 @@ test('it is what trying every address finds', (t) => {
           return start % by === 0 && within(first) && within(second) && !taken.some((one) => one.overlaps(place));
         };
         const expected = Array.from({ length: 80 }, (_, start) => start).find(fits);
-        const found = findRoom(BigInt(length), BigInt(by), [first, second], without(taken));
+        const found = findFreeRange(BigInt(length), BigInt(by), [first, second], without(taken));
         t.is(found === undefined ? undefined : Number(found.start), expected);
       },
     ),

@@ -7,7 +7,7 @@ import type { MemorySnapshot } from './inspect.ts';
 import type { Layer } from './layers.ts';
 
 /** What is there, from where, and what it hides. @internal */
-export function placeSentence(
+export function addressText(
   snapshot: MemorySnapshot,
   address: bigint,
   layers: readonly Layer[],

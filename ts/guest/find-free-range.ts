@@ -13,7 +13,7 @@ import type { FreeSpace } from './free-space.ts';
  * @param free the addresses that nothing has
  * @internal
  */
-export function findRoom(
+export function findFreeRange(
   length: bigint,
   alignment: bigint,
   allowed: readonly (readonly AddressRange[])[],
