@@ -57,7 +57,7 @@ test('several edits of one draft are one change', (t) => {
   t.deepEqual([change.removed, change.added], [[], []]);
 });
 
-test('the memory of a mapping is released when its last piece removed, and not before', (t) => {
+test('the memory of a mapping is released when its last piece is removed, and not before', (t) => {
   let released = 0;
   const store = { ...openStore('private', at(4)), owner: new StoreOwner(() => released++) };
   let map = MemoryMap.empty();
