@@ -7,7 +7,7 @@ import { StoreOwner } from '../../ts/memory/backing.ts';
 import { changeFlat } from '../../ts/guest/flat-change.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 
-/** Files are told apart by identity only, so names will do. */
+/** Files by name: the code under test compares them by identity. */
 const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as MemoryFile);
 
 interface Options {
@@ -40,7 +40,7 @@ function flatOf(subs: readonly SubMapping[]): IntervalMap<SubMapping> {
   return flat;
 }
 
-/** What a resolver says of a range, given all of the new map: cut to the range, as the regions would say it. */
+/** The sub-mappings of a new map in a range, cut to the range, as the regions resolve it. */
 function resolver(all: readonly SubMapping[]): (range: AddressRange) => SubMapping[] {
   return (range) =>
     all
@@ -62,12 +62,12 @@ function change(before: readonly SubMapping[], touched: readonly AddressRange[],
   return { removed: text(result.removed), added: text(result.added), flat: text(flat.values()) };
 }
 
-test('what is the same unchanged, even when it was touched', (t) => {
+test('keeps a sub-mapping that is the same, even in a touched range', (t) => {
   const all = [sub(0, 4), sub(4, 8, { file: 1 })];
   t.deepEqual(change(all, [span(0, 8)], all), { removed: [], added: [], flat: text(all) });
 });
 
-test('a sub-mapping that is cut removed, and its pieces come', (t) => {
+test('removes a sub-mapping that is cut, and adds its pieces', (t) => {
   t.deepEqual(change([sub(0, 8)], [span(2, 4)], [sub(0, 2), sub(4, 8)]), {
     removed: ['0-8 a+0'],
     added: ['0-2 a+0', '4-8 a+4'],
@@ -75,7 +75,7 @@ test('a sub-mapping that is cut removed, and its pieces come', (t) => {
   });
 });
 
-test('what was cut once unchanged cut, and the gap between is filled', (t) => {
+test('keeps pieces that were cut before, and fills the gap between them', (t) => {
   t.deepEqual(change([sub(0, 2), sub(4, 8)], [span(2, 4)], [sub(0, 8)]), {
     removed: [],
     added: ['2-4 a+2'],
@@ -88,7 +88,7 @@ test('what was cut once unchanged cut, and the gap between is filled', (t) => {
   });
 });
 
-test('another file, offset, writability or region is another sub-mapping', (t) => {
+test('replaces a sub-mapping when its file, offset, writability or region changes', (t) => {
   for (const other of [{ file: 1 }, { offset: 1 }, { writable: false }, { region: 1 }]) {
     const { removed, added } = change([sub(0, 4)], [span(0, 4)], [sub(0, 4, other)]);
     t.is(removed.length, 1, JSON.stringify(other));
@@ -96,7 +96,7 @@ test('another file, offset, writability or region is another sub-mapping', (t) =
   }
 });
 
-test('what is beside the touched range is left alone without a look', (t) => {
+test('does not read sub-mappings beside the touched range', (t) => {
   const asked: string[] = [];
   const before = [sub(0, 4), sub(4, 8, { file: 1 }), sub(8, 12, { file: 2 })];
   const { change: result } = changeFlat(flatOf(before), [span(5, 6)], (range) => {
@@ -108,7 +108,7 @@ test('what is beside the touched range is left alone without a look', (t) => {
   t.deepEqual(result.added, []);
 });
 
-/** A map cut at random, by three bits of choice for each address. */
+/** A random map: three random bits for each address decide about it. */
 const flatMap = fc
   .array(fc.record({ file: fc.integer({ min: -1, max: 2 }), writable: fc.boolean(), cut: fc.boolean() }), {
     minLength: 16,
@@ -133,7 +133,7 @@ const flatMap = fc
     return subs;
   });
 
-test('whatever changes: the new flat map shows what is due, and nothing that shows the same is unmapped needlessly', (t) => {
+test('random changes: the flat map has what the regions resolve, and no unchanged memory is unmapped needlessly', (t) => {
   const cells = (subs: readonly SubMapping[]): string[] =>
     subs.flatMap(({ range, store, writable }) => {
       const found: string[] = [];
@@ -148,7 +148,7 @@ test('whatever changes: the new flat map shows what is due, and nothing that sho
     fc.array(fc.nat(15), { minLength: 1, maxLength: 4 }),
     (before, next, points) => {
       const touched = points.map((at) => span(at, Math.min(at + 3, 16)));
-      // The regions say the new map where it was touched, the old one elsewhere.
+      // The regions resolve to the new map in the touched ranges, and to the old one elsewhere.
       const inTouched = (at: bigint): boolean => touched.some((range) => range.contains(at));
       const due = [
         ...cells(before).filter((cell) => !inTouched(BigInt(cell.split(' ')[0] ?? ''))),
@@ -160,7 +160,7 @@ test('whatever changes: the new flat map shows what is due, and nothing that sho
         const found = resolver(source)(span(at, at + 1))[0];
         if (found !== undefined) after.push(found);
       }
-      const joined: SubMapping[] = []; // as regions would say it: in the longest runs
+      const joined: SubMapping[] = []; // as regions resolve it: in the longest runs
       for (const one of after) {
         const last = joined.at(-1);
         if (
@@ -181,7 +181,7 @@ test('whatever changes: the new flat map shows what is due, and nothing that sho
       const values = flat.values();
       if (text(old.values()).join() !== oldText) throw new Error('the old map has changed');
       if (cells(values).sort().join('\n') !== due.join('\n'))
-        throw new Error(`${text(values).join()}: not what is due`);
+        throw new Error(`${text(values).join()}: not the expected flat map`);
       for (const [index, one] of values.entries()) {
         const following = values[index + 1];
         if (following !== undefined && one.range.overlaps(following.range))
@@ -189,13 +189,13 @@ test('whatever changes: the new flat map shows what is due, and nothing that sho
       }
       const dueSet = new Set(due);
       for (const one of result.removed) {
-        if (!before.includes(one)) throw new Error('something removed that was not there');
+        if (!before.includes(one)) throw new Error('removes a sub-mapping that the old map does not have');
         if (cells([one]).every((cell) => dueSet.has(cell)))
-          throw new Error(`${text([one]).join()} removed and shows the same`);
+          throw new Error(`${text([one]).join()} is removed, though the new map has the same memory there`);
       }
       for (const one of result.added) {
         if (before.some((was) => !result.removed.includes(was) && was.range.overlaps(one.range))) {
-          throw new Error('something added over what stays');
+          throw new Error('adds a sub-mapping over an unchanged one');
         }
       }
     },

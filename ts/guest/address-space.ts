@@ -1,6 +1,6 @@
 /**
- * The memory map in force and everything that follows it: the DMA targets and this process's own view. All changes go
- * through here, one at a time, each as one plan.
+ * The memory map of a guest with all that follows it: DMA targets and the host view. Changes are made here, one at a
+ * time, each by one plan.
  */
 import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
@@ -43,22 +43,22 @@ let made = 0;
 export class AddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
-  /** Unlike any other's; the later made, the higher. */
+  /** Unique; a later address space has a higher one. */
   readonly order: number;
   readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
-  /** The calls of {@link targetClosed} that have not had their turn. */
+  /** Queued calls of {@link AddressSpace.targetClosed}. */
   readonly #closing = new Set<{ readonly target: object }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
   readonly byFile = new FileIndex();
-  /** Made for the first memory that a target needs in it. */
+  /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
-  /** Made here, so closed here. */
+  /** The files that {@link AddressSpace.close} closes. */
   readonly #files: MemoryFile[] = [];
 
   /** @param order default: the next number */
@@ -68,7 +68,7 @@ export class AddressSpace {
     addSpace(this.#reference);
   }
 
-  /** The map as the last successful change left it. */
+  /** The map after the last successful change. */
   get map(): MemoryMap {
     return this.#map;
   }
@@ -85,22 +85,22 @@ export class AddressSpace {
     return this.#regionIds++;
   }
 
-  /** Takes over files that nobody else closes. */
+  /** Takes ownership of files. */
   adopt(files: readonly MemoryFile[]): void {
     this.#files.push(...files);
   }
 
   /**
-   * Changes the memory map and takes the change to every target. If it throws, nothing has changed.
+   * Changes the memory map and all targets. If it throws, nothing has changed.
    *
-   * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; what a target or the native core said
+   * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; the error of a target or of the native core
    */
   change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
     return this.#run('change', () => this.#change(edit));
   }
 
   /**
-   * Removes a region, if there is one with that number. After {@link AddressSpace.close} there is none.
+   * Removes the region with that number, if it exists. After {@link AddressSpace.close} there is none.
    *
    * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
    */
@@ -109,11 +109,11 @@ export class AddressSpace {
   }
 
   /**
-   * Lets a target follow the map, from the present one on. If it throws, the target holds nothing.
+   * Maps the flat map to a target, and every change from then on. If it throws, the target has nothing.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
-   * for one that left ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process;
-   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile; what the target said
+   * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process;
+   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile; the error of the target
    */
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
@@ -136,7 +136,7 @@ export class AddressSpace {
       const steps = va === undefined ? [] : [ensureMapped(due, [mapper], va)];
       steps.push(faultInFiles(subs, [mapper]), joinTarget(mapper, subs, flat));
       await slices.turn();
-      this.#mappers.add(mapper); // from now on, so that a range it won't give back is seen as quarantined
+      this.#mappers.add(mapper); // before the steps: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
         await applyPlan(steps);
@@ -150,7 +150,7 @@ export class AddressSpace {
   }
 
   /**
-   * Unmaps all that a target holds and lets go of it.
+   * Unmaps everything from a target, and removes it.
    *
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, the target stays listed with them
    */
@@ -164,8 +164,8 @@ export class AddressSpace {
   }
 
   /**
-   * Lets go of a target whose mappings are gone with it. What was quarantined for it is released, and what the quarantine
-   * kept from being restored is restored. A call of the target that is under way counts as done: the change goes on.
+   * Removes a target that was closed with all its mappings. Releases its quarantine, and maps again what the quarantine
+   * blocked. A pending call of the target counts as done: the change continues.
    */
   targetClosed(target: object): Promise<void> {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
@@ -182,28 +182,28 @@ export class AddressSpace {
   }
 
   /**
-   * Does something to devices that takes their memory away from IOMMUs: unmapped before it, mapped again after it, in every
-   * target.
+   * Unmaps memory of devices from every target, calls `act`, which revokes its mappings, and maps it again.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: nothing was done then; what `act` threw; what a target said that has to have it
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
+   * requires the memory
    */
   withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
     return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act));
   }
 
-  /** Gives every target what it misses of a device's memory. What it can't have is in its status. */
+  /** Maps to each target what it misses of a device's memory. Its status reports failures. */
   giveMissing(files: readonly MemoryFile[]): Promise<void> {
     return this.#runAlways('device', () => giveMissing(this.byFile.of(files), this.#mappers, this.#va));
   }
 
-  /** Maps all device memory of one target anew, where its mappings can become void. */
+  /** Maps all device memory of one target again whose mappings can be revoked. */
   refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
     return this.#runAlways('device', async () =>
       this.#mappers.has(mapper) && mapper.following ? refreshDevices(mapper, this.#mappers, this.#va) : [],
     );
   }
 
-  /** What each target that follows the map can map now, of those that say so. */
+  /** The IOVA ranges of each target that reports them. */
   iovaRanges(): (readonly AddressRange[])[] {
     const following = [...this.#mappers].filter((mapper) => mapper.following);
     return following.flatMap((mapper) => {
@@ -212,12 +212,12 @@ export class AddressSpace {
     });
   }
 
-  /** Does something while no change is under way. */
+  /** Calls `act` while no change is under way. */
   betweenChanges<T>(act: () => T | Promise<T>): Promise<T> {
     return this.#queue.runAlways(async () => act());
   }
 
-  /** Faults memory in before anybody asks for it. */
+  /** Faults memory in. */
   prefault(ranges: readonly AddressRange[]): Promise<void> {
     return this.#queue.run(async () => {
       const va = this.#openVa();
@@ -227,8 +227,8 @@ export class AddressSpace {
   }
 
   /**
-   * Waits for what is queued, unmaps everything from every target, then gives the host memory back. Can be called again
-   * when it failed.
+   * Waits for queued changes, unmaps everything from all targets, and releases the memory. Can be called again after a
+   * failure.
    *
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
@@ -298,10 +298,10 @@ export class AddressSpace {
   }
 
   /**
-   * This process's view, which is made if there are any of these to be mapped in it. If it can't be made, the change
-   * goes on without it, unless a target requires one of these.
+   * The host view, which is made if any of these have to be mapped in it. If that fails, the change continues without
+   * it, unless a target requires one of these.
    *
-   * @param due what targets map by its host virtual address
+   * @param due the sub-mappings that targets map by host virtual address
    * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it can't be made and a target requires one of these
    */
   #vaFor(due: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
@@ -318,17 +318,17 @@ export class AddressSpace {
     return (this.#va ??= new VaMapper(this.width));
   }
 
-  /** A target that is to go: it is forgotten, but for ranges in quarantine. */
+  /** Removes a target; it stays in the list while it has ranges in quarantine. */
   #dismiss(mapper: DmaMapper): void {
     mapper.stopFollowing();
     if (mapper.isEmpty) this.#mappers.delete(mapper);
   }
 
   /**
-   * Puts this process's view right where it still shows what a target that is gone now would not give up, and gives the
-   * other targets what they could not be given because of it.
+   * Unmaps from the host view what a closed target had in quarantine, and maps to the other targets what the quarantine
+   * blocked.
    */
-  async #repair(kept: readonly SubMapping[]): Promise<void> {
+  async #repair(quarantined: readonly SubMapping[]): Promise<void> {
     const problems: unknown[] = [];
     const attempt = async (act: () => void | Promise<void>): Promise<void> => {
       try {
@@ -339,18 +339,18 @@ export class AddressSpace {
     };
     const va = this.#va;
     const due = new Set<SubMapping>();
-    for (const sub of kept) {
+    for (const sub of quarantined) {
       for (const one of this.#map.flat.overlapping(sub.range)) due.add(one);
       if (due.has(sub) || isQuarantined(this.#mappers, sub)) continue;
       await attempt(() => va?.discard(sub));
     }
-    // Private memory that was kept at one place could not be mapped at another.
-    if (va !== undefined && kept.length > 0) {
+    // Private memory in quarantine could not be mapped at other addresses.
+    if (va !== undefined && quarantined.length > 0) {
       for (const sub of wanted(this.#map.flat.values(), this.#mappers)) if (!sub.isInHostView) due.add(sub);
     }
     for (const sub of due) {
       if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;
-      for (const step of catchUp([sub], this.#mappers, va)) await attempt(step.run); // each target for itself
+      for (const step of catchUp([sub], this.#mappers, va)) await attempt(step.run); // one target does not affect the others
     }
     throwFirst(problems);
   }

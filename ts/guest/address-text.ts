@@ -1,12 +1,12 @@
 /**
- * What is at an address of a snapshot, as sentences. Runs in the page of `peerdma view` too: functions alone, which know
- * nothing but one another.
+ * The memory at an address of a snapshot, as sentences. Also runs in the page of `peerdma view`, so it contains only
+ * functions that call one another.
  */
 import type { SeenMemory } from './explain.ts';
 import type { MemorySnapshot } from './inspect.ts';
 import type { Layer } from './layers.ts';
 
-/** What is there, from where, and what it hides. @internal */
+/** The memory, its backing, and the regions that it hides. @internal */
 export function addressText(
   snapshot: MemorySnapshot,
   address: bigint,
@@ -20,22 +20,22 @@ export function addressText(
   const hides = hidden.length === 0 ? '' : ` It hides ${hidden.join(', and ')}.`;
   const offset = `0x${(address - BigInt(top.start)).toString(16)}`;
   if (memory === undefined) {
-    const held = top.hasMemory
+    const why = top.hasMemory
       ? 'whose memory is not in the map'
       : 'which has no memory there: it is for the VMM to answer';
-    return `${where} is offset ${offset} of ${layerText(top)}, ${held}.${hides}`;
+    return `${where} is offset ${offset} of ${layerText(top)}, ${why}.${hides}`;
   }
   const access = memory.writable ? 'writable' : 'read-only';
   const backing = memory.backing === 'private' ? 'private memory' : memory.backing;
   return `${where} is offset ${offset} of ${layerText(top)}, which shows ${backing}, ${access}.${hides}`;
 }
 
-/** A region with what decides about it. @internal */
+/** A region with its kind and priority. @internal */
 export function layerText({ name, kind, priority }: Layer): string {
   return `"${name}" (${kind}, priority ${priority})`;
 }
 
-/** Why there is nothing, and what is nearest. @internal */
+/** Why there is no memory, and the nearest regions. @internal */
 export function nothingAt({ addressWidth, regions }: MemorySnapshot, address: bigint): string {
   const where = `0x${address.toString(16)}`;
   if (address.toString(2).length > addressWidth) {

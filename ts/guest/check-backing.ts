@@ -1,6 +1,6 @@
 /**
- * Looks before a change takes anything away: memory that is no longer there could not be mapped at its new place, and not
- * put back at its old one either.
+ * Checks backings before a change unmaps anything: memory that no longer exists could be mapped neither at its new
+ * addresses nor at its old ones.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -8,8 +8,8 @@ import { PeerDmaError } from '../errors.ts';
 import { isDevice, isPresent, truncated } from '../memory/backing.ts';
 
 /**
- * @throws {PeerDmaError} `ERR_MEMORY_FAULT` for a file that has been truncated, and for a device whose memory is switched
- * off where a target has to have it
+ * @throws {PeerDmaError} `ERR_MEMORY_FAULT` for a file that was truncated, and for the memory of a device that does not
+ * decode it, if a target requires it
  * @internal
  */
 export function requireBackingPresent(added: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {

@@ -1,6 +1,6 @@
 /**
- * Which active regions lie at an address, winner first. Kept in pieces that begin and end where some region does, so
- * that finding the winners of a range costs what lies in the range and not what exists.
+ * The active regions at each address, the winner first, in pieces that begin and end with regions. Finding the winners of
+ * a range costs what lies in the range, however many regions exist.
  */
 import { AddressRange } from '../address-range.ts';
 import { IntervalMap } from '../interval-map.ts';
@@ -40,7 +40,7 @@ export class Coverage {
     return new Coverage(wins, this.#pieces.clone(), this.free.clone());
   }
 
-  /** Puts a region at a range. */
+  /** Adds a region at a range. */
   cover(range: AddressRange, region: number): void {
     let free = range.start;
     for (const piece of this.#cut(range)) {
@@ -55,7 +55,7 @@ export class Coverage {
     this.free.take(range);
   }
 
-  /** Takes a region away from the range it was put at. */
+  /** Removes a region from its range. */
   uncover(range: AddressRange, region: number): void {
     for (const piece of this.#cut(range)) {
       const regions = piece.regions.filter((other) => other !== region);
@@ -108,7 +108,7 @@ export class Coverage {
     return this.#pieces.overlapping(range);
   }
 
-  /** Joins neighbours that hold the same regions: what cutting left behind. */
+  /** Joins neighbouring pieces that have the same regions. */
   #join(range: AddressRange): void {
     const start = range.start > 0n ? range.start - 1n : 0n;
     let last: Piece | undefined;

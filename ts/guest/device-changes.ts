@@ -1,6 +1,6 @@
 /**
- * What a device goes through while its memory is mapped: a reset, memory decode off and on. IOMMUs that have its memory as
- * dma-bufs lose it then, and get it anew.
+ * Changes of a device while its memory is mapped: a reset, memory decode off and on. They revoke the mappings of IOMMUs
+ * that have the memory as dma-bufs; these are unmapped before and mapped again after.
  */
 import type { DmaMapper, UnmappedSub } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -11,16 +11,17 @@ import type { VaMapper } from '../memory/va-mapper.ts';
 import { type Step, applyPlan } from './plan.ts';
 import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
 
-/** What {@link DmaMapperHandle.refresh} found of a stretch of device memory, and what it is now. */
+/** The status of a range of device memory before {@link DmaMapperHandle.refresh} and after it. */
 export interface RefreshedMapping extends MappingStatus {
-  /** How it was: `revoked` where this process has made it void, by a reset of the device and the like. */
+  /** The state before. `revoked` if this process has revoked it, for example by a reset of the device. */
   readonly before: 'mapped' | 'revoked' | 'failed' | 'quarantined';
 }
 
 /**
- * Does something to devices while no target has their memory, and gives it back then, whether that worked or not.
+ * Unmaps device memory from all targets, calls `act`, and maps the memory again, whether `act` throws or not.
  *
- * @throws what could not be unmapped: nothing was done then; what `act` threw; what a target can't have again that has to
+ * @throws the error of an unmap, before `act` is called; the error of `act`; the error of a target that requires the
+ * memory and can't map it again
  * @internal
  */
 export async function withoutMappings(
@@ -29,7 +30,7 @@ export async function withoutMappings(
   act: () => void | Promise<void>,
 ): Promise<void> {
   const taken: { readonly mapper: DmaMapper; readonly gone: readonly UnmappedSub[] }[] = [];
-  const giveBack = ({ mapper, gone }: (typeof taken)[number]) =>
+  const restore = ({ mapper, gone }: (typeof taken)[number]) =>
     mapper.restore(gone, (sub) => quarantineFor(mapper, sub, mappers));
   const taking = [...mappers].map((mapper): Step => {
     let entry: (typeof taken)[number] | undefined;
@@ -38,21 +39,21 @@ export async function withoutMappings(
         entry = { mapper, gone: await mapper.unmap(subs) };
         taken.push(entry);
       },
-      undo: () => (entry === undefined ? [] : giveBack(entry)),
+      undo: () => (entry === undefined ? [] : restore(entry)),
     };
   });
   await applyPlan([...taking, { run: act, undo: () => {} }]);
   const missing: PeerDmaError[] = [];
   for (const entry of taken.toReversed()) {
-    const problems = await giveBack(entry);
+    const problems = await restore(entry);
     if (subs.some((sub) => entry.mapper.requires(sub))) missing.push(...problems);
   }
-  throwIf(missing[0]); // when all have been asked: one that refuses keeps none from having it
+  throwIf(missing[0]); // at the end: the failure of one target does not keep the others from mapping it
 }
 
 /**
- * Gives each target what it misses of these, as far as it takes it: each by itself, as one that is refused says nothing of the
- * others. What it does not take is in its status.
+ * Maps to each target the sub-mappings that it misses, each by itself: the failure of one does not affect the others. The
+ * status of a target reports failures.
  *
  * @internal
  */
@@ -61,7 +62,7 @@ export async function giveMissing(
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
-  for (const sub of subs) for (const step of catchUp([sub], mappers, va)) await attempt(step.run);
+  for (const sub of subs) for (const step of catchUp([sub], mappers, va)) await ignoringErrors(step.run);
 }
 
 /** Maps all device memory of one target anew. @internal */
@@ -73,17 +74,17 @@ export async function refreshDevices(
   const found: RefreshedMapping[] = [];
   for (const sub of mapper.deviceMemory()) {
     const was = mapper.status.of(sub);
-    if (was === undefined) continue; // gone, because something before it could not be unmapped
+    if (was === undefined) continue; // removed: an earlier one could not be unmapped
     if (was.state !== 'mapped') {
-      for (const step of catchUpOne(mapper, sub, mappers, va)) await attempt(step.run);
+      for (const step of catchUpOne(mapper, sub, mappers, va)) await ignoringErrors(step.run);
     } else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
-      // An IOMMU that has lost a mapping does not say so: all that can be lost is mapped anew.
-      await attempt(() => mapper.renew(sub));
+      // An IOMMU does not report that a mapping was revoked: each that can be is mapped again.
+      await ignoringErrors(() => mapper.renew(sub));
     }
     const before = was.code === 'ERR_MAPPING_REVOKED' ? 'revoked' : was.state === 'mapped' ? 'mapped' : 'failed';
     found.push({ ...(mapper.status.of(sub) ?? quarantinedAt(mapper, sub) ?? was), before });
   }
-  return [...found, ...keptBeside(mapper, found)].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+  return [...found, ...quarantinedBeside(mapper, found)].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
 }
 
 function quarantinedAt(mapper: DmaMapper, sub: SubMapping): MappingStatus | undefined {
@@ -91,18 +92,18 @@ function quarantinedAt(mapper: DmaMapper, sub: SubMapping): MappingStatus | unde
   return failure?.sub === sub ? mapper.status.quarantined(failure) : undefined;
 }
 
-/** The device memory in quarantine, but for what failed because of it, or got there just now. */
-function keptBeside(mapper: DmaMapper, found: readonly RefreshedMapping[]): RefreshedMapping[] {
-  const kept = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.store));
-  const beside = kept.filter(({ range }) => !found.some((one) => one.range.equals(range)));
+/** Device memory in quarantine that none of the refreshed mappings reports. */
+function quarantinedBeside(mapper: DmaMapper, found: readonly RefreshedMapping[]): RefreshedMapping[] {
+  const all = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.store));
+  const beside = all.filter(({ range }) => !found.some((one) => one.range.equals(range)));
   return beside.map((failure) => ({ ...mapper.status.quarantined(failure), before: 'quarantined' }));
 }
 
-/** Does what may fail: the target’s status, or its quarantine, has it then. */
-async function attempt(act: () => void | Promise<void>): Promise<void> {
+/** Calls `act`, and ignores its error: the target's status or quarantine has it. */
+async function ignoringErrors(act: () => void | Promise<void>): Promise<void> {
   try {
     await act();
   } catch {
-    // on record
+    // in the target's status
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The window of a device's BAR: its contents are prepared first, its address comes, moves and goes with the guest.
+ * The window of a device's BAR: it has contents first, and an address while the guest maps it.
  */
 import { AddressRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
@@ -12,7 +12,7 @@ import { DEFAULT_PRIORITY } from './region-state.ts';
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
 export class DeviceMemory {
-  /** For people: errors, {@link GuestMemory.inspect} and events call it so. Others may have the same. */
+  /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
   readonly name: string;
   /** Bytes; whole pages. */
   readonly length: bigint;
@@ -27,13 +27,12 @@ export class DeviceMemory {
     this.#id = state.id;
     this.name = name;
     this.length = length;
-    // Later calls queue behind this one, and if it fails they say so too.
+    // Later calls queue behind this one. If it fails, they fail with `ERR_REGION_REMOVED`.
     space.change((draft) => draft.add(state)).catch(() => {});
   }
 
   /**
-   * Shows memory at an offset of the window, replacing what was there. Offsets that nothing backs are left to the VMM
-   * to emulate.
+   * Maps memory at an offset of the window and replaces the mappings there. The VMM emulates offsets without memory.
    *
    * @param options.offset bytes from the start of the window; whole pages
    * @param options.length bytes; whole pages
@@ -46,7 +45,7 @@ export class DeviceMemory {
   }
 
   /**
-   * Takes memory out of the window; a mapping that is cut leaves its pieces.
+   * Removes memory from the window. A mapping that is cut leaves its pieces.
    *
    * @param options.offset bytes from the start of the window; whole pages
    * @param options.length bytes; whole pages
@@ -60,8 +59,8 @@ export class DeviceMemory {
   }
 
   /**
-   * Places the window at a guest-physical address. A window that is placed already moves, in one step: when it can't be
-   * mapped at the new address, it is still at the old one.
+   * Places the window at a guest-physical address, or moves it there in one change: if that fails, the window is still
+   * at its old address.
    *
    * @param gpa a multiple of the page size
    * @param options.writable `false` makes all of it read-only for devices. Default: true
@@ -75,7 +74,7 @@ export class DeviceMemory {
     await this.#space.change((draft) => draft.place(this.#id, at, writable));
   }
 
-  /** Takes the window out of guest memory; its contents stay. Throws as {@link DeviceMemory.mapToGuest} does. */
+  /** Removes the window from guest memory; it keeps its contents. Throws as {@link DeviceMemory.mapToGuest} does. */
   async unmapFromGuest(): Promise<void> {
     await this.#space.change((draft) => draft.unplace(this.#id));
   }
@@ -96,10 +95,10 @@ export class DeviceMemory {
   }
 
   /**
-   * Takes the window out of guest memory and forgets it. Idempotent, also after guest memory was closed.
+   * Removes the window with its contents. Idempotent, also after guest memory is closed.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that could not map the
-   * memory which the window hides. Nothing has changed then
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
+   * memory behind the window. Nothing has changed then
    */
   async close(): Promise<void> {
     await this.#space.removeRegion(this.#id);

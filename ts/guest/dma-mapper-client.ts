@@ -33,10 +33,10 @@ export class DmaMapperClient {
   }
 
   /**
-   * Maps everything that is active onto a target, in order of address, and lets it follow every change from then on.
+   * Maps all active memory to a target, and every change from then on.
    *
-   * @param options.peerToPeer what a target is to do about device memory. Default: `best-effort`
-   * @throws {PeerDmaError} what the target said, with `target` and `range`: nothing is left in the target then;
+   * @param options.peerToPeer whether the target maps device memory. Default: `best-effort`
+   * @throws {PeerDmaError} the error of the target, with `target` and `range`: the target has nothing mapped then;
    * `ERR_IOVA_UNREACHABLE` and `ERR_FILE_REQUIRED` before RAM is faulted in; `ERR_ADDRESS_SPACE_LIMIT`,
    * `ERR_MEMORY_FAULT`, `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`, `ERR_INVALID_ARGUMENT`; `ERR_CLOSED` also when
    * {@link DmaMapperClient.targetClosed} is called for it meanwhile
@@ -47,18 +47,16 @@ export class DmaMapperClient {
   }
 
   /**
-   * Says that a target and every mapping in it are gone, such as a container that was closed: it is forgotten without
-   * being asked, and the memory that was quarantined for it is released. Said of a target that can still reach memory,
-   * it hands that memory to others while a device writes to it. Works after {@link GuestMemory.close} too; for a target
-   * that has not joined, it does nothing.
+   * Removes a target whose mappings are all gone, for example with its container: no method of it is called, and the
+   * memory in its quarantine is released. If the target can still reach memory, a device may overwrite memory that has
+   * been reused. Works after {@link GuestMemory.close}, too. Does nothing for a target that has not joined.
    *
-   * Ends a call of the target that hangs: the call counts as done, the target is not called any more, and the change
-   * goes on for the others. A target that was joining has not joined (`ERR_CLOSED`). What the call still does must not
-   * reach memory.
+   * A pending call of the target counts as done, no further call is made, and the change continues for the others. A
+   * target that is joining has not joined (`ERR_CLOSED`). The pending call must not map any more memory.
    *
-   * Other targets get what the quarantine kept from them.
+   * Memory that the quarantine blocked is mapped to the other targets.
    *
-   * @throws {PeerDmaError} what one of them said to that. The next change of the region tries it again
+   * @throws {PeerDmaError} the error of one of them. The next change of the region retries
    */
   async targetClosed(target: DmaTarget): Promise<void> {
     await this.#space.targetClosed(target);
@@ -91,29 +89,28 @@ export class DmaMapperHandle {
   }
 
   /**
-   * How each active sub-mapping stands with this target, in order of address. What is quarantined comes besides: it may
-   * overlap a sub-mapping that has failed because of it.
+   * The status of each active sub-mapping, in order of address, and of each mapping in quarantine, which may overlap a
+   * sub-mapping that it blocks.
    */
   status(): MappingStatus[] {
     return this.#mapper.status.all();
   }
 
   /**
-   * Maps anew what the target misses of device memory, and what may be void without anybody having been told: an iommufd
-   * mapping of a BAR is, once its device was reset or switched off by another hand than this process's. While it is mapped
-   * anew, DMA to it faults.
+   * Maps again the device memory that the target misses, and mappings that may be revoked without a report: those of a
+   * BAR in iommufd, after another process has reset its device or switched it off. DMA to such memory faults meanwhile.
    *
-   * @returns for each stretch of device memory how it was, as far as that is known, and how it is now
+   * @returns for each sub-mapping of device memory its state before, as far as it is known, and its status now
    */
   refresh(): Promise<RefreshedMapping[]> {
     return this.#space.refresh(this.#mapper);
   }
 
   /**
-   * Unmaps all that the target holds and lets go of it. Idempotent.
+   * Unmaps everything from the target and removes it. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined and the target stays
-   * for them, though nothing new is mapped to it; {@link DmaMapperClient.targetClosed} ends it
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, nothing new is mapped to the target, and it
+   * stays until {@link DmaMapperClient.targetClosed}
    */
   async remove(): Promise<void> {
     await this.#space.unregister(this.#mapper);

@@ -1,6 +1,6 @@
 /**
- * What is at an address of the guest, whether a DMA target reaches it, and why or why not: from a snapshot, so that it can
- * be asked of a VMM that is gone.
+ * Explains an address of the guest: its memory, and whether and why DMA targets reach it. It reads a snapshot, so it
+ * works without the VMM.
  */
 import { readArray, readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -11,17 +11,17 @@ import type { MemorySnapshot } from './inspect.ts';
 import { addressText } from './address-text.ts';
 import { valueText } from '../value-text.ts';
 
-/** What {@link explain} says. Plain data: addresses are hexadecimal. */
+/** The result of {@link explain}. Plain data: addresses are hexadecimal strings. */
 export interface Explanation {
-  /** Everything that follows, for people. */
+  /** All of it as sentences. */
   readonly text: string;
-  /** What was asked about. */
+  /** The address. */
   readonly address: string;
   /** The active regions that have the address; the first has precedence and hides the others. */
   readonly regions: readonly Layer[];
-  /** What is to be seen there: `undefined` where there is nothing, and where the VMM answers. */
+  /** The memory there; `undefined` if there is none, and if the VMM emulates it. */
   readonly memory?: SeenMemory;
-  /** How the targets asked for stand to it. */
+  /** The targets. */
   readonly targets: readonly TargetView[];
 }
 
@@ -31,30 +31,30 @@ export interface SeenMemory {
   readonly start: string;
   /** One past the last address of the whole sub-mapping. */
   readonly end: string;
-  /** Name of the region that shows it. */
+  /** Name of its region. */
   readonly region: string;
   /** Of the region. */
   readonly kind: MemoryKind;
   /** Whether devices may write. */
   readonly writable: boolean;
-  /** `NAME+OFFSET` of a file for this very address, or `private`. */
+  /** `NAME+OFFSET` of a file for this address, or `private`. */
   readonly backing: string;
 }
 
 /**
- * Says what is at an address, and for DMA targets whether they reach it, and why or why not.
+ * Explains an address: its memory, and whether and why DMA targets reach it.
  *
- * @param snapshot what {@link GuestMemory.inspect} gave, also when it has been JSON since
+ * @param snapshot the result of {@link GuestMemory.inspect}, or a copy by way of JSON
  * @param address guest-physical, which is the IOVA
  * @param target name of a target. Default: all of them
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no snapshot, no address, or no target in it
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a malformed snapshot or address, or an unknown target
  */
 export function explain(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   requireAddress(address);
   return readable('the snapshot', () => explained(copyOf(snapshot), address, target));
 }
 
-/** A copy with lists that are arrays: a snapshot may come from anywhere. */
+/** A copy whose lists are arrays: a caller may pass any object. */
 function copyOf({ regions, flat, targets, ...others }: MemorySnapshot): MemorySnapshot {
   const withMappings = <M, T extends { readonly mappings: readonly M[] }>(one: T): T => ({
     ...one,
@@ -84,7 +84,7 @@ export function requireAddress(address: bigint): void {
   }
 }
 
-/** {@link explain} of arguments that are right. @internal */
+/** As {@link explain}, for checked arguments. @internal */
 export function explanation(snapshot: MemorySnapshot, address: bigint, target?: string): Explanation {
   const regions = layersAt(snapshot, address);
   const memory = memoryAt(snapshot, address);

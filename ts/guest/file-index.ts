@@ -11,21 +11,21 @@ export class FileIndex {
   readonly #byFile = new Map<MemoryFile, Set<SubMapping>>();
   /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
   readonly #regions = new Map<MemoryFile, Map<number, number>>();
-  /** Files of the change under way. Targets may have mapped them already. */
-  #coming: ReadonlySet<MemoryFile> = new Set();
+  /** Files that the change under way adds. Targets may have mapped them. */
+  #added: ReadonlySet<MemoryFile> = new Set();
 
-  /** Whether the flat map shows memory of one of these files, or a change under way is about to show it. */
-  shows(files: readonly MemoryFile[]): boolean {
-    return files.some((file) => this.#byFile.has(file) || this.#coming.has(file));
+  /** Whether the flat map has memory of one of these files, or a change under way adds it. */
+  has(files: readonly MemoryFile[]): boolean {
+    return files.some((file) => this.#byFile.has(file) || this.#added.has(file));
   }
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
   async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
-    this.#coming = new Set(added.flatMap(({ store }) => store.file ?? []));
+    this.#added = new Set(added.flatMap(({ store }) => store.file ?? []));
     try {
       await act();
     } finally {
-      this.#coming = new Set();
+      this.#added = new Set();
     }
   }
 
@@ -40,13 +40,13 @@ export class FileIndex {
     return [...(this.#regions.get(file)?.keys() ?? [])];
   }
 
-  /** Forgets everything: no region is left. */
+  /** Removes everything. */
   clear(): void {
     this.#byFile.clear();
     this.#regions.clear();
   }
 
-  /** Takes over a change of the memory map. */
+  /** Applies a change of the memory map. */
   apply({ removed, added, deviceMappings = [] }: FlatChange): void {
     for (const { file, region, by } of deviceMappings) {
       const regions = this.#regions.get(file) ?? new Map<number, number>();

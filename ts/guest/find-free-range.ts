@@ -1,16 +1,16 @@
 /**
- * Finds addresses for memory that may be anywhere: where every IOMMU can map it, and nothing else is.
+ * Finds free addresses that every IOMMU can map, for memory that may have any address.
  */
 import { AddressRange } from '../address-range.ts';
 import type { FreeSpace } from './free-space.ts';
 
 /**
- * The lowest free place: IOMMUs that join later may translate fewer bits than those that are there.
+ * The lowest free range: an IOMMU that joins later may translate fewer bits.
  *
  * @param length bytes
  * @param alignment of its start, in bytes: a power of two
- * @param allowed the place has to lie within one range of each of these lists
- * @param free the addresses that nothing has
+ * @param allowed the range has to lie within one range of each of these lists
+ * @param free the addresses that no region has
  * @internal
  */
 export function findFreeRange(
@@ -32,7 +32,7 @@ function byStart(a: AddressRange, b: AddressRange): number {
   return a.start < b.start ? -1 : 1;
 }
 
-/** What is in a range of both. */
+/** The intersections of the ranges of both. */
 function intersect(a: readonly AddressRange[], b: readonly AddressRange[]): AddressRange[] {
   return a.flatMap((one) =>
     b.flatMap((other) => {

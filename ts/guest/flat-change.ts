@@ -1,6 +1,5 @@
 /**
- * From what the regions say to what has to be done: the difference between the flat map as it is and as it is to be,
- * in the touched ranges only.
+ * The difference between two flat maps, in the ranges that a change has touched.
  */
 import { AddressRange } from '../address-range.ts';
 import type { IntervalMap } from '../interval-map.ts';
@@ -8,28 +7,28 @@ import { advance, sameStore } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 
-/** Sub-mappings by what happens to them, each in order of address. Those outside of the touched ranges are in none. @internal */
+/** The sub-mappings in the touched ranges, each list in order of address. @internal */
 export interface FlatChange {
   readonly removed: readonly SubMapping[];
   readonly added: readonly SubMapping[];
   readonly unchanged: readonly SubMapping[];
-  /** What regions get or lose of device memory, whether it is in the flat map or not. Default: nothing */
+  /** Mappings of device memory that regions get or lose, active or not. Default: none */
   readonly deviceMappings?: readonly DeviceMappingChange[];
 }
 
-/** A region gets mappings of device memory, or loses them. @internal */
+/** How many mappings of a device's file a region gets or loses. @internal */
 export interface DeviceMappingChange {
   readonly file: MemoryFile;
   readonly region: number;
-  /** How many it gets; negative for those it loses. */
+  /** Negative if it loses them. */
   readonly by: number;
 }
 
 /**
  * @param before the flat map
  * @param touched where regions or their mappings have changed
- * @param resolve the sub-mappings that win in a range now
- * @returns the difference, and the flat map with it
+ * @param resolve the sub-mappings that win in a range after the change
+ * @returns the difference, and the new flat map
  * @internal
  */
 export function changeFlat(
@@ -52,7 +51,7 @@ export function changeFlat(
   return { change: { removed, added, unchanged }, flat };
 }
 
-/** Sub-mappings can't be cut: one that is touched at all is touched from end to end. */
+/** Extends a range to whole sub-mappings: a sub-mapping can't be cut. */
 function widen(before: IntervalMap<SubMapping>, range: AddressRange): AddressRange {
   const old = before.overlapping(range);
   const first = old[0];
@@ -74,8 +73,8 @@ function merge(ranges: AddressRange[]): AddressRange[] {
 }
 
 /**
- * Keeps the old sub-mappings that show just what is to be seen at their addresses, and gives what is left to be mapped:
- * memory that was cut once stays cut, since joining it again would take it from the devices for a moment.
+ * Keeps the old sub-mappings that have the memory which wins at their addresses, and returns the rest of the new ones.
+ * Memory that was cut before stays cut: joining it would unmap it for a moment.
  */
 function keep(old: readonly SubMapping[], runs: readonly SubMapping[]): { kept: Set<SubMapping>; rest: SubMapping[] } {
   const kept = new Set<SubMapping>();

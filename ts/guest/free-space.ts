@@ -35,7 +35,7 @@ export class FreeSpace {
     return lowestPlace(this.#gaps, length, alignment.toString(2).length - 1, within);
   }
 
-  /** Takes addresses, some of which may be taken. */
+  /** Marks addresses as used; some may be used already. */
   take(range: AddressRange): void {
     for (const gap of this.gapsIn(range)) {
       this.#gaps = removeGap(this.#gaps, gap);
@@ -45,9 +45,9 @@ export class FreeSpace {
   }
 
   /**
-   * Frees addresses, all of which are taken.
+   * Frees addresses, all of which are used.
    *
-   * @param kept the parts of them that stay taken, in order of address
+   * @param kept the parts of them that stay used, in order of address
    */
   free(range: AddressRange, kept: readonly AddressRange[]): void {
     let { start } = range;

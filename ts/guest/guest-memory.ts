@@ -17,17 +17,17 @@ import { rehearseMove } from './rehearsal.ts';
 import { RegionManager } from './region-manager.ts';
 import { explainNow } from './explain-now.ts';
 
-/** For the parts of this package above guest memory. @internal */
+/** The address space of guest memory, for the rest of this package. @internal */
 export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
 
 /**
  * The guest's physical address space.
  *
- * Every change is atomic: regions, flat map and all targets have it, or none has. Changes apply one at a time, in the
- * order of the calls, whether they are awaited or not.
+ * Every change is atomic: it applies to regions, flat map and all targets, or to none. Changes are made one at a time, in
+ * the order of the calls, whether they are awaited or not.
  */
 export class GuestMemory {
-  /** Unlike that of any other guest memory of this thread: events on the diagnostics channels say whose they are by it. */
+  /** Unique in this thread. Events on the diagnostics channels have it. */
   readonly id: number;
   /** Adds regions. */
   readonly regions: RegionManager;
@@ -53,17 +53,16 @@ export class GuestMemory {
   }
 
   /**
-   * Makes guest memory with its RAM, which DMA targets find there when they join.
+   * Creates guest memory with its RAM.
    *
-   * @param options.ram stretches of RAM, each a region `ram0`, `ram1`, …, active at once
+   * @param options.ram ranges of RAM, each an active region `ram0`, `ram1`, …
    * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same:
    * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails
-   * with `ERR_ADDRESS_SPACE_LIMIT` where the process has no such space in one piece: some fifty guests of 40 bits have
-   * it, three of 44, one of 45, and 46 often fails. Default: 40, or as many as leave the upper half of the addresses
-   * free of RAM
+   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size: it has room for some fifty guests of 40
+   * bits, three of 44, one of 45, and often none of 46. Default: 40, or more if RAM would reach into the upper half of
+   * the addresses
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
-   * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM` or `ERR_NATIVE_CORE_MISSING` where there is no
-   * native core
+   * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM`, `ERR_NATIVE_CORE_MISSING`
    */
   static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
@@ -80,7 +79,7 @@ export class GuestMemory {
   }
 
   /**
-   * Makes a window for a device's memory, without address or contents yet.
+   * Creates a window for a device's memory, without address and contents.
    *
    * @param options.length bytes; whole pages
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
@@ -91,13 +90,13 @@ export class GuestMemory {
   }
 
   /**
-   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 where
-   * the kernel has them, which may have side effects in the device.
+   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 if the
+   * kernel supports them, which may have side effects in the device.
    *
    * @param gpa guest-physical address
    * @param length bytes
-   * @throws {PeerDmaError} `ERR_NOT_MAPPED` where there is none, with the missing range; `ERR_OUT_OF_RANGE` where a file
-   * behind it has been truncated; `ERR_BAR_DISABLED` in the BAR of a device that does not decode memory or sleeps;
+   * @throws {PeerDmaError} `ERR_NOT_MAPPED` with the range that has no memory; `ERR_OUT_OF_RANGE` if the file was
+   * truncated; `ERR_BAR_DISABLED` for the BAR of a device that does not decode memory or is in a low-power state;
    * `ERR_CLOSED`
    */
   read(gpa: bigint, length: number): Uint8Array {
@@ -105,7 +104,7 @@ export class GuestMemory {
   }
 
   /**
-   * Copies bytes into guest memory, as the VMM: memory that is read-only for devices takes them too.
+   * Copies bytes into guest memory. Memory may be read-only for devices.
    *
    * @param gpa guest-physical address
    * @throws {PeerDmaError} as {@link GuestMemory.read}
@@ -118,7 +117,7 @@ export class GuestMemory {
    * Copies bytes out of guest memory into an array, as {@link GuestMemory.read} does into a new one.
    *
    * @param gpa guest-physical address
-   * @param bytes is filled
+   * @param bytes the array to fill
    * @throws {PeerDmaError} as {@link GuestMemory.read}
    */
   readInto(gpa: bigint, bytes: Uint8Array): void {
@@ -210,31 +209,31 @@ export class GuestMemory {
   }
 
   /**
-   * Regions, flat map, targets and quarantine as plain data. Regions and flat map are as the last successful change left
-   * them; while a change is under way, targets are as far as it has got.
+   * Returns regions, flat map, targets and quarantine as plain data. Regions and flat map are those of the last
+   * successful change; a change under way may have reached some of the targets.
    */
   inspect(): MemorySnapshot {
     return snapshot(this.#space);
   }
 
   /**
-   * Says what is at an address, and for DMA targets whether they reach it, and why or why not: what {@link explain}
-   * returns for a snapshot of now, without the cost of one.
+   * Explains an address: its memory, and whether and why DMA targets reach it. Returns the result of {@link explain} for
+   * a snapshot, without the cost of a snapshot.
    *
    * @param address guest-physical, which is the IOVA
    * @param target name of a target. Default: all of them
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no address, or no target here
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a malformed address or an unknown target
    */
   explain(address: bigint, target?: string): Explanation {
     return explainNow(this.#space, address, target);
   }
 
   /**
-   * Takes no more changes, waits for those that are queued, unmaps everything from every target and then releases the
-   * memory. Idempotent.
+   * Rejects further changes, waits for queued ones, unmaps everything from all targets, and releases the memory.
+   * Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: what could not be unmapped is kept, and `close` can be called again when
-   * that target has been closed
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: the memory is kept, and `close` can be called again after
+   * {@link DmaMapperClient.targetClosed}
    */
   close(): Promise<void> {
     return this.#closing.once(() => this.#space.close());

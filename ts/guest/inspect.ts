@@ -17,32 +17,32 @@ export interface RangeSnapshot {
   readonly end: string;
 }
 
-/** What {@link GuestMemory.inspect} gives; `JSON.stringify` takes it. */
+/** The result of {@link GuestMemory.inspect}: plain data for `JSON.stringify`. */
 export interface MemorySnapshot {
   /** Bits of a guest-physical address. */
   readonly addressWidth: number;
-  /** All regions, active or not, the oldest first: where priorities are equal, the older one is to be seen. */
+  /** All regions, active or not, the oldest first: of equal priorities the older one wins. */
   readonly regions: readonly RegionSnapshot[];
-  /** What is to be seen at each address, in order. */
+  /** The flat map, in order of address. */
   readonly flat: readonly SubMappingSnapshot[];
-  /** All that follow the memory map, and those that are here for their quarantine. */
+  /** All targets, including those that stay only for their quarantine. */
   readonly targets: readonly TargetSnapshot[];
-  /** Ranges that a target would not unmap: see {@link MappingStatus}. */
+  /** Ranges that a target failed to unmap: see {@link MappingStatus}. */
   readonly quarantine: readonly (StatusSnapshot & {
     /** Name of the target. */
     readonly target: string;
   })[];
 }
 
-/** A region as {@link GuestMemory.inspect} gives it. */
+/** A region in a {@link MemorySnapshot}. */
 export interface RegionSnapshot {
-  /** Unlike that of any other region of this guest memory, also of those that are gone. The older, the lower. */
+  /** Unique in this guest memory and never reused; an older region has a lower one. */
   readonly id: number;
-  /** For people; others may have the same. */
+  /** Not unique. */
   readonly name: string;
   /** RAM, or a window onto a device. */
   readonly kind: MemoryKind;
-  /** Where active regions overlap, the higher one is to be seen. */
+  /** Where active regions overlap, the higher priority wins. */
   readonly priority: number;
   /** Bytes, in hexadecimal. */
   readonly length: string;
@@ -50,7 +50,7 @@ export interface RegionSnapshot {
   readonly active: boolean;
   /** Guest-physical addresses while it is active. */
   readonly range?: RangeSnapshot;
-  /** Whether it lets devices write; a mapping in it may be read-only all the same. */
+  /** Whether devices may write to its writable mappings. */
   readonly writable: boolean;
   /** Ranges are offsets within the region. */
   readonly mappings: readonly (RangeSnapshot & {
@@ -61,43 +61,43 @@ export interface RegionSnapshot {
   })[];
 }
 
-/** One entry of the flat memory map as {@link GuestMemory.inspect} gives it. */
+/** An entry of the flat map in a {@link MemorySnapshot}. */
 export interface SubMappingSnapshot extends RangeSnapshot {
-  /** Name of the region that shows it. */
+  /** Name of its region. */
   readonly region: string;
   /** Of the region. */
   readonly kind: MemoryKind;
-  /** Whether devices may write: region and mapping both let them. */
+  /** Whether devices may write. */
   readonly writable: boolean;
   /** `NAME+OFFSET` of a file, or `private`. */
   readonly backing: string;
 }
 
-/** A DMA target as {@link GuestMemory.inspect} gives it. */
+/** A DMA target in a {@link MemorySnapshot}. */
 export interface TargetSnapshot {
   /** Of the target, as it was when it joined. */
   readonly name: string;
-  /** What was said of device memory when it joined. */
+  /** Its policy for device memory. */
   readonly peerToPeer: PeerToPeer;
-  /** Not where it was to go and is here for its quarantine alone: it gets nothing new then. */
+  /** False if it was removed and stays only for its quarantine: nothing new is mapped to it then. */
   readonly following: boolean;
-  /** How each sub-mapping stands with it, in order of address. */
+  /** The status of each sub-mapping, in order of address. */
   readonly mappings: readonly StatusSnapshot[];
 }
 
-/** How a sub-mapping stands with a target, as {@link GuestMemory.inspect} gives it. See {@link MappingStatus}. */
+/** The status of a sub-mapping in a target, in a {@link MemorySnapshot}. See {@link MappingStatus}. */
 export interface StatusSnapshot extends RangeSnapshot {
   /** Name of the region. */
   readonly region: string;
   /** Of the region. */
   readonly kind: MemoryKind;
-  /** What {@link MappingStatus.state} says. */
+  /** As {@link MappingStatus.state}. */
   readonly state: MappingStatus['state'];
-  /** An {@link ErrorCode} where the error had one. */
+  /** The {@link ErrorCode} of the error, if it has one. */
   readonly code?: string;
-  /** Name of the kernel's error, where the kernel refused. */
+  /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
-  /** What went wrong, for people; not there where nothing did. */
+  /** The text of the error, if there is one. */
   readonly reason?: string;
 }
 
@@ -121,7 +121,7 @@ export function targetSnapshot(
   return { name, peerToPeer, following, mappings: status.map(statusSnapshot) };
 }
 
-/** What targets keep, said in one place. @internal */
+/** The quarantine of all targets in one list. @internal */
 export function quarantineOf(targets: readonly TargetSnapshot[]): MemorySnapshot['quarantine'] {
   return targets.flatMap(({ name, mappings }) =>
     mappings.filter(({ state }) => state === 'quarantined').map((mapping) => ({ target: name, ...mapping })),

@@ -1,18 +1,18 @@
 /**
- * Which regions of a snapshot lie at an address, one above the other, and which memory is to be seen there. Runs in the
- * page of `peerdma view` too: functions alone, which know nothing but one another.
+ * The regions of a snapshot at an address, by precedence, and the memory there. Also runs in the page of `peerdma view`,
+ * so it contains only functions that call one another.
  */
 import type { SeenMemory } from './explain.ts';
 import type { MemorySnapshot, RegionSnapshot } from './inspect.ts';
 import type { MemoryKind } from '../dma/target.ts';
 
-/** A region as it lies at an address. */
+/** A region at an address. */
 export interface Layer {
   /** Of the region. */
   readonly name: string;
   /** Of the region. */
   readonly kind: MemoryKind;
-  /** Of the region: the highest is to be seen, and of equal ones the oldest. */
+  /** Of the region: the highest wins, and of equal ones the oldest. */
   readonly priority: number;
   /** Guest-physical addresses of all of it. */
   readonly start: string;
@@ -24,7 +24,7 @@ export interface Layer {
   readonly hiddenBy?: string;
 }
 
-/** The active regions at an address, the one that is to be seen first. @internal */
+/** The active regions at an address, the winner first. @internal */
 export function layersAt({ regions }: MemorySnapshot, address: bigint): Layer[] {
   const there = byPrecedenceIn(regions).filter(({ range }) => range !== undefined && holds(range, address));
   const [top] = there;
@@ -43,19 +43,19 @@ export function layersAt({ regions }: MemorySnapshot, address: bigint): Layer[] 
   });
 }
 
-/** Regions by who wins where several are: the higher priority, then the older. @internal */
+/** Regions by precedence: the higher priority, then the older. @internal */
 export function byPrecedenceIn(regions: readonly RegionSnapshot[]): RegionSnapshot[] {
   return [...regions].sort((a, b) => b.priority - a.priority); // they come the oldest first, and sorting is stable
 }
 
-/** What is to be seen at an address. @internal */
+/** The memory at an address. @internal */
 export function memoryAt({ flat }: MemorySnapshot, address: bigint): SeenMemory | undefined {
   const sub = flat.find((one) => holds(one, address));
   if (sub === undefined) return undefined;
   return { ...sub, backing: backingAt(sub.backing, address - BigInt(sub.start)) };
 }
 
-/** A backing so many bytes further on. @internal */
+/** A backing, `by` bytes further on. @internal */
 export function backingAt(backing: string, by: bigint): string {
   const [, name, offset] = /^(.*)\+(0x[0-9a-f]+)$/s.exec(backing) ?? [];
   return name === undefined || offset === undefined ? backing : `${name}+0x${(BigInt(offset) + by).toString(16)}`;

@@ -1,6 +1,6 @@
 /**
- * The memory map as a value: regions, who wins where, and the flat map that results. A change is made on a draft, which
- * shares with its origin all that it leaves alone; what the draft becomes is the next memory map.
+ * The memory map as a value: regions, the winner at each address, and the flat map. A change edits a draft, which shares
+ * unchanged parts with the map before, and becomes the next map.
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -63,10 +63,9 @@ export class MemoryMap {
   }
 
   /**
-   * What there is to say of an address that no active region has, the oldest first: the active regions nearest to it,
-   * and regions that are not active.
+   * The active regions nearest to an address that no active region has, and inactive regions, the oldest first.
    *
-   * @param idle the most of the latter
+   * @param idle the maximum number of inactive regions
    */
   regionsAround(address: bigint, idle: number): RegionState[] {
     const ids = this.#coverage.around(address);
@@ -97,7 +96,7 @@ export class MemoryMapDraft {
   readonly #touched: AddressRange[] = [];
   /** Ids of the regions that were changed. */
   readonly #changed = new Set<number>();
-  /** Pieces of mappings that came or went, by the owner of their memory. */
+  /** How many pieces of mappings were added or removed, by the owner of their memory. */
   readonly #pieces = new Map<StoreOwner, number>();
   readonly #deviceMappings: DeviceMappingChange[] = [];
   #ofGuest: number;
@@ -170,7 +169,7 @@ export class MemoryMapDraft {
     if (isBuffer !== true) this.#ofGuest--;
   }
 
-  /** Puts memory into a region; what was there gives way. */
+  /** Maps memory in a region, and replaces mappings there. */
   map(id: number, mapping: Mapping): void {
     this.unmap(id, mapping.range);
     const region = this.region(id);
@@ -180,7 +179,7 @@ export class MemoryMapDraft {
     this.#replaceMappings(region, mappings, mapping.range);
   }
 
-  /** Takes memory out of a region. A mapping that is cut leaves its pieces. */
+  /** Removes memory from a region. A mapping that is cut leaves its pieces. */
   unmap(id: number, range: AddressRange): void {
     const region = this.region(id);
     const hit = region.mappings.overlapping(range);
@@ -206,7 +205,7 @@ export class MemoryMapDraft {
     this.#replaceMappings(region, mappings, range);
   }
 
-  /** What the change means for the flat map, and what the memory map becomes with it. */
+  /** The change of the flat map, and the memory map after it. */
   finish(): {
     change: FlatChange;
     next: MemoryMap;
@@ -219,7 +218,7 @@ export class MemoryMapDraft {
     return { change: { ...change, deviceMappings }, next, pieces: this.#pieces, regions: this.#changed };
   }
 
-  /** The flat map within a range as the regions now have it, without regard to how it was cut before. */
+  /** The flat map of a range as the regions of the draft resolve it, however it was cut before. */
   #resolve(range: AddressRange): SubMapping[] {
     const subs: SubMapping[] = [];
     for (const run of this.#coverage.winners(range)) {

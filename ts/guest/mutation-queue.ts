@@ -28,7 +28,7 @@ export class MutationQueue {
     return this.runAlways(mutation);
   }
 
-  /** Takes no more mutations, waits for what is queued, then runs the last one. */
+  /** Rejects further mutations, waits for queued ones, then runs the last one. */
   close<T>(mutation: () => Promise<T>): Promise<T> {
     this.#closed = true;
     return this.runAlways(mutation);

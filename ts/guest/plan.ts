@@ -6,16 +6,16 @@ import { rollbackFailed } from '../dma/mapping-error.ts';
 
 /** @internal */
 export interface Step {
-  /** Does all of the step or, if it throws, nothing of it, but for what an earlier failure had left to be done. */
+  /** Does all of the step or, if it throws, nothing of it, except retries of what failed in an earlier change. */
   readonly run: () => void | Promise<void>;
-  /** Undoes what {@link Step.run} has done, as far as it goes, and says what could not be undone. */
+  /** Undoes {@link Step.run} as far as possible. @returns the errors of what could not be undone */
   readonly undo: () => void | readonly Error[] | Promise<readonly Error[]>;
 }
 
 /**
  * Applies all steps, or leaves everything as it was.
  *
- * @throws what the failing step threw, after undoing the steps before it; `ERR_ROLLBACK_FAILED` where that failed too
+ * @throws the error of the failing step, after the steps before it are undone; `ERR_ROLLBACK_FAILED` if that fails
  * @internal
  */
 export async function applyPlan(steps: readonly Step[]): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * Ranges that a target would not unmap: it may still reach the memory there, so nothing there may change.
+ * Ranges that a target failed to unmap: its devices may still reach the memory, so nothing there may change.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
@@ -9,22 +9,24 @@ import { PeerDmaError } from '../errors.ts';
 import { sharePrivateMemory } from '../memory/backing.ts';
 
 /**
- * What keeps the memory at a range from being changed, if anything.
+ * The error of a quarantine that overlaps a range, if there is one.
  *
  * @internal
  */
 export function quarantineOn(mappers: Iterable<DmaMapper>, range: AddressRange): PeerDmaError | undefined {
-  return find(mappers, (held) => held.range.overlaps(range), range);
+  return find(mappers, (quarantined) => quarantined.range.overlaps(range), range);
 }
 
-/** Whether a target may still reach what this very sub-mapping shows in this process. @internal */
+/** Whether this sub-mapping is in quarantine for a target that maps it by host virtual address. @internal */
 export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): boolean {
-  return find(mappers, (held, mapper) => held.sub === sub && mapper.wantsVa(sub), sub.range) !== undefined;
+  return (
+    find(mappers, (quarantined, mapper) => quarantined.sub === sub && mapper.wantsVa(sub), sub.range) !== undefined
+  );
 }
 
 /**
- * What keeps a sub-mapping from being shown, if anything: a quarantine of other memory at its addresses, or of its memory
- * at other addresses of this process, where private memory can be at one place only.
+ * The error of a quarantine that keeps a sub-mapping from being mapped, if there is one: of other memory at its
+ * addresses, or of the same private memory, which can have one place in this process.
  *
  * @internal
  */
@@ -32,27 +34,28 @@ export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping)
   const { range } = sub;
   return find(
     mappers,
-    (held, mapper) =>
-      held.sub !== sub &&
-      (held.range.overlaps(range) || (mapper.wantsVa(held.sub) && sharePrivateMemory(held.sub, sub))),
+    (quarantined, mapper) =>
+      quarantined.sub !== sub &&
+      (quarantined.range.overlaps(range) ||
+        (mapper.wantsVa(quarantined.sub) && sharePrivateMemory(quarantined.sub, sub))),
     range,
   );
 }
 
 function find(
   mappers: Iterable<DmaMapper>,
-  keeps: (held: MappingFailure, mapper: DmaMapper) => boolean,
+  blocks: (quarantined: MappingFailure, mapper: DmaMapper) => boolean,
   range: AddressRange,
 ): PeerDmaError | undefined {
   for (const mapper of mappers) {
     if (mapper.quarantined.size === 0) continue;
-    const held = mapper.quarantined.values().find((one) => keeps(one, mapper));
-    if (held === undefined) continue;
-    const what = `${mapper.name} could not unmap ${held.range} ("${held.sub.name}") and may still reach it`;
+    const found = mapper.quarantined.values().find((one) => blocks(one, mapper));
+    if (found === undefined) continue;
+    const what = `${mapper.name} could not unmap ${found.range} ("${found.sub.name}") and may still reach it`;
     return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} can't change: ${what}. Close that target first`, {
-      range: held.range,
+      range: found.range,
       target: mapper.name,
-      cause: held.error,
+      cause: found.error,
     });
   }
   return undefined;

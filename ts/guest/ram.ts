@@ -1,5 +1,5 @@
 /**
- * RAM as a VMM orders it: files, huge pages, nodes.
+ * RAM with the requested files, huge pages and NUMA nodes.
  */
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { readArray, readOptions, requireBoolean, requireIndex } from '../arguments.ts';
@@ -10,17 +10,17 @@ import type { AddressSpace } from './address-space.ts';
 import { newRegion, requirePlace } from './region-manager.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
-/** One stretch of RAM. */
+/** A range of RAM. */
 export interface RamOptions {
   /** Guest-physical address; a multiple of the page size. */
   readonly start: bigint;
   /** Bytes; whole pages. */
   readonly length: bigint;
-  /** The file to use, from its beginning. Default: a new memfd, which targets that map files can take too. */
+  /** The file to use, from its beginning. Default: a new memfd, which targets that map files can map. */
   readonly file?: MemoryFile;
   /** Anonymous memory of this process alone. */
   readonly private?: boolean;
-  /** `transparent` asks the kernel to use huge pages where it can; the others are set aside by the administrator. */
+  /** `transparent` requests huge pages where possible; the others have to be reserved by the administrator. */
   readonly hugePages?: 'transparent' | '2M' | '1G';
   /** Fault all of it in now, instead of when the first target maps it. */
   readonly prefault?: boolean;
@@ -30,7 +30,7 @@ export interface RamOptions {
 
 const PROPERTIES = ['start', 'length', 'file', 'private', 'hugePages', 'prefault', 'numaNode'] as const;
 
-/** A copy of what a caller orders. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+/** A checked copy of the options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function readRam(ram: readonly RamOptions[]): RamOptions[] {
   return readArray(ram, 'the stretches of ram').map((one) => readOptions(one, PROPERTIES, 'a stretch of ram'));
 }
@@ -68,7 +68,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
 }
 
 /**
- * The guest-physical addresses of RAM. RAM that lies under other RAM would be less than was ordered.
+ * The guest-physical addresses of RAM, which must not overlap: the guest would have less RAM than requested.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`
  * @internal

@@ -1,5 +1,5 @@
 /**
- * Rejects memory that a target can't map before it is faulted in: else all of a guest's RAM would be allocated first.
+ * Rejects memory that a target can't map, before all RAM of the guest is faulted in.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
@@ -9,8 +9,8 @@ import { throwIf } from '../errors.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /**
- * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` for memory that a target has to have and that lies on no range of its
- * `iovaRanges`, as the kernel refuses it when all of it is pinned; `ERR_FILE_REQUIRED`
+ * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` for memory that a target requires and that lies outside of its
+ * `iovaRanges`: the kernel would reject it only after pinning all of it; `ERR_FILE_REQUIRED`
  * @internal
  */
 export function requireReachable(subs: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {

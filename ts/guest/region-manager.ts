@@ -1,5 +1,5 @@
 /**
- * Regions: named stretches of guest memory that carry mappings, can be active or not, and hide one another by priority.
+ * Regions: named ranges of guest memory with mappings. A region is active or not, and hides others of lower priority.
  */
 import { type AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
@@ -13,11 +13,11 @@ import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 import { valueText } from '../value-text.ts';
 
-/** What {@link Region.addMapping} takes. */
+/** Options of {@link Region.addMapping}. */
 export interface MappingOptions {
   /** Offsets from the start of the region, in bytes; whole pages. */
   readonly range: AddressRange;
-  /** The memory that is to be seen there. */
+  /** The memory to map. */
   readonly backing: Backing;
   /** Whether devices may write. Default: true. */
   readonly writable?: boolean;
@@ -33,10 +33,10 @@ export class RegionManager {
   }
 
   /**
-   * Adds a region without memory, inactive: no target hears of it before {@link Region.map}.
+   * Adds an inactive region without memory. Nothing is mapped to a target before {@link Region.map}.
    *
-   * Where active regions overlap, the one of higher priority has those addresses, and of equal ones the older; it has
-   * all of its range, also where it carries no memory.
+   * Where active regions overlap, the region of higher priority wins, and of equal priorities the older one. It wins in
+   * all of its range, also at addresses without memory.
    *
    * @param options.range guest-physical addresses; whole pages, within the address width
    * @param options.priority default: {@link DEFAULT_PRIORITY} of the kind
@@ -60,9 +60,9 @@ export class RegionManager {
   }
 }
 
-/** A stretch of guest memory with a fixed address. */
+/** A range of guest memory with a fixed address. */
 export class Region {
-  /** For people: errors, {@link GuestMemory.inspect} and events call it so. Others may have the same. */
+  /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
   readonly name: string;
   /** Guest-physical addresses. */
   readonly range: AddressRange;
@@ -78,20 +78,20 @@ export class Region {
   }
 
   /**
-   * Puts memory into the region, replacing what it covers; if the region is active, every target maps it at once.
+   * Maps memory in the region and replaces the mappings that it covers. If the region is active, all targets map it.
    *
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` outside of the region or past the end of the file, `ERR_UNALIGNED`,
-   * `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; what a target said. Nothing has changed then
+   * `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target. Nothing has changed then
    */
   async addMapping(options: MappingOptions): Promise<void> {
     await addMapping(this.#space, this.#id, this, options);
   }
 
   /**
-   * Takes memory out of the region.
+   * Removes memory from the region.
    *
-   * A mapping that is cut leaves its pieces. An IOMMU mapping can't be cut, so the pieces are unmapped with it and
-   * mapped again: the one case in which addresses that don't change are out of a device's reach for a moment.
+   * A mapping that is cut leaves its pieces. An IOMMU mapping can't be cut, so it is unmapped and its pieces are mapped:
+   * only then are unchanged addresses out of a device's reach for a moment.
    *
    * @param range offsets from the start of the region; whole pages. Gaps in it are fine
    * @throws {PeerDmaError} as {@link Region.addMapping}
@@ -102,11 +102,11 @@ export class Region {
   }
 
   /**
-   * Makes the region active. On an active region it changes the writability.
+   * Makes the region active, or changes the writability of an active region.
    *
    * @param options.writable `false` makes every mapping in it read-only for devices. Default: true
-   * @throws {PeerDmaError} `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; what a target said. Nothing
-   * has changed then, and the same call can be tried again
+   * @throws {PeerDmaError} `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target.
+   * Nothing has changed then, and the call can be repeated
    */
   async map(options: { writable?: boolean } = {}): Promise<void> {
     const { writable = true } = readOptions(options, ['writable']);
@@ -114,12 +114,12 @@ export class Region {
     await this.#space.change((draft) => draft.place(this.#id, this.range, writable));
   }
 
-  /** Makes the region inactive; its mappings stay with it. Throws as {@link Region.map} does. */
+  /** Makes the region inactive; it keeps its mappings. Throws as {@link Region.map} does. */
   async unmap(): Promise<void> {
     await this.#space.change((draft) => draft.unplace(this.#id));
   }
 
-  /** Makes the region inactive and forgets it with its mappings. Throws as {@link Region.map} does. */
+  /** Removes the region with its mappings. Throws as {@link Region.map} does. */
   async remove(): Promise<void> {
     await this.#space.change((draft) => draft.remove(this.#id));
   }

@@ -6,7 +6,7 @@ import type { MemoryKind } from '../dma/target.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import type { Store } from '../memory/backing.ts';
 
-/** Where regions overlap and the caller named no priority, RAM is above device memory. */
+/** The default priorities: RAM wins over device memory. */
 export const DEFAULT_PRIORITY: Readonly<Record<MemoryKind, number>> = { ram: 100, device: 0 };
 
 /** Memory within a region. @internal */
@@ -35,7 +35,7 @@ export interface RegionState {
   readonly mappings: IntervalMap<Mapping>;
 }
 
-/** Orders regions by who wins where both are: the higher priority, then the older. @internal */
+/** Orders regions by precedence: the higher priority, then the older. @internal */
 export function byPrecedence(a: RegionState, b: RegionState): number {
   return b.priority - a.priority || a.id - b.id;
 }

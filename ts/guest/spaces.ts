@@ -1,5 +1,5 @@
 /**
- * The address spaces in use: a device that changes finds those that map its memory.
+ * The address spaces in use, to find those that map the memory of a device.
  */
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -22,7 +22,7 @@ export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
   for (const reference of spaces) {
     const space = reference.deref();
     if (space === undefined) spaces.delete(reference);
-    else if (space.byFile.shows(files)) found.push(space);
+    else if (space.byFile.has(files)) found.push(space);
   }
   return found;
 }

@@ -1,6 +1,6 @@
 /**
- * The primitive steps, and the one legal order of them: unmap from the IOMMUs before the host virtual address goes, map
- * to the IOMMUs after it has come; all that goes, goes before anything comes.
+ * The primitive steps of a change, and their order: IOMMUs unmap memory before the host view does, and map it after the
+ * host view; all that is removed is unmapped before anything is mapped.
  */
 import type { DmaMapper, UnmappedSub } from '../dma/dma-mapper.ts';
 import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
@@ -12,7 +12,7 @@ import type { FlatChange } from './flat-change.ts';
 import type { Step } from './plan.ts';
 import { isQuarantined, quarantineAgainst } from './quarantine.ts';
 
-/** The plan that takes a change of the flat map to every target. @internal */
+/** The plan that applies a change of the flat map to the host view and all targets. @internal */
 export function changeSteps(
   { removed, added, unchanged }: FlatChange,
   mappers: Mappers,
@@ -36,7 +36,7 @@ export function changeSteps(
   return steps;
 }
 
-/** The plan that gives this process and every target what they miss of these sub-mappings. @internal */
+/** The plan that maps what the host view and the targets miss of these sub-mappings. @internal */
 export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step[] {
   const steps = va === undefined ? [] : mapMissing(wanted(subs, mappers), [...mappers], mappers, va);
   for (const mapper of mappers) {
@@ -46,7 +46,7 @@ export function catchUp(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
   return steps;
 }
 
-/** The plan that gives one target what it misses of a sub-mapping. @internal */
+/** The plan that maps to one target a sub-mapping that it misses. @internal */
 export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers, va: VaMapper | undefined): Step[] {
   const missing = mapper.missingAmong([sub]);
   if (missing.length === 0) return [];
@@ -54,7 +54,7 @@ export function catchUpOne(mapper: DmaMapper, sub: SubMapping, mappers: Mappers,
   return [...view, tryAgain(mapper, missing, mappers, va)];
 }
 
-/** All targets, those included that are here for their quarantine alone. */
+/** All targets, including those that stay only for their quarantine. */
 type Mappers = Iterable<DmaMapper>;
 
 /**
@@ -101,7 +101,7 @@ async function mapOrMiss(sub: SubMapping, va: VaMapper, act: () => void): Promis
   }
 }
 
-/** Unmaps memory in this process. The undo of the quarantined step reports why it is not mapped again. */
+/** Unmaps memory in this process. If a quarantine blocks the undo, the undo of the quarantined step reports it. */
 function unmapFromHost(sub: SubMapping, va: VaMapper, mappers: Mappers): Step {
   const wasMapped = sub.isInHostView;
   return {
@@ -157,7 +157,7 @@ export function ensureMapped(subs: readonly SubMapping[], mappers: Mappers, va: 
   return { run: () => (due.length === 0 ? undefined : va.ensureMapped(due.map(({ range }) => range))), undo: () => {} };
 }
 
-/** Faults in what targets map by file and the kernel would not allocate as it was ordered. @internal */
+/** Faults in files that the kernel would allocate with other pages than requested. @internal */
 export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaMapper[]): Step {
   const due = subs.filter(
     (sub) => sub.kind === 'ram' && sub.store.file && sub.store.faultInFirst && mappers.some((one) => one.mapsFile(sub)),
@@ -170,7 +170,7 @@ export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaM
   };
 }
 
-/** Takes memory to one target. */
+/** Maps memory to one target. */
 function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Step {
   return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
 }
@@ -181,8 +181,8 @@ export function joinTarget(mapper: DmaMapper, subs: readonly SubMapping[], flat:
 }
 
 /**
- * What a target misses, in a part of memory that is changed again. What succeeds now is not undone. What a quarantine
- * keeps from a target that does not require it stays missing.
+ * Maps again what a target misses, in a range that changes. It is not undone. Memory that a quarantine blocks stays
+ * missing, unless the target requires it: then the step fails.
  */
 function tryAgain(mapper: DmaMapper, subs: readonly SubMapping[], mappers: Mappers, va: VaMapper | undefined): Step {
   return {
@@ -210,8 +210,8 @@ function unmapFromTarget(mapper: DmaMapper, subs: readonly SubMapping[], mappers
 }
 
 /**
- * What keeps a target from having a sub-mapping, if anything. What another target keeps is in the way of those alone that
- * depend on what is mapped in this process.
+ * The error of a quarantine that keeps a sub-mapping from a target, if there is one. The quarantine of another target
+ * matters only if this one maps the memory by host virtual address.
  *
  * @internal
  */

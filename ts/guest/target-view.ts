@@ -1,40 +1,39 @@
 /**
- * How one DMA target of a snapshot stands to an address. Runs in the page of `peerdma view` too: functions alone, which know
- * nothing but one another.
+ * Whether a DMA target of a snapshot reaches an address. Also runs in the page of `peerdma view`, so it contains only
+ * functions that call one another.
  */
 import type { SeenMemory } from './explain.ts';
 import type { StatusSnapshot, TargetSnapshot } from './inspect.ts';
 import { holds } from './layers.ts';
 
-/** How a target stands to an address. */
+/** Whether a target reaches an address, and why or why not. */
 export interface TargetView {
   /** Name of the target. */
   readonly target: string;
   /**
-   * `mapped`: its devices reach the memory; `failed`: it refused the memory; `void`: it had it, and the memory's device has
-   * made that void since; `skipped`: peer-to-peer is off for it; `quarantined`: it would not unmap what was there, and may
-   * still reach it; `absent`: there is memory, and it was not given any; `nothing`: there is no memory to be reached.
+   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `void`: its mapping was revoked by the
+   * memory's device; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there, and
+   * may still reach that; `absent`: the memory has not been mapped to it; `nothing`: there is no memory.
    */
   readonly state: 'mapped' | 'failed' | 'void' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
-  /** What it has mapped, or was to map, as one: guest-physical. */
+  /** The first guest-physical address of its mapping. */
   readonly start?: string;
-  /** One past the last address of it. */
+  /** One past the last address of its mapping. */
   readonly end?: string;
   /** Whether its devices may write there. */
   readonly writable?: boolean;
-  /** An {@link ErrorCode} where an error is behind it. */
+  /** The {@link ErrorCode} of the error, if there is one. */
   readonly code?: string;
-  /** Name of the kernel's error, where the kernel refused. */
+  /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
-  /** Why it is so. */
+  /** Why it does not reach the memory. */
   readonly reason?: string;
 }
 
-/** How a target stands to an address. @internal */
+/** The view of one target. @internal */
 export function targetViewAt(target: TargetSnapshot, address: bigint, memory: SeenMemory | undefined): TargetView {
   const there = target.mappings.filter((mapping) => holds(mapping, address));
-  const kept = there.find(({ state }) => state === 'quarantined');
-  const mapping = kept ?? there[0];
+  const mapping = there.find(({ state }) => state === 'quarantined') ?? there[0];
   if (mapping === undefined) {
     if (memory === undefined) return { target: target.name, state: 'nothing' };
     return { target: target.name, state: 'absent', reason: whyAbsent(target) };
@@ -54,19 +53,19 @@ export function targetViewAt(target: TargetSnapshot, address: bigint, memory: Se
   };
 }
 
-/** The state of a mapping, void ones told apart. @internal */
+/** The state of a mapping; `void` if it was revoked. @internal */
 export function stateOf({ state, code }: StatusSnapshot): StatusSnapshot['state'] | 'void' {
   return state === 'failed' && code === 'ERR_MAPPING_REVOKED' ? 'void' : state;
 }
 
-/** Why a target has nothing where there is memory. @internal */
+/** Why memory is not mapped to a target. @internal */
 export function whyAbsent({ following }: TargetSnapshot): string {
   return following
     ? 'a change was under way when this was looked at, and had not come to it'
     : 'it was to leave, could not unmap all that it had, and gets nothing new';
 }
 
-/** A sentence about it. @internal */
+/** The view as a sentence. @internal */
 export function viewSentence({ target, state, start, end, writable, code, errno, reason }: TargetView): string {
   const why = reason === undefined ? '' : `: ${reason}`;
   const what = [code, errno].filter((word) => word !== undefined).join(', ');

@@ -1,12 +1,11 @@
 /**
- * Takes the memory of a device out of guest memory before the device is closed.
+ * Removes the memory of a device from guest memory before the device is closed.
  */
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
 
 /**
- * Unmaps all memory of a device's file from every region, placed or not. Costs what these regions have, however many
- * others there are.
+ * Unmaps all memory of a device's file from every region, active or not. The cost grows with these regions alone.
  *
  * @throws {PeerDmaError} as {@link AddressSpace.change}
  * @internal
