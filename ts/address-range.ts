@@ -1,5 +1,5 @@
 /**
- * Half-open ranges of 64-bit addresses: the unit in which everything here is said.
+ * Half-open ranges of 64-bit addresses.
  */
 import { PeerDmaError } from './errors.ts';
 import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
@@ -12,10 +12,10 @@ export function hex(value: bigint): string {
   return digitsOf(value, () => `0x${value.toString(16)}`);
 }
 
-/** Whether it is a range, whatever it is. @internal */
+/** Whether any value is a range. @internal */
 export let isRange: (value: unknown) => value is AddressRange;
 
-/** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Not to be changed: they are keys. */
+/** A non-empty, half-open range `start..end` of addresses in bytes, within 64 bits. Immutable. */
 export class AddressRange {
   /** The first address. */
   readonly start: bigint;
@@ -24,7 +24,7 @@ export class AddressRange {
   /** In bytes. */
   readonly length: bigint;
 
-  /** Only an object that the constructor has made has it: neither a proxy nor an heir of the prototype does. */
+  /** The brand of constructed ranges: proxies and other objects with this prototype do not have it. */
   // oxlint-disable-next-line no-unused-private-class-members -- `#made in value` uses it
   readonly #made = true;
 
@@ -36,8 +36,8 @@ export class AddressRange {
     requirePackageKey(key, 'AddressRange.of()');
     this.start = start;
     this.end = end;
-    this.length = end - start; // once: each time it is asked for would make a bigint
-    Object.freeze(this); // also for callers without types: no check sees a change
+    this.length = end - start; // computed once: each subtraction allocates a bigint
+    Object.freeze(this); // ranges are keys, and JavaScript callers have no `readonly`
   }
 
   /**
@@ -45,8 +45,8 @@ export class AddressRange {
    *
    * @param start first address, 0 to 2^64 - 1
    * @param length bytes, 1 to 2^64 - `start`
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no bigint or negative, `ERR_EMPTY_RANGE` for
-   * length 0, `ERR_OUT_OF_RANGE` where `start + length` passes 2^64.
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a value that is not a bigint or is negative, `ERR_EMPTY_RANGE`
+   * for length 0, `ERR_OUT_OF_RANGE` if `start + length` passes 2^64.
    */
   static of(start: bigint, length: bigint): AddressRange {
     if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
@@ -69,15 +69,15 @@ export class AddressRange {
     return new AddressRange(PACKAGE_KEY, start, end);
   }
 
-  /** `start..end` of values that are known to be in order. @internal */
+  /** `start..end` of checked values. @internal */
   static between(start: bigint, end: bigint): AddressRange {
     return new AddressRange(PACKAGE_KEY, start, end);
   }
 
   /**
-   * Whether an address, or every address of another range, lies within.
+   * Whether the range contains an address, or all of another range.
    *
-   * @param other an address, or a range of them
+   * @param other an address or a range
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for anything else
    */
   contains(other: AddressRange | bigint): boolean {
@@ -103,13 +103,13 @@ export class AddressRange {
     return `${hex(this.start)}..${hex(this.end)}`;
   }
 
-  /** What {@link AddressRange.toString} says, for `JSON.stringify`, which takes no bigints. */
+  /** As {@link AddressRange.toString}, for `JSON.stringify`, which rejects bigints. */
   toJSON(): string {
     return this.toString();
   }
 }
 
-/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an {@link AddressRange} @internal */
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for other values than an {@link AddressRange} @internal */
 export function requireRange(range: AddressRange): void {
   if (isRange(range)) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a range is an AddressRange: AddressRange.of(start, length)');
@@ -118,7 +118,7 @@ export function requireRange(range: AddressRange): void {
 /**
  * Fails unless both ends of the range are multiples of `size`.
  *
- * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_INVALID_ARGUMENT` for what is not a range
+ * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_INVALID_ARGUMENT` for other values than a range
  * @internal
  */
 export function requireAligned(range: AddressRange, size: bigint, what: string): void {

@@ -1,5 +1,5 @@
 /**
- * Checks of what callers hand over.
+ * Checks of the arguments of callers.
  */
 import { constants } from 'node:buffer';
 import { types } from 'node:util';
@@ -28,7 +28,7 @@ export function requireIndex(value: number, what: string): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number from 0 on, not ${valueText(value)}`);
 }
 
-/** Checks an access of `length` bytes at an offset of something that has `limit`, before room is made for it. @internal */
+/** Checks that `length` bytes at `offset` end within `limit`, before memory is allocated for them. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
   requireUnsigned(offset, 'an offset');
@@ -53,12 +53,12 @@ export function requireViewable(length: bigint, what: string): void {
 const LARGE = 65_536;
 
 /**
- * Room for bytes that are copied out. Not cleared: the caller fills all of it, or drops it.
+ * An array for bytes to be read. It is not cleared: the caller fills all of it or drops it.
  *
  * @param length bytes
- * @param what has them, for messages
- * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` where no memory is
- * left
+ * @param what their owner, for messages
+ * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more than an `ArrayBuffer` can have, `ERR_SYSTEM` without free
+ * memory
  * @internal
  */
 export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> {
@@ -71,10 +71,10 @@ export function newBytes(length: number, what: string): Uint8Array<ArrayBuffer> 
 }
 
 /**
- * A copy of bytes of a plain array, which owns its memory. The memory is not cleared before.
+ * A copy that owns its memory, which is not cleared before.
  *
- * @param what has the bytes, for messages
- * @throws {PeerDmaError} `ERR_SYSTEM` where no memory is left
+ * @param what the owner of the bytes, for messages
+ * @throws {PeerDmaError} `ERR_SYSTEM` without free memory
  * @internal
  */
 export function copyOf(bytes: Uint8Array, what: string): Uint8Array<ArrayBuffer> {
@@ -92,7 +92,7 @@ function noMemory(length: number, what: string, cause: unknown): PeerDmaError {
 
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
 
-/** A getter of every typed array, which a caller's class may hide. */
+/** The intrinsic getter of typed arrays: a caller's class may override it. */
 function getterOf<K extends 'buffer' | 'byteOffset' | 'byteLength'>(name: K): (array: Uint8Array) => Uint8Array[K] {
   const getter = Object.getOwnPropertyDescriptor(typedArray, name)?.get as (this: Uint8Array) => Uint8Array[K];
   return (array) => getter.call(array);
@@ -115,8 +115,8 @@ function isShared(buffer: ArrayBufferLike): boolean {
 }
 
 /**
- * The length of a `Uint8Array`, whatever a class of the caller reports. 0 for a buffer that is detached. Rejects bytes
- * of a SharedArrayBuffer, which may change during a copy.
+ * The length of a `Uint8Array` by the intrinsic getter; 0 for a detached buffer. Rejects bytes of a SharedArrayBuffer,
+ * which may change during a copy.
  *
  * @internal
  */
@@ -146,10 +146,9 @@ export function requireBoolean(value: boolean, what: string): void {
 }
 
 /**
- * The named arguments of a call, each read once: a getter of a caller may throw, or return something else the next
- * time.
+ * Reads named arguments once each: a getter of a caller may throw, or return another value the next time.
  *
- * @param what the object is, for messages
+ * @param what a name of the object, for messages
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an object, or has a property that can't be read
  * @internal
  */
@@ -170,8 +169,8 @@ export function readOptions<T extends object, const K extends keyof T & string>(
 }
 
 /**
- * The own properties of an object whose names are the caller's. A typed array has millions of them without the memory
- * that their names take.
+ * The own properties of an object with names of the caller. Typed arrays are rejected: the names of millions of elements
+ * would take memory that the array does not.
  *
  * @throws {PeerDmaError} as {@link readOptions}
  * @internal
@@ -184,14 +183,14 @@ export function readEntries<T>(object: Readonly<Record<string | number, T>>, wha
 }
 
 /**
- * The most elements of a list: more than any memory map has mappings, and than any host has devices. A copy of as many
- * holes takes 128 MiB.
+ * The maximum length of a list: more than a memory map has mappings or a host has devices. A copy of that many holes
+ * takes 128 MiB.
  */
 const MOST_ELEMENTS = 2 ** 24;
 
 /**
- * A list that a caller passed, as an array of its own. Holes are `undefined`. Reads the length once, and before it
- * copies: an array of 2^32 - 1 holes takes no memory, its copy takes all of it.
+ * A copy of a caller's list. Holes are `undefined`. Reads the length once, before it copies: an array of 2^32 - 1 holes
+ * takes no memory, its copy takes all of it.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, is too long, or can't be read
  * @internal
@@ -201,7 +200,7 @@ export function readArray<T>(array: readonly T[], what: string): T[] {
     if (!Array.isArray(array)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
     }
-    const { length } = array; // of a proxy: anything
+    const { length } = array; // a proxy may return any value
     if (Number.isInteger(length) && length >= 0 && length <= MOST_ELEMENTS) {
       return Array.from({ length }, (_, index) => array[index] as T);
     }
@@ -213,9 +212,9 @@ export function readArray<T>(array: readonly T[], what: string): T[] {
 }
 
 /**
- * Reads data that a caller passed and that only its type describes: what reading it throws is a fault of the data.
+ * Reads data of a caller. An exception while reading is an error of the data.
  *
- * @param what the data is, for messages
+ * @param what a name of the data, for messages
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; what `read` throws of this class
  * @internal
  */
@@ -227,7 +226,7 @@ export function readable<T>(what: string, read: () => T): T {
   }
 }
 
-/** What {@link readable} throws. @internal */
+/** The error of {@link readable}. @internal */
 export function unreadable(what: string, thrown: unknown): PeerDmaError {
   const error = asError(thrown);
   if (error instanceof PeerDmaError) return error;

@@ -1,12 +1,12 @@
 /**
- * A close that may be called again: while it is under way, when it is done, and when it has failed.
+ * A close that can be called several times, and repeated after a failure.
  */
 
 /** @internal */
 export class Closing {
   #under: Promise<void> | undefined;
 
-  /** Closes, unless that is under way or done. After a failure, which everybody hears who has asked, the next call tries again. */
+  /** Closes once. All callers get a failure; the next call after it tries again. */
   once(close: () => Promise<void>): Promise<void> {
     this.#under ??= close().catch((error: unknown) => {
       this.#under = undefined;

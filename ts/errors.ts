@@ -6,121 +6,121 @@ import type { AddressRange } from './address-range.ts';
 import { valueText } from './value-text.ts';
 
 /**
- * Every code a {@link PeerDmaError} can carry. Codes are stable; messages are not.
+ * The codes of {@link PeerDmaError}. Codes are stable; messages are not.
  *
- * `ERR_VA_IN_USE`, `ERR_GROUP_ATTACH`, `ERR_SET_IOMMU_FAILED` and `ERR_CONTAINER_EMPTY` are answers of the native core to this
- * package: they come as the `cause` of another error, or as the code in a {@link MappingStatus}.
+ * The native core reports `ERR_VA_IN_USE`, `ERR_GROUP_ATTACH`, `ERR_SET_IOMMU_FAILED` and `ERR_CONTAINER_EMPTY` to this
+ * package: callers get them as the `cause` of another error, or as the code in a {@link MappingStatus}.
  */
 export type ErrorCode =
   // Arguments
-  /** An argument is not of the kind, or not among the values, that the call takes. */
+  /** An argument has the wrong type, or a value that the call does not accept. */
   | 'ERR_INVALID_ARGUMENT'
   /** A range has no bytes. */
   | 'ERR_EMPTY_RANGE'
-  /** A range ends beyond the memory, file, region or address space that it is to lie in. */
+  /** A range passes the end of its memory, file, region or address space. */
   | 'ERR_OUT_OF_RANGE'
   /** An address, offset or length is not a multiple of the page, or of the width of the access. */
   | 'ERR_UNALIGNED'
-  /** Something has some of these addresses already. */
+  /** Some of these addresses are in use. */
   | 'ERR_OVERLAP'
-  /** What the call is made on, or needs, was closed. */
+  /** The object, or another that the call needs, is closed. */
   | 'ERR_CLOSED'
   /** The region was removed. */
   | 'ERR_REGION_REMOVED'
   // The package itself
-  /** There is no native core for this operating system, processor or C library. */
+  /** The native core does not exist for this operating system, processor or C library. */
   | 'ERR_UNSUPPORTED_PLATFORM'
   /** The package with the native core of this platform is not installed. */
   | 'ERR_NATIVE_CORE_MISSING'
   // Guest memory
   /** There is no memory at some of these guest-physical addresses. */
   | 'ERR_NOT_MAPPED'
-  /** A target may still reach what was at some of these addresses: it would not unmap it. Closing that target ends it. */
+  /** A target failed to unmap some of these addresses, and may still reach the memory. Close that target. */
   | 'ERR_RANGE_QUARANTINED'
-  /** A change failed, and undoing it failed too: the message says what is not as it was. */
+  /** A change failed, and undoing it failed too: the message lists what could not be undone. */
   | 'ERR_ROLLBACK_FAILED'
   // Host memory (native core)
-  /** The system's page size is no power of two of at least 4096 bytes. */
+  /** The system's page size is not a power of two of at least 4096 bytes. */
   | 'ERR_PAGE_SIZE'
-  /** The process has not as much address space in one piece, or may not have it (`RLIMIT_AS`). */
+  /** The process has no free address range of that size, or is not allowed one (`RLIMIT_AS`). */
   | 'ERR_ADDRESS_SPACE_LIMIT'
-  /** There are not as many huge pages of that size. */
+  /** The system does not have enough free huge pages of that size. */
   | 'ERR_HUGE_PAGES_UNAVAILABLE'
-  /** The memory is not there: past the end of a truncated file, not writable, or a BAR that does not answer. */
+  /** The memory can't be accessed: past the end of a truncated file, not writable, or a BAR that is not decoded. */
   | 'ERR_MEMORY_FAULT'
-  /** A target holds the memory that was to be unmapped or replaced in this process: the native core's safety net. */
+  /** Memory of this process can't be unmapped or replaced while a target has a lease of it. */
   | 'ERR_VA_IN_USE'
-  /** This process does not show the memory that a target needs, since an earlier change could not be undone. */
+  /** Memory that a target needs is not mapped in this process, since an earlier change could not be undone. */
   | 'ERR_VA_NOT_MAPPED'
-  /** Any other refusal of the kernel: `errno` and `syscall` say which. */
+  /** Another error of the kernel: see `errno` and `syscall`. */
   | 'ERR_SYSTEM'
   // DMA targets
-  /** The target maps memory by its place in this process, and was given none: it has to say `needsVa`. */
+  /** The target maps memory by host virtual address, and has none: set `needsVa`. */
   | 'ERR_HOST_MEMORY_REQUIRED'
-  /** The target maps files alone, and the memory is private. */
+  /** The target maps only files, and the memory is private. */
   | 'ERR_FILE_REQUIRED'
   /** The target has something mapped at some of these IOVAs (`EEXIST`). */
   | 'ERR_IOVA_OVERLAP'
   /** The IOMMU can't map these IOVAs: they are reserved, or beyond its width. */
   | 'ERR_IOVA_UNREACHABLE'
-  /** The container, or this process, has as many mappings as it may (`dma_entry_limit`, `vm.max_map_count`). */
+  /** The container or process has reached its limit of mappings (`dma_entry_limit`, `vm.max_map_count`). */
   | 'ERR_MAPPING_LIMIT'
   /** Pinning the memory would pass the limit of locked memory (`RLIMIT_MEMLOCK`). */
   | 'ERR_MEMLOCK_LIMIT'
   /** The target refused the mapping for another reason. */
   | 'ERR_MAP_FAILED'
-  /** The target would not unmap, or not what was asked for: it may still reach that memory, which is quarantined. */
+  /** The target failed to unmap exactly the range: it may still reach the memory, which is quarantined. */
   | 'ERR_UNMAP_FAILED'
-  /** The device was reset or switched off, and with iommufd the mapping of its BAR is void since. */
+  /** The device was reset or switched off, which revokes the mappings of its BARs in iommufd. */
   | 'ERR_MAPPING_REVOKED'
-  /** A simulated device's DMA went to what is not mapped for it, or may not be done. */
+  /** A simulated device made a DMA access to an unmapped address, or one that is not allowed. */
   | 'ERR_DMA_FAULT'
   // VFIO
-  /** VFIO is not there: `/dev/vfio/vfio` can't be opened. */
+  /** `/dev/vfio/vfio` can't be opened. */
   | 'ERR_VFIO_UNAVAILABLE'
-  /** The kernel's VFIO has no type1v2 IOMMU for the device, or speaks another version. */
+  /** The kernel's VFIO has no type1v2 IOMMU for the device, or another API version. */
   | 'ERR_VFIO_UNSUPPORTED'
-  /** iommufd is not there: `/dev/iommu` can't be opened. */
+  /** `/dev/iommu` can't be opened. */
   | 'ERR_IOMMUFD_UNAVAILABLE'
-  /** The kernel, the IOMMU or the device is not able to do it. */
+  /** The kernel, the IOMMU or the device does not support it. */
   | 'ERR_UNSUPPORTED'
   /** This user may not open a file below `/dev`: the message names it. */
   | 'ERR_PERMISSION'
-  /** There is no PCI function of that address. */
+  /** No PCI function has that address. */
   | 'ERR_DEVICE_NOT_FOUND'
   /** The device is not bound to a driver of VFIO. */
   | 'ERR_DEVICE_NOT_BOUND'
-  /** The kernel would not open the device. */
+  /** The kernel refused to open the device. */
   | 'ERR_DEVICE_OPEN'
-  /** The device needs a VF token and was given none, or another; or was given one and takes none. */
+  /** The VF token is missing or wrong, or the device does not take one. */
   | 'ERR_VF_TOKEN'
   /** The device is open or assigned already, or its memory is still mapped. */
   | 'ERR_DEVICE_IN_USE'
-  /** The host uses the device itself, for a disk or the network, say: the message names what for. */
+  /** The host uses the device, for example for a disk or the network: the message names the use. */
   | 'ERR_DEVICE_NEEDED'
-  /** A device did not come to the driver that it was to have: the message says what was undone. */
+  /** A device could not be bound to its driver: the message lists what was undone. */
   | 'ERR_BIND_FAILED'
-  /** The kernel would not attach the device to an address space of iommufd. */
+  /** The kernel refused to attach the device to an address space of iommufd. */
   | 'ERR_DEVICE_ATTACH'
-  /** No IOMMU is on, or none is before the device. */
+  /** No IOMMU is enabled, or none translates for the device. */
   | 'ERR_NO_IOMMU_GROUP'
   /** The file of the device's IOMMU group can't be opened. */
   | 'ERR_GROUP_OPEN'
   /** Another process, or another container manager, has the device or one of its IOMMU group. */
   | 'ERR_GROUP_BUSY'
-  /** The kernel would not attach a group to a container. */
+  /** The kernel refused to attach a group to a container. */
   | 'ERR_GROUP_ATTACH'
   /** The host uses other devices of the IOMMU group: the message names them. */
   | 'ERR_GROUP_NOT_VIABLE'
   /** The platform has no interrupt remapping, without which a device could forge interrupts. */
   | 'ERR_NO_INTERRUPT_REMAPPING'
-  /** The kernel would not give a container its IOMMU. */
+  /** The kernel refused to set the IOMMU of a container. */
   | 'ERR_SET_IOMMU_FAILED'
-  /** The container has no IOMMU: its last group is gone, such as with a device that was unplugged. */
+  /** The container has no IOMMU since its last group was removed, for example with an unplugged device. */
   | 'ERR_CONTAINER_EMPTY'
-  /** The kernel has said what makes no sense. */
+  /** The kernel returned inconsistent data. */
   | 'ERR_BAD_KERNEL_DATA'
-  /** The BAR does not answer: memory decode is off, or the device sleeps. */
+  /** The BAR is not decoded: memory decode is off, or the device is in a low-power state. */
   | 'ERR_BAR_DISABLED'
   /** The device has no region of that index, or none that can be mapped. */
   | 'ERR_NO_SUCH_REGION'
@@ -128,13 +128,13 @@ export type ErrorCode =
   | 'ERR_RESET_UNSUPPORTED'
   /** The device has no such interrupt, or not as many. */
   | 'ERR_INTERRUPT_UNSUPPORTED'
-  /** The kernel would not set up the interrupt. */
+  /** The kernel refused to set up the interrupt. */
   | 'ERR_INTERRUPT_SETUP'
   // PCI
-  /** The device's config space makes no sense, or it does not answer. */
+  /** The device's config space is inconsistent, or the device does not respond. */
   | 'ERR_BAD_CONFIG_SPACE';
 
-/** What a {@link PeerDmaError} can say besides its message. */
+/** The details of a {@link PeerDmaError}. */
 export interface ErrorDetails {
   /** Name of the kernel's error, such as `EINVAL`. */
   readonly errno?: string | undefined;
@@ -146,19 +146,19 @@ export interface ErrorDetails {
   readonly target?: string | undefined;
   /** PCI address of the device that failed. */
   readonly device?: string | undefined;
-  /** What was thrown below, where this error tells of it in other words. */
+  /** The error that caused this one. */
   readonly cause?: unknown;
 }
 
-/** Every failure of this package. `code` is for programs, `message` for people. */
+/** The error class of this package. `code` is for programs, `message` for people. */
 export class PeerDmaError extends Error {
   /** Always `PeerDmaError`. */
   override readonly name = 'PeerDmaError';
-  /** What has failed, for programs: stable, unlike the message. */
+  /** The kind of failure; stable, unlike the message. */
   readonly code: ErrorCode;
-  /** Name of the kernel's error, such as `EINVAL`, where the kernel refused. */
+  /** Name of the kernel's error, such as `EINVAL`, if the kernel refused. */
   declare readonly errno?: string;
-  /** The system call that failed, such as `ioctl(VFIO_IOMMU_MAP_DMA)`, where one did. */
+  /** The system call that failed, such as `ioctl(VFIO_IOMMU_MAP_DMA)`, if one did. */
   declare readonly syscall?: string;
   /** Guest-physical addresses (for a DMA target: IOVAs) that the failure is about. */
   declare readonly range?: AddressRange;
@@ -168,9 +168,9 @@ export class PeerDmaError extends Error {
   declare readonly device?: string;
 
   /**
-   * For a {@link DmaTarget} of your own, to say why it refuses. Nothing else needs to make one.
+   * Creates an error, for a {@link DmaTarget} of your own that refuses a call.
    *
-   * @param message for people: what failed, and what to do about it
+   * @param message what failed, and what to do about it
    */
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     const { cause, errno, syscall, range, target, device } = readDetails(details);
@@ -184,7 +184,7 @@ export class PeerDmaError extends Error {
   }
 }
 
-/** None for what can't be read: what a target wants to report must not become another error. */
+/** Empty if the details can't be read: the error of a target must not be replaced by another. */
 function readDetails(details: ErrorDetails): ErrorDetails {
   try {
     const { cause, errno, syscall, range, target, device } = details;
@@ -200,7 +200,8 @@ export function isError(thrown: unknown): thrown is Error {
 }
 
 /**
- * What was thrown, as an `Error` that can be read: a target may throw anything, such as what throws when it is looked at.
+ * The thrown value as an `Error` whose properties can be read: a target may throw any value, also an object whose getters
+ * throw.
  *
  * @internal
  */
@@ -211,7 +212,7 @@ export function asError(thrown: unknown): Error {
     void [message, code, errno, syscall, range?.start, range?.end, target, device];
     return thrown;
   } catch {
-    return new Error('something that is no error, and can not be told');
+    return new Error('a value that is not an error and has no text');
   }
 }
 

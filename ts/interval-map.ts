@@ -1,5 +1,5 @@
 /**
- * Things that lie at addresses and don't overlap, sorted: found, inserted and removed in O(log n), copied in O(1).
+ * Values with ranges that don't overlap, sorted: find, insert and remove take O(log n), a copy O(1).
  */
 import { AddressRange } from './address-range.ts';
 import { SortedTree } from './sorted-tree.ts';

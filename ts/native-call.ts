@@ -1,18 +1,18 @@
 /**
- * Calls into the native core, and the one converter of what it throws.
+ * Calls of the native core, and the conversion of its errors.
  */
 import { AddressRange } from './address-range.ts';
 import { type ErrorCode, type ErrorDetails, PeerDmaError, isError } from './errors.ts';
 
-/** `code|errno|syscall|range|text`: the form of every message the native core throws. */
+/** `code|errno|syscall|range|text`: the form of all error messages of the native core. */
 const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(?:(0x[0-9a-f]+)\.\.(0x[0-9a-f]+))?\|(.*)$/s;
 
-/** The code of what napi itself throws at an argument of the wrong type. */
+/** The code of napi's own errors for an argument of the wrong type. */
 const WRONG_TYPE = /^(InvalidArg|[A-Z][A-Za-z]*Expected)$/;
 
 /**
- * Turns what the native binding threw into a {@link PeerDmaError}, adding what only the caller knows.
- * Errors that are none of the binding's (a bug, an out-of-memory `RangeError`) come back as they are.
+ * Converts an error of the native binding into a {@link PeerDmaError} with details of the caller. Returns other errors
+ * (a bug, an out-of-memory `RangeError`) unchanged.
  *
  * @internal
  */
@@ -34,7 +34,7 @@ export function fromNative(error: unknown, details: ErrorDetails = {}): unknown 
 }
 
 /**
- * Calls into the native binding; what it throws becomes a {@link PeerDmaError}.
+ * Calls the native binding. Its errors become a {@link PeerDmaError}.
  *
  * @internal
  */

@@ -1,9 +1,9 @@
 /**
- * Lets the event loop run between the parts of work that takes long.
+ * Gives the event loop turns during long work.
  */
 import { setImmediate } from 'node:timers/promises';
 
-/** Milliseconds after which the event loop gets a turn. */
+/** Milliseconds between two turns of the event loop. */
 const SLICE = 4;
 /** Reading the clock costs as much as a step: it is read after this many. */
 const STEPS = 64;
@@ -11,7 +11,7 @@ const STEPS = 64;
 /** The most items of a part. */
 const PART = 1024;
 
-/** A list in parts, each of which takes less than a slice. @internal */
+/** A list in parts of at most 1,024 items. @internal */
 export function partsOf<T>(list: readonly T[]): (readonly T[])[] {
   if (list.length <= PART) return [list];
   const parts: (readonly T[])[] = [];

@@ -1,6 +1,6 @@
 /**
- * Compares two versions of a sorted tree. Versions share the nodes that neither has changed, so this reads the nodes
- * that differ alone: O(changes × log n) for a tree and a changed clone of it.
+ * Compares two versions of a sorted tree. Versions share unchanged nodes, so only nodes that differ are read:
+ * O(changes × log n) for a tree and a changed clone of it.
  */
 import type { SortedTree } from './sorted-tree.ts';
 
@@ -14,7 +14,7 @@ export interface EntryChange<V> {
 
 type Compare<K> = (a: K, b: K) => number;
 
-/** A node of the package sorted-btree, whose declarations leave it out. */
+/** A node of the package sorted-btree, which does not declare its type. */
 interface Node<K, V> {
   /** Of a leaf: its keys. Else the highest key of each child. */
   readonly keys: readonly K[];
@@ -83,10 +83,10 @@ interface Item<K, V> {
   readonly height: number;
 }
 
-/** Goes through a tree from its end, by nodes as far as they are not opened: each knows its highest key. */
+/** Walks a tree from its end, by whole nodes until they are opened. */
 class Cursor<K, V> {
   readonly #items: Item<K, V>[] = [];
-  /** How many entries it has not gone past. */
+  /** How many entries are not visited. */
   left: number;
 
   constructor(root: Node<K, V>) {
@@ -96,26 +96,26 @@ class Cursor<K, V> {
     if (this.left > 0) this.#push(root, height);
   }
 
-  /** What it is at. */
+  /** The current node or entry. */
   get next(): Item<K, V> | undefined {
     return this.#items.at(-1);
   }
 
-  /** Goes past it. */
+  /** Skips the current node or entry. */
   skip(): void {
     const item = this.#items.pop();
     this.left -= item?.node?.size() ?? 1;
   }
 
-  /** Goes to the last of what is in the node. */
+  /** Replaces the current node by its contents. */
   open(): void {
-    const { node, height } = this.#items.pop() as Item<K, V>; // the caller has looked
+    const { node, height } = this.#items.pop() as Item<K, V>; // the caller has checked that it is a node
     const { children, keys, values } = node as Node<K, V>;
     if (children !== undefined) for (const child of children) this.#push(child, height - 1);
     else for (const [at, highest] of keys.entries()) this.#items.push({ highest, value: values[at] as V, height: 0 });
   }
 
   #push(node: Node<K, V>, height: number): void {
-    this.#items.push({ highest: node.keys.at(-1) as K, node, height }); // no node is empty but an empty tree's
+    this.#items.push({ highest: node.keys.at(-1) as K, node, height }); // only the root of an empty tree is empty
   }
 }

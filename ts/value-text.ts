@@ -8,8 +8,8 @@ const MOST_CHARACTERS = 100;
 const LARGE = 1n << 256n;
 
 /**
- * A value that a caller passed, as text, with its type when the digits do not say it: `5` and `5n` print alike, and
- * either is wrong for the other. Takes every value: some objects have no text, others have one of gigabytes.
+ * A value of a caller as text. Numbers have their type, since `5` and `5n` print alike. Accepts every value: some objects
+ * can't be converted to a string, others have one of gigabytes.
  *
  * @internal
  */
@@ -24,7 +24,7 @@ export function valueText(value: unknown): string {
   }
 }
 
-/** What `text` returns, unless the digits would fill pages. @internal */
+/** The result of `text`, unless the value has more than 256 bits. @internal */
 export function digitsOf(value: bigint, text: () => string): string {
   return -LARGE < value && value < LARGE ? text() : 'a bigint of more than 256 bits';
 }
