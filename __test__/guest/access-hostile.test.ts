@@ -74,7 +74,7 @@ test('bytes of a detached buffer are none', async (t) => {
   t.is(memory.read8(0n), 0);
 });
 
-test('a number where a bigint is due, and the reverse, is named with what it is', async (t) => {
+test('rejects a number for a bigint and a bigint for a number, and names the type', async (t) => {
   const file = taggedFile(t, 'file', 1, 0);
   const cases: [() => unknown, RegExp][] = [
     [() => MemoryFile.create(4096 as never), /length of a memory file is a non-negative bigint, not the number 4096/],
@@ -94,7 +94,7 @@ test('a number where a bigint is due, and the reverse, is named with what it is'
   }
 });
 
-test.serial('read allocates nothing where there is no memory, whatever length a guest has chosen', async (t) => {
+test.serial('read allocates no array for unmapped addresses, however long the access', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4) }] });
   const { allocUnsafeSlow } = Buffer;
   t.teardown(() => (Buffer.allocUnsafeSlow = allocUnsafeSlow));

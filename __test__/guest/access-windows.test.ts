@@ -103,7 +103,7 @@ test('an access that is only in part in memory fails, after one beside it that i
   t.is(memory.read32(at(2) - 4n), 0x0403_0201);
 });
 
-test('what a file has beside the part that is mapped is not guest memory', async (t) => {
+test('does not read the parts of a file that are not mapped', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'middle', range: pages(1, 2) });
   const file = taggedFile(t, 'file', 4, 0x10);

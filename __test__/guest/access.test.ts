@@ -8,7 +8,7 @@ import { RecordingTarget } from '../support/recording-target.ts';
 import { declareDevice } from '../../ts/memory/device-state.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
-test('RAM reads back what was written, and is zero before', async (t) => {
+test('RAM is zero at first, and reads back written bytes', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: at(2) },
@@ -140,7 +140,7 @@ test('a file that was truncated is an error, not a signal', async (t) => {
   throwsCode(t, () => memory.write(PAGE, Uint8Array.of(1)), 'ERR_OUT_OF_RANGE');
 });
 
-test('a file that was opened for reading can be shown to devices that only read', async (t) => {
+test('maps a file that is open for reading, read-only for devices', async (t) => {
   const fd = temporaryFile(t, PAGE_BYTES);
   writeSync(fd, Uint8Array.of(0x5a));
   const readable = openSync(`/proc/self/fd/${fd}`, 'r');

@@ -144,7 +144,7 @@ test('a region takes a name, a kind and a priority that are such', async (t) => 
   ]);
 });
 
-test('what is no target is refused', async (t) => {
+test('rejects values that are not targets', async (t) => {
   const memory = await guest(t);
   for (const target of [undefined, null, {}, { mapDma: () => {} }, { mapDma: 1, unmapDma: 2 }, 'target']) {
     await rejectsCode(t, memory.dmaMappers.addDmaMapper(wrong(target)), 'ERR_INVALID_ARGUMENT', String(target));

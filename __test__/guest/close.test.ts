@@ -115,7 +115,7 @@ test('a guest memory can be disposed of', async (t) => {
   await rejectsCode(t, memory.regions.addRegion({ name: 'r', range: pages(0, 1) }), 'ERR_CLOSED');
 });
 
-test('a closed guest memory shows no file any more', async (t) => {
+test('a closed guest memory maps no file', async (t) => {
   const memory = await guest(t);
   const name = `closing-${process.pid}`;
   const file = taggedFile(t, name, 1, 1);

@@ -76,7 +76,7 @@ test('all targets give the memory up before it is done, and have it again after 
   t.is(targets[1].held()[1]?.hostMemory?.read(0n, 1)[0], 0x40);
 });
 
-test('what throws has its error told, and the memory is back all the same', async (t) => {
+test('passes on the error of the action, and maps the memory again', async (t) => {
   for (const act of [
     (): never => {
       throw new Error('the reset failed');
@@ -90,7 +90,7 @@ test('what throws has its error told, and the memory is back all the same', asyn
   }
 });
 
-test('what throws and can not be undone either is told with both, and who misses what is on record', async (t) => {
+test('reports an action that throws and a rollback that fails, and records what each target misses', async (t) => {
   const { space, device, targets, handles } = await stage(t);
   const [, two] = targets;
   const act = () => {
@@ -245,7 +245,7 @@ test('a target that is here for its quarantine alone gets nothing new', async (t
   await memory.dmaMappers.targetClosed(one);
 });
 
-test('a device that answers again gives each target what it misses, and nothing else', async (t) => {
+test('maps only the missing memory when a device responds again', async (t) => {
   const { space, device, bar, targets, handles, log } = await stage(t, ['best-effort', 'best-effort', 'required']);
   const [one, two] = targets;
   one.judge = ({ op, range }) => (op === 'map' && range.start === at(16) ? new Error('off') : undefined);
@@ -264,7 +264,7 @@ test('a device that answers again gives each target what it misses, and nothing 
 });
 
 for (const policy of ['required', 'best-effort'] as const) {
-  test(`what one target refuses of it keeps nothing else from being given; device memory is ${policy}`, async (t) => {
+  test(`maps the rest when one target refuses some of it; device memory is ${policy}`, async (t) => {
     const { space, device, targets, handles } = await stage(t, [policy]);
     const [one, two] = targets;
     await space
@@ -283,7 +283,7 @@ for (const policy of ['required', 'best-effort'] as const) {
   });
 }
 
-test('a void mapping that will not go is quarantined, and keeps nothing else from being given', async (t) => {
+test('quarantines a revoked mapping that can not be unmapped, and maps the rest', async (t) => {
   const { memory, space, device, targets, handles } = await stage(t);
   const [one] = targets;
   device.revoke();

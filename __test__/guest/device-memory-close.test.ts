@@ -21,7 +21,7 @@ async function windowOverRegion(t: Parameters<typeof guest>[0]): Promise<{ memor
 const seenAt4 = (memory: GuestMemory): string[] => memory.inspect().flat.map(({ region }) => region);
 
 for (const code of ['ERR_CLOSED', 'ERR_REGION_REMOVED'] satisfies ErrorCode[]) {
-  test(`close of a window rejects when a target refuses what the window hides with ${code}`, async (t) => {
+  test(`close of a window rejects when a target refuses the memory behind it with ${code}`, async (t) => {
     const { memory, bar } = await windowOverRegion(t);
     const target = new RecordingTarget();
     await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'required' });

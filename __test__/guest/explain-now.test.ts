@@ -20,7 +20,7 @@ const anyRegion = fc.record({
   active: fc.boolean(),
 });
 
-test('returns at each address what explain() of a whole snapshot returns', async (t) => {
+test('returns the result of explain() of a snapshot at each address', async (t) => {
   const property = fc.asyncProperty(
     fc.array(anyRegion, { maxLength: 12 }),
     fc.nat(PAGES),
@@ -58,7 +58,7 @@ test('returns at each address what explain() of a whole snapshot returns', async
   await fc.assert(property, { numRuns: 60 });
 });
 
-test.serial('reads what is at the address alone, whatever else is mapped', async (t) => {
+test.serial('reads only the mappings at the address', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2), private: true }] });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget());
   const addresses = [0n, PAGE, at(3), MANY + 0x10n, 1n << 40n];

@@ -14,7 +14,7 @@ class RevokingTarget extends RecordingTarget {
   }
 }
 
-test('memory that a target has mapped, with where it comes from', async (t) => {
+test('explains memory that a target has mapped, with its backing', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'a+b', 8, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(16, 8), priority: 3 });
@@ -31,7 +31,7 @@ test('memory that a target has mapped, with where it comes from', async (t) => {
   });
 });
 
-test('what a region hides, and addresses that are for the VMM', async (t) => {
+test('explains hidden regions, and addresses that the VMM emulates', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
@@ -76,7 +76,7 @@ test('of equal priority the older region is to be seen', async (t) => {
   t.is(seen?.backing, 'private');
 });
 
-test('where there is nothing, what is nearest', async (t) => {
+test('names the nearest regions of an address without memory', async (t) => {
   const memory = await guest(t, {
     ram: [64, 0, 8, 2].map((page) => ({ start: at(page), length: PAGE, private: true })),
   });
@@ -118,7 +118,7 @@ test('why a target does not reach device memory', async (t) => {
   t.regex(memory.explain(at(2), 'voided').text, /its mapping of 0x1000\.\.0x5000 is void \(ERR_MAPPING_REVOKED\): /);
 });
 
-test('what a target would not unmap, and what it is not given since', async (t) => {
+test('explains a range in quarantine, and memory that is not mapped since', async (t) => {
   const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE, private: true })) });
   const target = new RecordingTarget({ name: 'A' });
   const handle = await memory.dmaMappers.addDmaMapper(target);
@@ -145,7 +145,7 @@ test('a snapshot that was JSON explains as much as guest memory does', async (t)
   }
 });
 
-test('what is no address, or no target, is refused', async (t) => {
+test('rejects malformed addresses and unknown targets', async (t) => {
   const memory = await guest(t);
   for (const address of [-1n, 1n << 64n, 0x1000 as unknown as bigint]) {
     throwsCode(t, () => memory.explain(address), 'ERR_INVALID_ARGUMENT');

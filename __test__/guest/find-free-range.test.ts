@@ -27,7 +27,7 @@ test('the lowest place that is free and common to all', (t) => {
   t.is(find(1, 1, []), undefined, 'nothing is allowed');
 });
 
-test('it is what trying every address finds', (t) => {
+test('finds the range that trying every address finds', (t) => {
   const ranges = fc.uniqueArray(fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 12 })), { maxLength: 5 });
   const lists = (all: [number, number][]): AddressRange[] => all.map(([start, length]) => range(start, start + length));
   fc.assert(

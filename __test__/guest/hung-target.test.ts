@@ -157,7 +157,7 @@ test('a change that fails after its target was closed is undone in the others', 
   for (const target of [other, last]) t.deepEqual(target.heldText(), [RAM, '0x4000..0x5000 rw bar']);
 });
 
-test('what a closed target kept in quarantine is given to the others, though a call of it hangs', async (t) => {
+test('maps the quarantine of a closed target to the others, though a call of it hangs', async (t) => {
   const { memory, bar, other } = await scene(t);
   const hung = new RecordingTarget({ name: 'hung', needsVa: true });
   await memory.dmaMappers.addDmaMapper(hung);

@@ -8,7 +8,7 @@ import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-test('a file that is closed stays with the regions that show it', async (t) => {
+test('keeps a closed file open for the regions that map it', async (t) => {
   const memory = await guest(t);
   const file = MemoryFile.create(at(2), { name: 'early' });
   file.write(0n, Uint8Array.of(0x77));
@@ -32,7 +32,7 @@ test('a file that is closed stays with the regions that show it', async (t) => {
   await rejectsCode(t, other.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } }), 'ERR_CLOSED');
 });
 
-test('a handle says what could not be unmapped also after a close that failed', async (t) => {
+test('the status of a handle reports failed unmaps after a failed close', async (t) => {
   const memory = await GuestMemory.create({ addressWidth: 32, ram: [{ start: 0n, length: PAGE }] });
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(stuck);
@@ -45,7 +45,7 @@ test('a handle says what could not be unmapped also after a close that failed', 
   await memory.close();
 });
 
-test('a target that throws what can not even be told leaves nothing behind', async (t) => {
+test('a target that throws an unprintable value leaves nothing behind', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: PAGE },
@@ -68,7 +68,7 @@ test('RAM is not ordered twice for one address', async (t) => {
   t.is(String(error.range), '0x4000..0x8000');
 });
 
-test('a file that is closed goes with the last piece that shows it', async (t) => {
+test('releases a closed file with the last piece that maps it', async (t) => {
   const memory = await guest(t);
   const file = MemoryFile.create(at(3), { name: 'passing' });
   const { fd } = file;

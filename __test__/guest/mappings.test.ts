@@ -20,7 +20,7 @@ test('adding to an active region maps, to an inactive one does not', async (t) =
   t.deepEqual(target.takeCalls(), ['map 0x6000..0x8000 ro']);
 });
 
-test('removing unmaps exactly what was mapped', async (t) => {
+test('removing a mapping unmaps exactly its range', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -102,7 +102,7 @@ test('mapping an active region again changes its writability', async (t) => {
   t.deepEqual(target.takeCalls(), ['unmap 0x0..0x1000', 'map 0x0..0x1000 rw']);
 });
 
-test('adding over an existing mapping replaces what it covers', async (t) => {
+test('adding over an existing mapping replaces the covered part', async (t) => {
   const memory = await guest(t);
   const below = taggedFile(t, 'below', 4, 0x10);
   const above = taggedFile(t, 'above', 4, 0x20);

@@ -45,7 +45,7 @@ const FAULTS = [
 
 for (const [op, backing] of FAULTS) {
   const what = `${op} of a BAR of ${backing === 'file' ? 'a file' : 'private memory'}`;
-  test.serial(`best-effort: a change goes on without a BAR, and the next one tries it again: ${what}`, async (t) => {
+  test.serial(`best-effort: a change continues without a BAR, and the next one retries: ${what}`, async (t) => {
     const memory = await withRam(t);
     const handle = await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'A' }));
     const bar = await newBar(memory, backing);
@@ -64,7 +64,7 @@ for (const [op, backing] of FAULTS) {
     t.is(handle.status()[1]?.state, 'mapped');
   });
 
-  test.serial(`best-effort: a target joins without a BAR, and the next change tries it again: ${what}`, async (t) => {
+  test.serial(`best-effort: a target joins without a BAR, and the next change retries: ${what}`, async (t) => {
     const memory = await withRam(t);
     const bar = await newBar(memory, backing);
     await bar.mapToGuest(at(4));

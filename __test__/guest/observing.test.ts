@@ -79,7 +79,7 @@ function listen(t: { teardown: (end: () => void) => void }, name: string, heard:
   t.teardown(() => void unsubscribe(name, listener));
 }
 
-test.serial('changes and mappings are told on the diagnostics channels, once they are done', async (t) => {
+test.serial('publishes changes and mappings on the diagnostics channels after they are made', async (t) => {
   const memory = await guest(t);
   const log: string[] = [];
   for (const what of ['map', 'unmap']) {
@@ -110,7 +110,7 @@ test.serial('changes and mappings are told on the diagnostics channels, once the
   t.deepEqual(log.splice(0), ['unmap one 0x0..0x1000 ram r false']);
 });
 
-test.serial('a change that fails is no news, and its map events are matched by unmap events', async (t) => {
+test.serial('publishes no event for a failed change, and an unmap event for each of its map events', async (t) => {
   const memory = await guest(t);
   const log: string[] = [];
   for (const what of ['map', 'unmap']) {
@@ -144,7 +144,7 @@ test.serial('a change that fails is no news, and its map events are matched by u
   );
 });
 
-test.serial('what goes with a closed target is told as unmapped, what it kept included', async (t) => {
+test.serial('publishes unmap events for all mappings of a closed target, quarantine included', async (t) => {
   const memory = await guest(t, { ram: [0, 4].map((page) => ({ start: at(page), length: PAGE })) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.map({ offset: 0n, length: PAGE, backing: 'private' });

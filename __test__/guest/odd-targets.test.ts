@@ -28,7 +28,7 @@ const TRAPS: readonly (readonly [string, () => unknown])[] = [
 
 for (const [what, make] of TRAPS) {
   for (const Target of [RecordingTarget, BatchRecordingTarget]) {
-    test(`a map that throws what can't be looked at leaves nothing behind: ${what}, ${Target.name}`, async (t) => {
+    test(`a map that throws an unreadable value leaves nothing behind: ${what}, ${Target.name}`, async (t) => {
       const memory = await guest(t, TWO); // whose close fails if any of it is still lent
       const target = new Target({ needsVa: true });
       target.judge = ({ op, range }) => (op === 'map' && range.start > 0n ? make() : undefined);
@@ -39,7 +39,7 @@ for (const [what, make] of TRAPS) {
     });
   }
 
-  test(`an unmap that throws what can't be looked at is a quarantine like any other: ${what}`, async (t) => {
+  test(`quarantines a range whose unmap throws an unreadable value: ${what}`, async (t) => {
     const memory = await guest(t);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
     await region.addMapping({ range: pages(0, 1), backing: 'private' });
@@ -59,7 +59,7 @@ for (const [what, make] of TRAPS) {
   });
 }
 
-test('what a target offers is looked at when it joins, and never again', async (t) => {
+test('reads the properties of a target once, when it joins', async (t) => {
   const memory = await guest(t, TWO);
   const target = new BatchRecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
@@ -76,7 +76,7 @@ test('what a target offers is looked at when it joins, and never again', async (
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('a target whose batches go while it joins is still told everything', async (t) => {
+test('maps everything to a target that drops mapDmaBatch while it joins', async (t) => {
   const memory = await guest(t, TWO);
   const target = new BatchRecordingTarget({ needsVa: true });
   const batch = target.mapDmaBatch.bind(target);
@@ -86,7 +86,7 @@ test('a target whose batches go while it joins is still told everything', async 
   t.is(target.held().length, 2);
 });
 
-test('a target whose mapDmaBatch is no method is refused', async (t) => {
+test('rejects a target whose mapDmaBatch is not a method', async (t) => {
   const memory = await guest(t, TWO);
   const target = Object.assign(new RecordingTarget(), { mapDmaBatch: null });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(target as never), 'ERR_INVALID_ARGUMENT');

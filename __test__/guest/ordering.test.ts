@@ -67,7 +67,7 @@ test('one change is finished before the next one begins', async (t) => {
   t.deepEqual(log, ['first 0', 'second 0', 'first 1', 'second 1']);
 });
 
-test('inspect shows only changes that are complete', async (t) => {
+test('inspect reports only complete changes', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ async: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -111,7 +111,7 @@ test('a change made from inside mapDma queues behind the one that called it', as
   ]);
 });
 
-test('what is called before close is done, what is called after it is refused', async (t) => {
+test('makes the changes called before close, and rejects those after it', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ async: true });
   await memory.dmaMappers.addDmaMapper(target);

@@ -53,7 +53,7 @@ test('a higher region hides a lower one and uncovers it again, contents intact',
   t.deepEqual(shown(), all);
 });
 
-test('a region hidden from the start comes to light when the higher one goes', async (t) => {
+test('maps a region that was hidden from the start when the higher one is removed', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -96,7 +96,7 @@ test('partial overlap is resolved by splitting', async (t) => {
   t.deepEqual(target.breaches, []);
 });
 
-test('a region hides what is below it also where it carries no memory', async (t) => {
+test('a region hides lower ones also at addresses without memory', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);

@@ -26,7 +26,7 @@ function failNative(k = -1): void {
   ops.length = 0;
 }
 
-test.serial('no address space is reserved until private memory comes, and files are never shown', async (t) => {
+test.serial('reserves no address space before private memory is mapped, and maps no file in it', async (t) => {
   const width = 45; // so wide that nothing else in this process is as large
   const size = 1n << BigInt(width);
   const memory = await guest(t, { addressWidth: width });
@@ -59,7 +59,7 @@ test.serial('no address space is reserved until private memory comes, and files 
   t.deepEqual(target.breaches, []);
 });
 
-test.serial('a target that joins private memory has just that shown and faulted in', async (t) => {
+test.serial('maps and faults in only private memory for a target that joins', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: at(2) },
@@ -98,7 +98,7 @@ test.serial('a target that joins private memory has just that shown and faulted 
   t.deepEqual(target.breaches, []);
 });
 
-test.serial('a change brings private memory alone into this process where no target needs more', async (t) => {
+test.serial('a change maps only private memory in this process when no target needs more', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'by-file', 2, 0x30);
   const target = new RecordingTarget({ name: 'by file', needsVa: 'private' });
@@ -178,7 +178,7 @@ test.serial('a change fails at each call into the native core, and everything is
   }
 });
 
-test.serial('what a target keeps of a file keeps nobody from what this process shows of private memory', async (t) => {
+test.serial('a file in quarantine does not block private memory in this process', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 1, 0x30);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
@@ -203,7 +203,7 @@ test.serial('what a target keeps of a file keeps nobody from what this process s
   await region.unmap();
 });
 
-test.serial('what a target keeps of private memory stays in this process until it is closed', async (t) => {
+test.serial('private memory in quarantine stays in this process until the target is closed', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
@@ -220,7 +220,7 @@ test.serial('what a target keeps of private memory stays in this process until i
   await memory.dmaMappers.targetClosed(stuck);
 });
 
-test.serial('private memory that moves while it is hidden, or nobody wants it, is there with its bytes', async (t) => {
+test.serial('private memory keeps its bytes when it moves while hidden or unused', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'cover', 2, 0x30);
   const cover = await memory.regions.addRegion({ name: 'cover', range: pages(4, 2), priority: 200 });
@@ -259,7 +259,7 @@ test.serial('private memory that moves while it is hidden, or nobody wants it, i
   t.deepEqual(target.breaches, []);
 });
 
-test.serial('private memory that moved while no target followed is lent at its new place alone', async (t) => {
+test.serial('leases private memory only at its new addresses after it moved without targets', async (t) => {
   const memory = await guest(t);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
   await window.map({ offset: 0n, length: PAGE, backing: 'private' });

@@ -65,7 +65,7 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   t.deepEqual([...first.breaches, ...stuck.breaches, ...last.breaches], []);
 });
 
-test('a quarantined range that the map no longer shows is given back when its target is closed', async (t) => {
+test('releases a quarantined range that the map does not have when its target is closed', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ name: 'stuck', needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -131,7 +131,7 @@ test("removing a mapper that won't unmap says so and keeps the range", async (t)
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('a target that was to be removed gets no new mappings, even when it kept one', async (t) => {
+test('maps nothing to a removed target that has a range in quarantine', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(stuck);
@@ -208,7 +208,7 @@ for (const order of [
   ['two', 'one'],
 ] as const) {
   for (const before of ['nothing', 'leaving', 'closing guest memory'] as const) {
-    test(`what two targets keep goes with the second of them, ${order.join(' before ')}, after ${before}`, async (t) => {
+    test(`releases the quarantine of two targets with the second of them, ${order.join(' before ')}, after ${before}`, async (t) => {
       const memory = await guest(t);
       const file = taggedFile(t, 'file', 2, 0x50);
       const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -269,7 +269,7 @@ test('private memory that a quarantine keeps at one address is back at its own w
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77);
 });
 
-test('where one target keeps the new memory and another the old, each goes with its own target', async (t) => {
+test('releases the quarantines of old and new memory each with its own target', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });

@@ -283,6 +283,6 @@ async function run(t: ExecutionContext, programs: number): Promise<void> {
   t.true(count > programs * 10);
 }
 
-test('whatever devices go through, each target holds what is said of it, and what can be mapped is', async (t) => {
+test('random device events: the status of each target is true, and all that can be mapped is mapped', async (t) => {
   await run(t, 300);
 });

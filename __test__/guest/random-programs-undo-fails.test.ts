@@ -2,6 +2,6 @@
 import test from 'ava';
 import { runPrograms } from '../support/program/run.ts';
 
-test('random programs in which several calls fail at once keep what they can and tell what they can not', async (t) => {
+test('random programs in which several calls fail at once keep or report each mapping', async (t) => {
   await runPrograms(t, 600, { faults: 3, native: false, atOnce: 1 });
 });

@@ -53,7 +53,7 @@ test('nothing is replayed for inactive regions', async (t) => {
   t.deepEqual(handle.status(), []);
 });
 
-test('removing a mapper unmaps all that it holds, and it hears of nothing afterwards', async (t) => {
+test('removing a mapper unmaps everything, and nothing is mapped to it afterwards', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: at(0), length: at(2) },
@@ -153,7 +153,7 @@ test('a failing registration one by one names the range and the cause', async (t
   t.regex(error.message, /picky.*"ram1".*0x4000\.\.0x5000.*too much/);
 });
 
-test('a target that throws what is no error is understood', async (t) => {
+test('reports a target that throws a value other than an error', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget();
   target.judge = new RefuseAt('map', 0, 'just a string').judge;
@@ -269,7 +269,7 @@ test('host memory is of no use once the range is unmapped', async (t) => {
   throwsCode(t, () => host?.write(0n, Uint8Array.of(1)), 'ERR_CLOSED');
 });
 
-test('a replay goes by address, also where device memory goes alone, and is undone from its end', async (t) => {
+test('replays in order of address, device memory one by one, and undoes from the end', async (t) => {
   const memory = await guest(t, { ram: [0, 2, 16, 18].map((page) => ({ start: at(page), length: PAGE })) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.map({ offset: 0n, length: PAGE, backing: 'private' });

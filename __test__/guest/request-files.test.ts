@@ -48,7 +48,7 @@ test('a DmaBuffer reaches a target of files that joins later', async (t) => {
   t.deepEqual(backing.file.read(backing.offset, 1), Uint8Array.of(0x77));
 });
 
-test('an overlay comes and goes over memory whose file was closed', async (t) => {
+test('maps and unmaps an overlay over memory whose file was closed', async (t) => {
   const { memory } = await withClosedFile(t);
   const target = new RecordingTarget({ needsFile: true });
   target.judge = ({ request }) => void fileOf(request).fd; // what a vhost-user target does

@@ -59,7 +59,7 @@ function states(handle: DmaMapperHandle): string[] {
 const VOID = 'failed ERR_MAPPING_REVOKED';
 const ANEW = ['unmap 0x8000..0x9000', 'map 0x8000..0x9000 rw', 'unmap 0xa000..0xb000', 'map 0xa000..0xb000 rw'];
 
-test('what is void is told by status and inspect, with what to do, and is held all the same', async (t) => {
+test('status and inspect report a revoked mapping with a remedy, and it stays mapped', async (t) => {
   const { memory, device, target, iommu, handles } = await stage(t);
   t.deepEqual(states(handles.target), ['mapped', 'mapped', 'mapped']);
   device.revoke();
@@ -83,7 +83,7 @@ test('who joins after it has a mapping that is good', async (t) => {
 });
 
 for (const policy of ['best-effort', 'required'] as const) {
-  test(`the same change maps anew what is void, and nothing else; device memory is ${policy}`, async (t) => {
+  test(`the same change maps again only revoked mappings; device memory is ${policy}`, async (t) => {
     const { device, bar, target, other, iommu, handles } = await stage(t, policy);
     device.revoke();
     await bar.mapToGuest(at(8));
@@ -98,7 +98,7 @@ for (const policy of ['best-effort', 'required'] as const) {
     t.deepEqual(target.takeCalls(), [], 'once');
   });
 
-  test(`where a target refuses it then, the change ${policy === 'required' ? 'fails' : 'is done'}, and a third one maps it`, async (t) => {
+  test(`when a target refuses it, the change ${policy === 'required' ? 'fails' : 'succeeds'}, and a third one maps it`, async (t) => {
     const { device, bar, target, handles } = await stage(t, policy);
     device.revoke();
     target.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
@@ -118,7 +118,7 @@ for (const policy of ['best-effort', 'required'] as const) {
   });
 }
 
-test('where peer-to-peer is off nothing is mapped anew', async (t) => {
+test('maps nothing again when peer-to-peer is off', async (t) => {
   const { device, bar, target, handles } = await stage(t, 'off');
   device.revoke();
   await bar.mapToGuest(at(8));
@@ -127,7 +127,7 @@ test('where peer-to-peer is off nothing is mapped anew', async (t) => {
   t.deepEqual(states(handles.target), ['mapped', 'skipped', 'skipped']);
 });
 
-test('a void mapping that can not be unmapped is quarantined, and nothing is mapped over it', async (t) => {
+test('quarantines a revoked mapping that can not be unmapped, and maps nothing over it', async (t) => {
   const { memory, device, bar, target, handles } = await stage(t, 'required');
   device.revoke();
   target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(10) ? new Error('stuck') : undefined);
@@ -140,7 +140,7 @@ test('a void mapping that can not be unmapped is quarantined, and nothing is map
   await bar.mapToGuest(at(16));
 });
 
-test('a move that fails leaves at the old place what is good again', async (t) => {
+test('a move that fails leaves a valid mapping at the old address', async (t) => {
   const { device, bar, target, other, iommu, handles } = await stage(t, 'required');
   device.revoke();
   other.judge = ({ op, range }) => (op === 'map' && range.start === at(18) ? new Error('no room') : undefined);
@@ -150,7 +150,7 @@ test('a move that fails leaves at the old place what is good again', async (t) =
   t.is(iommu.read(at(10), 1)[0], 0x42);
 });
 
-test('a window of a device that is off moves where its memory may be missed, and does not where it may not', async (t) => {
+test('moves the window of a device that is off if its memory may be missed, and rejects the move if not', async (t) => {
   for (const policy of ['best-effort', 'required'] as const) {
     const { device, bar, target, handles } = await stage(t, policy);
     device.decode(false);
@@ -168,7 +168,7 @@ test('a window of a device that is off moves where its memory may be missed, and
   }
 });
 
-test('refresh maps anew all device memory that can be void, and says how it was and is', async (t) => {
+test('refresh maps again all device memory that can be revoked, and returns the states before and after', async (t) => {
   const { device, target, other, iommu, handles } = await stage(t);
   const told = async (handle: DmaMapperHandle): Promise<string[]> =>
     (await handle.refresh()).map(({ range, name, before, state }) => `${range} ${name} ${before} ${state}`);
@@ -186,7 +186,7 @@ test('refresh maps anew all device memory that can be void, and says how it was 
   t.deepEqual(other.takeCalls(), [], 'what goes by its place in this process can not be void');
 });
 
-test('refresh gives what was missed', async (t) => {
+test('refresh maps missing memory', async (t) => {
   const { device, bar, target, other, handles } = await stage(t);
   device.decode(false);
   other.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
@@ -212,7 +212,7 @@ test('refresh gives what was missed', async (t) => {
 });
 
 for (const policy of ['best-effort', 'required'] as const) {
-  test(`what a target refuses at a refresh is on record, and tried by the next: device memory is ${policy}`, async (t) => {
+  test(`records what a target refuses at a refresh, and retries at the next: device memory is ${policy}`, async (t) => {
     const { target, handles } = await stage(t, policy);
     target.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('not now') : undefined);
     const found = await handles.target.refresh();
@@ -228,7 +228,7 @@ for (const policy of ['best-effort', 'required'] as const) {
   });
 }
 
-test('what can not be unmapped at a refresh is quarantined, then and later told so', async (t) => {
+test('quarantines what can not be unmapped at a refresh, and reports it then and later', async (t) => {
   const { memory, bar, target, handles } = await stage(t, 'required');
   target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
   const told = async (): Promise<string[]> =>
@@ -262,7 +262,7 @@ test('a refresh takes its turn among changes, and finds nothing to do for who ha
   t.deepEqual(target.held(), []);
 });
 
-test('a target that goes but keeps something is not refreshed', async (t) => {
+test('does not refresh a removed target with a quarantine', async (t) => {
   const { memory, target, handles } = await stage(t);
   target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
   await rejectsCode(t, handles.target.remove(), 'ERR_UNMAP_FAILED');

@@ -171,7 +171,7 @@ test('a failed replacement by private memory keeps the memory that was there', a
   t.deepEqual(target.held()[0]?.hostMemory?.read(PAGE, 2), Uint8Array.of(0x21, 0x22));
 });
 
-test('when undoing fails too, the error says both and the state is told as it is', async (t) => {
+test('when the rollback fails too, the error reports both, and status is true', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x44);
   const first = new RecordingTarget({ name: 'first', needsVa: true });
@@ -198,7 +198,7 @@ test('when undoing fails too, the error says both and the state is told as it is
   t.deepEqual(second.heldText(), ['0x0..0x1000 rw r']);
 });
 
-test('a replacement that can neither be done nor undone keeps what the target may still reach in quarantine', async (t) => {
+test('quarantines what a target may reach when a replacement can be neither made nor undone', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });

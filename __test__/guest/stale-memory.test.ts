@@ -32,7 +32,7 @@ test.serial(
   },
 );
 
-test.serial('what can not be hidden in undoing is never lent in the place of what was there before', async (t) => {
+test.serial('never leases memory that a rollback could not unmap in place of the memory before', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });

@@ -46,7 +46,7 @@ test('a file that was truncated while other targets have it fails a registration
   t.deepEqual(memory.inspect(), before);
 });
 
-test('a change that shows a truncated file fails and leaves nothing', async (t) => {
+test('a change that maps a truncated file fails and leaves nothing', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());
@@ -65,7 +65,7 @@ test('a change that shows a truncated file fails and leaves nothing', async (t) 
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
 });
 
-test('memory that was truncated is not taken away from where it is, since it could not be put back', async (t) => {
+test('does not unmap truncated memory, which could not be mapped again', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());
@@ -130,7 +130,7 @@ test('when the last target that needs host memory has left, a truncated file is 
   t.deepEqual(late.heldText(), plain.heldText(), 'what was not shown meanwhile is shown now');
 });
 
-test('a truncated file can take the place of memory where no target that follows needs host memory', async (t) => {
+test('a truncated file can replace memory when no target needs host memory', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());

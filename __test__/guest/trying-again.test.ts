@@ -53,7 +53,7 @@ test('RAM that could not be restored is mapped by the next change there, which f
   t.deepEqual(first.heldText(), second.heldText());
 });
 
-test('nobody joins where a quarantine keeps the memory from being what the map says', async (t) => {
+test('rejects a target while a quarantine keeps the map from being mapped', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -116,7 +116,7 @@ test('several ranges in quarantine within one mapping are all put right when the
 
 for (const needsVa of [false, true, 'private'] as const) {
   const how = needsVa === 'private' ? 'host memory of private memory alone' : needsVa ? 'host memory' : 'files';
-  test(`what failed is not tried again over what the target itself keeps there: it maps ${how}`, async (t) => {
+  test(`does not retry over the target's own quarantine: it maps ${how}`, async (t) => {
     const memory = await guest(t);
     const file = taggedFile(t, 'file', 2, 0x50);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -153,7 +153,7 @@ for (const needsVa of [false, true, 'private'] as const) {
 }
 
 for (const failing of [4, 6]) {
-  test(`when a target closes, what one range still lacks does not keep another from being put right: page ${failing} fails`, async (t) => {
+  test(`when a target closes, a failure of one range does not affect another: page ${failing} fails`, async (t) => {
     const memory = await guest(t);
     const whole = taggedFile(t, 'whole', 3, 0x60);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });

@@ -73,7 +73,7 @@ test('withdrawFile that fails leaves all as it was, and can be called again', as
   t.deepEqual(mappings(memory), ['a: ', 'b: ']);
 });
 
-test.serial('withdrawFile reads what regions have of the device, however many other mappings exist', async (t) => {
+test.serial('withdrawFile reads only the regions of the device, however many mappings exist', async (t) => {
   const memory = await guest(t);
   const space = addressSpaceOf(memory);
   const device = new MemoryOfDevice(t, 'device', 8);
