@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import type { MachineRoots } from '../../ts/host/machine.ts';
-import { uninterrupted } from '../../ts/cli/bind/uninterrupted.ts';
+import { ignoringSignals } from '../../ts/cli/bind/ignore-signals.ts';
 import { block, mounts, network, rootsOf } from '../host/use/support.ts';
 import { type Outcome, program } from './support.ts';
 
@@ -246,12 +246,12 @@ test('command lines that make no sense', async (t) => {
 
 test('signals wait until it is done', (t) => {
   const before = process.listenerCount('SIGINT');
-  const result = uninterrupted(() => {
+  const result = ignoringSignals(() => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(process.pid, signal);
     return 'done';
   });
   t.is(result, 'done', 'the process is still there');
-  t.throws(() => uninterrupted(() => { throw new Error('failed'); })); // prettier-ignore
+  t.throws(() => ignoringSignals(() => { throw new Error('failed'); })); // prettier-ignore
   t.is(process.listenerCount('SIGINT'), before);
 });
 

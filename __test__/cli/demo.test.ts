@@ -15,7 +15,7 @@ test('the demo goes through its steps and ends with who maps what', async (t) =>
     /^5\. the BAR moves to 0xd0000000: DMA to the old address: ERR_DMA_FAULT; the BAR has "\.+"$/,
     /DMA to the new address: the BAR has "peer-to-peer!"$/,
     /^6\. container 2 joins late: .*0x0\.\.0x4000000, 0xd0000000\.\.0xd0100000, 0x100000000\.\.0x104000000$/,
-    /^8\. moving the BAR there fails: ERR_MAP_FAILED: fussy-target/,
+    /^8\. moving the BAR there fails: ERR_MAP_FAILED: rejecting-target/,
     /rolled back everywhere: device A still reaches the BAR at 0xd0000000: "peer-to-peer!"$/,
     /│ 0xd0000000\.\.0xd0100000 .*'mapped'.*'mapped'.*'mapped'/,
   ];

@@ -1,4 +1,4 @@
-// A line about a few mappings of a region does not list the others.
+// A line about changed mappings of a region does not list the unchanged ones.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -3,7 +3,7 @@
  */
 import { explain } from '../guest/explain.ts';
 import { type Command, UsageError } from './command.ts';
-import { readLastSnapshot } from './view/file.ts';
+import { readLastSnapshot } from './view/recording.ts';
 
 export const explainCommand: Command = {
   summary: 'says what is at an address of guest memory, and who reaches it or why not',

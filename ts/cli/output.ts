@@ -9,7 +9,7 @@ import { jsonPieces } from './json-text.ts';
 import type { Paint } from './lines.ts';
 
 /** Errors of a stream whose reader has stopped early, as `head` does. */
-const NOBODY_READS = ['EPIPE', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'];
+const READER_GONE_CODES = ['EPIPE', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'];
 
 /** A stream that lines, JSON and documents are written to. */
 export class Output {
@@ -66,7 +66,9 @@ export class Output {
    */
   async finish(): Promise<Error | undefined> {
     await Promise.all(this.#writes);
-    return this.#failure === undefined || NOBODY_READS.includes(this.#failure.code ?? '') ? undefined : this.#failure;
+    return this.#failure === undefined || READER_GONE_CODES.includes(this.#failure.code ?? '')
+      ? undefined
+      : this.#failure;
   }
 
   #printable(text: string): string {

@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import { STANDARD_STREAM, fileOption, isSameFile } from './arguments.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
 import { save } from './save.ts';
-import { readRecording } from './view/file.ts';
+import { readRecording } from './view/recording.ts';
 import { pageHtml } from './view/html.ts';
 
 /** A page holds the state after each of its lines: more lines than these make it slow. */

@@ -5,7 +5,7 @@ import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
 import { axisOf } from '../../../ts/cli/view/axis.ts';
 import { type Column, columnsOf, lanesFor, regionBoxes } from '../../../ts/cli/view/columns.ts';
 import type { AxisPart } from '../../../ts/cli/view/data.ts';
-import { humanLength, timeAfter } from '../../../ts/cli/view/words.ts';
+import { lengthText, elapsedText } from '../../../ts/cli/view/format.ts';
 import { at, guest, pages, taggedFile } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
 
@@ -216,7 +216,7 @@ test('lengths and times in words', (t) => {
     [(3n << 30n) / 2n, '1.50 GiB'],
     [1n << 64n, '16 EiB'],
   ];
-  for (const [length, words] of lengths) t.is(humanLength(length), words);
-  t.is(timeAfter('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
-  t.is(timeAfter('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
+  for (const [length, words] of lengths) t.is(lengthText(length), words);
+  t.is(elapsedText('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
+  t.is(elapsedText('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
 });

@@ -328,7 +328,7 @@ test('the script of the page has every function that its modules declare or impo
   const modules = [
     ...own.map((name) => `cli/view/page/${name}`),
     'cli/view/columns.ts',
-    'cli/view/words.ts',
+    'cli/view/format.ts',
     'journal/delta.ts',
     'guest/layers.ts',
     'guest/address-text.ts',

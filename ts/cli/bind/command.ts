@@ -10,8 +10,8 @@ import { type Machine, type MachineRoots, readMachine, thisMachine } from '../..
 import type { PciFunction } from '../../host/model.ts';
 import { deviceArguments } from '../arguments.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
-import { uninterrupted } from './uninterrupted.ts';
-import { doneJson, doneLines, plannedJson, plannedLines } from './words.ts';
+import { ignoringSignals } from './ignore-signals.ts';
+import { resultJson, resultLines, planJson, planLines } from './report.ts';
 
 const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. All of them, or none where one fails.
   --group      and all other endpoints of their IOMMU groups; bridges stay as they are
@@ -57,7 +57,7 @@ export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
     options: { ...COMMON, driver: { type: 'string' } },
     run: async (invocation, terminal) => {
       const driver = variantOf(invocation);
-      return changeOrRefuse('bind', invocation, terminal, roots, (devices, { sys }) =>
+      return runBinding('bind', invocation, terminal, roots, (devices, { sys }) =>
         planBind(devices, driver, (name) => sys.has(`bus/pci/drivers/${name}`)),
       );
     },
@@ -70,7 +70,7 @@ export function unbindCommand(roots: () => MachineRoots = thisMachine): Command 
     summary: 'takes devices from vfio-pci, back to their own drivers',
     usage: UNBIND_USAGE,
     options: COMMON,
-    run: async (invocation, terminal) => changeOrRefuse('unbind', invocation, terminal, roots, planUnbind),
+    run: async (invocation, terminal) => runBinding('unbind', invocation, terminal, roots, planUnbind),
   };
 }
 
@@ -82,7 +82,7 @@ function variantOf({ values }: Invocation): string | undefined {
 }
 
 /** Prints what the host uses line by line: what other errors say is one line. */
-async function changeOrRefuse(
+async function runBinding(
   name: string,
   ...[invocation, terminal, roots, planOf]: Parameters<typeof change>
 ): Promise<number> {
@@ -113,12 +113,12 @@ async function change(
   const json = values['json'] === true;
   if (!json) stderr.lines(notes.map((note) => `note: ${note}`));
   if (values['dry-run'] === true) {
-    if (json) await stdout.json(plannedJson(plan, notes));
-    else stdout.lines(plannedLines(plan));
+    if (json) await stdout.json(planJson(plan, notes));
+    else stdout.lines(planLines(plan));
     return 0;
   }
-  const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
-  if (json) await stdout.json(doneJson(plan, done, notes));
-  else stdout.lines(doneLines(plan, done));
+  const done = ignoringSignals(() => perform(plan, handsOn(machine.roots.sys)));
+  if (json) await stdout.json(resultJson(plan, done, notes));
+  else stdout.lines(resultLines(plan, done));
   return 0;
 }

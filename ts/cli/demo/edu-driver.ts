@@ -20,7 +20,7 @@ const FROM_DEVICE = 2n;
 const BUFFER = 0x40000n;
 
 /** A transfer takes a tenth of a second; one that takes this many milliseconds never ends. */
-const PATIENCE = 10_000;
+const TRANSFER_TIMEOUT = 10_000;
 
 /** PCI config space: the Command register, and its bits for decoding memory and being a bus master. */
 const PCI_COMMAND = 4n;
@@ -86,7 +86,7 @@ export class EduDriver {
   }
 
   async #idle(): Promise<void> {
-    for (const deadline = Date.now() + PATIENCE; this.busy;) {
+    for (const deadline = Date.now() + TRANSFER_TIMEOUT; this.busy;) {
       if (Date.now() > deadline) throw new Error('the DMA engine of edu does not come to an end');
       await sleep(10);
     }

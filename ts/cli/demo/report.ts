@@ -9,7 +9,7 @@ export interface Report {
   step(this: void, what: string, outcome: string): void;
   note(this: void, outcome: string): void;
   /** A row for each sub-mapping, a column for each target. */
-  whoMapsWhat(this: void, snapshot: MemorySnapshot): void;
+  mappingTable(this: void, snapshot: MemorySnapshot): void;
 }
 
 export function hex(value: bigint): string {
@@ -22,7 +22,7 @@ export function reportTo(stream: NodeJS.WritableStream): Report {
   return {
     step: (what, outcome) => log(`${++steps}. ${what}: ${outcome}`),
     note: (outcome) => log(`   ${outcome}`),
-    whoMapsWhat: (snapshot) => {
+    mappingTable: (snapshot) => {
       log('\nWho maps what:');
       table(rows(snapshot));
     },

@@ -22,7 +22,7 @@ export interface Peer {
 }
 
 /** One who joins when everything is set up. */
-export interface LateComer {
+export interface LateTarget {
   readonly name: string;
   /** Ranges it was given. */
   mapped(): string[];
@@ -32,5 +32,5 @@ export interface LateComer {
 
 export interface Stage extends AsyncDisposable {
   start(): Promise<{ a: Initiator; b: Peer }>;
-  join(): Promise<LateComer>;
+  join(): Promise<LateTarget>;
 }

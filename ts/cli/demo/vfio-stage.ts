@@ -4,7 +4,7 @@
  */
 import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
 import { Edu, EDU_ID } from './edu-driver.ts';
-import type { Initiator, LateComer, Peer, Stage } from './stage.ts';
+import type { Initiator, LateTarget, Peer, Stage } from './stage.ts';
 
 /** RAM in which the devices' drivers prepare what is to be moved. */
 const SCRATCH = 0x20_0000n;
@@ -20,7 +20,7 @@ export function vfioStage(memory: GuestMemory, addresses: readonly string[]): St
       const b = await manager.open(second);
       return { a: initiator(memory, a), b: peer(b) };
     },
-    join: async () => (third === undefined ? simulated(memory) : lateComer(memory, lateManager, third)),
+    join: async () => (third === undefined ? lateSimulatedTarget(memory) : lateVfioTarget(memory, lateManager, third)),
     [Symbol.asyncDispose]: async () => {
       await lateManager.close();
       await manager.close();
@@ -71,7 +71,7 @@ function peer(device: VfioDevice): Peer {
   };
 }
 
-async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateComer> {
+async function lateVfioTarget(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateTarget> {
   const device = await manager.open(bdf);
   const container = manager.inspect().containers[0]?.name;
   return {
@@ -87,7 +87,7 @@ async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf
 }
 
 /** With two devices only, the container that joins late is a simulated one: it maps, but no device is behind it. */
-async function simulated(memory: GuestMemory): Promise<LateComer> {
+async function lateSimulatedTarget(memory: GuestMemory): Promise<LateTarget> {
   const iommu = new SimulatedIommu({ name: 'simulated container' });
   await memory.dmaMappers.addDmaMapper(iommu);
   return {

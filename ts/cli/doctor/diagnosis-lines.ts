@@ -4,7 +4,7 @@
  */
 import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';
-import { idsOf, kindOf } from '../topology/words.ts';
+import { idsText, functionKind } from '../topology/pci-text.ts';
 
 const WIDTH = 100;
 const STYLES = { ok: 'green', warning: 'yellow', blocked: 'red', unknown: 'cyan' } as const;
@@ -17,7 +17,7 @@ export function diagnosisLines({ machine, devices }: Diagnosis, asked: boolean, 
   const others = devices.filter((each) => !examined.includes(each));
   const lines = [paint('bold', 'this machine'), ...machine.flatMap((finding) => findingLines(finding, paint))];
   for (const { address, pci, findings } of examined) {
-    lines.push('', `${paint('bold', address)} ${kindOf(pci)}, ${idsOf(pci)}`);
+    lines.push('', `${paint('bold', address)} ${functionKind(pci)}, ${idsText(pci)}`);
     lines.push(...findings.flatMap((finding) => findingLines(finding, paint)));
   }
   if (others.length > 0) lines.push('', ...otherLines(others, paint));
@@ -41,7 +41,9 @@ function isBound({ findings }: DeviceDiagnosis): boolean {
 function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[] {
   return [
     paint('bold', "not VFIO's: name one, and it is examined"),
-    ...devices.map(({ address, pci }) => `  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
+    ...devices.map(
+      ({ address, pci }) => `  ${address} ${functionKind(pci)}, ${idsText(pci)}: driver ${pci.driver ?? 'none'}`,
+    ),
   ];
 }
 

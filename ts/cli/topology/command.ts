@@ -101,14 +101,16 @@ function filesOf(values: Invocation['values']): Files {
 
 function textLines(host: Host, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
   const shorten = !all && host.functions.size > MOST_LINES;
-  const blind = [...host.functions.values()].some(({ configBytes }) => configBytes > 0 && configBytes < 256);
+  const isConfigTruncated = [...host.functions.values()].some(
+    ({ configBytes }) => configBytes > 0 && configBytes < 256,
+  );
   const hint = paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more');
   const findings = host.findings.map(({ path, problem }) => `${path} ${problem}`);
   return [
     ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint),
     '',
     ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]),
-    ...(blind ? ['', hint] : []),
+    ...(isConfigTruncated ? ['', hint] : []),
     ...list('makes no sense', findings, WIDTH, paint),
   ];
 }

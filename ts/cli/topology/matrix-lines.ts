@@ -2,10 +2,10 @@
  * The matrix in a terminal: rows are initiators, columns targets, in blocks where they don't fit beside each other.
  */
 import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';
-import { kindOf } from './words.ts';
+import { functionKind } from './pci-text.ts';
 
 /** How a verdict is shown. */
 export const VERDICTS: Readonly<
@@ -32,7 +32,7 @@ export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint
     `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
     '',
     ...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)),
-    ...list('* due before', allNeeds(matrix), width, paint),
+    ...list('* due before', allPrerequisites(matrix), width, paint),
     ...list('to be known', allNotes(matrix), width, paint),
     ...list(bypasses, bypassTexts(matrix), width, paint),
   ];
@@ -49,7 +49,7 @@ function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width:
     lines.push('', paint('dim', (' '.repeat(LABEL) + head).trimEnd()));
     for (const [row, initiator] of devices.entries()) {
       const device = host.functions.get(initiator);
-      const kind = device === undefined ? '' : kindOf(device);
+      const kind = device === undefined ? '' : functionKind(device);
       const label = fit(`${String(row + 1).padStart(2)} ${initiator} ${kind}`, LABEL - 1);
       const line = shown.map((target) => {
         const cell = cellOf(initiator, target);

@@ -4,13 +4,13 @@
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import { bridgesAbove } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { STYLE } from './style.ts';
 import { cellsByPair } from './pairs.ts';
 import { pictureOfTree } from './svg.ts';
-import { ACS_LEGEND, barOf, idsOf, kindOf } from './words.ts';
+import { ACS_LEGEND, barText, idsText, functionKind } from './pci-text.ts';
 
 const PAGE_STYLE = `
 body { margin: 0; background: var(--page); color: var(--ink); font: 14px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif }
@@ -91,7 +91,7 @@ ${tree.body}
 </div>
 <p>${escape(ACS_LEGEND)}. Lines are links: speed in GT/s x lanes.</p>
 ${matrix.cells.length === 0 ? '' : matrixHtml(host, matrix, footnotes)}
-${listHtml('Due before', allNeeds(matrix))}
+${listHtml('Due before', allPrerequisites(matrix))}
 ${listHtml('To be known', allNotes(matrix))}
 ${listHtml('Never comes to the IOMMU: keep guest memory off these addresses', bypassTexts(matrix))}
 ${listHtml(
@@ -115,7 +115,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
   );
   const rows = devices.map((initiator, index) => {
     const device = host.functions.get(initiator);
-    const kind = device === undefined ? '' : kindOf(device);
+    const kind = device === undefined ? '' : functionKind(device);
     const row = devices.map((target) => {
       const cell = cellOf(initiator, target);
       if (cell === undefined) return '<td class="self"></td>';
@@ -150,14 +150,14 @@ function devicesHtml(host: Host, { devices }: PeerMatrix): string {
     const { driver, group, powerState, resetMethods, bars, numaNode } = device;
     const reset = resetMethods === 'unknown' ? 'unknown' : resetMethods.join(', ') || 'none';
     const facts = [
-      `${kindOf(device)}, ${idsOf(device)}`,
+      `${functionKind(device)}, ${idsText(device)}`,
       driver ?? 'none',
       group ?? 'none',
       powerState,
       reset,
       numaNode ?? '',
     ];
-    const list = bars.map((bar) => escape(barOf(bar))).join('<br>');
+    const list = bars.map((bar) => escape(barText(bar))).join('<br>');
     return [
       `<tr><td class="address">${escape(address)}</td>${facts.map((fact) => `<td>${escape(String(fact))}</td>`).join('')}<td>${list}</td></tr>`,
     ];

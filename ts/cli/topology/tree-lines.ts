@@ -4,7 +4,7 @@
 import type { Host, PciFunction } from '../../host/index.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
-import { ACS_LEGEND, acsLetters, idsOf, iommuOf, isSlow, kindOf, linkOf } from './words.ts';
+import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
 /** Columns behind the tree, each with a space before it. */
 const COLUMNS = { group: 5, driver: 12, link: 14, acs: 7 };
@@ -16,7 +16,7 @@ export function treeLines(host: Host, roots: readonly TreeRoot[], width: number,
   const lines = [paint('dim', head)];
   for (const { bus, iommu, nodes, hidden } of roots) {
     const unit = iommu === undefined ? undefined : host.iommus.get(iommu);
-    const title = `host bridge ${bus}${unit === undefined ? '' : ` · IOMMU ${iommuOf(unit)}`}`;
+    const title = `host bridge ${bus}${unit === undefined ? '' : ` · IOMMU ${iommuText(unit)}`}`;
     const more = hidden === 0 ? '' : ` · ${hidden} more (--all)`;
     lines.push(paint('bold', title) + paint('dim', more));
     lines.push(...nodes.flatMap((node, index) => nodeLines(node, '', index === nodes.length - 1, left, paint)));
@@ -27,11 +27,11 @@ export function treeLines(host: Host, roots: readonly TreeRoot[], width: number,
 
 function nodeLines({ device, children }: TreeNode, lead: string, last: boolean, left: number, paint: Paint): string[] {
   const branch = `${lead}${last ? '└─' : '├─'} `;
-  const text = `${device.address} ${kindOf(device)} · ${idsOf(device)}`;
+  const text = `${device.address} ${functionKind(device)} · ${idsText(device)}`;
   const cells = {
     group: device.group === undefined ? '-' : String(device.group),
     driver: device.driver ?? '-',
-    link: linkOf(device).replace(' of ', '/'),
+    link: linkText(device).replace(' of ', '/'),
     acs: acsLetters(device),
   };
   const line = columns(branch + text, cells, left);
@@ -58,5 +58,5 @@ function colour(line: string, branch: string, { address, link }: PciFunction, le
     line.slice(linkAt, linkAt + COLUMNS.link),
     line.slice(linkAt + COLUMNS.link),
   ];
-  return tree + before + (link !== undefined && isSlow(link) ? paint('yellow', shown) : shown) + after;
+  return tree + before + (link !== undefined && isLinkDegraded(link) ? paint('yellow', shown) : shown) + after;
 }

@@ -5,7 +5,7 @@
 import type { MemorySnapshot, RegionSnapshot, StatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
 import { backingAt, byPrecedenceIn } from '../../guest/layers.ts';
 import { stateOf, whyAbsent } from '../../guest/target-view.ts';
-import { humanLength } from './words.ts';
+import { lengthText } from './format.ts';
 
 /** Something at addresses. */
 export interface Box {
@@ -184,7 +184,7 @@ export function regionBox(
     facts: [
       ['Region', name],
       ['Addresses', `${start}..${end}`],
-      ['Length', humanLength(BigInt(end) - BigInt(start))],
+      ['Length', lengthText(BigInt(end) - BigInt(start))],
       ['All of it', `${range?.start}..${range?.end}`],
       ['Kind', kind === 'ram' ? 'RAM' : 'device memory'],
       ['Priority', String(priority)],
@@ -296,7 +296,7 @@ export function absentBox(sub: SubMappingSnapshot, reason: string, places: Place
 export function factsOf({ start, end, region, kind }: SubMappingSnapshot | StatusSnapshot): Fact[] {
   return [
     ['Addresses', `${start}..${end}`],
-    ['Length', humanLength(BigInt(end) - BigInt(start))],
+    ['Length', lengthText(BigInt(end) - BigInt(start))],
     ['Region', `${region} (${kind === 'ram' ? 'RAM' : 'device memory'})`],
   ];
 }

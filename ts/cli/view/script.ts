@@ -10,9 +10,9 @@ import * as places from '../../guest/address-text.ts';
 import * as targets from '../../guest/target-view.ts';
 import * as delta from '../../journal/delta.ts';
 import * as columns from './columns.ts';
-import * as words from './words.ts';
+import * as format from './format.ts';
 
-const SHARED = [{ quarantineOf, explanation }, layers, places, targets, delta, columns, words];
+const SHARED = [{ quarantineOf, explanation }, layers, places, targets, delta, columns, format];
 
 /** All of it, which begins at once. */
 export async function pageScript(): Promise<string> {

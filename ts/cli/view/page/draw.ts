@@ -2,8 +2,8 @@
  * Draws the map. Boxes that were there at the moment before are moved to where they are now.
  */
 import { type Box, columnsOf } from '../columns.ts';
-import { humanLength } from '../words.ts';
-import { make, part } from './dom.ts';
+import { lengthText } from '../format.ts';
+import { elementById, makeElement } from './dom.ts';
 import { boxHovered, boxLeft, boxFocused } from './panel.ts';
 import type { Drawn, Page } from './state.ts';
 
@@ -41,19 +41,19 @@ export function drawMoment(page: Page): void {
 
 /** Heads and frames of the columns; the frames are as they were, where the columns are the same. */
 export function drawFrames(page: Page): HTMLElement[] {
-  const heads = part('heads');
-  const body = part('columns');
+  const heads = elementById('heads');
+  const body = elementById('columns');
   const titles = JSON.stringify(page.columns.map(({ title }) => title));
   if (body.dataset['titles'] !== titles) {
     body.dataset['titles'] = titles;
-    heads.replaceChildren(make('div', 'head gutter', 'Address'));
+    heads.replaceChildren(makeElement('div', 'head gutter', 'Address'));
     for (const child of body.querySelectorAll('.column')) child.remove();
     page.drawn.clear();
     for (const { title } of page.columns) {
-      const name = make('h2', '', title);
+      const name = makeElement('h2', '', title);
       name.title = title;
-      heads.append(make('div', 'head', name, make('p', 'note')));
-      const column = make('div', 'column');
+      heads.append(makeElement('div', 'head', name, makeElement('p', 'note')));
+      const column = makeElement('div', 'column');
       column.setAttribute('role', 'listbox');
       column.setAttribute('aria-label', title);
       body.append(column);
@@ -61,7 +61,7 @@ export function drawFrames(page: Page): HTMLElement[] {
   }
   const widths = page.columns.map(({ lanes }) => Math.max(132, lanes * 88));
   const tracks = widths.map((width, index) => `minmax(${width}px, ${page.columns[index]?.lanes ?? 1}fr)`);
-  const { style } = part('map');
+  const { style } = elementById('map');
   style.setProperty('--columns', `var(--gutter) ${tracks.join(' ')}`);
   style.setProperty('--room', `${widths.reduce((sum, width) => sum + width + 10, 0)}px`);
   for (const [index, head] of [...heads.querySelectorAll('.head:not(.gutter)')].entries()) {
@@ -115,7 +115,7 @@ export function lookOf({ from, to, look, label }: Box): string {
 
 /** A new box, which says what it is when it is pointed at or gets the focus. */
 export function makeBox(page: Page, key: string): HTMLElement {
-  const element = make('div', 'box', make('span', 'label'));
+  const element = makeElement('div', 'box', makeElement('span', 'label'));
   element.dataset['key'] = key;
   element.setAttribute('role', 'option');
   element.setAttribute('aria-selected', 'false');
@@ -133,7 +133,7 @@ export function drawAxis(page: Page): void {
   for (const { height, gap } of parts) {
     page.tops.push((page.tops.at(-1) ?? 0) + (gap ? height : Math.max(3, height * page.zoom)));
   }
-  const body = part('columns');
+  const body = elementById('columns');
   for (const old of body.querySelectorAll('.tick, .fold')) old.remove();
   body.style.height = `${page.tops.at(-1) ?? 0}px`;
   const ticks: HTMLElement[] = [];
@@ -141,11 +141,11 @@ export function drawAxis(page: Page): void {
   for (const [index, { start, end, height, gap }] of parts.entries()) {
     const top = page.tops[index] ?? 0;
     if (gap) {
-      const text = height < 16 ? '' : `${humanLength(BigInt(end) - BigInt(start))} of nothing, folded`;
-      const fold = make('div', 'fold', make('span', '', text));
+      const text = height < 16 ? '' : `${lengthText(BigInt(end) - BigInt(start))} of nothing, folded`;
+      const fold = makeElement('div', 'fold', makeElement('span', '', text));
       fold.style.top = `${top}px`;
       fold.style.height = `${height}px`;
-      fold.title = `${start}..${end}: ${humanLength(BigInt(end) - BigInt(start))} of nothing`;
+      fold.title = `${start}..${end}: ${lengthText(BigInt(end) - BigInt(start))} of nothing`;
       ticks.push(fold);
     }
     if (top < free || (gap && height < 16)) continue; // where there is room for one address, it is that of what begins
@@ -159,13 +159,13 @@ export function drawAxis(page: Page): void {
 
 /** An address beside the axis. */
 export function makeTick(address: string, top: number): HTMLElement {
-  const tick = make('div', 'tick', address);
+  const tick = makeElement('div', 'tick', address);
   tick.style.top = `${top}px`;
   return tick;
 }
 
 /** Puts the focus on a box, and the box into sight. */
-export function goTo({ element }: Drawn): void {
+export function focusBox({ element }: Drawn): void {
   element.focus({ preventScroll: true });
   element.scrollIntoView({ block: 'center', inline: 'nearest' });
 }

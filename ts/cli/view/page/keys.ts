@@ -1,7 +1,7 @@
 /**
  * The map by keyboard: Tab goes from column to column, arrows from box to box.
  */
-import { goTo } from './draw.ts';
+import { focusBox } from './draw.ts';
 import type { Drawn, Page } from './state.ts';
 
 /** Moves the focus, where a key asks for it. */
@@ -12,7 +12,7 @@ export function keyPressed(page: Page, event: KeyboardEvent): void {
   const next = neighbour(page, here, event.key);
   if (next === undefined) return;
   event.preventDefault();
-  goTo(next);
+  focusBox(next);
 }
 
 /** The box in the direction of a key. */

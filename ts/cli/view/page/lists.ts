@@ -1,8 +1,8 @@
 /**
  * Above the map: how much there is, and what targets miss or keep.
  */
-import { goTo } from './draw.ts';
-import { make, makeButton, part } from './dom.ts';
+import { focusBox } from './draw.ts';
+import { elementById, makeButton, makeElement } from './dom.ts';
 import type { Drawn, Page } from './state.ts';
 
 /** Draws both for the moment that the page is at. */
@@ -19,17 +19,17 @@ export function drawLists(page: Page): void {
     [wrong.length - kept, 'missing', 'missing', 'bad'],
     [kept, 'quarantined', 'quarantined', 'kept'],
   ];
-  part('counts').replaceChildren(
+  elementById('counts').replaceChildren(
     ...counts.map(([count, one, many, look]) =>
-      make('li', count > 0 ? look : '', make('b', '', String(count)), ` ${count === 1 ? one : many}`),
+      makeElement('li', count > 0 ? look : '', makeElement('b', '', String(count)), ` ${count === 1 ? one : many}`),
     ),
   );
-  const problems = part('problems');
+  const problems = elementById('problems');
   problems.hidden = wrong.length === 0;
   const list = problems.querySelector('ul');
   const shown = wrong.slice(0, 100);
   list?.replaceChildren(...shown.map((drawn) => makeProblem(page, drawn)));
-  if (wrong.length > shown.length) list?.append(make('li', '', `and ${wrong.length - shown.length} more`));
+  if (wrong.length > shown.length) list?.append(makeElement('li', '', `and ${wrong.length - shown.length} more`));
   const title = problems.querySelector('summary');
   if (title !== null) title.textContent = `What targets miss or keep (${wrong.length})`;
 }
@@ -38,6 +38,8 @@ export function drawLists(page: Page): void {
 export function makeProblem(page: Page, drawn: Drawn): HTMLElement {
   const { box, column } = drawn;
   const reason = box.facts.find(([name]) => name === 'Reason')?.[1] ?? '';
-  const button = makeButton('link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`, () => goTo(drawn));
-  return make('li', '', button, make('span', 'why', reason));
+  const button = makeButton('link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`, () =>
+    focusBox(drawn),
+  );
+  return makeElement('li', '', button, makeElement('span', 'why', reason));
 }

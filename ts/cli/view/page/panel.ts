@@ -4,7 +4,7 @@
 import { explanation } from '../../../guest/explain.ts';
 import { layersAt, memoryAt } from '../../../guest/layers.ts';
 import { addressText } from '../../../guest/address-text.ts';
-import { make, part } from './dom.ts';
+import { elementById, makeElement } from './dom.ts';
 import type { Page } from './state.ts';
 
 /** Shows a box while the pointer is on it. */
@@ -35,35 +35,37 @@ export function boxFocused(page: Page, key: string): void {
 
 /** Everything about a box. */
 export function showBox(page: Page, key: string | undefined): void {
-  const panel = part('panel');
+  const panel = elementById('panel');
   const drawn = key === undefined ? undefined : page.drawn.get(key);
   const snapshot = page.moments[page.moment];
   if (drawn === undefined || snapshot === undefined) {
-    panel.replaceChildren(make('p', 'hint', 'Point at something in the map, or go there with Tab and the arrow keys.'));
+    panel.replaceChildren(
+      makeElement('p', 'hint', 'Point at something in the map, or go there with Tab and the arrow keys.'),
+    );
     return;
   }
   const { box, column } = drawn;
   const address = BigInt(box.start);
   const place = addressText(snapshot, address, layersAt(snapshot, address), memoryAt(snapshot, address));
-  const list = make('dl', '');
+  const list = makeElement('dl', '');
   for (const [name, value] of box.facts) {
     const look = name === 'Reason' ? 'wide' : '';
-    list.append(make('dt', look, name), make('dd', look, value));
+    list.append(makeElement('dt', look, name), makeElement('dd', look, value));
   }
   const title = page.columns[column]?.title ?? '';
   panel.replaceChildren(
-    make('p', `badge ${box.look}`, title),
-    make('h2', '', box.label),
+    makeElement('p', `badge ${box.look}`, title),
+    makeElement('h2', '', box.label),
     list,
-    make('h3', '', `At ${box.start}`),
-    make('p', 'explained', box.look.startsWith('target') ? place : explanation(snapshot, address).text),
+    makeElement('h3', '', `At ${box.start}`),
+    makeElement('p', 'explained', box.look.startsWith('target') ? place : explanation(snapshot, address).text),
   );
 }
 
 /** Says what is at an address that somebody asks for. */
-export function explainAsked(page: Page, asked: string): void {
+export function explainAddress(page: Page, asked: string): void {
   const snapshot = page.moments[page.moment];
-  const answer = part('answer');
+  const answer = elementById('answer');
   const text = asked.trim();
   if (text === '' || snapshot === undefined) {
     answer.textContent = '';

@@ -3,8 +3,8 @@
  */
 import type { AddressRange, DmaMapRequest, DmaTarget } from '../../index.ts';
 
-export class FussyTarget implements DmaTarget {
-  readonly name = 'fussy-target';
+export class RejectingTarget implements DmaTarget {
+  readonly name = 'rejecting-target';
   readonly #refused: bigint;
 
   constructor(refused: bigint) {

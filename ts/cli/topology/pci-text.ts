@@ -86,7 +86,7 @@ export const ACS_LEGEND =
   'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, U upstream forwarding, E egress control, D direct translated; - is off, . is not there';
 
 /** `NVIDIA 10de:2330`. */
-export function idsOf({ ids }: PciFunction): string {
+export function idsText({ ids }: PciFunction): string {
   const { vendor, device } = ids;
   const numbers = [vendor, device]
     .map((id) => (id === 'unknown' ? '????' : id.toString(16).padStart(4, '0')))
@@ -96,7 +96,7 @@ export function idsOf({ ids }: PciFunction): string {
 }
 
 /** `root port`, `NVMe`, `virtual function, network`. */
-export function kindOf({ classCode, portType, physicalFunction }: PciFunction): string {
+export function functionKind({ classCode, portType, physicalFunction }: PciFunction): string {
   const port = PORTS[portType];
   if (port !== undefined) return port;
   const digits = classCode === 'unknown' ? '' : classCode.toString(16).padStart(6, '0');
@@ -114,27 +114,27 @@ export function acsLetters({ acs }: PciFunction): string {
 }
 
 /** `32 GT/s x16`; with `of …` where the link could be faster or wider. Empty where there is none. */
-export function linkOf({ link }: PciFunction): string {
+export function linkText({ link }: PciFunction): string {
   if (link === undefined) return '';
   const { speed, width, mostSpeed, mostWidth } = link;
   if (speed === undefined && width === undefined) return mostWidth === undefined ? '' : 'no link';
-  const now = oneLink(speed, width);
-  return isSlow(link) ? `${now} of ${oneLink(mostSpeed, mostWidth)}` : now;
+  const now = speedAndWidth(speed, width);
+  return isLinkDegraded(link) ? `${now} of ${speedAndWidth(mostSpeed, mostWidth)}` : now;
 }
 
 /** Whether a link is slower or narrower than this end of it could be. */
-export function isSlow({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
+export function isLinkDegraded({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
   const below = (now: number | undefined, most: number | undefined): boolean =>
     now !== undefined && most !== undefined && now < most;
   return below(speed, mostSpeed) || below(width, mostWidth);
 }
 
-function oneLink(speed: number | undefined, width: number | undefined): string {
+function speedAndWidth(speed: number | undefined, width: number | undefined): string {
   return `${speed ?? '?'}x${width ?? '?'}`;
 }
 
 /** `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
-export function barOf({ index, kind, address, length, prefetchable }: BarResource): string {
+export function barText({ index, kind, address, length, prefetchable }: BarResource): string {
   const name = kind === 'rom' ? 'ROM' : `BAR ${index}`;
   const place = address === undefined ? 'no address' : `at ${hex(address)}`;
   const width = { io: ', I/O ports', memory32: '', memory64: ', 64 bits', rom: '' }[kind];
@@ -142,7 +142,7 @@ export function barOf({ index, kind, address, length, prefetchable }: BarResourc
 }
 
 /** `dmar0, 48 bits, device TLB`. */
-export function iommuOf({ name, addressBits, deviceTlb }: Iommu): string {
+export function iommuText({ name, addressBits, deviceTlb }: Iommu): string {
   const bits = addressBits === 'unknown' ? '' : `, ${addressBits} bits`;
   return `${name}${bits}${deviceTlb === true ? ', device TLB' : ''}`;
 }

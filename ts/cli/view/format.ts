@@ -3,7 +3,7 @@
  */
 
 /** A number of bytes in the largest unit that leaves a number to be read: `64 KiB`, `1.94 GiB`. */
-export function humanLength(bytes: bigint): string {
+export function lengthText(bytes: bigint): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
   let unit = 0;
   let size = bytes;
@@ -16,7 +16,7 @@ export function humanLength(bytes: bigint): string {
 }
 
 /** How long after another a time is: `+1.250 s`. */
-export function timeAfter(start: string, time: string): string {
+export function elapsedText(start: string, time: string): string {
   const seconds = (Date.parse(time) - Date.parse(start)) / 1000;
   return Number.isFinite(seconds) ? `+${seconds.toFixed(3)} s` : time;
 }

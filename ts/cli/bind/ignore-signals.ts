@@ -5,7 +5,7 @@
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Does something synchronous, meanwhile deaf to signals that would end the process. */
-export function uninterrupted<T>(act: () => T): T {
+export function ignoringSignals<T>(act: () => T): T {
   const ignore = (): void => {};
   for (const signal of SIGNALS) process.on(signal, ignore);
   try {
