@@ -72,10 +72,10 @@ test('the root disk and the network of the login are refused, with the reasons; 
   t.deepEqual(refused, {
     status: 1,
     stdout: '',
-    stderr: `peerdma bind: ERR_DEVICE_NEEDED: this machine would lose what it uses:
+    stderr: `peerdma bind: ERR_DEVICE_NEEDED: the host uses these devices:
   - 0000:00:02.0 holds / (nvme0n1)
   - 0000:00:03.0 carries the login to 10.0.0.5 (eno1)
---force takes it all the same
+Use --force to change them anyway.
 `,
   });
   const forced = await run(roots, 'bind', '--dry-run', '--force', '00:02.0');
@@ -90,7 +90,7 @@ test('--dry-run prints the commands, and writes nothing', async (t) => {
   t.is(status, 0);
   t.is(
     stdout,
-    `# 0000:00:05.0 is with vfio-pci already
+    `# 0000:00:05.0 is bound to vfio-pci already
 echo vfio-pci > /sys/bus/pci/devices/0000:00:04.0/driver_override
 echo 0000:00:04.0 > /sys/bus/pci/drivers/nvme/unbind
 echo 0000:00:04.0 > /sys/bus/pci/drivers_probe
@@ -159,10 +159,14 @@ test('nothing to do is said, and is no failure', async (t) => {
   const roots = machine(t);
   t.deepEqual(await run(roots, 'bind', '00:05.0'), {
     status: 0,
-    stdout: '0000:00:05.0 is with vfio-pci already\n',
+    stdout: '0000:00:05.0 is bound to vfio-pci already\n',
     stderr: '',
   });
-  t.is((await run(roots, 'unbind', '00:02.0')).stdout, '0000:00:02.0 is with nvme already\n', 'be it the root disk');
+  t.is(
+    (await run(roots, 'unbind', '00:02.0')).stdout,
+    '0000:00:02.0 is bound to nvme already\n',
+    'be it the root disk',
+  );
   t.is((await run(roots, 'unbind', '--dry-run', '00:05.0')).status, 0, 'the boot display that VFIO has');
   t.is((await run(roots, 'unbind', '01:00.0')).stdout, '0000:01:00.0 has no driver already\n');
 });
@@ -238,7 +242,7 @@ test('command lines that make no sense', async (t) => {
   ]) {
     const { status, stdout, stderr } = await run(roots, ...args);
     t.deepEqual([status, stdout], [2, ''], args.join(' '));
-    t.regex(stderr, /--help says how/);
+    t.regex(stderr, /Run peerdma \w+ --help for its usage\./);
   }
   t.is((await run(roots, 'bind', 'nvme')).status, 2, 'not a PCI address');
   t.regex((await run(roots, 'bind', '--help')).stdout, /^usage: peerdma bind [^]*--dry-run/);

@@ -47,7 +47,7 @@ test('the demo rejects a --device that is not a PCI address, or the same one twi
     const { stdout, stderr, status } = await program(['demo', '--device', first, '--device', second]);
     t.is(status, 2, stderr);
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma demo: [^\n]*\n\(peerdma demo --help says how\)\n$/);
+    t.regex(stderr, /^peerdma demo: [^\n]*\nRun peerdma demo --help for its usage\.\n$/);
   }
 });
 

@@ -17,11 +17,11 @@ test('a machine and a device, in 100 columns: what is well in a sentence, all el
   const { status, stdout, stderr } = await program(['doctor', '--sysfs', root, GPU]);
   t.is(status, 0);
   t.is(stderr, '');
-  t.regex(stdout, /^this machine\n {2}unknown {2}which kernel runs does not show here\n {11}seen: /);
+  t.regex(stdout, /^this machine\n {2}unknown {2}which kernel runs does not show here\n {11}evidence: /);
   t.regex(stdout, /^ {2}ok {7}the IOMMU is on: there are 4 groups of devices$/m);
   t.regex(stdout, /^0000:01:00\.0 3D controller, NVIDIA 10de:2330\n {2}ok {7}IOMMU group 20, alone$/m);
-  t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}seen: \S+\/resource, line 5$/m);
-  t.regex(stdout, /\n\nnothing is in the way; 1 warning; 7 things are not known\n$/);
+  t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}evidence: \S+\/resource, line 5$/m);
+  t.regex(stdout, /\n\nnothing is blocked; 1 warning; 7 facts are unknown\n$/);
   t.notRegex(stdout, new RegExp(NIC), 'nobody asked for it');
   for (const line of stdout.split('\n')) t.true(line.length <= 100 || line.includes(root), line);
   t.false(stdout.includes('\u001b'), 'no colours where there is no terminal');
@@ -31,8 +31,11 @@ test('what is in the way is exit status 1, with one command to paste', async (t)
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '02:00.0']);
   t.is(status, 1);
   t.regex(stdout, /^ {2}blocked {2}0000:02:00\.0 is in use by the driver mlx5_core: /m);
-  t.regex(stdout, /^ {11}seen: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo npx peerdma bind 0000:02:00\.0$/m);
-  t.regex(stdout, /^1 thing is in the way; /m);
+  t.regex(
+    stdout,
+    /^ {11}evidence: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo npx peerdma bind 0000:02:00\.0$/m,
+  );
+  t.regex(stdout, /^1 finding is blocked; /m);
 });
 
 test('a command is in one line, however long', async (t) => {
@@ -48,9 +51,9 @@ test('without devices: those of VFIO are examined, the others listed', async (t)
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t)]);
   t.is(status, 0);
   t.regex(stdout, /^0000:01:00\.0 3D controller, .*\n {2}ok /m);
-  t.regex(stdout, /^not VFIO's: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
+  t.regex(stdout, /^not bound to VFIO: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
   t.notRegex(stdout, /npx peerdma bind/);
-  t.regex(stdout, /^nothing is in the way; 1 warning; 7 things are not known$/m, 'what is not examined is not counted');
+  t.regex(stdout, /^nothing is blocked; 1 warning; 7 facts are unknown$/m, 'what is not examined is not counted');
 });
 
 test('colours on a terminal change nothing else', async (t) => {
@@ -119,13 +122,16 @@ test('what can not be', async (t) => {
     const { status, stdout, stderr } = await program(['doctor', ...args]);
     t.is(status, 2, args.join(' '));
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma doctor: .*\n\(peerdma doctor --help says how\)\n$/);
+    t.regex(stderr, /^peerdma doctor: .*\nRun peerdma doctor --help for its usage\.\n$/);
   }
   const gone = await program(['doctor', '--sysfs', root, '09:00.0']);
   t.is(gone.status, 1);
   t.regex(gone.stderr, /ERR_DEVICE_NOT_FOUND: there is no PCI device 0000:09:00\.0/);
   t.regex((await program(['doctor', '--sysfs', '/nowhere'])).stderr, /\/nowhere has no bus\/pci\/devices/);
-  t.regex((await program(['doctor', '--help'])).stdout, /Exit status: 0; 1 where something is blocked/);
+  t.regex(
+    (await program(['doctor', '--help'])).stdout,
+    /Exit status: 0, also for warnings and unknown facts\. 1 if a finding is blocked/,
+  );
 });
 
 const here = 'this machine: without VFIO the doctor says exactly that and what to do';
@@ -141,6 +147,6 @@ if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
       /^ {2}blocked {2}(?:VFIO is not there|this kernel has no VFIO)[^$]*\n {11}\$ sudo (?:modprobe vfio-pci|apt-get install linux-image-amd64)$/m,
     );
     t.notRegex(stdout, /type1|iommufd/, 'nothing of what comes after');
-    t.regex(stdout, /^\d+ things? (?:is|are) in the way/m);
+    t.regex(stdout, /^\d+ findings? (?:is|are) blocked/m);
   });
 }

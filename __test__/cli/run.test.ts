@@ -181,7 +181,7 @@ test('standard output that can not be written is an error in one line', async (t
     return 0;
   });
   t.is(await runProgram(['act'], acts, { stdout: full, stderr }), 1);
-  t.regex(stderr.text, /^peerdma: standard output can't be written: ENOSPC[^\n]*\n$/);
+  t.regex(stderr.text, /^peerdma: standard output: write failed: ENOSPC[^\n]*\n$/);
 });
 
 test('a pipe that is closed and a disk that is full, as a process has them', (t) => {
@@ -193,7 +193,7 @@ test('a pipe that is closed and a disk that is full, as a process has them', (t)
   const closed = shell(`${run} --json | true; exit "\${PIPESTATUS[0]}"`);
   t.deepEqual([closed.stderr, closed.status], ['', 0]);
   const full = shell(`${run} > /dev/full`);
-  t.regex(full.stderr, /^peerdma: standard output can't be written: ENOSPC[^\n]*\n$/);
+  t.regex(full.stderr, /^peerdma: standard output: write failed: ENOSPC[^\n]*\n$/);
   t.is(full.status, 1);
 });
 

@@ -186,7 +186,7 @@ test('reads, explains and displays a long journal in the memory of one of its st
   const [count, sentence, page] = stdout.split('\n');
   t.is(count, String(2 * mappings * (lines + 1)));
   t.regex(sentence ?? '', /^Nothing is at 0x0/);
-  t.regex(page ?? '', /journal\.html is written/);
+  t.regex(page ?? '', /wrote \S+journal\.html: /);
 });
 
 test('rejects a line that exceeds the string limit in a single buffer', async (t) => {

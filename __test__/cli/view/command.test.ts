@@ -47,7 +47,7 @@ test('view writes a page beside the file, or where it is told to, or to standard
   const beside = join(folder, 'memory.html');
   t.deepEqual(await program(['view', file]), {
     status: 0,
-    stdout: `${beside} is written: open it in a browser\n`,
+    stdout: `wrote ${beside}: open it in a browser\n`,
     stderr: '',
   });
   const html = readFileSync(beside, 'utf8');
@@ -69,11 +69,11 @@ test('view and explain say what is wrong with the command line', async (t) => {
   ]) {
     const { status, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
-    t.regex(stderr, /--help says how/);
+    t.regex(stderr, /Run peerdma \w+ --help for its usage\./);
   }
   const { status, stderr } = await program(['view', 'page.html', '--output', 'page.html']);
   t.is(status, 2);
-  t.regex(stderr, /would write the page over page\.html/);
+  t.regex(stderr, /--output would overwrite page\.html/);
   const { stdout } = await program(['--help']);
   for (const name of Object.keys(COMMANDS)) t.regex(stdout, new RegExp(`^  ${name} +\\w`, 'm'));
 });
@@ -95,7 +95,7 @@ test('view keeps its input, by whatever path --output leads to it', async (t) =>
     ] as const) {
       const { status, stderr } = await program(['view', inside(input), '--output', inside(output)]);
       t.is(status, 2, name);
-      t.regex(stderr, /would write the page over .*: name another --output/);
+      t.regex(stderr, /--output would overwrite .*: name another --output/);
     }
   }
   symlinkSync('memory.json', inside('other'));
@@ -125,12 +125,12 @@ test('files that can not be read or written are told', async (t) => {
   const folder = scratchFolder(t);
   const missing = await program(['view', join(folder, 'none')]);
   t.is(missing.status, 1);
-  t.regex(missing.stderr, /ERR_SYSTEM: can't read .*ENOENT/);
+  t.regex(missing.stderr, /ERR_SYSTEM: .*: read failed: ENOENT/);
   const file = join(folder, 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
   const nowhere = await program(['view', file, '--output', join(folder, 'no', 'page')]);
   t.is(nowhere.status, 1);
-  t.regex(nowhere.stderr, /ERR_SYSTEM: can't write .*ENOENT/);
+  t.regex(nowhere.stderr, /ERR_SYSTEM: .*: write failed: ENOENT/);
 });
 
 test('view and explain read files with a byte order mark, and journals without their last line end', async (t) => {
@@ -183,7 +183,7 @@ test('view puts the last lines of a journal into the page, and reports how many 
     const leftOut = length - 1 - last;
     t.is(
       stderr,
-      `moves.jsonl has ${length} lines: the page leaves out the first ${leftOut}. --last ${length} shows all\n`,
+      `moves.jsonl: the page leaves out the first ${leftOut} of ${length} lines. Use --last ${length} for all lines.\n`,
     );
     const html = readFileSync(page, 'utf8');
     t.regex(html, new RegExp(`the first ${leftOut} lines of the journal`, 'i'));

@@ -1,11 +1,11 @@
 /**
- * What `peerdma bind` and `peerdma unbind` print.
+ * The output of `peerdma bind` and `peerdma unbind`.
  */
 import type { Rebound } from '../../host/binding/perform.ts';
 import type { BindingPlan } from '../../host/binding/plan.ts';
 import type { PciFunction } from '../../host/model.ts';
 
-/** A line for each device. */
+/** Returns a line for each device: its old and its new driver. */
 export function resultLines({ unchanged }: BindingPlan, done: readonly Rebound[]): string[] {
   return [
     ...unchanged.map(({ address, driver }) => `${address} ${currentDriver(driver)} already`),
@@ -13,7 +13,7 @@ export function resultLines({ unchanged }: BindingPlan, done: readonly Rebound[]
   ];
 }
 
-/** The commands of a shell that would do it. */
+/** Returns the shell commands that perform the plan. */
 export function planLines({ module, changes, unchanged }: BindingPlan): string[] {
   return [
     ...unchanged.map(({ address, driver }) => `# ${address} ${currentDriver(driver)} already`),
@@ -24,6 +24,7 @@ export function planLines({ module, changes, unchanged }: BindingPlan): string[]
   ];
 }
 
+/** Returns the result of a performed plan as JSON. */
 export function resultJson({ module, unchanged }: BindingPlan, done: readonly Rebound[], notes: string[]): unknown {
   const devices = [
     ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver })),
@@ -32,7 +33,7 @@ export function resultJson({ module, unchanged }: BindingPlan, done: readonly Re
   return { module: module ?? null, devices, notes };
 }
 
-/** Of a driver that only the kernel will know, `to` is left out. */
+/** Returns a plan as JSON. Leaves out `to` if the kernel will choose the driver. */
 export function planJson({ module, changes, unchanged }: BindingPlan, notes: string[]): unknown {
   const devices = [
     ...unchanged.map(({ address, driver = null }) => ({ address, from: driver, to: driver, writes: [] })),
@@ -47,7 +48,7 @@ export function planJson({ module, changes, unchanged }: BindingPlan, notes: str
 }
 
 function currentDriver(driver: string | undefined): string {
-  return driver === undefined ? 'has no driver' : `is with ${driver}`;
+  return driver === undefined ? 'has no driver' : `is bound to ${driver}`;
 }
 
 function oldDriver({ driver }: PciFunction): string {
@@ -55,10 +56,10 @@ function oldDriver({ driver }: PciFunction): string {
 }
 
 function newDriver(driver: string | undefined): string {
-  return driver === undefined ? 'to none: this kernel has no driver that takes it' : `to ${driver}`;
+  return driver === undefined ? 'to none: no driver of this kernel binds to it' : `to ${driver}`;
 }
 
-/** A word of a shell, in quotes when the shell would split it or give it a meaning. The name of a driver may be any. */
+/** Quotes a shell word if it has special characters. Names of drivers may have any character. */
 function shellQuoted(word: string): string {
   return /^[\w@%+=:,./-]*$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
