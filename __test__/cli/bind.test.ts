@@ -1,6 +1,6 @@
 /**
- * `peerdma bind` and `unbind`: what is refused, planned, printed and returned, on written machines. That the kernel does what
- * is written is for __test__/vfio/bind.test.ts.
+ * `peerdma bind` and `unbind`: rejections, plans, output and exit status, on fixtures of /sys. The test of the kernel's
+ * behaviour is __test__/vfio/bind.test.ts.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, symlinkSync } from 'node:fs';
@@ -66,7 +66,7 @@ async function run(roots: MachineRoots, ...args: string[]): Promise<Outcome> {
   return program(args, false, { bind: bindCommand(() => roots), unbind: unbindCommand(() => roots) });
 }
 
-test('the root disk and the network of the login are refused, with the reasons; --force tells and goes on', async (t) => {
+test('rejects the root disk and the network of the login with reasons, which --force makes notes', async (t) => {
   const roots = machine(t);
   const refused = await run(roots, 'bind', '--dry-run', '00:02.0', '00:03.0', '00:04.0');
   t.deepEqual(refused, {
@@ -84,7 +84,7 @@ Use --force to change them anyway.
   t.regex(forced.stdout, /^echo 0000:00:02\.0 > \/sys\/bus\/pci\/drivers\/nvme\/unbind$/m);
 });
 
-test('--dry-run prints the commands, and writes nothing', async (t) => {
+test('--dry-run prints the shell commands, and writes nothing', async (t) => {
   const roots = machine(t);
   const { status, stdout, stderr } = await run(roots, 'bind', '--dry-run', '00:04.0', '00:05.0');
   t.is(status, 0);
@@ -111,7 +111,7 @@ echo 0000:00:05.0 > /sys/bus/pci/drivers_probe
   t.is(overrideIn(roots, '0000:00:05.0'), 'vfio-pci');
 });
 
-test('--dry-run quotes names that a shell would split or run', async (t) => {
+test('--dry-run quotes names with special characters of the shell', async (t) => {
   const roots = machine(t);
   const driver = "o'dd driver; reboot";
   const link = join(roots.sys, 'bus/pci/devices/0000:00:04.0/driver');
@@ -125,7 +125,7 @@ test('--dry-run quotes names that a shell would split or run', async (t) => {
   t.is(spawnSync('sh', ['-c', `printf %s ${redirection}`]).stdout.toString(), `/sys/bus/pci/drivers/${driver}/unbind`);
 });
 
-test('as JSON', async (t) => {
+test('--json prints the plan and the result', async (t) => {
   const roots = machine(t);
   const { stdout, stderr } = await run(roots, 'bind', '--dry-run', '--json', '00:04.0', '00:05.0');
   t.is(stderr, '');
@@ -155,23 +155,19 @@ test('as JSON', async (t) => {
   });
 });
 
-test('nothing to do is said, and is no failure', async (t) => {
+test('succeeds without a change for a device that is bound already', async (t) => {
   const roots = machine(t);
   t.deepEqual(await run(roots, 'bind', '00:05.0'), {
     status: 0,
     stdout: '0000:00:05.0 is bound to vfio-pci already\n',
     stderr: '',
   });
-  t.is(
-    (await run(roots, 'unbind', '00:02.0')).stdout,
-    '0000:00:02.0 is bound to nvme already\n',
-    'be it the root disk',
-  );
+  t.is((await run(roots, 'unbind', '00:02.0')).stdout, '0000:00:02.0 is bound to nvme already\n', 'also the root disk');
   t.is((await run(roots, 'unbind', '--dry-run', '00:05.0')).status, 0, 'the boot display that VFIO has');
   t.is((await run(roots, 'unbind', '01:00.0')).stdout, '0000:01:00.0 has no driver already\n');
 });
 
-test('a group: the port stays; a part of it is told of', async (t) => {
+test('--group leaves ports unchanged, and a partly bound group is noted', async (t) => {
   const roots = machine(t);
   const part = await run(roots, 'bind', '--dry-run', '01:00.0');
   t.is(part.status, 0);
@@ -187,7 +183,7 @@ test('a group: the port stays; a part of it is told of', async (t) => {
   );
 });
 
-test('what can not work, or would wait for ever, is refused with --force too', async (t) => {
+test('rejects bridges and devices in use, also with --force', async (t) => {
   const roots = machine(t);
   const refused = async (pattern: RegExp, ...args: string[]): Promise<void> => {
     for (const force of [[], ['--force']]) {
@@ -210,7 +206,7 @@ test('what can not work, or would wait for ever, is refused with --force too', a
   t.is(overrideIn(roots, '0000:00:05.0'), 'vfio-pci', 'all or nothing');
 });
 
-test('a kernel that does nothing, as these files do, is noticed and undone', async (t) => {
+test('detects a kernel that does not bind, as these files do not, and rolls back', async (t) => {
   const roots = machine(t);
   const bound = await run(roots, 'bind', '00:04.0');
   t.is(bound.status, 1);
@@ -221,7 +217,7 @@ test('a kernel that does nothing, as these files do, is noticed and undone', asy
   t.regex(bound.stderr, /As before: 0000:00:04\.0 \(nvme\)\n$/);
 });
 
-test('a driver that is neither there nor a module', async (t) => {
+test('rejects a driver that neither exists nor is a module', async (t) => {
   const { status, stderr } = await run(machine(t), 'bind', '--driver', 'no_such_vfio_pci', '00:04.0');
   t.is(status, 1);
   t.regex(
@@ -230,7 +226,7 @@ test('a driver that is neither there nor a module', async (t) => {
   );
 });
 
-test('command lines that make no sense', async (t) => {
+test('rejects malformed command lines with status 2', async (t) => {
   const roots = machine(t);
   for (const args of [
     ['bind'],
@@ -248,13 +244,13 @@ test('command lines that make no sense', async (t) => {
   t.regex((await run(roots, 'bind', '--help')).stdout, /^usage: peerdma bind [^]*--dry-run/);
 });
 
-test('signals wait until it is done', (t) => {
+test('ignores signals while it runs, and restores their handlers', (t) => {
   const before = process.listenerCount('SIGINT');
   const result = ignoringSignals(() => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(process.pid, signal);
     return 'done';
   });
-  t.is(result, 'done', 'the process is still there');
+  t.is(result, 'done', 'the process still runs');
   t.throws(() => ignoringSignals(() => { throw new Error('failed'); })); // prettier-ignore
   t.is(process.listenerCount('SIGINT'), before);
 });

@@ -4,7 +4,7 @@
 import test from 'ava';
 import { program } from './support.ts';
 
-test('the demo goes through its steps and ends with who maps what', async (t) => {
+test('the demo prints its steps and ends with the mappings of each target', async (t) => {
   const { stdout, stderr, status } = await program(['demo']);
   t.is(status, 0, stderr);
   const lines = stdout.split('\n');

@@ -1,5 +1,5 @@
 /**
- * `peerdma doctor`: what it prints and returns; on copied machines, and on this one.
+ * `peerdma doctor`: its output and its exit status, on copied machines and on this one.
  */
 import { existsSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
@@ -12,7 +12,7 @@ import { program } from './support.ts';
 const sysfs = (t: ExecutionContext, machine: string = MACHINE): string =>
   expandTree(t, `${describeMachine(machine)}\n${SYS}`);
 
-test('a machine and a device, in 100 columns: what is well in a sentence, all else with what it was seen by', async (t) => {
+test('prints the findings of a machine and a device in 100 columns, with evidence unless they are ok', async (t) => {
   const root = sysfs(t);
   const { status, stdout, stderr } = await program(['doctor', '--sysfs', root, GPU]);
   t.is(status, 0);
@@ -27,7 +27,7 @@ test('a machine and a device, in 100 columns: what is well in a sentence, all el
   t.false(stdout.includes('\u001b'), 'no colours where there is no terminal');
 });
 
-test('what is in the way is exit status 1, with one command to paste', async (t) => {
+test('exits with status 1 for a blocked finding, and prints one command to paste', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '02:00.0']);
   t.is(status, 1);
   t.regex(stdout, /^ {2}blocked {2}0000:02:00\.0 is in use by the driver mlx5_core: /m);
@@ -38,7 +38,7 @@ test('what is in the way is exit status 1, with one command to paste', async (t)
   t.regex(stdout, /^1 finding is blocked; /m);
 });
 
-test('a command is in one line, however long', async (t) => {
+test('prints a long command in one line', async (t) => {
   const root = sysfs(t, MACHINE.replace('16M@0x22000000000', '16M'));
   const { stdout } = await program(['doctor', '--sysfs', root, GPU]);
   t.regex(
@@ -47,16 +47,20 @@ test('a command is in one line, however long', async (t) => {
   );
 });
 
-test('without devices: those of VFIO are examined, the others listed', async (t) => {
+test('without devices examines those that are bound to VFIO, and lists the others', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t)]);
   t.is(status, 0);
   t.regex(stdout, /^0000:01:00\.0 3D controller, .*\n {2}ok /m);
   t.regex(stdout, /^not bound to VFIO: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
   t.notRegex(stdout, /npx peerdma bind/);
-  t.regex(stdout, /^nothing is blocked; 1 warning; 7 facts are unknown$/m, 'what is not examined is not counted');
+  t.regex(
+    stdout,
+    /^nothing is blocked; 1 warning; 7 facts are unknown$/m,
+    'devices that are not examined are not counted',
+  );
 });
 
-test('colours on a terminal change nothing else', async (t) => {
+test('prints the same text with colours on a terminal', async (t) => {
   const root = sysfs(t);
   const plain = await program(['doctor', '--sysfs', root, NIC]);
   const before = { ...process.env };
@@ -67,7 +71,7 @@ test('colours on a terminal change nothing else', async (t) => {
   t.is(stripVTControlCharacters(coloured.stdout), plain.stdout);
 });
 
-test('as JSON: all findings, with sizes as strings', async (t) => {
+test('prints all findings as JSON, with sizes as strings', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '--json', GPU, NIC]);
   t.is(status, 1);
   const json = JSON.parse(stdout) as {
@@ -99,7 +103,7 @@ test('as JSON: all findings, with sizes as strings', async (t) => {
   );
 });
 
-test('names of /sys do not write on the terminal', async (t) => {
+test('escapes control characters in names of /sys', async (t) => {
   const root = sysfs(t, MACHINE.replace('driver=mlx5_core', 'driver=\u001b[31mred'));
   for (const devices of [[NIC], []]) {
     const { stdout } = await program(['doctor', '--sysfs', root, ...devices]);
@@ -108,7 +112,7 @@ test('names of /sys do not write on the terminal', async (t) => {
   }
 });
 
-test('what can not be', async (t) => {
+test('rejects invalid options, unknown devices and missing folders', async (t) => {
   const root = sysfs(t);
   for (const args of [
     ['--ram', 'much'],
@@ -134,7 +138,7 @@ test('what can not be', async (t) => {
   );
 });
 
-const here = 'this machine: without VFIO the doctor says exactly that and what to do';
+const here = 'reports a missing VFIO of this machine, and nothing that depends on it';
 if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
   test.skip(`${here} (needs a machine with PCI devices and without VFIO)`, () => {});
 } else {
@@ -146,7 +150,7 @@ if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
       stdout,
       /^ {2}blocked {2}(?:VFIO is not there|this kernel has no VFIO)[^$]*\n {11}\$ sudo (?:modprobe vfio-pci|apt-get install linux-image-amd64)$/m,
     );
-    t.notRegex(stdout, /type1|iommufd/, 'nothing of what comes after');
+    t.notRegex(stdout, /type1|iommufd/, 'no back ends without VFIO');
     t.regex(stdout, /^\d+ findings? (?:is|are) blocked/m);
   });
 }

@@ -39,8 +39,8 @@ Writes a page that draws the memory map, the regions and the targets. The page i
     const { leftOut = 0 } = recording.history ?? {};
     if (leftOut > 0) {
       const all = leftOut + last + 1;
-      const note = `${title}: the page leaves out the first ${leftOut} of ${all} lines. Use --last ${all} for all lines.`;
-      terminal.stderr.line(note);
+      const remedy = `Use --last ${all} for all lines.`;
+      terminal.stderr.line(`${title}: the page leaves out the first ${leftOut} of ${all} lines. ${remedy}`);
     }
     if (output !== STANDARD_STREAM) terminal.stdout.line(`wrote ${output}: open it in a browser`);
     return 0;

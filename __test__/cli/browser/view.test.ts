@@ -1,4 +1,4 @@
-// The page of `peerdma view` in a browser: a journal's way through time, reasons, keyboard, and that nothing is loaded.
+// The page of `peerdma view` in a browser: timeline, reasons and keyboard. The page sends no requests.
 import type { Locator, Page } from 'playwright-core';
 import { browserTest } from './chromium.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../../support/pages.ts';
@@ -6,7 +6,7 @@ import { RecordingTarget, RefuseAt } from '../../support/recording-target.ts';
 import { program } from '../support.ts';
 import { movingBar, pageOf } from '../view/support.ts';
 
-/** Boxes of a column whose label has a text. */
+/** Returns the boxes of a column whose label contains a text. */
 function boxes(page: Page, column: string, text: string): Locator {
   return page.getByRole('listbox', { name: column, exact: true }).locator('.box', { hasText: text });
 }
@@ -23,7 +23,7 @@ browserTest('a BAR is seen moving on the slider, in every column, and is said to
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page, complaints } = await open(file.replace('.jsonl', '.html'), { reducedMotion: 'reduce' });
-  const columns = ['Regions', 'Memory map', 'device A'];
+  const columns = ['Regions', 'Flat map', 'device A'];
   await toMoment(page, 3);
   for (const column of columns) t.is(await boxes(page, column, 'B bar 2').count(), 0, `${column}: not placed yet`);
   await toMoment(page, 4);
@@ -69,8 +69,8 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
   await toMoment(page, 6);
-  const box = boxes(page, 'device A', 'missing');
-  t.is(await box.textContent(), 'missing · EINVAL · B bar 2');
+  const box = boxes(page, 'device A', 'failed');
+  t.is(await box.textContent(), 'failed · EINVAL · B bar 2');
   const reason = /the IOMMU can't map all of these IOVAs: some are reserved/;
   const panel = page.locator('#panel');
   await box.hover();
@@ -93,7 +93,7 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
   await page.mouse.click(2, 2);
   await page.locator('#problems .link').click();
   t.true(await box.evaluate((element) => element === document.activeElement));
-  t.is(await page.locator('#counts .bad').textContent(), '1 missing');
+  t.is(await page.locator('#counts .bad').textContent(), '1 not mapped');
 });
 
 browserTest('play goes through all moments, and stops at the last', async (t, open) => {
@@ -125,13 +125,13 @@ browserTest('everything is reached by keyboard', async (t, open) => {
     });
   await page.locator('#zoom').focus();
   await page.keyboard.press('Tab');
-  if ((await focused()).includes('Address')) await page.keyboard.press('Tab'); // a map that scrolls is a stop of its own
+  if ((await focused()).includes('Address')) await page.keyboard.press('Tab'); // a scrolling map is a tab stop too
   t.is(await focused(), 'Regions: ram0');
   await page.keyboard.press('ArrowDown');
   t.is(await focused(), 'Regions: hidden · ram0');
   t.regex((await page.locator('#panel').textContent()) ?? '', /Hidden by"rom" \(priority 500\)/);
   await page.keyboard.press('ArrowRight');
-  t.is(await focused(), 'Memory map: rom');
+  t.is(await focused(), 'Flat map: rom');
   t.regex((await page.locator('#panel').textContent()) ?? '', /Devices mayread(?! and)/);
   await page.keyboard.press('ArrowRight');
   t.is(await focused(), 'A: rom');
@@ -140,7 +140,7 @@ browserTest('everything is reached by keyboard', async (t, open) => {
   await page.keyboard.press('Home');
   t.is(await focused(), 'A: ram0');
   await page.keyboard.press('Shift+Tab');
-  t.is(await focused(), 'Memory map: rom', 'where it was before');
+  t.is(await focused(), 'Flat map: rom', 'where it was before');
 });
 
 browserTest('the page says what is at an address', async (t, open) => {
@@ -150,7 +150,7 @@ browserTest('the page says what is at an address', async (t, open) => {
   await page.locator('#asked').fill('0x2010');
   t.is(await page.locator('#answer').textContent(), memory.explain(0x2010n).text);
   await page.locator('#asked').fill('-5');
-  t.regex((await page.locator('#answer').textContent()) ?? '', /is no address/);
+  t.regex((await page.locator('#answer').textContent()) ?? '', /is not an address\. Enter/);
 });
 
 browserTest(

@@ -13,7 +13,7 @@ import { type Command, type Invocation, type Terminal, UsageError } from '../com
 import { ignoringSignals } from './ignore-signals.ts';
 import { resultJson, resultLines, planJson, planLines } from './report.ts';
 
-const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. The command changes all of them, or none if one fails.
+const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. If one fails, none is changed
   --group      includes all other endpoints of their IOMMU groups. Bridges are left unchanged
   --dry-run    changes nothing, and prints the shell commands that would do it
   --force      includes devices that the host uses

@@ -1,18 +1,18 @@
 /**
- * A DMA target of the demo's own: it follows the memory map like any other, and refuses one address.
+ * A custom DMA target that rejects mappings of one address.
  */
 import type { AddressRange, DmaMapRequest, DmaTarget } from '../../index.ts';
 
 export class RejectingTarget implements DmaTarget {
   readonly name = 'rejecting-target';
-  readonly #refused: bigint;
+  readonly #rejected: bigint;
 
-  constructor(refused: bigint) {
-    this.#refused = refused;
+  constructor(rejected: bigint) {
+    this.#rejected = rejected;
   }
 
   mapDma({ range }: DmaMapRequest): void {
-    if (range.contains(this.#refused)) throw new Error('not that address, please');
+    if (range.contains(this.#rejected)) throw new Error('this target rejects the address');
   }
 
   unmapDma(_range: AddressRange): void {}

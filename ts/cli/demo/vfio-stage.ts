@@ -1,15 +1,15 @@
 /**
- * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a
- * container of its own. The first and the third have to be QEMU's edu, whose driver is beside this file.
+ * The demo on VFIO devices. The first one does DMA, the second one has the BAR, an optional third one joins late in a
+ * container of its own. The first and the third must be QEMU's edu, whose driver is in `edu-driver.ts`.
  */
 import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
 import { Edu, EDU_ID } from './edu-driver.ts';
 import type { Initiator, LateTarget, Peer, Stage } from './stage.ts';
 
-/** RAM in which the devices' drivers prepare what is to be moved. */
+/** Address in RAM from which the device copies the bytes of a write. */
 const SCRATCH = 0x20_0000n;
 
-/** @param addresses of two devices or three */
+/** @param addresses PCI addresses of two or three devices */
 export function vfioStage(memory: GuestMemory, addresses: readonly string[]): Stage {
   const [first = '', second = '', third] = addresses;
   const manager = new VfioContainerManager(memory);
@@ -45,7 +45,7 @@ function initiator(memory: GuestMemory, device: VfioDevice): Initiator {
     write,
     tryWrite: async (iova, bytes) => {
       await write(iova, bytes);
-      return 'sent; a real device is not told of a fault';
+      return 'sent; a real device does not report a fault';
     },
   };
 }
@@ -86,7 +86,7 @@ async function lateVfioTarget(memory: GuestMemory, manager: VfioContainerManager
   };
 }
 
-/** With two devices only, the container that joins late is a simulated one: it maps, but no device is behind it. */
+/** Adds a simulated container without a device, because the command line names only two devices. */
 async function lateSimulatedTarget(memory: GuestMemory): Promise<LateTarget> {
   const iommu = new SimulatedIommu({ name: 'simulated container' });
   await memory.dmaMappers.addDmaMapper(iommu);

@@ -9,12 +9,12 @@ import { diagnosisLines } from './diagnosis-lines.ts';
 
 const USAGE = `peerdma doctor [--ram SIZE] [--open] [--json] [--sysfs DIR] [DEVICE…]
 
-Checks whether devices of this machine can be assigned, and prints the remedies if not. It checks the IOMMU, VFIO and its
-back ends, permissions, limits and huge pages; and for each device its driver, its group, the processes that have it open,
-its reset methods and its BARs. Run it as the user of the VMM. Run it as root to see the processes that have a device open.
+Checks whether devices of this machine can be assigned, and prints the remedies if not. It checks the IOMMU, VFIO and
+its back ends, permissions, limits and huge pages; and for each device its driver, its group, the processes that have it
+open, its reset methods and its BARs. Run it as the user of the VMM. Only root sees the processes of other users.
 
-  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. Default: all devices that can be assigned. A device that the host
-               uses is not a problem then
+  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. Default: all devices that can be assigned. A device that the
+               host uses is not a problem then
   --ram SIZE   RAM of the guest, such as 16G, which the limits must allow
   --open       opens the devices that are bound to VFIO and unused, which resets them, and reads facts that are derived
                otherwise

@@ -1,5 +1,5 @@
 /**
- * PCI facts in the few words that fit beside others.
+ * Formats PCI facts as short texts.
  */
 import { hex } from '../../address-range.ts';
 import { sizeOf } from '../../size.ts';
@@ -12,7 +12,7 @@ import {
   type PciFunction,
 } from '../../host/index.ts';
 
-/** Classes and subclasses (PCI Code and ID Assignment Specification), those that one meets. */
+/** Names of common classes and subclasses (PCI Code and ID Assignment Specification). */
 const CLASSES: Readonly<Record<string, string>> = {
   '00': 'unclassified',
   '01': 'storage',
@@ -50,7 +50,7 @@ const PORTS: Readonly<Partial<Record<PciFunction['portType'], string>>> = {
   'pci-to-pcie-bridge': 'bridge from PCI',
   'event-collector': 'event collector',
 };
-/** Makers of what stands in such trees; others are shown by their numbers. */
+/** Names of common vendors. Other vendors are printed as numbers. */
 const VENDORS: Readonly<Record<number, string>> = {
   0x1000: 'Broadcom',
   0x1002: 'AMD',
@@ -70,7 +70,7 @@ const VENDORS: Readonly<Record<number, string>> = {
   0x1d0f: 'Amazon',
   0x8086: 'Intel',
 };
-/** In the order of the bits. */
+/** A letter for each ACS control, in the order of the bits. */
 const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
   SrcValid: 'S',
   TransBlk: 'B',
@@ -81,11 +81,12 @@ const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
   DirectTrans: 'D',
 };
 
-/** What {@link acsLetters} means. */
+/** Explains the letters of {@link acsLetters}. */
 export const ACS_LEGEND =
-  'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, U upstream forwarding, E egress control, D direct translated; - is off, . is not there';
+  'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, ' +
+  'U upstream forwarding, E egress control, D direct translated; - disabled, . not implemented';
 
-/** `NVIDIA 10de:2330`. */
+/** Formats vendor and device ID: `NVIDIA 10de:2330`. */
 export function idsText({ ids }: PciFunction): string {
   const { vendor, device } = ids;
   const numbers = [vendor, device]
@@ -95,7 +96,7 @@ export function idsText({ ids }: PciFunction): string {
   return name === undefined ? numbers : `${name} ${numbers}`;
 }
 
-/** `root port`, `NVMe`, `virtual function, network`. */
+/** Names the kind of a function: `root port`, `NVMe`, `virtual function, network`. */
 export function functionKind({ classCode, portType, physicalFunction }: PciFunction): string {
   const port = PORTS[portType];
   if (port !== undefined) return port;
@@ -104,7 +105,7 @@ export function functionKind({ classCode, portType, physicalFunction }: PciFunct
   return physicalFunction === undefined ? name : `virtual function, ${name}`;
 }
 
-/** `S-RCU.-`, `none`, `?`. */
+/** Formats the ACS controls: `S-RCU.-`, `none`, `?`. */
 export function acsLetters({ acs }: PciFunction): string {
   if (acs === 'unknown') return '?';
   if (acs === 'none') return 'none';
@@ -113,7 +114,7 @@ export function acsLetters({ acs }: PciFunction): string {
   ).join('');
 }
 
-/** `32 GT/s x16`; with `of …` where the link could be faster or wider. Empty where there is none. */
+/** Formats a link: `32x16`, with `of …` if it could be faster or wider. Empty without a link. */
 export function linkText({ link }: PciFunction): string {
   if (link === undefined) return '';
   const { speed, width, mostSpeed, mostWidth } = link;
@@ -122,7 +123,7 @@ export function linkText({ link }: PciFunction): string {
   return isLinkDegraded(link) ? `${now} of ${speedAndWidth(mostSpeed, mostWidth)}` : now;
 }
 
-/** Whether a link is slower or narrower than this end of it could be. */
+/** Whether a link is slower or narrower than this port supports. */
 export function isLinkDegraded({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
   const below = (now: number | undefined, most: number | undefined): boolean =>
     now !== undefined && most !== undefined && now < most;
@@ -133,7 +134,7 @@ function speedAndWidth(speed: number | undefined, width: number | undefined): st
   return `${speed ?? '?'}x${width ?? '?'}`;
 }
 
-/** `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
+/** Formats a BAR: `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
 export function barText({ index, kind, address, length, prefetchable }: BarResource): string {
   const name = kind === 'rom' ? 'ROM' : `BAR ${index}`;
   const place = address === undefined ? 'no address' : `at ${hex(address)}`;
@@ -141,7 +142,7 @@ export function barText({ index, kind, address, length, prefetchable }: BarResou
   return `${name}: ${sizeOf(length)} ${place}${width}${prefetchable ? ', prefetchable' : ''}`;
 }
 
-/** `dmar0, 48 bits, device TLB`. */
+/** Formats an IOMMU: `dmar0, 48 bits, device TLB`. */
 export function iommuText({ name, addressBits, deviceTlb }: Iommu): string {
   const bits = addressBits === 'unknown' ? '' : `, ${addressBits} bits`;
   return `${name}${bits}${deviceTlb === true ? ', device TLB' : ''}`;

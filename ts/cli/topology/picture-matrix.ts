@@ -1,5 +1,5 @@
 /**
- * The matrix as a drawing: a square for each pair, coloured by its verdict, with the number of its reason.
+ * Draws the matrix: a rectangle for each pair, coloured by its verdict, with the number of its reason.
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import type { Footnotes } from './footnotes.ts';

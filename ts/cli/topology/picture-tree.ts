@@ -1,6 +1,6 @@
 /**
- * The tree as a drawing: host bridges at the left, devices at the right, a box for each function and a line for each link,
- * as wide as its lanes.
+ * Draws the tree: host bridges at the left, devices at the right, a box for each function and a line for each link. The
+ * width of a line grows with the lanes of the link.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
 import { escape } from './markup.ts';
@@ -11,7 +11,7 @@ const BOX = { width: 232, height: 58 };
 const GAP = { x: 56, y: 16 };
 const ROOT = 140;
 
-/** SVG elements within a width and a height. */
+/** SVG elements and their size. */
 export interface Drawing {
   readonly body: string;
   readonly width: number;
@@ -20,12 +20,14 @@ export interface Drawing {
 
 interface Placed {
   readonly body: string[];
-  /** Of the box's middle. */
+  /** Vertical position of the middle of the box. */
   readonly middle: number;
 }
 
 /**
- * @param numbers of the devices in the matrix
+ * Draws the tree.
+ *
+ * @param numbers numbers of the devices in the matrix, by address
  */
 export function drawTree(host: Host, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
   const pen = { y: 0, depth: 0 };
@@ -105,7 +107,7 @@ function functionBox(device: PciFunction, x: number, y: number, number: number |
   ].join('');
 }
 
-/** A line from a box to the next; its width is that of the link. */
+/** Draws the line of a link from a box to the next one. */
 function wire(fromX: number, fromY: number, toX: number, toY: number, to: PciFunction | undefined): string {
   const bend = fromX + GAP.x / 2 - 14;
   const lanes = to?.link?.width ?? 1;
@@ -120,7 +122,7 @@ function short(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-/** All that is known, for who points at it. */
+/** Returns the tooltip of a function. */
 function details(device: PciFunction): string {
   const { address, driver, group, bars, resetMethods, powerState, numaNode, memoryDecode } = device;
   const lines = [

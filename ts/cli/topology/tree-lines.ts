@@ -1,12 +1,12 @@
 /**
- * The tree in a terminal.
+ * Formats the tree for a terminal.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
-/** Columns behind the tree, each with a space before it. */
+/** Widths of the columns after the tree. A space precedes each. */
 const COLUMNS = { group: 5, driver: 12, link: 14, acs: 7 };
 const BEHIND = Object.values(COLUMNS).reduce((sum, width) => sum + width + 1, 0);
 
@@ -47,7 +47,7 @@ function columns(text: string, cells: Record<keyof typeof COLUMNS, string>, left
   return [fit(text, left), ...behind].join(' ').trimEnd();
 }
 
-/** Colours are put into the finished line, whose columns they must not move. */
+/** Styles a finished line, so that the escape sequences do not move its columns. */
 function colour(line: string, branch: string, { address, link }: PciFunction, left: number, paint: Paint): string {
   const at = branch.length;
   const tree =

@@ -11,12 +11,12 @@ const LEGEND: readonly (readonly [look: string, text: string])[] = [
   ['region ram first last', 'RAM'],
   ['region device first last', 'device memory'],
   ['region hidden first last', 'hidden by another region'],
-  ['region answered first last', 'no memory: the VMM answers'],
+  ['region trapped first last', 'trapped: no memory, the VMM handles accesses'],
   ['flat read-only', 'read-only for devices'],
   ['target mapped', 'mapped'],
-  ['target failed', 'missing'],
-  ['target void', 'void'],
-  ['target skipped', 'not wanted, or not given'],
+  ['target failed', 'failed'],
+  ['target void', 'revoked'],
+  ['target skipped', 'skipped, or not given'],
   ['target quarantined', 'quarantined'],
 ];
 

@@ -25,7 +25,7 @@ export interface Recording {
  * Reads a file, or standard input for `-`. Holds one state of a journal, and the returned lines, in memory.
  *
  * @param last the number of lines of a journal to return at most; the last lines, with the state before them
- * @throws {PeerDmaError} `ERR_SYSTEM` when the file cannot be read, `ERR_INVALID_ARGUMENT` when its contents are invalid
+ * @throws {PeerDmaError} `ERR_SYSTEM` when the file cannot be read; `ERR_INVALID_ARGUMENT` when it is invalid
  */
 export async function readRecording(file: string, last: number): Promise<Recording> {
   /** A ring buffer of the last lines. */

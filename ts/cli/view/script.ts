@@ -1,6 +1,6 @@
 /**
  * Builds the script of the page from the source text of functions of this package, so that the page and
- * `memory.explain()` run the same code. Functions that need a browser are in `page/`, compiled with the browser's types.
+ * `memory.explain()` run the same code. Functions that need a browser are in `page/`, compiled with its types.
  */
 import { extname } from 'node:path';
 import { quarantineOf } from '../../guest/inspect.ts';

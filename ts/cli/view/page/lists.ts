@@ -1,23 +1,23 @@
 /**
- * Above the map: how much there is, and what targets miss or keep.
+ * The lists above the map: the counts, and the mappings that failed or are quarantined.
  */
 import { focusBox } from './draw.ts';
 import { elementById, makeButton, makeElement } from './dom.ts';
 import type { Drawn, Page } from './state.ts';
 
-/** Draws both for the moment that the page is at. */
+/** Draws the lists for the current moment. */
 export function drawLists(page: Page): void {
   const snapshot = page.moments[page.moment];
   if (snapshot === undefined) return;
   const all = [...page.drawn.values()];
   const wrong = all.filter(({ box }) => /^target (?!mapped|skipped)/.test(box.look));
-  const kept = wrong.filter(({ box }) => box.look === 'target quarantined').length;
+  const quarantined = wrong.filter(({ box }) => box.look === 'target quarantined').length;
   const counts: readonly (readonly [number, string, string, string])[] = [
     [snapshot.regions.length, 'region', 'regions', ''],
     [snapshot.flat.length, 'sub-mapping', 'sub-mappings', ''],
     [snapshot.targets.length, 'target', 'targets', ''],
-    [wrong.length - kept, 'missing', 'missing', 'bad'],
-    [kept, 'quarantined', 'quarantined', 'kept'],
+    [wrong.length - quarantined, 'not mapped', 'not mapped', 'bad'],
+    [quarantined, 'quarantined', 'quarantined', 'kept'],
   ];
   elementById('counts').replaceChildren(
     ...counts.map(([count, one, many, look]) =>
@@ -31,10 +31,10 @@ export function drawLists(page: Page): void {
   list?.replaceChildren(...shown.map((drawn) => makeProblem(page, drawn)));
   if (wrong.length > shown.length) list?.append(makeElement('li', '', `and ${wrong.length - shown.length} more`));
   const title = problems.querySelector('summary');
-  if (title !== null) title.textContent = `What targets miss or keep (${wrong.length})`;
+  if (title !== null) title.textContent = `Problems of targets (${wrong.length})`;
 }
 
-/** One of them, which leads to its box. */
+/** Creates the entry of a problem, which links to its box. */
 export function makeProblem(page: Page, drawn: Drawn): HTMLElement {
   const { box, column } = drawn;
   const reason = box.facts.find(([name]) => name === 'Reason')?.[1] ?? '';

@@ -1,5 +1,5 @@
 /**
- * The panel beside the map: everything about the box that is pointed at, or has the focus.
+ * The panel beside the map: the facts of the box that the pointer is on, or that has the focus.
  */
 import { explanation } from '../../../guest/explain.ts';
 import { layersAt, memoryAt } from '../../../guest/layers.ts';
@@ -7,17 +7,17 @@ import { addressText } from '../../../guest/address-text.ts';
 import { elementById, makeElement } from './dom.ts';
 import type { Page } from './state.ts';
 
-/** Shows a box while the pointer is on it. */
+/** Describes a box while the pointer is on it. */
 export function boxHovered(page: Page, key: string): void {
   showBox(page, key);
 }
 
-/** Shows again what has the focus. */
+/** Describes the focused box again. */
 export function boxLeft(page: Page): void {
   showBox(page, page.selected);
 }
 
-/** Shows a box from now on. */
+/** Selects a box and describes it. */
 export function boxFocused(page: Page, key: string): void {
   const before = page.selected === undefined ? undefined : page.drawn.get(page.selected);
   before?.element.classList.remove('selected');
@@ -29,18 +29,18 @@ export function boxFocused(page: Page, key: string): void {
   for (const other of now?.element.parentElement?.querySelectorAll('[tabindex="0"]') ?? []) {
     other.setAttribute('tabindex', '-1');
   }
-  now?.element.setAttribute('tabindex', '0'); // where the next Tab comes back to
+  now?.element.setAttribute('tabindex', '0'); // the next Tab returns to this box
   showBox(page, key);
 }
 
-/** Everything about a box. */
+/** Describes a box in the panel. */
 export function showBox(page: Page, key: string | undefined): void {
   const panel = elementById('panel');
   const drawn = key === undefined ? undefined : page.drawn.get(key);
   const snapshot = page.moments[page.moment];
   if (drawn === undefined || snapshot === undefined) {
     panel.replaceChildren(
-      makeElement('p', 'hint', 'Point at something in the map, or go there with Tab and the arrow keys.'),
+      makeElement('p', 'hint', 'Point at a box in the map, or select one with Tab and the arrow keys.'),
     );
     return;
   }
@@ -62,7 +62,7 @@ export function showBox(page: Page, key: string | undefined): void {
   );
 }
 
-/** Says what is at an address that somebody asks for. */
+/** Explains the address that the user has typed. */
 export function explainAddress(page: Page, asked: string): void {
   const snapshot = page.moments[page.moment];
   const answer = elementById('answer');
@@ -72,6 +72,6 @@ export function explainAddress(page: Page, asked: string): void {
   } else if (/^(0x[0-9a-f]{1,16}|\d{1,19})$/i.test(text)) {
     answer.textContent = explanation(snapshot, BigInt(text)).text;
   } else {
-    answer.textContent = `${text} is no address: 0x1000, say.`;
+    answer.textContent = `${text} is not an address. Enter one such as 0x1000.`;
   }
 }

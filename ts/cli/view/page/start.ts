@@ -1,5 +1,5 @@
 /**
- * Brings the page to life.
+ * Starts the page: reads its data, draws it and adds its event listeners.
  */
 import { applyDelta } from '../../../journal/delta.ts';
 import type { MemorySnapshot } from '../../../guest/inspect.ts';
@@ -11,7 +11,7 @@ import { explainAddress } from './panel.ts';
 import type { Page } from './state.ts';
 import { drawAll, startTimeline } from './timeline.ts';
 
-/** The whole of it: called when the page is there. */
+/** Starts the page. The script calls it after the elements are parsed. */
 export function startPage(): void {
   const data: PageData = JSON.parse(elementById('data').textContent ?? '');
   const page: Page = {
@@ -39,7 +39,7 @@ export function startPage(): void {
   });
 }
 
-/** Guest memory at each moment. */
+/** Returns the state of guest memory at each moment. */
 export function momentsOf({ snapshot, history }: PageData): MemorySnapshot[] {
   const moments = [snapshot];
   let last = snapshot;
@@ -50,7 +50,7 @@ export function momentsOf({ snapshot, history }: PageData): MemorySnapshot[] {
   return moments;
 }
 
-/** Where on the axis each address is. */
+/** Returns the index of each boundary address on the axis. */
 export function placesOn({ parts }: PageData): Map<string, number> {
   const places = new Map(parts.map(({ start }, index) => [start, index]));
   const last = parts.at(-1);

@@ -1,5 +1,5 @@
 /**
- * A journal's way through time: a slider, steps, play, and what has happened in words.
+ * The timeline of a journal: a slider, step and play buttons, and the text of the current line.
  */
 import { elapsedText } from '../format.ts';
 import { drawMoment } from './draw.ts';
@@ -8,7 +8,7 @@ import { drawLists } from './lists.ts';
 import { showBox } from './panel.ts';
 import type { Page } from './state.ts';
 
-/** Makes the controls do what they say. */
+/** Adds the event listeners of the controls. */
 export function startTimeline(page: Page): void {
   const slider = elementById('slider') as HTMLInputElement;
   slider.max = String(page.moments.length - 1);
@@ -38,13 +38,13 @@ export function startTimeline(page: Page): void {
   drawMarks(page);
 }
 
-/** Shows another moment. */
+/** Goes to another moment. */
 export function goToMoment(page: Page, moment: number): void {
   page.moment = Math.min(Math.max(moment, 0), page.moments.length - 1);
   drawAll(page);
 }
 
-/** Shows the moment that the page is at, everywhere. */
+/** Draws the current moment in all parts of the page. */
 export function drawAll(page: Page): void {
   drawMoment(page);
   drawLists(page);
@@ -52,7 +52,7 @@ export function drawAll(page: Page): void {
   if (page.data.history !== undefined) drawTimelineEntry(page);
 }
 
-/** What happened at this moment. */
+/** Draws the journal line of the current moment. */
 export function drawTimelineEntry(page: Page): void {
   const { history } = page.data;
   if (history === undefined) return;
@@ -74,10 +74,10 @@ export function drawTimelineEntry(page: Page): void {
   list?.replaceChildren(...dma.slice(0, 200).map((text) => makeElement('li', '', text)));
   if (dma.length > 200) list?.append(makeElement('li', '', `and ${dma.length - 200} more`));
   const title = details.querySelector('summary');
-  if (title !== null) title.textContent = `What the targets were made to do (${dma.length})`;
+  if (title !== null) title.textContent = `Operations of the targets (${dma.length})`;
 }
 
-/** Where on the slider something has failed. */
+/** Marks the failed changes on the slider. */
 export function drawMarks(page: Page): void {
   const lines = page.data.history?.lines ?? [];
   const marks = lines.flatMap(({ error, text }, index) => {
