@@ -46,7 +46,7 @@ test('every fault is found, and nothing else', async (t) => {
 
 test('a name belongs to the subject of its folder, or of its file', (t) => {
   t.is(subjectOf('dist/guest/ram.d.ts'), 'Guest memory');
-  t.is(subjectOf('dist/guest/inspect.d.ts'), 'Looking inside');
+  t.is(subjectOf('dist/guest/inspect.d.ts'), 'Inspection');
   t.is(subjectOf('dist/pci/simulated/simulated-bus.d.ts'), 'Simulated devices');
   t.is(subjectOf('dist/elsewhere/file.d.ts'), undefined);
 });

@@ -10,7 +10,7 @@ const SUBJECTS = [
   { title: 'Drivers', paths: ['driver/'] },
   { title: 'Host and topology', paths: ['host/', 'doctor/'] },
   {
-    title: 'Looking inside',
+    title: 'Inspection',
     paths: ['journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
   },
   { title: 'Errors', paths: ['errors'] },

@@ -82,7 +82,7 @@ const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
 };
 
 /** Explains the letters of {@link acsLetters}. */
-export const ACS_LEGEND =
+export const ACS_LEGEND: string =
   'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, ' +
   'U upstream forwarding, E egress control, D direct translated; - disabled, . not implemented';
 
