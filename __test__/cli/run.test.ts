@@ -75,7 +75,7 @@ test('suggests the nearest command for an unknown one', async (t) => {
     const { status, stdout, stderr } = await program(args);
     t.is(status, 2);
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma: there is no command "-{0,2}topol\w*gy"\. Did you mean topology\?$/m);
+    t.regex(stderr, /^peerdma: unknown command "-{0,2}topol\w*gy"\. Did you mean topology\?$/m);
   }
   const { stderr } = await program(['frobnicate']);
   t.notRegex(stderr, /Did you mean/);

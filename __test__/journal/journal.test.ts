@@ -82,7 +82,7 @@ test('records only the changes of its own guest memory', async (t) => {
   t.deepEqual(texts(), ['Recording begins.', '"own" is new.']);
 });
 
-test.serial('recording ends when it is told to, and when guest memory is closed', async (t) => {
+test.serial('recording ends on close(), and when guest memory is closed', async (t) => {
   const channels = ['dma.map', 'dma.unmap', 'memory.settled', 'pci.bar'].map((name) => channel(`peerdma:${name}`));
   const listening = () => channels.filter(({ hasSubscribers }) => hasSubscribers).length;
   const before = listening(); // listeners of other tests

@@ -27,12 +27,12 @@ test('every fault is found, and nothing else', async (t) => {
     'Faulty.bare has no description',
     'Faulty.nested.bare has no description',
     'Faulty.onlyTags has no description',
-    'Faulty.read.offset is a number of what?',
-    'Faulty.read.options.length is a number of what?',
+    'Faulty.read.offset has no unit: describe it',
+    'Faulty.read.options.length has no unit: describe it',
     'ErrorCode "ERR_UNTOLD" has no description',
     'Faulty.kept is internal, and published',
-    'Faulty.onlyTags speaks of ERR_GONE, which is no ErrorCode',
-    'no description says who throws ERR_UNTOLD',
+    'Faulty.onlyTags names ERR_GONE, which is not an ErrorCode',
+    'no description names ERR_UNTOLD',
   ]);
   const lacks = 'has no subject: scripts/reference/subjects.mjs lacks __test__/reference/faults.ts';
   t.deepEqual(complaints, [

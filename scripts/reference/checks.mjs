@@ -54,7 +54,7 @@ function unitless(project) {
   ];
   return arguments_
     .filter((argument) => isNumber(argument.type) && !isDescribed(argument))
-    .map((argument) => `${nameOf(argument)} is a number of what?`);
+    .map((argument) => `${nameOf(argument)} has no unit: describe it`);
 }
 
 function isNumber(type) {
@@ -87,11 +87,11 @@ function errorCodes(project) {
   for (const { where, text } of texts(project)) {
     for (const [code] of text.matchAll(CODE)) {
       if (codes.has(code)) documented.add(code);
-      else problems.push(`${where} speaks of ${code}, which is no ErrorCode`);
+      else problems.push(`${where} names ${code}, which is not an ErrorCode`);
     }
   }
   const undocumented = [...codes].filter((code) => !documented.has(code));
-  return [...problems, ...undocumented.map((code) => `no description says who throws ${code}`)];
+  return [...problems, ...undocumented.map((code) => `no description names ${code}`)];
 }
 
 /** Returns the texts of all doc comments and guides. */

@@ -32,7 +32,7 @@ export function binaryProblems(bytes, { manifest }) {
   const newest = newestGlibc(object);
   if (compareVersions(newest, GLIBC_FLOOR) > 0) problems.push(`it needs glibc ${newest}, and may need ${GLIBC_FLOOR}`);
   const unknown = object.unversioned.filter((symbol) => !Object.hasOwn(LATER_SYMBOLS, symbol));
-  if (unknown.length > 0) problems.push(`it needs ${unknown.join(', ')}, of which it does not say the version`);
+  if (unknown.length > 0) problems.push(`it needs ${unknown.join(', ')} without a version`);
   return problems;
 }
 

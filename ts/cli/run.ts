@@ -85,7 +85,7 @@ function version(rest: readonly string[], terminal: Terminal): number {
 function noSuchCommand(name: string, commands: Commands, terminal: Terminal): number {
   const meant = nearest(name, [...Object.keys(commands), 'help', 'version']);
   const hint = meant === undefined ? '' : ` Did you mean ${meant}?`;
-  const status = malformed(`peerdma: there is no command ${JSON.stringify(name)}.${hint}`, terminal);
+  const status = malformed(`peerdma: unknown command ${JSON.stringify(name)}.${hint}`, terminal);
   if (meant === undefined) terminal.stderr.lines(overview(commands));
   return status;
 }

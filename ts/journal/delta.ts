@@ -18,7 +18,7 @@ export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]
 export interface SnapshotDelta {
   /** Changes of {@link MemorySnapshot.regions}. */
   readonly regions?: readonly Hunk<RegionSnapshot>[];
-  /** Regions of which only the mappings change. They are not in {@link SnapshotDelta.regions}. */
+  /** Regions with changes of their mappings only. They are not in {@link SnapshotDelta.regions}. */
   readonly mappings?: readonly RegionDelta[];
   /** Changes of {@link MemorySnapshot.flat}. */
   readonly flat?: readonly Hunk<SubMappingSnapshot>[];
@@ -61,7 +61,7 @@ export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): Memory
   };
 }
 
-/** Applies changes of regions of which only the mappings change. @internal */
+/** Applies changes of regions that affect only their mappings. @internal */
 export function applyRegions(
   before: readonly RegionSnapshot[],
   deltas: readonly RegionDelta[],

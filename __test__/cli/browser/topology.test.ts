@@ -37,7 +37,7 @@ browserTest('displays the reasons, the prerequisites and the path of a pair', as
   t.deepEqual(complaints, []);
 });
 
-browserTest('a name of a driver that is HTML is shown as it is, and does nothing', async (t, open) => {
+browserTest('displays the name of a driver with HTML as text', async (t, open) => {
   const file = join(scratchFolder(t), 'topology.html');
   const name = '<!--<script>'; // unescaped, it would keep the script element from ending
   const device = (slot: string, rest: string) => `  ${slot}.0 1af4:1110 class=050000 bar2=pref64:16M@${rest}`;

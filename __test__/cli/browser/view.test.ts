@@ -19,7 +19,7 @@ async function toMoment(page: Page, moment: number): Promise<void> {
   await page.locator('#slider').fill(String(moment));
 }
 
-browserTest('a BAR is seen moving on the slider, in every column, and is said to', async (t, open) => {
+browserTest('the slider moves a BAR in every column, and the text describes the move', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page, complaints } = await open(file.replace('.jsonl', '.html'), { reducedMotion: 'reduce' });
@@ -44,7 +44,7 @@ browserTest('a BAR is seen moving on the slider, in every column, and is said to
   t.deepEqual(complaints, []);
 });
 
-browserTest('a BAR glides to where it moves', async (t, open) => {
+browserTest('animates a BAR that moves', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
@@ -64,7 +64,7 @@ browserTest('a BAR glides to where it moves', async (t, open) => {
   t.true((await topOf(boxes(page, 'device A', 'B bar 2'))) < from);
 });
 
-browserTest('a missing mapping shows its reason, by pointer, by focus and in the list', async (t, open) => {
+browserTest('displays the reason of a failed mapping on hover, on focus and in the list', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
@@ -96,7 +96,7 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
   t.is(await page.locator('#counts .bad').textContent(), '1 not mapped');
 });
 
-browserTest('play goes through all moments, and stops at the last', async (t, open) => {
+browserTest('play steps through all moments, and stops at the last one', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
@@ -107,7 +107,7 @@ browserTest('play goes through all moments, and stops at the last', async (t, op
   t.regex((await page.locator('#play').textContent()) ?? '', /Play/);
 });
 
-browserTest('everything is reached by keyboard', async (t, open) => {
+browserTest('the keyboard reaches every box', async (t, open) => {
   const memory = await guest(t, { ram: [0, 8].map((page) => ({ start: at(page), length: at(4) })) });
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(1, 1), priority: 500 });
   await rom.addMapping({
@@ -143,7 +143,7 @@ browserTest('everything is reached by keyboard', async (t, open) => {
   t.is(await focused(), 'Flat map: rom', 'where it was before');
 });
 
-browserTest('the page says what is at an address', async (t, open) => {
+browserTest('the page explains an address', async (t, open) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4) }] });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const { page } = await open(await pageOf(t, JSON.stringify(memory.inspect())));
@@ -154,7 +154,7 @@ browserTest('the page says what is at an address', async (t, open) => {
 });
 
 browserTest(
-  'what is quarantined is told apart, in light and in dark, and nothing is asked of the network',
+  'quarantined boxes have their own look in light and dark mode, and the page sends no requests',
   async (t, open) => {
     const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE })) });
     const target = new RecordingTarget({ name: 'A' });
@@ -180,7 +180,7 @@ browserTest(
   },
 );
 
-browserTest('names that are HTML are shown as they are, and do nothing', async (t, open) => {
+browserTest('displays names with HTML as text', async (t, open) => {
   const name = `</script><img src="http://127.0.0.1:9/x" onerror="document.title='owned'"><!--<script>&amp;'"`;
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name, range: pages(0, 1) });
