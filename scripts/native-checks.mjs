@@ -17,7 +17,7 @@ const TARGET = 'x86_64-unknown-linux-gnu';
  * needs, or count the resources of the process, which include its own.
  */
 const NOT_SANITIZED = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
-/** Unit tests that use what Miri does not model (memfds, fixed addresses, `mremap`, /proc), and no other unsafe code. */
+/** Unit tests of what Miri does not model (memfds, fixed addresses, `mremap`, /proc), without other unsafe code. */
 const NOT_INTERPRETED = [
   'space_test',
   'memory::moves_test',

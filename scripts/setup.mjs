@@ -31,8 +31,8 @@ export async function nativeCore() {
 }
 
 /**
- * Compiles the TypeScript, with the examples of the guides, to target/js. Transpiling on load takes longer than a test in
- * an emulated guest.
+ * Compiles the TypeScript, with the examples of the guides, to target/js. Transpiling on load takes longer than a test
+ * in an emulated guest.
  */
 export async function compiled() {
   await must(process.execPath, [...NODE_TS, '__test__/guides/extract.ts']);

@@ -52,8 +52,8 @@ function hasStandardLibrary(target) {
  *
  * @param {import("./platforms.mjs").Platform[]} all
  * @param {{ folder?: string | undefined, build?: typeof buildCore }} options `folder` has addons of other machines
- * @returns {Promise<{ binaries: Map<string, string>, problems: string[] }>} paths by names of platforms, and the reasons
- *   for missing ones
+ * @returns {Promise<{ binaries: Map<string, string>, problems: string[] }>} paths by names of platforms, and the
+ *   reasons for missing ones
  */
 export async function cores(all, { folder, build = buildCore }) {
   const binaries = new Map();

@@ -1,5 +1,5 @@
-// Compilers that link for an old glibc: gcc with the headers and libraries of glibc 2.17, packaged by napi-rs. The gcc of
-// this machine links for its own glibc, and most other machines have an older one.
+// Compilers that link for an old glibc: gcc with the headers and libraries of glibc 2.17, packaged by napi-rs. The gcc
+// of this machine links for its own glibc, and most other machines have an older one.
 import { createHash } from 'node:crypto';
 import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
