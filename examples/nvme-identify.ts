@@ -12,7 +12,7 @@ import { findNvme } from './devices/nvme/find.ts';
 import { Nvme } from './devices/nvme.ts';
 import { Firmware } from './guest/firmware.ts';
 
-const { step, note, whoMapsWhat } = reportTo(process.stdout);
+const { step, note, mappingTable } = reportTo(process.stdout);
 
 const RAM = { start: 0n, length: 64n << 20n };
 /** Where firmware places BARs: below 4 GiB, where there is no RAM. */
@@ -54,7 +54,7 @@ async function identify(bdf: string): Promise<void> {
   const start = Buffer.from(memory.read(BUFFER, 16)).toString('hex');
   step(`block 0 comes to ${hex(BUFFER)} by DMA`, `it begins with ${start}`);
   note(`interrupts: ${nvme.interrupts.admin} for commands to the controller, ${nvme.interrupts.blocks} for blocks`);
-  whoMapsWhat(memory.inspect());
+  mappingTable(memory.inspect());
 }
 
 function show(text: string): string {

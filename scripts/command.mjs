@@ -4,22 +4,24 @@ import { spawn } from 'node:child_process';
 /** The top of the checkout. */
 export const top = new URL('..', import.meta.url).pathname;
 
-/** Node, running TypeScript as it stands. */
+/** Options of Node for running TypeScript. */
 export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
 
-/** Says what is going on, in a line of its own. */
+/** Prints a progress message in a line. */
 export function say(line) {
   process.stderr.write(`[peerdma] ${line}\n`);
 }
 
 /**
- * Runs a program with this one's terminal.
+ * Runs a program with the terminal of this one.
  *
  * @param {string} program
  * @param {string[]} args
- * @param {{ env?: Record<string, string>, onLine?: (line: string) => void, quiet?: boolean, write?: (chunk: string) => void }}
- *   [options] `onLine` gets each line of its output; `quiet` shows the output only if it fails; `write` gets all that it says,
- *   instead of this terminal
+ * @param {object} [options]
+ * @param {Record<string, string>} [options.env] environment variables to add
+ * @param {(line: string) => void} [options.onLine] receives each line of the output
+ * @param {boolean} [options.quiet] prints the output only if the program fails
+ * @param {(chunk: string) => void} [options.write] receives the output, which is not printed then
  * @returns {Promise<number>} its exit status
  */
 export function run(program, args, options = {}) {

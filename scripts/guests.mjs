@@ -1,14 +1,14 @@
-// The VFIO tests in the testbed's guests. Each guest takes one processor.
+// The VFIO tests in the guests of the testbed. Each guest uses one processor.
 import { run } from './command.mjs';
 
-/** Bound of the VFIO tests in one guest. */
+/** Timeout of the VFIO tests in one guest, in seconds. */
 export const GUEST_SECONDS = '2700';
 
 const kernel = (name) => ['--kernel', name];
-/** Tests for a guest that is made for them alone (vfio.config.mjs). */
+/** Selects the tests of a guest that runs these tests alone (vfio.config.mjs). */
 const only = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`];
 
-/** The longest first. */
+/** The guests, the longest run first. */
 const GUESTS = [
   { what: 'Linux 6.1', options: kernel('6.1') },
   { what: 'Linux 6.12', options: kernel('6.12') },
@@ -32,16 +32,16 @@ const GUESTS = [
 ];
 
 /**
- * The tests in all guests, as jobs that may run beside others.
+ * Returns the tests of all guests as jobs that can run in parallel.
  *
- * @param {string[]} ava the test runner's command line
+ * @param {string[]} ava command line of the test runner
  * @returns {import('./side-by-side.mjs').Job[]}
  */
 export function guestTests(ava) {
   return GUESTS.map((guest) => (count, write) => guestTest(guest, ava, count, write));
 }
 
-/** Fetches and builds what guests are made of, once, so that two guests don't do it at a time. */
+/** Downloads and builds the parts of the guests before the guests start in parallel. */
 export async function prepareGuests(count) {
   const status = await run(process.execPath, ['testbed/cli.mjs', '--prepare']);
   if (status !== 0) count.require('the testbed', status, 0);

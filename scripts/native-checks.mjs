@@ -1,4 +1,4 @@
-// The native core under tools that see what tests don't: AddressSanitizer, Miri where the machine has it, fuzzing.
+// Runs the native core with AddressSanitizer, with Miri if it is installed, and with fuzzing.
 //
 //   node scripts/native-checks.mjs            AddressSanitizer and Miri
 //   node scripts/native-checks.mjs asan|miri  one of them
@@ -10,14 +10,14 @@ import { pathToFileURL } from 'node:url';
 import { run, say, top } from './command.mjs';
 import { Count } from './count.mjs';
 
-/** AddressSanitizer's runtime comes with this one's standard library, the stable one. */
+/** The standard library of this target includes the runtime of AddressSanitizer, also in stable toolchains. */
 const TARGET = 'x86_64-unknown-linux-gnu';
 /**
- * Tests that use up the address space or the memory mappings of their process, which the sanitizer needs for itself, and
- * one that counts what the process holds, the sanitizer's own included.
+ * Integration tests that do not run with the sanitizer: they use up the address space or the memory mappings, which it
+ * needs, or count the resources of the process, which include its own.
  */
-const ALONE = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
-/** Unit tests of what Miri has no model of (memfds, fixed addresses, `mremap`, /proc), and no unsafe code but that. */
+const NOT_SANITIZED = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
+/** Unit tests of what Miri does not model (memfds, fixed addresses, `mremap`, /proc), without other unsafe code. */
 const NOT_INTERPRETED = [
   'space_test',
   'memory::moves_test',
@@ -35,42 +35,41 @@ const NOT_INTERPRETED = [
   'iommufd::forgotten_test',
   'iommufd::unmap_test',
 ];
-/** Miri comes with nightly toolchains alone. One by its date: the next one may know other faults, or none of these. */
+/** Only nightly toolchains have Miri. The date pins one version, because another version may find other faults. */
 const MIRI_TOOLCHAIN = 'nightly-2026-10-30';
-/** The integration tests that are of pure functions alone. */
+/** Integration tests of pure functions. */
 const INTERPRETED = ['kernel_data'];
 const FUZZ_TARGETS = ['container_info', 'region_info'];
 const FUZZ_SECONDS = 60;
 
 /**
- * The tests of the core, compiled with AddressSanitizer: accesses to memory that is freed or never was allocated, and
- * allocations that nobody frees. Debug assertions and overflow checks are on, and so are the checks that the standard
- * library has of its unsafe functions, as in every `cargo test`.
+ * Runs the tests of the core with AddressSanitizer, which finds leaks and accesses to memory that is not allocated.
+ * Debug assertions, overflow checks and the precondition checks of the standard library are on, as in any `cargo test`.
  *
  * @param {Count} outcome
- * @param {(text: string) => void} [write] gets what is printed
+ * @param {(text: string) => void} [write] receives the output
  */
 export async function addressSanitizer(outcome, write = toTerminal) {
   const tests = readdirSync(join(top, 'crates/core/tests'))
     .filter((name) => name.endsWith('.rs'))
     .map((name) => name.slice(0, -'.rs'.length))
-    .filter((name) => !ALONE.includes(name));
+    .filter((name) => !NOT_SANITIZED.includes(name));
   await cargoTest(
     outcome,
     'AddressSanitizer',
     ['test', '--target', TARGET, '--target-dir', 'target/asan', '--lib', ...tests.flatMap((name) => ['--test', name])],
     [],
-    // The stable compiler knows the flag, but takes it only when it may pass for an unstable one.
+    // RUSTC_BOOTSTRAP makes the stable compiler accept the unstable flag.
     { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-Zsanitizer=address' },
     write,
   );
 }
 
 /**
- * The tests of pure functions, interpreted: undefined behaviour of any kind, and data races.
+ * Runs the tests of pure functions with Miri, which finds undefined behaviour and data races.
  *
  * @param {Count} outcome
- * @param {(text: string) => void} [write] gets what is printed
+ * @param {(text: string) => void} [write] receives the output
  */
 export async function miri(outcome, write = toTerminal) {
   const have = spawnSync('cargo', [`+${MIRI_TOOLCHAIN}`, 'miri', '--version'], { cwd: top, encoding: 'utf8' });
@@ -91,7 +90,7 @@ export async function miri(outcome, write = toTerminal) {
 }
 
 /**
- * Fuzzes what the kernel says, from the corpus on; what is found on the way stays out of it, below `target`.
+ * Fuzzes the parsers of kernel data, starting from the corpus. Stores new inputs below `target`, not in the corpus.
  *
  * @param {Count} outcome
  */
@@ -109,10 +108,10 @@ export async function fuzz(outcome) {
 /**
  * @param {Count} outcome
  * @param {string} what
- * @param {string[]} command of cargo
- * @param {string[]} args of the tests
+ * @param {string[]} command arguments of cargo
+ * @param {string[]} args arguments of the tests
  * @param {Record<string, string>} env
- * @param {(text: string) => void} [write] gets what is printed
+ * @param {(text: string) => void} [write] receives the output
  */
 async function cargoTest(outcome, what, command, args, env, write = toTerminal) {
   write(`[peerdma] ${what} …\n`);
@@ -141,7 +140,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const names = process.argv.length > 2 ? process.argv.slice(2) : ['asan', 'miri'];
   const unknown = names.filter((name) => !Object.hasOwn(checks, name));
   if (unknown.length > 0) {
-    say(`no check ${unknown.join(', ')}; there are ${Object.keys(checks).join(', ')}`);
+    say(`unknown check ${unknown.join(', ')}. Name one of ${Object.keys(checks).join(', ')}.`);
     process.exitCode = 2;
   } else {
     const count = new Count();

@@ -1,8 +1,8 @@
-// Makes all packages of a release, from a tag. Publishes nothing: docs/releasing.md says how that goes on.
+// Builds all packages of a release from a tag. Does not publish them: see docs/releasing.md.
 //
 //   npm run release -- v1.2.3 [--binaries DIR] [--out DIR]
 //
-// DIR of --binaries has addons that were built on other machines (peerdma.linux-arm64-gnu.node and the like).
+// DIR of --binaries has addons that were built on other machines, such as peerdma.linux-arm64-gnu.node.
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -30,7 +30,7 @@ async function release() {
   refuseAt(problems);
   const out = values.out ?? join('target/packages', tag);
   if (values.out === undefined) rmSync(out, { recursive: true, force: true });
-  // In the order in which they are published: who installs the main one finds the others.
+  // In the order of publishing: the main package comes last, so that its optional dependencies exist.
   const made = all.map((platform) => platformPackage(platform, binaries.get(platform.name), out));
   made.push(await mainPackage(out));
   for (const tarball of made) await lintPackage(tarball);

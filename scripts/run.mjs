@@ -1,4 +1,4 @@
-// `npm run NAME` for all that needs the package built: does what is due of the set-up, then the thing itself.
+// `npm run NAME` for the tasks that need the package built: sets up the checkout, then runs the task.
 import { runTask } from './tasks.mjs';
 
 const [task, ...args] = process.argv.slice(2);

@@ -1,5 +1,5 @@
-// What has to be there before anything runs: dependencies and the native core. Each is made when its sources have
-// changed since it was made last, and costs a look at them otherwise.
+// Sets up a checkout: installs the dependencies and builds the native core. Does nothing if their sources have not
+// changed since the last set-up.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,14 +7,14 @@ import { NODE_TS, run, say, top } from './command.mjs';
 
 const ADDON = 'ts/native/peerdma.linux-x64-gnu.node';
 
-/** @throws where this Node is too old for what follows to make sense */
+/** @throws {Error} when this version of Node is too old */
 export function nodeVersion() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   if (major > 20 || (major === 20 && minor >= 19)) return;
   throw new Error(`this is Node ${process.versions.node}: install Node 20.19 or later`);
 }
 
-/** npm's dependencies, as package-lock.json has them. */
+/** Installs the npm packages of package-lock.json. */
 export async function dependencies() {
   await when('node_modules/.peerdma-stamp', ['package.json', 'package-lock.json'], 'node_modules/ava', async () => {
     say('installing dependencies (npm ci) …');
@@ -22,7 +22,7 @@ export async function dependencies() {
   });
 }
 
-/** The native core, by cargo, for this machine. */
+/** Builds the native core for this machine. */
 export async function nativeCore() {
   await when('target/.peerdma-stamp', ['Cargo.toml', 'Cargo.lock', 'crates'], ADDON, async () => {
     say('building the native core (cargo, about a minute the first time) …');
@@ -31,7 +31,7 @@ export async function nativeCore() {
 }
 
 /**
- * TypeScript as JavaScript, below target/js, with the examples of the guides: transpiling as it loads costs more than a test
+ * Compiles the TypeScript, with the examples of the guides, to target/js. Transpiling on load takes longer than a test
  * in an emulated guest.
  */
 export async function compiled() {
@@ -39,7 +39,7 @@ export async function compiled() {
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 
-/** Of `napi build`: what builds the native core for this machine. */
+/** Arguments of `napi` that build the native core for this machine. */
 export const NAPI_BUILD = [
   'build',
   '--platform',
@@ -56,12 +56,12 @@ export const NAPI_BUILD = [
 ];
 
 /**
- * Makes something if its product is missing or its sources are not those of its stamp.
+ * Builds a product if it is missing or its sources have changed. All paths are relative to the checkout.
  *
- * @param {string} stamp a file, below the top as all paths here
+ * @param {string} stamp path of a file that holds the fingerprint of the sources
  * @param {string[]} sources files and folders
- * @param {string} product
- * @param {() => Promise<void>} make
+ * @param {string} product path of the product
+ * @param {() => Promise<void>} make builds the product
  */
 export async function when(stamp, sources, product, make) {
   const [stampPath, productPath] = [stamp, product].map((path) => join(top, path));
@@ -89,7 +89,7 @@ function filesIn(path) {
   return entries.sort().flatMap((entry) => filesIn(join(path, entry)));
 }
 
-/** Names in a folder; `undefined` for what is none. */
+/** Returns the names in a folder; `undefined` for a path that is not a folder. */
 function tryList(path) {
   try {
     return readdirSync(join(top, path));

@@ -1,18 +1,18 @@
-// Runs jobs two at a time and prints what each says as if they had run one after the other.
+// Runs jobs two at a time, and prints their output in the order of the jobs.
 import { Count } from './count.mjs';
 
-const AT_A_TIME = 2;
+const PARALLEL_JOBS = 2;
 
 /**
  * @typedef {(count: Count, write: (text: string) => void) => Promise<void>} Job
- *   adds its tests to the count, and prints by `write` alone
+ *   adds its tests to the count, and prints only with `write`
  */
 
 /**
- * Runs jobs that take one processor each.
+ * Runs jobs that use one processor each.
  *
- * @param {Count} count of all
- * @param {Job[]} jobs the longest first
+ * @param {Count} count counts the tests of all jobs
+ * @param {Job[]} jobs the jobs, the longest first
  */
 export async function sideBySide(count, jobs) {
   const all = jobs.map((job) => ({ job, count: new Count(), output: new Output() }));
@@ -26,11 +26,11 @@ export async function sideBySide(count, jobs) {
       output.close();
     }
   };
-  await Promise.all(Array.from({ length: AT_A_TIME }, next));
+  await Promise.all(Array.from({ length: PARALLEL_JOBS }, next));
   for (const one of all) count.include(one.count);
 }
 
-/** What a job prints: kept until its turn. */
+/** The output of a job: buffered until all jobs before it have ended. */
 class Output {
   after;
   #kept = [];

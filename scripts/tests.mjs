@@ -1,4 +1,4 @@
-// The test suites, and the count over all of them.
+// Runs the test suites and counts their tests.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { run, say, top } from './command.mjs';
@@ -10,29 +10,29 @@ import { sideBySide } from './side-by-side.mjs';
 
 const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 
-/** Everything: native core, unit and simulation tests, then real VFIO in the testbed. */
+/** Runs all tests: native core, unit and simulation tests, then real VFIO in the testbed. */
 export async function allTests() {
   const count = new Count();
   await coreAndUnitTests(count, []);
   await compiled();
   const guests = (await prepareGuests(count)) ? guestTests(AVA) : [];
-  // Tests of the native core compile and run on one processor for most of their time.
+  // Each of these jobs uses one processor for most of its time.
   await sideBySide(count, [miri, addressSanitizer, ...guests]);
   return count.close();
 }
 
-/** What needs neither privileges nor a testbed. */
+/** Runs the tests that need neither privileges nor a testbed. */
 export async function unitTests(args) {
   const count = new Count();
   await coreAndUnitTests(count, args);
   return count.close();
 }
 
-/** Real VFIO on this machine, with the devices that PEERDMA_VFIO_DEVICES names. */
+/** Runs the VFIO tests on this machine, with the devices that PEERDMA_VFIO_DEVICES names. */
 export async function vfioTests(args) {
   const count = new Count();
   if (!process.env.PEERDMA_VFIO_DEVICES) {
-    say('PEERDMA_VFIO_DEVICES=BDF,BDF names the devices to test with: bound to vfio-pci, and not in use');
+    say('set PEERDMA_VFIO_DEVICES=BDF,BDF to the devices of the tests: bound to vfio-pci, and not in use');
     return 2;
   }
   await compiled();
@@ -40,7 +40,7 @@ export async function vfioTests(args) {
   return count.close();
 }
 
-/** One file of the VFIO tests in a guest of the testbed; before its name come options of the testbed. */
+/** Runs a file of the VFIO tests in a guest of the testbed. Options of the testbed precede its name. */
 export async function guestTest(args) {
   const name = args.at(-1);
   const file = [`${name}.test`, name].find((each) => existsSync(join(top, `__test__/vfio/${each}.ts`)));
@@ -53,7 +53,7 @@ export async function guestTest(args) {
   return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
 }
 
-/** Side by side: tests of the native core compile and run on one processor for most of their time. */
+/** Runs both in parallel: the tests of the native core use one processor for most of their time. */
 function coreAndUnitTests(count, args) {
   const unit = (own, write) => ava(own, 'unit and simulation tests', args, write);
   return sideBySide(count, [rustTests, unit]);

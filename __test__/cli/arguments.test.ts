@@ -1,11 +1,11 @@
-// Checks of arguments that several commands take.
+// Checks of arguments that several commands have in common.
 import test from 'ava';
 import { linkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSameFile } from '../../ts/cli/arguments.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
-test('two paths of a file that does not exist yet are one file, also through links', (t) => {
+test('two paths of a file that does not exist yet name the same file, also through links', (t) => {
   const folder = scratchFolder(t);
   symlinkSync(folder, join(folder, 'folder'));
   symlinkSync('new', join(folder, 'link'));
@@ -18,7 +18,7 @@ test('two paths of a file that does not exist yet are one file, also through lin
   t.true(isSameFile(join(folder, 'loop'), join(folder, 'loop')));
 });
 
-test('two links of one file are one file, two files of the same contents are not', (t) => {
+test('two links of one file name the same file, two files with equal contents do not', (t) => {
   const folder = scratchFolder(t);
   const [file, hard, copy] = ['file', 'hard', 'copy'].map((name) => join(folder, name)) as [string, string, string];
   for (const name of [file, copy]) writeFileSync(name, 'text');
@@ -27,7 +27,7 @@ test('two links of one file are one file, two files of the same contents are not
   t.false(isSameFile(file, copy));
 });
 
-test('the standard stream is one file with itself alone', (t) => {
+test('the standard stream is the same file only as itself', (t) => {
   t.true(isSameFile('-', '-'));
   t.false(isSameFile('-', './-'));
 });

@@ -1,6 +1,6 @@
 /**
- * `peerdma bind` and `unbind`: what is refused, planned, printed and returned, on written machines. That the kernel does what
- * is written is for __test__/vfio/bind.test.ts.
+ * `peerdma bind` and `unbind`: rejections, plans, output and exit status, on fixtures of /sys. The test of the kernel's
+ * behaviour is __test__/vfio/bind.test.ts.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, symlinkSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import type { MachineRoots } from '../../ts/host/machine.ts';
-import { uninterrupted } from '../../ts/cli/bind/uninterrupted.ts';
+import { ignoringSignals } from '../../ts/cli/bind/ignore-signals.ts';
 import { block, mounts, network, rootsOf } from '../host/use/support.ts';
 import { type Outcome, program } from './support.ts';
 
@@ -66,16 +66,16 @@ async function run(roots: MachineRoots, ...args: string[]): Promise<Outcome> {
   return program(args, false, { bind: bindCommand(() => roots), unbind: unbindCommand(() => roots) });
 }
 
-test('the root disk and the network of the login are refused, with the reasons; --force tells and goes on', async (t) => {
+test('rejects the root disk and the network of the login with reasons, which --force makes notes', async (t) => {
   const roots = machine(t);
   const refused = await run(roots, 'bind', '--dry-run', '00:02.0', '00:03.0', '00:04.0');
   t.deepEqual(refused, {
     status: 1,
     stdout: '',
-    stderr: `peerdma bind: ERR_DEVICE_NEEDED: this machine would lose what it uses:
+    stderr: `peerdma bind: ERR_DEVICE_NEEDED: the host uses these devices:
   - 0000:00:02.0 holds / (nvme0n1)
   - 0000:00:03.0 carries the login to 10.0.0.5 (eno1)
---force takes it all the same
+Use --force to change them anyway.
 `,
   });
   const forced = await run(roots, 'bind', '--dry-run', '--force', '00:02.0');
@@ -84,13 +84,13 @@ test('the root disk and the network of the login are refused, with the reasons; 
   t.regex(forced.stdout, /^echo 0000:00:02\.0 > \/sys\/bus\/pci\/drivers\/nvme\/unbind$/m);
 });
 
-test('--dry-run prints the commands, and writes nothing', async (t) => {
+test('--dry-run prints the shell commands, and writes nothing', async (t) => {
   const roots = machine(t);
   const { status, stdout, stderr } = await run(roots, 'bind', '--dry-run', '00:04.0', '00:05.0');
   t.is(status, 0);
   t.is(
     stdout,
-    `# 0000:00:05.0 is with vfio-pci already
+    `# 0000:00:05.0 is bound to vfio-pci already
 echo vfio-pci > /sys/bus/pci/devices/0000:00:04.0/driver_override
 echo 0000:00:04.0 > /sys/bus/pci/drivers/nvme/unbind
 echo 0000:00:04.0 > /sys/bus/pci/drivers_probe
@@ -111,7 +111,7 @@ echo 0000:00:05.0 > /sys/bus/pci/drivers_probe
   t.is(overrideIn(roots, '0000:00:05.0'), 'vfio-pci');
 });
 
-test('--dry-run quotes names that a shell would split or run', async (t) => {
+test('--dry-run quotes names with special characters of the shell', async (t) => {
   const roots = machine(t);
   const driver = "o'dd driver; reboot";
   const link = join(roots.sys, 'bus/pci/devices/0000:00:04.0/driver');
@@ -125,7 +125,7 @@ test('--dry-run quotes names that a shell would split or run', async (t) => {
   t.is(spawnSync('sh', ['-c', `printf %s ${redirection}`]).stdout.toString(), `/sys/bus/pci/drivers/${driver}/unbind`);
 });
 
-test('as JSON', async (t) => {
+test('--json prints the plan and the result', async (t) => {
   const roots = machine(t);
   const { stdout, stderr } = await run(roots, 'bind', '--dry-run', '--json', '00:04.0', '00:05.0');
   t.is(stderr, '');
@@ -155,19 +155,19 @@ test('as JSON', async (t) => {
   });
 });
 
-test('nothing to do is said, and is no failure', async (t) => {
+test('succeeds without a change for a device that is bound already', async (t) => {
   const roots = machine(t);
   t.deepEqual(await run(roots, 'bind', '00:05.0'), {
     status: 0,
-    stdout: '0000:00:05.0 is with vfio-pci already\n',
+    stdout: '0000:00:05.0 is bound to vfio-pci already\n',
     stderr: '',
   });
-  t.is((await run(roots, 'unbind', '00:02.0')).stdout, '0000:00:02.0 is with nvme already\n', 'be it the root disk');
+  t.is((await run(roots, 'unbind', '00:02.0')).stdout, '0000:00:02.0 is bound to nvme already\n', 'also the root disk');
   t.is((await run(roots, 'unbind', '--dry-run', '00:05.0')).status, 0, 'the boot display that VFIO has');
   t.is((await run(roots, 'unbind', '01:00.0')).stdout, '0000:01:00.0 has no driver already\n');
 });
 
-test('a group: the port stays; a part of it is told of', async (t) => {
+test('--group leaves ports unchanged, and a partly bound group is noted', async (t) => {
   const roots = machine(t);
   const part = await run(roots, 'bind', '--dry-run', '01:00.0');
   t.is(part.status, 0);
@@ -183,7 +183,7 @@ test('a group: the port stays; a part of it is told of', async (t) => {
   );
 });
 
-test('what can not work, or would wait for ever, is refused with --force too', async (t) => {
+test('rejects bridges and devices in use, also with --force', async (t) => {
   const roots = machine(t);
   const refused = async (pattern: RegExp, ...args: string[]): Promise<void> => {
     for (const force of [[], ['--force']]) {
@@ -206,7 +206,7 @@ test('what can not work, or would wait for ever, is refused with --force too', a
   t.is(overrideIn(roots, '0000:00:05.0'), 'vfio-pci', 'all or nothing');
 });
 
-test('a kernel that does nothing, as these files do, is noticed and undone', async (t) => {
+test('detects a kernel that does not bind, as these files do not, and rolls back', async (t) => {
   const roots = machine(t);
   const bound = await run(roots, 'bind', '00:04.0');
   t.is(bound.status, 1);
@@ -217,7 +217,7 @@ test('a kernel that does nothing, as these files do, is noticed and undone', asy
   t.regex(bound.stderr, /As before: 0000:00:04\.0 \(nvme\)\n$/);
 });
 
-test('a driver that is neither there nor a module', async (t) => {
+test('rejects a driver that neither exists nor is a module', async (t) => {
   const { status, stderr } = await run(machine(t), 'bind', '--driver', 'no_such_vfio_pci', '00:04.0');
   t.is(status, 1);
   t.regex(
@@ -226,7 +226,7 @@ test('a driver that is neither there nor a module', async (t) => {
   );
 });
 
-test('command lines that make no sense', async (t) => {
+test('rejects malformed command lines with status 2', async (t) => {
   const roots = machine(t);
   for (const args of [
     ['bind'],
@@ -238,20 +238,20 @@ test('command lines that make no sense', async (t) => {
   ]) {
     const { status, stdout, stderr } = await run(roots, ...args);
     t.deepEqual([status, stdout], [2, ''], args.join(' '));
-    t.regex(stderr, /--help says how/);
+    t.regex(stderr, /Run peerdma \w+ --help for its usage\./);
   }
   t.is((await run(roots, 'bind', 'nvme')).status, 2, 'not a PCI address');
   t.regex((await run(roots, 'bind', '--help')).stdout, /^usage: peerdma bind [^]*--dry-run/);
 });
 
-test('signals wait until it is done', (t) => {
+test('ignores signals while it runs, and restores their handlers', (t) => {
   const before = process.listenerCount('SIGINT');
-  const result = uninterrupted(() => {
+  const result = ignoringSignals(() => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(process.pid, signal);
     return 'done';
   });
-  t.is(result, 'done', 'the process is still there');
-  t.throws(() => uninterrupted(() => { throw new Error('failed'); })); // prettier-ignore
+  t.is(result, 'done', 'the process still runs');
+  t.throws(() => ignoringSignals(() => { throw new Error('failed'); })); // prettier-ignore
   t.is(process.listenerCount('SIGINT'), before);
 });
 

@@ -4,7 +4,7 @@
 import test from 'ava';
 import { program } from './support.ts';
 
-test('the demo goes through its steps and ends with who maps what', async (t) => {
+test('the demo prints its steps and ends with the mappings of each target', async (t) => {
   const { stdout, stderr, status } = await program(['demo']);
   t.is(status, 0, stderr);
   const lines = stdout.split('\n');
@@ -15,7 +15,7 @@ test('the demo goes through its steps and ends with who maps what', async (t) =>
     /^5\. the BAR moves to 0xd0000000: DMA to the old address: ERR_DMA_FAULT; the BAR has "\.+"$/,
     /DMA to the new address: the BAR has "peer-to-peer!"$/,
     /^6\. container 2 joins late: .*0x0\.\.0x4000000, 0xd0000000\.\.0xd0100000, 0x100000000\.\.0x104000000$/,
-    /^8\. moving the BAR there fails: ERR_MAP_FAILED: fussy-target/,
+    /^8\. moving the BAR there fails: ERR_MAP_FAILED: rejecting-target/,
     /rolled back everywhere: device A still reaches the BAR at 0xd0000000: "peer-to-peer!"$/,
     /│ 0xd0000000\.\.0xd0100000 .*'mapped'.*'mapped'.*'mapped'/,
   ];
@@ -47,7 +47,7 @@ test('the demo rejects a --device that is not a PCI address, or the same one twi
     const { stdout, stderr, status } = await program(['demo', '--device', first, '--device', second]);
     t.is(status, 2, stderr);
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma demo: [^\n]*\n\(peerdma demo --help says how\)\n$/);
+    t.regex(stderr, /^peerdma demo: [^\n]*\nRun peerdma demo --help for its usage\.\n$/);
   }
 });
 

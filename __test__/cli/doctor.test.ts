@@ -1,5 +1,5 @@
 /**
- * `peerdma doctor`: what it prints and returns; on copied machines, and on this one.
+ * `peerdma doctor`: its output and its exit status, on copied machines and on this one.
  */
 import { existsSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
@@ -12,30 +12,33 @@ import { program } from './support.ts';
 const sysfs = (t: ExecutionContext, machine: string = MACHINE): string =>
   expandTree(t, `${describeMachine(machine)}\n${SYS}`);
 
-test('a machine and a device, in 100 columns: what is well in a sentence, all else with what it was seen by', async (t) => {
+test('prints the findings of a machine and a device in 100 columns, with evidence unless they are ok', async (t) => {
   const root = sysfs(t);
   const { status, stdout, stderr } = await program(['doctor', '--sysfs', root, GPU]);
   t.is(status, 0);
   t.is(stderr, '');
-  t.regex(stdout, /^this machine\n {2}unknown {2}which kernel runs does not show here\n {11}seen: /);
+  t.regex(stdout, /^this machine\n {2}unknown {2}which kernel runs does not show here\n {11}evidence: /);
   t.regex(stdout, /^ {2}ok {7}the IOMMU is on: there are 4 groups of devices$/m);
   t.regex(stdout, /^0000:01:00\.0 3D controller, NVIDIA 10de:2330\n {2}ok {7}IOMMU group 20, alone$/m);
-  t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}seen: \S+\/resource, line 5$/m);
-  t.regex(stdout, /\n\nnothing is in the way; 1 warning; 7 things are not known\n$/);
+  t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}evidence: \S+\/resource, line 5$/m);
+  t.regex(stdout, /\n\nnothing is blocked; 1 warning; 7 facts are unknown\n$/);
   t.notRegex(stdout, new RegExp(NIC), 'nobody asked for it');
   for (const line of stdout.split('\n')) t.true(line.length <= 100 || line.includes(root), line);
   t.false(stdout.includes('\u001b'), 'no colours where there is no terminal');
 });
 
-test('what is in the way is exit status 1, with one command to paste', async (t) => {
+test('exits with status 1 for a blocked finding, and prints one command to paste', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '02:00.0']);
   t.is(status, 1);
   t.regex(stdout, /^ {2}blocked {2}0000:02:00\.0 is in use by the driver mlx5_core: /m);
-  t.regex(stdout, /^ {11}seen: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo npx peerdma bind 0000:02:00\.0$/m);
-  t.regex(stdout, /^1 thing is in the way; /m);
+  t.regex(
+    stdout,
+    /^ {11}evidence: \S+\/0000:02:00\.0\/driver: mlx5_core\n {11}\$ sudo npx peerdma bind 0000:02:00\.0$/m,
+  );
+  t.regex(stdout, /^1 finding is blocked; /m);
 });
 
-test('a command is in one line, however long', async (t) => {
+test('prints a long command in one line', async (t) => {
   const root = sysfs(t, MACHINE.replace('16M@0x22000000000', '16M'));
   const { stdout } = await program(['doctor', '--sysfs', root, GPU]);
   t.regex(
@@ -44,16 +47,20 @@ test('a command is in one line, however long', async (t) => {
   );
 });
 
-test('without devices: those of VFIO are examined, the others listed', async (t) => {
+test('without devices examines those that are bound to VFIO, and lists the others', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t)]);
   t.is(status, 0);
   t.regex(stdout, /^0000:01:00\.0 3D controller, .*\n {2}ok /m);
-  t.regex(stdout, /^not VFIO's: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
+  t.regex(stdout, /^not bound to VFIO: .*\n {2}0000:02:00\.0 network, Mellanox 15b3:101e: driver mlx5_core$/m);
   t.notRegex(stdout, /npx peerdma bind/);
-  t.regex(stdout, /^nothing is in the way; 1 warning; 7 things are not known$/m, 'what is not examined is not counted');
+  t.regex(
+    stdout,
+    /^nothing is blocked; 1 warning; 7 facts are unknown$/m,
+    'devices that are not examined are not counted',
+  );
 });
 
-test('colours on a terminal change nothing else', async (t) => {
+test('prints the same text with colours on a terminal', async (t) => {
   const root = sysfs(t);
   const plain = await program(['doctor', '--sysfs', root, NIC]);
   const before = { ...process.env };
@@ -64,7 +71,7 @@ test('colours on a terminal change nothing else', async (t) => {
   t.is(stripVTControlCharacters(coloured.stdout), plain.stdout);
 });
 
-test('as JSON: all findings, with sizes as strings', async (t) => {
+test('prints all findings as JSON, with sizes as strings', async (t) => {
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t), '--json', GPU, NIC]);
   t.is(status, 1);
   const json = JSON.parse(stdout) as {
@@ -96,7 +103,7 @@ test('as JSON: all findings, with sizes as strings', async (t) => {
   );
 });
 
-test('names of /sys do not write on the terminal', async (t) => {
+test('escapes control characters in names of /sys', async (t) => {
   const root = sysfs(t, MACHINE.replace('driver=mlx5_core', 'driver=\u001b[31mred'));
   for (const devices of [[NIC], []]) {
     const { stdout } = await program(['doctor', '--sysfs', root, ...devices]);
@@ -105,7 +112,7 @@ test('names of /sys do not write on the terminal', async (t) => {
   }
 });
 
-test('what can not be', async (t) => {
+test('rejects invalid options, unknown devices and missing folders', async (t) => {
   const root = sysfs(t);
   for (const args of [
     ['--ram', 'much'],
@@ -119,16 +126,19 @@ test('what can not be', async (t) => {
     const { status, stdout, stderr } = await program(['doctor', ...args]);
     t.is(status, 2, args.join(' '));
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma doctor: .*\n\(peerdma doctor --help says how\)\n$/);
+    t.regex(stderr, /^peerdma doctor: .*\nRun peerdma doctor --help for its usage\.\n$/);
   }
   const gone = await program(['doctor', '--sysfs', root, '09:00.0']);
   t.is(gone.status, 1);
   t.regex(gone.stderr, /ERR_DEVICE_NOT_FOUND: there is no PCI device 0000:09:00\.0/);
   t.regex((await program(['doctor', '--sysfs', '/nowhere'])).stderr, /\/nowhere has no bus\/pci\/devices/);
-  t.regex((await program(['doctor', '--help'])).stdout, /Exit status: 0; 1 where something is blocked/);
+  t.regex(
+    (await program(['doctor', '--help'])).stdout,
+    /Exit status: 0, also for warnings and unknown facts\. 1 if a finding is blocked/,
+  );
 });
 
-const here = 'this machine: without VFIO the doctor says exactly that and what to do';
+const here = 'reports a missing VFIO of this machine, and nothing that depends on it';
 if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
   test.skip(`${here} (needs a machine with PCI devices and without VFIO)`, () => {});
 } else {
@@ -140,7 +150,7 @@ if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
       stdout,
       /^ {2}blocked {2}(?:VFIO is not there|this kernel has no VFIO)[^$]*\n {11}\$ sudo (?:modprobe vfio-pci|apt-get install linux-image-amd64)$/m,
     );
-    t.notRegex(stdout, /type1|iommufd/, 'nothing of what comes after');
-    t.regex(stdout, /^\d+ things? (?:is|are) in the way/m);
+    t.notRegex(stdout, /type1|iommufd/, 'no back ends without VFIO');
+    t.regex(stdout, /^\d+ findings? (?:is|are) blocked/m);
   });
 }

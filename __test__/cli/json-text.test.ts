@@ -1,5 +1,5 @@
 /**
- * JSON is written in pieces, so that its length is not limited by that of a string.
+ * JSON is written in pieces, so its length is not limited by that of a string.
  */
 import test from 'ava';
 import { jsonPieces } from '../../ts/cli/json-text.ts';
@@ -18,7 +18,7 @@ function piecesOf(value: unknown, length?: number): string[] {
   return [...jsonPieces(value, length)];
 }
 
-test('writes the text that JSON.stringify gives, in pieces of a given length', (t) => {
+test('writes the text of JSON.stringify in pieces of a given length', (t) => {
   const text = JSON.stringify(VALUE, (_, each: unknown) => (typeof each === 'bigint' ? '0x1000' : each), 2);
   for (const length of [1, 20, 100, undefined]) t.is(piecesOf(VALUE, length).join(''), text);
   for (const value of [null, 'a', 7, [], {}]) t.is(piecesOf(value).join(''), JSON.stringify(value));
@@ -27,12 +27,12 @@ test('writes the text that JSON.stringify gives, in pieces of a given length', (
   t.is(piecesOf(VALUE).length, 1);
 });
 
-test('escapes characters that a terminal would obey', (t) => {
+test('escapes terminal control characters', (t) => {
   const text = piecesOf(['\u009b2J\u202e'], 1).join('');
   t.is(text, '[\n  "\\u009b2J\\u202e"\n]');
 });
 
-test('a picture or page that is longer than a string can be is an error that says what to do', (t) => {
+test('rejects a picture or page that exceeds the length limit of a string, with the remedy', (t) => {
   t.is(
     wholeDocument('the page', 2, () => 'text'),
     'text',
@@ -40,7 +40,7 @@ test('a picture or page that is longer than a string can be is an error that say
   const error = throwsCode(t, () => wholeDocument('the page', 620, () => 'x'.repeat(2 ** 30)), 'ERR_INVALID_ARGUMENT');
   t.is(
     error.message,
-    'the page of 620 devices is longer than a string can be. Name fewer devices, or use --json, which has no limit',
+    'the page of 620 devices exceeds the length limit of a string. Name fewer devices, or use --json, which has no limit',
   );
   const other = new RangeError('toString() radix must be between 2 and 36');
   t.is(t.throws(() => wholeDocument('the page', 2, () => { throw other; })), other); // prettier-ignore

@@ -1,12 +1,12 @@
 /**
- * The name that a mistyped word is nearest to.
+ * Suggestions for mistyped words.
  */
 import test from 'ava';
 import { nearest } from '../../ts/cli/nearest.ts';
 
 const NAMES = ['bind', 'doctor', 'explain', 'topology', 'unbind', 'view'];
 
-test('finds the name for a letter that is wrong, missing, added or swapped', (t) => {
+test('suggests the name for a word with a wrong, missing, added or swapped letter', (t) => {
   const typed: readonly (readonly [string, string])[] = [
     ['topologie', 'topology'],
     ['topolgy', 'topology'],
@@ -26,13 +26,13 @@ test('finds the name for a letter that is wrong, missing, added or swapped', (t)
   for (const [text, name] of typed) t.is(nearest(text, NAMES), name, text);
 });
 
-test('finds no name for a word that is like none of them', (t) => {
+test('suggests no name for a word that resembles none', (t) => {
   const typed = ['', 'x', 'lspci', 'frobnicate', 'be', 'to', 'vixx', 'topabcgy', 'a'.repeat(10_000)];
   for (const text of typed) {
     t.is(nearest(text, NAMES), undefined, text.slice(0, 20));
   }
 });
 
-test('finds the name of the fewest edits, wherever it is in the list', (t) => {
+test('suggests the name with the fewest edits, at any index of the list', (t) => {
   t.is(nearest('abcdx', ['abcyz', 'abcde', 'abyyx']), 'abcde');
 });

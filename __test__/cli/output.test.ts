@@ -1,5 +1,5 @@
 /**
- * Text from files, /sys and the command line reaches the terminal as text alone, whichever command prints it.
+ * Every command escapes text from files, /sys and the command line before it reaches the terminal.
  */
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,9 +16,9 @@ import { expandTree } from '../support/sysfs/expand.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { Kept, type Outcome, program } from './support.ts';
 
-/** Sets a title, clears the screen, forges a line, in 7 and in 8 bits, turns the text round. */
+/** Control sequences in 7 and 8 bits: set the title, clear the screen, forge a line, reverse the text. */
 const EVIL = 'e\u001b]0;owned\u0007\u001b[2J\u009b2J\r\nok\t\u007f\u202e\u2028';
-/** All that a terminal may obey, but the line end of the program's own lines. */
+/** Control characters, except the line ends of the program itself. */
 // eslint-disable-next-line no-control-regex
 const OBEYED = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 
@@ -33,7 +33,7 @@ host 0000:00 iommu=dmar0
   05.0 8086:1572 endpoint class=020000 group=2 driver=vfio-pci bar0=mem64:1M@0xfe100000
 `;
 
-/** A /sys whose names are hostile: of a driver, an IOMMU, a folder, and what a file says. */
+/** A /sys with hostile names of a driver, an IOMMU and a folder, and hostile file contents. */
 function hostileSys(t: ExecutionContext): string {
   const root = expandTree(t, describeMachine(MACHINE));
   const device = join(root, 'devices/pci0000:00/0000:00:04.0');
@@ -123,7 +123,7 @@ test('no command prints control characters of the command line', async (t) => {
   }
 });
 
-test('on a terminal the colours are those of the program, and none of a name', async (t) => {
+test('on a terminal prints the colours of the program, and none from names', async (t) => {
   const before = { ...process.env };
   t.teardown(() => Object.assign(process.env, before));
   for (const name of ['NO_COLOR', 'NODE_DISABLE_COLORS', 'FORCE_COLOR']) delete process.env[name];
@@ -139,7 +139,7 @@ test('on a terminal the colours are those of the program, and none of a name', a
   t.is(OBEYED.exec(coloured.stdout.replaceAll(/\u001b\[(?:[12]|22|3[1-69])m/g, '')), null);
 });
 
-test('JSON of what is made as it is read waits for the reader', async (t) => {
+test('JSON of a lazy iterable waits for a slow reader', async (t) => {
   const waiting: (() => void)[] = [];
   const stream = new Writable({ write: (_, __, done) => void waiting.push(done) });
   let made = 0;
@@ -160,7 +160,7 @@ test('JSON of what is made as it is read waits for the reader', async (t) => {
   t.is(made, 100);
 });
 
-test('JSON is not made further when its reader has gone', async (t) => {
+test('JSON stops when the reader has closed the stream', async (t) => {
   let made = 0;
   const value = {
     *[Symbol.iterator]() {
@@ -174,7 +174,7 @@ test('JSON is not made further when its reader has gone', async (t) => {
   t.true(made < 15, `${made}`);
 });
 
-test('JSON is written in pieces, none of which is as long as the whole', async (t) => {
+test('JSON is written in pieces that are shorter than the whole', async (t) => {
   const lengths: number[] = [];
   const stream = new Kept();
   const write = stream._write.bind(stream);

@@ -1,5 +1,5 @@
 /**
- * The conventions of the command line that all commands share: versions, help, exit statuses, streams that fail.
+ * The conventions that all commands share: versions, help, exit statuses, failing streams.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -20,12 +20,12 @@ import { Kept, program } from './support.ts';
 const top = new URL('../../', import.meta.url);
 const { version } = JSON.parse(readFileSync(new URL('package.json', top), 'utf8')) as { version: string };
 
-/** A command that prints this, or does it. */
+/** A command that prints a text, or calls a function. */
 function command(run: Command['run']): Record<string, Command> {
   return { act: { summary: 'acts', usage: 'peerdma act', options: {}, run } };
 }
 
-test('help wins over --version, and each is accepted before and after a command', async (t) => {
+test('accepts --help and --version before and after a command, and prefers --help', async (t) => {
   const names = Object.keys(COMMANDS);
   const [helpFlags, versionFlags] = [
     ['--help', '-h'],
@@ -70,12 +70,12 @@ test('help wins over --version, and each is accepted before and after a command'
   for (const [line, text] of expected) t.is(await printed(line.split(' ')), text, line);
 });
 
-test('names the nearest command for one that does not exist', async (t) => {
+test('suggests the nearest command for an unknown one', async (t) => {
   for (const args of [['topolgy'], ['topolgy', '--json'], ['help', 'topolgy'], ['--topology']]) {
     const { status, stdout, stderr } = await program(args);
     t.is(status, 2);
     t.is(stdout, '');
-    t.regex(stderr, /^peerdma: there is no command "-{0,2}topol\w*gy"\. Did you mean topology\?$/m);
+    t.regex(stderr, /^peerdma: unknown command "-{0,2}topol\w*gy"\. Did you mean topology\?$/m);
   }
   const { stderr } = await program(['frobnicate']);
   t.notRegex(stderr, /Did you mean/);
@@ -83,7 +83,7 @@ test('names the nearest command for one that does not exist', async (t) => {
   t.is((await program(['constructor'])).status, 2);
 });
 
-test('a malformed command line is exit status 2, and nothing is done', async (t) => {
+test('exits with status 2 for a malformed command line, and does nothing', async (t) => {
   const folder = scratchFolder(t);
   const root = expandTree(t, describeMachine(machine('laptop')));
   const memory = await GuestMemory.create();
@@ -134,7 +134,7 @@ test('a malformed command line is exit status 2, and nothing is done', async (t)
   t.deepEqual(readdirSync(folder), ['memory.json'], 'nothing is written');
 });
 
-test('- is standard output wherever a file is written', async (t) => {
+test('- names standard output in every option that names an output file', async (t) => {
   const folder = scratchFolder(t);
   const root = expandTree(t, describeMachine(machine('laptop')));
   const cwd = process.cwd();
@@ -151,7 +151,7 @@ test('- is standard output wherever a file is written', async (t) => {
   t.false(readdirSync(cwd).includes('-'));
 });
 
-test('a reader that stops early ends the output and nothing else', async (t) => {
+test('a reader that stops early does not change the exit status', async (t) => {
   for (const code of ['EPIPE', 'ERR_STREAM_DESTROYED']) {
     let taken = 0;
     const stdout = new Writable({
@@ -170,7 +170,7 @@ test('a reader that stops early ends the output and nothing else', async (t) => 
   }
 });
 
-test('standard output that can not be written is an error in one line', async (t) => {
+test('reports in one line that standard output cannot be written', async (t) => {
   const stderr = new Kept();
   const full = new Writable({
     write: (_chunk, _encoding, done) => done(Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' })),
@@ -181,10 +181,10 @@ test('standard output that can not be written is an error in one line', async (t
     return 0;
   });
   t.is(await runProgram(['act'], acts, { stdout: full, stderr }), 1);
-  t.regex(stderr.text, /^peerdma: standard output can't be written: ENOSPC[^\n]*\n$/);
+  t.regex(stderr.text, /^peerdma: standard output: write failed: ENOSPC[^\n]*\n$/);
 });
 
-test('a pipe that is closed and a disk that is full, as a process has them', (t) => {
+test('handles a closed pipe and a full disk as a process', (t) => {
   const root = expandTree(t, describeMachine(machine('gpu-server')));
   const main = fileURLToPath(new URL('ts/cli/main.ts', top));
   const shell = (command: string) =>
@@ -193,11 +193,11 @@ test('a pipe that is closed and a disk that is full, as a process has them', (t)
   const closed = shell(`${run} --json | true; exit "\${PIPESTATUS[0]}"`);
   t.deepEqual([closed.stderr, closed.status], ['', 0]);
   const full = shell(`${run} > /dev/full`);
-  t.regex(full.stderr, /^peerdma: standard output can't be written: ENOSPC[^\n]*\n$/);
+  t.regex(full.stderr, /^peerdma: standard output: write failed: ENOSPC[^\n]*\n$/);
   t.is(full.status, 1);
 });
 
-test('an error of the package is a line and exit status 1; any other keeps its trace, made printable', async (t) => {
+test('prints a PeerDmaError in one line with exit status 1, and any other error with its escaped trace', async (t) => {
   const ours = await program(
     ['act'],
     false,
@@ -217,7 +217,7 @@ test('an error of the package is a line and exit status 1; any other keeps its t
   t.regex(other.stderr, /^peerdma act: TypeError: a fault\?\[2J of the program\n {4}at /);
 });
 
-test('a --sysfs that is not a folder of PCI devices is told in a line', async (t) => {
+test('reports a --sysfs that is not a folder of PCI devices in one line', async (t) => {
   const file = join(scratchFolder(t), 'file');
   writeFileSync(file, '');
   for (const sysfs of [file, '/nowhere', '/etc/hostname/x', 'a\u0000b']) {

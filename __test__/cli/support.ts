@@ -1,5 +1,5 @@
 /**
- * Runs the program in this process and keeps what it writes.
+ * Runs the program in this process and records its output.
  */
 import { Writable } from 'node:stream';
 import { COMMANDS } from '../../ts/cli/commands.ts';
@@ -12,8 +12,8 @@ export interface Outcome {
 }
 
 /**
- * @param tty whether its output says that it is a terminal
- * @param commands those of the program, or others in their place
+ * @param tty whether the output is a terminal
+ * @param commands the commands; by default those of the program
  */
 export async function program(
   args: readonly string[],
@@ -26,7 +26,7 @@ export async function program(
   return { status, stdout: stdout.text, stderr: stderr.text };
 }
 
-/** A stream that takes everything at once, as a file does. */
+/** A stream that accepts all text at once, like a file, and records it. */
 export class Kept extends Writable {
   readonly #pieces: Buffer[] = [];
 

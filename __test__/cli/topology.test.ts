@@ -1,5 +1,5 @@
 /**
- * `peerdma topology`: what it prints, writes and returns.
+ * `peerdma topology`: its output, its files and its exit status.
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { program } from './support.ts';
 const sysfs = (t: ExecutionContext, name: string, configBytes?: number): string =>
   expandTree(t, describeMachine(machine(name), configBytes === undefined ? {} : { configBytes }));
 
-test('the tree, the matrix and the reasons, in 100 columns', async (t) => {
+test('prints the tree, the matrix and the reasons in 100 columns', async (t) => {
   const { status, stdout, stderr } = await program(['topology', '--sysfs', sysfs(t, 'gpu-server')]);
   t.is(status, 0);
   t.is(stderr, '');
@@ -23,13 +23,13 @@ test('the tree, the matrix and the reasons, in 100 columns', async (t) => {
   );
   t.regex(stdout, /^ 4 0000:9a:00\.0 3D controller +host 5 +host 5 +host 5 +· +yes 6\*$/m);
   t.regex(stdout, /^ {2}6 {2}0000:9a:00\.0 has translations of its own \(ATS is on\)/m);
-  t.regex(stdout, /^\* due before\n {2}- 0000:9b:00\.0 sleeps \(D3hot\)/m);
+  t.regex(stdout, /^\* prerequisites\n {2}- 0000:9b:00\.0 sleeps \(D3hot\)/m);
   t.regex(stdout, /^ {2}- from 0000:9a:00\.0: 0x34000000000\.\.0x36100000000 is 0000:99:01\.0$/m);
   for (const line of stdout.split('\n')) t.true(line.length <= 100, line);
   t.false(stdout.includes('\u001b'), 'no colours where there is no terminal');
 });
 
-test('colours on a terminal do not move the columns', async (t) => {
+test('keeps the columns in place when the terminal has colours', async (t) => {
   const root = sysfs(t, 'gpu-server');
   const plain = await program(['topology', '--sysfs', root]);
   const before = { ...process.env };
@@ -40,7 +40,7 @@ test('colours on a terminal do not move the columns', async (t) => {
   t.is(stripVTControlCharacters(coloured.stdout), plain.stdout);
 });
 
-test('chosen devices, in their order', async (t) => {
+test('prints the matrix of named devices in their order', async (t) => {
   const root = sysfs(t, 'laptop');
   const { status, stdout } = await program(['topology', '--sysfs', root, '04:00.0', '0000:01:00.0']);
   t.is(status, 0);
@@ -51,10 +51,10 @@ test('chosen devices, in their order', async (t) => {
   t.is(gone.status, 1);
   t.regex(gone.stderr, /ERR_DEVICE_NOT_FOUND: there is no PCI device 0000:09:00\.0/);
   const one = await program(['topology', '--sysfs', root, '04:00.0']);
-  t.regex(one.stdout, /takes two devices: there is one/);
+  t.regex(one.stdout, /needs two devices that do DMA: there is one/);
 });
 
-test('many devices: blocks of columns', async (t) => {
+test('splits the matrix of many devices into blocks of columns', async (t) => {
   const functions = Array.from(
     { length: 18 },
     (_, index) =>
@@ -67,7 +67,7 @@ test('many devices: blocks of columns', async (t) => {
   for (const line of stdout.split('\n')) t.true(line.length <= 100, line);
 });
 
-test('a large tree is shortened to what the matrix is of', async (t) => {
+test('shortens a large tree to the devices of the matrix', async (t) => {
   const chipset = Array.from(
     { length: 40 },
     (_, index) => `  ${(index >> 3).toString(16).padStart(2, '0')}.${index & 7} 8086:3450 class=088000`,
@@ -85,7 +85,7 @@ test('a large tree is shortened to what the matrix is of', async (t) => {
   t.notRegex(all.stdout, /--all/);
 });
 
-test('as JSON: all of it, with addresses as strings', async (t) => {
+test('prints the host and the matrix as JSON, with addresses as strings', async (t) => {
   const { status, stdout } = await program(['topology', '--sysfs', sysfs(t, 'gpu-server'), '--json']);
   t.is(status, 0);
   const json = JSON.parse(stdout) as {
@@ -119,22 +119,22 @@ test('as JSON: all of it, with addresses as strings', async (t) => {
   t.is(json.peerToPeer.bypasses[0]?.start, '0x34000000000');
 });
 
-test('a plain user is told what root would see', async (t) => {
+test('advises a user without privileges to run the command as root', async (t) => {
   const { status, stdout } = await program(['topology', '--sysfs', sysfs(t, 'gpu-server', 64)]);
   t.is(status, 0);
   t.regex(stdout, /0000:17:00\.0 bridge · Broadcom 1000:c030 +4 +pcieport +32x16 +\?$/m);
-  t.regex(stdout, /as root this says more/);
+  t.regex(stdout, /run the command as root to read them/);
   t.regex(stdout, /0x22000000000\.\.|may be 0000:17:01\.0/);
 });
 
-test('what makes no sense is listed, and is exit status 1', async (t) => {
+test('lists invalid contents of /sys and exits with status 1', async (t) => {
   const root = expandTree(t, '[bus/pci/devices/0000:00:04.0]\nvendor = 0x8086\nclass = many');
   const { status, stdout } = await program(['topology', '--sysfs', root]);
   t.is(status, 1);
-  t.regex(stdout, /^makes no sense\n {2}- bus\/pci\/devices\/0000:00:04\.0\/class says "many"/m);
+  t.regex(stdout, /^invalid contents of \/sys\n {2}- bus\/pci\/devices\/0000:00:04\.0\/class says "many"/m);
 });
 
-test('a picture and a page that stand for themselves, whatever /sys says', async (t) => {
+test('writes a self-contained picture and page, whatever names /sys has', async (t) => {
   const root = expandTree(
     t,
     describeMachine(machine('gpu-server').replaceAll('driver=mlx5_core', 'driver=<script>&"')),
@@ -169,7 +169,7 @@ test('a picture and a page that stand for themselves, whatever /sys says', async
   t.is(picture.match(/<\/(?:g|text|svg|style|title)>/g)?.length, open, 'elements are closed');
 });
 
-test('a page of a machine without pairs, and without PCI devices', async (t) => {
+test('writes a page of a machine without pairs, and a picture of one without PCI devices', async (t) => {
   const root = expandTree(t, describeMachine('host 0000:00\n  00.0 8086:0d57 class=060000'));
   const html = join(root, 'page.html');
   t.is((await program(['topology', '--sysfs', root, '--html', html])).status, 0);
@@ -179,10 +179,10 @@ test('a page of a machine without pairs, and without PCI devices', async (t) => 
   const { status, stdout } = await program(['topology', '--sysfs', empty, '--svg', join(empty, 'a.svg')]);
   t.is(status, 0);
   t.is(stdout, '');
-  t.regex((await program(['topology', '--sysfs', empty])).stdout, /there are none that do DMA/);
+  t.regex((await program(['topology', '--sysfs', empty])).stdout, /needs two devices that do DMA: there are none/);
 });
 
-test('what can not be', async (t) => {
+test('rejects missing folders, unknown options and files that cannot be written', async (t) => {
   const nowhere = await program(['topology', '--sysfs', '/nowhere']);
   t.is(nowhere.status, 1);
   t.regex(nowhere.stderr, /\/nowhere has no bus\/pci\/devices/);
@@ -191,7 +191,7 @@ test('what can not be', async (t) => {
   const root = sysfs(t, 'laptop');
   const unwritable = await program(['topology', '--sysfs', root, '--svg', '/nowhere/a.svg']);
   t.is(unwritable.status, 1);
-  t.regex(unwritable.stderr, /ERR_SYSTEM: can't write \/nowhere\/a\.svg/);
+  t.regex(unwritable.stderr, /ERR_SYSTEM: \/nowhere\/a\.svg: write failed: ENOENT/);
   t.is((await program(['topology', '--sysfs', root, 'nvme0'])).status, 2, 'not a PCI address');
   t.regex((await program(['topology', '--help'])).stdout, /--sysfs DIR/);
 });

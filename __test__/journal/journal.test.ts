@@ -1,4 +1,4 @@
-// What a journal writes down, and that recording never gets in the way of a change.
+// The lines that a journal writes. Recording never fails a change of guest memory.
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
@@ -18,7 +18,7 @@ function journalOf(t: ExecutionContext, memory: GuestMemory) {
   return { file, journal, entries, texts: () => entries().map(({ text }) => text) };
 }
 
-test('each line is JSON with a time and says what has happened, the first is a snapshot', async (t) => {
+test('writes a snapshot as the first line, and a line of JSON with time and text for each change', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE, private: true }] });
   const before = memory.inspect();
   const { file, entries, texts } = journalOf(t, memory);
@@ -55,7 +55,7 @@ test('each line is JSON with a time and says what has happened, the first is a s
   t.deepEqual(entries().at(-1)?.snapshot, memory.inspect());
 });
 
-test('a change that fails is a line with its error, and what was done and undone', async (t) => {
+test('records a failed change with its error, its operations and their rollback', async (t) => {
   const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE, private: true })) });
   const target = new RecordingTarget({ name: 'A' });
   await memory.dmaMappers.addDmaMapper(target);
@@ -71,7 +71,7 @@ test('a change that fails is a line with its error, and what was done and undone
   await memory.dmaMappers.targetClosed(target);
 });
 
-test('only the changes of its own guest memory are recorded', async (t) => {
+test('records only the changes of its own guest memory', async (t) => {
   const [memory, other] = [await guest(t), await guest(t)];
   const { texts } = journalOf(t, memory);
   await other.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'other target' }));
@@ -82,10 +82,10 @@ test('only the changes of its own guest memory are recorded', async (t) => {
   t.deepEqual(texts(), ['Recording begins.', '"own" is new.']);
 });
 
-test.serial('recording ends when it is told to, and when guest memory is closed', async (t) => {
+test.serial('recording ends on close(), and when guest memory is closed', async (t) => {
   const channels = ['dma.map', 'dma.unmap', 'memory.settled', 'pci.bar'].map((name) => channel(`peerdma:${name}`));
   const listening = () => channels.filter(({ hasSubscribers }) => hasSubscribers).length;
-  const before = listening(); // of other tests
+  const before = listening(); // listeners of other tests
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE, private: true }] });
   const one = journalOf(t, memory);
   {
@@ -105,7 +105,7 @@ test.serial('recording ends when it is told to, and when guest memory is closed'
   t.is(listening(), before);
 });
 
-test('rejects guest memory that is closed, and leaves no file', async (t) => {
+test('rejects closed guest memory, and creates no file', async (t) => {
   const memory = await guest(t);
   await memory.close();
   const file = join(scratchFolder(t), 'journal.jsonl');
@@ -113,7 +113,7 @@ test('rejects guest memory that is closed, and leaves no file', async (t) => {
   t.throws(() => readFileSync(file), { code: 'ENOENT' });
 });
 
-test('a file that can not be written is told at once', async (t) => {
+test('rejects a file that cannot be written when recording begins', async (t) => {
   const memory = await guest(t);
   const folder = scratchFolder(t);
   const missing = throwsCode(t, () => recordJournal(memory, join(folder, 'no', 'journal')), 'ERR_SYSTEM');
@@ -126,7 +126,7 @@ test('a file that can not be written is told at once', async (t) => {
   throwsCode(t, () => recordJournal({} as GuestMemory, join(folder, 'journal')), 'ERR_INVALID_ARGUMENT');
 });
 
-test('a file that can no longer be written ends recording, and changes go on', async (t) => {
+test('ends recording when the file can no longer be written, and lets changes succeed', async (t) => {
   const memory = await guest(t);
   const pipe = join(scratchFolder(t), 'pipe');
   t.is(spawnSync('mkfifo', [pipe]).status, 0);
@@ -143,7 +143,7 @@ test('a file that can no longer be written ends recording, and changes go on', a
   journal.close();
 });
 
-test('a journal whose end is cut gives what comes before it', async (t) => {
+test('reads the lines before a truncated last line', async (t) => {
   const memory = await guest(t);
   const { file, texts } = journalOf(t, memory);
   for (const name of ['one', 'two']) await memory.regions.addRegion({ name, range: pages(0, 1) });
@@ -152,7 +152,7 @@ test('a journal whose end is cut gives what comes before it', async (t) => {
   for (const left of [2, 3, 50]) t.is([...readJournal(whole.slice(0, -left))].length, 2, `${left} bytes are gone`);
 });
 
-test('rejects text that is not a journal, and names the line and the field that is wrong', async (t) => {
+test('rejects text that is not a journal, and names the wrong line and field', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE, private: true }] });
   const { file } = journalOf(t, memory);
   await memory.regions.addRegion({ name: 'one', range: pages(0, 1) });

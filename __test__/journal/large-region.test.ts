@@ -1,4 +1,4 @@
-// A line about a few mappings of a region does not list the others.
+// A line about changed mappings of a region does not list the unchanged ones.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { scratchFolder } from '../support/scratch.ts';
 import { valuesRead } from '../support/values-read.ts';
 
 test.serial(
-  'a mapping that is removed from a large region is a short line, from which its state can be read',
+  'records the removal of a mapping of a large region in a short line, which readJournal() rebuilds',
   async (t) => {
     const memory = await guest(t);
     await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));

@@ -1,4 +1,4 @@
-// A journal is read line by line: as text or as a stream, from pieces of any size, with one state in memory.
+// Reads journals line by line, from text or from a stream in pieces of any size, with one state in memory.
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
 import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ async function* inPieces(bytes: Uint8Array, length: number): AsyncGenerator<Uint
   for (let at = 0; at < bytes.length; at += length) yield bytes.slice(at, at + length);
 }
 
-test('a stream gives the entries that the text gives, however it is cut into pieces', async (t) => {
+test('reads the same entries from a stream in pieces of any size as from the text', async (t) => {
   const memory = await guest(t);
   const file = join(scratchFolder(t), 'journal');
   {
@@ -44,7 +44,7 @@ test('a stream gives the entries that the text gives, however it is cut into pie
   t.deepEqual(await collected(readJournal(inPieces(cut, 5))), entries.slice(0, -1), 'the last line is cut');
 });
 
-test('reads a last line that is whole but for its line end, and skips blank lines at the end', async (t) => {
+test('reads a last line without a line end, and skips blank lines at the end', async (t) => {
   const memory = await guest(t);
   const file = join(scratchFolder(t), 'journal');
   {
@@ -89,7 +89,7 @@ test('skips a byte order mark before the first line only', async (t) => {
   t.regex(error.message, /^line 2 of the journal: expected JSON/);
 });
 
-test('each entry is made when it is asked for: a wrong line is found after those before it', async (t) => {
+test('reads entries lazily: an invalid line throws after the entries before it', async (t) => {
   const memory = await guest(t);
   const file = join(scratchFolder(t), 'journal');
   recordJournal(memory, file).close();
@@ -108,7 +108,7 @@ test('each entry is made when it is asked for: a wrong line is found after those
   t.regex(error?.message ?? '', /^line 3 of the journal/);
 });
 
-test('rejects a line that is longer than a string can be, by its number, before it is put together', async (t) => {
+test('rejects a line that exceeds the string limit before it joins the pieces, and names its number', async (t) => {
   const memory = await guest(t);
   const file = join(scratchFolder(t), 'journal');
   {
@@ -129,7 +129,7 @@ test('rejects a line that is longer than a string can be, by its number, before 
   throwsCode(t, () => [...unfinished.add('x'.repeat(40)), ...unfinished.add('x'.repeat(40))], 'ERR_INVALID_ARGUMENT');
 });
 
-test('an empty stream, and what is not a journal at all, are rejected', async (t) => {
+test('rejects an empty stream, and a stream that is not a journal', async (t) => {
   for (const length of [0, 5]) {
     const error = await t.throwsAsync(collected(readJournal(inPieces(Buffer.alloc(length, 'x'), 2))));
     t.regex(error?.message ?? '', /^line 1 of the journal: expected JSON/);
@@ -139,7 +139,7 @@ test('an empty stream, and what is not a journal at all, are rejected', async (t
   }
 });
 
-/** A journal of many moves beside many mappings, of which all states together have millions of entries. */
+/** A journal of many moves beside many mappings: all its states together have millions of entries. */
 async function longJournal(mappings: number, lines: number): Promise<string> {
   const flat = Array.from({ length: mappings }, (_, index) => ({
     start: `0x${(index * 8192).toString(16)}`,
@@ -155,7 +155,7 @@ async function longJournal(mappings: number, lines: number): Promise<string> {
   return `${JSON.stringify(start)}\n${`${JSON.stringify(move)}\n`.repeat(lines)}`;
 }
 
-/** Runs in a small heap: reads a file as a stream and as text; runs `peerdma explain` and `peerdma view` on it. */
+/** A program for a small heap: reads a file as a stream and as text, and runs `peerdma explain` and `peerdma view`. */
 const READ = `
 import { createReadStream, readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
@@ -172,7 +172,7 @@ process.exitCode = await runProgram(['explain', file, '0x0'], COMMANDS, process)
 process.exitCode ||= await runProgram(['view', file], COMMANDS, process);
 `;
 
-test('a long journal is read, explained and shown in the memory of one of its states', async (t) => {
+test('reads, explains and displays a long journal in the memory of one of its states', async (t) => {
   const [mappings, lines] = [4000, 6000];
   const file = join(scratchFolder(t), 'journal.jsonl');
   writeFileSync(file, await longJournal(mappings, lines));
@@ -186,10 +186,10 @@ test('a long journal is read, explained and shown in the memory of one of its st
   const [count, sentence, page] = stdout.split('\n');
   t.is(count, String(2 * mappings * (lines + 1)));
   t.regex(sentence ?? '', /^Nothing is at 0x0/);
-  t.regex(page ?? '', /journal\.html is written/);
+  t.regex(page ?? '', /wrote \S+journal\.html: /);
 });
 
-test('rejects a line that is longer than a string can be when all of it comes as one buffer', async (t) => {
+test('rejects a line that exceeds the string limit in a single buffer', async (t) => {
   async function* stream(): AsyncGenerator<Uint8Array> {
     yield new Uint8Array(2 ** 29);
   }

@@ -1,4 +1,4 @@
-// A journal gives back, for each of its lines, just what inspect() said at that moment.
+// readJournal() rebuilds, for each line, the snapshot that inspect() returned at that moment.
 import test from 'ava';
 import fc from 'fast-check';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -10,13 +10,13 @@ import { Bench, noCounts } from '../support/program/bench.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { seedOf } from '../support/seed.ts';
 
-/** Those that differ from the one before. */
+/** Leaves out states that are equal to the state before. */
 function distinct(snapshots: readonly MemorySnapshot[]): string[] {
   const texts = snapshots.map((snapshot) => JSON.stringify(snapshot, sorted, 1));
   return texts.filter((text, index) => text !== texts[index - 1]);
 }
 
-/** Fields in one order: those of an object have none. */
+/** Sorts the fields of an object: two equal snapshots may have them in different orders. */
 function sorted(_key: string, value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -29,7 +29,7 @@ function firstDifference(is: string, was: string): string {
   return `it is\n${around(lines)}\nand was\n${around(others)}`;
 }
 
-test('after each of some thousand random changes, failing ones among them, the journal has what inspect() says', async (t) => {
+test('rebuilds the snapshot of inspect() after thousands of random changes, failed ones included', async (t) => {
   t.timeout(300_000);
   const seed = seedOf(t);
   const folder = scratchFolder(t);

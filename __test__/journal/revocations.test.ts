@@ -1,4 +1,4 @@
-// A journal has what inspect() says when mappings become void, are refused and get into quarantine, in any order.
+// readJournal() rebuilds the snapshot of inspect() when mappings are revoked, rejected and quarantined in any order.
 import test from 'ava';
 import fc from 'fast-check';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -45,7 +45,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('replace' as const) }) },
 );
 
-test('after each change a journal has the states that inspect() shows, void mappings included', async (t) => {
+test('rebuilds the snapshot of inspect() after each change, with revoked mappings', async (t) => {
   const file = join(scratchFolder(t), 'journal');
   const devices = Array.from({ length: WINDOWS }, (_, index) => new MemoryOfDevice(t, `device ${index}`, 4));
   let voids = 0;
@@ -105,7 +105,7 @@ test('after each change a journal has the states that inspect() shows, void mapp
   t.true(quarantined > 30);
 });
 
-test('a change asks a target about new mappings, and about those of a device that lost mappings', async (t) => {
+test('a change checks only new mappings of a target, and those of a device that lost mappings', async (t) => {
   const memory = await guest(t);
   const target = new RevocableTarget();
   await memory.dmaMappers.addDmaMapper(target);
@@ -136,7 +136,7 @@ test('a change asks a target about new mappings, and about those of a device tha
   t.is(journal.failure, undefined);
 });
 
-/** Whether a state differs from the one before. */
+/** Whether a state differs from the state before. */
 function isNew(snapshot: MemorySnapshot, index: number, all: readonly MemorySnapshot[]): boolean {
   return JSON.stringify(snapshot) !== JSON.stringify(all[index - 1]);
 }

@@ -1,4 +1,4 @@
-// The changes of a target's statuses, against the lists of all of them.
+// Compares the status changes of a target with the complete lists before and after.
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, type MappingStatus, PeerDmaError } from '../../ts/index.ts';
@@ -13,7 +13,7 @@ import { applyHunks } from '../../ts/journal/delta.ts';
 import { differenceOf } from '../../ts/journal/differences.ts';
 import { NO_MAPS, statusChanges } from '../../ts/journal/status-changes.ts';
 
-/** Turns sub-mappings into statuses; its target is never called. */
+/** A mapper that converts sub-mappings to statuses. Its target is never called. */
 const mapper = new DmaMapper(
   new CustomTarget(readTarget({ name: 'target', mapDma: () => {}, unmapDma: () => {} })),
   'best-effort',
@@ -36,7 +36,7 @@ type Why = keyof typeof WHY;
 
 const why = fc.constantFrom<(Why | undefined)[]>(undefined, ...(Object.keys(WHY) as Why[]));
 
-/** At each address: what is given, why it is not mapped, whether that is recorded anew, and what is quarantined. */
+/** For each address: the given sub-mapping, its error, whether the error is recorded anew, and the quarantined one. */
 const slot = fc.record({
   given: fc.constantFrom('one' as const, 'another' as const, undefined),
   failed: why,
@@ -60,7 +60,7 @@ function subAt(index: number, name: string): SubMapping {
   };
 }
 
-/** Objects that are the same wherever their key is. */
+/** Returns one object for each key. */
 const known = new Map<string, unknown>();
 
 function once<T>(key: string, make: () => T): T {
@@ -77,13 +77,13 @@ function mapsOf(list: Slots): TargetMaps {
       once(`${index} ${which} ${reason} ${at.anew}`, () => failureOf(sub(which), WHY[reason]()));
     if (at.given !== undefined) {
       given.insert(sub(at.given));
-      // What has failed is not mapped, and is not revoked then.
+      // A failed mapping is not mapped, so it cannot be revoked.
       if (at.failed !== undefined) maps.failed.insert(failure(at.given, at.failed));
       else if (at.revoked !== undefined) maps.revoked.insert(failure(at.given, at.revoked));
     }
     const { quarantined } = at;
     if (quarantined === undefined) continue;
-    // Of a sub-mapping that may have been given before, or be given now.
+    // A quarantined sub-mapping may have been given before, or be given now.
     maps.quarantined.insert(once(`${index} ${quarantined}`, () => failureOf(sub(quarantined), WHY.first())));
   }
   return maps;
@@ -103,7 +103,7 @@ function listOf({ given, failed, revoked, quarantined }: TargetMaps): MappingSta
   return all.sort((a, b) => Number(a.range.start - b.range.start));
 }
 
-test('lead from the list before to the list now, and leave out entries that are the same', (t) => {
+test('lead from the old list to the new list, and leave out unchanged entries', (t) => {
   const property = fc.property(slots, slots, (first, second) => {
     const [before, now] = [mapsOf(first), mapsOf(second)];
     const { hunks, removed, added } = differenceOf(statusChanges(mapper, before, now));
@@ -115,7 +115,7 @@ test('lead from the list before to the list now, and leave out entries that are 
   fc.assert(property, { numRuns: 3000 });
 });
 
-test('lead from an earlier version of what a target has, whatever has become of it since', (t) => {
+test('lead from an earlier version of the records of a target to the current list', (t) => {
   const [mapped, failed, stuck] = [0, 1, 2].map((index) => subAt(index, `sub ${index}`)) as [
     SubMapping,
     SubMapping,

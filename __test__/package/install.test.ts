@@ -90,7 +90,7 @@ for (const { major, path: node, missing } of nodesHere) {
     project.write('snapshot.js', SNAPSHOT);
     succeeds(t, await project.run('node', 'snapshot.js'), '');
     const view = await project.run('npx', 'peerdma', 'view', 'snapshot.json');
-    succeeds(t, view, 'snapshot.html is written: open it in a browser\n');
+    succeeds(t, view, 'wrote snapshot.html: open it in a browser\n');
     const demo = await project.run('npx', 'peerdma', 'demo');
     t.is(demo.status, 0, demo.stderr);
     t.regex(demo.stdout, /^ {3}rolled back everywhere: device A still reaches the BAR .*"peer-to-peer!"$/m);

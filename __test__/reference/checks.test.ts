@@ -27,12 +27,12 @@ test('every fault is found, and nothing else', async (t) => {
     'Faulty.bare has no description',
     'Faulty.nested.bare has no description',
     'Faulty.onlyTags has no description',
-    'Faulty.read.offset is a number of what?',
-    'Faulty.read.options.length is a number of what?',
+    'Faulty.read.offset has no unit: describe it',
+    'Faulty.read.options.length has no unit: describe it',
     'ErrorCode "ERR_UNTOLD" has no description',
     'Faulty.kept is internal, and published',
-    'Faulty.onlyTags speaks of ERR_GONE, which is no ErrorCode',
-    'no description says who throws ERR_UNTOLD',
+    'Faulty.onlyTags names ERR_GONE, which is not an ErrorCode',
+    'no description names ERR_UNTOLD',
   ]);
   const lacks = 'has no subject: scripts/reference/subjects.mjs lacks __test__/reference/faults.ts';
   t.deepEqual(complaints, [
@@ -46,7 +46,7 @@ test('every fault is found, and nothing else', async (t) => {
 
 test('a name belongs to the subject of its folder, or of its file', (t) => {
   t.is(subjectOf('dist/guest/ram.d.ts'), 'Guest memory');
-  t.is(subjectOf('dist/guest/inspect.d.ts'), 'Looking inside');
+  t.is(subjectOf('dist/guest/inspect.d.ts'), 'Inspection');
   t.is(subjectOf('dist/pci/simulated/simulated-bus.d.ts'), 'Simulated devices');
   t.is(subjectOf('dist/elsewhere/file.d.ts'), undefined);
 });

@@ -70,8 +70,8 @@ function givenBack(t: ExecutionContext, ...devices: string[]): void {
 
 testWith({ edu: 1 }, 'a device that no driver of this kernel takes, there and back', async (t, { edu: [bdf = ''] }) => {
   givenBack(t, bdf);
-  t.is(await does(t, 'bind', bdf), `${bdf} is with vfio-pci already\n`);
-  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: this kernel has no driver that takes it\n`);
+  t.is(await does(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
+  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`);
   t.deepEqual(state(bdf), [undefined, undefined]);
   t.is(await does(t, 'unbind', bdf), `${bdf} has no driver already\n`);
   const { open } = await rig(t);
@@ -185,14 +185,14 @@ if (entangled === undefined) {
     const sibling = members.find((bdf) => hands.driverOf(bdf) === 'virtio-pci') ?? '';
 
     const there = await does(t, 'bind', '--group', entangled);
-    t.is(there, `${entangled} is with vfio-pci already\n${sibling} from virtio-pci to vfio-pci\n`);
+    t.is(there, `${entangled} is bound to vfio-pci already\n${sibling} from virtio-pci to vfio-pci\n`);
     const { open, manager } = await rig(t);
     await open(entangled);
     await refuses(t, ['unbind', '--dry-run', sibling], /ERR_DEVICE_IN_USE/);
     await manager.close();
 
     const back = await does(t, 'unbind', '--group', entangled);
-    t.is(back, `${entangled} from vfio-pci to none: this kernel has no driver that takes it\n${sibling} from vfio-pci to virtio-pci\n`); // prettier-ignore
+    t.is(back, `${entangled} from vfio-pci to none: no driver of this kernel binds to it\n${sibling} from vfio-pci to virtio-pci\n`); // prettier-ignore
     t.deepEqual(state(sibling), ['virtio-pci', undefined]);
     const alone = await run(['bind', entangled]);
     t.regex(alone.stderr, new RegExp(`IOMMU group ${group} can't be assigned yet.*${sibling} \\(driver virtio-pci\\)`));

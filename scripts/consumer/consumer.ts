@@ -1,4 +1,4 @@
-// A user of the package, compiled against its declarations with nothing skipped.
+// A user of the package, compiled against its declarations with `skipLibCheck: false`.
 import { type DmaTarget, GuestMemory, SimulatedIommu, VfioContainerManager } from 'peerdma';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });

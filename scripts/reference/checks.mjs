@@ -1,4 +1,4 @@
-// What the reference has to say of every public name, beyond what typedoc itself asks for.
+// Checks the descriptions of all public names, in addition to the checks of typedoc.
 import { Comment, ReflectionKind } from 'typedoc';
 
 const CODE = /\bERR_[A-Z0-9_]+\b/g;
@@ -15,8 +15,10 @@ const DESCRIBED =
   ReflectionKind.ConstructorSignature;
 
 /**
+ * Checks the descriptions of a package.
+ *
  * @param {import('typedoc').ProjectReflection} project
- * @returns {string[]} what is missing or wrong, a sentence each
+ * @returns {string[]} the problems, one sentence each
  */
 export function findProblems(project) {
   return [
@@ -28,7 +30,7 @@ export function findProblems(project) {
   ];
 }
 
-/** A comment that has only tags (`@throws`, say) is no description. */
+/** Finds names without a description. A comment that has only tags, such as `@throws`, is not a description. */
 function undescribed(project) {
   return project
     .getReflectionsByKind(DESCRIBED)
@@ -39,12 +41,12 @@ function undescribed(project) {
 function isDescribed(reflection) {
   if (textOf(reflection.comment?.summary) !== '') return true;
   if (reflection.kindOf(ReflectionKind.ConstructorSignature) && !reflection.parameters?.length) return true;
-  // A type that is a function or an object is described where it is named.
+  // The alias of a function or object type has the description.
   const literal = reflection.parent?.kindOf(ReflectionKind.TypeLiteral) ? reflection.parent.parent : undefined;
   return reflection.kindOf(ReflectionKind.CallSignature) && literal !== undefined;
 }
 
-/** Numbers that a call takes are of something, and most have bounds. */
+/** Finds numeric arguments without a description, which should name their unit and range. */
 function unitless(project) {
   const arguments_ = [
     ...project.getReflectionsByKind(ReflectionKind.Parameter).filter((one) => !within(one, ReflectionKind.Parameter)),
@@ -52,7 +54,7 @@ function unitless(project) {
   ];
   return arguments_
     .filter((argument) => isNumber(argument.type) && !isDescribed(argument))
-    .map((argument) => `${nameOf(argument)} is a number of what?`);
+    .map((argument) => `${nameOf(argument)} has no unit: describe it`);
 }
 
 function isNumber(type) {
@@ -60,7 +62,7 @@ function isNumber(type) {
   return type?.type === 'intrinsic' && (type.name === 'number' || type.name === 'bigint');
 }
 
-/** Where one member of a union is described, all are; those of `ErrorCode` have to be. */
+/** Finds unions with described and undescribed members. All members of `ErrorCode` need a description. */
 function halfDescribedUnions(project) {
   return project.getReflectionsByKind(ReflectionKind.TypeAlias).flatMap((alias) => {
     const { types, elementSummaries = [] } = alias.type?.type === 'union' ? alias.type : { types: [] };
@@ -70,29 +72,29 @@ function halfDescribedUnions(project) {
   });
 }
 
-/** What is internal and has not been stripped, as where the tag is on a parameter. */
+/** Finds internal names that are published, such as a parameter with the tag. */
 function internal(project) {
   return Object.values(project.reflections)
     .filter(({ comment }) => comment?.hasModifier('@internal'))
     .map((reflection) => `${nameOf(reflection)} is internal, and published`);
 }
 
-/** Error codes that are told of exist, and those that exist are told of where they are thrown. */
+/** Finds unknown error codes in descriptions, and error codes that no description mentions. */
 function errorCodes(project) {
   const codes = new Set(project.getChildByName('ErrorCode')?.type.types.map(({ value }) => value));
-  const told = new Set();
+  const documented = new Set();
   const problems = [];
   for (const { where, text } of texts(project)) {
     for (const [code] of text.matchAll(CODE)) {
-      if (codes.has(code)) told.add(code);
-      else problems.push(`${where} speaks of ${code}, which is no ErrorCode`);
+      if (codes.has(code)) documented.add(code);
+      else problems.push(`${where} names ${code}, which is not an ErrorCode`);
     }
   }
-  const untold = [...codes].filter((code) => !told.has(code));
-  return [...problems, ...untold.map((code) => `no description says who throws ${code}`)];
+  const undocumented = [...codes].filter((code) => !documented.has(code));
+  return [...problems, ...undocumented.map((code) => `no description names ${code}`)];
 }
 
-/** All doc comments and guides. */
+/** Returns the texts of all doc comments and guides. */
 function texts(project) {
   return Object.values(project.reflections).map((reflection) => {
     const { comment, content, readme } = reflection;
@@ -109,7 +111,7 @@ function within(reflection, kind) {
 
 const textOf = (parts = []) => Comment.combineDisplayParts(parts).trim();
 
-/** Without what has no name in the source: signatures and types in place. */
+/** Returns the path of a name, without unnamed parts such as signatures and inline types. */
 function nameOf(reflection) {
   const unnamed = ReflectionKind.SomeSignature | ReflectionKind.TypeLiteral;
   const path = [];

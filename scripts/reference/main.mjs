@@ -1,4 +1,4 @@
-// Checks that the API reference is complete, and writes it where a folder is named. Expects the declarations in dist.
+// Checks the API reference, and writes it to the folder of the command line, if any. Needs the declarations in dist.
 import { findProblems } from './checks.mjs';
 import { PACKAGE, readModel } from './model.mjs';
 

@@ -1,4 +1,4 @@
-// Declarations as typedoc reads them, and what it finds wrong with them.
+// Reads the declarations with typedoc, and collects its warnings.
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, Comment, CommentTag, Converter, LogLevel, Logger, ReflectionKind } from 'typedoc';
@@ -6,7 +6,7 @@ import { subjectOf, titles } from './subjects.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 
-/** What is published: the declarations that `tsc` makes, without what is internal. */
+/** The published declarations: the output of `tsc` without internal names. */
 export const PACKAGE = {
   entryPoints: [path('../../dist/index.d.ts')],
   tsconfig: path('tsconfig.json'),
@@ -14,7 +14,7 @@ export const PACKAGE = {
   projectDocuments: [path('../../docs/*.md')],
 };
 
-/** Languages of the guides' fences that get colours. */
+/** Languages of fenced blocks that are highlighted. */
 const HIGHLIGHTED = ['ts', 'sh', 'json', 'diff'];
 
 const OPTIONS = {
@@ -24,16 +24,16 @@ const OPTIONS = {
   customCss: path('reference.css'),
   highlightLanguages: HIGHLIGHTED,
   markdownItLoader: plainFences,
-  excludeExternals: true, // what Error and the like have of their own
+  excludeExternals: true, // members of `Error` and other built-in classes
   categorizeByGroup: false,
   categoryOrder: ['Guides', ...titles],
   navigation: { includeCategories: true },
   visibilityFilters: {},
-  // Guides may link to folders, which typedoc takes for paths that aren't there.
+  // Guides may link to folders, which typedoc reports as missing files.
   validation: { notExported: true, invalidLink: true, invalidPath: false, rewrittenLink: true, notDocumented: false },
 };
 
-/** Keeps what would have been printed. */
+/** Collects warnings and errors instead of printing them. */
 class Complaints extends Logger {
   lines = [];
 
@@ -41,7 +41,7 @@ class Complaints extends Logger {
     if (level >= LogLevel.Warn) this.lines.push(message);
   }
 
-  /** Where a complaint is about a node, or a position in a file, it begins with the place. */
+  /** Prefixes a message with the file and line of its node or position. */
   addContext(message, level, at, file = at?.getSourceFile?.()) {
     if (file === undefined) return message;
     const position = typeof at === 'number' ? at : at.getStart(file, false);
@@ -51,7 +51,9 @@ class Complaints extends Logger {
 }
 
 /**
- * @param {object} input entry points, `tsconfig` and documents, as typedoc calls them
+ * Reads the declarations.
+ *
+ * @param {object} input options of typedoc: entry points, `tsconfig` and documents
  * @returns {Promise<{ app: Application, project: import('typedoc').ProjectReflection, complaints: string[] }>}
  */
 export async function readModel(input) {
@@ -65,9 +67,9 @@ export async function readModel(input) {
   return { app, project, complaints: logger.lines };
 }
 
-/** Gives every exported name its subject, so that no doc comment has to; guides are called what their headings say. */
+/** Assigns each exported name to its subject, and names each guide by its heading. */
 function arrange(project, logger) {
-  // With guides, typedoc takes an entry point for one module of several.
+  // If there are guides, typedoc makes the entry point a module below the project.
   for (const module of project.getChildrenByKind(ReflectionKind.Module)) project.mergeReflections(module, project);
   for (const child of project.children ?? []) {
     const file = project.getSymbolIdFromReflection(child)?.packagePath ?? '';
@@ -87,7 +89,7 @@ function categorize(reflection, title) {
   reflection.comment.blockTags.push(new CommentTag('@category', [{ kind: 'text', text: title }]));
 }
 
-/** Other fences are drawings or a program's output: not TypeScript, for which typedoc takes those without a language. */
+/** Marks fenced blocks of other languages as text. By default typedoc highlights them as TypeScript. */
 function plainFences(markdown) {
   markdown.core.ruler.push('plain_fences', ({ tokens }) => {
     for (const token of tokens) {

@@ -1,6 +1,6 @@
-// What the reference is ordered by: a subject is what a folder of the package is about.
+// The subjects of the API reference: maps folders of the package to titles.
 
-/** In the reader's order. The longest path that a file begins with says what its names belong to. */
+/** The subjects in order. A file belongs to the subject with the longest matching path prefix. */
 const SUBJECTS = [
   { title: 'Guest memory', paths: ['guest/', 'memory/', 'address-range'] },
   { title: 'DMA targets', paths: ['dma/', 'guest/dma-mapper-client', 'guest/device-changes', 'memory/host-memory'] },
@@ -10,7 +10,7 @@ const SUBJECTS = [
   { title: 'Drivers', paths: ['driver/'] },
   { title: 'Host and topology', paths: ['host/', 'doctor/'] },
   {
-    title: 'Looking inside',
+    title: 'Inspection',
     paths: ['journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
   },
   { title: 'Errors', paths: ['errors'] },
@@ -19,6 +19,8 @@ const SUBJECTS = [
 export const titles = SUBJECTS.map(({ title }) => title);
 
 /**
+ * Returns the subject of a declaration.
+ *
  * @param {string} file path of a declaration in its package, such as `dist/guest/ram.d.ts`
  * @returns {string | undefined} the title of its subject
  */

@@ -1,19 +1,21 @@
-// Whether a binary is one for the platform whose package it goes into.
+// Checks that a binary fits the platform of its package.
 import { readSharedObject } from './elf.mjs';
 
-/** The newest glibc that a binary may need: that of RHEL 8 and Debian 10, which Node's own binaries ask for too. */
+/** The newest glibc that a binary may need: that of RHEL 8 and Debian 10, which the binaries of Node need too. */
 export const GLIBC_FLOOR = '2.28';
 
 /**
- * Symbols that the C library of the toolchain does not have yet, with the glibc they came in: a binary has them from
- * whatever glibc it meets, and no version on record.
+ * Symbols that are newer than the C library of the toolchain, with the glibc that introduced them. A binary refers to
+ * them without a version.
  */
 const LATER_SYMBOLS = { memfd_create: '2.27' };
 
 /**
+ * Checks a binary.
+ *
  * @param {Uint8Array} bytes
  * @param {import("./platforms.mjs").Platform} platform
- * @returns {string[]} what is wrong with it; nothing for a binary that will do
+ * @returns {string[]} the problems; none for a valid binary
  */
 export function binaryProblems(bytes, { manifest }) {
   let object;
@@ -30,18 +32,18 @@ export function binaryProblems(bytes, { manifest }) {
   const newest = newestGlibc(object);
   if (compareVersions(newest, GLIBC_FLOOR) > 0) problems.push(`it needs glibc ${newest}, and may need ${GLIBC_FLOOR}`);
   const unknown = object.unversioned.filter((symbol) => !Object.hasOwn(LATER_SYMBOLS, symbol));
-  if (unknown.length > 0) problems.push(`it needs ${unknown.join(', ')}, of which it does not say the version`);
+  if (unknown.length > 0) problems.push(`it needs ${unknown.join(', ')} without a version`);
   return problems;
 }
 
-/** The oldest glibc that a binary can be loaded with. */
+/** Returns the oldest glibc that can load a binary. */
 export function newestGlibc({ versions, unversioned }) {
   const recorded = versions.filter((name) => /^GLIBC_[0-9.]+$/.test(name)).map((name) => name.slice('GLIBC_'.length));
   const unrecorded = unversioned.flatMap((symbol) => LATER_SYMBOLS[symbol] ?? []);
   return [...recorded, ...unrecorded].sort(compareVersions).at(-1) ?? '0';
 }
 
-/** Versions of glibc by their numbers: 2.4 is older than 2.28. */
+/** Compares versions of glibc by their numbers: 2.4 is older than 2.28. */
 function compareVersions(a, b) {
   const [first, second] = [a, b].map((version) => version.split('.').map(Number));
   for (let index = 0; index < Math.max(first.length, second.length); index++) {

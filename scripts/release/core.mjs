@@ -1,4 +1,4 @@
-// The native core for each platform: built here where its target can be had, or brought from where it was built.
+// Provides the native core for each platform: builds it here, or takes a binary that was built on another machine.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ import { binaryProblems } from './binary.mjs';
 import { compilerFor } from './toolchain.mjs';
 
 /**
- * Builds the native core for a platform, for as old a glibc as packages promise.
+ * Builds the native core for a platform, linked with the glibc that the packages support.
  *
  * @param {import("./platforms.mjs").Platform} platform
  * @returns {Promise<string>} path of the addon
- * @throws {Error} where it can't be built here
+ * @throws {Error} when this machine cannot build it
  */
 export async function buildCore(platform) {
   const { name, target, binary } = platform;
@@ -30,14 +30,14 @@ export async function buildCore(platform) {
   return join(top, product);
 }
 
-/** How a binary for a target is linked on a machine that need not be like it. */
+/** Returns the arguments and the environment that link a binary for another target. */
 async function linking(target) {
-  // zig has musl, and an unwinder for it.
+  // zig includes musl and an unwinder for it.
   if (target.endsWith('-musl')) return { args: ['--cross-compile'], env: {} };
   const compiler = await compilerFor(target);
   const variable = `CARGO_TARGET_${target.toUpperCase().replaceAll('-', '_')}_RUSTFLAGS`;
-  // As flags of the target alone: programs that run while building are linked by this machine's own compiler. Where Rust
-  // links by lld, it asks gcc for that in a word which this old gcc doesn't know.
+  // Flags of the target only: the compiler of this machine links build scripts. Rust's default linker on x86-64 is lld,
+  // whose gcc option this old gcc does not support.
   const lld = target.startsWith('x86_64-') ? ' -Clinker-features=-lld' : '';
   return { args: [], env: { [variable]: `-Clinker=${compiler}${lld}` } };
 }
@@ -48,20 +48,20 @@ function hasStandardLibrary(target) {
 }
 
 /**
- * Finds the addon of each platform, and looks at it.
+ * Finds and checks the addon of each platform.
  *
  * @param {import("./platforms.mjs").Platform[]} all
- * @param {{ folder?: string | undefined, build?: typeof buildCore }} options `folder` has addons that were built elsewhere
- * @returns {Promise<{ binaries: Map<string, string>, problems: string[] }>} paths by the names of platforms; and why some
- *   are missing from them
+ * @param {{ folder?: string | undefined, build?: typeof buildCore }} options `folder` has addons of other machines
+ * @returns {Promise<{ binaries: Map<string, string>, problems: string[] }>} paths by names of platforms, and the
+ *   reasons for missing ones
  */
 export async function cores(all, { folder, build = buildCore }) {
   const binaries = new Map();
   const problems = [];
   for (const platform of all) {
-    const brought = folder === undefined ? undefined : join(folder, platform.binary);
+    const prebuilt = folder === undefined ? undefined : join(folder, platform.binary);
     try {
-      const path = brought !== undefined && existsSync(brought) ? brought : await build(platform);
+      const path = prebuilt !== undefined && existsSync(prebuilt) ? prebuilt : await build(platform);
       const wrong = binaryProblems(readFileSync(path), platform);
       if (wrong.length === 0) binaries.set(platform.name, path);
       problems.push(...wrong.map((problem) => `${platform.manifest.name}: of ${path}: ${problem}`));

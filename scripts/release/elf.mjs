@@ -1,4 +1,4 @@
-// What a shared object asks of the machine it is loaded on, read from its ELF headers.
+// Reads the requirements of a shared object from its ELF headers: machine, libraries and symbol versions.
 // Layouts: elf.h of glibc; symbol versions: "ELF Symbol Versioning", Linux Standard Base, 10.7.
 
 const SECTION = { dynamic: 6, dynamicSymbols: 11, versionNeeds: 0x6ffffffe, symbolVersions: 0x6fffffff };
@@ -9,23 +9,23 @@ const MACHINES = new Map([
 const SHARED_OBJECT = 3;
 const DT_NEEDED = 1n;
 const WEAK = 2;
-/** Of symbol versions: where a symbol has one from a library; 0 and 1 stand for none. */
+/** The first symbol version of a library. 0 and 1 mean no version. */
 const FIRST_VERSION = 2;
 
 /**
  * @typedef {object} SharedObject
- * @property {string} machine `x64`, `arm64`, or the number that ELF gives it
- * @property {string[]} libraries that are loaded with it
- * @property {string[]} versions of symbols it needs, such as `GLIBC_2.17`
- * @property {string[]} unversioned symbols it can't do without, from no library in particular
+ * @property {string} machine `x64`, `arm64`, or the number of the machine in ELF
+ * @property {string[]} libraries libraries that it needs
+ * @property {string[]} versions symbol versions that it needs, such as `GLIBC_2.17`
+ * @property {string[]} unversioned symbols that it needs without a version
  */
 
 /**
- * Reads a shared object of 64 bits, little-endian.
+ * Reads a little-endian 64-bit shared object.
  *
- * @param {Uint8Array} bytes of the file
+ * @param {Uint8Array} bytes contents of the file
  * @returns {SharedObject}
- * @throws {Error} for what is none, or is cut
+ * @throws {Error} when the file is not a shared object, or is truncated
  */
 export function readSharedObject(bytes) {
   try {
@@ -71,12 +71,12 @@ function sectionsOf(file) {
   }));
 }
 
-/** Where the entries of a table of fixed-size ones begin. */
+/** Returns the offsets of the entries of a table. */
 function entries({ offset, size }, each) {
   return Array.from({ length: Math.floor(size / each) }, (_, index) => offset + index * each);
 }
 
-/** A list of libraries, each with a list of versions: both are linked by distances. */
+/** Reads the versions from a list of libraries, each with a list of versions. Relative offsets link both lists. */
 function versionsOf(file, section, strings) {
   if (section === undefined) return [];
   const found = [];

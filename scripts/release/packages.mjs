@@ -1,4 +1,4 @@
-// Makes the packages: the main one, which is TypeScript compiled, and one for each platform, which is its native core.
+// Builds the packages: the main one with the compiled TypeScript, and one for each platform with its native core.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -7,38 +7,38 @@ import { top } from '../command.mjs';
 import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
 
-/** Fields of the manifest that are the checkout's alone. */
-const OF_THE_CHECKOUT = ['private', 'workspaces', 'scripts', 'devDependencies', 'overrides', 'napi'];
-/** Files of the package that are no copies of those of the checkout. */
-const MADE = ['dist', 'docs/*.md'];
+/** Fields of the manifest that are not published. */
+const UNPUBLISHED_FIELDS = ['private', 'workspaces', 'scripts', 'devDependencies', 'overrides', 'napi'];
+/** Files of the package that are generated, not copied from the checkout. */
+const GENERATED = ['dist', 'docs/*.md'];
 
 /**
- * Makes the main package. Its manifest has what that of a checkout can't: the packages of the platforms, which `npm ci`
- * would look for before they are published.
+ * Builds the main package. Its manifest adds the packages of the platforms as optional dependencies: in a checkout
+ * `npm ci` would fail on them before they are published.
  *
  * @param {string} out folder for the tarball
- * @returns {Promise<string>} its path
+ * @returns {Promise<string>} path of the tarball
  */
 export async function mainPackage(out) {
   const manifest = JSON.parse(readFileSync(join(top, 'package.json'), 'utf8'));
-  const kept = Object.entries(manifest).filter(([field]) => !OF_THE_CHECKOUT.includes(field));
+  const kept = Object.entries(manifest).filter(([field]) => !UNPUBLISHED_FIELDS.includes(field));
   const optionalDependencies = Object.fromEntries(
     platforms(top).map(({ manifest: { name } }) => [name, manifest.version]),
   );
   const stage = newStage();
   writeManifest(stage, { ...Object.fromEntries(kept), optionalDependencies });
-  const copied = manifest.files.filter((file) => !MADE.includes(file));
+  const copied = manifest.files.filter((file) => !GENERATED.includes(file));
   for (const file of [...copied, 'LICENSE']) copy(join(top, file), join(stage, file));
   for (const [path, text] of packedPages(top, manifest)) write(join(stage, path), text);
-  // Not what `npm run build` leaves in dist, where files may be that have no source any more.
+  // Compiles anew: the folder dist of the checkout may have files whose sources are removed.
   await compilePackage(join(stage, 'dist'));
   return pack(stage, out);
 }
 
 /**
- * Compiles what is published: the package, and the script of the page that `peerdma view` makes, which has the types of a browser.
+ * Compiles the package, and the script of the page of `peerdma view`, which needs the types of a browser.
  *
- * @param {string} [out] folder for it
+ * @param {string} [out] folder for the output
  */
 export async function compilePackage(out = 'dist') {
   for (const project of ['tsconfig.build.json', 'ts/cli/view/page/tsconfig.build.json']) {
@@ -47,12 +47,12 @@ export async function compilePackage(out = 'dist') {
 }
 
 /**
- * Makes the package of a platform.
+ * Builds the package of a platform.
  *
  * @param {import("./platforms.mjs").Platform} platform
  * @param {string} binary path of its addon
  * @param {string} out folder for the tarball
- * @returns {string} its path
+ * @returns {string} path of the tarball
  */
 export function platformPackage(platform, binary, out) {
   const stage = newStage();
@@ -64,10 +64,10 @@ export function platformPackage(platform, binary, out) {
 }
 
 /**
- * Asks publint and attw about a package.
+ * Checks a package with publint and attw.
  *
  * @param {string} tarball
- * @throws {Error} where they find fault with it
+ * @throws {Error} when they report a problem
  */
 export async function lintPackage(tarball) {
   await must('node_modules/.bin/publint', ['run', tarball, '--strict'], { quiet: true });
@@ -80,12 +80,12 @@ function pack(stage, out) {
   const { status, stdout, stderr } = spawnSync('npm', args, { cwd: top, encoding: 'utf8' });
   if (status !== 0) throw new Error(`npm pack: ${stderr}`);
   rmSync(stage, { recursive: true });
-  const told = JSON.parse(stdout);
-  const { filename } = Object.values(told)[0]; // a list, or since npm 12 an object, of one
+  const packed = JSON.parse(stdout);
+  const { filename } = Object.values(packed)[0]; // a list with one element; since npm 12 an object
   return join(resolve(out), basename(filename));
 }
 
-/** A folder of its own for each package that is made: tests make some at the same time. */
+/** Creates a folder for the contents of a package. Tests build several packages at the same time. */
 function newStage() {
   mkdirSync(join(top, 'target'), { recursive: true });
   return mkdtempSync(join(top, 'target/stage-'));

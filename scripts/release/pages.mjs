@@ -1,13 +1,13 @@
-// The pages of the main package: the README and the guides, with links that lead somewhere outside a checkout.
+// Converts the README and the guides for the main package: their links work outside a checkout.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, posix } from 'node:path';
 
 /**
- * Reads the pages as the package has them.
+ * Returns the pages of the package.
  *
- * @param {string} top the checkout
- * @param {{ version: string, repository?: string | { url: string } }} manifest without a repository, a link to a file that is
- *   not packed becomes its text
+ * @param {string} top path of the checkout
+ * @param {{ version: string, repository?: string | { url: string } }} manifest without a repository, a link to a file
+ *   that is not packed becomes its text
  * @returns {Map<string, string>} texts by path
  */
 export function packedPages(top, manifest) {
@@ -17,7 +17,7 @@ export function packedPages(top, manifest) {
   return new Map(paths.map((path) => [path, withPackedLinks(read(path), path, { top, paths, manifest })]));
 }
 
-/** Links of Markdown outside fenced blocks; those with a scheme, or to a heading of the page, stay as they are. */
+/** Converts Markdown links outside fenced blocks. Keeps links with a scheme, and links to a heading of the page. */
 function withPackedLinks(text, page, { top, paths, manifest }) {
   return text
     .split(/^(```[\s\S]*?^```)$/m)
@@ -35,7 +35,7 @@ function withPackedLinks(text, page, { top, paths, manifest }) {
   }
 }
 
-/** Where a browser finds the files of this version. */
+/** Returns the URL of the files of this version. */
 function sourceUrl({ version, repository }) {
   const url = typeof repository === 'object' ? repository.url : repository;
   return url && `${url.replace(/^git\+/, '').replace(/\.git$/, '')}/blob/v${version}`;

@@ -1,8 +1,8 @@
-// The platforms that there are packages for: the folders of npm/, and how each one's binary is had.
+// The platforms that have packages: the folders of npm/.
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Rust's names for napi's. */
+/** Rust targets by the names of platforms in napi. */
 const TARGETS = {
   'linux-x64-gnu': 'x86_64-unknown-linux-gnu',
   'linux-x64-musl': 'x86_64-unknown-linux-musl',
@@ -12,14 +12,16 @@ const TARGETS = {
 /**
  * @typedef {object} Platform
  * @property {string} name such as `linux-x64-gnu`
- * @property {string} target Rust's name for it
- * @property {string} folder of its package, below the top
+ * @property {string} target its Rust target
+ * @property {string} folder of its package, relative to the checkout
  * @property {Record<string, any>} manifest its package.json
  * @property {string} binary file name of the addon
  */
 
 /**
- * @param {string} top the checkout
+ * Lists the platforms.
+ *
+ * @param {string} top path of the checkout
  * @returns {Platform[]}
  */
 export function platforms(top) {

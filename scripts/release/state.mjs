@@ -1,16 +1,18 @@
-// Whether a checkout is what its tag says: one version everywhere, and nothing that is not committed.
+// Checks that a checkout matches its tag: one version everywhere, and no uncommitted changes.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { platforms } from './platforms.mjs';
 
-/** Fields of package.json that need the address of the repository. */
+/** Fields of package.json that need the URL of the repository. */
 const ADDRESSES = ['repository', 'homepage', 'bugs'];
 
 /**
- * @param {string} top the checkout
+ * Checks a checkout before a release.
+ *
+ * @param {string} top path of the checkout
  * @param {string} tag such as `v1.2.3`
- * @returns {string[]} what forbids a release
+ * @returns {string[]} the problems; none if it can be released
  */
 export function releaseProblems(top, tag) {
   const manifest = json(top, 'package.json');
@@ -29,7 +31,7 @@ export function releaseProblems(top, tag) {
   return problems;
 }
 
-/** Every place that has the version. */
+/** Compares the version of package.json with all other copies of it. */
 function versionProblems(top, version) {
   const lock = json(top, 'package-lock.json');
   const found = [

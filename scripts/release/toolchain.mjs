@@ -1,12 +1,12 @@
-// Compilers that link for an old glibc: gcc with the headers and libraries of glibc 2.17, as napi-rs packages it. This
-// machine's own gcc links for this machine's glibc, which most others are older than.
+// Compilers that link for an old glibc: gcc with the headers and libraries of glibc 2.17, packaged by napi-rs. The gcc
+// of this machine links for its own glibc, and most other machines have an older one.
 import { createHash } from 'node:crypto';
 import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cachedFolder, digest } from '../../testbed/cache.mjs';
 import { capture } from '../../testbed/process.mjs';
 
-/** By Rust's name of the target: npm packages for an x86-64 machine, with what npm says of their contents. */
+/** The npm packages of the compilers by Rust target, for an x86-64 machine, with the digest of their contents. */
 const TOOLCHAINS = {
   'x86_64-unknown-linux-gnu': {
     id: '@napi-rs/cross-toolchain-x64-target-x86_64@1.0.0',
@@ -19,15 +19,15 @@ const TOOLCHAINS = {
 };
 
 /**
- * Gives the compiler driver for a target, from the cache or else from npm.
+ * Provides the compiler driver for a target, from the cache or from npm.
  *
- * @param {string} target Rust's name for it
- * @returns {Promise<string>} a path
- * @throws {Error} where it can't be had
+ * @param {string} target a Rust target
+ * @returns {Promise<string>} path of the compiler driver
+ * @throws {Error} when the target is unknown, or the download fails
  */
 export async function compilerFor(target) {
   const { id, integrity } = TOOLCHAINS[target] ?? {};
-  if (id === undefined) throw new Error(`no toolchain is known for ${target}`);
+  if (id === undefined) throw new Error(`no toolchain for the target ${target}`);
   const folder = await cachedFolder(`toolchain/${target}-${digest(integrity)}`, async (built) => {
     await unpackFromNpm(id, built, { integrity });
     await capture('tar', ['-xJf', join(built, 'package', `${target}.tar.xz`), '-C', built], {
@@ -40,23 +40,23 @@ export async function compilerFor(target) {
 }
 
 /**
- * Unpacks a package of npm's into `folder/package`, without installing it.
+ * Unpacks an npm package into `folder/package` without installing it.
  *
  * @param {string} id name and version
  * @param {string} folder
- * @param {{ integrity: string, only?: string[] }} options what the tarball's digest must be, and what to unpack of it
+ * @param {{ integrity: string, only?: string[] }} options the expected digest of the tarball, and the files to unpack
  */
 export async function unpackFromNpm(id, folder, { integrity, only = [] }) {
   const args = ['pack', id, '--pack-destination', folder, '--loglevel=error', '--fetch-retries=1'];
   await capture('npm', args, { seconds: 600 }).catch((error) => {
-    throw new Error(`${id} can't be had from npm's registry`, { cause: error });
+    throw new Error(`${id}: download from the npm registry failed`, { cause: error });
   });
   const [name] = (await readdir(folder)).filter((file) => file.endsWith('.tgz'));
   const tarball = join(folder, name ?? '');
   const found = `sha512-${createHash('sha512')
     .update(await readFile(tarball))
     .digest('base64')}`;
-  if (found !== integrity) throw new Error(`${id} is not what it was: ${found} instead of ${integrity}`);
+  if (found !== integrity) throw new Error(`${id}: the digest is ${found}, expected ${integrity}`);
   await capture('tar', ['-xzf', tarball, '-C', folder, ...only], { seconds: 300 });
   await rm(tarball);
 }

@@ -1,16 +1,16 @@
 /**
- * Checks of arguments that several commands take.
+ * Checks arguments that several commands have in common.
  */
 import { lstatSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parsePciAddress } from '../host/address.ts';
 import { type Invocation, UsageError } from './command.ts';
 
-/** Written for standard output, or standard input, in place of a file. */
+/** The argument that stands for standard output, or standard input, instead of a file. */
 export const STANDARD_STREAM = '-';
 
 /**
- * Devices of a command line, each once, as /sys writes their addresses.
+ * Returns the PCI addresses of a command line in the spelling of /sys, without duplicates.
  *
  * @throws {UsageError} when an argument is not a PCI address
  */
@@ -24,7 +24,7 @@ export function deviceArguments(texts: readonly string[]): string[] {
 }
 
 /**
- * The value of an option that names a file or folder; `undefined` when it is not given.
+ * Returns the value of an option that names a file or folder; `undefined` if the option is absent.
  *
  * @throws {UsageError} when the name is empty
  */
@@ -35,13 +35,13 @@ export function fileOption({ values }: Pick<Invocation, 'values'>, name: string)
   throw new UsageError(`--${name} takes a name`);
 }
 
-/** Whether two arguments name one file, by whatever path or link. */
+/** Whether two arguments name the same file, also by different paths or links. */
 export function isSameFile(one: string, other: string): boolean {
   if (one === STANDARD_STREAM || other === STANDARD_STREAM) return one === other;
   return resolve(one) === resolve(other) || identityOf(one) === identityOf(other);
 }
 
-/** What two paths of one regular file have in common. The file need not exist. */
+/** Returns a key that is equal for all paths of one regular file. The file need not exist. */
 function identityOf(path: string): string {
   try {
     const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -52,7 +52,7 @@ function identityOf(path: string): string {
   }
 }
 
-/** Where writing to a path makes a file: a symbolic link may lead to one that does not exist. */
+/** Returns the path that a write would create: a symbolic link may point to a file that does not exist. */
 function targetOf(path: string): string {
   const name = join(realpathSync(dirname(path)), basename(path));
   const isLink = lstatSync(name, { throwIfNoEntry: false })?.isSymbolicLink() === true;

@@ -1,22 +1,27 @@
 /**
- * `peerdma explain`: what is at an address of a snapshot or of the end of a journal.
+ * `peerdma explain`: explains an address of a snapshot, or of the last state of a journal.
  */
 import { explain } from '../guest/explain.ts';
 import { type Command, UsageError } from './command.ts';
-import { readLastSnapshot } from './view/file.ts';
+import { readLastSnapshot } from './view/recording.ts';
 
 export const explainCommand: Command = {
-  summary: 'says what is at an address of guest memory, and who reaches it or why not',
+  summary: 'explains an address of guest memory: its memory, and which targets reach it or why not',
   usage: `peerdma explain FILE ADDRESS [TARGET] [--json]
 
-FILE is JSON of what memory.inspect() gives, or a journal by recordJournal(memory, FILE), whose end is looked at; - is
-standard input. ADDRESS is guest-physical, such as 0xe0000000. TARGET is the name of a DMA target: default, all of them.
+Explains which memory is at an address, and for each target whether it reaches that memory or why not.
+
+  FILE     a snapshot (JSON of memory.inspect()), or a journal of recordJournal(memory, FILE), whose last state is used;
+           - is standard input
+  ADDRESS  a guest-physical address, such as 0xe0000000
+  TARGET   the name of a DMA target. Default: all targets
+  --json   the explanation as JSON
 `,
   options: { json: { type: 'boolean' } },
   async run({ values, positionals }, terminal) {
     const [file, address, target, ...more] = positionals;
     if (file === undefined || file === '' || address === undefined || more.length > 0) {
-      throw new UsageError('takes a file, an address, and perhaps the name of a target');
+      throw new UsageError('takes a file, an address, and optionally the name of a target');
     }
     const asked = guestAddress(address);
     const found = explain(await readLastSnapshot(file), asked, target);

@@ -1,27 +1,29 @@
 /**
- * JSON in pieces: that of all pairs of a host with hundreds of devices is longer than a string can be.
+ * Writes JSON in pieces: the matrix of a host with hundreds of devices exceeds the length limit of a string.
  */
 import { hex } from '../address-range.ts';
 import { printableJson } from '../printable.ts';
 
-/** Larger pieces are not written faster. */
-const PIECE = 1 << 20;
+/** Characters of a piece. Larger pieces are not written faster. */
+const PIECE_LENGTH = 1 << 20;
 
-/** An object or list of which a part has been written. */
+/** An object or list that is partly written. */
 interface Container {
-  /** What remains of it, each with the text before it. */
+  /** The members that are not written yet, each with the text that precedes it. */
   readonly members: Iterator<readonly [label: string, value: unknown]>;
   readonly end: '}' | ']';
   isEmpty: boolean;
 }
 
 /**
- * Makes the text that `JSON.stringify` gives with an indentation of two, in pieces: bigints are hexadecimal strings,
- * characters that a terminal would obey are escaped. Iterables are written as arrays, and read as the pieces are taken.
+ * Yields the text of `JSON.stringify` with an indentation of two, in pieces.
  *
- * @param length characters after which a piece ends, at the next name or value
+ * Bigints become hexadecimal strings, terminal control characters are escaped. Iterables become arrays, and are
+ * iterated as the pieces are consumed.
+ *
+ * @param length minimum characters of a piece, which ends at the next name or value
  */
-export function* jsonPieces(value: unknown, length: number = PIECE): Generator<string, void, void> {
+export function* jsonPieces(value: unknown, length: number = PIECE_LENGTH): Generator<string, void, void> {
   const open: Container[] = [];
   let piece = begin(value, open);
   for (let inner = open.at(-1); inner !== undefined; inner = open.at(-1)) {
@@ -42,7 +44,7 @@ export function* jsonPieces(value: unknown, length: number = PIECE): Generator<s
   if (piece !== '') yield printableJson(piece);
 }
 
-/** The text of a value that has no members; the first character of one that has, which is added to `open`. */
+/** Returns the text of a scalar. For an object or list, adds it to `open` and returns its first character. */
 function begin(value: unknown, open: Container[]): string {
   const plain = hasToJson(value) ? value.toJSON() : value;
   if (typeof plain === 'bigint') return JSON.stringify(hex(plain));
@@ -63,7 +65,7 @@ function* properties(object: object): Generator<readonly [string, unknown]> {
   }
 }
 
-/** With the indentation of the line that follows. */
+/** Returns a line end and the indentation of the next line. */
 function lineEnd(depth: number): string {
   return `\n${'  '.repeat(depth)}`;
 }

@@ -1,17 +1,17 @@
 /**
- * Lines of text of a known width, and their colours.
+ * Formats lines of text to a given width.
  */
 import type { styleText } from 'node:util';
 
-/** Styles a piece of text; leaves it as it is where the output is not a terminal. */
+/** Styles a text. Returns it unchanged if the output is not a terminal. */
 export type Paint = (style: Parameters<typeof styleText>[0], text: string) => string;
 
-/** Exactly `width` characters: cut with `…`, or padded. */
+/** Cuts a text with `…`, or pads it, to exactly `width` characters. */
 export function fit(text: string, width: number): string {
   return text.length > width ? `${text.slice(0, Math.max(width - 1, 0))}…` : text.padEnd(width);
 }
 
-/** Breaks between words into lines of at most `width` characters; words longer than that stay whole. */
+/** Wraps a text at spaces into lines of at most `width` characters. Does not break longer words. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
@@ -25,7 +25,7 @@ export function wrap(text: string, width: number): string[] {
   return lines;
 }
 
-/** Wrapped text behind a mark, the lines that follow indented below the first. */
+/** Wraps the text of a list item: a mark, then the text with a hanging indent. */
 export function item(mark: string, text: string, width: number): string[] {
   return wrap(text, width - mark.length).map((line, index) => (index === 0 ? mark : ' '.repeat(mark.length)) + line);
 }

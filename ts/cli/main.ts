@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The program itself.
+ * The entry point of the `peerdma` program.
  */
 import { COMMANDS } from './commands.ts';
 import { runProgram } from './run.ts';

@@ -2,25 +2,25 @@
  * Suggests a name for a mistyped word.
  */
 
-/** Letters that may be wrong, missing, added or swapped. */
-const MOST_WRONG = 2;
-/** Letters that are enough for the beginning of a name. */
-const LEAST_BEGINNING = 3;
+/** Limit of the edits between a word and a name. */
+const MAX_EDITS = 2;
+/** Minimum letters of a prefix of a name. */
+const MIN_PREFIX = 3;
 
-/** The name that begins with the word, or that is at most two edits away; `undefined` when there is none. */
+/** Returns the name that begins with the word, or is at most two edits away; `undefined` for no such name. */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   const typed = word.replace(/^-+/, '').toLowerCase();
-  const begun = names.find((name) => typed.length >= LEAST_BEGINNING && name.startsWith(typed));
-  if (begun !== undefined) return begun;
+  const completed = names.find((name) => typed.length >= MIN_PREFIX && name.startsWith(typed));
+  if (completed !== undefined) return completed;
   const near = names
-    .filter((name) => Math.abs(name.length - typed.length) <= MOST_WRONG)
+    .filter((name) => Math.abs(name.length - typed.length) <= MAX_EDITS)
     .map((name) => ({ name, distance: distance(typed, name) }))
-    // Of a short word more than half has to be right.
-    .filter((each) => each.distance <= MOST_WRONG && 2 * each.distance < each.name.length);
+    // More than half of a short word must match.
+    .filter((each) => each.distance <= MAX_EDITS && 2 * each.distance < each.name.length);
   return near.sort((a, b) => a.distance - b.distance)[0]?.name;
 }
 
-/** Edits that make one word of the other: a letter changed, left out or added, or two neighbours swapped. */
+/** Returns the edit distance: letters changed, removed or added, and neighbours swapped. */
 function distance(from: string, to: string): number {
   let [last, row]: [number[], number[]] = [[], Array.from({ length: to.length + 1 }, (_, index) => index)];
   for (let at = 1; at <= from.length; at++) {

@@ -1,5 +1,5 @@
 /**
- * Standard output and standard error of a command: the only way to either, so no text gets to a terminal unescaped.
+ * Standard output and standard error of a command. Commands write through this class alone, so all text is escaped.
  */
 import { randomUUID } from 'node:crypto';
 import { styleText } from 'node:util';
@@ -8,42 +8,43 @@ import { printable } from '../printable.ts';
 import { jsonPieces } from './json-text.ts';
 import type { Paint } from './lines.ts';
 
-/** Errors of a stream whose reader has stopped early, as `head` does. */
-const NOBODY_READS = ['EPIPE', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'];
+/** Error codes of a stream whose reader has stopped early, as `head` does. */
+const READER_GONE_CODES = ['EPIPE', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'];
 
-/** A stream that lines, JSON and documents are written to. */
+/** Writes lines, JSON and documents to a stream. */
 export class Output {
   readonly #stream: NodeJS.WritableStream;
-  /** Stands before the colours of {@link Output.paint}. No name can have it, so no name can have a colour. */
+  /** Precedes the styles of {@link Output.paint}. No input can contain it, so no input can style the output. */
   readonly #mark = randomUUID();
   readonly #writes: Promise<void>[] = [];
   #failure: NodeJS.ErrnoException | undefined;
 
   constructor(stream: NodeJS.WritableStream) {
     this.#stream = stream;
-    // Each write reports its own error. A stream whose `error` event has no listener ends the process.
+    // Each write reports its own error. Without a listener an `error` event would end the process.
     stream.on('error', () => {});
   }
 
-  /** Styles a part of a line that {@link Output.line} is to write. Does nothing where the stream is not a terminal. */
+  /** Styles a part of a text for {@link Output.line}. Does nothing if the stream is not a terminal. */
   readonly paint: Paint = (style, text) => {
     const [before = '', after = ''] = styleText(style, '\0', { stream: this.#stream }).split('\0');
     return before === '' ? text : `${this.#mark}${before}${text}${this.#mark}${after}`;
   };
 
-  /** Writes a line: a character that a terminal would obey, such as a line end within the text, becomes `?`. */
+  /** Writes a line. Replaces control characters, line ends included, by `?`. */
   line(text: string): void {
     this.lines([text]);
   }
 
-  /** Writes lines, each as {@link Output.line} does. */
+  /** Writes lines, each like {@link Output.line}. */
   lines(texts: readonly string[]): void {
     this.#write(texts.map((text) => `${this.#printable(text)}\n`).join(''));
   }
 
   /**
-   * Writes a value as indented JSON: bigints as hexadecimal strings, characters that a terminal would obey escaped. The
-   * next piece is made when the one before it is written, so a slow reader costs no memory.
+   * Writes a value as indented JSON, with bigints as hexadecimal strings and control characters escaped.
+   *
+   * Creates each piece after the piece before it is written, so a slow reader costs no memory.
    */
   async json(value: unknown): Promise<void> {
     for (const piece of jsonPieces(value)) {
@@ -53,26 +54,28 @@ export class Output {
     await this.#write('\n');
   }
 
-  /** Writes a document, such as a page: as lines, but for tabs, which it keeps. */
+  /** Writes a document, such as a page: like lines, but keeps tabs. */
   document(text: string): void {
     const lines = text.split('\n').map((line) => line.split('\t').map(printable).join('\t'));
     this.#write(lines.join('\n'));
   }
 
   /**
-   * Waits until all is written.
+   * Waits until all text is written.
    *
-   * @returns why something could not be written; `undefined` also where the reader has stopped early
+   * @returns the error of a failed write; `undefined` if the writes succeeded or the reader stopped early
    */
   async finish(): Promise<Error | undefined> {
     await Promise.all(this.#writes);
-    return this.#failure === undefined || NOBODY_READS.includes(this.#failure.code ?? '') ? undefined : this.#failure;
+    return this.#failure === undefined || READER_GONE_CODES.includes(this.#failure.code ?? '')
+      ? undefined
+      : this.#failure;
   }
 
   #printable(text: string): string {
     const [plain = '', ...styled] = text.split(this.#mark);
     const parts = styled.map((part) => {
-      const end = part.indexOf('m') + 1; // of the sequence that `styleText` begins with
+      const end = part.indexOf('m') + 1; // end of the escape sequence of `styleText`
       return part.slice(0, end) + printable(part.slice(end));
     });
     return printable(plain) + parts.join('');

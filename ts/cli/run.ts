@@ -1,5 +1,5 @@
 /**
- * The `peerdma` program: finds the command, parses its arguments, and reports what goes wrong.
+ * The `peerdma` program: finds the command, parses its arguments, and reports errors.
  */
 import { parseArgs } from 'node:util';
 import { PeerDmaError, asError } from '../errors.ts';
@@ -8,10 +8,10 @@ import { nearest } from './nearest.ts';
 import { Output } from './output.ts';
 import { packageVersion } from './version.ts';
 
-/** The commands by their names. */
+/** Commands by name. */
 export type Commands = Readonly<Record<string, Command>>;
 
-/** The streams that a program is run with: `process` has them. */
+/** The output streams of the program, such as those of `process`. */
 export interface Streams {
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: NodeJS.WritableStream;
@@ -21,20 +21,21 @@ const HELP_FLAGS: readonly string[] = ['--help', '-h'];
 const VERSION_FLAGS: readonly string[] = ['--version', '-v'];
 const HELP: readonly string[] = ['help', ...HELP_FLAGS];
 const VERSION: readonly string[] = ['version', ...VERSION_FLAGS];
-/** Options that every command takes. */
+/** Options of every command. */
 const COMMON_OPTIONS = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'v' } } as const;
 
 /**
- * Runs a command line, without the name of the program.
+ * Runs a command line.
  *
- * @returns the exit status: the command's own; 1 when standard output can't be written; 2 for a malformed command line.
- *   A reader that stops early changes nothing.
+ * @param args the command line without the name of the program
+ * @returns the exit status: that of the command; 1 when standard output cannot be written; 2 for a malformed command
+ *   line. A reader that stops early does not change it.
  */
 export async function runProgram(args: readonly string[], commands: Commands, streams: Streams): Promise<number> {
   const terminal = { stdout: new Output(streams.stdout), stderr: new Output(streams.stderr) };
   const status = await runCommand(args, commands, terminal);
   const failure = await terminal.stdout.finish();
-  if (failure !== undefined) terminal.stderr.line(`peerdma: standard output can't be written: ${failure.message}`);
+  if (failure !== undefined) terminal.stderr.line(`peerdma: standard output: write failed: ${failure.message}`);
   await terminal.stderr.finish();
   return failure === undefined ? status : Math.max(status, 1);
 }
@@ -84,7 +85,7 @@ function version(rest: readonly string[], terminal: Terminal): number {
 function noSuchCommand(name: string, commands: Commands, terminal: Terminal): number {
   const meant = nearest(name, [...Object.keys(commands), 'help', 'version']);
   const hint = meant === undefined ? '' : ` Did you mean ${meant}?`;
-  const status = malformed(`peerdma: there is no command ${JSON.stringify(name)}.${hint}`, terminal);
+  const status = malformed(`peerdma: unknown command ${JSON.stringify(name)}.${hint}`, terminal);
   if (meant === undefined) terminal.stderr.lines(overview(commands));
   return status;
 }
@@ -97,7 +98,7 @@ function malformed(problem: string, { stderr }: Terminal): number {
 function reported(name: string, error: unknown, terminal: Terminal): number {
   if (error instanceof UsageError) {
     terminal.stderr.line(`peerdma ${name}: ${error.message}`);
-    return malformed(`(peerdma ${name} --help says how)`, terminal);
+    return malformed(`Run peerdma ${name} --help for its usage.`, terminal);
   }
   if (error instanceof PeerDmaError) terminal.stderr.line(`peerdma ${name}: ${error.code}: ${error.message}`);
   else terminal.stderr.lines(`peerdma ${name}: ${asError(error).stack}`.split('\n'));
@@ -115,6 +116,6 @@ function parsed(args: string[], options: Command['options']) {
 function overview(commands: Commands): string[] {
   const width = Math.max(0, ...Object.keys(commands).map(({ length }) => length));
   const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
-  const more = 'peerdma help COMMAND says more; peerdma --version says which one this is.';
+  const more = 'Run peerdma help COMMAND for the usage of a command, and peerdma --version for the version.';
   return ['usage: peerdma COMMAND [ARGUMENT…]', '', ...lines, '', more];
 }

@@ -1,5 +1,5 @@
 /**
- * Writes what a command makes to the file that the command line names.
+ * Writes the document of a command to the file that the command line names.
  */
 import { writeFileSync } from 'node:fs';
 import { PeerDmaError, asError } from '../errors.ts';
@@ -9,7 +9,7 @@ import type { Terminal } from './command.ts';
 /**
  * Writes a document to a file, or to standard output for `-`.
  *
- * @throws {PeerDmaError} `ERR_SYSTEM` with errno when the file can't be written
+ * @throws {PeerDmaError} `ERR_SYSTEM` with errno when the file cannot be written
  */
 export function save(file: string, content: string, { stdout }: Terminal): void {
   if (file === STANDARD_STREAM) return stdout.document(content);
@@ -17,6 +17,7 @@ export function save(file: string, content: string, { stdout }: Terminal): void 
     writeFileSync(file, content);
   } catch (thrown) {
     const error: NodeJS.ErrnoException = asError(thrown);
-    throw new PeerDmaError('ERR_SYSTEM', `can't write ${file}: ${error.message}`, { errno: error.code, cause: thrown });
+    const message = `${file}: write failed: ${error.message}`;
+    throw new PeerDmaError('ERR_SYSTEM', message, { errno: error.code, cause: thrown });
   }
 }

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-/** `version` of the package's own manifest. */
+/** Returns the `version` field of the manifest of this package. */
 export function packageVersion(): string {
   const manifest: { readonly version: string } = JSON.parse(
     readFileSync(new URL(import.meta.resolve('peerdma/package.json')), 'utf8'),

@@ -1,23 +1,26 @@
 /**
- * `peerdma view`: a snapshot or a journal as a page.
+ * `peerdma view`: converts a snapshot or a journal to a page.
  */
 import { basename } from 'node:path';
 import { STANDARD_STREAM, fileOption, isSameFile } from './arguments.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
 import { save } from './save.ts';
-import { readRecording } from './view/file.ts';
+import { readRecording } from './view/recording.ts';
 import { pageHtml } from './view/html.ts';
 
-/** A page holds the state after each of its lines: more lines than these make it slow. */
-const LINES = 10_000;
+/** Default of --last. A page holds the state after each of its lines, so more lines make it slow. */
+const DEFAULT_LINES = 10_000;
 
 export const viewCommand: Command = {
-  summary: 'makes a page of a snapshot or a journal of guest memory',
+  summary: 'converts a snapshot or a journal of guest memory to a page',
   usage: `peerdma view FILE [--output PAGE.html] [--last COUNT]
 
-FILE is JSON of what memory.inspect() gives, or what recordJournal(memory, FILE) has written; - is standard input.
-The page is one file that loads nothing else. It is written to PAGE.html, by default FILE with the ending .html, and to
-standard output for -. Of a journal it has the last COUNT lines, by default ${LINES}.
+Writes a page that draws the memory map, the regions and the targets. The page is one file that loads nothing else.
+
+  FILE                a snapshot (JSON of memory.inspect()), or a journal of recordJournal(memory, FILE);
+                      - is standard input
+  --output PAGE.html  the file to write; - is standard output. Default: FILE with the ending .html
+  --last COUNT        the last lines of a journal that the page has. Default: ${DEFAULT_LINES}
 `,
   options: { output: { type: 'string', short: 'o' }, last: { type: 'string' } },
   async run({ values, positionals }, terminal) {
@@ -25,9 +28,9 @@ standard output for -. Of a journal it has the last COUNT lines, by default ${LI
     if (file === undefined || file === '' || more.length > 0) {
       throw new UsageError('takes one file: a snapshot or a journal');
     }
-    const output = fileOption({ values }, 'output') ?? pageOf(file);
+    const output = fileOption({ values }, 'output') ?? defaultPage(file);
     if (output !== STANDARD_STREAM && isSameFile(output, file === STANDARD_STREAM ? '/dev/stdin' : file)) {
-      throw new UsageError(`would write the page over ${file}: name another --output`);
+      throw new UsageError(`--output would overwrite ${file}: name another --output`);
     }
     const last = linesOption(values['last']);
     const title = file === STANDARD_STREAM ? 'standard input' : basename(file);
@@ -36,23 +39,23 @@ standard output for -. Of a journal it has the last COUNT lines, by default ${LI
     const { leftOut = 0 } = recording.history ?? {};
     if (leftOut > 0) {
       const all = leftOut + last + 1;
-      const says = `${title} has ${all} lines: the page leaves out the first ${leftOut}. --last ${all} shows all`;
-      terminal.stderr.line(says);
+      const remedy = `Use --last ${all} for all lines.`;
+      terminal.stderr.line(`${title}: the page leaves out the first ${leftOut} of ${all} lines. ${remedy}`);
     }
-    if (output !== STANDARD_STREAM) terminal.stdout.line(`${output} is written: open it in a browser`);
+    if (output !== STANDARD_STREAM) terminal.stdout.line(`wrote ${output}: open it in a browser`);
     return 0;
   },
 };
 
-/** @throws {UsageError} for what is not a number of lines */
+/** @throws {UsageError} when the value is not a number of lines */
 function linesOption(text: Invocation['values'][string]): number {
-  if (text === undefined) return LINES;
+  if (text === undefined) return DEFAULT_LINES;
   const count = typeof text === 'string' && /^[1-9]\d*$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count)) return count;
   throw new UsageError('--last takes a number of lines, 1 or more');
 }
 
-/** Where the page of a file goes when nothing else is said. */
-function pageOf(file: string): string {
+/** Returns the default path of the page of a file. */
+function defaultPage(file: string): string {
   return file === STANDARD_STREAM ? STANDARD_STREAM : `${file.replace(/\.(jsonl?|ndjson|txt)$/, '')}.html`;
 }

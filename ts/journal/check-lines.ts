@@ -1,5 +1,5 @@
 /**
- * Checks of snapshots and of the lines of journals that come from a file.
+ * Checks snapshots and journal lines that are read from a file.
  */
 import { MAX_WIDTH, MIN_WIDTH } from '../guest/address-width.ts';
 import type {
@@ -72,7 +72,7 @@ const target: Check<TargetSnapshot> = fields<TargetSnapshot>(
   {},
 );
 
-/** What {@link GuestMemory.inspect} gives. @internal */
+/** Checks a snapshot, the value that {@link GuestMemory.inspect} returns. @internal */
 export const checkSnapshot: Check<MemorySnapshot> = fields<MemorySnapshot>(
   {
     addressWidth: wholeNumber(MIN_WIDTH, MAX_WIDTH),
@@ -131,13 +131,13 @@ const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { reado
   { range },
 );
 
-/** @internal */
+/** Checks the first line of a journal. @internal */
 export const checkStart: Check<JournalStart> = fields<JournalStart>(
   { journal: oneOf('peerdma'), version: oneOf(1), time, snapshot: checkSnapshot },
   {},
 );
 
-/** @internal */
+/** Checks a later line of a journal. @internal */
 export const checkLine: Check<JournalLine> = fields<JournalLine>(
   { time, text },
   {

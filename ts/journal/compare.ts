@@ -1,6 +1,6 @@
 /**
- * Finds what has changed in guest memory since it was looked at last. States are versions of the trees that guest
- * memory itself works with: a comparison reads the parts that they do not share.
+ * Compares two states of guest memory. A state holds versions of the trees that guest memory itself uses. A comparison
+ * reads only the parts that the two versions do not share.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -15,13 +15,13 @@ import type { EntryChange } from '../tree-changes.ts';
 import { type Difference, differenceOf } from './differences.ts';
 import { NO_MAPS, statusChanges } from './status-changes.ts';
 
-/** Guest memory at one moment. @internal */
+/** The state of guest memory at one moment. @internal */
 export interface State {
   readonly map: MemoryMap;
   readonly targets: readonly TargetState[];
 }
 
-/** @internal */
+/** The state of a DMA target at one moment. @internal */
 export interface TargetState {
   readonly mapper: DmaMapper;
   readonly following: boolean;
@@ -32,7 +32,7 @@ export interface TargetState {
 export interface Comparison {
   readonly regions: readonly EntryChange<RegionState>[];
   readonly flat: Difference<SubMapping>;
-  /** Those that are there now. `before` is missing where the target has joined. */
+  /** The targets of the second state. `before` is `undefined` for a target that has joined. */
   readonly targets: readonly {
     readonly now: TargetState;
     readonly before: TargetState | undefined;
@@ -41,7 +41,7 @@ export interface Comparison {
   readonly left: readonly TargetState[];
 }
 
-/** @internal */
+/** Returns the current state of guest memory. @internal */
 export function stateOf(space: AddressSpace): State {
   return {
     map: space.map,
@@ -53,7 +53,7 @@ export function stateOf(space: AddressSpace): State {
   };
 }
 
-/** @internal */
+/** Compares two states of one guest memory. @internal */
 export function compare(before: State, now: State): Comparison {
   const known = new Map(before.targets.map((target) => [target.mapper, target]));
   const there = new Set(now.targets.map(({ mapper }) => mapper));
@@ -69,22 +69,22 @@ export function compare(before: State, now: State): Comparison {
   };
 }
 
-/** What a line of a journal says of it; `undefined` where nothing has changed. @internal */
+/** Converts a comparison to the delta of a journal line; `undefined` if nothing has changed. @internal */
 export function deltaOf({ regions, flat, targets, left }: Comparison, before: State): SnapshotDelta | undefined {
   const changed = targets.some(
-    ({ now, before: was, mappings }) => was?.following !== now.following || mappings.hunks.length > 0,
+    ({ now, before: was, mappings: changes }) => was?.following !== now.following || changes.hunks.length > 0,
   );
-  const inside = regions.filter(isInside).map(insideOf);
-  const whole = differenceOf(regions.filter((change) => !isInside(change))).hunks;
+  const mappings = regions.filter(changesOnlyMappings).map(regionDelta);
+  const whole = differenceOf(regions.filter((change) => !changesOnlyMappings(change))).hunks;
   const delta = {
     ...(whole.length === 0 ? {} : { regions: written(whole, (region) => regionSnapshot(region)) }),
-    ...(inside.length === 0 ? {} : { mappings: inside }),
+    ...(mappings.length === 0 ? {} : { mappings }),
     ...(flat.hunks.length === 0 ? {} : { flat: written(flat.hunks, subMappingSnapshot) }),
     ...(changed || left.length > 0
       ? {
-          targets: targets.map(({ now: { mapper, following }, before: was, mappings }): TargetDelta => {
+          targets: targets.map(({ now: { mapper, following }, before: was, mappings: changes }): TargetDelta => {
             const { name, peerToPeer } = mapper;
-            const hunks = written(mappings.hunks, statusSnapshot);
+            const hunks = written(changes.hunks, statusSnapshot);
             const facts = { name, peerToPeer, following, mappings: hunks };
             return was === undefined ? facts : { from: before.targets.indexOf(was), ...facts };
           }),
@@ -94,16 +94,16 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
   return Object.keys(delta).length === 0 ? undefined : delta;
 }
 
-/** A change of a region's mappings, and of nothing else of it: the line does not list all of its mappings then. */
-type ChangeInside = Required<EntryChange<RegionState>>;
+/** A change of only the mappings of a region. A line lists the changed mappings alone then. */
+type MappingsChange = Required<EntryChange<RegionState>>;
 
-function isInside(change: EntryChange<RegionState>): change is ChangeInside {
+function changesOnlyMappings(change: EntryChange<RegionState>): change is MappingsChange {
   const { removed: was, added: is } = change;
   if (was === undefined || is === undefined || was.mappings === is.mappings) return false;
   return was.at === is.at && was.writable === is.writable;
 }
 
-function insideOf({ removed: was, added: is }: ChangeInside): RegionDelta {
+function regionDelta({ removed: was, added: is }: MappingsChange): RegionDelta {
   const { hunks } = differenceOf(is.mappings.changesSince(was.mappings));
   return { region: is.id, mappings: written(hunks, mappingSnapshot) };
 }

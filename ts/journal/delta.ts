@@ -1,6 +1,6 @@
 /**
- * The difference between two snapshots of guest memory: what a line of a journal holds. Applying it runs in the page of
- * `peerdma view` too: functions alone, which know nothing but one another.
+ * The difference between two snapshots of guest memory, as a journal line holds it. The functions also run in the page
+ * of `peerdma view`, so they use nothing but one another.
  */
 import {
   type MemorySnapshot,
@@ -11,41 +11,41 @@ import {
   quarantineOf,
 } from '../guest/inspect.ts';
 
-/** At this index of the list before, so many go, and these come. */
+/** A change of a list: at index `at` of the old list, `removed` elements are replaced by those of `added`. */
 export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]];
 
-/** What becomes of a snapshot. Lists that stay are left out. */
+/** The changes from one snapshot to the next. Unchanged lists are left out. */
 export interface SnapshotDelta {
-  /** Of {@link MemorySnapshot.regions}. */
+  /** Changes of {@link MemorySnapshot.regions}. */
   readonly regions?: readonly Hunk<RegionSnapshot>[];
-  /** Regions of which nothing but their mappings changes; they are in no hunk of {@link SnapshotDelta.regions}. */
+  /** Regions with changes of their mappings only. They are not in {@link SnapshotDelta.regions}. */
   readonly mappings?: readonly RegionDelta[];
-  /** Of {@link MemorySnapshot.flat}. */
+  /** Changes of {@link MemorySnapshot.flat}. */
   readonly flat?: readonly Hunk<SubMappingSnapshot>[];
-  /** All targets that there are then. */
+  /** All targets after the change. */
   readonly targets?: readonly TargetDelta[];
 }
 
-/** What becomes of the mappings of a region. */
+/** The changes of the mappings of a region. */
 export interface RegionDelta {
-  /** Its {@link RegionSnapshot.id}. */
+  /** {@link RegionSnapshot.id} of the region. */
   readonly region: number;
-  /** Of its mappings before. */
+  /** Changes of the list of its mappings. */
   readonly mappings: readonly Hunk<RegionSnapshot['mappings'][number]>[];
 }
 
-/** What becomes of a target. */
+/** The changes of a DMA target. */
 export interface TargetDelta extends Omit<TargetSnapshot, 'mappings'> {
-  /** Its index among the targets before; without it, it is new. */
+  /** Index of the target in the list before. A new target has none. */
   readonly from?: number;
-  /** Of its mappings before. */
+  /** Changes of the list of its mappings. */
   readonly mappings: readonly Hunk<StatusSnapshot>[];
 }
 
 /**
- * The snapshot after a change.
+ * Returns the snapshot after a change.
  *
- * @throws {RangeError} where the delta is not one of this snapshot
+ * @throws {RangeError} when the delta does not fit the snapshot
  * @internal
  */
 export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): MemorySnapshot {
@@ -61,7 +61,7 @@ export function applyDelta(before: MemorySnapshot, delta: SnapshotDelta): Memory
   };
 }
 
-/** @internal */
+/** Applies changes of regions that affect only their mappings. @internal */
 export function applyRegions(
   before: readonly RegionSnapshot[],
   deltas: readonly RegionDelta[],
@@ -78,7 +78,7 @@ export function applyRegions(
   return after;
 }
 
-/** @internal */
+/** Returns a target after a change. @internal */
 export function applyTarget(
   before: readonly TargetSnapshot[],
   { from, name, peerToPeer, following, mappings }: TargetDelta,
@@ -88,7 +88,7 @@ export function applyTarget(
   return { name, peerToPeer, following, mappings: applyHunks(was, mappings) };
 }
 
-/** @internal */
+/** Returns a list after changes, which are in the order of their indexes. @internal */
 export function applyHunks<T>(before: readonly T[], hunks: readonly Hunk<T>[]): readonly T[] {
   const after: T[] = [];
   let next = 0;

@@ -4,14 +4,19 @@
 import type { EntryChange } from '../tree-changes.ts';
 import type { Hunk } from './delta.ts';
 
-/** What is removed from a list, and what is added to it. @internal */
+/** The entries that a change removes from a list and adds to it. @internal */
 export interface Difference<T> {
   readonly hunks: readonly Hunk<T>[];
   readonly removed: readonly T[];
   readonly added: readonly T[];
 }
 
-/** @param changes in order of the list: `index` is the place in the list before @internal */
+/**
+ * Groups adjacent changes of entries into hunks.
+ *
+ * @param changes in the order of the list; `index` is the index in the old list
+ * @internal
+ */
 export function differenceOf<T>(changes: readonly EntryChange<T>[]): Difference<T> {
   const hunks: [at: number, removed: number, added: T[]][] = [];
   const removed: T[] = [];

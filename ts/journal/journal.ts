@@ -1,5 +1,5 @@
 /**
- * Writes down what becomes of guest memory, for `peerdma view` and for whoever wants to know afterwards.
+ * Records the changes of guest memory in a file, for `peerdma view` and for later analysis.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { closeSync, openSync, writeSync } from 'node:fs';
@@ -12,24 +12,28 @@ import { type BarEvent, barSnapshot } from '../pci/bar-status.ts';
 import { valueText } from '../value-text.ts';
 import { type State, compare, deltaOf, stateOf } from './compare.ts';
 import type { JournalError, JournalLine, JournalStart } from './lines.ts';
-import { barWords, wordsFor } from './words.ts';
+import { barText, changeText } from './line-text.ts';
 
-/** A `URL` of the scheme `file:`. Not that class, which only the types of Node or of a browser declare. */
+/**
+ * A `URL` of the scheme `file:`. The class itself is not named here: it needs the types of Node or of a browser.
+ */
 export interface FileUrl {
   /** The URL, such as `file:///tmp/journal.jsonl`. */
   readonly href: string;
 }
 
 /**
- * Records everything that becomes of a guest memory from now on, one line of JSON each: the first is a snapshot, the others
- * say what has changed, what failed, and what DMA targets were made to do. {@link readJournal} gives the states back, and
- * `peerdma view` shows them.
+ * Records all changes of a guest memory from now on, as one line of JSON each.
  *
- * A line is in the file when the next change begins, so it is there if the process dies. Recording ends by itself when the
+ * The first line is a snapshot. Each other line has the difference, the error if the change failed, and the map and
+ * unmap operations of the DMA targets. {@link readJournal} rebuilds the states; `peerdma view` displays them.
+ *
+ * A line is written before the next change begins, so the file has it if the process dies. Recording ends when the
  * guest memory is closed.
  *
- * @param file is made, or emptied
- * @throws {PeerDmaError} `ERR_SYSTEM` with errno where the file can't be written; `ERR_CLOSED`, `ERR_INVALID_ARGUMENT`
+ * @param file is created, or truncated
+ * @throws {PeerDmaError} `ERR_SYSTEM` with errno when the file cannot be written; `ERR_CLOSED` when the guest memory is
+ *   closed; `ERR_INVALID_ARGUMENT` when `file` is not a path or a `file:` URL
  */
 export function recordJournal(memory: GuestMemory, file: string | FileUrl): Journal {
   const space = addressSpaceOf(memory);
@@ -56,7 +60,7 @@ export class Journal {
   #state: State;
   #fd: number | undefined;
   #failure: PeerDmaError | undefined;
-  /** What targets did since the last line. */
+  /** Operations of the targets since the last line. */
   #dma: string[] = [];
   readonly #listeners: readonly (readonly [string, (message: unknown) => void])[];
 
@@ -75,8 +79,8 @@ export class Journal {
   }
 
   /**
-   * Why recording has ended before its time: the file could not be written. Changes of guest memory go on; the lines before
-   * it are good.
+   * The error that ended recording early: the file could not be written. The lines before it are valid. Guest memory
+   * works on.
    */
   get failure(): PeerDmaError | undefined {
     return this.#failure;
@@ -109,7 +113,7 @@ export class Journal {
       if (delta === undefined && error === undefined && dma.length === 0) return undefined;
       return {
         time: now(),
-        text: wordsFor(action, comparison, error),
+        text: changeText(action, comparison, error),
         action,
         ...(error === undefined ? {} : { error: plainError(error) }),
         ...(dma.length === 0 ? {} : { dma }),
@@ -122,11 +126,11 @@ export class Journal {
   #noteBar({ memory, device, bar }: BarEvent): void {
     if (memory !== this.#memory.id) return;
     const [trapped] = bar.trapped;
-    const text = barWords(device, bar.bar, bar.range, trapped?.reason);
+    const text = barText(device, bar.bar, bar.range, trapped?.reason);
     this.#write(() => ({ time: now(), text, bar: { device, ...barSnapshot(bar) } }));
   }
 
-  /** Ends recording from within a listener: a list of listeners is not to be changed while it is gone through. */
+  /** Ends recording from within a listener. Unsubscribes later: the list of listeners is being iterated. */
   #end(): void {
     this.#closeFile();
     queueMicrotask(() => this.close());
@@ -144,7 +148,7 @@ export class Journal {
     }
   }
 
-  /** Writes what there is to be written. Whatever is wrong with that is no business of the change that is told of. */
+  /** Writes a line, if `make` returns one. Errors end recording; they never reach the change that is recorded. */
   #write(make: () => JournalLine | undefined): void {
     if (this.#fd === undefined) return;
     try {

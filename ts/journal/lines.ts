@@ -1,6 +1,6 @@
 /**
- * What the lines of a journal are. Each is a JSON object; the first says what the guest memory was when recording began, each
- * later one what has become of it.
+ * The lines of a journal. Each is a JSON object: the first has the state of guest memory when recording began, each
+ * later one has a change.
  */
 import type { MemoryAction } from '../dma/events.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
@@ -9,13 +9,13 @@ import type { SnapshotDelta } from './delta.ts';
 
 /** The first line of a journal. */
 export interface JournalStart {
-  /** What this is. */
+  /** Marks the file as a journal. */
   readonly journal: 'peerdma';
-  /** Of the format: 1. */
+  /** Version of the format. */
   readonly version: 1;
   /** ISO 8601, to the millisecond. */
   readonly time: string;
-  /** Guest memory when recording began. */
+  /** The state of guest memory when recording began. */
   readonly snapshot: MemorySnapshot;
 }
 
@@ -23,27 +23,27 @@ export interface JournalStart {
 export interface JournalLine {
   /** ISO 8601, to the millisecond. */
   readonly time: string;
-  /** What has happened, for people. */
+  /** A description of the change, for people. */
   readonly text: string;
-  /** What guest memory was asked to do. */
+  /** The requested operation. */
   readonly action?: MemoryAction;
-  /** Why it failed, if it did. */
+  /** The error, if the operation failed. */
   readonly error?: JournalError;
-  /** What targets were made to do, in order, what was undone included: `map TARGET 0x0..0x1000`. */
+  /** Operations of the targets in order, with those of a rollback: `map TARGET 0x0..0x1000`. */
   readonly dma?: readonly string[];
-  /** What has changed. Left out where nothing has. */
+  /** The difference from the state before. Left out if nothing has changed. */
   readonly delta?: SnapshotDelta;
-  /** A BAR that the guest has placed, moved or switched off; the line before it says what that did to memory. */
+  /** A BAR that the guest has placed, moved or disabled. The line before it has the change of guest memory. */
   readonly bar?: BarSnapshot & {
-    /** PCI address. */
+    /** PCI address of the device. */
     readonly device: string;
   };
 }
 
 /** An error in a journal. */
 export interface JournalError {
-  /** An {@link ErrorCode} where the error had one. */
+  /** The {@link ErrorCode}, if the error has one. */
   readonly code?: string;
-  /** What went wrong, for people. */
+  /** The message of the error. */
   readonly message: string;
 }

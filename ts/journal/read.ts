@@ -1,5 +1,5 @@
 /**
- * Reads what a journal recorded: the state of guest memory after each of its lines. One state is held at a time.
+ * Reads a journal: rebuilds the state of guest memory after each of its lines. Holds one state at a time.
  */
 import { constants } from 'node:buffer';
 import { readable, requireBytes } from '../arguments.ts';
@@ -10,35 +10,39 @@ import { checkLine, checkSnapshot, checkStart } from './check-lines.ts';
 import { applyDelta } from './delta.ts';
 import type { JournalLine } from './lines.ts';
 
-/** Editors on Windows put it before UTF-8. `JSON.parse` rejects it. */
+/** Editors on Windows write it at the start of UTF-8 files. `JSON.parse` rejects it. */
 const BYTE_ORDER_MARK = '\ufeff';
 
-/** Bytes that are decoded at once. */
-const MOST_DECODED = 1 << 26;
+/** Limit of the bytes that are decoded at once. */
+const MAX_DECODED = 1 << 26;
 
-/** One line of a journal, with guest memory as it was after it. */
+/** One line of a journal, with the state of guest memory after it. */
 export interface JournalEntry extends JournalLine {
-  /** Guest memory after the line. */
+  /** The state of guest memory after the line. */
   readonly snapshot: MemorySnapshot;
 }
 
 /**
- * Iterates over the lines of a journal with the state after each, the state it begins with first. Makes each state when
- * it is asked for, so a journal of any length takes the memory of one. Leaves out a last line that is cut: the process
- * ended while it was written. A last line that lacks only its line end is not cut. Skips blank lines at the end, and a
+ * Iterates over the lines of a journal, each with the state of guest memory after it.
+ *
+ * The first entry has the state when recording began. The iterator rebuilds one state at a time, so the memory it uses
+ * does not depend on the length of the journal. It leaves out a truncated last line, which remains when the process
+ * ends while it writes. A last line that lacks only its line end is complete. It skips blank lines at the end, and a
  * byte order mark at the start.
  *
- * @param journal all that {@link recordJournal} has written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, for what is not a journal: the message says which
- * line
- *   is wrong, and how
+ * @param journal text that {@link recordJournal} has written
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, when the text is not a journal: the message names the
+ *   line and the field
  */
 export function readJournal(journal: string): Generator<JournalEntry, void, undefined>;
 /**
- * As above, from a stream: `readJournal(createReadStream(file))`. Holds the piece and the line that are being read.
+ * Iterates over the lines of a journal that a stream reads: `readJournal(createReadStream(file))`.
  *
- * @param journal what {@link recordJournal} has written, in pieces of text or of UTF-8
- * @throws {PeerDmaError} as above; whatever the stream throws
+ * Holds the current piece and the current line in memory.
+ *
+ * @param journal text that {@link recordJournal} has written, in pieces of text or of UTF-8 bytes
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, while iterating, when the text is not a journal
+ * @throws the error of the stream, if the stream fails
  */
 export function readJournal(journal: AsyncIterable<string | Uint8Array>): AsyncGenerator<JournalEntry, void, undefined>;
 export function readJournal(
@@ -73,31 +77,31 @@ async function* entriesOfStream(
 /** Text of bytes. Bytes in one buffer may be more than a string can have characters. */
 function* decoded(piece: Uint8Array, decoder: InstanceType<typeof TextDecoder>): Generator<string, void, undefined> {
   const bytes = requireBytes(piece);
-  for (let at = 0; at < bytes.length; at += MOST_DECODED) {
-    yield decoder.decode(bytes.subarray(at, at + MOST_DECODED), { stream: true });
+  for (let at = 0; at < bytes.length; at += MAX_DECODED) {
+    yield decoder.decode(bytes.subarray(at, at + MAX_DECODED), { stream: true });
   }
 }
 
-/** Reads a journal that comes in pieces of text, of any length. @internal */
+/** Reads a journal from pieces of text of any length. @internal */
 export class JournalReader {
   readonly #limit: number;
-  /** Pieces of a line whose end has not come yet. */
+  /** Pieces of the current line, whose end has not been read yet. */
   #row: string[] = [];
-  /** Characters of them. */
+  /** Number of characters in the pieces. */
   #length = 0;
-  /** Lines before, without the blank ones that follow them. */
+  /** Number of complete lines, without the blank lines that follow them. */
   #lines = 0;
   #blankLines = 0;
   #hasStarted = false;
   #isCut = false;
   #snapshot: MemorySnapshot | undefined;
 
-  /** @param limit the most characters of a line. Default: those of the longest string */
+  /** @param limit characters of the longest line. Default: the length limit of a string */
   constructor(limit: number = constants.MAX_STRING_LENGTH) {
     this.#limit = limit;
   }
 
-  /** Entries of the lines that a piece completes. To be iterated to its end before the next piece. */
+  /** Returns the entries of the lines that a piece completes. Iterate to the end before you add the next piece. */
   *add(piece: string): Generator<JournalEntry, void, undefined> {
     let from = this.#hasStarted || !piece.startsWith(BYTE_ORDER_MARK) ? 0 : BYTE_ORDER_MARK.length;
     this.#hasStarted ||= piece !== '';
@@ -112,9 +116,9 @@ export class JournalReader {
   }
 
   /**
-   * The entry of a last line without a line end, unless it is cut. To be called after the last piece.
+   * Returns the entry of a last line without a line end, unless that line is truncated. Call it after the last piece.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when there was no line
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when the journal has no line
    */
   *end(): Generator<JournalEntry, void, undefined> {
     const row = this.#takeRow();
@@ -123,7 +127,7 @@ export class JournalReader {
     if (!this.#isCut) yield this.#entry(row);
   }
 
-  /** Whether the last line is cut. Known after {@link JournalReader.end}. */
+  /** Whether the last line is truncated. Valid after {@link JournalReader.end}. */
   get isCut(): boolean {
     return this.#isCut;
   }
@@ -141,11 +145,11 @@ export class JournalReader {
     this.#row.push(piece);
   }
 
-  /** Checks a line, also that it fits those before it. */
+  /** Checks a line and applies it to the state before. */
   #entry(row: string): JournalEntry {
     const number = ++this.#lines;
     try {
-      // Blank lines are skipped at the end only. The first one before a line is the line that is wrong.
+      // Blank lines are allowed at the end only. If another line follows, the first blank line is the invalid one.
       if (this.#blankLines > 0) parse('');
       const before = this.#snapshot;
       if (before === undefined) {
@@ -164,22 +168,22 @@ export class JournalReader {
   }
 }
 
-/** Checks that text in pieces can be one string. @param length characters @internal */
+/** Rejects a length that exceeds the limit of a string. @param length characters @internal */
 export function requireString(length: number, what: string, limit: number = constants.MAX_STRING_LENGTH): void {
   if (length <= limit) return;
-  const text = `${what}: expected at most ${limit} characters, the most that a string can have`;
+  const text = `${what}: expected at most ${limit} characters, the limit of a string`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
-/** Whether a text begins as a journal does, rather than a snapshot. @internal */
+/** Whether a text begins like a journal, not like a snapshot. @internal */
 export function isJournal(text: string): boolean {
   return /^\s*\{\s*"journal"/.test(text);
 }
 
 /**
- * A snapshot from JSON.
+ * Parses a snapshot in JSON.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for other text: the message names the field that is wrong
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when the text is not a snapshot: the message names the field
  * @internal
  */
 export function parseSnapshot(text: string): MemorySnapshot {

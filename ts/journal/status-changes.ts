@@ -1,5 +1,5 @@
 /**
- * Which statuses of a target's mappings have changed since it was looked at last.
+ * Finds the mappings of a target whose status differs between two versions of its records.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { MappingFailure } from '../dma/mapping-failure.ts';
@@ -10,7 +10,7 @@ import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import type { EntryChange } from '../tree-changes.ts';
 
-/** Of a target that has not joined. @internal */
+/** The records of a target that has not joined. @internal */
 export const NO_MAPS: TargetMaps = {
   given: new IntervalMap(),
   failed: new IntervalMap(),
@@ -18,13 +18,13 @@ export const NO_MAPS: TargetMaps = {
   quarantined: new IntervalMap(),
 };
 
-/** A change, and where among equal addresses it belongs. */
+/** A change with the address that orders it among changes at one index. */
 interface PlacedChange extends EntryChange<MappingStatus> {
   readonly start: bigint;
 }
 
 /**
- * The changes of what {@link TargetStatus.all} lists, in its order: by address, and what is in quarantine after the
+ * Returns the changes of the list {@link TargetStatus.all}, in its order: by address, a quarantined mapping after the
  * record that begins at the same address.
  *
  * @internal
@@ -36,7 +36,7 @@ export function statusChanges(
 ): readonly EntryChange<MappingStatus>[] {
   const changes = [...givenChanges(mapper, before, now), ...errorChanges(mapper, before, now)];
   const all = [...changes, ...quarantineChanges(mapper, before, now)];
-  // Stable: quarantines come last of those that are at one place.
+  // The sort is stable, so quarantined mappings stay last among changes at one address.
   return all.sort((a, b) => a.index - b.index || (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
 }
 
@@ -49,7 +49,7 @@ function givenChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): P
   });
 }
 
-/** What the target was given before and now, and has failed or was revoked meanwhile, or is mapped again. */
+/** Returns the changes of sub-mappings in both versions that failed, were revoked or were mapped again in between. */
 function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
   const changes = [...now.failed.changesSince(before.failed), ...now.revoked.changesSince(before.revoked)];
   const subs = new Set(
@@ -81,7 +81,7 @@ function placed(
   return { index, start, ...(removed === undefined ? {} : { removed }), ...(added === undefined ? {} : { added }) };
 }
 
-/** Why the target did not have what it was given, if it did not. */
+/** Returns the error of a sub-mapping that the target has not mapped; `undefined` for a mapped one. */
 function errorIn({ failed, revoked }: TargetMaps, sub: SubMapping): PeerDmaError | undefined {
   for (const failures of [failed, revoked]) {
     const failure = failures.startingAt(sub.range.start);
@@ -100,7 +100,7 @@ function quarantinedBelow({ quarantined }: TargetMaps, address: bigint): number 
 
 function isSame(a: MappingStatus, b: MappingStatus): boolean {
   return (
-    a.range === b.range && // of the same sub-mapping, which has the rest
+    a.range === b.range && // one object: the sub-mapping, and so its other fields, are the same
     a.state === b.state &&
     a.code === b.code &&
     a.errno === b.errno &&

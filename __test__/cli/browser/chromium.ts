@@ -1,5 +1,5 @@
 /**
- * Chromium without a window, for tests of pages. Where it is not installed these tests are skipped, and say so.
+ * Headless Chromium for tests of pages. If it is not installed, the tests are skipped with the reason.
  */
 import type { ExecutionContext, TestFn } from 'ava';
 import anyTest from 'ava';
@@ -19,16 +19,16 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
-/** A page, what it asked for, and what went wrong in it. */
+/** A page, its requests and its errors. */
 export interface OpenPage {
   readonly page: Page;
-  /** All that was requested. */
+  /** URLs of all requests. */
   readonly requests: readonly string[];
-  /** Errors, and what was blocked. */
+  /** Errors and blocked requests. */
   readonly complaints: readonly string[];
 }
 
-/** Declares a test with a function that opens files; skipped where there is no Chromium. */
+/** Declares a test that opens files in a browser. Skips it if Chromium is not installed. */
 export function browserTest(
   title: string,
   act: (t: ExecutionContext, open: (file: string, options?: OpenOptions) => Promise<OpenPage>) => Promise<void>,
@@ -46,7 +46,7 @@ export function browserTest(
   });
 }
 
-/** How a page is to be opened. */
+/** Options for opening a page. */
 export interface OpenOptions {
   readonly colorScheme?: 'light' | 'dark';
   readonly reducedMotion?: 'reduce';

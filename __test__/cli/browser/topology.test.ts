@@ -1,4 +1,4 @@
-// The page of `peerdma topology` in a browser: each pair tells its reasons and its way, and nothing is loaded.
+// The page of `peerdma topology` in a browser: it displays the reasons and the path of a pair, and sends no requests.
 import { join } from 'node:path';
 import { describeMachine } from '../../support/sysfs/describe.ts';
 import { expandTree, machine } from '../../support/sysfs/expand.ts';
@@ -6,7 +6,7 @@ import { scratchFolder } from '../../support/scratch.ts';
 import { program } from '../support.ts';
 import { browserTest } from './chromium.ts';
 
-browserTest('a pair tells its reasons, what is due before, and its way through the tree', async (t, open) => {
+browserTest('displays the reasons, the prerequisites and the path of a pair', async (t, open) => {
   const file = join(scratchFolder(t), 'topology.html');
   const root = expandTree(t, describeMachine(machine('gpu-server')));
   t.is((await program(['topology', '--sysfs', root, '--html', file])).status, 0);
@@ -14,21 +14,21 @@ browserTest('a pair tells its reasons, what is due before, and its way through t
   const why = page.locator('#why');
   const pair = (initiator: string, target: string) => page.locator(`[data-pair="${initiator} ${target}"]`);
 
-  t.regex((await why.textContent()) ?? '', /^0000:18:00\.0 → 0000:19:00\.0/, 'the first pair is told at the start');
+  t.regex((await why.textContent()) ?? '', /^0000:18:00\.0 → 0000:19:00\.0/, 'the first pair is selected at the start');
   t.is(await page.locator('svg.aimed').count(), 0, 'and nothing is dimmed');
 
   const sleeping = pair('0000:9a:00.0', '0000:9b:00.0');
   await sleeping.hover();
   t.regex((await why.textContent()) ?? '', /^0000:9a:00\.0 → 0000:9b:00\.0/);
   t.regex((await why.textContent()) ?? '', /has translations of its own \(ATS is on\)/);
-  t.regex((await why.textContent()) ?? '', /Due before.*0000:9b:00\.0 sleeps \(D3hot\)/);
+  t.regex((await why.textContent()) ?? '', /Prerequisites.*0000:9b:00\.0 sleeps \(D3hot\)/);
   t.is(await sleeping.getAttribute('aria-pressed'), 'true');
   t.is(await page.locator('[aria-pressed=true]').count(), 1);
-  const way = await page
-    .locator('svg .way')
+  const path = await page
+    .locator('svg .on-path')
     .evaluateAll((boxes) => boxes.map((box) => box.getAttribute('data-address')));
-  for (const address of ['0000:9a:00.0', '0000:9b:00.0', '0000:99:00.0']) t.true(way.includes(address), address);
-  t.false(way.includes('0000:19:00.0'));
+  for (const address of ['0000:9a:00.0', '0000:9b:00.0', '0000:99:00.0']) t.true(path.includes(address), address);
+  t.false(path.includes('0000:19:00.0'));
 
   await pair('0000:18:00.0', '0000:9a:00.0').focus();
   t.regex((await why.textContent()) ?? '', /^0000:18:00\.0 → 0000:9a:00\.0/, 'by keyboard as well');
@@ -37,9 +37,9 @@ browserTest('a pair tells its reasons, what is due before, and its way through t
   t.deepEqual(complaints, []);
 });
 
-browserTest('a name of a driver that is HTML is shown as it is, and does nothing', async (t, open) => {
+browserTest('displays the name of a driver with HTML as text', async (t, open) => {
   const file = join(scratchFolder(t), 'topology.html');
-  const name = '<!--<script>'; // with it in a script, an unescaped page would never end that script
+  const name = '<!--<script>'; // unescaped, it would keep the script element from ending
   const device = (slot: string, rest: string) => `  ${slot}.0 1af4:1110 class=050000 bar2=pref64:16M@${rest}`;
   const root = expandTree(
     t,

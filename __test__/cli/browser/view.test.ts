@@ -1,4 +1,4 @@
-// The page of `peerdma view` in a browser: a journal's way through time, reasons, keyboard, and that nothing is loaded.
+// The page of `peerdma view` in a browser: timeline, reasons and keyboard. The page sends no requests.
 import type { Locator, Page } from 'playwright-core';
 import { browserTest } from './chromium.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../../support/pages.ts';
@@ -6,7 +6,7 @@ import { RecordingTarget, RefuseAt } from '../../support/recording-target.ts';
 import { program } from '../support.ts';
 import { movingBar, pageOf } from '../view/support.ts';
 
-/** Boxes of a column whose label has a text. */
+/** Returns the boxes of a column whose label contains a text. */
 function boxes(page: Page, column: string, text: string): Locator {
   return page.getByRole('listbox', { name: column, exact: true }).locator('.box', { hasText: text });
 }
@@ -19,11 +19,11 @@ async function toMoment(page: Page, moment: number): Promise<void> {
   await page.locator('#slider').fill(String(moment));
 }
 
-browserTest('a BAR is seen moving on the slider, in every column, and is said to', async (t, open) => {
+browserTest('the slider moves a BAR in every column, and the text describes the move', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page, complaints } = await open(file.replace('.jsonl', '.html'), { reducedMotion: 'reduce' });
-  const columns = ['Regions', 'Memory map', 'device A'];
+  const columns = ['Regions', 'Flat map', 'device A'];
   await toMoment(page, 3);
   for (const column of columns) t.is(await boxes(page, column, 'B bar 2').count(), 0, `${column}: not placed yet`);
   await toMoment(page, 4);
@@ -44,7 +44,7 @@ browserTest('a BAR is seen moving on the slider, in every column, and is said to
   t.deepEqual(complaints, []);
 });
 
-browserTest('a BAR glides to where it moves', async (t, open) => {
+browserTest('animates a BAR that moves', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
@@ -64,13 +64,13 @@ browserTest('a BAR glides to where it moves', async (t, open) => {
   t.true((await topOf(boxes(page, 'device A', 'B bar 2'))) < from);
 });
 
-browserTest('a missing mapping shows its reason, by pointer, by focus and in the list', async (t, open) => {
+browserTest('displays the reason of a failed mapping on hover, on focus and in the list', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
   await toMoment(page, 6);
-  const box = boxes(page, 'device A', 'missing');
-  t.is(await box.textContent(), 'missing · EINVAL · B bar 2');
+  const box = boxes(page, 'device A', 'failed');
+  t.is(await box.textContent(), 'failed · EINVAL · B bar 2');
   const reason = /the IOMMU can't map all of these IOVAs: some are reserved/;
   const panel = page.locator('#panel');
   await box.hover();
@@ -93,10 +93,10 @@ browserTest('a missing mapping shows its reason, by pointer, by focus and in the
   await page.mouse.click(2, 2);
   await page.locator('#problems .link').click();
   t.true(await box.evaluate((element) => element === document.activeElement));
-  t.is(await page.locator('#counts .bad').textContent(), '1 missing');
+  t.is(await page.locator('#counts .bad').textContent(), '1 not mapped');
 });
 
-browserTest('play goes through all moments, and stops at the last', async (t, open) => {
+browserTest('play steps through all moments, and stops at the last one', async (t, open) => {
   const file = await movingBar(t);
   t.is((await program(['view', file])).status, 0);
   const { page } = await open(file.replace('.jsonl', '.html'));
@@ -107,7 +107,7 @@ browserTest('play goes through all moments, and stops at the last', async (t, op
   t.regex((await page.locator('#play').textContent()) ?? '', /Play/);
 });
 
-browserTest('everything is reached by keyboard', async (t, open) => {
+browserTest('the keyboard reaches every box', async (t, open) => {
   const memory = await guest(t, { ram: [0, 8].map((page) => ({ start: at(page), length: at(4) })) });
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(1, 1), priority: 500 });
   await rom.addMapping({
@@ -125,13 +125,13 @@ browserTest('everything is reached by keyboard', async (t, open) => {
     });
   await page.locator('#zoom').focus();
   await page.keyboard.press('Tab');
-  if ((await focused()).includes('Address')) await page.keyboard.press('Tab'); // a map that scrolls is a stop of its own
+  if ((await focused()).includes('Address')) await page.keyboard.press('Tab'); // a scrolling map is a tab stop too
   t.is(await focused(), 'Regions: ram0');
   await page.keyboard.press('ArrowDown');
   t.is(await focused(), 'Regions: hidden · ram0');
   t.regex((await page.locator('#panel').textContent()) ?? '', /Hidden by"rom" \(priority 500\)/);
   await page.keyboard.press('ArrowRight');
-  t.is(await focused(), 'Memory map: rom');
+  t.is(await focused(), 'Flat map: rom');
   t.regex((await page.locator('#panel').textContent()) ?? '', /Devices mayread(?! and)/);
   await page.keyboard.press('ArrowRight');
   t.is(await focused(), 'A: rom');
@@ -140,21 +140,21 @@ browserTest('everything is reached by keyboard', async (t, open) => {
   await page.keyboard.press('Home');
   t.is(await focused(), 'A: ram0');
   await page.keyboard.press('Shift+Tab');
-  t.is(await focused(), 'Memory map: rom', 'where it was before');
+  t.is(await focused(), 'Flat map: rom', 'where it was before');
 });
 
-browserTest('the page says what is at an address', async (t, open) => {
+browserTest('the page explains an address', async (t, open) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4) }] });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const { page } = await open(await pageOf(t, JSON.stringify(memory.inspect())));
   await page.locator('#asked').fill('0x2010');
   t.is(await page.locator('#answer').textContent(), memory.explain(0x2010n).text);
   await page.locator('#asked').fill('-5');
-  t.regex((await page.locator('#answer').textContent()) ?? '', /is no address/);
+  t.regex((await page.locator('#answer').textContent()) ?? '', /is not an address\. Enter/);
 });
 
 browserTest(
-  'what is quarantined is told apart, in light and in dark, and nothing is asked of the network',
+  'quarantined boxes have their own look in light and dark mode, and the page sends no requests',
   async (t, open) => {
     const memory = await guest(t, { ram: [0, 2].map((page) => ({ start: at(page), length: PAGE })) });
     const target = new RecordingTarget({ name: 'A' });
@@ -180,7 +180,7 @@ browserTest(
   },
 );
 
-browserTest('names that are HTML are shown as they are, and do nothing', async (t, open) => {
+browserTest('displays names with HTML as text', async (t, open) => {
   const name = `</script><img src="http://127.0.0.1:9/x" onerror="document.title='owned'"><!--<script>&amp;'"`;
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name, range: pages(0, 1) });

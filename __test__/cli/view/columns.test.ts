@@ -1,11 +1,11 @@
-// Where things stand on the page of `peerdma view`: the axis to scale with gaps folded, and what the columns have.
+// The layout of the page of `peerdma view`: the axis and the boxes of the columns.
 import fc from 'fast-check';
 import test from 'ava';
 import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
 import { axisOf } from '../../../ts/cli/view/axis.ts';
 import { type Column, columnsOf, lanesFor, regionBoxes } from '../../../ts/cli/view/columns.ts';
 import type { AxisPart } from '../../../ts/cli/view/data.ts';
-import { humanLength, timeAfter } from '../../../ts/cli/view/words.ts';
+import { lengthText, elapsedText } from '../../../ts/cli/view/format.ts';
 import { at, guest, pages, taggedFile } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
 
@@ -15,7 +15,7 @@ function placesOn(parts: readonly AxisPart[]): Map<string, number> {
   );
 }
 
-/** Boxes as `0x0..0x1000 lane 0 label`. */
+/** Formats boxes as `0x0..0x1000 0 label`, with the lane before the label. */
 function text({ boxes }: Column, parts: readonly AxisPart[]): string[] {
   return boxes.map(({ from, to, lane, label }) => `${parts[from]?.start}..${parts[to - 1]?.end} ${lane} ${label}`);
 }
@@ -25,7 +25,7 @@ function shown(snapshot: MemorySnapshot): { parts: AxisPart[]; columns: Column[]
   return { parts, columns: columnsOf(snapshot, placesOn(parts)) };
 }
 
-test('the axis is to scale where there is something, legible at the least, and folds the rest', async (t) => {
+test('the axis scales filled parts, keeps them legible, and folds gaps', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: at(0), length: at(300) },
@@ -52,7 +52,7 @@ test('the axis is to scale where there is something, legible at the least, and f
   t.is(gap, other, 'whatever is in it');
 });
 
-test('the axis has all places of a journal', async (t) => {
+test('the axis covers the addresses of all moments of a journal', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(1) }] });
   const before = memory.inspect();
   const moved = {
@@ -71,7 +71,7 @@ test('the axis has all places of a journal', async (t) => {
   );
 });
 
-test('regions stand side by side where they overlap, with what is hidden and what is for the VMM', async (t) => {
+test('overlapping regions are side by side, split into visible, hidden and trapped pieces', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(8) }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
   await bar.map({ offset: 0n, length: at(6), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
@@ -84,7 +84,7 @@ test('regions stand side by side where they overlap, with what is hidden and wha
     '0x0..0x8000 0 ram0',
     '0x4000..0x8000 1 hidden · bar',
     '0x8000..0xa000 1 bar',
-    '0xa000..0xc000 1 no memory · bar',
+    '0xa000..0xc000 1 trapped · bar',
   ]);
   t.deepEqual(text(flat as Column, parts), ['0x0..0x8000 0 ram0', '0x8000..0xa000 0 bar']);
   const facts = new Map(regions?.boxes[1]?.facts);
@@ -109,7 +109,7 @@ function snapshotOf(regions: RegionSnapshot[]): MemorySnapshot {
   return { addressWidth: 40, regions, flat: [], targets: [], quarantine: [] };
 }
 
-test('the pieces of regions are those of a model that looks at each address', (t) => {
+test('the pieces of regions match a model that computes each address', (t) => {
   const region = fc.tuple(
     fc.nat(30),
     fc.integer({ min: 1, max: 15 }),
@@ -133,7 +133,7 @@ test('the pieces of regions are those of a model that looks at each address', (t
         const has = mappings.some((mapping) => within(mapping, address - Number(range?.start)));
         const due = there.every((one) => one.id !== id)
           ? undefined
-          : `${top?.id === id ? (has ? '' : 'no memory · ') : 'hidden · '}${name}`;
+          : `${top?.id === id ? (has ? '' : 'trapped · ') : 'hidden · '}${name}`;
         if (box?.label !== due) throw new Error(`${box?.label} instead of ${due} at ${address}`);
       }
       for (const [index, { to }] of own.entries()) {
@@ -160,7 +160,7 @@ function counted<T extends object>(list: T, note: () => void): T {
   });
 }
 
-test('lanes and pieces read each thing once, however many there are', (t) => {
+test('lanes and pieces take about linear time in the number of boxes', (t) => {
   const readsOf = (count: number): { lanes: number; pieces: number } => {
     let lanes = 0;
     let pieces = 0;
@@ -185,7 +185,7 @@ test('lanes and pieces read each thing once, however many there are', (t) => {
   t.true(many.pieces <= 16 * 2 * few.pieces, JSON.stringify([few, many])); // a binary search for each region
 });
 
-test('a box has the same key when its region moves', async (t) => {
+test('a box keeps its key when its region moves', async (t) => {
   const memory = await guest(t);
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
@@ -198,7 +198,7 @@ test('a box has the same key when its region moves', async (t) => {
   t.is(before.length, 3);
 });
 
-test('nothing at all has columns too', async (t) => {
+test('empty guest memory has columns', async (t) => {
   const memory = await guest(t);
   const { parts, columns } = shown(memory.inspect());
   t.deepEqual(parts, []);
@@ -208,7 +208,7 @@ test('nothing at all has columns too', async (t) => {
   );
 });
 
-test('lengths and times in words', (t) => {
+test('formats lengths and elapsed times', (t) => {
   const lengths: readonly (readonly [bigint, string])[] = [
     [1n, '1 bytes'],
     [1023n, '1023 bytes'],
@@ -216,7 +216,7 @@ test('lengths and times in words', (t) => {
     [(3n << 30n) / 2n, '1.50 GiB'],
     [1n << 64n, '16 EiB'],
   ];
-  for (const [length, words] of lengths) t.is(humanLength(length), words);
-  t.is(timeAfter('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
-  t.is(timeAfter('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
+  for (const [length, words] of lengths) t.is(lengthText(length), words);
+  t.is(elapsedText('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
+  t.is(elapsedText('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
 });

@@ -1,4 +1,4 @@
-// `peerdma view` and `peerdma explain` as programs: what they take, what they say, and what they make of files that are wrong.
+// `peerdma view` and `peerdma explain` as programs: arguments, output, and errors for invalid files.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
@@ -33,13 +33,13 @@ async function snapshotOf(t: ExecutionContext): Promise<MemorySnapshot> {
   return memory.inspect();
 }
 
-/** What the page has as data. */
+/** Returns the data that is embedded in a page. */
 function dataIn(html: string): PageData {
   const [, json = ''] = /<script id="data" type="application\/json">(.*?)<\/script>/s.exec(html) ?? [];
   return JSON.parse(json);
 }
 
-test('view writes a page beside the file, or where it is told to, or to standard output', async (t) => {
+test('view writes a page beside the file, to the file of --output, or to standard output', async (t) => {
   const folder = scratchFolder(t);
   const file = join(folder, 'memory.json');
   const snapshot = await snapshotOf(t);
@@ -47,7 +47,7 @@ test('view writes a page beside the file, or where it is told to, or to standard
   const beside = join(folder, 'memory.html');
   t.deepEqual(await program(['view', file]), {
     status: 0,
-    stdout: `${beside} is written: open it in a browser\n`,
+    stdout: `wrote ${beside}: open it in a browser\n`,
     stderr: '',
   });
   const html = readFileSync(beside, 'utf8');
@@ -57,7 +57,7 @@ test('view writes a page beside the file, or where it is told to, or to standard
   t.is(readFileSync(join(folder, 'other'), 'utf8'), html);
 });
 
-test('view and explain say what is wrong with the command line', async (t) => {
+test('view and explain reject malformed command lines with the reason', async (t) => {
   for (const args of [
     ['view'],
     ['view', 'a', 'b'],
@@ -69,16 +69,16 @@ test('view and explain say what is wrong with the command line', async (t) => {
   ]) {
     const { status, stderr } = await program(args);
     t.is(status, 2, args.join(' '));
-    t.regex(stderr, /--help says how/);
+    t.regex(stderr, /Run peerdma \w+ --help for its usage\./);
   }
   const { status, stderr } = await program(['view', 'page.html', '--output', 'page.html']);
   t.is(status, 2);
-  t.regex(stderr, /would write the page over page\.html/);
+  t.regex(stderr, /--output would overwrite page\.html/);
   const { stdout } = await program(['--help']);
   for (const name of Object.keys(COMMANDS)) t.regex(stdout, new RegExp(`^  ${name} +\\w`, 'm'));
 });
 
-test('view keeps its input, by whatever path --output leads to it', async (t) => {
+test('view rejects an --output that names its input, by any path or link', async (t) => {
   const folder = scratchFolder(t);
   const inside = (name: string): string => join(folder, name);
   const text = JSON.stringify(await snapshotOf(t));
@@ -95,7 +95,7 @@ test('view keeps its input, by whatever path --output leads to it', async (t) =>
     ] as const) {
       const { status, stderr } = await program(['view', inside(input), '--output', inside(output)]);
       t.is(status, 2, name);
-      t.regex(stderr, /would write the page over .*: name another --output/);
+      t.regex(stderr, /--output would overwrite .*: name another --output/);
     }
   }
   symlinkSync('memory.json', inside('other'));
@@ -111,7 +111,7 @@ test('view keeps its input, by whatever path --output leads to it', async (t) =>
   t.is(readFileSync(inside('memory.json'), 'utf8'), text);
 });
 
-test('view writes to a file that does not exist, also through a link, and to what is not a regular file', async (t) => {
+test('view writes to a new file, also through a link, and to a device', async (t) => {
   const folder = scratchFolder(t);
   const file = join(folder, 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
@@ -121,16 +121,16 @@ test('view writes to a file that does not exist, also through a link, and to wha
   t.is((await program(['view', file, '--output', '/dev/null'])).status, 0);
 });
 
-test('files that can not be read or written are told', async (t) => {
+test('view reports files that cannot be read or written', async (t) => {
   const folder = scratchFolder(t);
   const missing = await program(['view', join(folder, 'none')]);
   t.is(missing.status, 1);
-  t.regex(missing.stderr, /ERR_SYSTEM: can't read .*ENOENT/);
+  t.regex(missing.stderr, /ERR_SYSTEM: .*: read failed: ENOENT/);
   const file = join(folder, 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
   const nowhere = await program(['view', file, '--output', join(folder, 'no', 'page')]);
   t.is(nowhere.status, 1);
-  t.regex(nowhere.stderr, /ERR_SYSTEM: can't write .*ENOENT/);
+  t.regex(nowhere.stderr, /ERR_SYSTEM: .*: write failed: ENOENT/);
 });
 
 test('view and explain read files with a byte order mark, and journals without their last line end', async (t) => {
@@ -153,7 +153,7 @@ test('view and explain read files with a byte order mark, and journals without t
   }
 });
 
-test('explain answers from a snapshot, and from the end of a journal', async (t) => {
+test('explain explains a snapshot, and the last state of a journal', async (t) => {
   const file = join(scratchFolder(t), 'memory.json');
   writeFileSync(file, JSON.stringify(await snapshotOf(t)));
   const { stdout, status } = await program(['explain', file, '0x1000', 'A']);
@@ -183,7 +183,7 @@ test('view puts the last lines of a journal into the page, and reports how many 
     const leftOut = length - 1 - last;
     t.is(
       stderr,
-      `moves.jsonl has ${length} lines: the page leaves out the first ${leftOut}. --last ${length} shows all\n`,
+      `moves.jsonl: the page leaves out the first ${leftOut} of ${length} lines. Use --last ${length} for all lines.\n`,
     );
     const html = readFileSync(page, 'utf8');
     t.regex(html, new RegExp(`the first ${leftOut} lines of the journal`, 'i'));
@@ -204,7 +204,7 @@ test('view puts the last lines of a journal into the page, and reports how many 
     t.is((await program(['view', file, `--last=${wrong}`])).status, 2, wrong);
 });
 
-test('what is neither a snapshot nor a journal makes no page, and what is wrong is said', async (t) => {
+test('rejects a file that is neither a snapshot nor a journal, with the reason', async (t) => {
   const folder = scratchFolder(t);
   const file = join(folder, 'memory.json');
   const good = JSON.stringify(await snapshotOf(t));
@@ -256,7 +256,7 @@ test('what is neither a snapshot nor a journal makes no page, and what is wrong 
   }
 });
 
-test('fields that are not known are dropped, those called __proto__ too', async (t) => {
+test('drops unknown fields, __proto__ included', async (t) => {
   const snapshot = await snapshotOf(t);
   const more = JSON.stringify(snapshot)
     .replaceAll('{', '{"__proto__":{"name":"evil"},"constructor":1,"later":[{"<b>":2}],')
@@ -266,7 +266,7 @@ test('fields that are not known are dropped, those called __proto__ too', async 
   t.false(html.includes('evil'));
 });
 
-test('nothing in names ends the script, or begins an element or a comment', async (t) => {
+test('no name ends the script, or begins an element or a comment', async (t) => {
   const seed = seedOf(t);
   const snapshot = await snapshotOf(t);
   const [region] = snapshot.regions;
@@ -303,13 +303,13 @@ test('nothing in names ends the script, or begins an element or a comment', asyn
   t.pass();
 });
 
-test('the name of the file is shown as it is', async (t) => {
+test('displays the name of the file unchanged', async (t) => {
   const html = readFileSync(await pageOf(t, JSON.stringify(await snapshotOf(t)), '<img src=x>&"\'.json'), 'utf8');
   t.true(html.includes('<title>&#60;img src=x&#62;&#38;&#34;&#39;.json · peerdma</title>'));
   t.false(html.includes('<img'));
 });
 
-test('the page asks for nothing: no address in it, and a policy that lets none through', async (t) => {
+test('the page sends no requests: it has no URL, and a policy that forbids them', async (t) => {
   const html = readFileSync(await pageOf(t, JSON.stringify(await snapshotOf(t))), 'utf8');
   t.deepEqual(html.match(/\b(?:https?:)?\/\/[a-z]/gi) ?? [], []);
   t.deepEqual(html.match(/\b(?:src|href)=(?!"data:,")/g) ?? [], []);
@@ -317,7 +317,7 @@ test('the page asks for nothing: no address in it, and a policy that lets none t
   t.regex(html, /<meta http-equiv="Content-Security-Policy" content="default-src 'none';/);
 });
 
-test('the script of the page has every function that its modules declare or import, each once', async (t) => {
+test('the script of the page has each function that its modules declare or import once', async (t) => {
   const script = await pageScript();
   runInNewContext(script.replace(/\nstartPage\(\);$/, '')); // it is a script
   const names = [...script.matchAll(/^function (\w+)/gm)].map(([, name = '']) => name);
@@ -328,7 +328,7 @@ test('the script of the page has every function that its modules declare or impo
   const modules = [
     ...own.map((name) => `cli/view/page/${name}`),
     'cli/view/columns.ts',
-    'cli/view/words.ts',
+    'cli/view/format.ts',
     'journal/delta.ts',
     'guest/layers.ts',
     'guest/address-text.ts',

@@ -1,5 +1,5 @@
 /**
- * Makes snapshots, journals and pages of them, as a user does.
+ * Creates snapshots, journals and pages of them, like a user.
  */
 import type { ExecutionContext } from 'ava';
 import { writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { at, guest, taggedFile } from '../../support/pages.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { program } from '../support.ts';
 
-/** The page of a file that holds a text. */
+/** Creates the page of a file with the given text. */
 export async function pageOf(t: ExecutionContext, text: string, name = 'memory.json'): Promise<string> {
   const file = join(scratchFolder(t), name);
   writeFileSync(file, text);
@@ -19,10 +19,10 @@ export async function pageOf(t: ExecutionContext, text: string, name = 'memory.j
   return page;
 }
 
-/** Where the BAR of {@link movingBar} is, in turn. The last is where interrupts go, which no IOMMU maps. */
+/** Addresses of the BAR of {@link movingBar}, in order. The last one is the MSI window, which no IOMMU maps. */
 export const PLACES = [0xe000_0000n, 0xd000_0000n, 0xfee0_0000n] as const;
 
-/** A journal in which a BAR comes, moves, and moves to where a target can't have it. */
+/** Records a journal in which a BAR is mapped, moves, and moves to an address that a target cannot map. */
 export async function movingBar(t: ExecutionContext): Promise<string> {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(256) }] });
   const file = join(scratchFolder(t), 'moves.jsonl');

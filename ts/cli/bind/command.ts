@@ -1,5 +1,5 @@
 /**
- * `peerdma bind` and `peerdma unbind`: devices to VFIO and back.
+ * `peerdma bind` and `peerdma unbind`: bind devices to vfio-pci and back to their own drivers.
  */
 import { handsOn } from '../../host/binding/hands.ts';
 import { perform } from '../../host/binding/perform.ts';
@@ -10,36 +10,37 @@ import { type Machine, type MachineRoots, readMachine, thisMachine } from '../..
 import type { PciFunction } from '../../host/model.ts';
 import { deviceArguments } from '../arguments.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
-import { uninterrupted } from './uninterrupted.ts';
-import { doneJson, doneLines, plannedJson, plannedLines } from './words.ts';
+import { ignoringSignals } from './ignore-signals.ts';
+import { resultJson, resultLines, planJson, planLines } from './report.ts';
 
-const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. All of them, or none where one fails.
-  --group      and all other endpoints of their IOMMU groups; bridges stay as they are
-  --dry-run    looks, and prints the commands that would do it
-  --force      takes from the host what it uses
-  --json       what was done, as JSON`;
+const OPTIONS = `  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. If one fails, none is changed
+  --group      includes all other endpoints of their IOMMU groups. Bridges are left unchanged
+  --dry-run    changes nothing, and prints the shell commands that would do it
+  --force      includes devices that the host uses
+  --json       prints the result as JSON`;
 
 const BIND_USAGE = `peerdma bind [--group] [--driver NAME] [--dry-run] [--force] [--json] DEVICE…
 
-Gives devices to vfio-pci, for VMMs and drivers in user space, until the next boot. Refused, with the reason, is what would
-take away a disk that is in use, the network of the default route or of a login, the boot display, or virtual functions.
+Binds devices to vfio-pci, for VMMs and drivers in user space, until the next boot. The command rejects a device that
+the host uses, and prints the reason: a mounted disk, the network of the default route or of a login, the boot display,
+a physical function with virtual functions.
 
 ${OPTIONS}
   --driver NAME  a variant of vfio-pci, such as mlx5_vfio_pci
 
-A driver that is not there is loaded by modprobe. Exit status: 0; 1 where it was refused or failed: nothing is changed then,
-or the message says what.
+The command loads a missing driver by modprobe. Exit status: 0 for success. 1 if the command rejects a device or fails:
+nothing is changed then, unless the message reports a change.
 `;
 
 const UNBIND_USAGE = `peerdma unbind [--group] [--dry-run] [--force] [--json] DEVICE…
 
-Takes devices from vfio-pci, or a variant of it, and lets the kernel find their own drivers. Refused while a process has
-the device open.
+Unbinds devices from vfio-pci, or a variant of it, and has the kernel probe their own drivers. The command rejects a
+device that a process has open.
 
 ${OPTIONS}
 
-Exit status: 0, also where no driver takes the device; 1 where it was refused or failed: nothing is changed then, or the
-message says what.
+Exit status: 0 for success, also if no driver binds to the device. 1 if the command rejects a device or fails: nothing
+is changed then, unless the message reports a change.
 `;
 
 const COMMON = {
@@ -49,28 +50,36 @@ const COMMON = {
   json: { type: 'boolean' },
 } as const;
 
-/** @param roots where the machine is looked at and written to */
+/**
+ * Creates the command `peerdma bind`.
+ *
+ * @param roots the folders of the machine that the command reads and writes
+ */
 export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
   return {
-    summary: 'gives devices to vfio-pci',
+    summary: 'binds devices to vfio-pci',
     usage: BIND_USAGE,
     options: { ...COMMON, driver: { type: 'string' } },
     run: async (invocation, terminal) => {
       const driver = variantOf(invocation);
-      return changeOrRefuse('bind', invocation, terminal, roots, (devices, { sys }) =>
+      return runBinding('bind', invocation, terminal, roots, (devices, { sys }) =>
         planBind(devices, driver, (name) => sys.has(`bus/pci/drivers/${name}`)),
       );
     },
   };
 }
 
-/** @param roots where the machine is looked at and written to */
+/**
+ * Creates the command `peerdma unbind`.
+ *
+ * @param roots the folders of the machine that the command reads and writes
+ */
 export function unbindCommand(roots: () => MachineRoots = thisMachine): Command {
   return {
-    summary: 'takes devices from vfio-pci, back to their own drivers',
+    summary: 'binds devices from vfio-pci back to their own drivers',
     usage: UNBIND_USAGE,
     options: COMMON,
-    run: async (invocation, terminal) => changeOrRefuse('unbind', invocation, terminal, roots, planUnbind),
+    run: async (invocation, terminal) => runBinding('unbind', invocation, terminal, roots, planUnbind),
   };
 }
 
@@ -81,8 +90,8 @@ function variantOf({ values }: Invocation): string | undefined {
   throw new UsageError('--driver takes vfio-pci or a variant of it, such as mlx5_vfio_pci');
 }
 
-/** Prints what the host uses line by line: what other errors say is one line. */
-async function changeOrRefuse(
+/** Runs a command. Prints the reasons of a `DeviceNeededError` as a list: other errors are one line. */
+async function runBinding(
   name: string,
   ...[invocation, terminal, roots, planOf]: Parameters<typeof change>
 ): Promise<number> {
@@ -91,9 +100,9 @@ async function changeOrRefuse(
   } catch (error) {
     if (!(error instanceof DeviceNeededError)) throw error;
     terminal.stderr.lines([
-      `peerdma ${name}: ${error.code}: this machine would lose what it uses:`,
+      `peerdma ${name}: ${error.code}: the host uses these devices:`,
       ...error.reasons.map((reason) => `  - ${reason}`),
-      '--force takes it all the same',
+      'Use --force to change them anyway.',
     ]);
     return 1;
   }
@@ -105,7 +114,7 @@ async function change(
   roots: () => MachineRoots,
   planOf: (devices: readonly PciFunction[], machine: Machine) => BindingPlan,
 ): Promise<number> {
-  if (positionals.length === 0) throw new UsageError('takes a device: 0000:01:00.0, say');
+  if (positionals.length === 0) throw new UsageError('takes a device, such as 0000:01:00.0');
   const devices = deviceArguments(positionals);
   const machine = readMachine(roots());
   const plan = planOf(chosenDevices(machine.host, devices, values['group'] === true), machine);
@@ -113,12 +122,12 @@ async function change(
   const json = values['json'] === true;
   if (!json) stderr.lines(notes.map((note) => `note: ${note}`));
   if (values['dry-run'] === true) {
-    if (json) await stdout.json(plannedJson(plan, notes));
-    else stdout.lines(plannedLines(plan));
+    if (json) await stdout.json(planJson(plan, notes));
+    else stdout.lines(planLines(plan));
     return 0;
   }
-  const done = uninterrupted(() => perform(plan, handsOn(machine.roots.sys)));
-  if (json) await stdout.json(doneJson(plan, done, notes));
-  else stdout.lines(doneLines(plan, done));
+  const done = ignoringSignals(() => perform(plan, handsOn(machine.roots.sys)));
+  if (json) await stdout.json(resultJson(plan, done, notes));
+  else stdout.lines(resultLines(plan, done));
   return 0;
 }

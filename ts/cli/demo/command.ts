@@ -1,5 +1,5 @@
 /**
- * `peerdma demo`: what the package does, in eight steps.
+ * `peerdma demo`: demonstrates the package in eight steps.
  */
 import { Writable } from 'node:stream';
 import { deviceArguments } from '../arguments.ts';
@@ -8,12 +8,12 @@ import type { Output } from '../output.ts';
 import { runDemo } from './steps.ts';
 
 export const demoCommand: Command = {
-  summary: 'shows memory that IOMMUs follow, step by step, on simulated devices or real ones',
+  summary: 'demonstrates the package step by step, on simulated or real devices',
   usage: `peerdma demo [--device BDF --device BDF [--device BDF]]
 
-Without --device: simulated IOMMUs, no privileges, no hardware. With it: devices that are bound to vfio-pci. The first
-does DMA and has to be QEMU's edu (1234:11e8), for which the demo has a driver. The second has a BAR that can be
-mapped. The third, an edu too, joins late in a container of its own.
+Without --device the demo uses simulated IOMMUs and needs neither privileges nor hardware. With --device it uses devices
+that are bound to vfio-pci. The first one does DMA and must be QEMU's edu (1234:11e8), for which the demo has a driver.
+The second one must have a BAR that can be mapped. The third one, also an edu, joins late in a container of its own.
 `,
   options: { device: { type: 'string', multiple: true } },
   async run({ values, positionals }, terminal) {
@@ -27,7 +27,7 @@ mapped. The third, an edu too, joins late in a container of its own.
   },
 };
 
-/** A stream for what prints to streams, such as a `Console`. */
+/** Returns a stream, which a `Console` needs, that writes to an output. */
 function streamTo(output: Output): Writable {
   return new Writable({
     decodeStrings: false,

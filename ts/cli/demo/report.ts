@@ -1,15 +1,15 @@
 /**
- * The lines that the demo and the examples print.
+ * Prints the steps of the demo and of the examples.
  */
 import { Console } from 'node:console';
 import type { MemorySnapshot } from '../../index.ts';
 
-/** Prints numbered steps. */
+/** Prints numbered steps, notes and a table of mappings. */
 export interface Report {
   step(this: void, what: string, outcome: string): void;
   note(this: void, outcome: string): void;
-  /** A row for each sub-mapping, a column for each target. */
-  whoMapsWhat(this: void, snapshot: MemorySnapshot): void;
+  /** Prints a table with a row for each sub-mapping and a column for each target. */
+  mappingTable(this: void, snapshot: MemorySnapshot): void;
 }
 
 export function hex(value: bigint): string {
@@ -22,8 +22,8 @@ export function reportTo(stream: NodeJS.WritableStream): Report {
   return {
     step: (what, outcome) => log(`${++steps}. ${what}: ${outcome}`),
     note: (outcome) => log(`   ${outcome}`),
-    whoMapsWhat: (snapshot) => {
-      log('\nWho maps what:');
+    mappingTable: (snapshot) => {
+      log('\nMappings of each target:');
       table(rows(snapshot));
     },
   };

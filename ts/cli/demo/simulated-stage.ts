@@ -1,5 +1,5 @@
 /**
- * The demo without hardware: a SimulatedIommu for each device's DMA, a memfd for the BAR.
+ * The demo without hardware: a `SimulatedIommu` for the DMA of each device, and a memfd for the BAR.
  */
 import { type DmaMapperHandle, type GuestMemory, MemoryFile, PeerDmaError, SimulatedIommu } from '../../index.ts';
 import type { Initiator, Stage } from './stage.ts';

@@ -1,5 +1,5 @@
 /**
- * What the demo needs of its devices, simulated or real.
+ * The interface of the devices of the demo, simulated or real.
  */
 import type { Backing } from '../../index.ts';
 
@@ -7,7 +7,7 @@ import type { Backing } from '../../index.ts';
 export interface Initiator {
   readonly name: string;
   write(iova: bigint, bytes: Uint8Array): Promise<void>;
-  /** Writes where nothing may be mapped; says how the device found out, `undefined` if the write went through. */
+  /** Writes to an address that may be unmapped. Returns the result of a failed write; `undefined` for success. */
   tryWrite(iova: bigint, bytes: Uint8Array): Promise<string | undefined>;
 }
 
@@ -16,21 +16,23 @@ export interface Peer {
   readonly name: string;
   readonly length: bigint;
   readonly backing: Backing;
-  /** The first bytes of the BAR, as the device has them. */
+  /** Reads the first bytes of the BAR. */
   read(length: number): Uint8Array;
+  /** Fills the first bytes of the BAR with zeros. */
   clear(length: number): void;
 }
 
-/** One who joins when everything is set up. */
-export interface LateComer {
+/** A DMA target that joins after the map is complete. */
+export interface LateTarget {
   readonly name: string;
-  /** Ranges it was given. */
+  /** Returns the ranges that it has mapped. */
   mapped(): string[];
-  /** `undefined` where nothing can do DMA through it. */
+  /** The device behind the target, if it has one. */
   readonly device: Initiator | undefined;
 }
 
+/** The devices of the demo. */
 export interface Stage extends AsyncDisposable {
   start(): Promise<{ a: Initiator; b: Peer }>;
-  join(): Promise<LateComer>;
+  join(): Promise<LateTarget>;
 }

@@ -2,7 +2,7 @@
  * The eight steps of the demo.
  */
 import { GuestMemory, PeerDmaError } from '../../index.ts';
-import { FussyTarget } from './fussy-target.ts';
+import { RejectingTarget } from './rejecting-target.ts';
 import { hex, reportTo } from './report.ts';
 import { simulatedStage } from './simulated-stage.ts';
 import type { Stage } from './stage.ts';
@@ -24,7 +24,7 @@ const TEXT = new TextEncoder().encode('peer-to-peer!');
  * @param devices PCI addresses of two or three devices that are bound to vfio-pci; none for simulated devices
  */
 export async function runDemo(devices: readonly string[], stream: NodeJS.WritableStream): Promise<void> {
-  const { step, note, whoMapsWhat } = reportTo(stream);
+  const { step, note, mappingTable } = reportTo(stream);
   await using memory = await GuestMemory.create({ ram: RAM });
   step('guest RAM', RAM.map(({ start, length }) => `${hex(start)}..${hex(start + length)}`).join(' and '));
 
@@ -64,9 +64,9 @@ export async function runDemo(devices: readonly string[], stream: NodeJS.Writabl
     note(`${late.device.name} writes to ${b.name}'s BAR by DMA: it has ${show(b.read(TEXT.length))}`);
   }
 
-  const fussy = new FussyTarget(REFUSED_ADDRESS);
-  await memory.dmaMappers.addDmaMapper(fussy, { peerToPeer: 'required' });
-  step(`${fussy.name} joins`, `a target of our own; it will refuse ${hex(REFUSED_ADDRESS)}`);
+  const rejecting = new RejectingTarget(REFUSED_ADDRESS);
+  await memory.dmaMappers.addDmaMapper(rejecting, { peerToPeer: 'required' });
+  step(`${rejecting.name} joins`, `a target of our own; it will refuse ${hex(REFUSED_ADDRESS)}`);
   try {
     await bar.mapToGuest(REFUSED_ADDRESS);
   } catch (error) {
@@ -79,7 +79,7 @@ export async function runDemo(devices: readonly string[], stream: NodeJS.Writabl
     `rolled back everywhere: ${a.name} still reaches the BAR at ${hex(SECOND_ADDRESS)}: ${show(b.read(TEXT.length))}`,
   );
 
-  whoMapsWhat(memory.inspect());
+  mappingTable(memory.inspect());
 }
 
 function show(bytes: Uint8Array): string {

@@ -1,15 +1,15 @@
 /**
- * The demo on VFIO devices: the first does the DMA, the second has the BAR, a third (if given) joins late in a
- * container of its own. The first and the third have to be QEMU's edu, whose driver is beside this file.
+ * The demo on VFIO devices. The first one does DMA, the second one has the BAR, an optional third one joins late in a
+ * container of its own. The first and the third must be QEMU's edu, whose driver is in `edu-driver.ts`.
  */
 import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
 import { Edu, EDU_ID } from './edu-driver.ts';
-import type { Initiator, LateComer, Peer, Stage } from './stage.ts';
+import type { Initiator, LateTarget, Peer, Stage } from './stage.ts';
 
-/** RAM in which the devices' drivers prepare what is to be moved. */
+/** Address in RAM from which the device copies the bytes of a write. */
 const SCRATCH = 0x20_0000n;
 
-/** @param addresses of two devices or three */
+/** @param addresses PCI addresses of two or three devices */
 export function vfioStage(memory: GuestMemory, addresses: readonly string[]): Stage {
   const [first = '', second = '', third] = addresses;
   const manager = new VfioContainerManager(memory);
@@ -20,7 +20,7 @@ export function vfioStage(memory: GuestMemory, addresses: readonly string[]): St
       const b = await manager.open(second);
       return { a: initiator(memory, a), b: peer(b) };
     },
-    join: async () => (third === undefined ? simulated(memory) : lateComer(memory, lateManager, third)),
+    join: async () => (third === undefined ? lateSimulatedTarget(memory) : lateVfioTarget(memory, lateManager, third)),
     [Symbol.asyncDispose]: async () => {
       await lateManager.close();
       await manager.close();
@@ -45,7 +45,7 @@ function initiator(memory: GuestMemory, device: VfioDevice): Initiator {
     write,
     tryWrite: async (iova, bytes) => {
       await write(iova, bytes);
-      return 'sent; a real device is not told of a fault';
+      return 'sent; a real device does not report a fault';
     },
   };
 }
@@ -71,7 +71,7 @@ function peer(device: VfioDevice): Peer {
   };
 }
 
-async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateComer> {
+async function lateVfioTarget(memory: GuestMemory, manager: VfioContainerManager, bdf: string): Promise<LateTarget> {
   const device = await manager.open(bdf);
   const container = manager.inspect().containers[0]?.name;
   return {
@@ -86,8 +86,8 @@ async function lateComer(memory: GuestMemory, manager: VfioContainerManager, bdf
   };
 }
 
-/** With two devices only, the container that joins late is a simulated one: it maps, but no device is behind it. */
-async function simulated(memory: GuestMemory): Promise<LateComer> {
+/** Adds a simulated container without a device, because the command line names only two devices. */
+async function lateSimulatedTarget(memory: GuestMemory): Promise<LateTarget> {
   const iommu = new SimulatedIommu({ name: 'simulated container' });
   await memory.dmaMappers.addDmaMapper(iommu);
   return {

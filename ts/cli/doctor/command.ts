@@ -1,5 +1,5 @@
 /**
- * `peerdma doctor`: whether this machine is able, and what to do if not.
+ * `peerdma doctor`: checks whether devices of this machine can be assigned, and names the remedies.
  */
 import { type DiagnoseOptions, diagnose } from '../../doctor/diagnose.ts';
 import { bytesOf } from '../../size.ts';
@@ -9,22 +9,23 @@ import { diagnosisLines } from './diagnosis-lines.ts';
 
 const USAGE = `peerdma doctor [--ram SIZE] [--open] [--json] [--sysfs DIR] [DEVICE…]
 
-Whether devices of this machine can be assigned, and if not, what to do: IOMMU, VFIO and its back ends, permissions, limits,
-huge pages, and for each device its driver, its group and who else is in it, who has it open, resets, and what can be done with
-its BARs. Run it as the user that the VMM will have; as root it sees who has a device open.
+Checks whether devices of this machine can be assigned, and prints the remedies if not. It checks the IOMMU, VFIO and
+its back ends, permissions, limits and huge pages; and for each device its driver, its group, the processes that have it
+open, its reset methods and its BARs. Run it as the user of the VMM. Only root sees the processes of other users.
 
-  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. Default: all that could be assigned; one that the host uses is no
-               fault then
-  --ram SIZE   RAM that a guest is to have, such as 16G: limits are held against it
-  --open       opens the devices that VFIO has and nobody else uses, which resets them: what is derived otherwise is asked
-  --json       all findings, as JSON
-  --sysfs DIR  another machine's /sys, copied: what is not in it, such as the limits, is unknown then
+  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0. Default: all devices that can be assigned. A device that the
+               host uses is not a problem then
+  --ram SIZE   RAM of the guest, such as 16G, which the limits must allow
+  --open       opens the devices that are bound to VFIO and unused, which resets them, and reads facts that are derived
+               otherwise
+  --json       prints all findings as JSON
+  --sysfs DIR  reads a copy of the /sys of another machine. Facts that it lacks, such as limits, are unknown
 
-Exit status: 0; 1 where something is blocked, or a DEVICE is not there. Warnings, and what can't be known, are 0.
+Exit status: 0, also for warnings and unknown facts. 1 if a finding is blocked, or a DEVICE does not exist.
 `;
 
 export const doctorCommand: Command = {
-  summary: 'says whether devices can be assigned here, and what to do if not',
+  summary: 'checks whether devices of this machine can be assigned, and names the remedies',
   usage: USAGE,
   options: {
     ram: { type: 'string' },
@@ -44,7 +45,7 @@ function optionsOf(values: Invocation['values'], positionals: readonly string[])
   const { ram, open } = values;
   const sysfs = fileOption({ values }, 'sysfs');
   const devices = deviceArguments(positionals);
-  if (open === true && sysfs !== undefined) throw new UsageError('--open is for this machine, not for a copied /sys');
+  if (open === true && sysfs !== undefined) throw new UsageError('--open needs this machine: leave out --sysfs');
   const bytes = typeof ram === 'string' ? bytesOf(ram) : undefined;
   if (ram !== undefined && (bytes === undefined || bytes === 0n)) {
     throw new UsageError(`--ram takes a size such as 16G, not ${String(ram)}`);

@@ -1,23 +1,26 @@
 /**
- * A diagnosis in a terminal: what is well in a sentence; for all else also what it was seen by, and the command that
- * mends it.
+ * Formats a diagnosis for a terminal: a sentence for each finding; its evidence and remedy too, unless it is `ok`.
  */
 import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';
-import { idsOf, kindOf } from '../topology/words.ts';
+import { idsText, functionKind } from '../topology/pci-text.ts';
 
 const WIDTH = 100;
 const STYLES = { ok: 'green', warning: 'yellow', blocked: 'red', unknown: 'cyan' } as const;
-/** Before what a finding says: its state. */
+/** Width of the column of states, which precedes the sentence of a finding. */
 const INDENT = ' '.repeat(11);
 
-/** @param asked whether the devices were named; else those that VFIO does not have get a line each */
-export function diagnosisLines({ machine, devices }: Diagnosis, asked: boolean, paint: Paint): string[] {
-  const examined = devices.filter((each) => asked || isBound(each));
+/**
+ * Returns the lines of a diagnosis.
+ *
+ * @param named whether the command line names the devices; if not, a device that is not bound to VFIO has one line
+ */
+export function diagnosisLines({ machine, devices }: Diagnosis, named: boolean, paint: Paint): string[] {
+  const examined = devices.filter((each) => named || isBound(each));
   const others = devices.filter((each) => !examined.includes(each));
   const lines = [paint('bold', 'this machine'), ...machine.flatMap((finding) => findingLines(finding, paint))];
   for (const { address, pci, findings } of examined) {
-    lines.push('', `${paint('bold', address)} ${kindOf(pci)}, ${idsOf(pci)}`);
+    lines.push('', `${paint('bold', address)} ${functionKind(pci)}, ${idsText(pci)}`);
     lines.push(...findings.flatMap((finding) => findingLines(finding, paint)));
   }
   if (others.length > 0) lines.push('', ...otherLines(others, paint));
@@ -28,8 +31,8 @@ function findingLines({ state, says, evidence, fix }: Finding, paint: Paint): st
   const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, says, WIDTH);
   const lines = [first.replace(state, paint(STYLES[state], state)), ...rest];
   if (state === 'ok') return lines;
-  lines.push(...item(`${INDENT}seen: `, evidence, WIDTH).map((line) => paint('dim', line)));
-  // Never broken, so that it can be pasted.
+  lines.push(...item(`${INDENT}evidence: `, evidence, WIDTH).map((line) => paint('dim', line)));
+  // Not wrapped, so that it can be pasted.
   if (fix !== undefined) lines.push(`${INDENT}${paint('bold', `$ ${fix}`)}`);
   return lines;
 }
@@ -40,8 +43,10 @@ function isBound({ findings }: DeviceDiagnosis): boolean {
 
 function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[] {
   return [
-    paint('bold', "not VFIO's: name one, and it is examined"),
-    ...devices.map(({ address, pci }) => `  ${address} ${kindOf(pci)}, ${idsOf(pci)}: driver ${pci.driver ?? 'none'}`),
+    paint('bold', 'not bound to VFIO: name a device to examine it'),
+    ...devices.map(
+      ({ address, pci }) => `  ${address} ${functionKind(pci)}, ${idsText(pci)}: driver ${pci.driver ?? 'none'}`,
+    ),
   ];
 }
 
@@ -49,13 +54,9 @@ function verdict(findings: readonly Finding[], paint: Paint): string {
   const count = (wanted: FindingState): number => findings.filter(({ state }) => state === wanted).length;
   const [blocked, warnings, unknown] = [count('blocked'), count('warning'), count('unknown')];
   const parts = [
-    blocked === 0
-      ? 'nothing is in the way'
-      : blocked === 1
-        ? '1 thing is in the way'
-        : `${blocked} things are in the way`,
+    blocked === 0 ? 'nothing is blocked' : blocked === 1 ? '1 finding is blocked' : `${blocked} findings are blocked`,
     ...(warnings === 0 ? [] : [warnings === 1 ? '1 warning' : `${warnings} warnings`]),
-    ...(unknown === 0 ? [] : [unknown === 1 ? '1 thing is not known' : `${unknown} things are not known`]),
+    ...(unknown === 0 ? [] : [unknown === 1 ? '1 fact is unknown' : `${unknown} facts are unknown`]),
   ];
   return paint(blocked === 0 ? STYLES.ok : STYLES.blocked, parts.join('; '));
 }

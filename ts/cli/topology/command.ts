@@ -1,5 +1,5 @@
 /**
- * `peerdma topology`: the PCI tree of a host and which device can reach which.
+ * `peerdma topology`: prints the PCI tree of a host and its peer-to-peer matrix.
  */
 import { type Host, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host/index.ts';
 import { matrixParts } from '../../host/peer-to-peer/matrix.ts';
@@ -17,26 +17,26 @@ import { wholeDocument } from './whole-document.ts';
 
 const USAGE = `peerdma topology [--all] [--sysfs DIR] [--json] [--svg FILE] [--html FILE] [DEVICE…]
 
-The PCI tree with IOMMU groups, ACS and links, and for each ordered pair of devices whether DMA of the one reaches a BAR
-of the other: yes, through the host bridge, no, or that it can't be known; with the reason. Run it as root: others are not
-shown what decides.
+Prints the PCI tree with IOMMU groups, ACS and links, and the peer-to-peer matrix: for each initiator and target,
+whether DMA of the initiator reaches the BARs of the target (yes, through the host bridge, no, or unknown) and the
+reason. Run it as root: other users cannot read the registers that decide.
 
-  DEVICE…      PCI addresses, 0000:01:00.0 or 01:00.0: the matrix is of these. Else of those that VFIO has, if it has
-               two or more, and of all that do DMA if not.
-  --all        the whole tree, where it would be shortened to what the matrix is of
-  --sysfs DIR  another machine's /sys, copied
-  --json       all that was read and the matrix, as JSON
-  --svg FILE   a picture; - is standard output
-  --html FILE  a page that stands for itself, with the reasons; - is standard output
+  DEVICE…      PCI addresses of the matrix, 0000:01:00.0 or 01:00.0. Default: the devices that are bound to VFIO if
+               there are two or more, else all devices that do DMA
+  --all        prints the whole tree. Default: long trees are shortened to the devices of the matrix
+  --sysfs DIR  reads a copy of the /sys of another machine
+  --json       prints the host and the matrix as JSON
+  --svg FILE   writes a picture; - is standard output
+  --html FILE  writes a page that loads nothing else, with the reasons; - is standard output
 
-Exit status: 0; 1 where /sys has what makes no sense, or a DEVICE is not there.
+Exit status: 0 for success. 1 if /sys has invalid contents, or a DEVICE does not exist.
 `;
-/** Longer trees are shortened to what the matrix is of. */
-const MOST_LINES = 40;
+/** Limit of the functions in a complete tree. A longer tree is shortened to the devices of the matrix. */
+const MAX_TREE_LINES = 40;
 const WIDTH = 100;
 
 export const topologyCommand: Command = {
-  summary: 'PCI tree, IOMMU groups, and which device can do DMA to which',
+  summary: 'prints the PCI tree, the IOMMU groups and the peer-to-peer matrix',
   usage: USAGE,
   options: {
     all: { type: 'boolean' },
@@ -91,7 +91,7 @@ function filesOf(values: Invocation['values']): Files {
     fileOption({ values }, 'sysfs'),
   ];
   if (svg !== undefined && html !== undefined && isSameFile(svg, html)) {
-    throw new UsageError(`would write the picture and the page to ${svg}: name two files`);
+    throw new UsageError(`--svg and --html name the same file ${svg}: name two files`);
   }
   if (values['json'] === true && [svg, html].includes(STANDARD_STREAM)) {
     throw new UsageError('--json is written to standard output: name a file for --svg and --html');
@@ -100,19 +100,21 @@ function filesOf(values: Invocation['values']): Files {
 }
 
 function textLines(host: Host, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
-  const shorten = !all && host.functions.size > MOST_LINES;
-  const blind = [...host.functions.values()].some(({ configBytes }) => configBytes > 0 && configBytes < 256);
-  const hint = paint('yellow', 'ACS, ATS and the types of ports are for root to read: as root this says more');
+  const shorten = !all && host.functions.size > MAX_TREE_LINES;
+  const isConfigTruncated = [...host.functions.values()].some(
+    ({ configBytes }) => configBytes > 0 && configBytes < 256,
+  );
+  const hint = paint('yellow', 'ACS, ATS and port types are unknown: run the command as root to read them');
   const findings = host.findings.map(({ path, problem }) => `${path} ${problem}`);
   return [
     ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint),
     '',
     ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]),
-    ...(blind ? ['', hint] : []),
-    ...list('makes no sense', findings, WIDTH, paint),
+    ...(isConfigTruncated ? ['', hint] : []),
+    ...list('invalid contents of /sys', findings, WIDTH, paint),
   ];
 }
 
 function noPairs({ devices }: PeerMatrix): string {
-  return `peer-to-peer takes two devices: there ${devices.length === 1 ? 'is one' : 'are none'} that do DMA`;
+  return `peer-to-peer needs two devices that do DMA: there ${devices.length === 1 ? 'is one' : 'are none'}`;
 }

@@ -1,16 +1,16 @@
 /**
- * What is said of more than one cell, once: reasons get numbers, and all else is listed without repetition.
+ * Collects the texts of a matrix without repetition: numbers the reasons, lists prerequisites, notes and bypasses.
  */
 import type { Bypass, PeerCell, PeerMatrix } from '../../host/index.ts';
 
-/** Reasons of some cells, in words. */
+/** The reasons that some cells have in common. */
 export interface Footnote {
-  /** From 1. */
+  /** Number of the footnote, from 1. */
   readonly number: number;
   readonly text: string;
 }
 
-/** Numbers for the reasons of cells. */
+/** Numbers the reasons of cells. */
 export class Footnotes {
   readonly #numbers = new Map<string, number>();
   readonly #byCell = new Map<PeerCell, number>();
@@ -19,7 +19,7 @@ export class Footnotes {
     for (const cell of cells) this.of(cell);
   }
 
-  /** Number of a cell's reasons. */
+  /** Returns the number of the reasons of a cell. */
   of(cell: PeerCell): number {
     const known = this.#byCell.get(cell);
     if (known !== undefined) return known;
@@ -30,26 +30,27 @@ export class Footnotes {
     return number;
   }
 
+  /** All footnotes, in the order of their numbers. */
   get all(): Footnote[] {
     return [...this.#numbers].map(([text, number]) => ({ number, text }));
   }
 }
 
-/** Texts of what cells need, each once. */
-export function allNeeds({ cells }: PeerMatrix): string[] {
+/** Returns the texts of all prerequisites, without duplicates. */
+export function allPrerequisites({ cells }: PeerMatrix): string[] {
   const texts = new Set<string>();
   for (const { needs } of cells) for (const { text } of needs) texts.add(text);
   return [...texts];
 }
 
-/** Texts of what else there is to know, each once; where guest memory must not be is told by {@link bypassTexts}. */
+/** Returns the texts of all notes, without duplicates. Leaves out bypasses, which {@link bypassTexts} returns. */
 export function allNotes({ cells }: PeerMatrix): string[] {
   const texts = new Set<string>();
   for (const { notes } of cells) for (const { code, text } of notes) if (code !== 'bypass') texts.add(text);
   return [...texts];
 }
 
-/** For each initiator, the addresses that don't come to the IOMMU; ranges that touch are one. */
+/** Returns, for each initiator, the addresses that bypass the IOMMU. Merges adjacent ranges. */
 export function bypassTexts({ bypasses }: PeerMatrix): string[] {
   const lists = new Map<string, string[]>();
   let last: Bypass | undefined;

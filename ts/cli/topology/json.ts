@@ -1,10 +1,10 @@
 /**
- * The host and the matrix as plain data, in which maps are lists.
+ * Converts the host and the matrix to plain data: maps become lists.
  */
 import type { Host } from '../../host/index.ts';
 import type { MatrixParts } from '../../host/peer-to-peer/model.ts';
 
-/** What `peerdma topology --json` prints. */
+/** Returns the output of `peerdma topology --json`. */
 export function topologyJson(host: Host, matrix: MatrixParts): unknown {
   const { functions, groups, iommus, ...rest } = host;
   return {

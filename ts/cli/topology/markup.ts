@@ -1,10 +1,10 @@
 /**
- * Text in SVG and HTML: all that comes from /sys goes through here, for it may be anything.
+ * Escapes text for SVG and HTML. All text from /sys is escaped: it may have any character.
  */
 
 import { printable, printableJson } from '../../printable.ts';
 
-/** Text that markup takes as text, in elements and in quoted attributes. */
+/** Escapes text for elements and quoted attributes. */
 export function escape(text: string): string {
   const names: Readonly<Record<string, string>> = {
     '&': '&amp;',
@@ -13,11 +13,11 @@ export function escape(text: string): string {
     '"': '&quot;',
     "'": '&#39;',
   };
-  // Control characters and halves of surrogate pairs are allowed in neither XML nor HTML.
+  // Neither XML nor HTML allows control characters and unpaired surrogates.
   return printable(text.replaceAll(/\p{Cs}/gu, '?')).replaceAll(/[&<>"']/g, (character) => names[character] ?? '');
 }
 
-/** Data in a script element, where `</script>` would end it. */
+/** Returns JSON for a script element, which `</script>` would end. */
 export function scriptData(value: unknown): string {
   return printableJson(JSON.stringify(value)).replaceAll('<', '\\u003c');
 }

@@ -1,20 +1,20 @@
 /**
- * The matrix in a terminal: rows are initiators, columns targets, in blocks where they don't fit beside each other.
+ * Formats the matrix for a terminal: rows are initiators, columns are targets, in blocks if they exceed the width.
  */
 import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';
-import { kindOf } from './words.ts';
+import { functionKind } from './pci-text.ts';
 
-/** How a verdict is shown. */
+/** Word, style and meaning of each verdict. */
 export const VERDICTS: Readonly<
   Record<Verdict, { word: string; style: 'green' | 'cyan' | 'red' | 'yellow'; means: string }>
 > = {
   yes: { word: 'yes', style: 'green', means: 'directly, without the host bridge' },
   'host-bridge': { word: 'host', style: 'cyan', means: 'through the host bridge, which forwards' },
   no: { word: 'no', style: 'red', means: 'never' },
-  unknown: { word: '?', style: 'yellow', means: "can't be known" },
+  unknown: { word: '?', style: 'yellow', means: 'unknown' },
 };
 const CELL = 9;
 const LABEL = 37;
@@ -22,18 +22,18 @@ const LABEL = 37;
 export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint: Paint): string[] {
   const footnotes = new Footnotes(matrix);
   const legend = Object.values(VERDICTS).map(({ word, style, means }) => `${paint(style, word)} ${means}`);
-  const bypasses = 'never comes to the IOMMU: keep guest memory off these addresses';
-  // Literals and not `push(...)`: a call takes some hundred thousand arguments at most, and there are n² reasons.
+  const bypasses = 'bypasses the IOMMU: keep guest memory off these addresses';
+  // Not `push(...)`: a call has a limit of some hundred thousand arguments, and the matrix has n² reasons.
   return [
-    paint('bold', 'peer-to-peer: can the device of the row do DMA to that of the column?'),
+    paint('bold', 'peer-to-peer: can the device of the row do DMA to the device of the column?'),
     ...tableLines(host, matrix, footnotes, width, paint),
     '',
     legend.slice(0, 2).join(' · '),
-    `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
+    `${legend.slice(2).join(' · ')} · a number refers to the reason, * to a prerequisite`,
     '',
     ...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)),
-    ...list('* due before', allNeeds(matrix), width, paint),
-    ...list('to be known', allNotes(matrix), width, paint),
+    ...list('* prerequisites', allPrerequisites(matrix), width, paint),
+    ...list('notes', allNotes(matrix), width, paint),
     ...list(bypasses, bypassTexts(matrix), width, paint),
   ];
 }
@@ -49,7 +49,7 @@ function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width:
     lines.push('', paint('dim', (' '.repeat(LABEL) + head).trimEnd()));
     for (const [row, initiator] of devices.entries()) {
       const device = host.functions.get(initiator);
-      const kind = device === undefined ? '' : kindOf(device);
+      const kind = device === undefined ? '' : functionKind(device);
       const label = fit(`${String(row + 1).padStart(2)} ${initiator} ${kind}`, LABEL - 1);
       const line = shown.map((target) => {
         const cell = cellOf(initiator, target);
@@ -64,7 +64,7 @@ function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width:
   return lines;
 }
 
-/** A list with a title; nothing where it is empty. */
+/** Returns the lines of a list with a title; none for an empty list. */
 export function list(title: string, texts: readonly string[], width: number, paint: Paint): string[] {
   if (texts.length === 0) return [];
   return ['', paint('bold', title), ...texts.flatMap((text) => item('  - ', text, width))];

@@ -1,16 +1,16 @@
 /**
- * The page: the picture of the tree, the matrix as a table whose cells tell their reasons, and what is to be known. It
- * stands for itself: no request goes out, which its policy makes sure of.
+ * Builds the page of `peerdma topology`: the picture of the tree, the matrix as a table, reasons, prerequisites and
+ * notes. The page is one file; its content security policy forbids all requests.
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import { bridgesAbove } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { STYLE } from './style.ts';
 import { cellsByPair } from './pairs.ts';
 import { pictureOfTree } from './svg.ts';
-import { ACS_LEGEND, barOf, idsOf, kindOf } from './words.ts';
+import { ACS_LEGEND, barText, idsText, functionKind } from './pci-text.ts';
 
 const PAGE_STYLE = `
 body { margin: 0; background: var(--page); color: var(--ink); font: 14px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif }
@@ -34,7 +34,7 @@ th b { color: var(--peer) } thead th { text-align: center }
 #why { border-left: 3px solid var(--line); padding-left: 16px } #why h3 { margin: 0 0 6px; font-size: 14px } #why ul { margin: 4px 0 12px; padding-left: 18px }
 ul, ol { margin: 0; padding-left: 22px } li { margin: 3px 0 }
 .facts td, .facts th { padding: 3px 12px 3px 0; vertical-align: top; border-bottom: 1px solid var(--line) } .facts { border-spacing: 0; width: 100% } .facts thead th { text-align: left; color: var(--soft) }
-svg .way rect { stroke: var(--peer); stroke-width: 2.5 } svg.aimed .box:not(.way) { opacity: .45 }
+svg .on-path rect { stroke: var(--peer); stroke-width: 2.5 } svg.aimed .box:not(.on-path) { opacity: .45 }
 .legend span { border-radius: 6px; padding: 2px 8px; margin-right: 8px; font-weight: 600 }
 `;
 
@@ -51,10 +51,10 @@ const show = (button, aim) => {
   for (const each of document.querySelectorAll('.pair')) each.setAttribute('aria-pressed', String(each === button));
   const cell = CELLS[button.dataset.pair];
   why.replaceChildren(
-    ...list(cell.title, cell.reasons), ...list('Due before', cell.needs), ...list('To be known', cell.notes), ...list('BARs of the target', cell.bars),
+    ...list(cell.title, cell.reasons), ...list('Prerequisites', cell.needs), ...list('Notes', cell.notes), ...list('BARs of the target', cell.bars),
   );
   svg.classList.toggle('aimed', aim);
-  for (const box of svg.querySelectorAll('[data-address]')) box.classList.toggle('way', aim && cell.way.includes(box.dataset.address));
+  for (const box of svg.querySelectorAll('[data-address]')) box.classList.toggle('on-path', aim && cell.path.includes(box.dataset.address));
 };
 for (const button of document.querySelectorAll('.pair')) {
   button.addEventListener('click', () => show(button, true));
@@ -65,7 +65,7 @@ const first = document.querySelector('.pair');
 if (first) show(first, false);
 `;
 
-/** A whole HTML document. */
+/** Returns the HTML document. */
 export function topologyPage(host: Host, matrix: PeerMatrix): string {
   const footnotes = new Footnotes(matrix);
   const tree = pictureOfTree(host, matrix);
@@ -91,11 +91,11 @@ ${tree.body}
 </div>
 <p>${escape(ACS_LEGEND)}. Lines are links: speed in GT/s x lanes.</p>
 ${matrix.cells.length === 0 ? '' : matrixHtml(host, matrix, footnotes)}
-${listHtml('Due before', allNeeds(matrix))}
-${listHtml('To be known', allNotes(matrix))}
-${listHtml('Never comes to the IOMMU: keep guest memory off these addresses', bypassTexts(matrix))}
+${listHtml('Prerequisites', allPrerequisites(matrix))}
+${listHtml('Notes', allNotes(matrix))}
+${listHtml('Bypasses the IOMMU: keep guest memory off these addresses', bypassTexts(matrix))}
 ${listHtml(
-  'Makes no sense',
+  'Invalid contents of /sys',
   host.findings.map(({ path, problem }) => `${path} ${problem}`),
 )}
 ${devicesHtml(host, matrix)}
@@ -115,7 +115,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
   );
   const rows = devices.map((initiator, index) => {
     const device = host.functions.get(initiator);
-    const kind = device === undefined ? '' : kindOf(device);
+    const kind = device === undefined ? '' : functionKind(device);
     const row = devices.map((target) => {
       const cell = cellOf(initiator, target);
       if (cell === undefined) return '<td class="self"></td>';
@@ -133,8 +133,8 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
 <div><table><thead><tr><th></th>${head.join('')}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>
 <div id="why"></div>
 </div>
-<p class="legend">${legend.join('')}* something is due before</p>
-<h2>Why</h2>
+<p class="legend">${legend.join('')}* has prerequisites</p>
+<h2>Reasons</h2>
 <ol>${notes.join('')}</ol>`;
 }
 
@@ -150,20 +150,22 @@ function devicesHtml(host: Host, { devices }: PeerMatrix): string {
     const { driver, group, powerState, resetMethods, bars, numaNode } = device;
     const reset = resetMethods === 'unknown' ? 'unknown' : resetMethods.join(', ') || 'none';
     const facts = [
-      `${kindOf(device)}, ${idsOf(device)}`,
+      `${functionKind(device)}, ${idsText(device)}`,
       driver ?? 'none',
       group ?? 'none',
       powerState,
       reset,
       numaNode ?? '',
     ];
-    const list = bars.map((bar) => escape(barOf(bar))).join('<br>');
+    const list = bars.map((bar) => escape(barText(bar))).join('<br>');
     return [
       `<tr><td class="address">${escape(address)}</td>${facts.map((fact) => `<td>${escape(String(fact))}</td>`).join('')}<td>${list}</td></tr>`,
     ];
   });
   if (rows.length === 0) return '';
-  const titles = ['', 'what', 'driver', 'group', 'power', 'reset', 'NUMA', 'BARs'].map((title) => `<th>${title}</th>`);
+  const titles = ['', 'device', 'driver', 'group', 'power', 'reset', 'NUMA', 'BARs'].map(
+    (title) => `<th>${title}</th>`,
+  );
   return `<h2>Devices</h2>\n<div class="card"><table class="facts"><thead><tr>${titles.join('')}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`;
 }
 
@@ -171,7 +173,7 @@ function pairOf({ initiator, target }: PeerCell): string {
   return `${initiator} ${target}`;
 }
 
-/** What the page's script shows of a pair. */
+/** Returns the data of a pair for the script of the page. */
 function cellData(host: Host, cell: PeerCell): Record<string, unknown> {
   const texts = (reasons: PeerCell['reasons']): string[] => reasons.map(({ text }) => text);
   const ends = [cell.initiator, cell.target].flatMap((address) => host.functions.get(address) ?? []);
@@ -181,6 +183,6 @@ function cellData(host: Host, cell: PeerCell): Record<string, unknown> {
     needs: texts(cell.needs),
     notes: texts(cell.notes),
     bars: cell.bars.map(({ index, problem }) => `BAR ${index}: ${problem ?? 'can be mapped'}`),
-    way: ends.flatMap((device) => [device, ...bridgesAbove(host, device)]).map(({ address }) => address),
+    path: ends.flatMap((device) => [device, ...bridgesAbove(host, device)]).map(({ address }) => address),
   };
 }

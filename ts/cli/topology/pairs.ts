@@ -1,12 +1,12 @@
 /**
- * The cells of a matrix by their devices.
+ * Finds the cell of a pair of devices in a matrix.
  */
 import type { PeerCell, PeerMatrix } from '../../host/index.ts';
 
-/** Looks up the cell of a pair; `undefined` for a device with itself. */
+/** Returns the cell of a pair; `undefined` if initiator and target are the same device. */
 export type CellOf = (initiator: string, target: string) => PeerCell | undefined;
 
-/** Reads the cells once, so that each of the n² pairs is found without a search. */
+/** Indexes the cells, so that a lookup takes constant time: a matrix has n² pairs. */
 export function cellsByPair({ cells }: PeerMatrix): CellOf {
   const rows = new Map<string, Map<string, PeerCell>>();
   for (const cell of cells) {

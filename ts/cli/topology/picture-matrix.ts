@@ -1,5 +1,5 @@
 /**
- * The matrix as a drawing: a square for each pair, coloured by its verdict, with the number of its reason.
+ * Draws the matrix: a rectangle for each pair, coloured by its verdict, with the number of its reason.
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import type { Footnotes } from './footnotes.ts';
@@ -7,7 +7,7 @@ import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { cellsByPair } from './pairs.ts';
 import type { Drawing } from './picture-tree.ts';
-import { kindOf } from './words.ts';
+import { functionKind } from './pci-text.ts';
 
 const CELL = { width: 70, height: 34 };
 const LABEL = 290;
@@ -27,7 +27,7 @@ export function drawMatrix(host: Host, matrix: PeerMatrix, footnotes: Footnotes)
     const device = host.functions.get(initiator);
     body.push(`<text class="number" x="18" y="${y + 22}">${row + 1}</text>`);
     body.push(`<text class="name" x="30" y="${y + 22}">${escape(initiator)}</text>`);
-    const kind = device === undefined ? '' : kindOf(device).replace('virtual function, ', 'VF, ');
+    const kind = device === undefined ? '' : functionKind(device).replace('virtual function, ', 'VF, ');
     body.push(`<text class="small" x="132" y="${y + 22}">${escape(kind.slice(0, 24))}</text>`);
     for (const [column, target] of devices.entries()) {
       const cell = cellOf(initiator, target);

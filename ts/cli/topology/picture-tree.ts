@@ -1,17 +1,17 @@
 /**
- * The tree as a drawing: host bridges at the left, devices at the right, a box for each function and a line for each link,
- * as wide as its lanes.
+ * Draws the tree: host bridges at the left, devices at the right, a box for each function and a line for each link. The
+ * width of a line grows with the lanes of the link.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
 import { escape } from './markup.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
-import { acsLetters, barOf, idsOf, iommuOf, isSlow, kindOf, linkOf } from './words.ts';
+import { acsLetters, barText, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
 const BOX = { width: 232, height: 58 };
 const GAP = { x: 56, y: 16 };
 const ROOT = 140;
 
-/** SVG elements within a width and a height. */
+/** SVG elements and their size. */
 export interface Drawing {
   readonly body: string;
   readonly width: number;
@@ -20,12 +20,14 @@ export interface Drawing {
 
 interface Placed {
   readonly body: string[];
-  /** Of the box's middle. */
+  /** Vertical position of the middle of the box. */
   readonly middle: number;
 }
 
 /**
- * @param numbers of the devices in the matrix
+ * Draws the tree.
+ *
+ * @param numbers numbers of the devices in the matrix, by address
  */
 export function drawTree(host: Host, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
   const pen = { y: 0, depth: 0 };
@@ -74,7 +76,7 @@ function columnX(depth: number): number {
 
 function rootBox(host: Host, { bus, iommu }: TreeRoot, middle: number): string {
   const unit = iommu === undefined ? undefined : host.iommus.get(iommu);
-  const [name = '', ...facts] = unit === undefined ? [] : iommuOf(unit).split(', ');
+  const [name = '', ...facts] = unit === undefined ? [] : iommuText(unit).split(', ');
   return [
     `<g transform="translate(0 ${middle - BOX.height / 2})">`,
     `<rect class="root" width="${ROOT}" height="${BOX.height}" rx="8"/>`,
@@ -98,20 +100,20 @@ function functionBox(device: PciFunction, x: number, y: number, number: number |
     `<rect width="${BOX.width}" height="${BOX.height}" rx="8"/>`,
     number === undefined ? '' : `<text class="number" x="${BOX.width - 12}" y="21">${number}</text>`,
     `<text class="name" x="12" y="21">${escape(device.address)}</text>`,
-    `<text class="kind" x="12" y="36">${escape(short(`${kindOf(device)} · ${idsOf(device)}`, 36))}</text>`,
+    `<text class="kind" x="12" y="36">${escape(short(`${functionKind(device)} · ${idsText(device)}`, 36))}</text>`,
     `<text class="small" x="12" y="50">${escape(short(second, 22))}</text>`,
     `<text class="small end" x="${BOX.width - 12}" y="50">${escape(group)}</text>`,
     '</g>',
   ].join('');
 }
 
-/** A line from a box to the next; its width is that of the link. */
+/** Draws the line of a link from a box to the next one. */
 function wire(fromX: number, fromY: number, toX: number, toY: number, to: PciFunction | undefined): string {
   const bend = fromX + GAP.x / 2 - 14;
   const lanes = to?.link?.width ?? 1;
-  const slow = to?.link !== undefined && isSlow(to.link);
+  const slow = to?.link !== undefined && isLinkDegraded(to.link);
   const path = `<path class="wire${slow ? ' slow' : ''}" stroke-width="${1 + Math.log2(lanes)}" d="M${fromX} ${fromY}H${bend}V${toY}H${toX}"/>`;
-  const now = to === undefined ? '' : (linkOf(to).split(' of ')[0] ?? '');
+  const now = to === undefined ? '' : (linkText(to).split(' of ')[0] ?? '');
   if (now === '') return path;
   return `${path}<text class="link${slow ? ' slow' : ''}" x="${toX - 5}" y="${toY - 6}">${escape(now)}</text>`;
 }
@@ -120,16 +122,16 @@ function short(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-/** All that is known, for who points at it. */
+/** Returns the tooltip of a function. */
 function details(device: PciFunction): string {
   const { address, driver, group, bars, resetMethods, powerState, numaNode, memoryDecode } = device;
   const lines = [
-    `${address} ${kindOf(device)} · ${idsOf(device)}`,
+    `${address} ${functionKind(device)} · ${idsText(device)}`,
     `driver ${driver ?? 'none'}, ${group === undefined ? 'no IOMMU group' : `IOMMU group ${group}`}`,
-    `ACS ${acsLetters(device)}${linkOf(device) === '' ? '' : `, link ${linkOf(device)} (GT/s x lanes)`}`,
+    `ACS ${acsLetters(device)}${linkText(device) === '' ? '' : `, link ${linkText(device)} (GT/s x lanes)`}`,
     `power ${powerState}, memory decode ${memoryDecode === 'unknown' ? 'unknown' : memoryDecode ? 'on' : 'off'}${numaNode === undefined ? '' : `, NUMA node ${numaNode}`}`,
     `reset by ${resetMethods === 'unknown' ? 'unknown methods' : resetMethods.join(', ') || 'nothing'}`,
-    ...bars.map(barOf),
+    ...bars.map(barText),
   ];
   return lines.join('\n');
 }

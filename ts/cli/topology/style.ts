@@ -1,5 +1,5 @@
 /**
- * How picture and page look, by day and by night. Fonts are what the reader's machine has.
+ * The styles of the picture and the page, for light and dark mode. They use fonts of the reader's machine.
  */
 export const STYLE = `
 :root { --page: #f7f8fa; --card: #fff; --ink: #1c2430; --soft: #5d6878; --line: #cfd6e0; --wire: #9aa7b8;

@@ -1,8 +1,8 @@
 /**
- * The picture: tree, matrix and reasons, in one SVG that needs nothing else.
+ * Draws the picture: tree, matrix and reasons in one SVG that loads nothing else.
  */
 import type { Host, PeerMatrix } from '../../host/index.ts';
-import { Footnotes, allNeeds } from './footnotes.ts';
+import { Footnotes, allPrerequisites } from './footnotes.ts';
 import { wrap } from '../lines.ts';
 import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
@@ -12,29 +12,29 @@ import { STYLE } from './style.ts';
 import { treeOf } from './tree.ts';
 
 const MARGIN = 32;
-const LEAST = 860;
-/** Width of a character and height of a line of the text below, about. */
+const MIN_WIDTH = 860;
+/** Approximate width of a character, and height of a line, of the text below the matrix. */
 const CHARACTER = 6.3;
 const LINE = 18;
 
-/** The tree as far as the matrix goes; as a whole where there is no matrix. */
+/** Draws the tree of the devices of the matrix; the whole tree if the matrix is empty. */
 export function pictureOfTree(host: Host, { devices }: PeerMatrix): Drawing {
   const roots = treeOf(host, devices.length === 0 ? undefined : new Set(devices));
   return drawTree(host, roots, new Map(devices.map((address, index) => [address, index + 1])));
 }
 
-/** A whole SVG document. */
+/** Returns the SVG document. */
 export function topologySvg(host: Host, matrix: PeerMatrix): string {
   const footnotes = new Footnotes(matrix);
   const tree = pictureOfTree(host, matrix);
   const parts: { title: string; drawing: Drawing }[] = [{ title: 'PCI tree', drawing: tree }];
   if (matrix.cells.length > 0) {
     const squares = drawMatrix(host, matrix, footnotes);
-    const width = Math.max(tree.width, squares.width, LEAST);
+    const width = Math.max(tree.width, squares.width, MIN_WIDTH);
     parts.push({ title: 'Peer-to-peer', drawing: squares });
-    parts.push({ title: 'Why', drawing: reasons(matrix, footnotes, width) });
+    parts.push({ title: 'Reasons', drawing: reasons(matrix, footnotes, width) });
   }
-  const width = Math.max(LEAST, ...parts.map(({ drawing }) => drawing.width)) + 2 * MARGIN;
+  const width = Math.max(MIN_WIDTH, ...parts.map(({ drawing }) => drawing.width)) + 2 * MARGIN;
   let y = MARGIN;
   const body = parts.map(({ title, drawing }) => {
     const top = y + 34;
@@ -62,7 +62,7 @@ function reasons(matrix: PeerMatrix, footnotes: Footnotes, width: number): Drawi
     }
   };
   for (const { number, text } of footnotes.all) put(String(number), text);
-  for (const text of allNeeds(matrix)) put('*', `due before: ${text}`);
+  for (const text of allPrerequisites(matrix)) put('*', `prerequisite: ${text}`);
   put(
     '',
     Object.values(VERDICTS)

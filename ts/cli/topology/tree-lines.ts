@@ -1,12 +1,12 @@
 /**
- * The tree in a terminal.
+ * Formats the tree for a terminal.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
-import { ACS_LEGEND, acsLetters, idsOf, iommuOf, isSlow, kindOf, linkOf } from './words.ts';
+import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
-/** Columns behind the tree, each with a space before it. */
+/** Widths of the columns after the tree. A space precedes each. */
 const COLUMNS = { group: 5, driver: 12, link: 14, acs: 7 };
 const BEHIND = Object.values(COLUMNS).reduce((sum, width) => sum + width + 1, 0);
 
@@ -16,7 +16,7 @@ export function treeLines(host: Host, roots: readonly TreeRoot[], width: number,
   const lines = [paint('dim', head)];
   for (const { bus, iommu, nodes, hidden } of roots) {
     const unit = iommu === undefined ? undefined : host.iommus.get(iommu);
-    const title = `host bridge ${bus}${unit === undefined ? '' : ` · IOMMU ${iommuOf(unit)}`}`;
+    const title = `host bridge ${bus}${unit === undefined ? '' : ` · IOMMU ${iommuText(unit)}`}`;
     const more = hidden === 0 ? '' : ` · ${hidden} more (--all)`;
     lines.push(paint('bold', title) + paint('dim', more));
     lines.push(...nodes.flatMap((node, index) => nodeLines(node, '', index === nodes.length - 1, left, paint)));
@@ -27,11 +27,11 @@ export function treeLines(host: Host, roots: readonly TreeRoot[], width: number,
 
 function nodeLines({ device, children }: TreeNode, lead: string, last: boolean, left: number, paint: Paint): string[] {
   const branch = `${lead}${last ? '└─' : '├─'} `;
-  const text = `${device.address} ${kindOf(device)} · ${idsOf(device)}`;
+  const text = `${device.address} ${functionKind(device)} · ${idsText(device)}`;
   const cells = {
     group: device.group === undefined ? '-' : String(device.group),
     driver: device.driver ?? '-',
-    link: linkOf(device).replace(' of ', '/'),
+    link: linkText(device).replace(' of ', '/'),
     acs: acsLetters(device),
   };
   const line = columns(branch + text, cells, left);
@@ -47,7 +47,7 @@ function columns(text: string, cells: Record<keyof typeof COLUMNS, string>, left
   return [fit(text, left), ...behind].join(' ').trimEnd();
 }
 
-/** Colours are put into the finished line, whose columns they must not move. */
+/** Styles a finished line, so that the escape sequences do not move its columns. */
 function colour(line: string, branch: string, { address, link }: PciFunction, left: number, paint: Paint): string {
   const at = branch.length;
   const tree =
@@ -58,5 +58,5 @@ function colour(line: string, branch: string, { address, link }: PciFunction, le
     line.slice(linkAt, linkAt + COLUMNS.link),
     line.slice(linkAt + COLUMNS.link),
   ];
-  return tree + before + (link !== undefined && isSlow(link) ? paint('yellow', shown) : shown) + after;
+  return tree + before + (link !== undefined && isLinkDegraded(link) ? paint('yellow', shown) : shown) + after;
 }

@@ -1,10 +1,10 @@
 /**
- * The functions of a host as a tree, as far as it is worth showing.
+ * Arranges the functions of a host in a tree, all of them or only given ones.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
 import { childrenByParent } from '../../host/read-host.ts';
 
-/** A function and what is behind it. */
+/** A function and the functions below it. */
 export interface TreeNode {
   readonly device: PciFunction;
   readonly children: readonly TreeNode[];
@@ -13,15 +13,17 @@ export interface TreeNode {
 /** A root bus. */
 export interface TreeRoot {
   readonly bus: string;
-  /** Name of the IOMMU of what is on it, where all of that has the same one. */
+  /** Name of the IOMMU, if all functions on the bus have the same one. */
   readonly iommu: string | undefined;
   readonly nodes: readonly TreeNode[];
-  /** Functions on it that are left out. */
+  /** Number of functions on the bus that are left out. */
   readonly hidden: number;
 }
 
 /**
- * @param shown addresses that have to be there, with the bridges above them; `undefined` for all
+ * Returns the tree of a host.
+ *
+ * @param shown addresses of the functions to include, with the bridges above them; `undefined` for all functions
  */
 export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): TreeRoot[] {
   const below = childrenByParent(host);
@@ -35,7 +37,7 @@ export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): Tree
     const nodes = children.flatMap((address) => {
       const device = host.functions.get(address);
       const node = device && nodeOf(device);
-      // What stands for the host bridge is worth a line wherever something of the bus is shown.
+      // Includes the function of the host bridge if another function of the bus is included.
       return (
         node ?? (device !== undefined && address === hostBridge && shown !== undefined ? { device, children: [] } : [])
       );
@@ -50,7 +52,7 @@ export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): Tree
       nodes[0]?.device.address === hostBridge &&
       !shown.has(hostBridge ?? '')
     ) {
-      return []; // nothing on it but the host bridge
+      return []; // only the host bridge
     }
     return nodes.length === 0 ? [] : [{ bus: name, iommu, nodes, hidden }];
   });

@@ -1,21 +1,21 @@
 /**
- * Documents of so many devices that no string can hold them.
+ * Reports documents that exceed the length limit of a string.
  */
 import { PeerDmaError } from '../../errors.ts';
 
 /**
- * Makes a document.
+ * Creates a document.
  *
- * @param devices how many devices the matrix in it is of
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when the document is longer than a string can be
+ * @param devices number of devices in its matrix
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when the document exceeds the length limit of a string
  */
 export function wholeDocument(what: string, devices: number, make: () => string): string {
   try {
     return make();
   } catch (error) {
-    // V8 has no code for it. Its text is the same from Node 20 on.
+    // V8 has no error code for it. The message is the same since Node 20.
     if (!(error instanceof RangeError && error.message === 'Invalid string length')) throw error;
-    const text = `${what} of ${devices} devices is longer than a string can be`;
+    const text = `${what} of ${devices} devices exceeds the length limit of a string`;
     const remedy = 'Name fewer devices, or use --json, which has no limit';
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${text}. ${remedy}`, { cause: error });
   }

@@ -1,44 +1,45 @@
 /**
- * The addresses of a page from top to bottom: what is there is to scale, as far as the smallest stretch can still be read,
- * and what is between is folded. The axis is that of all moments of a journal, so that what doesn't move stays where it is.
+ * Computes the address axis of a page. Ranges with regions or mappings are to scale, but high enough for a label; the
+ * gaps between them are folded. All moments of a journal have one axis, so a box moves only if its address changes.
  */
 import type { MemorySnapshot, RangeSnapshot, RegionSnapshot } from '../../guest/inspect.ts';
 import type { SnapshotDelta } from '../../journal/delta.ts';
 import type { AxisPart } from './data.ts';
 
-/** Pixels that are shared out by length. */
-const TO_SCALE = 440;
+/** Pixels that the parts share in proportion to their lengths. */
+const SCALED_HEIGHT = 440;
 
-/** Pixels for a line of text; and for less where there are so many that a page would get too long. */
-const LINE = { height: 24, gap: 28 };
-const SMALL = { height: 15, gap: 7 };
-const MANY = 120;
+/** Minimum height of a part and height of a gap, in pixels: each has a line of text. */
+const NORMAL = { height: 24, gap: 28 };
+/** The same for an axis with more than `COMPACT_PARTS` parts, which limits the length of the page. */
+const COMPACT = { height: 15, gap: 7 };
+const COMPACT_PARTS = 120;
 
 type Ends = readonly [start: bigint, end: bigint];
 
-/** The axis for a snapshot and what becomes of it. */
+/** Returns the axis of a snapshot and the states after it. */
 export function axisOf(snapshot: MemorySnapshot, deltas: readonly SnapshotDelta[]): AxisPart[] {
   const cuts = new Set<bigint>();
   const covered: Ends[] = [];
-  for (const [start, end] of everything(snapshot, deltas)) {
+  for (const [start, end] of allRanges(snapshot, deltas)) {
     cuts.add(start);
     cuts.add(end);
     covered.push([start, end]);
   }
   const parts = partsOf([...cuts].sort(ascending), joined(covered));
-  const there = parts.filter(({ gap }) => !gap);
-  const room = there.length > MANY ? SMALL : LINE;
-  const total = there.reduce((sum, { start, end }) => sum + (end - start), 0n);
+  const filled = parts.filter(({ gap }) => !gap);
+  const size = filled.length > COMPACT_PARTS ? COMPACT : NORMAL;
+  const total = filled.reduce((sum, { start, end }) => sum + (end - start), 0n);
   return parts.map(({ start, end, gap }) => ({
     start: `0x${start.toString(16)}`,
     end: `0x${end.toString(16)}`,
     gap,
-    height: gap ? room.gap : Math.max(room.height, Math.round((Number(end - start) / Number(total)) * TO_SCALE)),
+    height: gap ? size.gap : Math.max(size.height, Math.round((Number(end - start) / Number(total)) * SCALED_HEIGHT)),
   }));
 }
 
-/** All that is ever drawn. */
-function* everything(snapshot: MemorySnapshot, deltas: readonly SnapshotDelta[]): Generator<Ends> {
+/** Yields the range of everything that the page draws at any moment. */
+function* allRanges(snapshot: MemorySnapshot, deltas: readonly SnapshotDelta[]): Generator<Ends> {
   yield* snapshot.regions.flatMap(placesOf);
   yield* snapshot.flat.map(endsOf);
   yield* snapshot.targets.flatMap(({ mappings }) => mappings.map(endsOf));
@@ -49,7 +50,7 @@ function* everything(snapshot: MemorySnapshot, deltas: readonly SnapshotDelta[])
   }
 }
 
-/** A region and the memory in it, where the guest has them. */
+/** Returns the guest-physical ranges of an active region and its mappings; none for an inactive region. */
 function placesOf({ range, mappings }: RegionSnapshot): Ends[] {
   if (range === undefined) return [];
   const [start, end] = endsOf(range);
@@ -64,23 +65,23 @@ function endsOf({ start, end }: RangeSnapshot): Ends {
   return [BigInt(start), BigInt(end)];
 }
 
-/** Stretches from each cut to the next, of which neighbours that nothing covers are one. */
+/** Splits the axis at the cuts. A part that no range covers is a gap. */
 function partsOf(cuts: readonly bigint[], covered: readonly Ends[]): { start: bigint; end: bigint; gap: boolean }[] {
   const parts: { start: bigint; end: bigint; gap: boolean }[] = [];
   let next = 0;
   for (const [index, start] of cuts.slice(0, -1).entries()) {
-    const end = cuts[index + 1] ?? start; // there is one: the last is left out
+    const end = cuts[index + 1] ?? start; // exists: the loop leaves out the last cut
     while ((covered[next]?.[1] ?? end) <= start) next++;
-    const there = covered[next];
-    parts.push({ start, end, gap: there === undefined || there[0] >= end });
+    const range = covered[next];
+    parts.push({ start, end, gap: range === undefined || range[0] >= end });
   }
   return parts;
 }
 
-/** The same addresses as sorted stretches that neither overlap nor adjoin. */
-function joined(stretches: Ends[]): Ends[] {
+/** Merges overlapping and adjacent ranges, and sorts them. */
+function joined(ranges: Ends[]): Ends[] {
   const result: Ends[] = [];
-  for (const [start, end] of stretches.sort(([a], [b]) => ascending(a, b))) {
+  for (const [start, end] of ranges.sort(([a], [b]) => ascending(a, b))) {
     const last = result.at(-1);
     if (last === undefined || last[1] < start) result.push([start, end]);
     else if (last[1] < end) result[result.length - 1] = [last[0], end];

@@ -1,30 +1,31 @@
 /**
- * What stands in the columns of a page for one snapshot: regions, what is to be seen, and each target. Runs in the page:
- * functions alone, which know nothing but one another and what the other modules of the page have.
+ * Lays out the columns of a page for one snapshot: regions, flat map and targets. The functions also run in the page,
+ * so they use only functions of this module and of other modules of the page.
  */
 import type { MemorySnapshot, RegionSnapshot, StatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
 import { backingAt, byPrecedenceIn } from '../../guest/layers.ts';
 import { stateOf, whyAbsent } from '../../guest/target-view.ts';
-import { humanLength } from './words.ts';
+import { lengthText } from './format.ts';
 
-/** Something at addresses. */
+/** A box in a column: a range of addresses with a label. */
 export interface Box {
-  /** The same box at another moment has the same. */
+  /** Identifies the same box at different moments. */
   readonly key: string;
-  /** The first part of the axis, and the one after the last. */
+  /** Index of its first part of the axis; `to` is the index after its last part. */
   readonly from: number;
   readonly to: number;
-  /** Beside which others it stands, from the left. */
+  /** Index of its lane, from the left. Overlapping boxes have different lanes. */
   readonly lane: number;
   readonly label: string;
-  /** Classes that say how it looks. */
+  /** CSS classes of the box. */
   readonly look: string;
+  /** Its first address. */
   readonly start: string;
-  /** What there is to be known of it, in order. */
+  /** Facts for the panel, in order. */
   readonly facts: readonly Fact[];
 }
 
-/** One thing to be known, and its name. */
+/** A named fact of a box. */
 export type Fact = readonly [name: string, value: string];
 
 /** A column of the page. */
@@ -35,15 +36,15 @@ export interface Column {
   readonly boxes: readonly Box[];
 }
 
-/** Where on the axis each address is. */
+/** Maps each boundary address to its index on the axis. */
 export type Places = ReadonlyMap<string, number>;
 
-/** All columns of a page. */
+/** Returns all columns of a page. */
 export function columnsOf(snapshot: MemorySnapshot, places: Places): Column[] {
   return [regionColumn(snapshot, places), flatColumn(snapshot, places), ...targetColumns(snapshot, places)];
 }
 
-/** Regions, each in pieces that are to be seen, hidden, or for the VMM to answer. */
+/** Returns the column of regions, each split into visible, hidden and trapped pieces. */
 export function regionColumn({ regions }: MemorySnapshot, places: Places): Column {
   const active = regions.filter(({ range }) => range !== undefined);
   const ends = active.map(({ range }) => [placeOf(places, range?.start), placeOf(places, range?.end)] as const);
@@ -63,21 +64,21 @@ export function regionColumn({ regions }: MemorySnapshot, places: Places): Colum
   };
 }
 
-/** Adjacent parts of the axis that show the same region. */
+/** Adjacent parts of the axis at which the same region has the highest precedence. */
 export interface TopRun {
   readonly from: number;
   readonly to: number;
   readonly region: RegionSnapshot;
 }
 
-/** The stretches that each region shows, in order. @param regions the highest precedence first */
+/** Returns the runs of the topmost region, in order. @param regions in descending order of precedence */
 export function topRuns(
   regions: readonly RegionSnapshot[],
   endsOf: ReadonlyMap<RegionSnapshot, readonly [from: number, to: number]>,
   parts: number,
 ): TopRun[] {
   const tops: (RegionSnapshot | undefined)[] = Array.from({ length: parts });
-  // From each part the way to the next that no region has yet: each part is visited about once, however many overlap.
+  // Leads from each part to the next part without a region, so that each part is visited about once (union-find).
   const next = Array.from({ length: parts + 1 }, (_, part) => part);
   const free = (part: number): number => {
     let at = part;
@@ -103,20 +104,20 @@ export function topRuns(
   return runs;
 }
 
-/** An active region on the axis. */
+/** An active region with its position on the axis. */
 export interface PlacedRegion {
   readonly region: RegionSnapshot;
   readonly from: number;
   readonly to: number;
   readonly lane: number;
-  /** Which regions are to be seen, in order. */
+  /** The topmost regions, in order. */
   readonly tops: readonly TopRun[];
   readonly places: Places;
-  /** Where each part of the axis begins. */
+  /** The first address of each part of the axis. */
   readonly addresses: readonly string[];
 }
 
-/** The pieces of one region. */
+/** Returns the boxes of one region. */
 export function regionBoxes(placed: PlacedRegion): Box[] {
   const { region, from, to, tops, places } = placed;
   const base = BigInt(region.range?.start ?? '0x0');
@@ -128,7 +129,7 @@ export function regionBoxes(placed: PlacedRegion): Box[] {
   const boxes: Box[] = [];
   let at = 0;
   for (let index = runAt(tops, from); (tops[index]?.from ?? to) < to; index++) {
-    const top = tops[index] as TopRun; // the loop has looked
+    const top = tops[index] as TopRun; // exists: the loop condition has read it
     const end = Math.min(top.to, to);
     let part = Math.max(top.from, from);
     while (part < end) {
@@ -148,7 +149,7 @@ export function regionBoxes(placed: PlacedRegion): Box[] {
   return boxes;
 }
 
-/** The index of the first run that ends after a part. */
+/** Returns the index of the first run that ends after a part. */
 export function runAt(runs: readonly TopRun[], part: number): number {
   let [low, high] = [0, runs.length];
   while (low < high) {
@@ -159,7 +160,7 @@ export function runAt(runs: readonly TopRun[], part: number): number {
   return low;
 }
 
-/** One piece of a region. @param memory where the memory of the backing begins */
+/** Returns the box of one piece of a region. @param memory guest-physical address at which its mapping begins */
 export function regionBox(
   { region, from, to, lane, addresses }: PlacedRegion,
   piece: TopRun,
@@ -172,33 +173,36 @@ export function regionBox(
   const hidden = top !== region;
   const start = addresses[piece.from] ?? '0x0';
   const end = addresses[piece.to] ?? '0x0';
-  const state = hidden ? 'hidden' : backing === undefined ? 'answered' : 'shown';
+  const state = hidden ? 'hidden' : backing === undefined ? 'trapped' : 'shown';
   return {
     key: `region ${id} ${number}`,
     from: piece.from,
     to: piece.to,
     lane,
-    label: hidden ? `hidden · ${name}` : backing === undefined ? `no memory · ${name}` : name,
+    label: hidden ? `hidden · ${name}` : backing === undefined ? `trapped · ${name}` : name,
     look: `region ${kind} ${state}${piece.from === from ? ' first' : ''}${piece.to === to ? ' last' : ''}`,
     start,
     facts: [
       ['Region', name],
       ['Addresses', `${start}..${end}`],
-      ['Length', humanLength(BigInt(end) - BigInt(start))],
-      ['All of it', `${range?.start}..${range?.end}`],
+      ['Length', lengthText(BigInt(end) - BigInt(start))],
+      ['Region range', `${range?.start}..${range?.end}`],
       ['Kind', kind === 'ram' ? 'RAM' : 'device memory'],
       ['Priority', String(priority)],
       ...(hidden ? ([['Hidden by', `"${top.name}" (priority ${top.priority})`]] as const) : []),
-      ['Backing', backing === undefined ? 'none: the VMM answers' : backingAt(backing, BigInt(start) - memory)],
+      [
+        'Backing',
+        backing === undefined ? 'none: the VMM handles accesses' : backingAt(backing, BigInt(start) - memory),
+      ],
     ],
   };
 }
 
-/** What is to be seen at each address. */
+/** Returns the column of the flat map. */
 export function flatColumn({ flat }: MemorySnapshot, places: Places): Column {
   const seen = new Map<string, number>();
   return {
-    title: 'Memory map',
+    title: 'Flat map',
     note: flat.length === 1 ? '1 sub-mapping' : `${flat.length} sub-mappings`,
     lanes: 1,
     boxes: flat.map((sub) => ({
@@ -214,7 +218,7 @@ export function flatColumn({ flat }: MemorySnapshot, places: Places): Column {
   };
 }
 
-/** A column for each target. */
+/** Returns a column for each DMA target. */
 export function targetColumns({ targets, flat }: MemorySnapshot, places: Places): Column[] {
   const shown = new Map(flat.map((sub) => [sub.start, sub]));
   return targets.map((target): Column => {
@@ -227,24 +231,24 @@ export function targetColumns({ targets, flat }: MemorySnapshot, places: Places)
       ...absent.map((sub) => ({ mapping: sub, box: absentBox(sub, whyAbsent(target), places, seen) })),
     ];
     const lanes = lanesFor(all.map(({ box }) => [box.from, box.to] as const));
-    const kept = mappings.filter(({ state }) => state === 'quarantined').length;
+    const quarantined = mappings.filter(({ state }) => state === 'quarantined').length;
     const missing = all.filter(({ box }) => !['target mapped', 'target quarantined'].includes(box.look)).length;
     const notes = [
-      following ? '' : 'is to leave',
-      missing === 0 ? '' : `misses ${missing} of ${flat.length}`,
-      kept === 0 ? '' : `keeps ${kept}`,
+      following ? '' : 'leaving',
+      missing === 0 ? '' : `${missing} of ${flat.length} not mapped`,
+      quarantined === 0 ? '' : `${quarantined} quarantined`,
       peerToPeer === 'off' ? 'peer-to-peer off' : '',
     ].filter((note) => note !== '');
     return {
       title: name,
-      note: notes.length === 0 ? 'has all of it' : notes.join(' · '),
+      note: notes.length === 0 ? 'all mapped' : notes.join(' · '),
       lanes: lanesIn(lanes),
       boxes: all.map(({ box }, index) => ({ ...box, lane: lanes[index] ?? 0 })),
     };
   });
 }
 
-/** How a sub-mapping stands with a target. */
+/** Returns the box of a mapping of a target. */
 export function targetBox(
   mapping: StatusSnapshot,
   sub: SubMappingSnapshot | undefined,
@@ -278,7 +282,7 @@ export function targetBox(
   };
 }
 
-/** Memory that a target was not given. */
+/** Returns the box of a sub-mapping that a target was not given. */
 export function absentBox(sub: SubMappingSnapshot, reason: string, places: Places, seen: Map<string, number>): Box {
   return {
     key: numbered(seen, `target ${sub.region}`),
@@ -292,31 +296,31 @@ export function absentBox(sub: SubMappingSnapshot, reason: string, places: Place
   };
 }
 
-/** What sub-mappings and the mappings of targets have in common. */
+/** Returns the facts that sub-mappings and mappings of targets have in common. */
 export function factsOf({ start, end, region, kind }: SubMappingSnapshot | StatusSnapshot): Fact[] {
   return [
     ['Addresses', `${start}..${end}`],
-    ['Length', humanLength(BigInt(end) - BigInt(start))],
+    ['Length', lengthText(BigInt(end) - BigInt(start))],
     ['Region', `${region} (${kind === 'ram' ? 'RAM' : 'device memory'})`],
   ];
 }
 
-/** A state in a word, beside the name of what it is the state of. */
+/** Returns the word for a state in a label. */
 export function stateWord(state: string): string {
-  return state === 'failed' ? 'missing' : state === 'skipped' ? 'not wanted' : state;
+  return state === 'void' ? 'revoked' : state;
 }
 
-/** A state in a few words. */
+/** Describes a state of a mapping. */
 export function stateSentence(state: string): string {
   switch (state) {
     case 'mapped':
       return 'mapped: devices behind this target reach it';
     case 'failed':
-      return 'missing: the target could not map it';
+      return 'failed: the target could not map it';
     case 'void':
-      return 'void: the memory’s device has taken it away since it was mapped';
+      return 'revoked: the device of the memory has revoked the mapping';
     case 'skipped':
-      return 'not wanted: peer-to-peer is off for this target';
+      return 'skipped: peer-to-peer is off for this target';
     case 'quarantined':
       return 'quarantined: it could not be unmapped, so devices may still reach it';
     default:
@@ -324,10 +328,10 @@ export function stateSentence(state: string): string {
   }
 }
 
-/** Beside which others each stands: the first lane in which nothing is in its way. */
+/** Returns the lane of each box: the first lane in which it overlaps no other box. */
 export function lanesFor(ends: readonly (readonly [from: number, to: number])[]): number[] {
   const size = ends.reduce((most, [, to]) => Math.max(most, to), 0) + 1;
-  // Of each lane the ends by the starts, as a Fenwick tree: the highest end of those that start below a part.
+  // Each lane is a Fenwick tree over the starts: it returns the highest end of the boxes that start below a part.
   const lanes: Map<number, number>[] = [];
   return ends.map(([from, to]) => {
     let lane = lanes.findIndex((taken) => endBelow(taken, to) <= from);
@@ -338,31 +342,31 @@ export function lanesFor(ends: readonly (readonly [from: number, to: number])[])
   });
 }
 
-/** The highest end in a lane of what starts below a part; 0 for nothing. */
+/** Returns the highest end of the boxes in a lane that start below a part; 0 without such a box. */
 export function endBelow(taken: ReadonlyMap<number, number>, part: number): number {
   let end = 0;
   for (let at = part; at > 0; at -= at & -at) end = Math.max(end, taken.get(at) ?? 0);
   return end;
 }
 
-/** How many lanes there are, at least one. */
+/** Returns the number of lanes, at least one. */
 export function lanesIn(lanes: readonly number[]): number {
   return lanes.reduce((most, lane) => Math.max(most, lane + 1), 1);
 }
 
-/** A key that was not used before. */
+/** Appends a number to a key, to make it unique. */
 export function numbered(seen: Map<string, number>, key: string): string {
   const number = seen.get(key) ?? 0;
   seen.set(key, number + 1);
   return `${key} ${number}`;
 }
 
-/** Where on the axis an address is. */
+/** Returns the index of a boundary address on the axis. */
 export function placeOf(places: Places, address: string | undefined): number {
   return places.get(address ?? '') ?? 0;
 }
 
-/** Lower-case hexadecimal. */
+/** Formats an address in lower-case hexadecimal. */
 export function hexOf(address: bigint): string {
   return `0x${address.toString(16)}`;
 }

@@ -1,36 +1,38 @@
 /**
- * What a page of `peerdma view` is made of.
+ * The data of a page of `peerdma view`.
  */
 import type { MemorySnapshot } from '../../guest/inspect.ts';
 import type { JournalLine } from '../../journal/lines.ts';
 
-/** All that the page knows, as it is in the page. */
+/** The data that is embedded in the page as JSON. */
 export interface PageData {
-  /** Name of the file. */
+  /** Name of the input file. */
   readonly title: string;
-  /** Guest memory at the first moment. */
+  /** The state of guest memory at the first moment. */
   readonly snapshot: MemorySnapshot;
-  /** When that was, and what became of it. A snapshot alone has none. */
+  /** The later states. A page of a snapshot has none. */
   readonly history?: History;
+  /** The address axis, in order. */
   readonly parts: readonly AxisPart[];
 }
 
 /** The lines of a journal. */
 export interface History {
+  /** Time of the first moment, in ISO 8601. */
   readonly time: string;
   readonly lines: readonly JournalLine[];
-  /** Whether the last line was cut. */
+  /** Whether the last line is truncated. */
   readonly cut: boolean;
-  /** How many lines come before the first moment, and are not in the page. */
+  /** Number of lines before the first moment, which the page leaves out. */
   readonly leftOut: number;
 }
 
-/** A stretch of guest-physical addresses, drawn from top to bottom. All that is drawn begins and ends where one does. */
+/** A range of guest-physical addresses on the axis. Every box begins and ends at the boundary of a part. */
 export interface AxisPart {
   readonly start: string;
   readonly end: string;
-  /** In pixels, at zoom 1. */
+  /** Height in pixels at zoom 1. */
   readonly height: number;
-  /** Nothing is here, ever: it is folded. */
+  /** Whether the range is empty at all moments, so that the page folds it. */
   readonly gap: boolean;
 }

@@ -1,5 +1,5 @@
 /**
- * Makes the page: one file that asks nothing of anybody.
+ * Builds the page as one HTML file that sends no requests.
  */
 import { readFileSync } from 'node:fs';
 import { printable, printableJson } from '../../printable.ts';
@@ -11,20 +11,20 @@ const LEGEND: readonly (readonly [look: string, text: string])[] = [
   ['region ram first last', 'RAM'],
   ['region device first last', 'device memory'],
   ['region hidden first last', 'hidden by another region'],
-  ['region answered first last', 'no memory: the VMM answers'],
+  ['region trapped first last', 'trapped: no memory, the VMM handles accesses'],
   ['flat read-only', 'read-only for devices'],
   ['target mapped', 'mapped'],
-  ['target failed', 'missing'],
-  ['target void', 'void'],
-  ['target skipped', 'not wanted, or not given'],
+  ['target failed', 'failed'],
+  ['target void', 'revoked'],
+  ['target skipped', 'skipped, or not given'],
   ['target quarantined', 'quarantined'],
 ];
 
-/** What keeps the page from asking anything of anybody, whatever is in it. */
+/** The content security policy of the page: forbids all requests, whatever the data contains. */
 const POLICY =
   "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
-/** The page as HTML. */
+/** Returns the page as HTML. */
 export async function pageHtml(data: Omit<PageData, 'parts'>): Promise<string> {
   const { history } = data;
   const deltas = (history?.lines ?? []).flatMap(({ delta }) => delta ?? []);
@@ -47,16 +47,16 @@ ${css}</style>
 <h1>Guest memory <span>${title}</span></h1>
 <ul id="counts"></ul>
 <div class="tools">
-<label>What is at <input id="asked" type="text" placeholder="0x1000" spellcheck="false" autocomplete="off"></label>
+<label>Explain address <input id="asked" type="text" placeholder="0x1000" spellcheck="false" autocomplete="off"></label>
 <label>Zoom <input id="zoom" type="range" min="-3" max="3" step="0.25" value="0"></label>
 </div>
 <p id="answer" aria-live="polite"></p>
 </header>
 <section id="timeline" aria-label="Time"${history === undefined ? ' hidden' : ''}>
 <div class="buttons">
-<button id="before" type="button" aria-label="One back">◀</button>
+<button id="before" type="button" aria-label="Previous moment">◀</button>
 <button id="play" type="button">▶ Play</button>
-<button id="after" type="button" aria-label="One on">▶</button>
+<button id="after" type="button" aria-label="Next moment">▶</button>
 </div>
 <div class="track"><input id="slider" type="range" min="0" max="0" value="0" aria-label="Moment"><div id="marks"></div></div>
 <div id="happening">
@@ -89,16 +89,16 @@ function hintsOf(history: History | undefined): string[] {
   const { cut = false, leftOut = 0 } = history ?? {};
   return [
     ...(leftOut === 0 ? [] : [`The first ${leftOut} lines of the journal are left out.`]),
-    ...(cut ? ['The last line of the journal was cut, and is left out.'] : []),
+    ...(cut ? ['The last line of the journal is truncated, and left out.'] : []),
   ];
 }
 
-/** Text that HTML shows as it is. */
+/** Escapes text for HTML elements and attributes. */
 export function escaped(text: string): string {
   return printable(text).replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
 }
 
-/** JSON that can't end the element that it is in, nor begin a comment. */
+/** Returns JSON that can neither end its script element nor begin a comment. */
 export function jsonInHtml(value: unknown): string {
   return printableJson(JSON.stringify(value)).replaceAll('<', '\\u003c');
 }

@@ -1,6 +1,6 @@
 /**
- * All functions of the page that need a browser. They become the script of the page as they are, so a module here has
- * functions alone, exports each, and knows nothing but functions of the page.
+ * Exports all functions of the page that need a browser. Their source text becomes the script of the page, so a module
+ * in this folder exports all its functions, has nothing else, and uses only functions of the page.
  */
 export * from './dom.ts';
 export * from './draw.ts';

@@ -1,25 +1,25 @@
 /**
- * Elements of the page. Text gets in as text alone: names come from files.
+ * Creates elements of the page. Inserts text as text nodes only, because names come from untrusted files.
  */
 
-/** An element of the page that is there from the beginning. */
-export function part(id: string): HTMLElement {
+/** Returns an element of the initial page. */
+export function elementById(id: string): HTMLElement {
   const found = document.getElementById(id);
-  if (found === null) throw new Error(`the page has no ${id}`);
+  if (found === null) throw new Error(`the page has no element #${id}`);
   return found;
 }
 
-/** A new element with a class and text or other elements in it. */
-export function make(tag: string, look: string, ...contents: readonly (string | Node)[]): HTMLElement {
+/** Creates an element with CSS classes and contents. */
+export function makeElement(tag: string, look: string, ...contents: readonly (string | Node)[]): HTMLElement {
   const element = document.createElement(tag);
   if (look !== '') element.className = look;
   element.append(...contents);
   return element;
 }
 
-/** A new button. */
+/** Creates a button. */
 export function makeButton(look: string, text: string, act: () => void): HTMLElement {
-  const button = make('button', look, text);
+  const button = makeElement('button', look, text);
   button.setAttribute('type', 'button');
   button.addEventListener('click', act);
   return button;

@@ -1,13 +1,13 @@
 /**
- * Draws the map. Boxes that were there at the moment before are moved to where they are now.
+ * Draws the map. Reuses the boxes of the moment before, so that they move to their new positions.
  */
 import { type Box, columnsOf } from '../columns.ts';
-import { humanLength } from '../words.ts';
-import { make, part } from './dom.ts';
+import { lengthText } from '../format.ts';
+import { elementById, makeElement } from './dom.ts';
 import { boxHovered, boxLeft, boxFocused } from './panel.ts';
 import type { Drawn, Page } from './state.ts';
 
-/** Draws the moment that the page is at. */
+/** Draws the current moment. */
 export function drawMoment(page: Page): void {
   const snapshot = page.moments[page.moment];
   if (snapshot === undefined) return;
@@ -27,10 +27,10 @@ export function drawMoment(page: Page): void {
     for (const [at, element] of elements.entries()) {
       element.setAttribute('aria-posinset', String(at + 1));
       element.setAttribute('aria-setsize', String(elements.length));
-      // One that has its place is left alone, whatever the order: what is put in anew does not glide.
+      // Does not reorder existing elements: an element that is inserted again has no transition.
       if (element.parentElement !== frame) frame.append(element);
     }
-    // One stop of the Tab key for each column; arrows do the rest.
+    // Each column has one stop of the Tab key; the arrow keys move within it.
     (elements.find((element) => element.classList.contains('selected')) ?? elements[0])?.setAttribute('tabindex', '0');
   }
   for (const key of left) {
@@ -39,21 +39,21 @@ export function drawMoment(page: Page): void {
   }
 }
 
-/** Heads and frames of the columns; the frames are as they were, where the columns are the same. */
+/** Draws the heads and frames of the columns. Reuses them if the columns are unchanged. */
 export function drawFrames(page: Page): HTMLElement[] {
-  const heads = part('heads');
-  const body = part('columns');
+  const heads = elementById('heads');
+  const body = elementById('columns');
   const titles = JSON.stringify(page.columns.map(({ title }) => title));
   if (body.dataset['titles'] !== titles) {
     body.dataset['titles'] = titles;
-    heads.replaceChildren(make('div', 'head gutter', 'Address'));
+    heads.replaceChildren(makeElement('div', 'head gutter', 'Address'));
     for (const child of body.querySelectorAll('.column')) child.remove();
     page.drawn.clear();
     for (const { title } of page.columns) {
-      const name = make('h2', '', title);
+      const name = makeElement('h2', '', title);
       name.title = title;
-      heads.append(make('div', 'head', name, make('p', 'note')));
-      const column = make('div', 'column');
+      heads.append(makeElement('div', 'head', name, makeElement('p', 'note')));
+      const column = makeElement('div', 'column');
       column.setAttribute('role', 'listbox');
       column.setAttribute('aria-label', title);
       body.append(column);
@@ -61,7 +61,7 @@ export function drawFrames(page: Page): HTMLElement[] {
   }
   const widths = page.columns.map(({ lanes }) => Math.max(132, lanes * 88));
   const tracks = widths.map((width, index) => `minmax(${width}px, ${page.columns[index]?.lanes ?? 1}fr)`);
-  const { style } = part('map');
+  const { style } = elementById('map');
   style.setProperty('--columns', `var(--gutter) ${tracks.join(' ')}`);
   style.setProperty('--room', `${widths.reduce((sum, width) => sum + width + 10, 0)}px`);
   for (const [index, head] of [...heads.querySelectorAll('.head:not(.gutter)')].entries()) {
@@ -71,7 +71,7 @@ export function drawFrames(page: Page): HTMLElement[] {
   return [...body.querySelectorAll<HTMLElement>('.column')];
 }
 
-/** One box, made or moved. */
+/** Draws a box: creates or moves it. */
 export function drawBox(
   page: Page,
   key: string,
@@ -100,7 +100,7 @@ export function drawBox(
   return element;
 }
 
-/** What was to be seen at the moment before the one that is shown: what differs from it is marked. */
+/** Returns the appearance of all boxes at the moment before, to mark the changed ones. */
 export function looksBefore(page: Page): Map<string, string> | undefined {
   const snapshot = page.moments[page.moment - 1];
   if (snapshot === undefined) return undefined;
@@ -108,14 +108,14 @@ export function looksBefore(page: Page): Map<string, string> | undefined {
   return new Map(columns.flatMap(({ title, boxes }) => boxes.map((box) => [`${title} ${box.key}`, lookOf(box)])));
 }
 
-/** All of a box that can be seen. */
+/** Returns the visible properties of a box. */
 export function lookOf({ from, to, look, label }: Box): string {
   return `${from} ${to} ${look} ${label}`;
 }
 
-/** A new box, which says what it is when it is pointed at or gets the focus. */
+/** Creates a box. The panel describes it when the pointer is on it or it has the focus. */
 export function makeBox(page: Page, key: string): HTMLElement {
-  const element = make('div', 'box', make('span', 'label'));
+  const element = makeElement('div', 'box', makeElement('span', 'label'));
   element.dataset['key'] = key;
   element.setAttribute('role', 'option');
   element.setAttribute('aria-selected', 'false');
@@ -126,14 +126,14 @@ export function makeBox(page: Page, key: string): HTMLElement {
   return element;
 }
 
-/** The axis: where its parts are, their addresses, and what is folded. */
+/** Draws the axis: the positions of its parts, their addresses and the folded gaps. */
 export function drawAxis(page: Page): void {
   const { parts } = page.data;
   page.tops = [0];
   for (const { height, gap } of parts) {
     page.tops.push((page.tops.at(-1) ?? 0) + (gap ? height : Math.max(3, height * page.zoom)));
   }
-  const body = part('columns');
+  const body = elementById('columns');
   for (const old of body.querySelectorAll('.tick, .fold')) old.remove();
   body.style.height = `${page.tops.at(-1) ?? 0}px`;
   const ticks: HTMLElement[] = [];
@@ -141,14 +141,14 @@ export function drawAxis(page: Page): void {
   for (const [index, { start, end, height, gap }] of parts.entries()) {
     const top = page.tops[index] ?? 0;
     if (gap) {
-      const text = height < 16 ? '' : `${humanLength(BigInt(end) - BigInt(start))} of nothing, folded`;
-      const fold = make('div', 'fold', make('span', '', text));
+      const text = height < 16 ? '' : `${lengthText(BigInt(end) - BigInt(start))} empty, folded`;
+      const fold = makeElement('div', 'fold', makeElement('span', '', text));
       fold.style.top = `${top}px`;
       fold.style.height = `${height}px`;
-      fold.title = `${start}..${end}: ${humanLength(BigInt(end) - BigInt(start))} of nothing`;
+      fold.title = `${start}..${end}: ${lengthText(BigInt(end) - BigInt(start))} empty`;
       ticks.push(fold);
     }
-    if (top < free || (gap && height < 16)) continue; // where there is room for one address, it is that of what begins
+    if (top < free || (gap && height < 16)) continue; // no room: the address of the part before stays
     ticks.push(makeTick(start, top));
     free = top + 13;
   }
@@ -157,15 +157,15 @@ export function drawAxis(page: Page): void {
   body.prepend(...ticks);
 }
 
-/** An address beside the axis. */
+/** Creates the label of an address beside the axis. */
 export function makeTick(address: string, top: number): HTMLElement {
-  const tick = make('div', 'tick', address);
+  const tick = makeElement('div', 'tick', address);
   tick.style.top = `${top}px`;
   return tick;
 }
 
-/** Puts the focus on a box, and the box into sight. */
-export function goTo({ element }: Drawn): void {
+/** Focuses a box and scrolls to it. */
+export function focusBox({ element }: Drawn): void {
   element.focus({ preventScroll: true });
   element.scrollIntoView({ block: 'center', inline: 'nearest' });
 }

@@ -1,10 +1,10 @@
 /**
- * The map by keyboard: Tab goes from column to column, arrows from box to box.
+ * Keyboard navigation of the map: Tab moves between columns, the arrow keys between boxes.
  */
-import { goTo } from './draw.ts';
+import { focusBox } from './draw.ts';
 import type { Drawn, Page } from './state.ts';
 
-/** Moves the focus, where a key asks for it. */
+/** Moves the focus if the key is a navigation key. */
 export function keyPressed(page: Page, event: KeyboardEvent): void {
   if (page.selected === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
   const here = page.drawn.get(page.selected);
@@ -12,10 +12,10 @@ export function keyPressed(page: Page, event: KeyboardEvent): void {
   const next = neighbour(page, here, event.key);
   if (next === undefined) return;
   event.preventDefault();
-  goTo(next);
+  focusBox(next);
 }
 
-/** The box in the direction of a key. */
+/** Returns the box in the direction of a key. */
 export function neighbour(page: Page, here: Drawn, key: string): Drawn | undefined {
   const inColumn = (column: number): Drawn[] =>
     [...page.drawn.values()]
@@ -37,7 +37,7 @@ export function neighbour(page: Page, here: Drawn, key: string): Drawn | undefin
       const step = key === 'ArrowLeft' ? -1 : 1;
       for (let column = here.column + step; column >= 0 && column < page.columns.length; column += step) {
         const there = inColumn(column);
-        // The one at the same address, else the nearest.
+        // The box at the same address, or else the nearest one.
         const distance = ({ box }: Drawn): number =>
           box.from <= here.box.from && here.box.from < box.to ? -1 : Math.abs(box.from - here.box.from);
         const nearest = there.sort((a, b) => distance(a) - distance(b))[0];

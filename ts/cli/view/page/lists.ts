@@ -1,43 +1,45 @@
 /**
- * Above the map: how much there is, and what targets miss or keep.
+ * The lists above the map: the counts, and the mappings that failed or are quarantined.
  */
-import { goTo } from './draw.ts';
-import { make, makeButton, part } from './dom.ts';
+import { focusBox } from './draw.ts';
+import { elementById, makeButton, makeElement } from './dom.ts';
 import type { Drawn, Page } from './state.ts';
 
-/** Draws both for the moment that the page is at. */
+/** Draws the lists for the current moment. */
 export function drawLists(page: Page): void {
   const snapshot = page.moments[page.moment];
   if (snapshot === undefined) return;
   const all = [...page.drawn.values()];
   const wrong = all.filter(({ box }) => /^target (?!mapped|skipped)/.test(box.look));
-  const kept = wrong.filter(({ box }) => box.look === 'target quarantined').length;
+  const quarantined = wrong.filter(({ box }) => box.look === 'target quarantined').length;
   const counts: readonly (readonly [number, string, string, string])[] = [
     [snapshot.regions.length, 'region', 'regions', ''],
     [snapshot.flat.length, 'sub-mapping', 'sub-mappings', ''],
     [snapshot.targets.length, 'target', 'targets', ''],
-    [wrong.length - kept, 'missing', 'missing', 'bad'],
-    [kept, 'quarantined', 'quarantined', 'kept'],
+    [wrong.length - quarantined, 'not mapped', 'not mapped', 'bad'],
+    [quarantined, 'quarantined', 'quarantined', 'kept'],
   ];
-  part('counts').replaceChildren(
+  elementById('counts').replaceChildren(
     ...counts.map(([count, one, many, look]) =>
-      make('li', count > 0 ? look : '', make('b', '', String(count)), ` ${count === 1 ? one : many}`),
+      makeElement('li', count > 0 ? look : '', makeElement('b', '', String(count)), ` ${count === 1 ? one : many}`),
     ),
   );
-  const problems = part('problems');
+  const problems = elementById('problems');
   problems.hidden = wrong.length === 0;
   const list = problems.querySelector('ul');
   const shown = wrong.slice(0, 100);
   list?.replaceChildren(...shown.map((drawn) => makeProblem(page, drawn)));
-  if (wrong.length > shown.length) list?.append(make('li', '', `and ${wrong.length - shown.length} more`));
+  if (wrong.length > shown.length) list?.append(makeElement('li', '', `and ${wrong.length - shown.length} more`));
   const title = problems.querySelector('summary');
-  if (title !== null) title.textContent = `What targets miss or keep (${wrong.length})`;
+  if (title !== null) title.textContent = `Problems of targets (${wrong.length})`;
 }
 
-/** One of them, which leads to its box. */
+/** Creates the entry of a problem, which links to its box. */
 export function makeProblem(page: Page, drawn: Drawn): HTMLElement {
   const { box, column } = drawn;
   const reason = box.facts.find(([name]) => name === 'Reason')?.[1] ?? '';
-  const button = makeButton('link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`, () => goTo(drawn));
-  return make('li', '', button, make('span', 'why', reason));
+  const button = makeButton('link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`, () =>
+    focusBox(drawn),
+  );
+  return makeElement('li', '', button, makeElement('span', 'why', reason));
 }

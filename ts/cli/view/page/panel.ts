@@ -1,23 +1,23 @@
 /**
- * The panel beside the map: everything about the box that is pointed at, or has the focus.
+ * The panel beside the map: the facts of the box that the pointer is on, or that has the focus.
  */
 import { explanation } from '../../../guest/explain.ts';
 import { layersAt, memoryAt } from '../../../guest/layers.ts';
 import { addressText } from '../../../guest/address-text.ts';
-import { make, part } from './dom.ts';
+import { elementById, makeElement } from './dom.ts';
 import type { Page } from './state.ts';
 
-/** Shows a box while the pointer is on it. */
+/** Describes a box while the pointer is on it. */
 export function boxHovered(page: Page, key: string): void {
   showBox(page, key);
 }
 
-/** Shows again what has the focus. */
+/** Describes the focused box again. */
 export function boxLeft(page: Page): void {
   showBox(page, page.selected);
 }
 
-/** Shows a box from now on. */
+/** Selects a box and describes it. */
 export function boxFocused(page: Page, key: string): void {
   const before = page.selected === undefined ? undefined : page.drawn.get(page.selected);
   before?.element.classList.remove('selected');
@@ -29,47 +29,49 @@ export function boxFocused(page: Page, key: string): void {
   for (const other of now?.element.parentElement?.querySelectorAll('[tabindex="0"]') ?? []) {
     other.setAttribute('tabindex', '-1');
   }
-  now?.element.setAttribute('tabindex', '0'); // where the next Tab comes back to
+  now?.element.setAttribute('tabindex', '0'); // the next Tab returns to this box
   showBox(page, key);
 }
 
-/** Everything about a box. */
+/** Describes a box in the panel. */
 export function showBox(page: Page, key: string | undefined): void {
-  const panel = part('panel');
+  const panel = elementById('panel');
   const drawn = key === undefined ? undefined : page.drawn.get(key);
   const snapshot = page.moments[page.moment];
   if (drawn === undefined || snapshot === undefined) {
-    panel.replaceChildren(make('p', 'hint', 'Point at something in the map, or go there with Tab and the arrow keys.'));
+    panel.replaceChildren(
+      makeElement('p', 'hint', 'Point at a box in the map, or select one with Tab and the arrow keys.'),
+    );
     return;
   }
   const { box, column } = drawn;
   const address = BigInt(box.start);
   const place = addressText(snapshot, address, layersAt(snapshot, address), memoryAt(snapshot, address));
-  const list = make('dl', '');
+  const list = makeElement('dl', '');
   for (const [name, value] of box.facts) {
     const look = name === 'Reason' ? 'wide' : '';
-    list.append(make('dt', look, name), make('dd', look, value));
+    list.append(makeElement('dt', look, name), makeElement('dd', look, value));
   }
   const title = page.columns[column]?.title ?? '';
   panel.replaceChildren(
-    make('p', `badge ${box.look}`, title),
-    make('h2', '', box.label),
+    makeElement('p', `badge ${box.look}`, title),
+    makeElement('h2', '', box.label),
     list,
-    make('h3', '', `At ${box.start}`),
-    make('p', 'explained', box.look.startsWith('target') ? place : explanation(snapshot, address).text),
+    makeElement('h3', '', `At ${box.start}`),
+    makeElement('p', 'explained', box.look.startsWith('target') ? place : explanation(snapshot, address).text),
   );
 }
 
-/** Says what is at an address that somebody asks for. */
-export function explainAsked(page: Page, asked: string): void {
+/** Explains the address that the user has typed. */
+export function explainAddress(page: Page, asked: string): void {
   const snapshot = page.moments[page.moment];
-  const answer = part('answer');
+  const answer = elementById('answer');
   const text = asked.trim();
   if (text === '' || snapshot === undefined) {
     answer.textContent = '';
   } else if (/^(0x[0-9a-f]{1,16}|\d{1,19})$/i.test(text)) {
     answer.textContent = explanation(snapshot, BigInt(text)).text;
   } else {
-    answer.textContent = `${text} is no address: 0x1000, say.`;
+    answer.textContent = `${text} is not an address. Enter one such as 0x1000.`;
   }
 }

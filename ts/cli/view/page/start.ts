@@ -1,19 +1,19 @@
 /**
- * Brings the page to life.
+ * Starts the page: reads its data, draws it and adds its event listeners.
  */
 import { applyDelta } from '../../../journal/delta.ts';
 import type { MemorySnapshot } from '../../../guest/inspect.ts';
 import type { PageData } from '../data.ts';
 import { drawAxis } from './draw.ts';
-import { part } from './dom.ts';
+import { elementById } from './dom.ts';
 import { keyPressed } from './keys.ts';
-import { explainAsked } from './panel.ts';
+import { explainAddress } from './panel.ts';
 import type { Page } from './state.ts';
 import { drawAll, startTimeline } from './timeline.ts';
 
-/** The whole of it: called when the page is there. */
+/** Starts the page. The script calls it after the elements are parsed. */
 export function startPage(): void {
-  const data: PageData = JSON.parse(part('data').textContent ?? '');
+  const data: PageData = JSON.parse(elementById('data').textContent ?? '');
   const page: Page = {
     data,
     places: placesOn(data),
@@ -29,9 +29,9 @@ export function startPage(): void {
   drawAll(page);
   if (data.history !== undefined) startTimeline(page);
   document.addEventListener('keydown', (event) => keyPressed(page, event));
-  const asked = part('asked') as HTMLInputElement;
-  asked.addEventListener('input', () => explainAsked(page, asked.value));
-  const zoom = part('zoom') as HTMLInputElement;
+  const asked = elementById('asked') as HTMLInputElement;
+  asked.addEventListener('input', () => explainAddress(page, asked.value));
+  const zoom = elementById('zoom') as HTMLInputElement;
   zoom.addEventListener('input', () => {
     page.zoom = 2 ** Number(zoom.value);
     drawAxis(page);
@@ -39,7 +39,7 @@ export function startPage(): void {
   });
 }
 
-/** Guest memory at each moment. */
+/** Returns the state of guest memory at each moment. */
 export function momentsOf({ snapshot, history }: PageData): MemorySnapshot[] {
   const moments = [snapshot];
   let last = snapshot;
@@ -50,7 +50,7 @@ export function momentsOf({ snapshot, history }: PageData): MemorySnapshot[] {
   return moments;
 }
 
-/** Where on the axis each address is. */
+/** Returns the index of each boundary address on the axis. */
 export function placesOn({ parts }: PageData): Map<string, number> {
   const places = new Map(parts.map(({ start }, index) => [start, index]));
   const last = parts.at(-1);

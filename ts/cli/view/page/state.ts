@@ -1,31 +1,31 @@
 /**
- * What the functions of the page hand one another.
+ * The state that the functions of the page share.
  */
 import type { MemorySnapshot } from '../../../guest/inspect.ts';
 import type { Box, Column, Places } from '../columns.ts';
 import type { PageData } from '../data.ts';
 
-/** One box as it stands on the page. */
+/** A box that is drawn on the page. */
 export interface Drawn {
   readonly element: HTMLElement;
   box: Box;
   column: number;
 }
 
-/** The page. */
+/** The state of the page. */
 export interface Page {
   readonly data: PageData;
   readonly places: Places;
-  /** Guest memory at each moment. */
+  /** The state of guest memory at each moment. */
   readonly moments: readonly MemorySnapshot[];
-  /** Index of the moment that is shown. */
+  /** Index of the current moment. */
   moment: number;
-  /** Of heights. */
+  /** Factor of the heights of the parts. */
   zoom: number;
-  /** Pixels from the top at which each part of the axis begins, and the last ends. */
+  /** Distance of each part of the axis from the top, in pixels, and that of the end of the last part. */
   tops: number[];
   columns: Column[];
   readonly drawn: Map<string, Drawn>;
-  /** What the panel shows, when nothing is pointed at: the key of a box. */
+  /** Key of the selected box, which the panel describes unless the pointer is on another box. */
   selected: string | undefined;
 }

@@ -1,19 +1,19 @@
 /**
- * A journal's way through time: a slider, steps, play, and what has happened in words.
+ * The timeline of a journal: a slider, step and play buttons, and the text of the current line.
  */
-import { timeAfter } from '../words.ts';
+import { elapsedText } from '../format.ts';
 import { drawMoment } from './draw.ts';
-import { make, part } from './dom.ts';
+import { elementById, makeElement } from './dom.ts';
 import { drawLists } from './lists.ts';
 import { showBox } from './panel.ts';
 import type { Page } from './state.ts';
 
-/** Makes the controls do what they say. */
+/** Adds the event listeners of the controls. */
 export function startTimeline(page: Page): void {
-  const slider = part('slider') as HTMLInputElement;
+  const slider = elementById('slider') as HTMLInputElement;
   slider.max = String(page.moments.length - 1);
   let playing: number | undefined;
-  const play = part('play');
+  const play = elementById('play');
   const stop = (): void => {
     window.clearInterval(playing);
     playing = undefined;
@@ -24,8 +24,8 @@ export function startTimeline(page: Page): void {
     stop();
     goToMoment(page, Number(slider.value));
   });
-  part('before').addEventListener('click', () => (stop(), step(-1)));
-  part('after').addEventListener('click', () => (stop(), step(1)));
+  elementById('before').addEventListener('click', () => (stop(), step(-1)));
+  elementById('after').addEventListener('click', () => (stop(), step(1)));
   play.addEventListener('click', () => {
     if (playing !== undefined) return stop();
     if (page.moment === page.moments.length - 1) goToMoment(page, 0);
@@ -38,53 +38,54 @@ export function startTimeline(page: Page): void {
   drawMarks(page);
 }
 
-/** Shows another moment. */
+/** Goes to another moment. */
 export function goToMoment(page: Page, moment: number): void {
   page.moment = Math.min(Math.max(moment, 0), page.moments.length - 1);
   drawAll(page);
 }
 
-/** Shows the moment that the page is at, everywhere. */
+/** Draws the current moment in all parts of the page. */
 export function drawAll(page: Page): void {
   drawMoment(page);
   drawLists(page);
   showBox(page, page.selected);
-  if (page.data.history !== undefined) drawHappening(page);
+  if (page.data.history !== undefined) drawTimelineEntry(page);
 }
 
-/** What happened at this moment. */
-export function drawHappening(page: Page): void {
+/** Draws the journal line of the current moment. */
+export function drawTimelineEntry(page: Page): void {
   const { history } = page.data;
   if (history === undefined) return;
   const line = history.lines[page.moment - 1];
-  const slider = part('slider') as HTMLInputElement;
+  const slider = elementById('slider') as HTMLInputElement;
   const text = line?.text ?? 'Recording begins.';
   slider.value = String(page.moment);
   slider.setAttribute('aria-valuetext', `${page.moment} of ${page.moments.length - 1}: ${text}`);
   const time = line?.time ?? history.time;
-  part('when').textContent = `${page.moment} / ${page.moments.length - 1} · ${timeAfter(history.time, time)} · ${time}`;
-  const what = part('what');
+  elementById('when').textContent =
+    `${page.moment} / ${page.moments.length - 1} · ${elapsedText(history.time, time)} · ${time}`;
+  const what = elementById('what');
   what.textContent = text;
   what.className = line?.error === undefined ? '' : 'error';
   const dma = line?.dma ?? [];
-  const details = part('dma');
+  const details = elementById('dma');
   details.hidden = dma.length === 0;
   const list = details.querySelector('ol');
-  list?.replaceChildren(...dma.slice(0, 200).map((text) => make('li', '', text)));
-  if (dma.length > 200) list?.append(make('li', '', `and ${dma.length - 200} more`));
+  list?.replaceChildren(...dma.slice(0, 200).map((text) => makeElement('li', '', text)));
+  if (dma.length > 200) list?.append(makeElement('li', '', `and ${dma.length - 200} more`));
   const title = details.querySelector('summary');
-  if (title !== null) title.textContent = `What the targets were made to do (${dma.length})`;
+  if (title !== null) title.textContent = `Operations of the targets (${dma.length})`;
 }
 
-/** Where on the slider something has failed. */
+/** Marks the failed changes on the slider. */
 export function drawMarks(page: Page): void {
   const lines = page.data.history?.lines ?? [];
   const marks = lines.flatMap(({ error, text }, index) => {
     if (error === undefined) return [];
-    const mark = make('i', '');
+    const mark = makeElement('i', '');
     mark.style.left = `${((index + 1) / lines.length) * 100}%`;
     mark.title = text;
     return [mark];
   });
-  part('marks').replaceChildren(...marks);
+  elementById('marks').replaceChildren(...marks);
 }

@@ -1,5 +1,5 @@
 /**
- * PCI facts in the few words that fit beside others.
+ * Formats PCI facts as short texts.
  */
 import { hex } from '../../address-range.ts';
 import { sizeOf } from '../../size.ts';
@@ -12,7 +12,7 @@ import {
   type PciFunction,
 } from '../../host/index.ts';
 
-/** Classes and subclasses (PCI Code and ID Assignment Specification), those that one meets. */
+/** Names of common classes and subclasses (PCI Code and ID Assignment Specification). */
 const CLASSES: Readonly<Record<string, string>> = {
   '00': 'unclassified',
   '01': 'storage',
@@ -50,7 +50,7 @@ const PORTS: Readonly<Partial<Record<PciFunction['portType'], string>>> = {
   'pci-to-pcie-bridge': 'bridge from PCI',
   'event-collector': 'event collector',
 };
-/** Makers of what stands in such trees; others are shown by their numbers. */
+/** Names of common vendors. Other vendors are printed as numbers. */
 const VENDORS: Readonly<Record<number, string>> = {
   0x1000: 'Broadcom',
   0x1002: 'AMD',
@@ -70,7 +70,7 @@ const VENDORS: Readonly<Record<number, string>> = {
   0x1d0f: 'Amazon',
   0x8086: 'Intel',
 };
-/** In the order of the bits. */
+/** A letter for each ACS control, in the order of the bits. */
 const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
   SrcValid: 'S',
   TransBlk: 'B',
@@ -81,12 +81,13 @@ const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
   DirectTrans: 'D',
 };
 
-/** What {@link acsLetters} means. */
-export const ACS_LEGEND =
-  'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, U upstream forwarding, E egress control, D direct translated; - is off, . is not there';
+/** Explains the letters of {@link acsLetters}. */
+export const ACS_LEGEND: string =
+  'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, ' +
+  'U upstream forwarding, E egress control, D direct translated; - disabled, . not implemented';
 
-/** `NVIDIA 10de:2330`. */
-export function idsOf({ ids }: PciFunction): string {
+/** Formats vendor and device ID: `NVIDIA 10de:2330`. */
+export function idsText({ ids }: PciFunction): string {
   const { vendor, device } = ids;
   const numbers = [vendor, device]
     .map((id) => (id === 'unknown' ? '????' : id.toString(16).padStart(4, '0')))
@@ -95,8 +96,8 @@ export function idsOf({ ids }: PciFunction): string {
   return name === undefined ? numbers : `${name} ${numbers}`;
 }
 
-/** `root port`, `NVMe`, `virtual function, network`. */
-export function kindOf({ classCode, portType, physicalFunction }: PciFunction): string {
+/** Names the kind of a function: `root port`, `NVMe`, `virtual function, network`. */
+export function functionKind({ classCode, portType, physicalFunction }: PciFunction): string {
   const port = PORTS[portType];
   if (port !== undefined) return port;
   const digits = classCode === 'unknown' ? '' : classCode.toString(16).padStart(6, '0');
@@ -104,7 +105,7 @@ export function kindOf({ classCode, portType, physicalFunction }: PciFunction): 
   return physicalFunction === undefined ? name : `virtual function, ${name}`;
 }
 
-/** `S-RCU.-`, `none`, `?`. */
+/** Formats the ACS controls: `S-RCU.-`, `none`, `?`. */
 export function acsLetters({ acs }: PciFunction): string {
   if (acs === 'unknown') return '?';
   if (acs === 'none') return 'none';
@@ -113,36 +114,36 @@ export function acsLetters({ acs }: PciFunction): string {
   ).join('');
 }
 
-/** `32 GT/s x16`; with `of …` where the link could be faster or wider. Empty where there is none. */
-export function linkOf({ link }: PciFunction): string {
+/** Formats a link: `32x16`, with `of …` if it could be faster or wider. Empty without a link. */
+export function linkText({ link }: PciFunction): string {
   if (link === undefined) return '';
   const { speed, width, mostSpeed, mostWidth } = link;
   if (speed === undefined && width === undefined) return mostWidth === undefined ? '' : 'no link';
-  const now = oneLink(speed, width);
-  return isSlow(link) ? `${now} of ${oneLink(mostSpeed, mostWidth)}` : now;
+  const now = speedAndWidth(speed, width);
+  return isLinkDegraded(link) ? `${now} of ${speedAndWidth(mostSpeed, mostWidth)}` : now;
 }
 
-/** Whether a link is slower or narrower than this end of it could be. */
-export function isSlow({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
+/** Whether a link is slower or narrower than this port supports. */
+export function isLinkDegraded({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
   const below = (now: number | undefined, most: number | undefined): boolean =>
     now !== undefined && most !== undefined && now < most;
   return below(speed, mostSpeed) || below(width, mostWidth);
 }
 
-function oneLink(speed: number | undefined, width: number | undefined): string {
+function speedAndWidth(speed: number | undefined, width: number | undefined): string {
   return `${speed ?? '?'}x${width ?? '?'}`;
 }
 
-/** `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
-export function barOf({ index, kind, address, length, prefetchable }: BarResource): string {
+/** Formats a BAR: `BAR 2: 16 MiB at 0xfc000000, 64 bits, prefetchable`. */
+export function barText({ index, kind, address, length, prefetchable }: BarResource): string {
   const name = kind === 'rom' ? 'ROM' : `BAR ${index}`;
   const place = address === undefined ? 'no address' : `at ${hex(address)}`;
   const width = { io: ', I/O ports', memory32: '', memory64: ', 64 bits', rom: '' }[kind];
   return `${name}: ${sizeOf(length)} ${place}${width}${prefetchable ? ', prefetchable' : ''}`;
 }
 
-/** `dmar0, 48 bits, device TLB`. */
-export function iommuOf({ name, addressBits, deviceTlb }: Iommu): string {
+/** Formats an IOMMU: `dmar0, 48 bits, device TLB`. */
+export function iommuText({ name, addressBits, deviceTlb }: Iommu): string {
   const bits = addressBits === 'unknown' ? '' : `, ${addressBits} bits`;
   return `${name}${bits}${deviceTlb === true ? ', device TLB' : ''}`;
 }

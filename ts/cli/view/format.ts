@@ -1,9 +1,9 @@
 /**
- * Lengths and times as people read them. Runs in the page: functions alone.
+ * Formats lengths and times for people. The functions also run in the page, so they use nothing but one another.
  */
 
-/** A number of bytes in the largest unit that leaves a number to be read: `64 KiB`, `1.94 GiB`. */
-export function humanLength(bytes: bigint): string {
+/** Formats a number of bytes in the largest unit in which it is at least 1: `64 KiB`, `1.94 GiB`. */
+export function lengthText(bytes: bigint): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
   let unit = 0;
   let size = bytes;
@@ -15,8 +15,8 @@ export function humanLength(bytes: bigint): string {
   return `${Number.isInteger(exact) ? exact : exact.toFixed(2)} ${units[unit]}`;
 }
 
-/** How long after another a time is: `+1.250 s`. */
-export function timeAfter(start: string, time: string): string {
+/** Formats the time that elapsed between two moments: `+1.250 s`. */
+export function elapsedText(start: string, time: string): string {
   const seconds = (Date.parse(time) - Date.parse(start)) / 1000;
   return Number.isFinite(seconds) ? `+${seconds.toFixed(3)} s` : time;
 }

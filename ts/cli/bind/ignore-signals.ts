@@ -1,11 +1,11 @@
 /**
- * Half of a group with VFIO serves nobody: who interrupts the program, or loses the line to it, has it finish first.
+ * Ignores signals while devices are bound: an interrupted command must not leave a group partly bound.
  */
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Does something synchronous, meanwhile deaf to signals that would end the process. */
-export function uninterrupted<T>(act: () => T): T {
+/** Runs a synchronous function and ignores signals that would end the process meanwhile. */
+export function ignoringSignals<T>(act: () => T): T {
   const ignore = (): void => {};
   for (const signal of SIGNALS) process.on(signal, ignore);
   try {

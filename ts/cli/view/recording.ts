@@ -1,5 +1,5 @@
 /**
- * Reads what `peerdma view` and `peerdma explain` are given: a snapshot or a journal.
+ * Reads the input of `peerdma view` and `peerdma explain`: a snapshot or a journal.
  */
 import { createReadStream } from 'node:fs';
 import { PeerDmaError, asError } from '../../errors.ts';
@@ -10,25 +10,25 @@ import { applyDelta } from '../../journal/delta.ts';
 import type { JournalLine } from '../../journal/lines.ts';
 import type { History } from './data.ts';
 
-/** How many characters distinguish a journal from a snapshot. */
-const HEAD = 64;
+/** Number of characters that distinguish a journal from a snapshot. */
+const HEAD_LENGTH = 64;
 
-/** What a file holds. */
+/** The contents of a snapshot or a journal. */
 export interface Recording {
-  /** The only one, or that with which a journal begins. */
+  /** The snapshot, or the first state of a journal that is returned. */
   readonly snapshot: MemorySnapshot;
-  /** Of a journal. */
+  /** The lines of a journal. A snapshot has none. */
   readonly history?: History;
 }
 
 /**
- * Reads a file, or standard input for `-`. Holds one state of a journal, and the lines that it returns.
+ * Reads a file, or standard input for `-`. Holds one state of a journal, and the returned lines, in memory.
  *
- * @param last the most lines of a journal to return: the last ones, with the state before them
- * @throws {PeerDmaError} `ERR_SYSTEM`, `ERR_INVALID_ARGUMENT`
+ * @param last the number of lines of a journal to return at most; the last lines, with the state before them
+ * @throws {PeerDmaError} `ERR_SYSTEM` when the file cannot be read; `ERR_INVALID_ARGUMENT` when it is invalid
  */
 export async function readRecording(file: string, last: number): Promise<Recording> {
-  /** The last lines, in a ring. */
+  /** A ring buffer of the last lines. */
   const ring: JournalLine[] = [];
   let count = 0;
   let first: { readonly snapshot: MemorySnapshot; readonly time: string } | undefined;
@@ -50,24 +50,24 @@ export async function readRecording(file: string, last: number): Promise<Recordi
   return { snapshot: first.snapshot, history: { time: first.time, lines, cut, leftOut } };
 }
 
-/** Guest memory as it was last, of a file as above. Holds one state of a journal at a time. */
+/** Reads the last state of a file, or of standard input for `-`. Holds one state of a journal at a time. */
 export async function readLastSnapshot(file: string): Promise<MemorySnapshot> {
   return (await readStates(file, () => {})).snapshot;
 }
 
 interface LastState {
   readonly snapshot: MemorySnapshot;
-  /** Whether the last line of a journal is cut. */
+  /** Whether the last line of a journal is truncated. */
   readonly cut: boolean;
 }
 
-/** @param note is called for each entry of a journal */
-async function readStates(file: string, note: (entry: JournalEntry) => void): Promise<LastState> {
+/** @param onEntry called for each entry of a journal */
+async function readStates(file: string, onEntry: (entry: JournalEntry) => void): Promise<LastState> {
   const pieces = piecesOf(file);
   let head = '';
   for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) {
     head += next.value;
-    if (head.trimStart().length >= HEAD) break;
+    if (head.trimStart().length >= HEAD_LENGTH) break;
   }
   if (!isJournal(head)) {
     const all = [head];
@@ -83,13 +83,13 @@ async function readStates(file: string, note: (entry: JournalEntry) => void): Pr
   const take = (entries: Iterable<JournalEntry>): void => {
     for (const entry of entries) {
       last = entry.snapshot;
-      note(entry);
+      onEntry(entry);
     }
   };
   take(reader.add(head));
   for await (const piece of pieces) take(reader.add(piece));
   take(reader.end());
-  if (last === undefined) throw new TypeError('a journal has a first line'); // `end` has thrown
+  if (last === undefined) throw new TypeError('a journal has a first line'); // not reached: `end` throws without one
   return { snapshot: last, cut: reader.isCut };
 }
 
@@ -99,6 +99,7 @@ async function* piecesOf(file: string): AsyncGenerator<string, void, undefined> 
     for await (const piece of stream) yield String(piece);
   } catch (thrown) {
     const error: NodeJS.ErrnoException = asError(thrown);
-    throw new PeerDmaError('ERR_SYSTEM', `can't read ${file}: ${error.message}`, { errno: error.code, cause: thrown });
+    const message = `${file}: read failed: ${error.message}`;
+    throw new PeerDmaError('ERR_SYSTEM', message, { errno: error.code, cause: thrown });
   }
 }

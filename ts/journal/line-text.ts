@@ -1,5 +1,5 @@
 /**
- * The texts of the lines of a journal: a change of guest memory in a sentence or two.
+ * The text of a journal line: describes a change of guest memory in a sentence or two.
  */
 import { AddressRange } from '../address-range.ts';
 import type { MemoryAction } from '../dma/events.ts';
@@ -9,28 +9,28 @@ import type { RegionState } from '../guest/region-state.ts';
 import type { Comparison, TargetState } from './compare.ts';
 import { type Difference, differenceOf } from './differences.ts';
 
-/** The most regions, and mappings of a target, that a text names. */
-const TOLD = 4;
+/** Limit of the regions, and of the mappings of a target, that a text names. */
+const MAX_NAMED = 4;
 
-/** @internal */
-export function wordsFor(action: MemoryAction, { regions, targets, left }: Comparison, error: unknown): string {
-  const told: string[] = [];
-  if (error !== undefined) told.push(failure(action, error));
-  if (action === 'end' && error === undefined) told.push('guest memory is closed');
-  else told.push(...some(regionWords(differenceOf(regions)), 'more regions'));
-  for (const one of left) told.push(`${one.mapper.name} has left, with ${mappingsOf(one)}`);
+/** Returns the text of a line about an operation of guest memory. @internal */
+export function changeText(action: MemoryAction, { regions, targets, left }: Comparison, error: unknown): string {
+  const clauses: string[] = [];
+  if (error !== undefined) clauses.push(failureText(action, error));
+  if (action === 'end' && error === undefined) clauses.push('guest memory is closed');
+  else clauses.push(...shortened(regionClauses(differenceOf(regions)), 'more regions'));
+  for (const one of left) clauses.push(`${one.mapper.name} has left, with ${mappingCount(one)}`);
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
-    if (before === undefined) told.push(`${name} has joined, with ${mappingsOf(now)}`);
-    else if (before.following && !now.following) told.push(`${name} gets no new mappings`);
-    told.push(...some(statusWords(name, changes), `more mappings of ${name}`));
+    if (before === undefined) clauses.push(`${name} has joined, with ${mappingCount(now)}`);
+    else if (before.following && !now.following) clauses.push(`${name} gets no new mappings`);
+    clauses.push(...shortened(statusClauses(name, changes), `more mappings of ${name}`));
   }
-  if (told.length === 0) told.push(QUIET[action]);
-  return `${sentence(told)}.`;
+  if (clauses.length === 0) clauses.push(ACTION_TEXTS[action]);
+  return `${sentence(clauses)}.`;
 }
 
-/** The text of a line without a change of regions, targets or statuses. */
-const QUIET: Readonly<Record<MemoryAction, string>> = {
+/** Texts of operations that change no region, target or status. */
+const ACTION_TEXTS: Readonly<Record<MemoryAction, string>> = {
   change: 'memory is mapped in other pieces',
   join: 'a target joins',
   leave: 'a target leaves',
@@ -39,7 +39,7 @@ const QUIET: Readonly<Record<MemoryAction, string>> = {
   end: 'guest memory is closed',
 };
 
-const FAILING: Readonly<Record<MemoryAction, string>> = {
+const FAILED_ACTIONS: Readonly<Record<MemoryAction, string>> = {
   change: 'a change',
   join: 'adding a target',
   leave: 'removing a target',
@@ -48,28 +48,28 @@ const FAILING: Readonly<Record<MemoryAction, string>> = {
   end: 'closing guest memory',
 };
 
-function failure(action: MemoryAction, error: unknown): string {
+function failureText(action: MemoryAction, error: unknown): string {
   const { message } = asError(error);
   const code = error instanceof PeerDmaError ? `${error.code}: ` : '';
-  return `${FAILING[action]} has failed: ${code}${message}`;
+  return `${FAILED_ACTIONS[action]} has failed: ${code}${message}`;
 }
 
-function regionWords({ removed, added }: Difference<RegionState>): string[] {
+function regionClauses({ removed, added }: Difference<RegionState>): string[] {
   const before = new Map(removed.map((region) => [region.id, region]));
-  const told = added.map((region) => {
+  const clauses = added.map((region) => {
     const was = before.get(region.id);
     before.delete(region.id);
-    return was === undefined ? `"${region.name}" is new${place(region)}` : changeOf(was, region);
+    return was === undefined ? `"${region.name}" is new${placeText(region)}` : regionChange(was, region);
   });
-  for (const { name } of before.values()) told.push(`"${name}" is removed`);
-  return told;
+  for (const { name } of before.values()) clauses.push(`"${name}" is removed`);
+  return clauses;
 }
 
-function place({ at }: RegionState): string {
+function placeText({ at }: RegionState): string {
   return at === undefined ? '' : `, at ${at}`;
 }
 
-function changeOf(was: RegionState, { name, at, writable, mappings: memory }: RegionState): string {
+function regionChange(was: RegionState, { name, at, writable, mappings: memory }: RegionState): string {
   if (was.at === undefined && at !== undefined) return `"${name}" is at ${at} now`;
   if (was.at !== undefined && at === undefined) return `"${name}" is no longer at ${was.at}`;
   if (was.at !== undefined && at !== undefined && was.at.start !== at.start)
@@ -78,12 +78,12 @@ function changeOf(was: RegionState, { name, at, writable, mappings: memory }: Re
   return memory === was.mappings ? `"${name}" is placed again` : `the memory in "${name}" changes`;
 }
 
-/** Mappings that failed, are quarantined, or are mapped after that. Mappings that follow their regions are left out. */
-function statusWords(target: string, { removed, added }: Difference<MappingStatus>): string[] {
-  const before = new Map(removed.map((status) => [key(status), status]));
+/** Names mappings that failed, are quarantined or recovered. Leaves out mappings that follow their regions. */
+function statusClauses(target: string, { removed, added }: Difference<MappingStatus>): string[] {
+  const before = new Map(removed.map((status) => [rangeKey(status), status]));
   return added.flatMap((status): string[] => {
     const { name, range, state, code, errno } = status;
-    const was = before.get(key(status));
+    const was = before.get(rangeKey(status));
     const what = `"${name}" at ${range}`;
     const why = [code, errno].filter((word) => word !== undefined).join(', ');
     if (state === 'quarantined') return [`${target} failed to unmap ${what} and may still reach it`];
@@ -93,27 +93,27 @@ function statusWords(target: string, { removed, added }: Difference<MappingStatu
   });
 }
 
-function key({ range }: MappingStatus): string {
+function rangeKey({ range }: MappingStatus): string {
   return String(range);
 }
 
-function some(told: readonly string[], rest: string): string[] {
-  if (told.length <= TOLD) return [...told];
-  return [...told.slice(0, TOLD - 1), `${told.length - TOLD + 1} ${rest}`];
+function shortened(clauses: readonly string[], rest: string): string[] {
+  if (clauses.length <= MAX_NAMED) return [...clauses];
+  return [...clauses.slice(0, MAX_NAMED - 1), `${clauses.length - MAX_NAMED + 1} ${rest}`];
 }
 
-function mappingsOf({ maps: { given, quarantined } }: TargetState): string {
+function mappingCount({ maps: { given, quarantined } }: TargetState): string {
   const count = given.size + quarantined.size;
   return count === 1 ? 'one mapping' : `${count} mappings`;
 }
 
-function sentence(told: readonly string[]): string {
-  const text = told.join('; ');
+function sentence(clauses: readonly string[]): string {
+  const text = clauses.join('; ');
   return text.endsWith('.') ? text.slice(0, -1) : text;
 }
 
-/** The text of a line about a BAR. @internal */
-export function barWords(
+/** Returns the text of a line about a BAR. @internal */
+export function barText(
   device: string,
   bar: number,
   range: AddressRange | undefined,
