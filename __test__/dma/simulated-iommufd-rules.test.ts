@@ -16,7 +16,7 @@ const OVERLAP = { code: 'ERR_IOVA_OVERLAP', errno: 'EEXIST', advice: /[Uu]nmap i
 const UNALIGNED = { code: 'ERR_UNALIGNED', errno: 'EINVAL', advice: /[Aa]lign/ } as const;
 const UNREACHABLE = { code: 'ERR_IOVA_UNREACHABLE', errno: 'EINVAL', advice: /within one of/ } as const;
 const OFF = { code: 'ERR_MEMORY_FAULT', errno: 'ENODEV', advice: /memory decode/ } as const;
-const SHORT = { code: 'ERR_MEMORY_FAULT', errno: 'EINVAL', advice: /has become shorter/ } as const;
+const SHORT = { code: 'ERR_MEMORY_FAULT', errno: 'EINVAL', advice: /is shorter than that now/ } as const;
 const LIMIT = { code: 'ERR_MAPPING_LIMIT', errno: 'ENOSPC', advice: /mappings/ } as const;
 
 interface Case {

@@ -19,7 +19,8 @@ import {
 } from '../dma/target-port.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { FileNumbers } from '../memory/file-numbers.ts';
-import { ON_A_THREAD, type VaMapper } from '../memory/va-mapper.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { needsWorkerThread } from '../memory/worker-thread.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
 import { partsOf } from '../slices.ts';
@@ -98,13 +99,15 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      isMuch(subs) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
     );
   }
 
   unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
-      isMuch(subs) ? this.during(() => this.#unmapParts(subs, all)) : this.unmapBatch(subs, all, false),
+      needsWorkerThread(subs, lengthOf)
+        ? this.during(() => this.#unmapParts(subs, all))
+        : this.unmapBatch(subs, all, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
   }
@@ -299,10 +302,8 @@ function settle<A, B>(
   }
 }
 
-/** Whether to leave it to a worker thread: pinning a page takes about a microsecond. */
-function isMuch(subs: readonly SubMapping[]): boolean {
-  let bytes = 0n;
-  return subs.some(({ range }) => (bytes += range.length) > ON_A_THREAD);
+function lengthOf({ range }: SubMapping): bigint {
+  return range.length;
 }
 
 /** The sub-mapping that a failure is about. */
