@@ -1,5 +1,6 @@
 /**
- * Adapts a caller's {@link DmaTarget} to a port: one call for each sub-mapping, or for each batch if it accepts batches.
+ * Adapts a caller's {@link DmaTarget} to a port: one call for each sub-mapping, or for each batch if it accepts
+ * batches.
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';

@@ -146,7 +146,9 @@ export class DirtyPages {
     }
   }
 
-  /** The pages of this set that a range of whole pages shares, and the range's own first page, which may be negative. */
+  /**
+   * The pages of this set that a range of whole pages shares, and the range's own first page, which may be negative.
+   */
   #span({ start, length }: AddressRange): { from: number; end: number; first: number } {
     const first = Number((start - this.range.start) / this.pageSize);
     const end = Math.min(this.#pages, first + Number(length / this.pageSize));

@@ -1,5 +1,6 @@
 /**
- * The differences between the kernel's two mapping interfaces. The targets, the simulation and their tests use this table.
+ * The differences between the kernel's two mapping interfaces. The targets, the simulation and their tests use this
+ * table.
  */
 
 /** The interface: VFIO type1v2 containers, or address spaces of iommufd. */

@@ -1,6 +1,6 @@
 /**
- * Explains why an IOMMU rejected a mapping, from the errno and the limits of the IOMMU. The simulated IOMMU and the real
- * one share these messages.
+ * Explains why an IOMMU rejected a mapping, from the errno and the limits of the IOMMU. The simulated IOMMU and the
+ * real one share these messages.
  */
 import type { AddressRange } from '../address-range.ts';
 import { type ErrorCode, PeerDmaError } from '../errors.ts';

@@ -132,7 +132,9 @@ export class SimulatedIommu implements DmaTarget {
     }
   }
 
-  /** Whether the mapping at that range is revoked: iommufd revokes mappings of a BAR when its device is off or reset. */
+  /**
+   * Whether the mapping at that range is revoked: iommufd revokes mappings of a BAR when its device is off or reset.
+   */
   isRevoked(range: AddressRange): boolean {
     requireRange(range);
     return this.#mappings.startingAt(range.start)?.isRevoked === true;

@@ -1,6 +1,6 @@
 /**
- * The mappings of one target: the whole flat map, except for the failures recorded here. The interval map is shared with
- * the flat map as long as both are the same.
+ * The mappings of one target: the whole flat map, except for the failures recorded here. The interval map is shared
+ * with the flat map as long as both are the same.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';

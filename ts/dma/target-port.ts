@@ -1,6 +1,6 @@
 /**
- * The interface between {@link DmaMapper} and its target: a caller's {@link DmaTarget}, or an IOMMU address space of the
- * kernel.
+ * The interface between {@link DmaMapper} and its target: a caller's {@link DmaTarget}, or an IOMMU address space of
+ * the kernel.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
@@ -54,7 +54,8 @@ export interface TargetPort {
   /** As {@link DmaTarget.iovaRanges}; `undefined` when the target does not report them. */
   iovaRanges(): readonly AddressRange[] | undefined;
   /**
-   * Maps all of these or none; a large number in parts. Leases the host memory that {@link TargetPort.needsVa} requires.
+   * Maps all of these or none; a large number in parts. Leases the host memory that {@link TargetPort.needsVa}
+   * requires.
    *
    * @param va returns the host view of guest memory, which it makes on first use
    */

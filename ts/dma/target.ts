@@ -12,7 +12,10 @@ export type MemoryKind = 'ram' | 'device';
 export interface DmaMapRequest {
   /** Guest-physical addresses, which are the IOVAs. Whole pages of the host. */
   readonly range: AddressRange;
-  /** The leased memory, with RAM faulted in, if {@link DmaTarget.needsVa} requires it. Valid until the range is unmapped. */
+  /**
+   * The leased memory, with RAM faulted in, if {@link DmaTarget.needsVa} requires it. Valid until the range is
+   * unmapped.
+   */
   readonly hostMemory?: HostMemory;
   /**
    * The same memory as a file and offset, for targets that map files. The file stays open until the range is unmapped,
@@ -59,8 +62,8 @@ export interface DmaTarget {
    * Whether its device has revoked a mapping: iommufd revokes mappings of a BAR when the device stops decoding memory,
    * enters D3hot or is reset. A revoked mapping occupies its addresses until it is unmapped.
    *
-   * Called for mappings of device memory only. The result may change only on such an event of the device: a journal calls
-   * this again for mappings of a device of this package only after the device has revoked mappings.
+   * Called for mappings of device memory only. The result may change only on such an event of the device: a journal
+   * calls this again for mappings of a device of this package only after the device has revoked mappings.
    */
   isRevoked?(range: AddressRange): boolean;
   /** Maps all requests, at most 1,024, or none. Without this method, they are mapped one by one. */

@@ -11,7 +11,9 @@ import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 import { valueText } from '../value-text.ts';
 
-/** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
+/**
+ * The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process.
+ */
 export type Backing =
   | {
       /** The caller may close the file once it is mapped. */
@@ -188,7 +190,7 @@ export function truncated(
 ): PeerDmaError {
   return new PeerDmaError(
     'ERR_MEMORY_FAULT',
-    `${file?.name} has been truncated: it no longer has the ${hex(range.length)} bytes at ${hex(offset)} behind ${range}`,
+    `${file?.name} has been truncated: the ${hex(range.length)} bytes at ${hex(offset)} behind ${range} are missing`,
     { range, ...details },
   );
 }

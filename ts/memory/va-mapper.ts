@@ -218,7 +218,7 @@ function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[
 function notMapped({ range }: VaMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_VA_NOT_MAPPED',
-    `${range} was not mapped again in this process when an earlier change was rolled back. Repeat a change of the region`,
+    `${range} was not mapped again in this process when a change was rolled back. Repeat a change of the region`,
     { range },
   );
 }
