@@ -114,7 +114,7 @@ async function choice(
 }
 
 for (const [what, kernel, devices, reason] of [
-  ['without iommufd', {}, ALONE, /iommufd is no choice: there is no \/dev\/iommu/],
+  ['without iommufd', {}, ALONE, /iommufd cannot be used: there is no \/dev\/iommu/],
   [
     'whose iommufd this user may not have',
     { ...COMPLETE, iommu: { errno: 'EACCES' } },
@@ -122,7 +122,12 @@ for (const [what, kernel, devices, reason] of [
     /may not open \/dev\/iommu/,
   ],
   ['whose iommufd maps no files', { ...COMPLETE, iommu: { mapsFiles: false } }, ALONE, /maps no files.*6\.13/],
-  ['without files of devices', COMPLETE, { [BDF]: { driver: 'vfio-pci', group: 3 } }, /no file of its own/],
+  [
+    'without files of devices',
+    COMPLETE,
+    { [BDF]: { driver: 'vfio-pci', group: 3 } },
+    /no file below \/dev\/vfio\/devices/,
+  ],
   [
     'whose files of devices this user may not have',
     { ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } },
@@ -206,7 +211,7 @@ test.serial(
       t.is(made.backend?.name, 'iommufd');
       await rejectsCode(t, place(), code);
       t.is(made.backend?.name, 'iommufd');
-      t.regex(made.reason, /'iommufd' was asked for/);
+      t.regex(made.reason, /'iommufd' was requested/);
       t.deepEqual(open, [], code);
     }
   },

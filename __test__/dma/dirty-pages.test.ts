@@ -80,7 +80,7 @@ const stretch: fc.Arbitrary<Stretch> = fc
       .map((offsets) => ({ first, count, pages: new Set(offsets.map((offset) => first + offset)) })),
   );
 
-test('pages are added from other ranges and taken away, as of sets of numbers', (t) => {
+test('adds pages of other ranges and removes pages, as sets of numbers do', (t) => {
   const action = fc.oneof(
     stretch.map((other) => ({ other, removed: undefined })),
     fc.record({ first: start, count: length }).map((removed) => ({ other: undefined, removed })),
@@ -112,7 +112,7 @@ test('pages are added from other ranges and taken away, as of sets of numbers', 
   t.pass();
 });
 
-test('an empty set of pages has none, and a bit for each page', (t) => {
+test('has no page in an empty set, and a bit for each page', (t) => {
   for (const [count, words] of [
     [1, 1],
     [64, 1],
@@ -126,7 +126,7 @@ test('an empty set of pages has none, and a bit for each page', (t) => {
   }
 });
 
-test('what lies beyond the end of a range is not taken over from another, though the last word has room for it', (t) => {
+test('adds no page beyond the end of the range, although the last word has room for it', (t) => {
   const full = new DirtyPages(range({ first: 0, count: 128 }, 4096n), 4096n, BigUint64Array.of(~0n, ~0n));
   const into = new DirtyPages(range({ first: 60, count: 8 }, 4096n), 4096n);
   into.add(full);
@@ -142,7 +142,7 @@ test('what lies beyond the end of a range is not taken over from another, though
   );
 });
 
-test('the ranges of a bitmap are those of its single pages', (t) => {
+test('joins adjacent pages to ranges', (t) => {
   const word = fc.oneof(fc.constantFrom(0n, (1n << 64n) - 1n), fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }));
   fc.assert(
     fc.property(fc.array(word, { minLength: 1, maxLength: 6 }), fc.integer({ min: 0, max: 63 }), (words, missing) => {

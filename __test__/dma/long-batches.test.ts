@@ -154,7 +154,7 @@ async function joinBatches(t: ExecutionContext, target: BatchTarget) {
   return { memory, region, handle: await memory.dmaMappers.addDmaMapper(target) };
 }
 
-test('a custom target gets a long batch in parts', async (t) => {
+test('passes a long batch to a custom target in parts', async (t) => {
   const target = new BatchTarget();
   const { region } = await joinBatches(t, target);
   await region.map();

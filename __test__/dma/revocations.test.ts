@@ -9,7 +9,7 @@ import { taggedFile } from '../support/pages.ts';
 /** More than a function takes as arguments. */
 const MANY = 300_000;
 
-test('asks about every mapping of a device that has lost them, however many there are', (t) => {
+test('checks every mapping of a device that has revoked mappings', (t) => {
   const file = taggedFile(t, 'BAR', 1, 0);
   const device = { accessible: true, revocations: 0 };
   declareDevice(file, device);

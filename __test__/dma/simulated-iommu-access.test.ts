@@ -2,10 +2,10 @@
 import test from 'ava';
 import { type AddressRange, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
-import { requests } from '../support/lent-memory.ts';
+import { requests } from '../support/leased-requests.ts';
 import { at, PAGE, pages } from '../support/pages.ts';
 
-test('DMA crosses from one mapping to the next', async (t) => {
+test('reads and writes across adjacent mappings', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   const [low, high] = [await request(pages(4, 1)), await request(pages(5, 2))];
@@ -21,7 +21,7 @@ test('DMA crosses from one mapping to the next', async (t) => {
   t.deepEqual(high.hostMemory?.read(2n * PAGE - 1n, 1), Uint8Array.of(6));
 });
 
-test('DMA that meets an unmapped address faults and leaves no byte written', async (t) => {
+test('faults at an unmapped address and writes no byte', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu({ name: 'sim' });
   const [low, high] = [await request(pages(1, 1)), await request(pages(3, 1))];
@@ -47,7 +47,7 @@ test('DMA that meets an unmapped address faults and leaves no byte written', asy
   }
 });
 
-test('DMA writes to what is mapped for reading only fault and leave no byte written', async (t) => {
+test('faults on a write to a read-only mapping and writes no byte', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   const [low, high] = [await request(pages(1, 1)), await request(pages(2, 1), { writable: false })];
@@ -59,7 +59,7 @@ test('DMA writes to what is mapped for reading only fault and leave no byte writ
   t.deepEqual(iommu.read(at(2) - 2n, 4), new Uint8Array(4));
 });
 
-test('DMA to what was unmapped faults', async (t) => {
+test('faults after the unmap', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   iommu.mapDma(await request(pages(1, 1)));
@@ -68,13 +68,13 @@ test('DMA to what was unmapped faults', async (t) => {
   throwsCode(t, () => iommu.read(at(1), 1), 'ERR_DMA_FAULT');
 });
 
-test('DMA of no bytes reaches nothing', (t) => {
+test('accepts DMA of zero bytes', (t) => {
   const iommu = new SimulatedIommu();
   t.deepEqual(iommu.read(0n, 0), new Uint8Array(0));
   t.notThrows(() => iommu.write(0n, new Uint8Array(0)));
 });
 
-test('DMA addresses that are none are refused', async (t) => {
+test('rejects invalid DMA addresses', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   iommu.mapDma(await request(pages(0, 1)));
@@ -86,7 +86,7 @@ test('DMA addresses that are none are refused', async (t) => {
   throwsCode(t, () => iommu.read((1n << 64n) - 1n, 2), 'ERR_OUT_OF_RANGE');
 });
 
-test('DMA lengths and bytes that are none are refused', async (t) => {
+test('rejects invalid DMA lengths and bytes', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   iommu.mapDma(await request(pages(0, 1)));
@@ -99,7 +99,7 @@ test('DMA lengths and bytes that are none are refused', async (t) => {
   }
 });
 
-test('mappings are listed in order of IOVA', async (t) => {
+test('lists mappings in order of IOVA', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
   const ranges: AddressRange[] = [pages(8, 1), pages(0, 2), pages(4, 1)];

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { AddressRange, type ErrorCode, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
-import { requests } from '../support/lent-memory.ts';
+import { requests } from '../support/leased-requests.ts';
 import { at, PAGE, pages } from '../support/pages.ts';
 
 const MSI = 0xfee00000n;
@@ -91,7 +91,7 @@ test('map: overlap before the IOVA range → EEXIST', async (t) => {
   t.is(error.errno, 'EEXIST');
 });
 
-test('map: a batch is mapped in full or not at all', async (t) => {
+test('maps all of a batch or none', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu({ maxMappings: 3 });
   iommu.mapDma(await request(pages(0, 1)));
@@ -105,7 +105,7 @@ test('map: a batch is mapped in full or not at all', async (t) => {
   t.is(iommu.mappings().length, 3);
 });
 
-test('map: without host memory there is an error', (t) => {
+test('rejects a request without host memory', (t) => {
   const iommu = new SimulatedIommu();
   const error = throwsCode(
     t,
@@ -116,12 +116,12 @@ test('map: without host memory there is an error', (t) => {
   t.deepEqual(iommu.mappings(), []);
 });
 
-test('map: host memory of another length is no request', async (t) => {
+test('rejects host memory of another length', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu();
-  const lent = await request(pages(0, 2));
-  throwsCode(t, () => iommu.mapDma({ ...lent, range: pages(0, 1) }), 'ERR_INVALID_ARGUMENT');
-  throwsCode(t, () => iommu.mapDma({ ...lent, range: pages(0, 3) }), 'ERR_INVALID_ARGUMENT');
+  const leased = await request(pages(0, 2));
+  throwsCode(t, () => iommu.mapDma({ ...leased, range: pages(0, 1) }), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => iommu.mapDma({ ...leased, range: pages(0, 3) }), 'ERR_INVALID_ARGUMENT');
   t.deepEqual(iommu.mappings(), []);
 });
 
@@ -171,7 +171,7 @@ for (const { what, unmap, left, errno } of UNMAP) {
   });
 }
 
-test('what was unmapped can be mapped again, and counts no longer against the limit', async (t) => {
+test('maps a range again after its unmap, which no longer counts against the limit', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu({ maxMappings: 1 });
   for (let round = 0; round < 3; round++) {
@@ -181,7 +181,7 @@ test('what was unmapped can be mapped again, and counts no longer against the li
   t.deepEqual(iommu.mappings(), []);
 });
 
-test('page size and IOVA ranges are those of the constructor', async (t) => {
+test('uses the page size and IOVA ranges of the constructor', async (t) => {
   const request = await requests(t);
   const iommu = new SimulatedIommu({ pageSize: 0x10000n, iovaRanges: [AddressRange.of(0x10000n, 0x100000n)] });
   const unaligned = await request(AddressRange.of(0x11000n, 0x10000n));
@@ -192,7 +192,7 @@ test('page size and IOVA ranges are those of the constructor', async (t) => {
   t.is(iommu.mappings().length, 1);
 });
 
-test('constructor arguments that are none are refused', (t) => {
+test('rejects invalid constructor arguments', (t) => {
   const wrong = <T>(value: unknown): T => value as T;
   const options: ConstructorParameters<typeof SimulatedIommu>[0][] = [
     { rules: wrong('type2') },

@@ -4,7 +4,7 @@ import { ftruncateSync } from 'node:fs';
 import { AddressRange, type DmaMapRequest, type ErrorCode, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
 import { throwsCode } from '../support/errors.ts';
-import { requests } from '../support/lent-memory.ts';
+import { requests } from '../support/leased-requests.ts';
 import { at, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
@@ -16,7 +16,7 @@ const OVERLAP = { code: 'ERR_IOVA_OVERLAP', errno: 'EEXIST', advice: /[Uu]nmap i
 const UNALIGNED = { code: 'ERR_UNALIGNED', errno: 'EINVAL', advice: /[Aa]lign/ } as const;
 const UNREACHABLE = { code: 'ERR_IOVA_UNREACHABLE', errno: 'EINVAL', advice: /within one of/ } as const;
 const OFF = { code: 'ERR_MEMORY_FAULT', errno: 'ENODEV', advice: /memory decode/ } as const;
-const SHORT = { code: 'ERR_MEMORY_FAULT', errno: 'EINVAL', advice: /has become shorter/ } as const;
+const SHORT = { code: 'ERR_MEMORY_FAULT', errno: 'EINVAL', advice: /is shorter than that now/ } as const;
 const LIMIT = { code: 'ERR_MAPPING_LIMIT', errno: 'ENOSPC', advice: /mappings/ } as const;
 
 interface Case {
@@ -37,7 +37,7 @@ const CASES: readonly Case[] = [
     { what: 'an unaligned range', memory, map: AddressRange.of(0x800n, PAGE), refused: UNALIGNED },
     { what: 'the window of interrupts', memory, map: AddressRange.of(MSI, PAGE), refused: UNREACHABLE },
     {
-      what: 'one more than a limit that was asked for',
+      what: 'one more than the limit that was set',
       memory,
       before: here,
       maxMappings: 1,
@@ -79,7 +79,7 @@ async function requestFor(t: ExecutionContext, { memory, map }: Pick<Case, 'memo
   const common = { range: map, writable: true, kind, name: 'wanted' } as const;
   if (memory === 'private') {
     const { hostMemory } = await (await requests(t))(map);
-    if (hostMemory === undefined) throw new Error('it was lent');
+    if (hostMemory === undefined) throw new Error('it was leased');
     return { ...common, backing: 'private', hostMemory };
   }
   if (kind === 'device') {
@@ -125,7 +125,7 @@ for (const one of CASES) {
   });
 }
 
-test('map: type1v2 pins a device last, and so finds it off after all else', async (t) => {
+test('checks last whether a device is off with type1v2, which pins last', async (t) => {
   const lend = await requests(t);
   const device = new MemoryOfDevice(t, 'device', 4);
   device.decode(false);
@@ -144,19 +144,19 @@ test('map: type1v2 pins a device last, and so finds it off after all else', asyn
   }
 });
 
-test('map: files need no host memory, private memory does, and what comes with a file is not used', async (t) => {
+test('requires host memory for private memory only, and ignores it for files', async (t) => {
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   const { hostMemory, ...bare } = await requestFor(t, { memory: 'private', map: pages(0, 1) });
   const error = throwsCode(t, () => iommu.mapDma(bare), 'ERR_HOST_MEMORY_REQUIRED');
   t.regex(error.message, /needsVa/);
   t.is(iommu.needsVa, 'private');
   const file = await requestFor(t, { memory: 'file', map: pages(4, 1) });
-  if (hostMemory === undefined) throw new Error('it was lent');
+  if (hostMemory === undefined) throw new Error('it was leased');
   iommu.mapDma({ ...file, hostMemory });
   t.is(iommu.read(at(4), 1)[0], 2, 'the byte of the file');
 });
 
-test('there is no limit to mappings but one that is asked for', async (t) => {
+test('limits mappings only if a limit is set', async (t) => {
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   const { backing } = await requestFor(t, { memory: 'file', map: pages(0, 1) });
   for (let page = 0; page < 65_540; page++) {
@@ -198,7 +198,7 @@ for (const [what, unmap, left] of [
   });
 }
 
-test('a mapping is void from what its device goes through on, whatever comes after, until it is unmapped', async (t) => {
+test('keeps a mapping revoked after its device was off or reset, until it is unmapped', async (t) => {
   const device = new MemoryOfDevice(t, 'device', 4);
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   const map = (range: AddressRange, offset: bigint): void =>
@@ -223,7 +223,7 @@ test('a mapping is void from what its device goes through on, whatever comes aft
   t.is(device.file.read(0n, 1)[0], 0x40, 'what faulted has written nothing');
 });
 
-test('DMA across a mapping that is void does nothing of it', async (t) => {
+test('faults on DMA across a revoked mapping before any access', async (t) => {
   const [device, other] = [new MemoryOfDevice(t, 'device', 1), new MemoryOfDevice(t, 'other', 1, 0x60)];
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   for (const [page, { file }] of [other, device].entries()) {
@@ -236,7 +236,7 @@ test('DMA across a mapping that is void does nothing of it', async (t) => {
   t.deepEqual([other.file.read(PAGE - 1n, 1)[0], device.file.read(0n, 1)[0]], [1, 2]);
 });
 
-test('under the rules of type1v2 a mapping stays, swallows what comes while the device is off, and works again', async (t) => {
+test('keeps a mapping with type1v2, drops writes while the device is off, and works again after it', async (t) => {
   const lend = await requests(t);
   const device = new MemoryOfDevice(t, 'device', 1);
   const iommu = new SimulatedIommu();

@@ -135,7 +135,7 @@ testCases([
     { machine: MACHINE.replace(' vfio=vfio0', '') },
     'device-files',
     'warning',
-    /no file of its own.*Linux 6\.6/,
+    /no file below \/dev\/vfio\/devices.*Linux 6\.6/,
     undefined,
   ],
   [
@@ -151,7 +151,7 @@ testCases([
     { machine: UNBOUND, top: TOP.replace('CONFIG_VFIO_DEVICE_CDEV=y', '') },
     'device-files',
     'warning',
-    /no file of its own/,
+    /no file below \/dev\/vfio\/devices/,
     undefined,
   ],
   [

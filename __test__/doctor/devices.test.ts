@@ -131,7 +131,7 @@ test('who has a device is for root to see', (t) => {
 test('the back end: iommufd where it can do all, else type1 with the reason', (t) => {
   const iommufd = one(diagnosed(t), 'backend');
   t.is(iommufd.says, 'opened by iommufd');
-  t.regex(iommufd.evidence, /^the kernel has iommufd, files of devices, and BARs as dma-bufs; derived from Linux 7\.3/);
+  t.regex(iommufd.evidence, /^the kernel has iommufd, device files, and BARs as dma-bufs; derived from Linux 7\.3/);
   const cases: [what: string, wishes: Wishes, reason: RegExp][] = [
     [
       'no iommufd',
@@ -139,7 +139,11 @@ test('the back end: iommufd where it can do all, else type1 with the reason', (t
       /there is no \/dev\/iommu/,
     ],
     ['no MAP_FILE', { facts: { probes: { type1: 'opened', iommufd: { mapsFiles: false } } } }, /maps no files/],
-    ['no file', { machine: MACHINE.replace(' vfio=vfio0', '') }, /0000:01:00\.0 has no file of its own/],
+    [
+      'no file',
+      { machine: MACHINE.replace(' vfio=vfio0', '') },
+      /0000:01:00\.0 has no file below \/dev\/vfio\/devices/,
+    ],
     ['no dma-bufs', { top: TOP.replaceAll('7.3.4', '6.18.4') }, /no BARs as dma-bufs/],
     [
       'unsafe interrupts for type1 alone',
@@ -151,7 +155,7 @@ test('the back end: iommufd where it can do all, else type1 with the reason', (t
     const finding = one(diagnosed(t, wishes), 'backend');
     t.is(finding.says, 'opened by type1', what);
     t.is(finding.state, 'ok', what);
-    t.regex(finding.evidence, /^iommufd is no choice: /, what);
+    t.regex(finding.evidence, /^iommufd cannot be used: /, what);
     t.regex(finding.evidence, reason, what);
   }
   const denies = one(denied(t, {}, { '/dev/vfio/devices/vfio0': 'EACCES' }), 'backend');

@@ -119,9 +119,9 @@ test('a change checks only new mappings of a target, and those of a device that 
   const moved = await place(device, 1);
   using journal = recordJournal(memory, '/dev/null');
   const askedFor = async (act: () => Promise<void>): Promise<number> => {
-    const before = target.asked;
+    const before = target.revocationChecks;
     await act();
-    return target.asked - before;
+    return target.revocationChecks - before;
   };
   const move = async (): Promise<void> => {
     await moved.mapToGuest(at(2));

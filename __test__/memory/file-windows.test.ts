@@ -22,7 +22,7 @@ function windowOf(name: string) {
   return { window, buffer };
 }
 
-test('a window has the bytes around one, cut to the file', (t) => {
+test('maps the window around a byte, limited to the file', (t) => {
   const file = NativeMemoryFile.create(4n * PAGE, 'cut', 0);
   file.write(3n * PAGE, Uint8Array.of(9));
   const window = file.windowAround(3n * PAGE, 2n * PAGE);
@@ -32,7 +32,7 @@ test('a window has the bytes around one, cut to the file', (t) => {
   t.throws(() => file.windowAround(0n, 5n), { message: /ERR_INVALID_ARGUMENT/ });
 });
 
-test('a file that somebody may cut short has no windows, nor has a piece of a pool', (t) => {
+test('maps no window of a file that can be truncated, or of a part of a pool', (t) => {
   const file = NativeMemoryFile.create(PAGE, 'sealed', 0);
   t.is(NativeMemoryFile.fromFd(file.fd).windowAround(0n, SIZE), null);
   const piece = new NativeFilePool('pool').take(PAGE);
@@ -50,7 +50,7 @@ test('closing a window detaches its buffer and unmaps the bytes', async (t) => {
   t.notThrows(() => window.close(buffer));
 });
 
-test('a window has one buffer, also when it is closed', (t) => {
+test('returns the same buffer of a window, even after its close', (t) => {
   const { window, buffer } = windowOf('one-buffer');
   t.throws(() => window.buffer(), { message: /ERR_INVALID_ARGUMENT/ });
   window.close(buffer);
@@ -85,7 +85,7 @@ async function transferred(buffer: ArrayBuffer): Promise<ArrayBufferLike> {
   return value.buffer;
 }
 
-test('bytes that have moved on by a transfer stay mapped', async (t) => {
+test('keeps bytes mapped whose buffer was transferred', async (t) => {
   const { window, buffer } = windowOf('moved-away');
   new Uint8Array(buffer)[0] = 4;
   const kept = await transferred(buffer);

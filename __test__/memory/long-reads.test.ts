@@ -11,7 +11,7 @@ const PAGE = 4096n;
 const LENGTH = (BigInt(constants.MAX_LENGTH) / PAGE + 2n) * PAGE;
 const LONG = Number(LENGTH);
 
-test('refuses to read more than an ArrayBuffer can have', async (t) => {
+test('rejects a read longer than an ArrayBuffer', async (t) => {
   const file = MemoryFile.create(LENGTH, { name: 'long' });
   t.teardown(() => file.close());
   const start = 1n << 32n;
@@ -31,7 +31,7 @@ test('refuses to read more than an ArrayBuffer can have', async (t) => {
   }
 });
 
-test('refuses a set of dirty pages of more pages than a bitmap may have', (t) => {
+test('rejects a range with more pages than a bitmap can have', (t) => {
   const most = (1n << 31n) - 1n;
   for (const length of [(most + 1n) * PAGE, 1n << 63n]) {
     const { message } = throwsCode(t, () => new DirtyPages(AddressRange.of(0n, length), PAGE), 'ERR_OUT_OF_RANGE');

@@ -17,7 +17,7 @@ test('a new file has its length, its name, whole pages and zeros', (t) => {
   t.is(fstatSync(file.fd).size, 3 * PAGE_BYTES);
 });
 
-test('nobody can shrink a new file under a mapping', (t) => {
+test('seals a new file against shrinking', (t) => {
   using file = MemoryFile.create(at(2));
   for (const length of [0, PAGE_BYTES, 2 * PAGE_BYTES - 1]) {
     t.throws(() => ftruncateSync(file.fd, length), { code: 'EPERM' });
@@ -28,7 +28,7 @@ test('nobody can shrink a new file under a mapping', (t) => {
   t.is(file.length, at(2));
 });
 
-test('contents are shared with the descriptor', (t) => {
+test('shares its contents with the descriptor', (t) => {
   using file = MemoryFile.create(PAGE);
   writeSync(file.fd, Uint8Array.of(1, 2, 3), 0, 3, 10);
   t.deepEqual(file.read(10n, 3), Uint8Array.of(1, 2, 3));
@@ -63,7 +63,7 @@ test('an ordinary file from a descriptor follows its length', (t) => {
   t.is(file.length, 0n);
 });
 
-test('what is no descriptor is refused', (t) => {
+test('rejects invalid descriptors', (t) => {
   const closed = openSync('/dev/null', 'r');
   closeSync(closed);
   for (const fd of [
@@ -82,7 +82,7 @@ test('what is no descriptor is refused', (t) => {
   }
 });
 
-test('lengths and options that there are not are refused', (t) => {
+test('rejects invalid lengths and options', (t) => {
   throwsCode(t, () => MemoryFile.create(0n), 'ERR_EMPTY_RANGE');
   throwsCode(t, () => MemoryFile.create(1n), 'ERR_UNALIGNED');
   throwsCode(t, () => MemoryFile.create(PAGE + 1n), 'ERR_UNALIGNED');
@@ -106,7 +106,7 @@ test('lengths and options that there are not are refused', (t) => {
   }
 });
 
-test('names that are no names are refused', (t) => {
+test('rejects invalid names', (t) => {
   for (const name of [7, null, 'a\0b']) {
     throwsCode(t, () => MemoryFile.create(PAGE, { name: wrong(name) }), 'ERR_INVALID_ARGUMENT', String(name));
   }
@@ -124,7 +124,7 @@ test('reading and writing stay within the file', (t) => {
   }
 });
 
-test('counts of bytes and bytes that are none are refused', (t) => {
+test('rejects invalid lengths and bytes', (t) => {
   using file = MemoryFile.create(PAGE);
   for (const length of [-1, NaN, 1.5, Infinity]) {
     throwsCode(t, () => file.read(0n, length), 'ERR_INVALID_ARGUMENT', `length ${length}`);
@@ -134,7 +134,7 @@ test('counts of bytes and bytes that are none are refused', (t) => {
   }
 });
 
-test('a closed file is of no more use, and close is idempotent', (t) => {
+test('rejects calls on a closed file, and closes idempotently', (t) => {
   const file = MemoryFile.create(PAGE);
   file.close();
   file.close();

@@ -4,7 +4,7 @@
 import test from 'ava';
 import { NativeMemoryFile, NativeReservation } from '#native';
 
-test('leases come and go while memory is faulted in, and a close is refused for what it is', async (t) => {
+test('leases and releases memory while it is faulted in, and rejects a close meanwhile', async (t) => {
   const length = 256n << 20n;
   const reservation = new NativeReservation(40);
   const file = NativeMemoryFile.create(length, 'busy', 0);

@@ -7,7 +7,7 @@ import { VaMapper } from '../../ts/memory/va-mapper.ts';
 import { throwsCode } from '../support/errors.ts';
 import { PAGE, guest } from '../support/pages.ts';
 
-test('more address space than the process has is an error that says what to ask for instead', (t) => {
+test('rejects an address width beyond the process limit with a remedy', (t) => {
   const error = throwsCode(t, () => new VaMapper(47), 'ERR_ADDRESS_SPACE_LIMIT');
   t.is(error.errno, 'ENOMEM');
   t.is(error.syscall, 'mmap');

@@ -1,5 +1,5 @@
 /**
- * Memory that counts as a device's, and a target whose mappings of it become void as iommufd's do.
+ * A device that only has memory, and a target whose mappings of it are revoked as in iommufd.
  */
 import type { ExecutionContext } from 'ava';
 import type { AddressRange, DmaMapRequest, MemoryFile } from '../../ts/index.ts';
@@ -12,7 +12,7 @@ export class MemoryOfDevice implements DeviceState {
   readonly file: MemoryFile;
   accessible = true;
   revocations = 0;
-  /** Whether a {@link RevocableTarget} does not know what became of mappings. */
+  /** Whether {@link RevocableTarget.isRevoked} throws. */
   isUnclear = false;
 
   /** Page `n` of its memory is filled with the byte `firstTag + n`. */
@@ -21,31 +21,31 @@ export class MemoryOfDevice implements DeviceState {
     declareDevice(this.file, this);
   }
 
-  /** What maps its memory as a dma-buf loses it. */
+  /** Revokes all dma-buf mappings of its memory. */
   revoke(isUnclear = false): void {
     this.revocations++;
     this.isUnclear = isUnclear;
   }
 
-  /** Memory decode off, or on. */
+  /** Switches memory decode on or off. */
   decode(on: boolean): void {
     if (this.accessible && !on) this.revoke();
     this.accessible = on;
   }
 }
 
-/** {@link RecordingTarget} that maps files as such, and knows which of its mappings are void. */
+/** A {@link RecordingTarget} that maps files, and reports which of its mappings are revoked. */
 export class RevocableTarget extends RecordingTarget {
   readonly #made = new Map<bigint, number>();
-  /** How often it was asked for a void mapping. */
-  asked = 0;
+  /** Number of calls of `isRevoked`. */
+  revocationChecks = 0;
 
   constructor(options: ConstructorParameters<typeof RecordingTarget>[0] = {}) {
     super({ needsVa: 'private', ...options });
   }
 
   isRevoked({ start }: AddressRange): boolean {
-    this.asked++;
+    this.revocationChecks++;
     const request = this.held().find(({ range }) => range.start === start);
     const device = request === undefined ? undefined : deviceOf(request);
     if (request === undefined || revocationsOf(request) === this.#made.get(start)) return false;

@@ -28,7 +28,7 @@ testWith({ any: 1 }, 'a back end that was asked for is the one, or an error', as
   await using memory = await GuestMemory.create();
   for (const backend of ['type1', 'iommufd'] as const) {
     await using manager = new VfioContainerManager(memory, { backend });
-    t.regex(manager.inspect().reason, new RegExp(`'${backend}' was asked for`));
+    t.regex(manager.inspect().reason, new RegExp(`'${backend}' was requested`));
     if (backend === 'type1' || IOMMUFD) {
       await manager.open(bdf);
       t.is(manager.inspect().backend, backend);

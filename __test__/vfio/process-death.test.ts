@@ -1,5 +1,5 @@
 /**
- * The process dies, or the thread that has the devices: no page stays pinned, and the devices can be had again.
+ * The process dies, or the thread that has the devices: no page stays pinned, and the devices can be opened again.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,13 +11,13 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemory } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { type Devices, testWith } from './support/devices.ts';
-import { EXIT_STATUS, type LastWords, type Plan } from './support/doom.ts';
+import { EXIT_STATUS, type FinalReport, type Plan } from './support/ending-plan.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
 import { BACKEND, newManager } from './support/backend.ts';
 
-const SCRIPT = new URL(`support/doomed${extname(import.meta.url)}`, import.meta.url);
+const SCRIPT = new URL(`support/ending-process${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
 
 /** Source maps would take longer to read than all the rest. */
@@ -69,29 +69,29 @@ class Doomed {
     ]);
   }
 
-  /** Lets it run to its end; gives its last words. */
-  async perish(t: ExecutionContext): Promise<LastWords> {
+  /** Starts its run and returns its report. */
+  async report(t: ExecutionContext): Promise<FinalReport> {
     this.#child.stdin.end('go');
     const [[status, signal], said, complaint] = await this.#end;
     const { how } = this.#plan;
     if (how === 'SIGKILL') t.is(signal, 'SIGKILL', complaint);
     else t.is(status, how === 'throw' ? 1 : EXIT_STATUS, complaint);
-    if (how === 'throw') t.regex(complaint, /doomed/);
-    return JSON.parse(said) as LastWords;
+    if (how === 'throw') t.regex(complaint, /planned end/);
+    return JSON.parse(said) as FinalReport;
   }
 
-  /** Its turn never came. */
+  /** Kills it before its run. */
   spare(): void {
     this.#child.kill('SIGKILL');
   }
 }
 
-/** Runs a worker thread and ends it when it says that it may be ended. */
-async function endWorker(plan: Plan): Promise<LastWords> {
+/** Runs a worker thread and terminates it after its report. */
+async function endWorker(plan: Plan): Promise<FinalReport> {
   const worker = new Worker(SCRIPT, { workerData: plan });
-  const words: LastWords[] = [];
+  const words: FinalReport[] = [];
   const spoken = new Promise<void>((resolve) => {
-    worker.on('message', (said: LastWords) => {
+    worker.on('message', (said: FinalReport) => {
       words.push(said);
       resolve();
     });
@@ -107,7 +107,7 @@ async function endWorker(plan: Plan): Promise<LastWords> {
 }
 
 /** It went through the back end that these tests are about: a container and groups, or iommufd and devices' own files. */
-function isOfTheBackend(t: ExecutionContext, { files }: LastWords, what: string): void {
+function isOfTheBackend(t: ExecutionContext, { files }: FinalReport, what: string): void {
   const [own, others] = [/^\/dev\/iommu$|^\/dev\/vfio\/devices\//, /^\/dev\/vfio\/(vfio|\d+)$/];
   const [mine, theirs] = BACKEND === 'iommufd' ? [own, others] : [others, own];
   t.true(files.filter((file) => mine.test(file)).length > 1, `${what}: ${String(files)}`);
@@ -117,7 +117,7 @@ function isOfTheBackend(t: ExecutionContext, { files }: LastWords, what: string)
   );
 }
 
-/** Nothing is left of the dead, and both devices work for this process. */
+/** Nothing of the ended process remains, and both devices work for this process. */
 async function inherit(t: ExecutionContext, { edu, peer }: Plan, what: string): Promise<void> {
   t.is(await pinnedAtLast(), 0, `${what}: no page is left pinned`);
   t.deepEqual(openVfioFiles(), [], what);
@@ -149,9 +149,9 @@ testWith(
   'a process that dies leaves no page pinned, and its devices to the next',
   async (t, devices) => {
     const plans = DEATHS.map((end) => planOf(devices, end));
-    for await (const [plan, doomed] of inTurn(plans)) {
+    for await (const [plan, ending] of inTurn(plans)) {
       const what = `${plan.how} at ${plan.when} ${plan.count}`;
-      const words = await doomed.perish(t);
+      const words = await ending.report(t);
       if (plan.when !== 'start') {
         t.true(words.pinned > 0, `${what}: memory was pinned`);
         isOfTheBackend(t, words, what);
@@ -172,8 +172,8 @@ testWith(
     // twice as many there is twice the time to see it.
     for (let mebibytes = MEBIBYTES; mebibytes <= 4 * MEBIBYTES && !halfPinned; mebibytes *= 2) {
       const plans = HALF_PINNED.map((end) => planOf(devices, { ...end, when: 'pinning', mebibytes }));
-      for await (const [plan, doomed] of inTurn(plans)) {
-        const words = await doomed.perish(t);
+      for await (const [plan, ending] of inTurn(plans)) {
+        const words = await ending.report(t);
         pinned.push(words.pinned);
         isOfTheBackend(t, words, plan.how);
         halfPinned ||= words.pinned > 0 && words.pinned < (mebibytes << 20) / 4096;

@@ -1,5 +1,5 @@
 /**
- * Calls of one target: made until the target is closed, which also settles the call that is pending.
+ * Gates the calls of one target: closing the target settles the pending call and prevents further calls.
  */
 
 /** @internal */
@@ -8,12 +8,12 @@ export class CallGate {
   /** Settles the pending call. */
   #settle: (() => void) | undefined;
 
-  /** Whether the target and all that it mapped are gone. */
+  /** Whether the target is closed, and all of its mappings with it. */
   get closed(): boolean {
     return this.#closed;
   }
 
-  /** Settles the pending call. Later calls count as done and are not made. */
+  /** Settles the pending call. Later calls are skipped and count as done. */
   close(): void {
     this.#closed = true;
     this.#settle?.();

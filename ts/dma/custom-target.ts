@@ -1,5 +1,6 @@
 /**
- * A caller's {@link DmaTarget} as a port: one call of it for each sub-mapping, or for each batch if it takes batches.
+ * Adapts a caller's {@link DmaTarget} to a port: one call for each sub-mapping, or for each batch if it accepts
+ * batches.
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
@@ -24,7 +25,7 @@ export class CustomTarget implements TargetPort {
   readonly isRevoked: DmaTarget['isRevoked'];
   readonly calls: CallGate = new CallGate();
   readonly #traits: TargetTraits;
-  /** The host memory of what is mapped, or may be. */
+  /** The leases of sub-mappings that are mapped, or may be. */
   readonly #leases = new Map<SubMapping, HostMemory>();
 
   constructor(traits: TargetTraits) {
@@ -119,7 +120,7 @@ export class CustomTarget implements TargetPort {
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
       return { error: mapFailed(this.name, sub, thrown), stuck: [] };
     }
-    // The target failed to undo the batch, and does not name the mappings that remain: any of them may.
+    // The target failed to undo the batch and does not report which mappings remain: any of them may.
     const stuck = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
     return { error: unmapFailed(this.name, sub, thrown), stuck };
   }
@@ -142,10 +143,10 @@ export class CustomTarget implements TargetPort {
   /** Leases the memory that the target needs as host memory. @throws {PeerDmaError} as {@link VaMapper.lease} */
   #lease(subs: readonly SubMapping[], va: () => VaMapper): void {
     if (this.needsVa === false) return;
-    const wanted = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
-    if (wanted.length === 0) return;
-    const memories = va().lease(wanted);
-    for (const [index, sub] of wanted.entries()) this.#leases.set(sub, memories[index] as HostMemory);
+    const leased = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
+    if (leased.length === 0) return;
+    const memories = va().lease(leased);
+    for (const [index, sub] of leased.entries()) this.#leases.set(sub, memories[index] as HostMemory);
   }
 
   #release(subs: readonly SubMapping[]): void {
@@ -160,7 +161,7 @@ export class CustomTarget implements TargetPort {
   }
 }
 
-/** Whether what a target threw names the range of a sub-mapping. */
+/** Whether an error of a target names the range of a sub-mapping. */
 function isAbout(thrown: unknown, { range }: SubMapping): boolean {
   return thrown instanceof PeerDmaError && thrown.range?.start === range.start && thrown.range.end === range.end;
 }

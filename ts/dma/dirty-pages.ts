@@ -1,5 +1,5 @@
 /**
- * Which pages of guest memory devices have written: what a VMM copies again when it moves a guest to another machine.
+ * The pages of guest memory that devices have written. A VMM copies them again during a live migration.
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -7,43 +7,43 @@ import { valueText } from '../value-text.ts';
 
 /** Logs the writes of the devices of one address space. @internal */
 export interface DirtyTracker {
-  /** For messages. */
+  /** Name in errors. */
   readonly name: string;
   /**
-   * @param onUnmap gets the pages of a mapping that is about to be unmapped, as the kernel forgets them then
-   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where the kernel or the IOMMU can't
+   * @param onUnmap receives the dirty pages of a mapping before it is unmapped, which clears the kernel's log of them
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` if the kernel or the IOMMU does not support it
    */
   startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void>;
   stopDirtyTracking(): Promise<void>;
-  /** The pages of a mapping that were, or may have been, written since the last call. */
+  /** Returns the pages of a mapping that were, or may have been, written since the last call. */
   readDirty(range: AddressRange): Promise<DirtyPages>;
 }
 
-/** Pages of a word of the bitmap. */
+/** Pages in a word of the bitmap. */
 const WORD = 64n;
-/** The most pages of a bitmap: what type1 takes at once (`DIRTY_BITMAP_PAGES_MAX`), 8 TiB in pages of 4 KiB. */
-const MOST_PAGES = (1n << 31n) - 1n;
-/** Pages of half a word, in which the bitmap is worked on: a `bigint` for each word would take ten times as long. */
+/** The most pages that type1 accepts in one call (`DIRTY_BITMAP_PAGES_MAX`): 8 TiB in pages of 4 KiB. */
+const MAX_PAGES = (1n << 31n) - 1n;
+/** Pages in half a word. The code works on halves: a `bigint` for each word takes ten times as long. */
 const HALF = 32;
 /** All pages of half a word. */
 const ALL = 0xffff_ffff;
 
 /** A set of pages within a range of guest-physical addresses. */
 export class DirtyPages {
-  /** The addresses that were asked about; whole pages. */
+  /** The addresses that the bitmap covers; whole pages. */
   readonly range: AddressRange;
-  /** Bytes of a page. */
+  /** Bytes in a page. */
   readonly pageSize: bigint;
-  /** A bit for each page, bit 0 of word 0 the first. */
+  /** One bit for each page. Bit 0 of word 0 is the first page. */
   readonly bitmap: BigUint64Array;
-  /** The same, page 32 × n + m bit m of half n: platforms of the native core are little-endian. */
+  /** The bitmap in halves: page 32 × n + m is bit m of half n, as all supported platforms are little-endian. */
   readonly #halves: Uint32Array;
-  /** How many pages the range has. */
+  /** Number of pages in the range. */
   readonly #pages: number;
 
   /**
-   * @param bitmap none for no pages yet
-   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more pages than a bitmap may have
+   * @param bitmap default: no page is set
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` if the range has more than {@link MAX_PAGES} pages
    * @internal
    */
   constructor(range: AddressRange, pageSize: bigint, bitmap?: BigUint64Array) {
@@ -56,10 +56,10 @@ export class DirtyPages {
   }
 
   /**
-   * Whether the page that has this address is among them.
+   * Whether the set contains the page of an address.
    *
    * @param gpa guest-physical address, anywhere in the page
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a bigint
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if it is not a bigint
    */
   has(gpa: bigint): boolean {
     if (typeof gpa !== 'bigint') {
@@ -70,19 +70,19 @@ export class DirtyPages {
     return (((this.bitmap[Number(page / WORD)] ?? 0n) >> (page % WORD)) & 1n) === 1n;
   }
 
-  /** Whether there are none. */
+  /** Whether the set contains no page. */
   get isEmpty(): boolean {
     return !this.hasIn(this.range);
   }
 
-  /** How many pages there are. */
+  /** Number of pages in the set. */
   get count(): number {
     let count = 0;
     for (const bits of this.#halves) if (bits !== 0) count += bits === ALL ? HALF : ones(bits);
     return count;
   }
 
-  /** The pages as ranges, those that adjoin as one, in order of address. */
+  /** Yields the pages as ranges, in order of address. Adjacent pages are one range. */
   *ranges(): Generator<AddressRange> {
     const range = (from: number, end: number): AddressRange => {
       const { start } = this.range;
@@ -105,7 +105,7 @@ export class DirtyPages {
     if (from !== undefined) yield range(from, this.#pages);
   }
 
-  /** Whether there are some in a range. @internal */
+  /** Whether the set contains a page of a range. @internal */
   hasIn(range: AddressRange): boolean {
     const { from, end } = this.#span(range);
     const halves = this.#halves;
@@ -117,9 +117,9 @@ export class DirtyPages {
   }
 
   /**
-   * Adds those of the others that are in this range.
+   * Adds the other set's pages that lie in the range of this one.
    *
-   * @param within adds those in this part alone; whole pages. Default: all
+   * @param within adds only the pages in this range; whole pages. Default: all
    * @internal
    */
   add(others: DirtyPages, within: AddressRange = others.range): void {
@@ -127,7 +127,7 @@ export class DirtyPages {
     const part = this.#span(within);
     const [from, end] = [Math.max(both.from, part.from), Math.min(both.end, part.end)];
     const [into, source] = [this.#halves, others.#halves];
-    // The others' half that begins at or after the start of half 0 here, and by how many pages.
+    // The other set's half that begins at or after the start of half 0 here, and its distance in pages.
     const by = ((shift % HALF) + HALF) % HALF;
     const offset = (by - shift) / HALF;
     for (let half = Math.floor(from / HALF); half * HALF < end; half++) {
@@ -137,7 +137,7 @@ export class DirtyPages {
     }
   }
 
-  /** Takes those away that are in a range. @internal */
+  /** Removes the pages of a range. @internal */
   remove(range: AddressRange): void {
     const { from, end } = this.#span(range);
     const halves = this.#halves;
@@ -146,7 +146,9 @@ export class DirtyPages {
     }
   }
 
-  /** The pages here that a range of whole pages shares, and the first page of that range, which may be negative. */
+  /**
+   * The pages of this set that a range of whole pages shares, and the range's own first page, which may be negative.
+   */
   #span({ start, length }: AddressRange): { from: number; end: number; first: number } {
     const first = Number((start - this.range.start) / this.pageSize);
     const end = Math.min(this.#pages, first + Number(length / this.pageSize));
@@ -156,8 +158,8 @@ export class DirtyPages {
 
 function emptyBitmap(range: AddressRange, pageSize: bigint): BigUint64Array {
   const pages = range.length / pageSize;
-  if (pages > MOST_PAGES) {
-    const text = `${range} has ${pages} pages, and a bitmap at most ${MOST_PAGES}. Ask for parts of the range`;
+  if (pages > MAX_PAGES) {
+    const text = `${range} has ${pages} pages, and a bitmap at most ${MAX_PAGES}. Read the range in parts`;
     throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { range });
   }
   return new BigUint64Array(Number((pages + WORD - 1n) / WORD));

@@ -1,5 +1,5 @@
 /**
- * Keeps one target in agreement with the flat map: each call maps or unmaps all of a step, or nothing.
+ * Keeps one target consistent with the flat map: each call maps or unmaps all of a step, or nothing.
  */
 import type { AddressRange } from '../address-range.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
@@ -19,26 +19,26 @@ import type { PeerToPeer } from './target.ts';
 /** A sub-mapping that was unmapped, for {@link DmaMapper.restore}. @internal */
 export interface UnmappedSub {
   readonly sub: SubMapping;
-  /** Why the target did not have it, if it did not. */
+  /** Why the target had not mapped it, if it had not. */
   readonly error: PeerDmaError | undefined;
 }
 
 /** @internal */
 export class DmaMapper {
   readonly peerToPeer: PeerToPeer;
-  /** How sub-mappings stand with the target. */
+  /** The states of sub-mappings in the target. */
   readonly status: TargetStatus;
   readonly #port: TargetPort;
   readonly #va: () => VaMapper;
-  /** Number of the guest memory, for events. */
+  /** {@link GuestMemory.id}, for events. */
   readonly #memory: number;
   readonly #mappings = new TargetMappings();
-  /** Ends when the target is to leave: nothing new is mapped, though a range may stay in quarantine. */
+  /** `false` from when the target leaves: nothing new is mapped, although a range may stay quarantined. */
   #following = true;
 
   /**
-   * @param va makes the host view of guest memory, if there is none yet
-   * @param memory number of the guest memory
+   * @param va returns the host view of guest memory, which it makes on first use
+   * @param memory {@link GuestMemory.id}
    */
   constructor(port: TargetPort, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
     this.#port = port;
@@ -48,12 +48,12 @@ export class DmaMapper {
     this.status = new TargetStatus(port, this.#mappings, (sub) => this.#skips(sub));
   }
 
-  /** Who joined. */
+  /** The target object that joined. */
   get target(): object {
     return this.#port.target;
   }
 
-  /** Of the target, as it was when it joined. */
+  /** Name of the target when it joined. */
   get name(): string {
     return this.#port.name;
   }
@@ -62,19 +62,19 @@ export class DmaMapper {
     return this.#following;
   }
 
-  /** The target gets nothing new from now on. */
+  /** Stops mapping new memory for the target. */
   stopFollowing(): void {
     this.#following = false;
   }
 
-  /** Whether the target and all that it mapped are gone. */
+  /** Whether the target is closed, and all of its mappings with it. */
   get closed(): boolean {
     return this.#port.calls.closed;
   }
 
   /**
-   * Records that the target is closed, and all of its mappings with it. Settles the pending call. Later calls count as
-   * done and are not made.
+   * Records that the target is closed, and all of its mappings with it. Settles the pending call. Later calls are
+   * skipped and count as done.
    */
   markClosed(): void {
     this.#port.calls.close();
@@ -91,7 +91,7 @@ export class DmaMapper {
     return this.#port.faultsIn;
   }
 
-  /** Whether the target maps this memory as the file that it is. */
+  /** Whether the target maps this memory as a file. */
   mapsFile(sub: SubMapping): boolean {
     if (sub.store.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
     return this.#port.needsFile || this.#port.needsVa === 'private';
@@ -107,54 +107,54 @@ export class DmaMapper {
     return this.closed ? undefined : this.#port.iovaRanges();
   }
 
-  /** Why the target can't map a sub-mapping at any address, if that is known without a call of the target. */
+  /** Returns why the target cannot map a sub-mapping at any address, if that is known without a call of the target. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
     const needsFile = sub.store.file === undefined && this.#port.needsFile && !this.#skips(sub);
     return needsFile ? fileRequired(this.name, sub) : undefined;
   }
 
-  /** Whether a change fails that can't map a sub-mapping to the target. */
+  /** Whether a change fails when the target cannot map this sub-mapping. */
   requires(sub: SubMapping): boolean {
     return sub.kind === 'ram' || this.peerToPeer === 'required';
   }
 
-  /** What the target has now, for a later comparison. */
+  /** Returns the target's mappings now, for a later comparison. */
   maps(): TargetMaps {
-    const asks = this.#port.isRevoked !== undefined && !this.closed;
-    return this.#mappings.snapshot(asks ? (sub) => this.status.revocation(sub) : undefined);
+    const isRevocable = this.#port.isRevoked !== undefined && !this.closed;
+    return this.#mappings.snapshot(isRevocable ? (sub) => this.status.revocation(sub) : undefined);
   }
 
-  /** What the target could not unmap, in order of address. */
+  /** Sub-mappings that the target could not unmap, in order of address. */
   get quarantined(): IntervalMap<MappingFailure> {
     return this.#mappings.quarantined;
   }
 
-  /** Whether the target was given nothing, and nothing is quarantined. */
+  /** Whether no sub-mapping is given to the target and none is quarantined. */
   get isEmpty(): boolean {
     return this.#mappings.isEmpty;
   }
 
-  /** Those of the sub-mappings that the target could not map when they were added, or that are revoked since. */
+  /** Returns those sub-mappings that the target could not map when they were added, or that were revoked since. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
     if (this.#mappings.failedCount === 0 && this.#port.isRevoked === undefined) return [];
     return subs.filter((sub) => this.#mappings.has(sub) && this.status.errorOf(sub) !== undefined);
   }
 
-  /** The sub-mappings of a region that the target failed to map. */
+  /** Returns the sub-mappings of a region that the target failed to map. */
   failedOf(regionId: number): SubMapping[] {
     return [...this.#mappings.failedIn(regionId)];
   }
 
-  /** The device memory that the target was given and does not skip, in order of address. */
+  /** Returns the device memory that is given to the target and not skipped, in order of address. */
   deviceMemory(): SubMapping[] {
     const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.store) && !this.#skips(sub));
     return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
   /**
-   * Maps all of these or, if it throws, none. Device memory that the policy lets the target miss is recorded instead.
+   * Maps all of these or, if it throws, none. Device memory that is not required is recorded as failed instead.
    *
-   * @param all a map of `subs`, if the target has nothing yet: it is shared then
+   * @param all an interval map of `subs`, if nothing is given to the target yet: it is shared then
    */
   async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
     const failed: MappingFailure[] = [];
@@ -183,12 +183,12 @@ export class DmaMapper {
     for (const failure of failed) this.#mappings.fail(failure);
   }
 
-  /** Maps what has failed before, or is revoked. If it throws, those not reached yet are as they were. */
+  /** Maps failed and revoked sub-mappings again. If it throws, the rest of them are unchanged. */
   async retry(subs: readonly SubMapping[]): Promise<void> {
     for (const sub of this.missingAmong(subs)) await this.renew(sub);
   }
 
-  /** Maps a sub-mapping anew, however it stood before. If it throws, it is recorded as failed. */
+  /** Unmaps a sub-mapping, if it is mapped, and maps it again. If it throws, the sub-mapping is recorded as failed. */
   async renew(sub: SubMapping): Promise<void> {
     if (!this.#mappings.has(sub)) return;
     await this.unmap([sub]);
@@ -201,33 +201,34 @@ export class DmaMapper {
   }
 
   /**
-   * Unmaps all of these or, if it throws, none but those it then could not map again.
+   * Unmaps all of these or, if it throws, only those that it could not map again.
    *
-   * @returns what was unmapped, for {@link DmaMapper.restore}
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from now on. `ERR_ROLLBACK_FAILED`
+   * @returns the unmapped sub-mappings, for {@link DmaMapper.restore}
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from then on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
     const [stuck] = await this.#unmapMapped(given, false);
     const end = stuck === undefined ? given.length : given.indexOf(stuck.sub);
-    const gone = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
-    this.#mappings.remove(gone.map(({ sub }) => sub));
-    if (stuck === undefined) return gone;
-    const problems = await this.restore(gone, () => undefined);
+    const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
+    this.#mappings.remove(unmapped.map(({ sub }) => sub));
+    if (stuck === undefined) return unmapped;
+    const problems = await this.restore(unmapped, () => undefined);
     throw problems.length === 0 ? stuck.error : rollbackFailed(stuck.error, problems);
   }
 
   /**
-   * Undoes {@link DmaMapper.unmap}, each by itself. What can't be mapped again is recorded as failed and returned.
+   * Undoes {@link DmaMapper.unmap} for each sub-mapping. Those that cannot be mapped again are recorded as failed.
    *
-   * @param blocked why a quarantine keeps the target from mapping the sub-mapping, if one does
+   * @param blocked returns why a quarantine prevents mapping the sub-mapping, if one does
+   * @returns the errors of those that could not be mapped again
    */
   async restore(
-    gone: readonly UnmappedSub[],
+    unmapped: readonly UnmappedSub[],
     blocked: (sub: SubMapping) => PeerDmaError | undefined,
   ): Promise<PeerDmaError[]> {
     const problems: PeerDmaError[] = [];
-    for (const { sub, error } of gone) {
+    for (const { sub, error } of unmapped) {
       const problem = error === undefined && !this.#skips(sub) ? await this.#mapAgain(sub, blocked(sub)) : undefined;
       if (problem !== undefined) problems.push(problem);
       this.#record(sub, error ?? problem);
@@ -235,7 +236,7 @@ export class DmaMapper {
     return problems;
   }
 
-  /** Undoes {@link DmaMapper.map}. What the target can't unmap is quarantined and returned. */
+  /** Undoes {@link DmaMapper.map}. Quarantines what the target cannot unmap. @returns the errors of those */
   async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
     const failures = await this.#unmapMapped(given.toReversed(), true);
@@ -243,7 +244,7 @@ export class DmaMapper {
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps everything. What the target can't unmap is quarantined and returned. */
+  /** Unmaps everything. Quarantines what the target cannot unmap. @returns the errors of all that is quarantined */
   async withdrawAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const failures = await this.#unmapMapped(this.#mappings.values().reverse(), true);
@@ -252,9 +253,9 @@ export class DmaMapper {
   }
 
   /**
-   * Forgets everything without a call of the target: its mappings are gone with it.
+   * Removes all records without a call of the target, whose mappings ended with it.
    *
-   * @returns what was quarantined
+   * @returns the sub-mappings that were quarantined
    */
   abandon(): SubMapping[] {
     const mapped = this.#mappings.values().filter((sub) => this.#isMapped(sub));
@@ -266,11 +267,11 @@ export class DmaMapper {
   }
 
   /**
-   * What the target maps in one call each, in order of address. What it may miss is mapped alone: if that fails,
-   * nothing else has to be unmapped and mapped again.
+   * Splits sub-mappings into runs that the target maps in one call each, in order of address. A sub-mapping that is not
+   * required is a run of its own: if it fails, nothing else has to be unmapped and mapped again.
    *
-   * @param failed gets what the target may miss and can't map
-   * @throws {PeerDmaError} when it can't map what it requires
+   * @param failed receives those that are not required and that the target cannot map
+   * @throws {PeerDmaError} when the target cannot map a required one
    */
   #runs(subs: readonly SubMapping[], failed: MappingFailure[]): SubMapping[][] {
     const runs: SubMapping[][] = [];
@@ -306,14 +307,14 @@ export class DmaMapper {
     return failure;
   }
 
-  /** Unmaps what was mapped and is not recorded yet, the last first. @returns why not, for what is quarantined then */
+  /** Unmaps runs that are not recorded yet, the last first. @returns the errors of those that are quarantined then */
   async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
     const failures = await this.#unmap(runs.flat().reverse(), true);
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps those of the given sub-mappings that the target has; what it can't unmap is quarantined and returned. */
+  /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
   #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
     return this.#unmap(allMapped ? given : given.filter((sub) => this.#isMapped(sub)), all);
@@ -337,19 +338,19 @@ export class DmaMapper {
     return failures;
   }
 
-  /** Maps one sub-mapping. @returns why not */
+  /** Maps one sub-mapping. @returns the error, if it failed */
   async #mapAgain(sub: SubMapping, blocked: PeerDmaError | undefined): Promise<PeerDmaError | undefined> {
     if (blocked !== undefined) return mapFailed(this.name, sub, blocked);
     const failure = await this.#mapRun([sub]);
     return failure?.error;
   }
 
-  /** Whether the target has a given sub-mapping, revoked or not. */
+  /** Whether the target maps a given sub-mapping, revoked or not. */
   #isMapped(sub: SubMapping): boolean {
     return !this.#skips(sub) && this.#mappings.errorOf(sub) === undefined;
   }
 
-  /** Records a sub-mapping as given. @param error why the target does not have it, if it does not */
+  /** Records a sub-mapping as given. @param error why it is not mapped, if it is not */
   #record(sub: SubMapping, error: PeerDmaError | undefined): void {
     if (this.#isQuarantined(sub)) return;
     this.#mappings.give([sub], () => error === undefined && !this.#skips(sub));
@@ -361,7 +362,7 @@ export class DmaMapper {
     return failure?.sub === sub;
   }
 
-  /** Whether the policy keeps a sub-mapping from the target. */
+  /** Whether the policy excludes a sub-mapping from the target. */
   #skips(sub: SubMapping): boolean {
     return sub.kind === 'device' && this.peerToPeer === 'off';
   }

@@ -1,5 +1,5 @@
 /**
- * Events for observers, on `node:diagnostics_channel`. Nothing is built or sent while nobody listens.
+ * Events on `node:diagnostics_channel`. A channel without subscribers costs nothing.
  */
 import { channel } from 'node:diagnostics_channel';
 import type { AddressRange } from '../address-range.ts';
@@ -26,32 +26,33 @@ export interface DmaEvent {
 export interface MemoryChangeEvent {
   /** {@link GuestMemory.id} of the guest memory that has changed. */
   readonly memory: number;
-  /** What is no longer to be seen at its addresses. */
+  /** Ranges of the removed sub-mappings. */
   readonly removed: readonly AddressRange[];
-  /** What is to be seen from now on. */
+  /** Ranges of the added sub-mappings. */
   readonly added: readonly AddressRange[];
 }
 
 /**
- * What guest memory was asked to do: `change` regions, mappings or places; a target `join`s or `leave`s or is `closed`
- * with all its mappings; something happens to a `device` whose memory is mapped; everything is to `end`.
+ * The kind of a settled operation of guest memory: `change`: regions, mappings or addresses change; `join`, `leave`,
+ * `closed`: a target joins, leaves, or is closed with all its mappings; `device`: a device whose memory is mapped is
+ * reset or changes its state; `end`: guest memory is closed.
  */
 export type MemoryAction = 'change' | 'join' | 'leave' | 'closed' | 'device' | 'end';
 
 /**
- * Message of the channel `peerdma:memory.settled`: guest memory has done what it was asked or has failed at it, and is at
- * rest: {@link GuestMemory.inspect} shows what came of it. The next change begins after the subscribers have returned.
+ * Message of the channel `peerdma:memory.settled`: an operation of guest memory has succeeded or failed.
+ * {@link GuestMemory.inspect} returns the resulting state. The next change begins after the subscribers have returned.
  */
 export interface MemorySettledEvent {
   /** {@link GuestMemory.id} */
   readonly memory: number;
-  /** What it was asked to do. */
+  /** The kind of the operation. */
   readonly action: MemoryAction;
-  /** What was thrown, if it failed. */
+  /** The error that was thrown, if it failed. */
   readonly error?: unknown;
 }
 
-/** Number of a guest memory that publishes nothing. @internal */
+/** In place of {@link GuestMemory.id}: publishes nothing. @internal */
 export const SILENT = -1;
 
 const mapChannel = channel('peerdma:dma.map');
@@ -86,7 +87,7 @@ export function publishChange(memory: number, removed: readonly SubMapping[], ad
   changeChannel.publish(event);
 }
 
-/** Does something to guest memory, and publishes when it is done or has failed. @internal */
+/** Runs an operation of guest memory and publishes its result when it succeeds or fails. @internal */
 export async function thenSettled<T>(memory: number, action: MemoryAction, act: () => Promise<T>): Promise<T> {
   try {
     const result = await act();

@@ -1,32 +1,34 @@
 /**
- * Where the kernel's two ways of mapping differ: one row each, for the targets, for the simulation, and for the tests that
- * hold both to it.
+ * The differences between the kernel's two mapping interfaces. The targets, the simulation and their tests use this
+ * table.
  */
-/** Whose rules: VFIO type1v2 containers, or address spaces of iommufd. */
+
+/** The interface: VFIO type1v2 containers, or address spaces of iommufd. */
 export type IommuRulesName = 'type1v2' | 'iommufd';
 
 /** @internal */
 export interface IommuRules {
-  /** What is mapped by its place in this process; the rest is mapped as the file that it is. */
+  /** The memory that is mapped by its host virtual address; other memory is mapped as a file. */
   readonly needsVa: true | 'private';
-  /** How many mappings there can be: `dma_entry_limit` of Linux `vfio_iommu_type1`. */
+  /** Default limit of mappings: `dma_entry_limit` of Linux `vfio_iommu_type1`. */
   readonly maxMappings: number;
-  /** The answer for memory past the end of its file. */
+  /** The errno for memory past the end of its file. */
   readonly pastEnd: 'EFAULT' | 'EINVAL';
-  /** The answer for a BAR whose device does not decode memory, or is in D3hot. */
+  /** The errno for a BAR whose device does not decode memory, or is in D3hot. */
   readonly deviceOff: 'EFAULT' | 'ENODEV';
   /**
-   * What becomes of a mapped BAR when that happens to its device, or the device is reset: it stays, and works again as soon as
-   * the device answers (what is written meanwhile goes nowhere, reads give zeros); or it is void for ever.
+   * The state of a mapped BAR after its device stops decoding memory, enters D3hot or is reset. `kept`: the mapping
+   * works again as soon as the device decodes memory (until then, writes are dropped and reads return zeros);
+   * `revoked`: it never works again.
    */
-  readonly whenDeviceGoesOff: 'stays' | 'void';
-  /** The answer to an unmap that would cut a mapping; `undefined` where the target itself refuses, without asking. */
+  readonly onDeviceOff: 'kept' | 'revoked';
+  /** The errno for an unmap that would cut a mapping; `undefined` if the target rejects it without a system call. */
   readonly cut: 'EINVAL' | undefined;
 }
 
 /**
- * Linux `drivers/vfio/vfio_iommu_type1.c`, `drivers/iommu/iommufd/` and `drivers/vfio/pci/vfio_pci_dmabuf.c`, and what
- * kernels 6.1, 6.12 and 7.3 were seen to do.
+ * Sources: Linux `drivers/vfio/vfio_iommu_type1.c`, `drivers/iommu/iommufd/` and
+ * `drivers/vfio/pci/vfio_pci_dmabuf.c`; observed on kernels 6.1, 6.12 and 7.3.
  *
  * @internal
  */
@@ -36,7 +38,7 @@ export const IOMMU_RULES: Readonly<Record<IommuRulesName, IommuRules>> = {
     maxMappings: 65535,
     pastEnd: 'EFAULT',
     deviceOff: 'EFAULT',
-    whenDeviceGoesOff: 'stays',
+    onDeviceOff: 'kept',
     cut: 'EINVAL',
   },
   iommufd: {
@@ -44,7 +46,7 @@ export const IOMMU_RULES: Readonly<Record<IommuRulesName, IommuRules>> = {
     maxMappings: Infinity,
     pastEnd: 'EINVAL',
     deviceOff: 'ENODEV',
-    whenDeviceGoesOff: 'void',
+    onDeviceOff: 'revoked',
     cut: undefined,
   },
 };

@@ -1,24 +1,24 @@
 /**
- * Errors of DMA targets, told so that target, region and range are always in them.
+ * Errors of DMA targets. Each names the target, the region and the range.
  */
 import { PeerDmaError, asError } from '../errors.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
 
 /**
- * What a target threw at a map, naming the target and the range. `ERR_MAPPING_REVOKED` is the state of a mapping that
- * was made: a refusal with that code becomes `ERR_MAP_FAILED`.
+ * Converts an error of a target's map to one that names the target and the range. `ERR_MAPPING_REVOKED` is the state of
+ * an existing mapping: if a map fails with that code, the code becomes `ERR_MAP_FAILED`.
  *
  * @internal
  */
 export function mapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
   const error = asError(thrown);
-  const { code: said = 'ERR_MAP_FAILED', message, errno, syscall } = details(error);
-  const code = said === 'ERR_MAPPING_REVOKED' ? 'ERR_MAP_FAILED' : said;
-  if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined && code === said) {
+  const { code: original = 'ERR_MAP_FAILED', message, errno, syscall } = details(error);
+  const code = original === 'ERR_MAPPING_REVOKED' ? 'ERR_MAP_FAILED' : original;
+  if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined && code === original) {
     return error;
   }
-  return new PeerDmaError(code, `${target}: can't map ${what(sub)}: ${message}`, {
+  return new PeerDmaError(code, `${target}: can't map ${nameWithRange(sub)}: ${message}`, {
     errno,
     syscall,
     range: sub.range,
@@ -27,55 +27,57 @@ export function mapFailed(target: string, sub: SubMapping, thrown: unknown): Pee
   });
 }
 
-/** What a target threw at an unmap. Whatever its own code: it may still reach the memory. @internal */
+/** Converts an error of a target's unmap. Its code is not kept: the target may still reach the memory. @internal */
 export function unmapFailed(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
   const { message, errno, syscall } = details(asError(thrown));
+  const consequence = 'The device may still reach that memory, which is therefore kept until the target is closed';
   return new PeerDmaError(
     'ERR_UNMAP_FAILED',
-    `${target}: can't unmap ${what(sub)}: ${message}. The device may still reach that memory, which is therefore kept until the target is closed`,
+    `${target}: can't unmap ${nameWithRange(sub)}: ${message}. ${consequence}`,
     { errno, syscall, range: sub.range, target, cause: thrown },
   );
 }
 
-/** What became of a mapping whose device went through something. @internal */
+/** The error of a revoked mapping. @internal */
 export function revoked(target: string, sub: SubMapping): PeerDmaError {
-  return new PeerDmaError(
-    'ERR_MAPPING_REVOKED',
-    `${target}: ${what(sub)} is void: the device stopped decoding memory, slept or was reset since it was mapped. It is mapped anew when the device answers, or by refresh()`,
-    { range: sub.range, target },
-  );
+  const reason = 'the device stopped decoding memory, entered D3hot or was reset after it was mapped';
+  const remedy = 'It is mapped again when the device decodes memory. Call refresh() to map it now';
+  return new PeerDmaError('ERR_MAPPING_REVOKED', `${target}: ${nameWithRange(sub)} is revoked: ${reason}. ${remedy}`, {
+    range: sub.range,
+    target,
+  });
 }
 
-/** The error of a mapping for which `isRevoked` failed. @internal */
+/** The error of a mapping for which `isRevoked` of the target failed. @internal */
 export function revocationUnknown(target: string, sub: SubMapping, thrown: unknown): PeerDmaError {
-  const why = `isRevoked failed: ${asError(thrown).message}`;
+  const reason = `isRevoked failed: ${asError(thrown).message}`;
   return new PeerDmaError(
     'ERR_MAPPING_REVOKED',
-    `${target}: ${what(sub)} may be void: ${why}. The next change there maps it anew`,
+    `${target}: ${nameWithRange(sub)} may be revoked: ${reason}. The next change of the range maps it again`,
     { range: sub.range, target, cause: thrown },
   );
 }
 
-/** The refusal of private memory by a target that maps files. @internal */
+/** The error for private memory in a target that maps files only. @internal */
 export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_FILE_REQUIRED',
-    `${target} maps files only, and ${what(sub)} is private memory: back it with a MemoryFile`,
-    { range: sub.range, target: target },
+    `${target} maps files only, and ${nameWithRange(sub)} is private memory. Back it with a MemoryFile`,
+    { range: sub.range, target },
   );
 }
 
-/** So many problems are told in a message; all are in the cause. */
-const TOLD = 3;
+/** The most problems that a message lists; the cause contains all. */
+const MAX_LISTED = 3;
 
-/** A failure whose undoing failed too. `problems` say what is not as it was. @internal */
+/** The error of a change whose rollback failed too. @param problems the errors of the rollback @internal */
 export function rollbackFailed(error: unknown, problems: readonly Error[]): PeerDmaError {
   const first = error instanceof PeerDmaError ? error : undefined;
-  const told = problems.slice(0, TOLD).map(({ message }) => message);
-  if (problems.length > TOLD) told.push('…');
+  const listed = problems.slice(0, MAX_LISTED).map(({ message }) => message);
+  if (problems.length > MAX_LISTED) listed.push('…');
   return new PeerDmaError(
     'ERR_ROLLBACK_FAILED',
-    `${asError(error).message}; and undoing the change failed in ${problems.length} place(s): ${told.join('; ')}`,
+    `${asError(error).message}; and ${problems.length} step(s) of the rollback failed: ${listed.join('; ')}`,
     {
       errno: first?.errno,
       syscall: first?.syscall,
@@ -86,7 +88,7 @@ export function rollbackFailed(error: unknown, problems: readonly Error[]): Peer
   );
 }
 
-/** The part of a status that says what went wrong. @internal */
+/** The part of a status that describes its error. @internal */
 export function statusOf(error: PeerDmaError | undefined): Partial<MappingStatus> {
   if (error === undefined) return {};
   return error.errno === undefined
@@ -94,7 +96,7 @@ export function statusOf(error: PeerDmaError | undefined): Partial<MappingStatus
     : { code: error.code, errno: error.errno, reason: error.message };
 }
 
-function what(sub: SubMapping): string {
+function nameWithRange(sub: SubMapping): string {
   return `"${sub.name}" at ${sub.range}`;
 }
 

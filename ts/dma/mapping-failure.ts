@@ -1,5 +1,5 @@
 /**
- * A sub-mapping that a target does not have as it should, and why.
+ * A sub-mapping that a target failed to map or unmap, or that is revoked, with the error.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';

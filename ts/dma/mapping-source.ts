@@ -1,19 +1,21 @@
 /**
- * Where the memory of a request comes from, for a target that knows how it wants it.
+ * The memory of a request in the form that a target maps: host memory, or a file.
  */
 import { PeerDmaError } from '../errors.ts';
 import { type HostMemory, leaseOf } from '../memory/host-memory.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { DmaMapRequest, DmaTarget } from './target.ts';
 
-/** Memory of this process, or a file from an offset on. @internal */
+/** Host memory, or a file from an offset on. @internal */
 export type MappingSource =
   | { readonly hostMemory: HostMemory }
   | { readonly hostMemory?: undefined; readonly file: MemoryFile; readonly offset: bigint };
 
 /**
- * @param needsVa as {@link DmaTarget.needsVa}: what the target takes by its place in this process
- * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; `ERR_INVALID_ARGUMENT` where it is not the memory of the range
+ * Selects the memory of a request.
+ *
+ * @param needsVa as {@link DmaTarget.needsVa}: the memory that the target maps by its host virtual address
+ * @throws {PeerDmaError} `ERR_HOST_MEMORY_REQUIRED`; `ERR_INVALID_ARGUMENT` if the host memory does not fit the range
  * @internal
  */
 export function mappingSource(target: string, request: DmaMapRequest, needsVa: DmaTarget['needsVa']): MappingSource {
@@ -27,7 +29,7 @@ export function requireHostMemory(target: string, { range, name, hostMemory }: D
   if (hostMemory === undefined) {
     throw new PeerDmaError(
       'ERR_HOST_MEMORY_REQUIRED',
-      `${target}: can't map "${name}" at ${range} without host memory: register the target with needsVa set`,
+      `${target}: can't map "${name}" at ${range}: it has no host memory. Register the target with needsVa set`,
       { range, target },
     );
   }

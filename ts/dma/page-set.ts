@@ -1,23 +1,23 @@
 /**
- * Any number of pages anywhere, kept by what there is of them.
+ * A sparse set of pages. Memory is used for chunks that contain pages.
  */
 import { AddressRange } from '../address-range.ts';
 import { DirtyPages } from './dirty-pages.ts';
 
-/** Pages of a chunk: their bits are 2 KiB. */
+/** Pages in a chunk: 2 KiB of bits. */
 const CHUNK_PAGES = 1n << 14n;
 
 /** @internal */
 export class PageSet {
   readonly #pageSize: bigint;
-  /** By their number; those that are there have pages in them. */
+  /** By index. No chunk is empty. */
   readonly #chunks = new Map<bigint, DirtyPages>();
 
   constructor(pageSize: bigint) {
     this.#pageSize = pageSize;
   }
 
-  /** @param within adds those in this part alone; whole pages. Default: all */
+  /** Adds pages. @param within adds only the pages in this range; whole pages. Default: all */
   add(pages: DirtyPages, within: AddressRange = pages.range): void {
     for (const [number, range] of this.#chunksOf(within)) {
       if (!pages.hasIn(range)) continue;
@@ -27,7 +27,7 @@ export class PageSet {
     }
   }
 
-  /** Takes out those within a range, and adds them to others. */
+  /** Moves the pages of a range to another set. */
   moveTo(others: DirtyPages, range: AddressRange): void {
     for (const [number] of this.#chunksOf(range)) {
       const chunk = this.#chunks.get(number);

@@ -1,21 +1,21 @@
 /**
- * Why an IOMMU refused a mapping, in words: from the errno and what is known of the IOMMU. The simulated IOMMU and the
- * real one tell it with the same words.
+ * Explains why an IOMMU rejected a mapping, from the errno and the limits of the IOMMU. The simulated IOMMU and the
+ * real one share these messages.
  */
 import type { AddressRange } from '../address-range.ts';
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { reaches } from '../memory/backing.ts';
 import type { DmaMapRequest } from './target.ts';
 
-/** What an IOMMU says of itself. @internal */
+/** The limits that an IOMMU reports. @internal */
 export interface IommuLimits {
-  /** The smallest page it maps, in bytes. */
+  /** The smallest page that it maps, in bytes. */
   readonly pageSize: bigint;
-  /** IOVAs it can map, sorted; what lies between is reserved. */
+  /** IOVAs that it can map, sorted; the gaps are reserved. */
   readonly iovaRanges: readonly AddressRange[];
 }
 
-/** What the IOMMU answered. @internal */
+/** The response of an IOMMU that rejected a mapping. @internal */
 export interface Refusal {
   readonly errno: string;
   readonly syscall?: string | undefined;
@@ -25,49 +25,58 @@ export interface Refusal {
 }
 
 /**
- * The error for a refused mapping: what was to be mapped, what the kernel said, what to do about it.
- * The meaning of each errno: Linux `drivers/vfio/vfio_iommu_type1.c`, `vfio_dma_do_map`, and for iommufd
+ * The error for a rejected mapping, with the reason and the remedy.
+ *
+ * Meaning of each errno: Linux `drivers/vfio/vfio_iommu_type1.c`, `vfio_dma_do_map`; for iommufd
  * `drivers/iommu/iommufd/io_pagetable.c`, `iopt_map_common`.
  *
  * @internal
  */
 export function refusedMapping(request: DmaMapRequest, refusal: Refusal): PeerDmaError {
   const { errno, syscall, target, cause } = refusal;
-  const [code, advice] = explain(request, refusal);
-  return new PeerDmaError(
-    code,
-    `${target}: can't map "${request.name}" at ${request.range}: ${errno}${syscall === undefined ? '' : ` from ${syscall}`}: ${advice}`,
-    { errno, syscall, range: request.range, target, cause },
-  );
+  const [code, reason] = explain(request, refusal);
+  const response = syscall === undefined ? errno : `${errno} from ${syscall}`;
+  return new PeerDmaError(code, `${target}: can't map "${request.name}" at ${request.range}: ${response}: ${reason}`, {
+    errno,
+    syscall,
+    range: request.range,
+    target,
+    cause,
+  });
 }
 
-const UNEXPLAINED = 'the kernel did not accept the request. dmesg may say why; nothing was mapped';
+const UNEXPLAINED = 'the kernel did not accept the request. Check dmesg for the reason; nothing was mapped';
 
 function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [ErrorCode, string] {
   const { range, kind, writable, backing } = request;
   switch (errno) {
     case 'EEXIST':
-      return ['ERR_IOVA_OVERLAP', 'another mapping has some of these IOVAs already. Unmap it first'];
+      return ['ERR_IOVA_OVERLAP', 'another mapping already has some of these IOVAs. Unmap it first'];
     case 'ENOSPC':
       return [
         'ERR_MAPPING_LIMIT',
-        'the container holds as many mappings as it may. Use fewer and larger mappings, or raise dma_entry_limit of the module vfio_iommu_type1 before the container is opened',
+        'the container has reached its limit of mappings. Use fewer and larger mappings, or raise dma_entry_limit ' +
+          'of the module vfio_iommu_type1 before the container is opened',
       ];
     case 'ENOMEM':
       return [
         'ERR_MEMLOCK_LIMIT',
-        'pinning it would pass the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all guest RAM (type1: once for each container; iommufd: for all processes of the user together; ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
+        'pinning it would exceed the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all ' +
+          'guest RAM (type1: once for each container; iommufd: for all processes of the user together; ulimit -l, ' +
+          'LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
       ];
     case 'ENODEV': // iommufd
     case 'EFAULT':
       return kind === 'device' && backing !== 'private'
         ? [
             'ERR_MEMORY_FAULT',
-            `${backing.file.name} has no memory there now. If it is the BAR of a device, turn on its memory decode (Command register, bit 1) and map it again`,
+            `${backing.file.name} has no memory there now. If it is the BAR of a device, turn on its memory decode ` +
+              '(Command register, bit 1) and map it again',
           ]
         : [
             'ERR_MEMORY_FAULT',
-            `some of the memory is not there${writable ? ' or not writable' : ''}, such as past the end of a file that was truncated. Restore the file, or map what it has`,
+            `some of the memory is missing${writable ? ' or not writable' : ''}, such as past the end of a file that ` +
+              'was truncated. Restore the file, or map the remaining part',
           ];
     case 'EINVAL':
     case 'EOVERFLOW': {
@@ -78,13 +87,14 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
         const valid = limits.iovaRanges.join(', ');
         return [
           'ERR_IOVA_UNREACHABLE',
-          `the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. Place it within one of ${valid}`,
+          "the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. " +
+            `Place it within one of ${valid}`,
         ];
       }
       if (backing !== 'private' && kind === 'ram' && !reaches(backing.file, backing.offset + range.length)) {
         return [
           'ERR_MEMORY_FAULT',
-          `${backing.file.name} has become shorter than that. Restore the file, or map what it has`,
+          `${backing.file.name} is shorter than that now. Restore the file, or map the remaining part`,
         ];
       }
       if (syscall?.includes('MAP_FILE') === true) {

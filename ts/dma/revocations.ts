@@ -1,6 +1,6 @@
 /**
- * Which mappings of device memory are revoked in one target. Only a device revokes mappings of it, so the target is
- * asked only about mappings that are new, or whose device has lost mappings since the last time.
+ * Tracks the revoked mappings of device memory in one target. Only a device revokes its mappings, so `isRevoked` of the
+ * target is called only for mappings that are new, or whose device has revoked mappings since the last call.
  */
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
@@ -8,28 +8,28 @@ import { type DeviceState, deviceStateOf } from '../memory/device-state.ts';
 import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 
-/** What a target answers when it is asked whether a mapping is revoked. @internal */
-export interface RevocationAnswer {
-  /** Why it is revoked, if it is. */
+/** The result of `isRevoked` for one mapping. @internal */
+export interface RevocationState {
+  /** Why the mapping is revoked, if it is. */
   readonly error: PeerDmaError | undefined;
   /** `false` when `isRevoked` failed: the mapping counts as revoked then. */
   readonly known: boolean;
 }
 
-/** The mappings of the memory of one device. */
+/** The mappings of one device's memory. */
 interface DeviceMappings {
   readonly all: Set<SubMapping>;
-  /** Those that the target was not asked about. */
-  readonly fresh: Set<SubMapping>;
-  /** {@link DeviceState.revocations} when the target was asked about all of them. */
-  seen: number;
+  /** Those for which `isRevoked` was not called yet. */
+  readonly unchecked: Set<SubMapping>;
+  /** {@link DeviceState.revocations} when `isRevoked` was called for all of them. */
+  checkedAt: number;
 }
 
 /** @internal */
 export class Revocations {
   readonly #devices = new Map<DeviceState, DeviceMappings>();
   readonly #deviceOf = new Map<SubMapping, DeviceState>();
-  /** The target is asked about these each time: their device is not known here, or `isRevoked` failed. */
+  /** These are checked each time: their device is unknown, or `isRevoked` failed. */
   readonly #uncertain = new Set<SubMapping>();
   readonly #revoked = new IntervalMap<MappingFailure>();
 
@@ -42,11 +42,11 @@ export class Revocations {
     this.#deviceOf.set(sub, device);
     let mappings = this.#devices.get(device);
     if (mappings === undefined) {
-      mappings = { all: new Set(), fresh: new Set(), seen: device.revocations };
+      mappings = { all: new Set(), unchecked: new Set(), checkedAt: device.revocations };
       this.#devices.set(device, mappings);
     }
     mappings.all.add(sub);
-    mappings.fresh.add(sub);
+    mappings.unchecked.add(sub);
   }
 
   delete(sub: SubMapping): void {
@@ -56,26 +56,26 @@ export class Revocations {
     const mappings = device && this.#devices.get(device);
     if (device === undefined || mappings === undefined) return;
     this.#deviceOf.delete(sub);
-    mappings.fresh.delete(sub);
+    mappings.unchecked.delete(sub);
     mappings.all.delete(sub);
     if (mappings.all.size === 0) this.#devices.delete(device);
   }
 
   /**
-   * The revoked mappings now. The result does not change later.
+   * Returns the revoked mappings. The result does not change later.
    *
-   * @param ask whether a mapping is revoked
+   * @param check whether a mapping is revoked
    */
-  update(ask: (sub: SubMapping) => RevocationAnswer): IntervalMap<MappingFailure> {
+  update(check: (sub: SubMapping) => RevocationState): IntervalMap<MappingFailure> {
     const due = [...this.#uncertain];
     for (const [device, mappings] of this.#devices) {
       const { revocations } = device;
-      for (const sub of revocations === mappings.seen ? mappings.fresh : mappings.all) due.push(sub);
-      mappings.seen = revocations;
-      mappings.fresh.clear();
+      for (const sub of revocations === mappings.checkedAt ? mappings.unchecked : mappings.all) due.push(sub);
+      mappings.checkedAt = revocations;
+      mappings.unchecked.clear();
     }
     for (const sub of due) {
-      const { error, known } = ask(sub);
+      const { error, known } = check(sub);
       if (!known) this.#uncertain.add(sub);
       else if (this.#deviceOf.has(sub)) this.#uncertain.delete(sub);
       this.#setRevoked(sub, error);
@@ -85,10 +85,10 @@ export class Revocations {
 
   #setRevoked(sub: SubMapping, error: PeerDmaError | undefined): void {
     const { range } = sub;
-    const was = this.#revoked.startingAt(range.start);
-    if (was?.sub === sub) {
-      if (was.error.message === error?.message) return;
-      this.#revoked.remove(was);
+    const previous = this.#revoked.startingAt(range.start);
+    if (previous?.sub === sub) {
+      if (previous.error.message === error?.message) return;
+      this.#revoked.remove(previous);
     }
     if (error !== undefined) this.#revoked.insert({ range, sub, error });
   }

@@ -1,6 +1,6 @@
 /**
- * An IOMMU in memory that obeys the rules of Linux VFIO type1v2 or of iommufd, with the device's side of it: for tests, for
- * examples, and for a VMM's emulated devices.
+ * An IOMMU in memory that follows the rules of Linux VFIO type1v2 or of iommufd, with DMA from the device's side: for
+ * tests, examples, and emulated devices of a VMM.
  */
 import { AddressRange, hex, isRange, requireRange } from '../address-range.ts';
 import { newBytes, readArray, readOptions, requireBoolean, requireBytes, requireCount } from '../arguments.ts';
@@ -15,16 +15,16 @@ import { SimulatedMapping } from './simulated-mapping.ts';
 import type { DmaMapRequest, DmaTarget, MappingStatus } from './target.ts';
 import { valueText } from '../value-text.ts';
 
-/** What an Intel IOMMU of 48 bits reports: all but the window in which writes are interrupts. */
+/** The ranges that an Intel IOMMU of 48 bits reports: all except the window in which writes are interrupts. */
 const DEFAULT_IOVA_RANGES = [
   AddressRange.between(0n, 0xfee00000n),
   AddressRange.between(0xfef00000n, 1n << 48n),
 ] as const;
 
-/** Maps what it is told, and lets a test or an emulated device do DMA by IOVA. */
+/** A DMA target that a test or an emulated device can access by IOVA. */
 export class SimulatedIommu implements DmaTarget {
   readonly name: string;
-  /** As the kernel does: type1v2 takes memory by its place in this process, iommufd files as such. */
+  /** As in the kernel: type1v2 maps memory by its host virtual address, iommufd maps files. */
   readonly needsVa: true | 'private';
   readonly #rules: IommuRules;
   readonly #limits: IommuLimits;
@@ -32,11 +32,11 @@ export class SimulatedIommu implements DmaTarget {
   readonly #mappings = new IntervalMap<SimulatedMapping>();
 
   /**
-   * Makes an IOMMU that maps nothing yet.
+   * Makes an IOMMU without mappings.
    *
-   * @param options.rules whose rules it obeys. Default: `type1v2`
-   * @param options.pageSize the smallest page it maps, in bytes. Default: 4096
-   * @param options.iovaRanges what it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
+   * @param options.rules the rules that it follows. Default: `type1v2`
+   * @param options.pageSize the smallest page that it maps, in bytes. Default: 4096
+   * @param options.iovaRanges the IOVAs that it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
    * @param options.maxMappings default: for type1v2 65535, as `dma_entry_limit` of Linux; iommufd has no such limit
    */
   constructor(
@@ -84,10 +84,10 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   /** The checks and their order are the kernel's: Linux `vfio_dma_do_map`, `iopt_map_pages`. */
-  mapDma(asked: DmaMapRequest): void {
-    const request = readRequest(asked);
+  mapDma(given: DmaMapRequest): void {
+    const request = readRequest(given);
     const source = mappingSource(this.name, request, this.needsVa);
-    const errno = this.#refuse(request, source);
+    const errno = this.#errnoOf(request, source);
     if (errno !== undefined) {
       throw refusedMapping(request, { errno, target: this.name, limits: this.#limits });
     }
@@ -95,21 +95,21 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   mapDmaBatch(requests: readonly DmaMapRequest[]): void {
-    const asked = readArray(requests, 'the requests of a batch').map(readRequest);
-    for (const [done, request] of asked.entries()) {
+    const batch = readArray(requests, 'the requests of a batch').map(readRequest);
+    for (const [done, request] of batch.entries()) {
       try {
         this.mapDma(request);
       } catch (error) {
-        for (const { range } of asked.slice(0, done)) this.unmapDma(range);
+        for (const { range } of batch.slice(0, done)) this.unmapDma(range);
         throw error;
       }
     }
   }
 
   /**
-   * Unmaps every mapping within the range; gaps are fine.
+   * Unmaps every mapping within the range, which may have gaps.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` where it would cut a mapping; nothing is unmapped then
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED` if it would cut a mapping; nothing is unmapped then
    */
   unmapDma(range: AddressRange): void {
     requireRange(range);
@@ -118,10 +118,11 @@ export class SimulatedIommu implements DmaTarget {
     const { pageSize } = this.#limits;
     if (cut !== undefined || range.start % pageSize !== 0n || range.end % pageSize !== 0n) {
       const errno = this.#rules.cut;
-      const why = cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`;
+      const reason =
+        cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`;
       throw new PeerDmaError(
         'ERR_UNMAP_FAILED',
-        `${this.name}: can't unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${why}`,
+        `${this.name}: can't unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${reason}`,
         { errno, range, target: this.name },
       );
     }
@@ -131,18 +132,20 @@ export class SimulatedIommu implements DmaTarget {
     }
   }
 
-  /** Whether the mapping of that range is void, as iommufd's of a BAR are once the device was switched off or reset. */
+  /**
+   * Whether the mapping at that range is revoked: iommufd revokes mappings of a BAR when its device is off or reset.
+   */
   isRevoked(range: AddressRange): boolean {
     requireRange(range);
-    return this.#mappings.startingAt(range.start)?.isVoid === true;
+    return this.#mappings.startingAt(range.start)?.isRevoked === true;
   }
 
   /**
-   * What a device reads by DMA. It may cross from one mapping to the next.
+   * Reads by DMA, as a device does. The range may span adjacent mappings.
    *
-   * @param iova where it begins
+   * @param iova the first address
    * @param length bytes
-   * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped
+   * @throws {PeerDmaError} `ERR_DMA_FAULT` if part of the range is not mapped
    */
   read(iova: bigint, length: number): Uint8Array {
     if (requireCount(length) === 0) return new Uint8Array();
@@ -157,10 +160,10 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   /**
-   * What a device writes by DMA.
+   * Writes by DMA, as a device does.
    *
-   * @param iova where it begins
-   * @throws {PeerDmaError} `ERR_DMA_FAULT` where nothing is mapped, or for reading only; no byte is written then
+   * @param iova the first address
+   * @throws {PeerDmaError} `ERR_DMA_FAULT` if part of the range is not mapped or is read-only; no byte is written then
    */
   write(iova: bigint, bytes: Uint8Array): void {
     if (requireBytes(bytes).length === 0) return;
@@ -171,7 +174,7 @@ export class SimulatedIommu implements DmaTarget {
     }
   }
 
-  /** What is mapped, in order of IOVA. */
+  /** Returns all mappings, in order of IOVA. */
   mappings(): MappingStatus[] {
     return this.#mappings.values().map(({ range, request }) => ({
       range,
@@ -181,13 +184,16 @@ export class SimulatedIommu implements DmaTarget {
     }));
   }
 
-  /** What the kernel would say; pinning memory of this process can't fail here, since it was faulted in and its lease keeps it. */
-  #refuse({ range, backing }: DmaMapRequest, source: MappingSource): string | undefined {
+  /**
+   * Returns the errno with which the kernel would reject a request, if it would. Host memory is never rejected as
+   * missing: it is faulted in and leased.
+   */
+  #errnoOf({ range, backing }: DmaMapRequest, source: MappingSource): string | undefined {
     const { pageSize, iovaRanges } = this.#limits;
     if (range.start % pageSize !== 0n || range.end % pageSize !== 0n) return 'EINVAL';
     const device = backing === 'private' ? undefined : deviceStateOf(backing.file);
     const off = device?.accessible === false;
-    // iommufd finds a file before it looks at IOVAs; what type1 pins, it pins at last.
+    // iommufd checks the file before the IOVAs; type1 pins memory last.
     if (off && source.hostMemory === undefined) return this.#rules.deviceOff;
     if (this.#mappings.firstIn(range) !== undefined) return 'EEXIST';
     if (this.#mappings.size >= this.#maxMappings) return 'ENOSPC';
@@ -197,15 +203,16 @@ export class SimulatedIommu implements DmaTarget {
     return short ? this.#rules.pastEnd : undefined;
   }
 
-  /** What DMA to the range goes through; nothing of it is done if a part of it faults. */
+  /** Returns the mappings that DMA to the range accesses. Throws before any access if a part of it would fault. */
   #access(range: AddressRange, access: 'read' | 'write'): { value: SimulatedMapping; part: AddressRange }[] {
     const { parts, gap } = this.#mappings.cover(range);
     const readOnly = access === 'write' ? parts.find(({ value }) => !value.request.writable) : undefined;
     if (readOnly !== undefined) throw this.#fault(range, access, `${readOnly.value.range} is mapped for reading only`);
     if (gap !== undefined) throw this.#fault(range, access, `nothing is mapped at ${hex(gap)}`);
-    const gone = parts.find(({ value }) => value.isVoid);
-    if (gone !== undefined)
-      throw this.#fault(range, access, `the device at ${gone.value.range} was switched off or reset`);
+    const revoked = parts.find(({ value }) => value.isRevoked);
+    if (revoked !== undefined) {
+      throw this.#fault(range, access, `the device at ${revoked.value.range} was switched off or reset`);
+    }
     return parts;
   }
 
@@ -217,7 +224,7 @@ export class SimulatedIommu implements DmaTarget {
   }
 }
 
-/** A copy of a request, which need not come from guest memory. */
+/** Checks and copies a request: it need not come from guest memory. */
 function readRequest(request: DmaMapRequest): DmaMapRequest {
   const names = ['range', 'hostMemory', 'backing', 'writable', 'kind', 'name'] as const;
   const { range, hostMemory, backing, writable, kind, name } = readOptions(request, names, 'a request');

@@ -1,5 +1,5 @@
 /**
- * One mapping of a simulated IOMMU: where its memory is, and what has become of it.
+ * One mapping of a simulated IOMMU: its memory, and whether it is revoked.
  */
 import type { AddressRange } from '../address-range.ts';
 import { native } from '../native-call.ts';
@@ -16,7 +16,7 @@ export class SimulatedMapping {
   readonly request: DmaMapRequest;
   readonly #rules: IommuRules;
   readonly #memory: HostMemory | FileWindow;
-  /** The device whose memory it is, and what had become of it when it was mapped. */
+  /** The device whose memory is mapped, and its revocations when it was mapped. */
   readonly #device: DeviceState | undefined;
   readonly #revocations: number;
 
@@ -30,31 +30,31 @@ export class SimulatedMapping {
     this.#revocations = this.#device?.revocations ?? 0;
   }
 
-  /** Whether its device has made it void. */
-  get isVoid(): boolean {
-    if (this.#device === undefined || this.#rules.whenDeviceGoesOff === 'stays') return false;
+  /** Whether its device has revoked it. */
+  get isRevoked(): boolean {
+    if (this.#device === undefined || this.#rules.onDeviceOff === 'kept') return false;
     return this.#device.revocations !== this.#revocations;
   }
 
   read(offset: bigint, length: number): Uint8Array {
-    return this.#answers ? this.#memory.read(offset, length) : new Uint8Array(length);
+    return this.#isAccessible ? this.#memory.read(offset, length) : new Uint8Array(length);
   }
 
   write(offset: bigint, bytes: Uint8Array): void {
-    if (this.#answers) this.#memory.write(offset, bytes);
+    if (this.#isAccessible) this.#memory.write(offset, bytes);
   }
 
-  /** It was unmapped. */
+  /** Releases its file after the unmap. */
   release(): void {
     if (this.#memory instanceof FileWindow) this.#memory.release();
   }
 
-  get #answers(): boolean {
+  get #isAccessible(): boolean {
     return this.#device?.accessible !== false;
   }
 }
 
-/** Part of a file, which stays open for it, whoever closes it. */
+/** Part of a file, which it keeps open. */
 class FileWindow {
   readonly #handle: ReturnType<typeof nativeFileOf>;
   readonly #start: bigint;

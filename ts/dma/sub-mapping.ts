@@ -1,15 +1,15 @@
 /**
- * One entry of the flat memory map: memory that wins at its addresses.
+ * One entry of the flat map: memory that no region of higher priority covers.
  */
 import { requestBackingOf } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapping } from '../memory/va-mapper.ts';
 import type { DmaMapRequest, MemoryKind } from './target.ts';
 
-/** `writable` is that of the mapping AND of the region. @internal */
+/** Writable if both the mapping and the region are. @internal */
 export interface SubMapping extends VaMapping {
   readonly kind: MemoryKind;
-  /** Of the region that shows it. */
+  /** Name of its region. */
   readonly name: string;
   readonly regionId: number;
 }
@@ -24,10 +24,11 @@ export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined):
 }
 
 /**
- * Whether its memory is faulted in before a target maps it. Private memory of whatever kind is, as RAM is: a private
- * page that nobody has written yet would be pinned as the kernel's page of zeros where the device may only read it
- * (Linux before 6.2, commit 84209e87c696), and stay that for the device. A file of device memory is the device's;
- * whether it is there is for the target to find out.
+ * Whether its memory is faulted in before a target maps it.
+ *
+ * Private memory is, even as device memory: for a read-only mapping, Linux before 6.2 (commit 84209e87c696) would pin
+ * the shared page of zeros in place of a page that was not written yet, and the device would read zeros from then on.
+ * Files of device memory are not: only the target can detect whether the device's memory is accessible.
  *
  * @internal
  */

@@ -1,24 +1,24 @@
 /**
- * What one target has of the flat map: all of it, but for the exceptions recorded here. The map itself is shared with
- * the flat map as long as both are the same.
+ * The mappings of one target: the whole flat map, except for the failures recorded here. The interval map is shared
+ * with the flat map as long as both are the same.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { MappingFailure } from './mapping-failure.ts';
-import { type RevocationAnswer, Revocations } from './revocations.ts';
+import { type RevocationState, Revocations } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
 
-/** What a target had at one moment. Never changed. @internal */
+/** An immutable snapshot of the mappings of a target. @internal */
 export interface TargetMaps {
-  /** What the target was given, or was to be given, but for what is quarantined. */
+  /** All sub-mappings of the target except quarantined ones, whatever their state. */
   readonly given: IntervalMap<SubMapping>;
-  /** What of it the target could not map. */
+  /** Those given ones that the target could not map. */
   readonly failed: IntervalMap<MappingFailure>;
-  /** What of it is mapped and revoked. */
+  /** Those given ones that are mapped and revoked. */
   readonly revoked: IntervalMap<MappingFailure>;
-  /** What the target could not unmap. */
+  /** Sub-mappings that the target could not unmap. */
   readonly quarantined: IntervalMap<MappingFailure>;
 }
 
@@ -26,20 +26,20 @@ export interface TargetMaps {
 export class TargetMappings {
   #given = new IntervalMap<SubMapping>();
   #failed = new IntervalMap<MappingFailure>();
-  /** The failed ones of each region; no set is empty. */
+  /** The failed ones by region. No set is empty. */
   readonly #failedIn = new Map<number, Set<SubMapping>>();
-  /** Beside the given ones, since the flat map may have something else at those addresses. */
+  /** Separate from the given ones, since the flat map may have other memory at those addresses. */
   #quarantined = new IntervalMap<MappingFailure>();
-  /** Of the given ones, those of device memory. */
+  /** The given ones that are device memory. */
   readonly #devices = new Set<SubMapping>();
   #revocations = new Revocations();
 
-  /** Whether nothing is given, and nothing quarantined. */
+  /** Whether no sub-mapping is given or quarantined. */
   get isEmpty(): boolean {
     return this.#given.size === 0 && this.#quarantined.size === 0;
   }
 
-  /** What is given, in order of address. */
+  /** Returns the given sub-mappings, in order of address. */
   values(): SubMapping[] {
     return this.#given.values();
   }
@@ -48,12 +48,12 @@ export class TargetMappings {
     return this.#given.startingAt(sub.range.start) === sub;
   }
 
-  /** Why the target could not map a given sub-mapping, if it could not. */
+  /** Returns why the target could not map a given sub-mapping, if it could not. */
   errorOf(sub: SubMapping): PeerDmaError | undefined {
     return this.#failureOf(sub)?.error;
   }
 
-  /** The sub-mappings of a region that the target could not map. */
+  /** Returns the sub-mappings of a region that the target could not map. */
   failedIn(regionId: number): Iterable<SubMapping> {
     return this.#failedIn.get(regionId) ?? [];
   }
@@ -62,12 +62,12 @@ export class TargetMappings {
     return this.#failed.size;
   }
 
-  /** The given sub-mappings of device memory, in no order. */
+  /** The given sub-mappings of device memory, unordered. */
   get devices(): ReadonlySet<SubMapping> {
     return this.#devices;
   }
 
-  /** What the target could not unmap, in order of address. */
+  /** Sub-mappings that the target could not unmap, in order of address. */
   get quarantined(): IntervalMap<MappingFailure> {
     return this.#quarantined;
   }
@@ -75,8 +75,8 @@ export class TargetMappings {
   /**
    * Records sub-mappings as given.
    *
-   * @param isMapped whether the target has mapped one
-   * @param all what is given then, if the caller has a map of it
+   * @param isMapped whether the target has mapped a sub-mapping
+   * @param all all given sub-mappings including these, if the caller has an interval map of them
    */
   give(subs: readonly SubMapping[], isMapped: (sub: SubMapping) => boolean, all?: IntervalMap<SubMapping>): void {
     if (all === undefined) for (const sub of subs) this.#given.insert(sub);
@@ -111,7 +111,7 @@ export class TargetMappings {
     }
   }
 
-  /** Records what the target could not unmap. */
+  /** Records sub-mappings that the target could not unmap. */
   quarantine(failures: readonly MappingFailure[]): void {
     for (const failure of failures) {
       if (this.has(failure.sub)) this.remove([failure.sub]);
@@ -119,7 +119,7 @@ export class TargetMappings {
     }
   }
 
-  /** What is given and shares an address with the range, in order of address. */
+  /** Returns the given sub-mappings that overlap a range, in order of address. */
   overlapping(range: AddressRange): SubMapping[] {
     return this.#given.overlapping(range);
   }
@@ -130,15 +130,15 @@ export class TargetMappings {
   }
 
   /**
-   * What the target has now. The cost grows with the devices and the mappings that the target is asked about.
+   * Returns a snapshot. The cost grows with the number of devices and of checked mappings.
    *
-   * @param ask whether a mapping is revoked; `undefined` when none can be
+   * @param check whether a mapping is revoked; `undefined` if the target never revokes mappings
    */
-  snapshot(ask: ((sub: SubMapping) => RevocationAnswer) | undefined): TargetMaps {
+  snapshot(check: ((sub: SubMapping) => RevocationState) | undefined): TargetMaps {
     return {
       given: this.#given.clone(),
       failed: this.#failed.clone(),
-      revoked: ask === undefined ? new IntervalMap() : this.#revocations.update(ask),
+      revoked: check === undefined ? new IntervalMap() : this.#revocations.update(check),
       quarantined: this.#quarantined.clone(),
     };
   }
@@ -149,7 +149,7 @@ export class TargetMappings {
     return failure?.sub === sub ? failure : undefined;
   }
 
-  /** Removes all that is given. */
+  /** Removes all given sub-mappings. */
   clear(): void {
     this.#given = new IntervalMap();
     this.#failed = new IntervalMap();
@@ -158,7 +158,7 @@ export class TargetMappings {
     this.#revocations = new Revocations();
   }
 
-  /** Removes what is quarantined. @returns what there was */
+  /** Removes all quarantined sub-mappings and returns them. */
   clearQuarantine(): MappingFailure[] {
     const all = this.#quarantined.values();
     this.#quarantined = new IntervalMap();
@@ -166,7 +166,7 @@ export class TargetMappings {
   }
 }
 
-/** A region of device memory may map any file, and a region of RAM the file of a device. */
+// A region of device memory may map any file, and a region of RAM the file of a device.
 function isOfDevice({ kind, store }: SubMapping): boolean {
   return kind === 'device' || isDevice(store);
 }

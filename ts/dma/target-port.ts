@@ -1,6 +1,6 @@
 /**
- * The seam between {@link DmaMapper} and what maps memory for devices: a {@link DmaTarget} of a caller, or an IOMMU
- * address space of the kernel.
+ * The interface between {@link DmaMapper} and its target: a caller's {@link DmaTarget}, or an IOMMU address space of
+ * the kernel.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
@@ -11,36 +11,36 @@ import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { DmaTarget } from './target.ts';
 
-/** Why a batch was not mapped. @internal */
+/** The failure of a batch. @internal */
 export interface BatchFailure {
   readonly error: PeerDmaError;
-  /** What the target has mapped for the batch and could not unmap again: it may still reach that memory. */
+  /** Mappings of the batch that the target made and could not unmap: it may still reach that memory. */
   readonly stuck: readonly MappingFailure[];
 }
 
-/** A failure after the rollback of what was mapped before it. @param stuck what could not be unmapped @internal */
+/** A failure after its rollback. @param stuck mappings that the rollback could not unmap @internal */
 export function rolledBack(failure: BatchFailure, stuck: readonly MappingFailure[]): BatchFailure {
   if (stuck.length === 0) return failure;
   const problems = stuck.map(({ error }) => error);
   return { error: rollbackFailed(failure.error, problems), stuck: [...failure.stuck, ...stuck] };
 }
 
-/** `undefined` when all are mapped. @internal */
+/** `undefined` if all are mapped. @internal */
 export type MapResult = BatchFailure | undefined;
 
-/** What is still mapped. @internal */
+/** The mappings that could not be unmapped. @internal */
 export type UnmapResult = readonly MappingFailure[];
 
 /**
- * Maps sub-mappings, each exactly at its range. {@link DmaMapper} makes one call at a time. After `calls.close()` a
- * port makes no further calls of its target, and reports success.
+ * Maps sub-mappings, each exactly at its range. {@link DmaMapper} makes one call at a time. After `calls.close()`, a
+ * port makes no further calls of its target and reports success.
  *
  * @internal
  */
 export interface TargetPort {
-  /** Who joined: {@link DmaMapperClient.targetClosed} names it. */
+  /** The object that joined, as passed to {@link DmaMapperClient.targetClosed}. */
   readonly target: object;
-  /** For messages, events and snapshots. */
+  /** Name in errors, events and snapshots. */
   readonly name: string;
   /** As {@link DmaTarget.needsVa}. */
   readonly needsVa: NonNullable<DmaTarget['needsVa']>;
@@ -54,18 +54,19 @@ export interface TargetPort {
   /** As {@link DmaTarget.iovaRanges}; `undefined` when the target does not report them. */
   iovaRanges(): readonly AddressRange[] | undefined;
   /**
-   * Maps all of these or none; many of them in parts. Their host memory is held from then on where {@link TargetPort.needsVa} says so.
+   * Maps all of these or none; a large number in parts. Leases the host memory that {@link TargetPort.needsVa}
+   * requires.
    *
-   * @param va the host view of guest memory, made when there is none yet
+   * @param va returns the host view of guest memory, which it makes on first use
    */
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult>;
   /**
-   * Unmaps these, in this order, and releases their host memory; many of them in parts.
+   * Unmaps these, in this order, and releases their host memory; a large number in parts.
    *
-   * @param all whether to go on after one that could not be unmapped
-   * @returns those that could not be unmapped; their host memory is still held
+   * @param all whether to continue after a failure
+   * @returns those that could not be unmapped; their host memory is still leased
    */
   unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult>;
-  /** Releases all host memory without unmapping anything: the target and its mappings are gone. */
+  /** Releases all host memory without calling the target, whose mappings ended with it. */
   abandon(): void;
 }

@@ -1,17 +1,17 @@
 /**
- * How sub-mappings stand with one target, for people.
+ * The states of sub-mappings in one target, for status reports.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { revocationUnknown, revoked, statusOf } from './mapping-error.ts';
 import type { MappingFailure } from './mapping-failure.ts';
-import type { RevocationAnswer } from './revocations.ts';
+import type { RevocationState } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { TargetMappings } from './target-mappings.ts';
 import type { TargetPort } from './target-port.ts';
 import type { MappingStatus } from './target.ts';
 
-const NOT_REVOKED: RevocationAnswer = { error: undefined, known: true };
+const NOT_REVOKED: RevocationState = { error: undefined, known: true };
 
 /** @internal */
 export class TargetStatus {
@@ -19,45 +19,45 @@ export class TargetStatus {
   readonly #mappings: TargetMappings;
   readonly #skips: (sub: SubMapping) => boolean;
 
-  /** @param skips whether the policy keeps a sub-mapping from the target */
+  /** @param skips whether the policy excludes a sub-mapping from the target */
   constructor(port: TargetPort, mappings: TargetMappings, skips: (sub: SubMapping) => boolean) {
     this.#port = port;
     this.#mappings = mappings;
     this.#skips = skips;
   }
 
-  /** Of each sub-mapping, in order of address; what is quarantined comes last of those at one address. */
+  /** Returns all states, in order of address; quarantined ones are last at each address. */
   all(): MappingStatus[] {
     return this.#list(this.#mappings.values(), this.#mappings.quarantined.values());
   }
 
-  /** As {@link TargetStatus.all}, of those that share an address with the range. @param wanted which of them */
-  in(range: AddressRange, wanted: (sub: SubMapping) => boolean = () => true): MappingStatus[] {
-    const quarantined = this.#mappings.quarantined.overlapping(range).filter(({ sub }) => wanted(sub));
-    return this.#list(this.#mappings.overlapping(range).filter(wanted), quarantined);
+  /** As {@link TargetStatus.all}, for sub-mappings that overlap a range and match a filter. */
+  in(range: AddressRange, filter: (sub: SubMapping) => boolean = () => true): MappingStatus[] {
+    const quarantined = this.#mappings.quarantined.overlapping(range).filter(({ sub }) => filter(sub));
+    return this.#list(this.#mappings.overlapping(range).filter(filter), quarantined);
   }
 
-  /** Of one sub-mapping; `undefined` when the target was not given it. */
+  /** Returns the state of one sub-mapping; `undefined` if it is not given to the target. */
   of(sub: SubMapping): MappingStatus | undefined {
     return this.#mappings.has(sub) ? this.given(sub, this.errorOf(sub)) : undefined;
   }
 
-  /** Of a sub-mapping that was given. @param error why the target does not have it, if it does not */
+  /** Returns the state of a given sub-mapping. @param error why it is not mapped, if it is not */
   given(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
     const { range, kind, name } = sub;
     const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
     return { range, kind, name, state, ...statusOf(error) };
   }
 
-  /** Of a sub-mapping that is quarantined. */
+  /** Returns the state of a quarantined sub-mapping. */
   quarantined({ sub, error }: MappingFailure): MappingStatus {
     const { range, kind, name } = sub;
     return { range, kind, name, state: 'quarantined', ...statusOf(error) };
   }
 
   /**
-   * Why the target does not have a given sub-mapping, if it does not. If `isRevoked` throws, the mapping counts as
-   * revoked. Nothing revokes RAM, so `isRevoked` is called for device memory only.
+   * Returns why a given sub-mapping is not mapped or is revoked, if so. If `isRevoked` throws, the mapping counts as
+   * revoked. RAM is never revoked, so `isRevoked` is called for device memory only.
    */
   errorOf(sub: SubMapping): PeerDmaError | undefined {
     const error = this.#mappings.errorOf(sub);
@@ -66,7 +66,7 @@ export class TargetStatus {
   }
 
   /** Whether a mapping is revoked. */
-  revocation(sub: SubMapping): RevocationAnswer {
+  revocation(sub: SubMapping): RevocationState {
     const { calls, name } = this.#port;
     if (calls.closed) return NOT_REVOKED;
     try {

@@ -1,5 +1,5 @@
 /**
- * The properties and methods of a DMA target, read once, when it joins.
+ * The properties and methods of a DMA target, read once when it joins.
  */
 import { type AddressRange, isRange } from '../address-range.ts';
 import { readArray } from '../arguments.ts';
@@ -9,7 +9,7 @@ import type { DmaTarget } from './target.ts';
 
 /** @internal */
 export interface TargetTraits {
-  /** Its methods `mapDma` and `unmapDma` are called on it. */
+  /** The receiver of `mapDma` and `unmapDma`. */
   readonly target: DmaTarget;
   readonly name: string;
   readonly needsVa: boolean | 'private';
@@ -20,7 +20,9 @@ export interface TargetTraits {
 }
 
 /**
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an object that is not a target, or whose properties can't be read
+ * Checks and reads a target.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if it is not a target, or if reading a property throws
  * @internal
  */
 export function readTarget(target: DmaTarget): TargetTraits {
@@ -30,7 +32,7 @@ export function readTarget(target: DmaTarget): TargetTraits {
   }
   const name = read(target, 'name');
   if (typeof name !== 'string' || name === '') {
-    throw invalid('a DMA target has a name: errors and inspect() go by it');
+    throw invalid('a DMA target has a name, which identifies it in errors and inspect()');
   }
   const needsVa = read(target, 'needsVa') ?? false;
   if (typeof needsVa !== 'boolean' && needsVa !== 'private') {

@@ -1,5 +1,5 @@
 /**
- * What memory a mapping shows: a stretch of a file, or memory private to this process.
+ * The memory behind a mapping: part of a file, or memory private to this process.
  */
 import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -11,17 +11,19 @@ import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 import { valueText } from '../value-text.ts';
 
-/** The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process. */
+/**
+ * The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process.
+ */
 export type Backing =
   | {
-      /** Has the memory. It may be closed once it is mapped. */
+      /** The caller may close the file once it is mapped. */
       readonly file: MemoryFile;
-      /** Bytes from the start of the file; whole pages of it. */
+      /** Bytes from the start of the file; a multiple of its page size. */
       readonly offset: bigint;
     }
   | 'private';
 
-/** A backing that is ready to be mapped: `'private'` has got its memory. @internal */
+/** A backing that is ready to be mapped: the memory of `'private'` is allocated. @internal */
 export type Store = StoreFile | StorePrivate;
 interface StoreFile {
   readonly file: MemoryFile;
@@ -29,8 +31,8 @@ interface StoreFile {
   readonly offset: bigint;
   readonly transparentHugePages: boolean;
   /**
-   * Whether its pages have to be faulted in by a mapping before the kernel maps the file by itself, which does not heed of what kind they
-   * are to be (Linux `memfd_pin_folios`).
+   * Whether a mapping has to fault its pages in before the kernel maps the file. The kernel alone allocates pages of
+   * the default size (Linux `memfd_pin_folios`).
    */
   readonly faultInFirst: boolean;
   readonly owner: StoreOwner;
@@ -42,7 +44,7 @@ interface StorePrivate {
   readonly owner: StoreOwner;
 }
 
-/** Keeps the memory of one mapping for as long as a piece of the mapping is left. @internal */
+/** Keeps the memory of one mapping as long as a piece of the mapping remains. @internal */
 export class StoreOwner {
   readonly #release: () => void;
   #pieces = 0;
@@ -51,23 +53,24 @@ export class StoreOwner {
     this.#release = release;
   }
 
-  /** Counts pieces that have come, or gone; with the last one the memory goes. */
+  /** Counts added or removed pieces. Releases the memory when no piece remains. */
   count(change: number): void {
     this.#pieces += change;
     if (this.#pieces === 0) this.#release();
   }
 }
 
-/** How memory is to be backed; what {@link Backing} leaves open. @internal */
+/** Options of a backing that are not part of {@link Backing}. @internal */
 export interface StoreOptions {
   readonly transparentHugePages?: boolean;
   readonly numaNode?: number;
 }
 
 /**
- * Checks a caller's backing for a mapping of `length` bytes and makes it ready.
+ * Checks a caller's backing for a mapping of `length` bytes and opens it.
  *
- * What it opens is kept until its owner has counted the last piece out: `owner.count(0)` where none came in.
+ * The memory stays open until its owner has counted the last piece as removed. If no piece was added, call
+ * `owner.count(0)`.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
  * @internal
@@ -114,7 +117,7 @@ export function readBacking(backing: Backing): Backing {
 }
 
 function readFileBacking(backing: FileBacking): FileBacking {
-  if (typeof backing !== 'object' || backing === null) nativeFileOf(backing); // throws what a backing is
+  if (typeof backing !== 'object' || backing === null) nativeFileOf(backing); // throws
   const { file, offset } = readOptions(backing, ['file', 'offset'], 'a backing');
   nativeFileOf(file); // rejects other objects
   if (typeof offset === 'bigint' && offset >= 0n) return { file, offset };
@@ -124,23 +127,23 @@ function readFileBacking(backing: FileBacking): FileBacking {
   );
 }
 
-/** The same memory, `by` bytes further on. @internal */
+/** Returns the same memory, `by` bytes further on. @internal */
 export function advance(store: Store, by: bigint): Store {
   return by === 0n ? store : { ...store, offset: store.offset + by };
 }
 
-/** Whether both are the same memory at the same offset. @internal */
+/** Whether both stores are the same memory at the same offset. @internal */
 export function sameStore(a: Store, b: Store): boolean {
   return a.file === b.file && a.private === b.private && a.offset === b.offset;
 }
 
-/** Whether two sub-mappings have a page of private memory in common. @internal */
-export function sharePrivateMemory(a: Stretch, b: Stretch): boolean {
+/** Whether two sub-mappings share a page of private memory. @internal */
+export function sharePrivateMemory(a: StoreRange, b: StoreRange): boolean {
   if (a.store.private === undefined || a.store.private !== b.store.private) return false;
   return a.store.offset < b.store.offset + b.range.length && b.store.offset < a.store.offset + a.range.length;
 }
 
-interface Stretch {
+interface StoreRange {
   readonly range: { readonly length: bigint };
   readonly store: Store;
 }
@@ -155,26 +158,31 @@ export function isDevice({ file }: Store): boolean {
   return deviceStateOf(file) !== undefined;
 }
 
-/** Whether the memory of a store is there now: a file may have been truncated, a device switched off. @internal */
+/** Whether the memory of a store is accessible now: its file is long enough, its device decodes memory. @internal */
 export function isPresent({ file, offset }: Store, length: bigint): boolean {
   const device = deviceStateOf(file);
   if (device !== undefined) return device.accessible;
   return file === undefined || reaches(file, offset + length);
 }
 
-/** Whether a file has all bytes up to an offset now; closed or not, as long as somebody retains it. @internal */
+/** Whether a file has all bytes up to an offset now. The file may be closed if it is retained. @internal */
 export function reaches(file: MemoryFile, end: bigint): boolean {
   return native(() => nativeFileOf(file).isPresent(end));
 }
 
-/** Faults a part of a store's file in, which is mapped nowhere for it. @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE` @internal */
+/**
+ * Faults in part of a store's file without mapping it in the host view.
+ *
+ * @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE`
+ * @internal
+ */
 export async function faultIn(store: Store, length: bigint): Promise<void> {
   const { file, offset } = store;
   if (file === undefined) return;
   await nativeAsync(() => nativeFileOf(file).faultIn(offset, length, store.transparentHugePages));
 }
 
-/** The error for a file that was long enough when it was mapped. @internal */
+/** The error for a file that was truncated after it was mapped. @internal */
 export function truncated(
   { file, offset }: Store,
   range: AddressRange,
@@ -182,12 +190,12 @@ export function truncated(
 ): PeerDmaError {
   return new PeerDmaError(
     'ERR_MEMORY_FAULT',
-    `${file?.name} has been truncated: ${range} shows ${hex(range.length)} bytes from ${hex(offset)} on, which it no longer has`,
+    `${file?.name} has been truncated: the ${hex(range.length)} bytes at ${hex(offset)} behind ${range} are missing`,
     { range, ...details },
   );
 }
 
-/** Copies bytes out of a store, `at` bytes into it. @internal */
+/** Copies bytes out of a store. @param at offset in the store, in bytes @internal */
 export function readStore(store: Store, at: bigint, into: Uint8Array): void {
   const { file } = store;
   const access = deviceStateOf(file)?.access;
@@ -196,7 +204,7 @@ export function readStore(store: Store, at: bigint, into: Uint8Array): void {
   else native(() => nativeFileOf(file).read(store.offset + at, into));
 }
 
-/** Copies bytes into a store, `at` bytes into it. @internal */
+/** Copies bytes into a store. @param at offset in the store, in bytes @internal */
 export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
   const { file } = store;
   const access = deviceStateOf(file)?.access;

@@ -1,5 +1,5 @@
 /**
- * What a device says of the memory that its file shows: whether it answers, and how often it was taken away from IOMMUs.
+ * The state of the memory in a device's file: whether it is accessible, and how often its mappings were revoked.
  */
 import { type MemoryFile, originalOf } from './memory-file.ts';
 
@@ -11,25 +11,25 @@ export interface DeviceAccess {
 
 /** @internal */
 export interface DeviceState {
-  /** Whether the memory answers: memory decode is on, and the device is not in D3hot. */
+  /** Whether memory decode is on and the device is not in D3hot. */
   readonly accessible: boolean;
   /**
-   * How often whatever mapped the memory as a dma-buf has lost it by what was done through this device: memory decode off,
-   * D3hot, a reset. Only grows.
+   * How often this process has revoked dma-buf mappings of the memory: by memory decode off, D3hot or a reset. Only
+   * grows.
    */
   readonly revocations: number;
-  /** How the VMM reads and writes the memory; `undefined` where the file is memory that can be copied. */
+  /** Reads and writes the memory; `undefined` if the file itself can be read and written. */
   readonly access?: DeviceAccess;
 }
 
 const states = new WeakMap<MemoryFile, DeviceState>();
 
-/** Says that a file shows the memory of a device. @internal */
+/** Records that a file is the memory of a device. @internal */
 export function declareDevice(file: MemoryFile, state: DeviceState): void {
   states.set(file, state);
 }
 
-/** `undefined` for a file that is no device's. @internal */
+/** Returns the state of a device's file; `undefined` for other files. @internal */
 export function deviceStateOf(file: MemoryFile | undefined): DeviceState | undefined {
   return file === undefined ? undefined : states.get(originalOf(file));
 }

@@ -1,5 +1,5 @@
 /**
- * Memory files in pieces: one descriptor for any number of small ones.
+ * Allocates small memory files as parts of shared descriptors.
  */
 import { NativeFilePool } from '#native';
 import { native } from '../native-call.ts';
@@ -15,8 +15,8 @@ export class FilePool {
   }
 
   /**
-   * Allocates a piece, zero at first. Its memory is released when the file handle is closed and nothing maps or views
-   * it.
+   * Allocates a part of a file, filled with zeros. Its memory is released when the file handle is closed and the part
+   * is neither mapped nor viewed.
    *
    * @param length bytes; whole pages
    * @param name for messages

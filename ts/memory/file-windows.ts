@@ -1,9 +1,9 @@
 /**
- * The bytes of a memory file in this process, for copies without a call of the kernel.
+ * Windows onto a memory file in this process, for copies without a system call.
  */
 import type { NativeMemoryFile, NativeWindow } from '#native';
 
-/** Bytes of a window. Every supported version of Node has larger ArrayBuffers. */
+/** Bytes of a window. All supported versions of Node allow larger ArrayBuffers. */
 const SIZE = 2 ** 30;
 
 /** Part of a file. @internal */
@@ -22,43 +22,43 @@ interface Mapped extends FileWindow {
 }
 
 /**
- * The windows of one file, each mapped when a byte of it is asked for, and unmapped by {@link FileWindows.close}. Their
- * buffers do not leave this package: after `close` they are detached.
+ * The windows of one file. Each is mapped on first use; {@link FileWindows.close} unmaps them all. Their buffers do not
+ * leave this package: `close` detaches them.
  *
  * @internal
  */
 export class FileWindows {
   readonly #file: NativeMemoryFile;
-  /** By their number in the file. */
+  /** By their index in the file. */
   readonly #windows = new Map<number, Mapped>();
-  /** Whether the file can have windows, as far as is known. */
-  #possible = true;
+  /** `false` after a window could not be mapped. */
+  #isMappable = true;
 
   constructor(file: NativeMemoryFile) {
     this.#file = file;
   }
 
   /**
-   * The window that has a byte. `undefined` for a file whose bytes may stop being there (only the kernel copies those
-   * without a signal), for a byte that is not in the file, and if the process can't have another mapping.
+   * Returns the window that contains a byte. `undefined` if the file can shrink (only the kernel copies such bytes
+   * without a signal), if the byte is past its end, or if the process cannot have another mapping.
    *
    * @param offset in the file, 0 to 2^53
    */
   at(offset: number): FileWindow | undefined {
-    const number = Math.floor(offset / SIZE);
-    const known = this.#windows.get(number);
-    if (known !== undefined || !this.#possible) return known;
-    const made = this.#map(offset);
-    if (made === undefined) this.#possible = false;
-    else this.#windows.set(number, made);
-    return made;
+    const index = Math.floor(offset / SIZE);
+    const known = this.#windows.get(index);
+    if (known !== undefined || !this.#isMappable) return known;
+    const mapped = this.#map(offset);
+    if (mapped === undefined) this.#isMappable = false;
+    else this.#windows.set(index, mapped);
+    return mapped;
   }
 
   /** Unmaps all. */
   close(): void {
     for (const { native, buffer } of this.#windows.values()) native.close(buffer);
     this.#windows.clear();
-    this.#possible = false;
+    this.#isMappable = false;
   }
 
   #map(offset: number): Mapped | undefined {
@@ -69,7 +69,7 @@ export class FileWindows {
       const start = Number(native.start);
       return { native, start, buffer, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
     } catch {
-      return undefined; // whoever copies asks the kernel, which says what is wrong
+      return undefined; // the caller copies by a system call instead, which reports the error
     }
   }
 }

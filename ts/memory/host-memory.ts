@@ -7,7 +7,7 @@ import { newBytes, requireAccess, requireBytes, requireUnsigned } from '../argum
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 
-/** What the native core needs to find the memory behind a handle. @internal */
+/** Identifies the memory behind a handle for the native core. @internal */
 export interface Lease {
   readonly reservation: NativeReservation;
   readonly id: number;
@@ -15,17 +15,19 @@ export interface Lease {
   readonly offset: bigint;
 }
 
-/** The lease behind a handle that is still good. @internal */
+/** Returns the lease behind a handle. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED` @internal */
 export let leaseOf: (memory: HostMemory) => Lease;
-/** @internal */
+/** Wraps a lease of the native core. @internal */
 export let openHostMemory: (reservation: NativeReservation, id: number, range: AddressRange) => HostMemory;
 /** Marks a handle as closed. @returns its lease */
 let endHostMemory: (memory: HostMemory) => Lease;
 
 /**
- * Host memory lent to a DMA target for as long as it maps it. There is no address to take out of it or to put into it:
- * it names memory by a lease that the native core holds, and while the lease lasts the core lets nobody unmap or
- * replace that memory. The lease ends when the target has unmapped the range.
+ * Host memory that is leased to a DMA target while the target maps it.
+ *
+ * The handle neither contains nor accepts an address: it identifies memory by a lease that the native core holds. Until
+ * the lease is released, the core rejects every unmap or replacement of that memory. The lease is released when the
+ * target has unmapped the range.
  */
 export class HostMemory {
   readonly #lease: Lease;
@@ -54,12 +56,12 @@ export class HostMemory {
   }
 
   /**
-   * Copies bytes out, as the target's DMA would see them.
+   * Copies bytes out: the bytes that the target's DMA reads.
    *
    * @param offset bytes from the start of this memory
    * @param length bytes
-   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where there is no page (a truncated file) or the
-   * memory is a real BAR, which is no memory to copy from; `ERR_CLOSED` after the target has unmapped it
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` if a page is missing (a truncated file) or the memory
+   * is a real BAR, which cannot be copied; `ERR_CLOSED` after the target has unmapped it
    */
   read(offset: bigint, length: number): Uint8Array {
     this.#requireOpen();
@@ -85,15 +87,15 @@ export class HostMemory {
 
   #requireOpen(): void {
     if (this.#closed) {
-      throw new PeerDmaError('ERR_CLOSED', 'this host memory has been unmapped from the target it was lent to');
+      throw new PeerDmaError('ERR_CLOSED', 'this host memory has been unmapped from the target it was leased to');
     }
   }
 }
 
-/** Ends leases. Their handles throw `ERR_CLOSED` afterwards, whoever still has them. @internal */
+/** Releases leases. Their handles throw `ERR_CLOSED` from then on. @internal */
 export function releaseHostMemory(memories: readonly HostMemory[]): void {
   const leases = memories.map(endHostMemory).sort((a, b) => a.id - b.id);
-  // One crossing for each run of consecutive leases: a batch that was leased together is released together.
+  // One native call for each run of consecutive leases: a batch that was leased together is released together.
   let count = 0;
   for (const [index, { reservation, id }] of leases.entries()) {
     count++;

@@ -1,6 +1,6 @@
 /**
- * Files whose pages can back guest memory: memfds, huge-page files, descriptors from elsewhere, and the file of an
- * opened VFIO device (its BARs).
+ * Files whose pages can back guest memory: memfds, huge-page files, other descriptors, and the file of an opened VFIO
+ * device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
 import {
@@ -18,7 +18,7 @@ import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { FileWindows } from './file-windows.ts';
 
-/** The size of huge pages a {@link MemoryFile} can be made of. */
+/** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
 
 const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G': 30 };
@@ -26,7 +26,7 @@ const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G'
 /**
  * The binary logarithm of a huge page's bytes.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no size of them
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for any other value
  * @internal
  */
 export function hugePageShift(size: HugePageSize): number {
@@ -34,21 +34,21 @@ export function hugePageShift(size: HugePageSize): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${valueText(size)}`);
 }
 
-// Set by the class below: the way to its private parts, for this package only.
+// Set by the class below: access to its private fields for this package.
 /** The native handle behind a file. @internal */
 export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
-/** A file for a handle that another part of this package made. @internal */
+/** Wraps a native handle that another part of this package opened. @internal */
 export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
-/** Keeps a file's memory open, also after the file is closed, until the result is called. @internal */
+/** Keeps a file's memory open, even after the file is closed, until the returned function is called. @internal */
 export let retainFile: (file: MemoryFile) => () => void;
 /** The file that requests to targets carry for a file: open while the original is open or mapped. @internal */
 export let requestFileOf: (file: MemoryFile) => MemoryFile;
-/** The file that a request's file stands for; any other file itself. @internal */
+/** Returns the file behind a request's file; any other file is returned itself. @internal */
 export let originalOf: (file: MemoryFile) => MemoryFile;
-/** The bytes of a file in this process, as long as the file is open or mapped. @internal */
+/** The windows onto a file, valid while the file is open or mapped. @internal */
 export let windowsOf: (file: MemoryFile) => FileWindows;
 /**
- * Part of a file made by {@link MemoryFile.create} as memory, which outlives the file.
+ * Maps part of a file made by {@link MemoryFile.create} as a buffer, which outlives the file.
  *
  * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have
  * @internal
@@ -58,15 +58,15 @@ export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => Array
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
   readonly #handle: NativeMemoryFile;
-  /** Mappings that show the file, which stays open for them. */
+  /** Number of mappings of the file; they keep it open. */
   #users = 0;
   #closed = false;
-  /** Of a request's file: the file that it stands for. */
+  /** The file behind a request's file. */
   readonly #original: MemoryFile | undefined;
   #requestFile: MemoryFile | undefined;
   #releaseUse: (() => void) | undefined;
   #windows: FileWindows | undefined;
-  /** For people: what {@link GuestMemory.inspect} and errors call it. */
+  /** Name in errors and in {@link GuestMemory.inspect}. */
   readonly name: string;
 
   static {
@@ -90,9 +90,9 @@ export class MemoryFile {
     };
     retainFile = (given) => {
       const file = originalOf(given);
-      if (file.#users === 0) file.#open(); // who has it already has it open
+      if (file.#users === 0) file.#open(); // throws if it is closed; a mapped file is still open
       file.#users++;
-      // One function for all mappings of the file: there may be many.
+      // All mappings of the file share one function: there may be many.
       return (file.#releaseUse ??= () => {
         if (--file.#users === 0 && file.#closed) file.#release();
       });
@@ -107,11 +107,11 @@ export class MemoryFile {
   }
 
   /**
-   * Makes an anonymous file (memfd) of `length` bytes, sealed so that nobody can shrink it under a mapping.
+   * Makes an anonymous file (memfd) of `length` bytes, sealed so that it cannot shrink under a mapping.
    *
    * @param length bytes, a multiple of the page size used
-   * @throws {PeerDmaError} `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_HUGE_PAGES_UNAVAILABLE` where no huge pages of that
-   * size are set aside, `ERR_SYSTEM`
+   * @throws {PeerDmaError} `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_HUGE_PAGES_UNAVAILABLE` if the host has reserved no
+   * huge pages of that size, `ERR_SYSTEM`
    */
   static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
     const { name = 'memory', hugePages } = readOptions(options, ['name', 'hugePages']);
@@ -128,11 +128,11 @@ export class MemoryFile {
   }
 
   /**
-   * Takes a duplicate of a descriptor; the given one stays the caller's. Its file is not sealed here: if somebody
-   * truncates it, maps of the missing part fail with `ERR_MEMORY_FAULT`.
+   * Duplicates a descriptor; the caller still owns the given one. The file is not sealed: if it is truncated, maps of
+   * the missing part fail with `ERR_MEMORY_FAULT`.
    *
    * @param fd a descriptor of this process
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no open file
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a descriptor that is not open
    */
   static fromFd(fd: number): MemoryFile {
     requireIndex(fd, 'a file descriptor');
@@ -143,17 +143,17 @@ export class MemoryFile {
     );
   }
 
-  /** Bytes in the file now. A device's file has no length of its own: 2^64 - 1. */
+  /** Bytes in the file now; 2^64 - 1 for a device's file. */
   get length(): bigint {
     return native(() => this.#open().length());
   }
 
-  /** Bytes in a page of this file: mappings begin, end and point at multiples of it. */
+  /** Bytes in a page of this file: addresses, lengths and offsets of mappings are multiples of it. */
   get pageSize(): bigint {
     return native(() => this.#open().pageSize());
   }
 
-  /** The descriptor, which stays this file's: for `SCM_RIGHTS`, `/proc/self/fd` and the like. */
+  /** The descriptor, for example for `SCM_RIGHTS` or `/proc/self/fd`. This object still owns it. */
   get fd(): number {
     return native(() => this.#open().fd);
   }
@@ -186,8 +186,7 @@ export class MemoryFile {
   }
 
   /**
-   * Closes this handle. Memory that a region maps stays with the region. Idempotent. Does nothing on the file of a
-   * {@link DmaMapRequest}.
+   * Closes this handle. Mappings of the file remain. Idempotent. Does nothing on the file of a {@link DmaMapRequest}.
    */
   close(): void {
     if (this.#original !== undefined) return;

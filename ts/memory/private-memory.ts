@@ -1,12 +1,11 @@
 /**
- * Anonymous memory of this process alone: what the backing `'private'` becomes.
+ * Anonymous memory of this process, for the backing `'private'`.
  */
 import { NativePrivateMemory } from '#native';
 import { native } from '../native-call.ts';
 
 /**
- * Private memory of one mapping. It keeps its bytes while no address shows it: a region of higher priority may hide it
- * and uncover it again.
+ * Private memory of one mapping. It keeps its bytes while a region of higher priority covers it.
  *
  * @internal
  */

@@ -1,6 +1,6 @@
 /**
- * Puts guest memory into this process: one reservation of virtual addresses in which every sub-mapping lies at its
- * guest-physical address.
+ * The host view: maps guest memory into one reservation of virtual addresses of this process, in which every
+ * sub-mapping lies at its guest-physical address.
  */
 import { type NativeMemoryFile, NativeReservation } from '#native';
 import type { AddressRange } from '../address-range.ts';
@@ -12,37 +12,35 @@ import { type Store, truncated } from './backing.ts';
 import { FileNumbers } from './file-numbers.ts';
 import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
+import { needsWorkerThread } from './worker-thread.ts';
 
-/** Clearing and pinning pages takes about a microsecond each. More bytes than this are left to a worker thread. @internal */
-export const ON_A_THREAD: bigint = 1n << 20n;
+/** From this many on, a worker thread makes the mappings: each takes one or two system calls. */
+const WORKER_MAPPINGS = 64;
 
-/** From this many on, mappings are made on a worker thread: each is a system call or two. */
-const MANY = 64;
-
-/** A range of guest memory, and what is mapped there. @internal */
+/** A range of guest memory and the memory that is mapped there. @internal */
 export interface VaMapping {
   readonly range: AddressRange;
   readonly store: Store;
   readonly writable: boolean;
-  /** Whether the host view has it mapped at its range. Only {@link VaMapper} sets it. */
+  /** Whether the host view maps it at its range. Only {@link VaMapper} sets it. */
   isInHostView: boolean;
 }
 
-/** The reservation's one user. Host virtual address = base + guest-physical address. @internal */
+/** Maps memory into the reservation. Host virtual address = base + guest-physical address. @internal */
 export class VaMapper {
   readonly #reservation: NativeReservation;
   /** Discarded mappings that could not be unmapped. */
   readonly #stale = new Set<VaMapping>();
-  /** The reasons given to {@link VaMapper.miss}, if it was called. */
+  /** The errors passed to {@link VaMapper.miss}, if it was called. */
   #missed: WeakMap<VaMapping, unknown> | undefined;
 
-  /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` where the process may not reserve 2^addressWidth bytes */
+  /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` if the process may not reserve 2^addressWidth bytes */
   constructor(addressWidth: number) {
     this.#reservation = native(() => new NativeReservation(addressWidth));
   }
 
   /**
-   * Maps memory at its range, unless it is mapped there.
+   * Maps memory at its range, unless it is already mapped there.
    *
    * @throws {PeerDmaError} `ERR_MEMORY_FAULT` when the file has become shorter since the mapping was made
    */
@@ -54,8 +52,8 @@ export class VaMapper {
   }
 
   /**
-   * Maps memory at its range, except what is mapped there: files in one call, which runs on a worker thread when there
-   * are many. Throws as {@link VaMapper.map} does; some of the memory is mapped then.
+   * Maps memory that is not mapped yet. Files are mapped in one native call, on a worker thread if there are many.
+   * Throws as {@link VaMapper.map} does; some of the memory is mapped then.
    */
   async mapAll(mappings: readonly VaMapping[]): Promise<void> {
     const slices = new Slices();
@@ -73,16 +71,16 @@ export class VaMapper {
     this.#sweep();
     const { files, words } = filePartsOf(ofFiles);
     const [failure] =
-      ofFiles.length < MANY
+      ofFiles.length < WORKER_MAPPINGS
         ? native(() => this.#reservation.mapFiles(files, words))
         : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
     for (const mapping of failure === undefined ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
-    if (failure !== undefined) throw placeError(ofFiles[failure.index] as VaMapping, new Error(failure.reason));
+    if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, new Error(failure.reason));
   }
 
-  /** Discards memory that could not be mapped or faulted in; {@link VaMapper.lease} throws `why` from then on. */
-  miss(mapping: VaMapping, why: unknown): void {
-    (this.#missed ??= new WeakMap()).set(mapping, why);
+  /** Discards memory that could not be mapped or faulted in. {@link VaMapper.lease} throws `error` from then on. */
+  miss(mapping: VaMapping, error: unknown): void {
+    (this.#missed ??= new WeakMap()).set(mapping, error);
     try {
       this.discard(mapping);
     } catch {
@@ -93,19 +91,19 @@ export class VaMapper {
   /** Unmaps memory, if it is mapped at its range. If it throws, the memory is still mapped. */
   unmap(mapping: VaMapping): void {
     if (!mapping.isInHostView) return;
-    this.#take(mapping);
+    this.#unmapRange(mapping);
     mapping.isInHostView = false;
   }
 
   /**
-   * Undoes {@link VaMapper.map}. If it throws, the mapping is stale: the next try unmaps it, or the next call that maps
-   * other memory.
+   * Undoes {@link VaMapper.map}. If it throws, the mapping is stale: the next call of `discard` for it, or of a method
+   * that maps memory, retries the unmap.
    */
   discard(mapping: VaMapping): void {
     if (mapping.isInHostView) this.#stale.add(mapping);
     mapping.isInHostView = false;
     if (!this.#stale.has(mapping)) return;
-    this.#take(mapping);
+    this.#unmapRange(mapping);
     this.#stale.delete(mapping);
   }
 
@@ -116,17 +114,19 @@ export class VaMapper {
    */
   ensureMapped(ranges: readonly AddressRange[]): void | Promise<void> {
     const pairs = pairsOf(ranges);
-    if (!isMuch(ranges)) return native(() => this.#reservation.ensureMapped(pairs));
+    if (!needsWorkerThread(ranges, ({ length }) => length)) {
+      return native(() => this.#reservation.ensureMapped(pairs));
+    }
     return nativeAsync(() => this.#reservation.ensureMappedAsync(pairs));
   }
 
-  /** For targets that map memory by its range in it, after {@link VaMapper.requireMapped}. */
+  /** For targets that map memory by its range in the reservation, after {@link VaMapper.requireMapped}. */
   get reservation(): NativeReservation {
     return this.#reservation;
   }
 
   /**
-   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when other memory is mapped at its range, or none; the reason given to
+   * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when the memory is not mapped at its range; the error passed to
    * {@link VaMapper.miss}
    */
   requireMapped(mapping: VaMapping): void {
@@ -134,7 +134,7 @@ export class VaMapper {
   }
 
   /**
-   * Leases memory, all or none. Each lease ends by {@link releaseHostMemory}. Throws as
+   * Leases all of this memory or none. {@link releaseHostMemory} releases a lease. Throws as
    * {@link VaMapper.requireMapped} does.
    */
   lease(mappings: readonly VaMapping[]): HostMemory[] {
@@ -147,7 +147,7 @@ export class VaMapper {
   /** @throws {PeerDmaError} `ERR_VA_IN_USE` while memory is leased */
   async close(): Promise<void> {
     await nativeAsync(() => this.#reservation.closeAsync());
-    native(() => this.#reservation.close()); // gives the addresses back
+    native(() => this.#reservation.close()); // releases the addresses
   }
 
   #record(mapping: VaMapping): void {
@@ -167,11 +167,11 @@ export class VaMapper {
     try {
       this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
     } catch (thrown) {
-      throw placeError(mapping, thrown);
+      throw mapFileError(mapping, thrown);
     }
   }
 
-  #take({ range }: VaMapping): void {
+  #unmapRange({ range }: VaMapping): void {
     native(() => this.#reservation.unmap(range.start, range.length), { range });
   }
 
@@ -179,17 +179,17 @@ export class VaMapper {
   #sweep(): void {
     for (const mapping of this.#stale) {
       try {
-        this.#take(mapping);
+        this.#unmapRange(mapping);
         this.#stale.delete(mapping);
       } catch {
-        // leased, or the process can have no more mappings
+        // It is leased, or the process has reached its limit of mappings.
       }
     }
   }
 }
 
-/** Why a file could not be mapped in this process. */
-function placeError({ range, store }: VaMapping, thrown: unknown): unknown {
+/** Converts an error of mapping a file into this process. */
+function mapFileError({ range, store }: VaMapping, thrown: unknown): unknown {
   const error = fromNative(thrown, { range });
   // It was long enough when the mapping was made.
   const short = error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE';
@@ -199,7 +199,7 @@ function placeError({ range, store }: VaMapping, thrown: unknown): unknown {
 const WRITABLE = 1n;
 const TRANSPARENT_HUGE = 2n;
 
-/** Mappings of files as the native core takes them: offset, length, flags, and offset in the file. */
+/** Encodes mappings of files for the native core: offset, length, flags, and offset in the file. */
 function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[]; words: BigUint64Array } {
   const numbers = new FileNumbers();
   const words = nativeWords(mappings.length * 4);
@@ -218,18 +218,12 @@ function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[
 function notMapped({ range }: VaMapping): PeerDmaError {
   return new PeerDmaError(
     'ERR_VA_NOT_MAPPED',
-    `${range} was not mapped again in this process when an earlier change was undone. Repeat a change of the region`,
+    `${range} was not mapped again in this process when a change was rolled back. Repeat a change of the region`,
     { range },
   );
 }
 
-/** Whether to leave it to a worker thread. */
-function isMuch(ranges: readonly AddressRange[]): boolean {
-  let bytes = 0n;
-  return ranges.some(({ length }) => (bytes += length) > ON_A_THREAD);
-}
-
-/** Offset and length of each range, as the native core takes them. */
+/** Encodes ranges for the native core: offset and length of each. */
 function pairsOf(ranges: readonly AddressRange[]): BigUint64Array {
   const pairs = nativeWords(ranges.length * 2);
   let at = 0;

@@ -1,5 +1,5 @@
 /**
- * Which back end a container manager has, and why: what it was told, or with `auto` what the first device shows to be best.
+ * Chooses the back end of a container manager: the requested one, or with `auto` the best one for the first device.
  */
 import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -11,12 +11,12 @@ import type { Sysfs } from './sysfs.ts';
 import { Type1Backend } from './type1/type1-backend.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
-/** Why `auto` takes iommufd. @internal */
-export const WHY_IOMMUFD = 'the kernel has iommufd, files of devices, and BARs as dma-bufs';
+/** Why `auto` chooses iommufd. @internal */
+export const WHY_IOMMUFD = 'the kernel has iommufd, device files, and BARs as dma-bufs';
 
-/** Why `auto` takes type1. @param missing what iommufd lacks @internal */
+/** Why `auto` chooses type1. @param missing the feature that iommufd lacks @internal */
 export function whyType1(missing: string): string {
-  return `iommufd is no choice: ${missing}`;
+  return `iommufd cannot be used: ${missing}`;
 }
 
 /** @internal */
@@ -28,20 +28,20 @@ export class BackendChoice {
   #reason: string;
 
   /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` */
-  constructor(wanted: 'auto' | BackendName, memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+  constructor(requested: 'auto' | BackendName, memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
     this.#memory = memory;
     this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;
-    if (wanted !== 'auto' && wanted !== 'type1' && wanted !== 'iommufd') {
-      const text = `the back end is 'auto', 'type1' or 'iommufd', not ${valueText(wanted)}`;
+    if (requested !== 'auto' && requested !== 'type1' && requested !== 'iommufd') {
+      const text = `the back end is 'auto', 'type1' or 'iommufd', not ${valueText(requested)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
-    this.#reason = `the back end '${wanted}' was asked for`;
-    if (wanted === 'auto') this.#reason = 'the first device that is opened shows what the kernel can do';
-    else this.#backend = wanted === 'type1' ? this.#type1() : this.#iommufd();
+    this.#reason = `the back end '${requested}' was requested`;
+    if (requested === 'auto') this.#reason = 'the back end is chosen when the first device is opened';
+    else this.#backend = requested === 'type1' ? this.#type1() : this.#iommufd();
   }
 
-  /** `undefined` until it is decided. */
+  /** `undefined` until it is chosen. */
   get backend(): Backend | undefined {
     return this.#backend;
   }
@@ -50,7 +50,10 @@ export class BackendChoice {
     return this.#reason;
   }
 
-  /** Opens a device, and decides by the first. It stays decided: the BARs of one back end's devices are nothing to the other. */
+  /**
+   * Opens a device. The first one that opens determines the back end for all: one back end cannot map the BARs of the
+   * other's devices.
+   */
   async open(pci: RequestedDevice): Promise<PlacedDevice> {
     if (this.#backend !== undefined) return this.#backend.open(pci);
     const iommufd = this.#iommufd();

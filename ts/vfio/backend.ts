@@ -1,5 +1,5 @@
 /**
- * The two ways in which the kernel gives devices to a process, behind one interface.
+ * The interface of the two back ends, type1 and iommufd.
  */
 import type { NativeVfioDevice } from '#native';
 import type { RangeSnapshot } from '../guest/inspect.ts';
@@ -7,42 +7,42 @@ import type { DirtyTracker } from '../dma/dirty-pages.ts';
 import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
-/** `type1`: groups in VFIO containers; `iommufd`: devices by their own files, in address spaces of `/dev/iommu`. */
+/** `type1`: groups in VFIO containers; `iommufd`: device files attached to address spaces of `/dev/iommu`. */
 export type BackendName = 'type1' | 'iommufd';
 
-/** An address space of IOMMUs with the devices in it: a VFIO container, or an IOAS of iommufd. */
+/** An IOMMU address space and its devices: a VFIO container, or an IOAS of iommufd. */
 export interface ContainerSnapshot {
-  /** For people: the DMA target that it is in {@link GuestMemory.inspect} has the same. */
+  /** Its name, also as a DMA target in {@link GuestMemory.inspect}. */
   readonly name: string;
-  /** How the kernel is asked. */
+  /** The kernel interface. */
   readonly backend: BackendName;
   /** The smallest page of the IOMMU, in bytes. */
   readonly pageSize: string;
-  /** Addresses that can be mapped. */
+  /** IOVAs that can be mapped. */
   readonly iovaRanges: readonly RangeSnapshot[];
-  /** Mappings that there are, by the native core's own count. */
+  /** Number of mappings, as the native core counts them. */
   readonly mappings: number;
-  /** Mappings that can still be made, where the kernel says so. */
+  /** Number of mappings that can still be made, if the kernel reports it. */
   readonly dmaAvailable?: number;
-  /** Whether RAM is mapped as the files that it is; else by its place in this process, as private memory always is. */
+  /** Whether RAM is mapped as files; if not, by its host virtual address, as private memory always is. */
   readonly mapsFiles: boolean;
-  /** IOMMU groups that have devices in it. */
+  /** IOMMU groups of its devices. */
   readonly groups: readonly {
-    /** The kernel's number of it. */
+    /** Number of the group. */
     readonly id: number;
-    /** PCI addresses of those of its devices that are open. */
+    /** PCI addresses of its open devices. */
     readonly devices: readonly string[];
   }[];
 }
 
-/** A device in an address space that follows guest memory. @internal */
+/** A device in an IOMMU address space that is a target of guest memory. @internal */
 export interface PlacedDevice {
   readonly handle: NativeVfioDevice;
-  /** What is due while it is still open, its BARs out of guest memory. If it throws, it can be called again. */
+  /** Called before the device is closed, when its BARs are out of guest memory. If it throws, call it again. */
   prepareLeave(): Promise<void>;
   /**
-   * Gives back what the device was in, once it is closed; with the last device of an address space that goes too, everything
-   * unmapped before. If it throws, it can be called again, and goes on where it was.
+   * Called after the device is closed: with the last device, unmaps everything and closes the address space. If it
+   * throws, call it again: it continues with the step that failed.
    */
   leave(): Promise<void>;
 }
@@ -51,14 +51,14 @@ export interface PlacedDevice {
 export interface Backend {
   readonly name: BackendName;
   /**
-   * Opens a device, in an address space that is here where the kernel accepts that, otherwise in a new one, into which all
-   * of guest memory is mapped before. If it throws, nothing is left open.
+   * Opens a device in an existing address space if the kernel accepts that, otherwise in a new one with all of guest
+   * memory mapped. If it throws, nothing is left open.
    */
   open(pci: RequestedDevice): Promise<PlacedDevice>;
-  /** What its address spaces can do now; while memory is being pinned or unpinned, what they could do before. */
+  /** Returns its address spaces. While memory is being pinned or unpinned, their limits are those from before. */
   inspect(): ContainerSnapshot[];
-  /** How its address spaces follow guest memory. */
+  /** Returns the registrations of its address spaces with guest memory. */
   mappers(): DmaMapperHandle[];
-  /** What logs the writes of the devices in each address space. */
+  /** Returns the dirty tracker of each address space. */
   trackers(): DirtyTracker[];
 }

@@ -1,5 +1,5 @@
 /**
- * Opens VFIO devices and sees to it that their IOMMUs follow guest memory.
+ * Opens VFIO devices and maps guest memory into their IOMMUs.
  */
 import type { PeerToPeer } from '../dma/target.ts';
 import { Closing } from '../closing.ts';
@@ -20,55 +20,55 @@ import { Sysfs, groupOf } from './sysfs.ts';
 import { requireVfToken } from './vf-token.ts';
 import { VfioDevice } from './vfio-device.ts';
 
-/** What {@link VfioContainerManager.inspect} gives; `JSON.stringify` takes it. */
+/** The result of {@link VfioContainerManager.inspect}; can be passed to `JSON.stringify`. */
 export interface VfioSnapshot {
-  /** How the kernel is asked; not there while `auto` is still to be decided, which the first device does. */
+  /** The kernel interface; with `auto`, missing until the first device is opened. */
   readonly backend?: BackendName;
-  /** Why that. */
+  /** Why this back end was chosen. */
   readonly reason: string;
   /** Address spaces with their groups and devices. */
   readonly containers: readonly ContainerSnapshot[];
 }
 
-/** What {@link VfioContainerManager.refresh} found of a stretch of device memory in one of its address spaces. */
+/** The result of {@link VfioContainerManager.refresh} for one range of device memory in one address space. */
 export interface TargetRefreshedMapping extends RefreshedMapping {
-  /** Name of the address space, as {@link GuestMemory.inspect} has it. */
+  /** Name of the address space, as in {@link GuestMemory.inspect}. */
   readonly target: string;
 }
 
-/** How a {@link VfioContainerManager} is to go about it. */
+/** Options of a {@link VfioContainerManager}. */
 export interface VfioOptions {
   /**
-   * How the kernel is asked. `type1`: groups in VFIO containers, any kernel; `iommufd`: devices by their own files in address
-   * spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd where it can do all that, else
-   * type1. Default: `auto`
+   * The kernel interface. `type1`: groups in VFIO containers, any kernel; `iommufd`: device files in address spaces of
+   * `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd if the kernel supports all of
+   * that, otherwise type1. Default: `auto`
    */
   readonly backend?: 'auto' | BackendName;
-  /** What to do about device memory that can't be mapped. Default: `best-effort` */
+  /** The policy for device memory that cannot be mapped. Default: `best-effort` */
   readonly peerToPeer?: PeerToPeer;
 }
 
-/** How {@link VfioContainerManager.open} is to open a device. */
+/** Options of {@link VfioContainerManager.open}. */
 export interface OpenOptions {
   /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
   readonly vfToken?: string | undefined;
 }
 
-/** Assigned devices of one guest. */
+/** The VFIO devices of one guest. */
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
   readonly #sysfs: Sysfs;
   readonly #choice: BackendChoice;
   readonly #queue = new MutationQueue('this container manager');
-  /** What each device is in, until all of its closing is done. */
+  /** The open devices. A device is removed when all steps of its close have succeeded. */
   readonly #devices = new Map<VfioDevice, PlacedDevice>();
   #tracking: DirtyTracking | undefined;
   readonly #closing = new Closing();
 
   /**
-   * Opens nothing yet.
+   * Makes a manager without devices.
    *
-   * @param memory what the devices' IOMMUs are to follow
+   * @param memory the memory that is mapped into the devices' IOMMUs
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   constructor(memory: GuestMemory, options?: VfioOptions);
@@ -77,36 +77,36 @@ export class VfioContainerManager {
   constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = readOptions(options, ['backend', 'peerToPeer']);
-    addressSpaceOf(memory); // which says so, if it is none
+    addressSpaceOf(memory); // throws if it is not guest memory
     this.#memory = memory;
     this.#choice = new BackendChoice(backend, memory, requirePolicy(peerToPeer), sysfs);
   }
 
   /**
-   * Opens a device. It joins an address space that is here where the kernel accepts that, otherwise a new one, into
-   * which all of guest memory is mapped before it can do DMA.
+   * Opens a device. It joins an existing address space if the kernel accepts that, otherwise a new one, into which all
+   * of guest memory is mapped before the device can do DMA.
    *
    * @param bdf PCI address, such as `0000:01:00.0`
-   * @param options.vfToken the UUID that the user of a physical function shares with those of its virtual functions. A
-   * virtual function requires it while its physical function is bound to vfio-pci. On a physical function it is set;
-   * while virtual functions of it are open, the token that is set already is required. Default: none
+   * @param options.vfToken the UUID that the user of a physical function shares with the users of its virtual
+   * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
+   * function sets the token; while virtual functions of it are open, the token that is already set is required.
+   * Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`,
-   * `ERR_DEVICE_NOT_BOUND`,
-   * `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`, `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`,
-   * `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`,
-   * `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`, `ERR_BAD_KERNEL_DATA`; what the replay of the memory map said
-   * (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * `ERR_DEVICE_NOT_BOUND`, `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`,
+   * `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`, `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`,
+   * `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`,
+   * `ERR_BAD_KERNEL_DATA`; the error of mapping guest memory (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
   open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
     return this.#queue.run(async () => {
       const { vfToken } = readOptions(options, ['vfToken']);
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
-      groupOf(pci); // which says so, if there is none
+      groupOf(pci); // throws if it has no group
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {
         if (open !== pci.bdf) continue;
-        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is open already: close it first`, { device: open });
+        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { device: open });
       }
       const placed = await this.#choice.open(pci);
       try {
@@ -128,8 +128,8 @@ export class VfioContainerManager {
   }
 
   /**
-   * Which back end there is and why, and its address spaces with their groups and devices, with what their IOMMUs can do now;
-   * while memory is being pinned or unpinned, what they could do before.
+   * Returns the back end, the reason for it, and its address spaces with their limits, groups and devices. While memory
+   * is being pinned or unpinned, the limits are those from before.
    */
   inspect(): VfioSnapshot {
     const { backend, reason } = this.#choice;
@@ -141,11 +141,12 @@ export class VfioContainerManager {
   }
 
   /**
-   * Maps device memory anew in all address spaces: what is void there without anybody having been told, as BARs are with iommufd
-   * once another process has reset their device or switched its memory off, and what could not be mapped before. While it is mapped
-   * anew, DMA to it faults.
+   * Unmaps all device memory in all address spaces and maps it again, including memory that could not be mapped before.
    *
-   * @returns for each stretch of device memory in each address space how it was, as far as that is known, and how it is now
+   * With iommufd, the kernel revokes mappings of a BAR without a notification when another process resets the device or
+   * switches off its memory decode. DMA to the memory faults until it is mapped again.
+   *
+   * @returns the state before, if known, and the state now, of each range of device memory in each address space
    */
   refresh(): Promise<TargetRefreshedMapping[]> {
     return this.#queue.run(async () => {
@@ -158,15 +159,16 @@ export class VfioContainerManager {
   }
 
   /**
-   * Begins to log which pages of RAM the devices write, those that are opened later among them.
+   * Starts to log the pages of RAM that the devices write, including devices that are opened later.
    *
-   * @throws {PeerDmaError} `ERR_UNSUPPORTED` where there is no device, or the IOMMU of one does not log (if one like that is opened
-   * meanwhile, either that fails, or reading what it may have written); `ERR_INVALID_ARGUMENT` while it is being logged
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` if no device is open, or the IOMMU of a device cannot log (if such a
+   * device is opened later, either its `open` or a `readDirty` fails); `ERR_INVALID_ARGUMENT` if tracking is already
+   * active
    */
   startDirtyTracking(): Promise<DirtyTracking> {
     return this.#queue.run(async () => {
       if (this.#tracking !== undefined) {
-        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty pages are being tracked already: stop that first');
+        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty tracking is already active. Stop it first');
       }
       const trackers = this.#choice.backend?.trackers() ?? [];
       if (trackers.length === 0) {
@@ -180,9 +182,9 @@ export class VfioContainerManager {
   }
 
   /**
-   * Closes every device, the last opened first, with all that they are in. Idempotent.
+   * Closes all devices, the last opened first, with their groups and address spaces. Idempotent.
    *
-   * @throws {PeerDmaError} as {@link VfioDevice.close}; it can be called again then
+   * @throws {PeerDmaError} as {@link VfioDevice.close}; call it again then
    */
   close(): Promise<void> {
     return this.#closing.once(() =>
@@ -201,7 +203,7 @@ export class VfioContainerManager {
     return this.#queue.closed ? this.close() : this.#queue.run(() => this.#release(device));
   }
 
-  /** Its BARs leave guest memory before it is closed: an IOMMU may go on reaching them (type1 never lets go). */
+  /** Unmaps its BARs before it is closed: type1 mappings of a BAR outlive the device. */
   async #release(device: VfioDevice): Promise<void> {
     const placed = this.#devices.get(device);
     if (placed === undefined) return;
@@ -216,7 +218,7 @@ export class VfioContainerManager {
   async #withdrawBars(device: VfioDevice): Promise<void> {
     const space = addressSpaceOf(this.#memory);
     if (space.closed) {
-      // It is unmapping everything; what it can't unmap, it says itself.
+      // Guest memory is unmapping everything, and its close() reports failures.
       await this.#memory.close().catch(() => {});
       return;
     }

@@ -9,17 +9,17 @@ import { PeerDmaError } from '../errors.ts';
 import type { AddressSpace } from '../guest/address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
-/** Bytes of RAM whose pages are copied at once: 256 KiB of a bitmap. */
+/** Bytes of RAM whose bits are copied in one turn of the event loop: 256 KiB of a bitmap. */
 const PIECE = 1n << 33n;
 
-/** A log of which pages of RAM the devices of a {@link VfioContainerManager} write, from its start to its stop. */
+/** Logs the pages of RAM that the devices of a {@link VfioContainerManager} write, until it is stopped. */
 export class DirtyTracking {
   readonly #space: AddressSpace;
   readonly #trackers = new Set<DirtyTracker>();
   readonly #onStop: () => void;
   readonly #pageSize = hostPageSize();
-  /** What was read and not told yet: of mappings that reach out of what was asked for, or were unmapped. */
-  readonly #untold = new PageSet(this.#pageSize);
+  /** Pages that were read from the kernel and not returned yet: outside of a requested range, or since unmapped. */
+  readonly #unreported = new PageSet(this.#pageSize);
   #stopped = false;
 
   /** @internal */
@@ -28,13 +28,13 @@ export class DirtyTracking {
     this.#onStop = onStop;
   }
 
-  /** Logs in these address spaces too. If it throws, in none of those that are new. @internal */
+  /** Starts to log in the new ones of these address spaces: in all or, if it throws, none. @internal */
   async join(trackers: readonly DirtyTracker[]): Promise<void> {
     const started: DirtyTracker[] = [];
     try {
       for (const tracker of trackers) {
         if (this.#trackers.has(tracker)) continue;
-        await tracker.startDirtyTracking((pages) => this.#untold.add(pages));
+        await tracker.startDirtyTracking((pages) => this.#unreported.add(pages));
         started.push(tracker);
         this.#trackers.add(tracker);
       }
@@ -44,55 +44,56 @@ export class DirtyTracking {
         try {
           await tracker.stopDirtyTracking();
         } catch {
-          // It logs for nobody; what kept the other from starting is what is to be told.
+          // It goes on logging without a reader. The error to report is that of the failed start.
         }
       }
       throw error;
     }
   }
 
-  /** Of the address spaces, only these are left. @internal */
+  /** Removes all address spaces except these. @internal */
   keep(present: readonly DirtyTracker[]): void {
     for (const tracker of this.#trackers) if (!present.includes(tracker)) this.#trackers.delete(tracker);
   }
 
   /**
-   * The pages of RAM in a range that devices have written, or may have, since they were asked for last. Each write is told once, by the
-   * address it went to, also where that was unmapped meanwhile: as soon as there is RAM again. With the back end `type1` the kernel can't
-   * see writes and says all that is mapped.
+   * Returns the pages of RAM in a range that devices have written, or may have, since they were last returned.
+   *
+   * Each write is returned once, at the address that it went to. If the address was unmapped since, the write is
+   * returned when RAM is mapped there again. With the back end `type1`, the kernel cannot detect writes and reports
+   * everything that is mapped.
    *
    * @param range guest-physical addresses; whole pages
-   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_UNSUPPORTED`, `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31
-   * pages or more, `ERR_SYSTEM` with what the kernel said; `ERR_CLOSED` after the stop
+   * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31 pages or more;
+   * `ERR_UNSUPPORTED`, `ERR_SYSTEM` from the kernel; `ERR_CLOSED` after {@link DirtyTracking.stop}
    */
   readDirty(range: AddressRange): Promise<DirtyPages> {
     return this.#space.betweenChanges(async () => {
-      if (this.#stopped)
-        throw new PeerDmaError('ERR_CLOSED', 'dirty pages are not being tracked any more: start it anew');
-      requireAligned(range, this.#pageSize, 'what is read of dirty pages,');
-      const told = new DirtyPages(range, this.#pageSize);
+      if (this.#stopped) throw new PeerDmaError('ERR_CLOSED', 'dirty tracking is stopped. Start it again');
+      requireAligned(range, this.#pageSize, 'the range of dirty pages');
+      const dirty = new DirtyPages(range, this.#pageSize);
       const ram = this.#space.map.flat.overlapping(range).filter(({ kind }) => kind === 'ram');
       for (const tracker of this.#trackers) {
-        // Mapping by mapping: type1 refuses to tell of parts.
+        // One call for each whole mapping: type1 rejects parts of mappings.
         for (const sub of ram) {
           const pages = await tracker.readDirty(sub.range);
-          await inPieces(sub.range, (piece) => this.#untold.add(pages, piece));
+          await inPieces(sub.range, (piece) => this.#unreported.add(pages, piece));
         }
       }
-      // Of what is hidden just now it is told once that is seen again.
+      // Pages whose address has no RAM now are returned when it has again.
       for (const { range: part } of ram) {
         const start = part.start > range.start ? part.start : range.start;
         const end = part.end < range.end ? part.end : range.end;
-        await inPieces(AddressRange.between(start, end), (piece) => this.#untold.moveTo(told, piece));
+        await inPieces(AddressRange.between(start, end), (piece) => this.#unreported.moveTo(dirty, piece));
       }
-      return told;
+      return dirty;
     });
   }
 
   /**
-   * Ends it. Idempotent.
+   * Stops logging. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_SYSTEM` where the kernel goes on logging in an address space, which it can be told again
+   * @throws {PeerDmaError} `ERR_SYSTEM` if the kernel could not stop logging in an address space; call it again then
    */
   async stop(): Promise<void> {
     await this.#space.betweenChanges(async () => {
@@ -112,7 +113,7 @@ export class DirtyTracking {
   }
 }
 
-/** Acts on each piece of a range, and gives the event loop its turn between two of them. */
+/** Runs `act` for each piece of a range, with a turn of the event loop between two pieces. */
 async function inPieces({ start, end }: AddressRange, act: (piece: AddressRange) => void): Promise<void> {
   for (let from = start; from < end;) {
     if (from > start) await setImmediate();

@@ -1,6 +1,6 @@
 /**
- * An IOMMU address space of the kernel, which a container or iommufd has, as a target of guest memory: batches of
- * mappings, each in one call of the native core.
+ * An IOMMU address space of the kernel (a VFIO container, or an IOAS of iommufd) as a DMA target. Maps each batch in
+ * one call of the native core.
  */
 import type { NativeFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';
@@ -19,12 +19,13 @@ import {
 } from '../dma/target-port.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { FileNumbers } from '../memory/file-numbers.ts';
-import { ON_A_THREAD, type VaMapper } from '../memory/va-mapper.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { needsWorkerThread } from '../memory/worker-thread.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
 import { partsOf } from '../slices.ts';
 
-/** The native core's side of an address space. @internal */
+/** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
   map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
   mapAsync(
@@ -38,7 +39,7 @@ export interface NativeSpace {
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>;
 }
 
-/** Words of a request to the native core: IOVA, length, flags, and offset in the reservation or file. */
+/** Words in a request to the native core: IOVA, length, flags, and offset in the reservation or file. */
 const WORDS = 4;
 const WRITABLE = 1n;
 const FILE = 2n;
@@ -46,7 +47,7 @@ const FAULT_IN = 4n;
 
 const U64_MAX = (1n << 64n) - 1n;
 
-/** A batch as the native core takes it. @internal */
+/** A batch in the encoding of the native core. @internal */
 export interface Batch {
   readonly reservation: NativeReservation | undefined;
   readonly files: NativeMemoryFile[];
@@ -63,8 +64,8 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   readonly #space: NativeSpace;
   readonly #readLimits: () => L;
   #limits: L | undefined;
-  /** Calls that a worker thread is at. */
-  #underWay = 0;
+  /** Number of calls that run on worker threads. */
+  #pendingCalls = 0;
 
   protected constructor(space: NativeSpace, name: string, readLimits: () => L) {
     this.#space = space;
@@ -77,10 +78,10 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 
   /**
-   * Whether memory is being pinned or unpinned. Whatever else is asked of the address space waits for the end of it.
+   * Whether memory is being pinned or unpinned. Other calls of the address space block until that ends.
    */
   get busy(): boolean {
-    return this.#underWay > 0;
+    return this.#pendingCalls > 0;
   }
 
   iovaRanges(): readonly AddressRange[] {
@@ -88,8 +89,8 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 
   /**
-   * What the address space can do now; while memory is being pinned or unpinned, what it could do before: the kernel
-   * would answer at the end of that.
+   * Returns the limits of the address space. While memory is being pinned or unpinned, returns the limits from before,
+   * since the kernel would block until that ends.
    */
   limits(): L {
     if (this.#limits === undefined || !this.busy) this.#limits = this.#readLimits();
@@ -98,18 +99,20 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      isMuch(subs) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
     );
   }
 
   unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
-      isMuch(subs) ? this.during(() => this.#unmapParts(subs, all)) : this.unmapBatch(subs, all, false),
+      needsWorkerThread(subs, lengthOf)
+        ? this.during(() => this.#unmapParts(subs, all))
+        : this.unmapBatch(subs, all, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
   }
 
-  /** Makes the mappings of a batch, all or none. @param subs in the order of its requests */
+  /** Maps all of a batch or none. @param subs in the order of its requests */
   mapBatch(
     subs: readonly SubMapping[],
     { reservation, files, requests }: Batch,
@@ -123,7 +126,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     );
   }
 
-  /** Unmaps a batch. Parameters and result as of {@link IommuSpace.unmap}. */
+  /** Unmaps a batch, with the parameters and the result of {@link IommuSpace.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
     all: boolean,
@@ -144,18 +147,19 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   abandon(): void {}
 
-  /** Runs a call that takes long; {@link IommuSpace.busy} is true meanwhile. */
+  /** Runs a call that takes long, with {@link IommuSpace.busy} set. */
   async during<T>(call: () => Promise<T>): Promise<T> {
-    this.#underWay++;
+    this.#pendingCalls++;
     try {
       return await call();
     } finally {
-      this.#underWay--;
+      this.#pendingCalls--;
     }
   }
 
   /**
-   * @param onUnmap gets the pages that devices have written of what is unmapped meanwhile, where those would be lost
+   * @param onUnmap receives the dirty pages of a mapping that is unmapped while tracking is active, if the kernel would
+   * lose them
    */
   async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
     await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
@@ -165,7 +169,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
   }
 
-  /** @param range that of a mapping, or of several */
+  /** @param range the range of one mapping or of several */
   async readDirty(range: AddressRange): Promise<DirtyPages> {
     const page = this.dirtyPageSize;
     const read = (): Promise<BigUint64Array> => this.#space.dirtyPages(range.start, range.length, page);
@@ -173,10 +177,10 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return new DirtyPages(range, page, bitmap);
   }
 
-  /** Bytes of what a bit of a dirty bitmap stands for. */
+  /** Bytes for each bit of a dirty bitmap. */
   protected abstract readonly dirtyPageSize: bigint;
 
-  /** Why the kernel can't map a sub-mapping, if that is known without asking it. */
+  /** Returns why the kernel cannot map a sub-mapping, if that is known without a system call. */
   protected refusal(sub: SubMapping): PeerDmaError | undefined {
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
   }
@@ -232,9 +236,9 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     let before: Promise<void> | undefined;
     for (const part of partsOf(subs)) {
       if (failures.length > 0 || this.calls.closed) break;
-      const underWay = record(part);
+      const pending = record(part);
       await before;
-      before = underWay;
+      before = pending;
     }
     await before;
     const [first, second] = failures;
@@ -266,7 +270,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     });
   }
 
-  /** What the kernel's answer means. */
+  /** Converts an error of the native core. */
   #mapError(sub: SubMapping, thrown: unknown): PeerDmaError {
     const error = fromNative(thrown, { target: this.name });
     if (!(error instanceof PeerDmaError) || error.code !== 'ERR_MAP_FAILED' || error.errno === undefined) {
@@ -285,7 +289,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 }
 
-/** Converts what a call returns or throws, now or later. */
+/** Converts the result or the error of a call that may be asynchronous. */
 function settle<A, B>(
   call: () => A | Promise<A>,
   done: (value: A) => B,
@@ -299,13 +303,11 @@ function settle<A, B>(
   }
 }
 
-/** Whether to leave it to a worker thread: pinning a page takes about a microsecond. */
-function isMuch(subs: readonly SubMapping[]): boolean {
-  let bytes = 0n;
-  return subs.some(({ range }) => (bytes += range.length) > ON_A_THREAD);
+function lengthOf({ range }: SubMapping): bigint {
+  return range.length;
 }
 
-/** The sub-mapping that a failure is about. */
+/** Returns the sub-mapping in which an error occurred. */
 function subAt(subs: readonly SubMapping[], thrown: unknown): SubMapping {
   const error = fromNative(thrown);
   const range = error instanceof PeerDmaError ? error.range : undefined;

@@ -1,5 +1,5 @@
 /**
- * The errors of opening a device, told with the device's name and the one thing to do.
+ * The errors of opening a device. Each names the device and the remedy.
  */
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { isPciAddress } from '../host/address.ts';
@@ -10,7 +10,7 @@ import { listed } from '../host/listed.ts';
 import type { PciDevice } from './sysfs.ts';
 import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
 
-/** What /sys tells about why the kernel may refuse a device. @internal */
+/** Facts from /sys that explain why the kernel rejects a device. @internal */
 export interface RefusalFacts {
   readonly token: TokenFacts;
   /** Number of its IOMMU group. */
@@ -28,7 +28,8 @@ export function noIommuGroup(bdf: string, iommuIsOn: boolean): PeerDmaError {
 export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
   return new PeerDmaError(
     'ERR_DEVICE_NOT_BOUND',
-    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: bind it to vfio-pci (sudo npx peerdma bind ${bdf})`,
+    `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: ` +
+      `bind it to vfio-pci (sudo npx peerdma bind ${bdf})`,
     { device: bdf },
   );
 }
@@ -42,7 +43,8 @@ export function notViable(bdf: string, group: number, members: readonly PciDevic
 /** @param blockers names of the members that the host uses @internal */
 export function groupNotViable(bdf: string, group: number, blockers: string): PeerDmaError {
   const users = `devices that the host uses: ${blockers || 'none that sysfs names'}`;
-  const remedy = `Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf}), unbind them, or move the card to another slot`;
+  const bind = `Bind them to vfio-pci too (sudo npx peerdma bind --group ${bdf})`;
+  const remedy = `${bind}, unbind them, or move the card to another slot`;
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
     `${bdf} shares IOMMU group ${group} with ${users}. ${remedy}: a group is assigned as a whole`,
@@ -88,7 +90,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
       return renamed(
         'ERR_GROUP_BUSY',
         error,
-        `group ${group} of ${bdf} is open already: another process, or another container manager, has it. Close it there`,
+        `group ${group} of ${bdf} is open already: another process or container manager has it. Close it there`,
         bdf,
       );
     case 'ENOENT':
@@ -112,7 +114,8 @@ export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFa
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
-    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on${error.errno === 'EINVAL' ? orFirmware(facts) : ''}`,
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on` +
+      (error.errno === 'EINVAL' ? orFirmware(facts) : ''),
     bdf,
   );
 }
@@ -130,7 +133,8 @@ export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
   return renamed(
     'ERR_IOMMUFD_UNAVAILABLE',
     error,
-    'there is no /dev/iommu: iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), in a container also pass in /dev/iommu',
+    'there is no /dev/iommu: iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), ' +
+      'in a container also pass in /dev/iommu',
   );
 }
 
@@ -138,7 +142,8 @@ export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
 export function noDeviceFile(bdf: string): PeerDmaError {
   return new PeerDmaError(
     'ERR_UNSUPPORTED',
-    `${bdf} has no file of its own below /dev/vfio/devices, by which iommufd takes devices: that needs Linux 6.6 with CONFIG_VFIO_DEVICE_CDEV. The back end 'type1' does without`,
+    `${bdf} has no file below /dev/vfio/devices, which iommufd requires: that needs Linux 6.6 with ` +
+      "CONFIG_VFIO_DEVICE_CDEV. Or choose the back end 'type1'",
     { device: bdf },
   );
 }
@@ -154,11 +159,11 @@ export const NO_DMA_BUFS = 'this kernel gives out no BARs as dma-bufs (Linux 6.1
 /** @internal */
 export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
   const why = error.errno === 'ENOTTY' ? NO_DMA_BUFS : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
-  return renamed('ERR_UNSUPPORTED', error, `${why}, without which no other device would reach it`, bdf);
+  return renamed('ERR_UNSUPPORTED', error, `${why}, so no other device could reach them`, bdf);
 }
 
 /**
- * Why a device could not be opened by its own file, or bound.
+ * The error of a device file that could not be opened or bound.
  *
  * @param members of its group
  * @param facts `undefined` if nothing is known
@@ -190,7 +195,7 @@ export function deviceFileRefused(
         `${path} of ${bdf} is not there, though /sys has it: in a container also pass in ${path}`,
         bdf,
       );
-    case 'EPERM': // of the group's ownership, or for want of interrupt remapping (Linux `iommufd_device_bind`)
+    case 'EPERM': // the group has another owner, or no interrupt remapping (Linux `iommufd_device_bind`)
       if (!binding) return deviceRefused(bdf, error, facts);
       if (blockersOf(members).length > 0) return notViable(bdf, group, members);
       return members.filter((member) => isPciAddress(member.bdf)).length > 1
@@ -205,12 +210,14 @@ export function deviceFileRefused(
   }
 }
 
-/** `EINVAL` has four causes, and only what /sys tells sets them apart. */
+/** `EINVAL` has four causes, which only the facts from /sys distinguish. */
 function bindingRefused(bdf: string, group: number, error: PeerDmaError, facts?: RefusalFacts): PeerDmaError {
   const known = tokenNotTaken(bdf, error, facts) ?? refusedForFirmware(bdf, error, facts);
   if (known !== undefined) return known;
   if (facts?.token.given === true) {
-    const text = `the kernel would not bind ${bdf} with a VF token: iommufd takes tokens since Linux 6.17 (the back end 'type1' takes them before), or the device is open already`;
+    const text =
+      `the kernel would not bind ${bdf} with a VF token: iommufd accepts tokens since Linux 6.17 (the back end ` +
+      "'type1' accepts them on older kernels too), or the device is already open";
     return renamed('ERR_UNSUPPORTED', error, text, bdf);
   }
   // Its file is open a second time (`vfio_df_open`).
@@ -227,18 +234,20 @@ function busy(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
   );
 }
 
-/** @param users that have it open, at least one @internal */
+/** @param users the programs that have it open, at least one @internal */
 export function openAlready(bdf: string, group: number, users: readonly string[]): string {
-  return `${bdf} or its group ${group} is open already: ${users.join(' and ')} ${users.length === 1 ? 'has' : 'have'} it. Close it there`;
+  const holders = `${users.join(' and ')} ${users.length === 1 ? 'has' : 'have'} it`;
+  return `${bdf} or its group ${group} is open already: ${holders}. Close it there`;
 }
 
-/** Nothing that sysfs shows is in the way: somebody else has another device of the group, or there is no interrupt remapping. */
+/** The error if sysfs shows no cause: another process has a device of the group, or interrupt remapping is missing. */
 function groupTaken(bdf: string, group: number, members: readonly PciDevice[], error: PeerDmaError): PeerDmaError {
   const others = members.map((member) => member.bdf).filter((each) => each !== bdf && isPciAddress(each));
   return renamed(
     'ERR_GROUP_BUSY',
     error,
-    `another process has ${others.join(' or ')}, which ${bdf} shares IOMMU group ${group} with; or the platform has no interrupt remapping, which dmesg says`,
+    `another process has ${others.join(' or ')}, which ${bdf} shares IOMMU group ${group} with; ` +
+      'or the platform has no interrupt remapping, which dmesg says',
     bdf,
   );
 }
@@ -259,7 +268,7 @@ function tokenNotTaken(bdf: string, error: PeerDmaError, facts: RefusalFacts | u
 
 const RESERVED_REGIONS = '/sys/kernel/iommu_groups/*/reserved_regions has it as "direct"';
 
-/** `undefined` if the firmware is not known to demand a 1:1 mapping for the device. */
+/** Returns `undefined` if the firmware is not known to demand a 1:1 mapping for the device. */
 function refusedForFirmware(
   bdf: string,
   error: PeerDmaError,
@@ -270,10 +279,11 @@ function refusedForFirmware(
   return renamed('ERR_UNSUPPORTED', error, keptByFirmware({ address: bdf, group: facts?.group }, ranges), bdf);
 }
 
-/** The cause that has the same errno, unless it is known not to be. */
+/** Adds the firmware as a possible cause with the same errno, unless the facts exclude it. */
 function orFirmware(facts: RefusalFacts | undefined): string {
   if (facts?.directRegions !== undefined) return '';
-  return `; or the firmware demands a 1:1 mapping for the device (RMRR, IVMD), which VFIO does not make: ${RESERVED_REGIONS}`;
+  const cause = 'the firmware demands a 1:1 mapping for the device (RMRR, IVMD), which VFIO does not make';
+  return `; or ${cause}: ${RESERVED_REGIONS}`;
 }
 
 function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string, facts?: RefusalFacts): PeerDmaError {
@@ -281,13 +291,15 @@ function noInterruptRemapping(bdf: string, error: PeerDmaError, module: string, 
   return renamed('ERR_NO_INTERRUPT_REMAPPING', error, `${text}${orFirmware(facts)}`, bdf);
 }
 
-/** @param module that has the parameter to do without @internal */
+/** @param module the module whose parameter allows devices without it @internal */
 export function withoutRemapping(platform: string, module: string): string {
-  return `${platform} has no interrupt remapping, so an assigned device could forge interrupts. Turn it on in the firmware (x2APIC, VT-d), or accept the risk: modprobe ${module} allow_unsafe_interrupts=1`;
+  const reason = `${platform} has no interrupt remapping, so an assigned device could forge interrupts`;
+  const remedy = 'Turn it on in the firmware (x2APIC, VT-d), or accept the risk';
+  return `${reason}. ${remedy}: modprobe ${module} allow_unsafe_interrupts=1`;
 }
 
 function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {
   const { errno, syscall } = error;
-  const said = [errno, syscall && `from ${syscall}`].filter(Boolean).join(' ');
-  return new PeerDmaError(code, `${text} (${said || error.message})`, { errno, syscall, device, cause: error });
+  const response = [errno, syscall && `from ${syscall}`].filter(Boolean).join(' ');
+  return new PeerDmaError(code, `${text} (${response || error.message})`, { errno, syscall, device, cause: error });
 }

@@ -1,5 +1,5 @@
 /**
- * Accesses to a device's memory by offsets in its file, in which each region has its own stretch.
+ * Accesses a device's memory by offsets in its file, in which each region has its own range.
  */
 import { hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -8,7 +8,7 @@ import type { VfioRegion } from './vfio-region.ts';
 
 /**
  * Reads and writes by {@link VfioRegion.read} and {@link VfioRegion.write}, in aligned accesses of up to 4 bytes, or 8
- * where the kernel has them: registers take no others.
+ * if the kernel supports them: registers accept no others.
  *
  * @param regions BARs and ROM
  * @internal

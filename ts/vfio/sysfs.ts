@@ -1,5 +1,5 @@
 /**
- * What the kernel says of PCI devices and IOMMU groups in /sys.
+ * Reads PCI devices and IOMMU groups from /sys.
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
@@ -16,22 +16,22 @@ import type { RequestedDevice } from './vf-token.ts';
 /** @internal */
 export interface PciDevice {
   readonly bdf: string;
-  /** Name of the driver that has it, if any. */
+  /** Name of its driver, if it has one. */
   readonly driver: string | undefined;
   readonly iommuGroup: number | undefined;
-  /** Whether it is in no group though other devices are, so that the IOMMU is on. */
+  /** Whether the IOMMU is on but this device is not in a group. */
   readonly isLeftOut?: boolean;
 }
 
-/** BARs 0 to 5 and the ROM. What the kernel lists after them (windows of bridges, virtual functions) are no regions. */
+/** BARs 0 to 5 and the ROM. Later lines (windows of bridges, virtual functions) are not regions. */
 const RESOURCES = 7;
 
-/** Reads devices and groups below a root, which is /sys but in tests. @internal */
+/** Reads devices and groups below a root, which is /sys except in tests. @internal */
 export class Sysfs {
   readonly #root: string;
   readonly #kernel: KernelVersion | Unknown;
 
-  /** @param kernel the one whose /sys it is */
+  /** @param kernel version of the kernel to which /sys belongs */
   constructor(root = '/sys', kernel: KernelVersion | Unknown = root === '/sys' ? versionOf(release()) : 'unknown') {
     this.#root = root;
     this.#kernel = kernel;
@@ -52,16 +52,16 @@ export class Sysfs {
     return { bdf: full, driver, iommuGroup: undefined, isLeftOut };
   }
 
-  /** Whether VFIO made the group for a device without an IOMMU: nothing translates, and no container takes it. */
+  /** Whether VFIO made the group for a device without an IOMMU, which containers do not accept. */
   #isWithoutIommu(group: number): boolean {
     return textOf(join(this.#root, 'kernel/iommu_groups', String(group), 'name'))?.trim() === NO_IOMMU_NAME;
   }
 
   /**
-   * Where the host has placed BARs 0 to 5 and the ROM, in this order; `undefined` where there is nothing.
+   * Returns the host addresses of BARs 0 to 5 and the ROM, in this order; `undefined` for a missing one.
    *
-   * @param bdf as {@link PciDevice} has it
-   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device has gone
+   * @param bdf as in {@link PciDevice}
+   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device was removed
    */
   hostAddresses(bdf: string): (bigint | undefined)[] {
     // Lines of first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst).
@@ -74,7 +74,7 @@ export class Sysfs {
     });
   }
 
-  /** The number of a device's own file, `/dev/vfio/devices/vfioN`; `undefined` where the kernel gives it none. */
+  /** Returns the number of the device file `/dev/vfio/devices/vfioN`; `undefined` if the device has none. */
   deviceFile(bdf: string): number | undefined {
     const number = namesIn(join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev'))
       .map((name) => /^vfio(\d+)$/.exec(name)?.[1])
@@ -82,7 +82,7 @@ export class Sysfs {
     return number === undefined ? undefined : Number(number);
   }
 
-  /** The facts that explain why the kernel refuses a device. */
+  /** Returns facts that explain why the kernel rejects a device. */
   refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
     const path = join(this.#root, 'bus/pci/devices', bdf);
     const physical = target(join(path, 'physfn'));
@@ -99,8 +99,8 @@ export class Sysfs {
   }
 
   /**
-   * Lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`); `undefined` if not known,
-   * none if the kernel gives VFIO the device all the same.
+   * Reads lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`). Returns `undefined` if
+   * they are not known, and none if the kernel ignores them for VFIO.
    */
   #directRegions(group: number, device: string): RefusalFacts['directRegions'] {
     const iommu = join(device, 'iommu');
@@ -113,7 +113,9 @@ export class Sysfs {
     return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
   }
 
-  /** All devices of a group, sorted. One that is not a PCI function has its name in place of an address. */
+  /**
+   * Returns all devices of a group, sorted. A device that is not a PCI function has its name in place of an address.
+   */
   group(id: number): PciDevice[] {
     const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
     return namesIn(path).map((bdf) => {
@@ -123,27 +125,27 @@ export class Sysfs {
   }
 }
 
-/** @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */
+/** Returns the group of a device. @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */
 export function groupOf({ bdf, iommuGroup, isLeftOut = false }: PciDevice): number {
   if (iommuGroup === undefined) throw noIommuGroup(bdf, isLeftOut);
   return iommuGroup;
 }
 
-/** The number of a group; `undefined` for what is not one. */
+/** Parses the number of a group; `undefined` if it is not a number. */
 function numberOf(name: string | undefined): number | undefined {
   return name !== undefined && /^\d{1,9}$/.test(name) ? Number(name) : undefined;
 }
 
-/** Last part of where a link points; `undefined` where there is none. */
+/** Returns the last part of a link's target; `undefined` if there is no link. */
 function target(link: string): string | undefined {
   try {
     return basename(readlinkSync(link));
   } catch {
-    return undefined; // no driver, no group: an answer like any other
+    return undefined; // the device has no driver or no group
   }
 }
 
-/** Names in a folder, sorted; none when it can't be read, as when the group has just gone. */
+/** Returns the names in a folder, sorted; none if it cannot be read, as when the group was just removed. */
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).sort();
@@ -152,7 +154,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Contents of a file; `undefined` when it can't be read, as when its device has just gone. */
+/** Returns the contents of a file; `undefined` if it cannot be read, as when its device was just removed. */
 function textOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');

@@ -1,5 +1,5 @@
 /**
- * A device that VFIO has opened.
+ * An open VFIO device.
  */
 import type { NativeVfioDevice } from '#native';
 import { readArray } from '../arguments.ts';
@@ -21,41 +21,41 @@ import { VfioRegion } from './vfio-region.ts';
 /** VFIO region index of config space; 0 to 6 are the BARs and the ROM (`linux/vfio.h`). */
 const CONFIG_REGION = 7;
 
-/** Who has opened a device. @internal */
-export interface DeviceKeeper {
-  /** What its IOMMUs follow. */
+/** The owner of a device. @internal */
+export interface DeviceOwner {
+  /** The memory that is mapped into its IOMMU. */
   readonly memory: GuestMemory;
-  /** Closes the device and gives back what it was in. */
+  /** Closes the device, and its group and address space if it was the last device in them. */
   close(device: VfioDevice): Promise<void>;
 }
 
-/** A PCI device in the hands of this process. Made by {@link VfioContainerManager.open}. */
+/** An open PCI device. Returned by {@link VfioContainerManager.open}. */
 export class VfioDevice implements PhysicalFunction {
   readonly bdf: string;
   readonly config: VfioRegion;
   readonly regions: readonly (VfioRegion | undefined)[];
   readonly interrupts: VfioInterrupts;
   readonly #device: NativeVfioDevice;
-  readonly #keeper: DeviceKeeper;
+  readonly #owner: DeviceOwner;
   readonly #closing = new Closing();
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
-  /** Its memory as it was when its IOMMUs were last seen to. */
-  #seen: string;
+  /** The state of its memory when its mappings were last updated. */
+  #mappedState: string;
 
   /**
-   * @param hostAddresses where the host has placed the BARs and the ROM
+   * @param hostAddresses host addresses of the BARs and the ROM
    * @internal
    */
   constructor(
     bdf: string,
     device: NativeVfioDevice,
     hostAddresses: readonly (bigint | undefined)[],
-    keeper: DeviceKeeper,
+    owner: DeviceOwner,
   ) {
     this.bdf = bdf;
     this.#device = device;
-    this.#keeper = keeper;
+    this.#owner = owner;
     this.file = wrapNativeFile(
       native(() => device.memoryFile(), { device: bdf }),
       `vfio ${bdf}`,
@@ -80,47 +80,49 @@ export class VfioDevice implements PhysicalFunction {
     this.config = config;
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
     this.interrupts = new VfioInterrupts(bdf, device);
-    this.#seen = this.#memoryState();
-    declareFollowed(this, keeper.memory);
+    this.#mappedState = this.#memoryState();
+    declareFollowed(this, owner.memory);
   }
 
   /**
-   * Resets the function, on a worker thread. What IOMMUs map of its BARs is unmapped before, and mapped again after it.
+   * Resets the function, on a worker thread. Unmaps its BARs from all IOMMUs before, and maps them again afterwards.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the device has no way of being reset on its own;
-   * `ERR_BAD_CONFIG_SPACE` where it did not return from the reset; `ERR_UNMAP_FAILED`: it was not reset
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if
+   * it did not return from the reset; `ERR_UNMAP_FAILED`: it was not reset
    */
   async reset(): Promise<void> {
     await this.#withoutMappings([this], () => nativeAsync(() => this.#device.reset(), { device: this.bdf }));
   }
 
   /**
-   * Resets its bus or slot, and with it every function there, on a worker thread. Config space is as before, afterwards, and
-   * interrupts are connected as before. What IOMMUs map of the functions' BARs is unmapped before, and mapped again after it.
+   * Resets its bus or slot with every function on it, on a worker thread. Keeps config space and connected interrupts.
+   * Unmaps the functions' BARs from all IOMMUs before, and maps them again afterwards.
    *
-   * @param others devices of this process: those that are reset with this one have to be among them. What the reset does
-   * not reach stays as it is
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
-   * these (the message names it), or not VFIO's; `ERR_BAD_CONFIG_SPACE` where a device did not return from it;
-   * `ERR_INVALID_ARGUMENT` for what is no opened VFIO device
+   * @param others open devices of this process. They must include all that the reset affects; others are unchanged
+   * @returns this device and those of the others that were reset
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device has no such reset, or the reset affects a device that
+   * is not among these (the message names it) or not bound to VFIO; `ERR_BAD_CONFIG_SPACE` if a device did not return
+   * from the reset; `ERR_INVALID_ARGUMENT` for an object that is not an open VFIO device
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = VfioDevice.#requireDevices(others);
     const details = { device: this.bdf };
-    const reached = this.#reached();
-    const missing = reached.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
+    const affected = this.#resetWithIt();
+    const missing = affected.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
     if (missing.length > 0) {
       throw new PeerDmaError(
         'ERR_RESET_UNSUPPORTED',
-        `a reset of the bus of ${this.bdf} would reset ${missing.join(', ')} as well: open what of these is bound to vfio-pci, and say so with the other functions; of what the host uses or nobody has, the kernel resets none`,
+        `a reset of the bus of ${this.bdf} would reset ${missing.join(', ')} too. Bind these to vfio-pci, open ` +
+          'them, and pass them as the other functions: the kernel rejects a reset of a device that the host uses ' +
+          'or that is not open',
         details,
       );
     }
-    const resetToo = devices.filter((device) => device !== this && reached.includes(device.bdf));
+    const resetToo = devices.filter((device) => device !== this && affected.includes(device.bdf));
     const natives = resetToo.map((device) => device.#device);
     await this.#withoutMappings([this, ...resetToo], () => {
-      if (this.#reached().some((bdf) => !reached.includes(bdf))) {
-        throw new PeerDmaError('ERR_SYSTEM', `other devices came to be on the bus of ${this.bdf}: try again`, details);
+      if (this.#resetWithIt().some((bdf) => !affected.includes(bdf))) {
+        throw new PeerDmaError('ERR_SYSTEM', `a device was added to the bus of ${this.bdf}. Try again`, details);
       }
       return nativeAsync(() => this.#device.hotReset(natives), details);
     });
@@ -129,11 +131,11 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   /**
-   * Sets the VF token of a physical function. Opening one of its virtual functions requires the token from now on;
-   * virtual functions that are open stay open.
+   * Sets the VF token of a physical function. Opening one of its virtual functions requires the token from then on;
+   * open ones stay open.
    *
    * @param vfToken a UUID
-   * @throws {PeerDmaError} `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT`,
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` if it is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT`,
    * `ERR_CLOSED`
    */
   setVfToken(vfToken: string): void {
@@ -142,13 +144,14 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   /**
-   * Takes its BARs out of guest memory, and so out of every IOMMU, then closes the device; the last one closes its group
-   * and container too. Idempotent.
+   * Removes its BARs from guest memory, and so from every IOMMU, then closes the device. The last device in a group or
+   * container closes that too. Idempotent.
    *
-   * @throws {PeerDmaError} what a target or the kernel said; the device is still open then, and `close` can be tried again
+   * @throws {PeerDmaError} the error of a target or the kernel; the device is still open then, and `close` can be
+   * retried
    */
   close(): Promise<void> {
-    return this.#closing.once(() => this.#keeper.close(this));
+    return this.#closing.once(() => this.#owner.close(this));
   }
 
   /** As {@link VfioDevice.close}. */
@@ -156,15 +159,15 @@ export class VfioDevice implements PhysicalFunction {
     await this.close();
   }
 
-  /** Closes the device and nothing around it. @internal */
+  /** Closes the device only, not its group and container. @internal */
   async closeDevice(): Promise<void> {
     await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
     this.interrupts.closed();
     this.file.close();
   }
 
-  /** PCI addresses of what a reset of its bus or slot would reset. */
-  #reached(): string[] {
+  /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */
+  #resetWithIt(): string[] {
     return native(() => this.#device.hotResetInfo(), { device: this.bdf });
   }
 
@@ -173,16 +176,16 @@ export class VfioDevice implements PhysicalFunction {
     await withoutMappingsOf(
       files,
       act,
-      devices.map((device) => addressSpaceOf(device.#keeper.memory)),
+      devices.map((device) => addressSpaceOf(device.#owner.memory)),
     );
-    for (const device of devices) device.#seen = device.#memoryState();
+    for (const device of devices) device.#mappedState = device.#memoryState();
   }
 
-  /** Config space was written: IOMMUs may have lost its memory by that, or may be able to have it now. */
+  /** After a write to config space: IOMMUs may have lost mappings of its memory, or can map it now. */
   #configWritten(): void {
-    const now = this.#memoryState();
-    if (now === this.#seen) return;
-    this.#seen = now;
+    const state = this.#memoryState();
+    if (state === this.#mappedState) return;
+    this.#mappedState = state;
     giveMissingOf([this.file]);
   }
 
@@ -194,7 +197,7 @@ export class VfioDevice implements PhysicalFunction {
   static #requireDevices(functions: readonly PhysicalFunction[]): VfioDevice[] {
     return readArray<unknown>(functions, 'the other functions').map((other) => {
       if (typeof other === 'object' && other !== null && #device in other) return other;
-      const text = 'what is reset with a VFIO device is a VFIO device of this process';
+      const text = 'the other functions of a reset are open VFIO devices of this process';
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     });
   }

@@ -11,18 +11,18 @@ import type { DeviceInterrupts, InterruptKind } from '../pci/physical-function.t
 
 /** By VFIO index (`linux/vfio.h`). */
 const KINDS: readonly InterruptKind[] = ['intx', 'msi', 'msix', 'error', 'request'];
-/** Of these the kernel connects one at a time. */
+/** The kernel connects only one of these at a time. */
 const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
 
 /**
- * Interrupts as the kernel takes them from the device and signals them on eventfds. A reset leaves them connected; closing the
- * device disconnects them.
+ * Interrupts that the kernel receives from the device and signals on eventfds. A reset leaves them connected; closing
+ * the device disconnects them.
  */
 export class VfioInterrupts implements DeviceInterrupts {
   readonly #bdf: string;
   readonly #device: NativeVfioDevice;
   readonly #counts: readonly number[];
-  /** How many vectors of a kind are connected. */
+  /** Number of connected vectors of each kind. */
   readonly #connected = new Map<InterruptKind, number>();
 
   /** @internal */
@@ -32,44 +32,49 @@ export class VfioInterrupts implements DeviceInterrupts {
     this.#counts = KINDS.map((_, index) => this.#call(() => device.irqCount(index)));
   }
 
-  /** How many vectors of a kind the device has; 0 where it has none. */
+  /** Returns the number of vectors of a kind, 0 if the device does not have the kind. */
   count(kind: InterruptKind): number {
     return this.#counts[indexOf(kind)] ?? 0;
   }
 
   /**
-   * Connects the first vectors of a kind; see {@link DeviceInterrupts.connect}. If it throws, none of them is connected.
+   * Connects the first vectors of a kind; see {@link DeviceInterrupts.connect}. If it throws, none of them is
+   * connected.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED`, `ERR_INTERRUPT_SETUP`; `ERR_INVALID_ARGUMENT` for no vectors at all;
-   * `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED`, `ERR_INTERRUPT_SETUP`; `ERR_INVALID_ARGUMENT` for an empty
+   * array; `ERR_CLOSED`
    */
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void {
     const index = indexOf(kind);
     const events = readArray(eventFds, 'the vectors of a kind');
     if (events.length === 0) {
-      throw this.#error('ERR_INVALID_ARGUMENT', `a kind is connected with one vector or more: disconnect silences it`);
+      throw this.#error(
+        'ERR_INVALID_ARGUMENT',
+        `a kind is connected with at least one vector. Call disconnect to silence it`,
+      );
     }
     this.#requireVectors(kind, events.length);
     const [busy] = EXCLUSIVE.includes(kind) ? EXCLUSIVE.filter((other) => this.#connected.has(other)) : [kind];
     if (busy !== undefined && this.#connected.has(busy)) {
-      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
+      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected. Disconnect it first`);
     }
     const handles = events.map((eventFd) => (eventFd === undefined ? undefined : nativeEventFdOf(eventFd)));
-    const [first = [0, 0], ...others] = this.#grows(kind) ? runs(handles) : [[0, handles.length] as const];
+    const [first = [0, 0], ...others] = this.#allocatesLazily(kind) ? runs(handles) : [[0, handles.length] as const];
     this.#call(() => this.#device.connectIrqs(index, 0, handles.slice(...first)));
     this.#connected.set(kind, events.length);
-    for (const [start, end] of others)
-      this.#orNone(kind, () => this.#device.connectIrqs(index, start, handles.slice(start, end)));
-    if (kind === 'intx') this.#lookAtPin();
+    for (const [start, end] of others) {
+      this.#connectFurther(kind, () => this.#device.connectIrqs(index, start, handles.slice(start, end)));
+    }
+    if (kind === 'intx') this.#signalAssertedPin();
   }
 
   /**
-   * Gives one vector another eventfd; see {@link DeviceInterrupts.reconnect}. If the kernel refuses, the vector is
-   * silent, and can be reconnected.
+   * Connects one vector to another eventfd; see {@link DeviceInterrupts.reconnect}. If it throws, the vector is silent
+   * and can be reconnected.
    *
    * @param vector its number within the kind, from 0
-   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that the device does not have; `ERR_INTERRUPT_SETUP` for one
-   * that is not among the connected ones
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that the device does not have;
+   * `ERR_INTERRUPT_SETUP` for a vector that is not connected
    */
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
     const index = indexOf(kind);
@@ -79,14 +84,14 @@ export class VfioInterrupts implements DeviceInterrupts {
     this.#requireVectors(kind, vector + 1);
     const connected = this.#connected.get(kind) ?? 0;
     if (vector >= connected) {
-      const text = `${kind} of ${this.#bdf} is connected with ${connected} vector(s), and ${vector} is none of them`;
-      throw this.#error('ERR_INTERRUPT_SETUP', `${text}: disconnect it, and connect as many as are needed`);
+      const text = `vector ${vector} of ${kind} of ${this.#bdf} is not among the ${connected} connected one(s)`;
+      throw this.#error('ERR_INTERRUPT_SETUP', `${text}. Disconnect the kind, and connect as many vectors as needed`);
     }
     const handle = eventFd === undefined ? undefined : nativeEventFdOf(eventFd);
     this.#call(() => this.#device.connectIrqs(index, vector, [handle]));
   }
 
-  /** Silences a kind as a whole; nothing where it is not connected, or the device is closed. */
+  /** Disconnects all vectors of a kind. Does nothing if it is not connected, or the device is closed. */
   disconnect(kind: InterruptKind): void {
     const index = indexOf(kind);
     if (!this.#connected.has(kind)) return;
@@ -94,7 +99,7 @@ export class VfioInterrupts implements DeviceInterrupts {
     this.#connected.delete(kind);
   }
 
-  /** The device was closed, and the kernel has disconnected everything. @internal */
+  /** Records that the device was closed, which disconnects everything. @internal */
   closed(): void {
     this.#connected.clear();
   }
@@ -108,36 +113,38 @@ export class VfioInterrupts implements DeviceInterrupts {
     this.#call(() => this.#device.maskIntx());
   }
 
-  /** Lets the pin interrupt again; if it is still asserted, it does at once. */
+  /** Unmasks the pin. If it is still asserted, it interrupts at once. */
   unmaskIntx(): void {
     this.#call(() => this.#device.unmaskIntx());
   }
 
   /**
-   * Unmasks the pin whenever the eventfd is signalled, the count of which the kernel takes; `undefined` for no more. It takes the
-   * place of the eventfd before, and ends when `intx` is disconnected.
+   * Unmasks the pin whenever the eventfd is signalled; the kernel consumes the count. Replaces the previous eventfd.
+   * Ends when `intx` is disconnected.
+   *
+   * @param eventFd `undefined` to stop
    */
   unmaskIntxOn(eventFd: EventFd | undefined): void {
     const handle = eventFd === undefined ? undefined : nativeEventFdOf(eventFd);
-    // The kernel takes one at a time (EBUSY).
+    // The kernel accepts one at a time (EBUSY).
     this.#call(() => this.#device.unmaskIntxOn(undefined));
     if (handle !== undefined) this.#call(() => this.#device.unmaskIntxOn(handle));
   }
 
   /**
-   * A pin that was asserted before it was connected need not interrupt: an interrupt controller may have taken its line for
-   * one that signals by edges while nobody had it (QEMU's does), and wait for the next. Unmasking has the kernel look at
-   * the device itself, and signal what it finds. A pin that did interrupt is signalled once more at most.
+   * Signals the interrupt of a pin that was asserted before it was connected. An interrupt controller may have treated
+   * its unused line as edge-triggered (QEMU's does) and wait for the next edge. On an unmask, the kernel checks the pin
+   * in the device and signals it if it is asserted. A pin that did interrupt is signalled at most once more.
    */
-  #lookAtPin(): void {
-    this.#orNone('intx', () => {
+  #signalAssertedPin(): void {
+    this.#connectFurther('intx', () => {
       this.#device.maskIntx();
       this.#device.unmaskIntx();
     });
   }
 
-  /** Does what a connection needs after its first step; if it fails, nothing is connected. */
-  #orNone(kind: InterruptKind, act: () => void): void {
+  /** Runs a later step of a connection. If it throws, disconnects the kind. */
+  #connectFurther(kind: InterruptKind, act: () => void): void {
     try {
       this.#call(act);
     } catch (error) {
@@ -146,8 +153,11 @@ export class VfioInterrupts implements DeviceInterrupts {
     }
   }
 
-  /** Whether a vector takes its interrupt from the host when it first gets an eventfd, and not when its kind is connected. */
-  #grows(kind: InterruptKind): boolean {
+  /**
+   * Whether the kernel allocates the host's interrupt of a vector with its first eventfd, not when its kind is
+   * connected.
+   */
+  #allocatesLazily(kind: InterruptKind): boolean {
     return kind === 'msix' && this.#call(() => this.#device.irqGrows(indexOf(kind)));
   }
 
@@ -156,7 +166,7 @@ export class VfioInterrupts implements DeviceInterrupts {
     if (wanted <= count) return;
     throw this.#error(
       'ERR_INTERRUPT_UNSUPPORTED',
-      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are asked for`,
+      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are required`,
     );
   }
 
@@ -179,8 +189,8 @@ function indexOf(kind: InterruptKind): number {
 }
 
 /**
- * Where there are eventfds, in runs without a gap. The first run begins with the first vector, whether that has one or not:
- * a kind is connected with one at least.
+ * Returns the runs of vectors with an eventfd. The first run begins with the first vector, even if that has no eventfd:
+ * connecting a kind requires at least one vector.
  */
 function runs(handles: readonly unknown[]): (readonly [start: number, end: number])[] {
   const found: [start: number, end: number][] = [[0, 1]];

@@ -1,5 +1,5 @@
 /**
- * A region of an opened VFIO device.
+ * A region of an open VFIO device.
  */
 import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
@@ -11,18 +11,20 @@ import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
-/** Config space, a BAR or the ROM. Offsets are in bytes from its start; accesses past its end are `ERR_OUT_OF_RANGE`. */
+/**
+ * Config space, a BAR or the ROM. Offsets are bytes from its start; accesses past its end throw `ERR_OUT_OF_RANGE`.
+ */
 export class VfioRegion implements DeviceRegion {
   readonly index: number;
   readonly length: bigint;
   readonly mmapAreas: readonly AddressRange[];
   readonly hostAddress: bigint | undefined;
-  /** Whether the kernel lets the pages of the MSI-X table be mapped with the rest. */
+  /** Whether the kernel allows mapping the pages of the MSI-X table. */
   readonly msixMappable: boolean;
   readonly #bdf: string;
   readonly #device: NativeVfioDevice;
   readonly #file: MemoryFile;
-  /** Where the region begins in the device's file. @internal */
+  /** Offset of the region in the device's file. @internal */
   readonly fileOffset: bigint;
   readonly #onWrite: () => void;
 
@@ -48,9 +50,9 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * `undefined` where the device has no such region.
+   * Opens a region; `undefined` if the device does not have it.
    *
-   * @param onWrite called after each write that goes through here
+   * @param onWrite called after each write by this object
    * @internal
    */
   static open(
@@ -71,11 +73,11 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * The region as memory from an offset on, for {@link DeviceMemory.map}. What is mapped has to lie within one of
-   * {@link VfioRegion.mmapAreas}.
+   * Returns the region from an offset on as a backing for {@link DeviceMemory.map}. A mapping of it must lie within one
+   * of {@link VfioRegion.mmapAreas}.
    *
-   * @param offset bytes from the start of the region, where the memory begins. Default: 0
-   * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` where nothing of the region can be mapped, `ERR_OUT_OF_RANGE`
+   * @param offset bytes from the start of the region. Default: 0
+   * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` if no part of the region can be mapped, `ERR_OUT_OF_RANGE`
    */
   backing(offset = 0n): Backing {
     const device = this.#bdf;
@@ -121,8 +123,9 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * As {@link VfioRegion.write}, on a worker thread. A write to config space that resets the function takes 100 ms and
-   * more, one that wakes it some 10 ms. Other accesses to the device's regions wait for it.
+   * As {@link VfioRegion.write}, on a worker thread. A write to config space takes 100 ms or more if it resets the
+   * function, and about 10 ms if it moves the function out of D3hot. Other accesses to the device's regions wait for
+   * it.
    *
    * @param offset bytes from the start of the region
    * @param bytes copied before this returns
@@ -137,18 +140,18 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * One access of 32 bits, through the mapping where there is one.
+   * Reads 32 bits in one access, through the mapping if the region has one.
    *
    * @param offset bytes from the start of the region; a multiple of 4
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED` while the device does not decode
-   * memory or sleeps (touching it then would be a bus error)
+   * memory or is in D3hot (an access would be a bus error)
    */
   read32(offset: bigint): number {
     return this.#call(() => this.#device.read32(this.index, offset));
   }
 
   /**
-   * One access of 32 bits; see {@link VfioRegion.read32}.
+   * Writes 32 bits in one access; see {@link VfioRegion.read32}.
    *
    * @param offset bytes from the start of the region; a multiple of 4
    * @param value 32 bits, unsigned
@@ -158,7 +161,7 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * One access of 64 bits; see {@link VfioRegion.read32}.
+   * Reads 64 bits in one access; see {@link VfioRegion.read32}.
    *
    * @param offset bytes from the start of the region; a multiple of 8
    */
@@ -167,7 +170,7 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * One access of 64 bits; see {@link VfioRegion.read32}.
+   * Writes 64 bits in one access; see {@link VfioRegion.read32}.
    *
    * @param offset bytes from the start of the region; a multiple of 8
    * @param value 64 bits, unsigned

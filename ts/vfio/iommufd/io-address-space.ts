@@ -1,5 +1,5 @@
 /**
- * An IOAS that follows guest memory, and the devices attached to it.
+ * An IOAS with guest memory mapped into it, and its devices.
  */
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
 import type { PeerToPeer } from '../../dma/target.ts';
@@ -12,12 +12,12 @@ import { IommufdTarget } from './iommufd-target.ts';
 /** @internal */
 export class IoAddressSpace {
   readonly name: string;
-  /** PCI addresses of its devices, and the groups they are in. */
+  /** The group of each attached device, by PCI address. */
   readonly devices: Map<string, number> = new Map();
   readonly target: IommufdTarget;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
-  /** How the address space follows guest memory, once it does. */
+  /** The registration with guest memory, after {@link IoAddressSpace.follow}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
@@ -29,9 +29,9 @@ export class IoAddressSpace {
   }
 
   /**
-   * Attaches a device: what is mapped here it reaches from then on.
+   * Attaches a device, which can access all mapped memory from then on.
    *
-   * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` where the kernel does not accept it beside those that are here
+   * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` if the kernel does not accept it together with the attached ones
    */
   async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
     const details = { device: bdf, target: this.name };
@@ -40,12 +40,12 @@ export class IoAddressSpace {
   }
 
   /**
-   * Maps all of guest memory, once the first device is attached: before that the kernel neither pins nor checks what it maps.
+   * Maps all of guest memory. Requires an attached device: without one, the kernel neither pins nor checks mappings.
    *
-   * @throws {PeerDmaError} what the replay said; nothing is mapped then
+   * @throws {PeerDmaError} the error of mapping guest memory; nothing is mapped then
    */
   async follow(peerToPeer: PeerToPeer): Promise<void> {
-    this.target.limits(); // so that there is an answer while memory is being pinned
+    this.target.limits(); // caches them for calls while memory is being pinned
     this.mapper = await joinPort(addressSpaceOf(this.#memory), this.target, peerToPeer);
   }
 
@@ -53,19 +53,22 @@ export class IoAddressSpace {
     return this.#ioas.mappingCount;
   }
 
-  /** Whether its last device has gone: it no longer follows guest memory, and takes no new device. */
+  /** Whether its last device is leaving: it is no longer a target of guest memory and accepts no new device. */
   get leaving(): boolean {
     return this.#leaving;
   }
 
-  /** A device is about to go: with the last one all is unmapped, which takes long, before its file closes, which would unpin it at once. */
+  /**
+   * Unmaps everything if the last device is about to leave. Unmapping takes long, and closing the device's file would
+   * unpin all memory at once.
+   */
   async prepareRelease(): Promise<void> {
     if (this.devices.size === 1) await this.#withdraw();
   }
 
   /**
-   * A device is gone; with the last one the address space goes, everything unmapped before. If it throws, it can be called
-   * again, and goes on where it was.
+   * Removes a device that was closed. With the last one, unmaps everything and closes the address space. If it throws,
+   * call it again: it continues with the step that failed.
    */
   async release(bdf: string): Promise<void> {
     this.devices.delete(bdf);
@@ -75,7 +78,7 @@ export class IoAddressSpace {
     await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
-  /** Unmaps everything. What can't be unmapped goes with the address space. */
+  /** Unmaps everything. Mappings that cannot be unmapped end with the address space. */
   async #withdraw(): Promise<void> {
     this.#leaving = true;
     try {

@@ -1,5 +1,5 @@
 /**
- * VFIO devices by their own files, bound to an iommufd and attached to address spaces of it.
+ * The iommufd back end: device files that are bound to an iommufd and attached to its address spaces.
  */
 import { type NativeIommufd, NativeVfioDevice } from '#native';
 import { hex } from '../../address-range.ts';
@@ -16,7 +16,7 @@ import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { IoAddressSpace } from './io-address-space.ts';
 import { SharedIommufd } from './shared-iommufd.ts';
 
-/** Numbers address spaces for people, over all managers: a name is for one of the process. */
+/** Number of address spaces so far in all managers, so that names are unique in the process. */
 let spaces = 0;
 
 /** @internal */
@@ -25,7 +25,7 @@ export class IommufdBackend implements Backend {
   readonly #memory: GuestMemory;
   readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
-  /** Held while there is an address space of it. */
+  /** Open while it has an address space. */
   #iommufd: SharedIommufd | undefined;
   readonly #spaces = new Set<IoAddressSpace>();
 
@@ -46,10 +46,11 @@ export class IommufdBackend implements Backend {
   }
 
   /**
-   * Opens a device if the kernel can do all that this package asks of iommufd: map files, and BARs as dma-bufs.
+   * Opens a device if the kernel's iommufd has all features that this package uses: mapping files, and BARs as
+   * dma-bufs.
    *
-   * @returns the device, or why not
-   * @throws {PeerDmaError} what would be in the way of any back end
+   * @returns the device, or the reason why iommufd cannot be used
+   * @throws {PeerDmaError} an error that any back end would have
    */
   async openIfComplete(pci: RequestedDevice): Promise<PlacedDevice | string> {
     try {
@@ -72,7 +73,7 @@ export class IommufdBackend implements Backend {
   }
 
   inspect(): ContainerSnapshot[] {
-    // One whose last device would not close is there still.
+    // An address space whose close failed is still in the set, without devices.
     const used = [...this.#spaces].filter(({ devices }) => devices.size > 0);
     return used.map((space) => {
       const { pageSize, iovaRanges } = space.target.limits();
@@ -120,7 +121,7 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  /** In an address space that takes the device, or a new one. The device is closed if it throws. */
+  /** Attaches a device to an existing address space or a new one. If it throws, the device is closed. */
   async #place(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
     try {
       const space = (await this.#join(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
@@ -140,16 +141,16 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  /** An address space that is here and takes the device. */
+  /** Attaches a device to an existing address space. @returns the address space, if one accepts the device */
   async #join(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
     for (const space of this.#spaces) {
       if (space.leaving) continue;
       try {
-        // What is mapped there must not change until the device has it.
+        // The mappings must not change during the attach.
         await addressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
         return space;
       } catch (error) {
-        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own.
+        // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
         if (!(error instanceof PeerDmaError && error.code === 'ERR_DEVICE_ATTACH')) throw error;
       }
     }
@@ -164,7 +165,7 @@ export class IommufdBackend implements Backend {
       this.#spaces.add(space);
       return space;
     } catch (error) {
-      // Before the address space, which can't be destroyed with a device attached.
+      // The device is closed first: an address space with an attached device cannot be destroyed.
       await nativeAsync(() => handle.closeAsync());
       await space.release(pci.bdf);
       throw error;
@@ -178,12 +179,12 @@ export class IommufdBackend implements Backend {
   }
 }
 
-/** Why iommufd is no choice, and another back end may be. */
+/** Errors with which iommufd cannot be used, while another back end may work. */
 const UNAVAILABLE: ReadonlySet<string> = new Set([
   'ERR_IOMMUFD_UNAVAILABLE',
   'ERR_UNSUPPORTED',
   'ERR_PERMISSION',
-  'ERR_NO_INTERRUPT_REMAPPING', // each has a parameter of its own to do without
+  'ERR_NO_INTERRUPT_REMAPPING', // each back end has its own module parameter that allows this
   'ERR_DEVICE_OPEN',
   'ERR_DEVICE_ATTACH',
 ]);

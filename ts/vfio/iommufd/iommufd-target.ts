@@ -1,5 +1,5 @@
 /**
- * An address space of iommufd (IOAS) as a target of guest memory.
+ * An address space of iommufd (IOAS) as a DMA target.
  */
 import type { NativeIoas } from '#native';
 import type { AddressRange } from '../../address-range.ts';
@@ -16,7 +16,7 @@ import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
 import { type Batch, IommuSpace, rangesOf } from '../iommu-space.ts';
 
-/** The device whose BAR it is, and how often IOMMUs had lost its BARs when it was mapped. */
+/** A mapping of a BAR, with {@link DeviceState.revocations} of its device when it was mapped. */
 interface MappedBar {
   readonly range: AddressRange;
   readonly device: DeviceState;
@@ -24,26 +24,26 @@ interface MappedBar {
 }
 
 /**
- * Maps guest memory into an address space: files as such, BARs as dma-bufs, private memory by its host virtual address.
+ * Maps guest memory into an address space: RAM as files, BARs as dma-bufs, private memory by its host virtual address.
  *
  * @internal
  */
 export class IommufdTarget extends IommuSpace {
   readonly needsVa: true | 'private';
   readonly #bars = new IntervalMap<MappedBar>();
-  /** Gets dirty pages that would be lost with their mapping, while they are tracked. */
+  /** While tracking is active: receives dirty pages of a mapping before it is unmapped. */
   #onUnmap: ((pages: DirtyPages) => void) | undefined;
 
   /**
-   * @param mapsFiles whether the kernel maps files; if not, all memory is mapped by its host virtual address, and no
-   * BAR can be
+   * @param mapsFiles whether the kernel maps files; if not, all memory is mapped by its host virtual address, and BARs
+   * cannot be mapped
    */
   constructor(ioas: NativeIoas, name: string, mapsFiles: boolean) {
     super(ioas, name, () => limitsOf(ioas));
     this.needsVa = mapsFiles ? 'private' : true;
   }
 
-  /** Whether files are mapped as such. */
+  /** Whether the kernel maps files. */
   get mapsFiles(): boolean {
     return this.needsVa === 'private';
   }
@@ -80,13 +80,13 @@ export class IommufdTarget extends IommuSpace {
     });
   }
 
-  /** Whether the mapping of that range is of a BAR whose device was switched off or reset since, by this process. */
+  /** Whether it is the mapping of a BAR whose device was switched off or reset since, by this process. */
   isRevoked({ start }: AddressRange): boolean {
     const bar = this.#bars.startingAt(start);
     return bar !== undefined && bar.device.revocations !== bar.revocations;
   }
 
-  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` where the IOMMU of a device does not log */
+  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` if the IOMMU of a device does not log */
   override async startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void> {
     await super.startDirtyTracking(onUnmap);
     this.#onUnmap = onUnmap;
@@ -101,16 +101,16 @@ export class IommufdTarget extends IommuSpace {
     return hostPageSize();
   }
 
-  /** The kernel maps no BAR by its host virtual address (`EFAULT`). */
+  /** The kernel cannot map a BAR by its host virtual address (`EFAULT`). */
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
     const { name, range, store } = sub;
     if (this.mapsFiles || deviceStateOf(store.file) === undefined) return super.refusal(sub);
-    const what = `${this.name}: can't map "${name}" at ${range}`;
-    const why = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
-    return new PeerDmaError('ERR_UNSUPPORTED', `${what}: ${why}`, { range, target: this.name });
+    const operation = `${this.name}: can't map "${name}" at ${range}`;
+    const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
+    return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });
   }
 
-  /** Reads the dirty pages of each sub-mapping before it is unmapped: the kernel forgets them with the mapping. */
+  /** Reads the dirty pages of each sub-mapping before it is unmapped, which clears the kernel's log of them. */
   async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];

@@ -1,13 +1,13 @@
 /**
- * The one open `/dev/iommu` of this thread. Devices of several managers that share a bus can be reset together only where they
- * are bound to the same one (Linux `vfio_pci_dev_set_hot_reset`).
+ * The `/dev/iommu` of this thread, opened once. Devices of several managers that share a bus can only be reset together
+ * if they are bound to the same iommufd (Linux `vfio_pci_dev_set_hot_reset`).
  */
 import { NativeIommufd } from '#native';
 
 let shared: NativeIommufd | undefined;
 let users = 0;
 
-/** Opens it, or takes the one that is open. @internal */
+/** A reference to the open iommufd. @internal */
 export class SharedIommufd {
   #released = false;
   readonly iommufd: NativeIommufd;
@@ -16,14 +16,14 @@ export class SharedIommufd {
     this.iommufd = iommufd;
   }
 
-  /** @throws what the native core says */
+  /** Opens the iommufd, or shares the open one. @throws the error of the native core */
   static open(): SharedIommufd {
     shared ??= NativeIommufd.open();
     users++;
     return new SharedIommufd(shared);
   }
 
-  /** Closes it, if nobody else has it. Idempotent. */
+  /** Releases the reference. With the last one, closes the iommufd. Idempotent. */
   release(): void {
     if (this.#released) return;
     this.#released = true;

@@ -1,5 +1,5 @@
 /**
- * A container with its groups and their devices: opened from the outside in, closed from the inside out.
+ * A VFIO container with its groups. Opened in the order container, group, device; closed in reverse.
  */
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import { PeerDmaError } from '../../errors.ts';
@@ -16,7 +16,7 @@ import { Type1Target } from './type1-target.ts';
 export class Group {
   readonly id: number;
   readonly handle: NativeVfioGroup;
-  /** PCI addresses of those that are open. */
+  /** PCI addresses of its open devices. */
   readonly devices: Set<string> = new Set();
 
   private constructor(id: number, handle: NativeVfioGroup) {
@@ -26,7 +26,7 @@ export class Group {
 
   /** @throws {PeerDmaError} `ERR_GROUP_NOT_VIABLE`, `ERR_GROUP_BUSY`, `ERR_PERMISSION`, `ERR_GROUP_OPEN` */
   static async open({ bdf }: PciDevice, id: number, sysfs: Sysfs): Promise<Group> {
-    const handle = await told(
+    const handle = await convertErrors(
       () => NativeVfioGroup.open(id),
       (error) => groupUnavailable(bdf, id, error),
     );
@@ -44,14 +44,14 @@ export class Group {
   }
 }
 
-/** A container that follows guest memory. @internal */
+/** A container with guest memory mapped into it. @internal */
 export class Container {
   readonly name: string;
   readonly handle: NativeVfioContainer;
   readonly groups: Set<Group> = new Set();
   readonly target: Type1Target;
   readonly #memory: GuestMemory;
-  /** How the container follows guest memory, once it does. */
+  /** The registration with guest memory, after {@link Container.create}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
@@ -63,10 +63,10 @@ export class Container {
   }
 
   /**
-   * Opens a container for its first group and replays guest memory into it. If it throws, nothing is left but the group.
+   * Opens a container for its first group and maps all of guest memory into it. If it throws, everything is closed.
    *
    * @throws {PeerDmaError} `ERR_VFIO_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_VFIO_UNSUPPORTED`,
-   * `ERR_NO_INTERRUPT_REMAPPING`; what the replay said
+   * `ERR_NO_INTERRUPT_REMAPPING`; the error of mapping guest memory
    */
   static async create(
     name: string,
@@ -76,38 +76,38 @@ export class Container {
     peerToPeer: PeerToPeer,
     sysfs: Sysfs,
   ): Promise<Container> {
-    const handle = await told(() => NativeVfioContainer.open(), containerUnavailable);
+    const handle = await convertErrors(() => NativeVfioContainer.open(), containerUnavailable);
     const container = new Container(name, handle, memory);
     try {
       const iommu = async (): Promise<void> => {
         await container.attach(first);
         await handle.setIommuAsync();
       };
-      await told(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
-      container.target.limits(); // so that there is an answer while memory is being pinned
+      await convertErrors(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
+      container.target.limits(); // caches them for calls while memory is being pinned
       container.mapper = await joinPort(addressSpaceOf(memory), container.target, peerToPeer);
       return container;
     } catch (error) {
-      await first.close(); // before the container, which can't be closed with a group in it
+      await first.close(); // before the container, which cannot be closed with a group in it
       await container.#close();
       throw error;
     }
   }
 
-  /** @throws {PeerDmaError} where the kernel does not accept the group beside those that are here */
+  /** @throws {PeerDmaError} if the kernel does not accept the group together with the attached ones */
   async attach(group: Group): Promise<void> {
     await this.target.during(() => nativeAsync(() => group.handle.attachAsync(this.handle)));
     this.groups.add(group);
   }
 
-  /** Whether its last device has gone: it no longer follows guest memory, and takes no new group. */
+  /** Whether its last device is leaving: it is no longer a target of guest memory and accepts no new group. */
   get leaving(): boolean {
     return this.#leaving;
   }
 
   /**
-   * Closes an empty group; with the last one the container goes, everything unmapped before. If it throws, it can be called
-   * again, and goes on where it was.
+   * Closes a group without devices. With the last one, unmaps everything and closes the container. If it throws, call
+   * it again: it continues with the step that failed.
    */
   async release(group: Group): Promise<void> {
     if (group.devices.size > 0) return;
@@ -120,13 +120,13 @@ export class Container {
     this.groups.delete(group);
   }
 
-  /** The kernel has dropped every mapping with the last group, those that it would not unmap before among them. */
+  /** The kernel removed all mappings with the last group, including those that it could not unmap before. */
   async #close(): Promise<void> {
     await nativeAsync(() => this.handle.closeAsync());
     await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
-  /** Unmaps everything. What can't be unmapped goes with the container. */
+  /** Unmaps everything. Mappings that cannot be unmapped end with the container. */
   async #withdraw(): Promise<void> {
     try {
       await this.mapper?.remove();
@@ -136,12 +136,15 @@ export class Container {
   }
 }
 
-/** Calls the native core; what it throws is told with `tell`. */
-async function told<T>(call: () => T | Promise<T>, tell: (error: PeerDmaError) => PeerDmaError): Promise<T> {
+/** Calls the native core and converts its errors. */
+async function convertErrors<T>(
+  call: () => T | Promise<T>,
+  convert: (error: PeerDmaError) => PeerDmaError,
+): Promise<T> {
   try {
     return await call();
   } catch (thrown) {
     const error = fromNative(thrown);
-    throw error instanceof PeerDmaError ? tell(error) : error;
+    throw error instanceof PeerDmaError ? convert(error) : error;
   }
 }

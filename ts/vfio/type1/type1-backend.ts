@@ -1,5 +1,5 @@
 /**
- * VFIO groups in containers of type1v2.
+ * The type1 back end: VFIO groups in containers of type1v2.
  */
 import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
@@ -14,12 +14,12 @@ import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import { Container, Group } from './container.ts';
 
-interface Home {
+interface PlacedGroup {
   readonly container: Container;
   readonly group: Group;
 }
 
-/** Numbers containers for people, over all managers: a name is for one container of the process. */
+/** Number of containers so far in all managers, so that names are unique in the process. */
 let containers = 0;
 
 /** @internal */
@@ -80,14 +80,14 @@ export class Type1Backend implements Backend {
     return [...this.#containers].filter(({ leaving }) => !leaving).map(({ target }) => target);
   }
 
-  /** The group, opened if it was not, in its container. */
-  async #place(pci: RequestedDevice): Promise<Home> {
+  /** Returns the device's group in its container. Opens the group first if necessary. */
+  async #place(pci: RequestedDevice): Promise<PlacedGroup> {
     const id = groupOf(pci);
     for (const container of this.#containers) {
       for (const group of container.groups) {
         if (group.id !== id) continue;
         if (group.devices.size > 0) return { container, group };
-        await this.#leave(container, group); // whose closing did not come to its end
+        await this.#leave(container, group); // an earlier close of this group failed
       }
     }
     const group = await Group.open(pci, id, this.#sysfs);
@@ -99,16 +99,17 @@ export class Type1Backend implements Backend {
     }
   }
 
-  /** A container that is here and takes the group. What is mapped there must not change until the group has it. */
+  /** Attaches a group to an existing container. @returns the container, if one accepts the group */
   async #join(group: Group): Promise<Container | undefined> {
     const space = addressSpaceOf(this.#memory);
     for (const container of this.#containers) {
       if (container.leaving) continue;
       try {
+        // The mappings must not change during the attach.
         await space.betweenChanges(() => container.attach(group));
         return container;
       } catch (error) {
-        // Incompatible IOMMUs, or reserved addresses of the device where memory is mapped: it gets its own container.
+        // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
         if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
       }
     }

@@ -1,5 +1,5 @@
 /**
- * A VFIO container of type1v2 as a target of guest memory.
+ * A VFIO container of type1v2 as a DMA target.
  */
 import type { NativeVfioContainer } from '#native';
 import type { IommuLimits } from '../../dma/refusal.ts';
@@ -8,14 +8,15 @@ import { IommuSpace, rangesOf } from '../iommu-space.ts';
 
 /** @internal */
 export interface ContainerLimits extends IommuLimits {
-  /** Mappings that can still be made, where the kernel says so. */
+  /** Number of mappings that can still be made, if the kernel reports it. */
   readonly dmaAvailable: number | undefined;
 }
 
 /**
- * Maps guest memory by its host virtual address into the IOMMU domains of one container. Dirty pages are what the
- * kernel can't know not to be written: all that is mapped, for a device that is not mediated. So what is unmapped and
- * mapped again counts as written in any case.
+ * Maps guest memory by its host virtual address into the IOMMU domains of one container.
+ *
+ * The kernel reports all mapped pages of a device that is not mediated as dirty, so the dirty pages of an unmapped
+ * mapping need not be read: after it is mapped again, all of its pages count as written.
  *
  * @internal
  */

@@ -27,7 +27,7 @@ function held(name: string): number[] {
 }
 
 test('frees the addresses of a large file at once, and its pages when memory has settled', async (t) => {
-  const name = 'giving-back-placed';
+  const name = 'release-placed';
   const reservation = new NativeReservation(40);
   const file = NativeMemoryFile.create(LENGTH, name, 0);
   reservation.mapFile(0n, LENGTH, file, 0n, true, false);
@@ -45,8 +45,8 @@ test('frees the addresses of a large file at once, and its pages when memory has
   await memorySettled();
 });
 
-test('GuestMemory.close gives all of its memory back before its promise settles', async (t) => {
-  const name = 'giving-back-guest';
+test('releases all memory before the promise of GuestMemory.close settles', async (t) => {
+  const name = 'release-guest';
   const file = MemoryFile.create(LENGTH, { name });
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: LENGTH, file, prefault: true }] });
   file.close();
@@ -74,12 +74,12 @@ const GIVE_BACK = `
   reservation.close();
   file.close();`;
 
-test('a process may end while its memory is being given back', (t) => {
+test('a process can end while its memory is being released', (t) => {
   t.deepEqual(run(`${GIVE_BACK} console.log('given');`), [0, null, 'given', '']);
   t.deepEqual(run(`${GIVE_BACK} process.exit(3);`), [3, null, '', '']);
 });
 
-test('a worker thread may end, and the native core with it, while its memory is being given back', (t) => {
+test('a worker thread and its native core can end while its memory is being released', (t) => {
   const worker = JSON.stringify(`const binding = ${JSON.stringify(BINDING)}; ${GIVE_BACK}`);
   const program = `
     const { Worker } = require('node:worker_threads');

@@ -1,14 +1,14 @@
 /**
- * What `doomed.ts` is told, and what it tells.
+ * The plan for `ending-process.ts`, and its report.
  */
 
-/** How it ends, and when. */
+/** How and when the process ends. */
 export interface Plan {
   readonly edu: string;
   readonly peer: string;
-  /** Of RAM. */
+  /** Size of RAM. */
   readonly mebibytes: number;
-  /** `wait` is for being ended from outside: it says that it is there, and goes on. */
+  /** `wait` : the process reports and continues until it is killed. */
   readonly how: 'SIGKILL' | 'exit' | 'throw' | 'wait';
   /**
    * `start`: before anything is mapped. `pinning`: as soon as so many pages are pinned. `map` and
@@ -19,15 +19,15 @@ export interface Plan {
   readonly count: number;
 }
 
-/** What it says of itself in its last moment. */
-export interface LastWords {
+/** The state of the process just before its end. */
+export interface FinalReport {
   readonly pinned: number;
   readonly maps: number;
   readonly unmaps: number;
   readonly opened: boolean;
-  /** What it has open of VFIO and iommufd. */
+  /** Its open files of VFIO and iommufd. */
   readonly files: readonly string[];
 }
 
-/** Exit status of an end by `exit`. */
+/** Exit status of `exit`. */
 export const EXIT_STATUS = 3;

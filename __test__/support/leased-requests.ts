@@ -1,5 +1,5 @@
 /**
- * Host memory for tests that talk to a target themselves, without guest memory between.
+ * Requests with leased host memory, for tests that call a target directly.
  */
 import type { ExecutionContext } from 'ava';
 import { type AddressRange, type DmaMapRequest, GuestMemory, MemoryFile } from '../../ts/index.ts';
@@ -7,17 +7,17 @@ import { RecordingTarget } from './recording-target.ts';
 
 export type RequestOptions = Partial<Pick<DmaMapRequest, 'writable' | 'kind' | 'name'>>;
 
-/** Makes complete requests for any IOVA range: each has memory of its own, filled with zeros. */
+/** Makes complete requests for any IOVA range: each has its own memory, filled with zeros. */
 export async function requests(
   t: ExecutionContext,
 ): Promise<(range: AddressRange, options?: RequestOptions) => Promise<DmaMapRequest>> {
   const memory = await GuestMemory.create({ addressWidth: 36 });
   t.teardown(() => memory.close());
-  const lender = new RecordingTarget({ needsVa: true });
-  await memory.dmaMappers.addDmaMapper(lender);
+  const leasing = new RecordingTarget({ needsVa: true });
+  await memory.dmaMappers.addDmaMapper(leasing);
   let next = 0n;
   return async (range, options = {}) => {
-    const name = options.name ?? 'lent';
+    const name = options.name ?? 'leased';
     const page = 4096n;
     const length = ((range.length + page - 1n) / page) * page;
     const file = MemoryFile.create(length, { name });
@@ -25,9 +25,9 @@ export async function requests(
     const bar = memory.newDeviceMemory({ name, length });
     await bar.map({ offset: 0n, length, backing: { file, offset: 0n } });
     await bar.mapToGuest(next);
-    const lent = lender.held().find((held) => held.range.start === next);
-    if (lent === undefined) throw new Error('the lender has just mapped it');
+    const leased = leasing.held().find((held) => held.range.start === next);
+    if (leased === undefined) throw new Error('the target has just mapped it');
     next += length;
-    return { ...lent, writable: options.writable ?? true, kind: options.kind ?? 'ram', range };
+    return { ...leased, writable: options.writable ?? true, kind: options.kind ?? 'ram', range };
   };
 }

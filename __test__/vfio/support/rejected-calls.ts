@@ -1,34 +1,34 @@
 /**
- * Calls that have to be refused.
+ * Native calls that must be rejected.
  */
 import type { NativeMemoryFile, NativePrivateMemory, NativeReservation } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { Place } from './exposed-memory.ts';
 
-/** With the code that it is refused with; `null` is for what does no harm. */
-export type Wrong = readonly [what: string, code: string | null, call: () => unknown];
+/** A call with the error code that it must throw; `null` if it must succeed without harm. */
+export type RejectedCall = readonly [what: string, code: string | null, call: () => unknown];
 
 const PAGE = 0x1000n;
 
-/** Does all of a list of wrongs. */
-export function attempt(t: ExecutionContext, wrongs: readonly Wrong[]): void {
-  for (const [what, code, wrong] of wrongs) {
-    if (code === null) t.notThrows(wrong, what);
-    else t.throws(wrong, { message: new RegExp(`^(?:${code})(?:\\b|\\|)`) }, what);
+/** Makes all calls and asserts their errors. */
+export function assertRejected(t: ExecutionContext, calls: readonly RejectedCall[]): void {
+  for (const [what, code, call] of calls) {
+    if (code === null) t.notThrows(call, what);
+    else t.throws(call, { message: new RegExp(`^(?:${code})(?:\\b|\\|)`) }, what);
   }
 }
 
 /**
- * Everything that would take memory away from under a mapping.
+ * All calls that would unmap or replace memory under a mapping.
  *
- * @param file has a page
- * @param other has a page too
+ * @param file a file of at least one page
+ * @param other private memory of at least one page
  */
-export function takingAway(
+export function unmapCalls(
   { at, length }: Place,
   { reservation, file }: { readonly reservation: NativeReservation; readonly file: NativeMemoryFile },
   other: NativePrivateMemory,
-): Wrong[] {
+): RejectedCall[] {
   const inUse = 'ERR_VA_IN_USE';
   return [
     ['unmap all of it', inUse, () => reservation.unmap(at, length)],
