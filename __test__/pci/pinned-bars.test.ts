@@ -45,7 +45,7 @@ test('a place where a BAR can not be pinned is refused, and the device is still 
     [{ 2: RAM }, 'ERR_OVERLAP', /ram0/],
     [{ 1: LOW }, 'ERR_INVALID_ARGUMENT', /BAR 1/],
     [{ 7: LOW }, 'ERR_INVALID_ARGUMENT', /0 to 5/],
-    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /not known/],
+    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /its host address is unknown/],
     [{ 0: 5 }, 'ERR_INVALID_ARGUMENT', /bigint/],
     [{ 0: LOW, 2: LOW }, 'ERR_OVERLAP', /BAR/],
   ] as const) {

@@ -210,7 +210,7 @@ test('registers that no device can have are refused, by name and offset', (t) =>
   t.regex(refused(changed('edu', { 0x24: [0x04] }), { 5: 0x1000n }), /0x24.*BAR 5 has 64 bits.*no register/);
   t.regex(refused('ivshmem', { 3: 0x1000n }), /0x18.*BAR 2 has 64 bits.*BAR 3, is a region of its own/);
   t.regex(refused('ivshmem', { 2: undefined, 3: 0x1000n }), /0x18.*BAR 3, is a region of its own/);
-  t.regex(refused(changed('edu', { 0x10: [0x06] }), {}), /0x10.*BAR 0 is of a type/);
+  t.regex(refused(changed('edu', { 0x10: [0x06] }), {}), /0x10.*BAR 0 has a reserved type/);
   t.regex(refused('edu', { 0: 0x80000001n }), /0x10.*0x80000001 bytes does not fit/);
   t.regex(refused('nvme', { 0: (1n << 63n) + 1n }), /0x10.*does not fit/);
   t.regex(refused('edu', { 6: 0x80000001n }), /0x30.*does not fit/);

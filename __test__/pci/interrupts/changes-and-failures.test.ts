@@ -213,7 +213,7 @@ test('what waits in the device stays pending, whatever is refused', (t) => {
   device.failAt(2);
   throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
   t.is(number(interrupts.readPending(0, 8)), 0b101n);
-  for (const index of [0, 2]) t.false(interrupts.vector('msix', index).has('event'));
+  for (const index of [0, 2]) t.false(interrupts.vector('msix', index).hasEvent('event'));
   device.failNever();
   interrupts.configure(msix());
   t.deepEqual(
@@ -230,7 +230,7 @@ test('what came while an unmasking was refused is pending, also where it could n
   device.failAt(1, 2);
   throwsCode(t, () => interrupts.configure(msix()), 'ERR_ROLLBACK_FAILED');
   t.is(number(interrupts.readPending(0, 8)), 0b1n);
-  t.false(interrupts.vector('msix', 0).has('event'));
+  t.false(interrupts.vector('msix', 0).hasEvent('event'));
   device.failNever();
   interrupts.configure(msix());
   t.is(delivered(interrupts.vector('msix', 0)), 1n);
@@ -253,7 +253,7 @@ test('an unmasking for which there are no descriptors left changes nothing', (t)
     throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
     EventFd.create = create;
     t.deepEqual(device.calls, [], 'the device hears nothing of it');
-    for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).has('event'));
+    for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).hasEvent('event'));
     t.is(number(interrupts.readPending(0, 8)), 0b10n);
   }
   interrupts.configure(msix());
@@ -338,7 +338,7 @@ test('a reset connects nothing but what config space asks for then, and the pin 
   t.true(pin.fd > 0);
   device.raise('intx'); // which nobody takes
   device.calls.length = 0;
-  for (let time = 0; time < 2; time++) interrupts.silence();
+  for (let time = 0; time < 2; time++) interrupts.suspend();
   for (let time = 0; time < 2; time++) interrupts.reset();
   t.deepEqual(device.calls, ['disconnect intx']);
   t.is(delivered(pin), 0n);
@@ -346,7 +346,7 @@ test('a reset connects nothing but what config space asks for then, and the pin 
   interrupts.configure(OFF);
   t.deepEqual(device.calls.splice(0), ['disconnect intx', 'connect intx 1']);
   device.failAt(0);
-  throwsCode(t, () => interrupts.silence(), 'ERR_INTERRUPT_SETUP');
+  throwsCode(t, () => interrupts.suspend(), 'ERR_INTERRUPT_SETUP');
   device.failNever();
   interrupts.configure(OFF);
   t.deepEqual(device.calls, ['disconnect intx', 'disconnect intx', 'connect intx 1']);
@@ -360,7 +360,7 @@ test('a connection that is refused leaves no eventfds behind', (t) => {
   interrupts.vector('msix', 1).onInterrupt(undefined);
   for (const index of [0, 1, 2]) {
     const vector = interrupts.vector('msix', index);
-    t.deepEqual([vector.has('event'), vector.has('holding')], [index === 0, false]);
+    t.deepEqual([vector.hasEvent('event'), vector.hasEvent('masked')], [index === 0, false]);
   }
   device.failNever();
   interrupts.configure(msix());

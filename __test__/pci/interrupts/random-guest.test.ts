@@ -125,7 +125,7 @@ class Pair {
       case 'take':
         return void this.interrupts.vector('intx').fd;
       case 'reset':
-        this.interrupts.silence();
+        this.interrupts.suspend();
         this.interrupts.reset();
         return this.#configure(OFF);
     }

@@ -208,7 +208,7 @@ test('a transfer has to stay within the buffer', async (t) => {
     [BUFFER, at(1), (1n << 64n) - 1n, 0x3n],
   ] as const) {
     transfer(registers, source, destination, count, flags);
-    t.regex(device.lastFault?.message ?? '', /not in the buffer.*0x40000\.\.0x41000/);
+    t.regex(device.lastFault?.message ?? '', /not within the buffer.*0x40000\.\.0x41000/);
   }
   t.deepEqual(memory.read(0n, Number(at(16))), new Uint8Array(Number(at(16))));
 });
