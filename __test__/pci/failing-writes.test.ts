@@ -1,17 +1,18 @@
 /**
- * A write to config space that fails at any step has changed nothing: not config space, not the device, not guest memory,
- * not a target. Made again once the cause is gone, it succeeds.
+ * A config write that fails at any step changes nothing: config space, device, guest memory and targets.
+ *
+ * The same write succeeds when it is repeated after the cause was removed.
  */
 import test from 'ava';
 import { type AssignedDevice, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
 import type { SimulatedInterrupts } from '../../ts/pci/simulated/simulated-interrupts.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar32, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
 
-/** A write that a guest makes, what it makes before that, and how many steps can fail: hardware and targets. */
+/** A guest write, the writes before it, and the number of steps that can fail: hardware and targets. */
 interface Case {
   readonly name: string;
   readonly prepare: (device: AssignedDevice) => Promise<void>;
@@ -82,7 +83,7 @@ const CASES: readonly Case[] = [
 
 for (const { name, prepare, write } of CASES) {
   for (const policy of ['required', 'best-effort'] as const) {
-    test(`${name}, ${policy}: whatever step fails, all is as before, and it can be made again`, async (t) => {
+    test(`${name}, ${policy}: rolls back when any step fails, and succeeds when repeated`, async (t) => {
       let failed = 0;
       for (let step = 0; t.passed; step++) {
         const outcome = await attempt(step, policy, prepare, write);
@@ -98,7 +99,7 @@ for (const { name, prepare, write } of CASES) {
   }
 }
 
-/** What can be seen of everything. */
+/** The visible state of everything. */
 type Stand = (how?: 'without targets') => string;
 
 /** Makes the write with one step failing. */
@@ -118,7 +119,7 @@ async function attempt(
     if (!refused()) return error === undefined ? 'no such step' : { differs: ['no error', String(error)] };
     if (error === undefined) return 'missed'; // by a target that may do without the BAR
     if (error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED') {
-      // What it would not give up is quarantined until it is closed.
+      // A range that it did not unmap is quarantined until it is closed.
       const seen = stand('without targets');
       if (seen !== seenBefore) return { differs: [seenBefore, seen] };
       await replaceRecorder();
@@ -146,14 +147,14 @@ async function inScene<T>(
   ) => Promise<T>,
 ): Promise<T> {
   const cleanUp: (() => void | Promise<void>)[] = [];
-  const scene = await Scene.create({ teardown: (last) => cleanUp.push(last) }, policy);
+  const fixture = await Fixture.create({ teardown: (last) => cleanUp.push(last) }, policy);
   try {
-    const device = scene.simulated();
-    const spied = scene.spied(device);
-    const assigned = await scene.assign(spied);
+    const device = fixture.simulated();
+    const spy = fixture.spy(device);
+    const assigned = await fixture.assign(spy);
     await prepare(assigned);
     const stand: Stand = (how) => {
-      const { targets, quarantine, ...map } = scene.memory.inspect();
+      const { targets, quarantine, ...map } = fixture.memory.inspect();
       return JSON.stringify({
         map,
         ...(how === undefined ? { targets, quarantine, bars: assigned.inspect() } : { at: bars(assigned) }),
@@ -162,12 +163,12 @@ async function inScene<T>(
         connected: KINDS.filter((kind) => (device.interrupts as SimulatedInterrupts).isConnected(kind)),
       });
     };
-    /** Lets that step fail, once; what it gives says whether it came to that, and lets no more fail. */
+    /** Makes that step fail, once. The result reports whether it failed, and stops further failures. */
     const refuse = (step: number) => {
       let left = step;
-      const judge = (): unknown => (left-- === 0 ? new Error('not this time') : undefined);
-      spied.judge = judge;
-      scene.recorder.judge = judge;
+      const failWith = (): unknown => (left-- === 0 ? new Error('not this time') : undefined);
+      spy.failWith = failWith;
+      fixture.recorder.judge = failWith;
       return () => {
         const hit = left < 0;
         left = -1;
@@ -175,9 +176,9 @@ async function inScene<T>(
       };
     };
     const replaceRecorder = async (): Promise<void> => {
-      scene.recorder.loseAll();
-      await scene.memory.dmaMappers.targetClosed(scene.recorder);
-      await scene.memory.dmaMappers.addDmaMapper(scene.recorder, { peerToPeer: policy });
+      fixture.recorder.loseAll();
+      await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
+      await fixture.memory.dmaMappers.addDmaMapper(fixture.recorder, { peerToPeer: policy });
     };
     return await act({ assigned, refuse, replaceRecorder }, stand);
   } finally {

@@ -1,12 +1,11 @@
 /**
- * Writes to config space that take long in the kernel, a reset or a change of the power state, go to a worker thread
- * where the device has one; all other writes are made at once.
+ * Slow config writes (resets, power state changes) use a worker thread if the device supports it; all others do not.
  */
 import test from 'ava';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { DeviceRegion, PhysicalFunction } from '../../ts/index.ts';
 import { MEMORY, capability, command, writeBar64 } from './support/guest.ts';
-import { Scene } from './support/scene.ts';
+import { Fixture } from './support/fixture.ts';
 
 const HIGH = 0x40_0000_0000n;
 const POWER = 0x01;
@@ -18,7 +17,7 @@ interface Threaded {
   readonly func: PhysicalFunction;
   /** How each write was made, and where. */
   readonly log: string[];
-  /** Ends the write that the thread is at. */
+  /** TestContext the write that the thread is at. */
   release(): void;
   fail(error: Error): void;
 }
@@ -71,9 +70,9 @@ async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
 }
 
 test('writes a function-level reset on a worker thread; config space reads as all ones until it is done', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+  const fixture = await Fixture.create(t);
+  const { func, log, release } = withThread(fixture.simulated());
+  const assigned = await ending(release, fixture.assign(func));
   const register = capability(assigned, EXPRESS) + 9;
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
@@ -85,7 +84,7 @@ test('writes a function-level reset on a worker thread; config space reads as al
   t.deepEqual(log, [`thread 0x${register.toString(16)}`]);
   t.is(assigned.configRead(0, 4), 0xffffffff);
   t.is(assigned.configRead(4, 2), 0xffff);
-  t.deepEqual(scene.barsHeld(), [], 'its BARs are out of reach before');
+  t.deepEqual(fixture.mappedBars(), [], 'its BARs are out of reach before');
   const next = assigned.configWrite(0x3c, 1, 7);
   await turn();
   release();
@@ -95,10 +94,10 @@ test('writes a function-level reset on a worker thread; config space reads as al
   t.is(assigned.configRead(0x3c, 1), 7, 'a write that came meanwhile follows it');
 });
 
-test('a reset that fails on the worker thread leaves config space readable', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release, fail } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+test('keeps config space readable after a failed reset on the worker thread', async (t) => {
+  const fixture = await Fixture.create(t);
+  const { func, log, release, fail } = withThread(fixture.simulated());
+  const assigned = await ending(release, fixture.assign(func));
   const id = assigned.configRead(0, 4);
   log.length = 0;
   const resetting = assigned.configWrite(capability(assigned, EXPRESS) + 9, 1, INITIATE);
@@ -109,10 +108,10 @@ test('a reset that fails on the worker thread leaves config space readable', asy
   t.is(assigned.configRead(0, 4), id);
 });
 
-test('config space reads as all ones while the hardware is reset, however that ends', async (t) => {
-  const scene = await Scene.create(t);
+test('reads all ones from config space during a hardware reset, whatever its result', async (t) => {
+  const fixture = await Fixture.create(t);
   for (const failure of [undefined, new Error('the device is gone')]) {
-    const device = scene.simulated();
+    const device = fixture.simulated();
     let end: (() => void) | undefined;
     const func: PhysicalFunction = new Proxy(device, {
       get: (target, name) => {
@@ -126,7 +125,7 @@ test('config space reads as all ones while the hardware is reset, however that e
         return typeof value === 'function' ? (value.bind(target) as unknown) : value;
       },
     });
-    const assigned = await scene.assign(func);
+    const assigned = await fixture.assign(func);
     const id = assigned.configRead(0, 4);
     const resetting = assigned.reset();
     while (end === undefined) await turn();
@@ -138,10 +137,10 @@ test('config space reads as all ones while the hardware is reset, however that e
   }
 });
 
-test('the power state is written on a worker thread, all other registers at once', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+test('writes the power state on a worker thread, and all other registers at once', async (t) => {
+  const fixture = await Fixture.create(t);
+  const { func, log, release } = withThread(fixture.simulated());
+  const assigned = await ending(release, fixture.assign(func));
   const power = capability(assigned, POWER) + 4;
   log.length = 0;
   await ending(release, assigned.configWrite(power, 2, 3));

@@ -81,11 +81,11 @@ export interface DeviceInterrupts {
   /** Returns how many vectors of a kind the device has; 0 for none. */
   count(kind: InterruptKind): number;
   /**
-   * Connects the first vectors of a kind to eventfds; `undefined` masks a vector until it is reconnected.
+   * Connects the first vectors of a kind to eventfds; `undefined` leaves a vector unconnected.
    *
    * The kind must be disconnected before. The eventfds may be closed afterwards: the kernel holds its own references.
    *
-   * A masked MSI-X vector other than the first takes no host resources if the kernel can add vectors later (Linux
+   * An unconnected MSI-X vector other than the first takes no host resources if the kernel can add vectors later (Linux
    * 6.4). Its messages become pending in the device, and reconnecting delivers them.
    *
    * If the pin is already asserted, it interrupts at once. While Command disables the pin (bit 10), it does not
@@ -96,7 +96,7 @@ export interface DeviceInterrupts {
    */
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void;
   /**
-   * Connects one vector of a connected kind to another eventfd, or masks it.
+   * Connects one vector of a connected kind to another eventfd, or disconnects it (`undefined`).
    *
    * @param vector its number within the kind, from 0
    * @throws {PeerDmaError} as {@link DeviceInterrupts.connect}

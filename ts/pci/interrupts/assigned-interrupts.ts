@@ -57,7 +57,7 @@ export class AssignedInterrupts {
       error: device.count('error'),
       request: device.count('request'),
     };
-    this.#setup = new GuestSetup(bdf, counts, (vector) => this.#used(vector));
+    this.#setup = new GuestSetup(bdf, counts, (vector) => this.#connectOnFirstUse(vector));
     this.#devicePending = new DevicePending(msixVectors, readPending);
     this.#connection = new Connection(device, {
       onPin: () => {
@@ -311,7 +311,7 @@ export class AssignedInterrupts {
     }
   }
 
-  #used(vector: InterruptVector): void {
+  #connectOnFirstUse(vector: InterruptVector): void {
     this.#requireOpen();
     const { kind } = vector;
     if (kind === 'error' || kind === 'request') this.#device.connect(kind, [vector.event]);

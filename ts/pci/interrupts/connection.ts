@@ -157,13 +157,13 @@ export class Connection {
     try {
       for (const { index, to } of moves) {
         done++;
-        this.#put(now, index, to);
+        this.#setEvent(now, index, to);
       }
     } catch (error) {
       const problems: Error[] = [];
       for (const { index, from } of moves.slice(0, done).toReversed()) {
         try {
-          if (now.eventKinds[index] !== from) this.#put(now, index, from);
+          if (now.eventKinds[index] !== from) this.#setEvent(now, index, from);
         } catch (thrown) {
           problems.push(asError(thrown));
         }
@@ -181,7 +181,7 @@ export class Connection {
    * While the kernel switches, a device with mask bits masks the vector and keeps an interrupt pending. Without mask
    * bits (some MSI) the guest cannot mask vectors either, so their eventfds never change.
    */
-  #put({ kind, vectors, eventKinds }: Connected, index: number, to: EventKind): void {
+  #setEvent({ kind, vectors, eventKinds }: Connected, index: number, to: EventKind): void {
     const vector = vectors[index];
     // The count here and the pending bit of the device are one message. The device sends it once the vector is
     // connected.

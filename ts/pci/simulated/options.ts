@@ -52,7 +52,7 @@ export interface SimulatedDeviceOptions {
   };
   /** Adds function-level reset for conventional PCI (PCI ECN "Advanced Capabilities for Conventional PCI"). */
   readonly advancedFeatures?: boolean;
-  /** Whether it has INTA#. Default: as recorded; false where config space is built */
+  /** Whether it has INTA#. Default: as recorded; false in a built config space */
   readonly interruptPin?: boolean;
   /**
    * Whether {@link SimulatedDevice.reset} is supported. Default: if config space has a way to reset the function alone
@@ -115,9 +115,9 @@ export interface SimulatedBar {
   readonly index: number;
   /** Bytes. The register has the next power of two. */
   readonly length: bigint;
-  /** Default: as recorded; `memory32` where config space is built */
+  /** Default: as recorded; `memory32` in a built config space */
   readonly kind?: 'memory32' | 'memory64' | 'io';
-  /** Default: as recorded; false where config space is built */
+  /** Default: as recorded; false in a built config space */
   readonly prefetchable?: boolean;
   /**
    * Its memory, owned by the caller. Default: zeros in a file of its own
