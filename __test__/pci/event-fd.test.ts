@@ -21,7 +21,7 @@ function event(t: ExecutionContext): EventFd {
 }
 
 /** Collects the counts of a listener until enough arrived. The turns keep the process alive; listening does not. */
-async function heard(counts: readonly bigint[], total: bigint): Promise<readonly bigint[]> {
+async function collected(counts: readonly bigint[], total: bigint): Promise<readonly bigint[]> {
   while (counts.reduce((sum, count) => sum + count, 0n) < total) await turn();
   return counts;
 }
@@ -78,9 +78,9 @@ test('delivers signals of a busy event loop as one call with their count', async
   counted.listen((count) => counts.push(count));
   for (let signals = 0; signals < 100; signals++) counted.signal();
   t.deepEqual(counts, [], 'signal() does not call listeners');
-  t.deepEqual(await heard(counts, 100n), [100n]);
+  t.deepEqual(await collected(counts, 100n), [100n]);
   counted.signal(7n);
-  t.deepEqual(await heard(counts, 107n), [100n, 7n]);
+  t.deepEqual(await collected(counts, 107n), [100n, 7n]);
 });
 
 test('delivers an existing count to a new listener', async (t) => {
@@ -88,7 +88,7 @@ test('delivers an existing count to a new listener', async (t) => {
   const counts: bigint[] = [];
   counted.signal(3n);
   counted.listen((count) => counts.push(count));
-  t.deepEqual(await heard(counts, 3n), [3n]);
+  t.deepEqual(await collected(counts, 3n), [3n]);
 });
 
 test('counts each of ten thousand signals between turns of the event loop', async (t) => {
@@ -126,7 +126,7 @@ test('keeps the count after the listener is removed', async (t) => {
   t.is(counted.take(), 9n);
   counted.signal(6n);
   counted.listen((count) => counts.push(count * 100n));
-  t.deepEqual(await heard(counts, 600n), [600n]);
+  t.deepEqual(await collected(counts, 600n), [600n]);
 });
 
 test('replaces the first callback', async (t) => {
@@ -135,7 +135,7 @@ test('replaces the first callback', async (t) => {
   counted.listen((count) => first.push(count));
   counted.signal();
   counted.listen((count) => second.push(count));
-  t.deepEqual(await heard(second, 1n), [1n]);
+  t.deepEqual(await collected(second, 1n), [1n]);
   t.deepEqual(first, []);
 });
 
@@ -158,7 +158,7 @@ test('supports a callback that stops, reads, closes or adds listeners during a d
     one.signal(2n);
     for (const until = Date.now() + 20; Date.now() < until;);
   }
-  t.deepEqual(await heard(counts, 2n), [2n]);
+  t.deepEqual(await collected(counts, 2n), [2n]);
   await turns(TURNS);
   t.is(stopped.take(), 2n);
   t.is(took, 2n);
@@ -245,7 +245,7 @@ test.serial('leaks nothing when events are created and closed while they have li
   const lasting = event(t);
   lasting.listen((count) => counts.push(count));
   lasting.signal();
-  await heard(counts, 1n); // the watcher's thread is there from now on
+  await collected(counts, 1n); // the watcher's thread is there from now on
   const before = watching();
   for (let round = 0; round < 1000; round++) {
     const passing = EventFd.create();

@@ -18,7 +18,7 @@ const HIGH = 0x40_0000_0000n;
 const GONE = new PeerDmaError('ERR_SYSTEM', 'EIO: the device is gone');
 
 /** Assigns devices and maps their BAR 2 into guest memory. */
-async function placed(fixture: Fixture, devices: readonly SimulatedDevice[]) {
+async function assignAndPlace(fixture: Fixture, devices: readonly SimulatedDevice[]) {
   const all = [];
   for (const [index, device] of devices.entries()) {
     const spy = fixture.spy(device);
@@ -33,7 +33,7 @@ async function placed(fixture: Fixture, devices: readonly SimulatedDevice[]) {
 
 test('resets the other devices when one is gone', async (t) => {
   const fixture = await Fixture.create(t);
-  const [gone, well] = await placed(fixture, [fixture.simulated(), fixture.simulated()]);
+  const [gone, well] = await assignAndPlace(fixture, [fixture.simulated(), fixture.simulated()]);
   gone.spy.failWith = (what) => (what.startsWith('config') ? GONE : undefined);
   await rejectsCode(t, resetDevices([gone.assigned, well?.assigned as AssignedDevice]), 'ERR_SYSTEM');
   t.is(well?.device.config.read(4n, 1)[0], 0, 'neither memory decode nor bus mastering');
@@ -45,7 +45,7 @@ test('resets the other devices when one is gone', async (t) => {
 
 test('keeps the BARs unmapped while the hardware is disabled, if a reset fails halfway', async (t) => {
   const fixture = await Fixture.create(t);
-  const [{ device, assigned }] = await placed(fixture, [fixture.simulated()]);
+  const [{ device, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   await assigned.configWrite(capability(assigned, 0x11) + 2, 2, 0x8000);
   const { disconnect } = device.interrupts;
   device.interrupts.disconnect = () => {
@@ -62,7 +62,7 @@ test('keeps the BARs unmapped while the hardware is disabled, if a reset fails h
 test('resets devices of one bus by one bus reset', async (t) => {
   const fixture = await Fixture.create(t);
   const bus = new SimulatedBus();
-  const all = await placed(
+  const all = await assignAndPlace(
     fixture,
     [0, 1, 2].map(() => fixture.simulated({ resettable: false, bus })),
   );
@@ -72,7 +72,7 @@ test('resets devices of one bus by one bus reset', async (t) => {
 
 test('reports a failed write that cannot be rolled back', async (t) => {
   const fixture = await Fixture.create(t);
-  const [{ spy, assigned }] = await placed(fixture, [fixture.simulated()]);
+  const [{ spy, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   let writes = 0;
   spy.failWith = (what) => (what.startsWith('config') && writes++ < 2 ? GONE : undefined);
   const error = await rejectsCode(t, command(assigned, 0), 'ERR_ROLLBACK_FAILED');
@@ -81,7 +81,7 @@ test('reports a failed write that cannot be rolled back', async (t) => {
 
 test('unmaps BARs after a failed reset before it restores the device', async (t) => {
   const fixture = await Fixture.create(t);
-  const [{ spy, assigned }] = await placed(fixture, [fixture.simulated()]);
+  const [{ spy, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   assigned.interrupts.vector('intx').onInterrupt(() => {});
   let refusals = 1;
   spy.failWith = (what) => (what === 'connect intx' && refusals-- > 0 ? GONE : undefined);
@@ -137,7 +137,7 @@ test('closes a device while guest memory closes, after its BARs are unmapped fro
 
 test('disables and resets devices after guest memory was closed', async (t) => {
   const fixture = await Fixture.create(t);
-  const [one, other] = await placed(fixture, [fixture.simulated(), fixture.simulated()]);
+  const [one, other] = await assignAndPlace(fixture, [fixture.simulated(), fixture.simulated()]);
   await fixture.memory.close();
   await command(one.assigned, 0);
   t.is(one.device.config.read(4n, 1)[0], 0);
@@ -148,7 +148,7 @@ test('disables and resets devices after guest memory was closed', async (t) => {
 
 test('does not report a BAR as mapped that another caller has unmapped', async (t) => {
   const fixture = await Fixture.create(t);
-  const [{ assigned }] = await placed(fixture, [fixture.simulated()]);
+  const [{ assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   t.deepEqual(
     assigned
       .status()

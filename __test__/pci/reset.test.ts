@@ -19,8 +19,8 @@ import { MiB, Fixture } from './support/fixture.ts';
 
 const HIGH = 0x40_0000_0000n;
 
-/** Gives devices to the guest, which places and switches on their BARs 2, one after the other. */
-async function inReach(fixture: Fixture, devices: readonly SimulatedDevice[]): Promise<AssignedDevice[]> {
+/** Assigns devices, and maps their BARs 2 one after the other. */
+async function assignReachable(fixture: Fixture, devices: readonly SimulatedDevice[]): Promise<AssignedDevice[]> {
   const assigned: AssignedDevice[] = [];
   for (const [index, device] of devices.entries()) {
     const one = await fixture.assign(fixture.spy(device));
@@ -92,7 +92,7 @@ test('resets devices together through their bus if they cannot be reset alone', 
   const fixture = await Fixture.create(t);
   const bus = new SimulatedBus();
   const devices = [0, 1].map(() => fixture.simulated({ resettable: false, bus }));
-  const assigned = await inReach(fixture, devices);
+  const assigned = await assignReachable(fixture, devices);
   fixture.drainLog();
   const [first] = assigned;
   if (first === undefined) throw new Error('there are two');
@@ -148,7 +148,7 @@ test('resets all devices that can be reset, quiets the others, and names them', 
 test('changes nothing if a BAR cannot be unmapped for a reset', async (t) => {
   const fixture = await Fixture.create(t);
   const devices = [fixture.simulated(), fixture.simulated()];
-  const assigned = await inReach(fixture, devices);
+  const assigned = await assignReachable(fixture, devices);
   fixture.recorder.judge = ({ op, range }) => (op === 'unmap' && range.start > HIGH ? new Error('stuck') : undefined);
   fixture.drainLog();
   await rejectsCode(t, resetDevices(assigned), 'ERR_UNMAP_FAILED');

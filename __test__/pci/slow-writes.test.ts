@@ -13,17 +13,17 @@ const EXPRESS = 0x10;
 /** Initiate Function Level Reset, in the upper byte of Device Control. */
 const INITIATE = 0x80;
 
-interface Threaded {
+interface ThreadedFunction {
   readonly func: PhysicalFunction;
-  /** How each write was made, and where. */
+  /** The kind and the offset of each write. */
   readonly log: string[];
-  /** TestContext the write that the thread is at. */
+  /** Completes the pending write of the thread. */
   release(): void;
   fail(error: Error): void;
 }
 
-/** A function with a thread for its config space, on which writes end when they are let. */
-function withThread(device: PhysicalFunction): Threaded {
+/** Wraps a function whose config space has a worker thread. A write ends when it is released. */
+function wrapWithThread(device: PhysicalFunction): ThreadedFunction {
   const log: string[] = [];
   let release: () => void = () => {};
   let fail: (error: Error) => void = () => {};
@@ -58,8 +58,8 @@ function withThread(device: PhysicalFunction): Threaded {
   return { func, log, release: () => release(), fail: (error) => fail(error) };
 }
 
-/** Lets every write on the thread end, until something is done. */
-async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
+/** Releases every write of the thread until a promise is settled. */
+async function releaseUntil<T>(release: () => void, done: Promise<T>): Promise<T> {
   let ended = false;
   void done.finally(() => (ended = true)).catch(() => {});
   while (!ended) {
@@ -71,8 +71,8 @@ async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
 
 test('writes a function-level reset on a worker thread; config space reads as all ones until it is done', async (t) => {
   const fixture = await Fixture.create(t);
-  const { func, log, release } = withThread(fixture.simulated());
-  const assigned = await ending(release, fixture.assign(func));
+  const { func, log, release } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const register = capability(assigned, EXPRESS) + 9;
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
@@ -96,15 +96,15 @@ test('writes a function-level reset on a worker thread; config space reads as al
 
 test('keeps config space readable after a failed reset on the worker thread', async (t) => {
   const fixture = await Fixture.create(t);
-  const { func, log, release, fail } = withThread(fixture.simulated());
-  const assigned = await ending(release, fixture.assign(func));
+  const { func, log, release, fail } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const id = assigned.configRead(0, 4);
   log.length = 0;
   const resetting = assigned.configWrite(capability(assigned, EXPRESS) + 9, 1, INITIATE);
   while (log.length === 0) await turn();
   t.is(assigned.configRead(0, 4), 0xffffffff);
   fail(new Error('the device is gone'));
-  await t.throwsAsync(ending(release, resetting), { message: 'the device is gone' });
+  await t.throwsAsync(releaseUntil(release, resetting), { message: 'the device is gone' });
   t.is(assigned.configRead(0, 4), id);
 });
 
@@ -139,12 +139,12 @@ test('reads all ones from config space during a hardware reset, whatever its res
 
 test('writes the power state on a worker thread, and all other registers at once', async (t) => {
   const fixture = await Fixture.create(t);
-  const { func, log, release } = withThread(fixture.simulated());
-  const assigned = await ending(release, fixture.assign(func));
+  const { func, log, release } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const power = capability(assigned, POWER) + 4;
   log.length = 0;
-  await ending(release, assigned.configWrite(power, 2, 3));
-  await ending(release, assigned.configWrite(power, 2, 0));
+  await releaseUntil(release, assigned.configWrite(power, 2, 3));
+  await releaseUntil(release, assigned.configWrite(power, 2, 0));
   const hex = power.toString(16);
   t.deepEqual(log, [`thread 0x${hex}`, `thread 0x${hex}`]);
   log.length = 0;

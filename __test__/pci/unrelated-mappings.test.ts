@@ -14,14 +14,14 @@ import { Fixture, DEFAULTS } from './support/fixture.ts';
 
 const MEMORY_DECODE = 2;
 
-interface Placed {
+interface AssignedWithBars {
   readonly memory: GuestMemory;
   readonly device: AssignedDevice;
   readonly handle: DmaMapperHandle;
 }
 
 /** Returns a device with placed BARs, and a target that maps them. */
-async function placed(t: ExecutionContext): Promise<Placed> {
+async function assignWithBars(t: ExecutionContext): Promise<AssignedWithBars> {
   const fixture = await Fixture.create(t);
   const handle = await fixture.memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'late', rules: 'iommufd' }));
   const device = await fixture.assign(fixture.simulated(DEFAULTS));
@@ -32,12 +32,12 @@ async function placed(t: ExecutionContext): Promise<Placed> {
   return { memory: fixture.memory, device, handle };
 }
 
-async function moveAndBack({ device }: Placed): Promise<void> {
+async function moveAndBack({ device }: AssignedWithBars): Promise<void> {
   await device.configWrite(0x10, 4, 0xe100_0000);
   await device.configWrite(0x10, 4, 0xe000_0000);
 }
 
-const ACTS: Readonly<Record<string, (fixture: Placed) => unknown>> = {
+const ACTS: Readonly<Record<string, (fixture: AssignedWithBars) => unknown>> = {
   'memory decode off and on': async ({ device }) => {
     await device.configWrite(0x04, 2, 0);
     await device.configWrite(0x04, 2, MEMORY_DECODE);
@@ -48,7 +48,7 @@ const ACTS: Readonly<Record<string, (fixture: Placed) => unknown>> = {
 
 for (const [what, act] of Object.entries(ACTS)) {
   test.serial(`${what} reads no mappings of other regions`, async (t) => {
-    const fixture = await placed(t);
+    const fixture = await assignWithBars(t);
     await act(fixture);
     const few = await valuesRead(() => act(fixture));
     await manyPages(t, fixture.memory, 2000);
@@ -57,7 +57,7 @@ for (const [what, act] of Object.entries(ACTS)) {
 }
 
 test.serial('publishes the event of a BAR move without reading mappings of other regions', async (t) => {
-  const fixture = await placed(t);
+  const fixture = await assignWithBars(t);
   let events = 0;
   const listener = (): void => void events++;
   subscribe('peerdma:pci.bar', listener);
@@ -69,7 +69,7 @@ test.serial('publishes the event of a BAR move without reading mappings of other
 });
 
 test.serial('journals a BAR move without reading mappings of other regions', async (t) => {
-  const fixture = await placed(t);
+  const fixture = await assignWithBars(t);
   await manyPages(t, fixture.memory, 10);
   using journal = recordJournal(fixture.memory, '/dev/null');
   const few = await valuesRead(() => moveAndBack(fixture));

@@ -3,7 +3,7 @@ import test from 'ava';
 import { PlainDevice, changed } from './plain-device.ts';
 
 /** Returns a device whose BAR decodes. */
-function awake(name: 'written-nic' | 'written-gpu' | 'written-conventional'): PlainDevice {
+function decodingDevice(name: 'written-nic' | 'written-gpu' | 'written-conventional'): PlainDevice {
   const device = new PlainDevice(name);
   device.write(name === 'written-nic' ? 0x18 : 0x10, 4, 0xa0000000);
   device.decodeOn();
@@ -17,7 +17,7 @@ const D3 = 3;
 
 test('decodes BARs only in D0', (t) => {
   for (const state of [D1, D2, D3]) {
-    const device = awake('written-nic');
+    const device = decodingDevice('written-nic');
     t.deepEqual(device.decoded, { 2: 0xa0000000n });
     device.write(0x44, 2, state);
     t.deepEqual(device.decoded, {}, `D${state}`);
@@ -35,7 +35,7 @@ test('decodes pinned BARs only in D0', (t) => {
 });
 
 test('ignores power states that the device does not support', (t) => {
-  const gpu = awake('written-gpu'); // neither D1 nor D2
+  const gpu = decodingDevice('written-gpu'); // neither D1 nor D2
   for (const [state, answers] of [
     [D1, true],
     [D2, true],
@@ -44,7 +44,7 @@ test('ignores power states that the device does not support', (t) => {
     gpu.write(0x64, 2, state);
     t.is(0 in gpu.decoded, answers, `D${state}`);
   }
-  const conventional = awake('written-conventional'); // D1 alone
+  const conventional = decodingDevice('written-conventional'); // D1 alone
   conventional.write(0x94, 1, D2);
   t.true(0 in conventional.decoded);
   conventional.write(0x94, 1, D1);
@@ -64,7 +64,7 @@ test('enters only deeper states and D0 from a low-power state', (t) => {
     [D2, D0, D0],
   ];
   for (const [from, asked, then] of steps) {
-    const device = awake('written-nic');
+    const device = decodingDevice('written-nic');
     device.write(0x44, 2, from);
     device.write(0x44, 2, asked);
     t.is((device.state.bytes[0x44] ?? 0) & 3, then, `D${from} to D${asked}`);
@@ -72,7 +72,7 @@ test('enters only deeper states and D0 from a low-power state', (t) => {
 });
 
 test('reads power management from the device, and forwards writes unchanged', (t) => {
-  const device = awake('written-nic');
+  const device = decodingDevice('written-nic');
   device.write(0x44, 2, 0x8103);
   t.deepEqual(device.told, [{ offset: 0x44, bytes: Uint8Array.of(0x03, 0x81) }]);
   device.bytes.set([0x08, 0x00], 0x44);
@@ -82,7 +82,7 @@ test('reads power management from the device, and forwards writes unchanged', (t
 });
 
 test('keeps the power state in a write next to it', (t) => {
-  const device = awake('written-nic');
+  const device = decodingDevice('written-nic');
   device.write(0x45, 1, 0x03);
   t.true(2 in device.decoded);
   device.write(0x44, 1, D3);
@@ -108,7 +108,7 @@ test('lists the registers that determine decoding', (t) => {
 });
 
 test('adopts memory enable, the power state and INTx disable from the device', (t) => {
-  const device = awake('written-nic');
+  const device = decodingDevice('written-nic');
   device.bytes.set([0x00, 0x04], 0x04);
   device.adopt();
   t.deepEqual(device.decoded, {});
@@ -129,7 +129,7 @@ test('adopts memory enable, the power state and INTx disable from the device', (
 });
 
 test('returns the same state when it adopts known values', (t) => {
-  const device = awake('written-nic');
+  const device = decodingDevice('written-nic');
   const { state } = device;
   device.adopt();
   t.is(device.state, state);
@@ -188,7 +188,7 @@ test('detects and forwards a reset by advanced features, if supported', (t) => {
 });
 
 test('disables MSI and MSI-X at a reset, and keeps the BAR addresses', (t) => {
-  const nic = awake('written-nic');
+  const nic = decodingDevice('written-nic');
   nic.write(0x3c, 1, 0x0b);
   nic.write(0x05, 1, 0x04);
   nic.write(0x54, 4, 0xfee00000);
@@ -211,7 +211,7 @@ test('disables MSI and MSI-X at a reset, and keeps the BAR addresses', (t) => {
 });
 
 test('is in D0 and decodes no BAR at power-on', (t) => {
-  const nic = awake('written-nic');
+  const nic = decodingDevice('written-nic');
   nic.write(0x44, 2, D3);
   nic.state = nic.config.initial;
   t.deepEqual(nic.decoded, {});

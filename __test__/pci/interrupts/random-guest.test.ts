@@ -92,10 +92,12 @@ class Pair {
 
   constructor() {
     for (const kind of KINDS) {
-      for (let index = 0; index < COUNTS[kind]; index++) this.#reported.set(`${kind} ${index}`, this.#viewOf(kind, index));
+      for (let index = 0; index < COUNTS[kind]; index++)
+        this.#reported.set(`${kind} ${index}`, this.#viewOf(kind, index));
     }
     this.interrupts.onChange((vectors) => {
-      for (const { kind, index } of vectors) this.#reported.set(`${kind} ${index}`, this.#viewOf(kind as Routed, index));
+      for (const { kind, index } of vectors)
+        this.#reported.set(`${kind} ${index}`, this.#viewOf(kind as Routed, index));
     });
   }
 

@@ -6,7 +6,7 @@ import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';
 import { D3_HOT, MASTER, MEMORY, PMCSR, command, region, simulated, write16 } from './support.ts';
 
-async function master(
+async function busMaster(
   t: ExecutionContext,
 ): Promise<{ device: SimulatedDevice; memory: GuestMemory; iommu: SimulatedIommu }> {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
@@ -18,7 +18,7 @@ async function master(
 }
 
 test('reads and writes guest memory as a bus master', async (t) => {
-  const { device, memory } = await master(t);
+  const { device, memory } = await busMaster(t);
   device.dmaWrite(at(3) - 2n, Uint8Array.of(1, 2, 3, 4));
   t.deepEqual(memory.read(at(3) - 2n, 4), Uint8Array.of(1, 2, 3, 4));
   memory.write(at(7), Uint8Array.of(9));
@@ -27,7 +27,7 @@ test('reads and writes guest memory as a bus master', async (t) => {
 });
 
 test('rejects DMA unless the device is a bus master in D0', async (t) => {
-  const { device, memory } = await master(t);
+  const { device, memory } = await busMaster(t);
   command(device, MEMORY);
   const fault = throwsCode(t, () => device.dmaWrite(0n, Uint8Array.of(1)), 'ERR_DMA_FAULT');
   t.regex(fault.message, /bus master/);
@@ -47,7 +47,7 @@ test('rejects DMA without an IOMMU', (t) => {
 });
 
 test('records the last fault until the device is reset', async (t) => {
-  const { device, memory } = await master(t);
+  const { device, memory } = await busMaster(t);
   const first = throwsCode(t, () => device.dmaWrite(at(16) - 1n, Uint8Array.of(1, 2)), 'ERR_DMA_FAULT');
   t.is(device.lastFault, first);
   t.regex(first.message, /0x10000/);
@@ -81,7 +81,7 @@ test('passes unknown errors of an IOMMU through', (t) => {
 });
 
 test('reaches the BAR of another device at its guest address', async (t) => {
-  const { device, memory } = await master(t);
+  const { device, memory } = await busMaster(t);
   const peer = simulated(t, { bdf: '0000:00:07.0', bars: [{ index: 2, length: at(4), kind: 'memory64' }] });
   const bar = region(peer, 2);
   const window = memory.newDeviceMemory({ name: 'BAR 2', length: at(4) });
