@@ -16,9 +16,10 @@ const BEYOND_A_GUEST = 1n << 38n;
 const BEYOND_32_BITS = 1n << 32n;
 
 /**
- * Finds the lowest free range that every target can map: IOMMUs that join later may translate 39 bits, or fewer.
+ * Finds the lowest free range that every target can map.
  *
- * In the memory of a guest it prefers high addresses, since the guest may move a BAR to a lower one later.
+ * A low range can still be mapped by IOMMUs that join later and translate 39 bits, or fewer. In the memory of a guest
+ * it prefers high addresses, since the guest may move a BAR to a lower one later.
  *
  * @param bits the range ends at or below 2^bits
  * @param reach the ranges that each target can map

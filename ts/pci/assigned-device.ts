@@ -1,4 +1,8 @@
-/** A physical PCI function assigned to a guest: config space, BARs as windows of guest memory, and interrupts. */
+/**
+ * A physical PCI function assigned to a guest.
+ *
+ * It has config space, BARs that are windows of guest memory, and interrupts.
+ */
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -209,10 +213,7 @@ export class AssignedDevice {
     this.#function.mmioWrite(gpa, bytes);
   }
 
-  /**
-   * Returns the state of each BAR: its address, its mapped parts, and the DMA targets that cannot reach it, with
-   * reasons.
-   */
+  /** Returns the state of each BAR: address, mapped parts, and DMA targets that cannot reach it. */
   status(): BarStatus[] {
     return barStatus(this.#memory, this.#function.windows);
   }

@@ -1,4 +1,4 @@
-/** State of the BARs of an assigned device: guest addresses, mapped parts, and IOMMUs that cannot reach them. */
+/** State of a device's BARs: guest addresses, mapped parts, and IOMMUs that cannot reach them. */
 import { channel } from 'node:diagnostics_channel';
 import { AddressRange, hex } from '../address-range.ts';
 import type { MappingStatus } from '../dma/target.ts';

@@ -1,6 +1,4 @@
-/**
- * Eventfds: kernel counters that signal interrupts between devices, hypervisors (irqfd, ioeventfd) and this process.
- */
+/** Eventfds: kernel counters that devices, hypervisors (irqfd, ioeventfd) and this process signal. */
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';

@@ -1,5 +1,7 @@
 /**
- * The state of an assigned function: config space, hardware, BAR windows and interrupts, changed as one transaction.
+ * The state of an assigned function, changed as one transaction.
+ *
+ * It consists of config space, hardware, BAR windows and interrupts.
  */
 import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';

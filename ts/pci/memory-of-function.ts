@@ -1,4 +1,8 @@
-/** The guest memory that the IOMMU of a function maps, if known: the function must be assigned in that guest memory. */
+/**
+ * The guest memory that the IOMMU of a function maps, if known.
+ *
+ * The function must be assigned in that guest memory.
+ */
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 

@@ -1,5 +1,7 @@
 /**
- * Guest accesses to which the device does not respond: reads return all ones and writes are dropped, as in hardware.
+ * Guest accesses to which the device does not respond.
+ *
+ * Reads return all ones and writes are dropped, as in hardware.
  */
 import { channel } from 'node:diagnostics_channel';
 import { PeerDmaError } from '../errors.ts';
@@ -29,8 +31,9 @@ export interface PciFaultEvent {
 const faultChannel = channel('peerdma:pci.fault');
 
 /**
- * Error codes of accesses that fail because the device does not decode, sleeps or is gone, or a simulated BAR's file
- * was truncated.
+ * Error codes of accesses to which the device does not respond.
+ *
+ * The device does not decode, sleeps or is gone, or the file of a simulated BAR was truncated.
  */
 const FAULT_CODES: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM', 'ERR_OUT_OF_RANGE']);
 

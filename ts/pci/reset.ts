@@ -32,7 +32,11 @@ async function collectError(act: () => Promise<void>, problems: Error[]): Promis
   }
 }
 
-/** Resets each device on its own if possible; if unsupported, or if it does not respond after, its bus, once. */
+/**
+ * Resets each device on its own, or else its bus.
+ *
+ * The bus is reset, once, if a device has no reset of its own or does not respond after it.
+ */
 async function resetHardware(devices: readonly PhysicalFunction[], problems: Error[]): Promise<void> {
   const left = new Map<PhysicalFunction, Error>();
   for (const device of devices) {

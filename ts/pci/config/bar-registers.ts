@@ -1,6 +1,4 @@
-/**
- * The base address registers of a function: which BARs exist, how a guest sizes and places them, and what they decode.
- */
+/** The base address registers of a function: existing BARs, their sizes, and decoded addresses. */
 import { hex } from '../../address-range.ts';
 import { type ConfigImage, u32 } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
@@ -100,10 +98,10 @@ export class BarRegisters {
   }
 
   /**
-   * Replaces the stored values of BARs in the bytes that a guest reads, if the registers store the written value.
+   * Replaces stored BAR values in the bytes that a guest reads.
    *
-   * A pinned BAR reads as its address, or as its size after a write of all ones, so that the guest can size it.
-   * Another BAR reads as the written value, masked by its size.
+   * It applies to registers that store the written value. A pinned BAR reads as its address, or as its size after a
+   * write of all ones, so that the guest can size it. Another BAR reads as the written value, masked by its size.
    *
    * @param read the bytes read of the state at that offset
    */

@@ -1,4 +1,4 @@
-/** Bit-level rules of config space: which bits are emulated, writable by the guest, and forwarded to the device. */
+/** Bit-level rules of config space: emulated, guest-writable and forwarded bits. */
 import { CFG_SPACE_SIZE } from './registers.ts';
 
 /** The rule of a register of 1 to 4 bytes. Bits without a rule are the device's. @internal */

@@ -231,7 +231,7 @@ export class AssignedInterrupts {
   }
 
   /**
-   * Puts the interrupts into their power-on state after a reset: MSI-X and MSI off, nothing pending or connected.
+   * Restores the power-on state after a reset: MSI-X and MSI off, nothing pending or connected.
    *
    * {@link AssignedInterrupts.configure} connects the interrupts of the new config space.
    *

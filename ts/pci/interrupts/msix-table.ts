@@ -56,7 +56,9 @@ export class MsixTable {
   }
 
   /**
-   * Stores the writable bits: all except the two lowest bits of an address and the reserved bits of vector control.
+   * Stores the writable bits.
+   *
+   * Not writable: the two lowest bits of an address, and the reserved bits of vector control.
    *
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`
    */

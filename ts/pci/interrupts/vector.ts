@@ -36,10 +36,10 @@ export class InterruptVector {
   }
 
   /**
-   * The message that the guest has programmed, whether or not it is masked; for MSI, `data` includes the vector's
-   * number.
+   * The message that the guest has programmed, whether or not the vector is masked.
    *
-   * `undefined` for the pin, errors and requests, and for MSI vectors that the guest has not enabled.
+   * For MSI, `data` includes the vector's number. `undefined` for the pin, errors and requests, and for MSI vectors
+   * that the guest has not enabled.
    */
   get message(): InterruptMessage | undefined {
     return this.#owner.message(this);

@@ -329,8 +329,9 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Declares its BARs as device memory: guest memory accesses them through their regions, and IOMMUs follow
-   * revocations.
+   * Declares its BARs as device memory.
+   *
+   * Guest memory accesses them through their regions, and IOMMUs follow their revocations.
    */
   #declareMemory(): void {
     const accessible = (): boolean => this.#hasMemory;

@@ -34,8 +34,9 @@ export interface RegionShape {
 }
 
 /**
- * VFIO splits accesses other than {@link DeviceRegion.read64} into pieces of this many bytes
- * (`vfio_pci_core_do_io_rw`).
+ * Bytes of the pieces of an access.
+ *
+ * VFIO splits accesses other than {@link DeviceRegion.read64} into such pieces (Linux `vfio_pci_core_do_io_rw`).
  */
 const WIDEST = 4;
 

@@ -1,5 +1,5 @@
 /**
- * The writable bits of config space: those with an effect, and those that VFIO stores for the user of the device.
+ * The writable bits of config space: those with an effect, and those that VFIO stores for its user.
  *
  * All other bits are read-only, a simplification for capabilities that are not emulated.
  */
