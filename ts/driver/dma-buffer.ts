@@ -142,7 +142,8 @@ function invalid(message: string): PeerDmaError {
 function noRoom(name: string, length: bigint, bits: number): PeerDmaError {
   return new PeerDmaError(
     'ERR_IOVA_UNREACHABLE',
-    `DMA buffer "${name}": allocation failed: no ${length} bytes of IOVA within ${bits} bits are free and mappable by every ` +
-      'IOMMU. Close unused buffers, or reduce the alignment.',
+    `DMA buffer "${name}": allocation failed: ` +
+      `no ${length} bytes of IOVA within ${bits} bits are free and mappable by every IOMMU. ` +
+      'Close unused buffers, or reduce the alignment.',
   );
 }
