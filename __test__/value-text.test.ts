@@ -4,18 +4,18 @@
 import test from 'ava';
 import { AddressRange, GuestMemory, MemoryFile, explain } from '../ts/index.ts';
 import { throwsCode } from './support/errors.ts';
-import { Scene } from './pci/support/scene.ts';
+import { Fixture } from './pci/support/fixture.ts';
 import { guest } from './support/pages.ts';
 
 /** Passes what the types forbid. */
 const wrong = (value: unknown): never => value as never;
 
 test('registers and config space say that a bigint is due for a number, and a number for a bigint', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
   const region = device.regions.find((one) => one !== undefined);
   if (region === undefined) throw new Error('the device has no region');
-  const assigned = await scene.assign(device);
+  const assigned = await fixture.assign(device);
   const said = (act: () => unknown): string => throwsCode(t, act, 'ERR_INVALID_ARGUMENT').message;
   t.regex(
     said(() => region.write64(0n, wrong(5))),

@@ -43,7 +43,7 @@ export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts
 
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
 export { AssignedDevice, resetDevices, type AssignedDeviceSnapshot } from './pci/assigned-device.ts';
-export type { PciFaultEvent } from './pci/unanswered.ts';
+export type { PciFaultEvent } from './pci/pci-fault.ts';
 export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
 export type { BarKind } from './pci/config/bar-registers.ts';
 export type { PinnedBars } from './pci/pinned-bars.ts';

@@ -1,4 +1,4 @@
-// Memory that a driver shares with its device.
+// Memory shared by a driver and its device.
 import test from 'ava';
 import { fstatSync, readdirSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
@@ -11,7 +11,7 @@ import { until } from '../support/until.ts';
 
 const PAGE = 4096n;
 
-test('bytes here are bytes there, until it is closed', async (t) => {
+test('shares bytes with the device until it is closed', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
   for (const rules of ['type1v2', 'iommufd'] as const) {
@@ -35,7 +35,7 @@ test('bytes here are bytes there, until it is closed', async (t) => {
   }
 });
 
-test('each has an IOVA of its own, in reach of every target, off everything else', async (t) => {
+test('allocates a separate IOVA that every target can map, outside of all regions', async (t) => {
   const ram = { start: 0n, length: 64n << 20n };
   await using memory = await GuestMemory.create({ ram: [ram], addressWidth: 40 });
   const narrow = new SimulatedIommu({
@@ -63,12 +63,12 @@ test('each has an IOVA of its own, in reach of every target, off everything else
   );
 });
 
-test('where there is no room, or a target refuses, nothing is left', async (t) => {
+test('leaves nothing allocated if there is no free range, or a target fails', async (t) => {
   await using memory = await GuestMemory.create({ ram: [{ start: PAGE, length: 3n * PAGE }], addressWidth: 14 });
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
   const error = await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_IOVA_UNREACHABLE');
-  t.regex(error.message, /14 bits/, 'page 0 is no place');
+  t.regex(error.message, /14 bits/, 'page 0 is not used');
   await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressBits: 40 }), 'ERR_IOVA_UNREACHABLE');
   await using roomy = await GuestMemory.create();
   const refusing = new RecordingTarget();
@@ -87,7 +87,7 @@ test('where there is no room, or a target refuses, nothing is left', async (t) =
   t.deepEqual(roomy.inspect().regions, []);
 });
 
-test('what is no length, alignment, width or guest memory is refused', async (t) => {
+test('rejects an invalid length, alignment, address width and guest memory', async (t) => {
   await using memory = await GuestMemory.create();
   await rejectsCode(t, DmaBuffer.allocate(memory, 0n), 'ERR_EMPTY_RANGE');
   await rejectsCode(t, DmaBuffer.allocate(memory, -1n), 'ERR_INVALID_ARGUMENT');
@@ -102,7 +102,7 @@ test('what is no length, alignment, width or guest memory is refused', async (t)
   await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_CLOSED');
 });
 
-test.serial('a file is held for as long as there is the buffer, and not at all where there is none', async (t) => {
+test.serial('holds a file as long as the buffer exists', async (t) => {
   await using memory = await GuestMemory.create();
   const files = (): number => openFiles().filter((file) => file.includes('memfd:dma-buffers')).length;
   const options = { name: 'counted' };
@@ -126,7 +126,7 @@ test.serial('takes one descriptor for any number of buffers', async (t) => {
   t.is(openFiles().length, before);
 });
 
-test.serial('gives the memory of a buffer back when it is closed and its bytes are forgotten', async (t) => {
+test.serial('releases the memory of a buffer when it is closed and its bytes are garbage-collected', async (t) => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   await using memory = await GuestMemory.create();
@@ -154,14 +154,14 @@ test.serial('gives the memory of a buffer back when it is closed and its bytes a
   for (const buffer of [kept, again, fresh]) await buffer.close();
 });
 
-test('places a buffer low, so that an IOMMU of few bits can join later', async (t) => {
+test('allocates a low address, so that an IOMMU with few bits can join later', async (t) => {
   await using memory = await GuestMemory.create();
   await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'wide' }));
   const all = [await DmaBuffer.allocate(memory, PAGE), await DmaBuffer.allocate(memory, 3n * PAGE)];
   t.deepEqual(
     all.map(({ iova }) => iova),
     [PAGE, 2n * PAGE],
-    'page 0 is no place',
+    'page 0 is not used',
   );
   for (const bits of [39n, 32n, 20n]) {
     const iovaRanges = [AddressRange.between(0n, 1n << bits)];
@@ -173,7 +173,7 @@ test('places a buffer low, so that an IOMMU of few bits can join later', async (
   t.is((await DmaBuffer.allocate(memory, PAGE)).iova, PAGE, 'what is free is used again');
 });
 
-test('places a buffer off the RAM and the BARs of a guest, within 39 bits', async (t) => {
+test('allocates outside the RAM and the BARs of a guest, within 39 bits', async (t) => {
   const GiB = 1n << 30n;
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: 64n << 20n }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
@@ -187,7 +187,7 @@ test('places a buffer off the RAM and the BARs of a guest, within 39 bits', asyn
   await bar.close();
 });
 
-test('bytes outlive the buffer and its guest memory', async (t) => {
+test('keeps the bytes readable after the buffer and its guest memory are closed', async (t) => {
   const memory = await GuestMemory.create();
   const { bytes } = await DmaBuffer.allocate(memory, PAGE);
   await memory.close();

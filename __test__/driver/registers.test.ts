@@ -1,9 +1,9 @@
-// A device's registers by name: one access each, of the right width, at the right place.
+// A device's registers by name: one access each, with the right width and offset.
 import test from 'ava';
 import { type RegisterFile, SimulatedDevice, registers, u32, u64 } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
 
-test('reading and assigning are one access each', (t) => {
+test('makes one access for each property read and assignment', (t) => {
   const log: string[] = [];
   const file: RegisterFile = {
     read32: (offset) => (log.push(`read32 ${offset}`), 0x1234),
@@ -19,10 +19,10 @@ test('reading and assigning are one access each', (t) => {
   view.address = 9n;
   t.deepEqual(log, ['read32 260', 'read64 264', 'read32 260', 'write32 260 4661', 'write64 264 9']);
   t.deepEqual(Object.keys(view), ['control', 'address']);
-  t.throws(() => ((view as { contrl?: number }).contrl = 1), { instanceOf: TypeError }, 'a name that is no register');
+  t.throws(() => ((view as { contrl?: number }).contrl = 1), { instanceOf: TypeError }, 'a name without a register');
 });
 
-test('what the region refuses is refused', async (t) => {
+test('passes errors of the region through', async (t) => {
   const device = new SimulatedDevice({ bdf: '0000:00:06.0', bars: [{ index: 0, length: 4096n, kind: 'memory32' }] });
   t.teardown(() => device.close());
   const [bar] = device.regions;

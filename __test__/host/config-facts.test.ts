@@ -89,7 +89,7 @@ test('the header of a CardBus bridge has its pointer to capabilities elsewhere',
 test('a header of a type that there is not has no capabilities that could be known', (t) => {
   const host = hostWith(t, '256 0:ee194060 4:0600 6:10 e:7f 34:40 40:1000');
   t.like(at(host, '00:04.0'), { portType: 'unknown', acs: 'unknown', memoryDecode: true });
-  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header has type 127, which does not exist/);
+  t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header type 127 is reserved/);
 });
 
 test('reads what there is of a config space that the kernel shortens to 0xa0 bytes', (t) => {
@@ -115,7 +115,7 @@ test('reads what there is of a config space that the kernel shortens to 0x600 by
 /** A link of the conventional chain that is bad, and what is said of it. */
 const BAD_LINKS: readonly [title: string, bytes: (link: number) => string, problem: RegExp][] = [
   ['leads into the header', (link) => `${hex(link + 1)}:20`, /is 0x20, which is outside 0x40\.\.0x100/],
-  ['leads back', (link) => `${hex(link + 1)}:40`, /is 0x40, where the chain has been before/],
+  ['leads back', (link) => `${hex(link + 1)}:40`, /is 0x40, which the chain has visited already/],
   ['leads to ones', (link) => `${hex(link + 1)}:f0 f0:ffff`, /at 0xf0: a capability reads as all ones/],
 ];
 
@@ -142,7 +142,7 @@ for (const [title, bytes, problem] of BAD_LINKS) {
 test('keeps the extended capabilities before a bad link; others are unknown', (t) => {
   for (const [link, problem] of [
     ['0201', /is 0x10, which is outside 0x100/],
-    ['0110', /is 0x100, where the chain has been before/],
+    ['0110', /is 0x100, which the chain has visited already/],
     ['0120 200:ffffffff', /at 0x200: an extended capability reads as all ones/],
   ] as const) {
     // SR-IOV, then ACS with the bad link.

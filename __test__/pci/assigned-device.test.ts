@@ -1,6 +1,4 @@
-/**
- * A guest places, moves and switches BARs through config space; guest memory and every target follow.
- */
+/** A guest places, moves, enables and disables BARs through config space; guest memory and every target are updated. */
 import test from 'ava';
 import {
   AssignedDevice,
@@ -22,16 +20,16 @@ import {
   writeBar32,
   writeBar64,
 } from './support/guest.ts';
-import { MiB, RAM, Scene } from './support/scene.ts';
+import { MiB, RAM, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
 
-test('a device starts as after power-on, whatever was done to it before', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
+test('starts in the power-on state, whatever the previous state of the device', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
   device.config.write(0x04n, Uint8Array.of(MEMORY | MASTER, 0));
-  const assigned = await scene.assign(device);
+  const assigned = await fixture.assign(device);
   t.is(assigned.configRead(0x04, 2), 0);
   t.is(device.config.read(0x04n, 1)[0], 0, 'the hardware is quiet too');
   for (const bar of [0, 2, 4]) t.is(assigned.configRead(barRegister(bar), 4) & ~0xf, 0);
@@ -43,12 +41,12 @@ test('a device starts as after power-on, whatever was done to it before', async 
       [4, undefined],
     ],
   );
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
 });
 
-test('a BAR is sized by its registers', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('reports the size of a BAR in its registers', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   for (const register of [0x10, 0x18, 0x1c, 0x20, 0x24]) await assigned.configWrite(register, 4, 0xffff_ffff);
   t.is(assigned.configRead(0x10, 4), 0xffff_0000);
   t.is(assigned.configRead(0x18, 4), 0xfff0_000c);
@@ -57,11 +55,11 @@ test('a BAR is sized by its registers', async (t) => {
   t.is(assigned.configRead(0x24, 4), 0, 'there is no BAR 5');
 });
 
-test('peer-to-peer works while memory decode is on, at the present address', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
-  const works = (): boolean[] => [LOW, LOW + 16n * MiB, HIGH].map((gpa) => scene.reaches(gpa, device, 2));
+test('reaches a BAR at its current address while memory decode is on', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
+  const works = (): boolean[] => [LOW, LOW + 16n * MiB, HIGH].map((gpa) => fixture.reaches(gpa, device, 2));
 
   await writeBar64(assigned, 2, LOW);
   t.deepEqual(works(), [false, false, false], 'placed, and off');
@@ -70,31 +68,31 @@ test('peer-to-peer works while memory decode is on, at the present address', asy
   await writeBar64(assigned, 2, LOW + 16n * MiB);
   t.deepEqual(works(), [false, true, false], 'moved');
   await command(assigned, 0);
-  await t.throwsAsync(async () => scene.iommu.write(LOW + 16n * MiB, new Uint8Array(1)), { code: 'ERR_DMA_FAULT' });
+  await t.throwsAsync(async () => fixture.iommu.write(LOW + 16n * MiB, new Uint8Array(1)), { code: 'ERR_DMA_FAULT' });
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY | MASTER);
   t.deepEqual(works(), [false, false, true]);
   t.is(readBar64(assigned, 2), HIGH);
 });
 
-test('the hardware is switched on before its BARs are mapped, and off after they are unmapped', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign(scene.spied(scene.simulated()));
+test('enables the hardware before mapping BARs, and disables it after unmapping them', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign(fixture.spy(fixture.simulated()));
   await writeBar32(assigned, 0, LOW);
   await writeBar64(assigned, 2, HIGH);
-  t.deepEqual(scene.takeLog(), [], 'the device never hears of BARs');
+  t.deepEqual(fixture.drainLog(), [], 'the device never hears of BARs');
 
   await command(assigned, MEMORY);
-  t.deepEqual(scene.takeLog(), [
+  t.deepEqual(fixture.drainLog(), [
     'config 0x4 = 0x2',
     'map 0xe0000000..0xe0002000 rw',
     'map 0xe0004000..0xe0010000 rw',
     'map 0x4000000000..0x4000100000 rw',
   ]);
   await command(assigned, MEMORY | MASTER);
-  t.deepEqual(scene.takeLog(), ['config 0x4 = 0x6'], 'what does not change is not touched');
+  t.deepEqual(fixture.drainLog(), ['config 0x4 = 0x6'], 'what does not change is not touched');
   await writeBar32(assigned, 0, LOW + MiB);
-  t.deepEqual(scene.takeLog(), [
+  t.deepEqual(fixture.drainLog(), [
     'unmap 0xe0000000..0xe0002000',
     'unmap 0xe0004000..0xe0010000',
     'map 0xe0100000..0xe0102000 rw',
@@ -102,19 +100,19 @@ test('the hardware is switched on before its BARs are mapped, and off after they
   ]);
   await command(assigned, MASTER);
   t.deepEqual(
-    scene.takeLog().map((entry) => entry.split(' ')[0]),
+    fixture.drainLog().map((entry) => entry.split(' ')[0]),
     ['unmap', 'unmap', 'unmap', 'config'],
   );
 });
 
-test('two BARs swap places in one write, and in a sequence with decode on', async (t) => {
-  const scene = await Scene.create(t);
+test('swaps two BARs in one write, and in a sequence with decode on', async (t) => {
+  const fixture = await Fixture.create(t);
   const bars = [0, 2].map((index) => ({ index, length: MiB, kind: 'memory64', prefetchable: true }) as const);
-  const device = scene.simulated({ bars, msix: undefined } as never);
-  const assigned = await scene.assign(device);
+  const device = fixture.simulated({ bars, msix: undefined } as never);
+  const assigned = await fixture.assign(device);
   const [here, there] = [LOW, LOW + MiB];
   const where = (): (number | undefined)[] =>
-    [here, there].map((gpa) => [0, 2].find((bar) => scene.reaches(gpa, device, bar)));
+    [here, there].map((gpa) => [0, 2].find((bar) => fixture.reaches(gpa, device, bar)));
   await writeBar64(assigned, 0, here);
   await writeBar64(assigned, 2, there);
   await command(assigned, MEMORY);
@@ -131,53 +129,53 @@ test('two BARs swap places in one write, and in a sequence with decode on', asyn
   t.deepEqual(where(), [0, 2]);
 });
 
-test('leaving D0 takes the BARs away, and coming back brings them again', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(scene.spied(device));
+test('unmaps the BARs on leaving D0, and maps them again on returning', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(fixture.spy(device));
   const pm = capability(assigned, 0x01);
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
-  scene.takeLog();
+  fixture.drainLog();
 
   await assigned.configWrite(pm + 4, 2, 3);
-  t.deepEqual(scene.takeLog(), ['unmap 0x4000000000..0x4000100000', `config 0x${(pm + 4).toString(16)} = 0x3`]);
+  t.deepEqual(fixture.drainLog(), ['unmap 0x4000000000..0x4000100000', `config 0x${(pm + 4).toString(16)} = 0x3`]);
   t.is(assigned.configRead(pm + 4, 2) & 3, 3);
   t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.range, undefined);
   await writeBar64(assigned, 2, HIGH + MiB);
-  t.deepEqual(scene.takeLog(), [], 'it sleeps');
+  t.deepEqual(fixture.drainLog(), [], 'it sleeps');
 
   await assigned.configWrite(pm + 4, 2, 0);
-  t.deepEqual(scene.takeLog(), [`config 0x${(pm + 4).toString(16)} = 0x0`, 'map 0x4000100000..0x4000200000 rw']);
-  t.true(scene.reaches(HIGH + MiB, device, 2));
+  t.deepEqual(fixture.drainLog(), [`config 0x${(pm + 4).toString(16)} = 0x0`, 'map 0x4000100000..0x4000200000 rw']);
+  t.true(fixture.reaches(HIGH + MiB, device, 2));
 });
 
-test('a function-level reset takes the BARs away, and brings back those that decode afterwards', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(scene.spied(device));
+test('unmaps the BARs at a function-level reset, and maps those that decode afterwards', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(fixture.spy(device));
   const pcie = capability(assigned, 0x10);
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
-  scene.takeLog();
+  fixture.drainLog();
   const control = assigned.configRead(pcie + 8, 2);
   await assigned.configWrite(pcie + 8, 2, control | 0x8000);
   t.deepEqual(
-    scene.takeLog().map((entry) => entry.replace(/ = .*/, '')),
+    fixture.drainLog().map((entry) => entry.replace(/ = .*/, '')),
     ['unmap 0x4000000000..0x4000100000', `config 0x${(pcie + 8).toString(16)}`, 'map 0x4000000000..0x4000100000 rw'],
     'VFIO restores memory decode',
   );
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
 });
 
-test('a BAR where an IOMMU has no addresses is reported at once, with those that would do, and all else works', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('reports a BAR outside the IOVA ranges of an IOMMU with the mappable ranges, and keeps working', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const events: BarEvent[] = [];
   const listen = (message: unknown): void => {
     const event = message as BarEvent;
-    if (event.memory === scene.memory.id) events.push(event); // other tests of this process publish, too
+    if (event.memory === fixture.memory.id) events.push(event); // other tests of this process publish, too
   };
   subscribe('peerdma:pci.bar', listen);
   t.teardown(() => unsubscribe('peerdma:pci.bar', listen));
@@ -203,42 +201,42 @@ test('a BAR where an IOMMU has no addresses is reported at once, with those that
       [assigned.bdf, 4, 0],
     ].slice(0, 2),
   );
-  t.true(scene.reaches(LOW, device, 0), 'its other BAR');
+  t.true(fixture.reaches(LOW, device, 0), 'its other BAR');
   t.true(
-    scene.barsHeld().some((held) => held.startsWith('0xfee00000')),
+    fixture.mappedBars().some((held) => held.startsWith('0xfee00000')),
     'and another target has it',
   );
 
   await writeBar64(assigned, 2, HIGH);
   t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.unreachable, []);
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
   t.notThrows(() => JSON.stringify(assigned.inspect()));
 });
 
-test('where every target has to have a BAR, the write that places it fails and nothing has changed', async (t) => {
-  const scene = await Scene.create(t, 'required');
-  const device = scene.simulated();
-  const assigned = await scene.assign(scene.spied(device));
+test('fails the write that places a BAR, and changes nothing, if a target requires the BAR', async (t) => {
+  const fixture = await Fixture.create(t, 'required');
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(fixture.spy(device));
   await writeBar64(assigned, 2, 0xfee0_0000n);
-  const before = scene.memory.inspect();
-  scene.takeLog();
+  const before = fixture.memory.inspect();
+  fixture.drainLog();
   await rejectsCode(t, command(assigned, MEMORY | MASTER), 'ERR_IOVA_UNREACHABLE');
   t.is(assigned.configRead(0x04, 2), 0);
   t.is(device.config.read(0x04n, 1)[0], 0, 'the hardware is off again');
-  t.deepEqual(scene.memory.inspect(), before);
+  t.deepEqual(fixture.memory.inspect(), before);
 
   await writeBar64(assigned, 2, LOW);
   await command(assigned, MEMORY);
   await rejectsCode(t, assigned.configWrite(barRegister(2), 4, 0xfee0_0000), 'ERR_IOVA_UNREACHABLE');
   t.is(readBar64(assigned, 2), LOW);
-  t.true(scene.reaches(LOW, device, 2));
+  t.true(fixture.reaches(LOW, device, 2));
 });
 
-test('RAM hides a BAR that is placed over it', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
-  scene.memory.write(RAM, Uint8Array.of(1, 2, 3));
+test('reports a BAR as hidden by the RAM over it', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
+  fixture.memory.write(RAM, Uint8Array.of(1, 2, 3));
   await writeBar64(assigned, 2, RAM);
   await command(assigned, MEMORY);
   t.deepEqual(
@@ -248,16 +246,16 @@ test('RAM hides a BAR that is placed over it', async (t) => {
       ?.hidden.map(({ range, by }) => [String(range), by]),
     [['0x100000..0x200000', 'ram0']],
   );
-  t.deepEqual(scene.iommu.read(RAM, 3), Uint8Array.of(1, 2, 3));
+  t.deepEqual(fixture.iommu.read(RAM, 3), Uint8Array.of(1, 2, 3));
   await writeBar64(assigned, 2, LOW);
   t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.hidden, []);
-  t.true(scene.reaches(LOW, device, 2));
+  t.true(fixture.reaches(LOW, device, 2));
 });
 
-test('what is no memory is answered for: the pages of the MSI-X table, and BARs smaller than a page', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('traps the pages of the MSI-X table, and BARs smaller than a page', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar32(assigned, 0, LOW);
   await writeBar32(assigned, 4, LOW + 0x20100n);
   await command(assigned, MEMORY);
@@ -290,10 +288,10 @@ test('what is no memory is answered for: the pages of the MSI-X table, and BARs 
   t.deepEqual(assigned.mmioRead(LOW, 4), new Uint8Array(4).fill(0xff));
 });
 
-test('a BAR beyond the addresses of the guest is trapped, and says so', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('traps a BAR beyond the guest address width, and reports why', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar64(assigned, 2, 1n << 41n);
   await command(assigned, MEMORY);
   const status = assigned.status().find(({ bar }) => bar === 2);
@@ -302,10 +300,10 @@ test('a BAR beyond the addresses of the guest is trapped, and says so', async (t
   assigned.mmioWrite(1n << 41n, Uint8Array.of(9));
   t.deepEqual(device.regions[2]?.read(0n, 1), Uint8Array.of(9));
   await writeBar64(assigned, 2, HIGH);
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
 });
 
-test('a BAR larger than all addresses of the guest is trapped wherever the guest places it', async (t) => {
+test('traps a BAR larger than the guest address space at every address', async (t) => {
   await using memory = await GuestMemory.create({ addressWidth: 32 });
   const bars = [{ index: 0, length: 1n << 33n, kind: 'memory64' as const }];
   const device = new SimulatedDevice({ bdf: '0000:00:05.0', bars });
@@ -319,10 +317,10 @@ test('a BAR larger than all addresses of the guest is trapped wherever the guest
   t.deepEqual(device.regions[0]?.read(8n, 1), Uint8Array.of(9));
 });
 
-test('writes apply in the order of the calls, awaited or not', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('applies writes in call order, whether or not they are awaited', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const all: Promise<void>[] = [];
   for (let round = 0; round < 10; round++) {
     all.push(writeBar32(assigned, 0, LOW + BigInt(round) * MiB), command(assigned, round % 2 ? 0 : MEMORY));
@@ -330,12 +328,12 @@ test('writes apply in the order of the calls, awaited or not', async (t) => {
   await Promise.all(all);
   t.is(assigned.configRead(0x10, 4), Number(LOW + 9n * MiB));
   t.is(assigned.configRead(0x04, 2), 0);
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
 });
 
-test('accesses that config space does not have are errors, and change nothing', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('rejects accesses outside config space, and changes nothing', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   for (const [offset, size, code] of [
     [4096, 4, 'ERR_OUT_OF_RANGE'],
     [-4, 4, 'ERR_INVALID_ARGUMENT'],
@@ -351,17 +349,17 @@ test('accesses that config space does not have are errors, and change nothing', 
   }
 });
 
-test('a device that is closed is out of every target first, and takes no more', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign(scene.spied(scene.simulated()));
+test('unmaps a closing device from every target first, and rejects later accesses', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign(fixture.spy(fixture.simulated()));
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
-  scene.takeLog();
+  fixture.drainLog();
   const write = writeBar32(assigned, 0, LOW); // comes before
   await Promise.all([write, assigned.close(), assigned.close()]);
-  t.deepEqual(scene.takeLog().slice(-2), ['unmap 0x4000000000..0x4000100000', 'close']);
-  t.deepEqual(scene.barsHeld(), []);
-  t.false(scene.memory.inspect().regions.some(({ name }) => name.includes('BAR')));
+  t.deepEqual(fixture.drainLog().slice(-2), ['unmap 0x4000000000..0x4000100000', 'close']);
+  t.deepEqual(fixture.mappedBars(), []);
+  t.false(fixture.memory.inspect().regions.some(({ name }) => name.includes('BAR')));
   throwsCode(t, () => assigned.configRead(0, 4), 'ERR_CLOSED');
   throwsCode(t, () => assigned.mmioRead(HIGH, 4), 'ERR_CLOSED');
   throwsCode(t, () => assigned.mmioWrite(HIGH, new Uint8Array(4)), 'ERR_CLOSED');
@@ -369,26 +367,26 @@ test('a device that is closed is out of every target first, and takes no more', 
   await rejectsCode(t, assigned.reset(), 'ERR_CLOSED');
 });
 
-test('a device whose BAR a target will not give up stays open, and closes when it does', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('keeps a device open when a target does not unmap its BAR, and closes it after that succeeds', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
-  scene.recorder.judge = ({ op }) => (op === 'unmap' ? new Error('stuck') : undefined);
+  fixture.recorder.judge = ({ op }) => (op === 'unmap' ? new Error('stuck') : undefined);
   await rejectsCode(t, assigned.close(), 'ERR_UNMAP_FAILED');
   t.notThrows(() => device.config.read(0n, 4), 'the device is there');
-  scene.recorder.judge = () => undefined;
-  scene.recorder.loseAll();
-  await scene.memory.dmaMappers.targetClosed(scene.recorder);
+  fixture.recorder.judge = () => undefined;
+  fixture.recorder.loseAll();
+  await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
   await assigned.close();
   throwsCode(t, () => device.config.read(0n, 4), 'ERR_CLOSED');
 });
 
-test('a device whose function was closed by another hand can still be closed', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('closes a device whose function was closed by its creator', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   assigned.interrupts.vector('error').onInterrupt(() => {});
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
@@ -396,36 +394,36 @@ test('a device whose function was closed by another hand can still be closed', a
   await t.throwsAsync(command(assigned, 0), { code: 'ERR_CLOSED' });
   throwsCode(t, () => assigned.configRead(0, 4), 'ERR_CLOSED');
   await assigned.close();
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
 });
 
-test('a device that comes to a running guest is in reach of those that are there, and they of it', async (t) => {
-  const scene = await Scene.create(t);
-  const first = await scene.assign();
+test('connects a device assigned to a running guest with the devices of that guest', async (t) => {
+  const fixture = await Fixture.create(t);
+  const first = await fixture.assign();
   await writeBar64(first, 2, HIGH);
   await command(first, MEMORY);
-  const added = scene.simulated();
-  const second = await scene.assign(added);
+  const added = fixture.simulated();
+  const second = await fixture.assign(added);
   await writeBar64(second, 2, HIGH + MiB);
   await command(second, MEMORY);
-  t.true(scene.reaches(HIGH + MiB, added, 2));
+  t.true(fixture.reaches(HIGH + MiB, added, 2));
   const late = new SimulatedIommu({ name: 'late' });
-  await scene.memory.dmaMappers.addDmaMapper(late);
+  await fixture.memory.dmaMappers.addDmaMapper(late);
   late.write(HIGH + MiB, Uint8Array.of(1, 2, 3));
   t.deepEqual(added.regions[2]?.read(0n, 3), Uint8Array.of(1, 2, 3));
   await second.close();
   await t.throwsAsync(async () => late.write(HIGH + MiB, new Uint8Array(1)), { code: 'ERR_DMA_FAULT' });
-  t.true(scene.reaches(HIGH, first.device, 2), 'the other one stays');
+  t.true(fixture.reaches(HIGH, first.device, 2), 'the other one stays');
 });
 
-test('what is no guest memory, no options, or in use is an error', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
+test('rejects an invalid guest memory, invalid options, and a device in use', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
   t.teardown(() => device.close());
   using file = MemoryFile.create(4096n);
   await rejectsCode(t, AssignedDevice.create({ device, memory: file as never }), 'ERR_INVALID_ARGUMENT');
   await rejectsCode(t, AssignedDevice.create(undefined as never), 'ERR_INVALID_ARGUMENT');
-  await using assigned = await AssignedDevice.create({ device, memory: scene.memory });
+  await using assigned = await AssignedDevice.create({ device, memory: fixture.memory });
   t.is(assigned.device, device, 'the failure before has left it free');
-  await rejectsCode(t, AssignedDevice.create({ device, memory: scene.memory }), 'ERR_DEVICE_IN_USE');
+  await rejectsCode(t, AssignedDevice.create({ device, memory: fixture.memory }), 'ERR_DEVICE_IN_USE');
 });

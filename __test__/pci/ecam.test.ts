@@ -1,11 +1,9 @@
-/**
- * Accesses of a guest to config space by ECAM: of any length, cut into those that config space takes, never an error.
- */
+/** Guest accesses to config space by ECAM: any length, split into valid accesses, never an error. */
 import test from 'ava';
 import type { AssignedDevice } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { COMMAND, MEMORY, barRegister, readBar64, writeBar32, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
@@ -19,14 +17,14 @@ function le64(value: bigint): Uint8Array {
   return bytes;
 }
 
-/** What single bytes of config space read, and ones past its end. */
+/** Returns the result of single-byte reads of config space, with all ones past its end. */
 function byBytes(device: AssignedDevice, offset: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, at) => (offset + at < 4096 ? device.configRead(offset + at, 1) : 0xff));
 }
 
-test('ecamRead of any length at any offset reads what single bytes read, and ones past offset 4095', async (t) => {
-  const scene = await Scene.create(t);
-  for (const assigned of [await scene.assign(), await scene.assign(scene.simulated(conventional))]) {
+test('ecamRead returns the same bytes as single-byte reads, and all ones past offset 4095', async (t) => {
+  const fixture = await Fixture.create(t);
+  for (const assigned of [await fixture.assign(), await fixture.assign(fixture.simulated(conventional))]) {
     await writeBar32(assigned, 0, LOW);
     await writeBar64(assigned, 2, HIGH);
     for (const length of LENGTHS) {
@@ -39,9 +37,9 @@ test('ecamRead of any length at any offset reads what single bytes read, and one
 });
 
 test('ecamRead makes aligned accesses of up to 4 bytes', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const made: string[] = [];
   const { read } = device.config;
   device.config.read = (offset, length) => {
@@ -53,25 +51,25 @@ test('ecamRead makes aligned accesses of up to 4 bytes', async (t) => {
   t.deepEqual(made, ['64+4', '68+4', '67+1', '68+4', '72+2']);
 });
 
-test('an 8-byte write by ECAM places a 64-bit BAR, and switches memory decode on', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('ecamWrite of 8 bytes places a 64-bit BAR and enables memory decode', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await assigned.ecamWrite(barRegister(2), le64(HIGH));
   t.is(readBar64(assigned, 2), HIGH);
   await assigned.ecamWrite(0, le64(BigInt(MEMORY) << 32n));
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
   await assigned.ecamWrite(barRegister(2), le64(HIGH + 256n * MiB));
-  t.false(scene.reaches(HIGH, device, 2));
-  t.true(scene.reaches(HIGH + 256n * MiB, device, 2));
+  t.false(fixture.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH + 256n * MiB, device, 2));
 });
 
-test('a write by ECAM of any length changes what single bytes change, and drops what is past the end', async (t) => {
-  const scene = await Scene.create(t);
+test('ecamWrite changes the same bytes as single-byte writes, and drops bytes past the end', async (t) => {
+  const fixture = await Fixture.create(t);
   for (const options of [undefined, conventional]) {
     const [whole, byByte] = [
-      await scene.assign(scene.simulated(options)),
-      await scene.assign(scene.simulated(options)),
+      await fixture.assign(fixture.simulated(options)),
+      await fixture.assign(fixture.simulated(options)),
     ];
     for (const length of LENGTHS) {
       for (const offset of [0x0d, 0x10, 0x13, 0x18, 0x38, 0x3c, 0xf9, 0xff, 0x100, 0xff9, 0xfff]) {
@@ -86,9 +84,9 @@ test('a write by ECAM of any length changes what single bytes change, and drops 
   }
 });
 
-test('a write by ECAM takes its bytes when it is called, and no other write comes between its accesses', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('ecamWrite copies its bytes at the call, and is not interleaved with other writes', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   const bytes = le64(HIGH);
   const writes = [assigned.ecamWrite(barRegister(2), bytes), assigned.configWrite(barRegister(2) + 4, 4, 0x41)];
   bytes.fill(0xee);
@@ -96,9 +94,9 @@ test('a write by ECAM takes its bytes when it is called, and no other write come
   t.is(readBar64(assigned, 2), 0x41_0000_0000n);
 });
 
-test('an access by ECAM that no guest can make is an error', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('rejects an ECAM access that no guest can make', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   for (const [offset, length, code] of [
     [0, 0, 'ERR_EMPTY_RANGE'],
     [0, 4097, 'ERR_OUT_OF_RANGE'],

@@ -1,6 +1,4 @@
-/**
- * Events: what is signalled arrives, counted, and a listener holds nobody up.
- */
+/** Events: every signal is counted and delivered, and a listener does not keep the process alive. */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
@@ -22,8 +20,8 @@ function event(t: ExecutionContext): EventFd {
   return made;
 }
 
-/** What a listener hears, until it is enough. Listening keeps no process alive; the turns do. */
-async function heard(counts: readonly bigint[], total: bigint): Promise<readonly bigint[]> {
+/** Collects the counts of a listener until enough arrived. The turns keep the process alive; listening does not. */
+async function collected(counts: readonly bigint[], total: bigint): Promise<readonly bigint[]> {
   while (counts.reduce((sum, count) => sum + count, 0n) < total) await turn();
   return counts;
 }
@@ -38,7 +36,7 @@ function listener(how: string): { stdout: string; stderr: string; status: number
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
 }
 
-test('signals add up until they are taken', (t) => {
+test('adds up signals until they are read', (t) => {
   const counted = event(t);
   t.is(counted.take(), 0n);
   counted.signal();
@@ -48,21 +46,21 @@ test('signals add up until they are taken', (t) => {
   t.is(counted.take(), 0n);
 });
 
-test('whoever has the descriptor can signal', (t) => {
+test('counts signals through the file descriptor', (t) => {
   const counted = event(t);
   writeSync(counted.fd, new BigUint64Array([5n]));
   t.is(counted.take(), 5n);
   t.regex(readlinkSync(`/proc/self/fd/${counted.fd}`), /eventfd/);
 });
 
-test('a count that does not fit is refused, and the one that is there stays', (t) => {
+test('rejects a count that would overflow, and keeps the current one', (t) => {
   const counted = event(t);
   counted.signal((1n << 64n) - 2n);
   throwsCode(t, () => counted.signal(), 'ERR_OUT_OF_RANGE');
   t.is(counted.take(), (1n << 64n) - 2n);
 });
 
-test('what is no count, no callback and no event is refused', (t) => {
+test('rejects an invalid count, callback and event', (t) => {
   const counted = event(t);
   for (const count of [-1n, (1n << 64n) - 1n, 1n << 70n, 1, '1', null]) {
     throwsCode(t, () => counted.signal(count as bigint), 'ERR_INVALID_ARGUMENT', String(count));
@@ -74,26 +72,26 @@ test('what is no count, no callback and no event is refused', (t) => {
   t.is(counted.take(), 0n);
 });
 
-test('signals while nobody turns the event loop come as one, with their count', async (t) => {
+test('delivers signals of a busy event loop as one call with their count', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
   counted.listen((count) => counts.push(count));
   for (let signals = 0; signals < 100; signals++) counted.signal();
-  t.deepEqual(counts, [], 'nobody is called from inside signal()');
-  t.deepEqual(await heard(counts, 100n), [100n]);
+  t.deepEqual(counts, [], 'signal() does not call listeners');
+  t.deepEqual(await collected(counts, 100n), [100n]);
   counted.signal(7n);
-  t.deepEqual(await heard(counts, 107n), [100n, 7n]);
+  t.deepEqual(await collected(counts, 107n), [100n, 7n]);
 });
 
-test('what is there already when somebody begins to listen is delivered', async (t) => {
+test('delivers an existing count to a new listener', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
   counted.signal(3n);
   counted.listen((count) => counts.push(count));
-  t.deepEqual(await heard(counts, 3n), [3n]);
+  t.deepEqual(await collected(counts, 3n), [3n]);
 });
 
-test('of ten thousand signals between turns of the event loop every one is counted', async (t) => {
+test('counts each of ten thousand signals between turns of the event loop', async (t) => {
   const events = Array.from({ length: 5 }, () => event(t));
   const sums = events.map(() => 0n);
   let calls = 0;
@@ -116,7 +114,7 @@ test('of ten thousand signals between turns of the event loop every one is count
   t.log(`${calls} calls for ${5 * 10_000} signals`);
 });
 
-test('listening no more: nobody is called, and the count stays', async (t) => {
+test('keeps the count after the listener is removed', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
   counted.listen((count) => counts.push(count));
@@ -128,20 +126,20 @@ test('listening no more: nobody is called, and the count stays', async (t) => {
   t.is(counted.take(), 9n);
   counted.signal(6n);
   counted.listen((count) => counts.push(count * 100n));
-  t.deepEqual(await heard(counts, 600n), [600n]);
+  t.deepEqual(await collected(counts, 600n), [600n]);
 });
 
-test('another callback takes the place of the first', async (t) => {
+test('replaces the first callback', async (t) => {
   const counted = event(t);
   const [first, second]: [bigint[], bigint[]] = [[], []];
   counted.listen((count) => first.push(count));
   counted.signal();
   counted.listen((count) => second.push(count));
-  t.deepEqual(await heard(second, 1n), [1n]);
+  t.deepEqual(await collected(second, 1n), [1n]);
   t.deepEqual(first, []);
 });
 
-test('a callback that stops, takes, closes or listens anew for others of the same delivery gets its way', async (t) => {
+test('supports a callback that stops, reads, closes or adds listeners during a delivery', async (t) => {
   const first = event(t);
   const [stopped, taken, closed, renewed] = [event(t), event(t), event(t), event(t)];
   const counts: bigint[] = [];
@@ -160,7 +158,7 @@ test('a callback that stops, takes, closes or listens anew for others of the sam
     one.signal(2n);
     for (const until = Date.now() + 20; Date.now() < until;);
   }
-  t.deepEqual(await heard(counts, 2n), [2n]);
+  t.deepEqual(await collected(counts, 2n), [2n]);
   await turns(TURNS);
   t.is(stopped.take(), 2n);
   t.is(took, 2n);
@@ -168,13 +166,13 @@ test('a callback that stops, takes, closes or listens anew for others of the sam
   throwsCode(t, () => closed.take(), 'ERR_CLOSED');
 });
 
-test('what a listener throws is an uncaught exception, and others are called all the same', (t) => {
+test('turns an error of a listener into an uncaught exception, and calls the other listeners', (t) => {
   const { stdout, stderr, status } = listener('throw');
   t.is(status, 0, stderr);
   t.deepEqual(JSON.parse(stdout), ['first 2', 'second 3', 'uncaught from the first']);
 });
 
-test('closed: every call says so, closing again does not', (t) => {
+test('rejects every call after closing, except closing again', (t) => {
   const counted = EventFd.create();
   counted.listen(() => {});
   counted.signal();
@@ -192,13 +190,13 @@ test('closed: every call says so, closing again does not', (t) => {
   }
 });
 
-test('a process that listens ends by itself', (t) => {
+test('does not keep a listening process alive', (t) => {
   const { stdout, stderr, status } = listener('idle');
   t.is(status, 0, stderr);
   t.is(stdout, 'listening\n');
 });
 
-test('a listener may end its process', (t) => {
+test('supports a listener that ends its process', (t) => {
   const { stderr, status } = listener('exit');
   t.is(status, 7, stderr);
 });
@@ -242,12 +240,12 @@ for (const [how, words] of [
   );
 }
 
-test.serial('events that come and go while they are listened to leave nothing behind', async (t) => {
+test.serial('leaks nothing when events are created and closed while they have listeners', async (t) => {
   const counts: bigint[] = [];
   const lasting = event(t);
   lasting.listen((count) => counts.push(count));
   lasting.signal();
-  await heard(counts, 1n); // the watcher's thread is there from now on
+  await collected(counts, 1n); // the watcher's thread is there from now on
   const before = watching();
   for (let round = 0; round < 1000; round++) {
     const passing = EventFd.create();

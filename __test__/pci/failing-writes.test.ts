@@ -1,17 +1,18 @@
 /**
- * A write to config space that fails at any step has changed nothing: not config space, not the device, not guest memory,
- * not a target. Made again once the cause is gone, it succeeds.
+ * A config write that fails at any step changes nothing: config space, device, guest memory and targets.
+ *
+ * The same write succeeds when it is repeated after the cause was removed.
  */
 import test from 'ava';
 import { type AssignedDevice, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
 import type { SimulatedInterrupts } from '../../ts/pci/simulated/simulated-interrupts.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar32, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
 
-/** A write that a guest makes, what it makes before that, and how many steps can fail: hardware and targets. */
+/** A guest write, the writes before it, and the number of steps that can fail: hardware and targets. */
 interface Case {
   readonly name: string;
   readonly prepare: (device: AssignedDevice) => Promise<void>;
@@ -21,52 +22,52 @@ interface Case {
 const PM_CONTROL = 4;
 const KINDS = ['intx', 'msi', 'msix'] as const;
 
-async function placed(device: AssignedDevice): Promise<void> {
+async function placeBars(device: AssignedDevice): Promise<void> {
   await writeBar32(device, 0, LOW);
   await writeBar64(device, 2, HIGH);
 }
 
-async function on(device: AssignedDevice): Promise<void> {
-  await placed(device);
+async function enableBars(device: AssignedDevice): Promise<void> {
+  await placeBars(device);
   await command(device, MEMORY | MASTER);
 }
 
 const CASES: readonly Case[] = [
-  { name: 'memory decode on', prepare: placed, write: (device) => command(device, MEMORY | MASTER) },
-  { name: 'memory decode off', prepare: on, write: (device) => command(device, MASTER) },
+  { name: 'memory decode on', prepare: placeBars, write: (device) => command(device, MEMORY | MASTER) },
+  { name: 'memory decode off', prepare: enableBars, write: (device) => command(device, MASTER) },
   {
     name: 'a BAR moves',
-    prepare: on,
+    prepare: enableBars,
     write: (device) => writeBar32(device, 0, LOW + MiB),
   },
   {
     name: 'a BAR moves to where it overlaps its last place',
-    prepare: on,
+    prepare: enableBars,
     write: (device) => device.configWrite(barRegister(2), 4, 0x10_0000),
   },
   {
     name: 'sleep',
-    prepare: on,
+    prepare: enableBars,
     write: (device) => device.configWrite(capability(device, 0x01) + PM_CONTROL, 2, 3),
   },
   {
     name: 'awake',
     prepare: async (device) => {
-      await on(device);
+      await enableBars(device);
       await device.configWrite(capability(device, 0x01) + PM_CONTROL, 2, 3);
     },
     write: (device) => device.configWrite(capability(device, 0x01) + PM_CONTROL, 2, 0),
   },
   {
     name: 'function-level reset',
-    prepare: on,
+    prepare: enableBars,
     write: (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000),
   },
   {
     name: 'function-level reset while the pin is connected',
     prepare: async (device) => {
       device.interrupts.vector('intx').onInterrupt(() => {});
-      await on(device);
+      await enableBars(device);
     },
     write: (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000),
   },
@@ -74,7 +75,7 @@ const CASES: readonly Case[] = [
     name: 'MSI instead of the pin',
     prepare: async (device) => {
       device.interrupts.vector('intx').onInterrupt(() => {});
-      await on(device);
+      await enableBars(device);
     },
     write: (device) => device.configWrite(capability(device, 0x05) + 2, 2, 1),
   },
@@ -82,10 +83,10 @@ const CASES: readonly Case[] = [
 
 for (const { name, prepare, write } of CASES) {
   for (const policy of ['required', 'best-effort'] as const) {
-    test(`${name}, ${policy}: whatever step fails, all is as before, and it can be made again`, async (t) => {
+    test(`${name}, ${policy}: rolls back when any step fails, and succeeds when repeated`, async (t) => {
       let failed = 0;
       for (let step = 0; t.passed; step++) {
-        const outcome = await attempt(step, policy, prepare, write);
+        const outcome = await failAtStep(step, policy, prepare, write);
         if (outcome === 'no such step') break;
         if (outcome === 'failed') failed++;
         if (typeof outcome !== 'object') continue;
@@ -98,19 +99,19 @@ for (const { name, prepare, write } of CASES) {
   }
 }
 
-/** What can be seen of everything. */
-type Stand = (how?: 'without targets') => string;
+/** The visible state of everything. */
+type StateSnapshot = (how?: 'without targets') => string;
 
-/** Makes the write with one step failing. */
-async function attempt(
+/** Makes the write fail at one step, and compares the state before and after it. */
+async function failAtStep(
   step: number,
   policy: PeerToPeer,
   prepare: Case['prepare'],
   write: Case['write'],
 ): Promise<'failed' | 'missed' | 'no such step' | { readonly differs: readonly [wanted: string, found: string] }> {
-  return inScene(policy, prepare, async ({ assigned, refuse, replaceRecorder }, stand) => {
-    const [before, seenBefore] = [stand(), stand('without targets')];
-    const refused = refuse(step);
+  return withFixture(policy, prepare, async ({ assigned, failStep, replaceRecorder }, snapshot) => {
+    const [before, partBefore] = [snapshot(), snapshot('without targets')];
+    const refused = failStep(step);
     const error: unknown = await write(assigned).then(
       () => undefined,
       (thrown: unknown) => thrown,
@@ -118,42 +119,42 @@ async function attempt(
     if (!refused()) return error === undefined ? 'no such step' : { differs: ['no error', String(error)] };
     if (error === undefined) return 'missed'; // by a target that may do without the BAR
     if (error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED') {
-      // What it would not give up is quarantined until it is closed.
-      const seen = stand('without targets');
-      if (seen !== seenBefore) return { differs: [seenBefore, seen] };
+      // A range that it did not unmap is quarantined until it is closed.
+      const seen = snapshot('without targets');
+      if (seen !== partBefore) return { differs: [partBefore, seen] };
       await replaceRecorder();
     }
-    if (stand() !== before) return { differs: [before, stand()] };
+    if (snapshot() !== before) return { differs: [before, snapshot()] };
     await write(assigned);
-    const wanted = await inScene(policy, prepare, async (other, standThere) => {
+    const wanted = await withFixture(policy, prepare, async (other, otherState) => {
       await write(other.assigned);
-      return standThere();
+      return otherState();
     });
-    return stand() === wanted ? 'failed' : { differs: [wanted, stand()] };
+    return snapshot() === wanted ? 'failed' : { differs: [wanted, snapshot()] };
   });
 }
 
-async function inScene<T>(
+async function withFixture<T>(
   policy: PeerToPeer,
   prepare: Case['prepare'],
   act: (
     device: {
       readonly assigned: AssignedDevice;
-      readonly refuse: (step: number) => () => boolean;
+      readonly failStep: (step: number) => () => boolean;
       readonly replaceRecorder: () => Promise<void>;
     },
-    stand: Stand,
+    snapshot: StateSnapshot,
   ) => Promise<T>,
 ): Promise<T> {
   const cleanUp: (() => void | Promise<void>)[] = [];
-  const scene = await Scene.create({ teardown: (last) => cleanUp.push(last) }, policy);
+  const fixture = await Fixture.create({ teardown: (last) => cleanUp.push(last) }, policy);
   try {
-    const device = scene.simulated();
-    const spied = scene.spied(device);
-    const assigned = await scene.assign(spied);
+    const device = fixture.simulated();
+    const spy = fixture.spy(device);
+    const assigned = await fixture.assign(spy);
     await prepare(assigned);
-    const stand: Stand = (how) => {
-      const { targets, quarantine, ...map } = scene.memory.inspect();
+    const snapshot: StateSnapshot = (how) => {
+      const { targets, quarantine, ...map } = fixture.memory.inspect();
       return JSON.stringify({
         map,
         ...(how === undefined ? { targets, quarantine, bars: assigned.inspect() } : { at: bars(assigned) }),
@@ -162,12 +163,12 @@ async function inScene<T>(
         connected: KINDS.filter((kind) => (device.interrupts as SimulatedInterrupts).isConnected(kind)),
       });
     };
-    /** Lets that step fail, once; what it gives says whether it came to that, and lets no more fail. */
-    const refuse = (step: number) => {
+    /** Makes that step fail, once. The result reports whether it failed, and stops further failures. */
+    const failStep = (step: number) => {
       let left = step;
-      const judge = (): unknown => (left-- === 0 ? new Error('not this time') : undefined);
-      spied.judge = judge;
-      scene.recorder.judge = judge;
+      const failWith = (): unknown => (left-- === 0 ? new Error('injected failure') : undefined);
+      spy.failWith = failWith;
+      fixture.recorder.judge = failWith;
       return () => {
         const hit = left < 0;
         left = -1;
@@ -175,11 +176,11 @@ async function inScene<T>(
       };
     };
     const replaceRecorder = async (): Promise<void> => {
-      scene.recorder.loseAll();
-      await scene.memory.dmaMappers.targetClosed(scene.recorder);
-      await scene.memory.dmaMappers.addDmaMapper(scene.recorder, { peerToPeer: policy });
+      fixture.recorder.loseAll();
+      await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
+      await fixture.memory.dmaMappers.addDmaMapper(fixture.recorder, { peerToPeer: policy });
     };
-    return await act({ assigned, refuse, replaceRecorder }, stand);
+    return await act({ assigned, failStep, replaceRecorder }, snapshot);
   } finally {
     for (const last of cleanUp.toReversed()) await last();
   }

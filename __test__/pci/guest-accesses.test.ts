@@ -1,6 +1,5 @@
 /**
- * Accesses that a guest can make and a device does not have: they read as ones or are dropped, as on hardware, and
- * never throw.
+ * Guest accesses that the device does not support: they read all ones or are dropped, as in hardware, and never throw.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { ftruncateSync } from 'node:fs';
@@ -9,7 +8,7 @@ import { type AssignedDevice, MemoryFile, PeerDmaError, type PciFaultEvent } fro
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 import { MEMORY, command, readBar64, writeBar32, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
@@ -21,7 +20,7 @@ function ones(length: number): Uint8Array {
   return new Uint8Array(length).fill(0xff);
 }
 
-/** What is published of accesses that the device did not answer. */
+/** Collects the published faults of a device that does not respond. */
 function faultsOf(t: ExecutionContext): PciFaultEvent[] {
   const faults: PciFaultEvent[] = [];
   const listen = (message: unknown): void => void faults.push(message as PciFaultEvent);
@@ -30,10 +29,10 @@ function faultsOf(t: ExecutionContext): PciFaultEvent[] {
   return faults;
 }
 
-test('config space of a conventional device reads as ones past its 256 bytes, and drops writes there', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated(conventional);
-  const assigned = await scene.assign(scene.spied(device));
+test('reads all ones and drops writes past the 256 bytes of a conventional device', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated(conventional);
+  const assigned = await fixture.assign(fixture.spy(device));
   const before = device.config.read(0n, 256);
   for (const size of SIZES) {
     for (const offset of [0x100, 0x101, 0x102, 0x7ff, 0xffc, 0xfff]) {
@@ -41,23 +40,23 @@ test('config space of a conventional device reads as ones past its 256 bytes, an
       await assigned.configWrite(offset, size, 0);
     }
   }
-  t.deepEqual(scene.takeLog(), []);
+  t.deepEqual(fixture.drainLog(), []);
   t.deepEqual(device.config.read(0n, 256), before);
 });
 
-test('an access that crosses the end of config space has the bytes before it, and ones after it', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign(scene.simulated(conventional));
+test('reads the bytes before the end of config space, and all ones past it', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign(fixture.simulated(conventional));
   t.is(assigned.configRead(0xfe, 4), 0xffff_0000);
   t.is(assigned.configRead(0xff, 2), 0xff00);
   await assigned.configWrite(0xfe, 4, 0x1234_5678);
-  const express = await scene.assign();
+  const express = await fixture.assign();
   t.is(express.configRead(0xffd, 4), 0xff00_0000);
 });
 
-test('every access to config space reads what single bytes read, at any offset and across dwords', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('reads the same bytes as single-byte reads, at any offset and across dwords', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   await writeBar32(assigned, 0, LOW);
   await writeBar64(assigned, 2, HIGH + MiB);
   const bytes = Array.from({ length: 4096 }, (_, offset) => assigned.configRead(offset, 1));
@@ -71,9 +70,9 @@ test('every access to config space reads what single bytes read, at any offset a
   t.pass();
 });
 
-test('an unaligned write changes the bytes that single bytes would change', async (t) => {
-  const scene = await Scene.create(t);
-  const [whole, byByte] = [await scene.assign(), await scene.assign()];
+test('changes the same bytes as single-byte writes in an unaligned write', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [whole, byByte] = [await fixture.assign(), await fixture.assign()];
   const config = (device: AssignedDevice): number[] =>
     Array.from({ length: 64 }, (_, index) => device.configRead(4 * index, 4));
   for (const [offset, size, value] of [
@@ -92,21 +91,21 @@ test('an unaligned write changes the bytes that single bytes would change', asyn
   }
 });
 
-test('a BAR is switched on by a write that crosses from Command into Status, unaligned', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('enables a BAR by an unaligned write across Command and Status', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar64(assigned, 2, HIGH);
   await assigned.configWrite(0x03, 2, MEMORY << 8);
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
   await assigned.configWrite(0x03, 4, 0);
-  t.false(scene.reaches(HIGH, device, 2));
+  t.false(fixture.reaches(HIGH, device, 2));
   t.is(readBar64(assigned, 2), HIGH);
 });
 
-test('accesses that no guest can make are errors', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign(scene.simulated(conventional));
+test('rejects accesses that no guest can make', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign(fixture.simulated(conventional));
   for (const [offset, size, code] of [
     [0, 3, 'ERR_INVALID_ARGUMENT'],
     [0, 8, 'ERR_INVALID_ARGUMENT'],
@@ -132,8 +131,8 @@ test('accesses that no guest can make are errors', async (t) => {
 });
 
 test('mmioRead and mmioWrite reject more than 4096 bytes before memory is allocated for them', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   const before = process.memoryUsage();
   for (const length of [4097, 2 ** 32, 2 ** 33, Number.MAX_SAFE_INTEGER]) {
     throwsCode(t, () => assigned.mmioRead(LOW, length), 'ERR_OUT_OF_RANGE', `${length}`);
@@ -146,12 +145,12 @@ test('mmioRead and mmioWrite reject more than 4096 bytes before memory is alloca
   assigned.mmioWrite(LOW, new Uint8Array(4096));
 });
 
-test('a guest reads ones where the file behind a simulated BAR was truncated', async (t) => {
-  const scene = await Scene.create(t);
+test('reads all ones from a simulated BAR whose file was truncated', async (t) => {
+  const fixture = await Fixture.create(t);
   const fd = temporaryFile(t, 0x1000);
   using contents = MemoryFile.fromFd(fd);
   const bars = [{ index: 0, length: 0x1000n, contents, mmapAreas: [] }];
-  const assigned = await scene.assign(scene.simulated({ bars, msix: undefined } as never));
+  const assigned = await fixture.assign(fixture.simulated({ bars, msix: undefined } as never));
   await writeBar32(assigned, 0, LOW);
   await command(assigned, MEMORY);
   t.deepEqual(assigned.mmioRead(LOW, 4), new Uint8Array(4));
@@ -167,10 +166,10 @@ test('a guest reads ones where the file behind a simulated BAR was truncated', a
   );
 });
 
-test('where the device has no BAR, reads are ones and writes are dropped', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('reads all ones and drops writes where no BAR decodes', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const faults = faultsOf(t);
   const dead = (gpa: bigint, what: string): void => {
     for (const length of [1, 2, 3, 4, 8, 11]) t.deepEqual(assigned.mmioRead(gpa, length), ones(length), what);
@@ -193,9 +192,9 @@ test('where the device has no BAR, reads are ones and writes are dropped', async
   t.deepEqual(faults, [], 'the device was not asked');
 });
 
-test('an access that crosses the end of a BAR reaches the part that is in it', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('accesses the part within a BAR in an access across its end', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   await writeBar32(assigned, 0, LOW);
   await command(assigned, MEMORY);
   const end = LOW + 0x1_0000n;
@@ -205,10 +204,10 @@ test('an access that crosses the end of a BAR reaches the part that is in it', a
   t.deepEqual(assigned.mmioRead(LOW - 2n, 5), Uint8Array.of(0xff, 0xff, 5, 6, 0));
 });
 
-test('a device that does not answer reads as ones, drops writes, and is published', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('reads all ones from a device that does not respond, drops writes, and publishes faults', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar32(assigned, 0, LOW);
   await command(assigned, MEMORY);
   const faults = faultsOf(t);
@@ -223,7 +222,7 @@ test('a device that does not answer reads as ones, drops writes, and is publishe
   t.is(assigned.configRead(0, 4), 0xffff_ffff);
   device.config.read = read;
   t.is(assigned.configRead(0, 2), 0x1234);
-  t.true(faults.every(({ memory }) => memory === scene.memory.id));
+  t.true(faults.every(({ memory }) => memory === fixture.memory.id));
   t.deepEqual(
     faults.map(({ device: bdf, access, bar, offset, length, error }) => [bdf, access, bar, offset, length, error.code]),
     [
@@ -235,10 +234,10 @@ test('a device that does not answer reads as ones, drops writes, and is publishe
   );
 });
 
-test('drops config writes to a device that does not answer, and takes its BARs out of the memory map', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('drops config writes to a device that does not respond, and unmaps its BARs', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar32(assigned, 0, LOW);
   await command(assigned, MEMORY);
   const faults = faultsOf(t);
@@ -277,10 +276,10 @@ test('drops config writes to a device that does not answer, and takes its BARs o
   t.is(assigned.status()[0]?.range?.start, LOW + MiB);
 });
 
-test('rejects what a device returns of config space if it is not the bytes that were read', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('rejects a config read whose device does not return the requested bytes', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await writeBar32(assigned, 0, LOW);
   await command(assigned, MEMORY);
   const { read } = device.config;
@@ -301,18 +300,18 @@ test('rejects what a device returns of config space if it is not the bytes that 
 });
 
 test('configWrite rejects when the kernel refuses the write', async (t) => {
-  const scene = await Scene.create(t);
-  const spied = scene.spied(scene.simulated());
-  const assigned = await scene.assign(spied);
+  const fixture = await Fixture.create(t);
+  const spy = fixture.spy(fixture.simulated());
+  const assigned = await fixture.assign(spy);
   let refusals = 1;
-  spied.judge = () => (refusals-- > 0 ? new PeerDmaError('ERR_SYSTEM', 'EIO', { errno: 'EIO' }) : undefined);
+  spy.failWith = () => (refusals-- > 0 ? new PeerDmaError('ERR_SYSTEM', 'EIO', { errno: 'EIO' }) : undefined);
   await rejectsCode(t, command(assigned, MEMORY), 'ERR_SYSTEM');
   t.is(assigned.configRead(4, 2), 0);
 });
 
-test('a closed device is an error of the VMM', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('rejects accesses to a closed device', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   await assigned.close();
   throwsCode(t, () => assigned.configRead(0x100, 4), 'ERR_CLOSED');
   throwsCode(t, () => assigned.mmioRead(LOW, 4), 'ERR_CLOSED');

@@ -1,22 +1,20 @@
-/**
- * Interrupts from a device to a guest that sets them up through config space and BARs.
- */
+/** Interrupts from a device to a guest that configures them through config space and BARs. */
 import test from 'ava';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar32 } from './support/guest.ts';
-import { Scene } from './support/scene.ts';
+import { Fixture } from './support/fixture.ts';
 
 /** BAR 0 of the devices here, with the MSI-X table and the pending bits in it. */
 const REGISTERS = 0xe000_0000n;
 const TABLE = REGISTERS + 0x2000n;
 const PENDING = REGISTERS + 0x3000n;
 
-/** Command's bit that switches the pin off. */
+/** INTx disable in Command. */
 const PIN_OFF = 0x400;
 
-test('what asserts the pin while the guest has it off interrupts when the guest switches it on', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('interrupts by a pin asserted while disabled, when the guest enables it', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const pin = assigned.interrupts.vector('intx');
   device.raise('intx');
   t.true(pin.fd > 0);
@@ -49,10 +47,10 @@ test('what asserts the pin while the guest has it off interrupts when the guest 
   t.is(pin.event.take(), 0n, 'the cause has gone');
 });
 
-test('a guest finds pending what its device has to say by entries that it has not unmasked', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+test('reports as pending the messages of MSI-X entries that the guest has not unmasked', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   const control = capability(assigned, 0x11) + 2;
   const mask = (entry: number, masked: boolean): void =>
     assigned.mmioWrite(TABLE + BigInt(entry * 16 + 12), Uint8Array.of(masked ? 1 : 0, 0, 0, 0));

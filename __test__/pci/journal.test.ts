@@ -1,21 +1,21 @@
-// The journal of a guest memory with assigned devices: what the guest does with BARs is in it, in words and as data.
+// The journal of a guest memory with assigned devices: BAR changes of the guest, as text and as data.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJournal, recordJournal } from '../../ts/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { MEMORY, command, writeBar32 } from './support/guest.ts';
-import { Scene } from './support/scene.ts';
+import { Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 
-test('a BAR that the guest places and switches off is told, with what of it is no memory', async (t) => {
-  const scene = await Scene.create(t);
-  const other = await Scene.create(t);
+test('journals a BAR that the guest places and disables, with its trapped parts', async (t) => {
+  const fixture = await Fixture.create(t);
+  const other = await Fixture.create(t);
   const file = join(scratchFolder(t), 'journal');
-  const assigned = await scene.assign(scene.simulated());
+  const assigned = await fixture.assign(fixture.simulated());
   const elsewhere = await other.assign(other.simulated());
-  using journal = recordJournal(scene.memory, file);
+  using journal = recordJournal(fixture.memory, file);
   for (const device of [assigned, elsewhere]) {
     await writeBar32(device, 0, LOW);
     await command(device, MEMORY);
@@ -34,5 +34,5 @@ test('a BAR that the guest places and switches off is told, with what of it is n
   t.is(bars[1]?.text, `${name} is not decoded.`);
   const placed = entries[entries.findIndex(({ bar }) => bar?.bar === 0) - 1];
   t.regex(placed?.text ?? '', / is at 0x\w+\.\.0x\w+ now/);
-  t.deepEqual(entries.at(-1)?.snapshot, scene.memory.inspect());
+  t.deepEqual(entries.at(-1)?.snapshot, fixture.memory.inspect());
 });

@@ -1,6 +1,4 @@
-/**
- * Which parts of a BAR are memory in the guest.
- */
+/** The parts of a BAR that can be mapped into guest memory. */
 import test from 'ava';
 import fc from 'fast-check';
 import { AddressRange } from '../../ts/index.ts';
@@ -11,14 +9,14 @@ const PAGE = 4096n;
 const range = (start: bigint, end: bigint): AddressRange => AddressRange.of(start, end - start);
 const shown = (areas: readonly AddressRange[]): string[] => areas.map(String);
 
-test('all of a BAR is mapped where the host maps it and nothing is emulated', (t) => {
+test('maps all of a BAR without emulated structures', (t) => {
   const bar = { length: 0x10000n, mmapAreas: [range(0n, 0x10000n)] };
   const areas = mappableAreas(bar, [], PAGE);
   t.deepEqual(shown(areas), ['0x0..0x10000']);
   t.deepEqual(trappedAreas(0x10000n, areas), []);
 });
 
-test('the pages of the MSI-X table and the pending bits are left out, each once', (t) => {
+test('excludes the pages of the MSI-X table and the pending bits', (t) => {
   const bar = { length: 0x10000n, mmapAreas: [range(0n, 0x10000n)] };
   const areas = mappableAreas(bar, [range(0x2000n, 0x2410n), range(0x3800n, 0x3808n)], PAGE);
   t.deepEqual(shown(areas), ['0x0..0x2000', '0x4000..0x10000']);
@@ -27,7 +25,7 @@ test('the pages of the MSI-X table and the pending bits are left out, each once'
   t.deepEqual(shown(apart), ['0x1000..0xf000']);
 });
 
-test('the areas of a sparse BAR stay apart, in whole pages', (t) => {
+test('keeps the areas of a sparse BAR separate, in whole pages', (t) => {
   const sparse = { length: 0x8000n, mmapAreas: [range(0x800n, 0x2800n), range(0x4000n, 0x8000n)] };
   t.deepEqual(shown(mappableAreas(sparse, [], PAGE)), ['0x1000..0x2000', '0x4000..0x8000']);
   t.deepEqual(shown(mappableAreas(sparse, [range(0x5000n, 0x5010n)], PAGE)), [
@@ -37,7 +35,7 @@ test('the areas of a sparse BAR stay apart, in whole pages', (t) => {
   ]);
 });
 
-test('a BAR smaller than a page, or of which nothing can be mapped, is all left to the VMM', (t) => {
+test('traps a BAR that is smaller than a page or not mappable', (t) => {
   t.deepEqual(mappableAreas({ length: 0x100n, mmapAreas: [range(0n, 0x100n)] }, [], PAGE), []);
   t.deepEqual(mappableAreas({ length: 0x100n, mmapAreas: [range(0n, 0x1000n)] }, [], PAGE), []);
   t.deepEqual(mappableAreas({ length: 0x10000n, mmapAreas: [] }, [], PAGE), []);
@@ -45,7 +43,7 @@ test('a BAR smaller than a page, or of which nothing can be mapped, is all left 
   t.deepEqual(shown(trappedAreas(0x100n, [])), ['0x0..0x100']);
 });
 
-test('byte by byte, a page is mapped if all of it can be and none of it is emulated', (t) => {
+test('maps exactly the pages without emulated and unmappable bytes', (t) => {
   const bounds = fc.tuple(fc.integer({ min: 0, max: 63 }), fc.integer({ min: 1, max: 24 }));
   const toRange = ([at, length]: readonly [number, number]): AddressRange =>
     AddressRange.of(BigInt(at) * 1024n, BigInt(length) * 1024n);

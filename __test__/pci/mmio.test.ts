@@ -1,12 +1,10 @@
-/**
- * Accesses of a guest to BARs: which BAR they fall into, in which accesses the device sees them, and what is emulated.
- */
+/** Guest accesses to BARs: the BAR of each address, the resulting device accesses, and emulated areas. */
 import test from 'ava';
 import { AddressRange, type DeviceRegion } from '../../ts/index.ts';
 import { type EmulatedArea, Mmio, type PlacedBar } from '../../ts/pci/mmio.ts';
 import { throwsCode } from '../support/errors.ts';
 
-/** A region that writes down how it is accessed. */
+/** A region that records its accesses. */
 function registers(length: bigint, log: string[]): DeviceRegion {
   const bytes = new Uint8Array(Number(length));
   const view = new DataView(bytes.buffer);
@@ -41,7 +39,7 @@ function placed(index: number, gpa: bigint, length: bigint, region: DeviceRegion
   return { index, range: AddressRange.of(gpa, length), region };
 }
 
-test('the device sees one access where the guest makes one, and aligned ones otherwise', (t) => {
+test('makes one device access for an aligned guest access, and splits others', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log))];
   const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
@@ -58,7 +56,7 @@ test('the device sees one access where the guest makes one, and aligned ones oth
   t.deepEqual(log, ['read 1 at 35', 'read 4 at 36', 'read 4 at 40', 'read 2 at 44']);
 });
 
-test('each address belongs to the BAR that is there; bytes of none read as ones, and are not written', (t) => {
+test('dispatches each address to its BAR; reads all ones and drops writes elsewhere', (t) => {
   const logs: [string[], string[]] = [[], []];
   const bars = [
     placed(0, 0x1000n, 0x100n, registers(0x100n, logs[0])),
@@ -90,7 +88,7 @@ test('each address belongs to the BAR that is there; bytes of none read as ones,
   throwsCode(t, () => mmio.write(bars, 0x1000n, 'ab' as unknown as Uint8Array), 'ERR_INVALID_ARGUMENT');
 });
 
-test('what is emulated is asked with offsets of its own, and the device never hears of it', (t) => {
+test('accesses emulated areas with relative offsets, and never the device', (t) => {
   const log: string[] = [];
   const asked: string[] = [];
   const area: EmulatedArea = {
@@ -118,7 +116,7 @@ test('what is emulated is asked with offsets of its own, and the device never he
   t.deepEqual([log.slice(3), asked], [['read 4 at 60'], ['read 4 at 0']]);
 });
 
-test('a BAR that is longer than what the device has reads ones past its end, and takes no writes', (t) => {
+test('reads all ones and drops writes past the region of a BAR with a larger register', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x60n, log))];
   const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);

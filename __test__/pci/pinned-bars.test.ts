@@ -1,43 +1,41 @@
-/**
- * BARs that stay at one guest address, whatever the guest writes.
- */
+/** BARs pinned to one guest address, whatever the guest writes. */
 import test from 'ava';
 import { AssignedDevice } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { MEMORY, command, readBar64, writeBar64 } from './support/guest.ts';
-import { MiB, RAM, Scene } from './support/scene.ts';
+import { MiB, RAM, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
 
-test('a pinned BAR stays where it is, whatever the guest writes', async (t) => {
-  const scene = await Scene.create(t);
+test('keeps the address of a pinned BAR, whatever the guest writes', async (t) => {
+  const fixture = await Fixture.create(t);
   const bars = [
     { index: 0, length: MiB, kind: 'memory64', hostAddress: 0x38_0000_0000n },
     { index: 2, length: MiB, kind: 'memory64' },
   ] as const;
-  const device = scene.simulated({ bars, msix: undefined } as never);
-  const assigned = await scene.assign(device, { 0: 'host', 2: HIGH });
+  const device = fixture.simulated({ bars, msix: undefined } as never);
+  const assigned = await fixture.assign(device, { 0: 'host', 2: HIGH });
   t.is(readBar64(assigned, 0), 0x38_0000_0000n);
   t.is(readBar64(assigned, 2), HIGH);
   await writeBar64(assigned, 2, LOW);
   t.is(readBar64(assigned, 2), HIGH);
   await command(assigned, MEMORY);
-  t.true(scene.reaches(HIGH, device, 2));
-  t.true(scene.reaches(0x38_0000_0000n, device, 0));
+  t.true(fixture.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(0x38_0000_0000n, device, 0));
   await writeBar64(assigned, 2, 0xffff_ffff_ffff_ffffn);
   t.is(readBar64(assigned, 2), 0xffff_ffff_fff0_0000n, 'it can still be sized');
-  t.true(scene.reaches(HIGH, device, 2));
+  t.true(fixture.reaches(HIGH, device, 2));
   await writeBar64(assigned, 2, LOW);
   t.is(readBar64(assigned, 2), HIGH);
   t.true(assigned.status().every(({ pinned }) => pinned));
 });
 
-test('a place where a BAR can not be pinned is refused, and the device is still the caller’s', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
+test('rejects an invalid address of a pinned BAR, and leaves the device to the caller', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
   t.teardown(() => device.close());
-  const { memory } = scene;
+  const { memory } = fixture;
   for (const [bars, code, message] of [
     [{ 0: LOW + 1n }, 'ERR_UNALIGNED', /0x10000/],
     [{ 0: HIGH }, 'ERR_OUT_OF_RANGE', /32/],
@@ -45,7 +43,7 @@ test('a place where a BAR can not be pinned is refused, and the device is still 
     [{ 2: RAM }, 'ERR_OVERLAP', /ram0/],
     [{ 1: LOW }, 'ERR_INVALID_ARGUMENT', /BAR 1/],
     [{ 7: LOW }, 'ERR_INVALID_ARGUMENT', /0 to 5/],
-    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /not known/],
+    [{ 0: 'host' }, 'ERR_INVALID_ARGUMENT', /its host address is unknown/],
     [{ 0: 5 }, 'ERR_INVALID_ARGUMENT', /bigint/],
     [{ 0: LOW, 2: LOW }, 'ERR_OVERLAP', /BAR/],
   ] as const) {
@@ -53,9 +51,9 @@ test('a place where a BAR can not be pinned is refused, and the device is still 
     t.regex(error.message, message);
     t.regex(error.message, new RegExp(device.bdf));
   }
-  const first = await scene.assign(scene.simulated(), { 2: LOW });
+  const first = await fixture.assign(fixture.simulated(), { 2: LOW });
   await rejectsCode(t, AssignedDevice.create({ device, memory, bars: { 2: LOW } }), 'ERR_OVERLAP');
   await first.close();
-  const second = await scene.assign(device, { 2: LOW });
-  t.is(readBar64(second, 2), LOW, 'a device that is closed gives its places back');
+  const second = await fixture.assign(device, { 2: LOW });
+  t.is(readBar64(second, 2), LOW, 'closing a device releases its pinned addresses');
 });

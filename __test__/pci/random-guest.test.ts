@@ -1,13 +1,14 @@
 /**
- * A guest that writes its devices' config space at random: after each write, DMA finds at every place exactly what a
- * straightforward model of PCI says is there.
+ * A guest that writes its devices' config space at random.
+ *
+ * After each write, DMA reaches at every address exactly what a straightforward model of PCI predicts.
  */
 import test from 'ava';
 import fc from 'fast-check';
 import { type AssignedDevice, MemoryFile, type SimulatedDevice, resetDevices } from '../../ts/index.ts';
 import { seedOf } from '../support/seed.ts';
 import { MASTER, MEMORY, barRegister, capability } from './support/guest.ts';
-import { MiB, RAM, RAM_LENGTH, Scene } from './support/scene.ts';
+import { MiB, RAM, RAM_LENGTH, Fixture } from './support/fixture.ts';
 
 /** BAR 0 of 64 KiB and 32 bits, with an MSI-X table in its third page; BAR 2 of 1 MiB and 64 bits. */
 const BARS = [
@@ -83,7 +84,7 @@ class PlainDevice {
   memory = false;
   power = 0;
 
-  /** What the guest reads of a register of 4 bytes. */
+  /** Returns the guest's value of a 4-byte register. */
   read(register: number): number {
     const [wide0, wide2] = BARS;
     const view = new DataView(this.registers.buffer);
@@ -96,7 +97,7 @@ class PlainDevice {
   address(bar: 0 | 2): bigint | undefined {
     if (!this.memory || this.power !== 0) return undefined;
     const low = BigInt(this.read(bar)) & ~0xfn;
-    // All ones in a half, but for the four bits that are no address: asked for its size, a BAR of 64 bits is nowhere.
+    // All ones in a half, except in the four non-address bits, request the size: a 64-bit BAR does not decode then.
     const written = new DataView(this.registers.buffer).getUint32(4 * bar, true);
     if (bar === 2 && (written >= 0xffff_fff0 || this.read(3) === 0xffff_ffff)) return undefined;
     const address = bar === 0 ? low : low | (BigInt(this.read(3)) << 32n);
@@ -109,7 +110,7 @@ class PlainDevice {
 const WIDTH = 40n;
 const RESERVED = { start: 0xfee0_0000n, end: 0xfef0_0000n };
 
-/** What DMA finds at an address: `device.bar` and the page in it, `ram`, or nothing. */
+/** Returns the target of DMA to an address: `device.bar` and the page in it, `ram`, or nothing. */
 function expected(plain: readonly PlainDevice[], gpa: bigint): string {
   if (gpa >= RAM && gpa < RAM + RAM_LENGTH) return 'ram';
   if (gpa >= RESERVED.start && gpa < RESERVED.end) return 'nothing';
@@ -125,7 +126,7 @@ function expected(plain: readonly PlainDevice[], gpa: bigint): string {
   return 'nothing';
 }
 
-test('DMA finds what the guest has placed, wherever it has placed it', async (t) => {
+test('reaches by DMA what the guest has placed, at random addresses', async (t) => {
   t.timeout(300_000);
   const files: MemoryFile[] = [];
   t.teardown(() => {
@@ -142,25 +143,25 @@ test('DMA finds what the guest has placed, wherever it has placed it', async (t)
   let [writes, probes] = [0, 0];
   const property = fc.asyncProperty(fc.array(operation, { minLength: 5, maxLength: 40 }), async (operations) => {
     const ends: (() => void | Promise<void>)[] = [];
-    const scene = await Scene.create({ teardown: (last) => ends.push(last) });
+    const fixture = await Fixture.create({ teardown: (last) => ends.push(last) });
     try {
-      scene.memory.write(RAM, new Uint8Array(8));
+      fixture.memory.write(RAM, new Uint8Array(8));
       const assigned: AssignedDevice[] = [];
       const simulated: SimulatedDevice[] = [];
       for (let index = 0; index < DEVICES; index++) {
         const bars = BARS.map((bar, at) => ({ ...bar, contents: contents[index]?.[at] as MemoryFile }));
-        const one = scene.simulated({
+        const one = fixture.simulated({
           bars,
           msix: { vectors: 4, bar: 0, tableOffset: 0x2000n, pendingOffset: 0x2800n },
         });
         simulated.push(one);
-        assigned.push(await scene.assign(one));
+        assigned.push(await fixture.assign(one));
       }
       const plain = assigned.map(() => new PlainDevice());
       for (const op of operations) {
         await apply(op, assigned, plain);
         writes++;
-        const voids = scene.voids();
+        const voids = fixture.revokedMappings();
         if (voids.length > 0) throw new Error(`void are ${voids.join('; ')}`);
         for (const [index, one] of assigned.entries()) {
           for (const register of [0, 1, 2, 3]) {
@@ -170,7 +171,7 @@ test('DMA finds what the guest has placed, wherever it has placed it', async (t)
         }
         for (const gpa of places(plain)) {
           probes++;
-          const [found, wanted] = [find(scene, gpa), expected(plain, gpa)];
+          const [found, wanted] = [find(fixture, gpa), expected(plain, gpa)];
           if (found !== wanted) throw new Error(`at 0x${gpa.toString(16)} is ${found}, not ${wanted}`);
         }
       }
@@ -206,7 +207,7 @@ async function apply(op: Op, assigned: readonly AssignedDevice[], plain: readonl
       model.power = op.value;
       return one.configWrite(capability(one, 0x01) + 4, 2, op.value);
     case 'flr':
-      // VFIO restores what it has of config space; a function that is reset is awake.
+      // VFIO restores its config space; a function is in D0 after a reset.
       model.power = 0;
       return one.configWrite(capability(one, 0x10) + 8, 2, 0x8000);
     case 'reset':
@@ -231,8 +232,8 @@ function places(plain: readonly PlainDevice[]): Set<bigint> {
   return found;
 }
 
-function find(scene: Scene, gpa: bigint): string {
-  const bytes = scene.find(gpa, 4);
+function find(fixture: Fixture, gpa: bigint): string {
+  const bytes = fixture.find(gpa, 4);
   if (bytes === undefined) return 'nothing';
   const [mark, index, bar, page] = bytes;
   return mark === MARK ? `${index}.${bar} page ${page}` : 'ram';

@@ -1,5 +1,6 @@
 /**
- * Devices are reset alone and together: nobody reaches them before the hardware is reset, and they are as after power-on.
+ * Resets of one and of several devices: BARs are unmapped before the hardware is reset, and the power-on state
+ * follows.
  */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,15 +15,15 @@ import {
 import { rejectsCode } from '../support/errors.ts';
 import { until } from '../support/until.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const HIGH = 0x40_0000_0000n;
 
-/** Gives devices to the guest, which places and switches on their BARs 2, one after the other. */
-async function inReach(scene: Scene, devices: readonly SimulatedDevice[]): Promise<AssignedDevice[]> {
+/** Assigns devices, and maps their BARs 2 one after the other. */
+async function assignReachable(fixture: Fixture, devices: readonly SimulatedDevice[]): Promise<AssignedDevice[]> {
   const assigned: AssignedDevice[] = [];
   for (const [index, device] of devices.entries()) {
-    const one = await scene.assign(scene.spied(device));
+    const one = await fixture.assign(fixture.spy(device));
     await writeBar64(one, 2, HIGH + BigInt(index) * MiB);
     await command(one, MEMORY);
     assigned.push(one);
@@ -30,35 +31,35 @@ async function inReach(scene: Scene, devices: readonly SimulatedDevice[]): Promi
   return assigned;
 }
 
-test('a reset takes the BARs away, then resets the hardware; the guest finds it as after power-on', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated();
-  const assigned = await scene.assign(scene.spied(device));
+test('unmaps the BARs, resets the hardware, and shows the guest the power-on state', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(fixture.spy(device));
   await writeBar64(assigned, 2, HIGH);
   await assigned.configWrite(0x3c, 1, 11);
   await command(assigned, MEMORY | MASTER);
-  scene.takeLog();
+  fixture.drainLog();
   await assigned.reset();
-  const log = scene.takeLog();
+  const log = fixture.drainLog();
   t.is(log[0], 'unmap 0x4000000000..0x4000100000');
   t.true(log.indexOf('config 0x4 = 0x0') < log.indexOf('reset'), 'quiet before');
   t.is(assigned.configRead(0x04, 2), 0);
   t.is(assigned.configRead(barRegister(2), 4) & ~0xf, 0);
   t.is(assigned.configRead(barRegister(3), 4), 0);
   t.is(assigned.configRead(0x3c, 1), 0);
-  t.deepEqual(scene.barsHeld(), []);
-  t.false(scene.reaches(HIGH, device, 2));
+  t.deepEqual(fixture.mappedBars(), []);
+  t.false(fixture.reaches(HIGH, device, 2));
 
   await writeBar64(assigned, 2, HIGH + MiB);
   await command(assigned, MEMORY);
-  t.true(scene.reaches(HIGH + MiB, device, 2), 'it works again');
+  t.true(fixture.reaches(HIGH + MiB, device, 2), 'it works again');
 });
 
-test('a device that sleeps is awake after a reset, also where the hardware can not be reset', async (t) => {
-  const scene = await Scene.create(t);
+test('wakes a sleeping device by a reset, even if its hardware cannot be reset', async (t) => {
+  const fixture = await Fixture.create(t);
   for (const resettable of [true, false]) {
-    const device = scene.simulated({ resettable });
-    const assigned = await scene.assign(device);
+    const device = fixture.simulated({ resettable });
+    const assigned = await fixture.assign(device);
     const power = capability(assigned, 0x01) + 4;
     await writeBar64(assigned, 2, HIGH);
     await command(assigned, MEMORY | MASTER);
@@ -69,102 +70,102 @@ test('a device that sleeps is awake after a reset, also where the hardware can n
     t.is(device.config.read(4n, 1)[0], 0);
     await writeBar64(assigned, 2, HIGH);
     await command(assigned, MEMORY);
-    t.true(scene.reaches(HIGH, device, 2));
+    t.true(fixture.reaches(HIGH, device, 2));
     await assigned.close();
   }
 });
 
-test('a device that can not be reset says so, and is quiet', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated({ resettable: false });
-  const assigned = await scene.assign(scene.spied(device));
+test('reports a device that cannot be reset, and leaves it quiet', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated({ resettable: false });
+  const assigned = await fixture.assign(fixture.spy(device));
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY | MASTER);
   const error = await rejectsCode(t, assigned.reset(), 'ERR_RESET_UNSUPPORTED');
   t.regex(error.message, new RegExp(device.bdf));
   t.is(device.config.read(4n, 1)[0], 0, 'neither memory decode nor bus mastering');
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
   t.is(assigned.configRead(barRegister(2), 4) & ~0xf, 0);
 });
 
-test('devices of one bus are reset together where they can not be alone', async (t) => {
-  const scene = await Scene.create(t);
+test('resets devices together through their bus if they cannot be reset alone', async (t) => {
+  const fixture = await Fixture.create(t);
   const bus = new SimulatedBus();
-  const devices = [0, 1].map(() => scene.simulated({ resettable: false, bus }));
-  const assigned = await inReach(scene, devices);
-  scene.takeLog();
+  const devices = [0, 1].map(() => fixture.simulated({ resettable: false, bus }));
+  const assigned = await assignReachable(fixture, devices);
+  fixture.drainLog();
   const [first] = assigned;
   if (first === undefined) throw new Error('there are two');
   const alone = await rejectsCode(t, first.reset(), 'ERR_RESET_UNSUPPORTED');
   t.regex(alone.message, new RegExp(devices[1]?.bdf ?? ''), 'the other device on the bus is named');
-  t.is(scene.barsHeld().length, 1, 'and keeps its BAR');
+  t.is(fixture.mappedBars().length, 1, 'and keeps its BAR');
   await resetDevices(assigned);
-  const log = scene.takeLog();
+  const log = fixture.drainLog();
   t.true(log.includes('hot reset'));
   t.true(log.lastIndexOf('unmap 0x4000100000..0x4000200000') < log.lastIndexOf('hot reset'));
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
   for (const one of assigned) t.is(one.configRead(0x04, 2), 0);
 });
 
-test('resets the bus of a device that does not return from its own reset, and names it if that fails', async (t) => {
-  const scene = await Scene.create(t);
+test('resets the bus of a device that does not respond after its own reset, and names it if that fails', async (t) => {
+  const fixture = await Fixture.create(t);
   const lost = (device: SimulatedDevice): PhysicalFunction => {
-    const spied = scene.spied(device);
+    const spy = fixture.spy(device);
     const error = new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${device.bdf} did not return from its reset`);
-    spied.judge = (what) => (what === 'reset' ? error : undefined);
-    return spied;
+    spy.failWith = (what) => (what === 'reset' ? error : undefined);
+    return spy;
   };
-  const onBus = await scene.assign(lost(scene.simulated({ resettable: false, bus: new SimulatedBus() })));
-  scene.takeLog();
+  const onBus = await fixture.assign(lost(fixture.simulated({ resettable: false, bus: new SimulatedBus() })));
+  fixture.drainLog();
   await onBus.reset();
-  t.true(scene.takeLog().includes('hot reset'));
-  const device = scene.simulated({ resettable: false });
-  const alone = await scene.assign(lost(device));
+  t.true(fixture.drainLog().includes('hot reset'));
+  const device = fixture.simulated({ resettable: false });
+  const alone = await fixture.assign(lost(device));
   const error = await rejectsCode(t, alone.reset(), 'ERR_BAD_CONFIG_SPACE');
   t.regex(error.message, new RegExp(`${device.bdf} did not return from its reset`));
 });
 
-test('a reset of the VM resets all that can be, quiets the rest, and names it', async (t) => {
-  const scene = await Scene.create(t);
-  const stubborn = [0, 1].map(() => scene.simulated({ resettable: false }));
-  const willing = scene.simulated();
+test('resets all devices that can be reset, quiets the others, and names them', async (t) => {
+  const fixture = await Fixture.create(t);
+  const stubborn = [0, 1].map(() => fixture.simulated({ resettable: false }));
+  const willing = fixture.simulated();
   const assigned: AssignedDevice[] = [];
   for (const device of [stubborn[0], willing, stubborn[1]]) {
     if (device === undefined) continue;
-    const one = await scene.assign(scene.spied(device));
+    const one = await fixture.assign(fixture.spy(device));
     await writeBar64(one, 2, HIGH + BigInt(assigned.length) * MiB);
     await command(one, MEMORY | MASTER);
     assigned.push(one);
   }
-  scene.takeLog();
+  fixture.drainLog();
   const error = await rejectsCode(t, resetDevices(assigned), 'ERR_RESET_UNSUPPORTED');
   for (const { bdf } of stubborn) t.regex(error.message, new RegExp(bdf));
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
   for (const { device } of assigned) t.is(device.config.read(4n, 1)[0], 0);
   await resetDevices([]);
 });
 
-test('a reset that can not take a BAR away changes nothing', async (t) => {
-  const scene = await Scene.create(t);
-  const devices = [scene.simulated(), scene.simulated()];
-  const assigned = await inReach(scene, devices);
-  scene.recorder.judge = ({ op, range }) => (op === 'unmap' && range.start > HIGH ? new Error('stuck') : undefined);
-  scene.takeLog();
+test('changes nothing if a BAR cannot be unmapped for a reset', async (t) => {
+  const fixture = await Fixture.create(t);
+  const devices = [fixture.simulated(), fixture.simulated()];
+  const assigned = await assignReachable(fixture, devices);
+  fixture.recorder.judge = ({ op, range }) => (op === 'unmap' && range.start > HIGH ? new Error('stuck') : undefined);
+  fixture.drainLog();
   await rejectsCode(t, resetDevices(assigned), 'ERR_UNMAP_FAILED');
-  t.false(scene.takeLog().some((entry) => entry.includes('reset')));
+  t.false(fixture.drainLog().some((entry) => entry.includes('reset')));
   t.deepEqual(
     assigned.map((one) => one.configRead(0x04, 2)),
     [MEMORY, MEMORY],
   );
-  t.true(scene.reaches(HIGH, devices[0] as PhysicalFunction, 2));
-  scene.recorder.judge = () => undefined;
-  scene.recorder.loseAll();
-  await scene.memory.dmaMappers.targetClosed(scene.recorder);
+  t.true(fixture.reaches(HIGH, devices[0] as PhysicalFunction, 2));
+  fixture.recorder.judge = () => undefined;
+  fixture.recorder.loseAll();
+  await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
 });
 
-test('resets and writes of several callers at once come one after the other', async (t) => {
-  const scene = await Scene.create(t);
-  const [one, other] = [await scene.assign(), await scene.assign()];
+test('runs concurrent resets and writes one after the other', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [one, other] = [await fixture.assign(), await fixture.assign()];
   const all: Promise<void>[] = [];
   for (let round = 0; round < 5; round++) {
     all.push(resetDevices([one, other]), writeBar64(one, 2, HIGH), command(other, MEMORY));
@@ -178,15 +179,15 @@ test('resets and writes of several callers at once come one after the other', as
   await resetDevices([one, one]);
 });
 
-test('the pin interrupts after a reset, though an interrupt was in service before it', async (t) => {
-  const scene = await Scene.create(t);
+test('interrupts by the pin after a reset, even if an interrupt was in service before', async (t) => {
+  const fixture = await Fixture.create(t);
   const resets: [string, (device: AssignedDevice) => Promise<void>][] = [
     ['reset', (device) => device.reset()],
     ['function-level reset', (device) => device.configWrite(capability(device, 0x10) + 8, 2, 0x8000)],
   ];
   for (const [what, reset] of resets) {
-    const device = scene.simulated();
-    const assigned = await scene.assign(device);
+    const device = fixture.simulated();
+    const assigned = await fixture.assign(device);
     let count = 0n;
     assigned.interrupts.vector('intx').onInterrupt((more) => (count += more));
     device.raise('intx');

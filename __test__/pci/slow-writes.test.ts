@@ -1,12 +1,11 @@
 /**
- * Writes to config space that take long in the kernel, a reset or a change of the power state, go to a worker thread
- * where the device has one; all other writes are made at once.
+ * Slow config writes (resets, power state changes) use a worker thread if the device supports it; all others do not.
  */
 import test from 'ava';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { DeviceRegion, PhysicalFunction } from '../../ts/index.ts';
 import { MEMORY, capability, command, writeBar64 } from './support/guest.ts';
-import { Scene } from './support/scene.ts';
+import { Fixture } from './support/fixture.ts';
 
 const HIGH = 0x40_0000_0000n;
 const POWER = 0x01;
@@ -14,17 +13,17 @@ const EXPRESS = 0x10;
 /** Initiate Function Level Reset, in the upper byte of Device Control. */
 const INITIATE = 0x80;
 
-interface Threaded {
+interface ThreadedFunction {
   readonly func: PhysicalFunction;
-  /** How each write was made, and where. */
+  /** The kind and the offset of each write. */
   readonly log: string[];
-  /** Ends the write that the thread is at. */
+  /** Completes the pending write of the thread. */
   release(): void;
   fail(error: Error): void;
 }
 
-/** A function with a thread for its config space, on which writes end when they are let. */
-function withThread(device: PhysicalFunction): Threaded {
+/** Wraps a function whose config space has a worker thread. A write ends when it is released. */
+function wrapWithThread(device: PhysicalFunction): ThreadedFunction {
   const log: string[] = [];
   let release: () => void = () => {};
   let fail: (error: Error) => void = () => {};
@@ -59,8 +58,8 @@ function withThread(device: PhysicalFunction): Threaded {
   return { func, log, release: () => release(), fail: (error) => fail(error) };
 }
 
-/** Lets every write on the thread end, until something is done. */
-async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
+/** Releases every write of the thread until a promise is settled. */
+async function releaseUntil<T>(release: () => void, done: Promise<T>): Promise<T> {
   let ended = false;
   void done.finally(() => (ended = true)).catch(() => {});
   while (!ended) {
@@ -71,9 +70,9 @@ async function ending<T>(release: () => void, done: Promise<T>): Promise<T> {
 }
 
 test('writes a function-level reset on a worker thread; config space reads as all ones until it is done', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+  const fixture = await Fixture.create(t);
+  const { func, log, release } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const register = capability(assigned, EXPRESS) + 9;
   await writeBar64(assigned, 2, HIGH);
   await command(assigned, MEMORY);
@@ -85,7 +84,7 @@ test('writes a function-level reset on a worker thread; config space reads as al
   t.deepEqual(log, [`thread 0x${register.toString(16)}`]);
   t.is(assigned.configRead(0, 4), 0xffffffff);
   t.is(assigned.configRead(4, 2), 0xffff);
-  t.deepEqual(scene.barsHeld(), [], 'its BARs are out of reach before');
+  t.deepEqual(fixture.mappedBars(), [], 'its BARs are out of reach before');
   const next = assigned.configWrite(0x3c, 1, 7);
   await turn();
   release();
@@ -95,24 +94,24 @@ test('writes a function-level reset on a worker thread; config space reads as al
   t.is(assigned.configRead(0x3c, 1), 7, 'a write that came meanwhile follows it');
 });
 
-test('a reset that fails on the worker thread leaves config space readable', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release, fail } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+test('keeps config space readable after a failed reset on the worker thread', async (t) => {
+  const fixture = await Fixture.create(t);
+  const { func, log, release, fail } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const id = assigned.configRead(0, 4);
   log.length = 0;
   const resetting = assigned.configWrite(capability(assigned, EXPRESS) + 9, 1, INITIATE);
   while (log.length === 0) await turn();
   t.is(assigned.configRead(0, 4), 0xffffffff);
   fail(new Error('the device is gone'));
-  await t.throwsAsync(ending(release, resetting), { message: 'the device is gone' });
+  await t.throwsAsync(releaseUntil(release, resetting), { message: 'the device is gone' });
   t.is(assigned.configRead(0, 4), id);
 });
 
-test('config space reads as all ones while the hardware is reset, however that ends', async (t) => {
-  const scene = await Scene.create(t);
+test('reads all ones from config space during a hardware reset, whatever its result', async (t) => {
+  const fixture = await Fixture.create(t);
   for (const failure of [undefined, new Error('the device is gone')]) {
-    const device = scene.simulated();
+    const device = fixture.simulated();
     let end: (() => void) | undefined;
     const func: PhysicalFunction = new Proxy(device, {
       get: (target, name) => {
@@ -126,7 +125,7 @@ test('config space reads as all ones while the hardware is reset, however that e
         return typeof value === 'function' ? (value.bind(target) as unknown) : value;
       },
     });
-    const assigned = await scene.assign(func);
+    const assigned = await fixture.assign(func);
     const id = assigned.configRead(0, 4);
     const resetting = assigned.reset();
     while (end === undefined) await turn();
@@ -138,14 +137,14 @@ test('config space reads as all ones while the hardware is reset, however that e
   }
 });
 
-test('the power state is written on a worker thread, all other registers at once', async (t) => {
-  const scene = await Scene.create(t);
-  const { func, log, release } = withThread(scene.simulated());
-  const assigned = await ending(release, scene.assign(func));
+test('writes the power state on a worker thread, and all other registers at once', async (t) => {
+  const fixture = await Fixture.create(t);
+  const { func, log, release } = wrapWithThread(fixture.simulated());
+  const assigned = await releaseUntil(release, fixture.assign(func));
   const power = capability(assigned, POWER) + 4;
   log.length = 0;
-  await ending(release, assigned.configWrite(power, 2, 3));
-  await ending(release, assigned.configWrite(power, 2, 0));
+  await releaseUntil(release, assigned.configWrite(power, 2, 3));
+  await releaseUntil(release, assigned.configWrite(power, 2, 0));
   const hex = power.toString(16);
   t.deepEqual(log, [`thread 0x${hex}`, `thread 0x${hex}`]);
   log.length = 0;

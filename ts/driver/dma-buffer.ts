@@ -1,6 +1,4 @@
-/**
- * Memory that a driver in this process shares with its device: bytes here, an IOVA there.
- */
+/** DMA buffers: memory shared by a driver in this process and its device, as bytes and as an IOVA. */
 import { AddressRange } from '../address-range.ts';
 import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
@@ -13,31 +11,33 @@ import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
-import { findPlace } from './buffer-place.ts';
+import { findPlacement } from './buffer-placement.ts';
 
-/** What {@link DmaBuffer.allocate} takes. */
+/** Options of {@link DmaBuffer.allocate}. */
 export interface DmaBufferOptions {
   /** For messages and {@link GuestMemory.inspect}. Default: `dma buffer`. */
   readonly name?: string;
-  /** Of its IOVA, in bytes: a power of two of at least a page. Default: a page. */
+  /** Alignment of its IOVA in bytes: a power of two of at least a page. Default: a page. */
   readonly alignment?: bigint;
-  /** The IOVA ends at this number of bits or below, for devices whose addresses are short. Default: what the IOMMU has. */
+  /** Maximum width of the IOVA in bits, for devices with short addresses. Default: the width of the IOMMU. */
   readonly addressBits?: number;
 }
 
 /**
- * Memory for DMA, mapped for every device behind the targets that follow a guest memory. Zero to begin with.
+ * Memory for DMA, mapped for every device behind the targets of a guest memory. Initially zero.
  *
- * It is memory of that {@link GuestMemory} like any other: targets that join later get it too, and `inspect()` lists it. A driver of its
- * own has a guest memory of its own, without RAM.
+ * It is a region of that {@link GuestMemory} like any other: targets that join later map it too, and `inspect()` lists
+ * it. A driver without a guest has a guest memory of its own, without RAM.
  */
 export class DmaBuffer {
-  /** Where devices find it. */
+  /** Its address for devices. */
   readonly iova: bigint;
   /**
-   * The bytes, as they are now for both sides. They stay readable after {@link DmaBuffer.close}; the device does not reach them then.
-   * What is written here a device may see in any order but for what the driver's own access to a register orders: on x86-64 that is all
-   * that was written before.
+   * The current bytes, shared with the device. They remain readable after {@link DmaBuffer.close}; the device loses
+   * access.
+   *
+   * A device may observe writes in any order, except that the driver's own register access orders all earlier writes
+   * on x86-64.
    */
   // `Uint8Array<ArrayBuffer>` since TypeScript 5.7, `Uint8Array` before.
   readonly bytes: ReturnType<Uint8Array['slice']>;
@@ -60,14 +60,13 @@ export class DmaBuffer {
   }
 
   /**
-   * Allocates memory at an IOVA that every target of the guest memory can map and nothing else has.
+   * Allocates memory at a free IOVA that every target of the guest memory can map.
    *
-   * @param memory what the device's IOMMU follows: what its {@link VfioContainerManager} was made with
-   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; less than a whole number of pages takes the
-   * rest of the last one
-   * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` where there is no such IOVA; what a target said to it, nothing is left then;
-   * `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have; `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`,
-   * `ERR_CLOSED`, `ERR_SYSTEM`
+   * @param memory the guest memory that the device's IOMMU maps: that of its {@link VfioContainerManager}
+   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
+   * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` if there is no such IOVA; the error of a target, after which nothing
+   * is left allocated; `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` supports; `ERR_INVALID_ARGUMENT`,
+   * `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
    */
   static async allocate(memory: GuestMemory, length: bigint, options: DmaBufferOptions = {}): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
@@ -75,7 +74,7 @@ export class DmaBuffer {
     const given = readOptions(options, ['name', 'alignment', 'addressBits']);
     const { name = 'dma buffer', alignment = page, addressBits = space.width } = given;
     if (typeof name !== 'string' || name === '') {
-      throw invalid(`the name of a DMA buffer is a string with characters in it, not ${valueText(name)}`);
+      throw invalid(`the name of a DMA buffer is a non-empty string, not ${valueText(name)}`);
     }
     if (typeof alignment !== 'bigint' || alignment < page || (alignment & (alignment - 1n)) !== 0n) {
       throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
@@ -96,7 +95,7 @@ export class DmaBuffer {
         let iova = 0n;
         await space.change((draft) => {
           const bits = Math.min(space.width, addressBits);
-          const room = findPlace(draft, whole, alignment, bits, space.iovaRanges());
+          const room = findPlacement(draft, whole, alignment, bits, space.iovaRanges());
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
@@ -109,7 +108,7 @@ export class DmaBuffer {
         throw error;
       }
     } finally {
-      file.close(); // the region keeps it
+      file.close(); // the region holds its own reference
     }
   }
 
@@ -119,9 +118,10 @@ export class DmaBuffer {
   }
 
   /**
-   * Unmaps it from every target, and gives the memory back once {@link DmaBuffer.bytes} is forgotten. Idempotent.
+   * Unmaps it from every target. Its memory is released once {@link DmaBuffer.bytes} is garbage-collected. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: the device may still reach it, and it is kept; `close` can be tried again
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: the device may still reach it, and it is kept. Call `close` again to
+   * retry
    */
   close(): Promise<void> {
     const space = addressSpaceOf(this.#memory);
@@ -142,6 +142,8 @@ function invalid(message: string): PeerDmaError {
 function noRoom(name: string, length: bigint, bits: number): PeerDmaError {
   return new PeerDmaError(
     'ERR_IOVA_UNREACHABLE',
-    `there are no ${length} bytes of IOVA for "${name}" within ${bits} bits that every IOMMU can map and nothing else has: close what is not needed, or ask for less alignment`,
+    `DMA buffer "${name}": allocation failed: ` +
+      `no ${length} bytes of IOVA within ${bits} bits are free and mappable by every IOMMU. ` +
+      'Close unused buffers, or reduce the alignment.',
   );
 }

@@ -1,26 +1,24 @@
-/**
- * A device's registers by name, each access of the width that the device wants.
- */
+/** A device's registers by name, with an access width for each. */
 import { readEntries, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
-/** What is read and written: a BAR, or whatever else has accesses of these widths. */
+/** The object that is accessed: a BAR, or anything else with accesses of these widths. */
 export type RegisterFile = Pick<DeviceRegion, 'read32' | 'write32' | 'read64' | 'write64'>;
 
 /** One register. */
 export interface Register<Value extends number | bigint = number | bigint> {
-  /** Bytes from the start of the block that it is in. */
+  /** Bytes from the start of its block. */
   readonly offset: bigint;
   /**
-   * Reads the device.
+   * Reads the register.
    *
    * @param offset bytes from the start of the region
    */
   read(file: RegisterFile, offset: bigint): Value;
   /**
-   * Writes to the device.
+   * Writes the register.
    *
    * @param offset bytes from the start of the region
    */
@@ -59,11 +57,12 @@ export function u64(offset: bigint | number): Register<bigint> {
 }
 
 /**
- * The registers of a region as an object. Each access is one access of the device, never kept, joined or left out; what is beyond the
- * region's end or not aligned is an error of the region (`ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`), as is a device that does not answer
- * (`ERR_BAR_DISABLED`).
+ * Returns the registers of a region as properties. Each access of a property is one access of the device.
  *
- * @param base added to every offset: for the n-th of several equal blocks
+ * Accesses are never cached, merged or omitted. The region's errors pass through: `ERR_OUT_OF_RANGE` past its end,
+ * `ERR_UNALIGNED`, and `ERR_BAR_DISABLED` if the device does not decode.
+ *
+ * @param base bytes added to every offset: for the n-th of several equal blocks
  */
 export function registers<const Layout extends Readonly<Record<string, Register<number> | Register<bigint>>>>(
   file: RegisterFile,
@@ -78,7 +77,7 @@ export function registers<const Layout extends Readonly<Record<string, Register<
     if (!isRegister || typeof base !== 'bigint') {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `the register ${name} is made by u32 or u64, and base is a bigint`,
+        `the register ${name} is invalid. Define it with u32 or u64, and pass base as a bigint.`,
       );
     }
     const at = base + offset;
@@ -99,6 +98,6 @@ function requireRegisterFile(file: RegisterFile): void {
   if (names.every((name) => typeof accesses[name] === 'function')) return;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    'registers are those of a region of a device, which has read32, write32, read64 and write64',
+    'a region with read32, write32, read64 and write64 is expected. Pass a region of a device.',
   );
 }

@@ -1,15 +1,12 @@
-/**
- * Cuts an access of any length into the accesses that a device gets: each of a power of two, at a multiple of its
- * width.
- */
+/** Splits an access of any length into naturally aligned accesses whose width is a power of two. */
 import { requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 
-/** The most bytes of one access: a page. No instruction of a guest accesses more at once. */
+/** The maximum length of one access: a page. No guest instruction accesses more at once. */
 const MOST_BYTES = 4096;
 
 /**
- * Checks the length of an access that a VMM passes on, before memory is allocated for it.
+ * Checks the length of an access from a VMM, before memory is allocated for it.
  *
  * @param device PCI address, for the message
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` for 0, `ERR_OUT_OF_RANGE` for more than a page
@@ -25,11 +22,11 @@ export function requireAccessLength(device: string, length: number): void {
 }
 
 /**
- * The pieces, in ascending order.
+ * Yields the aligned accesses in ascending order.
  *
  * @param start address or offset of the first byte
  * @param length bytes
- * @param widest bytes of the widest piece, a power of two
+ * @param widest maximum width in bytes, a power of two
  * @internal
  */
 export function* alignedAccesses(

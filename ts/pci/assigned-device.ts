@@ -1,6 +1,7 @@
 /**
- * A physical PCI function as a guest sees it: config space with BARs that the guest sizes, places and moves, windows of
- * guest memory that follow them, and interrupts.
+ * A physical PCI function assigned to a guest.
+ *
+ * It has config space, BARs that are windows of guest memory, and interrupts.
  */
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
@@ -16,39 +17,41 @@ import { resetFunctions } from './reset.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
-/** What {@link AssignedDevice.inspect} gives; `JSON.stringify` takes it. */
+/** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
 export interface AssignedDeviceSnapshot {
   /** PCI address. */
   readonly device: string;
-  /** By ascending number, the ROM last. */
+  /** In ascending order of their numbers, the ROM last. */
   readonly bars: readonly BarSnapshot[];
 }
 
-/** The rest of an assigned device, for {@link resetDevices}. */
-let insideOf: (device: AssignedDevice) => { order: number; queue: MutationQueue; func: GuestFunction };
+/** Returns the private parts of an assigned device, for {@link resetDevices}. */
+let internalsOf: (device: AssignedDevice) => { order: number; queue: MutationQueue; func: GuestFunction };
 
-let made = 0;
+let createdCount = 0;
 
 /**
- * A PCI function that a guest drives. It starts as after power-on: BARs without address, memory decode, bus mastering and
- * interrupts off.
+ * A PCI function that a guest drives.
  *
- * Writes to config space apply one at a time, in the order of the calls, whether they are awaited or not; a read sees
- * those that are done.
+ * It starts in its power-on state: BARs without addresses; memory decode, bus mastering and interrupts off.
+ *
+ * Writes to config space are applied one at a time, in call order, whether they are awaited or not. A read returns the
+ * effect of the completed writes.
  */
 export class AssignedDevice {
   readonly #memory: GuestMemory;
   readonly #function: GuestFunction;
   readonly #queue: MutationQueue;
-  readonly #order = made++;
+  readonly #order = createdCount++;
   readonly #closing = new Closing();
 
   static {
-    insideOf = (device) => {
+    internalsOf = (device) => {
       if (typeof device === 'object' && device !== null && #queue in device) {
         return { order: device.#order, queue: device.#queue, func: device.#function };
       }
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'an assigned device is what AssignedDevice.create gives');
+      const text = 'an AssignedDevice is expected. Pass the result of AssignedDevice.create.';
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     };
   }
 
@@ -60,15 +63,14 @@ export class AssignedDevice {
   }
 
   /**
-   * Prepares a function for a guest. From then on it belongs to the assigned device, which closes it.
+   * Assigns a function to a guest. The assigned device owns the function from then on and closes it.
    *
-   * @param options.device a {@link VfioDevice} or a {@link SimulatedDevice} whose BARs nobody has placed
-   * @param options.memory where its BARs appear: the guest memory that its container follows
-   * @param options.bars BARs that stay at one guest address whatever the guest writes, by their number: `host` for the
-   * address that the host has given them
-   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that makes no sense, `ERR_INVALID_ARGUMENT`,
-   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for pinned BARs that can't be, `ERR_DEVICE_IN_USE` for a function
-   * that is assigned already. The function is the caller's then
+   * @param options.device a {@link VfioDevice} or a {@link SimulatedDevice} whose BARs are not mapped yet
+   * @param options.memory the guest memory for its BARs: the one that its container maps
+   * @param options.bars BARs pinned to one guest address, by BAR number: an address, or `host` for the host address
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for an invalid config space; `ERR_INVALID_ARGUMENT`,
+   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for invalid pinned BARs; `ERR_DEVICE_IN_USE` for a function
+   * that is already assigned. If it fails, the caller still owns the function
    */
   static async create(options: {
     device: PhysicalFunction;
@@ -79,7 +81,7 @@ export class AssignedDevice {
     return new AssignedDevice(PACKAGE_KEY, memory, await GuestFunction.create(device, memory, bars));
   }
 
-  /** The function, which belongs to this object until it is closed. */
+  /** The function. This object owns it until it is closed. */
   get device(): PhysicalFunction {
     return this.#function.device;
   }
@@ -89,17 +91,19 @@ export class AssignedDevice {
     return this.device.bdf;
   }
 
-  /** Its interrupts, as the guest sets them up. */
+  /** Its interrupts, as configured by the guest. */
   get interrupts(): AssignedInterrupts {
     return this.#function.interrupts;
   }
 
   /**
-   * What the guest reads of config space. It does not throw for what a guest can do: past the end of config space, and
-   * if the device does not answer, all bits read as one. An access need not be aligned.
+   * Reads config space for the guest. An access can be unaligned.
+   *
+   * It does not throw for accesses that a guest can make: bytes past the end of config space read as all ones, and so
+   * does a device that does not respond.
    *
    * @param offset bytes from the start of config space, 0 to 4095
-   * @param size 1, 2 or 4 bytes. An access by ECAM may have other lengths: {@link AssignedDevice.ecamRead}
+   * @param size 1, 2 or 4 bytes. Use {@link AssignedDevice.ecamRead} for the other lengths of an ECAM access
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` and `ERR_OUT_OF_RANGE` for other arguments; `ERR_CLOSED`
    */
   configRead(offset: number, size: number): number {
@@ -108,22 +112,26 @@ export class AssignedDevice {
   }
 
   /**
-   * What the guest writes to config space. When it is done, guest memory and every IOMMU have followed: a BAR that is
-   * switched off, moved or reset is out of reach before the device hears of it, and one that is switched on is in reach.
+   * Writes config space for the guest, and updates guest memory and every IOMMU.
    *
-   * A BAR that a DMA target can't map does not fail this, unless the target was registered with `peerToPeer: 'required'`:
-   * {@link AssignedDevice.status} has it, and the channel `peerdma:pci.bar`.
+   * A BAR that is disabled, moved or reset is unmapped before the device receives the write. A BAR that is enabled is
+   * mapped when the promise resolves.
    *
-   * It rejects for faults of the host alone, not for what a guest writes: bytes past the end of config space are
+   * A BAR that a DMA target cannot map does not fail the write unless the target was registered with `peerToPeer:
+   * 'required'`: {@link AssignedDevice.status} and the channel `peerdma:pci.bar` report it.
+   *
+   * It rejects for host failures only, not for values that a guest writes. Bytes past the end of config space are
    * dropped.
+   *
+   * If it rejects, config space, BARs and device are in their previous state, except for effects that the device
+   * cannot undo, such as a reset.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param size 1, 2 or 4 bytes
    * @param value the bytes as an unsigned number
-   * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_SYSTEM` where the kernel refuses the write, as
-   * for a device that is gone; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; what a target said that has to have the
-   * BAR; `ERR_INTERRUPT_SETUP`. Then config space and BARs are as before, and so is the device, but for what it was
-   * told and can't forget, such as a reset; `ERR_ROLLBACK_FAILED` where that could not be
+   * @throws {PeerDmaError} as {@link AssignedDevice.configRead}; `ERR_SYSTEM` when the kernel rejects the write, e.g.
+   * because the device is gone; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that requires the
+   * BAR; `ERR_INTERRUPT_SETUP`; `ERR_ROLLBACK_FAILED` if the previous state could not be restored
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     const present = this.#function.requireAccess(offset, size);
@@ -140,14 +148,15 @@ export class AssignedDevice {
   }
 
   /**
-   * What the guest reads of config space by ECAM (MMCONFIG): an access of any length, such as the 8 bytes of a 64-bit
-   * load. It is made in aligned accesses of up to 4 bytes, each as {@link AssignedDevice.configRead} makes one. It does
-   * not throw for what a guest can do: past offset 4095 all bits read as one.
+   * Reads config space for an ECAM (MMCONFIG) access of any length, such as the 8 bytes of a 64-bit load.
+   *
+   * The access is split into aligned accesses of up to 4 bytes, each equivalent to {@link AssignedDevice.configRead}.
+   * It does not throw for accesses that a guest can make: bytes past offset 4095 read as all ones.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param length bytes, 1 to 4096
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for an access that no guest
-   * can make; `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for an access that no
+   * guest can make; `ERR_CLOSED`
    */
   ecamRead(offset: number, length: number): Uint8Array {
     this.#requireOpen();
@@ -155,13 +164,15 @@ export class AssignedDevice {
   }
 
   /**
-   * What the guest writes to config space by ECAM; see {@link AssignedDevice.ecamRead}. Each of the aligned accesses is
-   * made as {@link AssignedDevice.configWrite} makes one, and no other write of the guest comes between them.
+   * Writes config space for an ECAM access; see {@link AssignedDevice.ecamRead}.
+   *
+   * Each of the aligned accesses is equivalent to {@link AssignedDevice.configWrite}. No other write of the guest is
+   * applied between them.
    *
    * @param offset bytes from the start of config space, 0 to 4095
    * @param bytes 1 to 4096; copied before this returns
    * @throws {PeerDmaError} as {@link AssignedDevice.ecamRead} and {@link AssignedDevice.configWrite}. The accesses
-   * before the one that fails stay made
+   * before the failed one remain applied
    */
   async ecamWrite(offset: number, bytes: Uint8Array): Promise<void> {
     const copy = requireBytes(bytes).slice();
@@ -170,15 +181,17 @@ export class AssignedDevice {
   }
 
   /**
-   * An access of the guest to a BAR, where the guest has placed it: what a VMM calls when the guest touches what is not
-   * memory there. Lengths of 1, 2, 4 and 8 at a multiple of themselves are one access; others are cut into such.
+   * Reads a BAR for the guest, at the address where the guest has placed it.
    *
-   * It does not throw for what a guest can do: where the device has no BAR at present, as while memory decode is off,
-   * and if the device does not answer, all bits read as one.
+   * A VMM calls it when the guest accesses a trapped part of a BAR. Naturally aligned lengths of 1, 2, 4 and 8 are one
+   * access; other lengths are split into such accesses.
+   *
+   * It does not throw for accesses that a guest can make: all bits read as one if no BAR decodes the address, for
+   * example while memory decode is off, or if the device does not respond.
    *
    * @param gpa guest-physical address
    * @param length bytes, 1 to 4096
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for what is not an access;
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` and `ERR_OUT_OF_RANGE` for an invalid access;
    * `ERR_CLOSED`
    */
   mmioRead(gpa: bigint, length: number): Uint8Array {
@@ -187,18 +200,20 @@ export class AssignedDevice {
   }
 
   /**
-   * As {@link AssignedDevice.mmioRead}; what no BAR takes, and what the device does not take, is dropped.
+   * Writes a BAR for the guest, as {@link AssignedDevice.mmioRead} reads it.
+   *
+   * Bytes that no BAR decodes, and bytes that the device does not accept, are dropped.
    *
    * @param gpa guest-physical address
-   * @throws {PeerDmaError} as {@link AssignedDevice.mmioRead}; `ERR_INTERRUPT_SETUP` where the guest unmasks an entry
-   * of the MSI-X table that the host can't connect
+   * @throws {PeerDmaError} as {@link AssignedDevice.mmioRead}; `ERR_INTERRUPT_SETUP` if the guest unmasks an entry of
+   * the MSI-X table that the host cannot connect
    */
   mmioWrite(gpa: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     this.#function.mmioWrite(gpa, bytes);
   }
 
-  /** Where each BAR is, what of it is memory in the guest, and which DMA targets don't reach it and why. */
+  /** Returns the state of each BAR: address, mapped parts, and DMA targets that cannot reach it. */
   status(): BarStatus[] {
     return barStatus(this.#memory, this.#function.windows);
   }
@@ -209,22 +224,24 @@ export class AssignedDevice {
   }
 
   /**
-   * Resets the device as a power cycle would: its BARs leave guest memory and lose their addresses, interrupts, memory
-   * decode and bus mastering go off, then the hardware is reset. See {@link resetDevices} for devices that can only be
-   * reset together.
+   * Resets the device to its power-on state.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where the hardware can't be reset by itself: all but that has been done
-   * then, so that it is quiet. `ERR_UNMAP_FAILED`: nothing has changed. What else the kernel says
+   * Its BARs are unmapped and lose their addresses; interrupts, memory decode and bus mastering are switched off; then
+   * the hardware is reset. Use {@link resetDevices} for devices that can only be reset together.
+   *
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the hardware cannot be reset on its own: all other steps are
+   * done, so that the device is quiet. `ERR_UNMAP_FAILED`: nothing has changed. Other errors of the kernel
    */
   reset(): Promise<void> {
     return resetDevices([this]);
   }
 
   /**
-   * Takes its BARs out of guest memory, and so out of every IOMMU, then closes the device: when it is done, no other
-   * device reaches it, and it reaches nothing. Idempotent.
+   * Unmaps its BARs from guest memory and from every IOMMU, then closes the device. Idempotent.
    *
-   * @throws {PeerDmaError} what a target or the kernel said; it can be called again then
+   * When the promise resolves, no other device can reach it, and it can reach nothing.
+   *
+   * @throws {PeerDmaError} the error of a target or of the kernel; call it again to retry
    */
   close(): Promise<void> {
     return this.#closing.once(() => this.#queue.close(() => this.#function.close()));
@@ -243,17 +260,19 @@ export class AssignedDevice {
 }
 
 /**
- * Resets devices together, as when their VM is reset: the BARs of all leave guest memory and lose their addresses, and
- * interrupts, memory decode and bus mastering go off; then the hardware is reset, each function on its own where it can
- * be, else by its bus or slot if all that shares it is among these devices.
+ * Resets devices together, e.g. when their VM is reset.
  *
- * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` naming the devices whose hardware can't be reset: all but that has been
- * done then, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`. What the kernel says of one
- * device keeps no other from being reset
+ * The BARs of all devices are unmapped and lose their addresses; interrupts, memory decode and bus mastering are
+ * switched off. Then the hardware is reset: each function on its own if it supports that, otherwise through its bus or
+ * slot, if all functions there are among these devices. A failure of one device does not prevent the reset of the
+ * others.
+ *
+ * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` with the devices whose hardware cannot be reset: all other steps are
+ * done, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`. Errors of the kernel
  */
 export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
-  const all = [...new Set(readArray(devices, 'devices to be reset'))].map(insideOf);
-  // Two resets at once must not wait for one another.
+  const all = [...new Set(readArray(devices, 'devices to be reset'))].map(internalsOf);
+  // A common order prevents two concurrent resets from waiting for each other.
   all.sort((a, b) => a.order - b.order);
   const holding = (rest: typeof all): Promise<void> => {
     const [first, ...others] = rest;

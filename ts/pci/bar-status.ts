@@ -1,7 +1,4 @@
-/**
- * How the BARs of an assigned device stand: where the guest has them, what of them is memory there, and which IOMMUs don't
- * reach it and why.
- */
+/** State of a device's BARs: guest addresses, mapped parts, and IOMMUs that cannot reach them. */
 import { channel } from 'node:diagnostics_channel';
 import { AddressRange, hex } from '../address-range.ts';
 import type { MappingStatus } from '../dma/target.ts';
@@ -11,35 +8,39 @@ import type { BarAddresses, BarWindow, BarWindows } from './bar-windows.ts';
 import type { BarKind } from './config/config-space.ts';
 import { trappedAreas } from './mappable-areas.ts';
 
-/** How a BAR stands. Ranges are guest-physical. */
+/** State of a BAR. Ranges are guest-physical. */
 export interface BarStatus {
   /** 0 to 5; 6 is the ROM. */
   readonly bar: number;
-  /** How wide its address is, or that it is the ROM. */
+  /** The width of its address, or `rom`. */
   readonly kind: BarKind;
-  /** Bytes that the guest has to find room for. */
+  /** Bytes of guest address space that it takes. */
   readonly length: bigint;
-  /** Whether it stays where the VMM has put it. */
+  /** Whether the VMM has pinned it to one guest address. */
   readonly pinned: boolean;
-  /** Where it answers; `undefined` while the guest has it switched off or not placed. */
+  /** The range that it decodes; `undefined` while the guest has not enabled or placed it. */
   readonly range?: AddressRange;
-  /** What of it is memory in the guest. */
+  /** The parts that are mapped into guest memory. */
   readonly mapped: readonly AddressRange[];
-  /** What of it the VMM has to answer for, by {@link AssignedDevice.mmioRead}, and why. */
+  /** The parts that trap to the VMM (see {@link AssignedDevice.mmioRead}), with the reason. */
   readonly trapped: readonly {
     /** Guest-physical addresses. */
     readonly range: AddressRange;
-    /** For people. */
+    /** A text for humans. */
     readonly reason: string;
   }[];
-  /** What of its memory is hidden by a region of guest memory that has precedence, such as RAM. */
+  /** The parts of its memory hidden by a region of higher priority, such as RAM. */
   readonly hidden: readonly {
     /** Guest-physical addresses. */
     readonly range: AddressRange;
     /** Name of the region. */
     readonly by: string;
   }[];
-  /** What of its memory a DMA target doesn't reach, and why: with the addresses that would do where those are the cause. */
+  /**
+   * The parts of its memory that a DMA target cannot reach, with the reason.
+   *
+   * If the reason is the address, it includes the addresses that the target can map.
+   */
   readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'name' | 'state'> & {
     /** Name of the target. */
     readonly target: string;
@@ -48,19 +49,29 @@ export interface BarStatus {
   })[];
 }
 
-/** Message of the channel `peerdma:pci.bar`: the guest has placed, moved or switched off a BAR, and guest memory has followed. */
+/**
+ * Message of the channel `peerdma:pci.bar`: the guest has enabled, moved or disabled a BAR.
+ *
+ * It is published after guest memory was updated.
+ */
 export interface BarEvent {
   /** {@link GuestMemory.id} of the guest memory that the device is in. */
   readonly memory: number;
   /** PCI address. */
   readonly device: string;
-  /** How it stands now. */
+  /** Its new state. */
   readonly bar: BarStatus;
 }
 
 const barChannel = channel('peerdma:pci.bar');
 
-/** @param before where the BARs were before the change @internal */
+/**
+ * Publishes an event for each BAR whose address has changed.
+ *
+ * @internal
+ *
+ * @param before the BAR addresses before the change
+ */
 export function publishBars(device: string, before: BarAddresses, memory: GuestMemory, windows: BarWindows): void {
   if (!barChannel.hasSubscribers || before === windows.addresses) return;
   for (const window of windows.windows) {
@@ -81,7 +92,7 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   const gpa = windows.addresses.get(bar.index);
   if (gpa === undefined) return { ...facts, mapped: [], trapped: [], hidden: [], unreachable: [] };
   const range = AddressRange.of(gpa, bar.length);
-  const whole = windows.trapped(window, gpa);
+  const whole = windows.trapReason(window, gpa);
   if (whole !== undefined) {
     return { ...facts, range, mapped: [], trapped: [{ range, reason: whole }], hidden: [], unreachable: [] };
   }
@@ -99,9 +110,9 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   };
 }
 
-const TRAPPED = 'it holds the MSI-X table or pending bits, or the host does not let it be mapped';
+const TRAPPED = 'it holds the MSI-X table or pending bits, or VFIO does not support mapping it';
 
-/** The part of the flat map within a range, by region. */
+/** Returns the sub-mappings of the flat map within a range. */
 function subMappingsIn(
   memory: GuestMemory,
   area: AddressRange,
@@ -110,7 +121,7 @@ function subMappingsIn(
   return subs.map(({ range, name, regionId }) => ({ range: intersection(range, area), name, regionId }));
 }
 
-/** The parts of the region's memory within a range that a target does not reach. */
+/** Returns the parts of the region's memory within a range that a target cannot reach. */
 function unreachableIn(
   memory: GuestMemory,
   regionId: number | undefined,
@@ -138,31 +149,31 @@ function intersection(a: AddressRange, b: AddressRange): AddressRange {
   return AddressRange.between(a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end);
 }
 
-/** {@link BarStatus} as plain data: what `JSON.stringify` takes. Addresses are hexadecimal. */
+/** {@link BarStatus} as plain data for `JSON.stringify`. Addresses are hexadecimal. */
 export interface BarSnapshot {
   /** 0 to 5; 6 is the ROM. */
   readonly bar: number;
-  /** How wide its address is, or that it is the ROM. */
+  /** The width of its address, or `rom`. */
   readonly kind: BarKind;
-  /** Bytes that the guest has to find room for, in hexadecimal. */
+  /** Bytes of guest address space that it takes, in hexadecimal. */
   readonly length: string;
-  /** Whether it stays where the VMM has put it. */
+  /** Whether the VMM has pinned it to one guest address. */
   readonly pinned: boolean;
-  /** Where it answers; not there while the guest has it switched off or not placed. */
+  /** The range that it decodes; absent while the guest has not enabled or placed it. */
   readonly range?: RangeSnapshot;
-  /** What of it is memory in the guest. */
+  /** The parts that are mapped into guest memory. */
   readonly mapped: readonly RangeSnapshot[];
-  /** What of it the VMM has to answer for, by {@link AssignedDevice.mmioRead}. */
+  /** The parts that trap to the VMM (see {@link AssignedDevice.mmioRead}). */
   readonly trapped: readonly (RangeSnapshot & {
-    /** For people. */
+    /** A text for humans. */
     readonly reason: string;
   })[];
-  /** What of its memory is hidden by a region of guest memory that has precedence. */
+  /** The parts of its memory hidden by a region of higher priority. */
   readonly hidden: readonly (RangeSnapshot & {
     /** Name of the region. */
     readonly by: string;
   })[];
-  /** What of its memory a DMA target doesn't reach, and why. */
+  /** The parts of its memory that a DMA target cannot reach, with the reason. */
   readonly unreachable: readonly (RangeSnapshot & Omit<BarStatus['unreachable'][number], 'range'>)[];
 }
 

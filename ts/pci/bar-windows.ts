@@ -1,6 +1,4 @@
-/**
- * The BARs of one device as windows of guest memory: where each is now, and how they get to where the guest wants them.
- */
+/** The BARs of one device as windows of guest memory, and the changes of their addresses. */
 import { AddressRange } from '../address-range.ts';
 import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
@@ -10,20 +8,20 @@ import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
 import type { DeviceRegion } from './physical-function.ts';
-import type { Undo } from './undo.ts';
+import type { Undo } from './rollback.ts';
 
-/** Guest addresses of the BARs that decode, by their number. @internal */
+/** Guest addresses of the BARs that decode, by BAR number. @internal */
 export type BarAddresses = ReadonlyMap<number, bigint>;
 
-/** A BAR and what there is of it. @internal */
+/** A BAR with its region and its window of guest memory. @internal */
 export interface BarWindow {
   readonly bar: Bar;
   readonly region: DeviceRegion;
-  /** The parts that are memory in the guest, as offsets. */
+  /** The parts that can be mapped into guest memory, as offsets. */
   readonly areas: readonly AddressRange[];
-  /** Shows them; `undefined` where there are none. */
+  /** The device memory that maps them; `undefined` if there are none. */
   readonly memory: DeviceMemory | undefined;
-  /** Where they are memory in the guest; `undefined` while they are not. */
+  /** The guest address at which they are mapped; `undefined` while they are not. */
   mappedAt: bigint | undefined;
 }
 
@@ -44,10 +42,10 @@ export class BarWindows {
   }
 
   /**
-   * Prepares the windows, without addresses.
+   * Creates the windows, without addresses.
    *
-   * @param emulated offsets of what is emulated of each BAR
-   * @throws {PeerDmaError} what {@link DeviceMemory.map} says; nothing is left then
+   * @param emulated returns the emulated offsets of a BAR
+   * @throws {PeerDmaError} as {@link DeviceMemory.map}; all windows are closed then
    */
   static async create(
     device: string,
@@ -80,44 +78,48 @@ export class BarWindows {
     return this.#windows.values();
   }
 
-  /** Where the BARs are now. */
+  /** The current addresses of the BARs. */
   get addresses(): BarAddresses {
     return this.#addresses;
   }
 
-  /** Why a BAR is not memory at an address of its own, all of it left to the VMM; `undefined` where it is. */
-  trapped({ bar, memory }: BarWindow, gpa: bigint): string | undefined {
+  /** Returns why a whole BAR traps to the VMM at an address; `undefined` if it can be mapped. */
+  trapReason({ bar, memory }: BarWindow, gpa: bigint): string | undefined {
     const page = hostPageSize();
     if (bar.length < page) {
-      const unaligned = gpa % page === 0n ? '' : ', and its guest address is no multiple of that';
+      const unaligned = gpa % page === 0n ? '' : ', and its guest address is not a multiple of that';
       return `it has ${bar.length} bytes, less than a page of ${page}${unaligned}`;
     }
     if (gpa + bar.length > this.#end) {
       return `it ${beyondWidth(AddressRange.of(gpa, bar.length), addressSpaceOf(this.#memory).width)}`;
     }
-    return memory === undefined ? 'the host lets none of it be mapped, but for pages that are emulated' : undefined;
+    return memory === undefined
+      ? 'VFIO does not support mapping any of its pages, except for emulated ones'
+      : undefined;
   }
 
   /**
-   * Takes the windows to where the BARs are to be, in one change of guest memory, in which all that goes, goes before
-   * anything comes. Windows whose address stays are not touched.
+   * Moves the windows to new BAR addresses, in one change of guest memory.
    *
-   * @returns takes them back
-   * @throws {PeerDmaError} as {@link DeviceMemory.mapToGuest}: all are where they were then
+   * All removals precede all additions, so that BARs can swap places. Windows whose address is unchanged are not
+   * touched.
+   *
+   * @returns moves them back
+   * @throws {PeerDmaError} as {@link DeviceMemory.mapToGuest}: no window has moved then
    */
-  async place(addresses: BarAddresses): Promise<Undo> {
+  async moveTo(addresses: BarAddresses): Promise<Undo> {
     const moves: { window: BarWindow; memory: DeviceMemory; to: bigint | undefined }[] = [];
     for (const [index, window] of this.#windows) {
       const { memory, mappedAt } = window;
       const gpa = addresses.get(index);
       if (memory === undefined || gpa === mappedAt) continue;
-      const to = gpa === undefined || this.trapped(window, gpa) !== undefined ? undefined : gpa;
+      const to = gpa === undefined || this.trapReason(window, gpa) !== undefined ? undefined : gpa;
       if (to !== mappedAt) moves.push({ window, memory, to });
     }
     if (moves.length > 0) {
       const space = addressSpaceOf(this.#memory);
       if (space.closed && moves.every(({ to }) => to === undefined)) {
-        await this.#memory.close(); // which takes them, and everything else, away
+        await this.#memory.close(); // removes the windows with all other regions
       } else {
         await space.change((draft) => {
           for (const { memory, to } of moves) {
@@ -131,12 +133,12 @@ export class BarWindows {
     const before = this.#addresses;
     this.#addresses = addresses;
     publishBars(this.#device, before, this.#memory, this);
-    return () => this.place(before);
+    return () => this.moveTo(before);
   }
 
-  /** Takes the windows out of guest memory for good. */
+  /** Removes the windows from guest memory and closes them. */
   async close(): Promise<void> {
-    await this.place(new Map());
+    await this.moveTo(new Map());
     for (const { memory } of this.#windows.values()) await memory?.close();
   }
 }

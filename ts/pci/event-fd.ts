@@ -1,42 +1,39 @@
-/**
- * Events that are counted in the kernel: what interrupts, hypervisors (irqfd, ioeventfd) and this process signal to
- * one another.
- */
+/** Eventfds: kernel counters that devices, hypervisors (irqfd, ioeventfd) and this process signal. */
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
-/** An eventfd counts up to this (`eventfd(2)`). */
+/** The maximum count of an eventfd (`eventfd(2)`). */
 const MOST = (1n << 64n) - 2n;
 
-/** Milliseconds, as many as a timer takes. */
+/** The maximum delay of a timer, in milliseconds. */
 const LONG = 2 ** 31 - 1;
 
-// Set by the class below: the way to its private parts, for this package only.
-/** The native handle behind an event. Throws for what is none, or closed. @internal */
+// Set by the class below, for use within this package only.
+/** Returns the native handle of an event. Throws if the value is not an EventFd, or is closed. @internal */
 export let nativeEventFdOf: (event: EventFd) => NativeEventFd;
-/** Holds an event as the kernel holds one that it signals: its descriptor stays open until then. @internal */
+/** Holds an event: its descriptor stays open until it is released, as if the kernel held it. @internal */
 export let holdEvent: (event: EventFd) => HeldEvent;
 
 /** An event that can be signalled after its owner has closed it. @internal */
 export interface HeldEvent {
-  /** Adds one to the count, unless it is full. */
+  /** Adds one to the count, unless the count is at its maximum. */
   signal(): void;
-  /** To be called once. */
+  /** Releases the event. Call it once. */
   release(): void;
 }
 
 /** An eventfd: a counter in the kernel. It never blocks, and is closed on `exec`. */
 export class EventFd {
   readonly #handle: NativeEventFd;
-  /** Under which the watcher has it, while somebody listens. */
+  /** Its ID in the watcher, while a listener is set. */
   #id: number | undefined;
-  /** Tells who waits that it is closed. */
-  #abandon: (() => void) | undefined;
+  /** Rejects the pending `wait()` when the event is closed. */
+  #rejectWaiter: (() => void) | undefined;
   #closed = false;
-  /** Keep the descriptor open. */
+  /** Number of holders that keep the descriptor open. */
   #holders = 0;
 
   static {
@@ -70,9 +67,9 @@ export class EventFd {
   }
 
   /**
-   * Makes one that counts nothing yet.
+   * Creates an eventfd with a count of 0.
    *
-   * @throws {PeerDmaError} `ERR_SYSTEM` where the process has too many files open
+   * @throws {PeerDmaError} `ERR_SYSTEM` if the process has too many open files
    */
   static create(): EventFd {
     return new EventFd(
@@ -81,7 +78,7 @@ export class EventFd {
     );
   }
 
-  /** The descriptor, which stays this object's: for an irqfd, `SCM_RIGHTS`, `/proc/self/fd` and the like. */
+  /** The file descriptor, e.g. for an irqfd, `SCM_RIGHTS` or `/proc/self/fd`. This object owns it. */
   get fd(): number {
     return native(() => this.#open().fd);
   }
@@ -90,7 +87,7 @@ export class EventFd {
    * Adds to the count.
    *
    * @param count 0 to 2^64 - 2
-   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` where the sum would exceed 2^64 - 2: the count stays as it is;
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` if the sum would exceed 2^64 - 2: the count is unchanged;
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   signal(count = 1n): void {
@@ -103,25 +100,29 @@ export class EventFd {
     native(() => this.#open().signal(count));
   }
 
-  /** Takes the count, 0 where nothing was signalled. What it gets, nobody else does: a listener isn't told of it. */
+  /** Reads the count and resets it to 0. Listeners do not receive this count. */
   take(): bigint {
     const handle = this.#open();
-    return native(() => handle.take()) + withdraw(this.#id);
+    return native(() => handle.take()) + removeUndelivered(this.#id);
   }
 
   /**
-   * Calls back when it is signalled, on the event loop, with how often that was since it was taken last; at once
-   * for a count that is there already. Nothing of a count gets lost, however busy this thread is: it adds up. What the callback
-   * throws is an uncaught exception, and keeps no other callback from being called. Listening keeps neither the process nor a
-   * worker alive.
+   * Sets the callback for signals. It is called on the event loop with the count since the last read.
    *
-   * @param callback in place of the one before, if there was one; `undefined`: nobody is called from here on, and what was
-   * counted and not delivered stays for {@link EventFd.take} or the next callback
+   * An existing count is delivered at once. No signal is lost while this thread is busy: the count accumulates. An
+   * error that the callback throws becomes an uncaught exception and does not affect other callbacks. Listening keeps
+   * neither the process nor a worker alive.
+   *
+   * @param callback replaces the previous one; `undefined` removes it, and counts that were not delivered remain for
+   * {@link EventFd.take} or the next callback
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`
    */
   listen(callback: ((count: bigint) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `what is to be called is a function, not ${valueText(callback)}`);
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        `the callback of an event must be a function, not ${valueText(callback)}`,
+      );
     }
     const handle = this.#open();
     if (callback === undefined) {
@@ -134,13 +135,16 @@ export class EventFd {
   }
 
   /**
-   * Waits until it is signalled, and takes the count; at once where it was. Unlike listening, waiting keeps the process alive.
+   * Waits for a signal, then reads the count and resets it. Keeps the process alive meanwhile.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` while somebody listens or waits; `ERR_CLOSED`, also where it is closed meanwhile
+   * It resolves at once if the count is not 0.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if a listener or another wait is active; `ERR_CLOSED`, also if the
+   * event is closed meanwhile
    */
   async wait(): Promise<bigint> {
     if (this.#id !== undefined) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'somebody listens to the event, and would not hear of it');
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'the event has a listener or a waiter already. Remove it first.');
     }
     const count = this.take();
     if (count > 0n) return count;
@@ -148,21 +152,21 @@ export class EventFd {
     try {
       return await new Promise<bigint>((resolve, reject) => {
         this.listen(resolve);
-        this.#abandon = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
+        this.#rejectWaiter = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
       });
     } finally {
       clearInterval(alive);
-      this.#abandon = undefined;
+      this.#rejectWaiter = undefined;
       if (!this.#closed) this.listen(undefined);
     }
   }
 
-  /** Stops listening and closes the descriptor. Who was given it (the kernel, a hypervisor) keeps it. Idempotent. */
+  /** Stops listening and closes the descriptor. Duplicates (in the kernel, in a hypervisor) stay open. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#stop();
     this.#closed = true;
-    this.#abandon?.();
+    this.#rejectWaiter?.();
     this.#closeUnheld();
   }
 
@@ -178,7 +182,7 @@ export class EventFd {
   #stop(): void {
     const id = this.#id;
     if (id === undefined) return;
-    const undelivered = withdraw(id);
+    const undelivered = removeUndelivered(id);
     this.#id = undefined;
     listeners.delete(id);
     native(() => watcher?.remove(id));
@@ -191,11 +195,11 @@ export class EventFd {
   }
 }
 
-/** Waits for all events of this thread that somebody listens to. Made for the first, and there until the thread ends. */
+/** Waits for all events of this thread that have a listener. Created on first use; it lives as long as the thread. */
 let watcher: NativeEventWatcher | undefined;
-/** Whom to call, by the number under which the watcher has the event. A number is used once. */
+/** Callbacks by the ID of their event in the watcher. An ID is used once. */
 const listeners = new Map<number, (count: bigint) => void>();
-/** What was collected from the watcher and is about to be delivered. Empty but during {@link deliver}. */
+/** Counts collected from the watcher and not delivered yet. Empty except during {@link deliver}. */
 const collected = new Map<number, bigint>();
 let ids = 0;
 
@@ -208,21 +212,21 @@ function watch(event: NativeEventFd, callback: (count: bigint) => void): number 
   return id;
 }
 
-/** What one event has to deliver and did not yet. It is the caller's then. */
-function withdraw(id: number | undefined): bigint {
+/** Removes and returns the undelivered count of an event. */
+function removeUndelivered(id: number | undefined): bigint {
   if (id === undefined) return 0n;
   const count = collected.get(id) ?? 0n;
   collected.delete(id);
   return count;
 }
 
-/** Called by the watcher when something was signalled. */
+/** Delivers the counts. The watcher calls it after signals. */
 function deliver(): void {
   const counts = native(() => watcher?.collect()) ?? [];
   for (let at = 0; at + 1 < counts.length; at += 2) collected.set(Number(counts[at]), counts[at + 1] ?? 0n);
-  // A callback may stop others, or take what they would have got.
+  // A callback may stop other listeners or take their counts.
   for (const id of collected.keys()) {
-    const count = withdraw(id);
+    const count = removeUndelivered(id);
     if (count === 0n) continue;
     try {
       listeners.get(id)?.(count);

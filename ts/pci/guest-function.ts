@@ -1,6 +1,7 @@
 /**
- * The state of an assigned function and how it changes: config space as the guest has it, the hardware, the windows of its
- * BARs and its interrupts, all together or not at all.
+ * The state of an assigned function, changed as one transaction.
+ *
+ * It consists of config space, hardware, BAR windows and interrupts.
  */
 import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';
@@ -13,18 +14,18 @@ import { at } from './config/config-image.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
-import { followedBy } from './followed-memory.ts';
+import { recordedMemoryOf } from './memory-of-function.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
-import { answered, ones } from './unanswered.ts';
-import { type Undo, undone } from './undo.ts';
+import { tryAccess, allOnes } from './pci-fault.ts';
+import { type Undo, rollBack } from './rollback.ts';
 
-/** In the upper byte of the power state's register: a one clears it, so that none may be written back. */
+/** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
 const PME_STATUS = 0x80;
 
-/** Functions that a guest drives. */
+/** Functions that are assigned to a guest. */
 const assigned = new WeakSet<PhysicalFunction>();
 
 /** @internal */
@@ -34,10 +35,10 @@ export class GuestFunction {
   readonly windows: BarWindows;
   readonly #config: ConfigSpace;
   readonly #mmio: Mmio;
-  /** Gives the places of pinned BARs back. */
+  /** Releases the claim on the addresses of pinned BARs. */
   readonly #release: () => void;
   #state: ConfigState;
-  /** While the hardware is reset: by a write to config space, or between {@link quiesce} and {@link powerOn}. */
+  /** Whether the hardware is being reset: by a config write, or between {@link quiesce} and {@link powerOn}. */
   #resetting = false;
 
   private constructor(parts: {
@@ -59,24 +60,26 @@ export class GuestFunction {
 
   /** See {@link AssignedDevice.create}. */
   static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
-    addressSpaceOf(memory); // which says so, if it is none
+    addressSpaceOf(memory); // throws if it is not a GuestMemory
     requireFunction(device);
     const { bdf } = device;
-    if ((followedBy(device) ?? memory) !== memory) {
+    if ((recordedMemoryOf(device) ?? memory) !== memory) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
-        `the IOMMU of ${bdf} follows another guest memory: assign it in the one that its VfioContainerManager was made with`,
+        `${bdf}: assignment failed: its IOMMU maps another guest memory. Pass that of its VfioContainerManager.`,
         { device: bdf },
       );
     }
     if (assigned.has(device)) {
-      throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is assigned already: close that first`, { device: bdf });
+      throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is already assigned. Close its AssignedDevice first.`, {
+        device: bdf,
+      });
     }
     const config = readable(`the device ${bdf}`, () => openConfig(device, bars));
     const release = claimPinned(bdf, memory, config.bars);
     assigned.add(device);
     try {
-      await quiet(device, config);
+      await quiesceDevice(device, config);
       const interrupts = new AssignedInterrupts(device.interrupts, {
         bdf,
         msixVectors: config.msix?.vectors ?? 0,
@@ -100,11 +103,11 @@ export class GuestFunction {
     return this.#config.requireAccess(offset, size);
   }
 
-  /** All ones past the end of config space, and where the device does not answer. */
+  /** Reads all ones past the end of config space, and if the device does not respond. */
   read(offset: number, size: number): Uint8Array {
     const length = this.requireAccess(offset, size);
-    const bytes = ones(size);
-    // Hardware answers with ones until its reset is done. The kernel would keep the event loop waiting.
+    const bytes = allOnes(size);
+    // Hardware reads as all ones during a reset. A read of the device would block the event loop in the kernel.
     if (length === 0 || this.#resetting) return bytes;
     const present = this.#present('config read', offset, length);
     if (present === undefined) return bytes;
@@ -113,44 +116,46 @@ export class GuestFunction {
   }
 
   /**
-   * Config space, hardware, windows and interrupts follow a write of the guest; if it throws, all is as before. A
-   * device that does not answer takes nothing: what is emulated takes the write, and the device decodes nothing.
+   * Applies a guest write to config space, hardware, windows and interrupts. If it throws, all are in their old state.
    *
-   * @param bytes within config space; none is dropped
+   * A device that does not respond receives nothing: only the emulated registers change, and the device decodes
+   * nothing.
+   *
+   * @param bytes all within config space
    */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     const { length } = bytes;
     if (length === 0) return;
     const present = this.#present('config write', offset, length);
-    const write = this.#config.write(this.#state, offset, bytes, present ?? ones(length));
+    const write = this.#config.write(this.#state, offset, bytes, present ?? allOnes(length));
     const forwards = present !== undefined && write.forward.length > 0;
-    let next = present === undefined ? this.#config.adopt(write.next, (_, count) => ones(count)) : write.next;
+    let next = present === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
     const undo: Undo[] = [];
     try {
       if (forwards) next = await this.#forward(write, undo);
-      undo.push(await this.windows.place(this.#config.decoded(next)));
+      undo.push(await this.windows.moveTo(this.#config.decoded(next)));
       if (forwards && write.functionReset) this.interrupts.reset();
-      this.#interrupt(next); // last, so that it is not undone: what the guest had set up is gone with a reset
+      this.#configureInterrupts(next); // last, since an undo could not restore the set-up that a reset has discarded
     } catch (error) {
-      throw await undone(error, undo);
+      throw await rollBack(error, undo);
     }
     this.#state = next;
   }
 
-  /** What the device has there; `undefined` if it does not answer. */
+  /** Reads the device; `undefined` if it does not respond. */
   #present(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
-    return answered(
+    return tryAccess(
       () => ({ ...this.#mmio.source, access, bar: undefined, offset, length }),
       () => this.#read(offset, length),
     );
   }
 
-  /** Reads config space of the device, which a caller may have written. */
+  /** Reads config space of the device. It may be an implementation of the caller, so the result is checked. */
   #read(offset: number, length: number): Uint8Array {
     const { bdf, config } = this.device;
     const bytes: unknown = config.read(BigInt(offset), length);
     if (types.isUint8Array(bytes) && bytes.length === length) return bytes;
-    const reason = `its device did not return a Uint8Array of ${length} bytes`;
+    const reason = `the device did not return a Uint8Array of ${length} bytes`;
     const text = `config space of ${bdf}: reading at ${at(offset)} failed: ${reason}. Return all bytes that are read.`;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
   }
@@ -158,7 +163,7 @@ export class GuestFunction {
   /** See {@link AssignedDevice.ecamRead}. */
   ecamRead(offset: number, length: number): Uint8Array {
     this.requireEcam(offset, length);
-    const bytes = ones(length);
+    const bytes = allOnes(length);
     for (const [at, width] of this.#dwords(offset, length)) bytes.set(this.read(offset + at, width), at);
     return bytes;
   }
@@ -176,46 +181,47 @@ export class GuestFunction {
     this.#config.requireAccess(offset, 1);
   }
 
-  /** The accesses that an access by ECAM becomes, as far as config space reaches. */
+  /** Splits an ECAM access into accesses of up to 4 bytes, up to the end of config space. */
   #dwords(offset: number, length: number): ReturnType<typeof alignedAccesses> {
     return alignedAccesses(BigInt(offset), Math.min(length, this.#config.size - offset), 4);
   }
 
   mmioRead(gpa: bigint, length: number): Uint8Array {
-    return this.#mmio.read(this.#placed(), gpa, length);
+    return this.#mmio.read(this.#placedBars(), gpa, length);
   }
 
   mmioWrite(gpa: bigint, bytes: Uint8Array): void {
-    this.#mmio.write(this.#placed(), gpa, bytes);
+    this.#mmio.write(this.#placedBars(), gpa, bytes);
   }
 
-  /** Takes the BARs out of guest memory. @returns takes them back */
-  withdraw(): Promise<Undo> {
-    return this.windows.place(new Map());
+  /** Unmaps the BARs from guest memory. @returns maps them again */
+  unmapBars(): Promise<Undo> {
+    return this.windows.moveTo(new Map());
   }
 
   /**
-   * The guest's side of a reset, before the hardware's: the BARs are out of guest memory. Config space reads as all
-   * ones until {@link powerOn}.
+   * Prepares for a hardware reset, after the BARs were unmapped.
+   *
+   * Config space reads as all ones until {@link powerOn}.
    */
   async quiesce(): Promise<void> {
     this.#resetting = true;
     this.#state = this.#config.initial;
     try {
-      await quiet(this.device, this.#config);
+      await quiesceDevice(this.device, this.#config);
     } finally {
-      this.interrupts.silence();
+      this.interrupts.suspend();
     }
   }
 
-  /** As after power-on, once the hardware was reset. */
+  /** Puts the function into its power-on state after a hardware reset. */
   async powerOn(): Promise<void> {
     this.#resetting = false;
     try {
-      await quiet(this.device, this.#config);
+      await quiesceDevice(this.device, this.#config);
     } finally {
       this.interrupts.reset();
-      this.#interrupt(this.#state);
+      this.#configureInterrupts(this.#state);
     }
   }
 
@@ -229,24 +235,24 @@ export class GuestFunction {
   }
 
   /**
-   * Forwards a write to the device, once the BARs that it moves or switches off are out of guest memory.
+   * Forwards a write to the device after unmapping the BARs that it moves or disables.
    *
-   * @returns the state with what the device has made of the write
+   * @returns the state, updated with the register values that the device has after the write
    */
   async #forward({ next, forward, functionReset }: ConfigWrite, undo: Undo[]): Promise<ConfigState> {
-    const staying = functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next));
-    undo.push(await this.windows.place(staying));
+    const unchanged = functionReset ? new Map() : common(this.windows.addresses, this.#config.decoded(next));
+    undo.push(await this.windows.moveTo(unchanged));
     const kept = this.#config.decodeRegisters.map((offset) => [offset, this.#read(offset, 2)] as const);
     undo.push(async () => {
       for (const [offset, [low = 0, high = 0]] of kept) {
         await this.#write(offset, Uint8Array.of(low, offset === COMMAND ? high : high & ~PME_STATUS));
       }
-      if (functionReset) this.#interrupt(this.#state);
+      if (functionReset) this.#configureInterrupts(this.#state);
     });
-    if (functionReset) this.interrupts.silence();
+    if (functionReset) this.interrupts.suspend();
     for (const { offset, bytes } of forward) await this.#write(offset, bytes, functionReset);
-    const settled = functionReset ? this.#config.afterReset(next) : next;
-    return this.#config.adopt(settled, (offset, length) => this.#read(offset, length));
+    const afterWrite = functionReset ? this.#config.afterReset(next) : next;
+    return this.#config.adopt(afterWrite, (offset, length) => this.#read(offset, length));
   }
 
   /** Writes config space of the device. */
@@ -262,11 +268,11 @@ export class GuestFunction {
     }
   }
 
-  #interrupt(state: ConfigState): void {
+  #configureInterrupts(state: ConfigState): void {
     this.interrupts.configure(this.#config.control(state));
   }
 
-  *#placed(): Generator<PlacedBar> {
+  *#placedBars(): Generator<PlacedBar> {
     for (const { bar, region } of this.windows.windows) {
       const gpa = this.windows.addresses.get(bar.index);
       if (gpa !== undefined) yield { index: bar.index, range: AddressRange.of(gpa, bar.length), region };
@@ -286,14 +292,17 @@ function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
   });
 }
 
-/** Awake, with memory decode and bus mastering off. Waking up may switch them on again, so power goes first. */
-async function quiet({ config }: PhysicalFunction, space: ConfigSpace): Promise<void> {
+/**
+ * Puts the function into D0 with memory decode and bus mastering off. A wake-up may switch them on, so power goes
+ * first.
+ */
+async function quiesceDevice({ config }: PhysicalFunction, space: ConfigSpace): Promise<void> {
   for (const offset of space.decodeRegisters.toReversed()) {
     await writeConfig(config, space, BigInt(offset), new Uint8Array(2));
   }
 }
 
-/** Writes config space, on a worker thread if that may change the power state: the kernel waits for the device then. */
+/** Writes config space. Uses a worker thread for the power state: the kernel waits for the device then. */
 function writeConfig(
   config: DeviceRegion,
   { decodeRegisters: [, power] }: ConfigSpace,
@@ -314,7 +323,7 @@ function withRegions(bars: readonly Bar[], { regions }: PhysicalFunction): [Bar,
   return found;
 }
 
-/** Those that are the same in both. */
+/** Returns the BARs whose address is the same in both. */
 function common(a: BarAddresses, b: BarAddresses): BarAddresses {
   return new Map([...a].filter(([bar, gpa]) => b.get(bar) === gpa));
 }

@@ -1,16 +1,16 @@
-/**
- * Which parts of a BAR a guest and other devices can have as memory; the rest is left to the VMM to answer for.
- */
+/** The parts of a BAR that can be mapped into guest memory, and the parts that trap to the VMM. */
 import { AddressRange } from '../address-range.ts';
 import type { DeviceRegion } from './physical-function.ts';
 
 type Bounds = readonly [start: bigint, end: bigint];
 
 /**
- * The parts, as offsets, in whole pages: what the host can map, less the pages of structures that are emulated. Another
- * device that could write the MSI-X table could interrupt as it pleased, and the host's own entries are in there.
+ * Returns the mappable parts as offsets, in whole pages.
  *
- * @param emulated offsets of what is emulated, such as the MSI-X table
+ * These are the parts that the host can map, without the pages of emulated structures. A device that could write the
+ * MSI-X table of another one could inject interrupts, and the table contains the host's entries.
+ *
+ * @param emulated offsets of emulated structures, such as the MSI-X table
  * @internal
  */
 export function mappableAreas(
@@ -33,7 +33,7 @@ export function mappableAreas(
   return areas;
 }
 
-/** The other offsets of a BAR of that length. @internal */
+/** Returns the other offsets of a BAR of that length. @internal */
 export function trappedAreas(length: bigint, mapped: readonly AddressRange[]): readonly AddressRange[] {
   const gaps: Bounds[] = [];
   let from = 0n;

@@ -1,15 +1,12 @@
-/**
- * Accesses of a guest to BARs that a VMM brings along, since no memory is there or it plays the guest itself: which BAR
- * they fall into, and who answers.
- */
+/** Guest accesses to BARs that trap to the VMM: dispatches each to the device or to an emulated area. */
 import { AddressRange } from '../address-range.ts';
 import { requireBytes } from '../arguments.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { ROM_INDEX } from './config/bar-registers.ts';
 import type { DeviceRegion } from './physical-function.ts';
-import { type PciFaultEvent, answered, ones } from './unanswered.ts';
+import { type PciFaultEvent, tryAccess, allOnes } from './pci-fault.ts';
 
-/** Something that answers for a part of a BAR in the device's stead, such as the MSI-X table. Offsets are its own. @internal */
+/** An emulated part of a BAR, such as the MSI-X table. Offsets are relative to its start. @internal */
 export interface EmulatedArea {
   readonly bar: number;
   /** Offsets within the BAR. */
@@ -18,14 +15,14 @@ export interface EmulatedArea {
   write(offset: bigint, bytes: Uint8Array): void;
 }
 
-/** A BAR where the guest has placed it. @internal */
+/** A BAR at its guest address. @internal */
 export interface PlacedBar {
   readonly index: number;
   readonly range: AddressRange;
   readonly region: DeviceRegion;
 }
 
-/** The widest single access that PCI's memory space has here. */
+/** Bytes of the widest access to memory space. */
 const WIDEST = 8;
 
 /** @internal */
@@ -39,12 +36,12 @@ export class Mmio {
     this.#emulated = emulated;
   }
 
-  /** All ones for bytes that are in no BAR, or that the device does not answer for. */
+  /** Reads all ones for bytes outside of every BAR, and if the device does not respond. */
   read(bars: Iterable<PlacedBar>, gpa: bigint, length: number): Uint8Array {
     const all = pieces([...bars], this.#range(gpa, length));
-    const bytes = ones(length);
+    const bytes = allOnes(length);
     for (const { bar, offset, at, width } of all) {
-      const read = answered(
+      const read = tryAccess(
         () => this.#event('BAR read', bar, offset, width),
         () => this.#read(bar, offset, width),
       );
@@ -54,9 +51,9 @@ export class Mmio {
   }
 
   /**
-   * Drops bytes that are in no BAR, or that the device does not take.
+   * Writes bytes, and drops those outside of every BAR or rejected by the device.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where an entry of the MSI-X table can't be connected
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if an entry of the MSI-X table cannot be connected
    */
   write(bars: Iterable<PlacedBar>, gpa: bigint, bytes: Uint8Array): void {
     const { length } = requireBytes(bytes);
@@ -67,7 +64,7 @@ export class Mmio {
         area.write(offset - area.range.start, part);
         continue;
       }
-      answered(
+      tryAccess(
         () => this.#event('BAR write', bar, offset, width),
         () => writeRegion(bar, offset, part),
       );
@@ -77,7 +74,7 @@ export class Mmio {
   #read({ index, region }: PlacedBar, offset: bigint, width: number): Uint8Array | undefined {
     const area = this.#emulatedAt(index, offset);
     if (area !== undefined) return area.read(offset - area.range.start, width);
-    // Past the end of a BAR whose length is no power of two the device has nothing.
+    // The register of a BAR is a power of two; its region may be shorter.
     if (offset + BigInt(width) > region.length) return undefined;
     if (width < WIDEST) return region.read(offset, width);
     const bytes = new Uint8Array(WIDEST);
@@ -87,7 +84,7 @@ export class Mmio {
 
   #range(gpa: bigint, length: number): AddressRange {
     requireAccessLength(this.source.device, length);
-    return AddressRange.of(gpa, BigInt(length)); // throws for what is not an address
+    return AddressRange.of(gpa, BigInt(length)); // throws for an invalid address
   }
 
   #event(
@@ -105,15 +102,16 @@ export class Mmio {
 }
 
 function writeRegion({ index, region }: PlacedBar, offset: bigint, bytes: Uint8Array): void {
-  // As hardware drops it. VFIO refuses writes to the ROM.
+  // Hardware drops these writes. VFIO rejects writes to the ROM.
   if (index === ROM_INDEX || offset + BigInt(bytes.length) > region.length) return undefined;
   if (bytes.length < WIDEST) return region.write(offset, bytes);
   return region.write64(offset, new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
 }
 
 /**
- * Those accesses of a guest that fall into a BAR. A BAR begins and ends at a multiple of 16, so that none crosses its
- * end.
+ * Yields the aligned accesses that fall into a BAR.
+ *
+ * A BAR begins and ends at a multiple of 16, so that no access crosses its end.
  */
 function* pieces(
   bars: readonly PlacedBar[],

@@ -1,13 +1,11 @@
-/**
- * Where the MSI-X structures of a device are within its BARs, answered for by the emulation.
- */
+/** The MSI-X structures in the BARs of a device, emulated for the guest. */
 import type { ConfigSpace } from './config/config-space.ts';
 import { rangeOf } from './config/msix.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { EmulatedArea } from './mmio.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
-/** How to read the device's own pending bits, by offset and length in bytes. @internal */
+/** Returns a function that reads the device's own pending bits, by offset and length in bytes. @internal */
 export function pendingBitsOf(
   { msix }: ConfigSpace,
   { regions }: PhysicalFunction,

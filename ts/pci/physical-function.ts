@@ -1,6 +1,4 @@
-/**
- * What this package asks of a device: the function of a physical device that VFIO opened, or a simulated one.
- */
+/** The interface of a PCI function: a physical one opened by VFIO, or a simulated one. */
 import type { AddressRange } from '../address-range.ts';
 import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -9,18 +7,18 @@ import type { EventFd } from './event-fd.ts';
 
 /** A region of a device: config space, a BAR, the ROM. Offsets are in bytes from its start. */
 export interface DeviceRegion {
-  /** VFIO's number of it: 0 to 5 the BARs, 6 the ROM, 7 config space (`linux/vfio.h`). */
+  /** VFIO's region index: 0 to 5 the BARs, 6 the ROM, 7 config space (`linux/vfio.h`). */
   readonly index: number;
   /** Bytes. */
   readonly length: bigint;
   /** The parts that can be mapped into guest memory, as offsets. */
   readonly mmapAreas: readonly AddressRange[];
-  /** Where the host has placed it, as a physical address; `undefined` where that is not known, and for config space. */
+  /** Its physical address on the host; `undefined` if unknown, and for config space. */
   readonly hostAddress: bigint | undefined;
   /**
-   * The region as memory, for {@link DeviceMemory.map}.
+   * The region as a backing for {@link DeviceMemory.map}.
    *
-   * @param offset bytes from the start of the region, where the memory begins. Default: 0
+   * @param offset bytes from the start of the region at which the backing begins. Default: 0
    */
   backing(offset?: bigint): Backing;
   /**
@@ -37,8 +35,10 @@ export interface DeviceRegion {
    */
   write(offset: bigint, bytes: Uint8Array): void;
   /**
-   * As {@link DeviceRegion.write}, on a worker thread: for writes that take long, such as one that resets the
-   * function or wakes it. Without this method such writes go through {@link DeviceRegion.write}.
+   * Writes as {@link DeviceRegion.write} does, on a worker thread.
+   *
+   * It is used for slow writes, such as one that resets or wakes the function. Without this method such writes use
+   * {@link DeviceRegion.write}.
    *
    * @param offset bytes from the start of the region
    */
@@ -71,43 +71,47 @@ export interface DeviceRegion {
   write64(offset: bigint, value: bigint): void;
 }
 
-/**
- * The ways a device can interrupt: the pin, messages, messages by table, an uncorrectable error, and the host's request
- * to let go of the device.
- */
+/** The kinds of interrupts: pin, MSI, MSI-X, uncorrectable error, and the host's request to release the device. */
 export type InterruptKind = 'intx' | 'msi' | 'msix' | 'error' | 'request';
 
-/** The interrupts of a function, each signalled on an eventfd. Of `intx`, `msi` and `msix` one can be connected at a time. */
+/**
+ * The interrupts of a function. Each signals an eventfd. Only one of `intx`, `msi`, `msix` can be connected at a time.
+ */
 export interface DeviceInterrupts {
-  /** How many vectors of a kind the device has; 0 where it has none. */
+  /** Returns how many vectors of a kind the device has; 0 for none. */
   count(kind: InterruptKind): number;
   /**
-   * Connects the first vectors of a kind, each to its eventfd; `undefined` leaves a vector silent until it is reconnected.
-   * Of MSI-X that costs nothing where the kernel can add vectors later (Linux 6.4), but for the first vector, and the device keeps what a silent
-   * vector has to say: its pending bits show it, and reconnecting delivers it. The kind was disconnected before. The eventfds may be closed afterwards: the kernel keeps its own hold on them.
+   * Connects the first vectors of a kind to eventfds; `undefined` leaves a vector unconnected.
    *
-   * A pin that is asserted already interrupts at once. While Command has it switched off (bit 10) it is silent, and stays
-   * connected: what asserts it when it is switched on interrupts then.
+   * The kind must be disconnected before. The eventfds may be closed afterwards: the kernel holds its own references.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for more vectors than there are; `ERR_INTERRUPT_SETUP` where the
-   * kernel refuses, such as a second kind of `intx`, `msi` and `msix`
+   * An unconnected MSI-X vector other than the first takes no host resources if the kernel can add vectors later (Linux
+   * 6.4). Its messages become pending in the device, and reconnecting delivers them.
+   *
+   * If the pin is already asserted, it interrupts at once. While Command disables the pin (bit 10), it does not
+   * interrupt but remains connected; if it is still asserted when it is enabled, it interrupts then.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for more vectors than the device has; `ERR_INTERRUPT_SETUP` if
+   * the kernel rejects it, e.g. a second kind of `intx`, `msi` and `msix`
    */
   connect(kind: InterruptKind, eventFds: readonly (EventFd | undefined)[]): void;
   /**
-   * Gives one vector of a connected kind another eventfd, or silences it. Throws as {@link DeviceInterrupts.connect}.
+   * Connects one vector of a connected kind to another eventfd, or disconnects it (`undefined`).
    *
    * @param vector its number within the kind, from 0
+   * @throws {PeerDmaError} as {@link DeviceInterrupts.connect}
    */
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void;
-  /** Silences a kind as a whole; nothing where it is not connected, or the device is closed. */
+  /** Disconnects a kind. Does nothing if it is not connected, or if the device is closed. */
   disconnect(kind: InterruptKind): void;
-  /** Masks the pin, as the kernel does by itself each time it has signalled it. */
+  /** Masks the pin. The kernel also masks it after each interrupt. */
   maskIntx(): void;
-  /** Lets the pin interrupt again; if it is still asserted, it does at once. Nothing while Command has it switched off. */
+  /** Unmasks the pin; if it is still asserted, it interrupts at once. Does nothing while Command disables it. */
   unmaskIntx(): void;
   /**
-   * Unmasks the pin whenever the eventfd is signalled (a hypervisor's resample), until `intx` is disconnected; `undefined`
-   * for no more.
+   * Unmasks the pin on each signal of the eventfd (a hypervisor's resample), until `intx` is disconnected.
+   *
+   * @param eventFd `undefined` to stop
    */
   unmaskIntxOn(eventFd: EventFd | undefined): void;
 }
@@ -116,35 +120,34 @@ export interface DeviceInterrupts {
 export interface PhysicalFunction {
   /** PCI address, such as `0000:01:00.0`. */
   readonly bdf: string;
-  /** 256 or 4096 bytes; fewer, down to 64, where the host shortens it. */
+  /** Config space: 256 or 4096 bytes, or fewer (at least 64) if the host truncates it. */
   readonly config: DeviceRegion;
-  /** BARs 0 to 5, then the ROM; `undefined` where the device has none. */
+  /** BARs 0 to 5, then the ROM; `undefined` if the device does not have it. */
   readonly regions: readonly (DeviceRegion | undefined)[];
-  /** What it can interrupt with. */
+  /** Its interrupts. */
   readonly interrupts: DeviceInterrupts;
   /**
-   * Resets the function alone. Config space is as before, afterwards; what is mapped of its BARs should be unmapped first.
+   * Resets only this function. Config space is the same afterwards. Unmap its BARs first.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own;
-   * `ERR_BAD_CONFIG_SPACE` where it did not return from the reset
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if it does
+   * not respond after the reset
    */
   reset(): Promise<void>;
   /**
-   * Resets its bus or slot, and with it every function there.
+   * Resets its bus or slot, including every function there.
    *
-   * @param others the functions that are known to be reset with it: together with this one they must be all that the
-   * reset reaches
-   * @returns which it has reset, this one among them
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where there is no such reset, or it reaches a device that is not among
-   * these (the message names it)
+   * @param others the other functions that the reset may affect
+   * @returns all functions that were reset, including this one
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if there is no such reset, or if it affects a device that is not
+   * among these (the message names it)
    */
   hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]>;
-  /** Lets go of the device. Idempotent. */
+  /** Closes the device. Idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Checks that a device of a caller has the parts of a function.
+ * Checks that a value has the members of a function.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  * @internal
@@ -163,6 +166,6 @@ export function requireFunction(device: PhysicalFunction): void {
   if (typeof bdf === 'string' && complete) return;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    'a device is a PhysicalFunction, such as VfioContainerManager.open gives',
+    'a PhysicalFunction is expected. Pass the result of VfioContainerManager.open or a SimulatedDevice.',
   );
 }

@@ -1,32 +1,30 @@
-/**
- * Resets assigned functions, alone or together: first nobody reaches them and they reach nobody, then the hardware.
- */
+/** Resets assigned functions, alone or together: isolates them first, then resets the hardware. */
 import { PeerDmaError, asError } from '../errors.ts';
 import type { GuestFunction } from './guest-function.ts';
 import type { PhysicalFunction } from './physical-function.ts';
-import { type Undo, undone } from './undo.ts';
+import { type Undo, rollBack } from './rollback.ts';
 
 /** See {@link resetDevices}. @internal */
 export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
   const undo: Undo[] = [];
   try {
-    for (const one of functions) undo.push(await one.withdraw());
+    for (const one of functions) undo.push(await one.unmapBars());
   } catch (error) {
-    throw await undone(error, undo);
+    throw await rollBack(error, undo);
   }
   const problems: Error[] = [];
-  for (const one of functions) await attempt(() => one.quiesce(), problems);
+  for (const one of functions) await collectError(() => one.quiesce(), problems);
   await resetHardware(
     functions.map(({ device }) => device),
     problems,
   );
-  // What the reset has put back, such as a power state, is not the guest's any more.
-  for (const one of functions) await attempt(() => one.powerOn(), problems);
+  // The reset restores state, such as a power state, that the guest no longer has.
+  for (const one of functions) await collectError(() => one.powerOn(), problems);
   throwAll(problems);
 }
 
-/** What one device refuses keeps no other from being reset. */
-async function attempt(act: () => Promise<void>, problems: Error[]): Promise<void> {
+/** Runs a step and collects its error, so that a failure of one device does not affect the others. */
+async function collectError(act: () => Promise<void>, problems: Error[]): Promise<void> {
   try {
     await act();
   } catch (error) {
@@ -34,7 +32,11 @@ async function attempt(act: () => Promise<void>, problems: Error[]): Promise<voi
   }
 }
 
-/** Each on its own where it can; what can't, or does not return from it, by its bus, once. */
+/**
+ * Resets each device on its own, or else its bus.
+ *
+ * The bus is reset, once, if a device has no reset of its own or does not respond after it.
+ */
 async function resetHardware(devices: readonly PhysicalFunction[], problems: Error[]): Promise<void> {
   const left = new Map<PhysicalFunction, Error>();
   for (const device of devices) {
@@ -60,8 +62,8 @@ function throwAll(problems: readonly Error[]): void {
   const [first] = problems;
   if (first === undefined) return;
   if (problems.length === 1) throw first;
-  const told = problems.find((problem) => !isUnsupported(problem)) ?? first;
-  const code = told instanceof PeerDmaError ? told.code : 'ERR_SYSTEM';
+  const reported = problems.find((problem) => !isUnsupported(problem)) ?? first;
+  const code = reported instanceof PeerDmaError ? reported.code : 'ERR_SYSTEM';
   const messages = new Set(problems.map(({ message }) => message));
   throw new PeerDmaError(code, [...messages].join('; '), { cause: new AggregateError(problems) });
 }
@@ -70,7 +72,7 @@ function isUnsupported(error: unknown): boolean {
   return error instanceof PeerDmaError && error.code === 'ERR_RESET_UNSUPPORTED';
 }
 
-/** Whether a device did not return from its reset, which a reset of its bus may bring back. */
+/** Whether a device did not respond after its reset. A reset of its bus may recover it. */
 function isLost(error: unknown): boolean {
   return error instanceof PeerDmaError && error.code === 'ERR_BAD_CONFIG_SPACE';
 }

@@ -11,7 +11,7 @@ import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
-import { declareFollowed } from '../pci/followed-memory.ts';
+import { recordMemoryOf } from '../pci/memory-of-function.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import { regionAccess } from './region-access.ts';
 import { requireVfToken } from './vf-token.ts';
@@ -81,7 +81,7 @@ export class VfioDevice implements PhysicalFunction {
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
     this.interrupts = new VfioInterrupts(bdf, device);
     this.#mappedState = this.#memoryState();
-    declareFollowed(this, owner.memory);
+    recordMemoryOf(this, owner.memory);
   }
 
   /**

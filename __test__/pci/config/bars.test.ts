@@ -7,7 +7,7 @@ import { PlainDevice, changed, withRegions } from './plain-device.ts';
 const plain = (bars: readonly Bar[]): unknown[] =>
   bars.map(({ index, kind, prefetchable, length }) => [index, kind, prefetchable, length]);
 
-test('the BARs of devices are those that their registers say, as long as their regions', (t) => {
+test('finds the BARs in the registers, with the lengths of their regions', (t) => {
   t.deepEqual(plain(new PlainDevice('edu').config.bars), [[0, 'memory32', false, 0x100000n]]);
   t.deepEqual(plain(new PlainDevice('ivshmem').config.bars), [
     [0, 'memory32', false, 0x100n],
@@ -30,7 +30,7 @@ test('the BARs of devices are those that their registers say, as long as their r
   ]);
 });
 
-test('a register has the next power of two of its region, 16 bytes at least, and 2 KiB for a ROM', (t) => {
+test('rounds register lengths up to a power of two, at least 16 bytes, or 2 KiB for a ROM', (t) => {
   const { config } = new PlainDevice('written-nic');
   t.deepEqual(plain(config.bars), [
     [0, 'memory64', true, 0x800000n],
@@ -42,7 +42,7 @@ test('a register has the next power of two of its region, 16 bytes at least, and
   t.is(small.config.bars.at(-1)?.length, 0x800n);
 });
 
-test('all ones read back as the size, with the bits of the type', (t) => {
+test('reads the size and the type bits after a write of all ones', (t) => {
   const edu = new PlainDevice('edu');
   t.is(edu.size(0x10), 0xfff00000);
   const gpu = new PlainDevice('written-gpu');
@@ -55,7 +55,7 @@ test('all ones read back as the size, with the bits of the type', (t) => {
   t.is(nic.size(0x20), 0xffff0000);
 });
 
-test('sizing byte by byte, and by words, gives the same', (t) => {
+test('sizes byte by byte and by words', (t) => {
   for (const name of ['edu', 'written-gpu', 'written-nic'] as const) {
     for (const register of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
       const device = new PlainDevice(name);
@@ -68,7 +68,7 @@ test('sizing byte by byte, and by words, gives the same', (t) => {
   }
 });
 
-test('ROM bits between the enable bit and the address read 0', (t) => {
+test('reads 0 from ROM bits between the enable bit and the address', (t) => {
   const gpu = new PlainDevice('written-gpu');
   gpu.write(0x30, 4, 0xffffffff);
   t.is(gpu.read(0x30, 4), 0xfff80001);
@@ -76,7 +76,7 @@ test('ROM bits between the enable bit and the address read 0', (t) => {
   t.is(gpu.read(0x30, 4), 0xfff80000);
 });
 
-test('after power-on, no BAR has an address', (t) => {
+test('has no BAR addresses after power-on', (t) => {
   const gpu = new PlainDevice('written-gpu');
   t.deepEqual(
     [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30].map((register) => gpu.read(register, 4)),
@@ -85,7 +85,7 @@ test('after power-on, no BAR has an address', (t) => {
   t.is(gpu.read(0x04, 2) & 2, 0);
 });
 
-test('I/O BARs, BARs without a region and a ROM that is not there read 0, and nothing changes them', (t) => {
+test('reads 0 from I/O BARs, BARs without a region and an absent ROM, and drops writes', (t) => {
   const cases: [PlainDevice, number[]][] = [
     [new PlainDevice('edu'), [0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]],
     [new PlainDevice('igb'), [0x18, 0x24, 0x30]],
@@ -101,13 +101,13 @@ test('I/O BARs, BARs without a region and a ROM that is not there read 0, and no
   }
 });
 
-test('a BAR of the obsolete type below 1 MiB is one of 32 bits', (t) => {
+test('treats the obsolete type below 1 MiB as 32 bits', (t) => {
   const device = new PlainDevice('written-conventional');
   t.deepEqual(plain(device.config.bars).at(-1), [4, 'memory32', false, 0x200n]);
   t.is(device.size(0x20), 0xfffffe00);
 });
 
-test('an upper half is an address, whatever its lowest bits would say of a BAR', (t) => {
+test('treats an upper half as an address, whatever its type bits', (t) => {
   for (const upper of [0x01, 0x04, 0x06]) {
     const device = new PlainDevice(changed('written-gpu', { 0x18: [upper] }));
     t.deepEqual(
@@ -118,7 +118,7 @@ test('an upper half is an address, whatever its lowest bits would say of a BAR',
   }
 });
 
-test('registers of BARs are never told the device', (t) => {
+test('never forwards BAR registers to the device', (t) => {
   const gpu = new PlainDevice('written-gpu');
   const before = gpu.bytes.slice(0x10, 0x34);
   for (const register of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
@@ -128,7 +128,7 @@ test('registers of BARs are never told the device', (t) => {
   t.deepEqual(gpu.bytes.slice(0x10, 0x34), before);
 });
 
-test('a BAR answers where the guest has put it, while memory decode is on', (t) => {
+test('decodes a BAR at its address while memory decode is on', (t) => {
   const device = new PlainDevice('ivshmem');
   device.write(0x10, 4, 0xe0000100);
   device.write(0x18, 4, 0x10000000);
@@ -144,7 +144,7 @@ test('a BAR answers where the guest has put it, while memory decode is on', (t) 
   t.deepEqual(device.decoded, {});
 });
 
-test('address bits below the size are not kept', (t) => {
+test('drops address bits below the size', (t) => {
   const device = new PlainDevice('edu');
   device.write(0x10, 4, 0xe01fffff);
   t.is(device.read(0x10, 4), 0xe0100000);
@@ -152,7 +152,7 @@ test('address bits below the size are not kept', (t) => {
   t.deepEqual(device.decoded, { 0: 0xe0100000n });
 });
 
-test('a BAR at 0, or one that is being sized, does not answer', (t) => {
+test('does not decode a BAR at 0, or while it is sized', (t) => {
   const device = new PlainDevice('ivshmem');
   device.decodeOn();
   t.deepEqual(device.decoded, {});
@@ -167,7 +167,7 @@ test('a BAR at 0, or one that is being sized, does not answer', (t) => {
   t.deepEqual(device.decoded, { 0: 0xfffffe00n, 2: 0xfffffffefe000000n });
 });
 
-test('a BAR of 64 bits may be at the end of the first 4 GiB, one of 32 bits not', (t) => {
+test('decodes a 64-bit BAR at the end of the first 4 GiB, but not a 32-bit one', (t) => {
   const device = new PlainDevice('ivshmem');
   device.decodeOn();
   device.write(0x10, 4, 0xffffff00);
@@ -175,7 +175,7 @@ test('a BAR of 64 bits may be at the end of the first 4 GiB, one of 32 bits not'
   t.deepEqual(device.decoded, { 2: 0xff000000n });
 });
 
-test('a BAR of more than 4 GiB has an upper half alone', (t) => {
+test('takes the address of a BAR of more than 4 GiB from the upper half alone', (t) => {
   const device = new PlainDevice('written-gpu');
   device.decodeOn();
   device.write(0x14, 4, 0xfffffff0);
@@ -184,7 +184,7 @@ test('a BAR of more than 4 GiB has an upper half alone', (t) => {
   t.deepEqual(device.decoded, { 1: 0x80800000000n });
 });
 
-test('the ROM answers while its own bit is on as well', (t) => {
+test('decodes the ROM only while its own enable bit is set as well', (t) => {
   const device = new PlainDevice('written-gpu');
   device.write(0x30, 4, 0xf0000000);
   device.decodeOn();
@@ -200,7 +200,7 @@ test('the ROM answers while its own bit is on as well', (t) => {
   t.deepEqual(device.decoded, {}); // being sized
 });
 
-test('registers that no device can have are refused, by name and offset', (t) => {
+test('rejects invalid registers, with name and offset', (t) => {
   const refused = (device: Parameters<typeof withRegions>[0], regions: Parameters<typeof withRegions>[1]): string => {
     const error = throwsCode(t, () => new PlainDevice(withRegions(device, regions)), 'ERR_BAD_CONFIG_SPACE');
     t.is(error.device, '0000:01:00.0');
@@ -210,13 +210,13 @@ test('registers that no device can have are refused, by name and offset', (t) =>
   t.regex(refused(changed('edu', { 0x24: [0x04] }), { 5: 0x1000n }), /0x24.*BAR 5 has 64 bits.*no register/);
   t.regex(refused('ivshmem', { 3: 0x1000n }), /0x18.*BAR 2 has 64 bits.*BAR 3, is a region of its own/);
   t.regex(refused('ivshmem', { 2: undefined, 3: 0x1000n }), /0x18.*BAR 3, is a region of its own/);
-  t.regex(refused(changed('edu', { 0x10: [0x06] }), {}), /0x10.*BAR 0 is of a type/);
+  t.regex(refused(changed('edu', { 0x10: [0x06] }), {}), /0x10.*BAR 0 has a reserved type/);
   t.regex(refused('edu', { 0: 0x80000001n }), /0x10.*0x80000001 bytes does not fit/);
   t.regex(refused('nvme', { 0: (1n << 63n) + 1n }), /0x10.*does not fit/);
   t.regex(refused('edu', { 6: 0x80000001n }), /0x30.*does not fit/);
 });
 
-test('the largest regions that fit are taken', (t) => {
+test('accepts the largest regions', (t) => {
   const small = new PlainDevice(withRegions('edu', { 0: 0x80000000n }));
   t.is(small.size(0x10), 0x80000000);
   const large = new PlainDevice(withRegions('written-gpu', { 1: 1n << 63n }));

@@ -1,11 +1,11 @@
-// What of a guest's writes reaches the device, and as which accesses.
+// The parts of a guest's writes that reach the device, and their accesses.
 import test from 'ava';
 import { PlainDevice } from './plain-device.ts';
 
 const told = (device: PlainDevice): [number, number[]][] =>
   device.told.map(({ offset, bytes }) => [offset, [...bytes]]);
 
-test('what is not emulated goes to the device as it is written, in one access', (t) => {
+test('forwards unemulated bytes in one access, as written', (t) => {
   for (const [device, offset] of [
     [new PlainDevice('nvme'), 0x00],
     [new PlainDevice('nvme'), 0x28],
@@ -26,13 +26,13 @@ test('what is not emulated goes to the device as it is written, in one access', 
   }
 });
 
-test('a read is what the device has, byte by byte', (t) => {
+test('reads unemulated bytes from the device', (t) => {
   const device = new PlainDevice('written-nic');
   device.bytes.set([1, 2, 3, 4], 0x200);
   t.deepEqual([device.read(0x200, 4), device.read(0x202, 2), device.read(0x203, 1)], [0x04030201, 0x0403, 4]);
 });
 
-test('what is left of a write that is emulated in part goes in aligned accesses', (t) => {
+test('forwards the rest of a partly emulated write in aligned accesses', (t) => {
   const nic = new PlainDevice('written-nic');
   nic.write(0xf0, 4, 0x44332211); // identifier and link stay here
   t.deepEqual(told(nic), [[0xf2, [0x33, 0x44]]]);
@@ -49,7 +49,7 @@ test('what is left of a write that is emulated in part goes in aligned accesses'
   t.deepEqual(told(nic), [[0x35, [0x22]]]);
 });
 
-test('a byte that is emulated in part goes with the device’s own bits', (t) => {
+test('fills a partly emulated byte with the device’s own bits', (t) => {
   const device = new PlainDevice('edu');
   device.bytes.set([0x01, 0x00, 0x18, 0x00], 0x04);
   device.write(0x04, 4, 0x00000146);
@@ -59,7 +59,7 @@ test('a byte that is emulated in part goes with the device’s own bits', (t) =>
   t.deepEqual(told(device), [[0x04, [0xfe, 0xff, 0xef, 0xff]]]);
 });
 
-test('the bytes that the device is told are nobody else’s', (t) => {
+test('copies the bytes of forwarded writes', (t) => {
   const { config, state } = new PlainDevice('edu');
   const bytes = Buffer.from([1, 2, 3, 4]);
   const { forward } = config.write(state, 0x80, bytes, Buffer.alloc(4));

@@ -5,7 +5,7 @@ import { throwsCode } from '../../support/errors.ts';
 import { PlainDevice, changed } from './plain-device.ts';
 import { recorded } from './recorded/load.ts';
 
-test('accesses are of 1, 2 or 4 bytes, at any offset that a guest can address', (t) => {
+test('accepts accesses of 1, 2 or 4 bytes at any offset that a guest can address', (t) => {
   for (const name of ['edu', 'nvme'] as const) {
     const { config } = new PlainDevice(name);
     t.is(config.size, name === 'edu' ? 256 : 4096);
@@ -25,7 +25,7 @@ test('accesses are of 1, 2 or 4 bytes, at any offset that a guest can address', 
   }
 });
 
-test('read and write take what is within config space', (t) => {
+test('reads and writes only within config space', (t) => {
   const { config, state } = new PlainDevice('edu');
   const bytes = (length: number): Uint8Array => new Uint8Array(length);
   throwsCode(t, () => config.read(state, 0x100, bytes(4)), 'ERR_OUT_OF_RANGE');
@@ -43,7 +43,7 @@ test('rejects a config space that is shorter than its header, longer than 4096 b
   }
 });
 
-test('a device that is gone, and a bridge, are refused', (t) => {
+test('rejects a device that is gone, and a bridge', (t) => {
   const image = recorded('nvme');
   const gone = { ...image, bytes: image.bytes.slice().fill(0xff) };
   t.regex(throwsCode(t, () => new PlainDevice(gone), 'ERR_BAD_CONFIG_SPACE').message, /gone or asleep/);
@@ -53,9 +53,9 @@ test('a device that is gone, and a bridge, are refused', (t) => {
   }
 });
 
-test('what the caller does to its bytes later changes nothing', (t) => {
+test('copies the caller’s bytes', (t) => {
   const image = recorded('nvme');
-  // Bytes in the middle of a buffer, as what is read of a file may be.
+  // Bytes in the middle of a buffer, as a file read may return.
   const whole = new Uint8Array(8192).fill(0xee);
   whole.set(image.bytes, 100);
   const device = new PlainDevice({ ...image, bytes: whole.subarray(100, 100 + 4096) });
@@ -65,14 +65,14 @@ test('what the caller does to its bytes later changes nothing', (t) => {
   t.is(device.read(0x10, 4), 0xe0000004);
 });
 
-test('identity and class are the device’s', (t) => {
+test('reads identity and class from the device', (t) => {
   const device = new PlainDevice('nvme');
   t.deepEqual([device.read(0, 4), device.read(8, 4), device.read(0x2c, 4)], [0x00101b36, 0x01080202, 0x11001af4]);
   device.bytes[8] = 0x77;
   t.is(device.read(8, 1), 0x77);
 });
 
-test('memory enable is kept here, and told the device', (t) => {
+test('records memory enable and forwards it to the device', (t) => {
   const device = new PlainDevice('edu');
   t.is(device.bytes[4], 0x03);
   t.is(device.read(4, 2), 0x0100, 'off at power-on, whatever the device has');
@@ -84,7 +84,7 @@ test('memory enable is kept here, and told the device', (t) => {
   t.deepEqual(device.told, [{ offset: 4, bytes: Uint8Array.of(0x01) }]);
 });
 
-test('I/O enable reads 0, and the device keeps its own', (t) => {
+test('reads I/O enable as 0, and keeps the device’s bit', (t) => {
   for (const own of [0, 1]) {
     const device = new PlainDevice(changed('igb', { 4: [own] }));
     device.write(4, 2, 0x0007);
@@ -95,7 +95,7 @@ test('I/O enable reads 0, and the device keeps its own', (t) => {
   }
 });
 
-test('bus master and the rest of Command are the device’s', (t) => {
+test('leaves bus master and the other bits of Command to the device', (t) => {
   const device = new PlainDevice('edu');
   device.write(4, 2, 0x0544);
   t.deepEqual(device.bytes.slice(4, 6), Uint8Array.of(0x45, 0x05)); // I/O enable as it was
@@ -105,7 +105,7 @@ test('bus master and the rest of Command are the device’s', (t) => {
   t.is(device.read(4, 2), 0);
 });
 
-test('the guest’s ban of the pin is known', (t) => {
+test('reports INTx disable', (t) => {
   const device = new PlainDevice('written-nic'); // whose device has it banned
   t.false(device.config.control(device.state).intxDisabled);
   device.write(5, 1, 4);
@@ -114,7 +114,7 @@ test('the guest’s ban of the pin is known', (t) => {
   t.false(device.config.control(device.state).intxDisabled);
 });
 
-test('Status is the device’s, but for whether there are capabilities', (t) => {
+test('reads Status from the device, except for the capability list bit', (t) => {
   const edu = new PlainDevice('edu');
   t.is(edu.read(6, 2), 0x0010);
   edu.bytes[6] = 0x08;
@@ -126,13 +126,13 @@ test('Status is the device’s, but for whether there are capabilities', (t) => 
   t.is(new PlainDevice('edu', { msiVectors: 0 }).read(6, 2), 0, 'its only capability is hidden');
 });
 
-test('Command and Status in one write stay one access', (t) => {
+test('forwards a write of Command and Status as one access', (t) => {
   const device = new PlainDevice('edu');
   device.write(4, 4, 0xf9000006);
   t.deepEqual(device.told, [{ offset: 4, bytes: Uint8Array.of(0x07, 0x00, 0x10, 0xf9) }]);
 });
 
-test('the device has one function, and no self test, for a guest', (t) => {
+test('shows one function and no self test', (t) => {
   const nic = new PlainDevice('written-nic');
   t.deepEqual([nic.bytes[0x0e], nic.bytes[0x0f]], [0x80, 0x00]);
   t.is(nic.read(0x0e, 1), 0);
@@ -145,7 +145,7 @@ test('the device has one function, and no self test, for a guest', (t) => {
   t.is(gpu.read(0x0c, 4), 0x0000ffff);
 });
 
-test('the interrupt line is the guest’s to note what it likes', (t) => {
+test('stores the interrupt line for the guest', (t) => {
   const device = new PlainDevice('edu');
   t.is(device.bytes[0x3c], 0x0a);
   t.is(device.read(0x3c, 1), 0, 'the host’s is not to be seen');
@@ -154,7 +154,7 @@ test('the interrupt line is the guest’s to note what it likes', (t) => {
   t.deepEqual(device.told, []);
 });
 
-test('the interrupt pin is the device’s where the pin can be used', (t) => {
+test('shows the interrupt pin of the device if the pin is supported', (t) => {
   t.is(new PlainDevice('written-nic').read(0x3d, 1), 2);
   const device = new PlainDevice('written-nic', { intx: false });
   t.is(device.read(0x3d, 1), 0);
@@ -163,7 +163,7 @@ test('the interrupt pin is the device’s where the pin can be used', (t) => {
   t.deepEqual(device.told, []);
 });
 
-test('a write that changes nothing here gives the same state, and none changes the one it began with', (t) => {
+test('returns the same state for a write without effect, and never changes a state', (t) => {
   const device = new PlainDevice('written-nic');
   const { state } = device;
   device.write(4, 2, 0x0004);

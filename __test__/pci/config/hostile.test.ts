@@ -1,5 +1,4 @@
-// Config spaces that make no sense: of broken devices, or of ones that mean harm. They are refused, or what the guest gets
-// of them is sound: chains that end, within config space, without what no guest must see.
+// Invalid config spaces of broken or malicious devices: they are rejected, or the guest's view of them is valid.
 import test from 'ava';
 import fc from 'fast-check';
 import { PeerDmaError } from '../../../ts/index.ts';
@@ -20,7 +19,7 @@ function open(image: Recorded, msiVectors: number): PlainDevice | PeerDmaError {
   }
 }
 
-/** Walks both chains as a guest does, and says what is wrong with them. */
+/** Walks both chains as a guest does, and returns their defects. */
 function problem(device: PlainDevice, msiVectors: number): string | undefined {
   for (const offset of device.chain()) {
     if (offset % 4 !== 0 || offset < 0x40 || offset > 0xfc) return `a capability at ${offset}`;
@@ -46,7 +45,7 @@ function run(images: fc.Arbitrary<Recorded>, seed: number, numRuns: number): { t
     const before = [device.chain(), device.extendedChain()];
     const wrong = problem(device, msiVectors);
     if (wrong !== undefined) throw new Error(wrong);
-    // What it says later doesn't matter.
+    // Later values of the device have no effect.
     device.bytes.fill(later);
     const after = [device.chain(), device.extendedChain()];
     if (JSON.stringify(after) !== JSON.stringify(before)) throw new Error('the chains have changed');

@@ -153,11 +153,11 @@ test('a table or pending bits that are in no BAR are refused', (t) => {
   refused(/0x78: MSI-X has its pending bits, 0x8 bytes, at 0x10000 of BAR 4, which ends/, 'written-nic', {
     0x78: [0x04, 0x00, 0x01],
   });
-  refused(/0x74: .*BAR 5, which is no memory/, 'written-nic', { 0x74: [0x05] });
-  refused(/0x74: .*BAR 1, which is no memory/, 'written-nic', { 0x74: [0x01] });
-  refused(/0x78: .*BAR 7, which is no memory/, 'written-nic', { 0x78: [0x07] });
-  refused(/0xc8: .*BAR 6, which is no memory/, 'written-gpu', { 0x61: [0xc0], 0xc0: [17, 0, 0, 0, 0, 0, 0, 0, 6] });
-  refused(/0x78: the table and the pending bits of MSI-X have bytes in common/, 'written-nic', { 0x78: [0xfc, 0x03] });
+  refused(/0x74: .*BAR 5, which is not memory/, 'written-nic', { 0x74: [0x05] });
+  refused(/0x74: .*BAR 1, which is not memory/, 'written-nic', { 0x74: [0x01] });
+  refused(/0x78: .*BAR 7, which is not memory/, 'written-nic', { 0x78: [0x07] });
+  refused(/0xc8: .*BAR 6, which is not memory/, 'written-gpu', { 0x61: [0xc0], 0xc0: [17, 0, 0, 0, 0, 0, 0, 0, 6] });
+  refused(/0x78: the table and the pending bits of MSI-X overlap/, 'written-nic', { 0x78: [0xfc, 0x03] });
   // The very end will do, and right behind the table. A region counts, not its register.
   new PlainDevice(changed('written-nic', { 0x74: [0x04, 0xfc], 0x78: [0x04, 0x04] }));
   new PlainDevice(changed('written-nic', { 0x78: [0x04, 0x04] }));

@@ -1,5 +1,4 @@
-// Random reads, writes and changes of the device, compared with a model that is made in another way: what the guest reads,
-// where BARs answer, and what the device has got.
+// Random reads, writes and device changes, compared with an independent model.
 import test from 'ava';
 import fc from 'fast-check';
 import { seedOf } from '../../support/seed.ts';
@@ -157,7 +156,7 @@ function equal(what: string, actual: unknown, expected: unknown): void {
 }
 
 for (const [title, [name, shape]] of Object.entries(scenes)) {
-  test(`config space is as the model has it: ${title}`, (t) => {
+  test(`matches the model of config space: ${title}`, (t) => {
     const pinned = new Map<number, bigint>();
     for (const { index, pinned: place } of shape.bars) if (place !== undefined) pinned.set(index, place);
     const registers = new Model(shape, new Uint8Array(4096)).registers;

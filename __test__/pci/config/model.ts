@@ -1,6 +1,7 @@
 /**
- * A second opinion on config space, made in another way: whole registers of 32 bits and what is known of each, where the
- * package has masks for each byte. What each device has is said here by hand, not taken from its bytes.
+ * An independent model of config space, with 32-bit registers instead of the product's masks per byte.
+ *
+ * The properties of each device are written by hand, not derived from its bytes.
  */
 
 /** A memory BAR or the ROM, by its first register. */
@@ -13,14 +14,14 @@ export interface ModelBar {
   readonly pinned?: bigint;
 }
 
-/** What is known of a device. */
+/** The properties of a device. */
 export interface ModelShape {
   readonly bars: readonly ModelBar[];
-  /** Power management: where, and the states it has besides D0 and D3hot. */
+  /** Power management: its offset, and the supported states besides D0 and D3hot. */
   readonly power?: { readonly offset: number; readonly states: readonly number[]; readonly header: number };
   readonly firstCapability: number;
   readonly pin: number;
-  /** Registers that are the device's as they are. */
+  /** Registers that are the device's, unchanged. */
   readonly plain: readonly number[];
 }
 
@@ -28,9 +29,9 @@ const ONES = 0xffffffffn;
 
 export class Model {
   readonly #shape: ModelShape;
-  /** What the guest wrote to the registers of BARs and ROM, whole. */
+  /** The guest's last values of the registers of BARs and ROM. */
   readonly #written = new Map<number, bigint>();
-  /** What the device has, by register. */
+  /** The device's values, by register. */
   readonly device = new Map<number, bigint>();
   #memory = false;
   #power = 0;
@@ -42,7 +43,7 @@ export class Model {
     for (const register of this.registers) this.device.set(register, BigInt(view.getUint32(register, true)));
   }
 
-  /** All that it knows. */
+  /** The visible state. */
   get registers(): number[] {
     const { power, plain } = this.#shape;
     const header = Array.from({ length: 16 }, (_, index) => 4 * index);
@@ -62,7 +63,7 @@ export class Model {
     this.#write(register, (BigInt(value) << lane) & mask, mask);
   }
 
-  /** The device's Command and power state are others now, and count. */
+  /** Updates the device's Command and power state. */
   adopt(command: number, power: number): void {
     this.device.set(0x04, ((this.device.get(0x04) ?? 0n) & 0xffff0000n) | BigInt(command));
     this.#memory = command !== 0xffff && (command & 2) !== 0;
@@ -80,7 +81,7 @@ export class Model {
       const high = bits === 64 ? (this.#written.get(register + 4) ?? 0n) : 0n;
       const address = pinned ?? (((high << 32n) + low) / length) * length;
       const last = pinned === undefined && address + length >= (bits === 64 ? 1n << 64n : 1n << 32n);
-      // All ones in a half ask for the size, if that half has a part of the address.
+      // All ones in a half request the size, if that half has address bits.
       const half = (length <= ONES && low >> 4n === ONES >> 4n) || high === ONES;
       const asked = bits === 64 && pinned === undefined && half;
       const enabled = register !== 0x30 || low % 2n === 1n;

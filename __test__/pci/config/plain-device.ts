@@ -1,6 +1,4 @@
-/**
- * A guest's config space over a device that keeps whatever it is told: what the guest reads, what the device has got.
- */
+/** Config space of a guest over a device that stores all writes. */
 import { ConfigSpace, type ConfigSpaceOptions, type ConfigState } from '../../../ts/pci/config/config-space.ts';
 import type { ForwardedWrite } from '../../../ts/pci/config/emulation.ts';
 import { COMMAND, COMMAND_MEMORY } from '../../../ts/pci/config/registers.ts';
@@ -10,11 +8,11 @@ type Name = Parameters<typeof recorded>[0];
 
 export class PlainDevice {
   readonly config: ConfigSpace;
-  /** What the device has. */
+  /** The device's config space. */
   readonly bytes: Uint8Array;
   state: ConfigState;
   msiPending = 0;
-  /** What the device was told by the last write. */
+  /** The bytes that the last write forwarded to the device. */
   told: readonly ForwardedWrite[] = [];
   functionReset = false;
 
@@ -41,7 +39,7 @@ export class PlainDevice {
     for (const write of forward) this.bytes.set(write.bytes, write.offset);
   }
 
-  /** Writes all ones, reads, and writes back what was there. */
+  /** Writes all ones, reads, and restores the previous value. */
   size(register: number): number {
     const before = this.read(register, 4);
     this.write(register, 4, 0xffffffff);
@@ -67,23 +65,23 @@ export class PlainDevice {
     this.write(COMMAND, 2, this.read(COMMAND, 2) & ~COMMAND_MEMORY);
   }
 
-  /** The device's registers that decide on decoding count from now on. */
+  /** Adopts the device's registers that determine decoding. */
   adopt(): void {
     this.state = this.config.adopt(this.state, (offset, length) => this.bytes.slice(offset, offset + length));
   }
 
-  /** BARs that answer, and where. */
+  /** The BARs that decode, with their addresses. */
   get decoded(): Record<number, bigint> {
     return Object.fromEntries(this.config.decoded(this.state));
   }
 
-  /** Offsets of the capabilities, as a guest finds them. */
+  /** Returns the offsets of the capabilities in the guest's chain. */
   chain(): number[] {
     if ((this.read(0x06, 2) & 0x10) === 0) return [];
     return this.#walk(this.read(0x34, 1), (offset) => this.read(offset + 1, 1));
   }
 
-  /** The same for the extended ones: identifier and offset. */
+  /** Returns identifier and offset of the extended capabilities in the guest's chain. */
   extendedChain(): [id: number, offset: number][] {
     if (this.config.size === 256 || this.read(0x100, 4) === 0) return [];
     const offsets = this.#walk(0x100, (offset) => this.read(offset + 2, 2) >> 4);
@@ -100,7 +98,7 @@ export class PlainDevice {
   }
 }
 
-/** A device with other bytes at some offsets. */
+/** Returns a recorded device with other bytes at some offsets. */
 export function changed(name: Name, changes: Readonly<Record<number, readonly number[]>>): Recorded {
   const image = recorded(name);
   const bytes = Uint8Array.from(image.bytes);
@@ -108,7 +106,7 @@ export function changed(name: Name, changes: Readonly<Record<number, readonly nu
   return { ...image, bytes };
 }
 
-/** A device with other regions. */
+/** Returns a recorded device with other regions. */
 export function withRegions(name: Name | Recorded, regions: Readonly<Record<number, bigint | undefined>>): Recorded {
   const image = typeof name === 'string' ? recorded(name) : name;
   const regionLengths = image.regionLengths.map((length, index) => (index in regions ? regions[index] : length));

@@ -1,6 +1,4 @@
-/**
- * Pointers to capabilities whose reserved bits are set: software masks the two low ones.
- */
+/** Capability pointers with reserved bits set: software masks the two low bits. */
 import test from 'ava';
 import { AssignedDevice, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
 import { PlainDevice, changed } from './plain-device.ts';
@@ -26,13 +24,13 @@ test('masks the reserved bits of pointers in the extended chain', (t) => {
   }
 });
 
-test('a pointer that has reserved bits alone ends the chain', (t) => {
+test('ends the chain at a pointer with reserved bits only', (t) => {
   t.deepEqual(new PlainDevice(changed('edu', { 0x34: [0x03] })).chain(), []);
   t.deepEqual(new PlainDevice(changed('edu', { 0x41: [0x02] })).chain(), [0x40]);
   t.deepEqual(new PlainDevice(changed('e1000e', { 0x142: [0x31, 0x00] })).extendedChain().length, 2);
 });
 
-test('the guest finds a capability behind a pointer with reserved bits', async (t) => {
+test('finds a capability behind a pointer with reserved bits', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
   const config = changed('edu', { 0x34: [0x43] }).bytes;

@@ -1,9 +1,9 @@
-// Power states, resets that the guest asks for, and what the device has afterwards.
+// Power states, guest-requested resets, and the device state afterwards.
 import test from 'ava';
 import { PlainDevice, changed } from './plain-device.ts';
 
-/** One whose BAR answers. */
-function awake(name: 'written-nic' | 'written-gpu' | 'written-conventional'): PlainDevice {
+/** Returns a device whose BAR decodes. */
+function decodingDevice(name: 'written-nic' | 'written-gpu' | 'written-conventional'): PlainDevice {
   const device = new PlainDevice(name);
   device.write(name === 'written-nic' ? 0x18 : 0x10, 4, 0xa0000000);
   device.decodeOn();
@@ -15,9 +15,9 @@ const D1 = 1;
 const D2 = 2;
 const D3 = 3;
 
-test('BARs answer in D0 alone', (t) => {
+test('decodes BARs only in D0', (t) => {
   for (const state of [D1, D2, D3]) {
-    const device = awake('written-nic');
+    const device = decodingDevice('written-nic');
     t.deepEqual(device.decoded, { 2: 0xa0000000n });
     device.write(0x44, 2, state);
     t.deepEqual(device.decoded, {}, `D${state}`);
@@ -27,15 +27,15 @@ test('BARs answer in D0 alone', (t) => {
   }
 });
 
-test('pinned ones too', (t) => {
+test('decodes pinned BARs only in D0', (t) => {
   const device = new PlainDevice('written-nic', { pinned: new Map([[2, 0xa0000000n]]) });
   device.decodeOn();
   device.write(0x44, 2, D3);
   t.deepEqual(device.decoded, {});
 });
 
-test('states that the device does not have change nothing', (t) => {
-  const gpu = awake('written-gpu'); // neither D1 nor D2
+test('ignores power states that the device does not support', (t) => {
+  const gpu = decodingDevice('written-gpu'); // neither D1 nor D2
   for (const [state, answers] of [
     [D1, true],
     [D2, true],
@@ -44,14 +44,14 @@ test('states that the device does not have change nothing', (t) => {
     gpu.write(0x64, 2, state);
     t.is(0 in gpu.decoded, answers, `D${state}`);
   }
-  const conventional = awake('written-conventional'); // D1 alone
+  const conventional = decodingDevice('written-conventional'); // D1 alone
   conventional.write(0x94, 1, D2);
   t.true(0 in conventional.decoded);
   conventional.write(0x94, 1, D1);
   t.false(0 in conventional.decoded);
 });
 
-test('out of a state of low power there is no way but deeper, and to D0', (t) => {
+test('enters only deeper states and D0 from a low-power state', (t) => {
   const steps: [from: number, asked: number, then: number][] = [
     [D1, D1, D1],
     [D1, D2, D2],
@@ -64,15 +64,15 @@ test('out of a state of low power there is no way but deeper, and to D0', (t) =>
     [D2, D0, D0],
   ];
   for (const [from, asked, then] of steps) {
-    const device = awake('written-nic');
+    const device = decodingDevice('written-nic');
     device.write(0x44, 2, from);
     device.write(0x44, 2, asked);
     t.is((device.state.bytes[0x44] ?? 0) & 3, then, `D${from} to D${asked}`);
   }
 });
 
-test('power management is the device’s to read, and told it as it was written', (t) => {
-  const device = awake('written-nic');
+test('reads power management from the device, and forwards writes unchanged', (t) => {
+  const device = decodingDevice('written-nic');
   device.write(0x44, 2, 0x8103);
   t.deepEqual(device.told, [{ offset: 0x44, bytes: Uint8Array.of(0x03, 0x81) }]);
   device.bytes.set([0x08, 0x00], 0x44);
@@ -81,8 +81,8 @@ test('power management is the device’s to read, and told it as it was written'
   t.deepEqual(device.told, [{ offset: 0x44, bytes: Uint8Array.of(0x01, 0x00, 0xbb, 0xaa) }]);
 });
 
-test('a write beside the power state does not change it', (t) => {
-  const device = awake('written-nic');
+test('keeps the power state in a write next to it', (t) => {
+  const device = decodingDevice('written-nic');
   device.write(0x45, 1, 0x03);
   t.true(2 in device.decoded);
   device.write(0x44, 1, D3);
@@ -91,7 +91,7 @@ test('a write beside the power state does not change it', (t) => {
   t.false(2 in device.decoded);
 });
 
-test('what decides on decoding is read where it is', (t) => {
+test('lists the registers that determine decoding', (t) => {
   t.deepEqual(new PlainDevice('written-nic').config.decodeRegisters, [0x04, 0x44]);
   t.deepEqual(new PlainDevice('nvme').config.decodeRegisters, [0x04, 0x64]);
   t.deepEqual(new PlainDevice('edu').config.decodeRegisters, [0x04]);
@@ -107,8 +107,8 @@ test('what decides on decoding is read where it is', (t) => {
   ]);
 });
 
-test('adopted are memory enable, the power state and the ban of the pin, as the device has them', (t) => {
-  const device = awake('written-nic');
+test('adopts memory enable, the power state and INTx disable from the device', (t) => {
+  const device = decodingDevice('written-nic');
   device.bytes.set([0x00, 0x04], 0x04);
   device.adopt();
   t.deepEqual(device.decoded, {});
@@ -128,14 +128,14 @@ test('adopted are memory enable, the power state and the ban of the pin, as the 
   t.is(device.read(0x18, 4), 0xa0000000, 'and nothing else');
 });
 
-test('adopting what is known gives the same state', (t) => {
-  const device = awake('written-nic');
+test('returns the same state when it adopts known values', (t) => {
+  const device = decodingDevice('written-nic');
   const { state } = device;
   device.adopt();
   t.is(device.state, state);
 });
 
-test('of a device that does not answer any more, nothing decodes', (t) => {
+test('decodes nothing if the device no longer responds', (t) => {
   for (const name of ['written-nic', 'edu'] as const) {
     const device = new PlainDevice(name);
     device.write(name === 'edu' ? 0x10 : 0x18, 4, 0xa0000000);
@@ -147,7 +147,7 @@ test('of a device that does not answer any more, nothing decodes', (t) => {
   }
 });
 
-test('a reset by PCI Express is seen and told, where the device has it', (t) => {
+test('detects and forwards a PCI Express function-level reset, if supported', (t) => {
   const nic = new PlainDevice('written-nic');
   nic.write(0xa8, 2, 0xa930);
   t.true(nic.functionReset);
@@ -170,7 +170,7 @@ test('a reset by PCI Express is seen and told, where the device has it', (t) => 
   t.deepEqual(gpu.told, [{ offset: 0x80, bytes: Uint8Array.of(0x00, 0x80) }]);
 });
 
-test('so is one by advanced features', (t) => {
+test('detects and forwards a reset by advanced features, if supported', (t) => {
   const device = new PlainDevice('written-conventional');
   device.write(0x84, 1, 1);
   t.true(device.functionReset);
@@ -187,8 +187,8 @@ test('so is one by advanced features', (t) => {
   t.deepEqual(without.told, [{ offset: 0x84, bytes: Uint8Array.of(1) }]);
 });
 
-test('after a reset MSI and MSI-X are off, and BARs where they were', (t) => {
-  const nic = awake('written-nic');
+test('disables MSI and MSI-X at a reset, and keeps the BAR addresses', (t) => {
+  const nic = decodingDevice('written-nic');
   nic.write(0x3c, 1, 0x0b);
   nic.write(0x05, 1, 0x04);
   nic.write(0x54, 4, 0xfee00000);
@@ -210,8 +210,8 @@ test('after a reset MSI and MSI-X are off, and BARs where they were', (t) => {
   t.true(nic.config.control(before).msix?.enabled, 'the state before is as it was');
 });
 
-test('at power-on the device is awake, and BARs don’t answer', (t) => {
-  const nic = awake('written-nic');
+test('is in D0 and decodes no BAR at power-on', (t) => {
+  const nic = decodingDevice('written-nic');
   nic.write(0x44, 2, D3);
   nic.state = nic.config.initial;
   t.deepEqual(nic.decoded, {});

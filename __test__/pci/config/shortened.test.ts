@@ -1,7 +1,4 @@
-/**
- * Config spaces that the host has shortened: to 64 bytes for a plain user, to 160 or 1,536 for chips that can't bear
- * more.
- */
+/** Config spaces truncated by the host: to 64 bytes for an unprivileged user, to 160 or 1,536 for some chips. */
 import test, { type ExecutionContext } from 'ava';
 import { AssignedDevice, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../../support/errors.ts';
@@ -22,7 +19,7 @@ async function assign(t: ExecutionContext, device: SimulatedDevice): Promise<Ass
   return assigned;
 }
 
-test('a config space of 64 bytes has no capabilities for the guest', (t) => {
+test('shows no capabilities in a config space of 64 bytes', (t) => {
   for (const name of ['edu', 'nvme', 'igb'] as const) {
     const device = new PlainDevice(shortened(name, 64));
     t.is(device.config.size, 64);
@@ -32,18 +29,18 @@ test('a config space of 64 bytes has no capabilities for the guest', (t) => {
   }
 });
 
-test('a chain ends where it leads past the end of a shortened config space', (t) => {
+test('ends a chain that points past a truncated config space', (t) => {
   const chained = { 0x34: [0x40], 0x40: [0x09, 0x50], 0x50: [0x09, 0xa4], 0xa4: [0x09, 0] };
   t.deepEqual(new PlainDevice(changed('edu', chained)).chain(), [0x40, 0x50, 0xa4]);
   t.deepEqual(new PlainDevice(shortened('edu', 0xa0, chained)).chain(), [0x40, 0x50]);
 });
 
-test('a capability that a shortened config space cuts is not there', (t) => {
+test('hides a capability cut by a truncated config space', (t) => {
   const cut = { 0x34: [0x50], 0x50: [0x09, 0x9c], 0x9c: [0x01, 0x60, 3, 0], 0x60: [0x09, 0] };
   t.deepEqual(new PlainDevice(shortened('edu', 0xa0, cut)).chain(), [0x50, 0x60]);
 });
 
-test('an extended chain ends there too, and what is hidden stays hidden to the last byte', (t) => {
+test('ends an extended chain at the truncation, and hides hidden capabilities completely', (t) => {
   const chained = { 0x102: [0x01, 0x14], 0x142: [0x01, 0x60] };
   t.deepEqual(new PlainDevice(shortened('e1000e', 0x600, chained)).extendedChain(), [
     [0x01, 0x100],
@@ -57,7 +54,7 @@ test('an extended chain ends there too, and what is hidden stays hidden to the l
   t.is(device.read(0x5fc, 4), 0);
 });
 
-test('every recorded device can be assigned with 64 bytes of its config space, and with 256', async (t) => {
+test('assigns every recorded device with 64 and with 256 bytes of config space', async (t) => {
   for (const name of RECORDED) {
     for (const length of [64, 256]) {
       const { bytes, regionLengths } = recorded(name);
@@ -73,7 +70,7 @@ test('every recorded device can be assigned with 64 bytes of its config space, a
   }
 });
 
-test('a virtual function has the ids that /sys has of it', async (t) => {
+test('shows the IDs of /sys for a virtual function', async (t) => {
   const { bytes } = recorded('edu');
   bytes.fill(0xff, 0, 4); // SR-IOV 1.1, 3.4.1.1
   const device = new SimulatedDevice({
@@ -85,7 +82,7 @@ test('a virtual function has the ids that /sys has of it', async (t) => {
   t.is(assigned.configRead(0, 4), 0x10ca_8086);
 });
 
-test('a virtual function without ids is refused as that, and not as a device that is gone', async (t) => {
+test('rejects a virtual function without IDs with an error of its own', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
   const { bytes } = recorded('igb');
@@ -96,7 +93,7 @@ test('a virtual function without ids is refused as that, and not as a device tha
   t.notRegex(error.message, /gone/);
 });
 
-test('a recorded config space that has ids takes no others', (t) => {
+test('rejects IDs for a recorded config space that contains IDs', (t) => {
   const config = recorded('edu').bytes;
   throwsCode(t, () => new SimulatedDevice({ bdf: '0000:00:04.0', config, ids: { vendor: 1 } }), 'ERR_INVALID_ARGUMENT');
 });

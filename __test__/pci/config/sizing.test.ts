@@ -1,10 +1,10 @@
-// Sizing with memory decode on: a BAR is nowhere between the write of all ones and that of an address.
+// Sizing with memory decode on: a BAR does not decode between the write of all ones and that of an address.
 import test from 'ava';
 import { MEMORY, barRegister, command, writeBar64 } from '../support/guest.ts';
-import { MiB, Scene } from '../support/scene.ts';
+import { MiB, Fixture } from '../support/fixture.ts';
 import { PlainDevice, withRegions } from './plain-device.ts';
 
-test('a BAR of 64 bits is nowhere while its lower half is all ones, whatever the upper half is', (t) => {
+test('does not decode a 64-bit BAR while its lower half is all ones, whatever the upper half', (t) => {
   for (const ones of [0xffffffff, 0xfffffff0]) {
     for (const high of [0, 1, 0x40, 0xfffffffe]) {
       const device = new PlainDevice('nvme'); // BAR 2, at 0x18, has 4 MiB
@@ -20,7 +20,7 @@ test('a BAR of 64 bits is nowhere while its lower half is all ones, whatever the
   }
 });
 
-test('a BAR of 64 bits is nowhere while its upper half is all ones, whatever its length is', (t) => {
+test('does not decode a 64-bit BAR while its upper half is all ones, whatever its length', (t) => {
   for (const length of [0x1000n, 1n << 31n, 1n << 32n, 1n << 36n]) {
     const device = new PlainDevice(withRegions('nvme', { 2: length }));
     const low = length < 1n << 32n ? 0x80000000n : 0n;
@@ -36,7 +36,7 @@ test('a BAR of 64 bits is nowhere while its upper half is all ones, whatever its
   }
 });
 
-test('the last place below a multiple of 4 GiB is an address, if it was written as one', (t) => {
+test('decodes a BAR at the last address below a multiple of 4 GiB', (t) => {
   const device = new PlainDevice('nvme');
   device.decodeOn();
   device.write(0x1c, 4, 1);
@@ -46,7 +46,7 @@ test('the last place below a multiple of 4 GiB is an address, if it was written 
   }
 });
 
-test('all ones in the lower half are no question to a BAR of 4 GiB or more, and are to one of 2 GiB', (t) => {
+test('treats all ones in the lower half as sizing for 2 GiB, but not for 4 GiB or more', (t) => {
   const at = (length: bigint): unknown => {
     const device = new PlainDevice(withRegions('nvme', { 2: length }));
     device.decodeOn();
@@ -62,9 +62,9 @@ test('all ones in the lower half are no question to a BAR of 4 GiB or more, and 
   t.deepEqual(large.decoded, {}); // where the size is asked for, in the upper half
 });
 
-test('guest memory shows nothing of a BAR of 64 bits below 4 GiB that is being sized', async (t) => {
-  const scene = await Scene.create(t);
-  const assigned = await scene.assign();
+test('maps nothing of a 64-bit BAR below 4 GiB while it is sized', async (t) => {
+  const fixture = await Fixture.create(t);
+  const assigned = await fixture.assign();
   const range = (): string => String(assigned.status().find(({ bar }) => bar === 2)?.range);
   await writeBar64(assigned, 2, 0xe000_0000n);
   await command(assigned, MEMORY);
@@ -73,16 +73,16 @@ test('guest memory shows nothing of a BAR of 64 bits below 4 GiB that is being s
     const address = assigned.configRead(barRegister(2) + half, 4);
     await assigned.configWrite(barRegister(2) + half, 4, 0xffff_ffff);
     t.is(range(), 'undefined');
-    t.deepEqual(scene.barsHeld(), []);
+    t.deepEqual(fixture.mappedBars(), []);
     await assigned.configWrite(barRegister(2) + half, 4, address);
     t.is(range(), '0xe0000000..0xe0100000');
   }
 });
 
-test('a BAR that all ones would put on the interrupts can be sized, where DMA has to reach it', async (t) => {
-  const scene = await Scene.create(t, 'required');
+test('sizes a BAR that all ones would move over the interrupt window, with required peer-to-peer', async (t) => {
+  const fixture = await Fixture.create(t, 'required');
   const bars = [{ index: 0, length: 32n * MiB, kind: 'memory64' }] as const;
-  const assigned = await scene.assign(scene.simulated({ bars }));
+  const assigned = await fixture.assign(fixture.simulated({ bars }));
   await writeBar64(assigned, 0, 0xc000_0000n);
   await command(assigned, MEMORY);
   await t.notThrowsAsync(assigned.configWrite(barRegister(0), 4, 0xffff_ffff));

@@ -1,17 +1,15 @@
-/**
- * What a VMM is told of a guest's changes, and what is left of one that the device refuses.
- */
+/** Change reports to a VMM, and the state after changes that the device rejects. */
 import test from 'ava';
 import { EventFd, type InterruptVector, PeerDmaError } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { OFF, bytes, delivered, mask, msi, msix, number, setup } from './support/guest.ts';
 
-/** Vectors as they are told. */
+/** Formats reported vectors. */
 function names(vectors: readonly InterruptVector[]): string[] {
   return vectors.map(({ kind, index, enabled }) => `${kind} ${index} ${enabled ? 'on' : 'off'}`);
 }
 
-test('a VMM is told which vectors have another message or were switched, before they interrupt', (t) => {
+test('reports vectors with a new message or state before they interrupt', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 2, msix: 3 });
   const told: string[][] = [];
   interrupts.vector('intx').onInterrupt(() => {});
@@ -38,7 +36,7 @@ test('a VMM is told which vectors have another message or were switched, before 
   t.is(told.length, 6);
 });
 
-test('what the callback throws keeps nothing from happening', (t) => {
+test('continues when the callback throws', (t) => {
   const { interrupts, device } = setup(t, { msi: 1 });
   const { queueMicrotask } = globalThis;
   const thrown: unknown[] = [];
@@ -58,7 +56,7 @@ test('what the callback throws keeps nothing from happening', (t) => {
   t.deepEqual(thrown, [new Error("the VMM's own")]);
 });
 
-test('a kind that is refused leaves the one before, and can be tried again', (t) => {
+test('keeps the previous kind when connecting fails, and can be retried', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 2, msix: 2 });
   const pin = interrupts.vector('intx');
   pin.onInterrupt(() => {});
@@ -81,14 +79,14 @@ test('a kind that is refused leaves the one before, and can be tried again', (t)
   t.deepEqual(device.connected, { msi: 2 });
 });
 
-test('of masks that are refused half-way none is changed, and nothing gets lost', (t) => {
+test('rolls back masks that fail halfway, and loses no interrupt', (t) => {
   const { interrupts, device } = setup(t, { msix: 4 });
   interrupts.configure(msix());
   for (const index of [0, 2, 3]) mask(interrupts, index, false);
   device.raise('msix', 1);
   for (const failing of [0, 1, 2]) {
     device.failAt(failing);
-    // What interrupts while it is masked for a moment.
+    // Interrupts that arrive while it is masked temporarily.
     device.between = (call) => void (call === 'after reconnect msix 0' && device.raise('msix', 0));
     throwsCode(t, () => interrupts.configure(msix(true)), 'ERR_INTERRUPT_SETUP');
     device.between = () => {};
@@ -104,7 +102,7 @@ test('of masks that are refused half-way none is changed, and nothing gets lost'
   }
 });
 
-test('a write to the table that is refused is not in it', (t) => {
+test('does not store a table write that fails', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix());
   const before = interrupts.readTable(0, 32);
@@ -120,7 +118,7 @@ test('a write to the table that is refused is not in it', (t) => {
   t.is(delivered(interrupts.vector('msix', 1)), 1n);
 });
 
-test('a vector for which no eventfd is left is ERR_INTERRUPT_SETUP, and its entry stays masked', (t) => {
+test('reports ERR_INTERRUPT_SETUP when no eventfd is left, and keeps the entry masked', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix());
   const { create } = EventFd;
@@ -141,7 +139,7 @@ test('a vector for which no eventfd is left is ERR_INTERRUPT_SETUP, and its entr
   throwsCode(t, () => mask(interrupts, 0, false), 'ERR_INTERRUPT_SETUP');
 });
 
-test('where undoing fails too the error says so, and the next change puts it right', (t) => {
+test('reports a failed rollback, and recovers at the next change', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 2, intx: 1 });
   interrupts.configure(msix());
   mask(interrupts, 0, false);
@@ -162,7 +160,7 @@ test('where undoing fails too the error says so, and the next change puts it rig
   t.deepEqual(device.connected, { msix: 1 });
 });
 
-test('a reset that is refused leaves the table as it was', (t) => {
+test('keeps the table when a reset fails', (t) => {
   const { interrupts, device } = setup(t, { msix: 1 });
   interrupts.configure(msix());
   interrupts.writeTable(0, bytes(0xfee0_0000n, 8));
@@ -175,7 +173,7 @@ test('a reset that is refused leaves the table as it was', (t) => {
   t.is(interrupts.vector('msix').message?.address, 0xfee0_0000n);
 });
 
-test('a vector that can not be connected is not taken, and can be again', (t) => {
+test('marks a vector as unused if connecting it fails, and can be retried', (t) => {
   for (const kind of ['intx', 'request'] as const) {
     const { interrupts, device } = setup(t, { intx: 1, request: 1 });
     const vector = interrupts.vector(kind);
@@ -185,13 +183,13 @@ test('a vector that can not be connected is not taken, and can be again', (t) =>
     device.failNever();
     interrupts.configure({ ...OFF, intxDisabled: true });
     interrupts.configure(OFF);
-    t.deepEqual(device.connected, {}, 'nobody has it');
+    t.deepEqual(device.connected, {}, 'not connected');
     vector.onInterrupt(() => {});
     t.deepEqual(device.connected, { [kind]: 1 });
   }
 });
 
-test('what waits in the device stays pending, whatever is refused', (t) => {
+test('keeps device-pending vectors pending when a change fails', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 3 });
   interrupts.configure(msix());
   for (const index of [1, 2]) device.raise('msix', index);
@@ -205,7 +203,7 @@ test('what waits in the device stays pending, whatever is refused', (t) => {
   device.raise('msix', 1);
   mask(interrupts, 1, false);
   t.is(delivered(interrupts.vector('msix', 1)), 1n);
-  // Two entries are unmasked by one write; the second is refused.
+  // One write unmasks two entries; the second one fails.
   interrupts.configure(msix(true));
   mask(interrupts, 0, false);
   mask(interrupts, 2, false);
@@ -213,7 +211,7 @@ test('what waits in the device stays pending, whatever is refused', (t) => {
   device.failAt(2);
   throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
   t.is(number(interrupts.readPending(0, 8)), 0b101n);
-  for (const index of [0, 2]) t.false(interrupts.vector('msix', index).has('event'));
+  for (const index of [0, 2]) t.false(interrupts.vector('msix', index).hasEvent('event'));
   device.failNever();
   interrupts.configure(msix());
   t.deepEqual(
@@ -222,7 +220,7 @@ test('what waits in the device stays pending, whatever is refused', (t) => {
   );
 });
 
-test('what came while an unmasking was refused is pending, also where it could not be undone', (t) => {
+test('keeps interrupts pending that arrive during a failed unmasking, also after a failed rollback', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix(true));
   for (const index of [0, 1]) mask(interrupts, index, false);
@@ -230,13 +228,13 @@ test('what came while an unmasking was refused is pending, also where it could n
   device.failAt(1, 2);
   throwsCode(t, () => interrupts.configure(msix()), 'ERR_ROLLBACK_FAILED');
   t.is(number(interrupts.readPending(0, 8)), 0b1n);
-  t.false(interrupts.vector('msix', 0).has('event'));
+  t.false(interrupts.vector('msix', 0).hasEvent('event'));
   device.failNever();
   interrupts.configure(msix());
   t.is(delivered(interrupts.vector('msix', 0)), 1n);
 });
 
-test('an unmasking for which there are no descriptors left changes nothing', (t) => {
+test('changes nothing if no descriptors are left for an unmasking', (t) => {
   const { interrupts, device } = setup(t, { msix: 4 });
   interrupts.configure(msix(true));
   for (const index of [0, 1, 2, 3]) mask(interrupts, index, false);
@@ -253,14 +251,14 @@ test('an unmasking for which there are no descriptors left changes nothing', (t)
     throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
     EventFd.create = create;
     t.deepEqual(device.calls, [], 'the device hears nothing of it');
-    for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).has('event'));
+    for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).hasEvent('event'));
     t.is(number(interrupts.readPending(0, 8)), 0b10n);
   }
   interrupts.configure(msix());
   t.is(delivered(interrupts.vector('msix', 1)), 1n);
 });
 
-test('pending bits of a device whose BAR is off are not known, and keep nothing from happening', (t) => {
+test('continues without the pending bits of a device whose BAR does not decode', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 2 });
   interrupts.configure(msix());
   device.raise('msix', 1);
@@ -274,7 +272,7 @@ test('pending bits of a device whose BAR is off are not known, and keep nothing 
   t.deepEqual(device.connected, { msi: 1 });
 });
 
-test('a device that does not answer has nothing pending', (t) => {
+test('reports nothing pending for a device that does not respond', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 2 });
   interrupts.configure(msix());
   device.raise('msix', 0);
@@ -291,7 +289,7 @@ test('a device that does not answer has nothing pending', (t) => {
   );
 });
 
-test('a pin that can neither be prepared nor disconnected is connected as a whole the next time', (t) => {
+test('reconnects a pin completely after it could be neither prepared nor disconnected', (t) => {
   const { interrupts, device } = setup(t, { intx: 1 });
   const pin = interrupts.vector('intx');
   const { resampleFd } = interrupts;
@@ -305,7 +303,7 @@ test('a pin that can neither be prepared nor disconnected is connected as a whol
   t.is(delivered(pin), 1n);
 });
 
-test('closed: everything is disconnected, and its eventfds are gone', (t) => {
+test('disconnects everything and closes the eventfds on closing', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msix: 2, request: 1 });
   const [pin, message, request] = [interrupts.vector('intx'), interrupts.vector('msix'), interrupts.vector('request')];
   t.true(request.fd > 0);
@@ -332,13 +330,13 @@ test('closed: everything is disconnected, and its eventfds are gone', (t) => {
   t.is(number(interrupts.readPending(0, 8)), 0n);
 });
 
-test('a reset connects nothing but what config space asks for then, and the pin anew', (t) => {
+test('connects only what config space enables after a reset, including the pin', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
   const pin = interrupts.vector('intx');
   t.true(pin.fd > 0);
   device.raise('intx'); // which nobody takes
   device.calls.length = 0;
-  for (let time = 0; time < 2; time++) interrupts.silence();
+  for (let time = 0; time < 2; time++) interrupts.suspend();
   for (let time = 0; time < 2; time++) interrupts.reset();
   t.deepEqual(device.calls, ['disconnect intx']);
   t.is(delivered(pin), 0n);
@@ -346,13 +344,13 @@ test('a reset connects nothing but what config space asks for then, and the pin 
   interrupts.configure(OFF);
   t.deepEqual(device.calls.splice(0), ['disconnect intx', 'connect intx 1']);
   device.failAt(0);
-  throwsCode(t, () => interrupts.silence(), 'ERR_INTERRUPT_SETUP');
+  throwsCode(t, () => interrupts.suspend(), 'ERR_INTERRUPT_SETUP');
   device.failNever();
   interrupts.configure(OFF);
   t.deepEqual(device.calls, ['disconnect intx', 'disconnect intx', 'connect intx 1']);
 });
 
-test('a connection that is refused leaves no eventfds behind', (t) => {
+test('leaves no eventfds behind when connecting fails', (t) => {
   const { interrupts, device } = setup(t, { msix: 3 });
   const { fd } = interrupts.vector('msix', 0);
   device.failAt(0);
@@ -360,7 +358,7 @@ test('a connection that is refused leaves no eventfds behind', (t) => {
   interrupts.vector('msix', 1).onInterrupt(undefined);
   for (const index of [0, 1, 2]) {
     const vector = interrupts.vector('msix', index);
-    t.deepEqual([vector.has('event'), vector.has('holding')], [index === 0, false]);
+    t.deepEqual([vector.hasEvent('event'), vector.hasEvent('masked')], [index === 0, false]);
   }
   device.failNever();
   interrupts.configure(msix());

@@ -1,11 +1,9 @@
-/**
- * MSI-X as a guest sees it: its table, masks and pending bits.
- */
+/** The guest's MSI-X: table, masks and pending bits. */
 import test from 'ava';
 import { throwsCode } from '../../support/errors.ts';
 import { OFF, bytes, delivered, mask, msix, number, setup } from './support/guest.ts';
 
-test('after power-on all entries are masked and without a message', (t) => {
+test('masks all entries after power-on, without messages', (t) => {
   const { interrupts, device } = setup(t, { msix: 3 });
   for (let entry = 0; entry < 3; entry++) {
     t.is(number(interrupts.readTable(entry * 16, 16)), 1n << 96n);
@@ -17,7 +15,7 @@ test('after power-on all entries are masked and without a message', (t) => {
   t.deepEqual(device.connected, {});
 });
 
-test('an entry keeps a message of any width of access, and of its reserved bits none', (t) => {
+test('stores a message of any access width, without reserved bits', (t) => {
   const { interrupts } = setup(t, { msix: 2 });
   interrupts.writeTable(16, new Uint8Array(16).fill(0xff));
   t.is(number(interrupts.readTable(16, 8)), 0xffff_ffff_ffff_fffcn);
@@ -31,7 +29,7 @@ test('an entry keeps a message of any width of access, and of its reserved bits 
   t.is(number(interrupts.readTable(0, 16)), 1n << 96n, 'the other entry is as it was');
 });
 
-test('accesses outside the table and the pending bits are refused', (t) => {
+test('rejects accesses outside the table and the pending bits', (t) => {
   const { interrupts } = setup(t, { msix: 65 });
   for (const [offset, length] of [
     [65 * 16, 1],
@@ -47,7 +45,7 @@ test('accesses outside the table and the pending bits are refused', (t) => {
   throwsCode(t, () => setup(t, {}).interrupts.readPending(0, 1), 'ERR_OUT_OF_RANGE');
 });
 
-test('an unmasked vector interrupts; a burst while it is masked is one message afterwards', (t) => {
+test('delivers interrupts of an unmasked vector, and a masked burst as one message', (t) => {
   const { interrupts, device } = setup(t, { msix: 70 });
   interrupts.configure(msix());
   const vector = interrupts.vector('msix', 66);
@@ -74,7 +72,7 @@ test('an unmasked vector interrupts; a burst while it is masked is one message a
   t.is(delivered(vector), 0n, 'the guest knows of it');
 });
 
-test('the mask of the function masks every vector, and each keeps its own', (t) => {
+test('masks every vector by the function mask, and keeps the vector masks', (t) => {
   const { interrupts, device } = setup(t, { msix: 3 });
   interrupts.configure(msix());
   mask(interrupts, 0, false);
@@ -91,7 +89,7 @@ test('the mask of the function masks every vector, and each keeps its own', (t) 
   );
 });
 
-test('an interrupt at any moment of masking and unmasking is delivered or pending', (t) => {
+test('delivers or keeps pending an interrupt at any moment of masking', (t) => {
   const { interrupts, device } = setup(t, { msix: 1 });
   interrupts.configure(msix());
   const vector = interrupts.vector('msix');
@@ -110,10 +108,10 @@ test('an interrupt at any moment of masking and unmasking is delivered or pendin
   }
 });
 
-test('an entry that was not unmasked has no eventfd, and what the device has to say waits there', (t) => {
+test('creates no eventfd for an entry never unmasked, whose messages stay in the device', (t) => {
   const { interrupts, device } = setup(t, { msix: 70 });
   const vector = interrupts.vector('msix', 66);
-  const eventfds = (): boolean[] => [vector.has('event'), vector.has('holding')];
+  const eventfds = (): boolean[] => [vector.hasEvent('event'), vector.hasEvent('masked')];
   interrupts.configure(msix());
   mask(interrupts, 3, false);
   t.deepEqual(device.connected, { msix: 1 });
@@ -141,7 +139,7 @@ test('an entry that was not unmasked has no eventfd, and what the device has to 
   t.is(number(interrupts.readPending(8, 8)), 0n);
 });
 
-test('of vectors that are connected the pending bits of the device say nothing', (t) => {
+test('ignores the device’s pending bits of connected vectors', (t) => {
   const { interrupts, device } = setup(t, { msix: 3 });
   interrupts.configure(msix());
   for (const index of [0, 1]) mask(interrupts, index, false);
@@ -151,7 +149,7 @@ test('of vectors that are connected the pending bits of the device say nothing',
   t.is(number(interrupts.readPending(0, 1)), 0b100n);
 });
 
-test('a vector that the VMM takes is connected no sooner', (t) => {
+test('does not connect a vector just because the VMM uses it', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix());
   const vector = interrupts.vector('msix', 1);
@@ -163,7 +161,7 @@ test('a vector that the VMM takes is connected no sooner', (t) => {
   t.is(delivered(vector), 1n);
 });
 
-test('only the vectors that change are touched', (t) => {
+test('touches only the vectors that change', (t) => {
   const { interrupts, device } = setup(t, { msix: 2048 });
   interrupts.configure(msix(true));
   t.deepEqual(device.calls.splice(0), ['connect msix 2048']);
@@ -177,7 +175,7 @@ test('only the vectors that change are touched', (t) => {
   t.deepEqual(device.calls, ['reconnect msix 7', 'reconnect msix 8']);
 });
 
-test('off and on again: what was pending is not any more; a reset forgets it, and the table', (t) => {
+test('clears pending bits when MSI-X is disabled, and the table at a reset', (t) => {
   const { interrupts, device } = setup(t, { msix: 2 });
   interrupts.configure(msix());
   interrupts.writeTable(16, bytes(0xfee0_0000n, 8));

@@ -5,7 +5,7 @@ import test from 'ava';
 import { throwsCode } from '../../support/errors.ts';
 import { OFF, delivered, msi, msix, setup } from './support/guest.ts';
 
-test('MSI has as many vectors as the guest enables, numbered in the low bits of the data', (t) => {
+test('numbers the enabled MSI vectors in the low bits of the data', (t) => {
   const { interrupts, device } = setup(t, { msi: 4, intx: 1 });
   interrupts.configure(msi({ enabled: false, vectors: 4, address: 0xfee0_1000n, data: 0x4f }));
   t.deepEqual(device.connected, {});
@@ -29,7 +29,7 @@ test('MSI has as many vectors as the guest enables, numbered in the low bits of 
   t.deepEqual(device.connected, { msi: 4 });
 });
 
-test('MSI with mask bits holds what is masked', (t) => {
+test('keeps masked MSI vectors pending', (t) => {
   const { interrupts, device } = setup(t, { msi: 32 });
   interrupts.configure(msi({ vectors: 32, masks: 0x8000_0001 }));
   for (const index of [0, 1, 31, 31]) device.raise('msi', index);
@@ -43,7 +43,7 @@ test('MSI with mask bits holds what is masked', (t) => {
   t.is(delivered(interrupts.vector('msi', 0)), 0n);
 });
 
-test('the pin is connected when somebody has taken it, and while nothing else is enabled', (t) => {
+test('connects the pin on first use, while no other kind is enabled', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 1, msix: 1 });
   interrupts.configure(OFF);
   interrupts.unmaskIntx();
@@ -72,7 +72,7 @@ test('the pin is connected when somebody has taken it, and while nothing else is
   }
 });
 
-test('a pin that the guest has off is not enabled, but stays connected: the device keeps it silent', (t) => {
+test('keeps a disabled pin connected, and reports it as not enabled', (t) => {
   const { interrupts, device } = setup(t, { intx: 1 });
   const told: boolean[] = [];
   interrupts.onChange(([vector]) => told.push(vector?.enabled === true));
@@ -89,7 +89,7 @@ test('a pin that the guest has off is not enabled, but stays connected: the devi
   t.deepEqual(device.calls, []);
 });
 
-test('a pin that goes off has nothing to say any more, unless it could not go off', (t) => {
+test('clears the pin when it is disabled, unless disabling fails', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
   const pin = interrupts.vector('intx');
   t.true(pin.fd > 0);
@@ -108,7 +108,7 @@ test('a pin that goes off has nothing to say any more, unless it could not go of
   t.is(delivered(pin), 1n);
 });
 
-test('the event of the pin that unmasks it is there each time the pin is connected', (t) => {
+test('sets up the resample event each time the pin is connected', (t) => {
   const { interrupts, device } = setup(t, { intx: 1, msi: 1 });
   t.is(interrupts.resampleFd, interrupts.resampleFd);
   interrupts.vector('intx').onInterrupt(() => {});
@@ -126,7 +126,7 @@ test('the event of the pin that unmasks it is there each time the pin is connect
   t.is(late.device.resample?.fd, resampleFd);
 });
 
-test('errors and requests are connected when somebody has taken them, and stay so', (t) => {
+test('connects errors and requests on first use, and keeps them connected', (t) => {
   const { interrupts, device } = setup(t, { error: 1, request: 1, msi: 1 });
   interrupts.configure(msi());
   t.deepEqual(device.connected, { msi: 1 });
@@ -142,7 +142,7 @@ test('errors and requests are connected when somebody has taken them, and stay s
   t.is(delivered(request), 1n);
 });
 
-test('vectors are the same objects each time, and only those that there are', (t) => {
+test('returns the same vector objects, and only existing ones', (t) => {
   const { interrupts } = setup(t, { msi: 2, request: 1 });
   t.is(interrupts.vector('msi', 1), interrupts.vector('msi', 1));
   t.deepEqual(
@@ -162,7 +162,7 @@ test('vectors are the same objects each time, and only those that there are', (t
   throwsCode(t, () => interrupts.count('nmi' as 'msi'), 'ERR_INVALID_ARGUMENT');
 });
 
-test('a callback hears of interrupts, and of those that waited for it', async (t) => {
+test('calls back for interrupts, including earlier ones', async (t) => {
   const { interrupts, device } = setup(t, { msi: 1 });
   interrupts.configure(msi());
   device.raise('msi');

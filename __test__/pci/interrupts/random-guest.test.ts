@@ -1,6 +1,7 @@
 /**
- * Random guests against a naive model: whatever they enable, mask, program and reset, and whatever the device refuses
- * meanwhile, each interrupt is delivered or pending, a burst while masked is one, and the VMM knows of each change.
+ * Random guests against a naive model, with random failures of the device.
+ *
+ * Each interrupt is delivered or pending, a burst while masked is one interrupt, and the VMM receives each change.
  */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -43,7 +44,7 @@ const control: fc.Arbitrary<InterruptControl> = fc.record({
   msix: fc.record({ enabled: fc.boolean(), masked: fc.boolean() }),
 });
 
-/** Widths of 1, 2, 4 and 8 bytes, aligned; mostly to what says whether an entry is masked. */
+/** Aligned accesses of 1, 2, 4 and 8 bytes, mostly to the mask bits of entries. */
 const write: fc.Arbitrary<Operation> = fc
   .record({
     width: fc.constantFrom(1, 2, 4, 8),
@@ -84,17 +85,19 @@ class Pair {
   readonly device = new StrictInterrupts(COUNTS);
   readonly interrupts = interruptsOf(this.device, COUNTS.msix);
   readonly model = new InterruptModel(COUNTS);
-  /** What the VMM knows of each vector, by what it was told. */
-  readonly #told = new Map<string, unknown>();
+  /** The VMM's view of each vector, from the reported changes. */
+  readonly #reported = new Map<string, unknown>();
   readonly #delivered = new Map<string, bigint>();
   readonly statistics = { refused: 0, pending: 0n, delivered: 0n };
 
   constructor() {
     for (const kind of KINDS) {
-      for (let index = 0; index < COUNTS[kind]; index++) this.#told.set(`${kind} ${index}`, this.#look(kind, index));
+      for (let index = 0; index < COUNTS[kind]; index++)
+        this.#reported.set(`${kind} ${index}`, this.#viewOf(kind, index));
     }
     this.interrupts.onChange((vectors) => {
-      for (const { kind, index } of vectors) this.#told.set(`${kind} ${index}`, this.#look(kind as Routed, index));
+      for (const { kind, index } of vectors)
+        this.#reported.set(`${kind} ${index}`, this.#viewOf(kind as Routed, index));
     });
   }
 
@@ -125,13 +128,13 @@ class Pair {
       case 'take':
         return void this.interrupts.vector('intx').fd;
       case 'reset':
-        this.interrupts.silence();
+        this.interrupts.suspend();
         this.interrupts.reset();
         return this.#configure(OFF);
     }
   }
 
-  /** The device hears of Command before, and again where its interrupts refuse. */
+  /** The device receives Command before its interrupts are connected, and again if that fails. */
   #configure(wanted: InterruptControl): void {
     const { pinOff } = this.device;
     this.device.pinOff = wanted.intxDisabled;
@@ -148,15 +151,15 @@ class Pair {
     if (wanted.does === 'configure') model.configure(wanted.control);
     if (wanted.does === 'write') model.write(wanted.offset, wanted.bytes);
     if (wanted.does === 'raise') for (let time = 0; time < wanted.times; time++) model.raise(wanted.kind, wanted.index);
-    if (wanted.does === 'take') this.#takePin();
+    if (wanted.does === 'take') this.#usePin();
     if (wanted.does === 'reset') model.reset();
     model.settle();
   }
 
-  /** Who takes the pin knows whether it is on, and is not told. */
-  #takePin(): void {
+  /** The VMM reads the state of the pin when it first uses it; no change is reported. */
+  #usePin(): void {
     this.model.pinTaken = true;
-    this.#told.set('intx 0', this.#look('intx', 0));
+    this.#reported.set('intx 0', this.#viewOf('intx', 0));
   }
 
   /** Everything that can be seen is the same in both. */
@@ -171,7 +174,7 @@ class Pair {
         const name = `${kind} ${index}`;
         const sum = (this.#delivered.get(name) ?? 0n) + interrupts.vector(kind, index).event.take();
         this.#delivered.set(name, sum);
-        seen.push([name, sum, this.#look(kind, index), this.#told.get(name)]);
+        seen.push([name, sum, this.#viewOf(kind, index), this.#reported.get(name)]);
         const look = { enabled: model.enabled(kind, index), message: model.message(kind, index) };
         expected.push([name, delivered, look, look]);
         this.statistics.delivered += sum;
@@ -183,13 +186,13 @@ class Pair {
     throw new Error('they differ');
   }
 
-  #look(kind: Routed, index: number): unknown {
+  #viewOf(kind: Routed, index: number): unknown {
     const { enabled, message } = this.interrupts.vector(kind, index);
     return { enabled, message };
   }
 }
 
-test('nothing gets lost and nothing is made up, whatever guests and devices do', (t) => {
+test('neither loses nor invents interrupts with random guests and devices', (t) => {
   const seed = seedOf(t);
   const sum = { steps: 0, refused: 0, pending: 0, delivered: 0 };
   const property = fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (steps) => {

@@ -1,4 +1,4 @@
-// Guest memory reads and writes a simulated BAR as it does a real one: through the device, which has to answer.
+// Guest memory accesses a simulated BAR as a physical one: through the device, which has to decode.
 import test, { type ExecutionContext } from 'ava';
 import type { DeviceRegion, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
@@ -60,14 +60,14 @@ for (const [name, access] of Object.entries(ACCESSES)) {
   });
 }
 
-test('guest memory reads the MSI-X table of a simulated BAR as ones, and does not write it', async (t) => {
+test('reads all ones from the MSI-X table of a simulated BAR through guest memory, and drops writes', async (t) => {
   const { memory, device } = await mapped(t);
   memory.write(BAR + PAGE - 2n, new Uint8Array(8).fill(5));
   t.deepEqual(memory.read(BAR + PAGE - 2n, 4), Uint8Array.of(5, 5, 0xff, 0xff));
   t.deepEqual(region(device, 0).read(PAGE - 2n, 4), Uint8Array.of(5, 5, 0xff, 0xff));
 });
 
-test('guest memory reads a BAR that was moved away, or is not placed, nowhere', async (t) => {
+test('reads no BAR that was moved away or is not placed', async (t) => {
   const { memory, device } = await mapped(t);
   memory.write8(BAR, 7);
   const window = memory.newDeviceMemory({ name: 'again', length: LENGTH });
@@ -79,7 +79,7 @@ test('guest memory reads a BAR that was moved away, or is not placed, nowhere', 
   throwsCode(t, () => memory.read8(BAR + LENGTH), 'ERR_NOT_MAPPED');
 });
 
-test('the bytes of a BAR are the same by its region, by guest memory and by its contents', async (t) => {
+test('shares the bytes of a BAR between its region, guest memory and its contents', async (t) => {
   const { memory, device } = await mapped(t);
   memory.write64(BAR + 8n, 0x0102_0304_0506_0708n);
   t.is(region(device, 0).read64(8n), 0x0102_0304_0506_0708n);

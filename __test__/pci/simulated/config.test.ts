@@ -1,4 +1,4 @@
-// Config space of a simulated device: what can be written, and what that does.
+// Config space of a simulated device: writable bits, and the effects of writes.
 import test from 'ava';
 import { throwsCode } from '../../support/errors.ts';
 import {
@@ -22,7 +22,7 @@ const BAR = [0, 1, 2, 3, 4, 5].map((index) => 0x10n + 4n * BigInt(index));
 const ROM = 0x30n;
 const MIB = 1n << 20n;
 
-test('a built config space says who the device is', (t) => {
+test('builds a config space with the IDs of the device', (t) => {
   const { config } = simulated(t, {
     ids: { vendor: 0x1af4, device: 0x1110, revision: 7, class: 0x010802, subsystemVendor: 0x1234, subsystem: 0xabcd },
     interruptPin: true,
@@ -38,7 +38,7 @@ test('a built config space says who the device is', (t) => {
   t.is(simulated(t, { pcie: {} }).config.length, 4096n);
 });
 
-test('capabilities are chained, and say what was asked for', (t) => {
+test('builds a chain of the requested capabilities', (t) => {
   const { config } = simulated(t, {
     bars: [{ index: 2, length: MIB }],
     powerManagement: { noSoftReset: true },
@@ -68,7 +68,7 @@ test('capabilities are chained, and say what was asked for', (t) => {
   t.deepEqual(config.read(at(0x13, 2n), 2), Uint8Array.of(6, 3));
 });
 
-test('a BAR register has its type, its address and as many bits as its length', (t) => {
+test('builds BAR registers with type, address and size', (t) => {
   const { config, regions } = simulated(t, {
     bars: [
       { index: 0, length: MIB, hostAddress: 0xfe000000n },
@@ -95,13 +95,13 @@ test('a BAR register has its type, its address and as many bits as its length', 
   );
 });
 
-test('a device decodes memory when it is opened, and is no bus master', (t) => {
+test('decodes memory when it is opened, and is not a bus master', (t) => {
   t.is(read16(simulated(t, { bars: [{ index: 0, length: MIB }] }).config, COMMAND), MEMORY);
   t.is(read16(simulated(t, { bars: [{ index: 0, length: 8n, kind: 'io' }] }).config, COMMAND), IO);
   t.is(read16(simulated(t, { rom: { length: MIB } }).config, COMMAND), MEMORY);
 });
 
-test('Command takes what the device has, Status and the identity nothing', (t) => {
+test('stores supported bits of Command, and nothing in Status and the IDs', (t) => {
   const memory = simulated(t, { bars: [{ index: 0, length: MIB }], powerManagement: {} }).config;
   const status = read16(memory, 6n);
   memory.write(0n, new Uint8Array(16).fill(0xff));
@@ -116,7 +116,7 @@ test('Command takes what the device has, Status and the identity nothing', (t) =
   t.is(read16(io, COMMAND), 0x545);
 });
 
-test('config space is read and written in any length, and single accesses are aligned', (t) => {
+test('reads and writes config space in any length, and requires aligned single accesses', (t) => {
   const { config } = simulated(t, { bars: [{ index: 0, length: MIB }] });
   t.is(config.read(0n, 256).length, 256);
   t.deepEqual(config.read(1n, 2), Uint8Array.of(0x12, 1));
@@ -134,7 +134,7 @@ test('config space is read and written in any length, and single accesses are al
   throwsCode(t, () => config.write32(-4n, 0), 'ERR_INVALID_ARGUMENT');
 });
 
-test('asleep, memory does not answer; awake, it does', (t) => {
+test('rejects memory accesses in D3hot, and allows them in D0', (t) => {
   const device = simulated(t, { bars: [{ index: 0, length: MIB }], powerManagement: {} });
   const bar = region(device, 0);
   bar.write32(0n, 0x1234);
@@ -149,7 +149,7 @@ test('asleep, memory does not answer; awake, it does', (t) => {
   t.is(bar.read32(0n), 0x1234);
 });
 
-test('in D1 and D2 nobody answers, and everybody may ask', (t) => {
+test('reads all ones in D1 and D2 without an error', (t) => {
   const built = simulated(t, { bars: [{ index: 0, length: MIB }], powerManagement: {} }).config.read(0n, 256);
   const device = simulated(t, { config: built.with(Number(CAPABILITY) + 3, 0x6), bars: [{ index: 0, length: MIB }] });
   const bar = region(device, 0);
@@ -169,7 +169,7 @@ test('in D1 and D2 nobody answers, and everybody may ask', (t) => {
   t.is(bar.read32(0n), 0x1234);
 });
 
-test('power states that the device does not have are not taken', (t) => {
+test('ignores power states that the device does not support', (t) => {
   const recorded = simulated(t, { powerManagement: {} }).config.read(0n, 256);
   const without = simulated(t, { config: recorded }).config;
   for (const state of [1, 2]) {
@@ -184,7 +184,7 @@ test('power states that the device does not have are not taken', (t) => {
   t.is(read16(withD1, PMCSR), 1);
 });
 
-test('goes from D2 to D3hot and D0 alone', (t) => {
+test('enters only D3hot and D0 from D2', (t) => {
   const recorded = simulated(t, { powerManagement: {} }).config.read(0n, 256);
   const { config } = simulated(t, { config: recorded.with(Number(CAPABILITY) + 3, 0x6) });
   for (const [asked, taken] of [
@@ -200,7 +200,7 @@ test('goes from D2 to D3hot and D0 alone', (t) => {
 });
 
 for (const noSoftReset of [false, true]) {
-  test(`waking up ${noSoftReset ? 'keeps registers' : 'resets registers'}, and config space stays`, (t) => {
+  test(`${noSoftReset ? 'keeps' : 'resets'} registers on waking up, and keeps config space`, (t) => {
     let resets = 0;
     const registers = { read: () => new Uint8Array(4), write: () => {}, reset: () => resets++ };
     const device = simulated(t, { bars: [{ index: 0, length: MIB, registers }], powerManagement: { noSoftReset } });
@@ -217,7 +217,7 @@ for (const noSoftReset of [false, true]) {
   });
 }
 
-test('MSI keeps address, data and masks, and is switched on by connecting it', (t) => {
+test('stores address, data and masks of MSI, and enables it by connecting', (t) => {
   const { config } = simulated(t, { msi: { vectors: 4, masking: true } });
   config.write(CAPABILITY, new Uint8Array(24).fill(0xff));
   t.is(read16(config, CAPABILITY), 0x0005);
@@ -235,7 +235,7 @@ test('MSI keeps address, data and masks, and is switched on by connecting it', (
   t.is(short.read32(CAPABILITY + 12n), 0);
 });
 
-test('MSI-X is read-only', (t) => {
+test('keeps MSI-X read-only', (t) => {
   const { config } = simulated(t, { bars: [{ index: 0, length: MIB }], msix: { vectors: 2048, bar: 0 } });
   const before = config.read(CAPABILITY, 12);
   t.is(read16(config, CAPABILITY + 2n), 0x7ff);
@@ -248,7 +248,7 @@ const RESETTABLE = {
   'advanced features': { options: { advancedFeatures: true }, at: CAPABILITY + 4n, write: 0x0001 },
 } as const;
 for (const [name, { options, at, write }] of Object.entries(RESETTABLE)) {
-  test(`a function-level reset by ${name} resets registers, and config space stays`, (t) => {
+  test(`resets registers at a function-level reset by ${name}, and keeps config space`, (t) => {
     let resets = 0;
     const registers = { read: () => new Uint8Array(4), write: () => {}, reset: () => resets++ };
     const device = simulated(t, { bars: [{ index: 0, length: MIB, registers }], ...options });
@@ -266,14 +266,14 @@ for (const [name, { options, at, write }] of Object.entries(RESETTABLE)) {
   });
 }
 
-test('a function-level reset wakes the device', (t) => {
+test('wakes the device at a function-level reset', (t) => {
   const device = simulated(t, { powerManagement: { noSoftReset: true }, advancedFeatures: true });
   write16(device.config, PMCSR, D3_HOT);
   write16(device.config, CAPABILITY + 12n, 1);
   t.is(read16(device.config, PMCSR), 0x8);
 });
 
-test('a device without function-level reset does not reset itself', (t) => {
+test('does not reset a device without function-level reset', (t) => {
   let resets = 0;
   const registers = { read: () => new Uint8Array(4), write: () => {}, reset: () => resets++ };
   const device = simulated(t, { bars: [{ index: 0, length: MIB, registers }], pcie: { flr: false } });
@@ -283,7 +283,7 @@ test('a device without function-level reset does not reset itself', (t) => {
   t.is(read16(device.config, CAPABILITY + 0x28n), 0xffdf, 'Device Control 2 too');
 });
 
-test('a recorded config space is where a device starts', (t) => {
+test('starts with a recorded config space', (t) => {
   const first = simulated(t, {
     ids: { vendor: 0x8086, device: 0x10c9 },
     bars: [
@@ -309,11 +309,11 @@ test('a recorded config space is where a device starts', (t) => {
   t.is(other.config.read32(BAR[0] ?? 0n), 0xf0000000);
   t.is(other.config.read32(BAR[2] ?? 0n), 0xc, 'what is not given stays as recorded');
   other.config.write(BAR[2] ?? 0n, ONES);
-  t.is(other.config.read32(BAR[2] ?? 0n), 0xc, 'and can not be written');
+  t.is(other.config.read32(BAR[2] ?? 0n), 0xc, 'and is read-only');
   t.is(simulated(t, { config: recorded, interruptPin: false }).interrupts.count('intx'), 0);
 });
 
-test('a broken chain of capabilities just ends', (t) => {
+test('ends a broken chain of capabilities at the invalid link', (t) => {
   const recorded = simulated(t, { powerManagement: {}, msi: {} }).config.read(0n, 256);
   const chains = {
     'to itself': recorded.with(0x41, 0x40),

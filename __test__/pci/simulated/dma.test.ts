@@ -1,4 +1,4 @@
-// DMA of a simulated device: what it goes through, what stops it, and another device's BAR.
+// DMA of a simulated device: its IOMMU, its conditions, and another device's BAR.
 import test, { type ExecutionContext } from 'ava';
 import { type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
 import type { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';
@@ -6,7 +6,7 @@ import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';
 import { D3_HOT, MASTER, MEMORY, PMCSR, command, region, simulated, write16 } from './support.ts';
 
-async function master(
+async function busMaster(
   t: ExecutionContext,
 ): Promise<{ device: SimulatedDevice; memory: GuestMemory; iommu: SimulatedIommu }> {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
@@ -17,8 +17,8 @@ async function master(
   return { device, memory, iommu };
 }
 
-test('a bus master reads and writes guest memory', async (t) => {
-  const { device, memory } = await master(t);
+test('reads and writes guest memory as a bus master', async (t) => {
+  const { device, memory } = await busMaster(t);
   device.dmaWrite(at(3) - 2n, Uint8Array.of(1, 2, 3, 4));
   t.deepEqual(memory.read(at(3) - 2n, 4), Uint8Array.of(1, 2, 3, 4));
   memory.write(at(7), Uint8Array.of(9));
@@ -26,8 +26,8 @@ test('a bus master reads and writes guest memory', async (t) => {
   t.is(device.lastFault, undefined);
 });
 
-test('what is no bus master, or asleep, does no DMA', async (t) => {
-  const { device, memory } = await master(t);
+test('rejects DMA unless the device is a bus master in D0', async (t) => {
+  const { device, memory } = await busMaster(t);
   command(device, MEMORY);
   const fault = throwsCode(t, () => device.dmaWrite(0n, Uint8Array.of(1)), 'ERR_DMA_FAULT');
   t.regex(fault.message, /bus master/);
@@ -40,14 +40,14 @@ test('what is no bus master, or asleep, does no DMA', async (t) => {
   t.deepEqual(memory.read(0n, 1), Uint8Array.of(0));
 });
 
-test('without an IOMMU there is nowhere to go', (t) => {
+test('rejects DMA without an IOMMU', (t) => {
   const device = simulated(t);
   command(device, MASTER);
   t.regex(throwsCode(t, () => device.dmaRead(0n, 1), 'ERR_DMA_FAULT').message, /no IOMMU/);
 });
 
-test('faults are on record until the device is reset', async (t) => {
-  const { device, memory } = await master(t);
+test('records the last fault until the device is reset', async (t) => {
+  const { device, memory } = await busMaster(t);
   const first = throwsCode(t, () => device.dmaWrite(at(16) - 1n, Uint8Array.of(1, 2)), 'ERR_DMA_FAULT');
   t.is(device.lastFault, first);
   t.regex(first.message, /0x10000/);
@@ -63,7 +63,7 @@ test('faults are on record until the device is reset', async (t) => {
   t.is(device.lastFault, undefined);
 });
 
-test('what an IOMMU throws that is no error of this package is handed on', (t) => {
+test('passes unknown errors of an IOMMU through', (t) => {
   const bug = new TypeError('a bug');
   const iommu = {
     read: () => {
@@ -80,8 +80,8 @@ test('what an IOMMU throws that is no error of this package is handed on', (t) =
   t.is(device.lastFault, undefined);
 });
 
-test('a device reaches the BAR of another where guest memory has it', async (t) => {
-  const { device, memory } = await master(t);
+test('reaches the BAR of another device at its guest address', async (t) => {
+  const { device, memory } = await busMaster(t);
   const peer = simulated(t, { bdf: '0000:00:07.0', bars: [{ index: 2, length: at(4), kind: 'memory64' }] });
   const bar = region(peer, 2);
   const window = memory.newDeviceMemory({ name: 'BAR 2', length: at(4) });

@@ -1,4 +1,4 @@
-// The simulated edu: the registers of QEMU's (docs/specs/edu.rst), and the driver that moves bytes with the real one.
+// The simulated edu: the registers of QEMU's (docs/specs/edu.rst), and the driver that also runs on the physical one.
 import test, { type ExecutionContext } from 'ava';
 import { Edu, EDU_ID } from '../../../examples/devices/edu.ts';
 import { type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
@@ -11,13 +11,13 @@ import { MASTER, MEMORY, command, region, simulated } from './support.ts';
 
 const BUFFER = 0x40000n;
 
-interface Scene {
+interface EduFixture {
   readonly device: SimulatedDevice;
   readonly registers: DeviceRegion;
   readonly memory: GuestMemory;
 }
 
-async function scene(t: ExecutionContext): Promise<Scene> {
+async function createFixture(t: ExecutionContext): Promise<EduFixture> {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
@@ -32,8 +32,8 @@ function event(t: ExecutionContext): EventFd {
   return made;
 }
 
-test('the driver of the demo works on it', async (t) => {
-  const { device, memory } = await scene(t);
+test('works with the driver of the demo', async (t) => {
+  const { device, memory } = await createFixture(t);
   const edu = new Edu(device);
   const bytes = Uint8Array.from({ length: 2048 }, (_, index) => index * 7);
   memory.write(at(2) - 100n, bytes);
@@ -46,8 +46,8 @@ test('the driver of the demo works on it', async (t) => {
   t.throws(() => new Edu(simulated(t, { bars: [{ index: 0, length: 1n << 20n }] })), { message: /no edu/ });
 });
 
-test('its config space and BAR are those of QEMU', async (t) => {
-  const { device, registers } = await scene(t);
+test('has the config space and BAR of QEMU’s edu', async (t) => {
+  const { device, registers } = await createFixture(t);
   t.is(device.config.read32(0n), EDU_ID);
   t.is(device.config.read32(8n), 0x00ff0010);
   t.is(device.config.length, 256n);
@@ -62,8 +62,8 @@ test('its config space and BAR are those of QEMU', async (t) => {
   t.is(region(placed, 0).hostAddress, 0xfe000000n);
 });
 
-test('identification, liveness, factorial', async (t) => {
-  const { registers } = await scene(t);
+test('computes identification, liveness and factorial', async (t) => {
+  const { registers } = await createFixture(t);
   t.is(registers.read32(0x00n), 0x010000ed);
   registers.write32(0x00n, 1);
   t.is(registers.read32(0x00n), 0x010000ed);
@@ -85,8 +85,8 @@ test('identification, liveness, factorial', async (t) => {
   t.is(registers.read32(0x100n), 0xffffffff, 'there is nothing');
 });
 
-test('registers below 0x80 take 4 bytes, those of the engine 8 as well', async (t) => {
-  const { registers } = await scene(t);
+test('accepts 4 bytes in registers below 0x80, and also 8 in the DMA registers', async (t) => {
+  const { registers } = await createFixture(t);
   t.is(registers.read64(0x00n), (1n << 64n) - 1n);
   t.deepEqual(registers.read(0x04n, 2), Uint8Array.of(0xff, 0xff));
   registers.write(0x04n, Uint8Array.of(1, 2));
@@ -98,8 +98,8 @@ test('registers below 0x80 take 4 bytes, those of the engine 8 as well', async (
   t.is(registers.read64(0x80n), 5n);
 });
 
-test('it interrupts by its pin until that is acknowledged', async (t) => {
-  const { device, registers } = await scene(t);
+test('interrupts by its pin until that is acknowledged', async (t) => {
+  const { device, registers } = await createFixture(t);
   const pin = event(t);
   device.interrupts.connect('intx', [pin]);
   registers.write32(0x60n, 0x5);
@@ -116,8 +116,8 @@ test('it interrupts by its pin until that is acknowledged', async (t) => {
   t.is(pin.take(), 0n);
 });
 
-test('it interrupts by message where that is connected', async (t) => {
-  const { device, registers } = await scene(t);
+test('interrupts by message if MSI is connected', async (t) => {
+  const { device, registers } = await createFixture(t);
   const message = event(t);
   command(device, MEMORY | MASTER);
   device.interrupts.connect('msi', [message]);
@@ -142,8 +142,8 @@ function transfer(registers: DeviceRegion, source: bigint, destination: bigint, 
   registers.write64(0x98n, flags);
 }
 
-test('a transfer interrupts when that was asked for', async (t) => {
-  const { device, registers, memory } = await scene(t);
+test('interrupts after a transfer if requested', async (t) => {
+  const { device, registers, memory } = await createFixture(t);
   const message = event(t);
   command(device, MEMORY | MASTER);
   device.interrupts.connect('msi', [message]);
@@ -159,8 +159,8 @@ test('a transfer interrupts when that was asked for', async (t) => {
   t.deepEqual(memory.read(at(6), 16), new Uint8Array(16), 'without the start bit nothing begins');
 });
 
-test('a transfer that faults leaves memory as it was, and is on record', async (t) => {
-  const { device, registers, memory } = await scene(t);
+test('leaves memory unchanged in a transfer that faults, and records the fault', async (t) => {
+  const { device, registers, memory } = await createFixture(t);
   command(device, MEMORY | MASTER);
   memory.write(at(1), new Uint8Array(8).fill(5));
   transfer(registers, at(1), BUFFER, 8n, 0x1n);
@@ -179,7 +179,7 @@ test('a transfer that faults leaves memory as it was, and is on record', async (
   t.regex(device.lastFault?.message ?? '', /bus master/);
 });
 
-test('an error of the IOMMU that is no fault is not kept quiet', (t) => {
+test('passes errors of the IOMMU other than faults through', (t) => {
   const bug = new TypeError('a bug');
   const iommu = {
     read: () => {
@@ -197,8 +197,8 @@ test('an error of the IOMMU that is no fault is not kept quiet', (t) => {
   t.is(device.lastFault, undefined);
 });
 
-test('a transfer has to stay within the buffer', async (t) => {
-  const { device, registers, memory } = await scene(t);
+test('rejects a transfer outside of the buffer', async (t) => {
+  const { device, registers, memory } = await createFixture(t);
   command(device, MEMORY | MASTER);
   for (const [source, destination, count, flags] of [
     [at(1), BUFFER - 1n, 1n, 0x1n],
@@ -208,13 +208,13 @@ test('a transfer has to stay within the buffer', async (t) => {
     [BUFFER, at(1), (1n << 64n) - 1n, 0x3n],
   ] as const) {
     transfer(registers, source, destination, count, flags);
-    t.regex(device.lastFault?.message ?? '', /not in the buffer.*0x40000\.\.0x41000/);
+    t.regex(device.lastFault?.message ?? '', /not within the buffer.*0x40000\.\.0x41000/);
   }
   t.deepEqual(memory.read(0n, Number(at(16))), new Uint8Array(Number(at(16))));
 });
 
-test('it can not be reset on its own, as QEMU’s can’t, unless it is said to', async (t) => {
-  const { device } = await scene(t);
+test('does not support a reset of its own by default, as QEMU’s edu', async (t) => {
+  const { device } = await createFixture(t);
   await t.throwsAsync(device.reset(), { code: 'ERR_RESET_UNSUPPORTED' });
   const other = SimulatedDevice.edu({ bdf: '0000:00:05.0', resettable: true });
   t.teardown(() => other.close());

@@ -1,4 +1,4 @@
-// Interrupts of a simulated device: the rules of VFIO, as vfio-interrupts.ts has them for a real one.
+// Interrupts of a simulated device: the rules of VFIO, as vfio-interrupts.ts implements them for a physical one.
 import test from 'ava';
 import { fstatSync } from 'node:fs';
 import type { InterruptKind } from '../../../ts/pci/physical-function.ts';
@@ -20,7 +20,7 @@ import {
 
 const KINDS: readonly InterruptKind[] = ['intx', 'msi', 'msix', 'error', 'request'];
 
-test('a device has as many vectors of a kind as its config space says', (t) => {
+test('has as many vectors of a kind as its config space defines', (t) => {
   const { interrupts } = loud(t);
   t.deepEqual(
     KINDS.map((kind) => interrupts.count(kind)),
@@ -40,7 +40,7 @@ for (const kind of ['msi', 'msix'] as const) {
   test(`${kind}: each vector signals its eventfd, once for each message`, (t) => {
     const device = loud(t);
     const [first, last] = events(t, 2);
-    t.false(device.raise(kind), 'nobody is there');
+    t.false(device.raise(kind), 'not connected');
     device.interrupts.connect(kind, [first, undefined, last]);
     t.true(device.raise(kind));
     t.true(device.raise(kind, 2));
@@ -101,7 +101,7 @@ for (const kind of ['msi', 'msix'] as const) {
   });
 }
 
-test('msix: what a silent vector has to say is pending in the device, until it is connected or MSI-X is not', (t) => {
+test('msix: keeps messages of an unconnected vector pending until it is connected or MSI-X disconnected', (t) => {
   const device = loud(t);
   const [event, other] = events(t, 2);
   // After the table of five entries.
@@ -134,7 +134,7 @@ test('msix: what a silent vector has to say is pending in the device, until it i
   }
 });
 
-test('one of the pin, MSI and MSI-X can be connected at a time', (t) => {
+test('connects one of the pin, MSI and MSI-X at a time', (t) => {
   const { interrupts } = loud(t);
   const [event] = events(t, 1);
   for (const kind of ['intx', 'msi', 'msix'] as const) {
@@ -152,7 +152,7 @@ test('one of the pin, MSI and MSI-X can be connected at a time', (t) => {
   }
 });
 
-test('what can not be connected is refused, and nothing is connected then', (t) => {
+test('rejects an invalid connection, and connects nothing', (t) => {
   const device = loud(t);
   const [event, closed] = events(t, 2);
   closed?.close();
@@ -172,7 +172,7 @@ test('what can not be connected is refused, and nothing is connected then', (t) 
   throwsCode(t, () => simulated(t).raise('intx'), 'ERR_INTERRUPT_UNSUPPORTED');
 });
 
-test('an eventfd may be closed when it is connected', (t) => {
+test('signals an eventfd that was closed after connecting', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('msi', [event]);
@@ -181,7 +181,7 @@ test('an eventfd may be closed when it is connected', (t) => {
   t.notThrows(() => device.interrupts.disconnect('msi'));
 });
 
-test('the descriptor of a closed eventfd is closed once no device holds it', (t) => {
+test('closes the descriptor of a closed eventfd when no device holds it', (t) => {
   const [device, other] = [loud(t), loud(t)];
   const [event] = events(t, 1);
   const { fd } = event;
@@ -193,7 +193,7 @@ test('the descriptor of a closed eventfd is closed once no device holds it', (t)
   t.throws(() => fstatSync(fd), { code: 'EBADF' });
 });
 
-test('an eventfd that is full stays full', (t) => {
+test('keeps the maximum count of an eventfd', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('msi', [event]);
@@ -202,7 +202,7 @@ test('an eventfd that is full stays full', (t) => {
   t.is(event.take(), (1n << 64n) - 2n);
 });
 
-test('error and request are signalled whatever the device is doing', (t) => {
+test('signals error and request in any state of the device', (t) => {
   const device = loud(t);
   const [error, request] = events(t, 2);
   device.interrupts.connect('error', [error]);

@@ -1,9 +1,9 @@
-// The pin of a simulated device: masked each time that it was signalled, as by the kernel.
+// The pin of a simulated device, which is masked after each interrupt, as in the kernel.
 import test, { type ExecutionContext } from 'ava';
 import { throwsCode } from '../../support/errors.ts';
 import { COMMAND, D3_HOT, INTX_DISABLE, MEMORY, PMCSR, command, events, loud, read16, write16 } from './support.ts';
 
-test('the pin masks itself, and interrupts again when it is unmasked and still asserted', (t) => {
+test('masks the pin after an interrupt, and interrupts again when unmasked while asserted', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('intx', [event]);
@@ -20,10 +20,10 @@ test('the pin masks itself, and interrupts again when it is unmasked and still a
   t.is(event.take(), 1n);
 });
 
-test('a pin that is masked, disabled or asleep interrupts later', (t) => {
+test('defers the interrupt of a pin that is masked, disabled or asleep', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
-  t.false(device.raise('intx'), 'nobody is there');
+  t.false(device.raise('intx'), 'not connected');
   device.interrupts.connect('intx', [event]);
   t.is(event.take(), 1n, 'it was asserted');
   device.interrupts.unmaskIntx();
@@ -50,7 +50,7 @@ test('a pin that is masked, disabled or asleep interrupts later', (t) => {
   t.is(read16(device.config, COMMAND), 0);
 });
 
-test('Command switches the pin off, which nothing unmasks, and on again, which unmasks it', (t) => {
+test('masks the pin while Command disables it, and unmasks it when enabled', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   command(device, INTX_DISABLE);
@@ -62,12 +62,12 @@ test('Command switches the pin off, which nothing unmasks, and on again, which u
   t.is(event.take(), 1n);
   command(device, INTX_DISABLE);
   command(device, 0);
-  t.is(event.take(), 1n, 'nobody has served it, and it is asserted still');
+  t.is(event.take(), 1n, 'it was not served, and is still asserted');
   command(device, MEMORY);
   t.is(event.take(), 0n, 'it was on before');
 });
 
-test('connected again, the pin is not masked any more', (t) => {
+test('unmasks the pin when it is connected again', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('intx', [event]);
@@ -78,7 +78,7 @@ test('connected again, the pin is not masked any more', (t) => {
   t.is(event.take(), 1n);
 });
 
-test('the pin can be masked only while it is connected', (t) => {
+test('rejects masking of an unconnected pin', (t) => {
   const { interrupts } = loud(t);
   const [event] = events(t, 1);
   interrupts.connect('msi', [event]);
@@ -99,7 +99,7 @@ async function delivered(t: ExecutionContext): Promise<void> {
   clearInterval(alive);
 }
 
-test('an eventfd can unmask the pin', async (t) => {
+test('unmasks the pin by an eventfd', async (t) => {
   const device = loud(t);
   const [event, resample, other] = events(t, 3);
   if (resample === undefined || other === undefined) throw new Error('three were made');
@@ -137,10 +137,10 @@ test('an eventfd can unmask the pin', async (t) => {
   t.is(event.take(), 1n);
   other.signal();
   await delivered(t);
-  t.is(other.take(), 1n, 'nobody listens when the pin is disconnected');
+  t.is(other.take(), 1n, 'no listener when the pin is disconnected');
 });
 
-test('a reset lets go of the pin, and leaves interrupts connected', async (t) => {
+test('deasserts the pin at a reset, and keeps interrupts connected', async (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('intx', [event]);

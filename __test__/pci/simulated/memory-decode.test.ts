@@ -1,4 +1,4 @@
-// What guest memory shows of a simulated device goes and comes as the device answers, whoever writes its config space.
+// Mappings of a simulated device follow its memory decode, whoever writes its config space.
 import test from 'ava';
 import { GuestMemory, MemoryFile, type SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
@@ -7,7 +7,7 @@ import { MEMORY, command, region, simulated } from './support.ts';
 
 const BAR = 0x8000_0000n;
 
-test('an IOMMU that loses a BAR when memory decode is off has it again when decode is on', async (t) => {
+test('maps a revoked BAR again when memory decode is enabled', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
   const other = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
   const iommus = [new SimulatedIommu({ rules: 'iommufd' }), new SimulatedIommu({ rules: 'iommufd' })] as const;
@@ -38,7 +38,7 @@ test('an IOMMU that loses a BAR when memory decode is off has it again when deco
   t.deepEqual(region(device, 2).read(0n, 1), Uint8Array.of(7));
 });
 
-test('memory that was lent to a device is memory like any other when the device is gone', async (t) => {
+test('treats the contents of a closed device as ordinary memory', async (t) => {
   using file = MemoryFile.create(at(4), { name: 'lent' });
   const device = simulated(t, { bars: [{ index: 2, length: at(4), kind: 'memory64', contents: file }] });
   command(device, 0); // nobody answers for it from here on
@@ -54,7 +54,7 @@ test('memory that was lent to a device is memory like any other when the device 
 });
 
 for (const rules of ['type1v2', 'iommufd'] as const) {
-  test(`devices that share the contents of a BAR decode memory each for itself (${rules})`, async (t) => {
+  test(`decodes memory separately in devices that share the contents of a BAR (${rules})`, async (t) => {
     const memory = await guest(t, { ram: [{ start: 0n, length: at(16) }] });
     const iommu = new SimulatedIommu({ rules });
     await memory.dmaMappers.addDmaMapper(iommu);
@@ -90,7 +90,7 @@ for (const rules of ['type1v2', 'iommufd'] as const) {
   });
 }
 
-test('the memory of a device is rejected as the contents of another one', (t) => {
+test('rejects the memory of a device as the contents of another one', (t) => {
   const device = simulated(t, { bars: [{ index: 0, length: at(1) }] });
   const backing = region(device, 0).backing();
   if (backing === 'private') throw new Error('a BAR is a file');

@@ -1,4 +1,4 @@
-// What no PCI function can be is refused, before anything is made.
+// Options that no PCI function can have are rejected before anything is created.
 import { readdirSync } from 'node:fs';
 import test from 'ava';
 import { AddressRange, type ErrorCode, MemoryFile } from '../../../ts/index.ts';
@@ -11,7 +11,7 @@ const BDF = '0000:00:06.0';
 const MIB = 1n << 20n;
 const registers = { read: () => new Uint8Array(4), write: () => {} };
 const bar = { index: 0, length: MIB } as const;
-/** What a caller without types could say. */
+/** Options that a caller without types could pass. */
 const wrong = (value: unknown): never => value as never;
 
 const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 'bdf'>]>> = {
@@ -82,13 +82,13 @@ const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 
 };
 
 for (const [name, [code, options]] of Object.entries(REFUSED)) {
-  test(`refused: ${name}`, (t) => {
+  test(`rejects ${name}`, (t) => {
     const { message } = throwsCode(t, () => new SimulatedDevice({ bdf: BDF, ...options }), code);
     t.true(message.length > 20, message);
   });
 }
 
-test('refused: addresses that PCI does not have', (t) => {
+test('rejects invalid PCI addresses', (t) => {
   for (const bdf of ['', '00:06.0', '0000:00:20.0', '0000:00:06.8', '0000:0g:06.0', ' 0000:00:06.0', undefined]) {
     throwsCode(t, () => new SimulatedDevice({ bdf: wrong(bdf) }), 'ERR_INVALID_ARGUMENT', String(bdf));
   }
@@ -97,7 +97,7 @@ test('refused: addresses that PCI does not have', (t) => {
   throwsCode(t, () => SimulatedDevice.edu({ bdf: 'edu' }), 'ERR_INVALID_ARGUMENT');
 });
 
-test('refused: contents that are too short, or closed', (t) => {
+test('rejects contents that are too short or closed', (t) => {
   const contents = MemoryFile.create(MIB);
   t.teardown(() => contents.close());
   throwsCode(
@@ -114,7 +114,7 @@ test('refused: contents that are too short, or closed', (t) => {
   throwsCode(t, () => new SimulatedDevice({ bdf: BDF, bars: [{ ...bar, contents }] }), 'ERR_CLOSED');
 });
 
-test.serial('a device that can not be leaves nothing behind', (t) => {
+test.serial('leaves nothing behind when a device cannot be created', (t) => {
   const bus = new SimulatedBus();
   const open = (): number => readdirSync('/proc/self/fd').length;
   const rom = { length: 4096n, contents: new Uint8Array(4096) };

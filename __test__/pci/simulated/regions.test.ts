@@ -1,4 +1,4 @@
-// BARs and the ROM of a simulated device: memory, registers, and when they answer.
+// BARs and the ROM of a simulated device: memory, registers, and decoding.
 import test from 'ava';
 import { AddressRange, MemoryFile } from '../../../ts/index.ts';
 import type { Backing } from '../../../ts/index.ts';
@@ -13,7 +13,7 @@ function fileOf(backing: Backing): MemoryFile {
   return backing.file;
 }
 
-test('a BAR of memory is a file that can be mapped, read and written', (t) => {
+test('maps, reads and writes a memory BAR as a file', (t) => {
   const device = simulated(t, { bars: [{ index: 2, length: 16n * MIB, kind: 'memory64', prefetchable: true }] });
   const bar = region(device, 2);
   t.deepEqual(
@@ -38,7 +38,7 @@ test('a BAR of memory is a file that can be mapped, read and written', (t) => {
   t.is(file.name, 'BAR 2 of 0000:00:06.0');
 });
 
-test('accesses that can not be are refused', (t) => {
+test('rejects invalid accesses', (t) => {
   const device = simulated(t, { bars: [{ index: 0, length: MIB }] });
   const bar = region(device, 0);
   throwsCode(t, () => bar.read(MIB - 1n, 2), 'ERR_OUT_OF_RANGE');
@@ -60,7 +60,7 @@ test('accesses that can not be are refused', (t) => {
   t.deepEqual(bar.read(0n, 64), new Uint8Array(64), 'and nothing was written');
 });
 
-test('with memory decode off nothing answers', (t) => {
+test('rejects accesses while memory decode is off', (t) => {
   const device = simulated(t, { bars: [{ index: 0, length: MIB }], rom: { length: 2n * PAGE } });
   command(device, MASTER);
   for (const one of [region(device, 0), region(device, 6)]) {
@@ -74,7 +74,7 @@ test('with memory decode off nothing answers', (t) => {
   t.is(region(device, 0).read32(0n), 0);
 });
 
-test('an I/O BAR is never mapped, and reads as ones while nothing answers', (t) => {
+test('never maps an I/O BAR, and reads all ones while it does not decode', (t) => {
   const bar = { index: 1, length: 8n, kind: 'io' } as const;
   const device = simulated(t, { bars: [bar, { index: 0, length: MIB }] });
   const io = region(device, 1);
@@ -91,7 +91,7 @@ test('an I/O BAR is never mapped, and reads as ones while nothing answers', (t) 
   t.is(io.read64(0n), 0x700n);
 });
 
-test('the ROM can be read, and neither be written nor mapped', (t) => {
+test('reads the ROM, and rejects writing and mapping it', (t) => {
   const device = simulated(t, { rom: { length: 4n * PAGE, contents: Uint8Array.of(0x55, 0xaa) } });
   const rom = region(device, 6);
   t.is(rom.length, 4n * PAGE);
@@ -103,7 +103,7 @@ test('the ROM can be read, and neither be written nor mapped', (t) => {
   t.deepEqual(rom.mmapAreas, []);
 });
 
-test('registers get single accesses of their width', (t) => {
+test('passes single accesses of their width to registers', (t) => {
   const seen: string[] = [];
   const registers = {
     read: (offset: bigint, length: number) => {
@@ -135,13 +135,13 @@ test('registers get single accesses of their width', (t) => {
   throwsCode(t, () => bar.backing(), 'ERR_NO_SUCH_REGION');
 });
 
-test('registers that give the wrong number of bytes are found out', (t) => {
+test('rejects a wrong number of bytes from registers', (t) => {
   const registers = { read: () => new Uint8Array(3), write: () => {} };
   const bar = region(simulated(t, { bars: [{ index: 0, length: MIB, registers }] }), 0);
   t.regex(throwsCode(t, () => bar.read32(4n), 'ERR_INVALID_ARGUMENT').message, /0x4.*3 bytes/);
 });
 
-test('a BAR that is no whole pages is not mapped unless that is asked for', (t) => {
+test('does not map a BAR that is not whole pages, unless requested', (t) => {
   const areas = [AddressRange.of(0n, PAGE)];
   const device = simulated(t, {
     bars: [
@@ -162,7 +162,7 @@ test('a BAR that is no whole pages is not mapped unless that is asked for', (t) 
   t.deepEqual(region(device, 1).read(PAGE + 254n, 2), Uint8Array.of(0, 9));
 });
 
-test('contents that are given stay the caller’s', async (t) => {
+test('leaves given contents to the caller', async (t) => {
   const contents = MemoryFile.create(2n * PAGE, { name: 'contents' });
   t.teardown(() => contents.close());
   contents.write(5n, Uint8Array.of(0x42));
@@ -177,7 +177,7 @@ test('contents that are given stay the caller’s', async (t) => {
   throwsCode(t, () => made.read(0n, 1), 'ERR_CLOSED');
 });
 
-test('the MSI-X table reads as ones and takes nothing', (t) => {
+test('reads all ones from the MSI-X table and drops writes', (t) => {
   const table = { vectors: 3, bar: 0, tableOffset: 0x100n, pendingOffset: 0x200n };
   const device = simulated(t, {
     bars: [
@@ -202,7 +202,7 @@ test('the MSI-X table reads as ones and takes nothing', (t) => {
   t.is(region(device, 1).read32(0x100n), 3, 'another BAR has no table');
 });
 
-test('a BAR of many gigabytes takes no memory until it is written', (t) => {
+test('allocates no memory for a large BAR until it is written', (t) => {
   const bar = region(simulated(t, { bars: [{ index: 0, length: 32n << 30n, kind: 'memory64' }] }), 0);
   bar.write32((32n << 30n) - 4n, 0x1234);
   t.is(bar.read32((32n << 30n) - 4n), 0x1234);

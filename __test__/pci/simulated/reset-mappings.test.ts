@@ -1,6 +1,4 @@
-/**
- * What a reset of a simulated device leaves of its BARs in DMA targets that lose them by it, as iommufd does.
- */
+/** Mappings after a reset of a simulated device, in DMA targets whose mappings it revokes, as in iommufd. */
 import test, { type ExecutionContext } from 'ava';
 import { type DmaMapperHandle, GuestMemory, SimulatedBus, SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
 import { rejectsCode } from '../../support/errors.ts';
@@ -159,7 +157,7 @@ for (const [what, reset] of Object.entries(RESETS)) {
   });
 }
 
-test('maps the BAR again where another guest memory shows it while the first one unmaps it', async (t) => {
+test('maps the BAR again when a second guest memory maps it while the first one unmaps it', async (t) => {
   const gpu = device(t, 1);
   const [one, other] = [await rig(t), await rig(t, 'other')];
   await one.place(gpu, BAR);
@@ -179,7 +177,7 @@ test('maps the BAR again where another guest memory shows it while the first one
   t.deepEqual([await one.states(), await other.states()], [['mapped'], ['mapped']]);
 });
 
-/** A target that takes some turns of the event loop's microtasks for each call. */
+/** A target whose calls take several microtasks. */
 class SlowTarget {
   readonly name = 'slow';
 

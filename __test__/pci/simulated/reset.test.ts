@@ -1,4 +1,4 @@
-// Resets and the end of a simulated device.
+// Resets and closing of a simulated device.
 import { readdirSync } from 'node:fs';
 import test from 'ava';
 import { GuestMemory } from '../../../ts/index.ts';
@@ -20,7 +20,7 @@ function counting(): {
   return { bar: { index: 0, length: PAGE, registers }, resets: () => resets };
 }
 
-test('a reset of the function resets registers and wakes it; memory and config space stay', async (t) => {
+test('resets registers and wakes the function, and keeps memory and config space', async (t) => {
   const { bar, resets } = counting();
   const bars = [bar, { index: 2, length: PAGE }];
   const device = simulated(t, { bars, powerManagement: { noSoftReset: true }, resettable: true });
@@ -47,7 +47,7 @@ const RESETTABLE: readonly [string, Partial<SimulatedDeviceOptions>, boolean][] 
   ['nothing, though it says so', { resettable: true }, true],
 ];
 for (const [name, options, can] of RESETTABLE) {
-  test(`a device with ${name} can ${can ? '' : 'not '}be reset on its own`, async (t) => {
+  test(`a device with ${name} can${can ? '' : 'not'} be reset on its own`, async (t) => {
     const { bar, resets } = counting();
     const device = simulated(t, { bars: [bar], ...options });
     if (can) await device.reset();
@@ -56,7 +56,7 @@ for (const [name, options, can] of RESETTABLE) {
   });
 }
 
-test('a reset of the bus resets all devices on it, and no others', async (t) => {
+test('resets exactly the devices of the bus', async (t) => {
   const bus = new SimulatedBus();
   const counters = [counting(), counting(), counting()];
   const [a, b, c] = counters.map(({ bar }, index) =>
@@ -92,7 +92,7 @@ test('a reset of the bus resets all devices on it, and no others', async (t) => 
   );
 });
 
-test('a device that is closed does nothing any more', async (t) => {
+test('rejects all calls after closing', async (t) => {
   const event = EventFd.create();
   t.teardown(() => event.close());
   const options = {
@@ -124,7 +124,7 @@ test('a device that is closed does nothing any more', async (t) => {
   t.is(event.take(), 0n);
 });
 
-test.serial('closing gives back every file', async (t) => {
+test.serial('closes every file on closing', async (t) => {
   const open = (): number => readdirSync('/proc/self/fd').length;
   const event = EventFd.create();
   t.teardown(() => event.close());
@@ -154,7 +154,7 @@ test.serial('closing gives back every file', async (t) => {
   t.true(open() < before + 10, `${before} files before, ${open()} afterwards`);
 });
 
-test('a reset of a device that is closed meanwhile is ERR_CLOSED', async (t) => {
+test('reports ERR_CLOSED for a reset of a device that is closed meanwhile', async (t) => {
   const device = simulated(t, { bars: [{ index: 0, length: PAGE }], resettable: true });
   await using memory = await GuestMemory.create();
   const window = memory.newDeviceMemory({ name: 'BAR', length: PAGE });

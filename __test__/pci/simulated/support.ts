@@ -1,6 +1,4 @@
-/**
- * Simulated devices that are closed at the end of a test, and the registers of their config space.
- */
+/** Simulated devices that are closed at the end of a test, and registers of their config space. */
 import type { ExecutionContext } from 'ava';
 import { EventFd } from '../../../ts/pci/event-fd.ts';
 import type { DeviceRegion, PhysicalFunction } from '../../../ts/pci/physical-function.ts';
@@ -13,7 +11,7 @@ export const MEMORY = 2;
 export const MASTER = 4;
 export const INTX_DISABLE = 0x400;
 
-/** Of the devices here the first capability, where they have one. */
+/** Offset of the first capability of the devices here. */
 export const CAPABILITY = 0x40n;
 /** In power management at {@link CAPABILITY}. */
 export const PMCSR = CAPABILITY + 4n;
@@ -38,14 +36,14 @@ export function command({ config }: PhysicalFunction, value: number): void {
   write16(config, COMMAND, value);
 }
 
-/** A region that there has to be. */
+/** Returns a region that must exist. */
 export function region({ regions, bdf }: PhysicalFunction, index: number): DeviceRegion {
   const found = regions[index];
   if (found === undefined) throw new Error(`${bdf} has no region ${index}`);
   return found;
 }
 
-/** Eventfds that are closed at the end of the test. */
+/** Creates eventfds that are closed at the end of the test. */
 export function events(t: ExecutionContext, count: number): [EventFd, ...EventFd[]] {
   const made = (): EventFd => {
     const event = EventFd.create();
@@ -55,7 +53,7 @@ export function events(t: ExecutionContext, count: number): [EventFd, ...EventFd
   return [made(), ...Array.from({ length: count - 1 }, made)];
 }
 
-/** A device that can interrupt in every way, and is a bus master. */
+/** Creates a device with all kinds of interrupts and bus mastering on. */
 export function loud(t: ExecutionContext): SimulatedDevice {
   const device = simulated(t, {
     bars: [{ index: 0, length: 1n << 20n }],

@@ -1,6 +1,4 @@
-/**
- * What a guest's firmware does to config space.
- */
+/** Config space accesses of a guest's firmware. */
 import type { AssignedDevice } from '../../../ts/index.ts';
 
 export const COMMAND = 0x04;
@@ -32,7 +30,7 @@ export function readBar64(device: AssignedDevice, bar: number): bigint {
   return low | (BigInt(device.configRead(barRegister(bar) + 4, 4)) << 32n);
 }
 
-/** Where the guest finds a capability in the chain. */
+/** Returns the offset of a capability in the guest's chain. */
 export function capability(device: AssignedDevice, id: number): number {
   for (let at = device.configRead(0x34, 1); at !== 0; at = device.configRead(at + 1, 1)) {
     if (device.configRead(at, 1) === id) return at;

@@ -1,10 +1,8 @@
-/**
- * The address registers of a function: which BARs it has, how a guest sizes and places them, and where they answer.
- */
+/** The base address registers of a function: existing BARs, their sizes, and decoded addresses. */
 import { hex } from '../../address-range.ts';
 import { type ConfigImage, u32 } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
-import { pinnedAddress, requirePinnedApart } from './pinned-registers.ts';
+import { pinnedAddress, requirePinnedDisjoint } from './check-pinned-bars.ts';
 import {
   BASE_ADDRESS_0,
   BASE_ADDRESS_COUNT,
@@ -19,18 +17,18 @@ import {
   ROM_ADDRESS_ENABLE,
 } from './registers.ts';
 
-/** `memory64` takes two registers. */
+/** The type of a BAR. `memory64` takes two registers. */
 export type BarKind = 'memory32' | 'memory64' | 'rom';
 
-/** A BAR, or the ROM, as the guest sees it. I/O BARs aren't shown to a guest. */
+/** A BAR or the ROM, as the guest sees it. I/O BARs are hidden from a guest. */
 export interface Bar {
   /** VFIO's index of its region: 0 to 5, 6 for the ROM. */
   readonly index: number;
   readonly kind: BarKind;
   readonly prefetchable: boolean;
-  /** Of the register: a power of two, and no less than the region. */
+  /** Length of the register: a power of two, at least the length of the region. */
   readonly length: bigint;
-  /** Where it stays, whatever the guest writes. */
+  /** The pinned guest address; writes of the guest do not change it. */
   readonly pinned: bigint | undefined;
 }
 
@@ -44,7 +42,7 @@ const END_64 = 1n << 64n;
 const ALL_ONES = 0xffffffff;
 const LARGEST_64 = 1n << 63n;
 
-/** What the registers are made from. @internal */
+/** Options of {@link BarRegisters}. @internal */
 export interface BarOptions {
   /** In bytes, by VFIO's index. */
   readonly regionLengths: readonly (bigint | undefined)[];
@@ -63,16 +61,16 @@ export class BarRegisters {
     if (rom !== undefined) found.push(romBar(image, rom));
     this.bars = found.map((bar) => ({ ...bar, pinned: pinnedAddress(image.device, bar, pinned.get(bar.index)) }));
     for (const [index, address] of pinned) {
-      // A number that is no BAR's.
+      // The device has no BAR of that number.
       if (!found.some((bar) => bar.index === index)) pinnedAddress(image.device, { index }, address);
     }
-    requirePinnedApart(image.device, this.bars);
+    requirePinnedDisjoint(image.device, this.bars);
   }
 
-  /** The rules for all seven registers. */
+  /** Defines the rules of all seven registers. */
   define(emulation: Emulation): void {
-    emulation.hide(BASE_ADDRESS_0, 4 * BASE_ADDRESS_COUNT);
-    emulation.hide(ROM_ADDRESS, 4);
+    emulation.defineReserved(BASE_ADDRESS_0, 4 * BASE_ADDRESS_COUNT);
+    emulation.defineReserved(ROM_ADDRESS, 4);
     for (const bar of this.bars) {
       const [low, high] = halves(~(bar.length - 1n));
       const writable = bar.kind === 'rom' ? low | ROM_ADDRESS_ENABLE : low & BASE_ADDRESS_MEM_MASK;
@@ -95,20 +93,21 @@ export class BarRegisters {
       length: 4,
       value,
       emulated: 0xffffffff,
-      writable: keptAsWritten(bar) ? 0xffffffff : writable,
+      writable: storesWrittenValue(bar) ? 0xffffffff : writable,
     });
   }
 
   /**
-   * Puts what a guest reads of a BAR in the place of what it wrote there, where that is kept. Of a pinned BAR it reads the
-   * address, but the size for as long as it has written all ones, since it could not find out the size otherwise; of
-   * another, the bits that the register has.
+   * Replaces stored BAR values in the bytes that a guest reads.
    *
-   * @param read what was read of the state at that offset
+   * It applies to registers that store the written value. A pinned BAR reads as its address, or as its size after a
+   * write of all ones, so that the guest can size it. Another BAR reads as the written value, masked by its size.
+   *
+   * @param read the bytes read of the state at that offset
    */
-  show(state: Uint8Array, offset: number, read: Uint8Array): void {
+  patchRead(state: Uint8Array, offset: number, read: Uint8Array): void {
     for (const bar of this.bars) {
-      if (!keptAsWritten(bar)) continue;
+      if (!storesWrittenValue(bar)) continue;
       const address = bar.pinned === undefined ? undefined : halves(bar.pinned);
       const size = halves(~(bar.length - 1n));
       for (const half of bar.kind === 'memory64' ? ([0, 1] as const) : ([0] as const)) {
@@ -126,12 +125,12 @@ export class BarRegisters {
     }
   }
 
-  /** Where the BARs answer, if the function does at all. */
+  /** Returns the guest addresses of the BARs that decode. */
   decoded(state: Uint8Array): ReadonlyMap<number, bigint> {
     const addresses = new Map<number, bigint>();
     if ((u32(state, COMMAND) & COMMAND_MEMORY) === 0) return addresses;
     for (const bar of this.bars) {
-      const address = bar.pinned ?? placed(state, bar);
+      const address = bar.pinned ?? guestAddress(state, bar);
       if (address !== undefined) addresses.set(bar.index, address);
     }
     return addresses;
@@ -139,28 +138,29 @@ export class BarRegisters {
 }
 
 /**
- * Whether the registers hold all that the guest wrote, more than it reads there. All ones can't be told from an address
- * otherwise: of a pinned BAR, which has no bits to write, and in the lower half of 64 bits, where the masked value is an
- * address of its own.
+ * Whether the registers store all written bits, including those that the guest reads as 0.
+ *
+ * All ones could not be distinguished from an address otherwise: in a pinned BAR, which has no writable bits, and in
+ * the lower half of 64 bits, whose masked value is a valid address.
  */
-function keptAsWritten({ kind, pinned }: Bar): boolean {
+function storesWrittenValue({ kind, pinned }: Bar): boolean {
   return pinned !== undefined || kind === 'memory64';
 }
 
-/** Where the guest has placed a BAR. */
-function placed(state: Uint8Array, bar: Bar): bigint | undefined {
+/** Returns the address at which the guest has placed a BAR; `undefined` if it has none. */
+function guestAddress(state: Uint8Array, bar: Bar): bigint | undefined {
   const register = offsetOf(bar);
   const low = u32(state, register);
   if (bar.kind === 'rom' && (low & ROM_ADDRESS_ENABLE) === 0) return undefined;
   const wide = bar.kind === 'memory64';
   const high = wide ? u32(state, register + 4) : 0;
-  // Ones in a half, in the lower one below the size as well: the guest asks for it, and that half is no address, whatever
-  // the other one is. A BAR of 4 GiB and more has its address in the upper half alone.
+  // All ones in a half (in the lower one also below the size) mean that the guest sizes the BAR: it has no address
+  // then, whatever the other half contains. The lower half of a BAR of 4 GiB or more has no address bits.
   const sized = bar.length <= LARGEST_32 && (low & BASE_ADDRESS_MEM_MASK) >>> 0 === BASE_ADDRESS_MEM_MASK;
   if (wide && (sized || high === ALL_ONES)) return undefined;
   const address = (BigInt(low) | (wide ? BigInt(high) << 32n : 0n)) & -bar.length;
-  // All ones ask for the size: the BAR would be the last of the address space, where no guest places one. It must not
-  // appear there between the two writes, on the interrupts or the firmware of a machine.
+  // All ones request the size. The BAR would end at the end of the address space, where no guest places one. It must
+  // not be mapped there between the two writes, over the interrupt window or the firmware of a machine.
   if (address === 0n || address + bar.length >= (wide ? END_64 : END_32)) return undefined;
   return address;
 }
@@ -177,7 +177,7 @@ function* memoryBars(
     const type = value & BASE_ADDRESS_MEM_TYPE_MASK;
     const wide = type === BASE_ADDRESS_MEM_TYPE_64;
     if (type === BASE_ADDRESS_MEM_TYPE_MASK && length !== undefined) {
-      throw image.bad(register, `BAR ${index} is of a type that does not exist`);
+      throw image.bad(register, `BAR ${index} has a reserved type`);
     }
     if (wide && index === BASE_ADDRESS_COUNT - 1 && length !== undefined) {
       throw image.bad(register, `BAR ${index} has 64 bits, but there is no register for the upper half`);
@@ -209,7 +209,7 @@ function romBar(image: ConfigImage, length: bigint): Omit<Bar, 'pinned'> {
   };
 }
 
-/** A register can say powers of two only. */
+/** Rounds the length of a region up to that of its register, a power of two. */
 function registerLength(image: ConfigImage, register: number, region: bigint, least: bigint, most: bigint): bigint {
   let length = least;
   while (length < region) length <<= 1n;
@@ -221,12 +221,12 @@ function offsetOf({ index }: Pick<Bar, 'index'>): number {
   return index === ROM_INDEX ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
 }
 
-/** The read-only bits of the register of memory, which is in its lower half. @internal */
+/** The read-only type bits of a memory BAR, in its lower register. @internal */
 export function typeBits({ kind, prefetchable }: Pick<Bar, 'kind' | 'prefetchable'>): number {
   return (kind === 'memory64' ? BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? BASE_ADDRESS_MEM_PREFETCH : 0);
 }
 
-/** 64 bits as two registers hold them. */
+/** Splits 64 bits into the values of two registers. */
 function halves(value: bigint): readonly [low: number, high: number] {
   return [Number(BigInt.asUintN(32, value)), Number(BigInt.asUintN(32, value >> 32n))];
 }

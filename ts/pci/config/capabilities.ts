@@ -1,7 +1,8 @@
 /**
- * The two chains of capabilities. A device that is broken, or malicious, can give chains that loop or lead anywhere.
- * The result is finite, in order, and within config space. In a config space that the host has shortened, a chain ends
- * where it leads past the end.
+ * Walks the two chains of capabilities.
+ *
+ * A broken or malicious device can have chains that loop or point anywhere. The result is finite, in chain order, and
+ * within config space. In a truncated config space, a chain ends at a pointer past the end.
  */
 import type { PeerDmaError } from '../../errors.ts';
 import { type ConfigImage, at } from './config-image.ts';
@@ -31,28 +32,28 @@ import {
   STD_HEADER_SIZEOF,
 } from './registers.ts';
 
-/** A capability where a chain has led to it. @internal */
+/** A capability and its offset. @internal */
 export interface Capability {
   readonly id: number;
   readonly offset: number;
 }
 
-/** A chain as far as it can be followed. @internal */
+/** The valid part of a chain. @internal */
 export interface Chain {
-  /** In the order of the chain; those before the bad link in a broken one. */
+  /** In chain order; in a broken chain, those before the invalid link. */
   readonly found: readonly Capability[];
-  /** The bad link (`ERR_BAD_CONFIG_SPACE`); `undefined` for a chain that ends. */
+  /** The error of the invalid link (`ERR_BAD_CONFIG_SPACE`); `undefined` for a valid chain. */
   readonly problem: PeerDmaError | undefined;
 }
 
 const EMPTY: Chain = { found: [], problem: undefined };
 
-/** Follows the chain of capabilities. @internal */
+/** Walks the chain of conventional capabilities. @internal */
 export function capabilities(image: ConfigImage): Chain {
   if ((image.u16(STATUS) & STATUS_CAP_LIST) === 0) return EMPTY;
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type > HEADER_TYPE_CARDBUS) {
-    return { found: [], problem: image.bad(HEADER_TYPE, `the header has type ${type}, which does not exist`) };
+    return { found: [], problem: image.bad(HEADER_TYPE, `the header type ${type} is reserved`) };
   }
   const pointer = type === HEADER_TYPE_CARDBUS ? CAPABILITY_LIST_CARDBUS : CAPABILITY_LIST;
   const link = { from: pointer, next: image.u8(pointer) };
@@ -63,10 +64,10 @@ export function capabilities(image: ConfigImage): Chain {
   });
 }
 
-/** Follows the chain of extended capabilities. @internal */
+/** Walks the chain of extended capabilities. @internal */
 export function extendedCapabilities(image: ConfigImage): Chain {
   if (image.size <= CFG_SPACE_SIZE) return EMPTY;
-  // Nothing begins here: neither 0 nor what a bus reads where nobody answers is a capability.
+  // The chain is empty: neither 0 nor all ones (a device that does not respond) is a capability.
   const first = image.u32(CFG_SPACE_SIZE);
   if (first === 0 || first === 0xffffffff) return EMPTY;
   const link = { from: CFG_SPACE_SIZE, next: CFG_SPACE_SIZE };
@@ -78,13 +79,13 @@ export function extendedCapabilities(image: ConfigImage): Chain {
 }
 
 interface Link {
-  /** Where the pointer is. */
+  /** Offset of the pointer. */
   readonly from: number;
-  /** The pointer as the device has it; 0 in all but the reserved bits ends the chain. */
+  /** The raw pointer; 0 in all bits except the reserved ones ends the chain. */
   readonly next: number;
 }
 
-/** @param follow reads the capability at an offset, or returns why there is none */
+/** @param follow reads the capability at an offset, or returns why it is invalid */
 function walk(
   image: ConfigImage,
   first: Link,
@@ -95,13 +96,13 @@ function walk(
   const chain = (problem?: PeerDmaError): Chain => ({ found: [...found.values()], problem });
   for (let link = first; ;) {
     const offset = link.next & CAP_POINTER_MASK;
-    // The host may have shortened config space.
+    // The host may have truncated config space.
     if (offset === 0 || (offset >= image.size && offset < end)) return chain();
     const pointer = `the pointer to the next capability is ${at(offset)}, `;
     if (offset < start || offset >= end) {
       return chain(image.bad(link.from, `${pointer}which is outside ${at(start)}..${at(end)}`));
     }
-    if (found.has(offset)) return chain(image.bad(link.from, `${pointer}where the chain has been before`));
+    if (found.has(offset)) return chain(image.bad(link.from, `${pointer}which the chain has visited already`));
     const next = follow(offset);
     if (typeof next === 'string') return chain(image.bad(offset, next));
     found.set(offset, { id: next.id, offset });
@@ -110,8 +111,9 @@ function walk(
 }
 
 /**
- * Bytes of an extended capability that no guest must see; `undefined` for all others. They are the ways to make functions
- * and BARs come and go: the host has those in its hands.
+ * Returns the length of an extended capability that is hidden from guests; `undefined` for all others.
+ *
+ * Hidden capabilities add or resize functions and BARs: the host controls those.
  *
  * @internal
  */
@@ -124,7 +126,7 @@ export function hiddenLength(image: ConfigImage, { id, offset }: Capability): nu
     case EXT_CAP_ID_REBAR:
     case EXT_CAP_ID_VF_REBAR: {
       if (offset + REBAR_CTRL >= image.size) {
-        if (image.size < CFG_SPACE_EXP_SIZE) return image.size - offset; // the host has shortened config space
+        if (image.size < CFG_SPACE_EXP_SIZE) return image.size - offset; // the host has truncated config space
         throw image.bad(offset, 'a Resizable BAR capability passes the end');
       }
       const entries = (image.u8(offset + REBAR_CTRL) & REBAR_CTRL_NBAR_MASK) >> REBAR_CTRL_NBAR_SHIFT;
@@ -135,14 +137,14 @@ export function hiddenLength(image: ConfigImage, { id, offset }: Capability): nu
   }
 }
 
-/** Some bytes that belong to one capability. @internal */
+/** A byte range of one capability. @internal */
 export interface Structure {
   readonly offset: number;
   readonly length: number;
 }
 
 /**
- * Makes sure that a structure ends where its part of config space does.
+ * Requires that a structure is within its part of config space.
  *
  * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
  * @internal
@@ -153,12 +155,12 @@ export function requireWithin(image: ConfigImage, { offset, length }: Structure,
 }
 
 /**
- * Makes sure that structures don't overlap: what is emulated of one of them would else change another.
+ * Requires that structures do not overlap: emulating one of them would change another.
  *
  * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`
  * @internal
  */
-export function requireApart(image: ConfigImage, structures: readonly Structure[]): void {
+export function requireDisjoint(image: ConfigImage, structures: readonly Structure[]): void {
   const sorted = structures.toSorted((a, b) => a.offset - b.offset);
   for (const [index, { offset, length }] of sorted.entries()) {
     const next = sorted[index + 1];

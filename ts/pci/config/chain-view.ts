@@ -1,13 +1,11 @@
-/**
- * The chains of capabilities as a guest walks them: without those that it must not see.
- */
+/** The chains of capabilities as a guest walks them, without the hidden ones. */
 import {
   type Capability,
   type Chain,
   capabilities,
   extendedCapabilities,
   hiddenLength,
-  requireApart,
+  requireDisjoint,
   requireWithin,
 } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
@@ -35,33 +33,33 @@ import {
   STATUS_CAP_LIST,
 } from './registers.ts';
 
-/** What the device is, besides its config space. @internal */
+/** Properties of the device outside its config space. @internal */
 export interface ChainOptions {
   /** Lengths of the regions of memory BARs, by VFIO's index. */
   readonly regions: ReadonlyMap<number, bigint>;
-  /** How many MSI vectors the host offers; 0 hides MSI. */
+  /** How many MSI vectors the host supports; 0 hides MSI. */
   readonly msiVectors: number;
 }
 
 /** @internal */
 export class ChainView {
-  /** The conventional chain, as the device has it. */
+  /** The conventional chain of the device. */
   readonly capabilities: readonly Capability[];
   readonly power: PowerManagement | undefined;
-  /** `undefined` where a guest sees none. */
+  /** `undefined` if it is absent or hidden from the guest. */
   readonly msi: MsiCapability | undefined;
   readonly msix: MsixCapability | undefined;
   readonly #image: ConfigImage;
   readonly #extended: readonly Capability[];
-  /** MSI that no guest sees. */
+  /** The MSI capability if it is hidden from the guest. */
   readonly #hiddenMsi: MsiCapability | undefined;
 
   /** @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
   constructor(image: ConfigImage, { regions, msiVectors }: ChainOptions) {
     this.#image = image;
-    this.capabilities = wholeChain(capabilities(image)).filter((found) => !isCut(image, found));
-    this.#extended = wholeChain(extendedCapabilities(image));
-    this.#requireSound(); // and so within config space, which what follows rests on
+    this.capabilities = requireUnbroken(capabilities(image)).filter((found) => !isTruncated(image, found));
+    this.#extended = requireUnbroken(extendedCapabilities(image));
+    this.#requireValid(); // the code below relies on offsets within config space
     const power = this.#only(CAP_ID_PM);
     this.power = power && new PowerManagement(image, power);
     const msi = this.#only(CAP_ID_MSI);
@@ -72,7 +70,7 @@ export class ChainView {
     this.msix = msix && new MsixCapability(image, msix, regions);
   }
 
-  /** The rules for the links, for what is hidden, and for the capabilities that are emulated. */
+  /** Defines the rules of links, hidden capabilities and emulated capabilities. */
   define(emulation: Emulation): void {
     this.#defineChain(emulation);
     if (this.#image.size > CFG_SPACE_SIZE) this.#defineExtendedChain(emulation);
@@ -92,7 +90,7 @@ export class ChainView {
       emulated: STATUS_CAP_LIST,
     });
     emulation.define({ offset: CAPABILITY_LIST, length: 1, value: first, emulated: 0xff });
-    if (hidden !== undefined) emulation.hide(hidden.offset, hidden.length);
+    if (hidden !== undefined) emulation.defineReserved(hidden.offset, hidden.length);
     for (const [index, { id, offset }] of visible.entries()) {
       const next = visible[index + 1]?.offset ?? 0;
       emulation.define({ offset, length: CAP_SIZEOF, value: id | (next << 8), emulated: 0xffff });
@@ -104,8 +102,8 @@ export class ChainView {
       const length = hiddenLength(this.#image, capability);
       return length === undefined ? [] : [{ offset: capability.offset, length }];
     });
-    for (const { offset, length } of hidden) emulation.hide(offset, length);
-    // What begins within hidden bytes is hidden as well: its registers may be those of the hidden capability.
+    for (const { offset, length } of hidden) emulation.defineReserved(offset, length);
+    // A capability within hidden bytes is hidden as well: its registers may be those of the hidden one.
     const visible = this.#extended.filter(
       (each) => !hidden.some(({ offset, length }) => each.offset >= offset && each.offset < offset + length),
     );
@@ -116,8 +114,8 @@ export class ChainView {
         value: idAndVersion | ((next?.offset ?? 0) << 20),
         emulated: 0xffffffff,
       });
-    // The chain begins here, whatever is here: in the place of a hidden one a capability that says nothing leads on, and
-    // all of it 0 says that there is none.
+    // The chain begins at this offset. A hidden first capability is replaced by a null capability that links to the
+    // next one; all zeros mean that the chain is empty.
     if (visible[0]?.offset !== CFG_SPACE_SIZE) link(CFG_SPACE_SIZE, 0, visible[0]);
     for (const [index, { offset }] of visible.entries()) {
       link(offset, this.#image.u32(offset) & 0xfffff, visible[index + 1]);
@@ -132,14 +130,14 @@ export class ChainView {
     return first;
   }
 
-  #requireSound(): void {
+  #requireValid(): void {
     const image = this.#image;
     const conventional = this.capabilities.map((found) => ({
       offset: found.offset,
       length: leastLength(image, found),
     }));
     for (const each of conventional) requireWithin(image, each, CFG_SPACE_SIZE);
-    requireApart(image, conventional);
+    requireDisjoint(image, conventional);
     for (const found of this.#extended) {
       const length = hiddenLength(image, found) ?? EXT_CAP_SIZEOF;
       requireWithin(image, { offset: found.offset, length }, CFG_SPACE_EXP_SIZE);
@@ -147,18 +145,18 @@ export class ChainView {
   }
 }
 
-/** A guest gets no part of a chain that is broken. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
-function wholeChain({ found, problem }: Chain): readonly Capability[] {
+/** Returns the capabilities of a chain. Rejects a broken one. @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
+function requireUnbroken({ found, problem }: Chain): readonly Capability[] {
   if (problem !== undefined) throw problem;
   return found;
 }
 
-/** Whether a capability passes the end of a config space that the host has shortened: the guest doesn't see it then. */
-function isCut(image: ConfigImage, capability: Capability): boolean {
+/** Whether the end of a truncated config space cuts a capability: it is hidden from the guest then. */
+function isTruncated(image: ConfigImage, capability: Capability): boolean {
   return image.size < CFG_SPACE_SIZE && capability.offset + leastLength(image, capability) > image.size;
 }
 
-/** Bytes that a capability has at least; where something is done with it, those that this is done with. @internal */
+/** Returns the minimum length of a capability, or the length of its emulated part. @internal */
 export function leastLength(image: ConfigImage, capability: Capability): number {
   switch (capability.id) {
     case CAP_ID_PM:

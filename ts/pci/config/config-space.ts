@@ -1,6 +1,8 @@
 /**
- * Config space of an assigned device as its guest sees it: a view of the device's own, in which addresses, interrupts and
- * what belongs to the host are emulated. It touches no device; it says what a read gives, and what a write does.
+ * Config space of an assigned device as its guest sees it: the device's own, partly emulated.
+ *
+ * BARs, interrupts and host-owned registers are emulated. This module does not access the device: it computes the
+ * result of a read and the effect of a write.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { type Bar, BarRegisters } from './bar-registers.ts';
@@ -28,9 +30,9 @@ import { valueText } from '../../value-text.ts';
 export type { Bar, BarKind } from './bar-registers.ts';
 export type { BarArea, MsixShape } from './msix.ts';
 
-/** What the guest has made of the emulated part of config space. It never changes: a write gives another one. @internal */
+/** The emulated part of config space. Immutable: a write creates another state. @internal */
 export class ConfigState {
-  /** The first 256 bytes: only those that are the guest's to change matter. @internal */
+  /** The first 256 bytes. Only those that the guest can change are used. @internal */
   readonly bytes: Uint8Array;
 
   /** @internal */
@@ -39,51 +41,56 @@ export class ConfigState {
   }
 }
 
-/** What a write to config space comes to. @internal */
+/** The effect of a write to config space. @internal */
 export interface ConfigWrite {
-  /** Once the device has got what it is told; the same state where the write changes nothing here. */
+  /** The state after the device has received the write; the same object if nothing changes here. */
   readonly next: ConfigState;
-  /** What the device is to be told, in that order, each as one access. */
+  /** Writes for the device, in order, each as one access. */
   readonly forward: readonly ForwardedWrite[];
-  /** The guest has asked for a reset of the function: `forward` makes it, {@link ConfigSpace.afterReset} follows. */
+  /**
+   * Whether the guest requests a reset of the function.
+   *
+   * `forward` performs it; {@link ConfigSpace.afterReset} follows.
+   */
   readonly functionReset: boolean;
 }
 
-/** What config space of a guest is made from. @internal */
+/** Options of {@link ConfigSpace}. @internal */
 export interface ConfigSpaceOptions {
   /** PCI address, for messages. */
   readonly device: string;
   /** Config space as it was when the device was opened: 64 to 4096 bytes, a multiple of 4. */
   readonly bytes: Uint8Array;
-  /** In bytes, by VFIO's index: BARs 0 to 5, then the ROM; `undefined` where there is none. */
+  /** Region lengths in bytes by VFIO's index: BARs 0 to 5, then the ROM; `undefined` for absent ones. */
   readonly regionLengths: readonly (bigint | undefined)[];
-  /** BARs that stay at one guest address, by VFIO's index. */
+  /** Addresses of pinned BARs, by VFIO's index. */
   readonly pinned?: ReadonlyMap<number, bigint>;
-  /** Whether the pin can be used. */
+  /** Whether the host supports the pin. */
   readonly intx: boolean;
-  /** How many MSI vectors the host offers. */
+  /** How many MSI vectors the host supports. */
   readonly msiVectors: number;
 }
 
 /**
  * The rules of one device's config space.
  *
- * Left to the device are all registers that are not named here. Memory enable is kept here and told the device. BARs and
- * ROM, MSI, MSI-X's control, the interrupt line and the links between capabilities are kept here alone. I/O BARs, further
- * functions, the self test, SR-IOV, ARI and Resizable BAR are not there for a guest.
+ * BARs and ROM, MSI, MSI-X control, the interrupt line and the links between capabilities are emulated. Memory enable
+ * is emulated and forwarded to the device. All other registers are the device's. I/O BARs, further functions, the self
+ * test, SR-IOV, ARI and Resizable BAR are hidden from a guest.
  *
  * @internal
  */
 export class ConfigSpace {
-  /** Bytes: 256 or 4096, fewer where the host shortens config space. */
+  /** Bytes: 256 or 4096, or fewer if the host truncates config space. */
   readonly size: number;
   /** By ascending index. */
   readonly bars: readonly Bar[];
   readonly msix: MsixShape | undefined;
-  /** As after power-on: BARs without address (but for the pinned ones), memory decode and interrupts off, in D0. */
+  /** The power-on state, in D0: BARs without addresses (except pinned ones), memory decode and interrupts off. */
   readonly initial: ConfigState;
   /**
-   * Offsets of the registers of 2 bytes that decide whether BARs answer: Command, then the power state where there is one.
+   * Offsets of the 2-byte registers that determine whether BARs decode: Command, then PMCSR if it exists.
+   *
    * {@link ConfigSpace.adopt} reads them.
    */
   readonly decodeRegisters: readonly number[];
@@ -94,8 +101,8 @@ export class ConfigSpace {
   readonly #resets: readonly ResetBit[];
 
   /**
-   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that does not answer, a bridge, chains of capabilities that
-   * loop or lead astray, BARs and MSI-X tables that can't be; for pinned BARs `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`,
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that does not respond, a bridge, broken chains of
+   * capabilities, and invalid BARs or MSI-X tables; for pinned BARs `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`,
    * `ERR_UNALIGNED` and `ERR_OVERLAP`
    */
   constructor({ device, bytes, regionLengths, pinned = new Map(), intx, msiVectors }: ConfigSpaceOptions) {
@@ -121,17 +128,17 @@ export class ConfigSpace {
   }
 
   /**
-   * Checks an access before anything is done for it.
+   * Checks an access.
    *
-   * @param offset 0 to 4095: a guest can address that much, whatever the device has
+   * @param offset 0 to 4095: the range that a guest can address, whatever the length of config space
    * @param size 1, 2 or 4 bytes
-   * @returns how many of its bytes are in config space, from the first on; the others read as ones, and can't be
-   * written
+   * @returns how many of its bytes, from the first one on, are in config space. The others read as ones and are not
+   * writable
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`
    */
   requireAccess(offset: number, size: number): number {
     const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
-      new PeerDmaError(code, `config space of ${this.#device} can't be accessed so: ${problem}`, {
+      new PeerDmaError(code, `config space of ${this.#device} cannot be accessed: ${problem}`, {
         device: this.#device,
       });
     if (size !== 1 && size !== 2 && size !== 4) {
@@ -150,10 +157,10 @@ export class ConfigSpace {
   }
 
   /**
-   * What a guest reads.
+   * Returns the bytes that a guest reads.
    *
    * @param device the device's bytes at that offset, as many as are read
-   * @param dynamic.msiPending what MSI vectors are pending, a bit for each
+   * @param dynamic.msiPending the pending MSI vectors, one bit each
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
    */
   read(
@@ -164,13 +171,13 @@ export class ConfigSpace {
   ): Uint8Array {
     this.#requireWithin(offset, device.length);
     const bytes = this.#emulation.read(state.bytes, offset, device);
-    this.#registers.show(state.bytes, offset, bytes);
-    this.#chain.msi?.showPending(msiPending, offset, bytes);
+    this.#registers.patchRead(state.bytes, offset, bytes);
+    this.#chain.msi?.patchPending(msiPending, offset, bytes);
     return bytes;
   }
 
   /**
-   * What a write of the guest does.
+   * Returns the effect of a guest write.
    *
    * @param device the device's bytes at that offset, as many as are written
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
@@ -188,15 +195,16 @@ export class ConfigSpace {
     }
     const written = this.#emulation.write(state.bytes, offset, bytes);
     return {
-      next: this.#state(state, this.#chain.power?.settle(state.bytes, written) ?? written),
+      next: this.#state(state, this.#chain.power?.applyTransition(state.bytes, written) ?? written),
       forward: this.#emulation.forward(offset, bytes, device),
       functionReset: resetsFunction(this.#resets, offset, bytes),
     };
   }
 
   /**
-   * The state once the function was reset (FLR). MSI and MSI-X are off then. BARs keep their addresses: the host restores
-   * those of the device, and expects the guest to find its own as they were.
+   * Returns the state after a reset of the function (FLR): MSI and MSI-X are off.
+   *
+   * BARs keep their addresses: the host restores those of the device, and expects that the guest's are unchanged.
    */
   afterReset(state: ConfigState): ConfigState {
     const bytes = copyOf(state.bytes);
@@ -209,29 +217,29 @@ export class ConfigSpace {
   }
 
   /**
-   * The state that goes with what the device has now: after a reset, or a change of its power state.
+   * Returns the state with the register values of the device, after a reset or a change of its power state.
    *
-   * @param read gives the device's bytes at an offset; asked for {@link ConfigSpace.decodeRegisters}
+   * @param read returns the device's bytes at an offset; called for {@link ConfigSpace.decodeRegisters}
    */
   adopt(state: ConfigState, read: (offset: number, length: number) => Uint8Array): ConfigState {
     let { bytes } = state;
     for (const offset of this.decodeRegisters) {
       const device = read(offset, 2);
-      // A device that does not answer reads as all ones, which Command can't be: nothing of it decodes.
+      // A device that does not respond reads as all ones, an impossible value of Command. It decodes nothing then.
       const gone = offset === COMMAND && u16(device, 0) === 0xffff;
-      // All that is kept of these registers is the device's as well, so that it is as if the guest had written it.
+      // The emulated bits of these registers are the device's as well, so applying a guest write gives the right state.
       bytes = this.#emulation.write(bytes, offset, gone ? new Uint8Array(2) : device);
     }
     return this.#state(state, bytes);
   }
 
-  /** Guest addresses of the BARs that answer now, by VFIO's index. */
+  /** Returns the guest addresses of the BARs that decode, by VFIO's index. */
   decoded(state: ConfigState): ReadonlyMap<number, bigint> {
-    if (this.#chain.power?.awake(state.bytes) === false) return new Map();
+    if (this.#chain.power?.isInD0(state.bytes) === false) return new Map();
     return this.#registers.decoded(state.bytes);
   }
 
-  /** What the guest wants of interrupts. */
+  /** Returns the interrupt set-up of the guest. */
   control({ bytes }: ConfigState): InterruptControl {
     return {
       intxDisabled: (u16(bytes, COMMAND) & COMMAND_INTX_DISABLE) !== 0,
@@ -254,14 +262,14 @@ export class ConfigSpace {
 function requireFunction(image: ConfigImage): void {
   const { device } = image;
   if (image.u16(VENDOR_ID) === 0xffff && image.u16(COMMAND) !== 0xffff) {
-    // SR-IOV 1.1, 3.4.1.1 and 3.4.1.2. VFIO shows those of /sys instead (Linux `vfio_config_init`).
-    const text = `${device} is a virtual function: its own config space has no vendor and device`;
-    const remedy = 'Give those of /sys, as the ids of a SimulatedDevice';
+    // SR-IOV 1.1, 3.4.1.1 and 3.4.1.2. VFIO reports the IDs of /sys instead (Linux `vfio_config_init`).
+    const text = `${device} is a virtual function: its own config space has no vendor and device ID`;
+    const remedy = 'Pass those of /sys as the ids of a SimulatedDevice';
     throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}. ${remedy}`, { device });
   }
   if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
-  if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: only functions that are no bridges go`);
+  if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: assign a function that is not a bridge`);
 }
 
 function defineHeader(emulation: Emulation, image: ConfigImage, intx: boolean): void {
@@ -269,18 +277,18 @@ function defineHeader(emulation: Emulation, image: ConfigImage, intx: boolean): 
     offset: COMMAND,
     length: 2,
     emulated: COMMAND_IO | COMMAND_MEMORY,
-    // Whether the pin is forbidden is the device's register; here it is only to be known.
+    // INTx disable is the device's register; the bit is recorded here only for reference.
     writable: COMMAND_MEMORY | COMMAND_INTX_DISABLE,
     forwarded: ~COMMAND_IO,
   });
-  // The guest gets this function alone, whatever others the device has.
+  // The guest has only this function, even if the device has others.
   emulation.define({
     offset: HEADER_TYPE,
     length: 1,
     value: image.u8(HEADER_TYPE) & HEADER_TYPE_MASK,
     emulated: 0xff,
   });
-  emulation.hide(BIST, 1);
+  emulation.defineReserved(BIST, 1);
   emulation.define({ offset: INTERRUPT_LINE, length: 1, emulated: 0xff, writable: 0xff });
   emulation.define({ offset: INTERRUPT_PIN, length: 1, value: intx ? image.u8(INTERRUPT_PIN) : 0, emulated: 0xff });
 }

@@ -1,36 +1,33 @@
-/**
- * For each bit of config space: whether a guest reads it here or at the device, whether it can change it here, and
- * whether its writes get to the device.
- */
+/** Bit-level rules of config space: emulated, guest-writable and forwarded bits. */
 import { CFG_SPACE_SIZE } from './registers.ts';
 
-/** How a register of 1 to 4 bytes is emulated; what isn't mentioned is the device's. @internal */
+/** The rule of a register of 1 to 4 bytes. Bits without a rule are the device's. @internal */
 export interface RegisterRule {
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
-  /** What it holds at power-on, in its emulated and writable bits. */
+  /** Its power-on value, in the emulated and writable bits. */
   readonly value?: number;
-  /** Bits that are read here. */
+  /** Bits that the guest reads from the emulated state. */
   readonly emulated: number;
-  /** Bits that are kept as the guest writes them, whether they are read here or are only to be known. */
+  /** Bits that are stored as the guest writes them, whether it reads them here or at the device. */
   readonly writable?: number;
-  /** Bits of which the device is told; those that aren't emulated where nothing is said. */
+  /** Bits that are forwarded to the device. Default: those that are not emulated */
   readonly forwarded?: number;
 }
 
-/** Bytes that go to the device in one access. @internal */
+/** Bytes of one access to the device. @internal */
 export interface ForwardedWrite {
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
 
-/** The rules of one config space. Bytes that a guest can change here are in its first 256. @internal */
+/** The rules of one config space. Writable bits are in its first 256 bytes. @internal */
 export class Emulation {
   readonly #emulated: Uint8Array;
   readonly #forwarded: Uint8Array;
   readonly #writable = new Uint8Array(CFG_SPACE_SIZE);
-  /** What is emulated, as it is at power-on. */
+  /** Power-on values of the emulated bits. */
   readonly #values: Uint8Array;
 
   constructor(size: number) {
@@ -44,22 +41,22 @@ export class Emulation {
       this.#emulated[offset + index] = emulated >>> (8 * index);
       this.#forwarded[offset + index] = forwarded >>> (8 * index);
       this.#values[offset + index] = value >>> (8 * index);
-      // Past the first 256 bytes nothing is writable, and this does nothing.
+      // No-op past the first 256 bytes, where nothing is writable.
       this.#writable[offset + index] = writable >>> (8 * index);
     }
   }
 
-  /** Bytes that read as 0, and that nothing changes. */
-  hide(offset: number, length: number): void {
+  /** Defines reserved bytes: they read as 0 and ignore writes. */
+  defineReserved(offset: number, length: number): void {
     for (let index = 0; index < length; index++) this.define({ offset: offset + index, length: 1, emulated: 0xff });
   }
 
-  /** What can change of the emulated bytes, as it is at power-on. */
+  /** The power-on values of the first 256 bytes. */
   initial(): Uint8Array {
     return this.#values.slice(0, CFG_SPACE_SIZE);
   }
 
-  /** @param device what the device has at that offset; of the result's length */
+  /** @param device the device's bytes at that offset; the result has their length */
   read(state: Uint8Array, offset: number, device: Uint8Array): Uint8Array {
     const bytes = new Uint8Array(device.length);
     for (let index = 0; index < bytes.length; index++) {
@@ -71,7 +68,7 @@ export class Emulation {
     return bytes;
   }
 
-  /** The state after a write; the same one where nothing changes. */
+  /** Returns the state after a write; the same object if nothing changes. */
   write(state: Uint8Array, offset: number, bytes: Uint8Array): Uint8Array {
     let next = state;
     for (let index = 0; index < bytes.length; index++) {
@@ -88,12 +85,12 @@ export class Emulation {
   }
 
   /**
-   * What the device is told of a write. A byte that it is told a part of goes with what the device has in the others.
+   * Returns the writes to forward. In a partly forwarded byte, the other bits have the device's value.
    *
-   * @param device what the device has at that offset
+   * @param device the device's bytes at that offset
    */
   forward(offset: number, bytes: Uint8Array, device: Uint8Array): ForwardedWrite[] {
-    const told = (from: number, width: number): Uint8Array =>
+    const merged = (from: number, width: number): Uint8Array =>
       bytes.slice(from, from + width).map((byte, index) => {
         const forwarded = byteOf(this.#forwarded, offset + from + index);
         return (byte & forwarded) | (byteOf(device, from + index) & ~forwarded);
@@ -101,13 +98,13 @@ export class Emulation {
     const writes: ForwardedWrite[] = [];
     for (let index = 0; index < bytes.length;) {
       const width = this.#widest(offset + index, bytes.length - index);
-      if (width > 0) writes.push({ offset: offset + index, bytes: told(index, width) });
+      if (width > 0) writes.push({ offset: offset + index, bytes: merged(index, width) });
       index += Math.max(width, 1);
     }
     return writes;
   }
 
-  /** The width of the widest aligned access there that the device is to see; 0 where the first byte isn't for it. */
+  /** Returns the width of the widest aligned access to forward; 0 if the first byte is not forwarded. */
   #widest(offset: number, most: number): number {
     let run = 0;
     while (run < most && byteOf(this.#forwarded, offset + run) !== 0) run += 1;
@@ -118,12 +115,12 @@ export class Emulation {
   }
 }
 
-/** A copy. Buffers share memory of a pool, which costs a third of an array with memory of its own. @internal */
+/** Copies bytes. A pooled Buffer costs a third of an array with its own memory. @internal */
 export function copyOf(bytes: Uint8Array): Uint8Array {
   return Buffer.from(bytes);
 }
 
-/** Offsets are checked before; 0 for those past the end. */
+/** Returns a byte; 0 past the end. Callers check offsets. */
 function byteOf(bytes: Uint8Array, offset: number): number {
   return bytes[offset] ?? 0;
 }

@@ -1,6 +1,4 @@
-/**
- * How a guest resets its function through config space (FLR): a bit in one of two capabilities.
- */
+/** Function-level reset through config space (FLR): a bit in one of two capabilities. */
 import type { Capability } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import {
@@ -22,7 +20,7 @@ export interface ResetBit {
   readonly bit: number;
 }
 
-/** The ways that the function says it has. @internal */
+/** Returns the reset bits that the function reports. @internal */
 export function resetBits(image: ConfigImage, capabilities: Iterable<Capability>): readonly ResetBit[] {
   const found: ResetBit[] = [];
   for (const { id, offset } of capabilities) {

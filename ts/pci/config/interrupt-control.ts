@@ -1,30 +1,28 @@
-/**
- * What the guest has asked of a device's interrupts in config space.
- */
+/** The interrupt set-up of a guest in config space. */
 
-/** What config space says of interrupts now. */
+/** The interrupt registers of config space, decoded. */
 export interface InterruptControl {
-  /** The guest has forbidden the pin: Command, bit 10. */
+  /** The guest has disabled the pin: Command, bit 10. */
   readonly intxDisabled: boolean;
-  /** `undefined` where the guest sees no MSI capability. */
+  /** `undefined` if the guest has no MSI capability. */
   readonly msi:
     | {
         readonly enabled: boolean;
         /** How many vectors the guest has enabled: 1, 2, 4, 8, 16 or 32. */
         readonly vectors: number;
-        /** Guest-physical, with the upper half where the device has one. */
+        /** Guest-physical; includes the upper half if the device has one. */
         readonly address: bigint;
-        /** 16 bits; the vector's number replaces the lowest ones. */
+        /** 16 bits. The vector's number replaces the lowest bits. */
         readonly data: number;
-        /** One bit for each vector that is masked; 0 where the device can't mask them one by one. */
+        /** One bit for each masked vector; 0 if the device has no mask bits. */
         readonly masks: number;
       }
     | undefined;
-  /** `undefined` where the device has no MSI-X. */
+  /** `undefined` if the device has no MSI-X. */
   readonly msix:
     | {
         readonly enabled: boolean;
-        /** All vectors are, whatever the table says of them. */
+        /** All vectors are masked, regardless of the table. */
         readonly masked: boolean;
       }
     | undefined;

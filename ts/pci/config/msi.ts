@@ -1,6 +1,4 @@
-/**
- * MSI as a guest sees it. Nothing of it reaches the device: VFIO programs the device with the host's messages.
- */
+/** The MSI capability of the guest, all emulated: VFIO programs the device with the host's messages. */
 import type { Capability } from './capabilities.ts';
 import { type ConfigImage, u16, u32 } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
@@ -20,13 +18,13 @@ import {
   MSI_MOST_MESSAGES_LOG2,
 } from './registers.ts';
 
-/** Bytes of a capability with these flags, up to the end of the data, or of the pending bits. @internal */
+/** Returns the length of a capability with these flags, up to the end of the data or of the pending bits. @internal */
 export function msiLength(flags: number): number {
   const data = dataOffset(flags);
   return (flags & MSI_FLAGS_MASKBIT) === 0 ? data + 2 : data + 12;
 }
 
-/** Where the data are: 2 bytes, after which mask bits and pending bits begin at the next dword. */
+/** Returns the offset of the 2 data bytes. Mask bits and pending bits begin at the next dword. */
 function dataOffset(flags: number): number {
   return (flags & MSI_FLAGS_64BIT) === 0 ? MSI_ADDRESS_HI : MSI_ADDRESS_HI + 4;
 }
@@ -37,13 +35,13 @@ export class MsiCapability {
   /** Bytes. */
   readonly length: number;
   readonly #flags: number;
-  /** How many vectors there are for the guest, as a power of two. */
+  /** How many vectors the guest has, as a power of two. */
   readonly #most: number;
   readonly #data: number;
-  /** Where the mask bits are, if it has them; the pending bits follow. */
+  /** Offset of the mask bits, if they exist; the pending bits follow. */
   readonly #masks: number | undefined;
 
-  /** @param vectors how many the host offers, 1 or more */
+  /** @param vectors how many vectors the host supports, 1 or more */
   constructor(image: ConfigImage, { offset }: Capability, vectors: number) {
     this.offset = offset;
     this.#flags = image.u16(offset + MSI_FLAGS);
@@ -56,7 +54,7 @@ export class MsiCapability {
 
   define(emulation: Emulation): void {
     const { offset } = this;
-    emulation.hide(offset + CAP_SIZEOF, this.length - CAP_SIZEOF);
+    emulation.defineReserved(offset + CAP_SIZEOF, this.length - CAP_SIZEOF);
     emulation.define({
       offset: offset + MSI_FLAGS,
       length: 2,
@@ -72,8 +70,8 @@ export class MsiCapability {
     if (this.#masks !== undefined) register(this.#masks, 4, this.#vectorBits);
   }
 
-  /** Puts the pending bits into what was read at that offset. */
-  showPending(pending: number, offset: number, read: Uint8Array): void {
+  /** Inserts the pending bits into the bytes read at that offset. */
+  patchPending(pending: number, offset: number, read: Uint8Array): void {
     if (this.#masks === undefined) return;
     const first = this.#masks + 4 - offset;
     for (const index of read.keys()) {
@@ -88,7 +86,7 @@ export class MsiCapability {
     const high = this.#wide ? BigInt(u32(state, this.offset + MSI_ADDRESS_HI)) : 0n;
     return {
       enabled: (flags & MSI_FLAGS_ENABLE) !== 0,
-      // More than there are is an error of the guest, and gives it all there are.
+      // A guest that enables more than the maximum gets the maximum.
       vectors: 2 ** Math.min((flags & MSI_FLAGS_QSIZE) >> MSI_FLAGS_QSIZE_SHIFT, this.#most),
       address: (high << 32n) | low,
       data: u16(state, this.#data),

@@ -1,6 +1,4 @@
-/**
- * MSI-X as a guest sees it: the capability, and where in a BAR the table and the pending bits are.
- */
+/** The MSI-X capability of the guest, and the location of the table and of the pending bits in BARs. */
 import { AddressRange, hex } from '../../address-range.ts';
 import type { Capability } from './capabilities.ts';
 import { type ConfigImage, u16 } from './config-image.ts';
@@ -28,12 +26,12 @@ export interface BarArea {
   readonly length: bigint;
 }
 
-/** Offsets within the BAR. @internal */
+/** Returns the offsets within the BAR. @internal */
 export function rangeOf({ offset, length }: BarArea): AddressRange {
   return AddressRange.of(offset, length);
 }
 
-/** Where MSI-X keeps what a guest must not reach. */
+/** The location of the MSI-X structures, which a guest must not access directly. */
 export interface MsixShape {
   /** 1 to 2048. */
   readonly vectors: number;
@@ -43,7 +41,7 @@ export interface MsixShape {
   readonly pending: BarArea;
 }
 
-/** Where a capability says that the structures are, whether they can be there or not. @internal */
+/** Reads the location of the structures from a capability, without checking it. @internal */
 export function msixShape(image: ConfigImage, { offset }: Capability): MsixShape {
   const vectors = (image.u16(offset + MSIX_FLAGS) & MSIX_FLAGS_QSIZE) + 1;
   const area = (register: number, length: number): BarArea => {
@@ -67,7 +65,7 @@ export class MsixCapability {
 
   /**
    * @param regions lengths of the memory BARs, by VFIO's index
-   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` where the table or the pending bits aren't in a BAR, or share bytes
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` if the table or the pending bits are not within a BAR, or overlap
    */
   constructor(image: ConfigImage, capability: Capability, regions: ReadonlyMap<number, bigint>) {
     const { offset } = capability;
@@ -79,13 +77,13 @@ export class MsixCapability {
       const region = regions.get(area.bar);
       const at = `${hex(area.offset)} of BAR ${area.bar}`;
       const where = `MSI-X has its ${what}, ${hex(area.length)} bytes, at ${at}, which `;
-      if (region === undefined) throw image.bad(register, `${where}is no memory, or has no addresses on the host`);
+      if (region === undefined) throw image.bad(register, `${where}is not memory, or has no host address`);
       if (area.offset + area.length > region) throw image.bad(register, `${where}ends at ${hex(region)}`);
     };
     requireRoom(offset + MSIX_TABLE, table, 'table');
     requireRoom(offset + MSIX_PBA, pending, 'pending bits');
     if (table.bar === pending.bar && overlap(table, pending)) {
-      throw image.bad(offset + MSIX_PBA, 'the table and the pending bits of MSI-X have bytes in common');
+      throw image.bad(offset + MSIX_PBA, 'the table and the pending bits of MSI-X overlap');
     }
   }
 

@@ -1,7 +1,4 @@
-/**
- * The power state that a guest asks for. The register is the device's; what is asked of it has to be known, since BARs
- * answer in D0 only.
- */
+/** The power state that a guest sets. The register is the device's; it is tracked because BARs decode only in D0. */
 import type { Capability } from './capabilities.ts';
 import type { ConfigImage } from './config-image.ts';
 import { type Emulation, copyOf } from './emulation.ts';
@@ -22,7 +19,7 @@ export class PowerManagement {
     this.#capabilities = image.u16(offset + PM_PMC);
   }
 
-  /** Offset of control and status, 2 bytes. */
+  /** Offset of control and status (PMCSR), 2 bytes. */
   get register(): number {
     return this.offset + PM_CTRL;
   }
@@ -32,38 +29,40 @@ export class PowerManagement {
   }
 
   /** Whether the function is in D0. */
-  awake(config: Uint8Array): boolean {
+  isInD0(config: Uint8Array): boolean {
     return this.state(config) === D0;
   }
 
-  /** The power state of these bytes of config space: 0 for D0 to 3 for D3hot. */
+  /** Returns the power state: 0 for D0 to 3 for D3hot. */
   state(config: Uint8Array): number {
     return (config[this.register] ?? D0) & PM_CTRL_STATE_MASK;
   }
 
-  /** Puts a power state into bytes of config space. */
+  /** Sets the power state in bytes of config space. */
   setState(config: Uint8Array, power: number): void {
     config[this.register] = ((config[this.register] ?? 0) & ~PM_CTRL_STATE_MASK) | power;
   }
 
   /**
-   * The power state that the function takes. It ignores states that it doesn't have, and from a state of low power the
-   * only ways are deeper and to D0 (PCI Bus Power Management Interface Specification, 5.6).
+   * Returns the power state after a write to PMCSR.
    *
-   * @param to what was asked for
+   * The function ignores unsupported states. From a low-power state it can enter only deeper states and D0 (PCI Bus
+   * Power Management Interface Specification, 5.6).
+   *
+   * @param to the requested state
    */
-  taken(from: number, to: number): number {
+  nextState(from: number, to: number): number {
     return to === D0 || (to > from && this.#has(to)) ? to : from;
   }
 
-  /** The bytes after a write, with the power state that the function takes. */
-  settle(before: Uint8Array, after: Uint8Array): Uint8Array {
-    const asked = this.state(after);
-    const taken = this.taken(this.state(before), asked);
-    if (taken === asked) return after;
-    const settled = copyOf(after);
-    this.setState(settled, taken);
-    return settled;
+  /** Returns the bytes after a write, with the resulting power state. */
+  applyTransition(before: Uint8Array, after: Uint8Array): Uint8Array {
+    const requested = this.state(after);
+    const resulting = this.nextState(this.state(before), requested);
+    if (resulting === requested) return after;
+    const next = copyOf(after);
+    this.setState(next, resulting);
+    return next;
   }
 
   #has(power: number): boolean {

@@ -1,7 +1,8 @@
 /**
- * Registers of PCI config space: offsets and bits, by the names that Linux gives them (include/uapi/linux/pci_regs.h, there
- * with PCI_ in front). What they mean is in the PCI Express Base Specification, chapter 7; advanced features (AF) are in
- * PCI-SIG's engineering change notice of 2006 for conventional PCI.
+ * Registers of PCI config space: offsets and bits, with the names of Linux.
+ *
+ * Names: include/uapi/linux/pci_regs.h, without the prefix PCI_. Meaning: PCI Express Base Specification, chapter 7;
+ * advanced features (AF): PCI-SIG's engineering change notice of 2006 for conventional PCI.
  */
 
 /** Bytes of conventional config space. */
@@ -9,24 +10,24 @@ export const CFG_SPACE_SIZE = 0x100;
 /** Bytes of config space of a PCI Express function. */
 export const CFG_SPACE_EXP_SIZE = 0x1000;
 
-// The header. Those of type 0 alone: functions that are no bridges.
+// The header of type 0: functions that are not bridges.
 
 export const VENDOR_ID = 0x00;
 
 /** 2 bytes. */
 export const COMMAND = 0x04;
-/** The function answers at I/O addresses. */
+/** The function decodes I/O addresses. */
 export const COMMAND_IO = 0x0001;
-/** The function answers at memory addresses. */
+/** The function decodes memory addresses. */
 export const COMMAND_MEMORY = 0x0002;
-/** The function may do DMA, and so signal messages. */
+/** The function may do DMA and send messages. */
 export const COMMAND_MASTER = 0x0004;
-/** The function must not use its pin. */
+/** The function must not assert its pin. */
 export const COMMAND_INTX_DISABLE = 0x0400;
 
 /** 2 bytes. */
 export const STATUS = 0x06;
-/** {@link CAPABILITY_LIST} points to a capability. */
+/** {@link CAPABILITY_LIST} is valid. */
 export const STATUS_CAP_LIST = 0x0010;
 
 /** 1 byte. */
@@ -34,7 +35,7 @@ export const HEADER_TYPE = 0x0e;
 export const HEADER_TYPE_MASK = 0x7f;
 export const HEADER_TYPE_BRIDGE = 0x01;
 export const HEADER_TYPE_CARDBUS = 0x02;
-/** The device has more functions than this one. */
+/** The device has several functions. */
 export const HEADER_TYPE_MFD = 0x80;
 
 /** 1 byte: starts the built-in self test. */
@@ -45,27 +46,27 @@ export const BASE_ADDRESS_0 = 0x10;
 export const BASE_ADDRESS_COUNT = 6;
 export const BASE_ADDRESS_SPACE_IO = 0x01;
 export const BASE_ADDRESS_MEM_TYPE_MASK = 0x06;
-/** Below 1 MiB: obsolete, and read as 32 bits. */
+/** Below 1 MiB: obsolete, treated as 32 bits. */
 export const BASE_ADDRESS_MEM_TYPE_1M = 0x02;
 /** The next register holds the upper half of the address. */
 export const BASE_ADDRESS_MEM_TYPE_64 = 0x04;
 export const BASE_ADDRESS_MEM_PREFETCH = 0x08;
-/** Address bits of the lower register of a memory BAR; bit 31 included, so unsigned arithmetic is due. */
+/** Address bits of the lower register of a memory BAR. It includes bit 31: use unsigned arithmetic. */
 export const BASE_ADDRESS_MEM_MASK = 0xfffffff0;
 
 /** 4 bytes. */
 export const ROM_ADDRESS = 0x30;
 export const ROM_ADDRESS_ENABLE = 0x01;
 
-/** 1 byte: where the first capability is, in headers of type 0 and 1. */
+/** 1 byte: offset of the first capability, in headers of type 0 and 1. */
 export const CAPABILITY_LIST = 0x34;
 /** The same in the header of a CardBus bridge (Linux `PCI_CB_CAPABILITY_LIST`). */
 export const CAPABILITY_LIST_CARDBUS = 0x14;
-/** 1 byte, which is the guest's to keep what it likes. */
+/** 1 byte of scratch space for the guest. */
 export const INTERRUPT_LINE = 0x3c;
 /** 1 byte: 0 for no pin, 1 for INTA to 4 for INTD. */
 export const INTERRUPT_PIN = 0x3d;
-/** Bytes of the header: capabilities lie behind it. */
+/** Bytes of the header. Capabilities follow it. */
 export const STD_HEADER_SIZEOF = 0x40;
 
 /** Bridges alone. 1 byte each: the bus above the bridge, the one below it, the highest one below it. */
@@ -86,7 +87,7 @@ export const CAP_ID_EXP = 0x10;
 export const CAP_ID_MSIX = 0x11;
 export const CAP_ID_AF = 0x13;
 
-/** Power management: what the function can. 2 bytes. */
+/** Power management: capabilities (PMC). 2 bytes. */
 export const PM_PMC = 2;
 export const PM_CAP_D1 = 0x0200;
 export const PM_CAP_D2 = 0x0400;
@@ -99,16 +100,16 @@ export const PM_SIZEOF = 8;
 /** MSI: message control. 2 bytes. */
 export const MSI_FLAGS = 2;
 export const MSI_FLAGS_ENABLE = 0x0001;
-/** How many messages the function can have, as a power of two. */
+/** How many messages the function supports, as a power of two. */
 export const MSI_FLAGS_QMASK = 0x000e;
 export const MSI_FLAGS_QMASK_SHIFT = 1;
-/** How many of them are in use, as a power of two. */
+/** How many messages are enabled, as a power of two. */
 export const MSI_FLAGS_QSIZE = 0x0070;
 export const MSI_FLAGS_QSIZE_SHIFT = 4;
 export const MSI_FLAGS_64BIT = 0x0080;
 export const MSI_FLAGS_MASKBIT = 0x0100;
 export const MSI_ADDRESS_LO = 4;
-/** Where the function has 64-bit message addresses; else the data is here. */
+/** Upper half of the address, if the function supports 64-bit message addresses; otherwise the data. */
 export const MSI_ADDRESS_HI = 8;
 /** 32 messages: the largest power of two that is not reserved. */
 export const MSI_MOST_MESSAGES_LOG2 = 5;
@@ -119,17 +120,17 @@ export const MSIX_FLAGS = 2;
 export const MSIX_FLAGS_QSIZE = 0x07ff;
 export const MSIX_FLAGS_MASKALL = 0x4000;
 export const MSIX_FLAGS_ENABLE = 0x8000;
-/** Offset of the table in a BAR, whose number is in the lowest bits. 4 bytes. */
+/** Offset of the table in a BAR. The lowest bits are the BAR number. 4 bytes. */
 export const MSIX_TABLE = 4;
-/** The same for the pending bits. */
+/** Offset of the pending bits, in the same format. */
 export const MSIX_PBA = 8;
-/** Bits of the number of the BAR. */
+/** Bits of the BAR number. */
 export const MSIX_BIR = 0x07;
 export const MSIX_SIZEOF = 12;
 /** Bytes of one entry of the table. */
 export const MSIX_ENTRY_SIZE = 16;
 
-/** PCI Express: what the function is. 2 bytes. */
+/** PCI Express: capabilities register. 2 bytes. */
 export const EXP_FLAGS = 2;
 export const EXP_FLAGS_TYPE = 0x00f0;
 export const EXP_FLAGS_TYPE_SHIFT = 4;
@@ -140,10 +141,10 @@ export const EXP_DEVCAP_FLR = 0x10000000;
 /** PCI Express: device control. 2 bytes. */
 export const EXP_DEVCTL = 8;
 export const EXP_DEVCTL_BCR_FLR = 0x8000;
-/** Up to and including the registers that every PCI Express function has. */
+/** Length of the registers that every PCI Express function has. */
 export const EXP_LEAST_SIZEOF = 12;
 
-/** Advanced features: what the function can. 1 byte. */
+/** Advanced features: capabilities. 1 byte. */
 export const AF_CAP = 3;
 export const AF_CAP_FLR = 0x02;
 /** Advanced features: control. 1 byte. */
@@ -160,9 +161,9 @@ export const EXT_CAP_ID_ATS = 0x0f;
 export const EXT_CAP_ID_SRIOV = 0x10;
 export const EXT_CAP_ID_REBAR = 0x15;
 export const EXT_CAP_ID_VF_REBAR = 0x24;
-/** Access control services: what the function has. 2 bytes. */
+/** Access control services: supported services. 2 bytes. */
 export const ACS_CAP = 4;
-/** Access control services: what of it is on. 2 bytes. */
+/** Access control services: enabled services. 2 bytes. */
 export const ACS_CTRL = 6;
 export const ARI_SIZEOF = 8;
 /** Address translation services: control. 2 bytes. */
@@ -171,11 +172,11 @@ export const ATS_CTRL_ENABLE = 0x8000;
 export const SRIOV_SIZEOF = 0x40;
 /** SR-IOV: control. 2 bytes. */
 export const SRIOV_CTRL = 8;
-/** The virtual functions answer at memory addresses. */
+/** The virtual functions decode memory addresses. */
 export const SRIOV_CTRL_VF_MSE = 0x0008;
-/** Resizable BAR: capability and control of each BAR, 8 bytes, from here on. */
+/** Resizable BAR: the first entry. An entry has 8 bytes: capability and control of a BAR. */
 export const REBAR_CAP = 4;
-/** Resizable BAR: the first control register, which has the number of BARs. */
+/** Resizable BAR: the first control register, which contains the number of BARs. */
 export const REBAR_CTRL = 8;
 export const REBAR_CTRL_NBAR_MASK = 0xe0;
 export const REBAR_CTRL_NBAR_SHIFT = 5;

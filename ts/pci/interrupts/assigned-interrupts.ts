@@ -1,6 +1,7 @@
 /**
- * The interrupts of an assigned device as its guest has set them up: MSI-X with its table, MSI and the pin, with masks and
- * pending bits, over the interrupts that the host takes from the device.
+ * The interrupts of an assigned device as configured by its guest: MSI-X with its table, MSI and the pin.
+ *
+ * Masks and pending bits are emulated on top of the host's interrupts.
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
@@ -10,24 +11,26 @@ import { Connection } from './connection.ts';
 import { DevicePending } from './device-pending.ts';
 import { GuestSetup, POWER_ON, sameControl } from './guest-setup.ts';
 import { requireWithin } from './msix-table.ts';
-import { looksAs, seen } from './seen.ts';
+import { sameRouting, routingOf } from './vector-routing.ts';
 import type { InterruptVector } from './vector.ts';
 import { valueText } from '../../value-text.ts';
 
-/** What config space says of a device's interrupts for good. */
+/** The fixed interrupt properties of a device. */
 export interface InterruptShape {
   /** For errors. */
   readonly bdf: string;
-  /** Entries of the MSI-X table; 0 where there is none. */
+  /** Entries of the MSI-X table; 0 for none. */
   readonly msixVectors: number;
-  /** Reads the device's own pending bits of MSI-X. Offset and length are in bytes, within them. */
+  /** Reads the device's own MSI-X pending bits. Offset and length are in bytes, relative to them. */
   readonly readPending: (offset: number, length: number) => Uint8Array;
 }
 
 /**
- * Interrupts on their way from a device to its guest. Each vector has an eventfd that the VMM takes, whatever the guest
- * does; while the guest masks the vector, another one has the device's interrupts, and the pending bit shows them. An entry of
- * MSI-X that the guest has not unmasked since it switched MSI-X on has neither: it is masked in the device, which keeps what it has to say.
+ * Routes interrupts from a device to its guest.
+ *
+ * Each vector has one eventfd for the VMM, whatever the guest does. While the guest masks the vector, a second eventfd
+ * counts the interrupts, and the pending bit reports them. An MSI-X entry that the guest has not unmasked since it
+ * enabled MSI-X has no eventfd: it is masked in the device, which records a pending message.
  */
 export class AssignedInterrupts {
   readonly #device: DeviceInterrupts;
@@ -35,10 +38,10 @@ export class AssignedInterrupts {
   readonly #setup: GuestSetup;
   readonly #connection: Connection;
   readonly #devicePending: DevicePending;
-  /** Whether the device is connected as the guest wants it. It isn't after a failure, until a change succeeds. */
-  #settled = true;
-  /** Whether nothing is to be connected until the next `configure`, because the device is being reset. */
-  #silent = false;
+  /** Whether the connection matches the guest's set-up. False after a failure, until a change succeeds. */
+  #inSync = true;
+  /** Whether connecting is suspended until the next `configure`, during a reset of the device. */
+  #suspended = false;
   #onChange: ((vectors: readonly InterruptVector[]) => void) | undefined;
   #resample: EventFd | undefined;
   #closed = false;
@@ -54,7 +57,7 @@ export class AssignedInterrupts {
       error: device.count('error'),
       request: device.count('request'),
     };
-    this.#setup = new GuestSetup(bdf, counts, (vector) => this.#taken(vector));
+    this.#setup = new GuestSetup(bdf, counts, (vector) => this.#connectOnFirstUse(vector));
     this.#devicePending = new DevicePending(msixVectors, readPending);
     this.#connection = new Connection(device, {
       onPin: () => {
@@ -65,7 +68,7 @@ export class AssignedInterrupts {
   }
 
   /**
-   * How many vectors of a kind there are; 0 for none.
+   * Returns how many vectors of a kind the device has; 0 for none.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
@@ -74,51 +77,57 @@ export class AssignedInterrupts {
   }
 
   /**
-   * A vector; the same object each time. Messages arrive in it whether it is asked for or not. The pin, errors and requests are
-   * connected when somebody first takes their `fd` or listens.
+   * Returns a vector; the same object each time.
+   *
+   * MSI and MSI-X vectors are always connected as the guest configures them. The pin, errors and requests are
+   * connected on the first access to `fd` or the first listener.
    *
    * @param index its number within the kind, from 0. Default: 0
-   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` where there is none of that kind, or not as many
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` if the device has no such vector
    */
   vector(kind: InterruptKind, index = 0): InterruptVector {
     const vectors = this.#setup.vectors(kind);
     const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
-    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, which are numbered from 0`;
+    const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, numbered from 0`;
     throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', `${text}, and not ${valueText(index)}`, { device: this.#bdf });
   }
 
   /**
-   * Calls back with the vectors of which the guest has changed the message, or whether they are enabled: time for a VMM to update
-   * its interrupt routing. It is called from within the guest's write, before the first interrupt of its new setup; a second time, with the old one,
-   * if the write then fails. What it throws is an uncaught exception.
+   * Sets the callback for changes of vectors: their message, or whether they are enabled.
    *
-   * @param callback in place of the one before; `undefined` for none
+   * Use it to update the VMM's interrupt routing. It is called during the guest's write, before the first interrupt of
+   * the new set-up, and again with the old set-up if the write then fails. An error that it throws becomes an uncaught
+   * exception.
+   *
+   * @param callback replaces the previous one; `undefined` removes it
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   onChange(callback: ((vectors: readonly InterruptVector[]) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
-      const text = `what is called on a change is a function, not ${valueText(callback)}`;
+      const text = `the callback for changes must be a function, not ${valueText(callback)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: this.#bdf });
     }
     this.#onChange = callback;
   }
 
   /**
-   * Lets the pin interrupt again, which it does once and then waits for this: to be called when the guest has signalled the end of
-   * its interrupt. If the device still asserts it, it does so at once. Nothing while the pin is not connected.
+   * Unmasks the pin, which is masked after each interrupt. Call it on the guest's end of interrupt.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where the kernel refuses
+   * If the device still asserts the pin, it interrupts at once. Does nothing while the pin is not connected.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if the kernel rejects it
    */
   unmaskIntx(): void {
     if (this.#connection.kind === 'intx') this.#device.unmaskIntx();
   }
 
   /**
-   * An eventfd that does the same when it is signalled, for a hypervisor's irqfd with resample. Made on first use, and open until
-   * the device is closed.
+   * An eventfd that unmasks the pin when it is signalled, for a hypervisor's irqfd with resample.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where the kernel refuses, `ERR_CLOSED`
+   * Created on first use, and open until the device is closed.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if the kernel rejects it; `ERR_CLOSED`
    */
   get resampleFd(): number {
     if (this.#resample === undefined) {
@@ -136,47 +145,47 @@ export class AssignedInterrupts {
   }
 
   /**
-   * Connects what config space asks for, after the guest has written to it or it was reset. Compares, and touches only what differs.
+   * Connects the interrupts that config space enables, after a guest write or a reset. Applies only differences.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where no eventfds are left; what the device said. All is as before
-   * then, and this can be called again
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if no eventfds are left; the error of the device. The previous state
+   * is kept then, and the call can be repeated
    * @internal
    */
   configure(control: InterruptControl): void {
     this.#requireOpen();
-    if (this.#silent) {
-      this.#connection.become(undefined); // if it failed before
-      this.#silent = false;
+    if (this.#suspended) {
+      this.#connection.apply(undefined); // in case that it failed before
+      this.#suspended = false;
     }
     const before = this.#setup.control;
-    if (this.#settled && sameControl(before, control)) return;
+    if (this.#inSync && sameControl(before, control)) return;
     const pins = this.#setup.vectors('intx').filter(({ enabled }) => enabled);
     this.#change(
       this.#setup.routed,
       () => (this.#setup.control = control),
       () => (this.#setup.control = before),
     );
-    // A pin that goes off is asserted no more; what asserts it when it goes on again is signalled then.
-    for (const pin of pins) if (!pin.enabled) pin.forget();
-    // A function has pending bits only while the capability is enabled.
+    // A pin that is disabled is no longer asserted. If it is asserted when it is enabled, it is signalled then.
+    for (const pin of pins) if (!pin.enabled) pin.clear();
+    // Pending bits exist only while the capability is enabled.
     for (const kind of ['msi', 'msix'] as const) {
       if (before[kind]?.enabled !== true || control[kind]?.enabled === true) continue;
-      for (const vector of this.#setup.vectors(kind)) vector.forgetPending();
+      for (const vector of this.#setup.vectors(kind)) vector.clearPending();
     }
   }
 
   /**
-   * What the guest reads of the MSI-X table.
+   * Reads the MSI-X table for the guest.
    *
    * @param offset bytes from the start of the table
-   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`, here and below
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`, also for the methods below
    * @internal
    */
   readTable(offset: number, length: number): Uint8Array {
     return this.#setup.table.read(offset, length);
   }
 
-  /** The guest writes to the MSI-X table; see {@link AssignedInterrupts.configure}. @internal */
+  /** Writes the MSI-X table for the guest; see {@link AssignedInterrupts.configure}. @internal */
   writeTable(offset: number, bytes: Uint8Array): void {
     this.#requireOpen();
     const kept = this.#setup.table.read(offset, bytes.length);
@@ -189,7 +198,7 @@ export class AssignedInterrupts {
     );
   }
 
-  /** What the guest reads of the pending bits of MSI-X. @internal */
+  /** Reads the MSI-X pending bits for the guest. @internal */
   readPending(offset: number, length: number): Uint8Array {
     const vectors = this.#setup.vectors('msix');
     requireWithin(offset, length, this.#devicePending.length, `the pending bits of ${this.#bdf}`, this.#bdf);
@@ -197,46 +206,48 @@ export class AssignedInterrupts {
     return device.map((bits, index) => {
       const first = (offset + index) * 8;
       const own = pendingBits(vectors, first, 8);
-      return own | (bits & bitsWhere(8, (bit) => this.#connection.isWithDevice(first + bit)));
+      return own | (bits & bitsWhere(8, (bit) => this.#connection.isMaskedInDevice(first + bit)));
     });
   }
 
-  /** The register of pending bits that MSI with mask bits has. @internal */
+  /** The register of pending bits of MSI. @internal */
   msiPending(): number {
     return pendingBits(this.#setup.vectors('msi'), 0, 32);
   }
 
   /**
-   * Disconnects what a guest sets up, before the device is reset; {@link AssignedInterrupts.configure} connects it anew, without
-   * the mask that the kernel leaves on a pin that has interrupted. Forgets nothing. Idempotent.
+   * Disconnects the guest's interrupts before a reset of the device. Keeps all state. Idempotent.
    *
-   * @throws {PeerDmaError} what the device said; the next `configure` tries again
+   * {@link AssignedInterrupts.configure} connects them again, without the kernel's mask on a pin that has interrupted.
+   *
+   * @throws {PeerDmaError} the error of the device; the next `configure` retries
    * @internal
    */
-  silence(): void {
+  suspend(): void {
     this.#requireOpen();
-    this.#silent = true;
-    this.#settled = false;
-    this.#connection.become(undefined);
+    this.#suspended = true;
+    this.#inSync = false;
+    this.#connection.apply(undefined);
   }
 
   /**
-   * The device was reset: MSI-X and MSI are off, the table is as after power-on, nothing is pending or on its way, nothing is connected.
-   * What has become of config space is for {@link AssignedInterrupts.configure} to hear, which connects.
+   * Restores the power-on state after a reset: MSI-X and MSI off, nothing pending or connected.
    *
-   * @throws {PeerDmaError} what the device said. All is as before then
+   * {@link AssignedInterrupts.configure} connects the interrupts of the new config space.
+   *
+   * @throws {PeerDmaError} the error of the device. The previous state is kept then
    * @internal
    */
   reset(): void {
     this.#requireOpen();
-    this.#connection.become(undefined);
-    this.#silent = true;
-    this.#settled = false;
-    this.#announce(this.#setup.routed, () => {
+    this.#connection.apply(undefined);
+    this.#suspended = true;
+    this.#inSync = false;
+    this.#reportChange(this.#setup.routed, () => {
       this.#setup.control = POWER_ON;
       this.#setup.table.reset();
     });
-    for (const vector of this.#setup.routed) vector.forget();
+    for (const vector of this.#setup.routed) vector.clear();
   }
 
   /**
@@ -250,46 +261,46 @@ export class AssignedInterrupts {
     this.#onChange = undefined;
     this.#setup.control = POWER_ON;
     try {
-      this.#connection.become(undefined);
+      this.#connection.apply(undefined);
       this.#device.disconnect('error');
       this.#device.disconnect('request');
     } finally {
-      // The kernel has its own hold on what is still connected; that ends when the device is closed.
+      // The kernel holds references to connected eventfds until the device is closed.
       for (const vector of this.#setup.all) vector.close();
       this.#resample?.close();
     }
   }
 
-  /** Changes what the guest wants, and connects it so; takes the change back where the device refuses. */
+  /** Applies a change of the guest's set-up and connects it; reverts the change if the device rejects it. */
   #change(
     vectors: readonly InterruptVector[],
     apply: () => void,
     revert: () => void,
     entries?: { readonly first: number; readonly end: number },
   ): void {
-    this.#announce(vectors, apply);
-    if (this.#silent) return;
+    this.#reportChange(vectors, apply);
+    if (this.#suspended) return;
     try {
-      const wish = this.#setup.wish();
-      // Entries of the table say nothing while MSI-X is off, but for a change that is still to be made.
-      if (entries !== undefined && this.#settled && wish?.kind !== 'msix') return;
-      const among = this.#settled ? entries : undefined;
-      this.#settled = false;
-      this.#connection.become(wish, among);
-      this.#settled = true;
+      const desired = this.#setup.desiredConnection();
+      // While MSI-X is off, entries of the table have no effect, except for a change that is still to be applied.
+      if (entries !== undefined && this.#inSync && desired?.kind !== 'msix') return;
+      const among = this.#inSync ? entries : undefined;
+      this.#inSync = false;
+      this.#connection.apply(desired, among);
+      this.#inSync = true;
     } catch (error) {
-      this.#announce(vectors, revert);
-      throw this.#refused(error);
+      this.#reportChange(vectors, revert);
+      throw this.#connectError(error);
     }
   }
 
-  /** Tells of the vectors that a change changes. */
-  #announce(vectors: readonly InterruptVector[], change: () => void): void {
+  /** Applies a change and reports the changed vectors to the callback. */
+  #reportChange(vectors: readonly InterruptVector[], change: () => void): void {
     const callback = this.#onChange;
     if (callback === undefined) return change();
-    const before = vectors.map(seen);
+    const before = vectors.map(routingOf);
     change();
-    const changed = vectors.filter((vector, index) => !looksAs(seen(vector), before[index]));
+    const changed = vectors.filter((vector, index) => !sameRouting(routingOf(vector), before[index]));
     if (changed.length === 0) return;
     try {
       callback(changed);
@@ -300,18 +311,21 @@ export class AssignedInterrupts {
     }
   }
 
-  #taken(vector: InterruptVector): void {
+  #connectOnFirstUse(vector: InterruptVector): void {
     this.#requireOpen();
     const { kind } = vector;
     if (kind === 'error' || kind === 'request') this.#device.connect(kind, [vector.event]);
-    if (kind === 'intx' && !this.#silent) this.#connection.become(this.#setup.wish());
+    if (kind === 'intx' && !this.#suspended) this.#connection.apply(this.#setup.desiredConnection());
   }
 
-  /** The error of a vector that was not connected: a guest that unmasks many may use up the eventfds of the process. */
-  #refused(error: unknown): unknown {
+  /**
+   * Returns the error for a failed connection. A guest that unmasks many vectors may exhaust the process's file
+   * descriptors.
+   */
+  #connectError(error: unknown): unknown {
     if (!(error instanceof PeerDmaError) || error.code !== 'ERR_SYSTEM') return error;
     const { errno, syscall, message } = error;
-    const remedy = 'Raise the limit of open files (RLIMIT_NOFILE), or offer the guest fewer vectors';
+    const remedy = 'Raise the limit of open files (RLIMIT_NOFILE), or assign a device with fewer vectors';
     const text = `interrupts of ${this.#bdf}: connecting failed: ${message}. ${remedy}.`;
     return new PeerDmaError('ERR_INTERRUPT_SETUP', text, { device: this.#bdf, errno, syscall, cause: error });
   }
@@ -322,12 +336,12 @@ export class AssignedInterrupts {
   }
 }
 
-/** Bit 0 is the vector `first`. */
+/** Returns pending bits; bit 0 is the vector `first`. */
 function pendingBits(vectors: readonly InterruptVector[], first: number, count: number): number {
   return bitsWhere(count, (bit) => vectors[first + bit]?.isPending === true);
 }
 
-/** A number of up to 32 bits. */
+/** Builds a number of up to 32 bits. */
 function bitsWhere(count: number, isSet: (bit: number) => boolean): number {
   let bits = 0;
   for (let bit = 0; bit < count; bit++) if (isSet(bit)) bits |= 1 << bit;

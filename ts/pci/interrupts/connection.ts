@@ -1,44 +1,44 @@
-/**
- * Which vectors of a device go where: the one of INTx, MSI and MSI-X that is connected, and the eventfd of each of its vectors.
- */
+/** The connection of a device's interrupts: which of INTx, MSI and MSI-X, and the eventfd of each vector. */
 import { rollbackFailed } from '../../dma/mapping-error.ts';
 import { asError } from '../../errors.ts';
 import type { DeviceInterrupts } from '../physical-function.ts';
 import type { DevicePending } from './device-pending.ts';
 import type { InterruptVector } from './vector.ts';
 
-/** What is to be connected. @internal */
-export interface Wish {
+/** The vectors to connect. @internal */
+export interface DesiredConnection {
   readonly kind: 'intx' | 'msi' | 'msix';
-  /** The first ones of their kind. */
+  /** The first vectors of their kind. */
   readonly vectors: readonly InterruptVector[];
-  /** Whether the guest is not to hear of a vector now. */
+  /** Whether the guest masks a vector. */
   isMasked(index: number): boolean;
 }
 
 /**
- * Where a vector's interrupts go: to the VMM, to where they wait for being unmasked, or nowhere. Of MSI-X it begins with
- * nowhere, which costs neither an eventfd nor an interrupt of the host: the host has the entry masked, and the device keeps
- * its message pending until the vector is connected to the VMM. A reconnection that the device refused ends there, too.
+ * The eventfd of a vector: the VMM's (`event`), the one that counts while it is masked (`masked`), or none.
+ *
+ * MSI-X vectors begin with `none`, which takes neither an eventfd nor a host interrupt: the host masks the entry, and
+ * the device keeps its message pending until the vector is connected. A reconnection that the device rejects also ends
+ * there.
  */
-type Place = 'event' | 'holding' | 'silent';
+type EventKind = 'event' | 'masked' | 'none';
 
 interface Connected {
-  readonly kind: Wish['kind'];
+  readonly kind: DesiredConnection['kind'];
   readonly vectors: readonly InterruptVector[];
-  readonly places: Place[];
+  readonly eventKinds: EventKind[];
 }
 
-/** A vector that gets another place. */
+/** A change of a vector's eventfd. */
 interface Move {
   readonly index: number;
-  readonly from: Place;
-  readonly to: Place;
+  readonly from: EventKind;
+  readonly to: EventKind;
 }
 
-/** What a connection needs besides the device's interrupts. @internal */
-export interface ConnectionNeeds {
-  /** Called when the pin was connected. */
+/** Options of a {@link Connection}. @internal */
+export interface ConnectionOptions {
+  /** Called after the pin was connected. */
   readonly onPin: () => void;
   readonly pending: DevicePending;
 }
@@ -46,54 +46,56 @@ export interface ConnectionNeeds {
 /** @internal */
 export class Connection {
   readonly #device: DeviceInterrupts;
-  readonly #needs: ConnectionNeeds;
+  readonly #options: ConnectionOptions;
   #connected: Connected | undefined;
 
-  constructor(device: DeviceInterrupts, needs: ConnectionNeeds) {
+  constructor(device: DeviceInterrupts, options: ConnectionOptions) {
     this.#device = device;
-    this.#needs = needs;
+    this.#options = options;
   }
 
-  get kind(): Wish['kind'] | undefined {
+  get kind(): DesiredConnection['kind'] | undefined {
     return this.#connected?.kind;
   }
 
-  /** Whether it is the device that keeps what a vector of MSI-X has to say. */
-  isWithDevice(index: number): boolean {
-    return this.#connected?.kind === 'msix' && this.#connected.places[index] === 'silent';
+  /** Whether a vector of MSI-X is masked in the device, which then records its pending message. */
+  isMaskedInDevice(index: number): boolean {
+    return this.#connected?.kind === 'msix' && this.#connected.eventKinds[index] === 'none';
   }
 
   /**
-   * Connects what is wished for, and nothing else. Only what differs from before is touched.
+   * Connects the given vectors, and disconnects all others. Applies only differences.
    *
-   * @param among the vectors that may differ, if the kind and their number are as before
-   * @throws {PeerDmaError} what the device said; all is connected as before then, or, with `ERR_ROLLBACK_FAILED`, as much
-   * of it as the device would take
+   * @param among the vectors that may differ, if kind and number of vectors are unchanged
+   * @throws {PeerDmaError} the error of the device; the previous connection is restored then, or, with
+   * `ERR_ROLLBACK_FAILED`, as much of it as the device accepts
    */
-  become(wish: Wish | undefined, among?: { readonly first: number; readonly end: number }): void {
+  apply(desired: DesiredConnection | undefined, among?: { readonly first: number; readonly end: number }): void {
     const now = this.#connected;
-    if (wish !== undefined && wish.kind === now?.kind && wish.vectors.length === now.vectors.length) {
-      this.#move(now, wish, among ?? { first: 0, end: wish.vectors.length });
-    } else if (wish !== undefined || now !== undefined) {
-      this.#replace(wish);
+    if (desired !== undefined && desired.kind === now?.kind && desired.vectors.length === now.vectors.length) {
+      this.#move(now, desired, among ?? { first: 0, end: desired.vectors.length });
+    } else if (desired !== undefined || now !== undefined) {
+      this.#replace(desired);
     }
   }
 
-  #replace(wish: Wish | undefined): void {
+  #replace(desired: DesiredConnection | undefined): void {
     const before = this.#connected;
-    const vectors = wish?.vectors ?? [];
-    const places = vectors.map((_, index) => (wish === undefined ? 'silent' : placeOf(wish, index, 'silent')));
-    // Before anything is disconnected: this is where descriptors run out.
-    const discard = makeEvents(vectors.map((vector, index) => [vector, places[index]]));
+    const vectors = desired?.vectors ?? [];
+    const eventKinds = vectors.map((_, index) =>
+      desired === undefined ? 'none' : eventKindFor(desired, index, 'none'),
+    );
+    // Create eventfds before disconnecting: this is the step that runs out of descriptors.
+    const discard = makeEvents(vectors.map((vector, index) => [vector, eventKinds[index]]));
     try {
       if (before !== undefined) this.#disconnect(before);
     } catch (error) {
       discard();
       throw error;
     }
-    if (wish === undefined) return;
+    if (desired === undefined) return;
     try {
-      this.#connect({ kind: wish.kind, vectors, places });
+      this.#connect({ kind: desired.kind, vectors, eventKinds });
     } catch (error) {
       discard();
       try {
@@ -105,20 +107,21 @@ export class Connection {
     }
   }
 
-  /** What a device has pending is not said to outlive its being switched off, so it is pending here from then on. */
-  #disconnect({ kind, vectors, places }: Connected): void {
-    const withDevice = kind === 'msix' ? [...places.keys()].filter((index) => places[index] === 'silent') : [];
-    const pending = this.#needs.pending.among(withDevice);
+  /** Disconnects. Records the device's pending bits first: they may not survive disabling the kind. */
+  #disconnect({ kind, vectors, eventKinds }: Connected): void {
+    const maskedInDevice =
+      kind === 'msix' ? [...eventKinds.keys()].filter((index) => eventKinds[index] === 'none') : [];
+    const pending = this.#options.pending.among(maskedInDevice);
     this.#device.disconnect(kind);
     this.#connected = undefined;
-    for (const index of pending) vectors[index]?.pend();
+    for (const index of pending) vectors[index]?.addPending();
   }
 
   #connect(wanted: Connected): void {
-    const { kind, vectors, places } = wanted;
+    const { kind, vectors, eventKinds } = wanted;
     this.#device.connect(
       kind,
-      vectors.map((vector, index) => eventFor(vector, places[index])),
+      vectors.map((vector, index) => eventFor(vector, eventKinds[index])),
     );
     if (kind === 'intx') this.#preparePin();
     this.#connected = wanted;
@@ -126,23 +129,27 @@ export class Connection {
   }
 
   #preparePin(): void {
-    // Like nothing that is wished for: if the device won't be disconnected either, the next change begins with that.
-    const half: Connected = { kind: 'intx', vectors: [], places: [] };
+    // Matches no set-up: if the disconnection below fails, the next change begins with it.
+    const half: Connected = { kind: 'intx', vectors: [], eventKinds: [] };
     this.#connected = half;
     try {
-      this.#needs.onPin();
+      this.#options.onPin();
     } catch (error) {
       this.#disconnect(half);
       throw error;
     }
   }
 
-  /** Masks and unmasks. */
-  #move(now: Connected, wish: Wish, { first, end }: { readonly first: number; readonly end: number }): void {
+  /** Masks and unmasks vectors. */
+  #move(
+    now: Connected,
+    desired: DesiredConnection,
+    { first, end }: { readonly first: number; readonly end: number },
+  ): void {
     const moves: Move[] = [];
     for (let index = first; index < end; index++) {
-      const from = now.places[index] ?? 'silent';
-      const to = placeOf(wish, index, from);
+      const from = now.eventKinds[index] ?? 'none';
+      const to = eventKindFor(desired, index, from);
       if (from !== to) moves.push({ index, from, to });
     }
     const discard = makeEvents(moves.map(({ index, to }) => [now.vectors[index], to]));
@@ -150,13 +157,13 @@ export class Connection {
     try {
       for (const { index, to } of moves) {
         done++;
-        this.#put(now, index, to);
+        this.#setEvent(now, index, to);
       }
     } catch (error) {
       const problems: Error[] = [];
       for (const { index, from } of moves.slice(0, done).toReversed()) {
         try {
-          if (now.places[index] !== from) this.#put(now, index, from);
+          if (now.eventKinds[index] !== from) this.#setEvent(now, index, from);
         } catch (thrown) {
           problems.push(asError(thrown));
         }
@@ -169,63 +176,73 @@ export class Connection {
   }
 
   /**
-   * The device's vector gets the other eventfd. While the kernel changes over, a device that can mask its vectors has them
-   * masked and keeps an interrupt pending itself; the others (MSI without mask bits) the guest can't mask either, so none of them
-   * ever gets here.
+   * Connects a vector to another eventfd.
+   *
+   * While the kernel switches, a device with mask bits masks the vector and keeps an interrupt pending. Without mask
+   * bits (some MSI) the guest cannot mask vectors either, so their eventfds never change.
    */
-  #put({ kind, vectors, places }: Connected, index: number, to: Place): void {
+  #setEvent({ kind, vectors, eventKinds }: Connected, index: number, to: EventKind): void {
     const vector = vectors[index];
-    // What is held here and what the device holds is one message. It sends it once the vector is connected.
-    if (to === 'event' && this.isWithDevice(index) && vector?.isPending === true && this.#needs.pending.has(index)) {
-      vector.forgetPending();
+    // The count here and the pending bit of the device are one message. The device sends it once the vector is
+    // connected.
+    if (
+      to === 'event' &&
+      this.isMaskedInDevice(index) &&
+      vector?.isPending === true &&
+      this.#options.pending.has(index)
+    ) {
+      vector.clearPending();
     }
     const event = eventFor(vector, to);
-    places[index] = 'silent'; // a device that refuses leaves it so
+    eventKinds[index] = 'none'; // the state if the device rejects the change
     this.#device.reconnect(kind, index, event);
-    places[index] = to;
-    if (to !== 'event') vector?.hold();
+    eventKinds[index] = to;
+    if (to !== 'event') vector?.makePending();
   }
 
   /**
-   * What was held for vectors that are unmasked now goes to the VMM. This has to come after they were connected to their
-   * own eventfds: what interrupts before that is counted where it is looked for here, and what interrupts after that goes
-   * straight to the VMM. The other way round an interrupt between the two would wait until the guest masks the vector again.
+   * Delivers the pending interrupts of unmasked vectors to the VMM.
+   *
+   * It runs after the vectors are connected to the VMM's eventfds: earlier interrupts are counted here, later ones
+   * reach the VMM directly. In the opposite order, an interrupt in between would wait until the guest masks the vector
+   * again.
    */
-  #release({ vectors, places }: Connected, first: number, end: number): void {
+  #release({ vectors, eventKinds }: Connected, first: number, end: number): void {
     for (let index = first; index < end; index++) {
-      if (places[index] === 'event') vectors[index]?.release();
+      if (eventKinds[index] === 'event') vectors[index]?.deliverPending();
     }
   }
 }
 
-function placeOf(wish: Wish, index: number, now: Place): Place {
-  if (!wish.isMasked(index)) return 'event';
-  return wish.kind === 'msix' && now === 'silent' ? 'silent' : 'holding';
+function eventKindFor(desired: DesiredConnection, index: number, now: EventKind): EventKind {
+  if (!desired.isMasked(index)) return 'event';
+  return desired.kind === 'msix' && now === 'none' ? 'none' : 'masked';
 }
 
-function eventFor(vector: InterruptVector | undefined, place: Place | undefined) {
-  if (place === 'event') return vector?.event;
-  return place === 'holding' ? vector?.holding : undefined;
+function eventFor(vector: InterruptVector | undefined, eventKind: EventKind | undefined) {
+  if (eventKind === 'event') return vector?.event;
+  return eventKind === 'masked' ? vector?.maskedEvent : undefined;
 }
 
 /**
- * Makes the eventfds that vectors need at their places, all or none.
+ * Creates the eventfds that vectors need, all or none.
  *
- * @returns closes those that weren't there before
- * @throws {PeerDmaError} `ERR_SYSTEM` where there are no descriptors left
+ * @returns closes those that were created
+ * @throws {PeerDmaError} `ERR_SYSTEM` if no descriptors are left
  */
 function makeEvents(
-  needed: readonly (readonly [vector: InterruptVector | undefined, place: Place | undefined])[],
+  needed: readonly (readonly [vector: InterruptVector | undefined, eventKind: EventKind | undefined])[],
 ): () => void {
   const made: (() => void)[] = [];
   const discard = (): void => {
     for (const one of made) one();
   };
   try {
-    for (const [vector, place] of needed) {
-      if (vector === undefined || place === undefined || place === 'silent' || vector.has(place)) continue;
-      eventFor(vector, place);
-      made.push(() => vector.discard(place));
+    for (const [vector, eventKind] of needed) {
+      if (vector === undefined || eventKind === undefined || eventKind === 'none' || vector.hasEvent(eventKind))
+        continue;
+      eventFor(vector, eventKind);
+      made.push(() => vector.closeEvent(eventKind));
     }
   } catch (error) {
     discard();

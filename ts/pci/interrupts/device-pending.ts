@@ -1,7 +1,4 @@
-/**
- * The pending bits of MSI-X that a device itself has: those of vectors that nobody is connected to, which the host has
- * masked.
- */
+/** The device's own MSI-X pending bits: those of unconnected vectors, which the host masks. */
 
 /** Bytes of a word of bits. */
 const WORD = 8;
@@ -13,23 +10,23 @@ export class DevicePending {
   /** Bytes: whole words of 64 bits. */
   readonly length: number;
 
-  /** @param read gives the bytes that the device has; throws where its BAR does not answer */
+  /** @param read returns bytes of the device; throws if its BAR does not decode */
   constructor(vectors: number, read: (offset: number, length: number) => Uint8Array) {
     this.length = Math.ceil(vectors / BITS) * WORD;
     this.#read = read;
   }
 
-  /** @throws {PeerDmaError} what the device's region said */
+  /** @throws {PeerDmaError} the error of the device's region */
   read(offset: number, length: number): Uint8Array {
     return this.#read(offset, length);
   }
 
-  /** Whether a vector is pending. Nobody knows while the device does not answer: no, then. */
+  /** Whether a vector is pending. False if the device does not respond. */
   has(vector: number): boolean {
     return isSet(this.#word(Math.floor(vector / BITS)), vector);
   }
 
-  /** As {@link DevicePending.has}, of those vectors. */
+  /** Returns those of the vectors that are pending, as {@link DevicePending.has}. */
   among(vectors: readonly number[]): number[] {
     const words = new Map<number, bigint>();
     return vectors.filter((vector) => {
@@ -43,10 +40,10 @@ export class DevicePending {
   #word(index: number): bigint {
     try {
       const word = this.#read(index * WORD, WORD).reduceRight((bits, byte) => (bits << 8n) | BigInt(byte), 0n);
-      // Ones are what a bus reads where nobody answers, such as a device that sleeps.
+      // All ones mean that the device does not respond, e.g. because it sleeps.
       return word === BigInt.asUintN(BITS, -1n) ? 0n : word;
     } catch {
-      return 0n; // its BAR is off
+      return 0n; // its BAR does not decode
     }
   }
 }

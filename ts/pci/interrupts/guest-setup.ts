@@ -1,11 +1,8 @@
-/**
- * What a guest has set up of its device's interrupts, by config space and the MSI-X table, and what follows from it for
- * each vector.
- */
+/** The guest's interrupt set-up in config space and the MSI-X table, and the resulting state of each vector. */
 import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
 import type { InterruptKind } from '../physical-function.ts';
-import type { Wish } from './connection.ts';
+import type { DesiredConnection } from './connection.ts';
 import { type InterruptMessage, MsixTable } from './msix-table.ts';
 import { InterruptVector } from './vector.ts';
 import { valueText } from '../../value-text.ts';
@@ -22,15 +19,15 @@ export class GuestSetup {
 
   /**
    * @param counts vectors of each kind
-   * @param onTake called when somebody wants a vector's interrupts for the first time
+   * @param onFirstUse called when a vector is used for the first time
    */
-  constructor(bdf: string, counts: Record<InterruptKind, number>, onTake: (vector: InterruptVector) => void) {
+  constructor(bdf: string, counts: Record<InterruptKind, number>, onFirstUse: (vector: InterruptVector) => void) {
     this.#bdf = bdf;
     this.table = new MsixTable(bdf, counts.msix);
     const owner = {
       message: (vector: InterruptVector) => this.#message(vector),
       enabled: (vector: InterruptVector) => this.#enabled(vector),
-      taken: onTake,
+      onFirstUse,
     };
     const entries = Object.entries(counts) as [InterruptKind, number][];
     this.#vectors = new Map(
@@ -41,7 +38,7 @@ export class GuestSetup {
     );
   }
 
-  /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is no kind */
+  /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an unknown kind */
   vectors(kind: InterruptKind): readonly InterruptVector[] {
     const vectors = this.#vectors.get(kind);
     if (vectors !== undefined) return vectors;
@@ -55,13 +52,13 @@ export class GuestSetup {
     return [...this.#vectors.values()].flat();
   }
 
-  /** Those that reach the guest by what it sets up. */
+  /** The vectors whose delivery the guest configures. */
   get routed(): readonly InterruptVector[] {
     return this.all.filter(({ kind }) => kind !== 'error' && kind !== 'request');
   }
 
-  /** What is to be connected, of the kinds that exclude one another. */
-  wish(): Wish | undefined {
+  /** Returns the vectors to connect, of the one active kind among MSI-X, MSI and the pin. */
+  desiredConnection(): DesiredConnection | undefined {
     const { msi, msix } = this.control;
     const table = this.vectors('msix');
     if (msix?.enabled === true && table.length > 0) {
@@ -73,9 +70,9 @@ export class GuestSetup {
       const { masks } = msi;
       return { kind: 'msi', vectors: messages, isMasked: (index) => ((masks >>> index) & 1) !== 0 };
     }
-    // A pin that the guest has switched off stays connected: the device's Command keeps it silent, and has what is asserted
-    // when it is switched on interrupt. Guests do that for each interrupt, some of them, to mask it.
-    const pins = this.vectors('intx').filter(({ isTaken }) => isTaken);
+    // A disabled pin remains connected: the device's Command register masks it, and an asserted pin interrupts when it
+    // is enabled. Some guests mask the pin this way for each interrupt.
+    const pins = this.vectors('intx').filter(({ isUsed }) => isUsed);
     return pins.length === 0 ? undefined : { kind: 'intx', vectors: pins, isMasked: () => false };
   }
 
@@ -83,15 +80,15 @@ export class GuestSetup {
     if (kind === 'msix') return this.table.message(index);
     const { msi } = this.control;
     if (kind !== 'msi' || msi === undefined || index >= msi.vectors) return undefined;
-    // The device puts the vector's number in place of the lowest bits (PCI Local Bus 3.0, 6.8.1.3).
+    // The device replaces the lowest bits with the vector's number (PCI Local Bus 3.0, 6.8.1.3).
     return { address: msi.address, data: (msi.data & ~(msi.vectors - 1)) | index };
   }
 
-  #enabled({ kind, index, isTaken }: InterruptVector): boolean {
-    if (kind === 'error' || kind === 'request') return isTaken;
-    const wish = this.wish();
+  #enabled({ kind, index, isUsed }: InterruptVector): boolean {
+    if (kind === 'error' || kind === 'request') return isUsed;
+    const desired = this.desiredConnection();
     if (kind === 'intx' && this.control.intxDisabled) return false;
-    return wish?.kind === kind && index < wish.vectors.length && !wish.isMasked(index);
+    return desired?.kind === kind && index < desired.vectors.length && !desired.isMasked(index);
   }
 }
 

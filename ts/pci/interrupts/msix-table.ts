@@ -1,6 +1,7 @@
 /**
- * The MSI-X table that a guest sees: an entry of 16 bytes for each vector, of which only what the guest may change is
- * kept (PCI Local Bus 3.0, 6.8.2).
+ * The emulated MSI-X table: an entry of 16 bytes for each vector.
+ *
+ * Only writable bits are stored (PCI Local Bus 3.0, 6.8.2).
  */
 import { PeerDmaError } from '../../errors.ts';
 
@@ -12,11 +13,11 @@ const CONTROL = 12;
 /** The one bit of vector control that is not reserved. */
 const MASKED = 1;
 
-/** What a vector sends: a write of 32 bits. */
+/** The message of a vector: a 32-bit write. */
 export interface InterruptMessage {
   /** Guest-physical. */
   readonly address: bigint;
-  /** What is written there: 32 bits, unsigned. */
+  /** The written value: 32 bits, unsigned. */
   readonly data: number;
 }
 
@@ -25,14 +26,14 @@ export class MsixTable {
   readonly #bdf: string;
   readonly #bytes: DataView;
 
-  /** @param vectors how many entries it has, 0 to 2048; all of them masked, without a message */
+  /** @param vectors number of entries, 0 to 2048; initially all are masked and have no message */
   constructor(bdf: string, vectors: number) {
     this.#bdf = bdf;
     this.#bytes = new DataView(new ArrayBuffer(vectors * ENTRY));
     this.reset();
   }
 
-  /** How many entries it has. */
+  /** Number of entries. */
   get vectors(): number {
     return this.#bytes.byteLength / ENTRY;
   }
@@ -42,7 +43,7 @@ export class MsixTable {
     return this.#bytes.byteLength;
   }
 
-  /** As after power-on. */
+  /** Restores the power-on state. */
   reset(): void {
     this.#content.fill(0);
     for (let entry = 0; entry < this.vectors; entry++) this.#bytes.setUint8(entry * ENTRY + CONTROL, MASKED);
@@ -55,7 +56,9 @@ export class MsixTable {
   }
 
   /**
-   * Stores what can be stored: the two lowest bits of an address, and vector control but for its mask bit, stay 0.
+   * Stores the writable bits.
+   *
+   * Not writable: the two lowest bits of an address, and the reserved bits of vector control.
    *
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE`
    */
@@ -64,7 +67,7 @@ export class MsixTable {
     for (const [index, byte] of bytes.entries()) this.#bytes.setUint8(offset + index, byte & writable(offset + index));
   }
 
-  /** The entries that bytes belong to, from the first to before the end. */
+  /** Returns the entries that contain the bytes, as a half-open range. */
   entriesAt(offset: number, length: number): { readonly first: number; readonly end: number } {
     this.#requireWithin(offset, length);
     return { first: Math.floor(offset / ENTRY), end: Math.ceil((offset + length) / ENTRY) };
@@ -88,7 +91,7 @@ export class MsixTable {
   }
 }
 
-/** Which bits of a byte of the table can be changed. */
+/** Returns the writable bits of a byte of the table. */
 function writable(offset: number): number {
   const within = offset % ENTRY;
   if (within === ADDRESS) return 0xfc;

@@ -1,33 +1,31 @@
-/**
- * One vector of an assigned device, as a VMM gets hold of it.
- */
+/** One interrupt vector of an assigned device, with its eventfds and its pending state. */
 import { PeerDmaError } from '../../errors.ts';
 import { EventFd } from '../event-fd.ts';
 import type { InterruptKind } from '../physical-function.ts';
 import type { InterruptMessage } from './msix-table.ts';
 
-/** What a vector is asked about, and what it says of itself. @internal */
+/** The owner of vectors: computes their guest-visible state and connects them. @internal */
 export interface VectorOwner {
   message(vector: InterruptVector): InterruptMessage | undefined;
   enabled(vector: InterruptVector): boolean;
-  /** Somebody wants its interrupts. Called once. If it throws, it is called again the next time. */
-  taken(vector: InterruptVector): void;
+  /** Called when the vector is used for the first time, and again if it threw. */
+  onFirstUse(vector: InterruptVector): void;
 }
 
-/** A way in which a device interrupts its guest. Got from {@link AssignedInterrupts.vector}; the same object for all time. */
+/** One interrupt vector. {@link AssignedInterrupts.vector} returns the same object each time. */
 export class InterruptVector {
-  /** How it interrupts. */
+  /** The kind of interrupt. */
   readonly kind: InterruptKind;
-  /** Within its kind, from 0. */
+  /** Its number within its kind, from 0. */
   readonly index: number;
   readonly #owner: VectorOwner;
-  /** What the VMM has. Made on first use. */
+  /** The VMM's eventfd. Created on first use. */
   #event: EventFd | undefined;
-  /** Where the device's interrupts go while the guest masks a vector that was not masked before. Made on first use. */
-  #holding: EventFd | undefined;
-  /** How much of what {@link InterruptVector.#holding} counted was looked at. */
-  #held = 0n;
-  #taken = false;
+  /** Counts the interrupts while the guest masks a vector that was unmasked before. Created on first use. */
+  #maskedEvent: EventFd | undefined;
+  /** The number of pending interrupts that were read from the eventfds. */
+  #pendingCount = 0n;
+  #used = false;
   #closed = false;
 
   /** @internal */
@@ -38,35 +36,39 @@ export class InterruptVector {
   }
 
   /**
-   * What the guest wants written where, as it has programmed it, masked and enabled or not; for MSI `data` has the vector's number in it.
-   * `undefined` for the pin, for errors and requests, and for MSI vectors beyond those that the guest asks for.
+   * The message that the guest has programmed, whether or not the vector is masked.
+   *
+   * For MSI, `data` includes the vector's number. `undefined` for the pin, errors and requests, and for MSI vectors
+   * that the guest has not enabled.
    */
   get message(): InterruptMessage | undefined {
     return this.#owner.message(this);
   }
 
-  /** Whether an interrupt of the device is one of the guest's now: the kind is on, and the vector not masked. */
+  /** Whether the device's interrupt reaches the guest: the kind is enabled and the vector not masked. */
   get enabled(): boolean {
     return this.#owner.enabled(this);
   }
 
   /**
-   * The eventfd that counts its interrupts, for a hypervisor's irqfd. It stays open until the device is closed, and is the same
-   * whatever the guest does. What it counts while nobody takes it, it keeps.
+   * The eventfd that counts its interrupts, for a hypervisor's irqfd.
    *
-   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` where the kernel refuses to connect it, `ERR_CLOSED`
+   * It is the same one, and open, until the device is closed. Unread counts remain in it.
+   *
+   * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if the kernel cannot connect it; `ERR_CLOSED`
    */
   get fd(): number {
-    this.#take();
+    this.#use();
     return this.event.fd;
   }
 
   /**
-   * Calls back when the device interrupts, with how often since the last call. Once a hypervisor has the eventfd, leave it to it: each
-   * count is told once.
+   * Sets the callback for interrupts. It receives the count since the last call.
    *
-   * @param callback in place of the one before; `undefined` for none, also after closing: what is counted from then on stays in the
-   * eventfd
+   * Do not use it together with a hypervisor that reads `fd`: each count has one reader.
+   *
+   * @param callback replaces the previous one; `undefined` (also allowed after closing) removes it, and later counts
+   * remain in the eventfd
    * @throws {PeerDmaError} as {@link InterruptVector.fd}
    */
   onInterrupt(callback: ((count: bigint) => void) | undefined): void {
@@ -74,13 +76,13 @@ export class InterruptVector {
       if (!this.#closed) this.#event?.listen(undefined);
       return;
     }
-    this.#take();
+    this.#use();
     this.event.listen(callback);
   }
 
-  /** Whether somebody wants its interrupts. @internal */
-  get isTaken(): boolean {
-    return this.#taken;
+  /** Whether the VMM has used the vector. @internal */
+  get isUsed(): boolean {
+    return this.#used;
   }
 
   /** @internal */
@@ -90,94 +92,94 @@ export class InterruptVector {
   }
 
   /** @internal */
-  get holding(): EventFd {
-    this.#holding ??= this.#make();
-    return this.#holding;
+  get maskedEvent(): EventFd {
+    this.#maskedEvent ??= this.#make();
+    return this.#maskedEvent;
   }
 
-  /** Whether it interrupted while it was masked, and the guest does not know yet. @internal */
+  /** Whether it interrupted while it was masked, and this is not delivered yet. @internal */
   get isPending(): boolean {
-    if (this.#holding !== undefined && !this.#closed) this.#held += this.#holding.take();
-    return this.#held > 0n;
+    if (this.#maskedEvent !== undefined && !this.#closed) this.#pendingCount += this.#maskedEvent.take();
+    return this.#pendingCount > 0n;
   }
 
   /**
-   * Tells the guest what it does not know yet: one message, however many it would have been (PCI Local Bus 3.0, 6.8.3.4).
+   * Delivers the pending interrupts as one message (PCI Local Bus 3.0, 6.8.3.4).
    *
    * @internal
    */
-  release(): void {
+  deliverPending(): void {
     if (!this.isPending) return;
-    this.#held = 0n;
+    this.#pendingCount = 0n;
     try {
       this.event.signal();
     } catch (error) {
-      // Full: nobody has taken 2^64 - 2 of them, and another one tells no more.
+      // The count is at its maximum of 2^64 - 2 unread signals: another one adds no information.
       if (!(error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE')) throw error;
     }
   }
 
-  /** It is masked now: what it counted and nobody took yet the guest is not to hear of either, and it is pending. @internal */
-  hold(): void {
-    if (this.#event !== undefined && !this.#closed) this.#held += this.#event.take();
+  /** Makes unread interrupts pending, when the vector is masked. @internal */
+  makePending(): void {
+    if (this.#event !== undefined && !this.#closed) this.#pendingCount += this.#event.take();
   }
 
-  /** The device had a message for it that the guest does not know of yet. @internal */
-  pend(): void {
-    this.#held += 1n;
+  /** Adds a message that was pending in the device. @internal */
+  addPending(): void {
+    this.#pendingCount += 1n;
   }
 
-  /** Forgets what waits for being unmasked. @internal */
-  forgetPending(): void {
-    if (this.isPending) this.#held = 0n;
+  /** Discards the pending interrupts. @internal */
+  clearPending(): void {
+    if (this.isPending) this.#pendingCount = 0n;
   }
 
-  /** Forgets all that the guest does not know yet. @internal */
-  forget(): void {
-    this.hold();
-    this.forgetPending();
+  /** Discards all interrupts that the guest has not received. @internal */
+  clear(): void {
+    this.makePending();
+    this.clearPending();
   }
 
-  /** Whether there is an eventfd for that. @internal */
-  has(place: 'event' | 'holding'): boolean {
-    return (place === 'event' ? this.#event : this.#holding) !== undefined;
+  /** Whether that eventfd was created. @internal */
+  hasEvent(eventKind: 'event' | 'masked'): boolean {
+    return (eventKind === 'event' ? this.#event : this.#maskedEvent) !== undefined;
   }
 
-  /** Closes an eventfd that was made for a connection that failed, before anybody could take it. What it counted is pending. @internal */
-  discard(place: 'event' | 'holding'): void {
-    if (place === 'event') {
-      this.hold();
+  /** Closes an eventfd created for a failed connection. Its count becomes pending. @internal */
+  closeEvent(eventKind: 'event' | 'masked'): void {
+    if (eventKind === 'event') {
+      this.makePending();
       this.#event?.close();
       this.#event = undefined;
     } else {
-      this.#held += this.#holding?.take() ?? 0n;
-      this.#holding?.close();
-      this.#holding = undefined;
+      this.#pendingCount += this.#maskedEvent?.take() ?? 0n;
+      this.#maskedEvent?.close();
+      this.#maskedEvent = undefined;
     }
   }
 
   /** @internal */
   close(): void {
     this.#closed = true;
-    this.#held = 0n;
+    this.#pendingCount = 0n;
     this.#event?.close();
-    this.#holding?.close();
+    this.#maskedEvent?.close();
   }
 
-  #take(): void {
-    if (this.#taken) return;
-    this.#taken = true;
+  #use(): void {
+    if (this.#used) return;
+    this.#used = true;
     try {
-      this.#owner.taken(this);
+      this.#owner.onFirstUse(this);
     } catch (error) {
-      this.#taken = false;
+      this.#used = false;
       throw error;
     }
   }
 
   #make(): EventFd {
     const made = EventFd.create();
-    if (this.#closed) made.close(); // so that whoever uses it is told
+    if (this.#closed) made.close(); // later uses throw ERR_CLOSED
     return made;
   }
 }

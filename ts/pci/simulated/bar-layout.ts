@@ -1,6 +1,4 @@
-/**
- * The BARs and the ROM of a simulated device, checked and complete: what their registers look like and what is behind.
- */
+/** The checked BARs and ROM of a simulated device: their registers and contents. */
 import { AddressRange, hex, isRange } from '../../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
@@ -19,9 +17,12 @@ import {
 import type { SimulatedBar, SimulatedDeviceOptions, SimulatedRegisters } from './options.ts';
 import { valueText } from '../../value-text.ts';
 
-/** The smallest registers that there can be: of memory, I/O and the ROM. */
+/** Minimum register lengths of memory BARs, I/O BARs and the ROM. */
 const LEAST = { memory: 16n, io: 4n, rom: 1n << 11n };
-/** The longest: below 4 GiB a BAR has to find a place beside others; an I/O BAR has no more than 256 bytes (PCI 3.0, 6.2.5.1). */
+/**
+ * Maximum lengths. A 32-bit BAR shares the first 4 GiB with others; an I/O BAR has at most 256 bytes (PCI 3.0,
+ * 6.2.5.1).
+ */
 const MOST = { memory32: 1n << 31n, memory64: 1n << 63n, io: 256n, rom: 1n << 24n };
 
 /** @internal */
@@ -30,21 +31,21 @@ export interface BarLayout {
   readonly index: number;
   readonly kind: 'memory32' | 'memory64' | 'io' | 'rom';
   readonly prefetchable: boolean;
-  /** Of the region, in bytes. */
+  /** Length of the region, in bytes. */
   readonly length: bigint;
-  /** Of the register: the next power of two. */
+  /** Length of the register: the next power of two. */
   readonly registerLength: bigint;
   readonly mmapAreas: readonly AddressRange[];
   readonly hostAddress: bigint | undefined;
   readonly registers: SimulatedRegisters | undefined;
-  /** The caller's, if there is one. */
+  /** The caller's file, if there is one. */
   readonly contents: MemoryFile | undefined;
 }
 
 /**
- * Checks what was asked for.
+ * Checks the BARs in the options.
  *
- * @param recorded a config space that says what isn't said
+ * @param recorded a recorded config space with the defaults
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_OVERLAP`
  * @internal
  */
@@ -81,16 +82,16 @@ function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefine
   if (hostAddress !== undefined) requireHostAddress(bdf, index, hostAddress, registerLength, kind);
   const memory = kind !== 'io' && registers === undefined;
   if (registers !== undefined && contents !== undefined) {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'it is either registers or contents');
+    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'registers and contents exclude each other');
   }
   if (contents !== undefined) {
-    nativeFileOf(contents); // which says so, if it is none
+    nativeFileOf(contents); // throws if it is not a MemoryFile
     if (deviceStateOf(contents) !== undefined) {
-      const text = `${contents.name} is the memory of a device. Make a MemoryFile for the contents`;
+      const text = `${contents.name} is the memory of another device. Create a MemoryFile for the contents`;
       throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', text);
     }
     if (contents.length < length) {
-      const text = `it has ${hex(length)} bytes, and ${contents.name} only ${hex(contents.length)}`;
+      const text = `it has ${hex(length)} bytes, but ${contents.name} has only ${hex(contents.length)}`;
       throw fail(bdf, index, 'ERR_OUT_OF_RANGE', text);
     }
   }
@@ -131,7 +132,7 @@ function requireLength(bdf: string, index: number, length: bigint, kind: BarLayo
   }
   const least = kind === 'rom' || kind === 'io' ? LEAST[kind] : LEAST.memory;
   const powerOfTwo = 1n << BigInt((length - 1n).toString(2).length);
-  // A length of 1 has 0 to count the digits of: the least length covers it.
+  // The formula is wrong for a length of 1; the minimum covers that.
   return powerOfTwo > least ? powerOfTwo : least;
 }
 
@@ -146,7 +147,7 @@ function requireHostAddress(
     throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is a bigint, not ${valueText(address)}`);
   }
   if (address % length !== 0n) {
-    throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is no multiple of ${hex(length)}`);
+    throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is not a multiple of ${hex(length)}`);
   }
   const end = kind === 'memory64' ? 1n << 64n : 1n << 32n;
   if (address + length > end) {
@@ -162,8 +163,7 @@ function requireAreas(
   if (!areas.every(isRange)) {
     throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'its mmapAreas are AddressRanges');
   }
-  if (!memory && areas.length > 0)
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'I/O and registers can not be mapped');
+  if (!memory && areas.length > 0) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'I/O and registers cannot be mapped');
   const beyond = areas.find(({ end }) => end > length);
   if (beyond !== undefined) throw fail(bdf, index, 'ERR_OUT_OF_RANGE', `${beyond} passes its end, ${hex(length)}`);
 }
@@ -177,5 +177,5 @@ function requireRegisters(bdf: string, index: number, registers: SimulatedRegist
 
 function fail(bdf: string, index: number, code: ErrorCode, problem: string): PeerDmaError {
   const what = index === ROM_INDEX ? 'the ROM' : `BAR ${index}`;
-  return new PeerDmaError(code, `${what} of the simulated ${bdf} can't be: ${problem}`, { device: bdf });
+  return new PeerDmaError(code, `${what} of the simulated ${bdf} is invalid: ${problem}`, { device: bdf });
 }

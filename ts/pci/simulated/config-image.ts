@@ -1,6 +1,4 @@
-/**
- * The config space that a simulated device starts with: as recorded, or built from options.
- */
+/** The initial config space of a simulated device: recorded, or built from options. */
 import { types } from 'node:util';
 import { PeerDmaError } from '../../errors.ts';
 import {
@@ -60,17 +58,17 @@ import {
 import type { SimulatedDeviceOptions, SimulatedIds, SimulatedMsix } from './options.ts';
 import { valueText } from '../../value-text.ts';
 
-/** Version 3 of power management, as of all devices today; D1 and D2 are not there. */
+/** Version 3 of power management, as in all current devices, without D1 and D2. */
 const PM_VERSION = 3;
 /** PCI Express: version 2 of the capability; an endpoint has type 0. */
 const EXP_VERSION = 2;
-/** The offsets of MSI-X structures have 32 bits. */
+/** MSI-X structures have 32-bit offsets. */
 const REACH = 1n << 32n;
-/** Conventional advanced features have 6 bytes, and bits to reset a function and to tell of its transactions. */
+/** Length of conventional advanced features, with bits for function-level reset and for pending transactions. */
 const AF_BYTES = 6;
 
 /**
- * A copy of a recorded config space.
+ * Returns a copy of a recorded config space.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  * @internal
@@ -89,7 +87,7 @@ export function recordedConfig(options: SimulatedDeviceOptions): DataView | unde
   const given: SimulatedDeviceOptions = anonymous ? rest : options;
   for (const built of ['ids', 'powerManagement', 'msi', 'msix', 'pcie', 'advancedFeatures'] as const) {
     if (given[built] !== undefined) {
-      const text = `${bdf} has a recorded config space: ${built} is in there, and can't be given as well`;
+      const text = `${bdf} has a recorded config space, which defines ${built}. Remove the option ${built}.`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
     }
   }
@@ -108,7 +106,7 @@ function requireNumber(bdf: string, value: number, most: number, what: string): 
 }
 
 /**
- * Config space as VFIO shows it of a device that was just opened: it decodes memory, and is no bus master.
+ * Returns config space as VFIO reports it for a newly opened device: memory decode on, bus mastering off.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`
  * @internal
@@ -127,7 +125,7 @@ export function configImage(
   return config;
 }
 
-/** The address of a BAR, and what it is. */
+/** Sets the address and the type bits of a BAR. */
 function setBar(config: DataView, { index, kind, prefetchable, registerLength, hostAddress }: BarLayout): void {
   const at = kind === 'rom' ? ROM_ADDRESS : BASE_ADDRESS_0 + 4 * index;
   const present = kind === 'memory64' ? config.getBigUint64(at, true) : BigInt(config.getUint32(at, true));
@@ -179,7 +177,7 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
     config.setUint16(at + MSI_FLAGS, features | (messages << MSI_FLAGS_QMASK_SHIFT), true);
   }
   if (msix !== undefined) {
-    const { bar, table, pending } = msixPlaces(bdf, msix, bars);
+    const { bar, table, pending } = checkMsixLocation(bdf, msix, bars);
     number(msix.vectors - 1, MSIX_FLAGS_QSIZE, 'the last vector of MSI-X');
     const at = add(CAP_ID_MSIX, MSIX_SIZEOF);
     config.setUint16(at + MSIX_FLAGS, msix.vectors - 1, true);
@@ -199,14 +197,14 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
   return config;
 }
 
-/** Where the table and the pending bits are, which have to be there. */
-function msixPlaces(
+/** Checks the location of the table and of the pending bits. */
+function checkMsixLocation(
   bdf: string,
   { vectors, bar, tableOffset = 0n, pendingOffset }: SimulatedMsix,
   bars: readonly BarLayout[],
 ): { bar: number; table: bigint; pending: bigint } {
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
-    new PeerDmaError(code, `the MSI-X table of ${bdf} can't be: ${problem}`, { device: bdf });
+    new PeerDmaError(code, `the MSI-X table of ${bdf} is invalid: ${problem}`, { device: bdf });
   if (!Number.isInteger(vectors) || vectors < 1) {
     throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${valueText(vectors)}`);
   }
@@ -228,7 +226,7 @@ function msixPlaces(
     const most = holder.length < REACH ? holder.length : REACH;
     if (start < 0n || end > most)
       throw fail('ERR_OUT_OF_RANGE', `it has to lie in the first ${most} bytes of BAR ${bar}`);
-    if (start % 8n !== 0n) throw fail('ERR_UNALIGNED', `${start} is no multiple of 8`);
+    if (start % 8n !== 0n) throw fail('ERR_UNALIGNED', `${start} is not a multiple of 8`);
   }
   return { bar, table: tableOffset, pending };
 }

@@ -22,34 +22,34 @@ const DMA_DESTINATION = 0x88n;
 const DMA_COUNT = 0x90n;
 const DMA_COMMAND = 0x98n;
 
-/** Version 1.0, and `ed`. */
+/** Version 1.0 and the constant `ed`. */
 const IDENTITY = 0x010000edn;
-/** Status: whether to interrupt when a factorial is there. */
+/** Status: interrupt when a factorial is computed. */
 const STATUS_INTERRUPT = 0x80n;
-/** Interrupt status: a factorial, a transfer. */
+/** Interrupt status: factorial, transfer. */
 const INTERRUPT_FACTORIAL = 0x1n;
 const INTERRUPT_DMA = 0x100n;
 const COMMAND_START = 0x1n;
 const COMMAND_FROM_DEVICE = 0x2n;
 const COMMAND_INTERRUPT = 0x4n;
 
-/** Where the engine finds the device's own buffer, by its address, and how many bytes it has. */
+/** Address and length of the device's own buffer, as the engine addresses it. */
 const BUFFER = 0x40000n;
 const BUFFER_LENGTH = 4096n;
 
-/** 34! is a multiple of 2^32, and so are those after it. */
+/** The first factorial that is a multiple of 2^32, as are all later ones. */
 const FIRST_ZERO_FACTORIAL = 34n;
 
-/** What the device is connected to. @internal */
+/** The device's connection to interrupts and DMA. @internal */
 export interface EduBus extends SimulatedDma {
-  /** Interrupts: by message if that is connected, else by the pin, until it is lowered. */
+  /** Interrupts: by message if MSI is connected, otherwise by the pin, which stays asserted until it is lowered. */
   raise(): void;
   lower(): void;
-  /** A transfer came to nothing. */
+  /** A transfer faulted. */
   fault(error: PeerDmaError): void;
 }
 
-/** A transfer is complete when the command is written, and a factorial when its argument is. @internal */
+/** Computes factorials and transfers synchronously, during the register write. @internal */
 export class EduRegisters implements SimulatedRegisters {
   readonly #bdf: string;
   readonly #bus: EduBus;
@@ -67,12 +67,12 @@ export class EduRegisters implements SimulatedRegisters {
 
   read(offset: bigint, length: number): Uint8Array {
     const bytes = new DataView(new ArrayBuffer(8));
-    bytes.setBigUint64(0, this.#takes(offset, length) ? this.#load(offset) : ~0n, true);
+    bytes.setBigUint64(0, this.#isValidAccess(offset, length) ? this.#load(offset) : ~0n, true);
     return new Uint8Array(bytes.buffer, 0, length);
   }
 
   write(offset: bigint, bytes: Uint8Array): void {
-    if (!this.#takes(offset, bytes.length)) return;
+    if (!this.#isValidAccess(offset, bytes.length)) return;
     let value = 0n;
     for (const byte of bytes.toReversed()) value = (value << 8n) | BigInt(byte);
     this.#store(offset, value);
@@ -84,8 +84,8 @@ export class EduRegisters implements SimulatedRegisters {
     this.#dma.clear();
   }
 
-  /** Those of the engine have 64 bits, and can be accessed by half of them; the others have 32. */
-  #takes(offset: bigint, length: number): boolean {
+  /** Whether the register supports that width: 4 bytes, and 8 for the 64-bit registers of the DMA engine. */
+  #isValidAccess(offset: bigint, length: number): boolean {
     return length === 4 || (length === 8 && offset >= DMA_SOURCE);
   }
 
@@ -151,7 +151,7 @@ export class EduRegisters implements SimulatedRegisters {
     try {
       this.#transfer((command & COMMAND_FROM_DEVICE) !== 0n);
     } catch (error) {
-      // The device does not hear of it but by what it has not got.
+      // The device does not detect the fault.
       if (!(error instanceof PeerDmaError && error.code === 'ERR_DMA_FAULT')) throw error;
       this.#bus.fault(error);
     }
@@ -164,7 +164,8 @@ export class EduRegisters implements SimulatedRegisters {
     if (source === undefined || destination === undefined || count === undefined) return;
     const own = (fromDevice ? source : destination) - BUFFER;
     if (own < 0n || own + count > BUFFER_LENGTH) {
-      const text = `${hex(count)} bytes at ${hex(own + BUFFER)} are not in the buffer of ${this.#bdf}, which is ${hex(BUFFER)}..${hex(BUFFER + BUFFER_LENGTH)}`;
+      const buffer = `the buffer of ${this.#bdf}, ${hex(BUFFER)}..${hex(BUFFER + BUFFER_LENGTH)}`;
+      const text = `${hex(count)} bytes at ${hex(own + BUFFER)} are not within ${buffer}`;
       throw new PeerDmaError('ERR_DMA_FAULT', text, { device: this.#bdf });
     }
     const [at, length] = [Number(own), Number(count)];
@@ -173,7 +174,7 @@ export class EduRegisters implements SimulatedRegisters {
   }
 }
 
-/** In 32 bits. */
+/** Returns the factorial modulo 2^32. */
 function factorial(of: bigint): bigint {
   if (of >= FIRST_ZERO_FACTORIAL) return 0n;
   let product = 1n;

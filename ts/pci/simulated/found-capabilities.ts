@@ -1,21 +1,21 @@
 /**
- * Where the capabilities of a simulated device are that it has to play itself. Registers that only a device knows of, and
- * no guest is kept from, are named here; the rest is in `config/registers.ts`. Names and numbers: Linux `pci_regs.h`,
- * there with PCI_ in front.
+ * The capabilities that a simulated device emulates, and registers that only a device uses.
+ *
+ * Other registers are in `config/registers.ts`. Names and numbers: Linux `pci_regs.h`, without the prefix PCI_.
  */
 import { type Capability, capabilities } from '../config/capabilities.ts';
 import { leastLength } from '../config/chain-view.ts';
 import type { ConfigImage } from '../config/config-image.ts';
 import { CFG_SPACE_SIZE } from '../config/registers.ts';
 
-/** 2 bytes each, but for the class: 3, and the revision before it: 1. */
+/** 2 bytes each, except for the class (3) and the revision before it (1). */
 export const DEVICE_ID = 0x02;
 export const REVISION_ID = 0x08;
 export const CACHE_LINE_SIZE = 0x0c;
 export const SUBSYSTEM_VENDOR_ID = 0x2c;
 export const SUBSYSTEM_ID = 0x2e;
 
-/** The function keeps its registers on the way from D3hot to D0: a bit of {@link PM_CTRL}. */
+/** The function keeps its registers on the transition from D3hot to D0: a bit of {@link PM_CTRL}. */
 export const PM_CTRL_NO_SOFT_RESET = 0x0008;
 
 /** PCI Express: device control 2, in capabilities of version 2. 2 bytes. */
@@ -25,15 +25,16 @@ export const EXP_V2_SIZEOF = 0x3c;
 
 /** Advanced features: its length. 1 byte. */
 export const AF_LENGTH = 2;
-/** The function tells whether transactions are pending: a bit of {@link AF_CAP}. */
+/** The function reports pending transactions: a bit of {@link AF_CAP}. */
 export const AF_CAP_TP = 0x01;
 
 /** Capabilities by their ID. @internal */
 export type FoundCapabilities = ReadonlyMap<number, Capability>;
 
 /**
- * Finds the first capability of each kind. A chain that leads astray just ends: a recorded config space may be as broken as
- * its device was, and who reads it should find it so.
+ * Finds the first capability of each kind.
+ *
+ * A broken chain ends at the invalid link: a recorded config space may be as broken as its device.
  *
  * @internal
  */

@@ -1,6 +1,4 @@
-/**
- * Makes the regions of a simulated device's BARs and ROM, with memory for those that bring none.
- */
+/** Creates the regions of a simulated device's BARs and ROM, and memory for BARs without contents. */
 import { NativeMemoryFile } from '#native';
 import { MemoryFile, wrapNativeFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
@@ -13,7 +11,7 @@ import { memoryContents, registerContents, romContents, withPending, withoutTabl
 import { type RegionContents, SimulatedRegion } from './simulated-region.ts';
 
 /** @internal */
-export interface RegionNeeds {
+export interface RegionOptions {
   readonly bdf: string;
   readonly bars: readonly BarLayout[];
   readonly romContents: Uint8Array | undefined;
@@ -21,11 +19,11 @@ export interface RegionNeeds {
   /** Whether a vector of MSI-X is pending in the device. */
   readonly isPending: (vector: number) => boolean;
   /** See {@link SimulatedRegion}. */
-  readonly answers: (bar: BarLayout) => boolean;
+  readonly decodes: (bar: BarLayout) => boolean;
 }
 
-/** By VFIO's numbers, and the files behind them, each of which belongs to one region. @internal */
-export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answers }: RegionNeeds): {
+/** Creates the regions, by VFIO's index, and their files, each of which belongs to one region. @internal */
+export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, decodes }: RegionOptions): {
   readonly regions: readonly (SimulatedRegion | undefined)[];
   readonly files: readonly MemoryFile[];
 } {
@@ -40,7 +38,7 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answ
   };
   const region = (bar: BarLayout): SimulatedRegion => {
     const { index, registers } = bar;
-    const shape = { ...bar, bdf, answers: () => answers(bar) };
+    const shape = { ...bar, bdf, decodes: () => decodes(bar) };
     const visible = (contents: RegionContents): RegionContents => {
       const all = msix?.pending.bar === index ? withPending(contents, rangeOf(msix.pending), isPending) : contents;
       return msix?.table.bar === index ? withoutTable(all, rangeOf(msix.table)) : all;
@@ -61,7 +59,7 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, answ
   }
 }
 
-/** The memory of a file as another file: each device has its own state, also if devices share their contents. */
+/** Opens the memory of a file as another file: devices that share contents have separate states. */
 function reopen({ fd, name }: MemoryFile): MemoryFile {
   return wrapNativeFile(
     native(() => NativeMemoryFile.fromFd(fd)),

@@ -1,88 +1,89 @@
-/**
- * What can be said of a simulated device when it is made.
- */
+/** The options of a simulated device. */
 import type { AddressRange } from '../../address-range.ts';
 import { readArray, readOptions } from '../../arguments.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import type { SimulatedBus } from './simulated-bus.ts';
 
-/** A {@link SimulatedDevice} to be. */
+/** Options of a {@link SimulatedDevice}. */
 export interface SimulatedDeviceOptions {
   /** PCI address, such as `0000:00:04.0`. */
   readonly bdf: string;
   /** Default: none. */
   readonly bars?: readonly SimulatedBar[];
-  /** An expansion ROM: it can be read, and never be mapped. Default: none */
+  /** An expansion ROM: readable, not mappable. Default: none */
   readonly rom?: {
     /** Bytes. */
     readonly length: bigint;
-    /** What it begins with. Default: zeros */
+    /** Its first bytes. Default: zeros */
     readonly contents?: Uint8Array;
   };
   /**
-   * A recorded config space to start from: 64 to 4096 bytes, a multiple of 4. The BARs that are given appear in it at
-   * their registers, and take their kind from there unless they have one. Without it a config space is built from what
-   * follows.
+   * A recorded config space: 64 to 4096 bytes, a multiple of 4. Without it, config space is built from the options
+   * below.
+   *
+   * The registers of the given BARs are updated; a BAR without `kind` has the recorded kind.
    */
   readonly config?: Uint8Array;
   /**
-   * What the device says that it is. With a recorded config space: vendor and device of a virtual function, which has
-   * none there.
+   * The IDs of the device. With a recorded config space: vendor and device of a virtual function, which has none
+   * there.
    */
   readonly ids?: SimulatedIds;
-  /** Makes it one that can sleep. */
+  /** Adds power management. */
   readonly powerManagement?: {
-    /** Whether it keeps its registers on the way from D3hot to D0. Default: false */
+    /** Whether it keeps its registers on the transition from D3hot to D0. Default: false */
     readonly noSoftReset?: boolean;
   };
-  /** Gives it MSI. */
+  /** Adds MSI. */
   readonly msi?: {
     /** 1, 2, 4, 8, 16 or 32. Default: 1 */
     readonly vectors?: number;
-    /** Whether its messages can go to addresses of 64 bits, instead of 32. Default: true */
+    /** Whether it supports 64-bit message addresses. Default: true */
     readonly address64?: boolean;
-    /** Whether it has bits to mask each vector. Default: false */
+    /** Whether it has a mask bit for each vector. Default: false */
     readonly masking?: boolean;
   };
-  /** Gives it MSI-X. */
+  /** Adds MSI-X. */
   readonly msix?: SimulatedMsix;
   /** Makes it a PCI Express endpoint, with 4096 bytes of config space. */
   readonly pcie?: {
     /** Whether it has function-level reset. Default: true */
     readonly flr?: boolean;
   };
-  /** The conventional way to a function-level reset (PCI ECN "Advanced Capabilities for Conventional PCI"). */
+  /** Adds function-level reset for conventional PCI (PCI ECN "Advanced Capabilities for Conventional PCI"). */
   readonly advancedFeatures?: boolean;
-  /** Whether it has INTA#. Default: as recorded; false where config space is built */
+  /** Whether it has INTA#. Default: as recorded; false in a built config space */
   readonly interruptPin?: boolean;
-  /** Whether {@link SimulatedDevice.reset} works. Default: where config space has a way of resetting the function alone */
+  /**
+   * Whether {@link SimulatedDevice.reset} is supported. Default: if config space has a way to reset the function alone
+   */
   readonly resettable?: boolean;
-  /** What its DMA goes through: a {@link SimulatedIommu}. Without one every DMA faults. */
+  /** The target of its DMA: a {@link SimulatedIommu}. Without one, every DMA faults. */
   readonly iommu?: SimulatedDma;
-  /** What it is reset with. Default: nothing, so that {@link SimulatedDevice.hotReset} is not supported */
+  /** Its bus for {@link SimulatedDevice.hotReset}. Default: none, so that hot reset is not supported */
   readonly bus?: SimulatedBus;
 }
 
-/** What a device's DMA goes through, by IOVA; it throws `ERR_DMA_FAULT`. */
+/** The target of a device's DMA, by IOVA. It throws `ERR_DMA_FAULT`. */
 export interface SimulatedDma {
   /**
-   * What the device reads.
+   * Reads for the device.
    *
-   * @param iova where it reads
+   * @param iova start address
    * @param length bytes
    */
   read(iova: bigint, length: number): Uint8Array;
   /**
-   * What the device writes: all of it or nothing.
+   * Writes for the device: all bytes or none.
    *
-   * @param iova where it writes
+   * @param iova start address
    */
   write(iova: bigint, bytes: Uint8Array): void;
 }
 
-/** Numbers that say what a device is. */
+/** The IDs of a device. */
 export interface SimulatedIds {
-  /** Default: 0x1234, which belongs to nobody. */
+  /** Default: 0x1234, which is not assigned */
   readonly vendor?: number;
   /** Default: 0x0001 */
   readonly device?: number;
@@ -96,11 +97,11 @@ export interface SimulatedIds {
   readonly subsystem?: number;
 }
 
-/** Where the interrupt table of a device is. Offsets are multiples of 8 in that BAR, which has to be there. */
+/** The location of the MSI-X structures. Offsets are multiples of 8 in a BAR of the device. */
 export interface SimulatedMsix {
   /** 1 to 2048. */
   readonly vectors: number;
-  /** Number of the BAR that holds the table of 16 bytes a vector, and the pending bits. */
+  /** Number of the BAR with the table (16 bytes per vector) and the pending bits. */
   readonly bar: number;
   /** Default: 0 */
   readonly tableOffset?: bigint;
@@ -108,45 +109,46 @@ export interface SimulatedMsix {
   readonly pendingOffset?: bigint;
 }
 
-/** A BAR of a simulated device: memory that can be mapped, or registers. */
+/** A BAR of a simulated device: mappable memory, or registers. */
 export interface SimulatedBar {
-  /** 0 to 5. One of `memory64` takes the register after its own, too. */
+  /** 0 to 5. A `memory64` BAR also takes the next register. */
   readonly index: number;
-  /** Bytes. What is no power of two has a register of the next one. */
+  /** Bytes. The register has the next power of two. */
   readonly length: bigint;
-  /** Default: as recorded; `memory32` where config space is built */
+  /** Default: as recorded; `memory32` in a built config space */
   readonly kind?: 'memory32' | 'memory64' | 'io';
-  /** Default: as recorded; false where config space is built */
+  /** Default: as recorded; false in a built config space */
   readonly prefetchable?: boolean;
   /**
-   * Its memory, which stays the caller's. Devices may share it: each BAR has a handle of its own, which
-   * {@link DeviceRegion.backing} returns. Default: zeros in a file of its own
+   * Its memory, owned by the caller. Default: zeros in a file of its own
+   *
+   * Devices may share it: each BAR has its own handle, which {@link DeviceRegion.backing} returns.
    */
   readonly contents?: MemoryFile;
-  /** Which parts can be mapped, as offsets. Default: all, where that is whole pages; nothing of I/O or registers */
+  /** The mappable parts, as offsets. Default: all of a memory BAR in whole pages; nothing of I/O or registers */
   readonly mmapAreas?: readonly AddressRange[];
   /** Makes it registers instead of memory. */
   readonly registers?: SimulatedRegisters;
-  /** Where the host has placed it, as a physical address: a multiple of its length. Default: not known, as recorded in config space */
+  /** Its physical address on the host: a multiple of its length. Default: unknown, or as recorded in config space */
   readonly hostAddress?: bigint;
 }
 
-/** Registers behind a BAR. Accesses come one at a time, of 1, 2, 4 or 8 bytes at a multiple of their length. */
+/** Registers behind a BAR. Each access has 1, 2, 4 or 8 bytes and is naturally aligned. */
 export interface SimulatedRegisters {
   /**
-   * What is read of them.
+   * Reads a register.
    *
    * @param offset bytes from the start of the BAR; a multiple of the length
    * @param length bytes: 1, 2, 4 or 8
    */
   read(offset: bigint, length: number): Uint8Array;
   /**
-   * What is written to them.
+   * Writes a register.
    *
    * @param offset bytes from the start of the BAR; a multiple of the length
    */
   write(offset: bigint, bytes: Uint8Array): void;
-  /** As after power-on: the function is reset. */
+  /** Restores the power-on state, on a reset of the function. */
   reset?(): void;
 }
 
@@ -178,7 +180,7 @@ const BAR_PROPERTIES: readonly (keyof SimulatedBar)[] = [
   'hostAddress',
 ];
 
-/** A copy of what a caller wants of a device. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+/** Returns a copy of the options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function readDeviceOptions(options: SimulatedDeviceOptions): SimulatedDeviceOptions {
   const given = readOptions(options, PROPERTIES);
   const { bars, rom, ids, powerManagement, msi, msix, pcie } = given;
@@ -191,7 +193,7 @@ export function readDeviceOptions(options: SimulatedDeviceOptions): SimulatedDev
     msix: part('msix', msix, ['vectors', 'bar', 'tableOffset', 'pendingOffset']),
     pcie: part('pcie', pcie, ['flr']),
   };
-  return { ...given, ...parts } as SimulatedDeviceOptions; // `undefined` is what was left out
+  return { ...given, ...parts } as SimulatedDeviceOptions; // omitted options are `undefined`
 }
 
 function readBar(bar: SimulatedBar): SimulatedBar {

@@ -1,6 +1,4 @@
-/**
- * What the regions of a simulated device consist of: memory, registers, and what VFIO keeps for itself.
- */
+/** The contents of a simulated device's regions: memory, registers, and the parts that VFIO reserves. */
 import type { AddressRange } from '../../address-range.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
@@ -25,12 +23,12 @@ export function registerContents(registers: SimulatedRegisters): RegionContents 
   };
 }
 
-/** Linux refuses to write a ROM with `EINVAL` (`vfio_pci_rw`). @internal */
+/** Contents of a ROM. Linux rejects writes with `EINVAL` (`vfio_pci_rw`). @internal */
 export function romContents(bdf: string, file: MemoryFile): RegionContents {
   return {
     ...memoryContents(file),
     write: () => {
-      throw new PeerDmaError('ERR_SYSTEM', `the ROM of ${bdf} can't be written: EINVAL`, {
+      throw new PeerDmaError('ERR_SYSTEM', `the ROM of ${bdf}: writing failed: a ROM is read-only (EINVAL)`, {
         errno: 'EINVAL',
         device: bdf,
       });
@@ -39,8 +37,7 @@ export function romContents(bdf: string, file: MemoryFile): RegionContents {
 }
 
 /**
- * The same contents without the MSI-X table, which VFIO keeps to itself: reads of it give ones, and writes go nowhere
- * (Linux `vfio_pci_bar_rw`).
+ * Wraps contents and hides the MSI-X table: reads return ones, writes are dropped (Linux `vfio_pci_bar_rw`).
  *
  * @internal
  */
@@ -57,9 +54,9 @@ export function withoutTable(contents: RegionContents, table: AddressRange): Reg
 }
 
 /**
- * The same contents with the pending bits of MSI-X, which can only be read.
+ * Wraps contents and adds the read-only pending bits of MSI-X.
  *
- * @param isPending whether a vector is; for those past the last, too
+ * @param isPending whether a vector is pending; also called for vectors past the last one
  * @internal
  */
 export function withPending(
@@ -82,7 +79,7 @@ export function withPending(
   };
 }
 
-/** Writes what does not fall into a range. */
+/** Writes the bytes outside of a range. */
 function writeAround(contents: RegionContents, range: AddressRange, offset: bigint, bytes: Uint8Array): void {
   const [start, end] = within(range, offset, bytes.length);
   if (start === end) return contents.write(offset, bytes);
@@ -91,7 +88,7 @@ function writeAround(contents: RegionContents, range: AddressRange, offset: bigi
   return undefined;
 }
 
-/** Which bytes of an access fall into a range; two equal numbers for none. */
+/** Returns the bytes of an access within a range, as a half-open range; two equal numbers for none. */
 function within({ start, end }: AddressRange, offset: bigint, length: number): readonly [start: number, end: number] {
   const clamp = (address: bigint): number => {
     const at = address - offset;

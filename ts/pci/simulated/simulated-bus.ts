@@ -1,14 +1,13 @@
-/**
- * Simulated devices that share a bus, and so a reset.
- */
+/** Simulated devices that share a bus and its reset. */
 import type { PhysicalFunction } from '../physical-function.ts';
 
-/** Whether it is a bus, whatever it is. @internal */
+/** Whether a value is a SimulatedBus. @internal */
 export let isBus: (value: unknown) => value is SimulatedBus;
 
 /**
- * A bus: `hotReset` of one of its devices resets all of them. Devices come by their option `bus`, and leave it when they
- * are closed.
+ * A bus: `hotReset` of one of its devices resets all of them.
+ *
+ * Devices join it through their option `bus`, and leave it when they are closed.
  */
 export class SimulatedBus {
   readonly #members = new Map<PhysicalFunction, () => void>();
@@ -22,7 +21,7 @@ export class SimulatedBus {
     return [...this.#members.keys()];
   }
 
-  /** @param reset resets the function, whatever it can do by itself @internal */
+  /** @param reset resets the function, also if it does not support a reset of its own @internal */
   join(device: PhysicalFunction, reset: () => void): void {
     this.#members.set(device, reset);
   }

@@ -1,8 +1,9 @@
 /**
- * Config space of a simulated device as VFIO shows it: which bits can be written, and what writing them does. What VFIO
- * virtualizes or drops (Linux `vfio_pci_config.c`), it does here too: Status can't be written, MSI-X is switched by
- * connecting it, and the BARs' registers take addresses without moving anything. Outside of the registers named below
- * all is read-only.
+ * Config space of a simulated device as VFIO exposes it: writable bits, and the effects of writes.
+ *
+ * It virtualizes and drops the same writes as VFIO (Linux `vfio_pci_config.c`): Status is read-only, MSI-X is enabled
+ * by connecting it, and BAR registers accept addresses without moving anything. All registers that are not named below
+ * are read-only.
  */
 import type { ConfigImage } from '../config/config-image.ts';
 import { type ResetBit, resetBits, resetsFunction } from '../config/function-reset.ts';
@@ -32,34 +33,34 @@ import { writableBits } from './writable-bits.ts';
 const D0 = 0;
 const D3_HOT = 3;
 
-/** 32 messages are the most that MSI has; larger numbers are reserved. */
+/** MSI has at most 32 messages; larger numbers are reserved. */
 const MOST_MSI_LOG2 = 5;
 /** @internal */
 export interface ConfigListener {
-  /** Of the two switched on by being connected. */
+  /** Whether a kind is connected, and so enabled. */
   isConnected(kind: 'msi' | 'msix'): boolean;
-  /** The function resets itself: it was asked to, or woke up from D3hot. */
+  /** Called when the function resets itself: by a guest request, or on the transition from D3hot. */
   onReset(): void;
-  /** Command or the power state has changed. */
+  /** Called when Command or the power state has changed. */
   onChange(): void;
 }
 
 /** @internal */
 export class SimulatedConfig implements RegionContents {
   readonly isMemory = true;
-  /** Where MSI-X has its structures, if there is a capability. */
+  /** Location of the MSI-X structures; `undefined` without MSI-X. */
   readonly msix: MsixShape | undefined;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #writable: DataView;
   readonly #capabilities: FoundCapabilities;
   readonly #power: PowerManagement | undefined;
-  /** Whether the function resets itself on the way from D3hot to D0. */
+  /** Whether the function resets itself on the transition from D3hot to D0. */
   readonly #resetsOnWaking: boolean;
   readonly #resets: readonly ResetBit[];
   readonly #listener: ConfigListener;
 
-  /** @param image whose bytes become those of the device */
+  /** @param image its bytes become those of the device */
   constructor(image: ConfigImage, bars: readonly BarLayout[], listener: ConfigListener) {
     const { bytes } = image;
     this.#bytes = bytes;
@@ -79,24 +80,24 @@ export class SimulatedConfig implements RegionContents {
     return BigInt(this.#bytes.length);
   }
 
-  commands(bit: number): boolean {
+  isCommandSet(bit: number): boolean {
     return (this.#view.getUint16(COMMAND, true) & bit) !== 0;
   }
 
-  get awake(): boolean {
-    return this.#power?.awake(this.#bytes) ?? true;
+  get isInD0(): boolean {
+    return this.#power?.isInD0(this.#bytes) ?? true;
   }
 
-  get inD3(): boolean {
+  get isInD3Hot(): boolean {
     return this.#power?.state(this.#bytes) === D3_HOT;
   }
 
-  /** Whether config space says how to reset the function alone (Linux `pci_reset_fn_methods`). */
+  /** Whether config space has a way to reset the function alone (Linux `pci_reset_fn_methods`). */
   get resettable(): boolean {
     return this.#resets.length > 0 || this.#resetsOnWaking;
   }
 
-  /** How many vectors of each kind there are. */
+  /** Number of vectors of each kind. */
   get vectors(): Record<InterruptKind, number> {
     const msi = this.#capabilities.get(CAP_ID_MSI)?.offset;
     const messages =
@@ -110,14 +111,14 @@ export class SimulatedConfig implements RegionContents {
     };
   }
 
-  /** VFIO leaves a function in D0 when it has reset it; all else is restored. */
+  /** Puts the function into D0, as VFIO does after a reset; it restores all other registers. */
   wake(): void {
     this.#power?.setState(this.#bytes, D0);
   }
 
   read(offset: bigint, length: number): Uint8Array {
-    this.#showEnabled(CAP_ID_MSI, MSI_FLAGS, MSI_FLAGS_ENABLE, this.#listener.isConnected('msi'));
-    this.#showEnabled(CAP_ID_MSIX, MSIX_FLAGS, MSIX_FLAGS_ENABLE, this.#listener.isConnected('msix'));
+    this.#setEnabledBit(CAP_ID_MSI, MSI_FLAGS, MSI_FLAGS_ENABLE, this.#listener.isConnected('msi'));
+    this.#setEnabledBit(CAP_ID_MSIX, MSIX_FLAGS, MSIX_FLAGS_ENABLE, this.#listener.isConnected('msix'));
     return this.#bytes.slice(Number(offset), Number(offset) + length);
   }
 
@@ -137,17 +138,17 @@ export class SimulatedConfig implements RegionContents {
     this.#listener.onChange();
   }
 
-  /** What was written of the power state is checked: one that the function does not have is not taken. */
+  /** Applies a written power state, if the transition is supported. */
   #setPowerState(before: number): void {
     const power = this.#power;
     if (power === undefined) return;
-    const taken = power.taken(before, power.state(this.#bytes));
+    const taken = power.nextState(before, power.state(this.#bytes));
     power.setState(this.#bytes, taken);
-    // The function has reset itself, and VFIO has put config space back.
+    // The function has reset itself, and VFIO has restored config space.
     if (before === D3_HOT && taken === D0 && this.#resetsOnWaking) this.#listener.onReset();
   }
 
-  #showEnabled(id: number, flags: number, bit: number, enabled: boolean): void {
+  #setEnabledBit(id: number, flags: number, bit: number, enabled: boolean): void {
     const capability = this.#capabilities.get(id);
     if (capability === undefined) return;
     const at = capability.offset + flags;

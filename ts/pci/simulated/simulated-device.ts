@@ -1,6 +1,4 @@
-/**
- * A PCI function in memory: config space, BARs, DMA, interrupts and resets, without hardware or privileges.
- */
+/** A simulated PCI function: config space, BARs, DMA, interrupts and resets, without hardware or privileges. */
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/spaces.ts';
@@ -26,20 +24,21 @@ import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
 import { valueText } from '../../value-text.ts';
 
-/** VFIO's number of config space. */
+/** VFIO's region index of config space. */
 const CONFIG_INDEX = 7;
 const PCI_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
-/** What {@link SimulatedDevice.edu} takes. */
+/** Options of {@link SimulatedDevice.edu}. */
 export type SimulatedEduOptions = Pick<SimulatedDeviceOptions, 'bdf' | 'iommu' | 'bus' | 'resettable'> & {
-  /** Where the host has placed BAR 0. */
+  /** Physical address of BAR 0 on the host. */
   readonly hostAddress?: bigint;
 };
 
 /**
- * A simulated function, with the manners of one that VFIO has opened: it decodes memory, is no bus master, and a reset
- * leaves config space as it was. What it is told about itself, by {@link SimulatedDevice.raise} and the DMA calls, is the
- * device's side; the rest is its driver's.
+ * A simulated function that behaves like one opened by VFIO.
+ *
+ * It decodes memory, is not a bus master, and a reset keeps config space. {@link SimulatedDevice.raise} and the DMA
+ * methods are the device's side; everything else is its driver's side.
  */
 export class SimulatedDevice implements PhysicalFunction {
   readonly bdf: string;
@@ -54,20 +53,20 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #registers: readonly SimulatedRegisters[];
   /** The files behind its BARs and its ROM. */
   readonly #files: readonly MemoryFile[];
-  /** Those of them that can be mapped. */
-  readonly #shown: MemoryFile[] = [];
+  /** The mappable ones among these files. */
+  readonly #mappableFiles: MemoryFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
-  /** How often IOMMUs that map its memory as a dma-buf have lost it. */
+  /** How often its memory was revoked from IOMMUs that map it as a dma-buf. */
   #revocations = 0;
-  /** The state of its memory for which the DMA targets were last updated. */
-  #seen = 'false 0';
+  /** The memory state at the last update of the DMA targets. */
+  #reportedState = 'false 0';
 
   /**
-   * Makes a device, as it is once VFIO has opened one.
+   * Creates a device in the state in which VFIO opens one.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP`
-   * for what no PCI function can be; `ERR_SYSTEM` where there is no memory for its BARs
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and
+   * `ERR_OVERLAP` for options that no PCI function can have; `ERR_SYSTEM` if there is no memory for its BARs
    */
   constructor(given: SimulatedDeviceOptions) {
     const options = readDeviceOptions(given);
@@ -91,7 +90,7 @@ export class SimulatedDevice implements PhysicalFunction {
     });
     this.#interrupts = new SimulatedInterrupts(bdf, this.#config.vectors, (kind) => this.#canSignal(kind));
     this.interrupts = this.#interrupts;
-    this.#onConfigChange(); // which starts as it is recorded
+    this.#onConfigChange(); // a recorded config space is the initial state
     this.#resettable = options.resettable ?? this.#config.resettable;
     this.#iommu = iommu;
     this.#registers = bars.flatMap(({ registers }) => registers ?? []);
@@ -100,7 +99,7 @@ export class SimulatedDevice implements PhysicalFunction {
       index: CONFIG_INDEX,
       length: this.#config.length,
       contents: this.#config,
-      answers: () => this.#requireOpen(),
+      decodes: () => this.#requireOpen(),
     });
     const { regions, files } = makeRegions({
       bdf,
@@ -108,7 +107,7 @@ export class SimulatedDevice implements PhysicalFunction {
       romContents: rom?.contents,
       msix: this.#config.msix,
       isPending: (vector) => this.#interrupts.isPending(vector),
-      answers: (bar) => (bar.kind === 'io' ? this.#answersIo() : this.#answersMemory(bar.index)),
+      decodes: (bar) => (bar.kind === 'io' ? this.#decodesIo() : this.#decodesMemory(bar.index)),
     });
     this.regions = regions;
     this.#files = files;
@@ -118,8 +117,10 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * A device that has the registers of QEMU's `edu`: it moves up to 4096 bytes at a time by DMA and interrupts by its pin
-   * or one message. Its DMA has all 64 bits of address, and is done when it is started.
+   * Creates a device with the registers of QEMU's `edu`.
+   *
+   * It transfers up to 4096 bytes at a time by DMA and interrupts by its pin or one message. Its DMA has 64-bit
+   * addresses and completes synchronously.
    */
   static edu(options: SimulatedEduOptions): SimulatedDevice {
     const names = ['bdf', 'iommu', 'bus', 'resettable', 'hostAddress'] as const;
@@ -142,18 +143,18 @@ export class SimulatedDevice implements PhysicalFunction {
     return device;
   }
 
-  /** Why its DMA came to nothing the last time that it did, since it was made or reset. */
+  /** The last DMA fault since it was created or reset. */
   get lastFault(): PeerDmaError | undefined {
     return this.#lastFault;
   }
 
   /**
-   * The device reads memory.
+   * Reads memory by DMA.
    *
-   * @param iova where it reads
+   * @param iova start address
    * @param length bytes
-   * @throws {PeerDmaError} `ERR_DMA_FAULT` where it may not: it is no bus master, sleeps, has no IOMMU, or nothing is mapped;
-   * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_DMA_FAULT` if it is not a bus master, not in D0 or has no IOMMU, or if the range is
+   * not mapped; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   dmaRead(iova: bigint, length: number): Uint8Array {
     return this.#dma((iommu) => {
@@ -165,45 +166,53 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * The device writes memory: all of it or nothing. Throws as {@link SimulatedDevice.dmaRead}.
+   * Writes memory by DMA: all bytes or none.
    *
-   * @param iova where it writes
+   * @param iova start address
+   * @throws {PeerDmaError} as {@link SimulatedDevice.dmaRead}
    */
   dmaWrite(iova: bigint, bytes: Uint8Array): void {
     this.#dma((iommu) => iommu.write(iova, bytes));
   }
 
   /**
-   * The device interrupts, or another part of the host does in its stead (`error`, `request`). The pin stays asserted until
-   * {@link SimulatedDevice.lowerIntx}. Messages are DMA: without bus mastering they get lost.
+   * Raises an interrupt of the device, or one of the host on its behalf (`error`, `request`).
+   *
+   * The pin stays asserted until {@link SimulatedDevice.lowerIntx}. Messages are DMA: without bus mastering they are
+   * lost.
    *
    * @param vector its number within the kind, from 0. Default: 0
    * @returns whether an eventfd was signalled
-   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that it does not have; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INTERRUPT_UNSUPPORTED` for a vector that it does not have; `ERR_INVALID_ARGUMENT`,
+   * `ERR_CLOSED`
    */
   raise(kind: InterruptKind, vector = 0): boolean {
     return this.#interrupts.raise(kind, vector);
   }
 
-  /** The device lets go of its pin. */
+  /** Deasserts the pin. */
   lowerIntx(): void {
     this.#interrupts.lowerIntx();
   }
 
   /**
-   * Resets the function: registers are as after power-on, the pin is let go, and it is awake. The memory of BARs keeps its
-   * bytes, as that of shared-memory devices does; the rest of config space and the connected interrupts stay. DMA
-   * targets unmap its BARs before the reset and map them again after it.
+   * Resets the function: registers have their power-on values, the pin is deasserted, the power state is D0.
    *
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no way of being reset on its own; `ERR_UNMAP_FAILED`:
-   * it was not reset
+   * The memory of BARs keeps its bytes, as in shared-memory devices; the rest of config space and the connected
+   * interrupts are kept. DMA targets unmap its BARs before the reset and map them again after it.
+   *
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_UNMAP_FAILED`: it was not
+   * reset
    */
   async reset(): Promise<void> {
     this.#requireOpen();
     if (!this.#resettable) {
-      throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} can't be reset on its own: try the bus, by hotReset`);
+      throw this.#error(
+        'ERR_RESET_UNSUPPORTED',
+        `${this.bdf} cannot be reset on its own. Reset its bus with hotReset.`,
+      );
     }
-    await withoutMappingsOf(this.#shown, () => {
+    await withoutMappingsOf(this.#mappableFiles, () => {
       this.#requireOpen(); // it may have been closed while targets were unmapping
       this.#reset();
     });
@@ -212,27 +221,26 @@ export class SimulatedDevice implements PhysicalFunction {
   /**
    * Resets all devices of its bus, each as {@link SimulatedDevice.reset} does.
    *
-   * @param others those that the bus has besides this one. What is not on it stays as it is
-   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` where it has no bus of its own, or that has a device that is not among
-   * these
+   * @param others the other devices of the bus. Devices that are not on it are unaffected
+   * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` without a bus, or if the bus has a device that is not among these
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#requireOpen();
     const named = readArray(others, 'the other functions');
     if (this.#bus === undefined) {
-      throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} is on no bus that can be reset`);
+      throw this.#error('ERR_RESET_UNSUPPORTED', `${this.bdf} has no bus to reset. Create it with the option bus.`);
     }
     const bus = this.#bus;
     const requireAll = (): void => {
       const missing = bus.devices.filter((device) => device !== this && !named.includes(device));
       if (missing.length === 0) return;
       const names = missing.map(({ bdf }) => bdf).join(', ');
-      const text = `a reset of the bus of ${this.bdf} would reset ${names} as well: say so with the other functions`;
+      const text = `a reset of the bus of ${this.bdf} would reset ${names} as well. Pass them as the other functions.`;
       throw this.#error('ERR_RESET_UNSUPPORTED', text);
     };
     requireAll();
-    const shown = bus.devices.flatMap((device) => (device instanceof SimulatedDevice ? device.#shown : []));
-    await withoutMappingsOf(shown, () => {
+    const mapped = bus.devices.flatMap((device) => (device instanceof SimulatedDevice ? device.#mappableFiles : []));
+    await withoutMappingsOf(mapped, () => {
       requireAll(); // a device may have joined the bus while targets were unmapping
       bus.reset();
     });
@@ -240,9 +248,10 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Disconnects its interrupts, leaves its bus, and releases the memory that was made for it. What IOMMUs map of its
-   * BARs stays until it is unmapped: with the rules of type1 DMA reaches it, as it does with the kernel's. Everything
-   * else throws `ERR_CLOSED` then, reads of its BARs by guest memory included. Idempotent.
+   * Disconnects its interrupts, leaves its bus, and releases the memory that was created for it. Idempotent.
+   *
+   * IOMMU mappings of its BARs remain until they are unmapped: with type1 rules DMA still reaches them, as with the
+   * kernel's type1. All other methods throw `ERR_CLOSED` then, and so do reads of its BARs through guest memory.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -258,71 +267,79 @@ export class SimulatedDevice implements PhysicalFunction {
     await this.close();
   }
 
-  /** VFIO keeps others from asking in D3hot alone (Linux `__vfio_pci_memory_enabled`): in D1 and D2 nobody answers. */
-  #answersMemory(index: number): boolean {
+  /**
+   * Returns whether memory accesses reach the device. VFIO rejects them only with decode off or in D3hot.
+   *
+   * In D1 and D2 the access is made, and no device responds (Linux `__vfio_pci_memory_enabled`).
+   */
+  #decodesMemory(index: number): boolean {
     this.#requireOpen();
-    if (this.#hasMemory) return this.#config.awake;
-    const text = `region ${index} of ${this.bdf} does not answer: its memory decode is off, or it is in D3hot`;
+    if (this.#hasMemory) return this.#config.isInD0;
+    const text = `region ${index} of ${this.bdf} does not decode: its memory decode is off, or it is in D3hot`;
     throw this.#error('ERR_BAR_DISABLED', text);
   }
 
-  /** VFIO lets everybody ask: nobody answers then. */
-  #answersIo(): boolean {
-    return this.#requireOpen() && this.#config.commands(COMMAND_IO) && this.#config.awake;
+  /** Returns whether I/O accesses reach the device. VFIO does not reject any. */
+  #decodesIo(): boolean {
+    return this.#requireOpen() && this.#config.isCommandSet(COMMAND_IO) && this.#config.isInD0;
   }
 
   #onConfigChange(): void {
-    this.#seeMemory();
-    this.#interrupts.switchPin(this.#config.commands(COMMAND_INTX_DISABLE));
+    this.#updateMemoryState();
+    this.#interrupts.setPinDisabled(this.#config.isCommandSet(COMMAND_INTX_DISABLE));
     this.#interrupts.update();
   }
 
   #canSignal(kind: InterruptKind): boolean {
     if (kind === 'error' || kind === 'request') return true;
-    if (!this.#config.awake) return false;
-    return kind === 'intx' || this.#config.commands(COMMAND_MASTER);
+    if (!this.#config.isInD0) return false;
+    return kind === 'intx' || this.#config.isCommandSet(COMMAND_MASTER);
   }
 
   #dma<T>(transfer: (iommu: SimulatedDma) => T): T {
     this.#requireOpen();
     try {
-      if (!this.#config.awake) throw this.#error('ERR_DMA_FAULT', `${this.bdf} is not in D0: it can't do DMA`);
-      if (!this.#config.commands(COMMAND_MASTER)) {
-        const text = `${this.bdf} is no bus master: bit 2 of its Command register is off`;
+      if (!this.#config.isInD0) throw this.#error('ERR_DMA_FAULT', `${this.bdf} is not in D0, so it cannot do DMA`);
+      if (!this.#config.isCommandSet(COMMAND_MASTER)) {
+        const text = `${this.bdf} is not a bus master: bit 2 of its Command register is 0`;
         throw this.#error('ERR_DMA_FAULT', text);
       }
       if (this.#iommu === undefined) {
-        throw this.#error('ERR_DMA_FAULT', `${this.bdf} has no IOMMU, and so nothing that its DMA could go to`);
+        throw this.#error('ERR_DMA_FAULT', `${this.bdf} has no IOMMU, so its DMA has no target`);
       }
       return transfer(this.#iommu);
     } catch (error) {
-      throw this.#faulted(error);
+      throw this.#dmaFault(error);
     }
   }
 
-  /** What a device can ask for and nobody has is a fault, whatever else is to be said of it; what it can't ask for is not. */
-  #faulted(error: unknown): unknown {
+  /** Converts an error into a DMA fault, unless the request itself is invalid. */
+  #dmaFault(error: unknown): unknown {
     if (!(error instanceof PeerDmaError) || error.code === 'ERR_INVALID_ARGUMENT') return error;
     if (error.code === 'ERR_DMA_FAULT') return (this.#lastFault = error);
     const text = `DMA of ${this.bdf} faulted: ${error.message}`;
     return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { device: this.bdf, cause: error }));
   }
 
-  /** To be called while no target maps its memory: the targets map it again afterwards. */
+  /** Resets the device. Call it while no target maps its memory: the targets map it again afterwards. */
   #reset(): void {
     this.#config.wake();
     this.#resetFunction();
-    this.#seen = this.#memoryState;
+    this.#reportedState = this.#memoryState;
   }
 
-  /** Its BARs are memory of a device: guest memory accesses them by their regions, and IOMMUs lose them with it. */
+  /**
+   * Declares its BARs as device memory.
+   *
+   * Guest memory accesses them through their regions, and IOMMUs follow their revocations.
+   */
   #declareMemory(): void {
     const accessible = (): boolean => this.#hasMemory;
     const revocations = (): number => this.#revocations;
     for (const region of this.regions) {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
       if (region === undefined || backing === 'private') continue;
-      this.#shown.push(backing.file);
+      this.#mappableFiles.push(backing.file);
       declareDevice(backing.file, {
         get accessible() {
           return accessible();
@@ -339,15 +356,15 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   get #hasMemory(): boolean {
-    return this.#config.commands(COMMAND_MEMORY) && !this.#config.inD3;
+    return this.#config.isCommandSet(COMMAND_MEMORY) && !this.#config.isInD3Hot;
   }
 
-  /** What was mapped of its memory as a dma-buf is void once it stops answering, and can be had anew once it answers again. */
-  #seeMemory(): void {
-    if (this.#seen.startsWith('true') && !this.#hasMemory) this.#revocations++;
-    if (this.#seen === this.#memoryState) return;
-    this.#seen = this.#memoryState;
-    giveMissingOf(this.#shown);
+  /** Updates targets after a change of memory decode. dma-buf mappings are revoked when it stops decoding. */
+  #updateMemoryState(): void {
+    if (this.#reportedState.startsWith('true') && !this.#hasMemory) this.#revocations++;
+    if (this.#reportedState === this.#memoryState) return;
+    this.#reportedState = this.#memoryState;
+    giveMissingOf(this.#mappableFiles);
   }
 
   get #memoryState(): string {

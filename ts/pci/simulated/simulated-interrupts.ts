@@ -1,13 +1,11 @@
-/**
- * The interrupts of a simulated device, under the rules of VFIO: what `VfioInterrupts` is for a real one.
- */
+/** The interrupts of a simulated device, with the rules of VFIO; the counterpart of `VfioInterrupts`. */
 import { readArray } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type EventFd, type HeldEvent, holdEvent, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { valueText } from '../../value-text.ts';
 
-/** Of these VFIO connects one at a time. */
+/** VFIO connects one of these at a time. */
 const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
 
 /** @internal */
@@ -17,18 +15,16 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   readonly #canSignal: (kind: InterruptKind) => boolean;
   readonly #connected = new Map<InterruptKind, (HeldEvent | undefined)[]>();
   #resample: EventFd | undefined;
-  /** Whether the device pulls its pin. */
+  /** Whether the device asserts its pin. */
   #asserted = false;
   #masked = false;
-  /** Messages of MSI-X that the device keeps, since nobody is connected to their vectors. */
+  /** Pending MSI-X vectors: raised while they were not connected. */
   readonly #pending = new Set<number>();
-  /** Whether Command has the pin switched off. */
-  #pinOff = false;
+  /** Whether Command disables the pin. */
+  #pinDisabled = false;
   #closed = false;
 
-  /**
-   * @param canSignal whether the function is able to, by its registers; messages are DMA
-   */
+  /** @param canSignal whether the registers of the function allow it to interrupt; messages are DMA */
   constructor(
     bdf: string,
     counts: Readonly<Record<InterruptKind, number>>,
@@ -50,12 +46,15 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     const count = this.count(kind);
     const events = readArray(eventFds, 'the vectors of a kind');
     if (events.length === 0) {
-      throw this.#error('ERR_INVALID_ARGUMENT', 'a kind is connected with one vector or more: disconnect silences it');
+      throw this.#error(
+        'ERR_INVALID_ARGUMENT',
+        'a kind is connected with one vector or more. Use disconnect to connect none.',
+      );
     }
     this.#requireVectors(kind, count, events.length);
     const busy = (EXCLUSIVE.includes(kind) ? EXCLUSIVE : [kind]).find((other) => this.#connected.has(other));
     if (busy !== undefined) {
-      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected: disconnect it first`);
+      throw this.#error('ERR_INTERRUPT_SETUP', `${busy} of ${this.#bdf} is connected. Disconnect it first.`);
     }
     const held: (HeldEvent | undefined)[] = [];
     try {
@@ -66,7 +65,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     }
     this.#connected.set(kind, held);
     if (kind !== 'intx') return;
-    this.#masked = this.#pinOff;
+    this.#masked = this.#pinDisabled;
     this.update();
   }
 
@@ -77,8 +76,9 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#requireVectors(kind, count, vector + 1);
     const connected = this.#connected.get(kind) ?? [];
     if (vector >= connected.length) {
-      const text = `${kind} of ${this.#bdf} is connected with ${connected.length} vector(s), and ${vector} is none of them`;
-      throw this.#error('ERR_INTERRUPT_SETUP', `${text}: disconnect it, and connect as many as are needed`);
+      const state = `${kind} of ${this.#bdf} is connected with ${connected.length} vector(s)`;
+      const text = `${state}, and ${vector} is not among them`;
+      throw this.#error('ERR_INTERRUPT_SETUP', `${text}. Disconnect it, and connect all that are needed.`);
     }
     const next = eventFd && holdEvent(eventFd);
     connected[vector]?.release();
@@ -87,7 +87,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   }
 
   disconnect(kind: InterruptKind): void {
-    this.count(kind); // which says so, if it is none
+    this.count(kind); // throws for an unknown kind
     this.#release(kind);
   }
 
@@ -101,24 +101,24 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#unmask();
   }
 
-  /** The kernel would take the count itself; here the eventfd's own listener does, so it has to stay open. */
+  /** Uses the eventfd's own listener, so the eventfd has to stay open. The kernel would read the count itself. */
   unmaskIntxOn(eventFd: EventFd | undefined): void {
     this.#requireIntx();
-    if (eventFd !== undefined) nativeEventFdOf(eventFd); // which says so, if it is none
+    if (eventFd !== undefined) nativeEventFdOf(eventFd); // throws if it is not an EventFd
     this.#stopResampling();
     eventFd?.listen(() => this.#unmask());
     this.#resample = eventFd;
   }
 
-  /** Whether a kind is connected, and so switched on in the device. */
+  /** Whether a kind is connected, and so enabled in the device. */
   isConnected(kind: InterruptKind): boolean {
     return this.#connected.has(kind);
   }
 
   /**
-   * The device interrupts. The pin stays asserted until {@link SimulatedInterrupts.lowerIntx}.
+   * Raises an interrupt. The pin stays asserted until {@link SimulatedInterrupts.lowerIntx}.
    *
-   * @returns whether somebody was told
+   * @returns whether an eventfd was signalled
    */
   raise(kind: InterruptKind, vector: number): boolean {
     this.#requireOpen();
@@ -131,17 +131,17 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     }
     if (!this.#canSignal(kind)) return false;
     if (this.#signal(kind, vector)) return true;
-    // A vector that nobody is connected to is masked by the kernel.
+    // The kernel masks a vector without an eventfd.
     if (kind === 'msix' && vector < (this.#connected.get(kind)?.length ?? 0)) this.#pending.add(vector);
     return false;
   }
 
-  /** Whether the device keeps a message of MSI-X until its vector is connected. */
+  /** Whether a message of MSI-X is pending until its vector is connected. */
   isPending(vector: number): boolean {
     return this.#pending.has(vector);
   }
 
-  /** As after power-on; what is connected stays so. */
+  /** Restores the power-on state; connections are kept. */
   reset(): void {
     this.#asserted = false;
     this.#pending.clear();
@@ -151,16 +151,15 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#asserted = false;
   }
 
-  /** Command switches the pin off or on, and so masks or unmasks it (Linux `vfio_basic_config_write`). */
-  switchPin(off: boolean): void {
-    if (off === this.#pinOff) return;
-    this.#pinOff = off;
+  /** Disables or enables the pin by Command, which also masks or unmasks it (Linux `vfio_basic_config_write`). */
+  setPinDisabled(off: boolean): void {
+    if (off === this.#pinDisabled) return;
+    this.#pinDisabled = off;
     this.#masked = off;
   }
 
   /**
-   * Signals what nothing speaks against any more: the pin, which VFIO masks until somebody has seen to it, and messages that
-   * the device has kept.
+   * Signals the deferred interrupts that are possible now: the pin, unless it is masked, and pending messages.
    *
    * @returns whether the pin was signalled
    */
@@ -179,7 +178,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   }
 
   #unmask(): void {
-    if (this.#pinOff) return;
+    if (this.#pinDisabled) return;
     this.#masked = false;
     this.update();
   }
@@ -203,7 +202,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     try {
       resample?.listen(undefined);
     } catch (error) {
-      // Closed by its owner: nobody listens any more.
+      // Its owner has closed it, which removed the listener.
       if (!(error instanceof PeerDmaError && error.code === 'ERR_CLOSED')) throw error;
     }
   }
@@ -215,7 +214,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   #requireIntx(): void {
     this.#requireOpen();
     if (!this.isConnected('intx')) {
-      throw this.#error('ERR_INTERRUPT_SETUP', `intx of ${this.#bdf} is not connected: connect it first`);
+      throw this.#error('ERR_INTERRUPT_SETUP', `intx of ${this.#bdf} is not connected. Connect it first.`);
     }
   }
 

@@ -1,6 +1,4 @@
-/**
- * A region of a simulated device, with the manners of VFIO's.
- */
+/** A region of a simulated device, with the access rules of VFIO. */
 import { AddressRange, hex } from '../../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
@@ -8,12 +6,12 @@ import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
 import type { DeviceRegion } from '../physical-function.ts';
-import { ones } from '../unanswered.ts';
+import { allOnes } from '../pci-fault.ts';
 import { valueText } from '../../value-text.ts';
 
-/** What a region consists of. @internal */
+/** The contents of a region. @internal */
 export interface RegionContents {
-  /** Whether it is memory, which takes accesses of any length anywhere; else it gets them one by one, as registers do. */
+  /** Whether it is memory, which supports accesses of any length; registers receive aligned accesses one by one. */
   readonly isMemory: boolean;
   read(offset: bigint, length: number): Uint8Array;
   write(offset: bigint, bytes: Uint8Array): void;
@@ -25,17 +23,20 @@ export interface RegionShape {
   readonly index: number;
   readonly length: bigint;
   readonly contents: RegionContents;
-  /** The memory that can be mapped. */
+  /** The mappable memory. */
   readonly file?: MemoryFile;
   readonly mmapAreas?: readonly AddressRange[];
   readonly hostAddress?: bigint | undefined;
-  /** Whether anybody answers: if not, reads give ones and writes go nowhere. Throws where VFIO lets nobody ask. */
-  readonly answers: () => boolean;
+  /**
+   * Whether the region decodes: if not, reads return ones and writes are dropped. Throws if VFIO rejects the access.
+   */
+  readonly decodes: () => boolean;
 }
 
 /**
- * VFIO cuts other accesses than {@link DeviceRegion.read64} into pieces of that many bytes (Linux
- * `vfio_pci_core_do_io_rw`).
+ * Bytes of the pieces of an access.
+ *
+ * VFIO splits accesses other than {@link DeviceRegion.read64} into such pieces (Linux `vfio_pci_core_do_io_rw`).
  */
 const WIDEST = 4;
 
@@ -58,10 +59,10 @@ export class SimulatedRegion implements DeviceRegion {
   backing(offset = 0n): Backing {
     const { file } = this.#shape;
     if (file === undefined || this.mmapAreas.length === 0) {
-      throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} can't be mapped, only read and written`);
+      throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} cannot be mapped, only read and written`);
     }
     if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
-      const text = `${this.#name} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`;
+      const text = `${this.#name} has ${hex(this.length)} bytes: the offset ${valueText(offset)} is outside`;
       throw this.#error('ERR_OUT_OF_RANGE', text);
     }
     return { file, offset };
@@ -70,10 +71,10 @@ export class SimulatedRegion implements DeviceRegion {
   read(offset: bigint, length: number): Uint8Array {
     requireAccess(offset, length, this.length, this.#name);
     const { contents } = this.#shape;
-    const answers = this.#shape.answers();
-    if (answers && contents.isMemory) return contents.read(offset, length);
+    const decodes = this.#shape.decodes();
+    if (decodes && contents.isMemory) return contents.read(offset, length);
     const bytes = newBytes(length, this.#name);
-    if (!answers) return bytes.fill(0xff);
+    if (!decodes) return bytes.fill(0xff);
     for (const [at, width] of alignedAccesses(offset, length, WIDEST))
       bytes.set(this.#load(offset + BigInt(at), width), at);
     return bytes;
@@ -83,7 +84,7 @@ export class SimulatedRegion implements DeviceRegion {
     const { length } = requireBytes(bytes);
     requireAccess(offset, length, this.length, this.#name);
     const { contents } = this.#shape;
-    if (!this.#shape.answers()) return;
+    if (!this.#shape.decodes()) return;
     if (contents.isMemory) return void contents.write(offset, bytes);
     for (const [at, width] of alignedAccesses(offset, length, WIDEST)) {
       contents.write(offset + BigInt(at), bytes.slice(at, at + width));
@@ -128,26 +129,27 @@ export class SimulatedRegion implements DeviceRegion {
 
   #loadAligned(offset: bigint, width: number): DataView {
     this.#requireAligned(offset, width);
-    const bytes = this.#shape.answers() ? this.#load(offset, width) : ones(width);
+    const bytes = this.#shape.decodes() ? this.#load(offset, width) : allOnes(width);
     return new DataView(bytes.buffer, bytes.byteOffset, width);
   }
 
   #storeAligned(offset: bigint, { buffer, byteLength }: DataView<ArrayBuffer>): void {
     this.#requireAligned(offset, byteLength);
-    if (this.#shape.answers()) this.#shape.contents.write(offset, new Uint8Array(buffer));
+    if (this.#shape.decodes()) this.#shape.contents.write(offset, new Uint8Array(buffer));
   }
 
-  /** One access; what registers give is theirs, so it is looked at. */
+  /** Makes one access and checks the bytes that registers return. */
   #load(offset: bigint, width: number): Uint8Array {
     const bytes = requireBytes(this.#shape.contents.read(offset, width));
     if (bytes.length === width) return bytes;
-    const text = `${this.#name} was read at ${hex(offset)}: it gave ${bytes.length} bytes and not ${width}`;
+    const reason = `its registers returned ${bytes.length} bytes, not ${width}`;
+    const text = `${this.#name}: reading at ${hex(offset)} failed: ${reason}`;
     throw this.#error('ERR_INVALID_ARGUMENT', text);
   }
 
   #requireAligned(offset: bigint, width: number): void {
     if (typeof offset === 'bigint' && offset % BigInt(width) !== 0n) {
-      const text = `offset ${hex(offset)} of ${this.#name} is no multiple of the ${width} bytes of the access`;
+      const text = `offset ${hex(offset)} of ${this.#name} is not a multiple of the access width, ${width} bytes`;
       throw this.#error('ERR_UNALIGNED', text);
     }
     requireAccess(offset, width, this.length, this.#name);

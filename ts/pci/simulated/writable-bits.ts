@@ -1,6 +1,7 @@
 /**
- * Which bits of config space can be written: those that do something, and those that VFIO keeps for whoever uses the device.
- * Everything else is read-only, which is simpler than the truth for capabilities that nobody here plays.
+ * The writable bits of config space: those with an effect, and those that VFIO stores for its user.
+ *
+ * All other bits are read-only, a simplification for capabilities that are not emulated.
  */
 import {
   BASE_ADDRESS_0,
@@ -35,7 +36,7 @@ const COMMAND_ERRORS = 0x0140;
 /** Device Control 2 less ARI forwarding, which VFIO drops. */
 const DEVCTL2_WRITABLE = 0xffdf;
 
-/** As many bytes as config space has. @internal */
+/** Returns a mask with the length of config space. @internal */
 export function writableBits(bytes: DataView, capabilities: FoundCapabilities, bars: readonly BarLayout[]): DataView {
   const bits = new DataView(new ArrayBuffer(bytes.byteLength));
   const io = bars.some(({ kind }) => kind === 'io') ? COMMAND_IO : 0;

@@ -1,6 +1,4 @@
-/**
- * Interrupts of a made-up device, and how its guest sets them up.
- */
+/** Interrupts of a fake device, and the set-up by its guest. */
 import type { ExecutionContext } from 'ava';
 import type { InterruptControl } from '../../../../ts/pci/config/interrupt-control.ts';
 import { AssignedInterrupts } from '../../../../ts/pci/interrupts/assigned-interrupts.ts';
@@ -32,7 +30,7 @@ export function interruptsOf(device: StrictInterrupts, msixVectors: number): Ass
   });
 }
 
-/** Closed when the test ends. */
+/** Creates interrupts that are closed when the test ends. */
 export function setup(t: ExecutionContext, counts: Partial<Record<InterruptKind, number>>): Setup {
   const device = new StrictInterrupts(counts);
   const interrupts = interruptsOf(device, counts.msix ?? 0);
@@ -58,7 +56,7 @@ export function mask(interrupts: AssignedInterrupts, entry: number, masked: bool
   interrupts.writeTable(entry * 16 + 12, bytes(masked ? 1n : 0n, 4));
 }
 
-/** How many interrupts have come for the VMM since it was last asked. */
+/** Returns the number of interrupts for the VMM since the last call. */
 export function delivered(vector: InterruptVector): bigint {
   return vector.event.take();
 }

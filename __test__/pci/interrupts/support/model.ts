@@ -1,6 +1,7 @@
 /**
- * A naive model of what a guest sees of its device's interrupts, and what its VMM gets: one pending bit and one count for
- * each vector, and the table byte by byte.
+ * A naive model of a device's interrupts, for guest and VMM.
+ *
+ * It has one pending bit and one count for each vector, and the bytes of the table.
  */
 import type { InterruptControl } from '../../../../ts/pci/config/interrupt-control.ts';
 import { OFF } from './guest.ts';
@@ -25,7 +26,7 @@ export class InterruptModel {
     this.#masksAll();
   }
 
-  /** Which kind has the say. */
+  /** Returns the active kind. */
   get kind(): Routed | undefined {
     if (this.control.msix?.enabled === true) return 'msix';
     if (this.control.msi?.enabled === true) return 'msi';
@@ -76,7 +77,7 @@ export class InterruptModel {
     this.settle();
   }
 
-  /** What goes off has nothing pending. */
+  /** Clears the pending bits of a disabled kind. */
   configure(control: InterruptControl): void {
     for (const kind of ['msi', 'msix'] as const) {
       if (this.control[kind]?.enabled !== true || control[kind]?.enabled === true) continue;
@@ -92,7 +93,7 @@ export class InterruptModel {
     for (const kind of ['msi', 'msix'] as const) for (const vector of this.vectors[kind]) vector.pending = false;
   }
 
-  /** What is pending and can be delivered is, as one message. */
+  /** Delivers each pending and unmasked vector as one message. */
   settle(): void {
     for (const kind of ['msi', 'msix'] as const) {
       for (const [index, vector] of this.vectors[kind].entries()) {

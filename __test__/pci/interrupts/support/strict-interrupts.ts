@@ -1,6 +1,8 @@
 /**
- * Interrupts of a made-up device under VFIO's rules: one of INTx, MSI and MSI-X at a time, vectors reconnected only among
- * those connected, all or nothing at connecting, and a vector left silent where reconnecting fails.
+ * Interrupts of a fake device under VFIO's rules.
+ *
+ * Only one of INTx, MSI and MSI-X is connected at a time; only connected vectors can be reconnected; connecting is all
+ * or nothing; a vector is left unconnected if reconnecting fails.
  */
 import { type ErrorCode, type EventFd, PeerDmaError } from '../../../../ts/index.ts';
 import type { DeviceInterrupts, InterruptKind } from '../../../../ts/pci/physical-function.ts';
@@ -10,23 +12,26 @@ const EXCLUSIVE: readonly InterruptKind[] = ['intx', 'msi', 'msix'];
 export class StrictInterrupts implements DeviceInterrupts {
   readonly #counts: Record<InterruptKind, number>;
   readonly #connected = new Map<InterruptKind, (EventFd | undefined)[]>();
-  /** Messages of MSI-X that the device keeps, since their vectors are silent. */
+  /** Pending messages of MSI-X vectors without an eventfd. */
   readonly #pending = new Set<number>();
   #resample: EventFd | undefined;
-  /** What was asked of the device, in order. */
+  /** The calls, in order. */
   readonly calls: string[] = [];
-  /** Command has the pin switched off, which keeps it silent. */
+  /** Command disables the pin. */
   pinOff = false;
-  /** Called before a call has its effect, with its words; what it returns is thrown. */
+  /** Called with its description before a call takes effect. A returned value is thrown. */
   judge: (call: string) => unknown = () => undefined;
-  /** Called with the words of a reconnection between the old eventfd's last and the new one's first interrupt. */
+  /**
+   * Called with the description of a reconnection, between the last interrupt of the old eventfd and the first of the
+   * new.
+   */
   between: (call: string) => void = () => {};
 
   constructor(counts: Partial<Record<InterruptKind, number>>) {
     this.#counts = { intx: 0, msi: 0, msix: 0, error: 0, request: 0, ...counts };
   }
 
-  /** Lets calls fail by their number: 0 is the next one. */
+  /** Makes calls fail by their number: 0 is the next one. */
   failAt(...numbers: readonly number[]): void {
     let made = 0;
     this.judge = (call) => {
@@ -39,7 +44,7 @@ export class StrictInterrupts implements DeviceInterrupts {
     this.judge = () => undefined;
   }
 
-  /** The device interrupts. @returns whether anything is connected there */
+  /** Raises an interrupt. @returns whether an eventfd is connected */
   raise(kind: InterruptKind, vector = 0): boolean {
     const event = kind === 'intx' && this.pinOff ? undefined : this.#connected.get(kind)?.[vector];
     event?.signal();
@@ -47,20 +52,20 @@ export class StrictInterrupts implements DeviceInterrupts {
     return event !== undefined;
   }
 
-  /** The kinds that are connected, with how many of their vectors go anywhere. */
+  /** The connected kinds, with the number of their vectors that have an eventfd. */
   get connected(): Record<string, number> {
     const kinds = [...this.#connected].map(([kind, events]) => [kind, events.filter(Boolean).length] as const);
     return Object.fromEntries(kinds.sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
-  /** What can be read of the device's own pending bits. */
+  /** The bytes of the device's own pending bits. */
   readPending(offset: number, length: number): Uint8Array {
     const byte = (first: number): number =>
       [0, 1, 2, 3, 4, 5, 6, 7].reduce((bits, bit) => bits | (this.#pending.has(first + bit) ? 1 << bit : 0), 0);
     return Uint8Array.from({ length }, (_, index) => byte((offset + index) * 8));
   }
 
-  /** Whom the pin waits for. */
+  /** The eventfd that unmasks the pin. */
   get resample(): EventFd | undefined {
     return this.#resample;
   }

@@ -1,7 +1,4 @@
-/**
- * A guest memory with three followers, and devices for its guest to place: what a small machine with peer-to-peer looks
- * like.
- */
+/** A guest memory with three DMA targets, and devices that its guest can place: a small machine with peer-to-peer. */
 import {
   AssignedDevice,
   GuestMemory,
@@ -13,20 +10,20 @@ import {
   SimulatedIommu,
 } from '../../../ts/index.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
-import { SpiedFunction } from './spied-function.ts';
+import { SpyFunction } from './spy-function.ts';
 
 export const MiB = 1n << 20n;
 export const RAM = 0x10_0000n;
 export const RAM_LENGTH = 4n * MiB;
 
-/** BAR 0: registers with an MSI-X table, 64 KiB, 32-bit. BAR 2: memory, 1 MiB, 64-bit, prefetchable. BAR 4: 256 bytes. */
+/** BAR 0: registers with an MSI-X table, 64 KiB, 32-bit. BAR 2: memory, 1 MiB, 64-bit. BAR 4: 256 bytes. */
 export const BARS = [
   { index: 0, length: 0x1_0000n, kind: 'memory32' },
   { index: 2, length: MiB, kind: 'memory64', prefetchable: true },
   { index: 4, length: 0x100n, kind: 'memory32' },
 ] as const;
 
-export const USUAL: Omit<SimulatedDeviceOptions, 'bdf'> = {
+export const DEFAULTS: Omit<SimulatedDeviceOptions, 'bdf'> = {
   bars: BARS,
   msix: { vectors: 4, bar: 0, tableOffset: 0x2000n, pendingOffset: 0x3000n },
   msi: { vectors: 4, masking: true },
@@ -35,54 +32,54 @@ export const USUAL: Omit<SimulatedDeviceOptions, 'bdf'> = {
   interruptPin: true,
 };
 
-/** Whatever does something at the end: a test. */
-interface Ends {
+/** A test context that runs teardowns. */
+interface TestContext {
   readonly teardown: (act: () => void | Promise<void>) => void;
 }
 
-/** One guest. */
-export class Scene {
+/** One guest with its devices. */
+export class Fixture {
   readonly memory: GuestMemory;
-  /** Keeps the rules of type1: what devices do by DMA goes through it. */
+  /** Has the rules of type1. DMA of the devices goes through it. */
   readonly iommu: SimulatedIommu;
-  /** Keeps those of iommufd, and has to agree with the other in everything. */
+  /** Has the rules of iommufd. It must agree with the type1 IOMMU. */
   readonly iommufd: SimulatedIommu;
   readonly recorder: RecordingTarget;
-  /** What the recorder was asked and what was done to the hardware, in order. */
+  /** The calls of the recorder and the hardware accesses, in order. */
   readonly log: string[];
-  readonly #t: Ends;
+  readonly #t: TestContext;
   #devices = 4;
 
-  private constructor(t: Ends, followers: Pick<Scene, 'memory' | 'iommu' | 'iommufd' | 'recorder'>) {
+  private constructor(t: TestContext, targets: Pick<Fixture, 'memory' | 'iommu' | 'iommufd' | 'recorder'>) {
     this.#t = t;
-    this.memory = followers.memory;
-    this.iommu = followers.iommu;
-    this.iommufd = followers.iommufd;
-    this.recorder = followers.recorder;
+    this.memory = targets.memory;
+    this.iommu = targets.iommu;
+    this.iommufd = targets.iommufd;
+    this.recorder = targets.recorder;
     this.log = this.recorder.calls;
   }
 
-  static async create(t: Ends, peerToPeer: PeerToPeer = 'best-effort'): Promise<Scene> {
+  static async create(t: TestContext, peerToPeer: PeerToPeer = 'best-effort'): Promise<Fixture> {
     const memory = await GuestMemory.create({ ram: [{ start: RAM, length: RAM_LENGTH }], addressWidth: 40 });
     const iommu = new SimulatedIommu({ name: 'iommu' });
     const iommufd = new SimulatedIommu({ name: 'iommufd', rules: 'iommufd' });
     const recorder = new RecordingTarget();
     for (const target of [iommu, iommufd, recorder]) await memory.dmaMappers.addDmaMapper(target, { peerToPeer });
-    const scene = new Scene(t, { memory, iommu, iommufd, recorder });
+    const fixture = new Fixture(t, { memory, iommu, iommufd, recorder });
     t.teardown(async () => {
       await memory.close();
       if (recorder.breaches.length > 0) throw new Error(recorder.breaches.join('; '));
     });
-    return scene;
+    return fixture;
   }
 
   simulated(options: Partial<SimulatedDeviceOptions> = {}): SimulatedDevice {
     const bdf = `0000:00:${(this.#devices++).toString(16).padStart(2, '0')}.0`;
-    return new SimulatedDevice({ bdf, iommu: this.iommu, ...USUAL, ...options });
+    return new SimulatedDevice({ bdf, iommu: this.iommu, ...DEFAULTS, ...options });
   }
 
-  spied(device: PhysicalFunction): SpiedFunction {
-    return new SpiedFunction(device, (what) => this.log.push(what));
+  spy(device: PhysicalFunction): SpyFunction {
+    return new SpyFunction(device, (what) => this.log.push(what));
   }
 
   async assign(device: PhysicalFunction = this.simulated(), bars: PinnedBars = {}): Promise<AssignedDevice> {
@@ -92,12 +89,12 @@ export class Scene {
     return assigned;
   }
 
-  /** Since the last time. */
-  takeLog(): string[] {
+  /** Returns the entries since the last call. */
+  drainLog(): string[] {
     return this.log.splice(0);
   }
 
-  /** Whether DMA to an address arrives in a BAR of a device, through whichever IOMMU it goes. */
+  /** Whether DMA to an address reaches a BAR of a device, through both IOMMUs. */
   reaches(gpa: bigint, device: PhysicalFunction, bar: number, offset = 0n): boolean {
     const [byType1, byIommufd] = [this.iommu, this.iommufd].map((iommu) => {
       const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -114,7 +111,7 @@ export class Scene {
     return byType1 === true;
   }
 
-  /** What a device finds by DMA; `undefined` where it faults. */
+  /** Returns the bytes that a device reads by DMA; `undefined` if it faults. */
   find(gpa: bigint, length: number): Uint8Array | undefined {
     const [byType1, byIommufd] = [this.iommu, this.iommufd].map((iommu) => {
       try {
@@ -129,8 +126,8 @@ export class Scene {
     return byType1;
   }
 
-  /** Mappings that their device has made void. */
-  voids(): string[] {
+  /** Returns the revoked mappings. */
+  revokedMappings(): string[] {
     return this.memory
       .inspect()
       .targets.flatMap(({ name, mappings }) =>
@@ -140,8 +137,8 @@ export class Scene {
       );
   }
 
-  /** What the recorder holds of devices. */
-  barsHeld(): string[] {
+  /** Returns the BARs that the recorder has mapped. */
+  mappedBars(): string[] {
     return this.recorder.heldText().filter((held) => held.includes('BAR'));
   }
 }

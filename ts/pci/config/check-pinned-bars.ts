@@ -1,16 +1,14 @@
-/**
- * BARs that stay at one guest address: whether they can be where they are to be.
- */
+/** Checks the addresses of pinned BARs. */
 import { AddressRange } from '../../address-range.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { Bar } from './bar-registers.ts';
 import { valueText } from '../../value-text.ts';
 
-/** What is known of a BAR when its place is looked at; an index alone for one that the device doesn't have. */
+/** A BAR to pin; only an index if the device does not have it. */
 type Pinnable = Pick<Bar, 'index'> & Partial<Pick<Bar, 'kind' | 'length'>>;
 
 /**
- * A BAR's place, checked.
+ * Checks the address of a pinned BAR.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`
  * @internal
@@ -22,7 +20,7 @@ export function pinnedAddress(
 ): bigint | undefined {
   if (address === undefined) return undefined;
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE' | 'ERR_UNALIGNED', problem: string): PeerDmaError =>
-    new PeerDmaError(code, `BAR ${String(index)} of ${device} can't be pinned: ${problem}`, { device });
+    new PeerDmaError(code, `BAR ${String(index)} of ${device}: pinning failed: ${problem}`, { device });
   if (kind === undefined || length === undefined) {
     throw fail('ERR_INVALID_ARGUMENT', 'the device has no memory BAR of that number');
   }
@@ -38,13 +36,13 @@ export function pinnedAddress(
     );
   }
   if (address % length !== 0n) {
-    throw fail('ERR_UNALIGNED', `0x${address.toString(16)} is no multiple of its length, 0x${length.toString(16)}`);
+    throw fail('ERR_UNALIGNED', `0x${address.toString(16)} is not a multiple of its length, 0x${length.toString(16)}`);
   }
   return address;
 }
 
 /** @throws {PeerDmaError} `ERR_OVERLAP` @internal */
-export function requirePinnedApart(device: string, bars: readonly Bar[]): void {
+export function requirePinnedDisjoint(device: string, bars: readonly Bar[]): void {
   const places: { index: number; range: AddressRange }[] = [];
   for (const { index, length, pinned } of bars) {
     if (pinned === undefined) continue;
@@ -53,7 +51,7 @@ export function requirePinnedApart(device: string, bars: readonly Bar[]): void {
       if (!other.range.overlaps(range)) continue;
       throw new PeerDmaError(
         'ERR_OVERLAP',
-        `BAR ${index} of ${device} can't be pinned to ${range}: BAR ${other.index} is pinned to ${other.range}`,
+        `BAR ${index} of ${device}: pinning to ${range} failed: BAR ${other.index} is pinned to ${other.range}`,
         { device, range },
       );
     }

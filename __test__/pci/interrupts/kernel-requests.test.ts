@@ -1,18 +1,16 @@
-/**
- * What a VFIO device's interrupts ask of the kernel, in which order, and what is left when it refuses.
- */
+/** The kernel requests for a VFIO device's interrupts, their order, and the state after a failure. */
 import test, { type ExecutionContext } from 'ava';
 import type { NativeVfioDevice } from '#native';
 import { EventFd, PeerDmaError } from '../../../ts/index.ts';
 import { VfioInterrupts } from '../../../ts/vfio/vfio-interrupts.ts';
 import { throwsCode } from '../../support/errors.ts';
 
-/** A device that writes down what it is asked for. */
-class Asked {
+/** A device that records its calls. */
+class RecordingDevice {
   readonly calls: string[] = [];
   /** Whether vectors can be added while a kind is connected. */
   grows = true;
-  /** The call that is refused. */
+  /** The call that fails. */
   refused: string | undefined;
 
   readonly native = {
@@ -47,63 +45,63 @@ function events(t: ExecutionContext, wanted: string): (EventFd | undefined)[] {
   });
 }
 
-test('of MSI-X the kernel is asked for the first vector and for those with an eventfd', (t) => {
+test('requests the first MSI-X vector and those with an eventfd from the kernel', (t) => {
   for (const [wanted, calls] of [
     ['xx', ['0: xx']],
     ['--------', ['0: -']],
     ['-x-xx--x', ['0: -x', '3: xx', '7: x']],
     ['x------', ['0: x']],
   ] as const) {
-    const asked = new Asked();
-    asked.interrupts.connect('msix', events(t, wanted));
-    t.deepEqual(asked.take(), calls);
+    const device = new RecordingDevice();
+    device.interrupts.connect('msix', events(t, wanted));
+    t.deepEqual(device.take(), calls);
     const [another] = events(t, 'x');
-    asked.interrupts.reconnect('msix', wanted.length - 1, another);
-    t.deepEqual(asked.take(), [`${wanted.length - 1}: x`]);
+    device.interrupts.reconnect('msix', wanted.length - 1, another);
+    t.deepEqual(device.take(), [`${wanted.length - 1}: x`]);
   }
 });
 
-test('2,048 vectors of MSI-X are connected by one call of the kernel', (t) => {
+test('connects 2,048 MSI-X vectors in one call of the kernel', (t) => {
   const [event] = events(t, 'x');
   for (const grows of [true, false]) {
-    const asked = new Asked();
-    asked.grows = grows;
-    asked.interrupts.connect(
+    const device = new RecordingDevice();
+    device.grows = grows;
+    device.interrupts.connect(
       'msix',
       Array.from({ length: 2048 }, () => event),
     );
-    t.deepEqual(asked.take(), [`0: ${'x'.repeat(2048)}`]);
+    t.deepEqual(device.take(), [`0: ${'x'.repeat(2048)}`]);
   }
 });
 
-test('where vectors can not be added it is asked for all of them at once', (t) => {
-  const asked = new Asked();
-  asked.interrupts.connect('msi', events(t, '-x-x'));
-  asked.interrupts.disconnect('msi');
-  asked.grows = false;
-  asked.interrupts.connect('msix', events(t, '-x--x--'));
-  t.deepEqual(asked.take(), ['0: -x-x', 'disconnect', '0: -x--x--']);
+test('requests all vectors at once if the kernel cannot add vectors', (t) => {
+  const device = new RecordingDevice();
+  device.interrupts.connect('msi', events(t, '-x-x'));
+  device.interrupts.disconnect('msi');
+  device.grows = false;
+  device.interrupts.connect('msix', events(t, '-x--x--'));
+  t.deepEqual(device.take(), ['0: -x-x', 'disconnect', '0: -x--x--']);
 });
 
-test('connecting that is refused half-way leaves nothing connected', (t) => {
+test('leaves nothing connected when connecting fails halfway', (t) => {
   for (const [kind, wanted, refused, calls] of [
     ['msix', '-x-x-x', '3: x', ['0: -x', '3: x', 'disconnect']],
     ['msix', '-x-x-x', '0: -x', ['0: -x']],
     ['intx', 'x', 'mask', ['0: x', 'mask', 'disconnect']],
     ['intx', 'x', 'unmask', ['0: x', 'mask', 'unmask', 'disconnect']],
   ] as const) {
-    const asked = new Asked();
-    asked.refused = refused;
-    throwsCode(t, () => asked.interrupts.connect(kind, events(t, wanted)), 'ERR_INTERRUPT_SETUP', refused);
-    t.deepEqual(asked.take(), calls);
-    asked.refused = undefined;
-    asked.interrupts.connect('msi', events(t, 'x'));
-    t.deepEqual(asked.take(), ['0: x']);
+    const device = new RecordingDevice();
+    device.refused = refused;
+    throwsCode(t, () => device.interrupts.connect(kind, events(t, wanted)), 'ERR_INTERRUPT_SETUP', refused);
+    t.deepEqual(device.take(), calls);
+    device.refused = undefined;
+    device.interrupts.connect('msi', events(t, 'x'));
+    t.deepEqual(device.take(), ['0: x']);
   }
 });
 
-test('a pin is looked at when it is connected', (t) => {
-  const asked = new Asked();
-  asked.interrupts.connect('intx', events(t, 'x'));
-  t.deepEqual(asked.take(), ['0: x', 'mask', 'unmask']);
+test('checks a pin when it is connected', (t) => {
+  const device = new RecordingDevice();
+  device.interrupts.connect('intx', events(t, 'x'));
+  t.deepEqual(device.take(), ['0: x', 'mask', 'unmask']);
 });

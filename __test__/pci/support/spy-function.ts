@@ -1,19 +1,17 @@
-/**
- * A PCI function that writes down what is done to its hardware, and fails on demand.
- */
+/** A PCI function that records accesses to its hardware, and fails on demand. */
 import type { DeviceInterrupts, DeviceRegion, PhysicalFunction } from '../../../ts/index.ts';
 
-/** Methods of interrupts that can be refused. */
+/** Methods of interrupts that can fail. */
 const CONNECTING: readonly (string | symbol)[] = ['connect', 'reconnect', 'disconnect'];
 
-/** Passes everything on to another function. */
-export class SpiedFunction implements PhysicalFunction {
+/** Forwards all calls to another function. */
+export class SpyFunction implements PhysicalFunction {
   readonly bdf: string;
   readonly config: DeviceRegion;
   readonly regions: readonly (DeviceRegion | undefined)[];
   readonly interrupts: DeviceInterrupts;
-  /** Called before hardware is changed or interrupts are connected, with words for it; what it returns is thrown. */
-  judge: (what: string) => unknown = () => undefined;
+  /** Called with a description before each change of hardware or interrupts. A returned value is thrown. */
+  failWith: (what: string) => unknown = () => undefined;
   readonly #device: PhysicalFunction;
   readonly #log: (what: string) => void;
 
@@ -29,7 +27,7 @@ export class SpiedFunction implements PhysicalFunction {
         const method = value.bind(target) as (...args: unknown[]) => unknown;
         if (!CONNECTING.includes(name)) return method;
         return (...args: unknown[]) => {
-          this.#judge(`${String(name)} ${String(args[0])}`);
+          this.#failWith(`${String(name)} ${String(args[0])}`);
           return method(...args);
         };
       },
@@ -56,9 +54,9 @@ export class SpiedFunction implements PhysicalFunction {
 
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
     this.#do('hot reset');
-    const spied = new Map([this, ...others].map((one) => [one instanceof SpiedFunction ? one.#device : one, one]));
-    const reached = await this.#device.hotReset([...spied.keys()]);
-    return reached.map((one) => spied.get(one) ?? one);
+    const spy = new Map([this, ...others].map((one) => [one instanceof SpyFunction ? one.#device : one, one]));
+    const reached = await this.#device.hotReset([...spy.keys()]);
+    return reached.map((one) => spy.get(one) ?? one);
   }
 
   async close(): Promise<void> {
@@ -68,11 +66,11 @@ export class SpiedFunction implements PhysicalFunction {
 
   #do(what: string): void {
     this.#log(what);
-    this.#judge(what);
+    this.#failWith(what);
   }
 
-  #judge(what: string): void {
-    const refusal = this.judge(what);
+  #failWith(what: string): void {
+    const refusal = this.failWith(what);
     if (refusal !== undefined) throw refusal;
   }
 }

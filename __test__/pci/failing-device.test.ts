@@ -1,6 +1,4 @@
-/**
- * Devices that fail or go away while they are reset, written to or closed, and a guest that asks for what can't be.
- */
+/** Devices that fail or disappear during resets, writes and closing, and invalid requests of a guest. */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -13,41 +11,41 @@ import {
 } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { MASTER, MEMORY, capability, command, writeBar64 } from './support/guest.ts';
-import { MiB, Scene } from './support/scene.ts';
+import { MiB, Fixture } from './support/fixture.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
 const GONE = new PeerDmaError('ERR_SYSTEM', 'EIO: the device is gone');
 
-/** Devices with their BAR 2 in guest memory. */
-async function placed(scene: Scene, devices: readonly SimulatedDevice[]) {
+/** Assigns devices and maps their BAR 2 into guest memory. */
+async function assignAndPlace(fixture: Fixture, devices: readonly SimulatedDevice[]) {
   const all = [];
   for (const [index, device] of devices.entries()) {
-    const spied = scene.spied(device);
-    const assigned = await scene.assign(spied);
+    const spy = fixture.spy(device);
+    const assigned = await fixture.assign(spy);
     await writeBar64(assigned, 2, HIGH + BigInt(index) * MiB);
     await command(assigned, MEMORY | MASTER);
-    all.push({ device, spied, assigned });
+    all.push({ device, spy, assigned });
   }
-  scene.takeLog();
+  fixture.drainLog();
   return all as [(typeof all)[number], ...typeof all];
 }
 
-test('a device that is gone keeps no other from being reset', async (t) => {
-  const scene = await Scene.create(t);
-  const [gone, well] = await placed(scene, [scene.simulated(), scene.simulated()]);
-  gone.spied.judge = (what) => (what.startsWith('config') ? GONE : undefined);
+test('resets the other devices when one is gone', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [gone, well] = await assignAndPlace(fixture, [fixture.simulated(), fixture.simulated()]);
+  gone.spy.failWith = (what) => (what.startsWith('config') ? GONE : undefined);
   await rejectsCode(t, resetDevices([gone.assigned, well?.assigned as AssignedDevice]), 'ERR_SYSTEM');
   t.is(well?.device.config.read(4n, 1)[0], 0, 'neither memory decode nor bus mastering');
-  t.is(scene.takeLog().filter((entry) => entry === 'reset').length, 2);
+  t.is(fixture.drainLog().filter((entry) => entry === 'reset').length, 2);
   t.is(gone.assigned.configRead(4, 2) & MEMORY, 0, 'for the guest it is reset');
-  t.deepEqual(scene.barsHeld(), []);
-  gone.spied.judge = () => undefined;
+  t.deepEqual(fixture.mappedBars(), []);
+  gone.spy.failWith = () => undefined;
 });
 
-test('a reset that fails in the middle leaves no BAR to be mapped while the hardware is off', async (t) => {
-  const scene = await Scene.create(t);
-  const [{ device, assigned }] = await placed(scene, [scene.simulated()]);
+test('keeps the BARs unmapped while the hardware is disabled, if a reset fails halfway', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [{ device, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   await assigned.configWrite(capability(assigned, 0x11) + 2, 2, 0x8000);
   const { disconnect } = device.interrupts;
   device.interrupts.disconnect = () => {
@@ -57,38 +55,38 @@ test('a reset that fails in the middle leaves no BAR to be mapped while the hard
   await rejectsCode(t, assigned.reset(), 'ERR_INTERRUPT_SETUP');
   await assigned.configWrite(0x3c, 1, 5);
   t.is(assigned.configRead(4, 2), 0);
-  t.deepEqual(scene.barsHeld(), []);
+  t.deepEqual(fixture.mappedBars(), []);
   await assigned.reset();
 });
 
-test('devices of one bus take one reset of it', async (t) => {
-  const scene = await Scene.create(t);
+test('resets devices of one bus by one bus reset', async (t) => {
+  const fixture = await Fixture.create(t);
   const bus = new SimulatedBus();
-  const all = await placed(
-    scene,
-    [0, 1, 2].map(() => scene.simulated({ resettable: false, bus })),
+  const all = await assignAndPlace(
+    fixture,
+    [0, 1, 2].map(() => fixture.simulated({ resettable: false, bus })),
   );
   await resetDevices(all.map(({ assigned }) => assigned));
-  t.is(scene.takeLog().filter((entry) => entry === 'hot reset').length, 1);
+  t.is(fixture.drainLog().filter((entry) => entry === 'hot reset').length, 1);
 });
 
-test('a write that fails and can not be taken back says so', async (t) => {
-  const scene = await Scene.create(t);
-  const [{ spied, assigned }] = await placed(scene, [scene.simulated()]);
+test('reports a failed write that cannot be rolled back', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [{ spy, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   let writes = 0;
-  spied.judge = (what) => (what.startsWith('config') && writes++ < 2 ? GONE : undefined);
+  spy.failWith = (what) => (what.startsWith('config') && writes++ < 2 ? GONE : undefined);
   const error = await rejectsCode(t, command(assigned, 0), 'ERR_ROLLBACK_FAILED');
   t.regex(error.message, /EIO/);
 });
 
-test('a failed reset takes BARs out of guest memory again before it restores the device', async (t) => {
-  const scene = await Scene.create(t);
-  const [{ spied, assigned }] = await placed(scene, [scene.simulated()]);
+test('unmaps BARs after a failed reset before it restores the device', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [{ spy, assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   assigned.interrupts.vector('intx').onInterrupt(() => {});
   let refusals = 1;
-  spied.judge = (what) => (what === 'connect intx' && refusals-- > 0 ? GONE : undefined);
+  spy.failWith = (what) => (what === 'connect intx' && refusals-- > 0 ? GONE : undefined);
   await rejectsCode(t, assigned.configWrite(capability(assigned, 0x10) + 8, 2, 0x8000), 'ERR_INTERRUPT_SETUP');
-  t.deepEqual(scene.takeLog(), [
+  t.deepEqual(fixture.drainLog(), [
     'unmap 0x4000000000..0x4000100000',
     'config 0x74 = 0x8000',
     'map 0x4000000000..0x4000100000 rw',
@@ -99,17 +97,17 @@ test('a failed reset takes BARs out of guest memory again before it restores the
   ]);
 });
 
-test('the ROM drops what a guest writes to it', async (t) => {
-  const scene = await Scene.create(t);
-  const device = scene.simulated({ rom: { length: 0x1000n, contents: Uint8Array.of(0x55, 0xaa) } });
-  const assigned = await scene.assign(device);
+test('drops guest writes to the ROM', async (t) => {
+  const fixture = await Fixture.create(t);
+  const device = fixture.simulated({ rom: { length: 0x1000n, contents: Uint8Array.of(0x55, 0xaa) } });
+  const assigned = await fixture.assign(device);
   await assigned.configWrite(0x30, 4, Number(LOW) + 1);
   await command(assigned, MEMORY);
   assigned.mmioWrite(LOW, new Uint8Array(8));
   t.deepEqual(assigned.mmioRead(LOW, 2), Uint8Array.of(0x55, 0xaa));
 });
 
-test('a device that is closed while guest memory closes is closed when its BARs are out of every target', async (t) => {
+test('closes a device while guest memory closes, after its BARs are unmapped from every target', async (t) => {
   const memory = await GuestMemory.create({ ram: [{ start: 0x10_0000n, length: 4n * MiB }], addressWidth: 40 });
   const held = new Set<string>();
   await memory.dmaMappers.addDmaMapper({
@@ -137,10 +135,10 @@ test('a device that is closed while guest memory closes is closed when its BARs 
   await closing;
 });
 
-test('guest memory that is closed lets its devices be switched off and reset', async (t) => {
-  const scene = await Scene.create(t);
-  const [one, other] = await placed(scene, [scene.simulated(), scene.simulated()]);
-  await scene.memory.close();
+test('disables and resets devices after guest memory was closed', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [one, other] = await assignAndPlace(fixture, [fixture.simulated(), fixture.simulated()]);
+  await fixture.memory.close();
   await command(one.assigned, 0);
   t.is(one.device.config.read(4n, 1)[0], 0);
   await other?.assigned.reset();
@@ -148,9 +146,9 @@ test('guest memory that is closed lets its devices be switched off and reset', a
   await rejectsCode(t, command(one.assigned, MEMORY), 'ERR_CLOSED');
 });
 
-test('a BAR that was taken away by another hand is not said to be there', async (t) => {
-  const scene = await Scene.create(t);
-  const [{ assigned }] = await placed(scene, [scene.simulated()]);
+test('does not report a BAR as mapped that another caller has unmapped', async (t) => {
+  const fixture = await Fixture.create(t);
+  const [{ assigned }] = await assignAndPlace(fixture, [fixture.simulated()]);
   t.deepEqual(
     assigned
       .status()
@@ -158,20 +156,20 @@ test('a BAR that was taken away by another hand is not said to be there', async 
       ?.mapped.map(String),
     ['0x4000000000..0x4000100000'],
   );
-  await scene.memory.close();
+  await fixture.memory.close();
   t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.mapped, []);
 });
 
-test('what is no device, no list, or was closed is an error', async (t) => {
-  const scene = await Scene.create(t);
-  const { memory } = scene;
+test('rejects invalid devices, invalid lists and closed devices', async (t) => {
+  const fixture = await Fixture.create(t);
+  const { memory } = fixture;
   for (const device of [undefined, 5, {}, { bdf: '0000:00:04.0' }]) {
     await rejectsCode(t, AssignedDevice.create({ device: device as never, memory }), 'ERR_INVALID_ARGUMENT');
   }
   await rejectsCode(t, resetDevices(undefined as never), 'ERR_INVALID_ARGUMENT');
   await rejectsCode(t, resetDevices(5 as never), 'ERR_INVALID_ARGUMENT');
-  const device = scene.simulated();
-  const assigned = await scene.assign(device);
+  const device = fixture.simulated();
+  const assigned = await fixture.assign(device);
   await assigned.close();
   await rejectsCode(t, AssignedDevice.create({ device, memory }), 'ERR_CLOSED');
   await rejectsCode(t, resetDevices([assigned]), 'ERR_CLOSED');
