@@ -1,6 +1,7 @@
 // Checks the English of comments, messages and guides. `npm run lint` runs it; CONTRIBUTING.md describes its options.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
 import { say, top } from '../command.mjs';
 import { checkProse } from './check.mjs';
 import { proseFiles } from './files.mjs';
@@ -11,18 +12,31 @@ const UPDATE = 'npm run lint -- --update';
 
 const USAGE = `usage: npm run lint [-- FILE… | -- --update [--force]]`;
 
-process.exitCode = main(process.argv.slice(2));
+process.exitCode = main();
 
-function main(args) {
-  const options = args.filter((arg) => arg.startsWith('-'));
-  const paths = args.filter((arg) => !arg.startsWith('-')).map((path) => relative(top, resolve(path)));
-  if (args.length === 0) return checkAll();
-  if (options.length === 0) return listFindings(paths);
-  if (paths.length === 0 && ['--update', '--update --force'].includes(options.join(' '))) {
-    return updateList(options.includes('--force'));
+function main() {
+  const { values, positionals } = readArguments() ?? {};
+  if (values === undefined || (values.update ? positionals.length > 0 : values.force)) {
+    say(USAGE);
+    return 2;
   }
-  say(USAGE);
-  return 2;
+  if (values.update) return updateList(values.force);
+  return positionals.length === 0 ? checkAll() : listFindings(positionals.map((path) => relative(top, resolve(path))));
+}
+
+/** Returns `undefined` for an unknown option. */
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        update: { type: 'boolean', default: false },
+        force: { type: 'boolean', default: false },
+      },
+    });
+  } catch {
+    return undefined;
+  }
 }
 
 function checkAll() {
