@@ -7,6 +7,9 @@ import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
 /** Checks the doc comments; with a folder, makes the API reference there. */
 const REFERENCE = ['scripts/reference/main.mjs'];
 
+/** Checks the English of comments, messages and guides. */
+const PROSE = ['scripts/prose/main.mjs'];
+
 const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
@@ -45,14 +48,15 @@ const tasks = {
     say('the API reference is target/reference/index.html');
     return 0;
   },
-  lint: async () => {
+  lint: async (args) => {
     nodeVersion();
     await dependencies();
+    if (args.length > 0) return run(process.execPath, [...PROSE, ...args]);
     // The native core and clippy leave a processor idle for most of their time. Formatting needs neither; types need
     // the declarations of the native core, which its build writes.
     await Promise.all([nativeCore(), lintText()]);
     await Promise.all([lintRust(), lintTypes()]);
-    say('lint, format, types, clippy, package: clean');
+    say('lint, format, prose, types, clippy, package: clean');
     return 0;
   },
 };
@@ -61,6 +65,7 @@ async function lintText() {
   await must(bin('oxlint'), ['--deny-warnings']);
   await must(bin('prettier'), ['--check', '--log-level=warn', '.']);
   await must('cargo', ['fmt', '--all', '--check']);
+  await must(process.execPath, PROSE);
 }
 
 async function lintRust() {

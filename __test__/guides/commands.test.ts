@@ -17,6 +17,7 @@ const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync
 /** The programs behind tasks that take options, and where those are declared for `parseArgs`. */
 const DECLARED: Readonly<Record<string, string>> = {
   demo: 'ts/cli/demo/command.ts',
+  lint: 'scripts/prose/main.mjs',
   release: 'scripts/release.mjs',
   testbed: 'testbed/cli.mjs',
   'test:guest': 'testbed/cli.mjs',

@@ -1,6 +1,6 @@
 /**
- * The pages for people: the README, the guides, and what lies beside the testbed, the fuzz targets and the packages. Pages
- * that a program makes lie in folders of their own below docs/, and are none of these.
+ * The pages for people: those at the top, the guides, and those of testbed, fuzz targets and packages.
+ * Generated pages are in other folders below docs/ and do not count.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -34,7 +34,8 @@ export function readPages(): Page[] {
     const pages = names(folder).filter((name) => name.endsWith('.md'));
     return pages.map((name) => `${folder}/${name}`);
   });
-  return ['README.md', ...beside].map((path) => parsePage(path, readFileSync(new URL(path, top), 'utf8')));
+  const atTop = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'];
+  return [...atTop, ...beside].map((path) => parsePage(path, readFileSync(new URL(path, top), 'utf8')));
 }
 
 /** Splits a page as CommonMark has it, where fences are not in quotations. */
