@@ -1,5 +1,5 @@
 /**
- * One BAR moves; the others stay.
+ * Moves of one BAR among other mappings.
  */
 import { type DeviceMemory, type GuestMemory, MemoryFile } from '../ts/index.ts';
 import { manyMappings } from './many-mappings.ts';
@@ -7,26 +7,26 @@ import { counts, type Figure, listed, median, spread, time } from './measure.ts'
 import type { Join } from './targets.ts';
 
 /**
- * The others are pages of one file, one after the other, so that the kernel makes one mapping of them in the process:
- * scattered ones take up to two each of the 65,530 that it may have (`vm.max_map_count`).
+ * The numbers of other mappings. They are adjoining pages of one file, so that the kernel merges them into one
+ * mapping of the process: scattered ones take up to two each of the 65,530 allowed (`vm.max_map_count`).
  */
 export const OTHERS: readonly number[] = [10, 1_000, 100_000];
 
 const MOVES = 4000;
-/** The rest compiles the code. */
+/** The number of last moves to measure; the earlier ones compile the code. */
 const MEASURED = 1000;
 
-/** Between moves, in turn: above the other mappings. */
+/** The addresses of the BAR, in turn: above the other mappings. */
 const PLACES = [0x20_0000_0000n, 0x30_0000_0000n] as const;
 
-/** Nanoseconds of each move of a window, there and back. */
+/** Returns the nanoseconds of each move of a window, back and forth. */
 export function timeMoves(window: DeviceMemory, moves: number): Promise<number[]> {
   const [here, there] = PLACES;
   let at: bigint = here;
   return time(moves, () => window.mapToGuest((at = at === here ? there : here)));
 }
 
-/** Makes a window as a BAR has it, and places it. */
+/** Creates a window like that of a BAR, and maps it. */
 export async function placedWindow(
   memory: GuestMemory,
   length: bigint,
@@ -49,10 +49,10 @@ async function moveAmong(others: number, join: Join): Promise<number> {
   return median(taken.slice(-MEASURED)) / 1000;
 }
 
-/** Goals of a figure. */
+/** The goals of a figure. */
 export interface MoveGoal {
   readonly micros: number;
-  /** The dearest against the cheapest. */
+  /** The largest median divided by the smallest. */
   readonly spread: number;
 }
 

@@ -1,15 +1,15 @@
 /**
- * Measurements in a Node process of their own: with a fresh heap, with options of Node, or with the ioctls left out.
+ * Measurements in a separate Node process: with a fresh heap, with options of Node, or without ioctls.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { compileLibrary } from './compile.ts';
 
 export interface ChildOptions {
-  /** Options of Node. */
+  /** The options of Node. */
   readonly node?: readonly string[];
   readonly args?: readonly string[];
-  /** Whether VFIO's type1 is the stub of `bench/c/no-ioctl.c`. */
+  /** Whether to use the type1 stub of `bench/c/no-ioctl.c`. */
   readonly withoutIoctl?: boolean;
 }
 
@@ -26,7 +26,7 @@ export function inChild<T>(script: string, { node = [], args = [], withoutIoctl 
   return lastLine(stdout) as T;
 }
 
-/** The JSON of the last line. */
+/** Parses the last line as JSON. */
 export function lastLine(output: string): unknown {
   return JSON.parse(output.trim().split('\n').at(-1) ?? '');
 }

@@ -1,5 +1,5 @@
 /**
- * A guest's write to config space that moves a BAR, against the move alone.
+ * A guest's write to config space that moves a BAR, compared with the move alone.
  */
 import { AssignedDevice, SimulatedDevice } from '../ts/index.ts';
 import { placedWindow, timeMoves } from './bar-move.ts';
@@ -11,7 +11,7 @@ const BAR_LENGTH = 0x1_0000n;
 const [COMMAND, BAR0] = [0x04, 0x10];
 const MEMORY_DECODE = 2;
 const PLACES = [0x8000_0000, 0x9000_0000] as const;
-/** In turn; the first ones compile the code. */
+/** The number of batches, in turn; the first ones compile the code. */
 const BATCHES = 12;
 const WARM_UP = 4;
 const MOVES = 500;

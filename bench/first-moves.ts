@@ -1,5 +1,5 @@
 /**
- * The first moves of a BAR in a process, when nothing is compiled yet. Prints the microseconds of each as JSON.
+ * The first BAR moves of a process, before the code is compiled. Prints the microseconds of each as JSON.
  */
 import { placedWindow, timeMoves } from './bar-move.ts';
 import { manyMappings } from './many-mappings.ts';

@@ -1,6 +1,6 @@
 /**
- * Reading and writing guest memory, against `Buffer.copy` of as many bytes. `read` creates an array, so that it is also
- * compared with `Buffer.copy` into a new one.
+ * Reading and writing guest memory, compared with `Buffer.copy` of as many bytes. `read` creates an array, so it is
+ * also compared with `Buffer.copy` into a new one.
  */
 import { GuestMemory, MemoryFile } from '../ts/index.ts';
 import { viewFile } from '../ts/memory/memory-file.ts';
@@ -12,13 +12,13 @@ const MOST = 1 << 20;
 
 interface Size {
   readonly bytes: number;
-  /** Accesses of a round. */
+  /** The number of accesses in a round. */
   readonly count: number;
-  /** As a multiple of `Buffer.copy`; without it, microseconds. */
+  /** The goal as a multiple of `Buffer.copy`; `undefined` for a goal in microseconds. */
   readonly ratio?: number;
 }
 
-/** Microseconds for 8 and 64 bytes, where calling a function is most of it. */
+/** The goal for 8 and 64 bytes, in microseconds: mostly the cost of a function call. */
 const MICROS = 0.3;
 
 const SIZES: readonly Size[] = [
@@ -28,7 +28,9 @@ const SIZES: readonly Size[] = [
   { bytes: MOST, count: 200, ratio: 1.05 },
 ];
 
-/** Microseconds of one call of each, medians. They take turns, so that other work on the machine slows all down. */
+/**
+ * /** Returns the median microseconds of each call. The calls take turns, so that other load affects all of them.
+ */
 function microsOf<T extends readonly (() => unknown)[]>(count: number, ...calls: T): { [K in keyof T]: number } {
   const taken = calls.map((): number[] => []);
   for (let round = 0; round < ROUNDS; round++) {
@@ -41,13 +43,13 @@ function microsOf<T extends readonly (() => unknown)[]>(count: number, ...calls:
   return taken.map((times) => median(times.slice(1))) as { [K in keyof T]: number };
 }
 
-/** Whether the goal is met: a ratio, or microseconds. */
+/** Compares the times with the goal: a ratio, or microseconds. */
 function compared({ ratio }: Size, times: readonly number[], copy: number): Pick<Figure, 'goal' | 'met'> {
   if (ratio === undefined) return { goal: `≤ ${MICROS} µs`, met: times.every((time) => time <= MICROS) };
   return { goal: `≤ ${ratio}×`, met: times.every((time) => time / copy <= ratio) };
 }
 
-/** Whole pages: a copy takes up to three times as long if its ends are at different places in their pages. */
+/** Allocates whole pages: a copy takes up to three times as long between different offsets in a page. */
 function newPages(): Buffer<ArrayBuffer> {
   const file = MemoryFile.create(BigInt(MOST));
   const pages = Buffer.from(viewFile(file, 0n, file.length));
@@ -55,7 +57,7 @@ function newPages(): Buffer<ArrayBuffer> {
   return pages.fill(1); // faulted in
 }
 
-/** Each time, and its ratio to each of the others. */
+/** Formats the times, and the ratio of each to each of the others. */
 function against(times: readonly number[], copies: readonly number[]): string {
   const ratios = times.flatMap((time) => copies.map((copy) => time / copy));
   return `${listed(times, 2)} against ${listed(copies, 2)} µs: ${listed(ratios, 2, '×')}`;

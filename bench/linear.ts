@@ -1,5 +1,5 @@
 /**
- * The same BAR moves in a Rust program whose manager of regions is linear, to compare the others with.
+ * The same BAR moves in a Rust program with a linear manager of regions, for comparison.
  */
 import { OTHERS } from './bar-move.ts';
 import { compileRust, nanoseconds } from './compile.ts';
@@ -9,7 +9,7 @@ const MOVES = 400;
 
 const GOAL = 'none: for comparison';
 
-/** Noted, not measured: OpenVMM's membacking (Rust), August 2026. */
+/** A noted figure, not measured here: OpenVMM's membacking (Rust), August 2026. */
 const OPENVMM: Figure = {
   what: 'BAR move in OpenVMM membacking: among 10 without host memory; among 10 / 10,000 / 100,000 with it',
   measured: 'noted in 2026-08: 1.7–3.6; 46–50 / 216 / 7,044 µs',

@@ -1,5 +1,5 @@
 /**
- * What guest memory itself costs when a target joins and leaves, and when it closes. Prints Figures as JSON.
+ * The cost of guest memory itself when a target joins and leaves, and when the memory closes. Prints figures as JSON.
  */
 import { manyMappings } from './many-mappings.ts';
 import { type Figure, counts, listed, longestGap, median, time } from './measure.ts';
@@ -10,7 +10,7 @@ const ROUNDS = 9;
 const CLOSES = 3;
 const GAP = 10;
 
-/** Microseconds for each sub-mapping, and the longest gap of the event loop in milliseconds. */
+/** The microseconds for each sub-mapping, and the longest pause of the event loop in milliseconds. */
 class Cost {
   readonly #taken: number[] = [];
   #gap = 0;
@@ -51,9 +51,9 @@ async function costs(count: number): Promise<Costs> {
 }
 
 interface Goal {
-  /** For each sub-mapping. */
+  /** The limit for each sub-mapping. */
   readonly micros: number;
-  /** The counts that it is for. */
+  /** The counts that the limit applies to. */
   readonly of: readonly number[];
 }
 

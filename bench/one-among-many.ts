@@ -1,5 +1,5 @@
 /**
- * What an operation on one range costs among few and many other mappings, and what `inspect()` of all of them costs.
+ * The cost of an operation on one range among few and many other mappings, and of `inspect()` of all of them.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { AssignedDevice, DmaBuffer, SimulatedDevice, SimulatedIommu, recordJournal } from '../ts/index.ts';
@@ -9,12 +9,12 @@ import { type Figure, median, time } from './measure.ts';
 
 const OTHERS = [10, 1_000, 100_000];
 const BAR_LENGTH = 0x1_0000n;
-/** Where the guest places the BAR, in turn: above the other mappings. */
+/** The addresses of the BAR, in turn: above the other mappings. */
 const PLACES = [0x8000_0000, 0x9000_0000] as const;
 const [COMMAND, BAR0] = [0x04, 0x10];
 const MEMORY_DECODE = 2;
 
-/** A device whose BAR the guest has placed among the other mappings. */
+/** A device whose BAR the guest has mapped among the other mappings. */
 interface Scene {
   readonly memory: GuestMemory;
   readonly device: AssignedDevice;
@@ -24,9 +24,9 @@ interface Scene {
 interface Operation {
   readonly what: string;
   readonly run: (scene: Scene) => unknown;
-  /** Runs before the first round; what it returns runs after the last. */
+  /** Runs before the first round; the returned function runs after the last. */
   readonly prepare?: (scene: Scene) => () => void;
-  /** Reads every mapping, so that its cost grows with their number. */
+  /** Whether the operation reads every mapping, so that its cost grows with their number. */
   readonly linear?: true;
 }
 
@@ -81,14 +81,14 @@ async function withMappings(count: number, act: (scene: Scene) => Promise<void>)
   file.close();
 }
 
-/** Microseconds, the median of as many rounds as a second has, 5 to 200. */
+/** Returns the median microseconds of 5 to 200 rounds, about a second in total. */
 async function measure(run: () => unknown): Promise<number> {
   const [first = 0] = await time(1, run);
   const rounds = Math.max(5, Math.min(200, Math.floor(1e9 / first)));
   return median(await time(rounds, run)) / 1000;
 }
 
-/** Allocates and closes a DMA buffer where as many regions as that have addresses already. */
+/** Allocates and closes a DMA buffer while that many regions have addresses. */
 async function bufferAmong(regions: number): Promise<number> {
   const memory = await manyRegions(regions);
   const micros = await measure(async () => (await DmaBuffer.allocate(memory, 4096n)).close());

@@ -1,5 +1,5 @@
 /**
- * Faulting fresh RAM in.
+ * Faulting in fresh RAM.
  */
 import { readFileSync } from 'node:fs';
 import { memorySettled } from '#native';
@@ -16,12 +16,12 @@ const GOAL = 1.05;
 interface Comparison {
   readonly what: string;
   readonly rounds: number;
-  /** Of the program in C. */
+  /** The number of threads of the C program. */
   readonly threads: number;
   readonly transparentHugePages: boolean;
 }
 
-/** `[never]` for one: then there are none for files, and both have small pages. */
+/** Returns the present setting, such as `[never]`: then both use small pages for files. */
 function hugePageSetting(): string {
   const settings = readFileSync('/sys/kernel/mm/transparent_hugepage/shmem_enabled', 'utf8');
   return /\[\w+\]/.exec(settings)?.[0] ?? 'unknown';
@@ -58,7 +58,7 @@ async function compare({ what, rounds, threads, transparentHugePages }: Comparis
       ...nanoseconds(program, String(BYTES), String(threads), '1', transparentHugePages ? 'huge-file' : 'file'),
     );
   };
-  // The fastest of each: in a virtual machine a page that its host has to find first takes several times as long.
+  // The fastest of each: in a virtual machine, a page that the host must allocate first takes several times as long.
   for (let round = 0; round < rounds; round++) for (const run of round % 2 === 0 ? [we, they] : [they, we]) await run();
   const [mine, c] = [Math.min(...ours), Math.min(...theirs)];
   return {

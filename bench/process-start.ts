@@ -1,5 +1,5 @@
 /**
- * What the first BAR moves of a process cost, and the later ones.
+ * The cost of the first BAR moves of a process, and of later ones.
  */
 import { inChild } from './child.ts';
 import { type Figure, listed, median } from './measure.ts';

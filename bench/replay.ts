@@ -1,5 +1,5 @@
 /**
- * Replay of many sub-mappings into a target that joins.
+ * Replays many sub-mappings into a target that joins.
  */
 import type { DmaMapperHandle } from '../ts/index.ts';
 import { SimulatedIommu } from '../ts/index.ts';
@@ -9,19 +9,22 @@ import type { Join } from './targets.ts';
 
 export interface ReplaySize {
   readonly mappings: number;
-  /** Pages between two mappings. */
+  /** The number of pages between two mappings. */
   readonly gap: bigint;
   readonly rounds: number;
 }
 
-/** Nanoseconds. */
+/** The nanoseconds of the first replay and of the later ones. */
 export interface Replays {
-  /** Also makes the reservation, maps the memory in this process and faults it in, as far as the target needs that. */
+  /**
+   * /** Includes reserving addresses, mapping the memory in this process and faulting it in, if the target requires
+   * it.
+   */
   readonly first: number;
   readonly later: readonly number[];
 }
 
-/** Replays fresh guest memory into a target, over and over. */
+/** Replays fresh guest memory into a target again and again. */
 export async function replay({ mappings, gap, rounds }: ReplaySize, join: Join): Promise<Replays> {
   const { memory, file } = await manyMappings(mappings, gap);
   let handle: DmaMapperHandle | undefined;

@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: the figures as a table. Each is a ratio, or a median, of this run on this machine.
- * `npm run bench -- NAME…` measures these parts only.
+ * `npm run bench`: prints the figures as a table. Each is a ratio or a median of this run on this machine. `npm run
+ * bench -- NAME…` measures only these benchmarks.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
 import { joinNoOp } from './targets.ts';
 
-/** The parts that need real VFIO, in the testbed: a script and the program in C that it is compared with. */
+/** Runs a benchmark that requires real VFIO in the testbed: a script, and the C program it is compared with. */
 function inGuest(script: string, program: string, ...options: string[]): Figure[] {
   const path = fileURLToPath(import.meta.resolve(script));
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
@@ -62,7 +62,7 @@ const PARTS: Readonly<Record<string, Part>> = {
 const names = process.argv.slice(2);
 const unknown = names.filter((name) => !Object.hasOwn(PARTS, name));
 if (unknown.length > 0) {
-  console.error(`[peerdma] no part ${unknown.join(', ')}. Name some of these: ${Object.keys(PARTS).join(', ')}`);
+  console.error(`[peerdma] unknown benchmark ${unknown.join(', ')}. Name one or more of: ${Object.keys(PARTS).join(', ')}`);
   process.exit(2);
 }
 

@@ -1,6 +1,6 @@
 /**
- * What a join of a built-in target costs without its ioctls. Runs under the stub of VFIO (`bench/c/no-ioctl.c`):
- * `type1-join.ts PROGRAM`; prints Figures as JSON.
+ * The cost of joining a built-in target without its ioctls. Runs under the stub of VFIO (`bench/c/no-ioctl.c`):
+ * `type1-join.ts PROGRAM`; prints figures as JSON.
  */
 import { nanoseconds } from './compile.ts';
 import { type Figure, counts, median } from './measure.ts';
@@ -8,7 +8,7 @@ import { type Replays, replay } from './replay.ts';
 import { type1WithoutIoctl } from './targets.ts';
 
 const MAPPINGS = 10_000;
-/** Of fresh guest memory each; one more before them compiles the code. */
+/** The number of repetitions, each with fresh guest memory, after a first one that compiles the code. */
 const REPEATS = 5;
 const ROUNDS = 6;
 
@@ -20,7 +20,7 @@ interface Measured {
   readonly c: number;
 }
 
-/** Microseconds for each mapping, with as many pages between two. */
+/** Returns the microseconds for each mapping, with `gap` pages between two. */
 async function measure(gap: bigint): Promise<Measured> {
   const type1 = await type1WithoutIoctl();
   const [ours, c]: [Replays[], number[]] = [[], []];
