@@ -14,7 +14,7 @@ export interface ChildOptions {
 }
 
 /** Runs a script of this folder; returns the JSON of the last line that it prints. */
-export function inChild<T>(script: string, { node = [], args = [], withoutIoctl = false }: ChildOptions = {}): T {
+export function runInChild<T>(script: string, { node = [], args = [], withoutIoctl = false }: ChildOptions = {}): T {
   const path = fileURLToPath(import.meta.resolve(script));
   const stub = withoutIoctl ? { LD_PRELOAD: compileLibrary('no-ioctl') } : {};
   const { stdout, status, error } = spawnSync(process.execPath, [...node, path, ...args], {
@@ -23,10 +23,10 @@ export function inChild<T>(script: string, { node = [], args = [], withoutIoctl 
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (status !== 0) throw error ?? new Error(`${script} failed with status ${status}`);
-  return lastLine(stdout) as T;
+  return parseLastLine(stdout) as T;
 }
 
 /** Parses the last line as JSON. */
-export function lastLine(output: string): unknown {
+export function parseLastLine(output: string): unknown {
   return JSON.parse(output.trim().split('\n').at(-1) ?? '');
 }

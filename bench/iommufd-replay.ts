@@ -7,7 +7,7 @@ import { readdirSync } from 'node:fs';
 import { IommufdTarget } from '../ts/vfio/iommufd/iommufd-target.ts';
 import { replaysAgainstC } from './replay-against-c.ts';
 import type { Replays } from './replay.ts';
-import { type Join, joining } from './targets.ts';
+import { type Join, joinWithPort } from './targets.ts';
 
 const [bdf = '', program = ''] = process.argv.slice(2);
 const [device = ''] = readdirSync(`/sys/bus/pci/devices/${bdf}/vfio-dev`);
@@ -19,7 +19,7 @@ async function ours(byFile: boolean, run: (join: Join) => Promise<Replays>): Pro
   const handle = await NativeVfioDevice.openByFileAsync(bdf, Number(device.replace('vfio', '')), iommufd);
   await handle.attach(ioas);
   try {
-    return await run(joining(new IommufdTarget(ioas, 'bench', byFile)));
+    return await run(joinWithPort(new IommufdTarget(ioas, 'bench', byFile)));
   } finally {
     handle.close();
     ioas.close();

@@ -43,12 +43,12 @@ export async function longestGap(action: () => Promise<unknown>): Promise<number
 }
 
 /** Formats measured values for a row of the table. */
-export function listed(values: readonly number[], digits: number, unit = ''): string {
+export function formatValues(values: readonly number[], digits: number, unit = ''): string {
   return values.map((value) => value.toFixed(digits)).join(' / ') + unit;
 }
 
 /** Formats counts for a row of the table. */
-export function counts(values: readonly number[]): string {
+export function formatCounts(values: readonly number[]): string {
   return values.map((value) => value.toLocaleString('en')).join(' / ');
 }
 
@@ -59,7 +59,7 @@ export function spread(values: readonly number[]): number {
 
 /** A row of the table. */
 export interface Figure {
-  readonly what: string;
+  readonly name: string;
   readonly measured: string;
   readonly goal: string;
   /** Whether the goal is met; `undefined` for a figure without a goal. */

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { manyMappings } from './many-mappings.ts';
-import { type Figure, counts } from './measure.ts';
+import { type Figure, formatCounts } from './measure.ts';
 import { joinNoOp, type1WithoutIoctl } from './targets.ts';
 
 const MAPPINGS = 100_000;
@@ -59,7 +59,7 @@ const { heap, native, both } = growth(before, after);
 const target = growth(joining, after).both;
 const parts = `${heap.toFixed(0)} of the heap, ${native.toFixed(0)} besides; the target's part is ${target.toFixed(0)}`;
 const figure: Figure = {
-  what: `memory of a sub-mapping of ${counts([MAPPINGS])}, ${isType1 ? 'type1 without ioctl' : 'no-op custom target'}`,
+  name: `memory of a sub-mapping of ${formatCounts([MAPPINGS])}, ${isType1 ? 'type1 without ioctl' : 'no-op custom target'}`,
   measured: `${both.toFixed(0)} bytes: ${parts}`,
   goal: `≤ ${GOAL} bytes`,
   met: both <= GOAL,

@@ -55,7 +55,7 @@ for (const { name, program: kind, options } of KINDS) {
   // The fastest of each, as for smaller memory.
   const [mine, theirs] = [Math.min(...us), Math.min(...c)];
   figures.push({
-    what: `${gibs} GiB of RAM created, faulted in and ${pinned}, against C: ${name}`,
+    name: `${gibs} GiB of RAM created, faulted in and ${pinned}, against C: ${name}`,
     measured: `${(mine / 1e6).toFixed(0)} ms against ${(theirs / 1e6).toFixed(0)} ms: ${(mine / theirs).toFixed(2)}×`,
     goal: `≤ ${GOAL}×`,
     met: mine / theirs <= GOAL,

@@ -2,9 +2,9 @@
  * Small changes of an active region: a mapping is added and removed, an overlay is switched on and off.
  */
 import { AddressRange, MemoryFile } from '../ts/index.ts';
-import { OTHERS } from './bar-move.ts';
+import { OTHER_MAPPINGS } from './bar-move.ts';
 import { PAGE, manyMappings } from './many-mappings.ts';
-import { type Figure, counts, listed, median, time } from './measure.ts';
+import { type Figure, formatCounts, formatValues, median, time } from './measure.ts';
 import { joinNoOp } from './targets.ts';
 
 const ROUNDS = 3000;
@@ -42,12 +42,12 @@ async function changesAmong(others: number): Promise<number[]> {
 
 export async function regionChanges(): Promise<Figure[]> {
   const among: number[][] = [];
-  for (const others of OTHERS) among.push(await changesAmong(others));
+  for (const others of OTHER_MAPPINGS) among.push(await changesAmong(others));
   return CHANGES.map((change, index) => {
     const micros = among.map((each) => each[index] ?? NaN);
     return {
-      what: `${change} among ${counts(OTHERS)} others, no-op custom target`,
-      measured: listed(micros, 1, ' µs'),
+      name: `${change} among ${formatCounts(OTHER_MAPPINGS)} others, no-op custom target`,
+      measured: formatValues(micros, 1, ' µs'),
       goal: `≤ ${GOAL} µs`,
       met: micros.every((each) => each <= GOAL),
     };

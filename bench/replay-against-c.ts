@@ -2,7 +2,7 @@
  * Replays in the testbed compared with a C program that issues the same ioctls in a loop, with few and many mappings.
  */
 import { nanoseconds } from './compile.ts';
-import { type Figure, counts, listed, median } from './measure.ts';
+import { type Figure, formatCounts, formatValues, median } from './measure.ts';
 import { type Replays, type ReplaySize, replay } from './replay.ts';
 import type { Join } from './targets.ts';
 
@@ -50,11 +50,11 @@ export async function replaysAgainstC(
     mine.push(each(us, size));
     inC.push(each(c, size));
   }
-  const sizes = counts(SIZES.map(({ mappings }) => mappings));
-  const what = `of ${sizes} sub-mappings into ${into} in the testbed, against C`;
+  const sizes = formatCounts(SIZES.map(({ mappings }) => mappings));
+  const name = `of ${sizes} sub-mappings into ${into} in the testbed, against C`;
   return [
-    figure(`replay ${what}`, mine, inC, ({ later }) => later),
-    figure(`first replay ${what}`, mine, inC, ({ first }) => first),
+    figure(`replay ${name}`, mine, inC, ({ later }) => later),
+    figure(`first replay ${name}`, mine, inC, ({ first }) => first),
   ];
 }
 
@@ -71,12 +71,12 @@ function each(replays: readonly Replays[], { mappings }: Size): Each {
   return { first: first / mappings / 1000, later: later / mappings / 1000 };
 }
 
-function figure(what: string, mine: readonly Each[], inC: readonly Each[], part: (one: Each) => number): Figure {
+function figure(name: string, mine: readonly Each[], inC: readonly Each[], part: (one: Each) => number): Figure {
   const [us, c] = [mine.map(part), inC.map(part)];
   const ratios = us.map((micros, index) => micros / (c[index] ?? NaN));
   return {
-    what,
-    measured: `${listed(us, 1)} against ${listed(c, 1)} µs each: ${listed(ratios, 2, '×')}`,
+    name,
+    measured: `${formatValues(us, 1)} against ${formatValues(c, 1)} µs each: ${formatValues(ratios, 2, '×')}`,
     goal: `≤ ${GOAL.toFixed(2)}×`,
     met: ratios.every((ratio) => ratio <= GOAL),
   };

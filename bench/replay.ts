@@ -4,7 +4,7 @@
 import type { DmaMapperHandle } from '../ts/index.ts';
 import { SimulatedIommu } from '../ts/index.ts';
 import { manyMappings } from './many-mappings.ts';
-import { type Figure, counts, median, time } from './measure.ts';
+import { type Figure, formatCounts, median, time } from './measure.ts';
 import type { Join } from './targets.ts';
 
 export interface ReplaySize {
@@ -47,7 +47,7 @@ export async function simulatedReplay(): Promise<Figure> {
   const { later } = await replay(SIMULATED, (memory) => memory.dmaMappers.addDmaMapper(target));
   const each = median(later) / SIMULATED.mappings / 1000;
   return {
-    what: `replay of ${counts([SIMULATED.mappings])} sub-mappings, simulated`,
+    name: `replay of ${formatCounts([SIMULATED.mappings])} sub-mappings, simulated`,
     measured: `${each.toFixed(2)} µs each`,
     goal: '≤ 3 µs each',
     met: each <= 3,

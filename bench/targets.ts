@@ -22,7 +22,7 @@ export function noOpTarget(): DmaTarget {
 export const joinNoOp: Join = (memory) => memory.dmaMappers.addDmaMapper(noOpTarget());
 
 /** Returns a function that registers an IOMMU address space of the kernel, as the container managers do. */
-export function joining(port: TargetPort): Join {
+export function joinWithPort(port: TargetPort): Join {
   return (memory) => joinPort(addressSpaceOf(memory), port, 'best-effort');
 }
 
@@ -50,7 +50,7 @@ export async function joinType1(group: number): Promise<JoinType1> {
     handle.close();
     container.close();
   };
-  return { join: joining(new Type1Target(container, 'bench')), close };
+  return { join: joinWithPort(new Type1Target(container, 'bench')), close };
 }
 
 /** The stub's group; any number is valid. */

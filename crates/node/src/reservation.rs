@@ -18,8 +18,8 @@ use crate::task::Work;
 /// Reserved address space. JavaScript refers to its leases by number; they end with this object. IOMMU mappings have
 /// their own leases.
 //
-// No method takes `&mut self`: Node-API keeps the object borrowed while a call runs on a worker thread, and rejects such
-// a method meanwhile. Only JavaScript's own thread accesses the cells, and never across a call into JavaScript.
+// No method takes `&mut self`: Node-API keeps the object borrowed while a call runs on a worker thread, and rejects
+// such a method meanwhile. Only JavaScript's own thread accesses the cells, and never across a call into JavaScript.
 #[napi]
 pub struct NativeReservation {
     reservation: RefCell<Option<AddressSpaceReservation>>,

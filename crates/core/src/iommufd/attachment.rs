@@ -44,7 +44,7 @@ impl Drop for Attachment {
 }
 
 impl Ioas {
-    /// Attaches a device that is bound to the same iommufd. `attach` receives the id of the page table or address space.
+    /// Attaches a device that is bound to the same iommufd. `attach` receives the id of a page table or address space.
     /// Uses a page table with dirty-page logging if the IOMMU supports it.
     ///
     /// The device is counted before the kernel attaches it: otherwise the address space could be destroyed in between,

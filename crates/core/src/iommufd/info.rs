@@ -12,7 +12,7 @@ pub struct IoasInfo {
 }
 
 impl IoasInfo {
-    /// Decodes pairs of first and last address. A range that ends at 2^64 - 1 loses that address, which cannot be mapped.
+    /// Decodes pairs of first and last address. A range that ends at 2^64 - 1 loses that last address.
     pub(super) fn decode(pairs: &[(u64, u64)], alignment: u64) -> Result<Self> {
         let bad = |message| Error::new(ErrorCode::BadKernelData, message);
         if !alignment.is_power_of_two() {

@@ -372,7 +372,7 @@ impl DeviceInner {
     pub(super) fn not_returned(&self, syscall: &'static str) -> Error {
         let message = format!(
             "device {} did not return from its reset: its config space reads as all ones. Reset the bridge above it, or \
-             switch the machine off and on",
+             power-cycle the machine",
             self.name
         );
         Error::os(ErrorCode::BadConfigSpace, Errno::ENOTTY, syscall, message)
