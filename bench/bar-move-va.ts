@@ -1,6 +1,6 @@
 /**
- * A BAR moves that targets reach by its place in this process. Runs under the stub of VFIO (`bench/c/no-ioctl.c`);
- * prints Figures as JSON.
+ * A BAR move with targets that map memory by host address. Runs under the stub of VFIO (`bench/c/no-ioctl.c`); prints
+ * figures as JSON.
  */
 import { barMoves } from './bar-move.ts';
 import { type1WithoutIoctl } from './targets.ts';

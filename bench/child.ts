@@ -1,20 +1,20 @@
 /**
- * Measurements in a Node process of their own: with a fresh heap, with options of Node, or with the ioctls left out.
+ * Measurements in a separate Node process: with a fresh heap, with options of Node, or without ioctls.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { compileLibrary } from './compile.ts';
 
 export interface ChildOptions {
-  /** Options of Node. */
+  /** The options of Node. */
   readonly node?: readonly string[];
   readonly args?: readonly string[];
-  /** Whether VFIO's type1 is the stub of `bench/c/no-ioctl.c`. */
+  /** Whether to use the type1 stub of `bench/c/no-ioctl.c`. */
   readonly withoutIoctl?: boolean;
 }
 
 /** Runs a script of this folder; returns the JSON of the last line that it prints. */
-export function inChild<T>(script: string, { node = [], args = [], withoutIoctl = false }: ChildOptions = {}): T {
+export function runInChild<T>(script: string, { node = [], args = [], withoutIoctl = false }: ChildOptions = {}): T {
   const path = fileURLToPath(import.meta.resolve(script));
   const stub = withoutIoctl ? { LD_PRELOAD: compileLibrary('no-ioctl') } : {};
   const { stdout, status, error } = spawnSync(process.execPath, [...node, path, ...args], {
@@ -23,10 +23,10 @@ export function inChild<T>(script: string, { node = [], args = [], withoutIoctl 
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (status !== 0) throw error ?? new Error(`${script} failed with status ${status}`);
-  return lastLine(stdout) as T;
+  return parseLastLine(stdout) as T;
 }
 
-/** The JSON of the last line. */
-export function lastLine(output: string): unknown {
+/** Parses the last line as JSON. */
+export function parseLastLine(output: string): unknown {
   return JSON.parse(output.trim().split('\n').at(-1) ?? '');
 }

@@ -1,5 +1,5 @@
 /**
- * The programs that figures are compared with, and the stub that figures are taken under.
+ * Compiles the reference programs of the benchmarks, and the stub of VFIO.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -28,7 +28,7 @@ function build(source: string, name: string, [compiler = '', ...options]: readon
   return output;
 }
 
-/** Runs a program that prints a number of nanoseconds on each line. */
+/** Runs a program that prints nanoseconds, one number per line. */
 export function nanoseconds(program: string, ...args: string[]): number[] {
   const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8' });
   if (status !== 0) throw error ?? new Error(`${program}: ${stderr}`);

@@ -1,16 +1,16 @@
 /**
- * The first moves of a BAR in a process, when nothing is compiled yet. Prints the microseconds of each as JSON.
+ * The first BAR moves of a process, before the code is compiled. Prints the microseconds of each as JSON.
  */
-import { placedWindow, timeMoves } from './bar-move.ts';
+import { createMappedWindow, timeMoves } from './bar-move.ts';
 import { manyMappings } from './many-mappings.ts';
 import { joinNoOp } from './targets.ts';
 
-const OTHERS = 10;
+const OTHER_MAPPINGS = 10;
 const MOVES = 2000;
 
-const { memory, file } = await manyMappings(OTHERS, 0n);
+const { memory, file } = await manyMappings(OTHER_MAPPINGS, 0n);
 await joinNoOp(memory);
-const { window, bar } = await placedWindow(memory, 0x1_0000n);
+const { window, bar } = await createMappedWindow(memory, 0x1_0000n);
 const taken = await timeMoves(window, MOVES);
 await memory.close();
 bar.close();

@@ -1,35 +1,37 @@
 /**
- * Reading and writing guest memory, against `Buffer.copy` of as many bytes. `read` creates an array, so that it is also
- * compared with `Buffer.copy` into a new one.
+ * Reading and writing guest memory, compared with `Buffer.copy` of as many bytes. `read` creates an array, so it is
+ * also compared with `Buffer.copy` into a new one.
  */
 import { GuestMemory, MemoryFile } from '../ts/index.ts';
 import { viewFile } from '../ts/memory/memory-file.ts';
-import { type Figure, listed, median } from './measure.ts';
+import { type Figure, formatValues, median } from './measure.ts';
 
 const ROUNDS = 21;
 const GPA = 0x1000n;
-const MOST = 1 << 20;
+const MAX_BYTES = 1 << 20;
 
 interface Size {
   readonly bytes: number;
-  /** Accesses of a round. */
+  /** The number of accesses in a round. */
   readonly count: number;
-  /** As a multiple of `Buffer.copy`; without it, microseconds. */
+  /** The goal as a multiple of `Buffer.copy`; `undefined` for a goal in microseconds. */
   readonly ratio?: number;
 }
 
-/** Microseconds for 8 and 64 bytes, where calling a function is most of it. */
+/** The goal for 8 and 64 bytes, in microseconds: mostly the cost of a function call. */
 const MICROS = 0.3;
 
 const SIZES: readonly Size[] = [
   { bytes: 8, count: 100_000 },
   { bytes: 64, count: 100_000 },
   { bytes: 4096, count: 20_000, ratio: 2 },
-  { bytes: MOST, count: 200, ratio: 1.05 },
+  { bytes: MAX_BYTES, count: 200, ratio: 1.05 },
 ];
 
-/** Microseconds of one call of each, medians. They take turns, so that other work on the machine slows all down. */
-function microsOf<T extends readonly (() => unknown)[]>(count: number, ...calls: T): { [K in keyof T]: number } {
+/**
+ * /** Returns the median microseconds of each call. The calls take turns, so that other load affects all of them.
+ */
+function measureMicros<T extends readonly (() => unknown)[]>(count: number, ...calls: T): { [K in keyof T]: number } {
   const taken = calls.map((): number[] => []);
   for (let round = 0; round < ROUNDS; round++) {
     for (const [index, call] of calls.entries()) {
@@ -41,24 +43,24 @@ function microsOf<T extends readonly (() => unknown)[]>(count: number, ...calls:
   return taken.map((times) => median(times.slice(1))) as { [K in keyof T]: number };
 }
 
-/** Whether the goal is met: a ratio, or microseconds. */
-function compared({ ratio }: Size, times: readonly number[], copy: number): Pick<Figure, 'goal' | 'met'> {
+/** Compares the times with the goal: a ratio, or microseconds. */
+function compareWithGoal({ ratio }: Size, times: readonly number[], copy: number): Pick<Figure, 'goal' | 'met'> {
   if (ratio === undefined) return { goal: `≤ ${MICROS} µs`, met: times.every((time) => time <= MICROS) };
   return { goal: `≤ ${ratio}×`, met: times.every((time) => time / copy <= ratio) };
 }
 
-/** Whole pages: a copy takes up to three times as long if its ends are at different places in their pages. */
+/** Allocates whole pages: a copy takes up to three times as long between different offsets in a page. */
 function newPages(): Buffer<ArrayBuffer> {
-  const file = MemoryFile.create(BigInt(MOST));
+  const file = MemoryFile.create(BigInt(MAX_BYTES));
   const pages = Buffer.from(viewFile(file, 0n, file.length));
   file.close();
   return pages.fill(1); // faulted in
 }
 
-/** Each time, and its ratio to each of the others. */
-function against(times: readonly number[], copies: readonly number[]): string {
+/** Formats the times, and the ratio of each to each of the others. */
+function formatComparison(times: readonly number[], copies: readonly number[]): string {
   const ratios = times.flatMap((time) => copies.map((copy) => time / copy));
-  return `${listed(times, 2)} against ${listed(copies, 2)} µs: ${listed(ratios, 2, '×')}`;
+  return `${formatValues(times, 2)} against ${formatValues(copies, 2)} µs: ${formatValues(ratios, 2, '×')}`;
 }
 
 export async function guestAccess(): Promise<Figure[]> {
@@ -67,31 +69,31 @@ export async function guestAccess(): Promise<Figure[]> {
   const figures = SIZES.flatMap((size): Figure[] => {
     const { bytes, count } = size;
     const [from, into] = [source.subarray(0, bytes), destination.subarray(0, bytes)];
-    const [copy, readInto, write] = microsOf(
+    const [copy, readInto, write] = measureMicros(
       count,
       () => from.copy(into),
       () => memory.readInto(GPA, into),
       () => memory.write(GPA, from),
     );
-    const [fresh, read] = microsOf(
+    const [fresh, read] = measureMicros(
       count,
       () => from.copy(Buffer.allocUnsafeSlow(bytes)),
       () => memory.read(GPA, bytes),
     );
     return [
       {
-        what: `readInto / write of ${bytes} bytes of guest memory, against Buffer.copy`,
-        measured: against([readInto, write], [copy]),
-        ...compared(size, [readInto, write], copy),
+        name: `readInto / write of ${bytes} bytes of guest memory, against Buffer.copy`,
+        measured: formatComparison([readInto, write], [copy]),
+        ...compareWithGoal(size, [readInto, write], copy),
       },
       {
-        what: `read of ${bytes} bytes of guest memory, against Buffer.copy into a new array / an old one`,
-        measured: against([read], [fresh, copy]),
-        ...compared(size, [read], fresh),
+        name: `read of ${bytes} bytes of guest memory, against Buffer.copy into a new array / an old one`,
+        measured: formatComparison([read], [fresh, copy]),
+        ...compareWithGoal(size, [read], fresh),
       },
     ];
   });
-  const scalars = microsOf(
+  const scalars = measureMicros(
     100_000,
     () => memory.read32(GPA),
     () => memory.write32(GPA, 5),
@@ -99,8 +101,8 @@ export async function guestAccess(): Promise<Figure[]> {
   );
   await memory.close();
   figures.push({
-    what: 'read32 / write32 / read64 of guest memory',
-    measured: listed(scalars, 3, ' µs'),
+    name: 'read32 / write32 / read64 of guest memory',
+    measured: formatValues(scalars, 3, ' µs'),
     goal: `≤ ${MICROS} µs`,
     met: scalars.every((time) => time <= MICROS),
   });

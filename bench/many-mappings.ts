@@ -8,21 +8,21 @@ import { openStore } from '../ts/memory/backing.ts';
 
 export const PAGE = 4096n;
 
-/** Pages of the region after its last mapping, without memory. */
+/** The number of unmapped pages of the region after its last mapping. */
 const SPARE = 16n;
 
 export interface ManyMappings {
   readonly memory: GuestMemory;
   readonly file: MemoryFile;
   readonly region: Region;
-  /** Offset in the region of its spare pages. */
+  /** The offset of the unmapped pages in the region. */
   readonly spare: bigint;
 }
 
 /**
- * One region with `count` mappings of a page of one file, one after the other with `gap` pages between. Without gaps
- * the kernel makes one of them in this process, where it has 65530 (`vm.max_map_count`) at most; they are many for the
- * IOMMU.
+ * Creates one region with `count` mappings of one page of a file, `gap` pages apart. Without gaps the kernel merges
+ * them into one mapping of this process, which can have at most 65530 (`vm.max_map_count`); the IOMMU has one for
+ * each.
  */
 export async function manyMappings(count: number, gap: bigint): Promise<ManyMappings> {
   const memory = await GuestMemory.create();
@@ -31,7 +31,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
   const spare = BigInt(count) * stride;
   const range = AddressRange.of(0n, spare + SPARE * PAGE);
   const region = await memory.regions.addRegion({ name: 'many', range });
-  // In one change, by the inner door: the public one makes a change of each, which is not what is measured here.
+  // One change by the internal function: the public one makes one change per mapping, which is not measured here.
   const space = addressSpaceOf(memory);
   await space.change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'many')?.id ?? NaN;
@@ -44,7 +44,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
   return { memory, file, region, spare };
 }
 
-/** `count` active regions of a page each, one after the other, without memory in them. */
+/** Creates `count` adjoining active regions of a page each, without memory. */
 export async function manyRegions(count: number): Promise<GuestMemory> {
   const memory = await GuestMemory.create();
   const space = addressSpaceOf(memory);

@@ -1,5 +1,5 @@
 /**
- * How long something takes, over several rounds. All figures are of one run, on one machine.
+ * Measures the duration of an action over several rounds. All figures are of one run, on one machine.
  */
 
 export function median(values: readonly number[]): number {
@@ -8,7 +8,7 @@ export function median(values: readonly number[]): number {
   return ((low ?? NaN) + (high ?? NaN)) / 2;
 }
 
-/** Nanoseconds that `action` takes; `between` puts things back after each round, unmeasured. */
+/** Returns the nanoseconds of each `action`; `between` restores the state after each round, unmeasured. */
 export async function time(
   rounds: number,
   action: () => unknown,
@@ -24,7 +24,7 @@ export async function time(
   return taken;
 }
 
-/** The longest time that the event loop had no turn while `action` ran, in milliseconds. */
+/** Returns the longest pause of the event loop while `action` ran, in milliseconds. */
 export async function longestGap(action: () => Promise<unknown>): Promise<number> {
   let [last, longest] = [performance.now(), 0];
   const turn = (): void => {
@@ -42,26 +42,26 @@ export async function longestGap(action: () => Promise<unknown>): Promise<number
   return longest;
 }
 
-/** Numbers as a row of the table has them. */
-export function listed(values: readonly number[], digits: number, unit = ''): string {
+/** Formats measured values for a row of the table. */
+export function formatValues(values: readonly number[], digits: number, unit = ''): string {
   return values.map((value) => value.toFixed(digits)).join(' / ') + unit;
 }
 
-/** Counts as a row of the table has them. */
-export function counts(values: readonly number[]): string {
+/** Formats counts for a row of the table. */
+export function formatCounts(values: readonly number[]): string {
   return values.map((value) => value.toLocaleString('en')).join(' / ');
 }
 
-/** How many times the smallest the largest is: 1 for a cost that does not depend on what varies. */
+/** Returns the largest value divided by the smallest: 1 for a cost that does not depend on the count. */
 export function spread(values: readonly number[]): number {
   return Math.max(...values) / Math.min(...values);
 }
 
-/** One line of the table. */
+/** A row of the table. */
 export interface Figure {
-  readonly what: string;
+  readonly name: string;
   readonly measured: string;
   readonly goal: string;
-  /** Not there for a figure that others are compared with. */
+  /** Whether the goal is met; `undefined` for a figure without a goal. */
   readonly met?: boolean;
 }

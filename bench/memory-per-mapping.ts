@@ -1,11 +1,11 @@
 /**
- * How much memory of the process a sub-mapping takes. Runs with `--expose-gc`, for type1 under the stub of VFIO
- * (`bench/c/no-ioctl.c`): `memory-per-mapping.ts no-op|type1`; prints Figures as JSON.
+ * The memory of the process for each sub-mapping. Runs with `--expose-gc`, for type1 under the stub of VFIO
+ * (`bench/c/no-ioctl.c`): `memory-per-mapping.ts no-op|type1`; prints figures as JSON.
  */
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { manyMappings } from './many-mappings.ts';
-import { type Figure, counts } from './measure.ts';
+import { type Figure, formatCounts } from './measure.ts';
 import { joinNoOp, type1WithoutIoctl } from './targets.ts';
 
 const MAPPINGS = 100_000;
@@ -15,15 +15,15 @@ const isType1 = process.argv[2] === 'type1';
 const type1 = isType1 ? await type1WithoutIoctl() : undefined;
 const join = type1?.join ?? joinNoOp;
 
-/** Bytes in use: of JavaScript's heap, and resident besides. */
+/** Bytes in use: of JavaScript's heap, and other resident bytes. */
 interface Usage {
   readonly heap: number;
   readonly native: number;
 }
 
 /**
- * Guest memory itself is not counted: its pages are shared (`RssShmem`). Nor are the kernel's tables and its records of
- * mappings.
+ * Guest memory itself is not counted, because its pages are shared (`RssShmem`). The kernel's page tables and records
+ * of mappings are not counted either.
  */
 async function usage(): Promise<Usage> {
   for (let round = 0; round < 3; round++) {
@@ -59,7 +59,7 @@ const { heap, native, both } = growth(before, after);
 const target = growth(joining, after).both;
 const parts = `${heap.toFixed(0)} of the heap, ${native.toFixed(0)} besides; the target's part is ${target.toFixed(0)}`;
 const figure: Figure = {
-  what: `memory of a sub-mapping of ${counts([MAPPINGS])}, ${isType1 ? 'type1 without ioctl' : 'no-op custom target'}`,
+  name: `memory of a sub-mapping of ${formatCounts([MAPPINGS])}, ${isType1 ? 'type1 without ioctl' : 'no-op custom target'}`,
   measured: `${both.toFixed(0)} bytes: ${parts}`,
   goal: `≤ ${GOAL} bytes`,
   met: both <= GOAL,

@@ -1,8 +1,8 @@
 /**
- * What guest memory itself costs when a target joins and leaves, and when it closes. Prints Figures as JSON.
+ * The cost of guest memory itself when a target joins and leaves, and when the memory closes. Prints figures as JSON.
  */
 import { manyMappings } from './many-mappings.ts';
-import { type Figure, counts, listed, longestGap, median, time } from './measure.ts';
+import { type Figure, formatCounts, formatValues, longestGap, median, time } from './measure.ts';
 import { joinNoOp } from './targets.ts';
 
 const COUNTS = [10_000, 100_000];
@@ -10,7 +10,7 @@ const ROUNDS = 9;
 const CLOSES = 3;
 const GAP = 10;
 
-/** Microseconds for each sub-mapping, and the longest gap of the event loop in milliseconds. */
+/** The microseconds for each sub-mapping, and the longest pause of the event loop in milliseconds. */
 class Cost {
   readonly #taken: number[] = [];
   #gap = 0;
@@ -51,26 +51,26 @@ async function costs(count: number): Promise<Costs> {
 }
 
 interface Goal {
-  /** For each sub-mapping. */
+  /** The limit for each sub-mapping. */
   readonly micros: number;
-  /** The counts that it is for. */
+  /** The counts that the limit applies to. */
   readonly of: readonly number[];
 }
 
-function figures(what: string, all: readonly Cost[], goal: Goal): Figure[] {
+function figures(name: string, all: readonly Cost[], goal: Goal): Figure[] {
   const micros = all.map((cost, index) => cost.micros(COUNTS[index] ?? NaN));
   const gaps = all.map(({ gap }) => gap);
-  const where = goal.of.length === COUNTS.length ? '' : ` at ${counts(goal.of)}`;
+  const where = goal.of.length === COUNTS.length ? '' : ` at ${formatCounts(goal.of)}`;
   return [
     {
-      what: `${what}, ${counts(COUNTS)} sub-mappings`,
-      measured: listed(micros, 2, ' µs each'),
+      name: `${name}, ${formatCounts(COUNTS)} sub-mappings`,
+      measured: formatValues(micros, 2, ' µs each'),
       goal: `≤ ${goal.micros} µs each${where}`,
       met: micros.every((each, index) => each <= goal.micros || !goal.of.includes(COUNTS[index] ?? NaN)),
     },
     {
-      what: `${what}, longest gap of the event loop`,
-      measured: listed(gaps, 1, ' ms'),
+      name: `${name}, longest gap of the event loop`,
+      measured: formatValues(gaps, 1, ' ms'),
       goal: `≤ ${GAP} ms`,
       met: gaps.every((gap) => gap <= GAP),
     },

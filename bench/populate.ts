@@ -1,5 +1,5 @@
 /**
- * Faulting fresh RAM in.
+ * Faulting in fresh RAM.
  */
 import { readFileSync } from 'node:fs';
 import { memorySettled } from '#native';
@@ -14,31 +14,31 @@ const BYTES = 1n << 30n;
 const GOAL = 1.05;
 
 interface Comparison {
-  readonly what: string;
+  readonly name: string;
   readonly rounds: number;
-  /** Of the program in C. */
+  /** The number of threads of the C program. */
   readonly threads: number;
   readonly transparentHugePages: boolean;
 }
 
-/** `[never]` for one: then there are none for files, and both have small pages. */
+/** Returns the present setting, such as `[never]`: then both use small pages for files. */
 function hugePageSetting(): string {
   const settings = readFileSync('/sys/kernel/mm/transparent_hugepage/shmem_enabled', 'utf8');
   return /\[\w+\]/.exec(settings)?.[0] ?? 'unknown';
 }
 
 const COMPARISONS: readonly Comparison[] = [
-  { what: `${FAULT_IN_THREADS} thread(s) each`, rounds: 10, threads: FAULT_IN_THREADS, transparentHugePages: false },
+  { name: `${FAULT_IN_THREADS} thread(s) each`, rounds: 10, threads: FAULT_IN_THREADS, transparentHugePages: false },
   {
-    what: `transparent huge pages (shmem_enabled ${hugePageSetting()}), ${FAULT_IN_THREADS} thread(s) each`,
+    name: `transparent huge pages (shmem_enabled ${hugePageSetting()}), ${FAULT_IN_THREADS} thread(s) each`,
     rounds: 6,
     threads: FAULT_IN_THREADS,
     transparentHugePages: true,
   },
-  { what: `${FAULT_IN_THREADS} thread(s) against two`, rounds: 6, threads: 2, transparentHugePages: false },
+  { name: `${FAULT_IN_THREADS} thread(s) against two`, rounds: 6, threads: 2, transparentHugePages: false },
 ];
 
-async function compare({ what, rounds, threads, transparentHugePages }: Comparison): Promise<Figure> {
+async function compare({ name, rounds, threads, transparentHugePages }: Comparison): Promise<Figure> {
   const program = compile('populate');
   const range = AddressRange.of(0n, BYTES);
   const [ours, theirs]: [number[], number[]] = [[], []];
@@ -58,11 +58,11 @@ async function compare({ what, rounds, threads, transparentHugePages }: Comparis
       ...nanoseconds(program, String(BYTES), String(threads), '1', transparentHugePages ? 'huge-file' : 'file'),
     );
   };
-  // The fastest of each: in a virtual machine a page that its host has to find first takes several times as long.
+  // The fastest of each: in a virtual machine, a page that the host must allocate first takes several times as long.
   for (let round = 0; round < rounds; round++) for (const run of round % 2 === 0 ? [we, they] : [they, we]) await run();
   const [mine, c] = [Math.min(...ours), Math.min(...theirs)];
   return {
-    what: `ensureMapped of 1 GiB against MADV_POPULATE_WRITE in C, ${what}`,
+    name: `ensureMapped of 1 GiB against MADV_POPULATE_WRITE in C, ${name}`,
     measured: `${(mine / 1e6).toFixed(0)} ms against ${(c / 1e6).toFixed(0)} ms: ${(mine / c).toFixed(2)}×`,
     goal: `≤ ${GOAL}×`,
     met: mine / c <= GOAL,

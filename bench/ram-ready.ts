@@ -1,6 +1,6 @@
 /**
- * RAM made ready for DMA: created, faulted in and pinned. Runs in the testbed: `ram-ready.ts BDF PROGRAM`; or under the
- * stub of VFIO, which pins nothing: `ram-ready.ts stub PROGRAM`. Prints Figures as JSON.
+ * Makes RAM ready for DMA: creates it, faults it in and pins it. Runs in the testbed: `ram-ready.ts BDF PROGRAM`; or
+ * under the stub of VFIO, which does not pin: `ram-ready.ts stub PROGRAM`. Prints figures as JSON.
  */
 import { memorySettled } from '#native';
 import { GuestMemory, type RamOptions } from '../ts/index.ts';
@@ -9,11 +9,11 @@ import { type Figure, time } from './measure.ts';
 import { FAULT_IN_THREADS, STUB_GROUP, groupOf, joinType1 } from './targets.ts';
 
 const GIB = 1n << 30n;
-/** Above what an IOMMU reserves below 4 GiB for interrupts. */
+/** The first address above 4 GiB, so that no mapping overlaps the interrupt range. */
 const START = 4n * GIB;
 const GOAL = 1.05;
 
-/** What the program in C calls it, and what {@link GuestMemory.create} does. */
+/** The kinds of memory, by the C program's name and the options of {@link GuestMemory.create}. */
 const KINDS: readonly { readonly name: string; readonly program: string; readonly options: Partial<RamOptions> }[] = [
   { name: 'a file, pages of 4 KiB', program: 'file', options: {} },
   {
@@ -26,7 +26,7 @@ const KINDS: readonly { readonly name: string; readonly program: string; readonl
 const [device = '', program = ''] = process.argv.slice(2);
 const isStub = device === 'stub';
 const group = isStub ? STUB_GROUP : groupOf(device);
-/** Less in an emulated guest, which is slow and has little memory. */
+/** Smaller in an emulated guest, which is slow and has little memory. */
 const { gibs, rounds } = isStub ? { gibs: 4n, rounds: 5 } : { gibs: 1n, rounds: 3 };
 const length = gibs * GIB;
 
@@ -55,7 +55,7 @@ for (const { name, program: kind, options } of KINDS) {
   // The fastest of each, as for smaller memory.
   const [mine, theirs] = [Math.min(...us), Math.min(...c)];
   figures.push({
-    what: `${gibs} GiB of RAM created, faulted in and ${pinned}, against C: ${name}`,
+    name: `${gibs} GiB of RAM created, faulted in and ${pinned}, against C: ${name}`,
     measured: `${(mine / 1e6).toFixed(0)} ms against ${(theirs / 1e6).toFixed(0)} ms: ${(mine / theirs).toFixed(2)}×`,
     goal: `≤ ${GOAL}×`,
     met: mine / theirs <= GOAL,

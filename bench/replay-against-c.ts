@@ -1,20 +1,20 @@
 /**
- * Replays in the testbed against a C program that issues the same ioctls in a loop, with few and many mappings.
+ * Replays in the testbed compared with a C program that issues the same ioctls in a loop, with few and many mappings.
  */
 import { nanoseconds } from './compile.ts';
-import { type Figure, counts, listed, median } from './measure.ts';
+import { type Figure, formatCounts, formatValues, median } from './measure.ts';
 import { type Replays, type ReplaySize, replay } from './replay.ts';
 import type { Join } from './targets.ts';
 
 interface Size extends ReplaySize {
-  /** So many times they are measured in turn. */
+  /** The number of times that both are measured, in turn. */
   readonly pairs: number;
 }
 
 /**
- * type1 has 65,535 mappings at most (`dma_entry_limit`), and so has this process nearly (`vm.max_map_count`, of which
- * the native core uses three quarters): as many as 65,000 lie one after the other in the file and in the addresses, so
- * that the process has one mapping of them all. The fewer lie a page apart, so that each is one for the process too.
+ * The sizes. type1 allows 65,535 mappings (`dma_entry_limit`), and the process nearly as many (`vm.max_map_count`, of
+ * which the native core uses three quarters). So the 65,000 mappings adjoin in the file and in addresses, and are one
+ * mapping of the process. The smaller numbers are a page apart, and are separate mappings of the process too.
  */
 const SIZES: readonly Size[] = [
   { mappings: 1_000, gap: 1n, rounds: 30, pairs: 5 },
@@ -24,15 +24,15 @@ const SIZES: readonly Size[] = [
 
 const GOAL = 1.1;
 
-/** Microseconds of a mapping. */
+/** The microseconds of a mapping. */
 interface Each {
   readonly first: number;
   readonly later: number;
 }
 
 /**
- * @param ours passes a way to join to `run` and cleans up after it
- * @param program with its arguments before `MAPPINGS STRIDE ROUNDS`
+ * @param ours passes a function that joins to `run`, and cleans up after it
+ * @param program the program with its arguments before `MAPPINGS STRIDE ROUNDS`
  */
 export async function replaysAgainstC(
   into: string,
@@ -50,15 +50,15 @@ export async function replaysAgainstC(
     mine.push(each(us, size));
     inC.push(each(c, size));
   }
-  const sizes = counts(SIZES.map(({ mappings }) => mappings));
-  const what = `of ${sizes} sub-mappings into ${into} in the testbed, against C`;
+  const sizes = formatCounts(SIZES.map(({ mappings }) => mappings));
+  const name = `of ${sizes} sub-mappings into ${into} in the testbed, against C`;
   return [
-    figure(`replay ${what}`, mine, inC, ({ later }) => later),
-    figure(`first replay ${what}`, mine, inC, ({ first }) => first),
+    figure(`replay ${name}`, mine, inC, ({ later }) => later),
+    figure(`first replay ${name}`, mine, inC, ({ first }) => first),
   ];
 }
 
-/** The program prints what it takes to map its memory and fault it in, and then each round. */
+/** The program prints the time to map and fault in its memory, and then that of each round. */
 function replayInC([program, ...args]: readonly [string, ...string[]], { mappings, gap, rounds }: Size): Replays {
   const stride = 1n + gap;
   const [setUp = NaN, first = NaN, ...later] = nanoseconds(program, ...args, ...[mappings, stride, rounds].map(String));
@@ -71,12 +71,12 @@ function each(replays: readonly Replays[], { mappings }: Size): Each {
   return { first: first / mappings / 1000, later: later / mappings / 1000 };
 }
 
-function figure(what: string, mine: readonly Each[], inC: readonly Each[], part: (one: Each) => number): Figure {
+function figure(name: string, mine: readonly Each[], inC: readonly Each[], part: (one: Each) => number): Figure {
   const [us, c] = [mine.map(part), inC.map(part)];
   const ratios = us.map((micros, index) => micros / (c[index] ?? NaN));
   return {
-    what,
-    measured: `${listed(us, 1)} against ${listed(c, 1)} µs each: ${listed(ratios, 2, '×')}`,
+    name,
+    measured: `${formatValues(us, 1)} against ${formatValues(c, 1)} µs each: ${formatValues(ratios, 2, '×')}`,
     goal: `≤ ${GOAL.toFixed(2)}×`,
     met: ratios.every((ratio) => ratio <= GOAL),
   };

@@ -1,27 +1,30 @@
 /**
- * Replay of many sub-mappings into a target that joins.
+ * Replays many sub-mappings into a target that joins.
  */
 import type { DmaMapperHandle } from '../ts/index.ts';
 import { SimulatedIommu } from '../ts/index.ts';
 import { manyMappings } from './many-mappings.ts';
-import { type Figure, counts, median, time } from './measure.ts';
+import { type Figure, formatCounts, median, time } from './measure.ts';
 import type { Join } from './targets.ts';
 
 export interface ReplaySize {
   readonly mappings: number;
-  /** Pages between two mappings. */
+  /** The number of pages between two mappings. */
   readonly gap: bigint;
   readonly rounds: number;
 }
 
-/** Nanoseconds. */
+/** The nanoseconds of the first replay and of the later ones. */
 export interface Replays {
-  /** Also makes the reservation, maps the memory in this process and faults it in, as far as the target needs that. */
+  /**
+   * /** Includes reserving addresses, mapping the memory in this process and faulting it in, if the target requires
+   * it.
+   */
   readonly first: number;
   readonly later: readonly number[];
 }
 
-/** Replays fresh guest memory into a target, over and over. */
+/** Replays fresh guest memory into a target again and again. */
 export async function replay({ mappings, gap, rounds }: ReplaySize, join: Join): Promise<Replays> {
   const { memory, file } = await manyMappings(mappings, gap);
   let handle: DmaMapperHandle | undefined;
@@ -44,7 +47,7 @@ export async function simulatedReplay(): Promise<Figure> {
   const { later } = await replay(SIMULATED, (memory) => memory.dmaMappers.addDmaMapper(target));
   const each = median(later) / SIMULATED.mappings / 1000;
   return {
-    what: `replay of ${counts([SIMULATED.mappings])} sub-mappings, simulated`,
+    name: `replay of ${formatCounts([SIMULATED.mappings])} sub-mappings, simulated`,
     measured: `${each.toFixed(2)} µs each`,
     goal: '≤ 3 µs each',
     met: each <= 3,

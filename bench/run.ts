@@ -1,11 +1,11 @@
 /**
- * `npm run bench`: the figures as a table. Each is a ratio, or a median, of this run on this machine.
- * `npm run bench -- NAME…` measures these parts only.
+ * `npm run bench`: prints the figures as a table. Each is a ratio or a median of this run on this machine. `npm run
+ * bench -- NAME…` measures only these benchmarks.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { barMoves } from './bar-move.ts';
-import { inChild, lastLine } from './child.ts';
+import { runInChild, parseLastLine } from './child.ts';
 import { compile } from './compile.ts';
 import { configWrite } from './config-write.ts';
 import { guestAccess } from './guest-access.ts';
@@ -18,8 +18,8 @@ import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
 import { joinNoOp } from './targets.ts';
 
-/** The parts that need real VFIO, in the testbed: a script and the program in C that it is compared with. */
-function inGuest(script: string, program: string, ...options: string[]): Figure[] {
+/** Runs a benchmark that requires real VFIO in the testbed: a script, and the C program it is compared with. */
+function runInTestbed(script: string, program: string, ...options: string[]): Figure[] {
   const path = fileURLToPath(import.meta.resolve(script));
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
   const { stdout, status } = spawnSync(
@@ -31,20 +31,20 @@ function inGuest(script: string, program: string, ...options: string[]): Figure[
     },
   );
   if (status !== 0) throw new Error(`the testbed failed with status ${status}`);
-  return lastLine(stdout) as Figure[];
+  return parseLastLine(stdout) as Figure[];
 }
 
 const memoryPerMapping = (target: string, withoutIoctl: boolean): Figure[] =>
-  inChild('./memory-per-mapping.js', { node: ['--expose-gc'], args: [target], withoutIoctl });
+  runInChild('./memory-per-mapping.js', { node: ['--expose-gc'], args: [target], withoutIoctl });
 
 type Part = () => Figure | Figure[] | Promise<Figure | Figure[]>;
 
 const PARTS: Readonly<Record<string, Part>> = {
   simulatedReplay,
-  noOpJoin: () => inChild('./no-op-join.js'),
-  type1Join: () => inChild('./type1-join.js', { args: [compile('first-join')], withoutIoctl: true }),
+  noOpJoin: () => runInChild('./no-op-join.js'),
+  type1Join: () => runInChild('./type1-join.js', { args: [compile('first-join')], withoutIoctl: true }),
   barMove: () => barMoves('no-op custom target', joinNoOp, { micros: 15, spread: 1.5 }),
-  barMoveVa: () => inChild('./bar-move-va.js', { withoutIoctl: true }),
+  barMoveVa: () => runInChild('./bar-move-va.js', { withoutIoctl: true }),
   linearMoves,
   regionChanges,
   firstMoves,
@@ -53,16 +53,16 @@ const PARTS: Readonly<Record<string, Part>> = {
   guestAccess,
   oneAmongMany,
   populate,
-  ramReady: () => inChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
-  ramPinned: () => inGuest('./ram-ready.js', 'populate'),
-  type1Replay: () => inGuest('./type1-replay.js', 'replay'),
-  iommufdReplay: () => inGuest('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
+  ramReady: () => runInChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
+  ramPinned: () => runInTestbed('./ram-ready.js', 'populate'),
+  type1Replay: () => runInTestbed('./type1-replay.js', 'replay'),
+  iommufdReplay: () => runInTestbed('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
 };
 
 const names = process.argv.slice(2);
 const unknown = names.filter((name) => !Object.hasOwn(PARTS, name));
 if (unknown.length > 0) {
-  console.error(`[peerdma] no part ${unknown.join(', ')}. Name some of these: ${Object.keys(PARTS).join(', ')}`);
+  console.error(`[peerdma] unknown benchmark ${unknown.join(', ')}. Choose from: ${Object.keys(PARTS).join(', ')}`);
   process.exit(2);
 }
 
@@ -71,7 +71,7 @@ for (const [name, measure] of Object.entries(PARTS)) {
   if (names.length > 0 && !names.includes(name)) continue;
   console.error(`[peerdma] measuring ${name} …`);
   for (const figure of [await measure()].flat()) {
-    console.error(`[peerdma]   ${figure.what}: ${figure.measured} (goal ${figure.goal})`);
+    console.error(`[peerdma]   ${figure.name}: ${figure.measured} (goal ${figure.goal})`);
     figures.push(figure);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * DMA targets that cost next to nothing themselves, so that the rest is measured.
+ * DMA targets with nearly no cost of their own, so that the rest is measured.
  */
 import { readlinkSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -21,22 +21,22 @@ export function noOpTarget(): DmaTarget {
 
 export const joinNoOp: Join = (memory) => memory.dmaMappers.addDmaMapper(noOpTarget());
 
-/** Registers an IOMMU address space of the kernel, as the managers of containers do. */
-export function joining(port: TargetPort): Join {
+/** Returns a function that registers an IOMMU address space of the kernel, as the container managers do. */
+export function joinWithPort(port: TargetPort): Join {
   return (memory) => joinPort(addressSpaceOf(memory), port, 'best-effort');
 }
 
-/** As many threads as the native core faults memory in with. */
+/** The number of threads with which the native core faults memory in. */
 export const FAULT_IN_THREADS: number = Math.max(1, Math.min(availableParallelism() - 1, 8));
 
-/** A way to join a type1 target in a container of its own. */
+/** A type1 target in a separate container. */
 export interface JoinType1 {
   readonly join: Join;
-  /** At the end: the group is collected, and the container loses its IOMMU, once nothing can reach them. */
+  /** Call it last: it releases the group, and with it the container's IOMMU. */
   close(): void;
 }
 
-/** The number of a device's group. */
+/** Returns the number of a device's group. */
 export function groupOf(bdf: string): number {
   return Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`)));
 }
@@ -50,11 +50,11 @@ export async function joinType1(group: number): Promise<JoinType1> {
     handle.close();
     container.close();
   };
-  return { join: joining(new Type1Target(container, 'bench')), close };
+  return { join: joinWithPort(new Type1Target(container, 'bench')), close };
 }
 
-/** The stub's group: any number. */
+/** The stub's group; any number is valid. */
 export const STUB_GROUP = 1;
 
-/** A type1 target whose ioctls are left out. Only in a child process with `withoutIoctl`. */
+/** Joins a type1 target without ioctls. Only in a child process with `withoutIoctl`. */
 export const type1WithoutIoctl = (): Promise<JoinType1> => joinType1(STUB_GROUP);

@@ -1,14 +1,14 @@
 /**
- * What a join of a built-in target costs without its ioctls. Runs under the stub of VFIO (`bench/c/no-ioctl.c`):
- * `type1-join.ts PROGRAM`; prints Figures as JSON.
+ * The cost of joining a built-in target without its ioctls. Runs under the stub of VFIO (`bench/c/no-ioctl.c`):
+ * `type1-join.ts PROGRAM`; prints figures as JSON.
  */
 import { nanoseconds } from './compile.ts';
-import { type Figure, counts, median } from './measure.ts';
+import { type Figure, formatCounts, median } from './measure.ts';
 import { type Replays, replay } from './replay.ts';
 import { type1WithoutIoctl } from './targets.ts';
 
 const MAPPINGS = 10_000;
-/** Of fresh guest memory each; one more before them compiles the code. */
+/** The number of repetitions, each with fresh guest memory, after a first one that compiles the code. */
 const REPEATS = 5;
 const ROUNDS = 6;
 
@@ -20,7 +20,7 @@ interface Measured {
   readonly c: number;
 }
 
-/** Microseconds for each mapping, with as many pages between two. */
+/** Returns the microseconds for each mapping, with `gap` pages between two. */
 async function measure(gap: bigint): Promise<Measured> {
   const type1 = await type1WithoutIoctl();
   const [ours, c]: [Replays[], number[]] = [[], []];
@@ -39,23 +39,23 @@ async function measure(gap: bigint): Promise<Measured> {
 }
 
 const [apart, adjoining] = [await measure(1n), await measure(0n)];
-const what = `of type1 without ioctl, ${counts([MAPPINGS])} sub-mappings`;
+const name = `of type1 without ioctl, ${formatCounts([MAPPINGS])} sub-mappings`;
 const ratio = apart.first / apart.c;
 const figures: Figure[] = [
   {
-    what: `later join ${what}`,
+    name: `later join ${name}`,
     measured: `${apart.later.toFixed(2)} µs each`,
     goal: '≤ 0.25 µs each',
     met: apart.later <= 0.25,
   },
   {
-    what: `first join ${what}, against mmap and MADV_POPULATE_WRITE in C`,
+    name: `first join ${name}, against mmap and MADV_POPULATE_WRITE in C`,
     measured: `${apart.first.toFixed(2)} against ${apart.c.toFixed(2)} µs each: ${ratio.toFixed(2)}×`,
     goal: '≤ 1.3×',
     met: ratio <= 1.3,
   },
   {
-    what: `first join ${what} that adjoin in file and addresses (in C: one mmap, one MADV_POPULATE_WRITE)`,
+    name: `first join ${name} that adjoin in file and addresses (in C: one mmap, one MADV_POPULATE_WRITE)`,
     measured: `${adjoining.first.toFixed(2)} against ${adjoining.c.toFixed(2)} µs each`,
     goal: '≤ 1 µs each',
     met: adjoining.first <= 1,

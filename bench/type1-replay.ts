@@ -1,6 +1,6 @@
 /**
- * Replay on the kernel's type1. Runs where VFIO devices are, which is in the testbed: `type1-replay.ts BDF PROGRAM`;
- * prints Figures as JSON.
+ * Replay on the kernel's type1. Runs in the testbed, which has VFIO devices: `type1-replay.ts BDF PROGRAM`; prints
+ * figures as JSON.
  */
 import { replaysAgainstC } from './replay-against-c.ts';
 import type { Replays } from './replay.ts';

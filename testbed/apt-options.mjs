@@ -1,5 +1,5 @@
-// `node testbed/apt-options.mjs FOLDER SUITE…` prints, one a line, the options that let apt install from suites that
-// the machine does not list (see apt.mjs), having fetched their package lists into FOLDER. Used by .ci/run.
+// `node testbed/apt-options.mjs FOLDER SUITE…` fetches the package lists of suites that the machine does not list
+// (see apt.mjs) into FOLDER, and prints the apt options that use them, one per line. Used by .ci/run.
 import { openApt } from './apt.mjs';
 
 const [folder, ...suites] = process.argv.slice(2);

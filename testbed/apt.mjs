@@ -1,5 +1,5 @@
-// Debian packages from suites that the machine need not list, without root and without a trace in /etc/apt or
-// /var/lib/apt: a private sources file and a private folder of package lists. The mirror is the machine's own.
+// Debian packages from suites that the machine does not list, without root and without a change to /etc/apt or
+// /var/lib/apt: a private sources file and a private folder of package lists. Uses the machine's own mirror.
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,18 +8,21 @@ import { TestbedError } from './errors.mjs';
 import { capture } from './process.mjs';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
-/** What apt prints for the label of a suite that it has not fetched yet. */
+/** apt's label of a suite that it has not fetched yet. */
 const UNKNOWN = '$(LABEL)';
-const NEEDS = "the testbed's kernels are Debian packages, so it needs Debian (or apt with a Debian mirror)";
-
-/** @typedef {{ uri: string, release: string, label: string }} Source one index that the machine's apt knows */
+const NEEDS = "the testbed's kernels are Debian packages: run it on Debian, or set apt up with a Debian mirror";
 
 /**
- * Reads what `apt-get indextargets` prints in {@link machineSources}' format.
+ * @typedef {{ uri: string, release: string, label: string }} Source one package index that the machine's apt
+ *   lists
+ */
+
+/**
+ * Parses the output of `apt-get indextargets` in {@link machineSources}' format.
  *
- * @param {string} listing lines of `URI|RELEASE|LABEL|COMPONENT|KIND`; the label is left as `$(LABEL)` where apt has
+ * @param {string} listing lines of `URI|RELEASE|LABEL|COMPONENT|KIND`; the label is `$(LABEL)` if apt has
  *   not fetched that suite yet
- * @returns {Source[]} the `main` parts that are Debian's, or may be
+ * @returns {Source[]} the `main` components that are, or may be, Debian's
  */
 export function parseSources(listing) {
   /** @type {Map<string, Source>} */
@@ -34,7 +37,7 @@ export function parseSources(listing) {
 }
 
 /**
- * The Debian sources this machine is set up with.
+ * Returns the machine's own Debian sources.
  * @returns {Promise<Source[]>}
  */
 async function machineSources() {
@@ -42,20 +45,20 @@ async function machineSources() {
   const ask = (/** @type {string[]} */ ...extra) =>
     capture('apt-get', ['indextargets', ...extra, '--format', format], { seconds: 30, needs: NEEDS });
   const known = parseSources(await ask());
-  // Before the first `apt-get update` there are no labels to go by; the archive's signature is what tells then.
+  // Before the first `apt-get update` the labels are unknown; the signature of the archive identifies Debian then.
   return known.length > 0 ? known : parseSources(await ask('--no-release-info'));
 }
 
 /**
- * The lines of a private sources file.
+ * Returns the lines of a private sources file.
  *
- * @param {readonly Source[]} sources the machine's own
- * @param {string} mirror URI of the mirror to take the other suites from
+ * @param {readonly Source[]} sources the machine's own sources
+ * @param {string} mirror URI of the mirror for the other suites
  * @param {readonly string[]} suites
  * @returns {string}
  */
 export function sourcesList(sources, mirror, suites) {
-  // Without a label a source may be anybody's; what lies on the mirror, or is called so, is Debian's.
+  // Without a label, a source is Debian's only if it is on the mirror or has a suite's name.
   const known = sources.filter(
     ({ uri, release, label }) => label !== UNKNOWN || uri === mirror || release.endsWith('-security'),
   );
@@ -71,10 +74,11 @@ export function sourcesList(sources, mirror, suites) {
  *
  * @param {string} folder
  * @param {readonly string[]} suites
- * @returns {Promise<string[]>} the options that make apt-get and apt-cache use them
+ * @returns {Promise<string[]>} the options with which apt-get and apt-cache use them
  */
 export async function openApt(folder, suites) {
-  if (!existsSync(KEYRING)) throw new TestbedError(`no ${KEYRING}: apt-get install debian-archive-keyring (${NEEDS})`);
+  if (!existsSync(KEYRING))
+    throw new TestbedError(`${KEYRING} is missing. Install it: apt-get install debian-archive-keyring (${NEEDS})`);
   const sources = await machineSources();
   const mirrors = new Set(sources.filter(({ release }) => !release.includes('security')).map(({ uri }) => uri));
   if (mirrors.size === 0) throw new TestbedError(`apt lists no Debian mirror: ${NEEDS}`);
@@ -102,18 +106,18 @@ export async function openApt(folder, suites) {
   throw failure;
 }
 
-/** One suite's packages; see {@link withSuite}. */
+/** The packages of one suite; see {@link withSuite}. */
 export class Suite {
   /** @type {readonly string[]} */
   #options;
 
-  /** @param {readonly string[]} options apt's, from {@link openApt} */
+  /** @param {readonly string[]} options the apt options of {@link openApt} */
   constructor(options) {
     this.#options = options;
   }
 
   /**
-   * The real packages whose name matches, the highest first (numbers in names compare as numbers).
+   * Returns the real packages whose name matches, the highest first (numbers in names compare as numbers).
    * @param {RegExp} pattern
    * @returns {Promise<string[]>}
    */
@@ -128,14 +132,14 @@ export class Suite {
   }
 
   /**
-   * The highest version of a package.
+   * Returns the highest version of a package.
    * @param {string} name
    * @returns {Promise<string>}
    */
   async version(name) {
     const listing = await capture('apt-cache', [...this.#options, 'show', '--no-all-versions', name], { seconds: 60 });
     const version = /^Version: (\S+)$/m.exec(listing)?.[1];
-    if (version === undefined) throw new TestbedError(`apt knows no version of ${name}`);
+    if (version === undefined) throw new TestbedError(`apt has no version of ${name}`);
     return version;
   }
 
@@ -143,7 +147,7 @@ export class Suite {
    * Downloads a package and unpacks it.
    * @param {string} name
    * @param {string} version
-   * @param {string} folder where its files go
+   * @param {string} folder the folder for its files
    */
   async unpack(name, version, folder) {
     const work = await mkdtemp(join(tmpdir(), 'peerdma-deb-'));
@@ -151,7 +155,7 @@ export class Suite {
       const options = [...this.#options, '-o', 'APT::Sandbox::User=', '-q', 'download'];
       await capture('apt-get', [...options, `${name}=${version}`], { seconds: 600, cwd: work });
       const [file] = (await readdir(work)).filter((entry) => entry.endsWith('.deb'));
-      if (file === undefined) throw new TestbedError(`apt-get download ${name} left no package`);
+      if (file === undefined) throw new TestbedError(`apt-get download ${name} created no package`);
       await capture('dpkg', ['-x', join(work, file), folder], { seconds: 300, needs: NEEDS });
     } finally {
       await rm(work, { recursive: true, force: true });
@@ -160,8 +164,8 @@ export class Suite {
 }
 
 /**
- * Opens a suite for the time of `use`. Lists are fetched anew each time and thrown away: that is a few seconds in a
- * week, and two of these never wait for each other's lock.
+ * Opens a suite during `use`. The lists are fetched each time and removed afterwards: that takes a few seconds once a
+ * week, and two processes never wait for each other's lock.
  *
  * @template T
  * @param {string} suite

@@ -1,11 +1,11 @@
-// Debian's statically linked busybox: the guest's first programs, and here what packs its initramfs.
+// Debian's statically linked busybox: the guest's first programs, and the packer of its initramfs.
 import { copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withSuite } from './apt.mjs';
 import { cachedFolder } from './cache.mjs';
 
 /**
- * Gives the path of busybox, fetching it if the cache has none. Any version will do, so one is kept for good.
+ * Returns the path of busybox; fetches it if it is not cached. Any version is sufficient, so the first one is kept.
  * @returns {Promise<string>}
  */
 export async function busybox() {

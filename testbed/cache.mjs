@@ -1,4 +1,4 @@
-// The testbed's cache: folders named by what they hold, each built once, beside each other and never changed afterwards.
+// The testbed's cache: folders named by a hash of their contents, each built once and never changed afterwards.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
 /**
- * The cache's folder, outside the checkout.
+ * Returns the folder of the cache, outside of the checkout.
  * @returns {string}
  */
 export function cacheRoot() {
@@ -15,7 +15,7 @@ export function cacheRoot() {
 }
 
 /**
- * A short name for some content.
+ * Returns a short name for some content.
  * @param {...(string | Uint8Array)} parts
  * @returns {string} 16 hexadecimal digits
  */
@@ -26,11 +26,12 @@ export function digest(...parts) {
 }
 
 /**
- * Gives the folder `name` of the cache, building it if it is not there. Built in a folder of its own that is renamed
- * when complete: an interrupted build leaves nothing that looks finished, and of two builders at once the first wins.
+ * Returns the folder `name` of the cache; builds it if it does not exist. Builds in a separate folder, which is
+ * renamed when it is complete: an interrupted build leaves no folder that looks complete, and of two concurrent
+ * builds the first one wins.
  *
- * @param {string} name path below the cache's root
- * @param {(folder: string) => Promise<void>} build fills the folder it is given
+ * @param {string} name the path below the cache's root
+ * @param {(folder: string) => Promise<void>} build fills the given folder
  * @returns {Promise<string>} the folder
  */
 export async function cachedFolder(name, build) {
@@ -44,21 +45,21 @@ export async function cachedFolder(name, build) {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });
   } finally {
-    // Of a compiler that was interrupted the last processes may still write there for a moment.
+    // The last processes of an interrupted compiler may still write there for a moment.
     await rm(partial, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
   return folder;
 }
 
 /**
- * Remembers a small answer that was costly to get. When it is older than `days` it is asked for again, and kept as it
- * is if that fails (a machine off the network goes on with what it has).
+ * Caches a small value that is slow to obtain. A value older than `days` is obtained again, and kept if that fails (a
+ * machine without a network continues with its cached value).
  *
  * @template T
- * @param {string} name file name below the cache's root
+ * @param {string} name the file name below the cache's root
  * @param {number} days
  * @param {() => Promise<T>} ask
- * @param {(value: T) => boolean} [usable] whether a remembered answer still will do
+ * @param {(value: T) => boolean} [usable] whether a cached value can still be used
  * @returns {Promise<T>}
  */
 export async function remembered(name, days, ask, usable = () => true) {
@@ -68,7 +69,7 @@ export async function remembered(name, days, ask, usable = () => true) {
   try {
     known = JSON.parse(await readFile(file, 'utf8'));
   } catch {
-    // Not there, or not readable as what it should be: ask.
+    // The value is missing or unreadable: obtains it.
   }
   if (known !== undefined && !usable(known.value)) known = undefined;
   if (known !== undefined && Date.now() - known.at < days * 86_400_000) return known.value;

@@ -1,4 +1,4 @@
-// `npm run testbed -- [options] COMMAND`: runs a command in the guest and gives its exit status. Needs nothing from
+// `npm run testbed -- [options] COMMAND`: runs a command in the guest and exits with its status. Imports nothing from
 // node_modules, so that it works before `npm ci`.
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -15,17 +15,18 @@ import { say } from './say.mjs';
 
 const USAGE = `usage: npm run testbed -- [options] COMMAND [ARGUMENT…]
 
-Runs COMMAND as root in a guest with an emulated IOMMU and devices bound to vfio-pci, in this checkout, which it sees
-read-only, as it does all of the host's files. Gives its exit status; ${String(EXIT_BROKEN)} if the guest broke, 124 if the time was up.
+Runs COMMAND as root in a guest with an emulated IOMMU and devices bound to vfio-pci, in this checkout. The guest mounts
+all of the host's files read-only. Exits with the command's status, ${String(EXIT_BROKEN)} if the guest broke, or 124
+after the timeout.
 
   --kernel NAME      ${Object.keys(KERNELS).join(', ')} (default ${DEFAULT_KERNEL})
   --timeout SECONDS  the command's time (default 300)
   --memory SIZE      the guest's memory (default 2G)
-  --env NAME[=VALUE] sets a variable for COMMAND, or passes on this one's; may be repeated
-  --share FOLDER     a folder that COMMAND finds, writable, as /mnt/share
-  --unmapped-interrupts  an IOMMU that can't remap interrupts, which VFIO refuses to work with
+  --env NAME[=VALUE] sets a variable for COMMAND, or passes on the present value; can be repeated
+  --share FOLDER     mounts a folder, writable, as /mnt/share
+  --unmapped-interrupts  an IOMMU without interrupt remapping, which VFIO rejects
   --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
-  --thread-each      a thread of the host for each processor: for a COMMAND that moves no BAR
+  --thread-each      a host thread for each processor: for a COMMAND that moves no BAR
   --console          shows the guest's console while it runs
   --prepare          only fetches and builds what is missing; without --kernel for every kernel
 `;
@@ -47,7 +48,7 @@ const OPTIONS = /** @type {const} */ ({
 class UsageError extends Error {}
 
 /**
- * Splits the arguments where the command begins: at the first word that is no option, or after `--`.
+ * Splits the arguments at the start of the command: at the first word that is not an option, or after `--`.
  * @param {string[]} args
  */
 function parse(args) {
@@ -63,7 +64,7 @@ function parse(args) {
 }
 
 /**
- * @param {readonly string[]} settings `NAME=VALUE`, or `NAME` for this process's own
+ * @param {readonly string[]} settings `NAME=VALUE`, or `NAME` for the present value in this process
  * @returns {Record<string, string>}
  */
 function environment(settings) {
@@ -120,7 +121,7 @@ async function main() {
     interrupt.abort();
   };
   for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.once(name, end);
-  // Nobody reads on: what a signal would be to another program, Node tells as an error of the stream.
+  // The reader has closed the stream: Node reports an error where another program would receive a signal.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => end('SIGPIPE'));
   const folder = fileURLToPath(new URL('..', import.meta.url)).replace(/(?<=.)\/$/, '');
   const { memory, console: showConsole } = options;

@@ -1,12 +1,12 @@
-// The command as the guest runs it: a shell script of one exec, of the host's own env: busybox's would take its own sh and ls for
-// the command's.
+// The command as the guest runs it: a shell script with one exec of the host's own env, because busybox's env would
+// run its own sh and ls.
 import { dirname } from 'node:path';
 
-/** Variables of the host that the command gets unasked. */
+/** Variables of the host that the command receives by default. */
 const PASSED_ON = ['CI', 'FORCE_COLOR', 'NO_COLOR'];
 
 /**
- * A word as a POSIX shell reads it back unchanged.
+ * Quotes a word for a POSIX shell.
  * @param {string} word
  * @returns {string}
  */
@@ -15,8 +15,8 @@ export function quote(word) {
 }
 
 /**
- * The script that becomes the command. Its environment is what stands here, and `$testbed_env`, which the guest fills
- * with the devices' addresses.
+ * Returns the script that executes the command. Its environment consists of the variables given here and
+ * `$testbed_env`, which the guest sets to the devices' addresses.
  *
  * @param {readonly string[]} command program and arguments
  * @param {{ folder: string, kernel: string, env: Readonly<Record<string, string>> }} options

@@ -1,17 +1,17 @@
-// Reading a guest's console: its end, and whether the kernel got hurt.
+// Reads a guest's console: its last lines, and the kernel's error messages.
 import { readFile } from 'node:fs/promises';
 
-/** The kernel went on in a state that proves nothing any more, or stopped. */
+/** The kernel stopped, or continued in a state in which no result is reliable. */
 const FATAL =
   /\bOops: |\bBUG: (?!.*(?:soft lockup|workqueue lockup))|kernel BUG at|Kernel panic - not syncing|general protection fault/;
-/** Worth a look; on a loaded machine an emulated processor can stand still long enough for these. */
+/** Worth a notice; on a loaded machine an emulated processor can pause long enough for these. */
 const SUSPECT = /\bWARNING: |soft lockup|workqueue lockup|rcu.*stall|blocked for more than \d+ seconds/;
 
 /**
- * What a kernel log says went wrong.
+ * Finds the problems in a kernel log.
  *
  * @param {string} log
- * @returns {{ fatal: string[], suspect: string[] }} the lines, each once
+ * @returns {{ fatal: string[], suspect: string[] }} the lines, without duplicates
  */
 export function findings(log) {
   const lines = [...new Set(log.split('\n').map((line) => line.replaceAll('\r', '').trim()))];
@@ -22,7 +22,7 @@ export function findings(log) {
 }
 
 /**
- * The last lines of a text, without a terminal's control sequences (the firmware clears its screen).
+ * Returns the last lines of a text, without a terminal's control sequences (the firmware clears its screen).
  *
  * @param {string} text
  * @param {number} count
@@ -35,7 +35,7 @@ export function lastLines(text, count) {
 }
 
 /**
- * A file's text, empty where there is none.
+ * Returns a file's text, or an empty string if it does not exist.
  * @param {string} path
  * @returns {Promise<string>}
  */

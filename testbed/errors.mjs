@@ -1,6 +1,6 @@
-// The one error this folder throws on purpose: the guest can't be had, or it broke.
+// The error of this folder for a guest that is unavailable or broken.
 
-/** Says why there is no guest (and what would change that); anything else that is thrown is a fault in the testbed. */
+/** Explains why there is no guest, with a remedy; any other exception is a bug of the testbed. */
 export class TestbedError extends Error {
   /** @override */
   name = 'TestbedError';

@@ -1,8 +1,8 @@
-// Copies to a stream what a guest appends to a file.
+// Copies the text that a guest appends to a file to a stream.
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 
-/** Follows one file, which need not exist yet. */
+/** Follows one file, which may not exist yet. */
 export class Follower {
   #path;
   #stream;
@@ -14,7 +14,7 @@ export class Follower {
   /**
    * @param {string} path
    * @param {import("node:stream").Writable} stream
-   * @param {{ withoutReturns?: boolean }} [options] `withoutReturns`: drop the carriage returns of a serial line
+   * @param {{ withoutReturns?: boolean }} [options] `withoutReturns`: removes the carriage returns of a serial line
    */
   constructor(path, stream, { withoutReturns = false } = {}) {
     this.#path = path;
@@ -23,14 +23,14 @@ export class Follower {
   }
 
   /**
-   * Copies what has come since the last time, as far as the stream takes it now: never waits for who reads there, nor
-   * goes on for as long as the guest writes.
+   * Copies new text, as far as the stream accepts it now. Does not wait for the reader of the stream, and returns
+   * even if the guest keeps writing.
    */
   async pump() {
     for (let chunks = 0; chunks < 16 && !this.#stream.writableNeedDrain; chunks++) if (!(await this.#copy())) return;
   }
 
-  /** Copies all the rest, of a guest that has ended, however long the stream takes. */
+  /** Copies the rest of an ended guest, however long the stream takes. */
   async finish() {
     while (await this.#copy())
       if (this.#stream.writableNeedDrain)
@@ -39,7 +39,7 @@ export class Follower {
     this.#file = undefined;
   }
 
-  /** @returns {Promise<boolean>} whether there was anything */
+  /** @returns {Promise<boolean>} whether there was new text */
   async #copy() {
     this.#file ??= await open(this.#path).catch(() => undefined);
     if (this.#file === undefined || this.#stream.destroyed) return false;

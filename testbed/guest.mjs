@@ -1,4 +1,4 @@
-// One guest, from its start to its end: boots, runs a command, passes on what it writes, and never outlasts its time.
+// One guest, from its start to its end: boots, runs a command, copies its output, and never exceeds its timeout.
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { findings, lastLines, textOf } from './console.mjs';
 import { Follower } from './follow.mjs';
 import { qemuArguments } from './qemu.mjs';
 
-/** What a run gives where the command itself gave nothing: the time was up, or the guest broke. */
+/** The exit statuses of a run without a status of the command: after the timeout, or if the guest broke. */
 export const EXIT_TIMEOUT = 124;
 export const EXIT_BROKEN = 125;
 
@@ -21,18 +21,18 @@ const POLL_MILLISECONDS = 25;
 
 /**
  * @typedef {object} Run
- * @property {string} qemu path of QEMU
+ * @property {string} qemu the path of QEMU
  * @property {boolean} igb whether the machine has an igb
  * @property {import("./kernels.mjs").Kernel} kernel
  * @property {string} initramfs
  * @property {readonly string[]} command
- * @property {string} folder where the command runs, a folder of the host
+ * @property {string} folder the folder of the host in which the command runs
  * @property {Readonly<Record<string, string>>} env
  * @property {string} memory
  * @property {boolean} remapping whether the IOMMU remaps interrupts
- * @property {number} addressBits of the addresses that the IOMMU translates
- * @property {boolean} threadEach whether each processor is emulated by a thread of its own
- * @property {number} seconds the command's time
+ * @property {number} addressBits the width of the addresses that the IOMMU translates
+ * @property {boolean} threadEach whether a separate thread emulates each processor
+ * @property {number} seconds the timeout of the command
  * @property {string | undefined} share
  * @property {boolean} showConsole
  * @property {AbortSignal} signal ends the guest
@@ -40,7 +40,7 @@ const POLL_MILLISECONDS = 25;
  */
 
 /**
- * Runs a command in a guest of its own.
+ * Runs a command in a new guest.
  *
  * @param {Run} run
  * @returns {Promise<number>} the command's exit status, {@link EXIT_TIMEOUT} or {@link EXIT_BROKEN}
@@ -62,10 +62,10 @@ export async function runInGuest(run) {
 async function prepareControl(control, { command, folder, kernel, env }) {
   await writeFile(join(control, 'command.sh'), commandScript(command, { folder, kernel: kernel.name, env }));
   await writeFile(join(control, 'visible'), `${folder}\n${dirname(process.execPath)}\n`);
-  // Test runners write there; the guest puts a tmpfs over it, for which there has to be a folder.
+  // Test runners write there; the guest mounts a tmpfs over it, which requires an existing folder.
   const scratch = join(folder, 'node_modules/.cache');
   if (existsSync(dirname(scratch))) {
-    // Where the checkout can't be written to either, the command has to do without.
+    // In a read-only checkout, the command must work without it.
     await mkdir(scratch, { recursive: true }).catch(() => {});
     if (existsSync(scratch)) await writeFile(join(control, 'scratch'), `${scratch}\n`);
   }
@@ -86,14 +86,14 @@ async function boot(control, run) {
     new Follower(path('stderr'), process.stderr),
     ...(run.showConsole ? [new Follower(path('console'), process.stderr, { withoutReturns: true })] : []),
   ];
-  /** @type {string | undefined} why there is no status */
+  /** @type {string | undefined} the reason for a missing status */
   let ended;
   let deadline = begun + BOOT_SECONDS * 1000;
   let what = `has not booted within ${BOOT_SECONDS} s`;
   let up = false;
   try {
-    // The status is written before the guest powers off, and what the command wrote before that: so they are looked for
-    // in the opposite order.
+    // The guest writes the status before it powers off, and the command's output before the status: so they are
+    // checked in the opposite order.
     for (;;) {
       const gone = guest.gone();
       if (existsSync(path('status'))) break;
@@ -136,7 +136,7 @@ async function boot(control, run) {
  */
 function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, addressBits, threadEach, share }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
-  // The guest goes when this process does, however it goes.
+  // The guest ends with this process, however that ends.
   const words = [
     '--pdeathsig',
     'KILL',
@@ -167,7 +167,7 @@ function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, a
   return {
     gone: () => gone,
     kill,
-    /** Gives it some time to end by itself. @param {number} seconds */
+    /** Waits for it to end by itself, then kills it. @param {number} seconds */
     async end(seconds) {
       const timer = setTimeout(kill, seconds * 1000);
       await exit;
@@ -177,7 +177,7 @@ function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, a
 }
 
 /**
- * Tells why a guest gave no status, with what there is to go by.
+ * Explains a missing status, with the available output.
  *
  * @param {string} control
  * @param {(line: string) => void} say
@@ -191,18 +191,18 @@ async function report(control, say, why) {
 }
 
 /**
- * The command's status, unless the kernel got hurt meanwhile: then nothing that passed counts.
+ * Returns the command's status, unless the kernel reported a fatal problem: then no result counts.
  *
  * @param {string} control
  * @param {(line: string) => void} say
  */
 async function verdict(control, say) {
   const status = Number.parseInt(await textOf(join(control, 'status')), 10);
-  // The log as the guest saved it, and the console, which goes on after that and is there if the log is not.
+  // The log that the guest saved, and the console, which continues after it and exists without it.
   const logs = await Promise.all(['kernel.log', 'console'].map((name) => textOf(join(control, name))));
   const { fatal, suspect } = findings(logs.join('\n'));
-  for (const line of suspect.slice(0, 2)) say(`notice: the kernel says: ${line}`);
+  for (const line of suspect.slice(0, 2)) say(`notice: the kernel reports: ${line}`);
   if (fatal.length === 0 && status >= 0) return status;
-  await report(control, say, `its kernel broke: ${fatal[0] ?? 'the status is no number'}`);
+  await report(control, say, `its kernel failed: ${fatal[0] ?? 'the status is not a number'}`);
   return status > 0 ? status : EXIT_BROKEN;
 }

@@ -1,4 +1,5 @@
-// The initramfs that gets a guest from the kernel's start to the command: busybox, the kernel's modules, two scripts.
+// The initramfs, which leads a guest from the kernel's start to the command: busybox, the kernel's modules, two
+// scripts.
 import { copyFile, cp, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { busybox } from './busybox.mjs';
@@ -8,10 +9,10 @@ import { capture } from './process.mjs';
 const SCRIPTS = new URL('./guest/', import.meta.url);
 
 /**
- * Gives the initramfs for a kernel, packed anew when the kernel or a script changed.
+ * Returns the initramfs for a kernel; packs it again after a change of the kernel or a script.
  *
  * @param {import("./kernels.mjs").Kernel} kernel
- * @returns {Promise<string>} path of a compressed cpio archive
+ * @returns {Promise<string>} the path of a compressed cpio archive
  */
 export async function initramfs(kernel) {
   const shell = await busybox();

@@ -1,20 +1,21 @@
-// The kernels a guest can run, by the name that --kernel takes.
+// The kernels that a guest can run, by their names for --kernel.
 import { builtKernel } from './built-kernel.mjs';
 import { debianKernel } from './debian-kernel.mjs';
 
 /**
  * A kernel ready to boot.
  * @typedef {object} Kernel
- * @property {string} name as `--kernel` takes it
- * @property {string} title what it is, for people
- * @property {string} image path of its bzImage
- * @property {string | null} modules folder of the modules to load, in the order of its file `list`; null where all is built in
- * @property {string} key changes whenever any of this does
+ * @property {string} name the name for `--kernel`
+ * @property {string} title a description for people
+ * @property {string} image the path of its bzImage
+ * @property {string | null} modules the folder of modules to load, in the order of its file `list`; null if all are
+ *   built in
+ * @property {string} key a hash of all of this
  */
 
 /**
- * Each entry provides its kernel, from the cache where it can. Debian builds its kernels without iommufd: of the first
- * two there are VFIO's groups and type1 containers only. The one that is built here has all of VFIO, and KVM.
+ * The functions that provide each kernel, from the cache if possible. Debian builds its kernels without iommufd, so
+ * the first two support only VFIO's groups and type1 containers. The one built here supports all of VFIO, and KVM.
  *
  * @type {Readonly<Record<string, () => Promise<Kernel>>>}
  */

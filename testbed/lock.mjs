@@ -1,23 +1,23 @@
-// Work that only one process at a time may do.
+// A lock between processes.
 import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TestbedError } from './errors.mjs';
 
-/** How long it may take before whoever waits is told. */
+/** The wait after which the caller is notified. */
 const PATIENCE_MILLISECONDS = 1000;
 
 /**
- * Does something while holding a lock, waiting for whoever holds it. Another process holds it (flock(1), of Debian's
- * essential util-linux; Node has no call for it) for as long as its standard input is open: so the lock goes when this
- * process does, however it goes, and nothing stale is left.
+ * Runs `use` with a lock held; waits for another holder. A child process holds the lock (flock(1), of Debian's
+ * essential util-linux; Node has no such call) while its standard input is open: so the lock is released when this
+ * process ends, in any way, and no stale lock remains.
  *
  * @template T
- * @param {string} file the lock; stays behind, empty
+ * @param {string} file the lock file; it remains, empty
  * @param {{ seconds: number, onWait?: () => void }} options `seconds`: the longest wait
  * @param {() => Promise<T>} use
  * @returns {Promise<T>}
- * @throws {TestbedError} when the lock can't be had, or not in time
+ * @throws {TestbedError} if locking fails, or not in time
  */
 export async function alone(file, { seconds, onWait }, use) {
   await mkdir(dirname(file), { recursive: true });
@@ -28,7 +28,7 @@ export async function alone(file, { seconds, onWait }, use) {
   try {
     await new Promise((resolve, reject) => {
       holder.stdout.once('data', resolve);
-      holder.once('error', (error) => reject(new TestbedError(`can't lock ${file}: ${error.message}`)));
+      holder.once('error', (error) => reject(new TestbedError(`locking ${file} failed: ${error.message}`)));
       holder.once('exit', () => reject(new TestbedError(`${file} was locked by another process for ${seconds} s`)));
     });
     clearTimeout(patience);

@@ -1,4 +1,4 @@
-// Finds and runs helper programs (apt, dpkg, busybox, make), each within a time limit.
+// Finds and runs helper programs (apt, dpkg, busybox, make), each with a time limit.
 import { execFile, spawn } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { lastLines } from './console.mjs';
 import { TestbedError } from './errors.mjs';
 
-/** Of a program that failed, this much of its log is shown. */
+/** The number of log lines shown for a failed program. */
 const TAIL_LINES = 15;
 
 /**
- * Finds a program on the PATH, or else in /usr/bin.
+ * Finds a program on the PATH, or in /usr/bin.
  * @param {string} name
  * @returns {string | undefined} its path
  */
@@ -20,21 +20,22 @@ export function findProgram(name) {
       accessSync(join(folder, name), constants.X_OK);
       return join(folder, name);
     } catch {
-      // Not here.
+      // Not in this folder.
     }
   }
   return undefined;
 }
 
 /**
- * Runs a program to its end and gives what it wrote to standard output.
+ * Runs a program to its end and returns its standard output.
  *
  * @param {string} program
  * @param {readonly string[]} args
- * @param {{ seconds: number, cwd?: string, needs?: string }} options `seconds`: its time limit; `needs`: what to
- *   install where the program is missing
+ * @param {{ seconds: number, cwd?: string, needs?: string }} options `seconds`: its time limit; `needs`: the command
+ *   that installs a missing program
  * @returns {Promise<string>}
- * @throws {TestbedError} when it is missing, fails or overruns; the text carries the end of its standard error
+ * @throws {TestbedError} if the program is missing, fails or exceeds its time; the message has the end of its
+ *   standard error
  */
 export function capture(program, args, { seconds, cwd, needs }) {
   return new Promise((resolve, reject) => {
@@ -62,21 +63,22 @@ export function capture(program, args, { seconds, cwd, needs }) {
 }
 
 /**
- * Runs a program to its end, what it writes going to the end of a log. It does not outlive this process.
+ * Runs a program to its end, and appends its output to a log. It does not outlive this process.
  *
  * @param {string} program
  * @param {readonly string[]} args
- * @param {{ seconds: number, cwd: string, env: Readonly<Record<string, string>>, log: string, signal: AbortSignal }} options
- *   `seconds`: its time limit; `env`: its whole environment; `signal`: ends it
- * @throws {TestbedError} when it is missing, fails, overruns or is ended; the text carries the log's end and path
+ * @param {{ seconds: number, cwd: string, env: Readonly<Record<string, string>>, log: string, signal: AbortSignal }}
+ *   options `seconds`: its time limit; `env`: its whole environment; `signal`: ends it
+ * @throws {TestbedError} if it is missing, fails, exceeds its time or is ended; the message has the log's end and
+ *   path
  */
 export async function logged(program, args, { seconds, cwd, env, log, signal }) {
   const written = openSync(log, 'a');
-  /** @type {string | undefined} why it failed */
+  /** @type {string | undefined} the reason of the failure */
   let why;
   try {
     why = await new Promise((resolve) => {
-      // SIGTERM, so that make can end what it started.
+      // SIGTERM, so that make can end its child processes.
       const child = spawn('setpriv', ['--pdeathsig', 'TERM', program, ...args], {
         cwd,
         env,

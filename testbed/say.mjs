@@ -1,7 +1,7 @@
-// How the testbed tells what it is doing.
+// Status lines of the testbed.
 
 /**
- * Says something in a line of its own on standard error, where the command's output can't be taken for it.
+ * Prints a status line on standard error, marked so that it differs from the command's output.
  * @param {string} line
  */
 export function say(line) {

@@ -161,7 +161,7 @@ for (const [size, kibibytes] of [
     test(`${title} that nobody set aside are an error that says so`, (t) => {
       const error = throwsCode(t, () => MemoryFile.create(length, { hugePages: size }), 'ERR_HUGE_PAGES_UNAVAILABLE');
       t.truthy(error.errno);
-      t.regex(error.message, /sysctl vm\.nr_hugepages=N|This system has no huge pages of that size/);
+      t.regex(error.message, /sysctl vm\.nr_hugepages=N|This system does not support huge pages of that size/);
       throwsCode(t, () => MemoryFile.create(PAGE, { hugePages: size }), 'ERR_UNALIGNED');
     });
   } else {

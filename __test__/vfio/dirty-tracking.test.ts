@@ -53,7 +53,7 @@ if (BACKEND === 'type1') {
     await open(bdf);
     const error = await t.throwsAsync(manager.startDirtyTracking(), { instanceOf: PeerDmaError });
     t.is(error?.code, 'ERR_UNSUPPORTED');
-    t.regex(error?.message ?? '', /does not log/);
+    t.regex(error?.message ?? '', /does not support dirty-page logging/);
     await t.throwsAsync(manager.startDirtyTracking(), { code: 'ERR_UNSUPPORTED' }, 'and is asked again');
   });
 }

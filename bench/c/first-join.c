@@ -1,7 +1,7 @@
-/* The yardstick for a first join with host memory: pages of a fresh memfd are mapped and faulted in.
-   first-join MAPPINGS STRIDE ROUNDS: a line of nanoseconds for each round. STRIDE is in pages, from one mapping to the
-   next; with 1, all of them are one mmap and one MADV_POPULATE_WRITE. */
-#include "yardstick.h"
+/* The reference for a first join with host memory: maps pages of a fresh memfd and faults them in.
+   first-join MAPPINGS STRIDE ROUNDS: prints the nanoseconds of each round, one per line. STRIDE is in pages, from
+   one mapping to the next; with 1, all of them are one mmap and one MADV_POPULATE_WRITE. */
+#include "reference.h"
 
 int main(int argc, char **argv) {
   if (argc != 4) return 2;

@@ -1,8 +1,8 @@
-/* A stub of VFIO's type1 for LD_PRELOAD: shows what a join costs without the kernel's part.
-   It answers open() below /dev/vfio/ with an empty memfd, and the ioctls of a container and a group at once, with
-   success. What it leaves out: the system call itself, pinning, the IOMMU, every check of the arguments, the limits of
-   locked memory and of mappings (dma_entry_limit), devices (VFIO_GROUP_GET_DEVICE_FD fails), and dirty pages. Nothing
-   can do DMA behind it, and no test may take it for VFIO. All other files and ioctls go to the kernel. */
+/* A stub of VFIO's type1 for LD_PRELOAD, to measure the cost of a join without the kernel's part.
+   It returns an empty memfd for open() below /dev/vfio/, and success for the ioctls of a container and a group. It
+   omits: the system call itself, pinning, the IOMMU, every check of the arguments, the limits of locked memory and of
+   mappings (dma_entry_limit), devices (VFIO_GROUP_GET_DEVICE_FD fails), and dirty pages. No DMA is possible with it,
+   and no test may use it in place of VFIO. All other files and ioctls go to the kernel. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

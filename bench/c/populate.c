@@ -1,8 +1,8 @@
-/* The yardstick for RAM: fresh memory, faulted in by MADV_POPULATE_WRITE on as many threads, and mapped into type1 if a
+/* The reference for RAM: fresh memory, faulted in by MADV_POPULATE_WRITE on several threads, and mapped into type1 if a
    group is given.
-   populate BYTES THREADS ROUNDS file|huge-file|private|huge-private [GROUP IOVA]: a line of nanoseconds for each round.
-   The huge kinds ask for transparent huge pages. */
-#include "yardstick.h"
+   populate BYTES THREADS ROUNDS file|huge-file|private|huge-private [GROUP IOVA]: prints the nanoseconds of each round.
+   The huge kinds request transparent huge pages. */
+#include "reference.h"
 #include "type1.h"
 
 #include <pthread.h>

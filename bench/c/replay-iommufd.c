@@ -1,10 +1,10 @@
-/* The yardstick for a replay into an address space of iommufd: the same ioctls in a loop.
-   replay-iommufd DEVICE file|memory MAPPINGS STRIDE ROUNDS: a line of nanoseconds for mapping and faulting in the
-   memory in this process, which mapping by file does without, then one for each round. DEVICE is
+/* The reference for a replay into an address space of iommufd: the same ioctls in a loop.
+   replay-iommufd DEVICE file|memory MAPPINGS STRIDE ROUNDS: prints the nanoseconds of mapping and
+   faulting in the memory in this process (not for mapping by file), then those of each round. DEVICE is
    /dev/vfio/devices/vfioN. STRIDE is in pages, from one mapping to the next; with 1 the process has one mapping of
    all of them.
    Systems' headers are older than iommufd: the few structures stand here (include/uapi/linux/iommufd.h, vfio.h). */
-#include "yardstick.h"
+#include "reference.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* The yardstick for a replay on real type1: the same ioctls in a loop.
-   replay GROUP MAPPINGS STRIDE ROUNDS: a line of nanoseconds for mapping and faulting in the memory in this process,
-   then one for each round. STRIDE is in pages, from one mapping to the next; with 1 the process has one mapping of
+/* The reference for a replay on real type1: the same ioctls in a loop.
+   replay GROUP MAPPINGS STRIDE ROUNDS: prints the nanoseconds of mapping and faulting in the memory in this process,
+   then those of each round. STRIDE is in pages, from one mapping to the next; with 1 the process has one mapping of
    them all. */
-#include "yardstick.h"
+#include "reference.h"
 #include "type1.h"
 
 int main(int argc, char **argv) {

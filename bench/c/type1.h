@@ -1,4 +1,4 @@
-/* What the yardsticks on type1 share: a container, and memory mapped into it. Include yardstick.h first. */
+/* Helpers of the references on type1: a container, and memory mapped into it. Include reference.h first. */
 #include <fcntl.h>
 #include <linux/vfio.h>
 #include <sys/ioctl.h>

@@ -1,9 +1,9 @@
-//! A yardstick for BAR moves: a manager of regions that is linear in all it does, without host memory.
-//! linear OTHERS MOVES: a line of nanoseconds for each move.
+//! The reference for BAR moves: a linear manager of regions, without host memory. linear OTHERS MOVES: prints the
+//! nanoseconds of each move, one per line.
 //!
-//! It keeps a list of regions and looks at each to find one. After every change it builds the flat list of what is
-//! mapped anew and compares it with the one before; what has gone is unmapped, what has come is mapped. Regions do not
-//! overlap here, so that it does without the priorities of a real one.
+//! It keeps a list of regions, and searches all of it to find one. After every change it builds a new flat list of
+//! mapped ranges, compares it with the previous one, unmaps removed ranges and maps added ones. Regions do not
+//! overlap here, so it requires no priorities.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ trait Target {
     fn unmap(&mut self, part: &Mapped);
 }
 
-/// Counts, so that no call is optimized away.
+/// Counts the calls, so that none is optimized away.
 struct NoOp(u64);
 
 impl Target for NoOp {
@@ -65,7 +65,7 @@ fn mapped(&Region { id, start, length }: &Region) -> Mapped {
     Mapped { start, end: start + length, region: id }
 }
 
-/// The parts of one list that another does not have. Both are in order of address.
+/// Iterates over the parts of `of` that `flat` does not contain. Both are in the order of addresses.
 fn missing_in<'a>(flat: &'a [Mapped], of: &'a [Mapped]) -> impl Iterator<Item = &'a Mapped> {
     let mut rest = flat.iter().peekable();
     of.iter().filter(move |part| {

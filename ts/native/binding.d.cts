@@ -3,70 +3,70 @@
 
 /** A counter of events. */
 export declare class NativeEventFd {
-  /** Makes one that counts nothing yet. */
+  /** Creates an eventfd with count 0. */
   static create(): NativeEventFd
-  /** The number of its descriptor. */
+  /** The number of the descriptor. */
   get fd(): number
   /** Adds to the count. */
   signal(count: bigint): void
-  /** Takes the count. */
+  /** Returns the count, and sets it to 0. */
   take(): bigint
-  /** Gives the handle up. Who was given the eventfd keeps it. */
+  /** Closes the handle. Other owners of the eventfd keep it. */
   close(): void
 }
 
-/** Waits for eventfds on a thread of its own. */
+/** Waits for eventfds on a separate thread. */
 export declare class NativeEventWatcher {
-  /** `notify` is called when there is something to collect. It keeps neither a process nor a worker alive. */
+  /** `notify` is called when there are counts to collect. It does not keep a process or worker alive. */
   constructor(notify: () => void)
-  /** Waits for an eventfd, under an id that is free. */
+  /** Adds an eventfd under an unused id. */
   add(id: number, event: NativeEventFd): void
-  /** Waits for it no more. A count that was not collected stays in the eventfd. */
+  /** Removes an eventfd. A count that was not collected stays in the eventfd. */
   remove(id: number): void
-  /** Takes what was signalled: pairs of id and count. */
+  /** Takes the counts of signalled eventfds: pairs of id and count. */
   collect(): BigUint64Array
 }
 
-/** One file for many pieces of memory. */
+/** A pool of memory pieces in one file. */
 export declare class NativeFilePool {
-  /** A pool of memfds of that name. */
+  /** Creates a pool of memfds of that name. */
   constructor(name: string)
-  /** A piece of `length` zero bytes, from `partOffset` of the file. */
+  /** Returns a piece of `length` zero bytes, from `partOffset` of the file. */
   take(length: bigint): NativeMemoryFile
 }
 
 /** An address space of iommufd. */
 export declare class NativeIoas {
-  /** What it can do now. */
+  /** Returns its present capabilities. */
   info(): NativeIoasInfo
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
-   * file, which of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or
-   * the file. Returns what could not be mapped, and after it what was mapped before it and could not be
-   * unmapped again.
+   * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
+   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
+   * again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
-  /** The same on a worker thread. */
+  /** As `map`, on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-   * which of the ranges failed; without `all` it stops at the first.
+   * the ranges that failed; without `all`, stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
-  /** The same on a worker thread. */
+  /** As `unmap`, on a worker thread. */
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
-  /** How many mappings are on record. */
+  /** The number of recorded mappings. */
   get mappingCount(): number
-  /** Starts or ends logging which pages devices may have written, on a worker thread. */
+  /** Turns dirty-page logging on or off, on a worker thread. */
   setDirtyTracking(on: boolean): Promise<void>
   /**
-   * A bit for each page, set where a device may have written it since the last call. Read on a worker
-   * thread.
+   * Returns a bit for each page, set if a device may have written it since the last call. Reads the log on
+   * a worker thread.
    */
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
-  /** Closes it; refuses while a group or device is attached. */
+  /** Closes the address space; fails while a group or device is attached. */
   close(): void
-  /** The same on a worker thread. */
+  /** As `close`, on a worker thread. */
   closeAsync(): Promise<void>
 }
 
@@ -76,43 +76,46 @@ export declare class NativeIommufd {
   static open(): NativeIommufd
   /** Whether the kernel maps files. */
   get mapsFiles(): boolean
-  /** Makes an empty address space. */
+  /** Creates an empty address space. */
   newIoas(): NativeIoas
-  /** Gives the handle up. Address spaces and devices keep it open. */
+  /** Closes the handle. Address spaces and devices keep the iommufd open. */
   close(): void
 }
 
-/** Memory behind a file descriptor. */
+/** Memory of a file descriptor. */
 export declare class NativeMemoryFile {
   /** Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB). */
   static create(length: bigint, name: string, hugePageShift: number): NativeMemoryFile
-  /** Duplicates a descriptor that the caller keeps. */
+  /** Duplicates a descriptor; the caller still owns the original. */
   static fromFd(fd: number): NativeMemoryFile
-  /** The number of its own descriptor; a device has none to give. */
+  /** The number of its own descriptor; fails for a device. */
   get fd(): number
-  /** Offset of this piece in its pool's file; 0 for a file of its own. */
+  /** The offset of this part in its pool's file; 0 for a file of its own. */
   get partOffset(): bigint
-  /** Whether it is a VFIO device's. */
+  /** Whether this is a VFIO device's file. */
   get isDevice(): boolean
-  /** Its present length in bytes; 2^64 - 1 for a device. */
+  /** The present length in bytes; 2^64 - 1 for a device. */
   length(): bigint
-  /** Whether it has memory now, up to the byte before `end`. */
+  /** Whether the file has memory up to the byte before `end` now. */
   isPresent(end: bigint): boolean
-  /** The size of its pages in bytes. */
+  /** The page size in bytes. */
   pageSize(): bigint
   /** Fills `into` from `offset`. */
   read(offset: bigint, into: Uint8Array): void
   /** Writes `from` at `offset`; never extends the file. */
   write(offset: bigint, from: Uint8Array): void
-  /** Part of it as memory, which outlives this handle; only of a file made by `create`. */
+  /** Returns a part of the file as memory, which outlives this handle; only for a file of `create`. */
   view(offset: bigint, length: bigint): ArrayBuffer
-  /** The `size` bytes around one of them, cut to the file; `null` where bytes may stop being there. */
+  /**
+   * Returns the aligned block of `size` bytes around an offset, cut at the end of the file; `null` if the bytes
+   * can disappear.
+   */
   windowAround(offset: bigint, size: bigint): NativeWindow | null
-  /** Allocates the pages of a part of it, on a worker thread. */
+  /** Allocates the pages of a part of the file, on a worker thread. */
   faultIn(offset: bigint, length: bigint, transparentHugePages: boolean): Promise<void>
-  /** Takes its pages from one NUMA node only. */
+  /** Allocates its pages from one NUMA node only. */
   bindToNode(node: number): void
-  /** Gives the handle up. What is mapped keeps the file alive. */
+  /** Closes the handle. Mappings keep the file open. */
   close(): void
 }
 
@@ -120,123 +123,126 @@ export declare class NativeMemoryFile {
 export declare class NativePrivateMemory {
   /** Reserves `length` zero bytes. */
   constructor(length: bigint, transparentHugePages: boolean)
-  /** In bytes. */
+  /** The length in bytes. */
   get length(): bigint
-  /** Fills `into` from `offset`, wherever the pages are placed. */
+  /** Fills `into` from `offset`, wherever the pages are. */
   read(offset: bigint, into: Uint8Array): void
-  /** Writes `from` at `offset`, wherever the pages are placed. */
+  /** Writes `from` at `offset`, wherever the pages are. */
   write(offset: bigint, from: Uint8Array): void
-  /** Takes its pages from one NUMA node only. */
+  /** Allocates its pages from one NUMA node only. */
   bindToNode(node: number): void
-  /** Gives the handle up. What is placed in a reservation lives on there. */
+  /** Closes the handle. Mappings in a reservation keep their memory. */
   close(): void
 }
 
 /**
- * Reserved address space. Its leases are known to JavaScript by number, and die with this object;
- * IOMMU mappings have their own.
+ * Reserved address space. JavaScript refers to its leases by number; they end with this object. IOMMU mappings have
+ * their own leases.
  */
 export declare class NativeReservation {
   /** Reserves `2^addressWidth` bytes. */
   constructor(addressWidth: number)
-  /** In bytes. */
+  /** The length in bytes. */
   get length(): bigint
   /** Maps part of a file. */
   mapFile(offset: bigint, length: bigint, file: NativeMemoryFile, fileOffset: bigint, writable: boolean, transparentHugePages: boolean): void
   /**
    * Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
-   * with transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first
-   * that could not be mapped, if one could not; those before it are mapped then.
+   * transparent huge pages; from bit 32 on: the index in `files`), and the offset in the file. Returns the first
+   * part that failed, if any; the parts before it are mapped then.
    */
   mapFiles(files: Array<NativeMemoryFile>, parts: BigUint64Array): Array<NativeFailure>
-  /** The same on a worker thread. */
+  /** As `mapFiles`, on a worker thread. */
   mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<Array<NativeFailure>>
-  /** Places part of private memory. */
+  /** Maps part of private memory. */
   mapPrivate(offset: bigint, length: bigint, memory: NativePrivateMemory, memoryOffset: bigint): void
-  /** Takes out whatever is placed there. */
+  /** Unmaps a range. */
   unmap(offset: bigint, length: bigint): void
   /** Checks ranges, given as pairs of offset and length, for gaps and faults them in. */
   ensureMapped(ranges: BigUint64Array): void
-  /** The same on a worker thread. */
+  /** As `ensureMapped`, on a worker thread. */
   ensureMappedAsync(ranges: BigUint64Array): Promise<void>
   /**
-   * Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
-   * number; the others follow it.
+   * Leases ranges, given as pairs of offset and length: all or none. Returns the number of the first lease; the
+   * others have the next numbers.
    */
   lease(ranges: BigUint64Array): number
-  /** Releases leases of consecutive numbers: all or, where one is unknown, none. */
+  /** Releases leases of consecutive numbers: all, or none if one does not exist. */
   releaseLeases(first: number, count: number): void
   /** Fills `into`, from `offset` bytes after the start of a lease. */
   leaseRead(id: number, offset: bigint, into: Uint8Array): void
   /** Writes `from` at `offset` bytes after the start of a lease. */
   leaseWrite(id: number, offset: bigint, from: Uint8Array): void
-  /** Unmaps everything and gives the address space back; refuses while leases exist. */
+  /** Unmaps everything and releases the address space; fails while leases exist. */
   close(): void
-  /** The same on a worker thread. Keeps the address space until `close` or the end of this object. */
+  /** Unmaps everything on a worker thread. Keeps the address space until `close` or the end of this object. */
   closeAsync(): Promise<void>
 }
 
-/** An IOMMU address space of VFIO. */
+/** A VFIO container: an IOMMU address space. */
 export declare class NativeVfioContainer {
   /** Opens `/dev/vfio/vfio`. */
   static open(): NativeVfioContainer
-  /** Gives it a type1v2 IOMMU, after its first group was attached, on a worker thread. */
+  /** Sets the IOMMU type to type1v2, after the first group was attached, on a worker thread. */
   setIommuAsync(): Promise<void>
-  /** What the IOMMU can do now. */
+  /** Returns the present capabilities of the IOMMU. */
   info(): NativeContainerInfo
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
-   * file, which of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or
-   * the file. Returns what could not be mapped, and after it what was mapped before it and could not be
-   * unmapped again.
+   * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
+   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
+   * again.
    */
   map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
-  /** The same on a worker thread. */
+  /** As `map`, on a worker thread. */
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-   * which of the ranges failed; without `all` it stops at the first.
+   * the ranges that failed; without `all`, stops at the first.
    */
   unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
-  /** The same on a worker thread. */
+  /** As `unmap`, on a worker thread. */
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
-  /** How many mappings are on record. */
+  /** The number of recorded mappings. */
   get mappingCount(): number
-  /** Starts or ends logging which pages devices may have written, on a worker thread. */
+  /** Turns dirty-page logging on or off, on a worker thread. */
   setDirtyTracking(on: boolean): Promise<void>
   /**
-   * A bit for each page, set where a device may have written it since the last call. Read on a worker
-   * thread.
+   * Returns a bit for each page, set if a device may have written it since the last call. Reads the log on
+   * a worker thread.
    */
   dirtyPages(iova: bigint, length: bigint, pageSize: bigint): Promise<BigUint64Array>
-  /** Closes it; refuses while a group or device is attached. */
+  /** Closes the address space; fails while a group or device is attached. */
   close(): void
-  /** The same on a worker thread. */
+  /** As `close`, on a worker thread. */
   closeAsync(): Promise<void>
 }
 
-/** A PCI device of VFIO. */
+/** A PCI device opened through VFIO. */
 export declare class NativeVfioDevice {
   /**
-   * Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a device
-   * takes long.
+   * Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a
+   * device is slow.
    */
   static openByFileAsync(name: string, number: number, iommufd: NativeIommufd): Promise<NativeVfioDevice>
-  /** Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it. */
+  /** Attaches the device to an address space, on a worker thread: the kernel may pin the mapped memory. */
   attach(ioas: NativeIoas): Promise<void>
-  /** Takes it off its address space, on a worker thread. */
+  /** Detaches the device from its address space, on a worker thread. */
   detach(): Promise<void>
-  /** Refuses where the kernel can't give out its BARs as dma-bufs. */
+  /** Checks that the kernel can export its BARs as dma-bufs. */
   checkDmaBufs(): void
-  /** How often IOMMUs have lost what they mapped of its BARs as dma-bufs. */
+  /** The number of times that the dma-bufs of its BARs were revoked. */
   get revocations(): number
-  /** Describes a region; `null` where the device has none of that index. */
+  /** Returns the description of a region, or `null` if the device does not have it. */
   regionInfo(index: number): NativeRegionInfo | null
   /** Fills `into` from `offset` of a region. */
   readRegion(index: number, offset: bigint, into: Uint8Array): void
   /** Writes `from` at `offset` of a region. */
   writeRegion(index: number, offset: bigint, from: Uint8Array): void
-  /** The same on a worker thread, with a copy of the bytes: what resets a function, or wakes it, takes long. */
+  /**
+   * As `writeRegion`, on a worker thread with a copy of the bytes: a write that resets or wakes a function is
+   * slow.
+   */
   writeRegionAsync(index: number, offset: bigint, from: Uint8Array): Promise<void>
   /** Reads 32 bits in one access. */
   read32(index: number, offset: bigint): number
@@ -246,66 +252,66 @@ export declare class NativeVfioDevice {
   read64(index: number, offset: bigint): bigint
   /** Writes 64 bits in one access. */
   write64(index: number, offset: bigint, value: bigint): void
-  /** Whether its BARs answer. */
+  /** Whether the BARs are enabled. */
   get memoryAccessible(): boolean
-  /** Its memory, to be placed in a reservation. */
+  /** Returns the device's memory, to map in a reservation. */
   memoryFile(): NativeMemoryFile
-  /** Resets it, on a worker thread. */
+  /** Resets the device, on a worker thread. */
   reset(): Promise<void>
-  /** How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
+  /** Returns the number of vectors of a kind: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
   irqCount(kind: number): number
-  /** Whether that kind can be given more vectors while it is connected. */
+  /** Whether vectors can be added to the kind while it is connected. */
   irqGrows(kind: number): boolean
-  /** Signals an eventfd for each vector from `start` on; `undefined` silences a vector. */
+  /** Connects an eventfd to each vector from `start` on; `undefined` disconnects a vector. */
   connectIrqs(kind: number, start: number, events: (NativeEventFd | undefined)[]): void
-  /** Silences a kind as a whole. */
+  /** Disconnects all vectors of a kind. */
   disconnectIrqs(kind: number): void
   /** Masks INTx. */
   maskIntx(): void
   /** Unmasks INTx. */
   unmaskIntx(): void
-  /** Unmasks INTx whenever the eventfd is signalled; `undefined` for no more. */
+  /** Unmasks INTx whenever the eventfd is signalled; `undefined` stops that. */
   unmaskIntxOn(event?: NativeEventFd | undefined | null): void
-  /** PCI addresses of the devices that a hot reset would reset. */
+  /** Returns the PCI addresses of the devices that a hot reset affects. */
   hotResetInfo(): Array<string>
-  /** Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups. */
+  /** Resets the bus or slot, on a worker thread. Includes the groups of the other open devices there. */
   hotReset(others: Array<NativeVfioDevice>): Promise<void>
   /** Sets the UUID that opening a virtual function of this device requires from now on. */
   setVfToken(token: string): void
-  /** Closes it; refuses while its memory is placed in a reservation. */
+  /** Closes the device; fails while its memory is mapped in a reservation. */
   close(): void
-  /** The same on a worker thread: the kernel may reset the device. */
+  /** As `close`, on a worker thread: the kernel may reset the device. */
   closeAsync(): Promise<void>
 }
 
-/** Devices that the IOMMU can't tell apart. */
+/** Devices that the IOMMU cannot isolate from each other. */
 export declare class NativeVfioGroup {
   /** Opens `/dev/vfio/<id>`. */
   static open(id: number): NativeVfioGroup
-  /** Whether all its devices are VFIO's. */
+  /** Whether all its devices are bound to VFIO drivers or to none. */
   viable(): boolean
   /**
-   * Attaches it to a container, on a worker thread: where the group's IOMMU differs, all that is mapped there is
-   * mapped for it.
+   * Attaches the group to a container, on a worker thread: if the group has another IOMMU, the kernel makes all
+   * mappings for it.
    */
   attachAsync(container: NativeVfioContainer): Promise<void>
   /** Opens a device by its PCI address, on a worker thread: the kernel may wake the device and reset it. */
   openDeviceAsync(bdf: string): Promise<NativeVfioDevice>
-  /** Detaches and closes it; refuses while devices are open. */
+  /** Detaches and closes the group; fails while devices are open. */
   close(): void
-  /** The same on a worker thread: with the last group of a container all of its mappings go. */
+  /** As `close`, on a worker thread: detaching the last group of a container removes all of its mappings. */
   closeAsync(): Promise<void>
 }
 
-/** Bytes of a file that are unmapped by a call. The package keeps their `ArrayBuffer` to itself. */
+/** A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`. */
 export declare class NativeWindow {
-  /** Where it begins in the file. */
+  /** The offset in the file. */
   get start(): bigint
-  /** Its bytes. To be called once. */
+  /** Returns the bytes. Call it once. */
   buffer(): ArrayBuffer
   /**
-   * Detaches the buffer and unmaps its bytes. Where it is not the window's buffer, or its bytes have moved on by a
-   * transfer, they stay mapped until they are collected.
+   * Detaches the buffer and unmaps its bytes. If it is not the window's buffer, or was transferred, the bytes stay
+   * mapped until they are collected.
    */
   close(buffer: ArrayBuffer): void
 }
@@ -316,27 +322,27 @@ export declare function hostPageSize(): bigint
 /** Waits, on a worker thread, until all memory that was released before is returned to the system. */
 export declare function memorySettled(): Promise<void>
 
-/** What an IOMMU can do, as of now. */
+/** The present capabilities of an IOMMU. */
 export interface NativeContainerInfo {
   /** A bit for each page size. */
   pageSizes: bigint
   /** Pairs of start and length. */
   iovaRanges: BigUint64Array
-  /** How many more mappings it takes, where the kernel says. */
+  /** The number of mappings it can still make, if the kernel reports it. */
   dmaAvail?: number
 }
 
-/** What could not be mapped, or not be unmapped. */
+/** A request or range that failed. */
 export interface NativeFailure {
-  /** Which of the requests or ranges. */
+  /** The index of the request or range. */
   index: number
-  /** Why, in the form of the messages of errors. */
+  /** The error, in the format of error messages. */
   reason: string
 }
 
-/** What an address space can do, as of now. */
+/** The present capabilities of an address space. */
 export interface NativeIoasInfo {
-  /** What both ends of a mapping must be multiples of. */
+  /** The alignment of both ends of a mapping, in bytes. */
   alignment: bigint
   /** Pairs of start and length. */
   iovaRanges: BigUint64Array
@@ -344,16 +350,16 @@ export interface NativeIoasInfo {
 
 /** A region of a device. */
 export interface NativeRegionInfo {
-  /** In bytes. */
+  /** The length in bytes. */
   length: bigint
-  /** Where it begins in the device's memory file. */
+  /** The offset in the device's memory file. */
   fileOffset: bigint
-  /** It can be read. */
+  /** Whether the region can be read. */
   readable: boolean
-  /** It can be written. */
+  /** Whether the region can be written. */
   writable: boolean
-  /** What of it can be mapped: pairs of offset in the region and length. */
+  /** The areas that can be mapped: pairs of offset in the region and length. */
   mmapAreas: BigUint64Array
-  /** The MSI-X table may be mapped too. */
+  /** Whether the MSI-X table can be mapped too. */
   msixMappable: boolean
 }

@@ -1,35 +1,34 @@
-//! Mappings for devices, made and removed in batches.
+//! Batches of device mappings: made together, removed together.
 
 use crate::memory::{AddressSpaceReservation, Lease, MemoryFile};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// Where the memory of a mapping is.
+/// The memory of a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// In the reservation of the batch.
+    /// A part of the batch's reservation.
     Memory {
-        /// Whether it is faulted in before it is mapped.
+        /// Whether to fault the memory in before mapping it.
         fault_in: bool,
     },
-    /// In that one of the files of the batch; in a device's, a BAR, it becomes a dma-buf.
+    /// The batch's file with this index. A device's file is a BAR, index is mapped as a dma-buf.
     File(u32),
 }
 
-/// A mapping to be made. Devices may read the memory.
+/// A request to map memory for devices, index can always read it.
 #[derive(Debug, Clone, Copy)]
 pub struct MapRequest {
-    /// The IOVAs: where devices see the memory.
+    /// The IOVAs that devices use.
     pub range: Range,
-    /// Where the memory is in the reservation or file.
+    /// The offset in the reservation or file.
     pub offset: u64,
-    /// The memory.
     pub source: Source,
-    /// Whether devices may write it.
+    /// Whether devices can write the memory.
     pub writable: bool,
 }
 
 impl MapRequest {
-    /// Its part of the reservation.
+    /// The part of the reservation, if the memory is in it.
     fn memory(&self) -> Option<Range> {
         match self.source {
             Source::Memory { .. } => Range::new(self.offset, self.range.len()).ok(),
@@ -38,32 +37,32 @@ impl MapRequest {
     }
 }
 
-/// What a mapping is made of.
+/// The memory of one mapping.
 #[derive(Debug)]
 pub(crate) enum Memory<'batch> {
-    /// Memory of this process. The mapping has to keep the lease until it is unmapped.
+    /// Memory of this process. The mapping must own the lease until it is unmapped.
     Leased(Lease),
     /// A file.
     File(&'batch MemoryFile),
 }
 
-/// Mappings to be made together, and a hold on their memory: nothing can replace it before they are made.
+/// Mappings to make together. The batch leases their memory, so nothing can replace it before they are made.
 #[derive(Debug)]
 pub struct Batch {
     requests: Vec<MapRequest>,
     files: Vec<MemoryFile>,
     reservation: Option<AddressSpaceReservation>,
-    /// Of the memory, what is to be faulted in.
+    /// The parts of the memory to fault in.
     absent: Vec<Range>,
-    /// The requests from this one on have yet to be made. Their memory is leased by the batch.
+    /// The index of the next request to map. The batch holds the leases from this one on.
     next: usize,
 }
 
 impl Batch {
-    /// Takes requests, and leases what they have of the reservation, all or none.
+    /// Creates a batch and leases the requested parts of the reservation, all or none.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for a request of a file or reservation that is not given; as
+    /// `ERR_INVALID_ARGUMENT` if a request names a file or reservation that the batch does not have; as
     /// [`lease`](AddressSpaceReservation::lease).
     pub fn new(
         reservation: Option<&AddressSpaceReservation>,
@@ -88,29 +87,28 @@ impl Batch {
         })
     }
 
-    /// The requests.
     #[must_use]
     pub fn requests(&self) -> &[MapRequest] {
         &self.requests
     }
 
-    /// A file of the batch.
+    /// Returns a file of the batch by its index.
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT`.
-    pub(crate) fn file(&self, which: u32) -> Result<&MemoryFile> {
-        let file = usize::try_from(which)
+    pub(crate) fn file(&self, index: u32) -> Result<&MemoryFile> {
+        let file = usize::try_from(index)
             .ok()
-            .and_then(|which| self.files.get(which));
+            .and_then(|index| self.files.get(index));
         file.ok_or_else(|| {
             Error::new(
                 ErrorCode::InvalidArgument,
-                format!("there is no file {which}"),
+                format!("the batch has no file {index}"),
             )
         })
     }
 
-    /// Faults in what is to be.
+    /// Faults in the memory of the requests that require it.
     ///
     /// # Errors
     /// As [`ensure_mapped`](AddressSpaceReservation::ensure_mapped).
@@ -120,7 +118,7 @@ impl Batch {
         };
         let fault_in = |one: &&MapRequest| one.source == Source::Memory { fault_in: true };
         let wanted = self.requests.iter().filter(fault_in);
-        // SAFETY: the batch has leased them.
+        // SAFETY: the batch has leased the ranges.
         let result =
             unsafe { reservation.fault_in(&self.absent, wanted.filter_map(MapRequest::memory)) };
         result.map_err(|error| {
@@ -130,8 +128,8 @@ impl Batch {
         })
     }
 
-    /// Makes the mappings one after another. When one fails, removes those before it, the last first. `T` is the state
-    /// that both work on.
+    /// Makes the mappings one after another. If one fails, unmaps those before it, last first. `T` is the state that
+    /// both closures change.
     pub(crate) fn map<T>(
         &mut self,
         state: &mut T,
@@ -144,26 +142,26 @@ impl Batch {
             let memory = self.memory_of(&request);
             if let Err(error) = memory.and_then(|memory| map(state, &request, memory)) {
                 let done = self.requests.iter().take(index).enumerate().rev();
-                let stuck =
+                let still_mapped =
                     done.filter_map(|(at, done)| Some((at, unmap(state, &done.range).err()?)));
                 return Err(BatchError {
                     index,
                     error,
-                    stuck: stuck.collect(),
+                    still_mapped: still_mapped.collect(),
                 });
             }
         }
         Ok(())
     }
 
-    /// The memory of the next request, which the batch doesn't release any more.
+    /// Returns the memory of the next request, and passes its lease to the caller.
     fn memory_of(&self, request: &MapRequest) -> Result<Memory<'_>> {
         match request.source {
-            Source::File(which) => self.file(which).map(Memory::File),
+            Source::File(index) => self.file(index).map(Memory::File),
             Source::Memory { .. } => {
                 let reservation = self.reservation.as_ref().ok_or_else(no_reservation)?;
                 let range = Range::new(request.offset, request.range.len())?;
-                // SAFETY: the batch has leased it, and goes on to the next.
+                // SAFETY: the batch has leased the range, and does not release it after this.
                 Ok(Memory::Leased(unsafe { reservation.leased(range) }))
             }
         }
@@ -171,7 +169,7 @@ impl Batch {
 }
 
 fn no_reservation() -> Error {
-    let message = "memory of this process is of a reservation";
+    let message = "the request maps memory of a reservation, but the batch has none";
     Error::new(ErrorCode::InvalidArgument, message)
 }
 
@@ -184,24 +182,23 @@ impl Drop for Batch {
     }
 }
 
-/// Why a batch was not mapped.
+/// The error of a batch that was not mapped.
 #[derive(Debug)]
 pub struct BatchError {
-    /// Which of the requests could not be mapped.
+    /// The index of the request that failed.
     pub index: usize,
-    /// Why.
     pub error: Error,
-    /// Which of the requests before it could not be unmapped again, and why. Their mappings stay on record.
-    pub stuck: Vec<(usize, Error)>,
+    /// The earlier requests that the rollback could not unmap, with the errors. Their mappings stay on record.
+    pub still_mapped: Vec<(usize, Error)>,
 }
 
 impl BatchError {
-    /// Before anything was mapped.
+    /// An error that occurred before anything was mapped.
     pub(crate) const fn at(index: usize, error: Error) -> Self {
         Self {
             index,
             error,
-            stuck: Vec::new(),
+            still_mapped: Vec::new(),
         }
     }
 }
@@ -212,8 +209,8 @@ impl From<Error> for BatchError {
     }
 }
 
-/// Removes the mappings of ranges, one range after another. Returns which of the ranges failed, and why; without `all`
-/// it stops at the first.
+/// Unmaps the ranges one after another. Returns the index and error of each failure; without `all`, stops at the
+/// first.
 pub(crate) fn unmap_each(
     ranges: &[Range],
     all: bool,

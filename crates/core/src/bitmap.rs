@@ -1,20 +1,20 @@
-//! Bitmaps of pages, as kernels fill them in.
+//! Sizes of the dirty-page bitmaps that kernels fill in.
 
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The longest bitmap that type1 fills in at once (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256
-/// MiB, which for pages of 4 KiB covers 8 TiB. It bounds what is allocated here for iommufd too.
+/// The largest bitmap type1 accepts, in pages (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256
+/// MiB, or 8 TiB of 4 KiB pages. It limits the allocation for iommufd too.
 const MOST_PAGES: u64 = i32::MAX as u64;
 
-/// How many words of 64 bits have a bit for each page of `range`.
+/// Returns the number of 64-bit words that hold one bit for each page of `range`.
 ///
 /// # Errors
-/// `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` for more
-/// pages than a bitmap may have.
+/// `ERR_INVALID_ARGUMENT` if the page size is not a power of two, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` if the range
+/// has more pages than a bitmap can have.
 pub(crate) fn words_of(range: &Range, page_size: u64) -> Result<usize> {
     if !page_size.is_power_of_two() {
-        let message = format!("a page size is a power of two, not {page_size}");
+        let message = format!("the page size {page_size} is not a power of two");
         return Err(Error::new(ErrorCode::InvalidArgument, message));
     }
     range.check_aligned(page_size, "IOVA")?;
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_bitmap_of_more_memory_than_a_kernel_takes() {
+    fn rejects_a_bitmap_larger_than_the_kernel_accepts() {
         let code = |length, page| {
             let range = Range::new(0, length).unwrap();
             words_of(&range, page).unwrap_err().code()

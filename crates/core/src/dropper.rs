@@ -1,7 +1,7 @@
-//! Releases memory, and whatever of VFIO and iommufd nobody closed, on a thread of its own. The kernel takes some
-//! 200 ms for each GiB, and about as long to reset a device: neither an event loop nor a finaliser may wait for that.
+//! Releases memory, and the VFIO and iommufd objects that nobody closed, on a separate thread. The kernel takes about
+//! 200 ms to release each GiB, and about as long to reset a device: too long for an event loop or a finaliser.
 //!
-//! Garbage is dropped in the order in which it was left. What a drop leaves in turn goes to the end of the queue.
+//! Garbage is dropped in the order in which it is queued. Garbage that a drop creates goes to the end of the queue.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use crate::locked::lock;
 use crate::{ErrorCode, Result};
 
-/// Garbage of fewer bytes than this is dropped at once, which takes a few milliseconds at most.
+/// Garbage of fewer bytes is dropped at once, which takes a few milliseconds at most.
 pub(crate) const LARGE: u64 = 16 << 20;
 
 static QUEUE: Mutex<Queue> = Mutex::new(Queue {
@@ -24,8 +24,8 @@ static SETTLED: Condvar = Condvar::new();
 
 #[cfg(test)]
 thread_local! {
-    /// How many times this thread has left garbage to the dropper's thread.
-    pub(crate) static HANDED_OVER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// The number of times that this thread has queued garbage.
+    pub(crate) static QUEUED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 struct Queue {
@@ -34,8 +34,8 @@ struct Queue {
     running: bool,
 }
 
-/// Drops `garbage`, which holds about `bytes` bytes of memory: at once if that is little, otherwise on the thread. The
-/// caller must hold no lock that the drop takes.
+/// Drops `garbage`, which holds about `bytes` bytes of memory: on the thread if that is large, otherwise at once. The
+/// caller must not hold a lock that the drop takes.
 pub(crate) fn drop_memory(bytes: u64, garbage: impl Send + 'static) {
     if bytes < LARGE {
         drop(garbage);
@@ -44,10 +44,10 @@ pub(crate) fn drop_memory(bytes: u64, garbage: impl Send + 'static) {
     }
 }
 
-/// Drops `garbage` on the thread.
+/// Queues `garbage` for the thread.
 pub(crate) fn drop_later(garbage: impl Send + 'static) {
     #[cfg(test)]
-    HANDED_OVER.set(HANDED_OVER.get().saturating_add(1));
+    QUEUED.set(QUEUED.get().saturating_add(1));
     #[cfg(test)]
     let garbage = crate::fake_kernel::Scripted::new(garbage);
     let mut queue = lock(&QUEUE);
@@ -57,43 +57,42 @@ pub(crate) fn drop_later(garbage: impl Send + 'static) {
     drop(queue);
     let thread = || thread::Builder::new().name("peerdma-dropper".into());
     if starts && thread().spawn(run).is_err() {
-        run(); // the system has no thread left
+        run(); // the system cannot create a thread
     }
 }
 
-/// Waits until all garbage is dropped.
-pub fn settle() {
+/// Waits until the queue is empty.
+pub fn flush() {
     let mut queue = lock(&QUEUE);
     while queue.running {
         queue = SETTLED.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Waits until all garbage is dropped, if as many as `bytes` bytes of memory are about to be allocated: they may be the
-/// same pages. So garbage never adds up to more than was released between two such calls. The caller must hold no lock
-/// that a drop takes.
-pub(crate) fn settle_before(bytes: u64) {
+/// Waits until the queue is empty if `bytes`, the size of the next allocation, is large. So garbage never exceeds
+/// what is released between two such calls. The caller must not hold a lock that a drop takes.
+pub(crate) fn flush_before(bytes: u64) {
     if bytes >= LARGE {
-        settle();
+        flush();
     }
 }
 
-/// Makes an attempt. If it fails because something is in use, makes another after all garbage is dropped: a forgotten
-/// handle may be what uses it. The caller must hold no lock that a drop takes.
-pub(crate) fn retry_settled<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+/// Runs `attempt`. If it fails because something is in use, waits until the queue is empty and runs it again: an
+/// unclosed handle in the queue may be the user. The caller must not hold a lock that a drop takes.
+pub(crate) fn retry_after_flush<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     attempt().or_else(|error| {
         let in_use = error.code() == ErrorCode::DeviceInUse || error.errno() == Some(Errno::EBUSY);
         if !in_use || !lock(&QUEUE).running {
             return Err(error);
         }
-        settle();
+        flush();
         attempt()
     })
 }
 
 fn run() {
     while let Some(garbage) = next() {
-        // The panic hook has reported a panic. The rest of the queue is dropped nevertheless.
+        // A panic was reported by the panic hook. The thread still drops the rest of the queue.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(garbage)));
     }
 }
@@ -108,7 +107,7 @@ fn next() -> Option<Box<dyn Send>> {
     garbage
 }
 
-/// Blocks the thread until it is dropped: garbage that is left meanwhile waits.
+/// Blocks the dropper's thread until this is dropped: queued garbage waits.
 #[cfg(test)]
 pub(crate) struct Gate {
     _opens: std::sync::mpsc::Sender<()>,
@@ -136,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// Reports the thread that drops it.
+    /// Sends the id of the thread that drops it.
     struct Witness(Sender<ThreadId>);
 
     impl Drop for Witness {
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn large_garbage_is_dropped_on_another_thread_and_small_garbage_at_once() {
+    fn drops_large_garbage_on_another_thread_and_small_garbage_at_once() {
         let (sender, receiver) = channel();
         let here = thread::current().id();
         drop_memory(LARGE - 1, Witness(sender.clone()));
@@ -154,14 +153,14 @@ mod tests {
         for _ in 0..100 {
             drop_memory(LARGE, Witness(sender.clone()));
         }
-        settle();
+        flush();
         let threads: Vec<ThreadId> = receiver.try_iter().collect();
-        assert_eq!(threads.len(), 100, "all are gone when it has settled");
+        assert_eq!(threads.len(), 100, "flush waits for all garbage");
         assert!(threads.iter().all(|id| *id != here));
     }
 
     #[test]
-    fn garbage_that_drops_more_garbage_settles_as_one() {
+    fn flush_waits_for_garbage_that_drops_more_garbage() {
         struct Nested(Sender<ThreadId>);
         impl Drop for Nested {
             fn drop(&mut self) {
@@ -170,7 +169,7 @@ mod tests {
         }
         let (sender, receiver) = channel();
         drop_later(Nested(sender));
-        settle();
+        flush();
         assert!(receiver.try_recv().is_ok());
     }
 }

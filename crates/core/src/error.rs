@@ -1,4 +1,4 @@
-//! The one error type: a stable code, the kernel's errno, the system call, and a text for people.
+//! The error type of this crate: a stable code, the kernel's errno, the system call, and a message.
 
 use std::borrow::Cow;
 
@@ -6,18 +6,18 @@ use nix::errno::Errno;
 
 use crate::Range;
 
-/// What a fallible function of this crate returns.
+/// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
-        /// What went wrong, as a name that stays the same from release to release.
+        /// The stable name of a kind of error.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode { $($(#[$doc])* $variant,)+ }
 
         impl ErrorCode {
-            /// The name as callers see it: `ERR_…`.
+            /// Returns the name that callers compare: `ERR_…`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -27,7 +27,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// An argument is not of the kind the function takes.
+    /// An argument does not have a valid value.
     InvalidArgument = "ERR_INVALID_ARGUMENT",
     /// A range ends beyond the reservation, file or region, or wraps around 2^64.
     OutOfRange = "ERR_OUT_OF_RANGE",
@@ -35,33 +35,33 @@ codes! {
     Unaligned = "ERR_UNALIGNED",
     /// A range of length zero.
     EmptyRange = "ERR_EMPTY_RANGE",
-    /// What the call needs was closed.
+    /// An object that the call requires is closed.
     Closed = "ERR_CLOSED",
-    /// A lease (an IOMMU mapping, usually) still holds the range.
+    /// A lease, usually that of an IOMMU mapping, holds the range.
     VaInUse = "ERR_VA_IN_USE",
-    /// The range has a gap where nothing is mapped.
+    /// Nothing is mapped in a part of the range.
     VaNotMapped = "ERR_VA_NOT_MAPPED",
     /// The process may not reserve that much address space.
     AddressSpaceLimit = "ERR_ADDRESS_SPACE_LIMIT",
-    /// The memory behind a range can't be reached: past the end of its file, read-only, or a BAR.
+    /// The memory of a range cannot be accessed: past the end of its file, read-only, or a BAR.
     MemoryFault = "ERR_MEMORY_FAULT",
-    /// The system's page size is not one this crate can work with.
+    /// This crate does not support the system's page size.
     PageSize = "ERR_PAGE_SIZE",
-    /// The process has about as many memory mappings as the kernel lets it have.
+    /// The process has reached its limit of memory mappings.
     MappingLimit = "ERR_MAPPING_LIMIT",
-    /// Something is already mapped or placed there.
+    /// The range overlaps an existing mapping.
     Overlap = "ERR_OVERLAP",
     /// No huge pages of that size are free.
     HugePagesUnavailable = "ERR_HUGE_PAGES_UNAVAILABLE",
-    /// Any other refusal of the kernel.
+    /// The kernel reported another error.
     System = "ERR_SYSTEM",
-    /// `/dev/vfio/vfio` can't be opened.
+    /// `/dev/vfio/vfio` cannot be opened.
     VfioUnavailable = "ERR_VFIO_UNAVAILABLE",
-    /// The kernel's VFIO lacks what this crate needs (API version 0, type1v2).
+    /// The kernel's VFIO lacks a required feature (API version 0, type1v2).
     VfioUnsupported = "ERR_VFIO_UNSUPPORTED",
-    /// `/dev/iommu` can't be opened.
+    /// `/dev/iommu` cannot be opened.
     IommufdUnavailable = "ERR_IOMMUFD_UNAVAILABLE",
-    /// The kernel, the IOMMU or the device is not able to do it.
+    /// The kernel, the IOMMU or the device does not support the operation.
     Unsupported = "ERR_UNSUPPORTED",
     /// The kernel refused to set the IOMMU type of a container.
     SetIommuFailed = "ERR_SET_IOMMU_FAILED",
@@ -69,35 +69,35 @@ codes! {
     ContainerEmpty = "ERR_CONTAINER_EMPTY",
     /// The kernel refused an IOMMU mapping.
     MapFailed = "ERR_MAP_FAILED",
-    /// An IOMMU mapping could not be removed, or not the part that should have been.
+    /// The kernel did not remove an IOMMU mapping, or removed more or less than requested.
     UnmapFailed = "ERR_UNMAP_FAILED",
-    /// A VFIO group can't be opened.
+    /// A VFIO group cannot be opened.
     GroupOpen = "ERR_GROUP_OPEN",
     /// The kernel refused to attach a group to a container.
     GroupAttach = "ERR_GROUP_ATTACH",
     /// The kernel refused to attach a device to an address space of iommufd.
     DeviceAttach = "ERR_DEVICE_ATTACH",
-    /// The kernel refused to hand out a device.
+    /// The kernel refused to open a device.
     DeviceOpen = "ERR_DEVICE_OPEN",
     /// Something still uses the device, group or container.
     DeviceInUse = "ERR_DEVICE_IN_USE",
-    /// A BAR does not answer: memory decode is off, or the device sleeps.
+    /// The BAR is disabled: memory decode is off, or the device is in D3hot.
     BarDisabled = "ERR_BAR_DISABLED",
     /// The device has no region of that index.
     NoSuchRegion = "ERR_NO_SUCH_REGION",
-    /// The kernel can't reset this device.
+    /// The kernel cannot reset this device.
     ResetUnsupported = "ERR_RESET_UNSUPPORTED",
-    /// The device has no such interrupt, or not as many.
+    /// The device does not have the interrupt, or has fewer vectors.
     InterruptUnsupported = "ERR_INTERRUPT_UNSUPPORTED",
     /// The kernel refused to set up an interrupt.
     InterruptSetup = "ERR_INTERRUPT_SETUP",
-    /// The kernel handed over a structure that makes no sense.
+    /// The kernel returned an inconsistent structure.
     BadKernelData = "ERR_BAD_KERNEL_DATA",
-    /// The device does not answer: its config space reads as all ones.
+    /// The device does not respond: its config space reads as all ones.
     BadConfigSpace = "ERR_BAD_CONFIG_SPACE",
 }
 
-/// A failure, with all that is known about it.
+/// An error with its code, errno, system call, message and range.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Error {
@@ -108,19 +108,19 @@ pub struct Error {
     message: String,
 }
 
-/// The remedy when huge pages are unavailable (Linux, Documentation/admin-guide/mm/hugetlbpage.rst).
+/// Returns the remedy for unavailable huge pages (Linux, Documentation/admin-guide/mm/hugetlbpage.rst).
 const fn huge_page_remedy(errno: Errno) -> &'static str {
     match errno {
-        Errno::ENODEV | Errno::EINVAL => ". This system has no huge pages of that size",
+        Errno::ENODEV | Errno::EINVAL => ". This system does not support huge pages of that size",
         _ => {
-            ". Set huge pages aside: sysctl vm.nr_hugepages=N for the default size, any size by \
+            ". Reserve huge pages: sysctl vm.nr_hugepages=N for the default size, any size by \
              /sys/kernel/mm/hugepages/hugepages-SIZEkB/nr_hugepages"
         }
     }
 }
 
 impl Error {
-    /// A failure that this crate found itself.
+    /// Creates an error that this crate detected.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -131,15 +131,18 @@ impl Error {
         }
     }
 
-    /// A failure that the kernel reported: `syscall` said `errno` while doing `what`.
+    /// Creates an error for `syscall`, which failed with `errno` during `operation`.
     pub fn os(
         code: ErrorCode,
         errno: Errno,
         syscall: impl Into<Cow<'static, str>>,
-        what: impl std::fmt::Display,
+        operation: impl std::fmt::Display,
     ) -> Self {
         let syscall = syscall.into();
-        let mut message = format!("{what}: {syscall} failed with {errno:?} ({})", errno.desc());
+        let mut message = format!(
+            "{operation}: {syscall} failed with {errno:?} ({})",
+            errno.desc()
+        );
         if code == ErrorCode::HugePagesUnavailable {
             message.push_str(huge_page_remedy(errno));
         }
@@ -158,13 +161,13 @@ impl Error {
         self.code
     }
 
-    /// What the kernel said, where it was the kernel.
+    /// The kernel's errno, if a system call failed.
     #[must_use]
     pub const fn errno(&self) -> Option<Errno> {
         self.errno
     }
 
-    /// The errno's name (`EINVAL`), where there is one.
+    /// The errno's name (`EINVAL`), if a system call failed.
     #[must_use]
     pub fn errno_name(&self) -> Option<String> {
         self.errno.map(|errno| format!("{errno:?}"))
@@ -176,40 +179,39 @@ impl Error {
         self.syscall.as_deref()
     }
 
-    /// What the failure is about, where a call was given more than one range: IOVAs, or, for faulting
-    /// in, offsets in the reservation.
+    /// The range that failed, if the call was given several: IOVAs, or offsets in the reservation when faulting in.
     #[must_use]
     pub const fn range(&self) -> Option<Range> {
         self.range
     }
 
-    /// What failed and where; ranges are half-open and in hex.
+    /// The message. Its ranges are half-open and in hex.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The same failure, its text preceded by what was being done.
+    /// Puts the operation in front of the message.
     #[must_use]
-    pub fn context(mut self, what: impl std::fmt::Display) -> Self {
-        self.message = format!("{what}: {}", self.message);
+    pub fn context(mut self, operation: impl std::fmt::Display) -> Self {
+        self.message = format!("{operation}: {}", self.message);
         self
     }
 
-    /// The same failure, told of one range out of several.
+    /// Adds the range that failed.
     #[must_use]
     pub(crate) const fn at(mut self, range: Range) -> Self {
         self.range = Some(range);
         self
     }
 
-    /// The same failure, its text followed by more.
+    /// Appends text to the message.
     pub(crate) fn followed_by(mut self, more: impl std::fmt::Display) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
     }
 
-    /// The same failure under another code, its text followed by more.
+    /// Replaces the code, and appends text to the message.
     pub(crate) fn recast(mut self, code: ErrorCode, more: impl std::fmt::Display) -> Self {
         self.code = code;
         self.followed_by(more)

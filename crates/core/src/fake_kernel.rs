@@ -1,5 +1,4 @@
-//! Scripted answers to VFIO's and iommufd's ioctls, for tests of what follows an answer that no kernel gives
-//! on request.
+//! Scripted results of VFIO and iommufd ioctls, to test failures that a real kernel does not produce on request.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::locked::lock;
 
-/// The ioctls that can be answered by a script.
+/// The ioctls that a script can replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     UnsetContainer,
@@ -28,17 +27,17 @@ thread_local! {
     static SCRIPT: RefCell<Script> = RefCell::default();
 }
 
-/// Adds answers to the calls that this thread is about to make, in that order. Garbage that it leaves to the dropper's
-/// thread takes the script along.
+/// Adds results for the next calls of this thread, in that order. Garbage that the thread queues for the dropper
+/// takes the script along.
 pub(crate) fn expect(answers: impl IntoIterator<Item = (Call, nix::Result<u64>)>) {
     SCRIPT.with_borrow(|script| lock(script).extend(answers));
 }
 
-/// Answers a call if the script has it next; without a script the real kernel is asked. So it is to destroy what the
-/// script does not mention: each test ends with that.
+/// Returns the scripted result of a call, or `None` to call the real kernel if there is no script. Each test ends
+/// without a script, so that the real kernel destroys the remaining objects.
 ///
 /// # Panics
-/// If the script has another call next.
+/// If the script expects another call.
 pub(crate) fn answer(call: Call) -> Option<nix::Result<u64>> {
     let next = SCRIPT.with_borrow(|script| {
         let mut script = lock(script);
@@ -47,16 +46,16 @@ pub(crate) fn answer(call: Call) -> Option<nix::Result<u64>> {
         answers.then(|| script.pop_front()).flatten()
     });
     let (expected, answer) = next?;
-    assert_eq!(call, expected, "not the call that the script has next");
+    assert_eq!(call, expected, "the script expects another call");
     Some(answer)
 }
 
-/// How many answers of the script are left.
+/// Returns the number of results left in the script.
 pub(crate) fn unused() -> usize {
     SCRIPT.with_borrow(|script| lock(script).len())
 }
 
-/// Is dropped with the script of the thread that made it.
+/// A value that is dropped with the script of the thread that created it.
 pub(crate) struct Scripted<T> {
     script: Script,
     garbage: Option<T>,
@@ -78,7 +77,7 @@ impl<T> Drop for Scripted<T> {
     }
 }
 
-/// A descriptor that stands for one of VFIO or iommufd.
+/// Returns a descriptor that stands in for one of VFIO or iommufd.
 #[allow(clippy::unwrap_used)]
 pub(crate) fn descriptor() -> OwnedFd {
     File::open("/dev/null").unwrap().into()

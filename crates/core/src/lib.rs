@@ -1,10 +1,9 @@
-//! Every operating-system call of peerdma: host memory, the reservation it is placed in, events, VFIO and iommufd.
+//! All operating-system calls of peerdma: host memory, address-space reservations, events, VFIO and iommufd.
 //!
-//! Nothing here knows Node. Functions take plain integers, check them, and answer with an [`Error`]
-//! that carries a stable code, the errno and the system call; no input makes them panic.
-//! Guest and device memory is only ever reached through raw addresses and system calls, never
-//! through a Rust reference: it may change, or vanish, at any moment.
-// Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
+//! This crate does not depend on Node. Functions take plain integers, check them, and return an [`Error`] with a
+//! stable code, the errno and the system call; no input makes them panic. Guest and device memory is only accessed
+//! through raw addresses and system calls, never through a Rust reference: it can change or disappear at any time.
+// Addresses and lengths come from callers: additions are checked or saturate, in release builds too.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
@@ -29,7 +28,7 @@ mod space_test;
 pub mod vfio;
 
 pub use batch::{Batch, BatchError, MapRequest, Source};
-pub use dropper::settle;
+pub use dropper::flush;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};
 pub use range::Range;

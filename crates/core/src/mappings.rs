@@ -1,21 +1,21 @@
-//! What an IOMMU address space has mapped, by IOVA.
+//! Records of the mappings of an IOMMU address space, by IOVA.
 
 use crate::Range;
 use crate::range_list::{Position, RangeList, Ranged};
 
-/// Records of mappings which never overlap; `T` is what each of them keeps alive. Whatever records kept goes to a
-/// collection, to be dropped outside of locks.
+/// Records of mappings, which never overlap. `T` is the owner of the mapped memory. Owners of removed records are
+/// added to a collection, for the caller to drop after it has released its locks.
 #[derive(Debug)]
 pub(crate) struct Mappings<T> {
     records: RangeList<Record<T>>,
-    /// Where the last search ended: batches come in the order of their IOVAs.
+    /// The position at which the last search ended: batches are in the order of their IOVAs.
     near: Position,
 }
 
 #[derive(Debug)]
 struct Record<T> {
     range: Range,
-    keeps: T,
+    owner: T,
 }
 
 impl<T> Ranged for Record<T> {
@@ -34,32 +34,32 @@ impl<T> Default for Mappings<T> {
 }
 
 impl<T> Mappings<T> {
-    /// How many there are.
+    /// The number of records.
     pub(crate) const fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Records a mapping that the kernel has accepted. The kernel refuses overlaps and never cuts a mapping, so a
+    /// Records a mapping that the kernel has made. The kernel rejects overlaps and never splits a mapping, so any
     /// record that overlaps the new one is stale as a whole.
-    pub(crate) fn insert(&mut self, range: Range, keeps: T, gone: &mut impl Extend<T>) {
+    pub(crate) fn insert(&mut self, range: Range, owner: T, removed: &mut impl Extend<T>) {
         let last = self.records.last();
         if last.is_some_and(|last| last.range.end() > range.start()) {
-            self.take_overlapping(&range, gone);
+            self.take_overlapping(&range, removed);
         }
-        self.records.insert(Record { range, keeps });
+        self.records.insert(Record { range, owner });
     }
 
-    fn take_overlapping(&mut self, range: &Range, gone: &mut impl Extend<T>) {
+    fn take_overlapping(&mut self, range: &Range, removed: &mut impl Extend<T>) {
         self.near = self.records.find(range.start(), self.near);
         while let Some(stale) = self.records.get(self.near)
             && stale.range.start() < range.end()
         {
             let stale = self.records.remove(&mut self.near);
-            gone.extend(stale.map(|stale| stale.keeps));
+            removed.extend(stale.map(|stale| stale.owner));
         }
     }
 
-    /// How many bytes are mapped by mappings that lie wholly in `range`.
+    /// Returns the number of bytes mapped by mappings wholly in `range`.
     pub(crate) fn bytes_within(&mut self, range: &Range) -> u64 {
         self.near = self.first_within(range);
         let mut bytes = 0_u64;
@@ -71,22 +71,22 @@ impl<T> Mappings<T> {
         bytes
     }
 
-    /// Takes out the mappings that lie wholly in `range`; costs what they are many.
-    pub(crate) fn take_within(&mut self, range: &Range, gone: &mut impl Extend<T>) {
+    /// Removes the records of mappings wholly in `range`, in time proportional to their number.
+    pub(crate) fn take_within(&mut self, range: &Range, removed: &mut impl Extend<T>) {
         self.near = self.first_within(range);
         while self.get_within(self.near, range).is_some() {
             let record = self.records.remove(&mut self.near);
-            gone.extend(record.map(|record| record.keeps));
+            removed.extend(record.map(|record| record.owner));
         }
     }
 
-    /// The first mapping that lies wholly in `range`.
+    /// Returns the first mapping wholly in `range`.
     pub(crate) fn next_within(&mut self, range: &Range) -> Option<Range> {
         self.near = self.first_within(range);
         self.get_within(self.near, range)
     }
 
-    /// A mapping that lies in `range` with a part of it alone.
+    /// Returns a mapping that is partly in `range`.
     pub(crate) fn cut_by(&mut self, range: &Range) -> Option<Range> {
         self.near = self.records.find(range.start(), self.near);
         let last = self.records.find(range.end().saturating_sub(1), self.near);
@@ -97,12 +97,12 @@ impl<T> Mappings<T> {
             .find(|one| one.intersection(range).is_some() && !range.contains(one))
     }
 
-    /// Takes out all of them.
+    /// Removes all records, and returns their owners.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
-        self.records.take_all().map(|record| record.keeps)
+        self.records.take_all().map(|record| record.owner)
     }
 
-    /// The position of the first mapping that starts in `range` or after it.
+    /// Returns the position of the first mapping that starts at or after the start of `range`.
     fn first_within(&self, range: &Range) -> Position {
         let at = self.records.find(range.start(), self.near);
         match self.records.get(at) {
@@ -111,7 +111,7 @@ impl<T> Mappings<T> {
         }
     }
 
-    /// The mapping at a position, unless it ends after `range`.
+    /// Returns the mapping at a position, unless it ends after `range`.
     fn get_within(&self, at: Position, range: &Range) -> Option<Range> {
         let one = self.records.get(at)?.range;
         (one.end() <= range.end()).then_some(one)
@@ -123,14 +123,14 @@ impl<T> Mappings<T> {
 mod tests {
     use super::*;
 
-    fn insert<T>(mappings: &mut Mappings<T>, start: u64, length: u64, keeps: T) -> Vec<T> {
-        let mut gone = Vec::new();
-        mappings.insert(Range::new(start, length).unwrap(), keeps, &mut gone);
-        gone
+    fn insert<T>(mappings: &mut Mappings<T>, start: u64, length: u64, owner: T) -> Vec<T> {
+        let mut removed = Vec::new();
+        mappings.insert(Range::new(start, length).unwrap(), owner, &mut removed);
+        removed
     }
 
     #[test]
-    fn a_range_cuts_what_it_holds_in_part() {
+    fn finds_a_mapping_that_a_range_cuts() {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x2000), (0x5000, 0x1000), (0x8000, 0x2000)] {
             assert_eq!(insert(&mut mappings, start, length, ()), []);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_mappings_count() {
+    fn counts_only_mappings_wholly_in_the_range() {
         let mut mappings = Mappings::default();
         for (start, length) in [(0x1000, 0x1000), (0x3000, 0x2000), (0x8000, 0x1000)] {
             assert_eq!(insert(&mut mappings, start, length, start), []);
@@ -183,9 +183,9 @@ mod tests {
             mappings.bytes_within(&Range::new(0, u64::MAX).unwrap()),
             0x4000
         );
-        let mut gone = Vec::new();
-        mappings.take_within(&Range::new(0x2000, 0x3000).unwrap(), &mut gone);
-        assert_eq!(gone, [0x3000]);
+        let mut removed = Vec::new();
+        mappings.take_within(&Range::new(0x2000, 0x3000).unwrap(), &mut removed);
+        assert_eq!(removed, [0x3000]);
         assert_eq!(mappings.len(), 2);
         assert_eq!(insert(&mut mappings, 0x8000, 0x2000, 0x8001), [0x8000]);
         assert_eq!(
@@ -208,10 +208,10 @@ mod tests {
         ] {
             assert_eq!(insert(&mut mappings, start, length, start), []);
         }
-        // Inside one record: what is mapped there now can be unmapped, whatever was on record around it.
+        // Inside one record: the new mapping can be unmapped, whatever record surrounded it.
         assert_eq!(insert(&mut mappings, 0x3000, 0x1000, 0x3000), [0x1000]);
         assert_eq!(mappings.cut_by(&range(0x3000, 0x1000)), None);
-        // Across others, and touching one.
+        // Across several records, adjoining one.
         assert_eq!(
             insert(&mut mappings, 0x9800, 0x2800, 0x9800),
             [0x9000, 0xb000]

@@ -5,7 +5,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::{Error, ErrorCode, Result};
 
-/// Checks what the system says its page size is: positive, a power of two, at least 4096.
+/// Checks the page size that the system reports: a power of two of at least 4096.
 ///
 /// # Errors
 /// `ERR_PAGE_SIZE`.
@@ -21,16 +21,16 @@ pub fn check_page_size(raw: i64) -> Result<u64> {
     }
 }
 
-/// The size of the host's base pages in bytes (`sysconf(_SC_PAGESIZE)`).
+/// Returns the size of the host's base pages in bytes (`sysconf(_SC_PAGESIZE)`).
 ///
 /// # Errors
-/// `ERR_PAGE_SIZE` where the system gives none or an odd one.
+/// `ERR_PAGE_SIZE` if the system reports none or an unsupported one.
 pub fn host_page_size() -> Result<u64> {
     match sysconf(SysconfVar::PAGE_SIZE) {
         Ok(Some(raw)) => check_page_size(raw),
         Ok(None) => Err(Error::new(
             ErrorCode::PageSize,
-            "the system gives no page size",
+            "the system reports no page size",
         )),
         Err(errno) => Err(page_size_error(errno)),
     }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn rejects_everything_else() {
         for bad in [i64::MIN, -4096, -1, 0, 1, 2048, 4095, 4097, 12288, i64::MAX] {
             assert_eq!(
                 check_page_size(bad).unwrap_err().code(),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_has_one() {
+    fn the_host_has_a_supported_page_size() {
         assert!(host_page_size().unwrap() >= 4096);
     }
 }

@@ -1,4 +1,4 @@
-//! Half-open ranges of 64-bit addresses that are never empty and never wrap.
+//! Half-open ranges of 64-bit addresses, never empty and never wrapping.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ pub struct Range {
 }
 
 impl Range {
-    /// The range of `length` bytes from `start`.
+    /// Creates the range of `length` bytes from `start`.
     ///
     /// # Errors
-    /// `ERR_EMPTY_RANGE` for a length of zero, `ERR_OUT_OF_RANGE` when the end exceeds 2^64 - 1.
+    /// `ERR_EMPTY_RANGE` if the length is zero, `ERR_OUT_OF_RANGE` if the end exceeds 2^64 - 1.
     pub fn new(start: u64, length: u64) -> Result<Self> {
         if length == 0 {
             return Err(Error::new(
@@ -32,7 +32,7 @@ impl Range {
         Ok(Self { start, end })
     }
 
-    /// `start..end`, where that is not empty.
+    /// Creates the range `start..end`, or returns `None` if it is empty.
     #[must_use]
     pub const fn between(start: u64, end: u64) -> Option<Self> {
         if start < end {
@@ -48,13 +48,13 @@ impl Range {
         self.start
     }
 
-    /// The first address after it.
+    /// The first address after the range.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.end
     }
 
-    /// In bytes; never zero.
+    /// The length in bytes; never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
     pub const fn len(&self) -> u64 {
@@ -67,7 +67,7 @@ impl Range {
         self.start <= other.start && other.end <= self.end
     }
 
-    /// What both have in common.
+    /// Returns the intersection of both ranges.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         Self::between(self.start.max(other.start), self.end.min(other.end))
@@ -76,32 +76,36 @@ impl Range {
     /// Checks that both ends are multiples of `page` (a power of two).
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, naming `what`.
-    pub fn check_aligned(&self, page: u64, what: &str) -> Result<()> {
-        check_aligned(self.start | self.end, page, format_args!("{what} {self}"))
+    /// `ERR_UNALIGNED`; the message names `subject`.
+    pub fn check_aligned(&self, page: u64, subject: &str) -> Result<()> {
+        check_aligned(
+            self.start | self.end,
+            page,
+            format_args!("{subject} {self}"),
+        )
     }
 
-    /// Checks that the range ends within `limit` bytes from zero.
+    /// Checks that the range ends within the first `limit` bytes.
     ///
     /// # Errors
-    /// `ERR_OUT_OF_RANGE`, naming `what`, the thing which is `limit` bytes long.
-    pub fn check_within(&self, limit: u64, what: impl fmt::Display) -> Result<()> {
+    /// `ERR_OUT_OF_RANGE`; the message names `subject`, which is `limit` bytes long.
+    pub fn check_within(&self, limit: u64, subject: impl fmt::Display) -> Result<()> {
         if self.end <= limit {
             return Ok(());
         }
-        let message = format!("{self} ends beyond {what}, which is {limit:#x} bytes long");
+        let message = format!("{self} ends beyond {subject}, which is {limit:#x} bytes long");
         Err(Error::new(ErrorCode::OutOfRange, message))
     }
 }
 
-/// Checks that `value` is a multiple of `page` (a power of two); `what` is for the message.
-pub(crate) fn check_aligned(value: u64, page: u64, what: impl fmt::Display) -> Result<()> {
+/// Checks that `value` is a multiple of `page` (a power of two). The error message names `subject`.
+pub(crate) fn check_aligned(value: u64, page: u64, subject: impl fmt::Display) -> Result<()> {
     if value & page.wrapping_sub(1) == 0 {
         return Ok(());
     }
     Err(Error::new(
         ErrorCode::Unaligned,
-        format!("{what} is not a multiple of {page:#x}"),
+        format!("{subject} is not a multiple of {page:#x}"),
     ))
 }
 
@@ -111,7 +115,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// The same addresses in fewer ranges: each range that begins where the one before it ends is joined with that.
+/// Joins each range that begins at the end of the one before it with that one.
 pub(crate) fn joined(ranges: impl Iterator<Item = Range>) -> impl Iterator<Item = Range> {
     let mut ranges = ranges.peekable();
     std::iter::from_fn(move || {
@@ -123,7 +127,7 @@ pub(crate) fn joined(ranges: impl Iterator<Item = Range>) -> impl Iterator<Item 
     })
 }
 
-/// `value` as a length or address of this process.
+/// Converts `value` to a length or address of this process.
 pub(crate) fn to_usize(value: u64) -> Result<usize> {
     usize::try_from(value).map_err(|_| {
         Error::new(
@@ -133,7 +137,7 @@ pub(crate) fn to_usize(value: u64) -> Result<usize> {
     })
 }
 
-/// `value` as a file offset of the kernel (`off_t`).
+/// Converts `value` to a file offset (`off_t`).
 pub(crate) fn to_offset(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| {
         Error::new(
@@ -143,7 +147,7 @@ pub(crate) fn to_offset(value: u64) -> Result<i64> {
     })
 }
 
-/// A length of this process as 64 bits; `usize` has 64 here (see the check in `lib.rs`).
+/// Converts a length of this process to 64 bits; `usize` has 64 bits here (see the check in `lib.rs`).
 pub(crate) const fn to_u64(value: usize) -> u64 {
     value as u64
 }
@@ -154,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_empty_and_wrapping_ranges() {
+    fn rejects_empty_and_wrapping_ranges() {
         assert_eq!(Range::new(5, 0).unwrap_err().code(), ErrorCode::EmptyRange);
         assert_eq!(
             Range::new(u64::MAX, 1).unwrap_err().code(),
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_alignment_and_limits() {
+    fn checks_alignment_and_limits() {
         let range = Range::new(0x1000, 0x800).unwrap();
         assert_eq!(
             range.check_aligned(0x1000, "it").unwrap_err().code(),

@@ -1,29 +1,29 @@
-//! Items that each have a range of addresses, sorted, in a list of short arrays.
+//! A sorted list of items with address ranges, kept in short arrays.
 //!
-//! Batches come in the order of their addresses: what is added at the end, or found beside the last position, takes no
-//! search, and the arrays are full. A `BTreeMap` that is filled in order is half empty.
+//! Batches are in the order of their addresses: an item that is added at the end, or found next to the last position,
+//! requires no search, and the arrays stay full. A `BTreeMap` that is filled in order is half empty.
 
 use std::collections::VecDeque;
 
 use crate::Range;
 
-/// Items of one array, at most.
+/// The largest number of items in an array.
 const CHUNK: usize = if cfg!(test) { 8 } else { 64 };
 
-/// What has a range that overlaps no other of the list.
+/// An item with a range that overlaps no other item of the list.
 pub(crate) trait Ranged {
-    /// Its addresses.
+    /// The addresses of the item.
     fn range(&self) -> Range;
 }
 
-/// Where an item is. Items that are added or taken out change it: a position is a hint for the next search then.
+/// The position of an item. Adding or removing items invalidates it; it is then a hint for the next search.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     chunk: usize,
     index: usize,
 }
 
-/// Items sorted by their ranges, which never overlap. Arrays in the list are never empty.
+/// Items sorted by their ranges, which never overlap. No array in the list is empty.
 #[derive(Debug)]
 pub(crate) struct RangeList<T> {
     chunks: VecDeque<Vec<T>>,
@@ -40,17 +40,16 @@ impl<T> Default for RangeList<T> {
 }
 
 impl<T> RangeList<T> {
-    /// How many items there are.
+    /// The number of items.
     pub(crate) const fn len(&self) -> usize {
         self.length
     }
 
-    /// All items, in order.
+    /// Iterates over all items, in order.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.chunks.iter().flatten()
     }
 
-    /// The last item.
     pub(crate) fn last(&self) -> Option<&T> {
         self.chunks.back()?.last()
     }
@@ -63,7 +62,7 @@ impl<T> RangeList<T> {
         self.chunks.get_mut(at.chunk)?.get_mut(at.index)
     }
 
-    /// The position of the item after the one at `at`, or the end of the list.
+    /// Returns the position after `at`, or the end of the list.
     pub(crate) fn next(&self, at: Position) -> Position {
         let index = at.index.saturating_add(1);
         match self.chunks.get(at.chunk) {
@@ -75,7 +74,7 @@ impl<T> RangeList<T> {
         }
     }
 
-    /// The position of the item before `at`, which may be the end of the list.
+    /// Returns the position before `at`, which can be the end of the list.
     pub(crate) fn previous(&self, at: Position) -> Option<Position> {
         if let Some(index) = at.index.checked_sub(1) {
             return Some(Position { index, ..at });
@@ -85,8 +84,7 @@ impl<T> RangeList<T> {
         Some(Position { chunk, index })
     }
 
-    /// Takes out the item at `at`, which becomes the position of the one after it. Positions before it stay what they
-    /// are.
+    /// Removes the item at `at`, and sets `at` to the position of the next item. Positions before it stay valid.
     pub(crate) fn remove(&mut self, at: &mut Position) -> Option<T> {
         let chunk = self.chunks.get_mut(at.chunk)?;
         let item = (at.index < chunk.len()).then(|| chunk.remove(at.index))?;
@@ -102,7 +100,7 @@ impl<T> RangeList<T> {
         Some(item)
     }
 
-    /// Makes one array of a short one and the one after it, if that leaves it half empty.
+    /// Joins a short array with the next one if the result is at most half full.
     fn join_chunks(&mut self, at: usize) {
         let after = at.saturating_add(1);
         let length = |at| self.chunks.get(at).map_or(CHUNK, Vec::len);
@@ -116,15 +114,15 @@ impl<T> RangeList<T> {
         }
     }
 
-    /// Takes out all items.
+    /// Removes all items.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(self).chunks.into_iter().flatten()
     }
 }
 
 impl<T: Ranged> RangeList<T> {
-    /// The position of the first item that ends after `address`, or the end of the list. Is quick if that is at `near`
-    /// or after it.
+    /// Returns the position of the first item that ends after `address`, or the end of the list. Fast if the position
+    /// is `near` or the next one.
     pub(crate) fn find(&self, address: u64, near: Position) -> Position {
         let is_before = |item: &T| item.range().end() <= address;
         match self.get(near) {
@@ -144,7 +142,7 @@ impl<T: Ranged> RangeList<T> {
         Position { chunk, index }
     }
 
-    /// The items that have anything in common with `range`, in order.
+    /// Iterates over the items that overlap `range`, in order.
     pub(crate) fn overlapping(&self, range: &Range) -> impl Iterator<Item = &T> + use<'_, T> {
         let (mut at, end) = (self.find(range.start(), Position::default()), range.end());
         std::iter::from_fn(move || {
@@ -154,7 +152,7 @@ impl<T: Ranged> RangeList<T> {
         })
     }
 
-    /// Adds an item whose range overlaps no other's.
+    /// Adds an item whose range overlaps no other.
     pub(crate) fn insert(&mut self, item: T) {
         self.length = self.length.saturating_add(1);
         let start = item.range().start();
@@ -169,7 +167,8 @@ impl<T: Ranged> RangeList<T> {
     fn insert_amid(&mut self, item: T) {
         let at = self.find(item.range().start(), Position::default());
         let Some(chunk) = self.chunks.get_mut(at.chunk) else {
-            // Never: some item is behind this one. An item is not dropped here, since a device may reach its memory.
+            // Unreachable: an item after this one exists. The item is kept all the same, because a device may reach
+            // its memory.
             self.chunks.push_back(vec![item]);
             return;
         };
@@ -196,12 +195,12 @@ mod tests {
         }
     }
 
-    /// Miri takes a thousand times as long.
+    /// Miri is a thousand times slower.
     const STEPS: usize = if cfg!(miri) { 20 } else { 200 };
 
     proptest! {
         #[test]
-        fn lists_what_a_map_lists(
+        fn matches_a_btree_map(
             steps in prop::collection::vec((0..120_u64, 1..4_u64, 0..5_usize), 1..STEPS),
             asked in (0..130_u64, 1..30_u64),
         ) {
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_that_are_filled_in_order_are_full() {
+    fn arrays_filled_in_order_are_full() {
         let mut list = RangeList::default();
         (0..96).for_each(|start| list.insert(Range::new(start * 2, 1).unwrap()));
         assert!(list.chunks.iter().all(|chunk| chunk.len() == CHUNK));

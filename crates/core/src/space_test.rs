@@ -1,4 +1,4 @@
-//! The records of address spaces, a container's and iommufd's, after answers of the kernel that it seldom gives.
+//! Records of containers and IOAS address spaces after rare results of the kernel.
 #![allow(clippy::unwrap_used)]
 
 use nix::errno::Errno;
@@ -14,10 +14,10 @@ pub(crate) const PAGES: u64 = 16;
 pub(crate) trait Space: Sized {
     const MAP: Call;
     const UNMAP: Call;
-    /// Whether an error names the mapping that is still there. A container unmaps ranges, not mappings.
+    /// Whether an error names the mapping that remains. A container unmaps ranges, not mappings.
     const NAMES_MAPPINGS: bool;
 
-    /// An address space of the fake kernel that can be mapped into.
+    /// Creates an address space of the fake kernel that accepts mappings.
     fn fake() -> Self;
     fn map(&self, batch: Batch) -> Result<(), BatchError>;
     fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)>;
@@ -26,12 +26,12 @@ pub(crate) trait Space: Sized {
 }
 
 /// An address space, and memory to map in it.
-pub(crate) struct Scene<S: Space> {
+pub(crate) struct Fixture<S: Space> {
     pub(crate) space: S,
     pub(crate) memory: AddressSpaceReservation,
 }
 
-impl<S: Space> Scene<S> {
+impl<S: Space> Fixture<S> {
     pub(crate) fn new() -> Self {
         Self::of(S::fake())
     }
@@ -45,7 +45,7 @@ impl<S: Space> Scene<S> {
         Self { space, memory }
     }
 
-    /// Mappings of ranges of pages at the same IOVAs.
+    /// Creates a batch that maps ranges of pages at equal IOVAs.
     pub(crate) fn batch(&self, ranges: &[(u64, u64)]) -> Batch {
         let request = |(first, pages): &(u64, u64)| MapRequest {
             range: range(*first, *pages),
@@ -68,7 +68,7 @@ impl<S: Space> Scene<S> {
         first.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Unmaps what was refused before. An address space that goes with mappings would leak their memory on purpose.
+    /// Unmaps the mappings whose unmap failed before. Dropping the address space would leak their memory on purpose.
     fn unmap_all(&self) {
         fake_kernel::expect([(S::UNMAP, Ok(0))]);
         self.space.unmap_all().unwrap();
@@ -84,7 +84,7 @@ pub(crate) fn range(first: u64, pages: u64) -> Range {
     Range::new(first * PAGE, pages * PAGE).unwrap()
 }
 
-/// Makes tests of a case for both address spaces.
+/// Defines each test for both address spaces.
 macro_rules! for_both {
     ($($case:ident),+ $(,)?) => {
         mod container {
@@ -97,57 +97,57 @@ macro_rules! for_both {
 }
 
 for_both!(
-    a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports,
-    a_refused_unmap_all_keeps_every_record,
+    a_successful_unmap_all_removes_every_record_whatever_size_the_kernel_reports,
+    a_failed_unmap_all_keeps_every_record,
     a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped,
-    a_failed_undo_reports_what_is_still_mapped,
-    a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped,
+    a_failed_rollback_reports_the_remaining_mappings,
+    a_batch_that_is_rolled_back_reports_the_range_that_could_not_be_mapped,
     an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on,
-    mappings_of_two_reservations_are_released_together_each_by_its_own,
+    mappings_of_two_reservations_are_released_by_one_unmap,
 );
 
-fn a_successful_unmap_all_releases_every_record_whatever_size_the_kernel_reports<S: Space>() {
+fn a_successful_unmap_all_removes_every_record_whatever_size_the_kernel_reports<S: Space>() {
     for size in [0, PAGE, PAGES * PAGE] {
-        let scene = Scene::<S>::new();
-        scene.map(0, 1);
-        scene.map(4, 4);
+        let fixture = Fixture::<S>::new();
+        fixture.map(0, 1);
+        fixture.map(4, 4);
         fake_kernel::expect([(S::UNMAP, Ok(size))]);
-        scene.space.unmap_all().unwrap();
-        assert_eq!(scene.space.count(), 0);
-        assert!(!scene.is_leased(0) && !scene.is_leased(4));
+        fixture.space.unmap_all().unwrap();
+        assert_eq!(fixture.space.count(), 0);
+        assert!(!fixture.is_leased(0) && !fixture.is_leased(4));
     }
 }
 
-fn a_refused_unmap_all_keeps_every_record<S: Space>() {
-    let scene = Scene::<S>::new();
-    scene.map(0, 1);
+fn a_failed_unmap_all_keeps_every_record<S: Space>() {
+    let fixture = Fixture::<S>::new();
+    fixture.map(0, 1);
     fake_kernel::expect([(S::UNMAP, Err(Errno::EBUSY))]);
-    let error = scene.space.unmap_all().unwrap_err();
+    let error = fixture.space.unmap_all().unwrap_err();
     let refused = (ErrorCode::UnmapFailed, Some(Errno::EBUSY));
     assert_eq!((error.code(), error.errno()), refused);
-    assert_eq!(scene.space.count(), 1);
-    assert!(scene.is_leased(0));
-    scene.unmap_all();
+    assert_eq!(fixture.space.count(), 1);
+    assert!(fixture.is_leased(0));
+    fixture.unmap_all();
 }
 
 fn a_stale_record_does_not_keep_a_newer_mapping_inside_it_from_being_unmapped<S: Space>() {
-    let scene = Scene::<S>::new();
-    scene.map(0, 8);
-    scene.map(2, 2); // accepted, so the kernel has lost the first
-    assert_eq!(scene.space.count(), 1);
+    let fixture = Fixture::<S>::new();
+    fixture.map(0, 8);
+    fixture.map(2, 2); // the kernel accepts it, so the first mapping no longer exists
+    assert_eq!(fixture.space.count(), 1);
     assert!(
-        !scene.is_leased(0),
-        "the stale record is gone, and its lease"
+        !fixture.is_leased(0),
+        "the stale record and its lease are removed"
     );
     fake_kernel::expect([(S::UNMAP, Ok(2 * PAGE))]);
-    scene.unmap(0, PAGES).unwrap();
-    assert_eq!((scene.space.count(), fake_kernel::unused()), (0, 0));
-    assert!(!scene.is_leased(2));
+    fixture.unmap(0, PAGES).unwrap();
+    assert_eq!((fixture.space.count(), fake_kernel::unused()), (0, 0));
+    assert!(!fixture.is_leased(2));
 }
 
-fn a_failed_undo_reports_what_is_still_mapped<S: Space>() {
-    let scene = Scene::<S>::new();
-    let batch = scene.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
+fn a_failed_rollback_reports_the_remaining_mappings<S: Space>() {
+    let fixture = Fixture::<S>::new();
+    let batch = fixture.batch(&[(0, 1), (2, 1), (4, 1), (6, 1)]);
     fake_kernel::expect([
         (S::MAP, Ok(0)),
         (S::MAP, Ok(0)),
@@ -157,72 +157,75 @@ fn a_failed_undo_reports_what_is_still_mapped<S: Space>() {
         (S::UNMAP, Err(Errno::ENOENT)),
         (S::UNMAP, Err(Errno::EBUSY)),
     ]);
-    let failure = scene.space.map(batch).unwrap_err();
+    let failure = fixture.space.map(batch).unwrap_err();
     assert_eq!(
         (failure.index, failure.error.range()),
         (3, Some(range(6, 1)))
     );
     let named = |page| S::NAMES_MAPPINGS.then(|| range(page, 1));
-    let stuck = failure.stuck.iter();
-    let stuck: Vec<_> = stuck
+    let still_mapped = failure.still_mapped.iter();
+    let still_mapped: Vec<_> = still_mapped
         .map(|(index, error)| (*index, error.code(), error.range()))
         .collect();
     let code = ErrorCode::UnmapFailed;
-    assert_eq!(stuck, [(1, code, named(2)), (0, code, named(0))]);
-    assert_eq!(scene.space.count(), 2);
+    assert_eq!(still_mapped, [(1, code, named(2)), (0, code, named(0))]);
+    assert_eq!(fixture.space.count(), 2);
     assert_eq!(
-        [0, 2, 4, 6].map(|page| scene.is_leased(page)),
+        [0, 2, 4, 6].map(|page| fixture.is_leased(page)),
         [true, true, false, false]
     );
-    scene.unmap_all();
+    fixture.unmap_all();
 }
 
-fn a_batch_that_is_undone_reports_the_range_that_could_not_be_mapped<S: Space>() {
-    let scene = Scene::<S>::new();
-    let batch = scene.batch(&[(0, 1), (2, 1), (4, 1)]);
+fn a_batch_that_is_rolled_back_reports_the_range_that_could_not_be_mapped<S: Space>() {
+    let fixture = Fixture::<S>::new();
+    let batch = fixture.batch(&[(0, 1), (2, 1), (4, 1)]);
     fake_kernel::expect([
         (S::MAP, Ok(0)),
         (S::MAP, Err(Errno::EEXIST)),
         (S::UNMAP, Ok(PAGE)),
     ]);
-    let failure = scene.space.map(batch).unwrap_err();
+    let failure = fixture.space.map(batch).unwrap_err();
     assert_eq!(
         (failure.index, failure.error.code(), failure.error.range()),
         (1, ErrorCode::MapFailed, Some(range(2, 1)))
     );
-    assert_eq!(failure.stuck.len(), 0);
-    assert!([0, 2, 4].iter().all(|page| !scene.is_leased(*page)));
+    assert_eq!(failure.still_mapped.len(), 0);
+    assert!([0, 2, 4].iter().all(|page| !fixture.is_leased(*page)));
 }
 
 fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on<S: Space>() {
     for (all, mappings) in [(false, 2), (true, 1)] {
-        let scene = Scene::<S>::new();
+        let fixture = Fixture::<S>::new();
         for page in [0, 2, 4] {
-            scene.map(page, 1);
+            fixture.map(page, 1);
         }
         fake_kernel::expect([(S::UNMAP, Ok(PAGE)), (S::UNMAP, Err(Errno::EBUSY))]);
         fake_kernel::expect(all.then_some((S::UNMAP, Ok(PAGE))));
         let ranges = [range(0, 1), range(2, 1), range(4, 1)];
-        let failures = scene.space.unmap(&ranges, all);
+        let failures = fixture.space.unmap(&ranges, all);
         let which: Vec<usize> = failures.iter().map(|(index, _)| *index).collect();
         assert_eq!(which, [1]);
-        assert_eq!((scene.space.count(), fake_kernel::unused()), (mappings, 0));
-        scene.unmap_all();
+        assert_eq!(
+            (fixture.space.count(), fake_kernel::unused()),
+            (mappings, 0)
+        );
+        fixture.unmap_all();
     }
 }
 
-fn mappings_of_two_reservations_are_released_together_each_by_its_own<S: Space>() {
-    let scene = Scene::<S>::new();
-    let other = Scene::of(S::fake());
-    scene.map(0, 1);
+fn mappings_of_two_reservations_are_released_by_one_unmap<S: Space>() {
+    let fixture = Fixture::<S>::new();
+    let other = Fixture::of(S::fake());
+    fixture.map(0, 1);
     fake_kernel::expect([(S::MAP, Ok(0))]);
-    scene.space.map(other.batch(&[(1, 1)])).unwrap();
-    scene.map(2, 1);
+    fixture.space.map(other.batch(&[(1, 1)])).unwrap();
+    fixture.map(2, 1);
     let held = other.batch(&[(0, 4)]);
     fake_kernel::expect([(S::UNMAP, Ok(PAGE)); 3]);
     let ranges = [range(0, 1), range(1, 1), range(2, 1)];
-    assert_eq!(scene.space.unmap(&ranges, true).len(), 0);
-    assert!(!scene.is_leased(0) && !scene.is_leased(2));
+    assert_eq!(fixture.space.unmap(&ranges, true).len(), 0);
+    assert!(!fixture.is_leased(0) && !fixture.is_leased(2));
     assert!(other.is_leased(0) && other.is_leased(1));
     drop(held);
     assert!(!other.is_leased(1));

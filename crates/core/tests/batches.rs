@@ -1,4 +1,4 @@
-//! Parts of files that are placed by one call, and leases of what they are placed at.
+//! Batches of file mappings, and leases of their ranges.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -22,14 +22,14 @@ fn part(page: u64, file_page: u64, pages: u64) -> FilePart {
     }
 }
 
-/// How many mappings of a file this process has.
+/// Returns the number of this process's mappings of a file.
 fn mappings_of(name: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().filter(|line| line.contains(name)).count()
 }
 
 #[test]
-fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
+fn contiguous_parts_become_one_kernel_mapping() {
     let (space, file) = (reservation(), file(16));
     for page in 0..16 {
         file.write(page * PAGE, &page_of(page as u8)).unwrap();
@@ -46,11 +46,11 @@ fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
     let files = [ours];
     space.map_files(&files, &parts).unwrap();
     assert_eq!(mappings_of(name), before + 1);
-    // Backwards in the file, and apart.
+    // In reverse order in the file, and apart.
     let parts: Vec<FilePart> = (0..4).map(|page| part(20 + page, 15 - page, 1)).collect();
     space.map_files(&files, &parts).unwrap();
     assert_eq!(mappings_of(name), before + 5);
-    // Each is taken out by itself all the same.
+    // Each part can still be unmapped by itself.
     space.unmap(3 * PAGE, PAGE).unwrap();
     assert_eq!(
         code(space.lease(2 * PAGE, 3 * PAGE)),
@@ -61,7 +61,7 @@ fn neighbours_that_continue_each_other_are_one_mapping_of_the_kernel() {
 }
 
 #[test]
-fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
+fn a_batch_ends_at_the_part_that_cannot_be_mapped() {
     let (space, file) = (reservation(), file(4));
     let parts = [
         part(0, 0, 1),
@@ -76,7 +76,7 @@ fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
     for (page, mapped) in [(0, true), (4, true), (8, false), (12, false)] {
         assert_eq!(space.lease(page * PAGE, PAGE).is_ok(), mapped, "{page}");
     }
-    // Of neighbours, none is mapped where one is in the way.
+    // If one of several contiguous parts overlaps a mapping, none is mapped.
     let (index, error) = space
         .map_files(
             std::slice::from_ref(&file),
@@ -88,7 +88,7 @@ fn a_batch_ends_at_the_part_that_can_not_be_mapped() {
 }
 
 #[test]
-fn memory_is_held_by_leases_of_all_of_it_and_of_parts_of_it() {
+fn leases_of_a_range_and_of_its_parts_each_hold_the_memory() {
     let (space, file) = (reservation(), file(8));
     space
         .map_files(std::slice::from_ref(&file), &[part(0, 0, 4), part(4, 4, 4)])
@@ -110,7 +110,7 @@ fn memory_is_held_by_leases_of_all_of_it_and_of_parts_of_it() {
 }
 
 #[test]
-fn a_reservation_that_closes_refuses_leases_and_can_not_be_closed_while_leased() {
+fn a_closed_reservation_rejects_leases_and_a_leased_one_rejects_close() {
     let (space, file) = (reservation(), file(300));
     let parts: Vec<FilePart> = (0..300).map(|page| part(2 * page, 299 - page, 1)).collect();
     space.map_files(&[file], &parts).unwrap();
@@ -135,12 +135,12 @@ fn request(page: u64, pages: u64, source: Source) -> MapRequest {
 const MEMORY: Source = Source::Memory { fault_in: false };
 
 #[test]
-fn a_batch_holds_its_memory_until_it_is_dropped() {
+fn a_batch_leases_its_memory_until_it_is_dropped() {
     let (space, file) = (reservation(), file(8));
     space
         .map_files(std::slice::from_ref(&file), &[part(0, 0, 8)])
         .unwrap();
-    // Neighbours, what lies apart, twice the same, and backwards.
+    // Adjoining, apart, twice the same, and in reverse order.
     let memory = [(0, 1), (1, 1), (4, 1), (4, 1), (3, 1)];
     let mut requests: Vec<MapRequest> = memory
         .map(|(page, pages)| request(page, pages, MEMORY))
@@ -154,7 +154,7 @@ fn a_batch_holds_its_memory_until_it_is_dropped() {
 }
 
 #[test]
-fn a_batch_that_is_refused_holds_nothing() {
+fn a_rejected_batch_holds_no_lease() {
     let (space, file) = (reservation(), file(8));
     space
         .map_files(std::slice::from_ref(&file), &[part(0, 0, 2), part(4, 4, 2)])
@@ -167,7 +167,7 @@ fn a_batch_that_is_refused_holds_nothing() {
     assert_eq!(error.code(), ErrorCode::VaNotMapped);
     let message = error.message();
     assert!(
-        message.starts_with("0x1000..0x3000 is not mapped throughout: nothing at 0x2000..0x3000"),
+        message.starts_with("0x1000..0x3000 is not mapped throughout: 0x2000..0x3000 is unmapped"),
         "{message}"
     );
     let error = refused(&[
@@ -176,7 +176,7 @@ fn a_batch_that_is_refused_holds_nothing() {
     ]);
     assert_eq!(error.code(), ErrorCode::VaNotMapped);
     assert!(
-        error.message().contains("nothing at 0x6000..0x7000"),
+        error.message().contains("0x6000..0x7000 is unmapped"),
         "{error}"
     );
     let beyond = MapRequest {

@@ -18,7 +18,7 @@ use nix::unistd::{dup, write};
 use peerdma_core::ErrorCode;
 use peerdma_core::event::{EventFd, Watcher};
 
-/// A watcher, and what it tells.
+/// Returns a watcher, and the receiver of its notifications.
 fn watcher() -> (Watcher, Receiver<()>) {
     let (sender, receiver) = channel();
     let watcher = Watcher::new(move || {
@@ -39,7 +39,7 @@ fn an_eventfd_counts() {
 }
 
 #[test]
-fn a_count_that_is_full_is_refused_and_stays() {
+fn rejects_a_signal_beyond_the_maximum_count() {
     let event = EventFd::new().unwrap();
     assert_eq!(code(event.signal(u64::MAX)), ErrorCode::OutOfRange);
     event.signal(u64::MAX - 1).unwrap();
@@ -48,46 +48,46 @@ fn a_count_that_is_full_is_refused_and_stays() {
 }
 
 #[test]
-fn what_is_signalled_is_told_once_and_collected_with_its_count() {
-    let (watcher, told) = watcher();
+fn notifies_once_and_collects_the_count() {
+    let (watcher, notified) = watcher();
     let (one, two) = (EventFd::new().unwrap(), EventFd::new().unwrap());
     watcher.add(1, &one).unwrap();
     watcher.add(2, &two).unwrap();
     assert_eq!(watcher.collect().unwrap(), []);
     one.signal(1).unwrap();
-    told.recv().unwrap();
-    // Nobody came for it: it counts, and is not told again.
+    notified.recv().unwrap();
+    // Without a collect, it counts and does not notify again.
     for _ in 0..999 {
         one.signal(1).unwrap();
     }
     assert_eq!(watcher.collect().unwrap(), [(1, 1000)]);
-    assert!(told.try_recv().is_err());
+    assert!(notified.try_recv().is_err());
     two.signal(7).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     assert_eq!(watcher.collect().unwrap(), [(2, 7)]);
     assert_eq!(watcher.collect().unwrap(), []);
 }
 
 #[test]
-fn a_receiver_that_was_told_is_not_told_of_others_until_it_comes() {
-    let (watcher, told) = watcher();
+fn does_not_notify_of_other_events_before_a_collect() {
+    let (watcher, notified) = watcher();
     let (one, two) = (EventFd::new().unwrap(), EventFd::new().unwrap());
     watcher.add(1, &one).unwrap();
     watcher.add(2, &two).unwrap();
     one.signal(1).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     two.signal(1).unwrap();
-    // Time for a watcher to tell where it should not; one that does not passes without, too.
+    // Gives the watcher time for a wrong notification; a correct one passes without it.
     std::thread::sleep(std::time::Duration::from_millis(50));
     drop(watcher);
-    assert_eq!(told.iter().count(), 0);
+    assert_eq!(notified.iter().count(), 0);
 }
 
 #[test]
-fn no_count_gets_lost_between_threads_that_signal_and_one_that_collects() {
+fn loses_no_count_between_signalling_and_collecting_threads() {
     const THREADS: u64 = 4;
     const SIGNALS: u64 = 25_000;
-    let (watcher, told) = watcher();
+    let (watcher, notified) = watcher();
     let events: Vec<EventFd> = (0..3).map(|_| EventFd::new().unwrap()).collect();
     for (id, event) in (10..).zip(&events) {
         watcher.add(id, event).unwrap();
@@ -102,7 +102,7 @@ fn no_count_gets_lost_between_threads_that_signal_and_one_that_collects() {
         }
         let mut counts = [0_u64; 3];
         while counts != [THREADS * SIGNALS; 3] {
-            told.recv().unwrap();
+            notified.recv().unwrap();
             for (id, count) in watcher.collect().unwrap() {
                 counts[usize::try_from(id - 10).unwrap()] += count;
             }
@@ -112,18 +112,18 @@ fn no_count_gets_lost_between_threads_that_signal_and_one_that_collects() {
 }
 
 #[test]
-fn what_was_removed_is_not_collected_and_keeps_its_count() {
-    let (watcher, told) = watcher();
+fn a_removed_event_is_not_collected_and_keeps_its_count() {
+    let (watcher, notified) = watcher();
     let event = EventFd::new().unwrap();
     watcher.add(1, &event).unwrap();
     event.signal(3).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     watcher.remove(1).unwrap();
     assert_eq!(watcher.collect().unwrap(), []);
     watcher.remove(1).unwrap();
-    // What it counts is there for the next one who waits.
+    // The next watcher of the event receives its count.
     watcher.add(2, &event).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     assert_eq!(watcher.collect().unwrap(), [(2, 3)]);
     watcher.remove(2).unwrap();
     event.signal(1).unwrap();
@@ -131,21 +131,21 @@ fn what_was_removed_is_not_collected_and_keeps_its_count() {
 }
 
 #[test]
-fn a_count_that_somebody_else_took_is_nothing() {
-    let (watcher, told) = watcher();
+fn ignores_a_count_that_another_reader_took() {
+    let (watcher, notified) = watcher();
     let event = EventFd::new().unwrap();
     watcher.add(1, &event).unwrap();
     event.signal(1).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     assert_eq!(event.take().unwrap(), 1);
     assert_eq!(watcher.collect().unwrap(), []);
     event.signal(2).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     assert_eq!(watcher.collect().unwrap(), [(1, 2)]);
 }
 
 #[test]
-fn ids_and_eventfds_are_watched_once() {
+fn rejects_an_id_or_eventfd_that_is_watched_already() {
     let (watcher, _told) = watcher();
     let event = EventFd::new().unwrap();
     watcher.add(1, &event).unwrap();
@@ -164,27 +164,27 @@ fn ids_and_eventfds_are_watched_once() {
 }
 
 #[test]
-fn a_watcher_keeps_its_eventfds_and_goes_with_its_thread() {
-    let (watcher, told) = watcher();
+fn a_watcher_keeps_its_eventfds_until_its_thread_ends() {
+    let (watcher, notified) = watcher();
     let event = EventFd::new().unwrap();
-    // As the kernel or another process holds it.
+    // A duplicate, as the kernel or another process would have.
     let elsewhere = dup(&event).unwrap();
     watcher.add(1, &event).unwrap();
     drop(event);
     write(&elsewhere, &1_u64.to_ne_bytes()).unwrap();
-    told.recv().unwrap();
+    notified.recv().unwrap();
     assert_eq!(watcher.collect().unwrap(), [(1, 1)]);
     drop(watcher);
-    // The thread has ended: what it called is gone.
-    assert!(told.recv().is_err());
+    // The thread has ended, and dropped `notify`.
+    assert!(notified.recv().is_err());
     write(&elsewhere, &1_u64.to_ne_bytes()).unwrap();
 }
 
 #[test]
 fn dropping_a_watcher_while_it_is_being_signalled_ends_it() {
     for round in 0..200_u64 {
-        let told = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&told);
+        let notified = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&notified);
         let watcher = Watcher::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         })
@@ -199,7 +199,7 @@ fn dropping_a_watcher_while_it_is_being_signalled_ends_it() {
             });
             drop(watcher);
         });
-        assert_eq!(Arc::strong_count(&told), 1);
+        assert_eq!(Arc::strong_count(&notified), 1);
         assert_eq!(event.take().unwrap(), 100);
     }
 }

@@ -50,7 +50,7 @@ fn creating_checks_its_arguments() {
 }
 
 #[test]
-fn huge_pages_are_there_or_refused_at_once() {
+fn allocates_huge_pages_or_fails_at_once() {
     for (huge, size) in [
         (HugePages::Size2M, 1 << 21),
         (HugePages::Size1G, 1_u64 << 30),
@@ -73,7 +73,7 @@ fn huge_pages_are_there_or_refused_at_once() {
 }
 
 #[test]
-fn reads_and_writes_stay_inside() {
+fn rejects_reads_and_writes_beyond_the_end() {
     let file = file(2);
     file.write(PAGE - 3, b"across").unwrap();
     let mut back = [0; 6];
@@ -112,7 +112,7 @@ fn a_duplicate_outlives_the_original() {
 }
 
 #[test]
-fn a_number_that_is_no_descriptor_is_refused() {
+fn rejects_a_number_that_is_not_a_descriptor() {
     for fd in [-1, i32::MIN, i32::MAX] {
         let error = failure(MemoryFile::from_fd(fd));
         assert_eq!(
@@ -123,7 +123,7 @@ fn a_number_that_is_no_descriptor_is_refused() {
 }
 
 #[test]
-fn a_file_of_the_caller_is_never_extended() {
+fn never_extends_a_file_of_the_caller() {
     let path = std::env::temp_dir().join(format!("peerdma-append-{}", std::process::id()));
     let mut raw = std::fs::OpenOptions::new()
         .create_new(true)

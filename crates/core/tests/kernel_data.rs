@@ -1,7 +1,6 @@
-//! What the kernel says of containers and regions, as bytes: sound, damaged and hostile.
+//! Decodes the kernel's information about containers and regions: valid, damaged and hostile bytes.
 //!
-//! The rules (`kernel_data/rules.rs`) are those of the fuzz targets in `fuzz/`, whose corpus is run here
-//! too.
+//! The rules (`kernel_data/rules.rs`) are those of the fuzz targets in `fuzz/`, whose corpus this test runs too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,12 +23,12 @@ use rules::{Container, Region, check_capabilities, check_container, check_region
 use rules::{read_container, read_region};
 use structures::{Capability, Layout, Parts, container, damage, damages, layout, parts, region};
 
-/// Interpreted a thousand times slower, a case still is a case.
+/// The number of cases; Miri is a thousand times slower.
 fn cases(count: u32) -> ProptestConfig {
     ProptestConfig::with_cases(if cfg!(miri) { count / 1000 } else { count })
 }
 
-/// The last capability of a kind is the one that counts.
+/// Returns the value of the last capability of a kind, which takes precedence.
 fn last<T>(caps: &[Capability], of: impl Fn(&Capability) -> Option<T>) -> Option<T> {
     caps.iter().rev().find_map(of)
 }
@@ -82,9 +81,9 @@ fn expected_region(parts: &Parts) -> Region {
 proptest! {
     #![proptest_config(cases(4000))]
 
-    /// The reader that the rules compare with, itself against what the structure was made of.
+    /// Compares the reader of the rules with the parts of the structure.
     #[test]
-    fn sound_structures_say_what_went_into_them(parts in parts(), layout in layout()) {
+    fn decodes_the_parts_of_valid_structures(parts in parts(), layout in layout()) {
         let bytes = container(&parts, &layout);
         prop_assert_eq!(read_container(&bytes), Some(expected_container(&parts)));
         check_container(&bytes);
@@ -94,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_structures_are_read_right_or_refused(parts in parts(), layout in layout(), hurts in damages()) {
+    fn decodes_or_rejects_damaged_structures(parts in parts(), layout in layout(), hurts in damages()) {
         for make in [container, region] {
             let mut bytes = make(&parts, &layout);
             hurts.iter().for_each(|hurt| damage(&mut bytes, hurt));
@@ -107,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_right_or_refused(
+    fn decodes_or_rejects_any_bytes(
         bytes in prop::collection::vec(prop_oneof![4 => 0_u8..96, 1 => any::<u8>()], 0..300),
         first in prop_oneof![0_u32..300, any::<u32>()],
     ) {
@@ -118,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn one_region_that_is_as_long_as_addresses_go() {
+fn decodes_a_region_of_the_largest_length() {
     let parts = |length, offset: u64| Parts {
         length,
         number: offset << 8,
@@ -141,7 +140,7 @@ fn one_region_that_is_as_long_as_addresses_go() {
     );
 }
 
-/// A chain of a thousand headers that ends, and one of a million bytes that does not.
+/// A chain of a thousand headers that ends, and one of a million bytes that loops.
 #[test]
 fn long_chains_end() {
     let mut bytes = vec![0_u8; 24 + 8 * 1000];
@@ -159,7 +158,7 @@ fn long_chains_end() {
     bytes[last..].copy_from_slice(&24_u32.to_ne_bytes());
     check_container(&bytes);
     assert_eq!(read_container(&bytes), None);
-    // Headers that overlap, each four bytes after the last: more than there is room for.
+    // Overlapping headers, each four bytes after the last: more than the structure has space for.
     let mut overlapping: Vec<u8> = (0..100_u32)
         .flat_map(|word| (4 * word).to_ne_bytes())
         .collect();
@@ -178,11 +177,11 @@ fn long_chains_end() {
     }
 }
 
-/// What fuzzing has found so far to be worth keeping.
+/// The corpus of interesting inputs found by fuzzing.
 #[test]
-fn the_corpus_of_the_fuzz_targets_is_read_right_or_refused() {
+fn decodes_or_rejects_the_fuzz_corpus() {
     if cfg!(miri) {
-        return; // Reads many files; `any_bytes…` does for it there.
+        return; // Reads many files; `decodes_or_rejects_any_bytes` is enough for Miri.
     }
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     for target in ["container_info", "region_info"] {

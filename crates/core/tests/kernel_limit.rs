@@ -1,5 +1,5 @@
-//! What the kernel's own refusals leave behind: others in the process have used up
-//! `vm.max_map_count`, unnoticed by the guard. This file is a process of its own, with one test.
+//! Failures of the kernel itself after others in the process have used up `vm.max_map_count` without charging the
+//! budget. This file is a process of its own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use peerdma_core::ErrorCode;
 use peerdma_core::memory::PrivateMemory;
 
-/// Address space of somebody else, cut into as many mappings as wanted.
+/// Address space of another user of the process, split into as many mappings as necessary.
 struct Filler {
     base: usize,
     pages: usize,
@@ -42,14 +42,14 @@ impl Filler {
         unsafe { libc::mprotect(at, 4096, prot) == 0 }
     }
 
-    /// Takes what there is to take.
+    /// Makes mappings up to the kernel's limit.
     fn fill(&mut self) {
         while 2 * self.cut + 1 < self.pages && self.protect(2 * self.cut + 1, libc::PROT_READ) {
             self.cut += 1;
         }
     }
 
-    /// Leaves two mappings each to others.
+    /// Releases two mappings each time.
     fn release(&mut self, times: usize) {
         for _ in 0..times {
             self.cut -= 1;
@@ -58,16 +58,16 @@ impl Filler {
     }
 }
 
-fn check(memory: &PrivateMemory, what: &str) {
+fn check(memory: &PrivateMemory, context: &str) {
     for page in 0..4_u8 {
         let mut bytes = [0; 16];
         memory.read(u64::from(page) * PAGE, &mut bytes).unwrap();
-        assert_eq!(bytes, [page + 1; 16], "{what}: page {page}");
+        assert_eq!(bytes, [page + 1; 16], "{context}: page {page}");
     }
 }
 
 #[test]
-fn private_memory_is_where_its_records_say() {
+fn private_memory_matches_its_records() {
     let allowed = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     let allowed: usize = allowed.trim().parse().unwrap();
     if allowed > 200_000 {
@@ -78,32 +78,32 @@ fn private_memory_is_where_its_records_say() {
     let mut filler = Filler::new(2 * allowed);
     filler.fill();
     assert!(filler.cut > allowed / 2 - 1_000);
-    let (mut failed, mut stuck) = (0, 0);
+    let (mut failed, mut still_mapped) = (0, 0);
     for room in 0..24 {
-        let what = format!("room {room}");
+        let context = format!("room {room}");
         filler.release(40);
         let memory = PrivateMemory::new(4 * PAGE, false).unwrap();
         for page in 0..4_u8 {
             let offset = u64::from(page) * PAGE;
             memory.write(offset, &page_of(page + 1)).unwrap();
         }
-        // A piece of its own in the middle.
+        // A separate piece in the middle.
         space.map_private(0, PAGE, &memory, PAGE).unwrap();
         space.unmap(0, PAGE).unwrap();
         filler.fill();
         filler.release(room);
         let placed = space.map_private(16 * PAGE, 4 * PAGE, &memory, 0);
         filler.fill();
-        check(&memory, &what);
+        check(&memory, &context);
         if let Err(error) = &placed {
             assert_eq!(
                 (error.code(), error.errno()),
                 (ErrorCode::System, Some(Errno::ENOMEM))
             );
             failed += 1;
-            stuck += usize::from(error.message().contains("stays mapped"));
+            still_mapped += usize::from(error.message().contains("stays mapped"));
             filler.release(10);
-            // What the reservation calls free is not the memory's.
+            // Free pages of the reservation are not pages of the memory.
             for page in 16..20 {
                 let taken = space.map_file(page * PAGE, PAGE, &victim, 0, true, false);
                 let _ = memory.write(
@@ -113,22 +113,22 @@ fn private_memory_is_where_its_records_say() {
                 if taken.is_ok() {
                     let mut bytes = [9; 16];
                     victim.read(0, &mut bytes).unwrap();
-                    assert_eq!(bytes, [0; 16], "{what}");
+                    assert_eq!(bytes, [0; 16], "{context}");
                 }
             }
-            check(&memory, &what);
+            check(&memory, &context);
             filler.fill();
         }
-        // With little room taking it out may fail too.
+        // Near the limit, unmapping can fail too.
         filler.release(room / 2);
         let _ = space.unmap(0, 64 * PAGE);
-        check(&memory, &what);
+        check(&memory, &context);
         filler.release(20);
         space.unmap(0, 64 * PAGE).unwrap();
-        check(&memory, &what);
+        check(&memory, &context);
         memory.write(0, &page_of(1)).unwrap();
         filler.fill();
     }
-    eprintln!("{failed} placements failed, {stuck} of them could not be undone");
+    eprintln!("{failed} maps failed, {still_mapped} of them could not be rolled back");
     assert!(failed > 2, "{failed}");
 }

@@ -1,5 +1,5 @@
-//! Ten thousand rounds of everything that takes something leave nothing behind: no descriptor, no mapping
-//! of the process, no page, and not one allocation. This file is a process of its own, with one test.
+//! Ten thousand rounds of all operations leak nothing: no descriptor, no mapping of the process, no page, and no
+//! allocation. This file is a process of its own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,25 +19,25 @@ use peerdma_core::memory::{AddressSpaceReservation, MemoryFile, PrivateMemory};
 
 const WARM_UP: u64 = 1_000;
 const ROUNDS: u64 = 10_000;
-/// The kernel counts resident pages per CPU and adds them up now and then (64 at a time, for each).
+/// The kernel counts resident pages per CPU and sums them up from time to time (64 at a time, for each).
 const SLACK_PAGES: i64 = 256;
 
-/// Counts what is allocated and not freed.
+/// Counts allocations that are not freed.
 struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it comes.
+// SAFETY: passes everything on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -68,16 +68,16 @@ fn held() -> Held {
     }
 }
 
-/// What lasts through all rounds.
+/// The objects that exist for all rounds.
 struct Lasting {
     space: AddressSpaceReservation,
     file: MemoryFile,
-    /// One whose length is not sealed.
+    /// A file whose length is not sealed.
     loose: MemoryFile,
     memory: PrivateMemory,
 }
 
-/// Places, holds and takes out, with a failure of each kind in between; in the end nothing is placed.
+/// Maps, leases and unmaps, with a failure of each kind in between; in the end nothing is mapped.
 fn round(n: u64, lasting: &Lasting) {
     let Lasting {
         space,
@@ -145,8 +145,7 @@ fn round(n: u64, lasting: &Lasting) {
     }
 }
 
-/// What comes and goes as a whole, in an order of its own each time: handles first, leases first, closed
-/// or merely dropped.
+/// Creates and releases objects in a different order each time: handles first, leases first, closed or only dropped.
 fn short_lived(n: u64) {
     let space = AddressSpaceReservation::new(44).unwrap();
     let (file, memory) = (file(4), PrivateMemory::new(4 * PAGE, true).unwrap());
@@ -172,7 +171,7 @@ fn short_lived(n: u64) {
     watched(n);
 }
 
-/// A watcher that goes before its eventfds or after them, with what was signalled collected or not.
+/// Drops a watcher before or after its eventfds, with counts collected or not.
 fn watched(n: u64) {
     let (sender, told) = std::sync::mpsc::channel();
     let watcher = Watcher::new(move || sender.send(()).unwrap()).unwrap();
@@ -193,7 +192,7 @@ fn watched(n: u64) {
 }
 
 #[test]
-fn ten_thousand_rounds_leave_nothing_behind() {
+fn ten_thousand_rounds_leak_nothing() {
     let loose =
         nix::sys::memfd::memfd_create("loose", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
     nix::unistd::ftruncate(&loose, 4 * 4096).unwrap();

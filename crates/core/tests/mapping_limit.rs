@@ -1,4 +1,4 @@
-//! The guard of `vm.max_map_count`, for real: this file is a process of its own, with one test.
+//! The budget of `vm.max_map_count` in a real process: this file is a process of its own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +29,7 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     }
     let limit = allowed - allowed / 4;
 
-    // What adjoins is one mapping to the kernel, however many calls it took; and stays fast.
+    // Adjoining mappings are one kernel mapping, whatever the number of calls; and mapping stays fast.
     let (space, pages) = (reservation(), 100_000);
     let backing = file(pages);
     let began = Instant::now();
@@ -40,7 +40,7 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     }
     eprintln!("{pages} adjoining mappings took {:?}", began.elapsed());
     assert!(mappings() < 1_000, "{}", mappings());
-    // Holes in it make it many. Their number is known only when counted.
+    // Holes split it into many. Only a count reveals their number.
     let refused = (0..pages)
         .filter(|page| page % 2 == 1)
         .find_map(|page| space.unmap(page * PAGE, PAGE).err());
@@ -58,14 +58,14 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
     ] {
         assert!(error.message().contains(&part), "{error}");
     }
-    // Neither is there room for anything else, nor for moving private memory.
+    // There is no budget for other mappings or for moving private memory either.
     let other = common::reservation;
     assert!(std::panic::catch_unwind(other).is_err());
     assert_eq!(
         code(PrivateMemory::new(PAGE, false)),
         ErrorCode::MappingLimit
     );
-    // What lowers the number works: a page between two holes, then all of it, at once.
+    // Operations that reduce the number succeed: unmapping a page between two holes, then all of it, at once.
     space.unmap(2 * PAGE, PAGE).unwrap();
     space.unmap(0, 1 << 30).unwrap();
     assert!(mappings() < 1_000, "{}", mappings());
@@ -97,14 +97,14 @@ fn stops_at_three_quarters_of_what_the_kernel_allows() {
         assert_eq!(code(result), ErrorCode::MappingLimit);
     }
     eprintln!("1000 refusals took {:?}", began.elapsed());
-    // Unmapping and mapping by turns needs no room.
+    // Alternating unmap and map requires no budget.
     for page in 0..1_000 {
         space.unmap(2 * page * PAGE, PAGE).unwrap();
         space
             .map_file(2 * page * PAGE, PAGE, &backing, 0, true, false)
             .unwrap();
     }
-    // Private memory can be taken out whole, and has its room back for the next.
+    // Private memory can be unmapped as a whole, which releases its budget.
     space.unmap(1 << 30, 64 * PAGE).unwrap();
     space.map_private(1 << 31, PAGE, &memory, 0).unwrap();
     space.close().unwrap();

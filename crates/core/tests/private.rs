@@ -1,4 +1,4 @@
-//! Private memory, placed and taken out again.
+//! Private memory, mapped and unmapped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ use peerdma_core::ErrorCode;
 use peerdma_core::memory::{AddressSpaceReservation, PrivateMemory};
 use proptest::prelude::*;
 
-/// Memory of that many pages, each full of its number plus one.
+/// Returns memory of that many pages, each filled with its number plus one.
 fn numbered(pages: u64) -> PrivateMemory {
     let memory = PrivateMemory::new(pages * PAGE, false).unwrap();
     for page in 0..pages {
@@ -67,7 +67,7 @@ fn creating_checks_its_arguments() {
 }
 
 #[test]
-fn keeps_its_bytes_across_places() {
+fn keeps_its_bytes_when_it_is_mapped_elsewhere() {
     let (space, memory) = (reservation(), numbered(8));
     space
         .map_private(16 * PAGE, 4 * PAGE, &memory, 2 * PAGE)
@@ -81,7 +81,7 @@ fn keeps_its_bytes_across_places() {
         .unwrap();
     memory.write(4 * PAGE, &page_of(50)).unwrap();
     assert_eq!(leased_bytes(&space, 16, 4), [3, 40, 50, 6]);
-    // In part, then the rest; then a larger part than before, at another place.
+    // In part, then the rest; then a larger part than before, at another address.
     space.unmap(17 * PAGE, 2 * PAGE).unwrap();
     assert_eq!(bytes_of(&memory), [1, 2, 3, 40, 50, 6, 7, 8]);
     space.unmap(0, 64 * PAGE).unwrap();
@@ -96,7 +96,7 @@ fn keeps_its_bytes_across_places() {
 }
 
 #[test]
-fn each_byte_is_in_one_place() {
+fn rejects_a_second_mapping_of_a_byte() {
     let (space, memory) = (reservation(), numbered(8));
     space.map_private(0, 4 * PAGE, &memory, 2 * PAGE).unwrap();
     for (from, pages) in [(2, 4), (0, 3), (5, 1), (5, 3), (0, 8)] {
@@ -124,7 +124,7 @@ fn each_byte_is_in_one_place() {
 }
 
 #[test]
-fn leased_pages_stay() {
+fn leased_pages_stay_mapped() {
     let (space, memory) = (reservation(), numbered(4));
     space.map_private(0, 4 * PAGE, &memory, 0).unwrap();
     let lease = space.lease(2 * PAGE, PAGE).unwrap();
@@ -151,7 +151,7 @@ fn outlives_the_reservation() {
 }
 
 #[test]
-fn lives_on_where_it_is_placed() {
+fn a_mapping_keeps_the_memory_after_the_last_handle() {
     let space = reservation();
     space.map_private(0, 2 * PAGE, &numbered(2), 0).unwrap();
     assert_eq!(leased_bytes(&space, 0, 2), [1, 2]);
@@ -176,9 +176,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a model: which page of memory is where, and what it holds.
+    /// Compares with a model: the address and contents of each page.
     #[test]
-    fn behaves_like_a_model(steps in prop::collection::vec(step(), 1..60)) {
+    fn matches_a_model(steps in prop::collection::vec(step(), 1..60)) {
         let (space, memory) = (reservation(), numbered(MEMORY));
         let mut content: Vec<u8> = (1..=u8::try_from(MEMORY).unwrap()).collect();
         let mut places: Vec<Option<u64>> = vec![None; usize::try_from(SPACE + 8).unwrap()];

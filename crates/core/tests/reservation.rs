@@ -1,4 +1,4 @@
-//! Reservations, and files placed in them.
+//! Reservations, and files mapped in them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -66,7 +66,7 @@ fn mapping_checks_its_arguments() {
 }
 
 #[test]
-fn nothing_is_mapped_over_something() {
+fn rejects_a_range_that_overlaps_a_mapping() {
     let (space, file) = (reservation(), file(8));
     space
         .map_file(4 * PAGE, 4 * PAGE, &file, 0, true, true)
@@ -129,7 +129,7 @@ fn unmapping_splits_and_spans_gaps() {
 }
 
 #[test]
-fn the_first_gap_is_named() {
+fn names_the_first_gap() {
     let (space, file) = (reservation(), file(16));
     space.map_file(0, 2 * PAGE, &file, 0, true, false).unwrap();
     space
@@ -149,7 +149,7 @@ fn the_first_gap_is_named() {
 }
 
 #[test]
-fn leases_hold_what_they_cover() {
+fn leases_hold_their_range() {
     let (space, file) = (reservation(), file(8));
     space.map_file(0, 8 * PAGE, &file, 0, true, false).unwrap();
     let lease = space.lease(2 * PAGE, 2 * PAGE).unwrap();
@@ -162,7 +162,7 @@ fn leases_hold_what_they_cover() {
         ErrorCode::VaInUse
     );
     assert_eq!(code(space.close()), ErrorCode::VaInUse);
-    // Nothing changed, and what is beside the lease is free to go.
+    // Nothing changed, and the rest of the mapping can be unmapped.
     space.ensure_mapped(&[(0, 8 * PAGE)]).unwrap();
     space.unmap(0, 2 * PAGE).unwrap();
     space.unmap(4 * PAGE, 4 * PAGE).unwrap();
@@ -217,7 +217,7 @@ fn lease_copies_are_bounded_by_the_lease() {
 }
 
 #[test]
-fn read_only_memory_refuses_writes() {
+fn rejects_writes_to_read_only_memory() {
     let (space, file) = (reservation(), file(1));
     file.write(0, b"rom").unwrap();
     space.map_file(0, PAGE, &file, 0, false, false).unwrap();
@@ -234,7 +234,7 @@ fn read_only_memory_refuses_writes() {
 }
 
 #[test]
-fn past_the_end_of_a_file_is_an_error_and_no_signal() {
+fn an_access_past_the_end_of_a_file_is_an_error_not_a_signal() {
     let raw = memfd_create("shrinks", MFdFlags::MFD_CLOEXEC).unwrap();
     nix::unistd::ftruncate(&raw, 64 * 4096).unwrap();
     let file = MemoryFile::from_fd(raw.as_raw_fd()).unwrap();
@@ -267,12 +267,12 @@ fn past_the_end_of_a_file_is_an_error_and_no_signal() {
     assert_eq!(code(lease.write(8 * PAGE, &back)), ErrorCode::MemoryFault);
     lease.read(8 * PAGE - 8, &mut back).unwrap();
     drop(lease);
-    // The failed call left no lease behind.
+    // The failed call holds no lease.
     space.unmap(0, 128 * PAGE).unwrap();
 }
 
 #[test]
-fn a_refused_mapping_leaves_no_hole() {
+fn a_failed_map_leaves_no_hole() {
     let file = file(4);
     let path = format!("/proc/self/fd/{}", file.fd().unwrap());
     let read_only = std::fs::File::open(path).unwrap();
@@ -305,12 +305,12 @@ fn large_memory_is_faulted_in_by_several_threads() {
 }
 
 #[test]
-fn huge_pages_want_huge_alignment() {
+fn huge_pages_require_huge_alignment() {
     const HUGE: u64 = 1 << 21;
     let file = match MemoryFile::create(4 * HUGE, "huge", HugePages::Size2M) {
         Ok(file) => file,
         Err(error) => {
-            eprintln!("skipped: {error}; sysctl vm.nr_hugepages=16 makes it run");
+            eprintln!("skipped: {error}; to run it, set sysctl vm.nr_hugepages=16");
             return;
         }
     };

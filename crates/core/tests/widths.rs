@@ -1,5 +1,4 @@
-//! How much address space can be reserved. One test, alone in its process: the widest reservation
-//! needs nearly all that a process has.
+//! The largest reservation of address space. One test, alone in its process: it uses nearly all of the address space.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,11 +20,11 @@ use peerdma_core::memory::AddressSpaceReservation;
 const LIMITED: &str = "PEERDMA_TEST_LIMITED";
 
 #[test]
-fn as_much_as_there_is() {
+fn reserves_up_to_46_bits() {
     if std::env::var_os(LIMITED).is_some() {
-        return in_little_space();
+        return reserves_in_a_limited_address_space();
     }
-    // Twice: what comes and goes in between must not stand in the way.
+    // Twice: mappings made and removed in between must not prevent the second.
     for _ in 0..2 {
         let wide = AddressSpaceReservation::new(46).unwrap();
         assert_eq!(wide.length(), 1 << 46);
@@ -43,7 +42,7 @@ fn as_much_as_there_is() {
     let error = failure(AddressSpaceReservation::new(47));
     assert_eq!(error.code(), ErrorCode::AddressSpaceLimit);
     assert!(error.message().contains("addressWidth"));
-    // Many at once, and what comes and goes in between.
+    // Many at once, and mappings made and removed in between.
     let many: Vec<_> = (0..24)
         .map(|_| AddressSpaceReservation::new(40).unwrap())
         .collect();
@@ -61,7 +60,7 @@ fn as_much_as_there_is() {
     );
 }
 
-fn in_little_space() {
+fn reserves_in_a_limited_address_space() {
     setrlimit(Resource::RLIMIT_AS, 8 << 30, 8 << 30).unwrap();
     let error = failure(AddressSpaceReservation::new(40));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Batches of mappings as JavaScript gives them, and what became of them.
+//! Batches of mappings from JavaScript, and their results.
 
 use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
@@ -10,29 +10,29 @@ use crate::memory::NativeMemoryFile;
 use crate::reservation::NativeReservation;
 use crate::task::Work;
 
-/// A request's flags: devices may write the memory.
+/// Request flag: devices can write the memory.
 const WRITABLE: u64 = 1;
-/// The memory is part of a file.
+/// Request flag: the memory is part of a file.
 const FILE: u64 = 2;
-/// The memory is faulted in before it is mapped; not of a file.
+/// Request flag: fault the memory in before mapping it; not for a file.
 const FAULT_IN: u64 = 4;
-/// Flags from this bit on say which file of the call.
+/// The bits from this one on are the index of the file in the call.
 pub(crate) const WHICH_SHIFT: u32 = 32;
 
-/// What could not be mapped, or not be unmapped.
+/// A request or range that failed.
 #[napi(object, object_from_js = false)]
 pub struct NativeFailure {
-    /// Which of the requests or ranges.
+    /// The index of the request or range.
     pub index: u32,
-    /// Why, in the form of the messages of errors.
+    /// The error, in the format of error messages.
     pub reason: String,
 }
 
 /// A batch on a worker thread.
 pub(crate) type Failing = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
 
-/// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory that
-/// is part of the reservation, all or none: nothing can replace it before a worker thread maps it.
+/// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory in
+/// the reservation, all or none: nothing can replace it before a worker thread maps it.
 pub(crate) fn read_batch(
     reservation: Option<&NativeReservation>,
     files: &[ClassInstance<'_, NativeMemoryFile>],
@@ -41,7 +41,7 @@ pub(crate) fn read_batch(
     let (groups, rest) = words.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(invalid(
-            "requests must be of IOVA, length, flags and offset",
+            "requests must consist of IOVA, length, flags and offset",
         ));
     }
     let mut requests = Vec::with_capacity(groups.len());
@@ -78,25 +78,25 @@ fn read_request(
     })
 }
 
-/// Which of `files` files it is.
+/// Checks the index of one of `files` files.
 pub(crate) fn file_number(which: u64, files: usize) -> napi::Result<u32> {
     let is_known = usize::try_from(which).is_ok_and(|which| which < files);
     let number = u32::try_from(which).ok().filter(|_| is_known);
-    number.ok_or_else(|| invalid(format!("there is no file {which}")))
+    number.ok_or_else(|| invalid(format!("the call has no file {which}")))
 }
 
-/// The files of a call, for any thread.
+/// Clones the files of a call, for any thread.
 pub(crate) fn cloned(
     files: &[ClassInstance<'_, NativeMemoryFile>],
 ) -> napi::Result<Vec<MemoryFile>> {
     files.iter().map(|file| file.file().cloned()).collect()
 }
 
-/// What became of a batch, in JavaScript.
+/// Converts the result of a batch for JavaScript.
 pub(crate) fn mapped(result: core::result::Result<(), BatchError>) -> Vec<NativeFailure> {
     let failure = result.err();
     failure.map_or_else(Vec::new, |failure| {
-        failures(std::iter::once((failure.index, failure.error)).chain(failure.stuck))
+        failures(std::iter::once((failure.index, failure.error)).chain(failure.still_mapped))
     })
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn read_ranges(words: &[u64]) -> napi::Result<Vec<Range>> {
     Ok(ranges)
 }
 
-/// What becomes of failures in JavaScript.
+/// Converts failures for JavaScript.
 pub(crate) fn failures(all: impl IntoIterator<Item = (usize, Error)>) -> Vec<NativeFailure> {
     let failure = |(index, error): (usize, Error)| NativeFailure {
         index: u32::try_from(index).unwrap_or(u32::MAX),

@@ -1,4 +1,4 @@
-//! `Uint8Array`s of JavaScript, by address and length: their bytes may be memory that devices write.
+//! `Uint8Array`s of JavaScript, by address and length: devices may write their bytes.
 
 use std::ptr;
 
@@ -16,14 +16,14 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// To be copied from.
+    /// Returns the bytes to copy from.
     pub(crate) fn source(&self) -> ByteSource<'_> {
         // SAFETY: JavaScript's thread is in the call whose argument the array is, so its bytes stay where they are.
-        // They only go to system calls, and no Rust reference to them is ever made.
+        // They are only passed to system calls, and no Rust reference to them exists.
         unsafe { ByteSource::from_raw(self.address, self.length) }
     }
 
-    /// To be filled.
+    /// Returns the bytes to fill.
     pub(crate) fn sink(&mut self) -> ByteSink<'_> {
         // SAFETY: as for `source`.
         unsafe { ByteSink::from_raw(self.address, self.length) }

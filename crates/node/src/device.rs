@@ -17,23 +17,23 @@ use crate::task::Work;
 /// A region of a device.
 #[napi(object, object_from_js = false)]
 pub struct NativeRegionInfo<'env> {
-    /// In bytes.
+    /// The length in bytes.
     #[napi(ts_type = "bigint")]
     pub length: U64,
-    /// Where it begins in the device's memory file.
+    /// The offset in the device's memory file.
     #[napi(ts_type = "bigint")]
     pub file_offset: U64,
-    /// It can be read.
+    /// Whether the region can be read.
     pub readable: bool,
-    /// It can be written.
+    /// Whether the region can be written.
     pub writable: bool,
-    /// What of it can be mapped: pairs of offset in the region and length.
+    /// The areas that can be mapped: pairs of offset in the region and length.
     pub mmap_areas: BigUint64ArraySlice<'env>,
-    /// The MSI-X table may be mapped too.
+    /// Whether the MSI-X table can be mapped too.
     pub msix_mappable: bool,
 }
 
-/// A PCI device of VFIO.
+/// A PCI device opened through VFIO.
 #[napi(custom_finalize)]
 pub struct NativeVfioDevice {
     device: Device,
@@ -49,8 +49,8 @@ impl NativeVfioDevice {
 
 #[napi]
 impl NativeVfioDevice {
-    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a device
-    /// takes long.
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a
+    /// device is slow.
     #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
     pub fn open_by_file_async(
         name: String,
@@ -63,33 +63,33 @@ impl NativeVfioDevice {
         Ok(Work::make(open, Self::new))
     }
 
-    /// Attaches it to an address space, on a worker thread: what is mapped there may be pinned for it.
+    /// Attaches the device to an address space, on a worker thread: the kernel may pin the mapped memory.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach(&self, ioas: &NativeIoas) -> AsyncTask<Work> {
         let (device, ioas) = (self.device.clone(), ioas.ioas().clone());
         Work::run(move || device.attach(&ioas))
     }
 
-    /// Takes it off its address space, on a worker thread.
+    /// Detaches the device from its address space, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn detach(&self) -> AsyncTask<Work> {
         let device = self.device.clone();
         Work::run(move || device.detach())
     }
 
-    /// Refuses where the kernel can't give out its BARs as dma-bufs.
+    /// Checks that the kernel can export its BARs as dma-bufs.
     #[napi]
     pub fn check_dma_bufs(&self) -> napi::Result<()> {
         self.device.check_dma_bufs().map_err(to_js)
     }
 
-    /// How often IOMMUs have lost what they mapped of its BARs as dma-bufs.
+    /// The number of times that the dma-bufs of its BARs were revoked.
     #[napi(getter, ts_return_type = "number")]
     pub fn revocations(&self) -> Index {
         Index(self.device.revocations())
     }
 
-    /// Describes a region; `null` where the device has none of that index.
+    /// Returns the description of a region, or `null` if the device does not have it.
     #[napi]
     pub fn region_info<'env>(
         &self,
@@ -140,7 +140,8 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
-    /// The same on a worker thread, with a copy of the bytes: what resets a function, or wakes it, takes long.
+    /// As `writeRegion`, on a worker thread with a copy of the bytes: a write that resets or wakes a function is
+    /// slow.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn write_region_async(
         &self,
@@ -206,13 +207,13 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
-    /// Whether its BARs answer.
+    /// Whether the BARs are enabled.
     #[napi(getter)]
     pub fn memory_accessible(&self) -> bool {
         self.device.memory_accessible()
     }
 
-    /// Its memory, to be placed in a reservation.
+    /// Returns the device's memory, to map in a reservation.
     #[napi]
     pub fn memory_file(&self) -> napi::Result<NativeMemoryFile> {
         self.device
@@ -221,26 +222,26 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
-    /// Resets it, on a worker thread.
+    /// Resets the device, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn reset(&self) -> AsyncTask<Work> {
         let device = self.device.clone();
         Work::run(move || device.reset())
     }
 
-    /// How many vectors of a kind it has: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.
+    /// Returns the number of vectors of a kind: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.
     #[napi]
     pub fn irq_count(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<u32> {
         self.device.irq_count(irq_kind(kind)?).map_err(to_js)
     }
 
-    /// Whether that kind can be given more vectors while it is connected.
+    /// Whether vectors can be added to the kind while it is connected.
     #[napi]
     pub fn irq_grows(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<bool> {
         self.device.irq_grows(irq_kind(kind)?).map_err(to_js)
     }
 
-    /// Signals an eventfd for each vector from `start` on; `undefined` silences a vector.
+    /// Connects an eventfd to each vector from `start` on; `undefined` disconnects a vector.
     #[napi]
     pub fn connect_irqs(
         &self,
@@ -260,7 +261,7 @@ impl NativeVfioDevice {
             .map_err(to_js)
     }
 
-    /// Silences a kind as a whole.
+    /// Disconnects all vectors of a kind.
     #[napi]
     pub fn disconnect_irqs(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<()> {
         self.device.disconnect_irqs(irq_kind(kind)?).map_err(to_js)
@@ -278,21 +279,21 @@ impl NativeVfioDevice {
         self.device.unmask_intx().map_err(to_js)
     }
 
-    /// Unmasks INTx whenever the eventfd is signalled; `undefined` for no more.
+    /// Unmasks INTx whenever the eventfd is signalled; `undefined` stops that.
     #[napi]
     pub fn unmask_intx_on(&self, event: Option<&NativeEventFd>) -> napi::Result<()> {
         let event = event.map(NativeEventFd::event).transpose()?;
         self.device.unmask_intx_on(event).map_err(to_js)
     }
 
-    /// PCI addresses of the devices that a hot reset would reset.
+    /// Returns the PCI addresses of the devices that a hot reset affects.
     #[napi]
     pub fn hot_reset_info(&self) -> napi::Result<Vec<String>> {
         let devices = self.device.hot_reset_info().map_err(to_js)?;
         Ok(devices.into_iter().map(|device| device.address).collect())
     }
 
-    /// Resets its bus or slot, on a worker thread. The other devices there that are open lend their groups.
+    /// Resets the bus or slot, on a worker thread. Includes the groups of the other open devices there.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn hot_reset(&self, others: Vec<ClassInstance<'_, NativeVfioDevice>>) -> AsyncTask<Work> {
         let device = self.device.clone();
@@ -306,13 +307,13 @@ impl NativeVfioDevice {
         self.device.set_vf_token(&token).map_err(to_js)
     }
 
-    /// Closes it; refuses while its memory is placed in a reservation.
+    /// Closes the device; fails while its memory is mapped in a reservation.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.device.close().map_err(to_js)
     }
 
-    /// The same on a worker thread: the kernel may reset the device.
+    /// As `close`, on a worker thread: the kernel may reset the device.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close_async(&self) -> AsyncTask<Work> {
         let device = self.device.clone();
@@ -324,5 +325,5 @@ fn irq_kind(index: Index) -> napi::Result<IrqKind> {
     usize::try_from(index.0)
         .ok()
         .and_then(|index| IrqKind::ALL.get(index).copied())
-        .ok_or_else(|| invalid(format!("there is no kind {} of interrupts", index.0)))
+        .ok_or_else(|| invalid(format!("{} is not a kind of interrupts", index.0)))
 }

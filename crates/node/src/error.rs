@@ -1,10 +1,10 @@
-//! The one place where a failure becomes a JavaScript error.
+//! Converts errors to JavaScript.
 
 use napi::Status;
 use peerdma_core::{Error, ErrorCode};
 
-/// `CODE|ERRNO|SYSCALL|RANGE|text`; all but the code and the text are empty where there are none.
-/// The range is `0xSTART..0xEND`. Only the text may contain a bar.
+/// Formats an error as `CODE|ERRNO|SYSCALL|RANGE|text`; errno, system call and range can be empty. The range is
+/// `0xSTART..0xEND`. Only the text may contain a bar.
 pub(crate) fn reason(error: &Error) -> String {
     format!(
         "{}|{}|{}|{}|{}",
@@ -19,20 +19,20 @@ pub(crate) fn reason(error: &Error) -> String {
     )
 }
 
-/// As a JavaScript error.
+/// Converts an error to a JavaScript error.
 pub(crate) fn to_js(error: Error) -> napi::Error {
     napi::Error::new(Status::GenericFailure, reason(&error))
 }
 
-/// An argument that is not what it should be.
+/// Creates the error for an invalid argument.
 pub(crate) fn invalid(message: impl Into<String>) -> napi::Error {
     to_js(Error::new(ErrorCode::InvalidArgument, message))
 }
 
-/// Use of something closed.
-pub(crate) fn closed(what: &str) -> napi::Error {
+/// Creates the error for the use of a closed object.
+pub(crate) fn closed(subject: &str) -> napi::Error {
     to_js(Error::new(
         ErrorCode::Closed,
-        format!("the {what} is closed"),
+        format!("the {subject} is closed"),
     ))
 }

@@ -1,4 +1,4 @@
-//! Eventfds, and the watcher that tells JavaScript about them.
+//! Eventfds, and the watcher that notifies JavaScript of them.
 
 use napi::bindgen_prelude::{BigUint64ArraySlice, Function};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -23,7 +23,7 @@ impl NativeEventFd {
 
 #[napi]
 impl NativeEventFd {
-    /// Makes one that counts nothing yet.
+    /// Creates an eventfd with count 0.
     #[napi(factory)]
     pub fn create() -> napi::Result<Self> {
         EventFd::new()
@@ -31,7 +31,7 @@ impl NativeEventFd {
             .map_err(to_js)
     }
 
-    /// The number of its descriptor.
+    /// The number of the descriptor.
     #[napi(getter)]
     pub fn fd(&self) -> napi::Result<i32> {
         Ok(self.event()?.raw_fd())
@@ -43,23 +43,23 @@ impl NativeEventFd {
         self.event()?.signal(count.0).map_err(to_js)
     }
 
-    /// Takes the count.
+    /// Returns the count, and sets it to 0.
     #[napi(ts_return_type = "bigint")]
     pub fn take(&self) -> napi::Result<U64> {
         self.event()?.take().map(U64).map_err(to_js)
     }
 
-    /// Gives the handle up. Who was given the eventfd keeps it.
+    /// Closes the handle. Other owners of the eventfd keep it.
     #[napi]
     pub fn close(&mut self) {
         self.event = None;
     }
 }
 
-/// Waits for eventfds on a thread of its own.
+/// Waits for eventfds on a separate thread.
 //
-// The thread ends when this object goes, with its environment at the latest. It then has called the
-// function for the last time: nothing of it outlives a worker.
+// The thread ends when this object is dropped, at the latest with its environment. It does not call the function
+// after that: nothing of it outlives a worker.
 #[napi]
 pub struct NativeEventWatcher {
     watcher: Watcher,
@@ -67,7 +67,7 @@ pub struct NativeEventWatcher {
 
 #[napi]
 impl NativeEventWatcher {
-    /// `notify` is called when there is something to collect. It keeps neither a process nor a worker alive.
+    /// `notify` is called when there are counts to collect. It does not keep a process or worker alive.
     #[napi(constructor)]
     pub fn new(
         #[napi(ts_arg_type = "() => void")] notify: Function<'_, (), ()>,
@@ -78,7 +78,7 @@ impl NativeEventWatcher {
             .callee_handled::<false>()
             .build()?;
         let watcher = Watcher::new(move || {
-            // Refused only when the environment is going: there is nobody to tell then.
+            // The call fails only when the environment ends: there is no receiver then.
             let _: Status = notify.call((), ThreadsafeFunctionCallMode::NonBlocking);
         });
         Ok(Self {
@@ -86,7 +86,7 @@ impl NativeEventWatcher {
         })
     }
 
-    /// Waits for an eventfd, under an id that is free.
+    /// Adds an eventfd under an unused id.
     #[napi]
     pub fn add(
         &self,
@@ -96,13 +96,13 @@ impl NativeEventWatcher {
         self.watcher.add(id.0, event.event()?).map_err(to_js)
     }
 
-    /// Waits for it no more. A count that was not collected stays in the eventfd.
+    /// Removes an eventfd. A count that was not collected stays in the eventfd.
     #[napi]
     pub fn remove(&self, #[napi(ts_arg_type = "number")] id: Index) -> napi::Result<()> {
         self.watcher.remove(id.0).map_err(to_js)
     }
 
-    /// Takes what was signalled: pairs of id and count.
+    /// Takes the counts of signalled eventfds: pairs of id and count.
     #[napi]
     pub fn collect<'env>(&self, env: &'env Env) -> napi::Result<BigUint64ArraySlice<'env>> {
         let counts = self.watcher.collect().map_err(to_js)?;

@@ -47,7 +47,7 @@ impl NativeIommufd {
         Ok(self.iommufd()?.maps_files())
     }
 
-    /// Makes an empty address space.
+    /// Creates an empty address space.
     #[napi]
     pub fn new_ioas(&self) -> napi::Result<NativeIoas> {
         Ioas::new(self.iommufd()?)
@@ -55,17 +55,17 @@ impl NativeIommufd {
             .map_err(to_js)
     }
 
-    /// Gives the handle up. Address spaces and devices keep it open.
+    /// Closes the handle. Address spaces and devices keep the iommufd open.
     #[napi]
     pub fn close(&mut self) {
         self.iommufd = None;
     }
 }
 
-/// What an address space can do, as of now.
+/// The present capabilities of an address space.
 #[napi(object, object_from_js = false)]
 pub struct NativeIoasInfo<'env> {
-    /// What both ends of a mapping must be multiples of.
+    /// The alignment of both ends of a mapping, in bytes.
     #[napi(ts_type = "bigint")]
     pub alignment: U64,
     /// Pairs of start and length.
@@ -86,7 +86,7 @@ impl NativeIoas {
 
 #[napi]
 impl NativeIoas {
-    /// What it can do now.
+    /// Returns its present capabilities.
     #[napi]
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeIoasInfo<'env>> {
         let info = self.space.info().map_err(to_js)?;

@@ -1,10 +1,10 @@
-//! The Node-API addon: converts and checks arguments, calls `peerdma-core`, and nothing else.
+//! The Node-API addon: converts and checks arguments, and calls `peerdma-core`.
 //!
-//! One class per thing that the core has, with the same operations under the same names. Numbers of
-//! 64 bits cross as `bigint`, batches as `BigUint64Array`. Every failure is an `Error` whose message
-//! is `CODE|ERRNO|SYSCALL|RANGE|text`, which TypeScript takes apart. Only the errors of napi-rs itself
-//! (an argument of another class, a string that is none) have another form.
-// Addresses and lengths come from outside: sums of them are checked or saturate, in release builds too.
+//! It has one class for each object of the core, with the same operations under the same names. Numbers of 64 bits
+//! are passed as `bigint`, batches as `BigUint64Array`. Every failure is an `Error` with the message
+//! `CODE|ERRNO|SYSCALL|RANGE|text`, which TypeScript parses. Only the errors of napi-rs itself (an argument of
+//! another class, an invalid string) have another format.
+// Addresses and lengths come from callers: additions are checked or saturate, in release builds too.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod batch;
@@ -40,7 +40,7 @@ pub fn host_page_size() -> napi::Result<U64> {
 #[napi(ts_return_type = "Promise<void>")]
 pub fn memory_settled() -> AsyncTask<Work> {
     Work::run(|| {
-        peerdma_core::settle();
+        peerdma_core::flush();
         Ok(())
     })
 }

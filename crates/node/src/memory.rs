@@ -11,7 +11,7 @@ use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
 use crate::view::{NativeWindow, array_buffer};
 
-/// Memory behind a file descriptor.
+/// Memory of a file descriptor.
 #[napi]
 pub struct NativeMemoryFile {
     file: Option<MemoryFile>,
@@ -43,45 +43,45 @@ impl NativeMemoryFile {
             .map_err(to_js)
     }
 
-    /// Duplicates a descriptor that the caller keeps.
+    /// Duplicates a descriptor; the caller still owns the original.
     #[napi(factory)]
     pub fn from_fd(#[napi(ts_arg_type = "number")] fd: Signed) -> napi::Result<Self> {
-        let fd =
-            i32::try_from(fd.0).map_err(|_| invalid(format!("{} is no file descriptor", fd.0)))?;
+        let fd = i32::try_from(fd.0)
+            .map_err(|_| invalid(format!("{} is not a file descriptor", fd.0)))?;
         MemoryFile::from_fd(fd).map(Self::new).map_err(to_js)
     }
 
-    /// The number of its own descriptor; a device has none to give.
+    /// The number of its own descriptor; fails for a device.
     #[napi(getter)]
     pub fn fd(&self) -> napi::Result<i32> {
         self.file()?.fd().map_err(to_js)
     }
 
-    /// Offset of this piece in its pool's file; 0 for a file of its own.
+    /// The offset of this part in its pool's file; 0 for a file of its own.
     #[napi(getter, ts_return_type = "bigint")]
     pub fn part_offset(&self) -> napi::Result<U64> {
         Ok(U64(self.file()?.part_offset()))
     }
 
-    /// Whether it is a VFIO device's.
+    /// Whether this is a VFIO device's file.
     #[napi(getter)]
     pub fn is_device(&self) -> napi::Result<bool> {
         Ok(self.file()?.is_device())
     }
 
-    /// Its present length in bytes; 2^64 - 1 for a device.
+    /// The present length in bytes; 2^64 - 1 for a device.
     #[napi(ts_return_type = "bigint")]
     pub fn length(&self) -> napi::Result<U64> {
         self.file()?.length().map(U64).map_err(to_js)
     }
 
-    /// Whether it has memory now, up to the byte before `end`.
+    /// Whether the file has memory up to the byte before `end` now.
     #[napi]
     pub fn is_present(&self, #[napi(ts_arg_type = "bigint")] end: U64) -> napi::Result<bool> {
         self.file()?.is_present(end.0).map_err(to_js)
     }
 
-    /// The size of its pages in bytes.
+    /// The page size in bytes.
     #[napi(ts_return_type = "bigint")]
     pub fn page_size(&self) -> napi::Result<U64> {
         Ok(U64(self.file()?.page_size()))
@@ -107,7 +107,7 @@ impl NativeMemoryFile {
         self.file()?.write(offset.0, from.source()).map_err(to_js)
     }
 
-    /// Part of it as memory, which outlives this handle; only of a file made by `create`.
+    /// Returns a part of the file as memory, which outlives this handle; only for a file of `create`.
     #[napi(ts_return_type = "ArrayBuffer")]
     pub fn view<'env>(
         &self,
@@ -119,7 +119,8 @@ impl NativeMemoryFile {
         array_buffer(env, view)
     }
 
-    /// The `size` bytes around one of them, cut to the file; `null` where bytes may stop being there.
+    /// Returns the aligned block of `size` bytes around an offset, cut at the end of the file; `null` if the bytes
+    /// can disappear.
     #[napi]
     pub fn window_around(
         &self,
@@ -130,7 +131,7 @@ impl NativeMemoryFile {
         Ok(around.map(NativeWindow::new))
     }
 
-    /// Allocates the pages of a part of it, on a worker thread.
+    /// Allocates the pages of a part of the file, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn fault_in(
         &self,
@@ -144,7 +145,7 @@ impl NativeMemoryFile {
         }))
     }
 
-    /// Takes its pages from one NUMA node only.
+    /// Allocates its pages from one NUMA node only.
     #[napi]
     pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
         self.file()?
@@ -152,14 +153,14 @@ impl NativeMemoryFile {
             .map_err(to_js)
     }
 
-    /// Gives the handle up. What is mapped keeps the file alive.
+    /// Closes the handle. Mappings keep the file open.
     #[napi]
     pub fn close(&mut self) {
         self.file = None;
     }
 }
 
-/// One file for many pieces of memory.
+/// A pool of memory pieces in one file.
 #[napi]
 pub struct NativeFilePool {
     pool: FilePool,
@@ -167,7 +168,7 @@ pub struct NativeFilePool {
 
 #[napi]
 impl NativeFilePool {
-    /// A pool of memfds of that name.
+    /// Creates a pool of memfds of that name.
     #[napi(constructor)]
     pub fn new(name: String) -> Self {
         Self {
@@ -175,7 +176,7 @@ impl NativeFilePool {
         }
     }
 
-    /// A piece of `length` zero bytes, from `partOffset` of the file.
+    /// Returns a piece of `length` zero bytes, from `partOffset` of the file.
     #[napi]
     pub fn take(
         &self,
@@ -214,13 +215,13 @@ impl NativePrivateMemory {
         })
     }
 
-    /// In bytes.
+    /// The length in bytes.
     #[napi(getter, ts_return_type = "bigint")]
     pub fn length(&self) -> U64 {
         U64(self.length)
     }
 
-    /// Fills `into` from `offset`, wherever the pages are placed.
+    /// Fills `into` from `offset`, wherever the pages are.
     #[napi]
     pub fn read(
         &self,
@@ -230,7 +231,7 @@ impl NativePrivateMemory {
         self.memory()?.read(offset.0, into.sink()).map_err(to_js)
     }
 
-    /// Writes `from` at `offset`, wherever the pages are placed.
+    /// Writes `from` at `offset`, wherever the pages are.
     #[napi]
     pub fn write(
         &self,
@@ -240,7 +241,7 @@ impl NativePrivateMemory {
         self.memory()?.write(offset.0, from.source()).map_err(to_js)
     }
 
-    /// Takes its pages from one NUMA node only.
+    /// Allocates its pages from one NUMA node only.
     #[napi]
     pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
         self.memory()?
@@ -248,7 +249,7 @@ impl NativePrivateMemory {
             .map_err(to_js)
     }
 
-    /// Gives the handle up. What is placed in a reservation lives on there.
+    /// Closes the handle. Mappings in a reservation keep their memory.
     #[napi]
     pub fn close(&mut self) {
         self.memory = None;

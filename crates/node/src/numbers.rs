@@ -1,4 +1,4 @@
-//! Numbers that cross only when nothing is lost.
+//! Numbers that are converted only without loss.
 
 use std::ptr;
 
@@ -10,7 +10,7 @@ use peerdma_core::{Error, ErrorCode};
 
 use crate::error::{invalid, to_js};
 
-/// The largest integer up to which a `number` has them all.
+/// The largest integer that a `number` represents exactly, as it does all smaller ones.
 pub(crate) const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// A `bigint` in 0..2^64.
@@ -43,7 +43,7 @@ impl FromNapiValue for U64 {
             return Ok(Self(number));
         }
         let (mut negative, mut count, mut word) = (0, 1, 0);
-        // SAFETY: as above; there is room for the one word that is asked for.
+        // SAFETY: as above; the buffer has space for the one word.
         let status = unsafe {
             sys::napi_get_value_bigint_words(
                 env,
@@ -72,7 +72,7 @@ impl ToNapiValue for U64 {
     }
 }
 
-/// A `BigUint64Array` whose bytes are the environment's own, so that JavaScript may transfer them.
+/// A `BigUint64Array` with a buffer of the environment, so that JavaScript can transfer it.
 #[derive(Debug)]
 pub struct Words(pub Vec<u64>);
 
@@ -89,7 +89,7 @@ impl TypeName for Words {
 impl ToNapiValue for Words {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let copy = BigUint64ArraySlice::copy_from(&Env::from_raw(env), value.0)?;
-        // SAFETY: made just now, in this environment.
+        // SAFETY: created just now, in this environment.
         unsafe { BigUint64ArraySlice::to_napi_value(env, copy) }
     }
 }
@@ -99,9 +99,9 @@ impl ToNapiValue for Words {
 pub struct Index(pub u64);
 
 impl Index {
-    /// As 32 bits.
-    pub(crate) fn as_u32(self, what: &str) -> napi::Result<u32> {
-        u32::try_from(self.0).map_err(|_| invalid(format!("{what} {} exceeds 2^32 - 1", self.0)))
+    /// Converts to 32 bits.
+    pub(crate) fn as_u32(self, subject: &str) -> napi::Result<u32> {
+        u32::try_from(self.0).map_err(|_| invalid(format!("{subject} {} exceeds 2^32 - 1", self.0)))
     }
 }
 

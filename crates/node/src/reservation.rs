@@ -15,12 +15,11 @@ use crate::memory::{NativeMemoryFile, NativePrivateMemory};
 use crate::numbers::{Index, MAX_SAFE, U64};
 use crate::task::Work;
 
-/// Reserved address space. Its leases are known to JavaScript by number, and die with this object;
-/// IOMMU mappings have their own.
+/// Reserved address space. JavaScript refers to its leases by number; they end with this object. IOMMU mappings have
+/// their own leases.
 //
-// No method takes `&mut self`: Node-API keeps the object borrowed while a call of it runs on a worker
-// thread, and refuses such a method for so long. The cells are only ever touched by JavaScript's own
-// thread, and never across a call into JavaScript.
+// No method takes `&mut self`: Node-API keeps the object borrowed while a call runs on a worker thread, and rejects
+// such a method meanwhile. Only JavaScript's own thread accesses the cells, and never across a call into JavaScript.
 #[napi]
 pub struct NativeReservation {
     reservation: RefCell<Option<AddressSpaceReservation>>,
@@ -47,7 +46,7 @@ impl NativeReservation {
     }
 }
 
-/// Pairs of offset and length, as they come from JavaScript.
+/// Reads pairs of offset and length.
 fn pairs(words: &[u64]) -> napi::Result<Vec<(u64, u64)>> {
     let (pairs, rest) = words.as_chunks::<2>();
     if !rest.is_empty() {
@@ -59,7 +58,7 @@ fn pairs(words: &[u64]) -> napi::Result<Vec<(u64, u64)>> {
         .collect())
 }
 
-/// A part's flags: this process may write it; it asks for transparent huge pages.
+/// A part's flags: this process can write it; it requests transparent huge pages.
 const WRITABLE: u64 = 1;
 const TRANSPARENT_HUGE: u64 = 2;
 
@@ -70,7 +69,7 @@ fn file_parts(
     let (groups, rest) = words.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(invalid(
-            "parts must be of offset, length, flags and offset in the file",
+            "parts must consist of offset, length, flags and offset in the file",
         ));
     }
     let mut parts = Vec::with_capacity(groups.len());
@@ -107,7 +106,7 @@ impl NativeReservation {
         })
     }
 
-    /// In bytes.
+    /// The length in bytes.
     #[napi(getter, ts_return_type = "bigint")]
     pub fn length(&self) -> U64 {
         U64(self.length)
@@ -137,8 +136,8 @@ impl NativeReservation {
     }
 
     /// Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
-    /// with transparent huge pages; which of `files` from bit 32 on), and the offset in the file. Returns the first
-    /// that could not be mapped, if one could not; those before it are mapped then.
+    /// transparent huge pages; from bit 32 on: the index in `files`), and the offset in the file. Returns the first
+    /// part that failed, if any; the parts before it are mapped then.
     #[napi]
     pub fn map_files(
         &self,
@@ -150,7 +149,7 @@ impl NativeReservation {
         Ok(failures(reservation.map_files(&files, &parts).err()))
     }
 
-    /// The same on a worker thread.
+    /// As `mapFiles`, on a worker thread.
     #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
     pub fn map_files_async(
         &self,
@@ -163,7 +162,7 @@ impl NativeReservation {
         Ok(Work::make(map, std::convert::identity))
     }
 
-    /// Places part of private memory.
+    /// Maps part of private memory.
     #[napi]
     pub fn map_private(
         &self,
@@ -177,7 +176,7 @@ impl NativeReservation {
             .map_err(to_js)
     }
 
-    /// Takes out whatever is placed there.
+    /// Unmaps a range.
     #[napi]
     pub fn unmap(
         &self,
@@ -195,7 +194,7 @@ impl NativeReservation {
             .map_err(to_js)
     }
 
-    /// The same on a worker thread.
+    /// As `ensureMapped`, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ensure_mapped_async(
         &self,
@@ -206,8 +205,8 @@ impl NativeReservation {
         Ok(Work::run(move || reservation.ensure_mapped(&ranges)))
     }
 
-    /// Leases ranges, given as pairs of offset and length: all or none. Returns the first one's
-    /// number; the others follow it.
+    /// Leases ranges, given as pairs of offset and length: all or none. Returns the number of the first lease; the
+    /// others have the next numbers.
     #[napi(ts_return_type = "number")]
     pub fn lease(&self, ranges: BigUint64ArraySlice<'_>) -> napi::Result<Index> {
         let reservation = self.reservation()?;
@@ -224,7 +223,7 @@ impl NativeReservation {
         Ok(Index(first))
     }
 
-    /// Releases leases of consecutive numbers: all or, where one is unknown, none.
+    /// Releases leases of consecutive numbers: all, or none if one does not exist.
     #[napi]
     pub fn release_leases(
         &self,
@@ -268,7 +267,7 @@ impl NativeReservation {
         self.with_lease(id.0, |lease| lease.write(offset.0, from.source()))
     }
 
-    /// Unmaps everything and gives the address space back; refuses while leases exist.
+    /// Unmaps everything and releases the address space; fails while leases exist.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         if let Ok(reservation) = self.reservation() {
@@ -278,7 +277,7 @@ impl NativeReservation {
         Ok(())
     }
 
-    /// The same on a worker thread. Keeps the address space until `close` or the end of this object.
+    /// Unmaps everything on a worker thread. Keeps the address space until `close` or the end of this object.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close_async(&self) -> napi::Result<AsyncTask<Work>> {
         let reservation = self.reservation()?;

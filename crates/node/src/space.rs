@@ -1,4 +1,4 @@
-//! What JavaScript calls of an IOMMU address space, be it a container's or iommufd's.
+//! The JavaScript methods of an IOMMU address space, for containers and iommufd.
 
 /// Adds those methods to a class, whose field `space` is the address space.
 macro_rules! space_methods {
@@ -6,9 +6,9 @@ macro_rules! space_methods {
         #[napi]
         impl $class {
             /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
-            /// file, which of `files` from bit 32 on; bit 2: faulted in before), and the offset in the reservation or
-            /// the file. Returns what could not be mapped, and after it what was mapped before it and could not be
-            /// unmapped again.
+            /// file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
+            /// or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
+            /// again.
             #[napi]
             pub fn map(
                 &self,
@@ -20,7 +20,7 @@ macro_rules! space_methods {
                 Ok(mapped(self.space.map(batch)))
             }
 
-            /// The same on a worker thread.
+            /// As `map`, on a worker thread.
             #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
             pub fn map_async(
                 &self,
@@ -35,7 +35,7 @@ macro_rules! space_methods {
             }
 
             /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-            /// which of the ranges failed; without `all` it stops at the first.
+            /// the ranges that failed; without `all`, stops at the first.
             #[napi]
             pub fn unmap(
                 &self,
@@ -45,7 +45,7 @@ macro_rules! space_methods {
                 Ok(failures(self.space.unmap(&read_ranges(&ranges)?, all)))
             }
 
-            /// The same on a worker thread.
+            /// As `unmap`, on a worker thread.
             #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
             pub fn unmap_async(
                 &self,
@@ -58,21 +58,21 @@ macro_rules! space_methods {
                 Ok(Work::make(unmap, std::convert::identity))
             }
 
-            /// How many mappings are on record.
+            /// The number of recorded mappings.
             #[napi(getter, ts_return_type = "number")]
             pub fn mapping_count(&self) -> Index {
                 Index(u64::try_from(self.space.mapping_count()).unwrap_or(u64::MAX))
             }
 
-            /// Starts or ends logging which pages devices may have written, on a worker thread.
+            /// Turns dirty-page logging on or off, on a worker thread.
             #[napi(ts_return_type = "Promise<void>")]
             pub fn set_dirty_tracking(&self, on: bool) -> AsyncTask<Work> {
                 let space = self.space.clone();
                 Work::run(move || space.set_dirty_tracking(on))
             }
 
-            /// A bit for each page, set where a device may have written it since the last call. Read on a worker
-            /// thread.
+            /// Returns a bit for each page, set if a device may have written it since the last call. Reads the log on
+            /// a worker thread.
             #[napi(ts_return_type = "Promise<BigUint64Array>")]
             pub fn dirty_pages(
                 &self,
@@ -86,13 +86,13 @@ macro_rules! space_methods {
                 Ok(Work::make(read, Words))
             }
 
-            /// Closes it; refuses while a group or device is attached.
+            /// Closes the address space; fails while a group or device is attached.
             #[napi]
             pub fn close(&self) -> napi::Result<()> {
                 self.space.close().map_err(to_js)
             }
 
-            /// The same on a worker thread.
+            /// As `close`, on a worker thread.
             #[napi(ts_return_type = "Promise<void>")]
             pub fn close_async(&self) -> AsyncTask<Work> {
                 let space = self.space.clone();

@@ -1,4 +1,4 @@
-//! Work for a thread of libuv's pool, which owns all it needs.
+//! Work for a thread of libuv's pool, which owns its data.
 
 use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
 use napi::{Env, Task};
@@ -6,8 +6,8 @@ use peerdma_core::Result;
 
 use crate::error::{closed, to_js};
 
-/// A call that may take long: pinning, faulting in or releasing memory, resets, opening and closing devices. `T` is
-/// its result, `J` the JavaScript value made of it.
+/// A call that may be slow: pinning, faulting in or releasing memory, resets, opening and closing devices. `T` is its
+/// result, `J` the JavaScript value made from it.
 pub struct Work<T = (), J = ()> {
     work: Option<Box<dyn FnOnce() -> Result<T> + Send>>,
     wrap: fn(T) -> J,
@@ -21,7 +21,7 @@ impl Work {
 }
 
 impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Work<T, J> {
-    /// Runs `work` on another thread; the promise settles with what `wrap` makes of its result.
+    /// Runs `work` on another thread; the promise settles with the result of `wrap`.
     pub(crate) fn make(
         work: impl FnOnce() -> Result<T> + Send + 'static,
         wrap: fn(T) -> J,
@@ -40,7 +40,7 @@ impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Task for Work<T, J>
     fn compute(&mut self) -> napi::Result<T> {
         match self.work.take() {
             Some(work) => work().map_err(to_js),
-            None => Err(closed("task")), // never: a task runs once
+            None => Err(closed("task")), // unreachable: a task runs once
         }
     }
 

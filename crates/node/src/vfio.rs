@@ -16,7 +16,7 @@ use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
 
-/// What an IOMMU can do, as of now.
+/// The present capabilities of an IOMMU.
 #[napi(object, object_from_js = false)]
 pub struct NativeContainerInfo<'env> {
     /// A bit for each page size.
@@ -24,11 +24,11 @@ pub struct NativeContainerInfo<'env> {
     pub page_sizes: U64,
     /// Pairs of start and length.
     pub iova_ranges: BigUint64ArraySlice<'env>,
-    /// How many more mappings it takes, where the kernel says.
+    /// The number of mappings it can still make, if the kernel reports it.
     pub dma_avail: Option<u32>,
 }
 
-/// An IOMMU address space of VFIO.
+/// A VFIO container: an IOMMU address space.
 #[napi(custom_finalize)]
 pub struct NativeVfioContainer {
     space: Container,
@@ -44,14 +44,14 @@ impl NativeVfioContainer {
         Container::open().map(|space| Self { space }).map_err(to_js)
     }
 
-    /// Gives it a type1v2 IOMMU, after its first group was attached, on a worker thread.
+    /// Sets the IOMMU type to type1v2, after the first group was attached, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn set_iommu_async(&self) -> AsyncTask<Work> {
         let container = self.space.clone();
         Work::run(move || container.set_iommu())
     }
 
-    /// What the IOMMU can do now.
+    /// Returns the present capabilities of the IOMMU.
     #[napi]
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeContainerInfo<'env>> {
         let info = self.space.info().map_err(to_js)?;
@@ -70,7 +70,7 @@ impl NativeVfioContainer {
 
 space_methods!(NativeVfioContainer);
 
-/// Devices that the IOMMU can't tell apart.
+/// Devices that the IOMMU cannot isolate from each other.
 #[napi(custom_finalize)]
 pub struct NativeVfioGroup {
     group: Group,
@@ -86,14 +86,14 @@ impl NativeVfioGroup {
             .map_err(to_js)
     }
 
-    /// Whether all its devices are VFIO's.
+    /// Whether all its devices are bound to VFIO drivers or to none.
     #[napi]
     pub fn viable(&self) -> napi::Result<bool> {
         self.group.viable().map_err(to_js)
     }
 
-    /// Attaches it to a container, on a worker thread: where the group's IOMMU differs, all that is mapped there is
-    /// mapped for it.
+    /// Attaches the group to a container, on a worker thread: if the group has another IOMMU, the kernel makes all
+    /// mappings for it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach_async(&self, container: &NativeVfioContainer) -> AsyncTask<Work> {
         let (group, container) = (self.group.clone(), container.space.clone());
@@ -107,13 +107,13 @@ impl NativeVfioGroup {
         Work::make(move || group.open_device(&bdf), NativeVfioDevice::new)
     }
 
-    /// Detaches and closes it; refuses while devices are open.
+    /// Detaches and closes the group; fails while devices are open.
     #[napi]
     pub fn close(&self) -> napi::Result<()> {
         self.group.close().map_err(to_js)
     }
 
-    /// The same on a worker thread: with the last group of a container all of its mappings go.
+    /// As `close`, on a worker thread: detaching the last group of a container removes all of its mappings.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close_async(&self) -> AsyncTask<Work> {
         let group = self.group.clone();

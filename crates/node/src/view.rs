@@ -1,5 +1,4 @@
-//! Bytes of a file as an `ArrayBuffer`, which are unmapped when they are collected or, with a window, when it is
-//! closed.
+//! `ArrayBuffer`s of a file's bytes, unmapped when they are collected or, for a window, when it is closed.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -9,23 +8,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use napi::bindgen_prelude::{FromNapiValue, JsValue, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
-use peerdma_core::memory::{Around, View};
+use peerdma_core::memory::{View, ViewAround};
 use peerdma_core::{Error, ErrorCode};
 
 use crate::environment::runs_javascript;
 use crate::error::{invalid, to_js};
 use crate::numbers::U64;
 
-/// A view, unmapped by the first that takes it: the finaliser, or the call that failed to hand it over.
+/// A view, unmapped by the first caller that takes it: the finaliser, or the call that failed to create the buffer.
 type Shared = Mutex<Option<View>>;
 
-/// Takes the view, which only one caller ever gets.
+/// Takes the view; only the first caller receives it.
 fn take(shared: &Shared) -> Option<View> {
     shared.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Makes an `ArrayBuffer` of a view. The view is unmapped when the bytes are collected, wherever they were transferred
-/// to. JavaScript and devices may write them at the same time, as with any shared memory.
+/// Creates an `ArrayBuffer` of a view. The view is unmapped when the buffer is collected, in whichever worker.
+/// JavaScript and devices may write the bytes at the same time, as with any shared memory.
 pub(crate) fn array_buffer(env: &Env, view: View) -> napi::Result<Unknown<'_>> {
     let (address, length) = (view.address(), view.len());
     shared_buffer(env, &Arc::new(Mutex::new(Some(view))), address, length)
@@ -39,8 +38,8 @@ fn shared_buffer<'env>(
 ) -> napi::Result<Unknown<'env>> {
     let hint = Arc::into_raw(Arc::clone(shared)).cast_mut().cast();
     let mut value = ptr::null_mut();
-    // SAFETY: the memory stays mapped until the view is taken. `finalize` takes it when nothing of JavaScript refers to
-    // the bytes any more, and owns one count of `shared`, for the one time that Node-API calls it.
+    // SAFETY: the memory stays mapped until the view is taken. `finalize` takes it when JavaScript no longer refers
+    // to the bytes, and owns one count of `shared`, for its single call by Node-API.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
@@ -52,20 +51,20 @@ fn shared_buffer<'env>(
         )
     };
     if status == sys::Status::napi_ok {
-        // SAFETY: made just now, in this call's scope.
+        // SAFETY: created just now, in this call's scope.
         return unsafe { Unknown::from_napi_value(env.raw(), value) };
     }
-    // Node 20 has called the finaliser already where it refuses a length; others may never call it. The finaliser's
-    // count of `shared` is left to it: a few bytes leak at worst.
+    // Node 20 has called the finaliser already if it rejects a length; other versions may never call it. The
+    // finaliser owns its count of `shared`: a few bytes leak at worst.
     drop(take(shared));
-    // Node's own exception, if it threw one, gives way to the error below.
-    // SAFETY: the environment is the running call's.
+    // Clears Node's own exception, if any: the error below replaces it. SAFETY: the environment is the running
+    // call's.
     let _ = unsafe { sys::napi_get_and_clear_last_exception(env.raw(), &raw mut value) };
-    let message = format!("an ArrayBuffer of {length} bytes of mapped memory can't be made here");
+    let message = format!("creating an ArrayBuffer of {length} bytes of mapped memory failed");
     Err(to_js(Error::new(ErrorCode::OutOfRange, message)))
 }
 
-/// Bytes of a file that are unmapped by a call. The package keeps their `ArrayBuffer` to itself.
+/// A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`.
 #[napi]
 pub struct NativeWindow {
     shared: Arc<Shared>,
@@ -76,8 +75,8 @@ pub struct NativeWindow {
 }
 
 impl NativeWindow {
-    pub(crate) fn new(around: Around) -> Self {
-        let Around { start, view } = around;
+    pub(crate) fn new(around: ViewAround) -> Self {
+        let ViewAround { start, view } = around;
         Self {
             start,
             address: view.address(),
@@ -90,24 +89,24 @@ impl NativeWindow {
 
 #[napi]
 impl NativeWindow {
-    /// Where it begins in the file.
+    /// The offset in the file.
     #[napi(getter, ts_return_type = "bigint")]
     pub fn start(&self) -> U64 {
         U64(self.start)
     }
 
-    /// Its bytes. To be called once.
+    /// Returns the bytes. Call it once.
     #[napi(ts_return_type = "ArrayBuffer")]
     pub fn buffer<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        // A second one would have the bytes after they are unmapped for the first.
+        // A second buffer would still refer to the bytes after they are unmapped for the first.
         if self.has_buffer.replace(true) {
             return Err(invalid("a window has one buffer"));
         }
         shared_buffer(env, &self.shared, self.address, self.length)
     }
 
-    /// Detaches the buffer and unmaps its bytes. Where it is not the window's buffer, or its bytes have moved on by a
-    /// transfer, they stay mapped until they are collected.
+    /// Detaches the buffer and unmaps its bytes. If it is not the window's buffer, or was transferred, the bytes stay
+    /// mapped until they are collected.
     #[napi]
     pub fn close(&self, env: &Env, #[napi(ts_arg_type = "ArrayBuffer")] buffer: Unknown<'_>) {
         let (mut data, mut length) = (ptr::null_mut(), 0);
@@ -124,10 +123,10 @@ impl NativeWindow {
     }
 }
 
-/// Unmaps the view of bytes that were collected. When the environment ends, the view stays mapped for good: Node-API
-/// calls the finalisers then, whether the bytes are in use or not, and another thread may have got them by a transfer.
+/// Unmaps the view of collected bytes. When the environment ends, the view stays mapped for ever: Node-API calls the
+/// finalisers then, even if the bytes are in use, and another thread may have received them by a transfer.
 unsafe extern "C" fn finalize(env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
-    // SAFETY: `array_buffer` has handed this count over, once.
+    // SAFETY: `array_buffer` passed this count to the finaliser, once.
     let shared = unsafe { Arc::from_raw(hint.cast_const().cast::<Shared>()) };
     if runs_javascript(env) {
         drop(take(&shared));

@@ -1,4 +1,4 @@
-//! An eventfd: a counter in the kernel that anybody with the descriptor can add to.
+//! An eventfd: a counter in the kernel, to which every owner of the descriptor can add.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -8,15 +8,14 @@ use nix::sys::eventfd::{EfdFlags, EventFd as Descriptor};
 
 use crate::{Error, ErrorCode, Result};
 
-/// A counter of events. Clones share it; the kernel (an interrupt, an irqfd) has its own hold on what
-/// it was given.
+/// A counter of events. Clones share it; the kernel (an interrupt, an irqfd) holds its own reference.
 #[derive(Debug, Clone)]
 pub struct EventFd {
     descriptor: Arc<Descriptor>,
 }
 
 impl EventFd {
-    /// Makes one that counts nothing yet. It never blocks, and is closed on exec.
+    /// Creates an eventfd with count 0. It never blocks, and is closed on exec.
     ///
     /// # Errors
     /// `ERR_SYSTEM`: too many open files.
@@ -25,10 +24,10 @@ impl EventFd {
             .map(|descriptor| Self {
                 descriptor: Arc::new(descriptor),
             })
-            .map_err(|errno| failed(errno, "eventfd2", "making an event descriptor"))
+            .map_err(|errno| failed(errno, "eventfd2", "creating an event descriptor"))
     }
 
-    /// The number of its descriptor, which stays its own.
+    /// Returns the number of the descriptor, which the eventfd still owns.
     #[must_use]
     pub fn raw_fd(&self) -> RawFd {
         self.descriptor.as_raw_fd()
@@ -37,9 +36,9 @@ impl EventFd {
     /// Adds to the count.
     ///
     /// # Errors
-    /// `ERR_OUT_OF_RANGE` where the count would exceed 2^64 - 2; it is as before then.
+    /// `ERR_OUT_OF_RANGE` if the count would exceed 2^64 - 2; it does not change then.
     pub fn signal(&self, count: u64) -> Result<()> {
-        // The kernel refuses the largest number at once, and has none to say for a count that is full.
+        // The kernel rejects the largest number with an errno that does not mean a full count.
         if count == u64::MAX {
             return Err(full(count));
         }
@@ -53,10 +52,10 @@ impl EventFd {
         }
     }
 
-    /// Takes the count, which is 0 from then on.
+    /// Returns the count, and sets it to 0.
     ///
     /// # Errors
-    /// `ERR_SYSTEM`, if the kernel has something to say that is not known of an eventfd.
+    /// `ERR_SYSTEM` for an errno that an eventfd does not return.
     pub fn take(&self) -> Result<u64> {
         loop {
             return match self.descriptor.read() {
@@ -77,11 +76,11 @@ impl AsFd for EventFd {
 
 fn full(count: u64) -> Error {
     let message = format!(
-        "an event that is signalled {count} times more would count beyond 2^64 - 2: take its count first"
+        "event: adding {count} failed: the count would exceed 2^64 - 2. Take the count first"
     );
     Error::new(ErrorCode::OutOfRange, message)
 }
 
-fn failed(errno: Errno, syscall: &'static str, what: &str) -> Error {
-    Error::os(ErrorCode::System, errno, syscall, what)
+fn failed(errno: Errno, syscall: &'static str, operation: &str) -> Error {
+    Error::os(ErrorCode::System, errno, syscall, operation)
 }

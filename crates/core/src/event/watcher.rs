@@ -1,4 +1,4 @@
-//! One thread that waits for any number of eventfds and tells a receiver, which may be busy, once.
+//! A thread that waits for any number of eventfds, and notifies a possibly busy receiver once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,18 +12,18 @@ use super::EventFd;
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Result};
 
-/// What the kernel calls the thread; 15 bytes at most.
+/// The name of the thread; at most 15 bytes.
 const THREAD: &str = "peerdma-events";
-/// In place of an eventfd's id: the one that ends the thread.
+/// The id of the eventfd that ends the thread.
 const STOP: u64 = u64::MAX;
-/// How many events one wait brings at most. The others come with the next.
+/// The largest number of events per wait; the next wait returns the others.
 const BATCH: usize = 64;
 
 /// Waits for eventfds.
 ///
-/// The thread never takes a count: it says that there is something, and the receiver takes what there
-/// is when it comes for it. Until then the thread sleeps, however often an eventfd is signalled, and the kernel
-/// counts. So no count is ever anywhere but in its eventfd or with the receiver, and none gets lost.
+/// The thread never takes a count: it notifies the receiver, which collects the counts later. Until then the thread
+/// sleeps, however often an eventfd is signalled, and the kernel counts. So a count is always in its eventfd or with
+/// the receiver, and none is lost.
 #[derive(Debug)]
 pub struct Watcher {
     shared: Arc<Shared>,
@@ -41,16 +41,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     watched: BTreeMap<u64, EventFd>,
-    /// Who has reported and was not asked since.
+    /// The ids that have reported since the last `collect`.
     ready: Vec<u64>,
-    /// The receiver was told, and has not come yet.
-    told: bool,
+    /// Whether the receiver was notified since the last `collect`.
+    notified: bool,
 }
 
 impl Watcher {
-    /// Starts the thread, which calls `notify` when there is something to [`collect`](Self::collect)
-    /// and the receiver was not told of that already. `notify` should be quick and must not panic; it goes with
-    /// the thread.
+    /// Starts the thread, which calls `notify` when there are counts to [`collect`](Self::collect) and the receiver
+    /// was not notified yet. `notify` should be fast and must not panic; it is dropped with the thread.
     ///
     /// # Errors
     /// `ERR_SYSTEM`: too many open files, or threads.
@@ -80,18 +79,18 @@ impl Watcher {
         })
     }
 
-    /// Waits for an eventfd from now on, under an id of the caller's; a count that is there already is
-    /// reported as well. The watcher keeps the eventfd open.
+    /// Adds an eventfd under an id that the caller chooses; an existing count is reported too. The watcher keeps the
+    /// eventfd open.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for an id that is in use, or 2^64 - 1; `ERR_SYSTEM`, also for an eventfd that is
-    /// watched already (`EEXIST`).
+    /// `ERR_INVALID_ARGUMENT` if the id is in use, or 2^64 - 1; `ERR_SYSTEM`, also if the eventfd is watched already
+    /// (`EEXIST`).
     pub fn add(&self, id: u64, event: &EventFd) -> Result<()> {
         let mut state = lock(&self.shared.state);
         let entry = match state.watched.entry(id) {
             Entry::Vacant(entry) if id != STOP => entry,
             _ => {
-                let message = format!("the id {id} is not free for another event");
+                let message = format!("the id {id} is in use or reserved");
                 return Err(Error::new(ErrorCode::InvalidArgument, message));
             }
         };
@@ -103,11 +102,11 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits for it no more: `collect` has nothing under that id from now on. Its count, if it was not
-    /// collected, stays in the eventfd. Does nothing for an id that is not in use.
+    /// Removes an eventfd: `collect` does not return its id from now on. A count that was not collected stays in the
+    /// eventfd. Does nothing if the id is not in use.
     ///
     /// # Errors
-    /// `ERR_SYSTEM`, if the kernel has something to say that is not known here.
+    /// `ERR_SYSTEM` for an unexpected errno.
     pub fn remove(&self, id: u64) -> Result<()> {
         let mut state = lock(&self.shared.state);
         let Some(event) = state.watched.remove(&id) else {
@@ -119,25 +118,24 @@ impl Watcher {
             .map_err(|errno| failed(errno, "epoll_ctl(EPOLL_CTL_DEL)"))
     }
 
-    /// Takes the counts of what was signalled: pairs of id and count. Nothing is taken from an eventfd that
-    /// was not.
+    /// Takes the counts of signalled eventfds, as pairs of id and count. Does not read the others.
     ///
     /// # Errors
-    /// `ERR_SYSTEM`, if the kernel has something to say that is not known here.
+    /// `ERR_SYSTEM` for an unexpected errno.
     pub fn collect(&self) -> Result<Vec<(u64, u64)>> {
         let mut state = lock(&self.shared.state);
-        state.told = false;
+        state.notified = false;
         let ready = std::mem::take(&mut state.ready);
         let mut counts = Vec::with_capacity(ready.len());
         let mut problem = None;
         for id in ready {
-            // Not there: it was removed after it had reported.
+            // It was removed after it had reported.
             let Some(event) = state.watched.get(&id) else {
                 continue;
             };
-            // Armed after the count is taken: what comes between the two is reported.
+            // Armed after the count is taken, so that a signal between the two is reported.
             match event.take() {
-                Ok(0) => {} // somebody else took it
+                Ok(0) => {} // another reader took it
                 Ok(count) => counts.push((id, count)),
                 Err(error) => problem = Some(error),
             }
@@ -146,7 +144,7 @@ impl Watcher {
             }
         }
         match problem {
-            // What was taken has to get to the receiver.
+            // Counts that were taken must reach the receiver.
             Some(error) if counts.is_empty() => Err(error),
             _ => Ok(counts),
         }
@@ -160,19 +158,19 @@ impl Shared {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
-                // Not known of a valid descriptor, and there is nobody here to tell.
+                // A valid descriptor does not fail, and nobody here could report an error.
                 Err(_) => return,
             };
             let ids = events.iter().take(count).map(EpollEvent::data);
             if ids.clone().any(|id| id == STOP) {
                 return;
             }
-            let tell = {
+            let should_notify = {
                 let mut state = lock(&self.state);
                 state.ready.extend(ids);
-                !std::mem::replace(&mut state.told, true)
+                !std::mem::replace(&mut state.notified, true)
             };
-            if tell {
+            if should_notify {
                 notify();
             }
         }
@@ -180,12 +178,12 @@ impl Shared {
 }
 
 impl Drop for Watcher {
-    /// Ends the thread, and waits for that: `notify` is gone then.
+    /// Ends the thread and waits for it, after which `notify` is dropped.
     fn drop(&mut self) {
         if self.stop.signal(1).is_ok()
             && let Some(thread) = self.thread.take()
         {
-            // A panic in there is `notify`'s, and was reported by the panic hook.
+            // A panic of the thread is `notify`'s, and was reported by the panic hook.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,5 @@
-//! The kernel's structures and ioctl numbers (`include/uapi/linux/iommufd.h`), of which no crate has those of address
-//! spaces. Each begins with its own size.
+//! Structures and ioctl numbers of iommufd address spaces (`include/uapi/linux/iommufd.h`), which no crate provides.
+//! Each structure begins with its own size.
 
 /// `IOMMU_IOAS_MAP_FIXED_IOVA`
 pub(super) const MAP_FIXED_IOVA: u32 = 1 << 0;
@@ -31,7 +31,7 @@ pub(super) struct IoasAlloc {
     pub(super) out_ioas_id: u32,
 }
 
-/// `struct iommu_iova_range`; its last address belongs to it.
+/// `struct iommu_iova_range`; the range includes `last`.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct IovaRange {
@@ -141,13 +141,13 @@ pub(super) struct GetDirtyBitmap {
     pub(super) data: u64,
 }
 
-/// What goes into a structure's `size`.
+/// Returns the value of a structure's `size` field.
 pub(super) fn size<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
 }
 
-// Sizes and offsets as a C compiler has them on Linux 7.3, x86-64. `iommu_hwpt_alloc` had no more than this when it
-// came (6.6); the kernel takes what it added since as zero.
+// Sizes and offsets of Linux 7.3 on x86-64, from a C compiler. `iommu_hwpt_alloc` was this long when it was
+// introduced (6.6); the kernel reads later fields as zero.
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Destroy>() == 8);

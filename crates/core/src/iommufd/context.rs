@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::ioctl;
 use crate::{Error, ErrorCode, Result};
 
-/// An open `/dev/iommu`, to which address spaces and devices belong. Clones share it; it stays open for them.
+/// An open `/dev/iommu`, which owns address spaces and devices. Clones, address spaces and devices keep it open.
 #[derive(Debug, Clone)]
 pub struct Iommufd {
     inner: Arc<Context>,
@@ -22,10 +22,10 @@ struct Context {
 }
 
 impl Iommufd {
-    /// Opens `/dev/iommu`, which Linux has since 6.2 and vfio-pci can be bound to since 6.6.
+    /// Opens `/dev/iommu`, available since Linux 6.2, and for vfio-pci since 6.6.
     ///
     /// # Errors
-    /// `ERR_IOMMUFD_UNAVAILABLE` with the errno (`ENOENT`: the kernel has none, or not loaded; `EACCES`).
+    /// `ERR_IOMMUFD_UNAVAILABLE` with the errno (`ENOENT`: the kernel lacks iommufd, or has not loaded it; `EACCES`).
     pub fn open() -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -41,13 +41,13 @@ impl Iommufd {
                 )
             })?;
         let fd = OwnedFd::from(file);
-        let maps_files = ioctl::knows_map_file(fd.as_fd());
+        let maps_files = ioctl::supports_map_file(fd.as_fd());
         Ok(Self {
             inner: Arc::new(Context { fd, maps_files }),
         })
     }
 
-    /// An iommufd without a kernel behind it.
+    /// Creates an iommufd without a kernel.
     #[cfg(test)]
     pub(super) fn fake() -> Self {
         let fd = crate::fake_kernel::descriptor();
@@ -59,7 +59,7 @@ impl Iommufd {
         }
     }
 
-    /// Whether files can be mapped (`IOMMU_IOAS_MAP_FILE`, since Linux 6.13), as was asked once when it was opened.
+    /// Whether the kernel maps files (`IOMMU_IOAS_MAP_FILE`, since Linux 6.13). Checked once, at open.
     #[must_use]
     pub fn maps_files(&self) -> bool {
         self.inner.maps_files
@@ -69,7 +69,7 @@ impl Iommufd {
         self.inner.fd.as_fd()
     }
 
-    /// Whether both are the same open file, and not just the same device.
+    /// Whether both are the same open file, not only the same device.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }

@@ -1,4 +1,4 @@
-//! Which pages devices have written, where the IOMMU logs that.
+//! Dirty-page logging of an address space, if the IOMMU supports it.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::bitmap::words_of;
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The page tables over an address space that can log, and whether they do.
+/// The page tables of an address space that support logging, and whether logging is on.
 #[derive(Debug, Default)]
 pub(super) struct Logging {
     pub(super) tables: Vec<u32>,
@@ -19,10 +19,11 @@ pub(super) struct Logging {
 }
 
 impl IoasInner {
-    /// Attaches a device to a page table that logs, one that is there or a new one; `false` where that can't be.
+    /// Attaches a device to an existing or new page table with logging. Returns `false` if the IOMMU does not support
+    /// it.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` where that can't be while writes are logged: nobody would hear of this device's.
+    /// `ERR_UNSUPPORTED` if logging is on and the device's IOMMU does not support it: its writes would go unrecorded.
     pub(super) fn attach_logged(
         &self,
         open: &Open,
@@ -35,7 +36,8 @@ impl IoasInner {
             return Ok(true);
         }
         if logging.on {
-            let message = "writes are being logged, which the IOMMU of the device does not do";
+            let message =
+                "dirty-page logging is on, which the IOMMU of the device does not support";
             return Err(Error::new(ErrorCode::Unsupported, message));
         }
         Ok(false)
@@ -56,13 +58,13 @@ impl Logging {
         let Ok(table) = ioctl::hwpt_alloc_dirty(open.fd(), device, open.id) else {
             return false;
         };
-        // Before the device writes through it.
+        // The log must be on before the device writes through the table.
         let logs = !self.on || ioctl::set_dirty_tracking(open.fd(), table, true).is_ok();
         if logs && attach(table).is_ok() {
             self.tables.push(table);
             return true;
         }
-        // Of no use; if it stays, the address space can't be destroyed before it, which then says so.
+        // The table is unused. If it remains, destroying the address space fails until the table is destroyed.
         if ioctl::destroy(open.fd(), table).is_err() {
             self.tables.push(table);
         }
@@ -73,7 +75,7 @@ impl Logging {
         for (done, table) in self.tables.iter().enumerate() {
             if let Err(errno) = ioctl::set_dirty_tracking(fd, *table, on) {
                 for earlier in self.tables.iter().take(done).filter(|_| on) {
-                    // What goes on logging is no harm: nobody reads it.
+                    // A table that continues to log does no harm: nobody reads the log.
                     let _ = ioctl::set_dirty_tracking(fd, *earlier, false);
                 }
                 return Err(errno);
@@ -84,10 +86,11 @@ impl Logging {
 }
 
 impl Ioas {
-    /// Starts or ends logging.
+    /// Turns logging on or off.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` where the IOMMU of an attached device can't, or none is attached; `ERR_SYSTEM`, `ERR_CLOSED`.
+    /// `ERR_UNSUPPORTED` if the IOMMU of an attached device does not support it, or no device is attached;
+    /// `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
         let open = self.inner.open()?;
         if on {
@@ -98,18 +101,18 @@ impl Ioas {
             failed(
                 errno,
                 "ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING)",
-                "logging which pages devices write".to_owned(),
+                "switching dirty-page logging".to_owned(),
             )
         })?;
         logging.on = on;
         Ok(())
     }
 
-    /// A bit for each page of `range`, bit 0 of word 0 the first: whether a device has written it since it was asked last.
-    /// Pages that are not mapped have none. Unmapping forgets what was not asked for before.
+    /// Returns one bit for each page of `range`, starting at bit 0 of word 0: whether a device has written the page
+    /// since the last call. The bits of unmapped pages are 0. Unmapping a page discards its bit.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two, `ERR_OUT_OF_RANGE` for more
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` if the page size is not a power of two, `ERR_OUT_OF_RANGE` for more
     /// than 2^31 - 1 pages; `ERR_UNSUPPORTED`, `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let length = words_of(range, page_size)?;
@@ -122,7 +125,7 @@ impl Ioas {
                     failed(
                         errno,
                         "ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP)",
-                        format!("reading which pages of {range} were written"),
+                        format!("reading the dirty pages of {range}"),
                     )
                 },
             )?;
@@ -137,14 +140,16 @@ impl Ioas {
             return Ok(());
         }
         let message = if devices == 0 {
-            "no device is attached whose writes could be logged".to_owned()
+            "dirty-page logging requires an attached device".to_owned()
         } else {
-            format!("the IOMMU of {unlogged} device(s) does not log which pages they write")
+            format!(
+                "the IOMMU of {unlogged} attached device(s) does not support dirty-page logging"
+            )
         };
         Err(Error::new(ErrorCode::Unsupported, message))
     }
 }
 
-fn failed(errno: Errno, syscall: &'static str, what: String) -> Error {
-    Error::os(ErrorCode::System, errno, syscall, what)
+fn failed(errno: Errno, syscall: &'static str, operation: String) -> Error {
+    Error::os(ErrorCode::System, errno, syscall, operation)
 }

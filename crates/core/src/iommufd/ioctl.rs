@@ -1,4 +1,4 @@
-//! The ioctls. iommufd's are plain `_IO(';', 0x80 + n)` numbers, whatever they read or write.
+//! The ioctls of iommufd. Their numbers are plain `_IO(';', 0x80 + n)`, whatever they read or write.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -17,7 +17,7 @@ mod raw {
         SetDirtyTracking, Unmap,
     };
 
-    /// The number of iommufd's command `n`, of the type that the C library has for it.
+    /// Returns the number of iommufd's command `n`, in the C library's type.
     const fn number(n: u8) -> libc::Ioctl {
         nix::request_code_none!(b';', 0x80_u8.saturating_add(n))
     }
@@ -34,7 +34,7 @@ mod raw {
     nix::ioctl_readwrite_bad!(ioas_map_file, number(15), MapFile);
 }
 
-/// What devices may do with a mapping.
+/// The device's access to a mapping.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access {
     pub(super) read: bool,
@@ -64,48 +64,49 @@ pub(super) fn destroy(fd: BorrowedFd<'_>, id: u32) -> nix::Result<()> {
         size: abi::size::<Destroy>(),
         id,
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::destroy(fd.as_raw_fd(), &raw const destroy) }.map(drop)
 }
 
-/// `IOMMU_IOAS_ALLOC`: the new address space's id.
+/// `IOMMU_IOAS_ALLOC`: returns the id of a new address space.
 pub(super) fn ioas_alloc(fd: BorrowedFd<'_>) -> nix::Result<u32> {
     let mut alloc = IoasAlloc {
         size: abi::size::<IoasAlloc>(),
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::ioas_alloc(fd.as_raw_fd(), &raw mut alloc) }?;
     Ok(alloc.out_ioas_id)
 }
 
-/// More ranges than any address space has; a bound for the room that is made for them.
+/// The largest number of ranges to allocate memory for; no address space has as many.
 const MOST_RANGES: usize = 1 << 16;
 
-/// `IOMMU_IOAS_IOVA_RANGES`: first and last address of each, and what mappings have to be aligned to.
+/// `IOMMU_IOAS_IOVA_RANGES`: returns the first and last address of each range, and the alignment of mappings.
 pub(super) fn ioas_iova_ranges(
     fd: BorrowedFd<'_>,
     ioas: u32,
 ) -> nix::Result<(Vec<(u64, u64)>, u64)> {
     let mut room = 16_usize;
-    // Ranges may come between two calls (a device attached meanwhile), so a few are allowed.
+    // An attached device can add ranges between two calls, so a few attempts are allowed.
     for _ in 0..8 {
         let mut ranges = vec![IovaRange::default(); room];
-        let mut ask = IovaRanges {
+        let mut request = IovaRanges {
             size: abi::size::<IovaRanges>(),
             ioas_id: ioas,
             num_iovas: u32::try_from(room).unwrap_or(0),
             allowed_iovas: to_u64(ranges.as_mut_ptr().expose_provenance()),
             ..Default::default()
         };
-        // SAFETY: the structure outlives the call and says its own size; so do the ranges, and how many they are.
-        let result = unsafe { raw::ioas_iova_ranges(fd.as_raw_fd(), &raw mut ask) };
-        let count = usize::try_from(ask.num_iovas).unwrap_or(usize::MAX);
+        // SAFETY: the structure outlives the call and holds its own size; the ranges outlive it too, and their number
+        // is given.
+        let result = unsafe { raw::ioas_iova_ranges(fd.as_raw_fd(), &raw mut request) };
+        let count = usize::try_from(request.num_iovas).unwrap_or(usize::MAX);
         match result {
             Ok(_) if count <= room => {
                 ranges.truncate(count);
                 let pairs = ranges.iter().map(|range| (range.start, range.last));
-                return Ok((pairs.collect(), ask.out_iova_alignment));
+                return Ok((pairs.collect(), request.out_iova_alignment));
             }
             Err(Errno::EMSGSIZE) if count > room && count <= MOST_RANGES => room = count,
             Ok(_) => return Err(Errno::EOVERFLOW),
@@ -118,8 +119,8 @@ pub(super) fn ioas_iova_ranges(
 /// `IOMMU_IOAS_MAP` at a fixed IOVA.
 ///
 /// # Safety
-/// The memory from `address` on must stay mapped as it is for as long as the IOMMU mapping lives: devices get to
-/// read and, with `write`, to change it.
+/// The memory from `address` on must stay mapped as it is while the IOMMU mapping exists: devices can read it and,
+/// with `write`, change it.
 pub(super) unsafe fn ioas_map(
     fd: BorrowedFd<'_>,
     ioas: u32,
@@ -140,11 +141,11 @@ pub(super) unsafe fn ioas_map(
         length: range.len(),
         iova: range.start(),
     };
-    // SAFETY: the structure outlives the call; the memory is the caller's to vouch for.
+    // SAFETY: the structure outlives the call; the caller guarantees the memory.
     unsafe { raw::ioas_map(fd.as_raw_fd(), &raw mut map) }.map(drop)
 }
 
-/// `IOMMU_IOAS_MAP_FILE` at a fixed IOVA. The kernel keeps the file's pages, or the dma-buf, for itself.
+/// `IOMMU_IOAS_MAP_FILE` at a fixed IOVA. The kernel holds the file's pages, or the dma-buf, itself.
 pub(super) fn ioas_map_file(
     fd: BorrowedFd<'_>,
     ioas: u32,
@@ -166,23 +167,23 @@ pub(super) fn ioas_map_file(
         length: range.len(),
         iova: range.start(),
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::ioas_map_file(fd.as_raw_fd(), &raw mut map) }.map(drop)
 }
 
-/// Whether the kernel knows `IOMMU_IOAS_MAP_FILE` at all, asked with what it can only refuse.
-pub(super) fn knows_map_file(fd: BorrowedFd<'_>) -> bool {
+/// Whether the kernel supports `IOMMU_IOAS_MAP_FILE`. Calls it with arguments that every kernel rejects.
+pub(super) fn supports_map_file(fd: BorrowedFd<'_>) -> bool {
     let mut map = MapFile {
         size: abi::size::<MapFile>(),
         fd: -1,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     let result = unsafe { raw::ioas_map_file(fd.as_raw_fd(), &raw mut map) };
     result != Err(Errno::ENOTTY)
 }
 
-/// `IOMMU_IOAS_UNMAP`: how many bytes were unmapped.
+/// `IOMMU_IOAS_UNMAP`: returns the number of unmapped bytes.
 pub(super) fn ioas_unmap(
     fd: BorrowedFd<'_>,
     ioas: u32,
@@ -199,24 +200,24 @@ pub(super) fn ioas_unmap(
         iova,
         length,
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::ioas_unmap(fd.as_raw_fd(), &raw mut unmap) }?;
     Ok(unmap.length)
 }
 
-/// `IOMMU_GET_HW_INFO`: whether the IOMMU of a device can log dirty pages.
+/// `IOMMU_GET_HW_INFO`: returns whether the IOMMU of a device can log dirty pages.
 pub(super) fn logs_dirty_pages(fd: BorrowedFd<'_>, device: u32) -> nix::Result<bool> {
     let mut info = HwInfo {
         size: abi::size::<HwInfo>(),
         dev_id: device,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size; there is no data to be filled.
+    // SAFETY: the structure outlives the call and holds its own size; it has no data buffer.
     unsafe { raw::get_hw_info(fd.as_raw_fd(), &raw mut info) }?;
     Ok(info.out_capabilities & abi::HW_CAP_DIRTY_TRACKING != 0)
 }
 
-/// `IOMMU_HWPT_ALLOC` of a page table for a device over an address space, which logs dirty pages: its id.
+/// `IOMMU_HWPT_ALLOC`: returns the id of a new page table for a device, with dirty-page logging.
 pub(super) fn hwpt_alloc_dirty(fd: BorrowedFd<'_>, device: u32, ioas: u32) -> nix::Result<u32> {
     let mut alloc = HwptAlloc {
         size: abi::size::<HwptAlloc>(),
@@ -225,7 +226,7 @@ pub(super) fn hwpt_alloc_dirty(fd: BorrowedFd<'_>, device: u32, ioas: u32) -> ni
         pt_id: ioas,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::hwpt_alloc(fd.as_raw_fd(), &raw mut alloc) }?;
     Ok(alloc.out_hwpt_id)
 }
@@ -238,12 +239,12 @@ pub(super) fn set_dirty_tracking(fd: BorrowedFd<'_>, hwpt: u32, on: bool) -> nix
         hwpt_id: hwpt,
         reserved: 0,
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::hwpt_set_dirty_tracking(fd.as_raw_fd(), &raw const set) }.map(drop)
 }
 
-/// `IOMMU_HWPT_GET_DIRTY_BITMAP`: sets the bit of each page that was written since it was asked last. `words` has to have a
-/// bit for each of the pages.
+/// `IOMMU_HWPT_GET_DIRTY_BITMAP`: sets the bit of each page written since the last call. `words` must have one bit
+/// for each page.
 pub(super) fn get_dirty_bitmap(
     fd: BorrowedFd<'_>,
     hwpt: u32,
@@ -264,6 +265,7 @@ pub(super) fn get_dirty_bitmap(
         data: to_u64(words.as_mut_ptr().expose_provenance()),
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size; the bitmap has room for every page, as checked.
+    // SAFETY: the structure outlives the call and holds its own size; the bitmap has a bit for every page, as
+    // checked.
     unsafe { raw::hwpt_get_dirty_bitmap(fd.as_raw_fd(), &raw mut get) }.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Mapping memory into an address space, and unmapping it.
+//! Maps memory into an address space, and unmaps it.
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::ioas::{Gone, Ioas, IoasInner, Keeps, Open, State};
+use super::ioas::{Ioas, IoasInner, Open, State};
 use super::ioctl::{self, Access};
+use super::owners::{MemoryOwner, RemovedOwners};
 use crate::batch::{Batch, BatchError, MapRequest, Memory, Source, unmap_each};
 use crate::dropper;
 use crate::locked::lock;
@@ -19,14 +20,14 @@ const MAP: &str = "ioctl(IOMMU_IOAS_MAP)";
 const MAP_FILE: &str = "ioctl(IOMMU_IOAS_MAP_FILE)";
 const UNMAP: &str = "ioctl(IOMMU_IOAS_UNMAP)";
 
-/// Part of a BAR that is to be mapped, and the hold on its device.
+/// Part of a BAR to map, and the hold on its device.
 struct Bar {
     buffer: Arc<DmaBuf>,
     start: u64,
     mapping: DeviceMapping,
 }
 
-/// Finds the BARs of a batch, in the order of their requests, and checks the files that are not devices'.
+/// Finds the BARs of a batch, in the order of their requests, and checks the other files.
 fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError> {
     let mut bars = VecDeque::new();
     let mut writable = None;
@@ -36,7 +37,7 @@ fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError>
         };
         let failed = |error| BatchError::at(index, error);
         if !maps_files {
-            let message = "this kernel's iommufd maps no files (IOMMU_IOAS_MAP_FILE is in Linux 6.13 and later)";
+            let message = "iommufd of this kernel cannot map files. Use Linux 6.13 or later (IOMMU_IOAS_MAP_FILE)";
             return Err(failed(Error::new(ErrorCode::Unsupported, message)));
         }
         let file = batch.file(which).map_err(failed)?;
@@ -61,7 +62,7 @@ fn find_bar(device: &Arc<DeviceInner>, request: &MapRequest) -> Result<Bar> {
     })
 }
 
-/// iommufd does not look.
+/// iommufd does not check this.
 fn check_writable(file: &MemoryFile, request: &MapRequest) -> Result<()> {
     if file.is_writable()? {
         return Ok(());
@@ -74,15 +75,15 @@ fn check_writable(file: &MemoryFile, request: &MapRequest) -> Result<()> {
     Err(Error::new(ErrorCode::MemoryFault, message).at(range))
 }
 
-/// Asks the kernel for a mapping, of `bar` if it is one. What is to be kept while the kernel has the mapping has to go on
-/// record; what is to be dropped after the lock goes to `gone`.
+/// Makes one mapping, of `bar` if it is given. Records the owner of the memory for as long as the mapping exists.
+/// Adds owners to drop after the lock is released to `removed`.
 fn map_one(
     open: &Open,
     request: &MapRequest,
     memory: Memory<'_>,
     bar: Option<Bar>,
-    gone: &mut Gone,
-) -> Result<Keeps> {
+    removed: &mut RemovedOwners,
+) -> Result<MemoryOwner> {
     let (fd, ioas, range, start) = (open.fd(), open.id, &request.range, request.offset);
     let access = Access {
         read: true,
@@ -90,14 +91,13 @@ fn map_one(
     };
     let map_file =
         |file: BorrowedFd<'_>, start| ioctl::ioas_map_file(fd, ioas, range, file, start, access);
-    let (answer, keeps) = match (memory, bar) {
+    let (answer, owner) = match (memory, bar) {
         (Memory::Leased(lease), _) => {
-            // SAFETY: the lease keeps that memory mapped as it is. The caller's record keeps the lease until the
-            // kernel has confirmed that the mapping is gone. Devices change the memory at will; no Rust reference
-            // points into it.
+            // SAFETY: the lease keeps the memory mapped as it is. The record owns the lease until the kernel has
+            // confirmed the unmap. Devices change the memory at any time; no Rust reference points into it.
             let answer = unsafe { ioctl::ioas_map(fd, ioas, range, lease.host_address(), access) };
             let failed = |errno| (errno, MAP, format!("{} of the reservation", lease.range()));
-            (answer.map_err(failed), Keeps::Memory(lease))
+            (answer.map_err(failed), MemoryOwner::Memory(lease))
         }
         (Memory::File(_), Some(bar)) => {
             let failed = |errno| {
@@ -108,48 +108,48 @@ fn map_one(
                 )
             };
             let answer = map_file(bar.buffer.fd(), bar.start).map_err(failed);
-            (answer, Keeps::Bar(bar.mapping))
+            (answer, MemoryOwner::Bar(bar.mapping))
         }
         (Memory::File(file), None) => {
             let failed = |errno| (errno, MAP_FILE, format!("{start:#x} of a file"));
             let answer = file.with_fd(|file| map_file(file, start))?;
-            (answer.map_err(failed), Keeps::File(file.kept_part()))
+            (answer.map_err(failed), MemoryOwner::File(file.kept_part()))
         }
     };
     match answer {
-        Ok(()) => Ok(keeps),
-        Err((errno, syscall, what)) => {
-            gone.extend([keeps]);
-            let what = format!("mapping IOVA {range} to {what}");
-            Err(Error::os(ErrorCode::MapFailed, errno, syscall, what).at(*range))
+        Ok(()) => Ok(owner),
+        Err((errno, syscall, operation)) => {
+            removed.extend([owner]);
+            let operation = format!("mapping IOVA {range} to {operation}");
+            Err(Error::os(ErrorCode::MapFailed, errno, syscall, operation).at(*range))
         }
     }
 }
 
 impl Ioas {
-    /// Makes all of the mappings, or none: when one fails, those before it are unmapped again. With a device attached,
-    /// the memory is pinned; that takes about a microsecond per page which is new.
+    /// Makes all of the mappings or none: if one fails, unmaps those before it. With a device attached, the kernel
+    /// pins the memory, which takes about a microsecond for each new page.
     ///
     /// # Errors
-    /// `ERR_MAP_FAILED` naming the IOVA range, with the kernel's errno (`EEXIST`: something is mapped there; `EINVAL`:
-    /// not aligned, not in a valid IOVA range, past the end of a file, or no file that can be mapped; `ENOMEM`:
-    /// `RLIMIT_MEMLOCK`; `EFAULT`: the memory can't be pinned; `ENODEV`: a BAR that does not answer). `ERR_UNSUPPORTED`
-    /// where the kernel maps no files, or no BARs. `ERR_CLOSED`.
+    /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno (`EEXIST`: the range overlaps a mapping; `EINVAL`:
+    /// unaligned, outside of the valid IOVA ranges, past the end of a file, or a file that cannot be mapped;
+    /// `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory cannot be pinned; `ENODEV`: the BAR is disabled).
+    /// `ERR_UNSUPPORTED` if the kernel cannot map files, or BARs. `ERR_CLOSED`.
     pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
         let open = self.inner.open()?;
-        // Before the lock: finding a BAR's dma-buf takes the device's.
+        // Before the lock: finding a BAR's dma-buf takes the device's lock.
         let mut bars = prepare(&batch, open.iommufd.maps_files())?;
         batch.fault_in()?;
-        // The kernel allocates the pages of a file that are not there yet.
+        // The kernel allocates the missing pages of a file.
         let is_file = |one: &&MapRequest| matches!(one.source, Source::File(_));
         let bytes = batch
             .requests()
             .iter()
             .filter(is_file)
             .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
-        dropper::settle_before(bytes);
+        dropper::flush_before(bytes);
         // Declared before the lock, so that leases are dropped after it is released.
-        let (mut gone, mut undone) = (Gone::default(), Gone::default());
+        let (mut removed, mut rolled_back) = (RemovedOwners::default(), RemovedOwners::default());
         let mut state = lock(&self.inner.state);
         let open = state.open()?;
         let result = batch.map(
@@ -157,28 +157,28 @@ impl Ioas {
             |state, request, memory| {
                 let is_bar = matches!(memory, Memory::File(file) if file.is_device());
                 let bar = if is_bar { bars.pop_front() } else { None };
-                let keeps = map_one(&open, request, memory, bar, &mut gone)?;
-                state.mappings.insert(request.range, keeps, &mut gone);
+                let owner = map_one(&open, request, memory, bar, &mut removed)?;
+                state.mappings.insert(request.range, owner, &mut removed);
                 Ok(())
             },
-            |state, range| state.unmap_one(&open, range, &mut undone),
+            |state, range| state.unmap_one(&open, range, &mut rolled_back),
         );
         self.inner.publish_count(&state);
         drop(state);
         result
     }
 
-    /// Removes, for each of the ranges, all mappings that lie wholly in it, each by itself. Gaps are fine, and so is
-    /// nothing at all; where a mapping sticks out, nothing of that range is removed. Returns which of the ranges
-    /// failed; without `all` it stops at the first.
+    /// For each of the ranges, removes all mappings that lie wholly in it, one by one. A range can have gaps or be
+    /// empty; if it cuts a mapping, nothing in it is removed. Returns the ranges that failed; without `all`, stops at
+    /// the first.
     ///
     /// # Errors
-    /// `ERR_UNMAP_FAILED` naming the range of a mapping that is still there: it sticks out, or the kernel refused, or had
-    /// not all of it (`ENOENT`: none). Its record, and what that keeps alive, stays; those before it are gone.
+    /// `ERR_UNMAP_FAILED` with the range of a mapping that remains: the range cuts it, or the kernel failed or
+    /// unmapped only a part of it (`ENOENT`: none). Its record keeps its memory; the mappings before it are removed.
     /// `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        let mut gone = Gone::default();
+        let mut removed = RemovedOwners::default();
         let mut state = lock(&self.inner.state);
         let failures = unmap_each(ranges, all, |range| {
             let open = state.open()?;
@@ -187,7 +187,7 @@ impl Ioas {
                 return Err(Error::new(ErrorCode::UnmapFailed, message).at(cut));
             }
             while let Some(one) = state.mappings.next_within(range) {
-                state.unmap_one(&open, &one, &mut gone)?;
+                state.unmap_one(&open, &one, &mut removed)?;
             }
             Ok(())
         });
@@ -198,39 +198,39 @@ impl Ioas {
 }
 
 impl IoasInner {
-    /// Removes all mappings. When the kernel succeeds it has none left, whatever size it reports; when it refuses, the
-    /// records, and what they keep alive, stay as they are.
+    /// Removes all mappings. If the kernel succeeds, none is left, whatever size it reports; if it fails, all records
+    /// keep their memory.
     pub(super) fn unmap_all(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let open = state.open()?;
         match ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX) {
-            // Some kernels answer ENOENT where there is nothing at all.
+            // Some kernels return ENOENT if there is no mapping at all.
             Ok(_) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(unmap_refused(&Range::new(0, u64::MAX)?, errno)),
         }
-        let gone: Gone = state.mappings.take_all().collect();
+        let removed: RemovedOwners = state.mappings.take_all().collect();
         self.publish_count(&state);
         drop(state);
-        drop(gone);
+        drop(removed);
         Ok(())
     }
 }
 
 impl State {
-    /// Removes exactly one mapping that is on record. What its record kept goes to `gone`.
-    fn unmap_one(&mut self, open: &Open, range: &Range, gone: &mut Gone) -> Result<()> {
+    /// Removes exactly one recorded mapping, and adds the owner of its memory to `removed`.
+    fn unmap_one(&mut self, open: &Open, range: &Range, removed: &mut RemovedOwners) -> Result<()> {
         let answer = ioctl::ioas_unmap(open.fd(), open.id, range.start(), range.len());
         check_unmapped(range, range.len(), answer).map_err(|error| error.at(*range))?;
-        self.mappings.take_within(range, gone);
+        self.mappings.take_within(range, removed);
         Ok(())
     }
 }
 
-/// What an unmap came to: the kernel's answer must be what the records say.
+/// Checks the result of an unmap: the kernel's size must match the records.
 fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Result<()> {
     match answer {
         Ok(size) if size == expected => Ok(()),
-        // Some kernels say so where there is nothing at all.
+        // Some kernels return ENOENT if there is no mapping at all.
         Err(Errno::ENOENT) if expected == 0 => Ok(()),
         Ok(size) => {
             let message = format!(
@@ -242,10 +242,10 @@ fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Res
     }
 }
 
-/// The kernel has refused to unmap `range`.
+/// The error of an unmap of `range` that the kernel refused.
 fn unmap_refused(range: &Range, errno: Errno) -> Error {
-    let what = format!("unmapping IOVA {range}");
-    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, what)
+    let operation = format!("unmapping IOVA {range}");
+    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, operation)
 }
 
 #[cfg(test)]

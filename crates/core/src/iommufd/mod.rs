@@ -1,22 +1,26 @@
-//! iommufd: address spaces of IOMMUs (IOAS) that take memory by its place in this process, files, and BARs as dma-bufs.
+//! iommufd: IOMMU address spaces (IOAS) that map memory of this process, files, and BARs as dma-bufs.
 //!
-//! An address space's record of a mapping of this process's memory owns a lease of it, and lets go of it only when the kernel
-//! has confirmed that the mapping is gone. What is mapped by file needs none: the kernel keeps the pages of a file, and
-//! takes a BAR's pages away from the IOMMU itself when the device closes or stops answering.
+//! The record of a mapping of this process's memory owns a lease of it, and releases the lease only after the kernel
+//! has confirmed the unmap. A mapping of a file requires no lease: the kernel holds the pages of a file itself, and
+//! removes a BAR's pages from the IOMMU when the device closes or the BAR is disabled.
 //!
-//! Locks are taken in one order: devices, address spaces. Leases and files are dropped without any of them held.
+//! Lock order: device, then address space. Leases and files are dropped without a lock.
 
 mod abi;
+mod attachment;
 mod context;
 mod dirty;
-#[cfg(test)]
-mod forgotten_test;
+mod info;
 mod ioas;
 mod ioctl;
 mod map;
+mod owners;
+#[cfg(test)]
+mod unclosed_test;
 #[cfg(test)]
 mod unmap_test;
 
+pub(crate) use attachment::Attachment;
 pub use context::Iommufd;
-pub(crate) use ioas::Attachment;
-pub use ioas::{Ioas, IoasInfo};
+pub use info::IoasInfo;
+pub use ioas::Ioas;

@@ -1,4 +1,4 @@
-//! What becomes of an address space's records where iommufd says that nothing is there, and after the last handle.
+//! An address space's records after an unmap that finds no mapping, and after the last handle is dropped.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::context::Iommufd;
-use super::ioas::{Ioas, Keeps};
+use super::ioas::Ioas;
+use super::owners::MemoryOwner;
 use crate::batch::{Batch, BatchError};
-use crate::dropper::settle;
+use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
-use crate::space_test::{PAGE, Scene, Space, range};
+use crate::space_test::{Fixture, PAGE, Space, range};
 use crate::vfio::Device;
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -42,34 +43,34 @@ impl Space for Ioas {
 }
 
 #[test]
-fn an_unmap_all_that_finds_nothing_releases_every_record() {
-    let scene = Scene::<Ioas>::new();
-    scene.map(0, 1);
+fn an_unmap_all_that_finds_no_mapping_removes_every_record() {
+    let fixture = Fixture::<Ioas>::new();
+    fixture.map(0, 1);
     fake_kernel::expect([(Call::IoasUnmap, Err(Errno::ENOENT))]);
-    scene.space.inner.unmap_all().unwrap();
-    assert_eq!(scene.space.mapping_count(), 0);
-    assert!(!scene.is_leased(0));
+    fixture.space.inner.unmap_all().unwrap();
+    assert_eq!(fixture.space.mapping_count(), 0);
+    assert!(!fixture.is_leased(0));
 }
 
 #[test]
 fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kernel_reports() {
-    let scene = Scene::<Ioas>::new();
+    let fixture = Fixture::<Ioas>::new();
     let device = Device::fake(&[0; 256], false);
     let bar = device.inner().begin_mapping().unwrap();
-    let mut state = lock(&scene.space.inner.state);
-    let mut gone = Vec::new();
+    let mut state = lock(&fixture.space.inner.state);
+    let mut removed = Vec::new();
     state
         .mappings
-        .insert(range(0, 2), Keeps::Bar(bar), &mut gone);
-    assert!(gone.is_empty());
-    scene.space.inner.publish_count(&state);
+        .insert(range(0, 2), MemoryOwner::Bar(bar), &mut removed);
+    assert!(removed.is_empty());
+    fixture.space.inner.publish_count(&state);
     drop(state);
-    // What an attached device keeps, without the handle.
-    let attached = Arc::clone(&scene.space.inner);
+    // The reference of an attached device, without the handle.
+    let attached = Arc::clone(&fixture.space.inner);
     assert_eq!(device.close().unwrap_err().code(), ErrorCode::DeviceInUse);
     fake_kernel::expect([(Call::IoasUnmap, Ok(PAGE))]);
-    drop(scene.space);
-    settle();
+    drop(fixture.space);
+    flush();
     device.close().unwrap();
     drop(attached);
 }

@@ -1,13 +1,13 @@
-//! How many memory mappings this process may still make.
+//! The budget of memory mappings that this process may still make.
 //!
-//! The kernel gives a process `vm.max_map_count` of them. Whoever runs into that can't even unmap
-//! part of a mapping any more, and V8 ends the process when it gets no memory for itself. So the
-//! mappings made here stop at three quarters, all threads of the process together.
+//! The kernel limits a process to `vm.max_map_count` mappings. At the limit, even unmapping a part of a mapping
+//! fails, and V8 aborts the process when it cannot allocate memory. So this crate stops at three quarters of the
+//! limit, counted for all threads of the process together.
 //!
-//! The kernel merges adjoining mappings, so what is known here is an upper bound. Once it gets high,
-//! the mappings are counted (`/proc/self/maps`), and again only after half of the room found then is
-//! used up: the next count is paid for by as many operations, and what others in the process have
-//! mapped meanwhile, V8 and the allocator, gets noticed.
+//! The kernel merges adjoining mappings, so the tracked number is an upper bound. When the bound reaches a threshold,
+//! the mappings are counted in `/proc/self/maps`, and the threshold moves to half of the remaining budget. So the
+//! cost of a count is spread over as many operations, and mappings that V8 or the allocator made meanwhile are
+//! counted.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Result};
 
-/// What the kernel's default is.
+/// The kernel's default limit.
 const DEFAULT: usize = 65_530;
-/// For so long a refusal is repeated without counting again.
+/// The time for which a refusal is repeated without a new count.
 const REPEAT: Duration = Duration::from_millis(50);
 
 static LEDGER: Mutex<Ledger> = Mutex::new(Ledger::new());
 
-/// Asks for `more` mappings; to be called before the system calls that make them, while holding
-/// nothing but the lock of what they are for.
+/// Reserves `more` mappings. Call it before the system calls that make them, with no lock held except that of the
+/// object they are for.
 ///
 /// # Errors
 /// `ERR_MAPPING_LIMIT`.
@@ -34,14 +34,14 @@ pub(super) fn charge(more: usize) -> Result<()> {
     lock(&LEDGER).charge(more, allowed(), Instant::now, count_mappings)
 }
 
-/// Gives mappings back that are gone: at most as many as there really are fewer.
+/// Releases the budget of removed mappings; `fewer` must not exceed their real number.
 pub(super) fn credit(fewer: usize) {
     if fewer > 0 {
         lock(&LEDGER).credit(fewer);
     }
 }
 
-/// `vm.max_map_count`, as it was when first asked for.
+/// Returns `vm.max_map_count`, as of the first call.
 fn allowed() -> usize {
     static ALLOWED: OnceLock<usize> = OnceLock::new();
     *ALLOWED.get_or_init(|| {
@@ -51,7 +51,7 @@ fn allowed() -> usize {
     })
 }
 
-/// How many mappings the process has: one line each.
+/// Counts the mappings of the process: one per line.
 fn count_mappings() -> Option<usize> {
     use std::io::Read;
     let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
@@ -71,11 +71,11 @@ fn count_mappings() -> Option<usize> {
 
 #[derive(Debug)]
 struct Ledger {
-    /// No fewer than what the process had at the last count, and what was made and is gone since.
+    /// An upper bound: the last count, plus mappings made and minus mappings removed since.
     bound: usize,
-    /// Where the bound must not get without another count.
+    /// The bound that requires a new count.
     count_at: usize,
-    /// When and with how many mappings it was refused, if nothing went since.
+    /// The time and count of the last refusal, if no mapping was removed since.
     refused: Option<(Instant, usize)>,
 }
 
@@ -107,7 +107,7 @@ impl Ledger {
         {
             return Err(refusal(present, allowed, limit));
         }
-        // Who can't count goes by the bound.
+        // Without a count, the bound is the best estimate.
         let present = count().unwrap_or(self.bound);
         let room = limit.saturating_sub(present);
         self.bound = present;
@@ -130,9 +130,9 @@ impl Ledger {
 
 fn refusal(present: usize, allowed: usize, limit: usize) -> Error {
     let message = format!(
-        "the process has {present} memory mappings, and of the {allowed} that vm.max_map_count \
-         allows, {limit} are for it to use: use fewer, larger or adjoining mappings, or raise the \
-         limit (sysctl vm.max_map_count)"
+        "memory mappings: reservation failed: the process has {present} of its {limit} mappings \
+                  (three quarters of vm.max_map_count, {allowed}). Use fewer, larger or adjoining mappings, or raise \
+                  the limit (sysctl vm.max_map_count)"
     );
     Error::new(ErrorCode::MappingLimit, message)
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_rarely_and_notices_what_others_map() {
+    fn counts_rarely_and_includes_mappings_of_others() {
         let (real, counts) = (Cell::new(1_000_usize), Cell::new(0));
         let count = || {
             counts.set(counts.get() + 1);
@@ -154,13 +154,13 @@ mod tests {
         let time = Cell::new(Instant::now());
         let clock = || time.get();
         let mut ledger = Ledger::new();
-        // Of ten charged mappings nine merge.
+        // Nine of ten charged mappings merge.
         for made in 0..100_000_usize {
             ledger.charge(1, 65_530, clock, count).unwrap();
             real.set(1_000 + made / 10);
         }
         assert!(counts.get() < 10, "{}", counts.get());
-        // Others fill the limit up.
+        // Others reach the limit.
         real.set(60_000);
         let refused = (0..30_000).find_map(|_| ledger.charge(1, 65_530, clock, count).err());
         let error = refused.unwrap();
@@ -171,15 +171,15 @@ mod tests {
         for part in ["60000", "65530", "49148", "sysctl vm.max_map_count"] {
             assert!(error.message().contains(part), "{error}");
         }
-        // A refusal is repeated without counting, until something goes.
+        // A refusal is repeated without a count until a mapping is removed.
         let before = counts.get();
         assert!(ledger.charge(2, 65_530, clock, count).is_err());
         assert_eq!(counts.get(), before);
-        // In its place something else may come.
+        // A mapping can take the place of a removed one.
         ledger.credit(2);
         ledger.charge(2, 65_530, clock, count).unwrap();
         assert_eq!(counts.get(), before);
-        // After a while it is counted again.
+        // The next count comes after a while.
         assert!(ledger.charge(2, 65_530, clock, count).is_err());
         let before = counts.get();
         assert!(ledger.charge(2, 65_530, clock, count).is_err());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn never_exceeds_the_limit() {
+    fn never_exceeds_three_quarters_of_the_limit() {
         let real = Cell::new(90_usize);
         let mut ledger = Ledger::new();
         let mut made = 0;
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_this_process() {
+    fn counts_the_mappings_of_this_process() {
         let lines = std::fs::read_to_string("/proc/self/maps").unwrap();
         let there = count_mappings().unwrap();
         assert!(there.abs_diff(lines.lines().count()) < 100, "{there}");

@@ -1,9 +1,9 @@
-//! Bytes of this process for system calls, by address and length. Never by a Rust reference: they may be memory that a
-//! device writes at any time (a DMA buffer that is copied to guest memory, say).
+//! Bytes of this process for system calls, by address and length. They are never a Rust reference: a device can write
+//! them at any time (a DMA buffer that is copied to guest memory, for example).
 
 use std::marker::PhantomData;
 
-/// Bytes to be copied from.
+/// Bytes to copy from.
 #[derive(Debug, Clone, Copy)]
 pub struct ByteSource<'bytes> {
     address: *const u8,
@@ -11,7 +11,7 @@ pub struct ByteSource<'bytes> {
     owner: PhantomData<&'bytes [u8]>,
 }
 
-/// Bytes to be filled.
+/// Bytes to fill.
 #[derive(Debug)]
 pub struct ByteSink<'bytes> {
     address: *mut u8,
@@ -20,10 +20,10 @@ pub struct ByteSink<'bytes> {
 }
 
 impl ByteSource<'_> {
-    /// `length` bytes at an address.
+    /// Creates a source of `length` bytes at an address.
     ///
     /// # Safety
-    /// They are mapped, and stay mapped for `'bytes`. Others may write them meanwhile.
+    /// The bytes are mapped, and stay mapped for `'bytes`. Others can write them meanwhile.
     #[must_use]
     pub const unsafe fn from_raw(address: *const u8, length: usize) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl ByteSource<'_> {
         self.length == 0
     }
 
-    /// The first `count` bytes, or all if there are fewer, and the rest.
+    /// Splits the bytes after the first `count`, or after the last one if there are fewer.
     pub(crate) fn split_at(self, count: usize) -> (Self, Self) {
         let count = count.min(self.length);
         let rest = Self {
@@ -60,11 +60,12 @@ impl ByteSource<'_> {
         (first, rest)
     }
 
-    /// Copies the bytes, each once, so that a caller checks and uses the same values.
+    /// Copies the bytes, reading each once, so that a caller checks and uses the same values.
     #[must_use]
     pub fn to_vec(self) -> Vec<u8> {
         (0..self.length)
-            // SAFETY: within the bytes, which `from_raw` or a slice vouches for; volatile, as others may write them.
+            // SAFETY: within the bytes, which `from_raw` or a slice guarantees; volatile, because others can write
+            // them.
             .map(|index| unsafe { self.address.wrapping_add(index).read_volatile() })
             .collect()
     }
@@ -75,11 +76,11 @@ impl ByteSource<'_> {
 }
 
 impl ByteSink<'_> {
-    /// `length` bytes at an address.
+    /// Creates a sink of `length` bytes at an address.
     ///
     /// # Safety
-    /// They are mapped, and stay mapped for `'bytes`, and no Rust reference to them is in use meanwhile. Others may
-    /// write them.
+    /// The bytes are mapped, and stay mapped for `'bytes`, and no Rust reference to them is in use meanwhile. Others
+    /// can write them.
     #[must_use]
     pub const unsafe fn from_raw(address: *mut u8, length: usize) -> Self {
         Self {
@@ -101,7 +102,7 @@ impl ByteSink<'_> {
         self.length == 0
     }
 
-    /// Takes the first `count` bytes off, or all if there are fewer.
+    /// Removes and returns the first `count` bytes, or all if there are fewer.
     pub(crate) fn take(&mut self, count: usize) -> Self {
         let count = count.min(self.length);
         let first = Self {
@@ -130,7 +131,7 @@ impl<'bytes, T: AsRef<[u8]> + ?Sized> From<&'bytes T> for ByteSource<'bytes> {
 impl<'bytes, T: AsMut<[u8]> + ?Sized> From<&'bytes mut T> for ByteSink<'bytes> {
     fn from(bytes: &'bytes mut T) -> Self {
         let bytes = bytes.as_mut();
-        // SAFETY: the slice is borrowed, by nobody else, for as long.
+        // SAFETY: the slice is borrowed exclusively for as long.
         unsafe { Self::from_raw(bytes.as_mut_ptr(), bytes.len()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Mappings of this process that are charged to the budget.
+//! Mappings of this process, charged to the budget.
 
 use super::budget;
 use super::sys::Window;
@@ -12,7 +12,7 @@ pub(super) struct Charged {
 }
 
 impl Charged {
-    /// Takes over a mapping that was charged as `mappings` mappings.
+    /// Takes ownership of a window that was charged as `mappings` mappings.
     pub(super) const fn new(window: Window, mappings: usize) -> Self {
         Self {
             window: Some(window),

@@ -1,9 +1,9 @@
-//! The system calls that copy: between a buffer and a file, and between a buffer and an address of this process that
-//! may fault.
+//! System calls that copy: between a buffer and a file, and between a buffer and an address of this process that may
+//! fault.
 //!
-//! The latter go through the kernel (`process_vm_readv`/`writev` on ourselves), so that memory which is
-//! not there, past the end of a truncated file or read-only, is an error and not a signal.
-//! The kernel does not copy to or from a device's BAR this way either: `EFAULT`.
+//! The latter use `process_vm_readv` and `process_vm_writev` on this process, so that a missing page, the end of a
+//! truncated file, or read-only memory is an error and not a signal. These calls fail with `EFAULT` for a device's
+//! BAR.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -22,36 +22,35 @@ type Copy = unsafe extern "C" fn(
     libc::c_ulong,
 ) -> libc::ssize_t;
 
-/// Fills `into` from address `from`. `what` names the range in an error; a failed copy may have
-/// filled part of the buffer.
+/// Fills `into` from address `from`. An error names the `operation`. A failed copy may have filled part of the
+/// buffer.
 pub(crate) fn read_memory(
     from: usize,
     mut into: ByteSink<'_>,
-    what: impl std::fmt::Display,
+    operation: impl std::fmt::Display,
 ) -> Result<()> {
     let (local, length) = (into.address().cast(), into.len());
-    // SAFETY: the kernel writes within the buffer alone.
+    // SAFETY: the kernel writes only within the buffer.
     unsafe { copy(libc::process_vm_readv, local, length, from) }
-        .map_err(|errno| fault(errno, "process_vm_readv", what))
+        .map_err(|errno| fault(errno, "process_vm_readv", operation))
 }
 
-/// Copies `from` to address `to`. `what` names the range in an error; a failed copy may have
-/// written part of the range.
+/// Copies `from` to address `to`. An error names the `operation`. A failed copy may have written part of the range.
 pub(crate) fn write_memory(
     to: usize,
     from: ByteSource<'_>,
-    what: impl std::fmt::Display,
+    operation: impl std::fmt::Display,
 ) -> Result<()> {
     let local = from.address().cast_mut().cast();
-    // SAFETY: the kernel reads within the buffer alone.
+    // SAFETY: the kernel reads only within the buffer.
     unsafe { copy(libc::process_vm_writev, local, from.len(), to) }
-        .map_err(|errno| fault(errno, "process_vm_writev", what))
+        .map_err(|errno| fault(errno, "process_vm_writev", operation))
 }
 
-/// Repeats a copy between a buffer and an address until it is done.
+/// Repeats a copy between a buffer and an address until it is complete.
 ///
 /// # Safety
-/// The buffer may be used as the call uses it: filled by `process_vm_readv`, read by `process_vm_writev`.
+/// The caller permits the call's use of the buffer: `process_vm_readv` fills it, `process_vm_writev` reads it.
 unsafe fn copy(call: Copy, local: *mut c_void, length: usize, remote: usize) -> nix::Result<()> {
     let mut done = 0_usize;
     while let Some(rest) = length.checked_sub(done).filter(|rest| *rest > 0) {
@@ -65,7 +64,7 @@ unsafe fn copy(call: Copy, local: *mut c_void, length: usize, remote: usize) -> 
             ),
             iov_len: rest,
         };
-        // SAFETY: passed on to the caller, for the buffer. The kernel finds out whether the address can be used.
+        // SAFETY: the caller guarantees the buffer. The kernel checks the address.
         let result = unsafe { call(libc::getpid(), &raw const here, 1, &raw const there, 1, 0) };
         match length_of(result) {
             Ok(0) => return Err(Errno::EFAULT),
@@ -77,25 +76,25 @@ unsafe fn copy(call: Copy, local: *mut c_void, length: usize, remote: usize) -> 
     Ok(())
 }
 
-fn fault(errno: Errno, syscall: &'static str, what: impl std::fmt::Display) -> Error {
+fn fault(errno: Errno, syscall: &'static str, operation: impl std::fmt::Display) -> Error {
     let code = if errno == Errno::EFAULT {
         ErrorCode::MemoryFault
     } else {
         ErrorCode::System
     };
-    Error::os(code, errno, syscall, what)
+    Error::os(code, errno, syscall, operation)
 }
 
 /// `pread(2)`.
 pub(crate) fn pread(fd: BorrowedFd<'_>, into: &mut ByteSink<'_>, at: i64) -> nix::Result<usize> {
     let (address, length) = (into.address().cast::<c_void>(), into.len());
-    // SAFETY: the kernel writes within the bytes alone, which are there to be filled.
+    // SAFETY: the kernel writes only within the bytes, which are a sink.
     length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })
 }
 
 /// `pwrite(2)`.
 pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::Result<usize> {
-    // SAFETY: the kernel reads within the bytes alone.
+    // SAFETY: the kernel reads only within the bytes.
     length_of(unsafe {
         libc::pwrite64(
             fd.as_raw_fd(),
@@ -106,7 +105,7 @@ pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::
     })
 }
 
-/// The number of bytes that a system call has copied, from its return value.
+/// Returns the number of bytes that a system call copied, from its return value.
 fn length_of(result: libc::ssize_t) -> nix::Result<usize> {
     Errno::result(result).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
 }

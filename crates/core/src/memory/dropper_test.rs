@@ -1,4 +1,4 @@
-//! Large memory is given back on another thread, and is gone for its owner at once.
+//! The dropper unmaps large memory on another thread, after its owner has lost it.
 #![allow(clippy::unwrap_used)]
 
 use std::os::fd::RawFd;
@@ -10,18 +10,18 @@ use super::memory_fd::MemoryFd;
 use super::sys::UNMAPS;
 use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, Window, protection};
 use crate::ErrorCode;
-use crate::dropper::{Gate, HANDED_OVER, settle};
+use crate::dropper::{Gate, QUEUED, flush};
 
 const MIB: u64 = 1 << 20;
 const LARGE: u64 = 64 * MIB;
 const PAGE: u64 = 4096;
 
-/// A number that no other test has, for the names of files.
-fn name(what: &str) -> String {
-    format!("dropper-{what}-{}", std::process::id())
+/// Returns a name that no other test uses, for a file.
+fn name(prefix: &str) -> String {
+    format!("dropper-{prefix}-{}", std::process::id())
 }
 
-/// The kernel mappings of a file.
+/// Returns the number of kernel mappings of a file.
 fn mappings_of(file: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().filter(|line| line.contains(file)).count()
@@ -32,12 +32,12 @@ fn is_open(fd: RawFd, file: &str) -> bool {
         .is_ok_and(|to| to.to_string_lossy().contains(file))
 }
 
-fn handed_over() -> usize {
-    HANDED_OVER.take()
+fn queued() -> usize {
+    QUEUED.take()
 }
 
 #[test]
-fn a_large_file_leaves_a_reservation_at_once_and_is_unmapped_by_the_dropper() {
+fn unmap_moves_a_large_file_away_for_the_dropper_to_unmap() {
     let name = name("placed");
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(LARGE, &name, HugePages::None).unwrap();
@@ -46,12 +46,12 @@ fn a_large_file_leaves_a_reservation_at_once_and_is_unmapped_by_the_dropper() {
         space.ensure_mapped(&[(at, LARGE)]).unwrap();
         file.write(at % LARGE, &[7; 16]).unwrap();
         space.unmap(at, LARGE).unwrap();
-        assert_eq!(handed_over(), 1);
+        assert_eq!(queued(), 1);
         assert_eq!(
             space.lease(at, PAGE).unwrap_err().code(),
             ErrorCode::VaNotMapped
         );
-        // The place is free for something else, and the file's bytes are its own.
+        // The range is free for another mapping, and the file's bytes are unaffected.
         space
             .map_file(at, PAGE, &file, LARGE - PAGE, true, false)
             .unwrap();
@@ -59,21 +59,21 @@ fn a_large_file_leaves_a_reservation_at_once_and_is_unmapped_by_the_dropper() {
         let mut bytes = [0; 16];
         file.read(at % LARGE, &mut bytes).unwrap();
         assert_eq!(bytes, [7; 16]);
-        settle();
+        flush();
         assert_eq!(mappings_of(&name), 0);
     }
-    // Part of it, and a small one: at once.
+    // A part of it, and a small file: at once.
     space.map_file(0, LARGE, &file, 0, true, false).unwrap();
     space.unmap(0, MIB).unwrap();
-    assert_eq!(handed_over(), 0);
+    assert_eq!(queued(), 0);
     space.close().unwrap();
-    assert_eq!(handed_over(), 1);
-    settle();
+    assert_eq!(queued(), 1);
+    flush();
     assert_eq!(mappings_of(&name), 0);
 }
 
 #[test]
-fn a_large_file_that_cannot_be_moved_is_unmapped_at_once() {
+fn unmaps_a_large_file_at_once_if_it_cannot_be_moved() {
     let name = name("stays");
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(LARGE, &name, HugePages::None).unwrap();
@@ -81,11 +81,11 @@ fn a_large_file_that_cannot_be_moved_is_unmapped_at_once() {
     inject(Call::Move, 1);
     space.unmap(0, LARGE).unwrap();
     clear();
-    assert_eq!((handed_over(), mappings_of(&name)), (0, 0));
+    assert_eq!((queued(), mappings_of(&name)), (0, 0));
 }
 
 #[test]
-fn a_failed_unmap_leaves_a_large_file_where_it_was() {
+fn a_failed_unmap_keeps_a_large_file_mapped() {
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(LARGE, &name("kept"), HugePages::None).unwrap();
     file.write(5, &[9]).unwrap();
@@ -98,11 +98,11 @@ fn a_failed_unmap_leaves_a_large_file_where_it_was() {
     let mut byte = [0];
     lease.read(5, &mut byte).unwrap();
     assert_eq!(byte, [9]);
-    settle();
+    flush();
 }
 
 #[test]
-fn the_last_close_of_a_large_file_is_left_to_the_dropper() {
+fn the_dropper_closes_a_large_file() {
     for (written, handed) in [(LARGE, 1), (MIB, 0)] {
         let name = name("closed");
         let file = MemoryFile::create(LARGE, &name, HugePages::None).unwrap();
@@ -110,17 +110,17 @@ fn the_last_close_of_a_large_file_is_left_to_the_dropper() {
         let fd = file.fd().unwrap();
         let other = file.clone();
         drop(file);
-        assert_eq!(handed_over(), 0, "another handle has it");
+        assert_eq!(queued(), 0, "another handle owns it");
         assert!(is_open(fd, &name));
         drop(other);
-        assert_eq!(handed_over(), handed);
-        settle();
+        assert_eq!(queued(), handed);
+        flush();
         assert!(!is_open(fd, &name));
     }
 }
 
 #[test]
-fn a_file_of_huge_pages_is_closed_at_once_so_that_the_next_file_can_have_them() {
+fn closes_a_file_of_huge_pages_at_once_so_that_the_next_file_can_use_them() {
     let file = MemoryFile::create(LARGE, &name("huge"), HugePages::None).unwrap();
     file.fault_in(0, LARGE, false).unwrap();
     let copy = |huge| {
@@ -128,43 +128,43 @@ fn a_file_of_huge_pages_is_closed_at_once_so_that_the_next_file_can_have_them() 
         MemoryFd::new(fd, huge)
     };
     drop(copy(true));
-    assert_eq!(handed_over(), 0);
+    assert_eq!(queued(), 0);
     drop(copy(false));
-    assert_eq!(handed_over(), 1);
-    settle();
+    assert_eq!(queued(), 1);
+    flush();
 }
 
 #[test]
-fn large_private_memory_and_views_are_left_to_the_dropper() {
+fn the_dropper_releases_large_private_memory_and_views() {
     let memory = PrivateMemory::new(LARGE, false).unwrap();
     drop(memory);
-    assert_eq!(handed_over(), 1);
+    assert_eq!(queued(), 1);
 
-    // The last view of a file gives back all of it, however small the view.
+    // The last view of a file releases all of it, however small the view.
     let name = name("viewed");
     let file = MemoryFile::create(LARGE, &name, HugePages::None).unwrap();
     let view = file.view(0, PAGE).unwrap();
     drop(file);
     drop(view);
-    assert_eq!(handed_over(), 1);
-    settle();
+    assert_eq!(queued(), 1);
+    flush();
     assert_eq!(mappings_of(&name), 0);
 }
 
 #[test]
-fn a_reservation_with_a_large_file_that_nobody_closes_is_left_to_the_dropper() {
+fn the_dropper_unmaps_an_unclosed_reservation_with_a_large_file() {
     let name = name("left");
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(LARGE, &name, HugePages::None).unwrap();
     space.map_file(0, LARGE, &file, 0, true, false).unwrap();
     drop(file);
     drop(space);
-    assert_eq!(handed_over(), 1);
-    settle();
+    assert_eq!(queued(), 1);
+    flush();
     assert_eq!(mappings_of(&name), 0);
 }
 
-/// Half a reservation of pieces of one file, none of which adjoins the next.
+/// Returns a reservation that is half filled with pieces of one file, none adjoining the next.
 fn in_pieces(name: &str) -> AddressSpaceReservation {
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(2 * MIB, name, HugePages::None).unwrap();
@@ -177,49 +177,49 @@ fn in_pieces(name: &str) -> AddressSpaceReservation {
 }
 
 #[test]
-fn a_large_file_in_many_pieces_is_unmapped_by_the_dropper() {
+fn the_dropper_unmaps_a_large_file_in_many_pieces() {
     let name = name("pieces-placed");
     let space = in_pieces(&name);
     space.unmap(0, 8 * MIB).unwrap();
-    assert_eq!(handed_over(), 0);
+    assert_eq!(queued(), 0);
     space.unmap(0, 2 * LARGE).unwrap();
-    assert!(handed_over() > 0);
-    settle();
+    assert!(queued() > 0);
+    flush();
     assert_eq!(mappings_of(&name), 0);
 }
 
 #[test]
-fn a_reservation_of_many_pieces_that_nobody_closes_is_left_to_the_dropper() {
+fn the_dropper_unmaps_an_unclosed_reservation_of_many_pieces() {
     let name = name("pieces-left");
     let space = in_pieces(&name);
     UNMAPS.set(0);
     drop(space);
-    assert_eq!((UNMAPS.take(), handed_over()), (0, 1));
-    settle();
+    assert_eq!((UNMAPS.take(), queued()), (0, 1));
+    flush();
     assert_eq!(mappings_of(&name), 0);
 }
 
 #[test]
-fn private_memory_of_a_forgotten_reservation_keeps_its_bytes() {
+fn private_memory_of_an_unclosed_reservation_keeps_its_bytes() {
     let space = AddressSpaceReservation::new(36).unwrap();
     let memory = PrivateMemory::new(LARGE, false).unwrap();
     space.map_private(MIB, LARGE, &memory, 0).unwrap();
     memory.write(LARGE - 3, &[1, 2, 3]).unwrap();
     drop(space);
-    assert_eq!(handed_over(), 1);
-    settle();
+    assert_eq!(queued(), 1);
+    flush();
     let mut bytes = [0; 3];
     memory.read(LARGE - 3, &mut bytes).unwrap();
     assert_eq!(bytes, [1, 2, 3]);
 }
 
 #[test]
-fn much_memory_is_faulted_in_after_the_garbage_that_was_there_before() {
+fn faults_in_large_memory_after_earlier_garbage_is_dropped() {
     let space = AddressSpaceReservation::new(36).unwrap();
     let file = MemoryFile::create(LARGE, &name("waits"), HugePages::None).unwrap();
     space.map_file(0, LARGE, &file, 0, true, false).unwrap();
     let gate = Gate::close();
-    // The event loop faults in no more than this by itself.
+    // The event loop itself faults in no more than this.
     space.ensure_mapped(&[(0, MIB)]).unwrap();
     file.fault_in(0, MIB, false).unwrap();
     let of_file = file.clone();
@@ -237,7 +237,7 @@ fn much_memory_is_faulted_in_after_the_garbage_that_was_there_before() {
 }
 
 #[test]
-fn a_reservation_is_unmapped_in_one_call_however_long_it_is() {
+fn unmaps_an_empty_reservation_in_one_call_whatever_its_length() {
     let file = MemoryFile::create(MIB, &name("little"), HugePages::None).unwrap();
     for closes in [true, false] {
         let space = AddressSpaceReservation::new(44).unwrap();
@@ -247,12 +247,12 @@ fn a_reservation_is_unmapped_in_one_call_however_long_it_is() {
             space.close().unwrap();
         }
         drop(space);
-        assert_eq!((UNMAPS.take(), handed_over()), (1, 0));
+        assert_eq!((UNMAPS.take(), queued()), (1, 0));
     }
 }
 
 #[test]
-fn pieces_add_up_to_the_whole() {
+fn unmaps_a_large_mapping_piece_by_piece() {
     for pages in [1, 4095, 4096, 4097, 25_600] {
         let name = name(&format!("pieces-{pages}"));
         let file = MemoryFile::create(pages * PAGE, &name, HugePages::None).unwrap();

@@ -1,4 +1,4 @@
-//! What is placed where in a reservation, and how often it is leased: non-overlapping extents, sorted by offset.
+//! The records of a reservation: non-overlapping extents, sorted by offset, with their memory and their leases.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::Range;
 use crate::range::joined;
 use crate::range_list::{Position, RangeList, Ranged};
 
-/// What is behind an extent, and from where.
+/// The memory of an extent, and the offset in it.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// Part of a file, from this offset.
@@ -18,7 +18,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The same, `delta` bytes further. No source passes 2^64: its range is checked when it is placed.
+    /// Returns the source `delta` bytes further. No source passes 2^64: its range is checked when it is mapped.
     fn advanced(&self, delta: u64) -> Self {
         match self {
             Self::File(file, offset) => Self::File(Arc::clone(file), offset.saturating_add(delta)),
@@ -28,7 +28,7 @@ impl Source {
         }
     }
 
-    /// Whether `next` is the same, `delta` bytes further.
+    /// Whether `next` is the same source, `delta` bytes further.
     fn is_continued_by(&self, delta: u64, next: &Self) -> bool {
         let (from, to) = match (self, next) {
             (Self::File(file, from), Self::File(next, to)) if Arc::ptr_eq(file, next) => (from, to),
@@ -39,15 +39,15 @@ impl Source {
     }
 }
 
-/// Something placed in a reservation. What is said of it goes for each of its bytes.
+/// A mapping in a reservation. Each field applies to every byte of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {
     pub(crate) range: Range,
     pub(crate) source: Source,
     pub(crate) writable: bool,
-    /// It was faulted in, and its memory can't be taken from behind it.
+    /// The extent was faulted in, and nobody can remove its memory.
     pub(crate) present: bool,
-    /// How many leases there are of it. At the maximum nobody knows which is the last, and they hold for good.
+    /// The number of leases. At the maximum the count is unknown, and the extent stays leased for ever.
     pub(crate) leases: u32,
 }
 
@@ -58,7 +58,7 @@ impl Ranged for Extent {
 }
 
 impl Extent {
-    /// The part of it in `range`.
+    /// Returns the part of the extent in `range`.
     pub(crate) fn clipped(&self, range: &Range) -> Option<Self> {
         let part = self.range.intersection(range)?;
         let delta = part.start().saturating_sub(self.range.start());
@@ -69,12 +69,12 @@ impl Extent {
         })
     }
 
-    /// Whether it is memory of a device.
+    /// Whether the extent is memory of a device.
     pub(super) fn is_device(&self) -> bool {
         matches!(&self.source, Source::File(placed, _) if placed.file.is_device())
     }
 
-    /// Whether `next` is the rest of one placement.
+    /// Whether `next` continues the same mapping.
     fn is_continued_by(&self, next: &Self) -> bool {
         self.range.end() == next.range.start()
             && self.writable == next.writable
@@ -91,8 +91,7 @@ impl Extent {
         }
     }
 
-    /// Only memory that keeps its length is remembered: other files may have been truncated by the time they are asked
-    /// for again.
+    /// Marks only memory of sealed length: another file may be truncated before the next access.
     fn mark_present(&mut self) {
         self.present |= match &self.source {
             Source::File(file, _) => file.file.is_fixed(),
@@ -101,10 +100,10 @@ impl Extent {
     }
 }
 
-/// What is on one side of a border between kernel mappings.
+/// One side of a border between kernel mappings.
 #[derive(Debug, Clone, Copy)]
 enum Side<'extents> {
-    /// The world outside of the reservation.
+    /// Beyond the reservation.
     Edge,
     /// Inaccessible memory.
     Gap,
@@ -112,13 +111,13 @@ enum Side<'extents> {
 }
 
 impl Side<'_> {
-    /// Whether a gap beside it can't be in one kernel mapping with it.
+    /// Whether the kernel never merges this side with an adjoining gap.
     const fn is_border(&self) -> bool {
         !matches!(self, Self::Gap)
     }
 
-    /// Whether the kernel may have made one mapping of the two. Says yes when in doubt: not all files
-    /// and pages are merged that look as if they could be.
+    /// Whether the kernel may have merged both sides into one mapping. Returns `true` in doubt: the kernel does not
+    /// merge all files and pages that look mergeable.
     fn may_merge(&self, next: &Self) -> bool {
         let (first, second) = match (self, next) {
             (Self::Gap, Self::Gap) => return true,
@@ -128,7 +127,7 @@ impl Side<'_> {
         let follows = |from: u64, to: u64| from.checked_add(first.range.len()) == Some(to);
         let same = first.range == second.range;
         let continued = match (&first.source, &second.source) {
-            // Two files may be one to the kernel.
+            // The kernel can regard two of our files as one.
             (Source::File(_, from), Source::File(_, to))
             | (Source::Private(_, from), Source::Private(_, to)) => follows(*from, *to),
             _ => false,
@@ -137,19 +136,19 @@ impl Side<'_> {
     }
 }
 
-/// The extents of one reservation. Neighbours of one placement are one extent while they are alike.
+/// The extents of one reservation. Adjoining extents of one mapping are joined while they are equal.
 #[derive(Debug, Default)]
 pub(crate) struct ExtentMap {
     extents: RangeList<Extent>,
 }
 
 impl ExtentMap {
-    /// All extents, in order.
+    /// Iterates over all extents, in order.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Extent> {
         self.extents.iter()
     }
 
-    /// What the first extents take up, at most `count` of them; `None` when there are none.
+    /// Returns the range of the first `count` extents, or fewer; `None` if there are none.
     pub(super) fn first_part(&self, count: usize) -> Option<Range> {
         let mut extents = self.extents.iter().take(count);
         let first = extents.next()?.range;
@@ -157,19 +156,19 @@ impl ExtentMap {
         Range::between(first.start(), end)
     }
 
-    /// The extents that have anything in common with `range`, in order.
+    /// Iterates over the extents that overlap `range`, in order.
     pub(crate) fn overlapping(&self, range: &Range) -> impl Iterator<Item = &Extent> {
         self.extents.overlapping(range)
     }
 
-    /// Leases `range`, all of which must be placed. Is quick if `near` is where the last call ended, just before.
+    /// Adds a lease of `range`, all of which must be mapped. Fast if `near` is where the last call ended, before the
+    /// range.
     pub(crate) fn lease(&mut self, range: &Range, near: &mut Position) {
         self.change(range, near, Extent::lease);
     }
 
-    /// Takes one lease of `range` away, which was added before. Where some of `range` is not leased, which can't be,
-    /// nothing changes: what is still counted stays leased for good, rather than that memory is released which a device
-    /// may reach.
+    /// Removes one lease of `range`. If a part of `range` is not leased, which is a bug, nothing changes: the rest
+    /// stays leased for ever, because a device may reach the memory.
     pub(crate) fn release(&mut self, range: &Range, near: &mut Position) {
         if self.is_leased(range, near) {
             self.change(range, near, Extent::release);
@@ -192,12 +191,12 @@ impl ExtentMap {
         false
     }
 
-    /// Remembers that all of `range` was faulted in.
+    /// Marks all of `range` as faulted in.
     pub(crate) fn mark_present(&mut self, range: &Range) {
         self.change(range, &mut Position::default(), Extent::mark_present);
     }
 
-    /// Changes what is in `range`, splitting extents at its ends, and joins what is alike then.
+    /// Changes the extents in `range`: splits those at its ends, and joins equal ones afterwards.
     fn change(&mut self, range: &Range, near: &mut Position, change: fn(&mut Extent)) {
         let mut at = self.extents.find(range.start(), *near);
         match self.extents.get_mut(at) {
@@ -219,7 +218,7 @@ impl ExtentMap {
         *near = self.join(at, range.end());
     }
 
-    /// Makes two of the extent that `address` is amid.
+    /// Splits the extent that contains `address` in its interior.
     fn split(&mut self, address: u64) {
         let at = self.extents.find(address, Position::default());
         let Some(extent) = self.extents.get_mut(at) else {
@@ -235,7 +234,7 @@ impl ExtentMap {
         }
     }
 
-    /// Joins extents that are alike, from the one before `at` to the one at address `end`. Returns where the last is.
+    /// Joins equal extents, from the one before `at` to the one at address `end`. Returns the position of the last.
     fn join(&mut self, at: Position, end: u64) -> Position {
         let mut at = self.extents.previous(at).unwrap_or(at);
         loop {
@@ -258,7 +257,7 @@ impl ExtentMap {
         }
     }
 
-    /// The extent that the byte at `at` is in.
+    /// Returns the extent that contains the byte at `at`.
     fn covering(&self, at: u64) -> Option<&Extent> {
         let extent = self
             .extents
@@ -266,7 +265,7 @@ impl ExtentMap {
         (extent.range.start() <= at).then_some(extent)
     }
 
-    /// What adjoins `range` before and behind, in a reservation that is `whole`.
+    /// Returns the sides before and after `range`, in a reservation of range `whole`.
     fn beside(&self, range: &Range, whole: &Range) -> (Side<'_>, Side<'_>) {
         let side = |at: u64| self.covering(at).map_or(Side::Gap, Side::Extent);
         let before = range.start().checked_sub(1);
@@ -280,15 +279,15 @@ impl ExtentMap {
         )
     }
 
-    /// How many kernel mappings there are more at most when something gets placed in `range`, where
-    /// nothing is: none if it fills a gap, two amid nothing.
+    /// Returns the largest number of kernel mappings that mapping the free `range` adds: none if it fills a gap, two
+    /// in the middle of a gap.
     pub(crate) fn cost_of_placing(&self, range: &Range, whole: &Range) -> usize {
         let (before, behind) = self.beside(range, whole);
         usize::from(!before.is_border()).saturating_add(usize::from(!behind.is_border()))
     }
 
-    /// When `range` is emptied, how many borders between kernel mappings are sure to go, and how many
-    /// come: as many mappings fewer, and more.
+    /// Returns the number of borders between kernel mappings that emptying `range` surely removes, and the number
+    /// that it adds.
     pub(crate) fn cost_of_emptying(&self, range: &Range, whole: &Range) -> (usize, usize) {
         let (before, behind) = self.beside(range, whole);
         let come = usize::from(before.is_border()).saturating_add(usize::from(behind.is_border()));
@@ -313,10 +312,10 @@ impl ExtentMap {
         (go, come)
     }
 
-    /// Those of the ranges in which something is to be faulted in; neighbours are joined.
+    /// Returns the ranges that contain memory to fault in, and joins adjoining ones.
     ///
     /// # Errors
-    /// The first part of a range where nothing is placed.
+    /// The first unmapped part of a range.
     pub(crate) fn absent_of(
         &self,
         ranges: impl Iterator<Item = Range>,
@@ -330,11 +329,11 @@ impl ExtentMap {
         Ok(absent)
     }
 
-    /// Whether all that is placed in `range` was faulted in, or is always there. Is quick if `near` is where the last
-    /// call ended, just before.
+    /// Whether all of `range` was faulted in, or is always present. Fast if `near` is where the last call ended,
+    /// before the range.
     ///
     /// # Errors
-    /// The first part of `range` where nothing is placed.
+    /// The first unmapped part of `range`.
     pub(crate) fn is_present(&self, range: &Range, near: &mut Position) -> Result<bool, Range> {
         *near = self.extents.find(range.start(), *near);
         let (mut at, mut present) = (range.start(), true);
@@ -356,27 +355,27 @@ impl ExtentMap {
         }
     }
 
-    /// Adds an extent where nothing is placed.
+    /// Adds an extent in an unmapped range.
     pub(crate) fn insert(&mut self, extent: Extent) {
         self.extents.insert(extent);
     }
 
-    /// Takes out whatever is in `range`, splitting extents at its ends. Returns it for the caller to drop when it
-    /// holds no lock any more.
+    /// Removes the extents in `range`, and splits those at its ends. Returns them for the caller to drop after it has
+    /// released its locks.
     pub(crate) fn remove(&mut self, range: &Range) -> Vec<Extent> {
         self.split(range.start());
         self.split(range.end());
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         let mut at = self.extents.find(range.start(), Position::default());
         while let Some(extent) = self.extents.get(at)
             && extent.range.start() < range.end()
         {
-            gone.extend(self.extents.remove(&mut at));
+            removed.extend(self.extents.remove(&mut at));
         }
-        gone
+        removed
     }
 
-    /// What is placed in `range`, in order: one extent for each placement, whatever of it is leased or present.
+    /// Returns the mappings in `range`, in order: one extent for each, however its parts are leased or present.
     pub(crate) fn parts_in(&self, range: &Range) -> Vec<Extent> {
         let mut parts: Vec<Extent> = Vec::new();
         for part in self

@@ -1,4 +1,4 @@
-//! The records of a reservation, against an array of cells.
+//! The records of a reservation, compared with an array of cells.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs::File;
@@ -15,13 +15,13 @@ use crate::Range;
 use crate::range_list::Position;
 
 const CELLS: usize = 40;
-/// Miri takes a thousand times as long.
+/// Miri is a thousand times slower.
 const STEPS: usize = if cfg!(miri) { 8 } else { 40 };
 
-/// What is placed at a cell: from where in the file, and how.
+/// The mapping of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cell {
-    /// Which of the placements.
+    /// The index of the mapping.
     placement: usize,
     from: u64,
     writable: bool,
@@ -53,11 +53,11 @@ fn cells(range: &Range) -> std::ops::Range<usize> {
 fn source(extent: &Extent) -> (usize, u64) {
     match &extent.source {
         Source::File(file, from) => (Arc::as_ptr(file).addr(), *from),
-        Source::Private(..) => panic!("no such source was placed"),
+        Source::Private(..) => panic!("no private memory was mapped"),
     }
 }
 
-/// How many extents there are when all that can be joined is.
+/// Returns the number of extents after all possible joins.
 fn alike(cells: &Cells) -> usize {
     let further = |a: Cell, b: Cell| {
         Cell {
@@ -76,7 +76,7 @@ fn alike(cells: &Cells) -> usize {
     (0..CELLS).filter(starts).count()
 }
 
-/// The array that the records amount to, and what `overlapping` gives for each cell alone.
+/// Converts the records to an array of cells, and checks `overlapping` for each cell.
 fn as_cells(extents: &ExtentMap, whole: &Range) -> Cells {
     let mut found: Cells = [None; CELLS];
     for extent in extents.overlapping(whole) {
@@ -100,7 +100,7 @@ fn as_cells(extents: &ExtentMap, whole: &Range) -> Cells {
     found
 }
 
-/// How many mappings a kernel has that joins all it can: the same file, further on, with the same rights.
+/// Counts the mappings of a kernel that joins all it can: the same file, contiguous, with equal rights.
 fn kernel_mappings(cells: &Cells) -> usize {
     let joined = |pair: &[Option<Cell>]| match (pair[0], pair[1]) {
         (None, None) => true,
@@ -121,7 +121,7 @@ enum Step {
     Empty(Range),
     FaultIn(Range),
     Lease(Range),
-    /// Whether it is leased or not.
+    /// Whether or not the range is leased.
     Release(Range),
 }
 
@@ -133,7 +133,7 @@ fn range() -> impl Strategy<Value = Range> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (range(), prop_oneof![Just(0), 0..20_u64], any::<bool>(), any::<bool>()).prop_map(
-            // Often further on in the file as much as in the reservation: what can be joined.
+            // The file offset often follows the reservation offset, so that extents can be joined.
             |(range, from, writable, same)| Step::Place {
                 range,
                 from: if same { range.start() } else { from },
@@ -149,7 +149,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn records_say_what_was_placed(steps in prop::collection::vec(step(), 1..STEPS), asked in range()) {
+    fn records_match_the_mappings(steps in prop::collection::vec(step(), 1..STEPS), asked in range()) {
         let whole = Range::new(0, CELLS as u64).unwrap();
         let file = placed_file();
         let (mut extents, mut model): (ExtentMap, Cells) = (ExtentMap::default(), [None; CELLS]);
@@ -178,10 +178,10 @@ proptest! {
                 }
                 Step::Empty(range) => {
                     let (go, come) = extents.cost_of_emptying(&range, &whole);
-                    let gone = extents.remove(&range);
+                    let removed = extents.remove(&range);
                     let touched = model[cells(&range)].iter().flatten().count();
                     let within = |extent: &Extent| extent.clipped(&range).map_or(0, |part| part.range.len());
-                    prop_assert_eq!(gone.iter().map(within).sum::<u64>(), touched as u64);
+                    prop_assert_eq!(removed.iter().map(within).sum::<u64>(), touched as u64);
                     model[cells(&range)].fill(None);
                     prop_assert!(kernel_mappings(&model) + go <= before + come);
                 }
@@ -224,7 +224,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_cover_all_and_know_where_each_byte_is(
+    fn pieces_cover_the_memory_and_locate_each_byte(
         cuts in prop::collection::vec((0..=CELLS as u64, any::<bool>()), 0..STEPS),
         asked in range(),
     ) {
@@ -264,7 +264,7 @@ proptest! {
 }
 
 #[test]
-fn more_leases_than_can_be_counted_hold_for_good() {
+fn an_overflow_of_the_lease_count_holds_for_ever() {
     let range = Range::new(0, 10).unwrap();
     let mut extents = ExtentMap::default();
     extents.insert(Extent {

@@ -1,4 +1,4 @@
-//! Faulting a file's pages in without placing the file anywhere: they stay with it.
+//! Faults in a file's pages without mapping the file in a reservation.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
@@ -13,15 +13,15 @@ use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
 impl MemoryFile {
-    /// Has the kernel allocate the pages of a part of the file, zero where they are new, from the node and of the kind that
-    /// were asked for: what maps the file by itself (iommufd) heeds neither.
+    /// Makes the kernel allocate the pages of a part of the file, from the file's node and with its kind of pages. A
+    /// mapping by file (iommufd) applies neither setting. New pages are zero.
     ///
     /// # Errors
-    /// `ERR_MEMORY_FAULT` past its end, `ERR_HUGE_PAGES_UNAVAILABLE`; `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`,
-    /// `ERR_INVALID_ARGUMENT` for a device, `ERR_SYSTEM`.
+    /// `ERR_MEMORY_FAULT` past the end of the file, `ERR_HUGE_PAGES_UNAVAILABLE`; `ERR_UNALIGNED`,
+    /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT` for a device, `ERR_SYSTEM`.
     pub fn fault_in(&self, offset: u64, length: u64, transparent_huge_pages: bool) -> Result<()> {
         if self.is_device() {
-            let message = "a device's memory is there, or it is not";
+            let message = "faulting in a device's memory is not possible";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
         let range = Range::new(offset, length)?;
@@ -31,17 +31,17 @@ impl MemoryFile {
             format_args!("the part {range} of a file"),
         )?;
         let writable = self.is_writable()?;
-        dropper::settle_before(length);
+        dropper::flush_before(length);
         let failed = |errno, syscall| {
-            let what = format!("faulting in {range} of a file");
-            Error::os(ErrorCode::System, errno, syscall, what)
+            let operation = format!("faulting in {range} of a file");
+            Error::os(ErrorCode::System, errno, syscall, operation)
         };
         let (size, at) = (to_usize(length)?, to_offset(offset)?);
         let window = self
             .with_fd(|fd| Window::new(size, protection(writable), fd, at))?
             .map_err(|errno| failed(errno, "mmap"))?;
         if transparent_huge_pages {
-            // SAFETY: the window is ours. A kernel without huge pages says EINVAL: then there are none.
+            // SAFETY: the window is ours. A kernel without huge pages returns EINVAL, and base pages are used.
             match unsafe { sys::advise(window.address(), size, MmapAdvise::MADV_HUGEPAGE) } {
                 Ok(()) | Err(Errno::EINVAL) => {}
                 Err(errno) => return Err(failed(errno, "madvise(MADV_HUGEPAGE)")),
@@ -57,12 +57,12 @@ impl MemoryFile {
             page_size: self.page_size(),
             hugetlb: self.is_hugetlb(),
         };
-        // SAFETY: the window is ours, and stays until the call has come back.
+        // SAFETY: the window is ours, and stays mapped until the call returns.
         unsafe { populate(window.address(), &[target]) }
             .map_err(|error| error.context(format!("{range} of a file")))
     }
 
-    /// Whether the file can be written by who has this descriptor: it was opened for it, and is not sealed against it.
+    /// Whether the file can be written through its descriptor: it is open for writing, and has no write seal.
     ///
     /// # Errors
     /// `ERR_SYSTEM`, `ERR_CLOSED`.
@@ -70,7 +70,7 @@ impl MemoryFile {
         let Kind::Memory { fd, fixed, .. } = &*self.kind else {
             return Ok(true);
         };
-        // Made for writing, and sealed against further seals.
+        // Created for writing, and sealed against further seals.
         if fixed.is_some() {
             return Ok(true);
         }
@@ -79,13 +79,13 @@ impl MemoryFile {
                 ErrorCode::System,
                 errno,
                 "fcntl(F_GETFL)",
-                "asking how a file was opened",
+                "reading the access mode of a file",
             )
         })?;
         if flags & OFlag::O_ACCMODE.bits() == OFlag::O_RDONLY.bits() {
             return Ok(false);
         }
-        // EINVAL: a file that can't be sealed.
+        // EINVAL: the file does not support seals.
         let seals = fcntl(fd, FcntlArg::F_GET_SEALS).unwrap_or(0);
         Ok(seals & (SealFlag::F_SEAL_WRITE.bits() | F_SEAL_FUTURE_WRITE) == 0)
     }
@@ -104,7 +104,7 @@ mod tests {
     use crate::memory::HugePages;
 
     #[test]
-    fn pages_are_there_afterwards_and_zero() {
+    fn pages_are_present_and_zero_afterwards() {
         let page = host_page_size().unwrap();
         let file = MemoryFile::create(4 * page, "faulted", HugePages::None).unwrap();
         file.write(page, &[7]).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_of_it_is_refused() {
+    fn rejects_a_range_outside_of_the_file() {
         let page = host_page_size().unwrap();
         let file = MemoryFile::create(2 * page, "faulted", HugePages::None).unwrap();
         let code = |offset, length| file.fault_in(offset, length, false).unwrap_err().code();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_knows_whether_it_may_be_written() {
+    fn reports_whether_a_file_can_be_written() {
         let page = host_page_size().unwrap();
         let file = MemoryFile::create(page, "written", HugePages::None).unwrap();
         assert!(file.is_writable().unwrap());

@@ -1,10 +1,10 @@
-//! System calls that fail on purpose, for tests of what happens then.
+//! Injected failures of system calls, for tests.
 
 use std::cell::Cell;
 
 use nix::errno::Errno;
 
-/// The calls that can be made to fail.
+/// The calls that can fail.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Call {
     Move,
@@ -12,7 +12,7 @@ pub(crate) enum Call {
 }
 
 thread_local! {
-    /// For each call, which of the next ones fail: bit 0 is the next.
+    /// For each call, a mask of the next ones that fail: bit 0 is the next.
     static FAILING: Cell<[u32; 2]> = const { Cell::new([0; 2]) };
 }
 
@@ -33,12 +33,12 @@ pub(crate) fn inject(call: Call, mask: u32) {
     });
 }
 
-/// Lets everything succeed again.
+/// Removes all injected failures.
 pub(crate) fn clear() {
     FAILING.set([0; 2]);
 }
 
-/// To be called by the call itself.
+/// Returns the injected failure; the call itself checks this.
 pub(crate) fn check(call: Call) -> nix::Result<()> {
     FAILING.with(|cell| {
         let mut failing = cell.get();

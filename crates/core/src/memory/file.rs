@@ -1,4 +1,4 @@
-//! Memory that has a file descriptor: memfds, files given by the caller, and VFIO devices.
+//! Memory with a file descriptor: memfds, files of the caller, and VFIO devices.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ pub(super) const NO_NODE: u32 = u32::MAX;
 pub(super) enum Kind {
     Memory {
         fd: MemoryFd,
-        /// Its length, if that is sealed for good.
+        /// The length, if it is sealed.
         fixed: Option<u64>,
         hugetlb: bool,
         page_size: u64,
         node: AtomicU32,
-        /// The kernel has mapped parts of it for reading (1), for writing (2).
+        /// The accesses with which the kernel has mapped parts of the file: 1 for reading, 2 for writing.
         mapped: AtomicU8,
     },
     Device {
@@ -30,23 +30,23 @@ pub(super) enum Kind {
     },
 }
 
-/// Memory behind a file descriptor, which can be placed in a reservation and mapped for DMA.
-/// Clones share it. What is placed in a reservation stays alive there after the last clone is gone.
+/// Memory of a file descriptor, which can be mapped in a reservation and for DMA. Clones share it. A mapping in a
+/// reservation keeps the memory after the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     pub(super) kind: Arc<Kind>,
-    /// The part that this handle is for; `None` for the whole file. Its memory is released with its last owner.
+    /// The part that the handle refers to; `None` for the whole file. Its memory is released with its last owner.
     pub(super) part: Option<Arc<Range>>,
 }
 
 impl MemoryFile {
-    /// Whether it is a VFIO device's file.
+    /// Whether this is a VFIO device's file.
     #[must_use]
     pub fn is_device(&self) -> bool {
         self.device().is_some()
     }
 
-    /// The device whose file it is.
+    /// Returns the device, if this is a device's file.
     pub(crate) fn device(&self) -> Option<&Arc<DeviceInner>> {
         match &*self.kind {
             Kind::Memory { .. } => None,
@@ -54,8 +54,8 @@ impl MemoryFile {
         }
     }
 
-    /// The number of its file descriptor, which stays owned by this file. A device's is not given
-    /// away: who wrote its config space through it could turn memory off that is about to be read.
+    /// Returns the file descriptor's number; the file still owns it. A device does not return its descriptor: a write
+    /// to config space through it could disable memory during an access.
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` for a device.
@@ -64,13 +64,13 @@ impl MemoryFile {
             Kind::Memory { fd, .. } => Ok(fd.as_raw_fd()),
             Kind::Device { .. } => Err(Error::new(
                 ErrorCode::InvalidArgument,
-                "a device keeps its file descriptor to itself",
+                "a device does not expose its file descriptor",
             )),
         }
     }
 
-    /// Its present length in bytes, asked of the kernel unless it is sealed. A device has no length of its
-    /// own (its regions do): 2^64 - 1.
+    /// Returns the length in bytes, read from the kernel unless it is sealed. A device has no length itself (its
+    /// regions do): 2^64 - 1.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
@@ -90,8 +90,8 @@ impl MemoryFile {
         }
     }
 
-    /// Whether it has memory now, up to the byte before `end`: a file may have been truncated, a
-    /// device's memory decode turned off.
+    /// Whether the file has memory up to the byte before `end` now: a file can be truncated, and a device's memory
+    /// decode off.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
@@ -102,7 +102,7 @@ impl MemoryFile {
         }
     }
 
-    /// The size of its pages in bytes: what offsets, lengths and addresses must be multiples of.
+    /// The page size in bytes, of which offsets, lengths and addresses must be multiples.
     #[must_use]
     pub fn page_size(&self) -> u64 {
         match *self.kind {
@@ -110,13 +110,13 @@ impl MemoryFile {
         }
     }
 
-    /// Whether its length is sealed, so that every page of it can always be touched. (A hole punched
-    /// into it takes pages out; they come back, zero, when touched again.)
+    /// Whether the length is sealed, so that every page can always be accessed. (Punching a hole releases pages; the
+    /// next access allocates zero pages.)
     pub(crate) fn is_fixed(&self) -> bool {
         matches!(*self.kind, Kind::Memory { fixed: Some(_), .. })
     }
 
-    /// Whether its pages come from the hugetlb pool.
+    /// Whether the pages come from the hugetlb pool.
     pub(crate) fn is_hugetlb(&self) -> bool {
         matches!(*self.kind, Kind::Memory { hugetlb: true, .. })
     }
@@ -129,8 +129,8 @@ impl MemoryFile {
         }
     }
 
-    /// Whether the kernel maps any part of it like that: it has mapped some part. Never known of devices and of files
-    /// of hugetlbfs, which refuse single parts, and of files that may be sealed against writing later.
+    /// Whether the kernel accepts such a mapping of any part: it has accepted one of some part. Always `false` for
+    /// devices and hugetlbfs files, which can reject single parts, and for files that can receive a write seal later.
     pub(super) fn is_mappable(&self, writable: bool) -> bool {
         match &*self.kind {
             Kind::Memory {
@@ -143,14 +143,14 @@ impl MemoryFile {
         }
     }
 
-    /// To be called when the kernel has mapped a part of it.
+    /// Records that the kernel has mapped a part of the file.
     pub(super) fn set_mappable(&self, writable: bool) {
         if let Kind::Memory { mapped, .. } = &*self.kind {
             mapped.fetch_or(mapped_bit(writable), Ordering::Relaxed);
         }
     }
 
-    /// Announces a mapping of the file: a device can't be closed until what this returns is dropped.
+    /// Registers a mapping of the file: a device cannot be closed until the returned value is dropped.
     pub(crate) fn begin_mapping(&self) -> Result<Option<DeviceMapping>> {
         match &*self.kind {
             Kind::Memory { .. } => Ok(None),

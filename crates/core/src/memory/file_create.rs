@@ -1,4 +1,4 @@
-//! Creating files of memory, and taking those of others.
+//! Creates memory files, and opens files of the caller.
 
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::vfio::DeviceInner;
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
 impl MemoryFile {
-    /// Creates an anonymous file of `length` zero bytes (`memfd_create`). Its length is sealed for
-    /// good: it neither shrinks nor grows, so that no mapping of it can end up past its end.
-    /// Huge pages are reserved here, so that touching them can't fail later for want of pages.
+    /// Creates an anonymous file of `length` zero bytes (`memfd_create`). Its length is sealed: the file cannot
+    /// shrink or grow, so no mapping can exceed its end. Huge pages are reserved here, so that accessing them cannot
+    /// fail later.
     ///
     /// # Errors
-    /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED` (`length` is no multiple of the page size),
-    /// `ERR_OUT_OF_RANGE` (beyond 2^63 - 1), `ERR_INVALID_ARGUMENT` (a name with NUL or over 249
-    /// bytes), `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_SYSTEM`.
+    /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED` (`length` is not a multiple of the page size), `ERR_OUT_OF_RANGE` (beyond
+    /// 2^63 - 1), `ERR_INVALID_ARGUMENT` (a name with NUL or over 249 bytes), `ERR_HUGE_PAGES_UNAVAILABLE`,
+    /// `ERR_SYSTEM`.
     pub fn create(length: u64, name: &str, huge_pages: HugePages) -> Result<Self> {
         let (page_size, huge_flags) = match huge_pages {
             HugePages::None => (host_page_size()?, MFdFlags::empty()),
@@ -46,7 +46,7 @@ impl MemoryFile {
             let message = "the name of a memory file must have at most 249 bytes and no NUL";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let what = || format!("creating memory file '{name}' of {length:#x} bytes");
+        let operation = || format!("creating memory file '{name}' of {length:#x} bytes");
         let code = |errno| {
             if hugetlb {
                 huge_page_code(errno)
@@ -56,30 +56,32 @@ impl MemoryFile {
         };
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | huge_flags;
         let fd = memfd_create(name, flags)
-            .map_err(|errno| Error::os(code(errno), errno, "memfd_create", what()))?;
-        ftruncate(&fd, size).map_err(|errno| Error::os(code(errno), errno, "ftruncate", what()))?;
+            .map_err(|errno| Error::os(code(errno), errno, "memfd_create", operation()))?;
+        ftruncate(&fd, size)
+            .map_err(|errno| Error::os(code(errno), errno, "ftruncate", operation()))?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))
-            .map_err(|errno| Error::os(ErrorCode::System, errno, "fcntl(F_ADD_SEALS)", what()))?;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| {
+            Error::os(ErrorCode::System, errno, "fcntl(F_ADD_SEALS)", operation())
+        })?;
         if hugetlb {
-            // A shared mapping of hugetlb reserves its pages, and the reservation stays with the file.
+            // A shared mapping of hugetlb reserves its pages, and the file keeps the reservation.
             Window::new(to_usize(length)?, ProtFlags::PROT_READ, fd.as_fd(), 0)
-                .map_err(|errno| Error::os(huge_page_code(errno), errno, "mmap", what()))?
+                .map_err(|errno| Error::os(huge_page_code(errno), errno, "mmap", operation()))?
                 .unmap_untouched();
         }
         Ok(Self::of_memory(fd, Some(length), hugetlb, page_size))
     }
 
-    /// A file that the caller has open: memfd, hugetlbfs, shared memory or a regular file. The
-    /// descriptor is duplicated (`F_DUPFD_CLOEXEC`); the caller keeps and closes its own.
+    /// Opens a file of the caller: memfd, hugetlbfs, shared memory or a regular file. The descriptor is duplicated
+    /// (`F_DUPFD_CLOEXEC`); the caller still owns its own.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` where `fd` is not open (`EBADF`), `ERR_SYSTEM`.
+    /// `ERR_INVALID_ARGUMENT` if `fd` is not open (`EBADF`), `ERR_SYSTEM`.
     pub fn from_fd(fd: RawFd) -> Result<Self> {
         if fd < 0 {
             return Err(bad_fd(fd));
         }
-        // SAFETY: a plain number goes in; the kernel answers EBADF where it is no open descriptor.
+        // SAFETY: the argument is a plain number; the kernel returns EBADF if it is not an open descriptor.
         let result = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
         let copy = Errno::result(result).map_err(|errno| match errno {
             Errno::EBADF => bad_fd(fd),
@@ -90,7 +92,7 @@ impl MemoryFile {
                 format!("duplicating fd {fd}"),
             ),
         })?;
-        // SAFETY: the kernel made this descriptor just now and nobody else owns it.
+        // SAFETY: the kernel created this descriptor just now and nobody else owns it.
         let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(copy) };
         let host_page = host_page_size()?;
         let (hugetlb, page_size) = match fstatfs(&fd) {
@@ -116,8 +118,8 @@ impl MemoryFile {
         }
     }
 
-    /// The file of a VFIO device, whose mappable regions are its BARs. Shares the device's
-    /// descriptor: once the device is closed, everything here fails with `ERR_CLOSED`.
+    /// Returns the file of a VFIO device, whose mappable regions are its BARs. Shares the device's descriptor: after
+    /// the device is closed, every operation fails with `ERR_CLOSED`.
     pub(crate) fn from_device(device: Arc<DeviceInner>) -> Result<Self> {
         let page_size = host_page_size()?;
         Ok(Self {
@@ -128,11 +130,11 @@ impl MemoryFile {
 }
 
 fn bad_fd(fd: RawFd) -> Error {
-    let what = format!("fd {fd} is not an open file descriptor");
+    let operation = format!("fd {fd} is not an open file descriptor");
     Error::os(
         ErrorCode::InvalidArgument,
         Errno::EBADF,
         "fcntl(F_DUPFD_CLOEXEC)",
-        what,
+        operation,
     )
 }

@@ -1,4 +1,4 @@
-//! Reading and writing memory files.
+//! Reads and writes memory files.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,8 +16,8 @@ impl MemoryFile {
     /// Fills `into` from `offset`.
     ///
     /// # Errors
-    /// `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT` for a device (its
-    /// regions have their own read), `ERR_SYSTEM`.
+    /// `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT` for a device (read its regions instead),
+    /// `ERR_SYSTEM`.
     pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
         let mut rest = into.into();
         let Some((fd, range)) = self.io(offset, rest.len())? else {
@@ -48,7 +48,7 @@ impl MemoryFile {
     /// Writes `from` at `offset`. Never extends the file.
     ///
     /// # Errors
-    /// As [`read`](Self::read); `ERR_MEMORY_FAULT` where the file is cut short meanwhile.
+    /// As [`read`](Self::read); `ERR_MEMORY_FAULT` if the file is truncated meanwhile.
     pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
         let from = from.into();
         let Some((fd, range)) = self.io(offset, from.len())? else {
@@ -64,8 +64,8 @@ impl MemoryFile {
             return Ok(());
         };
         if hugetlb || fixed.is_none() {
-            // hugetlb files know no write(2); and on a file whose length may change, or which is
-            // open for appending, only a mapping is sure never to write past its present end.
+            // hugetlb files do not support write(2); and for a file of variable length, or one that is open for
+            // appending, only a mapping never writes past the present end.
             return write_mapped(fd, page_size, &range, from);
         }
         let mut at = offset;
@@ -91,10 +91,11 @@ impl MemoryFile {
         Ok(())
     }
 
-    /// Checks a read or write against the length; `None` when there is nothing to do.
+    /// Checks a read or write against the length; returns `None` if it is empty.
     fn io(&self, offset: u64, length: usize) -> Result<Option<(BorrowedFd<'_>, Range)>> {
         let Kind::Memory { fd, .. } = &*self.kind else {
-            let message = "a device's file is read and written through its regions";
+            let message =
+                "a device's file cannot be read or written directly. Access its regions instead";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         };
         let file_length = self.length()?;
@@ -108,8 +109,7 @@ impl MemoryFile {
 
     fn beyond_end(&self, range: &Range) -> Error {
         let length = self.length().unwrap_or(0);
-        let message =
-            format!("{range} ends beyond the file, which is {length:#x} bytes long by now");
+        let message = format!("{range} ends beyond the file, which is now {length:#x} bytes long");
         Error::new(ErrorCode::OutOfRange, message)
     }
 }
@@ -141,10 +141,10 @@ fn write_mapped(
         )
     })?;
     let within = to_usize(range.start().saturating_sub(start))?;
-    let what = || format!("{range} is not in a mapping of {length:#x} bytes from {start:#x}");
+    let operation = || format!("{range} is not in a mapping of {length:#x} bytes from {start:#x}");
     let address = window.at(within);
     write_memory(
-        address.ok_or_else(|| Error::new(ErrorCode::OutOfRange, what()))?,
+        address.ok_or_else(|| Error::new(ErrorCode::OutOfRange, operation()))?,
         from,
         format_args!("writing {range} of a file"),
     )

@@ -1,4 +1,4 @@
-//! The NUMA node that a file's pages come from.
+//! The NUMA node of a file's pages.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use crate::range::to_usize;
 use crate::{Error, ErrorCode, Result};
 
 impl MemoryFile {
-    /// Takes the file's pages from NUMA node `node` only, where they are not allocated yet. The
-    /// policy stays with the file (shared memory) or is set on each of its mappings (hugetlb).
+    /// Allocates the missing pages of the file from NUMA node `node` only. The policy belongs to the file (shared
+    /// memory) or is set on each of its mappings (hugetlb).
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` (no such node, or a device), `ERR_SYSTEM`.
@@ -49,7 +49,7 @@ impl MemoryFile {
         Ok(())
     }
 
-    /// The node that each mapping must be bound to: only hugetlb forgets the file's policy.
+    /// The node to bind each mapping to: only hugetlb does not keep the file's policy.
     pub(crate) fn mapping_node(&self) -> Option<u32> {
         match &*self.kind {
             Kind::Memory {

@@ -1,4 +1,4 @@
-//! Handles for parts of a file, whose memory is released with their last owner.
+//! Handles to parts of a file, whose memory is released with their last owner.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::dropper;
 use crate::range::to_offset;
 
 impl MemoryFile {
-    /// A handle for one part of the file.
+    /// Creates a handle to one part of the file.
     pub(super) fn part(&self, range: Range) -> Self {
         Self {
             kind: Arc::clone(&self.kind),
@@ -18,14 +18,14 @@ impl MemoryFile {
         }
     }
 
-    /// Offset of the part that this handle is for; 0 for a whole file.
+    /// The offset of the part in the file; 0 for a whole file.
     #[must_use]
     pub fn part_offset(&self) -> u64 {
         self.part.as_deref().map_or(0, Range::start)
     }
 
-    /// The handle that the record of a file mapping must own. The kernel holds the pages of a whole file itself, but a
-    /// part without an owner loses them.
+    /// Returns the handle that the record of a file mapping must own. The kernel holds the pages of a whole file
+    /// itself, but the pages of a part are released with the part's last owner.
     pub(crate) fn kept_part(&self) -> Option<Self> {
         self.part.is_some().then(|| self.clone())
     }
@@ -40,8 +40,7 @@ impl Drop for MemoryFile {
     }
 }
 
-/// Part of a file without an owner: no handle, placement, IOMMU mapping or view of it is left. Its memory is released
-/// when this is dropped.
+/// Part of a file without an owner: no handle, mapping or view of it is left. Dropping this releases its memory.
 struct UnusedPart {
     kind: Arc<Kind>,
     part: Range,
@@ -55,7 +54,7 @@ impl Drop for UnusedPart {
             to_offset(self.part.len()),
         ) {
             let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            // A refusal costs memory until the file goes.
+            // A failure costs memory until the file is closed.
             let _ = fallocate(fd, mode, start, length);
         }
     }

@@ -1,5 +1,5 @@
-//! Guest memory stays out of child processes: the kernel says of each mapping whether `fork` copies it (`dc` among the
-//! `VmFlags` of `/proc/self/smaps`: it does not).
+//! Child processes inherit no guest memory. The kernel reports for each mapping whether `fork` copies it (`dc` among
+//! the `VmFlags` in `/proc/self/smaps`: it does not).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use nix::sys::mman::ProtFlags;
@@ -9,7 +9,7 @@ use super::{AddressSpaceReservation, HugePages, MemoryFile, PrivateMemory, sys};
 const PAGE: u64 = 4096;
 const WIDTH: u32 = 30;
 
-/// The kernel mappings in `start..start + length`, and those of them that a child process gets.
+/// Returns the kernel mappings in `start..start + length`, and those that a child process inherits.
 fn mappings(start: usize, length: usize) -> (Vec<String>, Vec<String>) {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let (mut all, mut copied) = (Vec::new(), Vec::new());
@@ -37,20 +37,24 @@ fn mappings(start: usize, length: usize) -> (Vec<String>, Vec<String>) {
     (all, copied)
 }
 
-fn stays_here(start: usize, length: u64, what: &str) -> usize {
+fn stays_here(start: usize, length: u64, context: &str) -> usize {
     let (all, copied) = mappings(start, usize::try_from(length).unwrap());
-    assert!(!all.is_empty(), "{what}: not mapped");
-    assert!(copied.is_empty(), "{what}: {copied:#?}");
+    assert!(!all.is_empty(), "{context}: not mapped");
+    assert!(copied.is_empty(), "{context}: {copied:#?}");
     all.len()
 }
 
 #[test]
-fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
+fn a_child_process_inherits_no_reservation_and_no_private_memory() {
     let space = AddressSpaceReservation::new(WIDTH).unwrap();
     let base = usize::try_from(space.host_va(0, PAGE).unwrap()).unwrap();
-    let check = |what: &str| stays_here(base, space.length(), what);
-    let home = |memory: &PrivateMemory, what: &str| {
-        stays_here(memory.inner.at_home(0).unwrap(), memory.length(), what)
+    let check = |context: &str| stays_here(base, space.length(), context);
+    let check_origin = |memory: &PrivateMemory, context: &str| {
+        stays_here(
+            memory.inner.origin_address(0).unwrap(),
+            memory.length(),
+            context,
+        )
     };
     assert_eq!(check("empty"), 1);
 
@@ -68,7 +72,7 @@ fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
         assert_eq!(
             check("more of the file"),
             joined,
-            "the kernel joins the two mappings"
+            "the kernel merges both mappings"
         );
     }
     space.ensure_mapped(&[(0, 8 * PAGE)]).unwrap();
@@ -77,7 +81,7 @@ fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
     check("a hole in a file");
 
     let memory = PrivateMemory::new(8 * PAGE, true).unwrap();
-    home(&memory, "private memory");
+    check_origin(&memory, "private memory");
     memory.write(0, &[1; 4096]).unwrap();
     space
         .map_private(32 * PAGE, 6 * PAGE, &memory, PAGE)
@@ -87,17 +91,17 @@ fn a_child_process_gets_no_part_of_a_reservation_or_of_private_memory() {
         .unwrap();
     space.ensure_mapped(&[(32 * PAGE, 6 * PAGE)]).unwrap();
     check("placed");
-    home(&memory, "private memory that is placed");
+    check_origin(&memory, "private memory that is placed");
     space.unmap(34 * PAGE, PAGE).unwrap();
     check("a hole in private memory");
-    home(&memory, "private memory that is placed in part");
+    check_origin(&memory, "private memory that is placed in part");
     space.close().unwrap();
-    assert_eq!(check("closed"), 1, "nothing keeps the gaps apart");
-    home(&memory, "private memory that is back");
+    assert_eq!(check("closed"), 1, "the gaps merge");
+    check_origin(&memory, "private memory after unmap");
 }
 
 #[test]
-fn a_child_process_gets_no_private_memory_after_a_move_that_failed() {
+fn a_child_process_inherits_no_private_memory_after_a_failed_move() {
     use super::faults::{Call, clear, inject};
     let space = AddressSpaceReservation::new(WIDTH).unwrap();
     let base = usize::try_from(space.host_va(0, PAGE).unwrap()).unwrap();
@@ -108,13 +112,17 @@ fn a_child_process_gets_no_private_memory_after_a_move_that_failed() {
         let _ = space.unmap(0, 4 * PAGE);
         clear();
         stays_here(base, space.length(), "the reservation");
-        stays_here(memory.inner.at_home(0).unwrap(), memory.length(), "home");
+        stays_here(
+            memory.inner.origin_address(0).unwrap(),
+            memory.length(),
+            "origin",
+        );
         let _ = space.unmap(0, 4 * PAGE);
     }
 }
 
 #[test]
-fn a_child_process_gets_no_refilled_hole() {
+fn a_child_process_inherits_no_refilled_hole() {
     let (page, prot) = (4096, ProtFlags::PROT_NONE);
     let at = sys::map_anonymous(3 * page, page, prot).unwrap();
     // SAFETY: mapped just now; nothing else refers to it.
@@ -128,7 +136,7 @@ fn a_child_process_gets_no_refilled_hole() {
 }
 
 #[test]
-fn a_child_process_gets_no_view() {
+fn a_child_process_inherits_no_view() {
     let file = MemoryFile::create(2 * PAGE, "viewed", HugePages::None).unwrap();
     let view = file.view(0, 2 * PAGE).unwrap();
     stays_here(view.address(), 2 * PAGE, "a view");

@@ -7,7 +7,7 @@ use crate::{Error, ErrorCode, Result};
 /// The page size of a new memory file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HugePages {
-    /// The host's base pages (transparent huge pages stay possible).
+    /// The host's base pages (the kernel can still use transparent huge pages).
     None,
     /// 2 MiB pages from hugetlb.
     Size2M,
@@ -16,10 +16,10 @@ pub enum HugePages {
 }
 
 impl HugePages {
-    /// From the base-2 logarithm of the page size: 0 for none, 21 or 30.
+    /// Converts the base-2 logarithm of the page size: 0 for none, 21 or 30.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for any other.
+    /// `ERR_INVALID_ARGUMENT` for any other value.
     pub fn from_shift(shift: u32) -> Result<Self> {
         match shift {
             0 => Ok(Self::None),
@@ -34,7 +34,7 @@ impl HugePages {
     }
 }
 
-/// How a failure to get hugetlb pages is called: none free, or no such size on this system.
+/// Returns the error code of a failed hugetlb allocation: no free pages, or no such size on this system.
 pub(crate) fn huge_page_code(errno: Errno) -> ErrorCode {
     match errno {
         Errno::ENOMEM | Errno::ENOSPC | Errno::ENODEV => ErrorCode::HugePagesUnavailable,

@@ -1,4 +1,4 @@
-//! A hold on part of a reservation.
+//! A lease of part of a reservation.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::reservation::Inner;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// Holds part of a reservation: as long as it lives, what is mapped there stays there, and so do the
-/// addresses. An IOMMU mapping keeps one for its whole life.
+/// A lease of part of a reservation: while it exists, the mapping and its addresses do not change. An IOMMU mapping
+/// holds one until it is unmapped.
 #[derive(Debug)]
 pub struct Lease {
     reservation: Arc<Inner>,
@@ -18,48 +18,48 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Only for the reservation, which has counted the lease already.
+    /// Only for the reservation, which has already counted the lease.
     pub(super) const fn new(reservation: Arc<Inner>, range: Range) -> Self {
         Self { reservation, range }
     }
 
-    /// Drops a lease that the reservation doesn't count any more.
+    /// Drops a lease that the reservation has already released.
     fn drop_released(self) {
         let lease = ManuallyDrop::new(self);
         // SAFETY: the lease is not dropped, and not used after this.
         drop(unsafe { std::ptr::read(&raw const lease.reservation) });
     }
 
-    /// The part of the reservation that is held.
+    /// The leased part of the reservation.
     #[must_use]
     pub const fn range(&self) -> Range {
         self.range
     }
 
-    /// Its first byte, counted from the start of the reservation.
+    /// The offset of the first byte in the reservation.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.range.start()
     }
 
-    /// In bytes.
+    /// The length in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a lease is never of nothing")]
     pub const fn len(&self) -> u64 {
         self.range.len()
     }
 
-    /// Whether it is of `reservation`.
+    /// Whether this is a lease of `reservation`.
     pub(crate) fn is_of(&self, reservation: &Arc<Inner>) -> bool {
         Arc::ptr_eq(&self.reservation, reservation)
     }
 
-    /// Where it is in this process. Good for as long as the lease lives.
+    /// The address in this process, valid while the lease exists.
     pub(crate) fn host_address(&self) -> u64 {
         to_u64(self.address())
     }
 
-    /// The range was checked before it was leased, so the sum doesn't wrap.
+    /// The range was checked before the lease, so the sum does not wrap.
     fn address(&self) -> usize {
         let start = to_usize(self.range.start()).unwrap_or(usize::MAX);
         self.reservation.base.saturating_add(start)
@@ -68,8 +68,8 @@ impl Lease {
     /// Fills `into`, from `offset` bytes after the start of the lease.
     ///
     /// # Errors
-    /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the memory isn't there (a file that was cut
-    /// short) or is a device's BAR, which the kernel doesn't copy this way.
+    /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` if the memory is missing (a truncated file) or a device's BAR, which
+    /// the kernel does not copy.
     pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
         let into = into.into();
         let Some((address, range)) = self.locate(offset, into.len())? else {
@@ -90,7 +90,7 @@ impl Lease {
         write_memory(address, from, format_args!("writing {range}"))
     }
 
-    /// The address of a copy, and the part of the reservation it touches, for messages.
+    /// Returns the address of a copy, and its range in the reservation for messages.
     fn locate(&self, offset: u64, length: usize) -> Result<Option<(usize, Range)>> {
         if length == 0 && offset <= self.range.len() {
             return Ok(None);
@@ -118,7 +118,7 @@ impl Drop for Lease {
     }
 }
 
-/// Leases that are dropped together: neighbours of one reservation are released at once.
+/// Leases to drop together: adjoining leases of one reservation are released at once.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Vec<Lease>);
 

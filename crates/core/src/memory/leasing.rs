@@ -1,4 +1,4 @@
-//! Leasing parts of a reservation, and faulting them in.
+//! Leases parts of a reservation, and faults them in.
 
 use std::sync::Arc;
 
@@ -13,14 +13,13 @@ use crate::range_list::Position;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl AddressSpaceReservation {
-    /// Checks that these ranges (offset and length) are mapped throughout and faults them in, so that
-    /// pinning them can't fail for want of a page. Device memory is not touched: its pages always
-    /// exist. Much memory is faulted in by several threads, and memory of sealed length only once.
-    /// None of it can be unmapped meanwhile. Much memory is faulted in only after all that was released before is
-    /// returned to the system.
+    /// Checks that the ranges (offset and length) are mapped throughout, and faults them in, so that pinning them
+    /// cannot fail for a missing page. Skips device memory, whose pages always exist, and memory of sealed length
+    /// that was faulted in before. Uses several threads for large memory, after all earlier garbage is dropped. The
+    /// ranges are leased during the call.
     ///
     /// # Errors
-    /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
+    /// `ERR_VA_NOT_MAPPED` with the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
         let wanted = ranges
@@ -32,16 +31,16 @@ impl AddressSpaceReservation {
                 .iter()
                 .filter_map(|(at, length)| Range::new(*at, *length).ok())
         };
-        // SAFETY: they are leased.
+        // SAFETY: the ranges are leased.
         let result = unsafe { self.fault_in(&absent, leased()) };
         self.inner.release(leased());
         result
     }
 
-    /// Faults in what of some ranges is not there yet: of `absent`, or, to report the one that can't be, of `each`.
+    /// Faults in the ranges `absent`. If that fails, faults in `each` range by itself to report the one that fails.
     ///
     /// # Safety
-    /// The ranges stay mapped as they are until after this call.
+    /// The ranges stay mapped as they are until the call returns.
     pub(crate) unsafe fn fault_in(
         &self,
         absent: &[Range],
@@ -54,7 +53,7 @@ impl AddressSpaceReservation {
         let bytes = targets
             .iter()
             .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
-        dropper::settle_before(bytes);
+        dropper::flush_before(bytes);
         // SAFETY: the caller keeps the ranges mapped as they are.
         if unsafe { populate::populate(self.inner.base, &targets) }.is_err() {
             let targets = self.targets(each, false);
@@ -69,7 +68,7 @@ impl AddressSpaceReservation {
         Ok(())
     }
 
-    /// What of some ranges is to be faulted in. `join`: what adjoins is one target, if it can be.
+    /// Returns the memory of some ranges to fault in. `join`: joins adjoining targets if possible.
     fn targets(&self, ranges: impl Iterator<Item = Range>, join: bool) -> Vec<populate::Target> {
         let mut targets: Vec<populate::Target> = Vec::new();
         let state = lock(&self.inner.state);
@@ -85,11 +84,10 @@ impl AddressSpaceReservation {
         targets
     }
 
-    /// Holds `length` bytes from `offset`, all of which must be mapped, until the lease is dropped.
+    /// Leases `length` bytes from `offset`, all of which must be mapped.
     ///
     /// # Errors
-    /// `ERR_VA_NOT_MAPPED` naming the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`,
-    /// `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
+    /// `ERR_VA_NOT_MAPPED` with the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.
     pub fn lease(&self, offset: u64, length: u64) -> Result<Lease> {
         let range = Range::new(offset, length)?;
         self.lease_ranges(std::iter::once((offset, length, false)))?;
@@ -97,7 +95,7 @@ impl AddressSpaceReservation {
         Ok(unsafe { self.leased(range) })
     }
 
-    /// The same for each of several ranges, given as offset and length: all or none.
+    /// Leases several ranges, given as offset and length, all or none.
     ///
     /// # Errors
     /// As [`lease`](Self::lease).
@@ -114,8 +112,8 @@ impl AddressSpaceReservation {
         Ok(ranges.map(lease).collect())
     }
 
-    /// Leases ranges, given as offset, length, and whether they are to be faulted in, all or none. Each has to be
-    /// released. Returns where something is to be faulted in. Is quick if the ranges are in order.
+    /// Leases ranges, given as offset, length, and whether to fault them in, all or none. The caller must release
+    /// each. Returns the ranges to fault in. Fast if the ranges are in order.
     ///
     /// # Errors
     /// As [`lease`](Self::lease).
@@ -142,22 +140,22 @@ impl AddressSpaceReservation {
         Ok(absent)
     }
 
-    /// Ends leases of ranges.
+    /// Releases leases of ranges.
     pub(crate) fn release(&self, ranges: impl Iterator<Item = Range>) {
         self.inner.release(ranges);
     }
 
-    /// The lease of a range that is counted already.
+    /// Returns a lease of a range that is already counted.
     ///
     /// # Safety
-    /// The caller has leased the range, and leaves it to this lease to release it.
+    /// The caller has leased the range, and passes the release to this lease.
     pub(crate) unsafe fn leased(&self, range: Range) -> Lease {
         Lease::new(Arc::clone(&self.inner), range)
     }
 }
 
 impl Inner {
-    /// A fault in hugetlb memory: no pages are free, or the file was cut short.
+    /// Explains a fault in hugetlb memory: no free pages, or a truncated file.
     fn explain(&self, error: Error) -> Error {
         let Some(range) = error
             .range()
@@ -179,27 +177,24 @@ impl Inner {
         });
         drop(state);
         if cut {
-            return error.recast(
-                ErrorCode::MemoryFault,
-                "its file is shorter than that by now",
-            );
+            return error.recast(ErrorCode::MemoryFault, "its file is now shorter than that");
         }
         error
     }
 }
 
-/// Names the first of the ranges that has the gap.
+/// Returns the error for the first of the ranges that contains the gap.
 fn not_mapped(gap: Range, ranges: impl Iterator<Item = (u64, u64, bool)>) -> Error {
     let mut found = ranges.filter_map(|(at, length, _)| {
         let range = Range::new(at, length).ok()?;
         Some((range, range.intersection(&gap)?))
     });
     let (range, gap) = found.next().unwrap_or((gap, gap));
-    let message = format!("{range} is not mapped throughout: nothing at {gap}");
+    let message = format!("{range} is not mapped throughout: {gap} is unmapped");
     Error::new(ErrorCode::VaNotMapped, message)
 }
 
-/// What of an extent is to be faulted in for `range`.
+/// Returns the part of an extent to fault in for `range`.
 fn target(extent: &Extent, range: &Range) -> Option<populate::Target> {
     if extent.present {
         return None;
@@ -228,9 +223,9 @@ mod tests {
     use super::*;
     use crate::memory::MemoryFile;
 
-    /// An empty pool and the end of a file are the same errno. Tells them apart without a pool.
+    /// Distinguishes an empty pool from the end of a file, which have the same errno. Requires no pool.
     #[test]
-    fn a_truncated_file_is_no_lack_of_huge_pages() {
+    fn reports_a_truncated_hugetlb_file_as_a_memory_fault() {
         let raw = memfd_create("shrinks", MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&raw, 8 * 4096).unwrap();
         let file = MemoryFile::from_fd(raw.as_raw_fd()).unwrap();
@@ -257,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_past_the_end_of_a_file_is_named_among_its_neighbours() {
+    fn names_the_page_past_the_end_of_a_file_among_its_neighbours() {
         let raw = memfd_create("shrinks", MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&raw, 6 * 4096).unwrap();
         let file = MemoryFile::from_fd(raw.as_raw_fd()).unwrap();

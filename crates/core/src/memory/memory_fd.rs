@@ -1,4 +1,4 @@
-//! The descriptor of a file of memory.
+//! The descriptor of a memory file.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -7,7 +7,7 @@ use nix::sys::stat::fstat;
 
 use crate::dropper;
 
-/// The descriptor of a file. The kernel gives the pages of an anonymous file back when the last descriptor is closed.
+/// The descriptor of a file. The kernel frees the pages of an anonymous file when its last descriptor is closed.
 #[derive(Debug)]
 pub(super) struct MemoryFd {
     fd: ManuallyDrop<OwnedFd>,
@@ -37,8 +37,8 @@ impl AsRawFd for MemoryFd {
 
 impl Drop for MemoryFd {
     fn drop(&mut self) {
-        // Huge pages are few, so closing is quick, and the next file of them may need these at once.
-        // The kernel counts in units of 512 bytes.
+        // Huge pages are few, so closing is fast, and the next file may require these pages at once. The kernel
+        // counts in units of 512 bytes.
         let blocks = if self.hugetlb {
             0
         } else {

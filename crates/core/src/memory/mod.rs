@@ -1,11 +1,10 @@
-//! Host memory, and the reservation of address space it is placed in.
+//! Host memory, and reservations of address space.
 //!
-//! [`MemoryFile`] and [`PrivateMemory`] hold bytes; an [`AddressSpaceReservation`] gives parts of
-//! them addresses; a [`Lease`] keeps such addresses from changing for as long as somebody, an IOMMU
-//! above all, relies on them.
+//! [`MemoryFile`] and [`PrivateMemory`] own memory; an [`AddressSpaceReservation`] maps parts of them at fixed
+//! addresses; a [`Lease`] keeps such a mapping unchanged while an IOMMU, or another user, relies on it.
 //!
-//! Locks are taken in one order: reservation, then private memory or device. What a reservation or
-//! a container lets go of is dropped after its lock is released, because dropping it may take locks.
+//! Lock order: reservation, then private memory or device. Objects that a reservation or container removes are
+//! dropped after its lock is released, because their drop may take locks.
 
 mod budget;
 mod bytes;
@@ -44,9 +43,9 @@ mod pool;
 mod pool_test;
 mod populate;
 mod private;
+mod released_addresses;
 mod reservation;
 mod sys;
-mod unclosed;
 mod view;
 
 pub use bytes::{ByteSink, ByteSource};
@@ -60,4 +59,4 @@ pub use pool::FilePool;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};
-pub use view::{Around, View};
+pub use view::{View, ViewAround};

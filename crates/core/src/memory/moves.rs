@@ -1,7 +1,7 @@
-//! Moving the pages of private memory between its home and a reservation.
+//! Moves the pages of private memory between its origin and a reservation.
 //!
-//! `mremap` moves them, with `MREMAP_DONTUNMAP`: an empty mapping stays at the source, so no hole
-//! ever opens that another thread's `mmap` could take.
+//! `mremap` with `MREMAP_DONTUNMAP` moves them: an empty mapping remains at the source, so no hole opens that another
+//! thread's `mmap` could fill.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl PrivateMemory {
-    /// Moves the pages of `range` to `address`. On failure it moves back what it had moved. A piece for which that fails too stays at the target, for the caller to
-    /// find with [`placed_at`](Self::placed_at) and to keep; the rest of the target is the caller's
-    /// to cover.
+    /// Moves the pages of `range` to `address`. On failure it moves them back. A piece that cannot be moved back
+    /// stays at the target: the caller finds it with [`placed_at`](Self::placed_at) and must keep it. The caller
+    /// covers the rest of the target.
     ///
     /// # Errors
-    /// `ERR_OVERLAP` where part of it is placed already, `ERR_SYSTEM`.
+    /// `ERR_OVERLAP` if a part of it is mapped already, `ERR_SYSTEM`.
     ///
     /// # Safety
-    /// The caller owns `address..address + range.len()`, where nothing is placed, and goes on owning
-    /// what [`placed_at`](Self::placed_at) tells of it, whether this succeeds or not.
+    /// The caller owns `address..address + range.len()`, where nothing is mapped, and still owns what
+    /// [`placed_at`](Self::placed_at) returns of it, on success or failure.
     pub(crate) unsafe fn place(&self, range: &Range, address: usize) -> Result<()> {
         range.check_within(self.inner.length, "the private memory")?;
         let mut pieces = lock(&self.inner.pieces);
@@ -36,12 +36,12 @@ impl PrivateMemory {
             let taken = taken.map(|taken| taken.to_string()).unwrap_or_default();
             return Err(Error::new(
                 ErrorCode::Overlap,
-                format!("{taken} of the private memory is placed already"),
+                format!("{taken} of the private memory is mapped already"),
             ));
         }
         split(&mut pieces, range.start())?;
         split(&mut pieces, range.end())?;
-        let what = || format!("placing {range} of private memory");
+        let operation = || format!("mapping {range} of private memory");
         let todo = overlapping(&pieces, range)
             .map(|(start, piece)| {
                 let within = start.checked_sub(range.start()).map(to_usize).transpose()?;
@@ -49,57 +49,56 @@ impl PrivateMemory {
                 let to = to.ok_or_else(|| {
                     Error::new(
                         ErrorCode::OutOfRange,
-                        format!("{}: it wraps around", what()),
+                        format!("{}: it wraps around", operation()),
                     )
                 })?;
                 Ok((start, piece, to))
             })
             .collect::<Result<Vec<_>>>()?;
         for (start, piece, to) in todo {
-            // SAFETY: home's part is ours and at home; the caller owns the target.
+            // SAFETY: the origin's part is ours and holds the pages; the caller owns the target.
             if let Err(error) = unsafe { self.move_piece(&mut pieces, start, piece, Some(to)) } {
                 // SAFETY: the caller owns the target, and nobody relies on it yet.
-                unsafe { self.bring_home(&mut pieces, range) };
-                return Err(error.context(what()));
+                unsafe { self.revert_moves(&mut pieces, range) };
+                return Err(error.context(operation()));
             }
         }
         if range.len() == self.inner.length {
-            self.inner.move_home_like(address);
+            self.inner.realign_origin(address);
         }
         Ok(())
     }
 
-    /// Moves the pages of `range`, all of them placed, back home. What is left at their place is
-    /// empty memory, for the caller to cover. On failure it puts back what it had taken.
-    /// A piece for which that fails too is at home from then on;
-    /// [`placed_at`](Self::placed_at) tells which are not.
+    /// Moves the pages of `range`, all of them mapped in a reservation, back to the origin. Leaves empty memory,
+    /// which the caller covers. On failure it moves the pages to their places again. A piece for which that fails too
+    /// stays at the origin; [`placed_at`](Self::placed_at) returns the others.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
     ///
     /// # Safety
-    /// The caller owns the addresses where `range` is placed, and nobody relies on them.
-    pub(crate) unsafe fn take_home(&self, range: &Range) -> Result<()> {
+    /// The caller owns the addresses at which `range` is mapped, and nobody relies on them.
+    pub(crate) unsafe fn return_to_origin(&self, range: &Range) -> Result<()> {
         let mut pieces = lock(&self.inner.pieces);
         split(&mut pieces, range.start())?;
         split(&mut pieces, range.end())?;
         let todo: Vec<(u64, Piece)> = overlapping(&pieces, range).collect();
         for (index, (start, piece)) in todo.iter().enumerate() {
-            // SAFETY: the caller owns where the piece is placed; home is ours and empty there.
+            // SAFETY: the caller owns the piece's place; the origin is ours and empty there.
             let moved = unsafe { self.move_piece(&mut pieces, *start, *piece, None) };
             if let Err(error) = moved {
                 for (start, piece) in todo.iter().take(index.saturating_add(1)) {
-                    // SAFETY: as above, the other way; the source of a move stays mapped.
+                    // SAFETY: as above, in the other direction; the source of a move stays mapped.
                     unsafe { self.put_back(&mut pieces, *start, *piece) };
                 }
-                return Err(error.context(format!("taking {range} of private memory back")));
+                return Err(error.context(format!("moving {range} of private memory back")));
             }
         }
         Ok(())
     }
 
-    /// How many kernel mappings moving `range` to a reservation adds at most, at home and between its
-    /// pieces; the borders of the place they move to come on top.
+    /// Returns the largest number of kernel mappings that moving `range` to a reservation adds, at the origin and
+    /// between its pieces. The borders of the target are not included.
     pub(crate) fn cost_of_moving(&self, range: &Range) -> usize {
         let splits = self.cost_of_splitting(range);
         let pieces = lock(&self.inner.pieces);
@@ -107,7 +106,7 @@ impl PrivateMemory {
         inside.saturating_add(splits)
     }
 
-    /// How many kernel mappings there are more at home when `range` gets pieces of its own.
+    /// Returns the number of kernel mappings that splitting `range` into separate pieces adds at the origin.
     pub(crate) fn cost_of_splitting(&self, range: &Range) -> usize {
         let pieces = lock(&self.inner.pieces);
         [range.start(), range.end()]
@@ -116,7 +115,7 @@ impl PrivateMemory {
             .count()
     }
 
-    /// Those parts of `range` which are placed where they are when all of it is placed at `address`.
+    /// Returns the parts of `range` that are mapped at their place in a mapping of all of it at `address`.
     pub(crate) fn placed_at(&self, range: &Range, address: usize) -> Vec<Range> {
         let pieces = lock(&self.inner.pieces);
         overlapping(&pieces, range)
@@ -130,41 +129,41 @@ impl PrivateMemory {
             .collect()
     }
 
-    /// Undoes the moves of a failed placement, as far as that can be done.
+    /// Reverts the moves of a failed [`place`](Self::place), as far as possible.
     ///
     /// # Safety
-    /// As for [`place`](Self::place), which placed what is placed of `range`.
-    unsafe fn bring_home(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range) {
+    /// As for [`place`](Self::place), which moved the parts of `range`.
+    unsafe fn revert_moves(&self, pieces: &mut BTreeMap<u64, Piece>, range: &Range) {
         let moved: Vec<(u64, Piece)> = overlapping(pieces, range)
             .filter(|(_, piece)| piece.placed.is_some())
             .collect();
         for (start, piece) in moved {
-            // SAFETY: the piece was placed a moment ago, at an address which the caller owns, and its
-            // source at home is empty. What fails stays where it is, and its record says so.
+            // SAFETY: the piece was moved a moment ago, to an address that the caller owns, and its source at the
+            // origin is empty. On failure the piece and its record stay as they are.
             let _ = unsafe { self.move_piece(pieces, start, piece, None) };
         }
     }
 
-    /// Puts one piece of a failed [`take_home`](Self::take_home) back where it was placed before, as
-    /// far as that can be done; its record says where it is.
+    /// Moves one piece of a failed [`return_to_origin`](Self::return_to_origin) to its former place, as far as
+    /// possible. Its record has its address.
     ///
     /// # Safety
-    /// As for [`take_home`](Self::take_home); `piece` is what the record said before.
+    /// As for [`return_to_origin`](Self::return_to_origin); `piece` is the former record.
     unsafe fn put_back(&self, pieces: &mut BTreeMap<u64, Piece>, start: u64, piece: Piece) {
         let (Some(at), Some(now)) = (piece.placed, pieces.get(&start).copied()) else {
             return;
         };
         if now.placed.is_none() {
-            // SAFETY: the caller owns where the piece was placed, and its source stays mapped.
+            // SAFETY: the caller owns the piece's former place, and its source stays mapped.
             let _ = unsafe { self.move_piece(pieces, start, now, Some(at)) };
         }
     }
 
-    /// Moves one piece to an address, or home for `None`, and records it. On failure piece and record
-    /// are as before, and the target is mapped, empty.
+    /// Moves one piece to an address, or to the origin for `None`, and records it. On failure the piece and its
+    /// record are unchanged, and the target is mapped, empty.
     ///
     /// # Safety
-    /// The caller owns both places; nobody relies on what is mapped at the target.
+    /// The caller owns both places; nobody relies on the target's mapping.
     unsafe fn move_piece(
         &self,
         pieces: &mut BTreeMap<u64, Piece>,
@@ -172,10 +171,10 @@ impl PrivateMemory {
         piece: Piece,
         to: Option<usize>,
     ) -> Result<()> {
-        let home = self.inner.at_home(start)?;
-        let (source, target) = (piece.placed.unwrap_or(home), to.unwrap_or(home));
+        let origin = self.inner.origin_address(start)?;
+        let (source, target) = (piece.placed.unwrap_or(origin), to.unwrap_or(origin));
         let size = to_usize(piece.end.saturating_sub(start))?;
-        // SAFETY: passed on to the caller; a piece lies in one mapping. `refill` replaces nothing.
+        // SAFETY: the caller owns both places; a piece lies in one mapping. `refill` replaces nothing.
         unsafe {
             sys::move_pages(source, target, size).map_err(|errno| {
                 let empty = if to.is_some() {

@@ -1,4 +1,4 @@
-//! Moves that fail, and whose undoing fails: whatever happens, bytes and records stay true.
+//! Failed moves, and failed rollbacks of them: bytes and records stay consistent.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::faults::{Call, clear, inject};
@@ -7,10 +7,10 @@ use crate::ErrorCode;
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 4;
-/// Where the memory is to be placed, in pages.
+/// The page at which the memory is mapped.
 const AT: u64 = 16;
 
-/// Four pages, each a piece of its own, full of their number plus one.
+/// Returns four pages, each a piece of its own, filled with their number plus one.
 fn memory(space: &AddressSpaceReservation) -> PrivateMemory {
     let memory = PrivateMemory::new(PAGES * PAGE, false).unwrap();
     for page in 0..PAGES {
@@ -25,55 +25,62 @@ fn number(page: u64) -> u8 {
     u8::try_from(page + 1).unwrap()
 }
 
-/// Everything the memory's bytes and the reservation's records can say about each other.
-fn check(space: &AddressSpaceReservation, memory: &PrivateMemory, what: &str) {
+/// Checks that the memory's bytes and the reservation's records agree.
+fn check(space: &AddressSpaceReservation, memory: &PrivateMemory, context: &str) {
     let victim = MemoryFile::create(PAGE, "victim", HugePages::None).unwrap();
     for page in 0..PAGES {
         let mut bytes = [0; 4096];
         memory.read(page * PAGE, &mut bytes).unwrap();
-        assert_eq!(bytes, [number(page); 4096], "{what}: page {page}");
+        assert_eq!(bytes, [number(page); 4096], "{context}: page {page}");
         let offset = (AT + page) * PAGE;
         if let Ok(lease) = space.lease(offset, PAGE) {
-            // What the reservation says is placed there is that page.
+            // A page that the reservation records is that page.
             lease.read(0, &mut bytes).unwrap();
-            assert_eq!(bytes, [number(page); 4096], "{what}: page {page} in place");
+            assert_eq!(
+                bytes,
+                [number(page); 4096],
+                "{context}: page {page} in the reservation"
+            );
             continue;
         }
-        // What it says is free is no page of the memory: another file there sees none of its writes.
+        // A free page is not a page of the memory: a file mapped there receives none of its writes.
         space
             .map_file(offset, PAGE, &victim, 0, true, false)
             .unwrap();
         let _ = memory.write(page * PAGE, &[number(page); 4096]);
         victim.read(0, &mut bytes).unwrap();
-        assert_eq!(bytes, [0; 4096], "{what}: page {page} went elsewhere");
+        assert_eq!(
+            bytes, [0; 4096],
+            "{context}: a write to page {page} reached another mapping"
+        );
         space.unmap(offset, PAGE).unwrap();
     }
 }
 
-/// With no more faults everything can be taken out, placed anew and written to.
-fn recover(space: &AddressSpaceReservation, memory: &PrivateMemory, what: &str) {
+/// Without further failures, all pages can be unmapped, mapped again, and written.
+fn recover(space: &AddressSpaceReservation, memory: &PrivateMemory, context: &str) {
     space.unmap(0, 64 * PAGE).unwrap();
-    check(space, memory, what);
+    check(space, memory, context);
     for page in 0..PAGES {
         memory
             .write(page * PAGE, &[number(page); 4096])
-            .unwrap_or_else(|error| unreachable!("{what}: page {page} is read-only: {error}"));
+            .unwrap_or_else(|error| unreachable!("{context}: page {page} is read-only: {error}"));
     }
     space
         .map_private(AT * PAGE, PAGES * PAGE, memory, 0)
         .unwrap();
-    check(space, memory, what);
+    check(space, memory, context);
     space.unmap(AT * PAGE, PAGES * PAGE).unwrap();
 }
 
 #[test]
-fn a_failed_placement_leaves_no_dangling_address() {
+fn a_failed_map_leaves_no_dangling_address() {
     let space = AddressSpaceReservation::new(32).unwrap();
     let memory = memory(&space);
-    let mut stuck = 0;
+    let mut still_mapped = 0;
     for moves in 1..1_u32 << 8 {
         for covers in [0, 0b11] {
-            let what = format!("moves {moves:#b}, covers {covers:#b}");
+            let context = format!("moves {moves:#b}, covers {covers:#b}");
             inject(Call::Move, moves);
             inject(Call::Cover, covers);
             let result = space.map_private(AT * PAGE, PAGES * PAGE, &memory, 0);
@@ -82,30 +89,28 @@ fn a_failed_placement_leaves_no_dangling_address() {
                 .filter(|page| space.lease((AT + page) * PAGE, PAGE).is_ok())
                 .count();
             if let Err(error) = result {
-                assert_eq!(error.code(), ErrorCode::System, "{what}: {error}");
-                let told = error
-                    .message()
-                    .contains("stays mapped until it is unmapped");
-                assert_eq!(told, placed > 0, "{what}: {error}");
-                stuck += usize::from(told);
+                assert_eq!(error.code(), ErrorCode::System, "{context}: {error}");
+                let is_reported = error.message().contains("stays mapped. Unmap it");
+                assert_eq!(is_reported, placed > 0, "{context}: {error}");
+                still_mapped += usize::from(is_reported);
             } else {
                 assert_eq!(placed, 4);
             }
-            check(&space, &memory, &what);
-            recover(&space, &memory, &what);
+            check(&space, &memory, &context);
+            recover(&space, &memory, &context);
         }
     }
-    assert!(stuck > 100, "{stuck}");
+    assert!(still_mapped > 100, "{still_mapped}");
 }
 
 #[test]
-fn a_failed_unmapping_leaves_no_dangling_record() {
+fn a_failed_unmap_leaves_no_dangling_record() {
     let space = AddressSpaceReservation::new(32).unwrap();
     let memory = memory(&space);
     for moves in 1..1_u32 << 8 {
         for covers in [0, 1] {
-            let what = format!("moves {moves:#b}, covers {covers:#b}");
-            // Two extents: the undoing of the first one's moves fails in its own way.
+            let context = format!("moves {moves:#b}, covers {covers:#b}");
+            // Two extents: the rollback of the first one's moves can fail independently.
             for first in [0, 2] {
                 space
                     .map_private((AT + first) * PAGE, 2 * PAGE, &memory, first * PAGE)
@@ -116,40 +121,40 @@ fn a_failed_unmapping_leaves_no_dangling_record() {
             let result = space.unmap(AT * PAGE, PAGES * PAGE);
             clear();
             if result.is_ok() {
-                assert!(space.lease(AT * PAGE, PAGE).is_err(), "{what}");
+                assert!(space.lease(AT * PAGE, PAGE).is_err(), "{context}");
             }
-            check(&space, &memory, &what);
-            recover(&space, &memory, &what);
+            check(&space, &memory, &context);
+            recover(&space, &memory, &context);
         }
     }
 }
 
-/// Whole page tables move, and not page by page, only between addresses that are at the same place in a table.
+/// The kernel moves whole page tables, and not single pages, only between addresses at the same place in a table.
 #[test]
-fn memory_that_was_placed_as_a_whole_has_a_home_like_its_place() {
+fn memory_mapped_as_a_whole_gets_an_origin_aligned_like_the_mapping() {
     const LENGTH: u64 = 8 << 20;
     let space = AddressSpaceReservation::new(36).unwrap();
     let memory = PrivateMemory::new(LENGTH, false).unwrap();
     memory.write(LENGTH - 1, &[7]).unwrap();
-    let home = || memory.inner.at_home(0).unwrap();
-    let first = home();
+    let origin = || memory.inner.origin_address(0).unwrap();
+    let first = origin();
     for at in [3 * PAGE, 5 * PAGE] {
         space.map_private(at, LENGTH, &memory, 0).unwrap();
         let placed = space.host_va(at, LENGTH).unwrap();
         assert_eq!(
-            home() % (2 << 20),
+            origin() % (2 << 20),
             usize::try_from(placed).unwrap() % (2 << 20)
         );
         space.unmap(at, LENGTH).unwrap();
     }
-    assert_ne!(home(), first);
-    let last = home();
+    assert_ne!(origin(), first);
+    let last = origin();
     space.map_private(5 * PAGE, LENGTH, &memory, 0).unwrap();
     space.unmap(5 * PAGE, LENGTH).unwrap();
-    assert_eq!(home(), last);
-    // A part alone leaves the rest at home.
+    assert_eq!(origin(), last);
+    // A part alone leaves the rest at the origin.
     space.map_private(PAGE, PAGE, &memory, 0).unwrap();
-    assert_eq!(home(), last);
+    assert_eq!(origin(), last);
     let mut byte = [0];
     memory.read(LENGTH - 1, &mut byte).unwrap();
     assert_eq!(byte, [7]);

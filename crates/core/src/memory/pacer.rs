@@ -1,15 +1,15 @@
-//! Pauses of a thread that takes the lock of the process's mappings again and again.
+//! Pauses a thread that takes the kernel's lock of the process's mappings (`mmap_lock`) again and again.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// After this long a thread pauses.
+/// The time after which a thread pauses.
 const SLICE: Duration = Duration::from_millis(2);
-/// Without pauses a thread takes the lock of the process's mappings again before one that waits for it has woken up:
-/// the event loop waited for 50 ms, and waits for 5 ms with them (docs/performance.md).
+/// The length of a pause. Without pauses, a thread takes the lock again before a waiting thread has woken up: the
+/// event loop waited for 50 ms, and waits for 5 ms with them (docs/performance.md).
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Lets other threads have the lock of the process's mappings from time to time.
+/// Gives other threads a chance to take the lock of the process's mappings.
 #[derive(Debug)]
 pub(super) struct Pacer {
     began: Instant,
@@ -22,7 +22,7 @@ impl Pacer {
         }
     }
 
-    /// To be called after each call that takes the lock.
+    /// Pauses if it is time to; call it after each call that takes the lock.
     pub(super) fn pace(&mut self) {
         if self.began.elapsed() >= SLICE {
             thread::sleep(PAUSE);

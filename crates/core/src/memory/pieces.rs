@@ -1,19 +1,19 @@
-//! How private memory is cut up: its pieces, sorted by offset, which cover all of it.
+//! The pieces of private memory, sorted by offset, which cover all of it.
 
 use std::collections::BTreeMap;
 
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// A part of the memory which lies in one kernel mapping (`mremap` moves no more than that at once).
+/// A part of the memory in one kernel mapping (`mremap` moves at most one at once).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     pub(super) end: u64,
-    /// Where its pages are: at home, or at this address of a reservation.
+    /// The address in a reservation that holds the pages; `None` for the origin.
     pub(super) placed: Option<usize>,
 }
 
-/// The pieces that have anything in common with `range`, in order.
+/// Iterates over the pieces that overlap `range`, in order.
 pub(super) fn overlapping(
     pieces: &BTreeMap<u64, Piece>,
     range: &Range,
@@ -29,10 +29,10 @@ pub(super) fn overlapping(
         .filter(move |(_, piece)| piece.end > start)
 }
 
-/// Makes `at` a border between pieces. Part of one mapping is still in one mapping.
+/// Splits the piece that contains `at` in its interior. Both parts of a kernel mapping can be moved.
 ///
 /// # Errors
-/// `ERR_OUT_OF_RANGE` for a piece whose pages would wrap around the address space; nothing is changed then.
+/// `ERR_OUT_OF_RANGE` for a piece whose pages would wrap around the address space; nothing changes then.
 pub(super) fn split(pieces: &mut BTreeMap<u64, Piece>, at: u64) -> Result<()> {
     let Some((start, piece)) = pieces.range_mut(..at).next_back() else {
         return Ok(());
@@ -57,7 +57,7 @@ pub(super) fn split(pieces: &mut BTreeMap<u64, Piece>, at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether [`split`] would do anything: `at` is in the middle of a piece.
+/// Whether [`split`] would split a piece: `at` is in the interior of one.
 pub(super) fn is_within_piece(pieces: &BTreeMap<u64, Piece>, at: u64) -> bool {
     pieces
         .range(..at)
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_that_would_wrap_around_the_address_space_is_not_split() {
+    fn does_not_split_a_piece_that_would_wrap_around_the_address_space() {
         let piece = |placed| BTreeMap::from([(0, Piece { end: 100, placed })]);
         let mut pieces = piece(Some(usize::MAX - 10));
         assert!(split(&mut pieces, 50).is_err());

@@ -1,4 +1,4 @@
-//! Placing memory in a reservation and taking it out again.
+//! Maps private memory in a reservation, and unmaps any mapping.
 
 use nix::sys::mman::ProtFlags;
 
@@ -12,15 +12,13 @@ use crate::dropper;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl AddressSpaceReservation {
-    /// Places `length` bytes of `memory` from `memory_offset` at `offset`, where nothing may be
-    /// placed yet. The pages move there; each byte can be in one place only. Time grows with the
-    /// number of pages. A failure is undone; where the kernel refuses that too, the error says so, and
-    /// what did move stays placed until it is unmapped.
+    /// Maps `length` bytes of `memory` from `memory_offset` at `offset`, where nothing may be mapped. The pages move
+    /// there, in time proportional to their number; each byte can be mapped once. A failure is rolled back; if that
+    /// fails too, the error says so, and the pages that were moved stay mapped until they are unmapped.
     ///
     /// # Errors
-    /// `ERR_OVERLAP` (something is placed there, or part of the memory is placed elsewhere),
-    /// `ERR_VA_IN_USE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`,
-    /// `ERR_MAPPING_LIMIT`, `ERR_SYSTEM`.
+    /// `ERR_OVERLAP` (the range or a part of the memory is mapped already), `ERR_VA_IN_USE`, `ERR_OUT_OF_RANGE`,
+    /// `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_MAPPING_LIMIT`, `ERR_SYSTEM`.
     pub fn map_private(
         &self,
         offset: u64,
@@ -45,15 +43,15 @@ impl AddressSpaceReservation {
             present: false,
             leases: 0,
         };
-        // SAFETY: the range is ours, the lock is held, and nothing is placed there. What stays there
-        // after a failure becomes an extent, so the range stays its own.
+        // SAFETY: the range is ours, the lock is held, and nothing is mapped there. Pages that stay there after a
+        // failure become an extent, so the range stays ours.
         if let Err(error) = unsafe { memory.place(&part, at) } {
-            let stuck = self.inner.settle(&mut state, &extent);
+            let still_mapped = self.inner.reconcile(&mut state, &extent);
             let error = error.context(format_args!("at {range}"));
-            return Err(match stuck {
+            return Err(match still_mapped {
                 None => error,
-                Some(stuck) => error.followed_by(format_args!(
-                    "{stuck} could not be undone and stays mapped until it is unmapped"
+                Some(still_mapped) => error.followed_by(format_args!(
+                    "{still_mapped} could not be rolled back and stays mapped. Unmap it"
                 )),
             });
         }
@@ -61,37 +59,37 @@ impl AddressSpaceReservation {
         Ok(())
     }
 
-    /// Takes out whatever is placed in `length` bytes from `offset`: any number of mappings, parts
-    /// of mappings, gaps. Private memory keeps its bytes. The addresses stay reserved.
+    /// Unmaps `length` bytes from `offset`: any number of mappings, parts of mappings, and gaps. Private memory keeps
+    /// its bytes. The addresses stay reserved.
     ///
     /// # Errors
-    /// `ERR_VA_IN_USE` naming the first part that is leased, with nothing changed;
-    /// `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED` (for hugetlb: of its page size), `ERR_EMPTY_RANGE`,
-    /// `ERR_CLOSED`, `ERR_MAPPING_LIMIT` (only for a hole amid mappings, which makes two of one),
-    /// `ERR_SYSTEM`.
+    /// `ERR_VA_IN_USE` with the first leased part, and nothing changed; `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED` (for
+    /// hugetlb: to its page size), `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_MAPPING_LIMIT` (only for a hole in the
+    /// middle of a mapping, which splits it), `ERR_SYSTEM`.
     pub fn unmap(&self, offset: u64, length: u64) -> Result<()> {
         let range = self.inner.check(offset, length)?;
         let mut state = self.inner.open_state()?;
-        let gone = self.inner.unmap(&mut state, &range)?;
+        let removed = self.inner.unmap(&mut state, &range)?;
         drop(state);
-        gone.drop_unlocked();
+        removed.drop_unlocked();
         Ok(())
     }
 }
 
-/// Moving a mapping of fewer bytes than this is no quicker than unmapping it.
+/// The smallest mapping in bytes that is faster to move than to unmap.
 const WORTH_MOVING: u64 = 1 << 20;
 
-/// What was taken out of a reservation.
+/// The removed mappings of a reservation.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct RemovedMappings {
     mappings: Vec<Charged>,
     #[expect(dead_code, reason = "it is there to be dropped")]
     extents: Vec<Extent>,
 }
 
-impl Gone {
-    /// The caller must not hold the reservation's lock: this may drop the last use of a device or a file.
+impl RemovedMappings {
+    /// Drops the mappings. The caller must not hold the reservation's lock: this may drop the last use of a device or
+    /// file.
     pub(super) fn drop_unlocked(self) {
         if !self.mappings.is_empty() {
             dropper::drop_later(self.mappings);
@@ -100,9 +98,9 @@ impl Gone {
 }
 
 impl Inner {
-    /// Takes out what is placed in `range`, all of it or, on failure, nothing. Returns what was
-    /// touched, to be dropped after the lock.
-    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<Gone> {
+    /// Unmaps `range`: all of it or, on failure, nothing. Returns the removed mappings, to drop after the lock is
+    /// released.
+    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<RemovedMappings> {
         if let Some(leased) = state.first_leased(range) {
             return Err(in_use(&leased));
         }
@@ -113,7 +111,7 @@ impl Inner {
             }
         }
         if touched.is_empty() {
-            return Ok(Gone::default());
+            return Ok(RemovedMappings::default());
         }
         let fewer = self.charge_for_emptying(state, range, &touched)?;
         for (index, extent) in touched.iter().enumerate() {
@@ -122,8 +120,8 @@ impl Inner {
             };
             let part = Range::new(*offset, extent.range.len())?;
             // SAFETY: the extent's addresses are ours and not leased.
-            if let Err(error) = unsafe { memory.take_home(&part) } {
-                self.settle(state, extent);
+            if let Err(error) = unsafe { memory.return_to_origin(&part) } {
+                self.reconcile(state, extent);
                 self.place_again(state, touched.get(..index).unwrap_or_default());
                 return Err(error.context(format!("unmapping {range}")));
             }
@@ -136,11 +134,11 @@ impl Inner {
         let mut extents = state.extents.remove(range);
         extents.extend(touched);
         budget::credit(fewer);
-        Ok(Gone { mappings, extents })
+        Ok(RemovedMappings { mappings, extents })
     }
 
-    /// Moves the mappings of files to other addresses, if that is much memory, for the dropper to unmap: moving page
-    /// tables is quick, emptying them is not. What does not move is left. The pages stay with the files in either case.
+    /// Moves large mappings of files to other addresses, for the dropper to unmap: moving page tables is fast,
+    /// emptying them is not. Mappings that cannot be moved remain. The files keep their pages in either case.
     fn move_away(&self, extents: &[Extent]) -> Vec<Charged> {
         let movable = extents.iter().filter(|extent| is_movable(extent));
         let bytes = movable
@@ -163,20 +161,20 @@ impl Inner {
         };
         // SAFETY: mapped just now; nothing else refers to it.
         let window = Charged::new(unsafe { Window::from_parts(to, length) }, 1);
-        // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on what is at the target.
+        // SAFETY: both ranges are ours, the extent is not leased, and nothing relies on the target.
         if unsafe { sys::move_pages(from, to, length) }.is_ok() {
             return Some(window);
         }
-        // SAFETY: the range is ours, but for a hole in it.
+        // SAFETY: the range is ours, except for a hole in it.
         if !unsafe { sys::refill(to, length, ProtFlags::PROT_NONE) } {
-            // Another thread may have mapped something in a hole by now. Leaked: some empty addresses.
+            // Another thread may have mapped memory in a hole. Leaks some empty addresses.
             std::mem::forget(window);
         }
         None
     }
 
-    /// Asks for the kernel mappings that emptying `range` adds, which only a hole amid mappings does.
-    /// Returns how many go instead, to be given back once they are gone.
+    /// Reserves the kernel mappings that emptying `range` adds, which only a hole in the middle of a mapping does.
+    /// Returns the number of mappings that it removes, to credit afterwards.
     fn charge_for_emptying(
         &self,
         state: &State,
@@ -197,7 +195,7 @@ impl Inner {
         Ok(go.saturating_sub(come))
     }
 
-    /// Undoes the moves of a failed unmap. What can't be put back is at home, and no longer placed.
+    /// Reverts the moves of a failed unmap. Pages that cannot be moved stay at the origin and are no longer mapped.
     fn place_again(&self, state: &mut State, extents: &[Extent]) {
         for extent in extents {
             let Source::Private(memory, offset) = &extent.source else {
@@ -209,17 +207,17 @@ impl Inner {
             ) else {
                 continue;
             };
-            // SAFETY: the addresses are ours; what was placed there went home a moment ago.
+            // SAFETY: the addresses are ours; the pages that were there moved to the origin a moment ago.
             if unsafe { memory.place(&part, at) }.is_err() {
-                self.settle(state, extent);
+                self.reconcile(state, extent);
             }
         }
     }
 
-    /// After a move which failed and could not be undone, or not wholly: brings the records of
-    /// `extent`'s range in line with where its private memory is. What is placed there is an extent;
-    /// the rest is none, and inaccessible. Returns a range that has all of what is placed.
-    fn settle(&self, state: &mut State, extent: &Extent) -> Option<Range> {
+    /// After a failed move that was not fully rolled back: updates the records of `extent`'s range to the actual
+    /// addresses of its private memory. The pages in the range become extents; the rest becomes inaccessible. Returns
+    /// a range that contains all of the pages that stay mapped.
+    fn reconcile(&self, state: &mut State, extent: &Extent) -> Option<Range> {
         let Source::Private(memory, offset) = &extent.source else {
             return None;
         };
@@ -234,16 +232,15 @@ impl Inner {
                 extent.clipped(&Range::new(start, placed.len()).ok()?)
             })
             .collect();
-        // Better that too much stays on record than that memory is placed without one.
+        // It is better to keep a record too many than to have mapped memory without a record.
         let kept = kept.unwrap_or_else(|| vec![extent.clone()]);
-        // The caller holds what these hold: nothing is dropped for good under the lock.
+        // The caller owns what these own: nothing is released under the lock.
         drop(state.extents.remove(&extent.range));
         let mut end = extent.range.start();
         let mut all: Option<Range> = None;
         for kept in kept {
             let start = kept.range.start();
-            // What can't be covered stays empty memory that nothing refers to; the next placement
-            // or unmapping of it replaces that.
+            // A gap that cannot be covered stays empty memory without a reference; the next map or unmap replaces it.
             let _ = Range::between(end, start).map(|gap| self.give_back(&gap));
             end = kept.range.end();
             let first = all.map_or(start, |all| all.start());
@@ -254,10 +251,10 @@ impl Inner {
         all
     }
 
-    /// Makes `range` inaccessible again, without ever leaving a hole.
+    /// Makes `range` inaccessible again, without ever opening a hole.
     pub(super) fn give_back(&self, range: &Range) -> Result<()> {
         let (at, size) = self.locate(range)?;
-        // SAFETY: the range is ours, and nothing placed there is leased.
+        // SAFETY: the range is ours, and no mapping in it is leased.
         let covered = unsafe {
             sys::cover(at, size, ProtFlags::PROT_NONE).or_else(|errno| {
                 let filled = sys::refill(at, size, ProtFlags::PROT_NONE);
@@ -275,22 +272,22 @@ impl Inner {
     }
 }
 
-/// Whether an extent can be moved away, and is worth it. BARs and huge pages can't (`VM_PFNMAP`, `VM_DONTEXPAND`), and
-/// are unmapped quickly.
+/// Whether moving an extent is possible, and faster than unmapping it. BARs and huge pages cannot be moved
+/// (`VM_PFNMAP`, `VM_DONTEXPAND`), and are fast to unmap.
 fn is_movable(extent: &Extent) -> bool {
     matches!(&extent.source, Source::File(placed, _) if !placed.file.is_device() && !placed.file.is_hugetlb())
         && extent.range.len() >= WORTH_MOVING
 }
 
-/// Checks that nothing is placed in `range`.
+/// Checks that nothing is mapped in `range`.
 pub(super) fn check_free(state: &State, range: &Range) -> Result<()> {
     if let Some(leased) = state.first_leased(range) {
-        let message = format!("{range} can't be mapped: a lease holds what is at {leased}");
+        let message = format!("{range} can't be mapped: a lease holds {leased}");
         return Err(Error::new(ErrorCode::VaInUse, message));
     }
     if let Some(extent) = state.extents.overlapping(range).next() {
         let message = format!(
-            "{range} can't be mapped: something is mapped at {}",
+            "{range} can't be mapped: it overlaps the mapping at {}",
             extent.range
         );
         return Err(Error::new(ErrorCode::Overlap, message));

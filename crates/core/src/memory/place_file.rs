@@ -1,4 +1,4 @@
-//! Placing parts of files in a reservation.
+//! Maps parts of files in a reservation.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ use super::{budget, policy, sys};
 use crate::range::{check_aligned, to_offset};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// Part of a file, to be mapped into a reservation.
+/// Part of a file, to map in a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct FilePart {
-    /// Where, in bytes from the start of the reservation.
+    /// The offset in the reservation, in bytes.
     pub offset: u64,
-    /// In bytes.
+    /// The length in bytes.
     pub length: u64,
-    /// In bytes from the start of the file.
+    /// The offset in the file, in bytes.
     pub file_offset: u64,
-    /// Which of the files of the call.
+    /// The index of the file among those of the call.
     pub file: u32,
-    /// Whether this process may write it.
+    /// Whether this process can write the mapping.
     pub writable: bool,
-    /// Whether to ask for huge pages (`MADV_HUGEPAGE`), where the kernel has them.
+    /// Whether to request transparent huge pages (`MADV_HUGEPAGE`), if the kernel supports them.
     pub transparent_huge: bool,
 }
 
 impl FilePart {
-    /// Whether one kernel mapping can have this part of an ordinary file and then `next`.
+    /// Whether one kernel mapping can contain this part of an ordinary file and then `next`.
     fn continues(&self, next: &Self) -> bool {
         self.file == next.file
             && self.offset.checked_add(self.length) == Some(next.offset)
@@ -45,15 +45,14 @@ impl FilePart {
 }
 
 impl AddressSpaceReservation {
-    /// Maps `length` bytes of `file` from `file_offset`, shared, at `offset`, where nothing may be
-    /// placed yet. All three are multiples of the file's page size. `transparent_huge` asks for huge
-    /// pages (`MADV_HUGEPAGE`), where the kernel has them.
+    /// Maps `length` bytes of `file` from `file_offset` at `offset`, shared, where nothing may be mapped. All three
+    /// are multiples of the file's page size. `transparent_huge` requests huge pages (`MADV_HUGEPAGE`), if the kernel
+    /// supports them.
     ///
     /// # Errors
-    /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds what is there), `ERR_OUT_OF_RANGE` (beyond the
-    /// reservation or the file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_HUGE_PAGES_UNAVAILABLE`,
-    /// `ERR_MAPPING_LIMIT`, `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`: that part of a device can't
-    /// be mapped).
+    /// `ERR_OVERLAP`, `ERR_VA_IN_USE` (a lease holds the range), `ERR_OUT_OF_RANGE` (beyond the reservation or the
+    /// file), `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MAPPING_LIMIT`,
+    /// `ERR_SYSTEM` (`EACCES`: the descriptor is read-only; `EINVAL`: that part of a device cannot be mapped).
     pub fn map_file(
         &self,
         offset: u64,
@@ -75,11 +74,11 @@ impl AddressSpaceReservation {
             .map_err(|(_, error)| error)
     }
 
-    /// Maps parts of files, one after another. Neighbours that continue each other get one mapping of the kernel.
+    /// Maps parts of files, one after another. Contiguous parts become one kernel mapping.
     ///
     /// # Errors
-    /// As [`map_file`](Self::map_file), with which of the parts it is; those before it are mapped.
-    /// `ERR_INVALID_ARGUMENT` for a file that is not there.
+    /// As [`map_file`](Self::map_file), with the index of the part that failed; the parts before it are mapped.
+    /// `ERR_INVALID_ARGUMENT` if a part names a file that the call does not have.
     pub fn map_files(
         &self,
         files: &[MemoryFile],
@@ -93,10 +92,11 @@ impl AddressSpaceReservation {
                 .ok()
                 .and_then(|which| files.get(which));
             let file = file.ok_or_else(|| {
-                let message = format!("there is no file {}", first.file);
+                let message = format!("the call has no file {}", first.file);
                 (index, Error::new(ErrorCode::InvalidArgument, message))
             })?;
-            // Devices and hugetlb files map each part by itself: whether they accept it depends on the part.
+            // Each part of a device or hugetlb file is mapped by itself: the kernel may accept one and reject
+            // another.
             let more = if file.is_device() || file.is_hugetlb() {
                 0
             } else {
@@ -111,7 +111,7 @@ impl AddressSpaceReservation {
         Ok(())
     }
 
-    /// Maps parts that are one mapping of the kernel.
+    /// Maps parts that become one kernel mapping.
     fn map_run(&self, file: &MemoryFile, run: &[FilePart]) -> Result<()> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(());
@@ -144,21 +144,21 @@ impl AddressSpaceReservation {
         budget::charge(cost).map_err(|error| error.context(format_args!("mapping {range}")))?;
         let (at, size) = self.inner.locate(&range)?;
         let prot = sys::protection(*writable);
-        let what = || format!("mapping {part} of a file at {range}");
+        let operation = || format!("mapping {part} of a file at {range}");
         let failed = |errno| {
             let code = match errno {
                 Errno::ENOMEM if file.is_hugetlb() => huge_page_code(errno),
                 _ => ErrorCode::System,
             };
-            Error::os(code, errno, "mmap", what())
+            Error::os(code, errno, "mmap", operation())
         };
         let mapped = file.with_fd(|fd| {
-            // A rehearsal elsewhere: what the file refuses, it refuses here, where a failure leaves
-            // no hole in the reservation (MAP_FIXED removes the old mapping before it asks the file).
+            // A trial mapping elsewhere: if the kernel rejects the file, it does so here, where a failure leaves no
+            // hole in the reservation (MAP_FIXED removes the old mapping before it checks the file).
             if !file.is_mappable(*writable) {
                 Window::new(size, prot, fd, kernel_offset)?.unmap_untouched();
             }
-            // SAFETY: the range is ours, the lock is held, and nothing is placed there.
+            // SAFETY: the range is ours, the lock is held, and nothing is mapped there.
             unsafe { sys::map_file_at(at, size, prot, fd, kernel_offset) }
         })?;
         if let Err(errno) = mapped {
@@ -171,11 +171,11 @@ impl AddressSpaceReservation {
             // SAFETY: mapped just now, ours.
             if let Err(error) = unsafe { policy::bind_to_node(at, size, node) } {
                 let _ = self.inner.give_back(&range);
-                return Err(error.context(what()));
+                return Err(error.context(operation()));
             }
         }
         if *transparent_huge {
-            // SAFETY: mapped just now, ours. Advice only; a kernel without huge pages says EINVAL.
+            // SAFETY: mapped just now, ours. Only advice; a kernel without huge pages returns EINVAL.
             let _ = unsafe { sys::advise(at, size, MmapAdvise::MADV_HUGEPAGE) };
         }
         state.extents.insert(Extent {

@@ -1,10 +1,10 @@
-//! A file that is placed in a reservation.
+//! A file that is mapped in a reservation.
 
 use super::file::MemoryFile;
 use crate::Result;
 use crate::vfio::DeviceMapping;
 
-/// A file as something placed in a reservation uses it: pieces of one placement share it.
+/// A file as a mapping in a reservation uses it: pieces of one mapping share it.
 #[derive(Debug)]
 pub(crate) struct PlacedFile {
     pub(crate) file: MemoryFile,
@@ -12,7 +12,7 @@ pub(crate) struct PlacedFile {
 }
 
 impl PlacedFile {
-    /// Announces a mapping of `file` for as long as this lives.
+    /// Registers a mapping of `file` while this exists.
     pub(crate) fn new(file: &MemoryFile) -> Result<Self> {
         let mapping = file.begin_mapping()?;
         Ok(Self {

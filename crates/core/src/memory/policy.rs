@@ -1,18 +1,18 @@
-//! NUMA placement: `mbind`, which nix has no wrapper for.
+//! NUMA policy: `mbind`, which nix does not wrap.
 
 use nix::errno::Errno;
 
 use crate::{Error, ErrorCode, Result};
 
-/// The kernel's limit on node numbers on the usual configurations (`MAX_NUMNODES`).
+/// The kernel's limit of node numbers in usual configurations (`MAX_NUMNODES`).
 const NODES: u32 = 1024;
 const WORDS: usize = 16;
 
-/// Asks for the pages of `at..at + length` that are not there yet to come from `node` only.
+/// Allocates the missing pages of `at..at + length` from `node` only.
 ///
 /// # Errors
-/// `ERR_INVALID_ARGUMENT` for a node the system doesn't have, `ERR_SYSTEM` otherwise (`ENOSYS` on a
-/// kernel without NUMA).
+/// `ERR_INVALID_ARGUMENT` if the system does not have the node, otherwise `ERR_SYSTEM` (`ENOSYS` on a kernel without
+/// NUMA).
 ///
 /// # Safety
 /// The caller owns that range of addresses.
@@ -29,8 +29,8 @@ pub(crate) unsafe fn bind_to_node(at: usize, length: usize, node: u32) -> Result
         ));
     };
     *slot = 1 << bit;
-    // SAFETY: the mask outlives the call and has NODES bits (the kernel reads one bit less than it
-    // is told); the policy changes where pages come from, not what they hold.
+    // SAFETY: the mask outlives the call and has NODES bits (the kernel reads one bit less than the given number);
+    // the policy changes the source of pages, not their contents.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mbind,
@@ -57,7 +57,7 @@ pub(crate) unsafe fn bind_to_node(at: usize, length: usize, node: u32) -> Result
     })
 }
 
-/// Checks that `node` can be in a node mask at all.
+/// Checks that a node mask can contain `node`.
 pub(crate) fn check_node(node: u32) -> Result<()> {
     if node < NODES {
         return Ok(());

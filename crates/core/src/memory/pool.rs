@@ -1,4 +1,4 @@
-//! One file for many pieces of memory, so that all of them together take one descriptor.
+//! A pool of memory pieces in one file, so that all of them use one descriptor.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -10,12 +10,13 @@ use crate::locked::lock;
 use crate::range::check_aligned;
 use crate::{Range, Result, host_page_size};
 
-/// The length of a file, which takes memory only where it is written. No part of it is allocated twice, so a stale view
-/// or mapping of one piece never reaches another. A file of this length has room for 268 million pieces of a page.
+/// The length of a file, which uses memory only where it is written. No part of it is allocated twice, so a stale
+/// view or mapping of one piece never reaches another. A file of this length has space for 268 million pieces of a
+/// page.
 pub(super) const FILE_LENGTH: u64 = 1 << 40;
 
 /// Allocates pieces of a file. Each is zero at first, and its memory is released with its last owner: a file handle,
-/// placement, IOMMU mapping or view. The file is closed with its last piece.
+/// mapping, IOMMU mapping or view. The file is closed with its last piece.
 #[derive(Debug)]
 pub struct FilePool {
     name: String,
@@ -25,12 +26,12 @@ pub struct FilePool {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) file: Weak<Kind>,
-    /// Where the next piece begins.
+    /// The offset of the next piece.
     end: u64,
 }
 
 impl FilePool {
-    /// A pool of files of that name; none is open yet.
+    /// Creates a pool whose files have that name; none is open yet.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl FilePool {
     }
 }
 
-/// Whole pages, and no more than this process may make a file: the kernel ends a process that tries.
+/// Returns a length of whole pages within the process's file size limit: the kernel kills a process that exceeds it.
 fn file_length(page: u64) -> u64 {
     let most = getrlimit(Resource::RLIMIT_FSIZE).map_or(FILE_LENGTH, |(soft, _)| soft);
     most.min(FILE_LENGTH) & !page.wrapping_sub(1)

@@ -1,4 +1,4 @@
-//! Pieces of a pool's file: where they lie, and when their memory is released.
+//! Pieces of a pool's file: their offsets, and the release of their memory.
 #![allow(clippy::unwrap_used)]
 
 use super::pool::{FILE_LENGTH, FilePool};
@@ -12,14 +12,14 @@ fn take(pool: &FilePool, length: u64) -> (MemoryFile, u64) {
     (file, at)
 }
 
-/// Bytes that a file takes.
+/// Returns the number of bytes that a file uses.
 fn used(file: &MemoryFile) -> u64 {
     let stat = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap());
     u64::try_from(stat.unwrap().st_blocks).unwrap() * 512
 }
 
 #[test]
-fn pieces_are_of_one_file_and_never_the_same_again() {
+fn pieces_share_one_file_and_are_never_reused() {
     let page = host_page_size().unwrap();
     let pool = FilePool::new("pool");
     let (first, at) = take(&pool, page);
@@ -46,7 +46,7 @@ fn pieces_are_of_one_file_and_never_the_same_again() {
 }
 
 #[test]
-fn the_file_goes_with_its_last_piece() {
+fn the_file_closes_with_its_last_piece() {
     let page = host_page_size().unwrap();
     let pool = FilePool::new("pool");
     let (file, _) = take(&pool, page);
@@ -59,13 +59,13 @@ fn the_file_goes_with_its_last_piece() {
 }
 
 #[test]
-fn memory_goes_back_when_the_last_of_all_that_hold_a_piece_is_gone() {
+fn releases_the_memory_with_the_last_owner_of_a_piece() {
     let page = host_page_size().unwrap();
     let pool = FilePool::new("pool");
     let (other, at_other) = take(&pool, page);
     other.write(at_other, &[1]).unwrap();
     let space = AddressSpaceReservation::new(30).unwrap();
-    // The last to go is, in turn: the view, the placement, a lease of it, the handle.
+    // The last owner is, in turn: the view, the mapping, a lease of it, the handle.
     for last in 0..4 {
         let (file, at) = take(&pool, page);
         file.write(at, &[7]).unwrap();
@@ -82,7 +82,7 @@ fn memory_goes_back_when_the_last_of_all_that_hold_a_piece_is_gone() {
             } else if lease.is_some() {
                 assert!(space.unmap(0, page).is_err());
                 drop(lease.take());
-                assert_eq!(used(&other), 2 * page, "still placed");
+                assert_eq!(used(&other), 2 * page, "still mapped");
             } else {
                 space.unmap(0, page).unwrap();
             }

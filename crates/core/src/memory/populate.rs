@@ -1,4 +1,4 @@
-//! Faulting memory in before a device needs it.
+//! Faults memory in before a device uses it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,33 +12,33 @@ use super::sys;
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// From this much on, the work is shared out among threads.
+/// The size from which threads share the work.
 const PARALLEL: u64 = 64 << 20;
-/// What one thread does at a time, at least.
+/// The smallest chunk of a thread.
 const CHUNK: u64 = 32 << 20;
-/// At most this many chunks, however large the memory.
+/// The largest number of chunks.
 const CHUNKS: u64 = 4096;
-/// Bytes that one call faults in. No thread of the process can map anything meanwhile: less than half a millisecond for
+/// Bytes that one call faults in. No thread of the process can map memory meanwhile: less than half a millisecond for
 /// pages of 4 KiB, unless the thread loses its processor.
 const STEP: u64 = 1 << 20;
-/// Page clearing saturates memory long before this many threads do.
+/// Page clearing saturates the memory bandwidth with fewer threads than this.
 const THREADS: usize = 8;
 
 /// Memory to fault in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
-    /// Where it is in the reservation, for messages and for the address.
+    /// The range in the reservation, for the address and for messages.
     pub(crate) range: Range,
-    /// Write faults rather than read faults: private and shared pages get allocated, not zero-mapped.
+    /// Whether to cause write faults instead of read faults: private and shared pages are allocated, not zero-mapped.
     pub(crate) writable: bool,
-    /// The page size of its file: chunks are multiples of it.
+    /// The page size of the file: chunks are multiples of it.
     pub(crate) page_size: u64,
-    /// Its pages come from the hugetlb pool.
+    /// Whether the pages come from the hugetlb pool.
     pub(crate) hugetlb: bool,
 }
 
 impl Target {
-    /// Becomes this target and the next, if one call can fault both in. Returns whether it did.
+    /// Extends this target by the next if one call can fault both in. Returns whether it did.
     pub(crate) fn join(&mut self, next: &Self) -> bool {
         let alike = (self.writable, self.page_size, self.hugetlb)
             == (next.writable, next.page_size, next.hugetlb);
@@ -55,8 +55,8 @@ impl Target {
 /// Faults in `targets` of a reservation that starts at address `base`.
 ///
 /// # Errors
-/// `ERR_MEMORY_FAULT` where there is no memory behind an address (past the end of a file),
-/// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_SYSTEM`.
+/// `ERR_MEMORY_FAULT` if an address has no memory (past the end of a file), `ERR_HUGE_PAGES_UNAVAILABLE`,
+/// `ERR_SYSTEM`.
 ///
 /// # Safety
 /// The caller owns the targets and keeps them mapped during the call (a lease does).
@@ -64,27 +64,27 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
     let total = targets
         .iter()
         .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
-    // Asking how many threads are worth it reads files: not for a page or two.
+    // Determining the number of threads reads files: not worth it for a page or two.
     let threads = if total < PARALLEL { 1 } else { threads() };
     if threads < 2 {
         let mut pacer = Pacer::new();
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller guarantees the targets.
         return targets
             .iter()
             .try_for_each(|target| unsafe { populate_one(base, target, &mut pacer) });
     }
-    // SAFETY: passed on to the caller.
+    // SAFETY: the caller guarantees the targets.
     unsafe { populate_by(threads, base, targets, CHUNK.max(total / CHUNKS)) }
 }
 
-/// How many threads fault in. One processor is left to the event loop: a thread that loses its processor may hold the
-/// lock of the process's mappings meanwhile, which JavaScript needs for memory of its own.
+/// Returns the number of threads. Leaves one processor to the event loop: a thread that loses its processor may hold
+/// the lock of the process's mappings meanwhile, which V8 requires to allocate memory.
 fn threads() -> usize {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     processors.saturating_sub(1).min(THREADS)
 }
 
-/// Shares the work out among threads, by chunks.
+/// Distributes the chunks of the targets among threads.
 ///
 /// # Safety
 /// As for [`populate`].
@@ -98,7 +98,7 @@ unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u6
     let worker = || {
         let mut pacer = Pacer::new();
         while let Some(target) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // SAFETY: passed on to the caller; the threads end before this function does.
+            // SAFETY: the caller guarantees the targets; the threads end before this function does.
             if let Err(error) = unsafe { populate_one(base, target, &mut pacer) } {
                 next.store(work.len(), Ordering::Relaxed);
                 failure
@@ -111,7 +111,7 @@ unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u6
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // No thread to be had: this one does it all.
+            // If no thread can be created, this one does all of the work.
             if thread::Builder::new()
                 .name("peerdma-fault-in".into())
                 .spawn_scoped(scope, worker)
@@ -128,7 +128,7 @@ unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u6
         .map_or(Ok(()), Err)
 }
 
-/// Cuts a target into parts of at least `size` bytes, at page borders.
+/// Splits a target into parts of at least `size` bytes, at page borders.
 fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
     let target = *target;
     let step = size
@@ -149,7 +149,7 @@ fn chunks(target: &Target, size: u64) -> impl Iterator<Item = Target> {
 unsafe fn populate_one(base: usize, target: &Target, pacer: &mut Pacer) -> Result<()> {
     chunks(target, STEP).try_for_each(|step| {
         pacer.pace();
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller guarantees the target.
         unsafe { populate_step(base, &step) }
     })
 }
@@ -175,14 +175,14 @@ unsafe fn populate_step(base: usize, target: &Target) -> Result<()> {
         )
     };
     loop {
-        // SAFETY: passed on to the caller; populating changes no contents.
+        // SAFETY: the caller guarantees the target; populating changes no contents.
         match unsafe { sys::advise(at, length, advice) } {
             Ok(()) => return Ok(()),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => {
                 let code = match errno {
-                    // hugetlb reports an empty pool as a fault. So it does the end of its file, which
-                    // the caller can tell.
+                    // hugetlb reports both an empty pool and the end of the file as a fault. The caller distinguishes
+                    // them.
                     Errno::EFAULT | Errno::ENOMEM if target.hugetlb => {
                         ErrorCode::HugePagesUnavailable
                     }

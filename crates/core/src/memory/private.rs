@@ -1,7 +1,7 @@
-//! Anonymous private memory, which keeps its bytes wherever they are placed.
+//! Anonymous private memory, which keeps its bytes when it is mapped and unmapped.
 //!
-//! Private memory has no descriptor to map twice: placing it means *moving* its pages from its home,
-//! a mapping that belongs to it alone, to the reservation; taking it out moves them back (`moves.rs`).
+//! Private memory has no descriptor to map twice: mapping it *moves* its pages from its origin, a mapping that
+//! belongs to it alone, to the reservation; unmapping moves them back (`moves.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,28 +22,28 @@ use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    /// Changes only while all of the memory is placed, and the lock of the pieces is held.
-    home: AtomicUsize,
+    /// The address of the mapping that holds the pages outside of reservations. Changes only while all of the memory
+    /// is in a reservation, and the lock of the pieces is held.
+    origin: AtomicUsize,
     pub(super) length: u64,
     page: u64,
     pub(super) pieces: Mutex<BTreeMap<u64, Piece>>,
 }
 
-/// Anonymous private memory. Clones share it; it lives until the last clone and the last placement
-/// are gone.
+/// Anonymous private memory. Clones share it; the last clone or the last mapping in a reservation releases it.
 #[derive(Debug, Clone)]
 pub struct PrivateMemory {
     pub(super) inner: Arc<Inner>,
 }
 
 impl PrivateMemory {
-    /// Whether both are handles of the same memory.
+    /// Whether both are handles to the same memory.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// `length` zero bytes, not charged until touched. `transparent_huge_pages` asks for huge pages
-    /// (`MADV_HUGEPAGE`), where the kernel has them.
+    /// Creates `length` zero bytes, not charged until accessed. `transparent_huge_pages` requests huge pages
+    /// (`MADV_HUGEPAGE`), if the kernel supports them.
     ///
     /// # Errors
     /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MAPPING_LIMIT`.
@@ -57,7 +57,7 @@ impl PrivateMemory {
             to_usize(page)?
         };
         budget::charge(1)?;
-        let home = sys::map_anonymous(size, align, sys::protection(true)).map_err(|errno| {
+        let origin = sys::map_anonymous(size, align, sys::protection(true)).map_err(|errno| {
             let code = if errno == Errno::ENOMEM {
                 ErrorCode::AddressSpaceLimit
             } else {
@@ -79,57 +79,56 @@ impl PrivateMemory {
         )]);
         let memory = Self {
             inner: Arc::new(Inner {
-                home: AtomicUsize::new(home),
+                origin: AtomicUsize::new(origin),
                 length,
                 page,
                 pieces: Mutex::new(pieces),
             }),
         };
         if transparent_huge_pages {
-            // SAFETY: home was mapped just now and is ours. Advice only: a kernel without huge pages
-            // answers EINVAL, and base pages do as well.
-            let _ = unsafe { sys::advise(home, size, MmapAdvise::MADV_HUGEPAGE) };
+            // SAFETY: the origin was mapped just now and is ours. Only advice: a kernel without huge pages returns
+            // EINVAL, and base pages are used.
+            let _ = unsafe { sys::advise(origin, size, MmapAdvise::MADV_HUGEPAGE) };
         }
         Ok(memory)
     }
 
-    /// In bytes.
+    /// The length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.inner.length
     }
 
-    /// The size of its pages in bytes.
+    /// The page size in bytes.
     pub(crate) fn page_size(&self) -> u64 {
         self.inner.page
     }
 
-    /// Fills `into` from `offset`, wherever the pages are now.
+    /// Fills `into` from `offset`, wherever the pages are.
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`.
     pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
         let mut rest = into.into();
-        self.for_each_piece(offset, rest.len(), |address, length, what| {
-            read_memory(address, rest.take(length), what)
+        self.for_each_piece(offset, rest.len(), |address, length, operation| {
+            read_memory(address, rest.take(length), operation)
         })
     }
 
-    /// Writes `from` at `offset`, wherever the pages are now.
+    /// Writes `from` at `offset`, wherever the pages are.
     ///
     /// # Errors
-    /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` where the pages are placed read-only.
+    /// `ERR_OUT_OF_RANGE`; `ERR_MEMORY_FAULT` if the pages are mapped read-only.
     pub fn write<'a>(&self, offset: u64, from: impl Into<ByteSource<'a>>) -> Result<()> {
         let mut rest = from.into();
-        self.for_each_piece(offset, rest.len(), |address, length, what| {
+        self.for_each_piece(offset, rest.len(), |address, length, operation| {
             let (now, later) = rest.split_at(length);
             rest = later;
-            write_memory(address, now, what)
+            write_memory(address, now, operation)
         })
     }
 
-    /// Takes pages from NUMA node `node` only, where they are not allocated yet; wherever they are
-    /// placed, now or later.
+    /// Allocates missing pages from NUMA node `node` only, wherever they are mapped, now or later.
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` (no such node), `ERR_SYSTEM`.
@@ -137,9 +136,9 @@ impl PrivateMemory {
         policy::check_node(node)?;
         let pieces = lock(&self.inner.pieces);
         for (start, piece) in pieces.iter() {
-            let at = piece.placed.unwrap_or(self.inner.at_home(*start)?);
+            let at = piece.placed.unwrap_or(self.inner.origin_address(*start)?);
             let length = to_usize(piece.end.saturating_sub(*start))?;
-            // SAFETY: the lock keeps the piece where it is; the range belongs to this memory.
+            // SAFETY: the lock keeps the piece at its address; the range belongs to this memory.
             unsafe { policy::bind_to_node(at, length, node) }?;
         }
         Ok(())
@@ -163,7 +162,7 @@ impl PrivateMemory {
             else {
                 continue;
             };
-            let base = piece.placed.unwrap_or(self.inner.at_home(start)?);
+            let base = piece.placed.unwrap_or(self.inner.origin_address(start)?);
             let address = plus(base, part.start().saturating_sub(start))?;
             each(
                 address,
@@ -176,29 +175,30 @@ impl PrivateMemory {
 }
 
 impl Inner {
-    pub(super) fn at_home(&self, offset: u64) -> Result<usize> {
-        plus(self.home.load(Ordering::Relaxed), offset)
+    pub(super) fn origin_address(&self, offset: u64) -> Result<usize> {
+        plus(self.origin.load(Ordering::Relaxed), offset)
     }
 
-    /// After all of the memory was placed at `address`: gives it another home, to which the kernel moves it quickly.
-    pub(super) fn move_home_like(&self, address: usize) {
+    /// After all of the memory was moved to `address`: replaces the origin by one that the kernel can move it to
+    /// quickly.
+    pub(super) fn realign_origin(&self, address: usize) {
         let Ok(size) = to_usize(self.length) else {
             return;
         };
         let place = |at| sys::place_in_table(at, size);
-        if place(address) == place(self.home.load(Ordering::Relaxed)) {
+        if place(address) == place(self.origin.load(Ordering::Relaxed)) {
             return;
         }
-        // It is empty. A refusal leaves the home as it is, and the way home slower.
-        if let Ok(home) = sys::map_like(address, size, sys::protection(true)) {
-            let old = self.home.swap(home, Ordering::Relaxed);
-            // SAFETY: the old home is ours, and nothing is there any more.
+        // The origin is empty. On failure it stays, and moving the pages back is slower.
+        if let Ok(origin) = sys::map_like(address, size, sys::protection(true)) {
+            let old = self.origin.swap(origin, Ordering::Relaxed);
+            // SAFETY: the old origin is ours, and empty.
             let _ = unsafe { sys::unmap(old, size) };
         }
     }
 }
 
-/// The address `offset` bytes after `base`.
+/// Returns the address `offset` bytes after `base`.
 fn plus(base: usize, offset: u64) -> Result<usize> {
     base.checked_add(to_usize(offset)?).ok_or_else(|| {
         let message = format!("{offset:#x} bytes of private memory from {base:#x} wrap around");
@@ -209,9 +209,9 @@ fn plus(base: usize, offset: u64) -> Result<usize> {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Ok(size) = to_usize(self.length) {
-            // SAFETY: home is ours, and nothing can name it once the last clone is gone.
-            let home = unsafe { sys::Window::from_parts(*self.home.get_mut(), size) };
-            dropper::drop_memory(self.length, Charged::new(home, 1));
+            // SAFETY: the origin is ours, and nothing can refer to it after the last clone is dropped.
+            let origin = unsafe { sys::Window::from_parts(*self.origin.get_mut(), size) };
+            dropper::drop_memory(self.length, Charged::new(origin, 1));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A reservation of address space, in which guest memory is placed at its guest-physical offset.
+//! A reservation of address space, which maps guest memory at its guest-physical offset.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::extent::ExtentMap;
 use super::lease::Lease;
 use super::pacer::Pacer;
-use super::unclosed::Unclosed;
+use super::released_addresses::ReleasedAddresses;
 use super::{budget, sys};
 use crate::dropper;
 use crate::locked::{lock, owned};
@@ -24,7 +24,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The first leased part of `range`.
+    /// Returns the first leased part of `range`.
     pub(super) fn first_leased(&self, range: &Range) -> Option<Range> {
         let mut extents = self.extents.overlapping(range);
         let extent = extents.find(|extent| extent.leases > 0)?;
@@ -40,31 +40,30 @@ pub(crate) struct Inner {
     pub(super) state: Mutex<State>,
 }
 
-/// `2^width` bytes of address space, reserved but inaccessible until something is placed there.
+/// `2^width` bytes of address space, inaccessible until something is mapped there.
 ///
-/// Offsets count from its start; a guest-physical address is one. The addresses themselves are for
-/// the kernel and for Rust callers (`host_va`); the addon gives none of them to JavaScript. Clones share the reservation; the address space is given back when the last
-/// clone and the last [`Lease`] are gone.
+/// Offsets count from its start; a guest-physical address is an offset. The host addresses are for the kernel and for
+/// Rust callers (`host_va`); the addon does not pass them to JavaScript. Clones share the reservation; the last clone
+/// or the last [`Lease`] releases the address space.
 ///
-/// A device's BAR placed here keeps its device alive, and through it the group; a container's IOMMU
-/// mappings keep leases of the reservation until they are unmapped, at the latest when the last handle
-/// of the container goes.
+/// A mapped BAR keeps its device open, and through it the group; a container's IOMMU mappings hold leases of the
+/// reservation until they are unmapped, at the latest when the last handle of the container is dropped.
 #[derive(Debug, Clone)]
 pub struct AddressSpaceReservation {
     pub(super) inner: Arc<Inner>,
 }
 
 impl AddressSpaceReservation {
-    /// Reserves `2^width_bits` bytes. The base is a multiple of 1 GiB, so that host and guest
-    /// addresses agree modulo every page size.
+    /// Reserves `2^width_bits` bytes. The base is a multiple of 1 GiB, so that host and guest addresses are equal
+    /// modulo every page size.
     ///
-    /// A process has 47 bits of address space on x86-64, other mappings included. Up to 45 bits fit
-    /// into one always; 46 only as long as nothing lies in the middle, where V8 likes to put parts of
-    /// its heap; 47 never.
+    /// A process has 47 bits of address space on x86-64, other mappings included. A width of up to 45 bits always
+    /// fits; 46 bits fit only if nothing lies in the middle, where V8 often allocates parts of its heap; 47 bits
+    /// never fit.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for a width not in 12..=57 or below the page size,
-    /// `ERR_ADDRESS_SPACE_LIMIT` where the kernel refuses that much, `ERR_MAPPING_LIMIT`.
+    /// `ERR_INVALID_ARGUMENT` if the width is not in 12..=57 or is below the page size, `ERR_ADDRESS_SPACE_LIMIT` if
+    /// the kernel cannot reserve that much, `ERR_MAPPING_LIMIT`.
     pub fn new(width_bits: u32) -> Result<Self> {
         let page = host_page_size()?;
         let length = 1_u64
@@ -107,20 +106,20 @@ impl AddressSpaceReservation {
         })
     }
 
-    /// In bytes.
+    /// The length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.inner.length
     }
 
-    /// Whether `lease` is of this reservation.
+    /// Whether `lease` is a lease of this reservation.
     #[must_use]
     pub fn owns(&self, lease: &Lease) -> bool {
         lease.is_of(&self.inner)
     }
 
-    /// The address of `length` bytes at `offset` in this process. Nothing says they are mapped: that
-    /// takes a [`lease`](Self::lease).
+    /// Returns the address of `length` bytes at `offset` in this process. It does not guarantee that they are mapped:
+    /// a [`lease`](Self::lease) does.
     ///
     /// # Errors
     /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`.
@@ -132,12 +131,12 @@ impl AddressSpaceReservation {
             .map(|(address, _)| crate::range::to_u64(address))
     }
 
-    /// Unmaps everything, part by part, and refuses all further calls; a second call does nothing. The address
-    /// space itself goes back when the last handle is dropped.
+    /// Unmaps everything, part by part, and rejects all further calls; a second call does nothing. The last handle
+    /// releases the address space itself.
     ///
     /// # Errors
-    /// `ERR_VA_IN_USE` while any lease is held, with nothing changed; `ERR_SYSTEM`, with what could not be
-    /// unmapped left: it can be called again.
+    /// `ERR_VA_IN_USE` while a lease is held, with nothing changed; `ERR_SYSTEM` if a part could not be unmapped:
+    /// `close` can be called again.
     pub fn close(&self) -> Result<()> {
         let whole = self.inner.whole()?;
         let mut state = lock(&self.inner.state);
@@ -147,7 +146,7 @@ impl AddressSpaceReservation {
         if let Some(leased) = state.first_leased(&whole) {
             return Err(in_use(&leased));
         }
-        state.closed = true; // from now on nothing is leased or placed
+        state.closed = true; // rejects new leases and mappings
         drop(state);
         let mut pacer = Pacer::new();
         loop {
@@ -156,9 +155,9 @@ impl AddressSpaceReservation {
                 return Ok(());
             };
             match self.inner.unmap(&mut state, &part) {
-                Ok(gone) => {
+                Ok(removed) => {
                     drop(state);
-                    gone.drop_unlocked();
+                    removed.drop_unlocked();
                 }
                 Err(error) => {
                     state.closed = false;
@@ -170,18 +169,18 @@ impl AddressSpaceReservation {
     }
 }
 
-/// So many mappings are unmapped by one system call when a reservation closes: no thread of the process can map
-/// anything meanwhile.
+/// The number of mappings that one system call unmaps when a reservation closes: no thread of the process can map
+/// memory meanwhile.
 const CLOSED_AT_ONCE: usize = 128;
 
-/// What is leased can't be unmapped.
+/// The error for an operation on a leased range.
 pub(super) fn in_use(leased: &Range) -> Error {
     let message = format!("{leased} is in use: a lease (an IOMMU mapping, usually) holds it");
     Error::new(ErrorCode::VaInUse, message)
 }
 
 impl Inner {
-    /// A range of the reservation, checked.
+    /// Checks a range of the reservation.
     pub(super) fn check(&self, offset: u64, length: u64) -> Result<Range> {
         let range = Range::new(offset, length)?;
         range.check_within(self.length, "the reservation")?;
@@ -189,7 +188,7 @@ impl Inner {
         Ok(range)
     }
 
-    /// The state, unless closed.
+    /// Locks the state of an open reservation.
     pub(super) fn open_state(&self) -> Result<std::sync::MutexGuard<'_, State>> {
         let state = lock(&self.state);
         if state.closed {
@@ -198,12 +197,12 @@ impl Inner {
         Ok(state)
     }
 
-    /// All of the reservation.
+    /// The range of the whole reservation.
     pub(super) fn whole(&self) -> Result<Range> {
         Range::new(0, self.length)
     }
 
-    /// The address and size of a checked range.
+    /// Returns the address and size of a checked range.
     pub(super) fn locate(&self, range: &Range) -> Result<(usize, usize)> {
         let address = self.base.checked_add(to_usize(range.start())?);
         let address = address.ok_or_else(|| {
@@ -213,7 +212,7 @@ impl Inner {
         Ok((address, to_usize(range.len())?))
     }
 
-    /// Ends leases of ranges; is quick if they are in order.
+    /// Releases leases of ranges; fast if they are in order.
     pub(super) fn release(&self, ranges: impl Iterator<Item = Range>) {
         let mut state = lock(&self.state);
         let mut near = Position::default();
@@ -226,11 +225,11 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let extents = std::mem::take(&mut owned(&mut self.state).extents);
-        let unclosed = Unclosed {
+        let released_addresses = ReleasedAddresses {
             base: self.base,
             length: self.length,
             extents,
         };
-        dropper::drop_memory(unclosed.memory(), unclosed);
+        dropper::drop_memory(released_addresses.memory(), released_addresses);
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes of a file, mapped for somebody who gets to their address.
+//! Views: mapped bytes of a file, for callers that access their addresses.
 
 use std::sync::Arc;
 
@@ -10,30 +10,30 @@ use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// Part of a file whose length is sealed, mapped on its own for as long as this lives: no byte of it can stop being there,
-/// whoever closes, unmaps or places the file elsewhere.
+/// Part of a file of sealed length, mapped while this exists. Its bytes stay accessible, even if the file is closed,
+/// unmapped or mapped elsewhere.
 #[derive(Debug)]
 pub struct View {
     /// `None` only during the drop.
-    shown: Option<Shown>,
+    mapped_part: Option<MappedPart>,
     address: usize,
     length: usize,
-    /// Bytes of memory that may be released with it: those of the file, or of its part.
+    /// The bytes of memory that the drop may release: those of the file, or of its part.
     memory: u64,
 }
 
 #[derive(Debug)]
-struct Shown {
+struct MappedPart {
     window: Window,
-    /// The part of a file, whose last owner the view may be.
+    /// The part of a file; the view may be its last owner.
     part: Option<Arc<Range>>,
 }
 
-impl Drop for Shown {
+impl Drop for MappedPart {
     fn drop(&mut self) {
         if self.part.take().and_then(Arc::into_inner).is_some() {
-            // SAFETY: the window is ours, and with it the part: nobody else uses either any more. A refusal costs
-            // memory until the file goes.
+            // SAFETY: the window is ours, and with it the part: nobody else uses either. A failure costs memory until
+            // the file is closed.
             let _ = unsafe { remove(self.window.address(), self.window.length()) };
         }
     }
@@ -41,18 +41,17 @@ impl Drop for Shown {
 
 impl Drop for View {
     fn drop(&mut self) {
-        dropper::drop_memory(self.memory, self.shown.take());
+        dropper::drop_memory(self.memory, self.mapped_part.take());
     }
 }
 
 impl View {
-    /// Where it is.
     #[must_use]
     pub const fn address(&self) -> usize {
         self.address
     }
 
-    /// In bytes; never zero.
+    /// The length in bytes; never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a view is never of nothing")]
     pub const fn len(&self) -> usize {
@@ -61,22 +60,23 @@ impl View {
 }
 
 impl MemoryFile {
-    /// Maps part of the file, in whole pages of it.
+    /// Maps part of the file, in whole pages.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for a file that might be cut short, so that touching it would be a signal (all but those of
-    /// [`create`](Self::create)); `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_SYSTEM`.
+    /// `ERR_INVALID_ARGUMENT` for a file that can be truncated, where an access would cause a signal (all except
+    /// those of [`create`](Self::create)); `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_SYSTEM`.
     pub fn view(&self, offset: u64, length: u64) -> Result<View> {
         if !self.is_fixed() {
-            let message = "a file that somebody may cut short can't be viewed: only copied from";
+            let message = "a file that can be truncated cannot be viewed. Copy from it instead";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
         let range = Range::new(offset, length)?;
         let file_length = self.length()?;
         range.check_within(file_length, "the file")?;
         if let Some(part) = self.part.as_deref().filter(|part| !part.contains(&range)) {
-            let message =
-                format!("{range} is not in {part}, the part of the file that this handle is for");
+            let message = format!(
+                "{range} is not in {part}, the part of the file that this handle refers to"
+            );
             return Err(Error::new(ErrorCode::OutOfRange, message));
         }
         let page = self.page_size();
@@ -92,7 +92,7 @@ impl MemoryFile {
             address: window.address(),
             length: window.length(),
             memory: self.part.as_deref().map_or(file_length, Range::len),
-            shown: Some(Shown {
+            mapped_part: Some(MappedPart {
                 window,
                 part: self.part.clone(),
             }),
@@ -100,24 +100,23 @@ impl MemoryFile {
     }
 }
 
-/// A view of the bytes around one, for copies.
+/// A view that contains a given byte, for copies.
 #[derive(Debug)]
-pub struct Around {
-    /// Where the view begins in the file.
+pub struct ViewAround {
+    /// The offset of the view in the file.
     pub start: u64,
-    /// The bytes.
     pub view: View,
 }
 
 impl MemoryFile {
-    /// Maps the stretch of `size` bytes that has the byte at `offset`, cut to the file. `None` for a file whose bytes
-    /// may stop being there: one that is not sealed, a device's, or one of huge pages, which may lack a page of the
-    /// node that it is bound to. `None` for a part of a file, too: there may be many, and the process has few mappings.
+    /// Maps the aligned block of `size` bytes that contains `offset`, cut at the end of the file. Returns `None` for
+    /// a file whose bytes can disappear: one that is not sealed, a device's, or one of huge pages, which may lack a
+    /// page on its NUMA node. Also returns `None` for a part of a file: there may be many, and the process has few
+    /// mappings.
     ///
     /// # Errors
-    /// As for [`view`](Self::view); `ERR_INVALID_ARGUMENT` for a `size` that is not a power of two, or less than a
-    /// page.
-    pub fn view_around(&self, offset: u64, size: u64) -> Result<Option<Around>> {
+    /// As for [`view`](Self::view); `ERR_INVALID_ARGUMENT` if `size` is not a power of two, or less than a page.
+    pub fn view_around(&self, offset: u64, size: u64) -> Result<Option<ViewAround>> {
         if !self.is_fixed() || self.is_hugetlb() || self.part.is_some() {
             return Ok(None);
         }
@@ -131,7 +130,7 @@ impl MemoryFile {
         let start = offset & !size.wrapping_sub(1);
         let end = start.saturating_add(size).min(length);
         let view = self.view(start, end.saturating_sub(start))?;
-        Ok(Some(Around { start, view }))
+        Ok(Some(ViewAround { start, view }))
     }
 }
 
@@ -151,7 +150,7 @@ mod tests {
         assert_eq!(u64::try_from(view.len()).unwrap(), page);
         drop(file);
         let first = std::ptr::with_exposed_provenance::<u8>(view.address());
-        // SAFETY: mapped for as long as the view lives, and written by nobody meanwhile.
+        // SAFETY: mapped while the view exists, and written by nobody meanwhile.
         assert_eq!(unsafe { [first.read(), first.add(2).read()] }, [1, 3]);
     }
 
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_of_a_sealed_file_is_refused() {
+    fn rejects_a_range_outside_of_a_sealed_file() {
         let page = host_page_size().unwrap();
         let file = MemoryFile::create(2 * page, "viewed", HugePages::None).unwrap();
         let code = |offset, length| file.view(offset, length).unwrap_err().code();

@@ -1,5 +1,5 @@
-//! The kernel's structures (`include/uapi/linux/vfio.h`), as `vfio-bindings` has them. That crate
-//! asserts their sizes and offsets; what it lacks is here.
+//! The kernel's VFIO structures (`include/uapi/linux/vfio.h`) from `vfio-bindings`, which asserts their sizes and
+//! offsets, and one that it lacks.
 
 #[cfg(test)]
 pub(crate) use vfio_bindings::bindings::vfio::vfio_iommu_type1_dirty_bitmap_get;
@@ -23,7 +23,7 @@ pub(crate) use vfio_bindings::bindings::vfio::{
     vfio_pci_hot_reset, vfio_pci_hot_reset_info, vfio_region_info,
 };
 
-/// `struct vfio_iommu_type1_dma_unmap` without the dirty bitmap that may follow it.
+/// `struct vfio_iommu_type1_dma_unmap` without the optional dirty bitmap.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct DmaUnmap {
@@ -40,7 +40,7 @@ const _: () = {
     assert!(core::mem::offset_of!(DmaUnmap, size) == 16);
 };
 
-/// What goes into a structure's `argsz`.
+/// Returns the value of a structure's `argsz` field.
 pub(crate) fn argsz<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
 }

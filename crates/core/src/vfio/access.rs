@@ -1,4 +1,4 @@
-//! Single accesses of a given width to a device's regions: registers care about width.
+//! Single accesses of a given width to a device's regions, as registers require.
 
 use std::os::fd::AsFd;
 use std::ptr;
@@ -12,12 +12,12 @@ use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
 impl Device {
-    /// Reads 32 bits at `offset` of a region in one access, through a mapping where the region can
-    /// be mapped. PCI is little-endian; the value is in the host's order.
+    /// Reads 32 bits at `offset` of a region in one access, through a mapping if the region can be mapped. PCI is
+    /// little-endian; the value is in the host's byte order.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED` (to 4 bytes), `ERR_NO_SUCH_REGION`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED`
-    /// (memory decode is off, or the device sleeps), `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_UNALIGNED` (to 4 bytes), `ERR_NO_SUCH_REGION`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED` (memory decode is
+    /// off, or the device is in D3hot), `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn read32(&self, index: u32, offset: u64) -> Result<u32> {
         self.inner
             .load(index, offset, |address| {
@@ -28,8 +28,8 @@ impl Device {
             .map(u32::from_le_bytes)
     }
 
-    /// Writes 32 bits at `offset` of a region in one access, through a mapping where the region
-    /// can be mapped. PCI is little-endian; the value is in the host's order.
+    /// Writes 32 bits at `offset` of a region in one access, through a mapping if the region can be mapped. PCI is
+    /// little-endian; the value is in the host's byte order.
     ///
     /// # Errors
     /// As [`read32`](Self::read32).
@@ -46,8 +46,8 @@ impl Device {
             })
     }
 
-    /// Reads 64 bits at `offset` of a region in one access. Where the region can't be mapped, the
-    /// kernel may make it two of 32 bits.
+    /// Reads 64 bits at `offset` of a region in one access. If the region cannot be mapped, the kernel may split the
+    /// access into two of 32 bits.
     ///
     /// # Errors
     /// As [`read32`](Self::read32), aligned to 8 bytes.
@@ -61,8 +61,8 @@ impl Device {
             .map(u64::from_le_bytes)
     }
 
-    /// Writes 64 bits at `offset` of a region in one access. Where the region can't be mapped, the
-    /// kernel may make it two of 32 bits.
+    /// Writes 64 bits at `offset` of a region in one access. If the region cannot be mapped, the kernel may split the
+    /// access into two of 32 bits.
     ///
     /// # Errors
     /// As [`read64`](Self::read64).
@@ -81,9 +81,9 @@ impl Device {
 }
 
 impl DeviceInner {
-    /// Reads `N` bytes in one access. `mapped` gets an aligned address inside a mapping of the
-    /// region which stays for the call, while memory decode is on: config space is written with
-    /// `open` locked exclusively, so nothing that goes through this device turns it off meanwhile.
+    /// Reads `N` bytes in one access. `mapped` receives an aligned address in a mapping of the region that stays for
+    /// the call, while memory decode is on: writes to config space lock `open` exclusively, so nothing that uses this
+    /// device turns decode off meanwhile.
     fn load<const N: usize>(
         &self,
         index: u32,
@@ -143,7 +143,7 @@ impl DeviceInner {
         Ok((region, range))
     }
 
-    /// Where `range` is mapped, mapping it first if need be; `None` where it can't be mapped.
+    /// Returns the address of `range`, and maps its area first if necessary. `None` if it cannot be mapped.
     fn mapped_address(
         &self,
         open: &Open,
@@ -158,7 +158,7 @@ impl DeviceInner {
         };
         if !self.is_accessible() {
             let message = format!(
-                "{range} of region {index} of device {} does not answer: its memory decode is off, or it is in D3hot",
+                "{range} of region {index} of device {} is disabled: memory decode is off, or the device is in D3hot",
                 self.name
             );
             return Err(Error::new(ErrorCode::BarDisabled, message));
@@ -178,7 +178,7 @@ impl DeviceInner {
         {
             return known.window.at(within).map(Some).ok_or_else(outside);
         }
-        // A BAR smaller than a page has its page to itself where it may be mapped.
+        // A mappable BAR smaller than a page has the page to itself.
         let length = to_usize(
             area.len()
                 .checked_next_multiple_of(page)
@@ -187,8 +187,8 @@ impl DeviceInner {
         let offset = to_offset(region.file_offset.saturating_add(area.start()))?;
         let window = Window::new(length, protection(region.writable), open.fd.as_fd(), offset)
             .map_err(|errno| {
-                let what = format!("mapping {area} of region {index} of device {}", self.name);
-                Error::os(ErrorCode::System, errno, "mmap", what)
+                let operation = format!("mapping {area} of region {index} of device {}", self.name);
+                Error::os(ErrorCode::System, errno, "mmap", operation)
             })?;
         let address = window.at(within).ok_or_else(outside)?;
         windows.push(RegionWindow {

@@ -1,48 +1,48 @@
-//! The chain of capabilities behind VFIO's info structures (`struct vfio_info_cap_header`).
+//! The capability chain after VFIO's info structures (`struct vfio_info_cap_header`).
 
 use crate::{Error, ErrorCode, Result};
 
 const HEADER: usize = 8;
 
-/// One capability: what it is, and its bytes from the header to the end of the whole structure (a
-/// capability doesn't say how long it is).
+/// A capability, with the bytes from its header to the end of the whole structure (a capability does not contain its
+/// own length).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability<'a> {
-    /// What it is about; the meaning depends on the structure it belongs to.
+    /// The kind of capability; its meaning depends on the structure.
     pub id: u16,
-    /// Of its layout.
+    /// The version of its layout.
     pub version: u16,
     bytes: &'a [u8],
 }
 
 impl Capability<'_> {
-    /// The 32-bit field at `offset` bytes from the header's start.
+    /// Reads the 32-bit field at `offset` bytes from the header's start.
     ///
     /// # Errors
-    /// `ERR_BAD_KERNEL_DATA` where the structure ends before it.
+    /// `ERR_BAD_KERNEL_DATA` if the field is beyond the structure.
     pub fn u32_at(&self, offset: usize) -> Result<u32> {
         u32_at(self.bytes, offset)
     }
 
-    /// The 64-bit field at `offset` bytes from the header's start.
+    /// Reads the 64-bit field at `offset` bytes from the header's start.
     ///
     /// # Errors
-    /// `ERR_BAD_KERNEL_DATA` where the structure ends before it.
+    /// `ERR_BAD_KERNEL_DATA` if the field is beyond the structure.
     pub fn u64_at(&self, offset: usize) -> Result<u64> {
         u64_at(self.bytes, offset)
     }
 
-    /// The pairs of a capability that is a count at byte 8 and pairs of 64 bits from byte 16 on
-    /// (IOVA ranges, sparse mmap areas).
+    /// Reads the pairs of a capability with a count at byte 8 and pairs of 64 bits from byte 16 (IOVA ranges, sparse
+    /// mmap areas).
     ///
     /// # Errors
-    /// `ERR_BAD_KERNEL_DATA` where the structure ends before the last of them.
+    /// `ERR_BAD_KERNEL_DATA` if a pair is beyond the structure.
     pub fn pairs(&self) -> Result<Vec<(u64, u64)>> {
         let count = usize::try_from(self.u32_at(8)?).unwrap_or(usize::MAX);
         let room = self.bytes.len().saturating_sub(16) / 16;
         if count > room {
             return Err(bad(format!(
-                "capability {} announces {count} entries in room for {room}",
+                "capability {} has {count} entries in space for {room}",
                 self.id
             )));
         }
@@ -58,18 +58,17 @@ impl Capability<'_> {
     }
 }
 
-/// Walks the chain in `structure` which starts at byte `first`, as far as that is within it; 0 is
-/// no chain.
+/// Returns the chain in `structure` that starts at byte `first`; 0 means no chain.
 ///
 /// # Errors
-/// `ERR_BAD_KERNEL_DATA` for a chain that loops, leaves the structure, or is not aligned to 4 bytes.
+/// `ERR_BAD_KERNEL_DATA` if the chain loops, leaves the structure, or is not aligned to 4 bytes.
 pub fn capabilities(structure: &[u8], first: u32) -> Result<Vec<Capability<'_>>> {
     let mut found: Vec<Capability<'_>> = Vec::new();
     let most = structure.len() / HEADER;
     let mut next = first;
     while next != 0 {
         if found.len() >= most {
-            return Err(bad("the chain of capabilities has no end".into()));
+            return Err(bad("the chain of capabilities loops".into()));
         }
         if !next.is_multiple_of(4) {
             return Err(bad(format!("a capability at {next:#x} is not aligned")));
@@ -93,17 +92,17 @@ pub fn capabilities(structure: &[u8], first: u32) -> Result<Vec<Capability<'_>>>
     Ok(found)
 }
 
-/// The 16-bit field at `offset`.
+/// Reads the 16-bit field at `offset`.
 fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
     field(bytes, offset).map(u16::from_ne_bytes)
 }
 
-/// The 32-bit field at `offset`.
+/// Reads the 32-bit field at `offset`.
 pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
     field(bytes, offset).map(u32::from_ne_bytes)
 }
 
-/// The 64-bit field at `offset`.
+/// Reads the 64-bit field at `offset`.
 pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
     field(bytes, offset).map(u64::from_ne_bytes)
 }
@@ -124,7 +123,7 @@ fn bad(message: String) -> Error {
 mod tests {
     use super::*;
 
-    /// A structure of `size` bytes with headers at the given places.
+    /// Creates a structure of `size` bytes with headers at the given offsets.
     fn chain(size: usize, headers: &[(usize, u16, u32)]) -> Vec<u8> {
         let mut bytes = vec![0_u8; size];
         for (at, id, next) in headers {
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_a_chain_in_its_own_order() {
+    fn returns_a_chain_in_its_own_order() {
         let bytes = chain(96, &[(24, 2, 64), (64, 3, 40), (40, 1, 0)]);
         let ids: Vec<u16> = capabilities(&bytes, 24)
             .unwrap()
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_loops_and_strays() {
+    fn rejects_loops_and_offsets_beyond_the_structure() {
         let own = chain(64, &[(24, 1, 24)]);
         let pair = chain(64, &[(24, 1, 40), (40, 2, 24)]);
         let unaligned = chain(64, &[(24, 1, 41)]);
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_pairs_only_where_there_is_room() {
+    fn reads_pairs_only_within_the_structure() {
         let mut bytes = chain(24 + 16 + 32, &[(24, 1, 0)]);
         bytes[32..36].copy_from_slice(&2_u32.to_ne_bytes());
         bytes[40..48].copy_from_slice(&7_u64.to_ne_bytes());

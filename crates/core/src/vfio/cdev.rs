@@ -1,4 +1,5 @@
-//! Devices by their own files, `/dev/vfio/devices/vfioN`, bound to an iommufd instead of being in a group's container.
+//! Devices opened by their own files, `/dev/vfio/devices/vfioN`, and bound to an iommufd instead of a group's
+//! container.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -10,7 +11,7 @@ use super::abi::{
     VFIO_DEVICE_BIND_FLAG_TOKEN, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
     vfio_device_detach_iommufd_pt,
 };
-use super::device::{Device, Home};
+use super::device::{Device, DeviceOwner};
 use super::token::{DeviceName, VfToken};
 use crate::dropper;
 use crate::iommufd::{Attachment, Ioas, Iommufd};
@@ -28,14 +29,14 @@ mod raw {
     nix::ioctl_readwrite_bad!(detach_iommufd_pt, number(20), vfio_device_detach_iommufd_pt);
 }
 
-/// Sizes of the structures as they came with Linux 6.6; PASIDs, which were added since, aren't used.
+/// The size of the structure in Linux 6.6, without the later fields.
 const BIND_SIZE: u32 = 16;
-/// With the token, since Linux 6.17.
+/// The size with the token, since Linux 6.17.
 const BIND_WITH_TOKEN_SIZE: u32 = 24;
 const ATTACH_SIZE: u32 = 12;
 const DETACH_SIZE: u32 = 8;
 
-/// What a device has of the iommufd that it is bound to, until its file is closed.
+/// The device's binding to an iommufd, until its file is closed.
 #[derive(Debug)]
 pub(super) struct Binding {
     iommufd: Iommufd,
@@ -44,21 +45,21 @@ pub(super) struct Binding {
 }
 
 impl Device {
-    /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device can do no DMA until it is attached to an address
-    /// space. `name` has the VF token of a device that needs one: `0000:04:10.0 vf_token=UUID`.
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device cannot do DMA until it is attached to an
+    /// address space. `name` includes the VF token if the device requires one: `0000:04:10.0 vf_token=UUID`.
     ///
     /// # Errors
-    /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`; `EBUSY`: its group is
-    /// open; `EINVAL`: the device is open already, or does not take the token, as before Linux 6.17; `EACCES`: no
-    /// token, or a wrong one; `EPERM`: no interrupt remapping, or another device of its group is in use by a driver or
-    /// by somebody else), `ERR_INVALID_ARGUMENT` for a token that is not a UUID, `ERR_VFIO_UNSUPPORTED` for what is no
-    /// PCI device.
+    /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`: no permission,
+    /// or the token is missing or wrong; `EBUSY`: its group is open; `EINVAL`: the device is open already, or does
+    /// not accept a token, as before Linux 6.17; `EPERM`: no interrupt remapping, or a driver or another process uses
+    /// a device of its group), `ERR_INVALID_ARGUMENT` if the token is not a UUID, `ERR_VFIO_UNSUPPORTED` if this is
+    /// not a PCI device.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
         let DeviceName {
             address: name,
             token,
         } = DeviceName::parse(name)?;
-        dropper::settle(); // a forgotten handle may have it open
+        dropper::flush(); // an unclosed handle may keep the file open
         let path = format!("/dev/vfio/devices/vfio{number}");
         let file = OpenOptions::new()
             .read(true)
@@ -66,8 +67,13 @@ impl Device {
             .open(&path)
             .map_err(|error| {
                 let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                let what = format!("opening device {name}");
-                Error::os(ErrorCode::DeviceOpen, errno, format!("open({path})"), what)
+                let operation = format!("opening device {name}");
+                Error::os(
+                    ErrorCode::DeviceOpen,
+                    errno,
+                    format!("open({path})"),
+                    operation,
+                )
             })?;
         let fd = OwnedFd::from(file);
         let id = bind(fd.as_fd(), iommufd.fd(), token).map_err(|errno| {
@@ -83,21 +89,25 @@ impl Device {
             id,
             attachment: Mutex::default(),
         };
-        Self::new(name, fd, Home::Iommufd(binding))
+        Self::new(name, fd, DeviceOwner::Iommufd(binding))
     }
 
-    /// Attaches it to an address space: from here on its DMA goes there, and nowhere else. Pins what is mapped there, where
-    /// no device was attached before whose page table this one can use.
+    /// Attaches the device to an address space, which translates all its DMA from now on. Pins the mapped memory,
+    /// unless a device with a compatible page table is attached already.
     ///
     /// # Errors
-    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU can't; `EADDRINUSE`: a live mapping lies where the device can't
-    /// have one; `ENOMEM`; `EFAULT`), `ERR_UNSUPPORTED` where writes are logged and its IOMMU does not log, `ERR_DEVICE_IN_USE` while it is attached, `ERR_INVALID_ARGUMENT` for a device of a group or an
-    /// address space of another iommufd, `ERR_CLOSED`.
+    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU does not support it; `EADDRINUSE`: an existing mapping
+    /// is outside of the device's IOVA ranges; `ENOMEM`; `EFAULT`), `ERR_UNSUPPORTED` if dirty-page logging is on and
+    /// the device's IOMMU does not support it, `ERR_DEVICE_IN_USE` if it is attached already, `ERR_INVALID_ARGUMENT`
+    /// for a device of a group or an address space of another iommufd, `ERR_CLOSED`.
     pub fn attach(&self, ioas: &Ioas) -> Result<()> {
         self.with_binding(|fd, binding| {
             let mut attachment = lock(&binding.attachment);
             if attachment.is_some() {
-                let message = format!("device {} is attached to an address space", self.inner.name);
+                let message = format!(
+                    "device {} is attached to an address space already",
+                    self.inner.name
+                );
                 return Err(Error::new(ErrorCode::DeviceInUse, message));
             }
             let attached = ioas
@@ -108,14 +118,13 @@ impl Device {
         })
     }
 
-    /// Takes it off its address space: it can do no DMA then. Nothing where it is on none.
+    /// Detaches the device from its address space, after which it cannot do DMA. Does nothing if it is not attached.
     ///
     /// # Errors
-    /// `ERR_SYSTEM`, if the kernel has something to say that is not known of an attached device; `ERR_INVALID_ARGUMENT`
-    /// for a device of a group, `ERR_CLOSED`.
+    /// `ERR_SYSTEM` for an unexpected errno; `ERR_INVALID_ARGUMENT` for a device of a group, `ERR_CLOSED`.
     pub fn detach(&self) -> Result<()> {
-        // What is left of it may be the last of the address space, and goes without a lock.
-        let gone = self.with_binding(|fd, binding| {
+        // The attachment may be the last owner of the address space, so it is dropped without a lock.
+        let removed = self.with_binding(|fd, binding| {
             let mut attachment = lock(&binding.attachment);
             if attachment.is_none() {
                 return Ok(None);
@@ -125,21 +134,24 @@ impl Device {
                     ErrorCode::System,
                     errno,
                     "ioctl(VFIO_DEVICE_DETACH_IOMMUFD_PT)",
-                    format!("taking device {} off its address space", self.inner.name),
+                    format!(
+                        "detaching device {} from its address space",
+                        self.inner.name
+                    ),
                 )
             })?;
             Ok(attachment.take())
         })?;
-        drop(gone);
+        drop(removed);
         Ok(())
     }
 
     fn with_binding<T>(&self, f: impl FnOnce(BorrowedFd<'_>, &Binding) -> Result<T>) -> Result<T> {
         let open = read(&self.inner.open);
         let open = self.inner.expect_open(open.as_ref())?;
-        match &open.home {
-            Home::Iommufd(binding) => f(open.fd.as_fd(), binding),
-            Home::Group(_) => Err(Error::new(
+        match &open.owner {
+            DeviceOwner::Iommufd(binding) => f(open.fd.as_fd(), binding),
+            DeviceOwner::Group(_) => Err(Error::new(
                 ErrorCode::InvalidArgument,
                 format!("device {} was opened by its group", self.inner.name),
             )),
@@ -147,20 +159,20 @@ impl Device {
     }
 }
 
-/// `VFIO_DEVICE_BIND_IOMMUFD`: the device's id there.
+/// `VFIO_DEVICE_BIND_IOMMUFD`: returns the device's id in the iommufd.
 fn bind(
     device: BorrowedFd<'_>,
     iommufd: BorrowedFd<'_>,
     token: Option<VfToken>,
 ) -> nix::Result<u32> {
     let mut bind = bind_arguments(iommufd.as_raw_fd(), token.as_ref());
-    // SAFETY: the structure outlives the call and has at least the bytes that it says; the token that it points to
-    // outlives the call too.
+    // SAFETY: the structure outlives the call and has at least the bytes of its size field; the token that it points
+    // to outlives the call too.
     unsafe { raw::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
     Ok(bind.out_devid)
 }
 
-/// The token is an address of the process: it must live as long as what this returns.
+/// The result contains the token's address: the token must outlive it.
 fn bind_arguments(iommufd: RawFd, token: Option<&VfToken>) -> vfio_device_bind_iommufd {
     let bind = vfio_device_bind_iommufd {
         argsz: BIND_SIZE,
@@ -183,7 +195,7 @@ fn attach(device: BorrowedFd<'_>, table: u32) -> nix::Result<()> {
         pt_id: table,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and has more bytes than it says.
+    // SAFETY: the structure outlives the call and has more bytes than its size field states.
     unsafe { raw::attach_iommufd_pt(device.as_raw_fd(), &raw mut attach) }.map(drop)
 }
 
@@ -193,7 +205,7 @@ fn detach(device: BorrowedFd<'_>) -> nix::Result<()> {
         argsz: DETACH_SIZE,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and has more bytes than it says.
+    // SAFETY: the structure outlives the call and has more bytes than its size field states.
     unsafe { raw::detach_iommufd_pt(device.as_raw_fd(), &raw mut detach) }.map(drop)
 }
 
@@ -214,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binds_with_a_token_only_where_there_is_one() {
+    fn binds_with_a_token_only_if_one_is_given() {
         let plain = bind_arguments(7, None);
         assert_eq!((plain.argsz, plain.flags, plain.iommufd), (16, 0, 7));
         assert_eq!(plain.token_uuid_ptr, 0);

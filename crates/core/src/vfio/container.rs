@@ -1,4 +1,4 @@
-//! A VFIO container: one IOMMU address space, shared by the groups attached to it.
+//! A VFIO container: one IOMMU address space for the groups attached to it.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,20 +21,20 @@ use crate::{Error, ErrorCode, Result};
 pub(super) struct ContainerInner {
     pub(super) state: Mutex<State>,
     pub(super) unmap_all: bool,
-    /// How many mappings there are; to be asked without waiting for a mapping in progress.
+    /// The number of mappings, readable without waiting for a call in progress.
     count: AtomicUsize,
 }
 
-/// An open container. Clones share it; groups attached to it keep it open. After the last clone the dropper's thread
-/// unmaps everything, as nobody else could any more: a BAR among them would otherwise keep its device
-/// open, that its group, and that the container, for ever.
+/// An open container. Clones share it; attached groups keep it open. After the last clone the dropper's thread unmaps
+/// everything: otherwise a mapped BAR would keep its device open, the device its group, and the group the container,
+/// for ever.
 #[derive(Debug, Clone)]
 pub struct Container {
     pub(super) inner: Arc<ContainerInner>,
     _handle: Arc<Handle>,
 }
 
-/// What all clones of a container share, and groups attached to it don't.
+/// The state that only the clones of a container share, not the attached groups.
 #[derive(Debug)]
 struct Handle {
     inner: Arc<ContainerInner>,
@@ -43,17 +43,17 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.inner.count.load(Ordering::Relaxed) > 0 {
-            dropper::drop_later(Unreachable(Arc::clone(&self.inner)));
+            dropper::drop_later(WithoutHandle(Arc::clone(&self.inner)));
         }
     }
 }
 
 /// A container with mappings and without a handle.
-struct Unreachable(Arc<ContainerInner>);
+struct WithoutHandle(Arc<ContainerInner>);
 
-impl Drop for Unreachable {
+impl Drop for WithoutHandle {
     fn drop(&mut self) {
-        // What the kernel refuses to unmap stays on record, and keeps its memory.
+        // Mappings that the kernel fails to unmap stay on record, and keep their memory.
         let _ = self.0.unmap_all();
     }
 }
@@ -68,11 +68,10 @@ impl Drop for ContainerInner {
 }
 
 impl Container {
-    /// Opens `/dev/vfio/vfio` and checks that it speaks API version 0 and type1v2.
+    /// Opens `/dev/vfio/vfio` and checks that it supports API version 0 and type1v2.
     ///
     /// # Errors
-    /// `ERR_VFIO_UNAVAILABLE` (`ENOENT`: the vfio module isn't loaded; `EACCES`),
-    /// `ERR_VFIO_UNSUPPORTED`.
+    /// `ERR_VFIO_UNAVAILABLE` (`ENOENT`: the vfio module is not loaded; `EACCES`), `ERR_VFIO_UNSUPPORTED`.
     pub fn open() -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -102,21 +101,21 @@ impl Container {
                 .map_err(|errno| unsupported(errno, "ioctl(VFIO_CHECK_EXTENSION)"))
         };
         if !extension(VFIO_TYPE1v2_IOMMU)? {
-            let message = "the kernel's VFIO has no type1v2 IOMMU (is vfio_iommu_type1 loaded, and an IOMMU enabled?)";
+            let message = "the kernel's VFIO does not support type1v2. Load vfio_iommu_type1 and enable an IOMMU";
             return Err(Error::new(ErrorCode::VfioUnsupported, message));
         }
         let unmap_all = extension(VFIO_UNMAP_ALL)?;
         Ok(Self::with_descriptor(fd, unmap_all))
     }
 
-    /// An empty container behind a descriptor. `unmap_all`: the kernel has `VFIO_DMA_UNMAP_FLAG_ALL`.
+    /// Creates an empty container from a descriptor. `unmap_all`: the kernel supports `VFIO_DMA_UNMAP_FLAG_ALL`.
     pub(super) fn with_descriptor(fd: OwnedFd, unmap_all: bool) -> Self {
         let state = State {
             fd: Some(fd),
             iommu_set: false,
             groups: 0,
             mappings: Mappings::default(),
-            stranded: false,
+            detach_unconfirmed: false,
         };
         let inner = Arc::new(ContainerInner {
             state: Mutex::new(state),
@@ -131,21 +130,21 @@ impl Container {
         }
     }
 
-    /// Gives the container its type1v2 IOMMU, once after its first group was attached (and again
-    /// after it has lost its last one).
+    /// Sets the container's IOMMU type to type1v2, once after its first group was attached (and again after its last
+    /// group was detached).
     ///
     /// # Errors
-    /// `ERR_CONTAINER_EMPTY` without a group, `ERR_SET_IOMMU_FAILED` (`EPERM`: no interrupt
-    /// remapping, and `allow_unsafe_interrupts` is off; `EINVAL`: set already), `ERR_CLOSED`.
+    /// `ERR_CONTAINER_EMPTY` without a group, `ERR_SET_IOMMU_FAILED` (`EPERM`: no interrupt remapping, and
+    /// `allow_unsafe_interrupts` is off; `EINVAL`: set already), `ERR_CLOSED`.
     pub fn set_iommu(&self) -> Result<()> {
         let mut state = lock(&self.inner.state);
         let fd = state.open()?;
         if state.groups == 0 {
-            let message = "a container without a group can't have an IOMMU: attach a group first";
+            let message = "the container has no group. Attach a group before setting the IOMMU";
             return Err(Error::new(ErrorCode::ContainerEmpty, message));
         }
         ioctl::set_iommu(fd, i32::try_from(VFIO_TYPE1v2_IOMMU).unwrap_or(0)).map_err(|errno| {
-            let what = match errno {
+            let operation = match errno {
                 Errno::EPERM => {
                     "setting a container's IOMMU (no interrupt remapping? then \
                      vfio_iommu_type1 needs allow_unsafe_interrupts=1)"
@@ -156,14 +155,14 @@ impl Container {
                 ErrorCode::SetIommuFailed,
                 errno,
                 "ioctl(VFIO_SET_IOMMU)",
-                what,
+                operation,
             )
         })?;
         state.iommu_set = true;
         Ok(())
     }
 
-    /// What the IOMMU can do now: ask again after each group attached or detached.
+    /// Returns the IOMMU's capabilities, which attaching or detaching a group changes.
     ///
     /// # Errors
     /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_BAD_KERNEL_DATA`, `ERR_SYSTEM`.
@@ -174,14 +173,14 @@ impl Container {
                 ErrorCode::System,
                 errno,
                 "ioctl(VFIO_IOMMU_GET_INFO)",
-                "asking what the IOMMU can do",
+                "reading the capabilities of the IOMMU",
             )
         })?;
         drop(state);
         ContainerInfo::decode(&bytes)
     }
 
-    /// How many mappings are on record. Doesn't wait for a call in progress.
+    /// Returns the number of recorded mappings. Does not wait for a call in progress.
     #[must_use]
     pub fn mapping_count(&self) -> usize {
         self.inner.count.load(Ordering::Relaxed)
@@ -192,7 +191,7 @@ impl Container {
     /// # Errors
     /// `ERR_DEVICE_IN_USE` while groups are attached.
     pub fn close(&self) -> Result<()> {
-        dropper::retry_settled(|| self.close_empty())
+        dropper::retry_after_flush(|| self.close_empty())
     }
 
     fn close_empty(&self) -> Result<()> {
@@ -204,10 +203,10 @@ impl Container {
         let fd = state.fd.take();
         state.iommu_set = false;
         drop(fd);
-        let gone: Leases = state.mappings.take_all().collect();
+        let removed: Leases = state.mappings.take_all().collect();
         self.inner.publish_count(&state);
         drop(state);
-        drop(gone);
+        drop(removed);
         Ok(())
     }
 }
@@ -217,31 +216,31 @@ impl ContainerInner {
     pub(super) fn attach(&self, group: BorrowedFd<'_>, id: u32) -> Result<()> {
         let mut state = lock(&self.state);
         ioctl::group_set_container(group, state.open()?).map_err(|errno| {
-            let what = format!("attaching VFIO group {id} to a container");
+            let operation = format!("attaching VFIO group {id} to a container");
             Error::os(
                 ErrorCode::GroupAttach,
                 errno,
                 "ioctl(VFIO_GROUP_SET_CONTAINER)",
-                what,
+                operation,
             )
         })?;
         state.groups = state.groups.saturating_add(1);
         Ok(())
     }
 
-    /// Detaches a group. Asks the kernel rather than closing the descriptor: only then is it certain
-    /// that the group is off, whoever else may hold a copy of it. With the last group the kernel
-    /// destroys all mappings; the leases they kept are the caller's to drop, without its locks.
+    /// Detaches a group. Calls the kernel instead of only closing the descriptor: others may hold a copy of it, so
+    /// only the call confirms the detachment. With the last group the kernel destroys all mappings; the caller drops
+    /// their leases after it has released its locks.
     ///
-    /// Only type1's kernel side does that. Where `/dev/vfio/vfio` is iommufd's
-    /// (`CONFIG_IOMMUFD_VFIO_CONTAINER`), mappings outlive the last group: no device reaches them, but
-    /// one attached later would. So they are unmapped here, after the group is off, because before
-    /// that a refused detachment would leave its devices without them. Type1 has no IOMMU left to ask
-    /// by then, and says so. What stays mapped stays on record, until the container is closed.
+    /// Only type1 does that. With a `/dev/vfio/vfio` of iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), mappings outlive
+    /// the last group: no device reaches them, but one attached later would. So they are unmapped here, after the
+    /// group is detached, because before that a failed detachment would leave its devices without them. Type1 no
+    /// longer has an IOMMU then, and returns an error that says so. Mappings that remain stay on record until the
+    /// container is closed.
     pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Leases> {
         let mut state = lock(&self.state);
         match ioctl::group_unset_container(group) {
-            // EINVAL: it is off already, since the host has taken its devices back from vfio-pci.
+            // EINVAL: the group is detached already, because the host has unbound its devices from vfio-pci.
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(errno) => {
                 let code = if errno == Errno::EBUSY {
@@ -249,48 +248,48 @@ impl ContainerInner {
                 } else {
                     ErrorCode::System
                 };
-                let what = format!(
+                let operation = format!(
                     "detaching VFIO group {id} (EBUSY: one of its devices is still open somewhere)"
                 );
                 let syscall = "ioctl(VFIO_GROUP_UNSET_CONTAINER)";
-                return Err(Error::os(code, errno, syscall, what));
+                return Err(Error::os(code, errno, syscall, operation));
             }
         }
         state.groups = state.groups.saturating_sub(1);
-        let mut gone = Leases::default();
+        let mut removed = Leases::default();
         if state.groups == 0 {
             state.iommu_set = false;
-            if self.ask_unmap_leftovers(&state).is_ok() {
-                gone.extend(state.mappings.take_all());
+            if self.unmap_leftovers_in_kernel(&state).is_ok() {
+                removed.extend(state.mappings.take_all());
             }
             self.publish_count(&state);
         }
-        Ok(gone)
+        Ok(removed)
     }
 
     /// Makes the kernel unmap everything after the last group was detached.
-    pub(super) fn ask_unmap_leftovers(&self, state: &State) -> nix::Result<()> {
-        // Kernels that can't unmap all at once have no iommufd either.
+    pub(super) fn unmap_leftovers_in_kernel(&self, state: &State) -> nix::Result<()> {
+        // Kernels that cannot unmap all at once do not have iommufd.
         if !self.unmap_all || state.mappings.len() == 0 {
             return Ok(());
         }
         let Ok(fd) = state.open() else {
             return Ok(());
         };
-        match self.ask_unmap_all(fd) {
-            // EINVAL is type1's answer; ENODEV iommufd's, where it never had any.
+        match self.unmap_all_in_kernel(fd) {
+            // type1 returns EINVAL; iommufd returns ENODEV if it never had a device.
             Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => Ok(()),
             answer => answer,
         }
     }
 
-    /// A group's descriptor goes without the kernel having confirmed the detachment: from now on its
-    /// mappings count as alive for ever.
-    pub(super) fn strand(&self) {
-        lock(&self.state).stranded = true;
+    /// Records that a group's descriptor was closed without a confirmed detachment: from now on, mappings count as
+    /// alive for ever.
+    pub(super) fn mark_unconfirmed_detach(&self) {
+        lock(&self.state).detach_unconfirmed = true;
     }
 
-    /// To be called before the lock goes, whenever the mappings have changed.
+    /// Updates the count of mappings; call it before the lock is released, after each change.
     pub(super) fn publish_count(&self, state: &State) {
         self.count.store(state.mappings.len(), Ordering::Relaxed);
     }
@@ -302,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_vfio_opening_names_the_file() {
+    fn names_the_file_if_vfio_is_unavailable() {
         if let Err(error) = Container::open() {
             assert!(matches!(
                 error.code(),

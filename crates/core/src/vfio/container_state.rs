@@ -1,4 +1,4 @@
-//! What a container holds, and the steps that keep it in agreement with the kernel.
+//! The state of a container, and the steps that keep it consistent with the kernel.
 
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,47 +15,47 @@ use crate::{Error, ErrorCode, Range, Result};
 const MAP: &str = "ioctl(VFIO_IOMMU_MAP_DMA)";
 const UNMAP: &str = "ioctl(VFIO_IOMMU_UNMAP_DMA)";
 
-/// What is guarded: the descriptor and what the kernel has behind it.
+/// The guarded state: the descriptor, and the records of its mappings.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    // Before the mappings: the descriptor is closed first.
+    // Declared before the mappings, so that the descriptor is closed first.
     pub(super) fd: Option<OwnedFd>,
     pub(super) iommu_set: bool,
     pub(super) groups: usize,
     pub(super) mappings: Mappings<Lease>,
-    /// A group went away without the kernel confirming it: its mappings may live on unseen.
-    pub(super) stranded: bool,
+    /// A group was closed without a confirmed detachment: its mappings may still exist in the kernel.
+    pub(super) detach_unconfirmed: bool,
 }
 
 impl State {
-    /// The descriptor, unless closed.
+    /// Returns the descriptor of an open container.
     pub(super) fn open(&self) -> Result<BorrowedFd<'_>> {
         let fd = self.fd.as_ref().map(AsFd::as_fd);
         fd.ok_or_else(|| Error::new(ErrorCode::Closed, "the container is closed"))
     }
 
-    /// The descriptor of a container with an IOMMU.
+    /// Returns the descriptor of a container with an IOMMU.
     pub(super) fn ready(&self) -> Result<BorrowedFd<'_>> {
         let fd = self.open()?;
         if self.iommu_set {
             return Ok(fd);
         }
-        let message =
-            "the container has no IOMMU: no group is attached, or setIommu was not called since";
+        let message = "the container has no IOMMU. Attach a group, then call setIommu";
         Err(Error::new(ErrorCode::ContainerEmpty, message))
     }
 
-    /// Makes one mapping and records it. Leases to drop go to `gone`.
+    /// Makes one mapping and records it. Adds leases to drop to `removed`.
     pub(super) fn map(
         &mut self,
         request: &MapRequest,
         memory: Memory<'_>,
-        gone: &mut Leases,
+        removed: &mut Leases,
     ) -> Result<()> {
         let range = request.range;
         let Memory::Leased(lease) = memory else {
-            let message =
-                format!("mapping IOVA {range} to a file: type1 maps memory of this process");
+            let message = format!(
+                "mapping IOVA {range} to a file is not possible: type1 maps only memory of this process"
+            );
             return Err(Error::new(ErrorCode::InvalidArgument, message).at(range));
         };
         let mut flags = VFIO_DMA_MAP_FLAG_READ;
@@ -70,44 +70,43 @@ impl State {
             size: range.len(),
         };
         let mapped = self.ready().and_then(|fd| {
-            // SAFETY: the lease keeps that memory mapped as it is. The record below keeps the lease until
-            // the kernel has confirmed that the mapping is gone. Devices change the memory at will; no
-            // Rust reference points into it.
+            // SAFETY: the lease keeps the memory mapped as it is. The record below owns the lease until the kernel
+            // has confirmed the unmap. Devices change the memory at any time; no Rust reference points into it.
             unsafe { ioctl::iommu_map_dma(fd, &map) }.map_err(|errno| {
-                let what = format!(
+                let operation = format!(
                     "mapping IOVA {range} to {} of the reservation",
                     lease.range()
                 );
-                Error::os(ErrorCode::MapFailed, errno, MAP, what).at(range)
+                Error::os(ErrorCode::MapFailed, errno, MAP, operation).at(range)
             })
         });
         match mapped {
-            Ok(()) => self.mappings.insert(range, lease, gone),
-            Err(_) => gone.extend([lease]),
+            Ok(()) => self.mappings.insert(range, lease, removed),
+            Err(_) => removed.extend([lease]),
         }
         mapped
     }
 
-    /// Removes the mappings that lie wholly in a range. Leases to drop go to `gone`.
-    pub(super) fn unmap(&mut self, range: &Range, gone: &mut Leases) -> Result<()> {
+    /// Removes the mappings that lie wholly in a range. Adds leases to drop to `removed`.
+    pub(super) fn unmap(&mut self, range: &Range, removed: &mut Leases) -> Result<()> {
         let expected = self.mappings.bytes_within(range);
         let answer = ioctl::iommu_unmap_dma(self.open()?, range.start(), range.len(), 0);
         check_unmapped(range, expected, answer)?;
-        self.mappings.take_within(range, gone);
+        self.mappings.take_within(range, removed);
         Ok(())
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        if self.stranded {
-            // A device may still reach this memory. Leaked, so that nothing else comes to be there.
+        if self.detach_unconfirmed {
+            // A device may still reach this memory. Leaks it, so that nothing else is mapped there.
             self.mappings.take_all().for_each(std::mem::forget);
         }
     }
 }
 
-/// What an unmap came to: the kernel's answer must be what the records say.
+/// Checks the result of an unmap: the kernel's size must match the records.
 pub(super) fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Result<()> {
     match answer {
         Ok(size) if size == expected => Ok(()),
@@ -121,10 +120,10 @@ pub(super) fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u
     }
 }
 
-/// The kernel has refused to unmap `range`.
+/// The error of an unmap of `range` that the kernel refused.
 pub(super) fn unmap_refused(range: &Range, errno: Errno) -> Error {
-    let what = format!("unmapping IOVA {range}");
-    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, what)
+    let operation = format!("unmapping IOVA {range}");
+    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, operation)
 }
 
 #[cfg(test)]
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unmap_must_agree_with_the_records() {
+    fn an_unmap_must_match_the_records() {
         let range = Range::new(0x1000, 0x3000).unwrap();
         check_unmapped(&range, 0x2000, Ok(0x2000)).unwrap();
         check_unmapped(&range, 0, Ok(0)).unwrap();

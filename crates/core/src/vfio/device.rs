@@ -1,4 +1,4 @@
-//! A PCI device in VFIO's hands.
+//! A PCI device opened through VFIO.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,33 +23,34 @@ use crate::memory::MemoryFile;
 use crate::range::to_offset;
 use crate::{Error, ErrorCode, Result};
 
-/// More regions than any device has; a bound for the questions asked when it is opened.
+/// The largest number of regions to query at open; no device has as many.
 const MOST_REGIONS: u32 = 256;
 
-/// What is there only while the device is open, in the order in which it goes.
+/// The state of an open device. Its fields are dropped in this order.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// The BARs mapped for single accesses. They keep the file open in the kernel: first to go.
+    /// The BARs mapped for single accesses. They keep the file open in the kernel, so they are dropped first.
     pub(super) windows: Mutex<Vec<RegionWindow>>,
-    /// Areas of BARs that were given out to iommufd.
+    /// The areas of BARs exported to iommufd.
     pub(super) dma_bufs: Mutex<Vec<Arc<DmaBuf>>>,
     pub(super) fd: OwnedFd,
-    pub(super) home: Home,
+    pub(super) owner: DeviceOwner,
 }
 
-/// By what the device was opened. It goes after the device's file, which keeps it in the kernel.
+/// The owner that the device was opened through. It is dropped after the device's file, which keeps it in use in the
+/// kernel.
 #[derive(Debug)]
-pub(super) enum Home {
+pub(super) enum DeviceOwner {
     Group(GroupUse),
     Iommufd(Binding),
 }
 
 impl Open {
-    /// The group it was opened by, which is open for at least as long.
+    /// The group through which the device was opened, if any.
     pub(super) fn group(&self) -> Option<&Arc<GroupInner>> {
-        match &self.home {
-            Home::Group(group) => Some(group.group()),
-            Home::Iommufd(_) => None,
+        match &self.owner {
+            DeviceOwner::Group(group) => Some(group.group()),
+            DeviceOwner::Iommufd(_) => None,
         }
     }
 }
@@ -57,16 +58,17 @@ impl Open {
 #[derive(Debug)]
 pub(crate) struct DeviceInner {
     pub(super) name: String,
-    /// Read for anything that uses the device; written for what may turn its memory off (writes to
+    /// Locked shared for any use of the device; exclusively for operations that may disable its memory (writes to
     /// config space, a reset of the device or its bus) and for closing.
     pub(super) open: RwLock<Option<Open>>,
     pub(super) regions: Vec<Option<RegionInfo>>,
     can_reset: bool,
-    /// Placements of its memory in reservations, and mappings of it as dma-bufs.
+    /// The number of mappings of its memory: in reservations, and as dma-bufs.
     mappings: AtomicUsize,
     capabilities: OnceLock<Capabilities>,
     accessible: AtomicBool,
-    /// How often the kernel has taken its memory out of IOMMUs that had it as dma-bufs, as far as that was done here.
+    /// The number of times that the kernel has revoked the device's dma-bufs because of operations through this
+    /// device.
     revocations: AtomicU64,
 }
 
@@ -77,25 +79,25 @@ pub struct Device {
 }
 
 impl Device {
-    /// Takes over a device's descriptor.
-    pub(super) fn new(name: &str, fd: OwnedFd, home: Home) -> Result<Self> {
+    /// Creates a device from its descriptor.
+    pub(super) fn new(name: &str, fd: OwnedFd, owner: DeviceOwner) -> Result<Self> {
         let open = Open {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
             fd,
-            home,
+            owner,
         };
         let fd = open.fd.as_fd();
-        let asking = |errno, syscall| {
+        let failed = |errno, syscall| {
             Error::os(
                 ErrorCode::DeviceOpen,
                 errno,
                 syscall,
-                format!("asking what device {name} has"),
+                format!("reading the properties of device {name}"),
             )
         };
         let info = ioctl::device_get_info(fd)
-            .map_err(|errno| asking(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
+            .map_err(|errno| failed(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
             return Err(Error::new(
                 ErrorCode::VfioUnsupported,
@@ -107,8 +109,8 @@ impl Device {
             regions.push(match ioctl::device_get_region_info(fd, index) {
                 Ok(bytes) => RegionInfo::decode(&bytes)
                     .map_err(|error| error.context(format!("device {name}, region {index}")))?,
-                Err(Errno::EINVAL) => None, // A region this device doesn't have, as VGA.
-                Err(errno) => return Err(asking(errno, "ioctl(VFIO_DEVICE_GET_REGION_INFO)")),
+                Err(Errno::EINVAL) => None, // The device does not have this region, such as VGA.
+                Err(errno) => return Err(failed(errno, "ioctl(VFIO_DEVICE_GET_REGION_INFO)")),
             });
         }
         let can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
@@ -139,14 +141,14 @@ impl Device {
         }
     }
 
-    /// A device without a kernel behind it, with these bytes as config space at the start of its file.
+    /// Creates a device without a kernel, with these bytes as config space at the start of its file.
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
     pub(crate) fn fake(config: &[u8], can_reset: bool) -> Self {
         Self::fake_of(&super::Group::fake(None), config, can_reset)
     }
 
-    /// The same, of a group.
+    /// Creates a fake device of a group.
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
     pub(super) fn fake_of(group: &super::Group, config: &[u8], can_reset: bool) -> Self {
@@ -166,7 +168,7 @@ impl Device {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
             fd,
-            home: Home::Group(group.fake_use()),
+            owner: DeviceOwner::Group(group.fake_use()),
         };
         Self::with_regions("fake", open, regions, can_reset)
     }
@@ -176,8 +178,8 @@ impl Device {
         &self.inner
     }
 
-    /// Describes a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more); `None` where the
-    /// device has none of that index.
+    /// Returns the description of a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more), or `None` if
+    /// the device does not have it.
     #[must_use]
     pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {
         self.inner
@@ -186,22 +188,22 @@ impl Device {
             .as_ref()
     }
 
-    /// Whether its BARs answer: memory decode is on and it isn't in D3hot, as of the last write to
-    /// config space or reset through this device. False once it is closed.
+    /// Whether the BARs are enabled: memory decode is on and the device is not in D3hot, as of the last write to
+    /// config space or reset through this device. `false` after it is closed.
     #[must_use]
     pub fn memory_accessible(&self) -> bool {
         self.inner.is_accessible()
     }
 
-    /// How often what IOMMUs map of its BARs as dma-bufs was taken away from them by what was done through this device:
-    /// memory decode off, D3hot, a reset. What was mapped before the last time is void, and has to be mapped anew.
+    /// Returns the number of times that operations through this device (decode off, D3hot, a reset) revoked the
+    /// dma-bufs of its BARs. Mappings made before the last revocation are revoked, and must be made again.
     #[must_use]
     pub fn revocations(&self) -> u64 {
         self.inner.revocations.load(Ordering::Acquire)
     }
 
-    /// Its memory, to be placed in a reservation: the device's file, of which a region begins at
-    /// its [`file_offset`](RegionInfo::file_offset).
+    /// Returns the device's memory, to map in a reservation: the device's file, in which a region begins at its
+    /// [`file_offset`](RegionInfo::file_offset).
     ///
     /// # Errors
     /// `ERR_CLOSED`.
@@ -210,17 +212,17 @@ impl Device {
         MemoryFile::from_device(Arc::clone(&self.inner))
     }
 
-    /// Resets it. The kernel saves and restores its config space.
+    /// Resets the device. The kernel saves and restores its config space.
     ///
     /// # Errors
-    /// `ERR_RESET_UNSUPPORTED`; `ERR_BAD_CONFIG_SPACE` where it did not return from the reset; `ERR_CLOSED`,
+    /// `ERR_RESET_UNSUPPORTED`; `ERR_BAD_CONFIG_SPACE` if the device did not return from the reset; `ERR_CLOSED`,
     /// `ERR_SYSTEM`.
     pub fn reset(&self) -> Result<()> {
         let open = write(&self.inner.open);
         let fd = self.inner.expect_open(open.as_ref())?.fd.as_fd();
         let result = ioctl::device_reset(fd);
-        // Before it tries, the kernel refuses a device that it has no way of resetting, and revokes the
-        // dma-bufs of any other (`vfio_pci_ioctl_reset`).
+        // The kernel first rejects a device that it cannot reset. It revokes the dma-bufs of any other device before
+        // it tries (`vfio_pci_ioctl_reset`).
         if result.is_ok() || self.inner.can_reset {
             self.inner.was_reset(fd);
         }
@@ -241,11 +243,11 @@ impl Device {
         })
     }
 
-    /// Sets the VF token of a physical function. Opening one of its virtual functions requires it from now on.
+    /// Sets the VF token of a physical function, which opening its virtual functions requires from now on.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` for what is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` for a token that is
-    /// not a UUID, `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_UNSUPPORTED` if this is not a physical function with SR-IOV; `ERR_INVALID_ARGUMENT` if the token is not a
+    /// UUID, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn set_vf_token(&self, token: &str) -> Result<()> {
         let token = VfToken::parse(token)?;
         let set = self.inner.with_fd(|fd| set_vf_token(fd, token))?;
@@ -254,17 +256,17 @@ impl Device {
                 Errno::ENOTTY => ErrorCode::Unsupported,
                 _ => ErrorCode::System,
             };
-            let what = format!("setting the VF token of device {}", self.inner.name);
-            Error::os(code, errno, "ioctl(VFIO_DEVICE_FEATURE)", what)
+            let operation = format!("setting the VF token of device {}", self.inner.name);
+            Error::os(code, errno, "ioctl(VFIO_DEVICE_FEATURE)", operation)
         })
     }
 
-    /// Closes it; a second call does nothing. Handles of its memory file fail from then on.
+    /// Closes the device; a second call does nothing. Handles of its memory file fail from then on.
     ///
     /// # Errors
-    /// `ERR_DEVICE_IN_USE` while its memory is placed in a reservation, or mapped as a dma-buf.
+    /// `ERR_DEVICE_IN_USE` while its memory is mapped in a reservation or as a dma-buf.
     pub fn close(&self) -> Result<()> {
-        dropper::retry_settled(|| self.close_unmapped())
+        dropper::retry_after_flush(|| self.close_unmapped())
     }
 
     fn close_unmapped(&self) -> Result<()> {
@@ -272,15 +274,15 @@ impl Device {
         let mappings = self.inner.mappings.load(Ordering::Acquire);
         if mappings > 0 && open.is_some() {
             let message = format!(
-                "device {} has memory placed in a reservation, or mapped by an IOMMU ({mappings} time(s))",
+                "device {} has memory mapped in a reservation or by an IOMMU ({mappings} time(s))",
                 self.inner.name
             );
             return Err(Error::new(ErrorCode::DeviceInUse, message));
         }
-        let gone = open.take();
+        let removed = open.take();
         self.inner.accessible.store(false, Ordering::Release);
         drop(open);
-        drop(gone);
+        drop(removed);
         Ok(())
     }
 }
@@ -302,8 +304,8 @@ impl DeviceInner {
         Ok(f(self.expect_open(open.as_ref())?.fd.as_fd()))
     }
 
-    /// Announces a placement in a reservation, or a mapping as a dma-buf: the device can't be closed until what this returns
-    /// is dropped.
+    /// Registers a mapping in a reservation or as a dma-buf: the device cannot be closed until the returned value is
+    /// dropped.
     pub(crate) fn begin_mapping(self: &Arc<Self>) -> Result<DeviceMapping> {
         let open = read(&self.open);
         self.expect_open(open.as_ref())?;
@@ -317,13 +319,13 @@ impl DeviceInner {
         open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
     }
 
-    /// Whether its BARs answer, as of the last write to config space or reset that is done; false once it is
-    /// closed. Takes no lock: a reset holds `open` for as long as it takes.
+    /// Whether the BARs are enabled, as of the last completed write to config space or reset; `false` after the
+    /// device is closed. Takes no lock: a reset holds `open` for its whole duration.
     pub(crate) fn is_accessible(&self) -> bool {
         self.accessible.load(Ordering::Acquire)
     }
 
-    /// Looks again whether memory is accessible. Where it no longer is, the kernel has revoked its dma-bufs.
+    /// Updates whether memory is accessible. If it no longer is, the kernel has revoked the dma-bufs.
     pub(super) fn refresh(&self, fd: BorrowedFd<'_>) {
         let accessible = self.reads_accessible(fd);
         if self.accessible.swap(accessible, Ordering::AcqRel) && !accessible {
@@ -331,14 +333,14 @@ impl DeviceInner {
         }
     }
 
-    /// The same after a reset, which revokes them whether memory is accessible then or not.
+    /// As [`refresh`](Self::refresh), after a reset, which always revokes the dma-bufs.
     pub(super) fn was_reset(&self, fd: BorrowedFd<'_>) {
         let accessible = self.reads_accessible(fd);
         self.accessible.store(accessible, Ordering::Release);
         self.revocations.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether writing that to config space resets the function.
+    /// Whether writing these bytes to config space resets the function.
     pub(super) fn would_reset(&self, fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> bool {
         let places = self.capabilities(fd);
         places.is_some_and(|places| {
@@ -351,7 +353,7 @@ impl DeviceInner {
         places.is_some_and(|places| places.memory_accessible(|at| self.config_field(fd, at)))
     }
 
-    /// Found once, when the device answers for the first time.
+    /// Found once, when the device first responds.
     fn capabilities(&self, fd: BorrowedFd<'_>) -> Option<&Capabilities> {
         if self.capabilities.get().is_none() {
             let found = Capabilities::find(|at| self.config_field(fd, at))?;
@@ -364,18 +366,19 @@ impl DeviceInner {
         is_silent(|at| self.config_field(fd, at))
     }
 
-    /// The kernel reports `ENOTTY` both if it has no way to reset a device and if it waited in vain for the device
-    /// after the reset (`pci_dev_wait`). Only the device tells them apart.
+    /// The error of a device that did not return from its reset. The kernel returns `ENOTTY` both if it cannot reset
+    /// a device and if the device did not return from the reset (`pci_dev_wait`); reading config space distinguishes
+    /// them.
     pub(super) fn not_returned(&self, syscall: &'static str) -> Error {
         let message = format!(
-            "device {} did not return from its reset: its config space reads as all ones. Reset what is above it, or \
-             switch the machine off and on",
+            "device {} did not return from its reset: its config space reads as all ones. Reset the bridge above it, or \
+             power-cycle the machine",
             self.name
         );
         Error::os(ErrorCode::BadConfigSpace, Errno::ENOTTY, syscall, message)
     }
 
-    /// 16 bits of config space.
+    /// Reads 16 bits of config space.
     fn config_field(&self, fd: BorrowedFd<'_>, at: u64) -> Option<u16> {
         let index = usize::try_from(VFIO_PCI_CONFIG_REGION_INDEX).ok()?;
         let config = self.regions.get(index)?.as_ref()?.file_offset;
@@ -385,7 +388,7 @@ impl DeviceInner {
     }
 }
 
-/// A placement of a device's memory in a reservation, or a mapping of it as a dma-buf.
+/// A mapping of a device's memory, in a reservation or as a dma-buf.
 #[derive(Debug)]
 pub(crate) struct DeviceMapping {
     device: Arc<DeviceInner>,

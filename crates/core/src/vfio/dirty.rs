@@ -1,4 +1,4 @@
-//! Which pages the devices of a container may have written.
+//! Dirty-page logging of a container.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -18,18 +18,18 @@ use crate::{Error, ErrorCode, Range, Result};
 mod raw {
     use super::super::ioctl::number;
 
-    // `struct vfio_iommu_type1_dirty_bitmap` is two words, argsz and flags, and data.
+    // The words of `struct vfio_iommu_type1_dirty_bitmap`: argsz and flags, then data.
     nix::ioctl_readwrite_bad!(dirty_pages, number(17), u64);
 }
 
 const IOCTL: &str = "ioctl(VFIO_IOMMU_DIRTY_PAGES)";
 
 impl Container {
-    /// Starts or ends logging. The kernel logs what it can't know not to be written: all that is mapped for a device that pins
-    /// nothing by itself, which is so for every PCI device that is not mediated.
+    /// Turns logging on or off. For a device without its own page pinning, which means every PCI device that is not
+    /// mediated, the kernel reports all mapped pages as written.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` where the kernel can't log (before Linux 5.8, or what looks like type1 is iommufd's),
+    /// `ERR_UNSUPPORTED` if the kernel does not support it (before Linux 5.8, or iommufd's emulation of type1),
     /// `ERR_CONTAINER_EMPTY`, `ERR_SYSTEM`, `ERR_CLOSED`.
     pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
         let flag = if on {
@@ -40,17 +40,16 @@ impl Container {
         let state = lock(&self.inner.state);
         let mut words = [fields(8, flag)];
         dirty_pages(state.ready()?, &mut words)
-            .map_err(|errno| failed(errno, "logging which pages devices write"))
+            .map_err(|errno| failed(errno, "switching dirty-page logging"))
     }
 
-    /// A bit for each page of `range`, bit 0 of word 0 the first: whether a device may have written it since it was asked
-    /// last. Ranges that nothing is mapped in have no bits set.
+    /// Returns one bit for each page of `range`, starting at bit 0 of word 0: whether a device may have written the
+    /// page since the last call. The bits of unmapped pages are 0.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` for a page size that is not a power of two; `ERR_SYSTEM` (`EINVAL`: not
-    /// logging, another page size than the IOMMU's smallest, or a mapping that sticks out of the range);
-    /// `ERR_OUT_OF_RANGE` for more pages than the kernel reports at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`,
-    /// `ERR_CLOSED`.
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` if the page size is not a power of two; `ERR_SYSTEM` (`EINVAL`:
+    /// logging is off, the page size is not the IOMMU's smallest, or the range cuts a mapping); `ERR_OUT_OF_RANGE`
+    /// for more pages than the kernel reports at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let mut bitmap = vec![0_u64; words_of(range, page_size)?];
         let state = lock(&self.inner.state);
@@ -62,28 +61,24 @@ impl Container {
             to_u64(size_of_val(bitmap.as_slice())),
             to_u64(bitmap.as_mut_ptr().expose_provenance()),
         ];
-        dirty_pages(state.ready()?, &mut words).map_err(|errno| {
-            failed(
-                errno,
-                &format!("reading which pages of {range} were written"),
-            )
-        })?;
+        dirty_pages(state.ready()?, &mut words)
+            .map_err(|errno| failed(errno, &format!("reading the dirty pages of {range}")))?;
         Ok(bitmap)
     }
 }
 
 fn dirty_pages(fd: BorrowedFd<'_>, words: &mut [u64]) -> nix::Result<()> {
-    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are; so does the bitmap whose
-    // address and size are among them, where they ask for one.
+    // SAFETY: the words outlive the call and give their length in bytes in argsz, the first field; so does the
+    // bitmap, if the words contain its address and size.
     unsafe { raw::dirty_pages(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 
-fn failed(errno: Errno, what: &str) -> Error {
+fn failed(errno: Errno, operation: &str) -> Error {
     let code = match errno {
         Errno::ENOTTY | Errno::EOPNOTSUPP => ErrorCode::Unsupported,
         _ => ErrorCode::System,
     };
-    Error::os(code, errno, IOCTL, what)
+    Error::os(code, errno, IOCTL, operation)
 }
 
 #[cfg(test)]
@@ -92,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_lie_as_the_structures_do() {
+    fn words_have_the_layout_of_the_structures() {
         use core::mem::offset_of;
         assert_eq!(size_of::<vfio_iommu_type1_dirty_bitmap_get>(), 40);
         assert_eq!(offset_of!(vfio_iommu_type1_dirty_bitmap_get, iova), 0);

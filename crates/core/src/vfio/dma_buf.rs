@@ -1,4 +1,4 @@
-//! Areas of BARs as dma-bufs, in which form iommufd takes them.
+//! Areas of BARs exported as dma-bufs, which iommufd maps.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
 const FEATURE: &str = "ioctl(VFIO_DEVICE_FEATURE, DMA_BUF)";
 
-/// An area of a BAR. What an IOMMU maps of it the kernel takes away when the device closes, is reset or stops decoding;
-/// the dma-buf itself is good again as soon as the device answers.
+/// An exported area of a BAR. The kernel revokes its IOMMU mappings when the device closes, is reset or stops
+/// decoding; the dma-buf itself is valid again when the BAR is enabled.
 #[derive(Debug)]
 pub(crate) struct DmaBuf {
     fd: OwnedFd,
     region: u32,
-    /// Which part, from the region's start.
+    /// The area, from the region's start.
     area: Range,
     device: String,
 }
@@ -38,23 +38,24 @@ impl fmt::Display for DmaBuf {
 }
 
 impl Device {
-    /// Whether the kernel can give out its BARs as dma-bufs, and the device's driver lets it.
+    /// Checks that the kernel and the device's driver can export its BARs as dma-bufs.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` where not, with the errno (`ENOTTY`: the kernel is older than 6.19; `EOPNOTSUPP`: the driver does
-    /// not); `ERR_CLOSED`.
+    /// `ERR_UNSUPPORTED` with the errno if they cannot (`ENOTTY`: the kernel is older than 6.19; `EOPNOTSUPP`: the
+    /// driver does not support it); `ERR_CLOSED`.
     pub fn check_dma_bufs(&self) -> Result<()> {
         self.inner
             .with_fd(ioctl_feature::probe_dma_buf)?
             .map_err(|errno| {
-                let what = format!("giving out BARs of device {} as dma-bufs", self.inner.name);
-                Error::os(ErrorCode::Unsupported, errno, FEATURE, what)
+                let operation = format!("exporting BARs of device {} as dma-bufs", self.inner.name);
+                Error::os(ErrorCode::Unsupported, errno, FEATURE, operation)
             })
     }
 }
 
 impl DeviceInner {
-    /// The dma-buf that has a part of the device's file in it, and where in it: made when it is asked for first.
+    /// Returns the dma-buf that contains a part of the device's file, and the offset in it. Exports it at the first
+    /// use.
     pub(crate) fn dma_buf(&self, wanted: &Range) -> Result<(Arc<DmaBuf>, u64)> {
         let (region, area, within) = self.area_of(wanted)?;
         let start = within.start().saturating_sub(area.start());
@@ -69,7 +70,7 @@ impl DeviceInner {
         }
         let fd =
             ioctl_feature::export_dma_buf(open.fd.as_fd(), region, &area).map_err(|errno| {
-                let what = format!(
+                let operation = format!(
                     "exporting {area} of region {region} of device {}",
                     self.name
                 );
@@ -78,10 +79,12 @@ impl DeviceInner {
                         ErrorCode::Unsupported,
                         errno,
                         FEATURE,
-                        format!("{what} (BARs can be exported since Linux 6.19)"),
+                        format!("{operation} (BARs can be exported since Linux 6.19)"),
                     ),
-                    Errno::EOPNOTSUPP => Error::os(ErrorCode::Unsupported, errno, FEATURE, what),
-                    _ => Error::os(ErrorCode::MapFailed, errno, FEATURE, what),
+                    Errno::EOPNOTSUPP => {
+                        Error::os(ErrorCode::Unsupported, errno, FEATURE, operation)
+                    }
+                    _ => Error::os(ErrorCode::MapFailed, errno, FEATURE, operation),
                 }
             })?;
         let buffer = Arc::new(DmaBuf {
@@ -94,7 +97,7 @@ impl DeviceInner {
         Ok((buffer, start))
     }
 
-    /// The region, and which of its mappable areas, in whole pages, has all of a part of the device's file.
+    /// Returns the region, and its mappable area in whole pages that contains a part of the device's file.
     fn area_of(&self, wanted: &Range) -> Result<(u32, Range, Range)> {
         let page = host_page_size()?;
         for (index, region) in (0_u32..).zip(&self.regions) {
@@ -116,7 +119,7 @@ impl DeviceInner {
                 None => Err(Error::new(
                     ErrorCode::OutOfRange,
                     format!(
-                        "{within} is in no area of region {index} of device {} that can be mapped",
+                        "{within} is not in a mappable area of region {index} of device {}",
                         self.name
                     ),
                 )),
@@ -129,7 +132,7 @@ impl DeviceInner {
     }
 }
 
-/// The part of an area that is whole pages, if any: the kernel exports nothing else.
+/// Returns the whole pages of an area, if any: the kernel exports nothing else.
 fn whole_pages(area: &Range, page: u64) -> Option<Range> {
     let down = |at: u64| at.saturating_sub(at.checked_rem(page).unwrap_or(0));
     let start = area.start().checked_add(page.saturating_sub(1)).map(down)?;
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_exported_is_whole_pages() {
+    fn exports_whole_pages() {
         let pages = |start, end| whole_pages(&Range::between(start, end).unwrap(), 0x1000);
         assert_eq!(pages(0, 0x3000), Range::between(0, 0x3000));
         assert_eq!(pages(0x800, 0x3800), Range::between(0x1000, 0x3000));

@@ -1,4 +1,4 @@
-//! A VFIO group: the devices that the IOMMU can't tell apart.
+//! A VFIO group: devices that the IOMMU cannot isolate from each other.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::abi::VFIO_GROUP_FLAGS_VIABLE;
 use super::container::{Container, ContainerInner};
-use super::device::{Device, Home};
+use super::device::{Device, DeviceOwner};
 use super::ioctl;
 use super::token::DeviceName;
 use crate::dropper;
@@ -28,7 +28,7 @@ pub(super) struct GroupInner {
     open: Mutex<Option<Open>>,
 }
 
-/// An open group. Clones share it; devices of it keep it open.
+/// An open group. Clones share it; its devices keep it open.
 #[derive(Debug, Clone)]
 pub struct Group {
     inner: Arc<GroupInner>,
@@ -38,10 +38,10 @@ impl Group {
     /// Opens `/dev/vfio/<id>`.
     ///
     /// # Errors
-    /// `ERR_GROUP_OPEN` with the errno (`ENOENT`: no device of the group is bound to vfio-pci;
-    /// `EACCES`, `EPERM`; `EBUSY`: somebody has it open).
+    /// `ERR_GROUP_OPEN` with the errno (`ENOENT`: no device of the group is bound to vfio-pci; `EACCES`, `EPERM`;
+    /// `EBUSY`: the group is open elsewhere).
     pub fn open(id: u32) -> Result<Self> {
-        dropper::retry_settled(|| Self::open_once(id))
+        dropper::retry_after_flush(|| Self::open_once(id))
     }
 
     fn open_once(id: u32) -> Result<Self> {
@@ -72,7 +72,7 @@ impl Group {
         })
     }
 
-    /// A group without a kernel behind it.
+    /// Creates a group without a kernel.
     #[cfg(test)]
     pub(super) fn fake(container: Option<&Container>) -> Self {
         let open = Open {
@@ -88,7 +88,7 @@ impl Group {
         }
     }
 
-    /// A use of it by a device.
+    /// Creates a use of the group by a device.
     #[cfg(test)]
     pub(super) fn fake_use(&self) -> GroupUse {
         if let Some(open) = lock(&self.inner.open).as_mut() {
@@ -99,31 +99,31 @@ impl Group {
         }
     }
 
-    /// Whether all devices of the group are in VFIO's hands (or nobody's), so that it can be used.
+    /// Whether all devices of the group are bound to VFIO drivers or to none, which using the group requires.
     ///
     /// # Errors
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn viable(&self) -> Result<bool> {
         self.inner.with(|open| {
             let flags = ioctl::group_get_status(open.fd.as_fd()).map_err(|errno| {
-                let what = format!("asking for the status of VFIO group {}", self.inner.id);
+                let operation = format!("reading the status of VFIO group {}", self.inner.id);
                 Error::os(
                     ErrorCode::System,
                     errno,
                     "ioctl(VFIO_GROUP_GET_STATUS)",
-                    what,
+                    operation,
                 )
             })?;
             Ok(flags & VFIO_GROUP_FLAGS_VIABLE != 0)
         })
     }
 
-    /// Attaches the group to a container. With an IOMMU set, the container's mappings apply to the
-    /// group's devices from here on.
+    /// Attaches the group to a container. If the container has an IOMMU, its mappings apply to the group's devices
+    /// from now on.
     ///
     /// # Errors
-    /// `ERR_GROUP_ATTACH` with the errno (`EINVAL`: attached already, or a live mapping lies where
-    /// the group's devices can't have one; `EPERM`: not viable), `ERR_CLOSED`.
+    /// `ERR_GROUP_ATTACH` with the errno (`EINVAL`: attached already, or an existing mapping is outside of the IOVA
+    /// ranges of the group's devices; `EPERM`: not viable), `ERR_CLOSED`.
     pub fn attach(&self, container: &Container) -> Result<()> {
         self.inner.with(|open| {
             container.inner.attach(open.fd.as_fd(), self.inner.id)?;
@@ -132,25 +132,24 @@ impl Group {
         })
     }
 
-    /// Opens a device of the group by its PCI address, `0000:01:00.0`, with its VF token where it needs one:
+    /// Opens a device of the group by its PCI address, `0000:01:00.0`, with its VF token if it requires one:
     /// `0000:04:10.0 vf_token=UUID`. The group must be attached to a container with an IOMMU.
     ///
     /// # Errors
-    /// `ERR_DEVICE_OPEN` with the errno (`ENODEV`: no such device in the group; `EINVAL`: no
-    /// container, or one without an IOMMU, or a token that the device does not take; `EACCES`: no
-    /// token, or a wrong one), `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
-    /// `ERR_VFIO_UNSUPPORTED` for what is no PCI device.
+    /// `ERR_DEVICE_OPEN` with the errno (`ENODEV`: the group does not have the device; `EINVAL`: no container, one
+    /// without an IOMMU, or a token that the device does not accept; `EACCES`: the token is missing or wrong),
+    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_VFIO_UNSUPPORTED` if this is not a PCI device.
     pub fn open_device(&self, name: &str) -> Result<Device> {
         let parsed = DeviceName::parse(name)?;
         let (bdf, name) = (parsed.address, parsed.for_group()?);
         let (fd, use_of_group) = self.inner.with(|open| {
             let fd = ioctl::group_get_device_fd(open.fd.as_fd(), &name).map_err(|errno| {
-                let what = format!("opening device {bdf} of VFIO group {}", self.inner.id);
+                let operation = format!("opening device {bdf} of VFIO group {}", self.inner.id);
                 Error::os(
                     ErrorCode::DeviceOpen,
                     errno,
                     "ioctl(VFIO_GROUP_GET_DEVICE_FD)",
-                    what,
+                    operation,
                 )
             })?;
             open.devices = open.devices.saturating_add(1);
@@ -161,16 +160,16 @@ impl Group {
                 },
             ))
         })?;
-        Device::new(bdf, fd, Home::Group(use_of_group))
+        Device::new(bdf, fd, DeviceOwner::Group(use_of_group))
     }
 
-    /// Detaches the group from its container and closes it; a second call does nothing. With the
-    /// container's last group all of its IOMMU mappings are gone.
+    /// Detaches the group from its container and closes it; a second call does nothing. Detaching the container's
+    /// last group removes all IOMMU mappings.
     ///
     /// # Errors
-    /// `ERR_DEVICE_IN_USE` while a device of it is open, here or (`EBUSY`) anywhere.
+    /// `ERR_DEVICE_IN_USE` while a device of the group is open, here or (`EBUSY`) elsewhere.
     pub fn close(&self) -> Result<()> {
-        dropper::retry_settled(|| self.close_unused())
+        dropper::retry_after_flush(|| self.close_unused())
     }
 
     fn close_unused(&self) -> Result<()> {
@@ -189,10 +188,10 @@ impl Group {
         if let Some(container) = &open.container {
             leases = Some(container.detach(open.fd.as_fd(), self.inner.id)?);
         }
-        let gone = guard.take();
+        let removed = guard.take();
         drop(guard);
-        // Each may be the last of many things, and dropping those may take locks.
-        drop((gone, leases));
+        // Either may be the last owner of other objects, whose drop may take locks.
+        drop((removed, leases));
         Ok(())
     }
 }
@@ -213,8 +212,8 @@ impl GroupInner {
         mut groups: Vec<&Arc<Self>>,
         f: impl FnOnce(&[BorrowedFd<'_>]) -> T,
     ) -> Result<T> {
-        // In one order everywhere: nobody waits for a group while holding one with a higher number. The kernel
-        // lets a group be open but once, so one number is one group.
+        // Groups are locked in ascending order everywhere, so no deadlock is possible. The kernel opens a group only
+        // once, so equal numbers mean the same group.
         groups.sort_by_key(|group| group.id);
         groups.dedup_by_key(|group| group.id);
         let guards: Vec<_> = groups
@@ -237,29 +236,29 @@ impl Drop for GroupInner {
     fn drop(&mut self) {
         if let Some(Open { fd, container, .. }) = owned(&mut self.open).take() {
             let id = self.id;
-            dropper::drop_later(Unclosed { id, fd, container });
+            dropper::drop_later(UnclosedGroup { id, fd, container });
         }
     }
 }
 
-/// A group that nobody closed, and whose devices are gone.
-struct Unclosed {
+/// A group that nobody closed, without open devices.
+struct UnclosedGroup {
     id: u32,
     fd: OwnedFd,
     container: Option<Arc<ContainerInner>>,
 }
 
-impl Drop for Unclosed {
+impl Drop for UnclosedGroup {
     fn drop(&mut self) {
         if let Some(container) = &self.container
             && container.detach(self.fd.as_fd(), self.id).is_err()
         {
-            container.strand();
+            container.mark_unconfirmed_detach();
         }
     }
 }
 
-/// Held by an open device: its group can't be closed.
+/// A device's use of its group, which keeps the group open.
 #[derive(Debug)]
 pub(super) struct GroupUse {
     group: Arc<GroupInner>,

@@ -1,4 +1,4 @@
-//! Resetting a bus or slot, and with it every device there.
+//! Resets a bus or slot, and with it every device there.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::ioctl_hot_reset::{self, WORDS_EACH};
 use crate::locked::write;
 use crate::{Error, ErrorCode, Result};
 
-/// A device that a hot reset would reset.
+/// A device that a hot reset affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResetDevice {
-    /// PCI address, `0000:01:00.0`.
+    /// The PCI address, `0000:01:00.0`.
     pub address: String,
 }
 
 impl ResetDevice {
-    /// Decodes the second word of `struct vfio_pci_dependent_device`: segment (16 bits), bus, device and function. The
-    /// first is the number of its group, or for a device that was opened by its own file its id in the iommufd.
+    /// Decodes the second word of `struct vfio_pci_dependent_device`: segment (16 bits), bus, device and function.
+    /// The first word is the number of the device's group, or its id in the iommufd if it was opened by its own file.
     fn decode(place: u32) -> Self {
         let [s0, s1, bus, function] = place.to_ne_bytes();
         let segment = u16::from_ne_bytes([s0, s1]);
@@ -34,21 +34,25 @@ impl ResetDevice {
 }
 
 impl Device {
-    /// The devices that a hot reset would reset: all on its bus or in its slot, and itself.
+    /// Returns the devices that a hot reset affects: all on the bus or in the slot, including this one.
     ///
     /// # Errors
-    /// `ERR_RESET_UNSUPPORTED` where neither can be reset (`ENODEV`), or one of them is in no IOMMU group (`EPERM`);
-    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    /// `ERR_RESET_UNSUPPORTED` if neither bus nor slot can be reset (`ENODEV`), or one of the devices is not in an
+    /// IOMMU group (`EPERM`); `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn hot_reset_info(&self) -> Result<Vec<ResetDevice>> {
         let words = self
             .inner
             .with_fd(ioctl_hot_reset::get_pci_hot_reset_info)?
             .map_err(|errno| {
-                let what = format!(
-                    "asking what a reset of its bus does to device {}",
+                let operation = format!(
+                    "reading the devices that a bus reset of device {} affects",
                     self.inner.name
                 );
-                refused(errno, "ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)", what)
+                refused(
+                    errno,
+                    "ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)",
+                    operation,
+                )
             })?;
         let (devices, _) = words.as_chunks::<WORDS_EACH>();
         Ok(devices
@@ -57,18 +61,17 @@ impl Device {
             .collect())
     }
 
-    /// Resets its bus or slot. `others` are the devices there that this process has open: they and this one lend
-    /// their groups, which have to contain all that the reset reaches. Devices of an iommufd show by that who they are; all
-    /// that the reset reaches has to be bound to it. The kernel saves and restores their config
-    /// space. Takes as long as the bus needs, up to seconds.
+    /// Resets the bus or slot. `others` are the devices there that this process has open. The groups of all these
+    /// devices must contain every affected device; or every affected device must be bound to the same iommufd. The
+    /// kernel saves and restores their config space. Takes as long as the bus requires, up to seconds.
     ///
     /// # Errors
-    /// `ERR_RESET_UNSUPPORTED` where there is no such reset (`ENODEV`), or it reaches a device that is in none of
-    /// the groups, or not VFIO's (`EINVAL`); `ERR_BAD_CONFIG_SPACE` where a device did not return from it;
-    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: somebody else is at one of them).
+    /// `ERR_RESET_UNSUPPORTED` if no such reset exists (`ENODEV`), or if it affects a device that is not in these
+    /// groups or not bound to VFIO (`EINVAL`); `ERR_BAD_CONFIG_SPACE` if a device did not return from it;
+    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: another process uses one of the devices).
     pub fn hot_reset(&self, others: &[Self]) -> Result<()> {
         let mut devices: Vec<&Self> = others.iter().chain([self]).collect();
-        // Two resets at a time that share devices must not wait for one another.
+        // Two concurrent resets that share devices must not deadlock.
         devices.sort_by_key(|device| Arc::as_ptr(&device.inner));
         devices.dedup_by_key(|device| Arc::as_ptr(&device.inner));
         let guards: Vec<_> = devices
@@ -85,14 +88,14 @@ impl Device {
             .find(|(device, _)| Arc::ptr_eq(&device.inner, &self.inner));
         let this = match this {
             Some((_, open)) => open,
-            None => self.inner.expect_open(None)?, // never: itself is among them
+            None => self.inner.expect_open(None)?, // unreachable: the devices include this one
         };
         let result = GroupInner::with_descriptors(groups, |groups| {
             ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
         })?;
-        // The kernel refuses with these before it touches any device. After any other failure it may have revoked the
-        // dma-bufs of some (`vfio_pci_dev_set_hot_reset`); ENOTTY also means that a device did not return from the
-        // reset (`pci_dev_wait`).
+        // With these errors the kernel rejects the reset before it touches any device. After any other failure it may
+        // have revoked the dma-bufs of some (`vfio_pci_dev_set_hot_reset`); ENOTTY also means that a device did not
+        // return from the reset (`pci_dev_wait`).
         if !matches!(result, Err(Errno::ENODEV | Errno::EPERM)) {
             for (device, open) in &opened {
                 device.inner.was_reset(open.fd.as_fd());
@@ -107,18 +110,18 @@ impl Device {
                     .inner
                     .not_returned("ioctl(VFIO_DEVICE_PCI_HOT_RESET)");
             }
-            let what = format!("resetting the bus of device {}", self.inner.name);
-            refused(errno, "ioctl(VFIO_DEVICE_PCI_HOT_RESET)", what)
+            let operation = format!("resetting the bus of device {}", self.inner.name);
+            refused(errno, "ioctl(VFIO_DEVICE_PCI_HOT_RESET)", operation)
         })
     }
 }
 
-fn refused(errno: Errno, syscall: &'static str, what: String) -> Error {
+fn refused(errno: Errno, syscall: &'static str, operation: String) -> Error {
     let code = match errno {
         Errno::ENODEV | Errno::EINVAL | Errno::ENOTTY | Errno::EPERM => ErrorCode::ResetUnsupported,
         _ => ErrorCode::System,
     };
-    Error::os(code, errno, syscall, what)
+    Error::os(code, errno, syscall, operation)
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_told_as_the_kernel_tells_it() {
+    fn formats_an_address_like_the_kernel() {
         let place = u32::from_ne_bytes({
             let [low, high] = 0x12ab_u16.to_ne_bytes();
             [low, high, 0xc1, 0x1f << 3 | 5]

@@ -1,4 +1,4 @@
-//! What containers and regions say about themselves, decoded.
+//! Decodes the kernel's information about containers and regions.
 
 use super::abi::{
     VFIO_IOMMU_INFO_CAPS, VFIO_IOMMU_INFO_PGSIZES, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
@@ -9,19 +9,19 @@ use super::abi::{
 use super::caps::{Capability, capabilities, u32_at, u64_at};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// What an IOMMU can do (`VFIO_IOMMU_GET_INFO`). Changes with every group attached or detached.
+/// The capabilities of an IOMMU (`VFIO_IOMMU_GET_INFO`), which attaching or detaching a group changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerInfo {
-    /// A bit for each page size in bytes; the smallest is what mappings must be aligned to.
+    /// A bit for each page size in bytes; mappings must be aligned to the smallest.
     pub page_sizes: u64,
-    /// Where mappings may be, sorted. Empty on a kernel that doesn't say (before 5.4).
+    /// The IOVA ranges for mappings, sorted. Empty on a kernel that does not report them (before 5.4).
     pub iova_ranges: Vec<Range>,
-    /// How many more mappings the container takes; `None` on a kernel that doesn't say (before 5.10).
+    /// The number of mappings the container can still make; `None` on a kernel that does not report it (before 5.10).
     pub dma_avail: Option<u32>,
 }
 
 impl ContainerInfo {
-    /// Decodes `struct vfio_iommu_type1_info` and the capabilities that follow it, whatever the bytes.
+    /// Decodes `struct vfio_iommu_type1_info` and its capabilities. Accepts any bytes.
     ///
     /// # Errors
     /// `ERR_BAD_KERNEL_DATA`.
@@ -53,8 +53,8 @@ impl ContainerInfo {
     }
 }
 
-/// The kernel's ranges include their last address. One that ends at 2^64 - 1 loses that address,
-/// which can't be mapped anyway (the kernel refuses mappings that reach 2^64).
+/// Decodes IOVA ranges, in which the kernel includes the last address. A range that ends at 2^64 - 1 loses that
+/// address, which cannot be mapped anyway (the kernel rejects mappings that reach 2^64).
 fn iova_ranges(cap: &Capability<'_>) -> Result<Vec<Range>> {
     let mut ranges = Vec::new();
     for (start, last) in cap.pairs()? {
@@ -71,23 +71,22 @@ fn iova_ranges(cap: &Capability<'_>) -> Result<Vec<Range>> {
 /// A region of a device (`VFIO_DEVICE_GET_REGION_INFO`): a BAR, the ROM, config space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionInfo {
-    /// In bytes; never zero.
+    /// The length in bytes; never zero.
     pub length: u64,
-    /// Where it begins in the device's file.
+    /// The offset in the device's file.
     pub file_offset: u64,
-    /// It can be read.
+    /// Whether the region can be read.
     pub readable: bool,
-    /// It can be written.
+    /// Whether the region can be written.
     pub writable: bool,
-    /// What of it can be mapped, from the region's start, sorted; may end within a page.
+    /// The areas that can be mapped, from the region's start, sorted; an area can end within a page.
     pub mmap_areas: Vec<Range>,
-    /// The MSI-X table may be mapped along with the rest.
+    /// Whether the MSI-X table can be mapped with the rest.
     pub msix_mappable: bool,
 }
 
 impl RegionInfo {
-    /// Decodes `struct vfio_region_info` and the capabilities that follow it, whatever the bytes; `None`
-    /// for a region of no size.
+    /// Decodes `struct vfio_region_info` and its capabilities. Accepts any bytes. Returns `None` for an empty region.
     ///
     /// # Errors
     /// `ERR_BAD_KERNEL_DATA`.
@@ -140,9 +139,9 @@ fn sparse_areas(cap: &Capability<'_>, length: u64) -> Result<Vec<Range>> {
     Ok(areas)
 }
 
-/// A range that the kernel gave and that is none.
+/// The error for an invalid range from the kernel.
 fn bad(error: Error) -> Error {
-    error.recast(ErrorCode::BadKernelData, "so the kernel says")
+    error.recast(ErrorCode::BadKernelData, "reported by the kernel")
 }
 
 #[cfg(test)]
@@ -158,13 +157,13 @@ mod tests {
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
-    /// `id`, version 1, then `next`.
+    /// Returns a header with `id`, version 1 and `next`.
     fn header(id: u32, next: u32) -> Vec<u8> {
         words32(&[id | 1 << 16, next])
     }
 
     #[test]
-    fn decodes_what_an_intel_iommu_says() {
+    fn decodes_the_information_of_an_intel_iommu() {
         let mut bytes = words32(&[0, 3]);
         bytes.extend(words64(&[0x4020_1000]));
         bytes.extend(words32(&[24, 0]));
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_iova_range_that_ends_before_it_starts() {
+    fn rejects_an_iova_range_that_ends_before_it_starts() {
         let mut bytes = words32(&[0, 2, 0, 0, 24, 0]);
         bytes.extend(header(1, 0));
         bytes.extend(words32(&[1, 0]));

@@ -1,4 +1,4 @@
-//! The ioctls. VFIO's are plain `_IO(';', 100 + n)` numbers, whatever they read or write.
+//! The ioctls of VFIO. Their numbers are plain `_IO(';', 100 + n)`, whatever they read or write.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -6,12 +6,12 @@ use nix::errno::Errno;
 
 use super::abi::{DmaUnmap, argsz, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map};
 
-/// The number of VFIO's ioctl `n`, of the type that the C library has for it.
+/// Returns the number of VFIO's ioctl `n`, in the C library's type.
 pub(super) const fn number(n: u8) -> libc::Ioctl {
     nix::request_code_none!(b';', 100_u8.saturating_add(n))
 }
 
-/// Two fields of 32 bits that follow one another, as they lie in memory.
+/// Returns two adjacent 32-bit fields as one word of memory.
 pub(super) const fn fields(first: u32, second: u32) -> u64 {
     let [a, b, c, d] = first.to_ne_bytes();
     let [e, f, g, h] = second.to_ne_bytes();
@@ -43,29 +43,29 @@ mod raw {
 
 /// `VFIO_GET_API_VERSION`
 pub(super) fn get_api_version(fd: BorrowedFd<'_>) -> nix::Result<i32> {
-    // SAFETY: takes no argument.
+    // SAFETY: the ioctl takes no argument.
     unsafe { raw::get_api_version(fd.as_raw_fd()) }
 }
 
 /// `VFIO_CHECK_EXTENSION`
 pub(super) fn check_extension(fd: BorrowedFd<'_>, extension: i32) -> nix::Result<bool> {
-    // SAFETY: takes a plain number.
+    // SAFETY: the ioctl takes a plain number.
     unsafe { raw::check_extension(fd.as_raw_fd(), extension) }.map(|answer| answer > 0)
 }
 
 /// `VFIO_SET_IOMMU`
 pub(super) fn set_iommu(fd: BorrowedFd<'_>, kind: i32) -> nix::Result<()> {
-    // SAFETY: takes a plain number.
+    // SAFETY: the ioctl takes a plain number.
     unsafe { raw::set_iommu(fd.as_raw_fd(), kind) }.map(drop)
 }
 
-/// `VFIO_GROUP_GET_STATUS`: the flags.
+/// `VFIO_GROUP_GET_STATUS`: returns the flags.
 pub(super) fn group_get_status(fd: BorrowedFd<'_>) -> nix::Result<u32> {
     let mut status = vfio_group_status {
         argsz: argsz::<vfio_group_status>(),
         flags: 0,
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::group_get_status(fd.as_raw_fd(), &raw mut status) }?;
     Ok(status.flags)
 }
@@ -86,7 +86,7 @@ pub(super) fn group_unset_container(group: BorrowedFd<'_>) -> nix::Result<()> {
     if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::UnsetContainer) {
         return answer.map(drop);
     }
-    // SAFETY: takes no argument.
+    // SAFETY: the ioctl takes no argument.
     unsafe { raw::group_unset_container(group.as_raw_fd()) }.map(drop)
 }
 
@@ -108,16 +108,16 @@ pub(super) fn device_get_info(fd: BorrowedFd<'_>) -> nix::Result<vfio_device_inf
         argsz: argsz::<vfio_device_info>(),
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::device_get_info(fd.as_raw_fd(), &raw mut info) }?;
     Ok(info)
 }
 
-/// `VFIO_DEVICE_GET_REGION_INFO`: the structure and the capabilities that follow it, as bytes.
+/// `VFIO_DEVICE_GET_REGION_INFO`: returns the structure and its capabilities, as bytes.
 pub(super) fn device_get_region_info(fd: BorrowedFd<'_>, index: u32) -> nix::Result<Vec<u8>> {
     variable(32, |buffer| {
         set_u32(buffer, 8, index);
-        // SAFETY: the buffer is aligned, outlives the call, and says its own size in argsz.
+        // SAFETY: the buffer is aligned, outlives the call, and holds its own size in argsz.
         unsafe { raw::device_get_region_info(fd.as_raw_fd(), buffer.as_mut_ptr().cast()) }
     })
 }
@@ -128,13 +128,13 @@ pub(super) fn device_reset(fd: BorrowedFd<'_>) -> nix::Result<()> {
     if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::ResetDevice) {
         return answer.map(drop);
     }
-    // SAFETY: takes no argument.
+    // SAFETY: the ioctl takes no argument.
     unsafe { raw::device_reset(fd.as_raw_fd()) }.map(drop)
 }
 
-/// `VFIO_IOMMU_GET_INFO`: the structure and the capabilities that follow it, as bytes.
+/// `VFIO_IOMMU_GET_INFO`: returns the structure and its capabilities, as bytes.
 pub(super) fn iommu_get_info(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
-    // SAFETY: the buffer is aligned, outlives the call, and says its own size in argsz.
+    // SAFETY: the buffer is aligned, outlives the call, and holds its own size in argsz.
     variable(24, |buffer| unsafe {
         raw::iommu_get_info(fd.as_raw_fd(), buffer.as_mut_ptr().cast())
     })
@@ -143,8 +143,8 @@ pub(super) fn iommu_get_info(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
 /// `VFIO_IOMMU_MAP_DMA`
 ///
 /// # Safety
-/// `vaddr..vaddr + size` must stay mapped as it is for as long as the IOMMU mapping lives: devices
-/// get to read and, with the write flag, to change that memory.
+/// `vaddr..vaddr + size` must stay mapped as it is while the IOMMU mapping exists: devices can read that memory and,
+/// with the write flag, change it.
 pub(super) unsafe fn iommu_map_dma(
     fd: BorrowedFd<'_>,
     map: &vfio_iommu_type1_dma_map,
@@ -153,11 +153,11 @@ pub(super) unsafe fn iommu_map_dma(
     if let Some(answer) = crate::fake_kernel::answer(crate::fake_kernel::Call::MapDma) {
         return answer.map(drop);
     }
-    // SAFETY: the structure outlives the call; the memory is the caller's to vouch for.
+    // SAFETY: the structure outlives the call; the caller guarantees the memory.
     unsafe { raw::iommu_map_dma(fd.as_raw_fd(), &raw const *map) }.map(drop)
 }
 
-/// `VFIO_IOMMU_UNMAP_DMA`: how many bytes were unmapped.
+/// `VFIO_IOMMU_UNMAP_DMA`: returns the number of unmapped bytes.
 pub(super) fn iommu_unmap_dma(
     fd: BorrowedFd<'_>,
     iova: u64,
@@ -174,22 +174,22 @@ pub(super) fn iommu_unmap_dma(
         iova,
         size,
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::iommu_unmap_dma(fd.as_raw_fd(), &raw mut unmap) }?;
     Ok(unmap.size)
 }
 
-/// More than this no kernel has to say.
+/// The largest size to allocate for a result; no kernel returns as much.
 const MOST: u32 = 1 << 20;
 
-/// Calls an ioctl whose answer may be longer than its structure of `header` bytes: it then says in
-/// `argsz`, its first field, how much room it wants, and is called again with that much.
+/// Calls an ioctl whose result may be longer than its structure of `header` bytes. The kernel then stores the
+/// required size in `argsz`, the first field, and the ioctl is called again with that size.
 fn variable(
     header: u32,
     mut call: impl FnMut(&mut [u64]) -> nix::Result<i32>,
 ) -> nix::Result<Vec<u8>> {
     let mut room = header;
-    // The answer may grow between two calls (a group attached meanwhile), so a few are allowed.
+    // The result can grow between two calls (another group was attached), so a few attempts are allowed.
     for _ in 0..8 {
         let words = usize::try_from(room.div_ceil(8)).unwrap_or(0);
         let mut buffer = vec![0_u64; words];
@@ -203,8 +203,8 @@ fn variable(
             return Ok(bytes);
         }
         if wanted > MOST {
-            // Without its capabilities the answer would say less than is so: that all of a region may
-            // be mapped, or that IOVAs have no limits.
+            // A result without its capabilities would be wrong: it would mean that all of a region can be mapped, or
+            // that IOVAs have no limits.
             break;
         }
         room = wanted;
@@ -212,7 +212,7 @@ fn variable(
     Err(Errno::E2BIG)
 }
 
-/// Stores a 32-bit field at a byte offset of a structure, in the kernel's byte order.
+/// Stores a 32-bit field at a byte offset of a structure, in native byte order.
 fn set_u32(buffer: &mut [u64], offset: usize, value: u32) {
     let Some(word) = buffer.get_mut(offset / 8) else {
         return;
@@ -229,7 +229,8 @@ fn set_u32(buffer: &mut [u64], offset: usize, value: u32) {
 mod tests {
     use super::*;
 
-    /// Answers of a kernel that wants `wanted` bytes at each call in turn, and what came of them.
+    /// Calls `variable` with a kernel that requires `wanted` bytes at each call. Returns the result and the sizes
+    /// passed.
     fn asked(wanted: impl Fn(usize) -> u32) -> (nix::Result<Vec<u8>>, Vec<u32>) {
         let mut rooms = Vec::new();
         let result = variable(24, |buffer| {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_again_with_as_much_room_as_is_wanted() {
+    fn calls_again_with_the_required_size() {
         let (answer, rooms) = asked(|call| if call == 1 { 105 } else { 100 });
         assert_eq!((answer.unwrap().len(), rooms), (112, vec![24, 105]));
         let (answer, rooms) = asked(|_| 0);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_never_long_enough_or_far_too_long_is_no_answer() {
+    fn fails_if_the_required_size_keeps_growing_or_is_too_large() {
         let (answer, rooms) = asked(|call| 24 + 8 * u32::try_from(call).unwrap());
         assert_eq!((answer.unwrap_err(), rooms.len()), (Errno::E2BIG, 8));
         for huge in [MOST + 1, 1 << 31, u32::MAX] {
@@ -262,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_passed_on() {
+    fn returns_the_errno_of_a_failed_call() {
         assert_eq!(variable(32, |_| Err(Errno::EINVAL)), Err(Errno::EINVAL));
     }
 
     #[test]
-    fn fields_are_stored_where_they_belong_and_nowhere_else() {
+    fn stores_a_field_without_changing_others() {
         let mut buffer = [u64::MAX; 2];
         set_u32(&mut buffer, 8, 0x1234_5678);
         set_u32(&mut buffer, 16, 1);

@@ -1,4 +1,4 @@
-//! The ioctl for features of a device, of which two are used: BARs as dma-bufs, and the VF token.
+//! The ioctl for device features, of which this crate uses two: dma-bufs of BARs, and the VF token.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -13,24 +13,25 @@ use crate::Range;
 mod raw {
     use super::super::ioctl::number;
 
-    // `struct vfio_device_feature` is two words, argsz and flags, and data of the feature's own.
+    // The words of `struct vfio_device_feature`: argsz and flags, then the feature's own data.
     nix::ioctl_readwrite_bad!(device_feature, number(17), u64);
 }
 
-/// argsz and flags.
+/// The words of argsz and flags.
 const HEADER: usize = 1;
-/// `struct vfio_device_feature_dma_buf` with one range: region and open flags, flags and number of ranges, offset, length.
+/// The words of `struct vfio_device_feature_dma_buf` with one range: region and open flags, flags and number of
+/// ranges, offset, length.
 const DMA_BUF: usize = 4;
 
-/// Asks whether `VFIO_DEVICE_FEATURE_DMA_BUF` can be asked for.
+/// Checks whether the kernel supports `VFIO_DEVICE_FEATURE_DMA_BUF`.
 pub(super) fn probe_dma_buf(fd: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
     let mut words = [fields(8, flags); HEADER];
-    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are.
+    // SAFETY: the words outlive the call and give their length in bytes in argsz, the first field.
     unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 
-/// `VFIO_DEVICE_FEATURE_DMA_BUF`: part of a region as a dma-buf, which other processes don't inherit.
+/// `VFIO_DEVICE_FEATURE_DMA_BUF`: returns part of a region as a dma-buf, which child processes do not inherit.
 pub(super) fn export_dma_buf(
     fd: BorrowedFd<'_>,
     region: u32,
@@ -45,8 +46,8 @@ pub(super) fn export_dma_buf(
         area.start(),
         area.len(),
     ];
-    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are; the descriptor
-    // is new and ours.
+    // SAFETY: the words outlive the call and give their length in bytes in argsz, the first field; the descriptor is
+    // new and ours.
     unsafe {
         raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()).map(|fd| OwnedFd::from_raw_fd(fd))
     }
@@ -63,7 +64,7 @@ pub(super) fn set_vf_token(fd: BorrowedFd<'_>, token: VfToken) -> nix::Result<()
         u64::from_ne_bytes(*first),
         u64::from_ne_bytes(*second),
     ];
-    // SAFETY: the words outlive the call and say in argsz, the first field, how many bytes they are.
+    // SAFETY: the words outlive the call and give their length in bytes in argsz, the first field.
     unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 

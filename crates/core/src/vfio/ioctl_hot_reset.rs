@@ -1,4 +1,4 @@
-//! The ioctls for resetting a bus or slot.
+//! The ioctls that reset a bus or slot.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -14,18 +14,18 @@ mod raw {
     nix::ioctl_write_ptr_bad!(pci_hot_reset, number(13), vfio_pci_hot_reset);
 }
 
-/// A `struct vfio_pci_dependent_device` is two words: the group's number, and the address.
+/// The words of a `struct vfio_pci_dependent_device`: the group's number, and the address.
 pub(super) const WORDS_EACH: usize = 2;
-/// argsz, flags, count.
+/// The words of argsz, flags and count.
 const HEADER: usize = 3;
-/// A bus has room for no more, 256 buses below it neither would have.
+/// The largest number of devices to allocate memory for: 256 buses have no more.
 const MOST: usize = 1 << 16;
 
-/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: the words of the devices.
+/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: returns the words of the devices.
 pub(super) fn get_pci_hot_reset_info(fd: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
     devices(|words| {
-        // SAFETY: the words outlive the call, are aligned as the structure is, and say in argsz, the first,
-        // how many bytes they are.
+        // SAFETY: the words outlive the call, have the structure's alignment, and give their length in bytes in
+        // argsz, the first word.
         unsafe { raw::get_pci_hot_reset_info(fd.as_raw_fd(), words.as_mut_ptr().cast()) }
     })
 }
@@ -43,15 +43,15 @@ pub(super) fn pci_hot_reset(fd: BorrowedFd<'_>, groups: &[BorrowedFd<'_>]) -> ni
         .ok_or(Errno::E2BIG)?;
     let mut words = vec![length, 0, count];
     words.extend(groups.iter().map(|group| group.as_raw_fd().cast_unsigned()));
-    // SAFETY: the words outlive the call, are aligned as the structure is, and say in argsz, the first, how
-    // many bytes they are.
+    // SAFETY: the words outlive the call, have the structure's alignment, and give their length in bytes in argsz,
+    // the first word.
     unsafe { raw::pci_hot_reset(fd.as_raw_fd(), words.as_ptr().cast()) }.map(drop)
 }
 
-/// Asks with room for a few devices, and again where there are more: the kernel says how many then.
+/// Calls with space for a few devices, and again with more if the kernel reports a larger number.
 fn devices(mut call: impl FnMut(&mut [u32]) -> nix::Result<i32>) -> nix::Result<Vec<u32>> {
     let mut room = 8_usize;
-    // Devices may come between two calls, so a few are allowed.
+    // Devices can be added between two calls, so a few attempts are allowed.
     for _ in 0..8 {
         let length = room.saturating_mul(WORDS_EACH).saturating_add(HEADER);
         let mut words = vec![0_u32; length];
@@ -86,7 +86,8 @@ const _: () = {
 mod tests {
     use super::*;
 
-    /// A kernel with that many devices at each call in turn.
+    /// Calls `devices` with a kernel that has that many devices at each call. Returns the result and the number of
+    /// calls.
     fn asked(present: &[u32]) -> (nix::Result<Vec<u32>>, usize) {
         let mut calls = 0;
         let result = devices(|words| {
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_again_for_as_many_devices_as_there_are() {
+    fn calls_again_with_space_for_all_devices() {
         let (words, calls) = asked(&[2]);
         assert_eq!((words.unwrap(), calls), (vec![1, 2, 3, 4], 1));
         let (words, calls) = asked(&[9, 11, 10]);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_more_devices_or_too_many_are_an_error() {
+    fn fails_if_the_number_of_devices_keeps_growing_or_is_too_large() {
         let growing: Vec<u32> = (1..20).map(|call| call * 100).collect();
         assert_eq!(asked(&growing), (Err(Errno::ENOSPC), 8));
         assert_eq!(asked(&[u32::MAX]), (Err(Errno::ENOSPC), 1));

@@ -19,7 +19,7 @@ pub(super) fn device_get_irq_info(fd: BorrowedFd<'_>, index: u32) -> nix::Result
         index,
         ..Default::default()
     };
-    // SAFETY: the structure outlives the call and says its own size.
+    // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::device_get_irq_info(fd.as_raw_fd(), &raw mut info) }?;
     Ok(info)
 }
@@ -44,8 +44,8 @@ pub(super) fn device_set_irqs(
     )
 }
 
-/// `VFIO_DEVICE_SET_IRQS` for as many vectors from `start` as there are eventfds; `None` for no eventfd.
-/// A positive answer says that the kernel has no more vectors than that to give, and gave none.
+/// `VFIO_DEVICE_SET_IRQS`: sets the eventfds of vectors from `start`; `None` for no eventfd. A positive result is the
+/// number of vectors that the kernel has, if that is fewer; it connects none then.
 pub(super) fn device_set_irq_eventfds(
     fd: BorrowedFd<'_>,
     action: u32,
@@ -73,10 +73,10 @@ pub(super) fn device_set_irq_eventfds(
     set_irqs(fd, &words)
 }
 
-/// `words` begin with a `struct vfio_irq_set`, which is words of 32 bits throughout, and go on with its data.
+/// Calls the ioctl with a `struct vfio_irq_set`, which consists of 32-bit words, followed by its data.
 fn set_irqs(fd: BorrowedFd<'_>, words: &[u32]) -> nix::Result<i32> {
-    // SAFETY: the words outlive the call, are aligned as the structure is, and say in argsz, the first, how
-    // many bytes they are.
+    // SAFETY: the words outlive the call, have the structure's alignment, and give their length in bytes in argsz,
+    // the first word.
     unsafe { raw::device_set_irqs(fd.as_raw_fd(), words.as_ptr().cast()) }
 }
 

@@ -16,23 +16,23 @@ use crate::{Error, ErrorCode, Result};
 
 const SET_IRQS: &str = "ioctl(VFIO_DEVICE_SET_IRQS)";
 
-/// The ways a PCI device can interrupt.
+/// The kinds of interrupts of a PCI device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IrqKind {
-    /// The pin. The kernel masks it each time it has signalled it.
+    /// The interrupt pin. The kernel masks it after each signal.
     Intx,
-    /// Messages.
+    /// Message-signalled interrupts.
     Msi,
-    /// Messages by table.
+    /// Message-signalled interrupts with a table.
     Msix,
     /// An uncorrectable error of the device (PCIe AER).
     Error,
-    /// The host wants the device back.
+    /// The host requests the return of the device.
     Request,
 }
 
 impl IrqKind {
-    /// All of them, in the order of their VFIO indices.
+    /// All kinds, in the order of their VFIO indices.
     pub const ALL: [Self; 5] = [
         Self::Intx,
         Self::Msi,
@@ -63,7 +63,7 @@ impl IrqKind {
 }
 
 impl Device {
-    /// How many vectors of a kind the device has; 0 where it has none.
+    /// Returns the number of vectors of a kind; 0 if the device does not have it.
     ///
     /// # Errors
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
@@ -71,8 +71,8 @@ impl Device {
         self.inner.with_fd(|fd| self.count_irqs(fd, kind))?
     }
 
-    /// Whether a kind that is connected can be given more vectors without being disconnected (dynamic MSI-X, since
-    /// Linux 6.4). Where it can't, connecting takes as many from the host as it ever is to have.
+    /// Whether vectors can be added to a connected kind (dynamic MSI-X, since Linux 6.4). Otherwise, connecting must
+    /// include all vectors that will be used.
     ///
     /// # Errors
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
@@ -81,16 +81,15 @@ impl Device {
         Ok(info.is_some_and(|info| info.flags & VFIO_IRQ_INFO_NORESIZE == 0))
     }
 
-    /// Signals `events`, one for each vector from `start` on, when the device interrupts; `None` leaves a
-    /// vector silent. Where the kind is not connected, this connects it with vectors up to the last of these; where
-    /// it is, vectors beyond those may be refused (`VFIO_IRQ_INFO_NORESIZE`). The kernel keeps its own hold on the
-    /// eventfds. If it fails for a kind that was not connected, that is not connected then either; otherwise the
-    /// vectors that it was for may be silent.
+    /// Connects `events` to the vectors from `start` on: the kernel signals them when the device interrupts. `None`
+    /// disconnects a vector. Connects the kind with vectors up to the last of these if it is not connected; adding
+    /// vectors to a connected kind can fail (`VFIO_IRQ_INFO_NORESIZE`). The kernel holds its own references to the
+    /// eventfds. After a failure, a kind that was not connected stays unconnected; of a connected kind, the affected
+    /// vectors may be disconnected.
     ///
     /// # Errors
-    /// `ERR_INTERRUPT_UNSUPPORTED` for vectors that the device does not have; `ERR_INTERRUPT_SETUP` where the
-    /// kernel refuses (`EINVAL`: another of INTx, MSI and MSI-X is connected) or has fewer vectors to give;
-    /// `ERR_CLOSED`.
+    /// `ERR_INTERRUPT_UNSUPPORTED` if the device does not have the vectors; `ERR_INTERRUPT_SETUP` if the kernel fails
+    /// (`EINVAL`: another of INTx, MSI and MSI-X is connected) or has fewer vectors; `ERR_CLOSED`.
     pub fn connect_irqs(
         &self,
         kind: IrqKind,
@@ -106,7 +105,7 @@ impl Device {
             let end = u64::from(start).saturating_add(crate::range::to_u64(eventfds.len()));
             if end > u64::from(count) {
                 let message = format!(
-                    "device {} has {count} vector(s) of {}, and not {end}",
+                    "device {} has {count} vector(s) of {}, fewer than {end}",
                     self.inner.name,
                     kind.name()
                 );
@@ -118,7 +117,7 @@ impl Device {
                 Ok(0) => Ok(()),
                 Ok(fewer) => {
                     let message = format!(
-                        "the kernel has only {fewer} of the {end} vector(s) of {} to give that device {} is to have",
+                        "the kernel has only {fewer} of the {end} requested vector(s) of {} for device {}",
                         kind.name(),
                         self.inner.name
                     );
@@ -129,23 +128,23 @@ impl Device {
         })?
     }
 
-    /// Silences all vectors of a kind, which is then not connected.
+    /// Disconnects all vectors of a kind.
     ///
     /// # Errors
-    /// `ERR_INTERRUPT_SETUP`, of INTx, MSI and MSI-X also where it is not connected (`EINVAL`); `ERR_CLOSED`.
+    /// `ERR_INTERRUPT_SETUP`, for INTx, MSI and MSI-X also if it is not connected (`EINVAL`); `ERR_CLOSED`.
     pub fn disconnect_irqs(&self, kind: IrqKind) -> Result<()> {
         self.set_irqs(kind, VFIO_IRQ_SET_ACTION_TRIGGER, 0, "disconnecting")
     }
 
-    /// Masks the pin.
+    /// Masks INTx.
     ///
     /// # Errors
-    /// `ERR_INTERRUPT_SETUP` where it is not connected (`EINVAL`); `ERR_CLOSED`.
+    /// `ERR_INTERRUPT_SETUP` if INTx is not connected (`EINVAL`); `ERR_CLOSED`.
     pub fn mask_intx(&self) -> Result<()> {
         self.set_irqs(IrqKind::Intx, VFIO_IRQ_SET_ACTION_MASK, 1, "masking")
     }
 
-    /// Lets the pin interrupt again; if it is asserted, it does so at once.
+    /// Unmasks INTx; a pending interrupt is signalled at once.
     ///
     /// # Errors
     /// As [`mask_intx`](Self::mask_intx).
@@ -153,11 +152,11 @@ impl Device {
         self.set_irqs(IrqKind::Intx, VFIO_IRQ_SET_ACTION_UNMASK, 1, "unmasking")
     }
 
-    /// From now on unmasks the pin whenever `event` is signalled, the count of which the kernel takes; `None` for
-    /// no more. Ends when INTx is disconnected.
+    /// Unmasks INTx whenever `event` is signalled; the kernel takes its count. `None` stops that, as does
+    /// disconnecting INTx.
     ///
     /// # Errors
-    /// `ERR_INTERRUPT_SETUP` where INTx is not connected (`EINVAL`), or another eventfd does this already (`EBUSY`);
+    /// `ERR_INTERRUPT_SETUP` if INTx is not connected (`EINVAL`), or has such an eventfd already (`EBUSY`);
     /// `ERR_CLOSED`.
     pub fn unmask_intx_on(&self, event: Option<&EventFd>) -> Result<()> {
         let (action, index) = (VFIO_IRQ_SET_ACTION_UNMASK, IrqKind::Intx.index());
@@ -172,33 +171,37 @@ impl Device {
         Ok(self.irq_info(fd, kind)?.map_or(0, |info| info.count))
     }
 
-    /// `None` where the device has no such kind.
+    /// Returns `None` if the device does not have the kind.
     fn irq_info(&self, fd: BorrowedFd<'_>, kind: IrqKind) -> Result<Option<vfio_irq_info>> {
-        let asking = |errno, syscall| {
-            let what = format!("asking for {} of device {}", kind.name(), self.inner.name);
-            Error::os(ErrorCode::System, errno, syscall, what)
+        let failed = |errno, syscall| {
+            let operation = format!(
+                "reading the {} interrupts of device {}",
+                kind.name(),
+                self.inner.name
+            );
+            Error::os(ErrorCode::System, errno, syscall, operation)
         };
         let info = ioctl::device_get_info(fd)
-            .map_err(|errno| asking(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
+            .map_err(|errno| failed(errno, "ioctl(VFIO_DEVICE_GET_INFO)"))?;
         if kind.index() >= info.num_irqs {
             return Ok(None);
         }
         match ioctl_irq::device_get_irq_info(fd, kind.index()) {
             Ok(info) => Ok(Some(info)),
-            Err(Errno::EINVAL) => Ok(None), // what only PCI Express has, on a device that is not
-            Err(errno) => Err(asking(errno, "ioctl(VFIO_DEVICE_GET_IRQ_INFO)")),
+            Err(Errno::EINVAL) => Ok(None), // a kind of PCI Express, on a conventional device
+            Err(errno) => Err(failed(errno, "ioctl(VFIO_DEVICE_GET_IRQ_INFO)")),
         }
     }
 
-    fn set_irqs(&self, kind: IrqKind, action: u32, count: u32, what: &str) -> Result<()> {
+    fn set_irqs(&self, kind: IrqKind, action: u32, count: u32, operation: &str) -> Result<()> {
         self.inner
             .with_fd(|fd| ioctl_irq::device_set_irqs(fd, action, kind.index(), 0, count))?
             .map(drop)
-            .map_err(|errno| self.irq_refused(kind, what, errno))
+            .map_err(|errno| self.irq_refused(kind, operation, errno))
     }
 
-    fn irq_refused(&self, kind: IrqKind, what: &str, errno: Errno) -> Error {
-        let what = format!("{what} {} of device {}", kind.name(), self.inner.name);
-        Error::os(ErrorCode::InterruptSetup, errno, SET_IRQS, what)
+    fn irq_refused(&self, kind: IrqKind, operation: &str, errno: Errno) -> Error {
+        let operation = format!("{operation} {} of device {}", kind.name(), self.inner.name);
+        Error::os(ErrorCode::InterruptSetup, errno, SET_IRQS, operation)
     }
 }

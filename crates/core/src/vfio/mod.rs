@@ -1,14 +1,12 @@
-//! VFIO: PCI devices, by groups in containers with a type1v2 IOMMU or by their own files with iommufd.
+//! VFIO: PCI devices, opened by groups in containers with a type1v2 IOMMU, or by their own files with iommufd.
 //!
-//! Ownership mirrors the kernel's: a device keeps its group open, a group its container; or a device its iommufd, and the
-//! address space that it is attached to. A
-//! container's record of each IOMMU mapping owns a lease of the memory, and lets go of it only when
-//! the kernel has confirmed that the mapping is gone: after an unmap whose size agrees, or when the
-//! container's last group was detached, which destroys all its mappings.
+//! Ownership follows the kernel: a device keeps its group open, and a group its container; or a device keeps its
+//! iommufd and its address space open. A container's record of an IOMMU mapping owns a lease of the memory, and
+//! releases it only after the kernel has confirmed the unmap: by an unmap of the recorded size, or by detaching the
+//! container's last group, which destroys all mappings.
 //!
-//! Locks are taken in one order: devices (several by their address in memory), groups (several by their
-//! number), container or address space. Leases and devices are dropped without
-//! any of them held.
+//! Lock order: devices (several in the order of their addresses), groups (several in the order of their numbers),
+//! container or address space. Leases and devices are dropped without a lock.
 
 mod abi;
 mod access;
@@ -20,8 +18,6 @@ mod device;
 mod dirty;
 mod dma;
 mod dma_buf;
-#[cfg(test)]
-mod forgotten_test;
 mod group;
 mod hot_reset;
 mod info;
@@ -35,6 +31,8 @@ mod region;
 #[cfg(test)]
 mod reset_test;
 mod token;
+#[cfg(test)]
+mod unclosed_test;
 #[cfg(test)]
 mod unmap_test;
 

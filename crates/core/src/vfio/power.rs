@@ -1,10 +1,10 @@
-//! Whether a PCI device's memory answers, and what of config space makes it stop: what config space says.
+//! Whether a PCI device's memory is enabled, and which writes to config space disable it.
 
 const COMMAND: u64 = 0x04;
 const COMMAND_MEMORY: u16 = 1 << 1;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
-/// Type of the header, in the lower byte. VFIO reads it from the device, unlike the ids, of which it keeps a copy.
+/// The header type, in the lower byte. VFIO reads it from the device, unlike the ids, of which it keeps a copy.
 const HEADER_TYPE: u64 = 0x0e;
 const CAPABILITIES: u64 = 0x34;
 const CAP_POWER: u8 = 0x01;
@@ -12,25 +12,26 @@ const CAP_EXPRESS: u8 = 0x10;
 /// The upper byte of Device Control, whose highest bit resets the function (PCI Express 6.0, 7.5.3.4).
 const DEVICE_CONTROL_HIGH: u64 = 9;
 const INITIATE_RESET: u8 = 1 << 7;
-/// The upper half of Device Capabilities, whose bit 28 says that the function has that reset (7.5.3.3 there).
+/// The upper half of Device Capabilities, whose bit 28 means that the function supports that reset (7.5.3.3 there).
 const DEVICE_CAPABILITIES_HIGH: u64 = 6;
 const FUNCTION_RESET: u16 = 1 << 12;
-/// Advanced Features, whose control register resets the function by its lowest bit (PCI, ECN of 2007).
+/// Advanced Features, whose control register resets the function with its lowest bit (PCI, ECN of 2007).
 const CAP_ADVANCED: u8 = 0x13;
 const ADVANCED_CONTROL: u64 = 4;
 const ADVANCED_RESET: u8 = 1 << 0;
-/// Length and capabilities of Advanced Features: the upper byte has transactions pending (bit 0) and the reset (bit 1).
+/// The length and capabilities of Advanced Features: bit 0 of the upper byte means transactions pending, bit 1 the
+/// reset.
 const ADVANCED_CAPABILITIES: u64 = 2;
 const ADVANCED_TP_AND_RESET: u16 = 0x0300;
-/// The power state in PMCSR, which follows the capability's header and PMC (PCI PM 1.2, 3.2.4).
+/// The offset of PMCSR, which contains the power state (PCI PM 1.2, 3.2.4).
 const PMCSR: u64 = 4;
 const POWER_STATE: u16 = 0b11;
 const D3_HOT: u16 = 3;
-/// A chain of capabilities in the 256 bytes of conventional config space has no more than this.
+/// The largest number of capabilities in the 256 bytes of conventional config space.
 const MOST: usize = 48;
 
-/// Where the capabilities are that decide about a device's memory. They have their places for as long as the device is
-/// open: the kernel fixes the chain when it opens it (`vfio_config_init`).
+/// The offsets of the capabilities that affect a device's memory. They do not change while the device is open: the
+/// kernel fixes the chain at open (`vfio_config_init`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
     power: Option<u64>,
@@ -39,8 +40,8 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Walks the chain. `read` gets 16 bits of config space, or `None`: then, and while the device is silent, the places
-    /// are not known.
+    /// Finds the capabilities. `read` returns 16 bits of config space, or `None`. In that case, and while the device
+    /// does not respond, the offsets are unknown.
     pub(super) fn find(mut read: impl FnMut(u64) -> Option<u16>) -> Option<Self> {
         let mut found = Self::default();
         if is_silent(&mut read) {
@@ -64,12 +65,12 @@ impl Capabilities {
             place.get_or_insert(at);
             at = pointer(next);
         }
-        // A device that vanishes meanwhile ends the chain anywhere.
+        // If the device disappears meanwhile, the chain ends anywhere.
         (!is_silent(&mut read)).then_some(found)
     }
 
-    /// Whether touching a mapped BAR is safe: memory decode is on and the device isn't in D3hot. The kernel answers a
-    /// touch otherwise with `SIGBUS`.
+    /// Whether accessing a mapped BAR is safe: memory decode is on and the device is not in D3hot. Otherwise the
+    /// kernel sends `SIGBUS`.
     pub(super) fn memory_accessible(&self, mut read: impl FnMut(u64) -> Option<u16>) -> bool {
         if is_silent(&mut read) {
             return false;
@@ -77,15 +78,16 @@ impl Capabilities {
         if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
             return false;
         }
-        // Without power management it is always in D0.
+        // A device without power management is always in D0.
         self.power.is_none_or(|at| {
             let status = read(at.saturating_add(PMCSR));
             status.is_none_or(|status| status & POWER_STATE != D3_HOT)
         })
     }
 
-    /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function (`vfio_exp_config_write`
-    /// and `vfio_af_config_write`): a reset bit of a capability that says the function has that reset.
+    /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function
+    /// (`vfio_exp_config_write` and `vfio_af_config_write`): it sets a reset bit of a capability that supports the
+    /// reset.
     pub(super) fn resets_function(
         &self,
         mut read: impl FnMut(u64) -> Option<u16>,
@@ -105,8 +107,8 @@ impl Capabilities {
     }
 }
 
-/// Whether the device does not answer: everything reads as all ones. There is no such type of a header. `read` gets 16
-/// bits of config space, or `None`: then it is not known, and nothing is said of the device.
+/// Whether the device does not respond: everything reads as all ones, which is not a valid header type. `read`
+/// returns 16 bits of config space, or `None`: the result is `false` then.
 pub(super) fn is_silent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
     read(HEADER_TYPE).is_some_and(|field| field & 0xff == 0xff)
 }
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_is_reset_by_two_bits() {
+    fn two_bits_reset_a_function() {
         let express = config(&[(0x40, 0x05), (0x41, 0x50), (0x50, 0x10), (0x57, 0x10)]);
         let advanced = config(&[(0x40, 0x13), (0x43, 3)]);
         let resets = |config: &[u8], offset, bytes: &[u8]| {
@@ -181,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_device_is_not_accessible() {
+    fn a_removed_device_is_not_accessible() {
         assert!(!accessible(&[0xff; 256]));
         assert!(!accessible(&[]));
     }
 
     #[test]
-    fn capabilities_are_not_known_while_the_device_is_silent() {
+    fn capabilities_are_unknown_while_the_device_does_not_respond() {
         assert_eq!(Capabilities::find(|_| Some(0xffff)), None);
         assert_eq!(Capabilities::find(|_| None), None);
         let bytes = config(&[(0x40, 0x01), (0x41, 0x50), (0x50, 0x01)]);
@@ -199,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_looping_chain_ends() {
+    fn ends_at_a_loop_in_the_chain() {
         assert!(accessible(&config(&[(0x40, 0x05), (0x41, 0x40)])));
     }
 
     proptest! {
         #[test]
-        fn survives_any_config_space(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        fn accepts_any_config_space(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             let _ = accessible(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! Reading and writing a device's regions through its file.
+//! Reads and writes a device's regions through its file.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,18 +16,18 @@ use crate::{Error, ErrorCode, Range, Result};
 #[derive(Debug)]
 pub(super) struct RegionWindow {
     pub(super) index: u32,
-    /// Which part, from the region's start.
+    /// The area, from the region's start.
     pub(super) area: Range,
     pub(super) window: Window,
 }
 
-/// Config space: what is written there may turn the device's memory off.
+/// Whether the region is config space, in which a write may disable the device's memory.
 pub(super) const fn is_config(index: u32) -> bool {
     index == VFIO_PCI_CONFIG_REGION_INDEX
 }
 
 impl Device {
-    /// Fills `into` from `offset` of a region, in accesses of whatever width the kernel picks.
+    /// Fills `into` from `offset` of a region, in accesses of widths that the kernel chooses.
     ///
     /// # Errors
     /// `ERR_NO_SUCH_REGION`, `ERR_OUT_OF_RANGE`, `ERR_BAR_DISABLED`, `ERR_CLOSED`, `ERR_SYSTEM`.
@@ -46,7 +46,7 @@ impl Device {
         self.inner.read_file(fd, index, region, &range, into)
     }
 
-    /// Writes `from` at `offset` of a region, in accesses of whatever width the kernel picks.
+    /// Writes `from` at `offset` of a region, in accesses of widths that the kernel chooses.
     ///
     /// # Errors
     /// As [`read_region`](Self::read_region).
@@ -65,7 +65,7 @@ impl Device {
 }
 
 impl DeviceInner {
-    /// The region of that index.
+    /// Returns the region of that index.
     pub(super) fn region(&self, index: u32) -> Result<&RegionInfo> {
         let region = usize::try_from(index)
             .ok()
@@ -79,7 +79,7 @@ impl DeviceInner {
         })
     }
 
-    /// A region and a part of it, checked; `None` for nothing to do.
+    /// Returns a region and a checked part of it, or `None` if the part is empty.
     fn locate(
         &self,
         index: u32,
@@ -107,7 +107,7 @@ impl DeviceInner {
         )
     }
 
-    /// Writes through the file, config space with the device to itself.
+    /// Writes through the file; a write to config space locks the device exclusively.
     pub(super) fn write_locked(
         &self,
         index: u32,
@@ -116,7 +116,7 @@ impl DeviceInner {
         from: ByteSource<'_>,
     ) -> Result<()> {
         if is_config(index) {
-            // A copy: what is looked at is what is written, whoever writes the bytes meanwhile.
+            // A copy, so that the checked bytes are the written bytes, even if others change the source meanwhile.
             let from = from.to_vec();
             let open = write(&self.open);
             let fd = self.expect_open(open.as_ref())?.fd.as_fd();

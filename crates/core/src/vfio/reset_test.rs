@@ -1,4 +1,4 @@
-//! What a device reports after resets that happened, and after those that the kernel refused.
+//! A device's state after resets that were done, and after resets that the kernel refused.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ const CONFIG: u32 = 7;
 const EXPRESS: usize = 0x40;
 const ADVANCED: usize = 0x80;
 
-/// Config space of a device that decodes memory, with these bytes at these places.
+/// Returns the config space of a device with memory decode on, with these bytes at these offsets.
 fn config(fields: &[(usize, u8)]) -> [u8; 256] {
     let mut bytes = [0; 256];
     let express = [
@@ -51,14 +51,14 @@ fn a_reset_counts_as_a_revocation_and_a_refused_one_does_not() {
     fake_kernel::expect([(Call::ResetDevice, Ok(0))]);
     device.reset().unwrap();
     assert_eq!(device.revocations(), 1);
-    // The kernel revokes before it tries: what fails there has taken the mappings away.
+    // The kernel revokes the mappings before it tries the reset, even if the reset fails.
     fake_kernel::expect([(Call::ResetDevice, Err(Errno::EAGAIN))]);
     assert_eq!(device.reset().unwrap_err().code(), ErrorCode::System);
     assert_eq!(device.revocations(), 2);
 }
 
 #[test]
-fn a_bus_reset_that_does_not_exist_is_no_revocation() {
+fn an_unsupported_bus_reset_is_not_a_revocation() {
     let device = Device::fake(&config(&[]), true);
     for errno in [Errno::ENODEV, Errno::EPERM] {
         fake_kernel::expect([(Call::HotReset, Err(errno))]);
@@ -70,7 +70,7 @@ fn a_bus_reset_that_does_not_exist_is_no_revocation() {
     }
     fake_kernel::expect([(Call::HotReset, Ok(0))]);
     device.hot_reset(&[]).unwrap();
-    // A member that is not owned may come after one whose mappings are revoked already.
+    // The kernel may find a device that is not owned after it has revoked the mappings of another.
     fake_kernel::expect([(Call::HotReset, Err(Errno::EINVAL))]);
     device.hot_reset(&[]).unwrap_err();
     assert_eq!(device.revocations(), 2);
@@ -84,11 +84,11 @@ fn a_bus_reset_after_which_a_device_does_not_return_is_a_revocation() {
     assert_eq!(device.revocations(), 1);
 }
 
-/// Type of the header, which reads as all ones on a device that does not answer.
+/// The header type of a device that does not respond: all ones.
 const SILENT: (usize, u8) = (0x0e, 0xff);
 
 #[test]
-fn a_device_that_does_not_return_from_a_reset_is_told_from_one_that_cannot_be_reset() {
+fn distinguishes_a_device_that_does_not_return_from_a_reset_from_one_that_cannot_be_reset() {
     let refused = |fields: &[(usize, u8)], errno: Errno| {
         let device = Device::fake(&config(fields), true);
         fake_kernel::expect([(Call::ResetDevice, Err(errno))]);
@@ -104,7 +104,7 @@ fn a_device_that_does_not_return_from_a_reset_is_told_from_one_that_cannot_be_re
         refused(&[SILENT], Errno::ENOTTY),
         (ErrorCode::BadConfigSpace, false)
     );
-    // Refused before it was tried: that the device does not answer has another cause.
+    // The reset was refused before the kernel tried it: the missing response has another cause.
     assert_eq!(
         refused(&[SILENT], Errno::EINVAL).0,
         ErrorCode::ResetUnsupported
@@ -133,7 +133,7 @@ fn a_bus_reset_reports_a_device_that_does_not_return() {
 }
 
 #[test]
-fn a_write_of_a_reset_bit_counts_only_where_the_function_has_that_reset() {
+fn a_write_of_a_reset_bit_counts_only_if_the_function_supports_the_reset() {
     let revoked = |fields: &[(usize, u8)], at: usize, value: u8| {
         let device = Device::fake(&config(fields), true);
         device
@@ -161,7 +161,7 @@ fn the_state_of_a_device_can_be_read_while_it_is_being_reset() {
         let present = file.is_present(1).unwrap();
         let _ = sender.send((other.memory_accessible(), present, other.revocations()));
     });
-    // The limit only ends a failing test.
+    // The timeout only ends a failing test.
     let read = receiver.recv_timeout(Duration::from_secs(20));
     drop(resetting);
     reader.join().unwrap();

@@ -1,4 +1,4 @@
-//! VF tokens: the secret that the user of a physical function shares with those of its virtual functions (Linux
+//! VF tokens: a secret that the users of a physical function and its virtual functions share (Linux
 //! `vfio_pci_core_match_token_uuid`).
 
 use std::ffi::CString;
@@ -6,17 +6,17 @@ use std::fmt;
 
 use crate::{Error, ErrorCode, Result};
 
-/// Separates a device's address from its token (`VF_TOKEN_ARG` of the kernel).
+/// The separator between a device's address and its token (`VF_TOKEN_ARG` of the kernel).
 const SEPARATOR: &str = " vf_token=";
-/// Groups of hexadecimal digits in a UUID.
+/// The numbers of hexadecimal digits in a UUID.
 const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
-/// A UUID, in the order of its digits, which is that of the kernel's `uuid_t`.
+/// A UUID, in the order of its digits, which is also that of the kernel's `uuid_t`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct VfToken(pub(super) [u8; 16]);
 
 impl VfToken {
-    /// Reads `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`.
+    /// Parses `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`.
     ///
     /// # Errors
     /// `ERR_INVALID_ARGUMENT`, without the token, which is a secret.
@@ -63,7 +63,7 @@ impl fmt::Debug for VfToken {
     }
 }
 
-/// A device's address and its token, as the kernel writes them: `0000:04:10.0 vf_token=UUID`.
+/// A device's address and its token, in the kernel's syntax: `0000:04:10.0 vf_token=UUID`.
 #[derive(Debug)]
 pub(super) struct DeviceName<'a> {
     pub(super) address: &'a str,
@@ -72,7 +72,7 @@ pub(super) struct DeviceName<'a> {
 
 impl<'a> DeviceName<'a> {
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for a token that is not a UUID.
+    /// `ERR_INVALID_ARGUMENT` if the token is not a UUID.
     pub(super) fn parse(name: &'a str) -> Result<Self> {
         let (address, token) = match name.split_once(SEPARATOR) {
             Some((address, token)) => (address, Some(VfToken::parse(token)?)),
@@ -81,10 +81,10 @@ impl<'a> DeviceName<'a> {
         Ok(Self { address, token })
     }
 
-    /// The argument of `VFIO_GROUP_GET_DEVICE_FD`.
+    /// Returns the argument of `VFIO_GROUP_GET_DEVICE_FD`.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARGUMENT` for an address that is empty, too long, or has a NUL.
+    /// `ERR_INVALID_ARGUMENT` if the address is empty, too long, or contains a NUL.
     pub(super) fn for_group(&self) -> Result<CString> {
         let Self { address, token } = self;
         let name = token.map_or_else(
@@ -102,7 +102,7 @@ impl<'a> DeviceName<'a> {
 }
 
 fn malformed() -> Error {
-    let message = "a VF token is a UUID, such as bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
+    let message = "the VF token is not a UUID such as bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
     Error::new(ErrorCode::InvalidArgument, message)
 }
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_token_that_is_not_a_uuid_without_naming_it() {
+    fn rejects_a_token_that_is_not_a_uuid_without_naming_it() {
         for text in [
             "",
             "7f1c2a905a5f4f5aa211f591514ba1f3",
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_a_token_or_none() {
+    fn parses_a_name_with_or_without_a_token() {
         let plain = DeviceName::parse("0000:04:10.0").unwrap();
         assert_eq!((plain.address, plain.token), ("0000:04:10.0", None));
         assert_eq!(plain.for_group().unwrap().to_bytes(), b"0000:04:10.0");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_printed_for_debugging() {
+    fn debug_output_omits_the_token() {
         let name = format!("0000:04:10.0 vf_token={UUID}");
         assert!(!format!("{:?}", DeviceName::parse(&name).unwrap()).contains("bd8d"));
     }

@@ -9,7 +9,7 @@ use super::container::Container;
 use crate::batch::{Batch, BatchError};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
-use crate::space_test::{PAGE, PAGES, Scene, Space, range};
+use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::{Error, ErrorCode, Range, Result};
 
 impl Space for Container {
@@ -43,26 +43,26 @@ impl Space for Container {
     }
 }
 
-/// Detaches the last group from a container whose kernel side keeps its mappings.
+/// Detaches the last group from a container whose mappings remain in the kernel.
 fn lose_last_group(container: &Container, unmap: nix::Result<u64>) {
     fake_kernel::expect([(Call::UnsetContainer, Ok(0)), (Call::UnmapDma, unmap)]);
     let group = fake_kernel::descriptor();
-    let gone = container.inner.detach(group.as_fd(), 0).unwrap();
-    assert!(gone.is_empty());
+    let removed = container.inner.detach(group.as_fd(), 0).unwrap();
+    assert!(removed.is_empty());
 }
 
 #[test]
 fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
-    let scene = Scene::<Container>::new();
-    scene.map(2, 2);
-    let container = &scene.space;
+    let fixture = Fixture::<Container>::new();
+    fixture.map(2, 2);
+    let container = &fixture.space;
     lose_last_group(container, Err(Errno::EBUSY));
     let refused = [
         (Call::UnmapDma, Err(Errno::EBUSY)),
         (Call::UnmapDma, Err(Errno::EBUSY)),
     ];
     fake_kernel::expect(refused);
-    for unmapped in [scene.unmap(0, PAGES), container.inner.unmap_all()] {
+    for unmapped in [fixture.unmap(0, PAGES), container.inner.unmap_all()] {
         let error = unmapped.unwrap_err();
         assert_eq!(
             (error.code(), error.errno()),
@@ -71,36 +71,36 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
         assert_eq!(error.range(), Some(range(2, 2)));
     }
     assert_eq!(container.mapping_count(), 1);
-    assert!(scene.is_leased(2));
-    // Where nothing is on record, nothing is left to unmap.
+    assert!(fixture.is_leased(2));
+    // Without a record, there is nothing to unmap.
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EBUSY))]);
-    scene.unmap(8, 1).unwrap();
+    fixture.unmap(8, 1).unwrap();
     fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
-    scene.unmap(2, 2).unwrap();
+    fixture.unmap(2, 2).unwrap();
     assert_eq!((container.mapping_count(), fake_kernel::unused()), (0, 0));
-    assert!(!scene.is_leased(2));
+    assert!(!fixture.is_leased(2));
 }
 
 #[test]
-fn an_unmap_without_a_group_or_a_mapping_succeeds_without_asking_the_kernel() {
-    let scene = Scene::<Container>::new();
-    lock(&scene.space.inner.state).iommu_set = false;
+fn an_unmap_without_a_group_or_a_mapping_succeeds_without_a_call() {
+    let fixture = Fixture::<Container>::new();
+    lock(&fixture.space.inner.state).iommu_set = false;
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
-    scene.unmap(0, 1).unwrap();
-    scene.space.inner.unmap_all().unwrap();
+    fixture.unmap(0, 1).unwrap();
+    fixture.space.inner.unmap_all().unwrap();
     assert_eq!(fake_kernel::unused(), 1);
     fake_kernel::answer(Call::UnmapDma);
 }
 
 #[test]
-fn an_unmap_all_before_linux_5_12_releases_every_record() {
+fn an_unmap_all_before_linux_5_12_removes_every_record() {
     let container = Container::with_descriptor(fake_kernel::descriptor(), false);
     let mut state = lock(&container.inner.state);
     state.iommu_set = true;
     drop(state);
-    let scene = Scene::of(container);
-    scene.map(0, 1);
+    let fixture = Fixture::of(container);
+    fixture.map(0, 1);
     fake_kernel::expect([(Call::UnmapDma, Ok(PAGE))]);
-    scene.space.inner.unmap_all().unwrap();
-    assert_eq!(scene.space.mapping_count(), 0);
+    fixture.space.inner.unmap_all().unwrap();
+    assert_eq!(fixture.space.mapping_count(), 0);
 }

@@ -1,4 +1,4 @@
-//! What the memory tests share.
+//! Helpers of the memory tests.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -12,32 +12,32 @@ use peerdma_core::{Error, ErrorCode, Result};
 
 pub const PAGE: u64 = 4096;
 
-/// A small reservation: 64 GiB.
+/// Creates a small reservation: 64 GiB.
 pub fn reservation() -> AddressSpaceReservation {
     AddressSpaceReservation::new(36).unwrap()
 }
 
-/// A memory file of that many pages.
+/// Creates a memory file of that many pages.
 pub fn file(pages: u64) -> MemoryFile {
     MemoryFile::create(pages * PAGE, "test", HugePages::None).unwrap()
 }
 
-/// The code that a call failed with.
+/// Returns the error code of a failed call.
 pub fn code<T: std::fmt::Debug>(result: Result<T>) -> ErrorCode {
     result.unwrap_err().code()
 }
 
-/// The failure of a call.
+/// Returns the error of a failed call.
 pub fn failure<T: std::fmt::Debug>(result: Result<T>) -> Error {
     result.unwrap_err()
 }
 
-/// A page full of one byte.
+/// Returns a page filled with one byte.
 pub fn page_of(byte: u8) -> Vec<u8> {
     vec![byte; usize::try_from(PAGE).unwrap()]
 }
 
-/// How many bytes of `start..end` have no mapping in this process.
+/// Returns the number of bytes in `start..end` without a mapping in this process.
 pub fn unmapped_bytes(start: u64, end: u64) -> u64 {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut missing = end - start;

@@ -1,31 +1,31 @@
-//! What has to hold for every answer of the kernel, whatever its bytes. The fuzz targets share it.
+//! The rules for decoding any bytes from the kernel. The fuzz targets share them.
 
 use std::collections::HashSet;
 
 use peerdma_core::vfio::{ContainerInfo, RegionInfo, capabilities};
 use peerdma_core::{ErrorCode, Range};
 
-/// What a reader makes of `struct vfio_iommu_type1_info` which knows nothing of the one under test.
+/// The fields of `struct vfio_iommu_type1_info`, from a reader independent of the one under test.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Container {
     pub page_sizes: u64,
-    /// First and last address.
+    /// The first and last addresses.
     pub iova: Vec<(u64, u64)>,
     pub dma_avail: Option<u32>,
 }
 
-/// The same for `struct vfio_region_info`.
+/// The fields of `struct vfio_region_info`, from the independent reader.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Region {
     pub length: u64,
     pub file_offset: u64,
     pub access: (bool, bool),
-    /// Offset and size.
+    /// The offsets and sizes.
     pub areas: Vec<(u64, u64)>,
     pub msix: bool,
 }
 
-/// The number of `size` bytes at `at`, one byte at a time; `None` past the end.
+/// Reads the number of `size` bytes at `at`, one byte at a time; `None` past the end.
 fn number(bytes: &[u8], at: u128, size: u128) -> Option<u64> {
     let mut value = 0_u64;
     for index in (0..size).rev() {
@@ -34,7 +34,7 @@ fn number(bytes: &[u8], at: u128, size: u128) -> Option<u64> {
     Some(value)
 }
 
-/// Where the capabilities are, with their ids; `None` for a chain that is none.
+/// Returns the offsets and ids of the capabilities; `None` for an invalid chain.
 fn chain(bytes: &[u8], first: u64) -> Option<Vec<(u128, u64)>> {
     let (mut found, mut seen, mut at) = (Vec::new(), HashSet::new(), u128::from(first));
     while at != 0 {
@@ -62,7 +62,7 @@ fn pairs(bytes: &[u8], at: u128) -> Option<Vec<(u64, u64)>> {
     (0..count).map(pair).collect()
 }
 
-/// `None` where the bytes make no sense.
+/// Returns `None` for invalid bytes.
 pub fn read_container(bytes: &[u8]) -> Option<Container> {
     let flags = number(bytes, 4, 4)?;
     let page_sizes = if flags & 1 == 1 {
@@ -87,7 +87,7 @@ pub fn read_container(bytes: &[u8]) -> Option<Container> {
             dma_avail = Some(u32::try_from(number(bytes, at + 8, 4)?).ok()?);
         }
     }
-    // The last address of all can't be mapped.
+    // The last address of all cannot be mapped.
     iova.retain(|(start, _)| *start < u64::MAX);
     iova.iter_mut()
         .for_each(|(_, last)| *last = (*last).min(u64::MAX - 1));
@@ -99,7 +99,7 @@ pub fn read_container(bytes: &[u8]) -> Option<Container> {
     })
 }
 
-/// `None` where the bytes make no sense, `Some(None)` for no region.
+/// Returns `None` for invalid bytes, `Some(None)` for an empty region.
 pub fn read_region(bytes: &[u8]) -> Option<Option<Region>> {
     let flags = number(bytes, 4, 4)?;
     let (length, file_offset) = (number(bytes, 16, 8)?, number(bytes, 24, 8)?);
@@ -142,7 +142,7 @@ pub fn read_region(bytes: &[u8]) -> Option<Option<Region>> {
     }))
 }
 
-/// Panics where [`ContainerInfo::decode`] breaks a rule.
+/// Panics if [`ContainerInfo::decode`] breaks a rule.
 pub fn check_container(bytes: &[u8]) {
     let expected = read_container(bytes);
     let decoded = ContainerInfo::decode(bytes);
@@ -157,7 +157,7 @@ pub fn check_container(bytes: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// Panics where [`RegionInfo::decode`] breaks a rule.
+/// Panics if [`RegionInfo::decode`] breaks a rule.
 pub fn check_region(bytes: &[u8]) {
     let expected = read_region(bytes);
     let decoded = RegionInfo::decode(bytes);
@@ -181,7 +181,7 @@ pub fn check_region(bytes: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// Panics where [`capabilities`] breaks a rule, or what it gives does.
+/// Panics if [`capabilities`] or its result breaks a rule.
 pub fn check_capabilities(bytes: &[u8], first: u32) {
     let expected = chain(bytes, u64::from(first));
     let Ok(found) = capabilities(bytes, first) else {

@@ -1,36 +1,36 @@
-//! Structures as the kernel makes them, and what can be done to them.
+//! Structures in the kernel's layout, and damages to them.
 
 use proptest::prelude::*;
 
-/// A capability of either structure: each has one of pairs (id 1) and one of a number or of nothing (3).
+/// A capability of either structure: pairs (id 1), a number or no data (3), or an unknown one.
 #[derive(Debug, Clone)]
 pub enum Capability {
-    /// Start and length: IOVA ranges, sparse areas.
+    /// Starts and lengths: IOVA ranges, sparse areas.
     Pairs(Vec<(u64, u64)>),
-    /// What can still be mapped. For a region: the MSI-X table may be mapped.
+    /// The number of mappings that can still be made. For a region: the MSI-X table can be mapped.
     Number(u32),
-    /// One that nobody knows, with so many words.
+    /// An unknown capability with that many words.
     Unknown(u16, usize),
 }
 
-/// What a structure says.
+/// The parts of a structure.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Of the region; its pairs lie within.
+    /// The length of the region; its pairs lie within.
     pub length: u64,
-    /// Page sizes; the upper bits are where the region is in its file.
+    /// The page sizes; the upper bits are the region's offset in its file.
     pub number: u64,
     pub mappable: bool,
-    /// In the order of the chain.
+    /// The capabilities, in the order of the chain.
     pub caps: Vec<Capability>,
 }
 
-/// Where the capabilities are.
+/// The layout of the capabilities.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// The order in memory: the capability with the lowest number is the first there.
+    /// The order in memory: the capability with the lowest number is first.
     pub ranks: Vec<u32>,
-    /// Words of nothing before each.
+    /// The number of empty words before each.
     pub gap: usize,
 }
 
@@ -57,7 +57,7 @@ pub fn layout() -> impl Strategy<Value = Layout> {
         .prop_map(|(ranks, gap)| Layout { ranks, gap })
 }
 
-/// `struct vfio_iommu_type1_info`. A range of no length has one address here.
+/// Builds a `struct vfio_iommu_type1_info`. A range of length 0 contains one address here.
 pub fn container(parts: &Parts, layout: &Layout) -> Vec<u8> {
     let pairs = |(start, length): &(u64, u64)| (*start, start + length.saturating_sub(1));
     let (first, caps) = chain(24, &parts.caps, layout, pairs);
@@ -69,7 +69,7 @@ pub fn container(parts: &Parts, layout: &Layout) -> Vec<u8> {
     with_argsz(bytes)
 }
 
-/// `struct vfio_region_info`
+/// Builds a `struct vfio_region_info`.
 pub fn region(parts: &Parts, layout: &Layout) -> Vec<u8> {
     let (first, caps) = chain(32, &parts.caps, layout, |pair| *pair);
     let flags = 1 | if parts.mappable { 4 } else { 0 } | if first > 0 { 8 } else { 0 };
@@ -90,7 +90,7 @@ fn with_argsz(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Where the first capability is, and the bytes from `base` on.
+/// Returns the offset of the first capability, and the bytes from `base` on.
 fn chain(
     base: usize,
     caps: &[Capability],
@@ -133,29 +133,29 @@ fn chain(
     (places.first().copied().unwrap_or(0) as u32, bytes)
 }
 
-/// Something done to a structure.
+/// A damage to a structure.
 #[derive(Debug, Clone)]
 pub enum Damage {
-    /// A byte is another one.
+    /// Changes a byte.
     Byte(prop::sample::Index, u8),
-    /// A word of 32 bits, aligned, is a number that means something somewhere.
+    /// Replaces an aligned 32-bit word by a number with a meaning elsewhere.
     Word(prop::sample::Index, Meaning),
-    /// It ends early.
+    /// Truncates the structure.
     Cut(prop::sample::Index),
-    /// It goes on.
+    /// Extends the structure.
     Grown(Vec<u8>),
 }
 
 #[derive(Debug, Clone)]
 pub enum Meaning {
-    /// The offset of the word itself, and of the one before it: loops.
+    /// The offset of the word itself, or of the one before it: loops.
     Here,
     Before,
-    /// So many bytes before the end.
+    /// That many bytes before the end.
     BeforeEnd(u32),
     /// Past the end.
     Number(u32),
-    /// Any aligned place, the fields before the capabilities too.
+    /// Any aligned offset, including the fields before the capabilities.
     Place(prop::sample::Index),
 }
 

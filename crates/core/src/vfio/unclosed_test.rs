@@ -1,25 +1,25 @@
-//! Containers, groups and devices that nobody closes: the dropper's thread closes them, from the inside out.
+//! The dropper's thread closes containers, groups and devices that nobody closes, the innermost first.
 #![allow(clippy::unwrap_used)]
 
 use super::container::Container;
 use super::{Device, Group};
 use crate::batch::{Batch, MapRequest, Source};
-use crate::dropper::{Gate, HANDED_OVER, settle};
+use crate::dropper::{Gate, QUEUED, flush};
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
 
 const PAGE: u64 = 0x1000;
 
-/// One of each, and a mapping.
-struct Scene {
+/// A container, a group, a device, and a mapping.
+struct Fixture {
     container: Option<Container>,
     group: Option<Group>,
     device: Option<Device>,
     memory: AddressSpaceReservation,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let container = Container::with_descriptor(fake_kernel::descriptor(), true);
         let mut state = lock(&container.inner.state);
@@ -40,7 +40,7 @@ impl Scene {
         let batch = Batch::new(Some(&memory), vec![], vec![request]).unwrap();
         fake_kernel::expect([(Call::MapDma, Ok(0))]);
         container.map(batch).unwrap();
-        HANDED_OVER.take();
+        QUEUED.take();
         Self {
             container: Some(container),
             group: Some(group),
@@ -49,8 +49,8 @@ impl Scene {
         }
     }
 
-    fn forget(&mut self, which: char) {
-        match which {
+    fn drop_handle(&mut self, handle: char) {
+        match handle {
             'c' => drop(self.container.take()),
             'g' => drop(self.group.take()),
             _ => drop(self.device.take()),
@@ -59,41 +59,45 @@ impl Scene {
 }
 
 #[test]
-fn the_dropper_unmaps_before_it_detaches_the_group_in_whichever_order_handles_are_forgotten() {
+fn the_dropper_unmaps_before_it_detaches_the_group_in_any_order_of_drops() {
     for order in ["cgd", "cdg", "gcd", "gdc", "dcg", "dgc"] {
-        let mut scene = Scene::new();
+        let mut fixture = Fixture::new();
         let gate = Gate::close();
         fake_kernel::expect([(Call::UnmapDma, Ok(PAGE)), (Call::UnsetContainer, Ok(0))]);
-        for which in order.chars() {
-            scene.forget(which);
+        for handle in order.chars() {
+            fixture.drop_handle(handle);
         }
-        assert_eq!(fake_kernel::unused(), 2, "{order}: nothing is called here");
+        assert_eq!(
+            fake_kernel::unused(),
+            2,
+            "{order}: the drop itself makes no call"
+        );
         drop(gate);
-        settle();
+        flush();
         assert_eq!(fake_kernel::unused(), 0, "{order}");
-        scene.memory.unmap(0, PAGE).unwrap();
+        fixture.memory.unmap(0, PAGE).unwrap();
     }
 }
 
 #[test]
-fn a_container_closes_when_its_forgotten_group_is_dropped() {
-    let mut scene = Scene::new();
+fn a_container_closes_after_its_unclosed_group_is_dropped() {
+    let mut fixture = Fixture::new();
     let gate = Gate::close();
     fake_kernel::expect([(Call::UnsetContainer, Ok(0))]);
-    scene.forget('g');
-    scene.forget('d');
-    let container = scene.container.take().unwrap();
+    fixture.drop_handle('g');
+    fixture.drop_handle('d');
+    let container = fixture.container.take().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || drop(gate));
         container.close().unwrap();
     });
-    scene.memory.unmap(0, PAGE).unwrap();
+    fixture.memory.unmap(0, PAGE).unwrap();
 }
 
 #[test]
 fn a_container_with_a_group_does_not_close() {
-    let scene = Scene::new();
-    let container = scene.container.clone().unwrap();
+    let fixture = Fixture::new();
+    let container = fixture.container.clone().unwrap();
     let code = |container: &Container| container.close().unwrap_err().code();
     assert_eq!(code(&container), crate::ErrorCode::DeviceInUse);
     let gate = Gate::close();
@@ -102,46 +106,46 @@ fn a_container_with_a_group_does_not_close() {
         assert_eq!(code(&container), crate::ErrorCode::DeviceInUse);
     });
     fake_kernel::expect([(Call::UnmapDma, Ok(PAGE)), (Call::UnsetContainer, Ok(0))]);
-    drop((container, scene));
-    settle();
+    drop((container, fixture));
+    flush();
 }
 
 #[test]
-fn a_forgotten_container_with_a_group_is_unmapped_and_keeps_the_group() {
-    let mut scene = Scene::new();
+fn the_dropper_unmaps_an_unclosed_container_and_keeps_its_group() {
+    let mut fixture = Fixture::new();
     fake_kernel::expect([(Call::UnmapDma, Ok(PAGE))]);
-    scene.forget('c');
-    settle();
+    fixture.drop_handle('c');
+    flush();
     assert_eq!(fake_kernel::unused(), 0);
-    scene.memory.unmap(0, PAGE).unwrap();
+    fixture.memory.unmap(0, PAGE).unwrap();
     fake_kernel::expect([(Call::UnsetContainer, Ok(0))]);
-    scene.device.take().unwrap().close().unwrap();
-    scene.group.take().unwrap().close().unwrap();
+    fixture.device.take().unwrap().close().unwrap();
+    fixture.group.take().unwrap().close().unwrap();
 }
 
 #[test]
-fn the_last_use_of_a_forgotten_device_leaves_it_to_the_dropper() {
+fn the_dropper_closes_an_unclosed_device_after_its_last_use() {
     let device = Device::fake(&[0; 256], false);
     let bar = device.inner().begin_mapping().unwrap();
-    HANDED_OVER.take();
+    QUEUED.take();
     drop(device);
-    assert_eq!(HANDED_OVER.take(), 0, "a placement of its BAR has it");
+    assert_eq!(QUEUED.take(), 0, "a mapping of its BAR owns it");
     drop(bar);
-    assert_eq!(HANDED_OVER.take(), 1);
-    settle();
+    assert_eq!(QUEUED.take(), 1);
+    flush();
 }
 
 #[test]
-fn what_is_closed_leaves_nothing_to_the_dropper() {
-    let mut scene = Scene::new();
+fn closed_objects_queue_nothing_for_the_dropper() {
+    let mut fixture = Fixture::new();
     fake_kernel::expect([(Call::UnsetContainer, Ok(0)), (Call::UnmapDma, Ok(PAGE))]);
-    for which in ['d', 'g', 'c'] {
-        match which {
-            'd' => scene.device.as_ref().unwrap().close().unwrap(),
-            'g' => scene.group.as_ref().unwrap().close().unwrap(),
-            _ => scene.container.as_ref().unwrap().close().unwrap(),
+    for handle in ['d', 'g', 'c'] {
+        match handle {
+            'd' => fixture.device.as_ref().unwrap().close().unwrap(),
+            'g' => fixture.group.as_ref().unwrap().close().unwrap(),
+            _ => fixture.container.as_ref().unwrap().close().unwrap(),
         }
-        scene.forget(which);
+        fixture.drop_handle(handle);
     }
-    assert_eq!((HANDED_OVER.take(), fake_kernel::unused()), (0, 0));
+    assert_eq!((QUEUED.take(), fake_kernel::unused()), (0, 0));
 }

@@ -1,4 +1,4 @@
-/* What the yardsticks share: failing, the clock, and memory of a file in this process. Include it first. */
+/* Helpers of the references: failing, the clock, and memory of a file in this process. Include it first. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ static inline uint64_t now(void) {
 }
 
 static inline int new_file(uint64_t bytes) {
-  int fd = memfd_create("yardstick", 0);
+  int fd = memfd_create("reference", 0);
   if (fd < 0 || ftruncate(fd, (off_t)bytes)) fail("memfd");
   return fd;
 }
@@ -38,7 +38,8 @@ static inline void populate_memory(char *at, uint64_t length) {
   if (madvise(at, length, MADV_POPULATE_WRITE)) fail("madvise");
 }
 
-/* Maps pages of a file, `stride` bytes from one to the next, and faults them in. Without gaps that is one mapping. */
+/* Maps pages of a file, `stride` bytes from one to the next, and faults them in. Without gaps the result is one
+   mapping. */
 static inline char *map_pages(int fd, uint64_t pages, uint64_t stride) {
   char *memory = mmap(NULL, pages * stride, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) fail("mmap");

@@ -1,0 +1,77 @@
+//! Attaching devices to an address space.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::context::Iommufd;
+use super::ioas::{Ioas, IoasInner, Open, State};
+use crate::locked::lock;
+use crate::{Error, ErrorCode, Result};
+
+/// A device's hold on its address space, from before it is attached: the address space is not destroyed meanwhile.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    ioas: Arc<IoasInner>,
+    logged: bool,
+}
+
+impl Attachment {
+    /// Counts a device, at first as one without dirty-page logging, while the lock keeps the address space alive.
+    fn begin(ioas: &Arc<IoasInner>, state: &State) -> Result<(Open, Self)> {
+        let open = state.open()?;
+        ioas.devices.fetch_add(1, Ordering::AcqRel);
+        ioas.unlogged.fetch_add(1, Ordering::AcqRel);
+        let attachment = Self {
+            ioas: Arc::clone(ioas),
+            logged: false,
+        };
+        Ok((open, attachment))
+    }
+
+    fn mark_logged(&mut self) {
+        self.logged = true;
+        self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.ioas.devices.fetch_sub(1, Ordering::AcqRel);
+        if !self.logged {
+            self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Ioas {
+    /// Attaches a device that is bound to the same iommufd. `attach` receives the id of a page table or address space.
+    /// Uses a page table with dirty-page logging if the IOMMU supports it.
+    ///
+    /// The device is counted before the kernel attaches it: otherwise the address space could be destroyed in between,
+    /// another one could receive its id, and the device would be attached to that one.
+    pub(crate) fn attach(
+        &self,
+        iommufd: &Iommufd,
+        device: u32,
+        mut attach: impl FnMut(u32) -> nix::Result<()>,
+    ) -> Result<Attachment> {
+        let (open, mut attachment) = Attachment::begin(&self.inner, &lock(&self.inner.state))?;
+        if !open.iommufd.is(iommufd) {
+            let message = "the device and the address space belong to different iommufds";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        if self.inner.attach_logged(&open, device, &mut attach)? {
+            attachment.mark_logged();
+            return Ok(attachment);
+        }
+        attach(open.id).map_err(|errno| {
+            Error::os(
+                ErrorCode::DeviceAttach,
+                errno,
+                "ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)",
+                "attaching a device to an address space",
+            )
+        })?;
+        Ok(attachment)
+    }
+}

@@ -1,0 +1,66 @@
+//! The capabilities of an address space, decoded.
+
+use crate::{Error, ErrorCode, Range, Result};
+
+/// The capabilities of an address space (`IOMMU_IOAS_IOVA_RANGES`), which attaching or detaching a device changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoasInfo {
+    /// The alignment of both ends of a mapping, in bytes.
+    pub alignment: u64,
+    /// The IOVA ranges for mappings, sorted.
+    pub iova_ranges: Vec<Range>,
+}
+
+impl IoasInfo {
+    /// Decodes pairs of first and last address. A range that ends at 2^64 - 1 loses that last address.
+    pub(super) fn decode(pairs: &[(u64, u64)], alignment: u64) -> Result<Self> {
+        let bad = |message| Error::new(ErrorCode::BadKernelData, message);
+        if !alignment.is_power_of_two() {
+            return Err(bad(format!(
+                "the IOVA alignment {alignment:#x} is not a power of two"
+            )));
+        }
+        let mut iova_ranges = Vec::with_capacity(pairs.len());
+        for (start, last) in pairs {
+            if start > last {
+                let message = format!("an IOVA range from {start:#x} ends at {last:#x}");
+                return Err(bad(message));
+            }
+            iova_ranges.extend(Range::between(*start, last.saturating_add(1)));
+        }
+        iova_ranges.sort_unstable();
+        Ok(Self {
+            alignment,
+            iova_ranges,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open_and_sorted() {
+        let info = IoasInfo::decode(&[(0xfef0_0000, u64::MAX), (0, 0xfedf_ffff)], 4096).unwrap();
+        let ends: Vec<(u64, u64)> = info
+            .iova_ranges
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect();
+        assert_eq!(ends, [(0, 0xfee0_0000), (0xfef0_0000, u64::MAX)]);
+        assert_eq!(info.alignment, 4096);
+    }
+
+    #[test]
+    fn rejects_inconsistent_kernel_data() {
+        let code = |pairs: &[(u64, u64)], alignment| {
+            IoasInfo::decode(pairs, alignment).unwrap_err().code()
+        };
+        assert_eq!(code(&[(5, 4)], 4096), ErrorCode::BadKernelData);
+        assert_eq!(code(&[], 0), ErrorCode::BadKernelData);
+        assert_eq!(code(&[], 3), ErrorCode::BadKernelData);
+        assert_eq!(IoasInfo::decode(&[], 1).unwrap().iova_ranges, []);
+    }
+}
