@@ -31,8 +31,8 @@ const NOT_INTERPRETED = [
   'memory::pool_test',
   'vfio::unmap_test',
   'vfio::reset_test',
-  'vfio::forgotten_test',
-  'iommufd::forgotten_test',
+  'vfio::unclosed_test',
+  'iommufd::unclosed_test',
   'iommufd::unmap_test',
 ];
 /** Only nightly toolchains have Miri. The date pins one version, because another version may find other faults. */

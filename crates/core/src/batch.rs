@@ -69,13 +69,13 @@ impl Batch {
         files: Vec<MemoryFile>,
         requests: Vec<MapRequest>,
     ) -> Result<Self> {
-        let wanted = requests.iter().filter_map(|request| match request.source {
+        let requested = requests.iter().filter_map(|request| match request.source {
             Source::Memory { fault_in } => Some((request.offset, request.range.len(), fault_in)),
             Source::File(_) => None,
         });
         let absent = match reservation {
-            Some(reservation) => reservation.lease_ranges(wanted)?,
-            None if wanted.clone().next().is_none() => Vec::new(),
+            Some(reservation) => reservation.lease_ranges(requested)?,
+            None if requested.clone().next().is_none() => Vec::new(),
             None => return Err(no_reservation()),
         };
         Ok(Self {
@@ -117,10 +117,10 @@ impl Batch {
             return Ok(());
         };
         let fault_in = |one: &&MapRequest| one.source == Source::Memory { fault_in: true };
-        let wanted = self.requests.iter().filter(fault_in);
+        let requested = self.requests.iter().filter(fault_in);
         // SAFETY: the batch has leased the ranges.
         let result =
-            unsafe { reservation.fault_in(&self.absent, wanted.filter_map(MapRequest::memory)) };
+            unsafe { reservation.fault_in(&self.absent, requested.filter_map(MapRequest::memory)) };
         result.map_err(|error| {
             let is_there = |one: &MapRequest| one.memory()?.intersection(&error.range()?);
             let index = self.requests.iter().position(|one| is_there(one).is_some());

@@ -138,7 +138,7 @@ mod tests {
         let mut cut = |start, length| mappings.cut_by(&Range::new(start, length).unwrap());
         let first = Range::new(0x1000, 0x2000).unwrap();
         let last = Range::new(0x8000, 0x2000).unwrap();
-        for (start, length, which) in [
+        for (start, length, expected) in [
             (0x1000, 0x1000, Some(first)),
             (0x2000, 0x1000, Some(first)),
             (0, 0x2000, Some(first)),
@@ -150,7 +150,7 @@ mod tests {
             (0x3000, 0x5000, None),
             (0, 0x10000, None),
         ] {
-            assert_eq!(cut(start, length), which, "{start:#x}+{length:#x}");
+            assert_eq!(cut(start, length), expected, "{start:#x}+{length:#x}");
         }
         let within = Range::new(0x2000, 0x9000).unwrap();
         assert_eq!(

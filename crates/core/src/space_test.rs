@@ -204,8 +204,8 @@ fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on<S: Space>() {
         fake_kernel::expect(all.then_some((S::UNMAP, Ok(PAGE))));
         let ranges = [range(0, 1), range(2, 1), range(4, 1)];
         let failures = fixture.space.unmap(&ranges, all);
-        let which: Vec<usize> = failures.iter().map(|(index, _)| *index).collect();
-        assert_eq!(which, [1]);
+        let failed: Vec<usize> = failures.iter().map(|(index, _)| *index).collect();
+        assert_eq!(failed, [1]);
         assert_eq!(
             (fixture.space.count(), fake_kernel::unused()),
             (mappings, 0)

@@ -173,14 +173,14 @@ fn short_lived(n: u64) {
 
 /// Drops a watcher before or after its eventfds, with counts collected or not.
 fn watched(n: u64) {
-    let (sender, told) = std::sync::mpsc::channel();
+    let (sender, notifications) = std::sync::mpsc::channel();
     let watcher = Watcher::new(move || sender.send(()).unwrap()).unwrap();
     let (event, other) = (EventFd::new().unwrap(), EventFd::new().unwrap());
     watcher.add(n, &event).unwrap();
     watcher.add(n + 1, &other).unwrap();
     assert_eq!(code(watcher.add(n, &other)), ErrorCode::InvalidArgument);
     event.signal(n + 1).unwrap();
-    told.recv().unwrap();
+    notifications.recv().unwrap();
     match n / 10 % 3 {
         0 => assert_eq!(watcher.collect().unwrap(), [(n, n + 1)]),
         1 => drop((watcher, event)),

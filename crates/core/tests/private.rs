@@ -188,8 +188,8 @@ proptest! {
                 Step::Place { at, from, pages } => {
                     let result = space.map_private(at * PAGE, pages * PAGE, &memory, from * PAGE);
                     let free = (at..at + pages).all(|page| places[index(page)].is_none());
-                    let home = !places.iter().flatten().any(|page| (from..from + pages).contains(page));
-                    prop_assert_eq!(result.is_ok(), free && home && from + pages <= MEMORY);
+                    let is_unmapped = !places.iter().flatten().any(|page| (from..from + pages).contains(page));
+                    prop_assert_eq!(result.is_ok(), free && is_unmapped && from + pages <= MEMORY);
                     if result.is_ok() {
                         for page in 0..pages { places[index(at + page)] = Some(from + page); }
                     }

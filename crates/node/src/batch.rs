@@ -17,7 +17,7 @@ const FILE: u64 = 2;
 /// Request flag: fault the memory in before mapping it; not for a file.
 const FAULT_IN: u64 = 4;
 /// The bits from this one on are the index of the file in the call.
-pub(crate) const WHICH_SHIFT: u32 = 32;
+pub(crate) const FILE_INDEX_SHIFT: u32 = 32;
 
 /// A request or range that failed.
 #[napi(object, object_from_js = false)]
@@ -58,10 +58,13 @@ fn read_request(
     [iova, length, flags, offset]: &[u64; 4],
     files: usize,
 ) -> napi::Result<MapRequest> {
-    let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
+    let (file_index, kind) = (
+        flags >> FILE_INDEX_SHIFT,
+        flags & ((1 << FILE_INDEX_SHIFT) - 1),
+    );
     let source = match kind & !WRITABLE {
-        FILE => Source::File(file_number(which, files)?),
-        fault_in @ (0 | FAULT_IN) if which == 0 => Source::Memory {
+        FILE => Source::File(file_number(file_index, files)?),
+        fault_in @ (0 | FAULT_IN) if file_index == 0 => Source::Memory {
             fault_in: fault_in != 0,
         },
         _ => {
@@ -79,10 +82,10 @@ fn read_request(
 }
 
 /// Checks the index of one of `files` files.
-pub(crate) fn file_number(which: u64, files: usize) -> napi::Result<u32> {
-    let is_known = usize::try_from(which).is_ok_and(|which| which < files);
-    let number = u32::try_from(which).ok().filter(|_| is_known);
-    number.ok_or_else(|| invalid(format!("the call has no file {which}")))
+pub(crate) fn file_number(file_index: u64, files: usize) -> napi::Result<u32> {
+    let is_known = usize::try_from(file_index).is_ok_and(|file_index| file_index < files);
+    let number = u32::try_from(file_index).ok().filter(|_| is_known);
+    number.ok_or_else(|| invalid(format!("the call has no file {file_index}")))
 }
 
 /// Clones the files of a call, for any thread.

@@ -8,7 +8,7 @@ use napi_derive::napi;
 use peerdma_core::Result;
 use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease, MemoryFile};
 
-use crate::batch::{Failing, NativeFailure, WHICH_SHIFT, cloned, failures, file_number};
+use crate::batch::{FILE_INDEX_SHIFT, Failing, NativeFailure, cloned, failures, file_number};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, to_js};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
@@ -74,7 +74,10 @@ fn file_parts(
     }
     let mut parts = Vec::with_capacity(groups.len());
     for [offset, length, flags, file_offset] in groups {
-        let (which, kind) = (flags >> WHICH_SHIFT, flags & ((1 << WHICH_SHIFT) - 1));
+        let (file_index, kind) = (
+            flags >> FILE_INDEX_SHIFT,
+            flags & ((1 << FILE_INDEX_SHIFT) - 1),
+        );
         if kind & !(WRITABLE | TRANSPARENT_HUGE) != 0 {
             return Err(invalid(format!("unknown flags {flags:#x} for {offset:#x}")));
         }
@@ -82,7 +85,7 @@ fn file_parts(
             offset: *offset,
             length: *length,
             file_offset: *file_offset,
-            file: file_number(which, files.len())?,
+            file: file_number(file_index, files.len())?,
             writable: kind & WRITABLE != 0,
             transparent_huge: kind & TRANSPARENT_HUGE != 0,
         });

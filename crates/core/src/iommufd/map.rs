@@ -32,7 +32,7 @@ fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError>
     let mut bars = VecDeque::new();
     let mut writable = None;
     for (index, request) in batch.requests().iter().enumerate() {
-        let Source::File(which) = request.source else {
+        let Source::File(file_index) = request.source else {
             continue;
         };
         let failed = |error| BatchError::at(index, error);
@@ -40,20 +40,20 @@ fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError>
             let message = "iommufd of this kernel cannot map files. Use Linux 6.13 or later (IOMMU_IOAS_MAP_FILE)";
             return Err(failed(Error::new(ErrorCode::Unsupported, message)));
         }
-        let file = batch.file(which).map_err(failed)?;
+        let file = batch.file(file_index).map_err(failed)?;
         if let Some(device) = file.device() {
             bars.push_back(find_bar(device, request).map_err(failed)?);
-        } else if request.writable && writable != Some(which) {
+        } else if request.writable && writable != Some(file_index) {
             check_writable(file, request).map_err(failed)?;
-            writable = Some(which);
+            writable = Some(file_index);
         }
     }
     Ok(bars)
 }
 
 fn find_bar(device: &Arc<DeviceInner>, request: &MapRequest) -> Result<Bar> {
-    let wanted = Range::new(request.offset, request.range.len())?;
-    let dma_buf = device.dma_buf(&wanted);
+    let requested = Range::new(request.offset, request.range.len())?;
+    let dma_buf = device.dma_buf(&requested);
     let (buffer, start) = dma_buf.map_err(|error| error.at(request.range))?;
     Ok(Bar {
         buffer,

@@ -290,8 +290,8 @@ impl ExtentMap {
     /// that it adds.
     pub(crate) fn cost_of_emptying(&self, range: &Range, whole: &Range) -> (usize, usize) {
         let (before, behind) = self.beside(range, whole);
-        let come = usize::from(before.is_border()).saturating_add(usize::from(behind.is_border()));
-        let mut go = 0_usize;
+        let added = usize::from(before.is_border()).saturating_add(usize::from(behind.is_border()));
+        let mut removed = 0_usize;
         let (mut last, mut at) = (before, range.start());
         let inside = self.overlapping(range).flat_map(|extent| {
             let gap = extent.range.start() > at;
@@ -306,10 +306,10 @@ impl ExtentMap {
         }
         sides.push(behind);
         for next in sides {
-            go = go.saturating_add(usize::from(!last.may_merge(&next)));
+            removed = removed.saturating_add(usize::from(!last.may_merge(&next)));
             last = next;
         }
-        (go, come)
+        (removed, added)
     }
 
     /// Returns the ranges that contain memory to fault in, and joins adjoining ones.

@@ -177,13 +177,13 @@ proptest! {
                     prop_assert!(kernel_mappings(&model) <= before + cost);
                 }
                 Step::Empty(range) => {
-                    let (go, come) = extents.cost_of_emptying(&range, &whole);
+                    let (fewer, more) = extents.cost_of_emptying(&range, &whole);
                     let removed = extents.remove(&range);
                     let touched = model[cells(&range)].iter().flatten().count();
                     let within = |extent: &Extent| extent.clipped(&range).map_or(0, |part| part.range.len());
                     prop_assert_eq!(removed.iter().map(within).sum::<u64>(), touched as u64);
                     model[cells(&range)].fill(None);
-                    prop_assert!(kernel_mappings(&model) + go <= before + come);
+                    prop_assert!(kernel_mappings(&model) + fewer <= before + more);
                 }
                 Step::FaultIn(range) => {
                     extents.mark_present(&range);

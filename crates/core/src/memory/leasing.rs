@@ -22,10 +22,10 @@ impl AddressSpaceReservation {
     /// `ERR_VA_NOT_MAPPED` with the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
     /// `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn ensure_mapped(&self, ranges: &[(u64, u64)]) -> Result<()> {
-        let wanted = ranges
+        let requested = ranges
             .iter()
             .map(|&(offset, length)| (offset, length, true));
-        let absent = self.lease_ranges(wanted)?;
+        let absent = self.lease_ranges(requested)?;
         let leased = || {
             ranges
                 .iter()
@@ -100,10 +100,10 @@ impl AddressSpaceReservation {
     /// # Errors
     /// As [`lease`](Self::lease).
     pub fn lease_all(&self, ranges: &[(u64, u64)]) -> Result<Vec<Lease>> {
-        let wanted = ranges
+        let requested = ranges
             .iter()
             .map(|&(offset, length)| (offset, length, false));
-        self.lease_ranges(wanted)?;
+        self.lease_ranges(requested)?;
         // SAFETY: leased just now.
         let lease = |range| unsafe { self.leased(range) };
         let ranges = ranges
@@ -130,8 +130,8 @@ impl AddressSpaceReservation {
         let absent = state.extents.absent_of(all.clone());
         let mut absent = absent.map_err(|gap| not_mapped(gap, ranges.clone()))?;
         if !absent.is_empty() {
-            let wanted = ranges.filter(|(.., fault_in)| *fault_in).filter_map(range);
-            absent = state.extents.absent_of(wanted).unwrap_or_default();
+            let requested = ranges.filter(|(.., fault_in)| *fault_in).filter_map(range);
+            absent = state.extents.absent_of(requested).unwrap_or_default();
         }
         let mut near = Position::default();
         for run in joined(all) {

@@ -181,18 +181,18 @@ impl Inner {
         range: &Range,
         touched: &[Extent],
     ) -> Result<usize> {
-        let (go, mut come) = state.extents.cost_of_emptying(range, &self.whole()?);
+        let (removed, mut added) = state.extents.cost_of_emptying(range, &self.whole()?);
         for extent in touched {
             if let Source::Private(memory, offset) = &extent.source {
                 let part = Range::new(*offset, extent.range.len())?;
-                come = come.saturating_add(memory.cost_of_splitting(&part));
+                added = added.saturating_add(memory.cost_of_splitting(&part));
             }
         }
-        if come > go {
-            budget::charge(come.saturating_sub(go))
+        if added > removed {
+            budget::charge(added.saturating_sub(removed))
                 .map_err(|error| error.context(format_args!("unmapping {range}")))?;
         }
-        Ok(go.saturating_sub(come))
+        Ok(removed.saturating_sub(added))
     }
 
     /// Reverts the moves of a failed unmap. Pages that cannot be moved stay at the origin and are no longer mapped.

@@ -90,7 +90,7 @@ impl AddressSpaceReservation {
             let index = parts.len().saturating_sub(rest.len());
             let file = usize::try_from(first.file)
                 .ok()
-                .and_then(|which| files.get(which));
+                .and_then(|index| files.get(index));
             let file = file.ok_or_else(|| {
                 let message = format!("the call has no file {}", first.file);
                 (index, Error::new(ErrorCode::InvalidArgument, message))

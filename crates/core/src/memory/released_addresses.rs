@@ -40,7 +40,7 @@ impl ReleasedAddresses {
 impl Drop for ReleasedAddresses {
     fn drop(&mut self) {
         let whole = Range::new(0, self.length);
-        let (go, come) = whole
+        let (removed, added) = whole
             .as_ref()
             .map_or((0, 0), |all| self.extents.cost_of_emptying(all, all));
         let extents = whole.map_or_else(|_| Vec::new(), |all| self.extents.parts_in(&all));
@@ -69,7 +69,7 @@ impl Drop for ReleasedAddresses {
         }
         self.unmap(0, end, sys::unmap);
         if !leaks {
-            budget::credit(go.saturating_sub(come).saturating_add(1));
+            budget::credit(removed.saturating_sub(added).saturating_add(1));
         }
     }
 }

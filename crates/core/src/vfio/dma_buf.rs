@@ -56,8 +56,8 @@ impl Device {
 impl DeviceInner {
     /// Returns the dma-buf that contains a part of the device's file, and the offset in it. Exports it at the first
     /// use.
-    pub(crate) fn dma_buf(&self, wanted: &Range) -> Result<(Arc<DmaBuf>, u64)> {
-        let (region, area, within) = self.area_of(wanted)?;
+    pub(crate) fn dma_buf(&self, requested: &Range) -> Result<(Arc<DmaBuf>, u64)> {
+        let (region, area, within) = self.area_of(requested)?;
         let start = within.start().saturating_sub(area.start());
         let open = read(&self.open);
         let open = self.expect_open(open.as_ref())?;
@@ -98,17 +98,17 @@ impl DeviceInner {
     }
 
     /// Returns the region, and its mappable area in whole pages that contains a part of the device's file.
-    fn area_of(&self, wanted: &Range) -> Result<(u32, Range, Range)> {
+    fn area_of(&self, requested: &Range) -> Result<(u32, Range, Range)> {
         let page = host_page_size()?;
         for (index, region) in (0_u32..).zip(&self.regions) {
             let Some(region) = region else { continue };
-            let Some(start) = wanted.start().checked_sub(region.file_offset) else {
+            let Some(start) = requested.start().checked_sub(region.file_offset) else {
                 continue;
             };
             if start >= region.length {
                 continue;
             }
-            let within = Range::new(start, wanted.len())?;
+            let within = Range::new(start, requested.len())?;
             let area = region
                 .mmap_areas
                 .iter()
@@ -127,7 +127,10 @@ impl DeviceInner {
         }
         Err(Error::new(
             ErrorCode::NoSuchRegion,
-            format!("device {} has no region at {wanted} of its file", self.name),
+            format!(
+                "device {} has no region at {requested} of its file",
+                self.name
+            ),
         ))
     }
 }

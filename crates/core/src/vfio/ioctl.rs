@@ -188,26 +188,26 @@ fn variable(
     header: u32,
     mut call: impl FnMut(&mut [u64]) -> nix::Result<i32>,
 ) -> nix::Result<Vec<u8>> {
-    let mut room = header;
+    let mut size = header;
     // The result can grow between two calls (another group was attached), so a few attempts are allowed.
     for _ in 0..8 {
-        let words = usize::try_from(room.div_ceil(8)).unwrap_or(0);
+        let words = usize::try_from(size.div_ceil(8)).unwrap_or(0);
         let mut buffer = vec![0_u64; words];
-        set_u32(&mut buffer, 0, room);
+        set_u32(&mut buffer, 0, size);
         call(&mut buffer)?;
         let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let wanted = bytes
+        let required = bytes
             .first_chunk()
             .map_or(0, |argsz: &[u8; 4]| u32::from_ne_bytes(*argsz));
-        if wanted <= room {
+        if required <= size {
             return Ok(bytes);
         }
-        if wanted > MOST {
+        if required > MOST {
             // A result without its capabilities would be wrong: it would mean that all of a region can be mapped, or
             // that IOVAs have no limits.
             break;
         }
-        room = wanted;
+        size = required;
     }
     Err(Errno::E2BIG)
 }
@@ -229,36 +229,36 @@ fn set_u32(buffer: &mut [u64], offset: usize, value: u32) {
 mod tests {
     use super::*;
 
-    /// Calls `variable` with a kernel that requires `wanted` bytes at each call. Returns the result and the sizes
+    /// Calls `variable` with a kernel that requires `required` bytes at each call. Returns the result and the sizes
     /// passed.
-    fn asked(wanted: impl Fn(usize) -> u32) -> (nix::Result<Vec<u8>>, Vec<u32>) {
-        let mut rooms = Vec::new();
+    fn call_with_sizes(required: impl Fn(usize) -> u32) -> (nix::Result<Vec<u8>>, Vec<u32>) {
+        let mut sizes = Vec::new();
         let result = variable(24, |buffer| {
-            rooms.push(u32::from_ne_bytes(
+            sizes.push(u32::from_ne_bytes(
                 *buffer[0].to_ne_bytes().first_chunk().unwrap(),
             ));
-            assert!(buffer.len() * 8 >= usize::try_from(rooms[rooms.len() - 1]).unwrap());
-            set_u32(buffer, 0, wanted(rooms.len()));
+            assert!(buffer.len() * 8 >= usize::try_from(sizes[sizes.len() - 1]).unwrap());
+            set_u32(buffer, 0, required(sizes.len()));
             Ok(0)
         });
-        (result, rooms)
+        (result, sizes)
     }
 
     #[test]
     fn calls_again_with_the_required_size() {
-        let (answer, rooms) = asked(|call| if call == 1 { 105 } else { 100 });
-        assert_eq!((answer.unwrap().len(), rooms), (112, vec![24, 105]));
-        let (answer, rooms) = asked(|_| 0);
-        assert_eq!((answer.unwrap().len(), rooms), (24, vec![24]));
+        let (answer, sizes) = call_with_sizes(|call| if call == 1 { 105 } else { 100 });
+        assert_eq!((answer.unwrap().len(), sizes), (112, vec![24, 105]));
+        let (answer, sizes) = call_with_sizes(|_| 0);
+        assert_eq!((answer.unwrap().len(), sizes), (24, vec![24]));
     }
 
     #[test]
     fn fails_if_the_required_size_keeps_growing_or_is_too_large() {
-        let (answer, rooms) = asked(|call| 24 + 8 * u32::try_from(call).unwrap());
-        assert_eq!((answer.unwrap_err(), rooms.len()), (Errno::E2BIG, 8));
+        let (answer, sizes) = call_with_sizes(|call| 24 + 8 * u32::try_from(call).unwrap());
+        assert_eq!((answer.unwrap_err(), sizes.len()), (Errno::E2BIG, 8));
         for huge in [MOST + 1, 1 << 31, u32::MAX] {
-            let (answer, rooms) = asked(|_| huge);
-            assert_eq!((answer.unwrap_err(), rooms), (Errno::E2BIG, vec![24]));
+            let (answer, sizes) = call_with_sizes(|_| huge);
+            assert_eq!((answer.unwrap_err(), sizes), (Errno::E2BIG, vec![24]));
         }
     }
 

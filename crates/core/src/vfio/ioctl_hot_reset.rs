@@ -88,7 +88,7 @@ mod tests {
 
     /// Calls `devices` with a kernel that has that many devices at each call. Returns the result and the number of
     /// calls.
-    fn asked(present: &[u32]) -> (nix::Result<Vec<u32>>, usize) {
+    fn call_devices(present: &[u32]) -> (nix::Result<Vec<u32>>, usize) {
         let mut calls = 0;
         let result = devices(|words| {
             let count = present[calls.min(present.len() - 1)];
@@ -109,18 +109,18 @@ mod tests {
 
     #[test]
     fn calls_again_with_space_for_all_devices() {
-        let (words, calls) = asked(&[2]);
+        let (words, calls) = call_devices(&[2]);
         assert_eq!((words.unwrap(), calls), (vec![1, 2, 3, 4], 1));
-        let (words, calls) = asked(&[9, 11, 10]);
+        let (words, calls) = call_devices(&[9, 11, 10]);
         assert_eq!((words.unwrap().len(), calls), (2 * 10, 3));
-        assert_eq!(asked(&[0]).0.unwrap(), []);
+        assert_eq!(call_devices(&[0]).0.unwrap(), []);
     }
 
     #[test]
     fn fails_if_the_number_of_devices_keeps_growing_or_is_too_large() {
         let growing: Vec<u32> = (1..20).map(|call| call * 100).collect();
-        assert_eq!(asked(&growing), (Err(Errno::ENOSPC), 8));
-        assert_eq!(asked(&[u32::MAX]), (Err(Errno::ENOSPC), 1));
+        assert_eq!(call_devices(&growing), (Err(Errno::ENOSPC), 8));
+        assert_eq!(call_devices(&[u32::MAX]), (Err(Errno::ENOSPC), 1));
         let lying = devices(|words| {
             words[2] = 9;
             Ok(0)
