@@ -4,7 +4,7 @@
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { withOpened } from '../../ts/doctor/opened.ts';
+import { diagnoseByOpening } from '../../ts/doctor/diagnose-by-opening.ts';
 import { GPU, MACHINE, NIC, NO_IOMMU, TOP, diagnosed, factsOf, found, one } from './support.ts';
 
 const PORT = 'bus=02-02 group=2 driver=pcieport';
@@ -150,7 +150,11 @@ test('a virtual function whose physical function VFIO has needs a VF token', asy
     finding.says,
     /0000:02:00\.1 is a virtual function of 0000:02:00\.0, which is bound to vfio-pci.*VF token.*vfToken/,
   );
-  t.deepEqual((await withOpened(facts, diagnosis)).devices, diagnosis.devices, 'nobody knows the token for --open');
+  t.deepEqual(
+    (await diagnoseByOpening(facts, diagnosis)).devices,
+    diagnosis.devices,
+    'nobody knows the token for --open',
+  );
   const host = diagnosed(t, { machine: withVirtual('driver=mlx5_core', 'driver=vfio-pci') }, [VF]);
   t.deepEqual(found(host, 'vf-token'), []);
 });

@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { withOpened } from '../../ts/doctor/opened.ts';
+import { diagnoseByOpening } from '../../ts/doctor/diagnose-by-opening.ts';
 import { diagnose } from '../../ts/index.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -255,7 +255,7 @@ test('a device that would not be opened after all is blocked by the error; what 
   const [gpu, nic] = [GPU, NIC].map((address) => address.replace('0000', 'fffe'));
   const facts = factsOf(t, { machine: MACHINE.replace('host 0000', 'host fffe') });
   const before = diagnosisOf(facts, [gpu ?? '', nic ?? '']);
-  const after = await withOpened(facts, before);
+  const after = await diagnoseByOpening(facts, before);
   t.is(after.state, 'blocked');
   t.deepEqual(after.devices[1], before.devices[1], 'it has another driver');
   const backend = after.devices[0]?.findings.find(({ id }) => id === 'backend');

@@ -191,8 +191,8 @@ host 0000:00
     cells.map(({ initiator }) => initiator),
     ['0000:00:04.0', '0000:00:05.0'],
   );
-  for (const { needs } of cells) {
-    t.deepEqual(codes(needs), ['not-answering']);
-    t.regex(needs[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
+  for (const { prerequisites } of cells) {
+    t.deepEqual(codes(prerequisites), ['not-answering']);
+    t.regex(prerequisites[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
   }
 });

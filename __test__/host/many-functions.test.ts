@@ -103,6 +103,6 @@ test('lists of thousands of footnotes are printed', (t) => {
 test('a group that the host uses much of is named by its first members', (t) => {
   const host = manyFunctions(t, 64, together);
   const [first] = peerMatrix(host, peerCandidates(host)).cells;
-  const { text = '' } = first?.needs.find(({ code }) => code === 'group-not-viable') ?? {};
+  const { text = '' } = first?.prerequisites.find(({ code }) => code === 'group-not-viable') ?? {};
   t.regex(text, /0000:01:00\.3 \(iavf\), .* and 8 more of it$/);
 });

@@ -42,7 +42,7 @@ test('a GPU server', (t) => {
   t.regex(cell(matrix, '18:00.0', '19:00.0').reasons[0]?.text ?? '', /ACS of 0000:17:00\.0 redirects/);
   t.deepEqual(codes(cell(matrix, '18:00.0', '9a:00.0').reasons), ['different-host-bridges', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').reasons), ['direct-ats']);
-  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').needs), ['asleep']);
+  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').prerequisites), ['asleep']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').reasons), ['iommu-first', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').notes), ['same-group', 'ats-not-on', 'bypass']);
 });
@@ -53,7 +53,7 @@ test('a laptop: nobody says whether its host bridge forwards', (t) => {
   const found = cell(matrix, '04:00.0', '01:00.0');
   t.deepEqual(codes(found.reasons), ['different-root-ports', 'host-bridge-not-known']);
   t.regex(found.reasons[1]?.text ?? '', /8086:9a14/);
-  t.deepEqual(codes(found.needs), ['not-bound', 'not-bound', 'asleep']);
+  t.deepEqual(codes(found.prerequisites), ['not-bound', 'not-bound', 'asleep']);
   t.deepEqual(
     found.bars.map(({ index, problem }) => [index, problem === undefined]),
     [
@@ -91,7 +91,7 @@ host 0000:80
 
 test('an AMD desktop: its CPU forwards; devices of one group go past the IOMMU', (t) => {
   const matrix = all(described(t, 'amd-desktop'));
-  t.true(matrix.cells.every(({ verdict, needs }) => verdict === 'host-bridge' && needs.length > 0));
+  t.true(matrix.cells.every(({ verdict, prerequisites }) => verdict === 'host-bridge' && prerequisites.length > 0));
   t.deepEqual(codes(cell(matrix, '03:00.0', '04:00.0').notes), ['same-group', 'bypass', 'iommu-width-unknown']);
   const drive = matrix.bypasses.filter(({ initiator }) => initiator === '0000:03:00.0');
   t.deepEqual(
@@ -109,9 +109,9 @@ test("the testbed: QEMU's host bridge forwards, and the entangled group is not v
   const host = recorded(t, 'testbed');
   const matrix = all(host);
   t.true(matrix.cells.every(({ verdict }) => verdict === 'host-bridge'));
-  for (const { initiator, target, needs } of matrix.cells) {
+  for (const { initiator, target, prerequisites } of matrix.cells) {
     const entangled = [initiator, target].includes('0000:02:01.0');
-    t.deepEqual(codes(needs), entangled ? ['group-not-viable'] : [], `${initiator} ${target}`);
+    t.deepEqual(codes(prerequisites), entangled ? ['group-not-viable'] : [], `${initiator} ${target}`);
   }
   t.deepEqual(
     matrix.bypasses.map(({ initiator, neighbour }) => `${initiator} ${neighbour}`),
@@ -187,7 +187,7 @@ test('without an IOMMU devices have host addresses, and a switch passes them', (
   const open = pair(hostOf(t, behindSwitch(no)));
   t.is(open.verdict, 'yes');
   t.deepEqual(codes(open.reasons), ['direct-bus-address']);
-  t.deepEqual(codes(open.needs), ['no-iommu', 'no-iommu']);
+  t.deepEqual(codes(open.prerequisites), ['no-iommu', 'no-iommu']);
   const redirected = pair(hostOf(t, behindSwitch({ ...no, acs: 'acs=ReqRedir' })));
   t.is(redirected.verdict, 'host-bridge');
   t.deepEqual(codes(redirected.reasons), ['acs-redirect', 'host-bridge-known']);
@@ -313,7 +313,11 @@ test('no reason names ACS of a function that has none', (t) => {
     const host = hostOf(t, text);
     const { cells } = all(host);
     t.true(cells.length > 0);
-    for (const reason of cells.flatMap(({ reasons, needs, notes }) => [...reasons, ...needs, ...notes])) {
+    for (const reason of cells.flatMap(({ reasons, prerequisites, notes }) => [
+      ...reasons,
+      ...prerequisites,
+      ...notes,
+    ])) {
       const [, address = ''] = /ACS of (\S+)/.exec(reason.text) ?? [];
       if (address !== '') t.is(typeof host.functions.get(address)?.acs, 'object', reason.text);
       else t.notRegex(reason.code, /^acs-/, reason.text);
@@ -380,17 +384,17 @@ test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
 });
 
 test('what is due before: nothing of it changes the verdict', (t) => {
-  const needs = (more: string) => {
+  const prerequisites = (more: string) => {
     const found = toTarget(hostOf(t, target('bar2=pref64:16M@0xfc000000', more)));
     t.is(found.verdict, 'host-bridge');
-    return codes(found.needs);
+    return codes(found.prerequisites);
   };
-  t.deepEqual(needs('driver=vfio-pci'), []);
-  t.deepEqual(needs('driver=mlx5_vfio_pci'), []);
-  t.deepEqual(needs('driver=nvme'), ['not-bound']);
-  t.deepEqual(needs('numa=0'), ['not-bound']);
-  t.deepEqual(needs('driver=vfio-pci decode=off'), ['decode-off']);
-  t.deepEqual(needs('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
+  t.deepEqual(prerequisites('driver=vfio-pci'), []);
+  t.deepEqual(prerequisites('driver=mlx5_vfio_pci'), []);
+  t.deepEqual(prerequisites('driver=nvme'), ['not-bound']);
+  t.deepEqual(prerequisites('numa=0'), ['not-bound']);
+  t.deepEqual(prerequisites('driver=vfio-pci decode=off'), ['decode-off']);
+  t.deepEqual(prerequisites('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
 });
 
 test('a matrix of chosen devices, in their order, of nothing that is not there', (t) => {
@@ -432,15 +436,15 @@ host 0000:00
   02.0 8086:2030 root-port bus=02-02 group=2 driver=pcieport
     00.0 15b3:101e endpoint class=020000 group=8 driver=mlx5_core bar0=pref64:32M@0x28000000000
 `;
-  const needs = (audio: string, target = '02:00.0') => {
+  const prerequisites = (audio: string, target = '02:00.0') => {
     const host = hostOf(t, machine(audio));
-    return cell(peerMatrix(host, ['0000:01:00.0', `0000:${target}`]), '01:00.0', target).needs;
+    return cell(peerMatrix(host, ['0000:01:00.0', `0000:${target}`]), '01:00.0', target).prerequisites;
   };
-  const found = needs('driver=snd_hda_intel');
+  const found = prerequisites('driver=snd_hda_intel');
   t.deepEqual(codes(found), ['not-bound', 'not-bound', 'group-not-viable']);
   t.regex(found[2]?.text ?? '', /group 7 .* the host uses 0000:01:00\.1 \(snd_hda_intel\) of it/);
-  t.deepEqual(codes(needs('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
-  const both = needs('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
+  t.deepEqual(codes(prerequisites('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
+  const both = prerequisites('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
   t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both are told to be bound');
 });
 

@@ -45,7 +45,7 @@ export function table({ devices, cells }: PeerMatrix): string[] {
   return devices.map((initiator) => {
     const row = devices.map((target) => {
       const found = cells.find((each) => each.initiator === initiator && each.target === target);
-      return found === undefined ? '-' : `${words[found.verdict]}${found.needs.length > 0 ? '*' : ''}`;
+      return found === undefined ? '-' : `${words[found.verdict]}${found.prerequisites.length > 0 ? '*' : ''}`;
     });
     return `${initiator.slice(5)}: ${row.join(' ')}`;
   });

@@ -1,5 +1,5 @@
 /**
- * `peerdma bind` and `unbind` on a real kernel: devices change hands, and what must not is refused. Each test leaves the
+ * `peerdma bind` and `unbind` on a real kernel: devices change writer, and what must not is refused. Each test leaves the
  * devices as it finds them.
  */
 import { deepStrictEqual as deepEqual } from 'node:assert/strict';
@@ -10,7 +10,7 @@ import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
-import { handsOn } from '../../ts/host/binding/hands.ts';
+import { newSysfsWriter } from '../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../ts/host/binding/perform.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
 import { type PciFunction, functionAt, readHost } from '../../ts/host/index.ts';
@@ -21,7 +21,7 @@ import { until } from '../support/until.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';
 
-const hands = handsOn('/sys');
+const writer = newSysfsWriter('/sys');
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
 
 async function run(args: readonly string[], roots: () => MachineRoots = thisMachine): Promise<Outcome> {
@@ -30,7 +30,7 @@ async function run(args: readonly string[], roots: () => MachineRoots = thisMach
 
 /** Driver and override. */
 function state(bdf: string): (string | undefined)[] {
-  return [hands.driverOf(bdf), hands.overrideOf(bdf)];
+  return [writer.driverOf(bdf), writer.overrideOf(bdf)];
 }
 
 const GIVEN = ['vfio-pci', 'vfio-pci'];
@@ -153,7 +153,7 @@ testWith(
     // No driver has this name, so the kernel finds none, and says nothing.
     const bad = planBind([device(second)], 'no_vfio_pci', () => true);
     const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
-    const error = throwsCode(t, () => perform(plan, hands), 'ERR_BIND_FAILED');
+    const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
     t.regex(error.message, new RegExp(`As before: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
     t.deepEqual([state(first), state(second)], [[undefined, undefined], GIVEN]);
   },
@@ -182,7 +182,7 @@ if (entangled === undefined) {
     const host = readHost();
     const { group = -1 } = functionAt(host, entangled);
     const members = host.groups.get(group)?.members ?? [];
-    const sibling = members.find((bdf) => hands.driverOf(bdf) === 'virtio-pci') ?? '';
+    const sibling = members.find((bdf) => writer.driverOf(bdf) === 'virtio-pci') ?? '';
 
     const there = await does(t, 'bind', '--group', entangled);
     t.is(there, `${entangled} is with vfio-pci already\n${sibling} from virtio-pci to vfio-pci\n`);

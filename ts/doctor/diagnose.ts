@@ -20,7 +20,7 @@ import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
 import { kernelFinding, vfioFindings } from './machine/vfio.ts';
 import { Lookups } from './lookups.ts';
-import { withOpened } from './opened.ts';
+import { diagnoseByOpening } from './diagnose-by-opening.ts';
 
 /** What {@link diagnose} looks at. */
 export interface DiagnoseOptions {
@@ -58,7 +58,7 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   // A machine without PCI is a finding of its own: no device is named as missing then.
   const wanted = texts?.map((text) => (host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address));
   const diagnosis = diagnosisOf(facts, wanted);
-  return open === true ? await withOpened(facts, diagnosis) : diagnosis;
+  return open === true ? await diagnoseByOpening(facts, diagnosis) : diagnosis;
 }
 
 /** @param wanted addresses; `undefined` for all that could be assigned @internal */

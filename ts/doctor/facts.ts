@@ -2,7 +2,7 @@
  * All that the doctor goes by. Findings are made of these facts alone.
  */
 import { PeerDmaError } from '../errors.ts';
-import { readPresent } from '../host/read-host.ts';
+import { readHostOrEmpty } from '../host/read-host.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type Machine, machineOf, thisMachine } from '../host/machine.ts';
 import type { Host, PciFunction, Unknown } from '../host/model.ts';
@@ -38,7 +38,7 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
       `${valueText(roots.sys)} has no bus/pci/devices: it is not a folder. Name a copy of /sys`,
     );
   }
-  const host = readPresent(roots.sys);
+  const host = readHostOrEmpty(roots.sys);
   const system = readSystem(roots, host);
   return {
     host,

@@ -17,7 +17,10 @@ export interface Probes {
 
 /** @internal */
 export function probe(): Probes {
-  return { type1: attempt(openContainer, containerUnavailable), iommufd: attempt(openIommufd, iommufdUnavailable) };
+  return {
+    type1: probeOrError(openContainer, containerUnavailable),
+    iommufd: probeOrError(openIommufd, iommufdUnavailable),
+  };
 }
 
 function openContainer(): 'opened' {
@@ -34,11 +37,11 @@ function openIommufd(): { mapsFiles: boolean } {
   }
 }
 
-function attempt<T>(open: () => T, tell: (error: PeerDmaError) => PeerDmaError): T | PeerDmaError {
+function probeOrError<T>(open: () => T, toUserError: (error: PeerDmaError) => PeerDmaError): T | PeerDmaError {
   try {
     return open();
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
-    return tell(error);
+    return toUserError(error);
   }
 }

@@ -127,12 +127,12 @@ export function readIommus(files: SysFiles): Map<string, Iommu> {
   for (const name of files.names(IOMMUS)) {
     const path = `${IOMMUS}/${name}`;
     const devices = files.names(`${path}/devices`);
-    iommus.set(name, { name, devices, ...kindOf(files, path) });
+    iommus.set(name, { name, devices, ...readIommuKind(files, path) });
   }
   return iommus;
 }
 
-function kindOf(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
+function readIommuKind(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
   if (files.has(`${path}/intel-iommu`)) {
     const capabilities = readRegister(files, `${path}/intel-iommu/cap`);
     const extended = readRegister(files, `${path}/intel-iommu/ecap`);

@@ -50,7 +50,7 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
     virtualFunctions: virtualFunctions(files, folder),
     numaNode: numaNode(files, folder),
     vfioFile: files.names(`${folder}/vfio-dev`).find((name) => /^vfio\d+$/.test(name)),
-    place: placeOf(files, folder, address),
+    place: treePlaceOf(files, folder, address),
   };
 }
 
@@ -131,7 +131,7 @@ function numaNode(files: SysFiles, folder: string): number | undefined {
  * Links lead to `…/pci0000:00/0000:00:07.0/0000:01:00.0`: the root bus, the bridges, the function. Behind some controllers
  * (Intel's VMD) another root bus follows on a function; the last one counts.
  */
-function placeOf(files: SysFiles, folder: string, address: string): Place | undefined {
+function treePlaceOf(files: SysFiles, folder: string, address: string): Place | undefined {
   const parts = files.link(folder)?.split('/').filter(Boolean);
   if (parts === undefined) return undefined;
   const root = parts.findLastIndex((part) => /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/.test(part));

@@ -8,13 +8,13 @@ import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu, readVirtual } from './cpu.ts';
-import { ofHost } from './given-host.ts';
+import { evaluateHost } from './host-argument.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
 import { SysFiles } from './sys-files.ts';
 import { versionOf } from './system/kernel.ts';
-import { places, rootBuses } from './tree.ts';
+import { findTreePlaces, rootBuses } from './tree.ts';
 
 /**
  * Reads a host.
@@ -33,18 +33,18 @@ export function readHost(root: string = '/sys'): Host {
       `${valueText(root)} has no ${DEVICES}: it is no /sys of a machine with PCI`,
     );
   }
-  return readPresent(root);
+  return readHostOrEmpty(root);
 }
 
 /** Reads a host as {@link readHost} does; one without PCI has no functions. @internal */
-export function readPresent(root: string): Host {
+export function readHostOrEmpty(root: string): Host {
   const files = new SysFiles(root);
   const read = new Map<string, ReadFunction>();
   for (const name of files.names(DEVICES).sort(byAddress)) {
     if (isPciAddress(name)) read.set(name, readFunction(files, name));
     else files.report(`${DEVICES}/${name}`, 'is no PCI address');
   }
-  const placed = places(files, read);
+  const placed = findTreePlaces(files, read);
   const listed = readGroups(files);
   const groupOf = new Map([...listed].flatMap(([number, { members }]) => members.map((member) => [member, number])));
   const functions = new Map<string, PciFunction>();
@@ -84,7 +84,7 @@ export function readPresent(root: string): Host {
  */
 export function functionAt(host: Host, text: string): PciFunction {
   const address = pciAddress(text);
-  const found = ofHost(host, ({ functions }) => functions.get(address));
+  const found = evaluateHost(host, ({ functions }) => functions.get(address));
   if (found !== undefined) return found;
   throw noSuchDevice(address);
 }
@@ -96,7 +96,7 @@ export function functionAt(host: Host, text: string): PciFunction {
  */
 export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
   const { parent } = readOptions(device, ['parent'], 'a PCI function');
-  return ofHost(host, ({ functions }) => {
+  return evaluateHost(host, ({ functions }) => {
     const above = new Set<PciFunction>();
     for (let next = parent; next !== undefined;) {
       const bridge = functions.get(next);
@@ -111,7 +111,7 @@ export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
 
 /** Functions directly below a bridge, sorted. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host */
 export function childrenOf(host: Host, bridge: string): PciFunction[] {
-  return ofHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
+  return evaluateHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
 }
 
 /** Functions by the bridge that they are directly below, sorted. @internal */

@@ -7,7 +7,7 @@ import { DEVICES, type Place, type ReadFunction } from './pci-function.ts';
 import type { SysFiles } from './sys-files.ts';
 
 /** A place for each function; no chain of parents has a loop, and every parent is a function of the map. @internal */
-export function places(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
+export function findTreePlaces(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
   const found = new Map<string, Place>();
   const bridges = bridgesByBus(functions);
   for (const [address, { place }] of functions) found.set(address, place ?? byBusNumber(address, bridges));
@@ -30,10 +30,10 @@ function wrongParent(
   found: ReadonlyMap<string, Place>,
 ): string | undefined {
   if (!functions.has(parent)) return `is behind ${parent}, which is not there`;
-  const seen = new Set([address]);
+  const visited = new Set([address]);
   for (let above: string | undefined = parent; above !== undefined; above = found.get(above)?.parent) {
-    if (seen.has(above)) return `is behind itself, by way of ${above}`;
-    seen.add(above);
+    if (visited.has(above)) return `is behind itself, by way of ${above}`;
+    visited.add(above);
   }
   return undefined;
 }

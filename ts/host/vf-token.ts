@@ -7,7 +7,7 @@ import { isVfioDriver } from './drivers.ts';
 import type { Host, PciFunction } from './model.ts';
 
 /** What to do about a VF token. @internal */
-export const GIVE_THE_TOKEN = 'open(address, { vfToken }) takes it';
+export const PASS_THE_TOKEN = 'open(address, { vfToken }) takes it';
 
 /** Why a virtual function opens only with a VF token, and what to do; `undefined` if it opens without. @internal */
 export function tokenOfVirtual(
@@ -17,5 +17,5 @@ export function tokenOfVirtual(
   const physical = physicalFunction === undefined ? undefined : functions.get(physicalFunction);
   if (physical === undefined || !isVfioDriver(physical.driver)) return undefined;
   const bound = `${address} is a virtual function of ${physical.address}, which is bound to ${physical.driver}`;
-  return `${bound}: it opens only with the VF token that the user of ${physical.address} has set. ${GIVE_THE_TOKEN}`;
+  return `${bound}: it opens only with the VF token that the user of ${physical.address} has set. ${PASS_THE_TOKEN}`;
 }

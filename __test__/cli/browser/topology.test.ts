@@ -6,7 +6,7 @@ import { scratchFolder } from '../../support/scratch.ts';
 import { program } from '../support.ts';
 import { browserTest } from './chromium.ts';
 
-browserTest('a pair tells its reasons, what is due before, and its way through the tree', async (t, open) => {
+browserTest('a pair tells its reasons, its prerequisites, and its way through the tree', async (t, open) => {
   const file = join(scratchFolder(t), 'topology.html');
   const root = expandTree(t, describeMachine(machine('gpu-server')));
   t.is((await program(['topology', '--sysfs', root, '--html', file])).status, 0);
@@ -21,7 +21,7 @@ browserTest('a pair tells its reasons, what is due before, and its way through t
   await sleeping.hover();
   t.regex((await why.textContent()) ?? '', /^0000:9a:00\.0 → 0000:9b:00\.0/);
   t.regex((await why.textContent()) ?? '', /has translations of its own \(ATS is on\)/);
-  t.regex((await why.textContent()) ?? '', /Due before.*0000:9b:00\.0 sleeps \(D3hot\)/);
+  t.regex((await why.textContent()) ?? '', /Prerequisites.*0000:9b:00\.0 sleeps \(D3hot\)/);
   t.is(await sleeping.getAttribute('aria-pressed'), 'true');
   t.is(await page.locator('[aria-pressed=true]').count(), 1);
   const way = await page

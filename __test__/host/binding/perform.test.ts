@@ -4,13 +4,13 @@
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { handsOn } from '../../../ts/host/binding/hands.ts';
+import { newSysfsWriter } from '../../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../../ts/host/binding/perform.ts';
 import { type BindingPlan, planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
 import { readHost } from '../../../ts/host/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { rootsOf } from '../use/support.ts';
-import { MadeUpBus } from './made-up-bus.ts';
+import { FakeBus } from './fake-bus.ts';
 
 const PCI = `
 host 0000:00
@@ -26,14 +26,14 @@ const DRIVERS = ['nvme', 'other', 'vfio-pci']
 
 interface Scene {
   readonly sys: string;
-  readonly bus: MadeUpBus;
+  readonly bus: FakeBus;
   /** How the devices stand: driver and override of each. */
   state(): [string | undefined, string | undefined][];
 }
 
 function scene(t: ExecutionContext): Scene {
   const { sys } = rootsOf(t, { pci: PCI, rest: `${DRIVERS}[sys/bus/pci]\ndrivers_probe =\n` });
-  const bus = new MadeUpBus(sys, NATIVE);
+  const bus = new FakeBus(sys, NATIVE);
   return { sys, bus, state: () => DEVICES.map((address) => [bus.driverOf(address), bus.overrideOf(address)]) };
 }
 
@@ -148,7 +148,7 @@ test('a driver that says nothing and does not take the device', (t) => {
 
 test('a vfio-pci that takes the device again', (t) => {
   const { sys } = scene(t);
-  const bus = new MadeUpBus(sys, { '0000:00:02.0': 'vfio-pci' });
+  const bus = new FakeBus(sys, { '0000:00:02.0': 'vfio-pci' });
   perform(planOf(sys, 'bind'), bus);
   const error = throwsCode(t, () => perform(planOf(sys, 'unbind'), bus), 'ERR_BIND_FAILED');
   t.regex(error.message, /vfio-pci took 0000:00:02\.0 again: .*vfio-pci ids=/);
@@ -207,10 +207,10 @@ if (process.geteuid?.() !== 0) {
   });
 }
 
-test('the hands create no file', (t) => {
+test('the writer create no file', (t) => {
   const { sys } = scene(t);
   const path = 'bus/pci/drivers/nvme/new_id';
-  const error = t.throws(() => handsOn(sys).write({ path, text: 'x' }));
+  const error = t.throws(() => newSysfsWriter(sys).write({ path, text: 'x' }));
   t.is((error as NodeJS.ErrnoException).code, 'ENOENT');
   t.false(existsSync(join(sys, path)));
 });

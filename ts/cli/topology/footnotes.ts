@@ -36,9 +36,9 @@ export class Footnotes {
 }
 
 /** Texts of what cells need, each once. */
-export function allNeeds({ cells }: PeerMatrix): string[] {
+export function allPrerequisites({ cells }: PeerMatrix): string[] {
   const texts = new Set<string>();
-  for (const { needs } of cells) for (const { text } of needs) texts.add(text);
+  for (const { prerequisites } of cells) for (const { text } of prerequisites) texts.add(text);
   return [...texts];
 }
 

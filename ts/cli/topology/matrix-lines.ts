@@ -2,7 +2,7 @@
  * The matrix in a terminal: rows are initiators, columns targets, in blocks where they don't fit beside each other.
  */
 import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';
 import { kindOf } from './words.ts';
@@ -29,11 +29,11 @@ export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint
     ...tableLines(host, matrix, footnotes, width, paint),
     '',
     legend.slice(0, 2).join(' · '),
-    `${legend.slice(2).join(' · ')} · the number tells why, * that something is due before`,
+    `${legend.slice(2).join(' · ')} · the number tells why, * that prerequisites are missing`,
     '',
     ...footnotes.all.flatMap(({ number, text }) => item(`${String(number).padStart(3)}  `, text, width)),
-    ...list('* due before', allNeeds(matrix), width, paint),
-    ...list('to be known', allNotes(matrix), width, paint),
+    ...list('* prerequisites', allPrerequisites(matrix), width, paint),
+    ...list('notes', allNotes(matrix), width, paint),
     ...list(bypasses, bypassTexts(matrix), width, paint),
   ];
 }
@@ -55,7 +55,7 @@ function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width:
         const cell = cellOf(initiator, target);
         if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
         const { word, style } = VERDICTS[cell.verdict];
-        const note = ` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`;
+        const note = ` ${footnotes.of(cell)}${cell.prerequisites.length > 0 ? '*' : ''}`;
         return paint(style, word) + fit(note, CELL - word.length);
       });
       lines.push(`${label} ${line.join('')}`.trimEnd());

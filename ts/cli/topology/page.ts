@@ -1,10 +1,10 @@
 /**
- * The page: the picture of the tree, the matrix as a table whose cells tell their reasons, and what is to be known. It
+ * The page: the picture of the tree, the matrix as a table whose cells tell their reasons, and the notes. It
  * stands for itself: no request goes out, which its policy makes sure of.
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import { bridgesAbove } from '../../host/index.ts';
-import { Footnotes, allNeeds, allNotes, bypassTexts } from './footnotes.ts';
+import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { STYLE } from './style.ts';
@@ -51,7 +51,7 @@ const show = (button, aim) => {
   for (const each of document.querySelectorAll('.pair')) each.setAttribute('aria-pressed', String(each === button));
   const cell = CELLS[button.dataset.pair];
   why.replaceChildren(
-    ...list(cell.title, cell.reasons), ...list('Due before', cell.needs), ...list('To be known', cell.notes), ...list('BARs of the target', cell.bars),
+    ...list(cell.title, cell.reasons), ...list('Prerequisites', cell.prerequisites), ...list('Notes', cell.notes), ...list('BARs of the target', cell.bars),
   );
   svg.classList.toggle('aimed', aim);
   for (const box of svg.querySelectorAll('[data-address]')) box.classList.toggle('way', aim && cell.way.includes(box.dataset.address));
@@ -91,8 +91,8 @@ ${tree.body}
 </div>
 <p>${escape(ACS_LEGEND)}. Lines are links: speed in GT/s x lanes.</p>
 ${matrix.cells.length === 0 ? '' : matrixHtml(host, matrix, footnotes)}
-${listHtml('Due before', allNeeds(matrix))}
-${listHtml('To be known', allNotes(matrix))}
+${listHtml('Prerequisites', allPrerequisites(matrix))}
+${listHtml('Notes', allNotes(matrix))}
 ${listHtml('Never comes to the IOMMU: keep guest memory off these addresses', bypassTexts(matrix))}
 ${listHtml(
   'Makes no sense',
@@ -119,7 +119,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
     const row = devices.map((target) => {
       const cell = cellOf(initiator, target);
       if (cell === undefined) return '<td class="self"></td>';
-      const star = cell.needs.length > 0 ? '*' : '';
+      const star = cell.prerequisites.length > 0 ? '*' : '';
       return `<td><button class="pair ${cell.verdict}" data-pair="${escape(pairOf(cell))}">${VERDICTS[cell.verdict].word} <small>${footnotes.of(cell)}${star}</small></button></td>`;
     });
     return `<tr><th class="address"><b>${index + 1}</b> ${escape(initiator)} <small>${escape(kind)}</small></th>${row.join('')}</tr>`;
@@ -133,7 +133,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
 <div><table><thead><tr><th></th>${head.join('')}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>
 <div id="why"></div>
 </div>
-<p class="legend">${legend.join('')}* something is due before</p>
+<p class="legend">${legend.join('')}* prerequisites are missing</p>
 <h2>Why</h2>
 <ol>${notes.join('')}</ol>`;
 }
@@ -178,7 +178,7 @@ function cellData(host: Host, cell: PeerCell): Record<string, unknown> {
   return {
     title: `${cell.initiator} → ${cell.target}: ${VERDICTS[cell.verdict].means}`,
     reasons: texts(cell.reasons),
-    needs: texts(cell.needs),
+    prerequisites: texts(cell.prerequisites),
     notes: texts(cell.notes),
     bars: cell.bars.map(({ index, problem }) => `BAR ${index}: ${problem ?? 'can be mapped'}`),
     way: ends.flatMap((device) => [device, ...bridgesAbove(host, device)]).map(({ address }) => address),

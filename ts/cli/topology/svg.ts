@@ -2,7 +2,7 @@
  * The picture: tree, matrix and reasons, in one SVG that needs nothing else.
  */
 import type { Host, PeerMatrix } from '../../host/index.ts';
-import { Footnotes, allNeeds } from './footnotes.ts';
+import { Footnotes, allPrerequisites } from './footnotes.ts';
 import { wrap } from '../lines.ts';
 import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
@@ -62,7 +62,7 @@ function reasons(matrix: PeerMatrix, footnotes: Footnotes, width: number): Drawi
     }
   };
   for (const { number, text } of footnotes.all) put(String(number), text);
-  for (const text of allNeeds(matrix)) put('*', `due before: ${text}`);
+  for (const text of allPrerequisites(matrix)) put('*', `prerequisite: ${text}`);
   put(
     '',
     Object.values(VERDICTS)

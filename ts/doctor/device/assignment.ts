@@ -12,7 +12,7 @@ import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
 import { answersFindings } from './answers.ts';
-import { directRegionFindings, isKept } from './direct-regions.ts';
+import { directRegionFindings, isKeptFromVfio } from './direct-regions.ts';
 import { tokenFindings } from './vf-token.ts';
 
 /** As the errors of opening know it. @internal */
@@ -85,7 +85,7 @@ function neededText({ usesOf }: Facts, device: PciFunction): string | undefined 
 
 /** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */
 function bindCommand(facts: Facts, lookups: Lookups, device: PciFunction): string | undefined {
-  if (device.group === undefined || isKept(facts, device)) return undefined;
+  if (device.group === undefined || isKeptFromVfio(facts, device)) return undefined;
   const group = othersInTheWay(lookups, device).pci > 0 ? '--group ' : '';
   return `sudo npx peerdma bind ${group}${device.address}`;
 }
@@ -131,7 +131,7 @@ function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, 
   }
   const names = listed(others, count, (other) => nameOfBlocker({ bdf: other.address, driver: other.driver }));
   const { message: says, code } = groupNotViable(address, group, names);
-  const fix = isKept(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
+  const fix = isKeptFromVfio(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
   return wanted
     ? [{ id, state: 'blocked', says, evidence, fix, code }]
     : [{ id, state: 'warning', says, evidence, fix }];

@@ -38,25 +38,25 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
   const iommufd = iommufdRefusal(facts, probes, device, group);
   const type1 = type1Refusal(facts, probes, device, group);
   const dmaBufs = dmaBufsOf(facts.system.kernel, driver);
-  const seen = evidenceOf(facts, device);
+  const accessEvidence = evidenceOf(facts, device);
   if (iommufd === undefined && dmaBufs.given === true) {
     return {
       id,
       state: 'ok',
       says: 'opened by iommufd',
-      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...seen].join('; '),
+      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...accessEvidence].join('; '),
     };
   }
   if (iommufd === undefined && dmaBufs.given === 'unknown') {
     const either = 'opened by iommufd if its BARs are given out as dma-bufs, else by type1';
-    const evidence = [dmaBufs.evidence, ...seen].join('; ');
+    const evidence = [dmaBufs.evidence, ...accessEvidence].join('; ');
     if (type1 === undefined) return { id, state: 'ok', says: either, evidence };
     return { id, state: 'unknown', says: `${either}, which is refused then: ${type1.says}`, evidence };
   }
   const evidence = [
     whyType1(iommufd?.says ?? NO_DMA_BUFS),
     ...(iommufd === undefined ? [dmaBufs.evidence] : []),
-    ...seen,
+    ...accessEvidence,
   ];
   if (type1 === undefined) return { id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') };
   const fix =

@@ -7,7 +7,7 @@ import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
 /** Whether the kernel keeps the device to itself. @internal */
-export function isKept({ host, system }: Facts, device: PciFunction): boolean {
+export function isKeptFromVfio({ host, system }: Facts, device: PciFunction): boolean {
   return directRegionsOf(host, system.kernel, device)?.kept === true;
 }
 

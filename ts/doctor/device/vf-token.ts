@@ -3,7 +3,7 @@
  */
 import { isVfioDriver } from '../../host/drivers.ts';
 import type { PciFunction } from '../../host/model.ts';
-import { GIVE_THE_TOKEN, tokenOfVirtual } from '../../host/vf-token.ts';
+import { PASS_THE_TOKEN, tokenOfVirtual } from '../../host/vf-token.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
@@ -28,7 +28,7 @@ function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): Finding
       {
         id: 'vf-token',
         state: 'warning',
-        says: `${open}: ${address} opens only with the VF token that is set. ${GIVE_THE_TOKEN}`,
+        says: `${open}: ${address} opens only with the VF token that is set. ${PASS_THE_TOKEN}`,
         evidence: `/proc/*/fd, ${files.join(', ')}`,
       },
     ];

@@ -9,14 +9,14 @@ import { withoutRemapping } from '../../vfio/advice.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
-import { iommuWords, makerOf, remappingOff } from './iommu-words.ts';
+import { findIommuParameters, makerOf, remappingOff } from './iommu-parameters.ts';
 
 /** Configuration of the drivers that an x86 could have, by the maker of the IOMMU. */
 const IOMMU_DRIVERS = { intel: 'INTEL_IOMMU', amd: 'AMD_IOMMU', other: 'VIRTIO_IOMMU' } as const;
 /** With one of these Intel's is on without a word; the second is Debian's. */
 const ON_BY_DEFAULT = ['INTEL_IOMMU_DEFAULT_ON', 'INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF'];
 
-type Cure = Pick<Finding, 'says' | 'fix'>;
+type Remedy = Pick<Finding, 'says' | 'fix'>;
 
 /** @internal */
 export function iommuFinding(facts: Facts): Finding {
@@ -27,7 +27,7 @@ export function iommuFinding(facts: Facts): Finding {
   }
   if (groups.size === 0) {
     const evidence = evidenceOfNone(facts);
-    return { id: 'iommu', state: 'blocked', ...cureOfNone(facts), evidence, code: 'ERR_NO_IOMMU_GROUP' };
+    return { id: 'iommu', state: 'blocked', ...remedyForNone(facts), evidence, code: 'ERR_NO_IOMMU_GROUP' };
   }
   const names = [...iommus.values()].map(({ name, addressBits }) =>
     addressBits === 'unknown' ? name : `${name} (${addressBits} bits)`,
@@ -45,28 +45,28 @@ function evidenceOfNone(facts: Facts): string {
     made.length === 0
       ? 'has no group of an IOMMU'
       : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
-  const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
+  const evidence = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
-    seen.push(
+    evidence.push(
       iommuTables.length > 0
         ? `firmware/acpi/tables has ${iommuTables.join(', ')}`
         : 'firmware/acpi/tables has no DMAR, IVRS or VIOT, by which firmware tells of an IOMMU',
     );
   }
-  if (virtual === true) seen.push('/proc/cpuinfo has the flag hypervisor');
+  if (virtual === true) evidence.push('/proc/cpuinfo has the flag hypervisor');
   const lacking = lackingDrivers(facts);
-  if (lacking.length > 0) seen.push(`${lacking.map((name) => `CONFIG_${name}`).join(', ')} is not set`);
-  if (system.onXen) seen.push(`${host.root}/hypervisor/type is xen`);
+  if (lacking.length > 0) evidence.push(`${lacking.map((name) => `CONFIG_${name}`).join(', ')} is not set`);
+  if (system.onXen) evidence.push(`${host.root}/hypervisor/type is xen`);
   const words = parametersOf(kernel).filter(({ text }) => /iommu/.test(text));
-  if (words.length > 0) seen.push(`/proc/cmdline has ${words.map(({ text }) => text).join(' ')}`);
-  return seen.join('; ');
+  if (words.length > 0) evidence.push(`/proc/cmdline has ${words.map(({ text }) => text).join(' ')}`);
+  return evidence.join('; ');
 }
 
 /** What is to be done first: that the command line says so explains all else; then it goes from the hardware up. */
-function cureOfNone(facts: Facts): Cure {
+function remedyForNone(facts: Facts): Remedy {
   const { kernel, virtual, iommuTables, onXen } = facts.system;
   const maker = makerOf(facts);
-  const { off, on } = iommuWords(parametersOf(kernel), maker);
+  const { off, on } = findIommuParameters(parametersOf(kernel), maker);
   if (off.length > 0) {
     const words = off.map(({ text }) => text);
     return {
@@ -140,13 +140,13 @@ export function interruptFindings({ host, system }: Facts): Finding[] {
   const says = withoutRemapping('this machine', 'vfio_iommu_type1');
   const allowed = (['type1', 'iommufd'] as const).filter((name) => unsafeAllowed[name]);
   if (allowed.length === 0) {
-    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingCure(system) }];
+    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingRemedy(system) }];
   }
   const accepted = `${says}, as has been done for ${allowed.join(' and ')}`;
-  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingCure(system) }];
+  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingRemedy(system) }];
 }
 
-function remappingCure({ kernel, virtual }: Facts['system']): string | undefined {
+function remappingRemedy({ kernel, virtual }: Facts['system']): string | undefined {
   const off = remappingOff(parametersOf(kernel));
   if (off !== undefined) return removeFromCommandLine(off.text);
   return virtual === false ? FIRMWARE_SETUP : undefined;

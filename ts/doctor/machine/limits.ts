@@ -11,7 +11,7 @@ const MAPPINGS_EACH = 2;
 /** In such blocks, or larger ones, Linux on x86-64 takes memory in and out as a guest (arch/x86/mm/init_64.c). */
 const MEMORY_BLOCK = 128n << 20n;
 /** With fewer not even a small guest's RAM and BARs find room. */
-const FEWEST_PIECES = 256;
+const MIN_PIECES = 256;
 
 /** @internal */
 export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Facts): Finding {
@@ -61,7 +61,7 @@ export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts):
   const used = limits.mapped === 'unknown' ? 0 : limits.mapped;
   const inProcess = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
   const pieces = dmaEntries === 'unknown' ? inProcess : Math.min(inProcess, dmaEntries);
-  const wanted = Math.max(FEWEST_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
+  const wanted = Math.max(MIN_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
   const evidence = [
     `vm.max_map_count is ${mappings}`,
     `/proc/self/maps has ${limits.mapped} lines`,
@@ -79,7 +79,7 @@ export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts):
     pieces < inProcess
       ? `echo ${wanted} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
       : `sudo sysctl vm.max_map_count=${allowing(wanted * MAPPINGS_EACH + used)}`;
-  if (pieces >= FEWEST_PIECES) return { id, state: 'warning', says, evidence, fix };
+  if (pieces >= MIN_PIECES) return { id, state: 'warning', says, evidence, fix };
   return { id, state: 'blocked', says, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
 }
 

@@ -35,12 +35,12 @@ export function kernelFinding({ system: { kernel } }: Facts): Finding {
 export function vfioFindings(facts: Facts): Finding[] {
   const vfio = vfioFinding(facts);
   const { probes } = facts;
-  if (probes === 'unknown') return [vfio, unasked('type1', '/dev/vfio/vfio'), unasked('iommufd', '/dev/iommu')];
+  if (probes === 'unknown') return [vfio, notProbed('type1', '/dev/vfio/vfio'), notProbed('iommufd', '/dev/iommu')];
   if (probes.type1 instanceof PeerDmaError && NO_CORE.has(probes.type1.code)) return [coreFinding(probes.type1), vfio];
   return vfio.state === 'ok' ? [vfio, ...backendFindings(facts, probes)] : [vfio];
 }
 
-function unasked(id: 'type1' | 'iommufd', path: string): Finding {
+function notProbed(id: 'type1' | 'iommufd', path: string): Finding {
   return { id, state: 'unknown', says: `whether ${path} can be opened does not show here`, evidence: 'no /dev' };
 }
 
@@ -96,12 +96,12 @@ function backendFindings(facts: Facts, { type1, iommufd }: Probes): Finding[] {
       ? { id: 'type1', state: 'ok', says: 'containers of type1 can be opened', evidence: 'open(/dev/vfio/vfio)' }
       : refused('type1', type1, type1.code === 'ERR_PERMISSION' ? 'sudo chmod a+rw /dev/vfio/vfio' : undefined),
   ];
-  if (iommufd instanceof PeerDmaError) return [...found, refused('iommufd', iommufd, iommufdCure(facts, iommufd))];
+  if (iommufd instanceof PeerDmaError) return [...found, refused('iommufd', iommufd, iommufdRemedy(facts, iommufd))];
   found.push({ id: 'iommufd', state: 'ok', says: 'iommufd can be opened', evidence: 'open(/dev/iommu)' });
   return [...found, ...featureFindings(facts, iommufd)];
 }
 
-function iommufdCure({ system }: Facts, { code }: PeerDmaError): string | undefined {
+function iommufdRemedy({ system }: Facts, { code }: PeerDmaError): string | undefined {
   if (code === 'ERR_PERMISSION') return 'sudo chown "$USER" /dev/iommu';
   return optionOf(system.kernel, 'IOMMUFD', 'iommufd') === 'm' ? 'sudo modprobe iommufd' : undefined;
 }

@@ -4,7 +4,7 @@
 import { PeerDmaError, asError } from '../../errors.ts';
 import { isVfioDriver } from '../drivers.ts';
 import type { PciFunction } from '../model.ts';
-import type { Hands } from './hands.ts';
+import type { SysfsWriter } from './sysfs-writer.ts';
 import { type BindingPlan, type DriverChange, type SysWrite, driverWrite, overrideWrite } from './plan.ts';
 
 /** What has become of a device. @internal */
@@ -21,26 +21,26 @@ export interface Rebound {
  *   `ERR_ROLLBACK_FAILED` where not all could be given back: the message says how each device stands
  * @internal
  */
-export function perform({ module, changes }: BindingPlan, hands: Hands): Rebound[] {
+export function perform({ module, changes }: BindingPlan, writer: SysfsWriter): Rebound[] {
   const [first] = changes[0]?.writes ?? [];
   if (first === undefined) return [];
-  attempt(first.path, () => hands.tryAccess(first.path));
-  if (module !== undefined) load(module, hands);
+  withSysfsErrors(first.path, () => writer.tryAccess(first.path));
+  if (module !== undefined) load(module, writer);
   const begun: DriverChange[] = [];
   try {
     return changes.map((change) => {
       begun.push(change);
-      for (const write of change.writes) attempt(write.path, () => hands.write(write));
-      return { device: change.device, driver: verified(change, hands) };
+      for (const write of change.writes) withSysfsErrors(write.path, () => writer.write(write));
+      return { device: change.device, driver: verifyDriver(change, writer) };
     });
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
-    throw afterRollback(error, begun, hands);
+    throw rollBack(error, begun, writer);
   }
 }
 
-function load(module: string, hands: Hands): void {
-  const problem = hands.loadModule(module);
+function load(module: string, writer: SysfsWriter): void {
+  const problem = writer.loadModule(module);
   if (problem === undefined) return;
   throw new PeerDmaError(
     'ERR_VFIO_UNAVAILABLE',
@@ -49,8 +49,8 @@ function load(module: string, hands: Hands): void {
 }
 
 /** The kernel says nothing where no driver takes a device, nor where one tried and failed. */
-function verified({ device: { address }, to }: DriverChange, hands: Hands): string | undefined {
-  const driver = hands.driverOf(address);
+function verifyDriver({ device: { address }, to }: DriverChange, writer: SysfsWriter): string | undefined {
+  const driver = writer.driverOf(address);
   if (to !== undefined && driver !== to) {
     const instead = driver === undefined ? 'no driver has it now' : `${driver} has it now`;
     const variant = to === 'vfio-pci' ? '' : ` (${to} takes only devices that it was made for)`;
@@ -71,12 +71,12 @@ function verified({ device: { address }, to }: DriverChange, hands: Hands): stri
 }
 
 /** Undoes what was begun, in reverse, and adds to the error how it went. */
-function afterRollback(error: PeerDmaError, begun: readonly DriverChange[], hands: Hands): PeerDmaError {
+function rollBack(error: PeerDmaError, begun: readonly DriverChange[], writer: SysfsWriter): PeerDmaError {
   const back: string[] = [];
   const stuck: string[] = [];
   for (const { device } of begun.toReversed()) {
     const { address, driver } = device;
-    const problem = giveBack(device, hands);
+    const problem = restoreDriver(device, writer);
     if (problem === undefined) back.push(`${address} (${driver ?? 'no driver'})`);
     else stuck.push(`${address} could not be given back to ${driver ?? 'no driver'}: ${problem}`);
   }
@@ -94,21 +94,21 @@ function afterRollback(error: PeerDmaError, begun: readonly DriverChange[], hand
  *
  * @returns what is in the way
  */
-function giveBack({ address, driver, driverOverride }: PciFunction, hands: Hands): string | undefined {
+function restoreDriver({ address, driver, driverOverride }: PciFunction, writer: SysfsWriter): string | undefined {
   try {
-    const write = (each: SysWrite): void => attempt(each.path, () => hands.write(each));
-    if (hands.overrideOf(address) !== driverOverride) write(overrideWrite(address, driverOverride));
-    const now = hands.driverOf(address);
+    const write = (each: SysWrite): void => withSysfsErrors(each.path, () => writer.write(each));
+    if (writer.overrideOf(address) !== driverOverride) write(overrideWrite(address, driverOverride));
+    const now = writer.driverOf(address);
     if (now !== driver && now !== undefined) write(driverWrite(now, 'unbind', address));
     if (now !== driver && driver !== undefined) write(driverWrite(driver, 'bind', address));
-    const after = hands.driverOf(address);
+    const after = writer.driverOf(address);
     return after === driver ? undefined : `${after ?? 'no driver'} has it`;
   } catch (error) {
     return asError(error).message;
   }
 }
 
-function attempt(path: string, act: () => void): void {
+function withSysfsErrors(path: string, act: () => void): void {
   try {
     act();
   } catch (thrown) {

@@ -4,7 +4,7 @@
  */
 import type { PciFunction } from '../model.ts';
 import type { Bypass } from './model.ts';
-import { partingOf } from './parting.ts';
+import { findDivergence } from './path-divergence.ts';
 import type { Paths } from './paths.ts';
 
 /** @internal */
@@ -15,7 +15,7 @@ export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
   for (const bridge of paths.pathOf(initiator).slice(1)) {
     for (const neighbour of paths.childrenOf(bridge)) {
       if (neighbour.address === below.address) continue;
-      const { untranslated } = partingOf(paths, initiator, neighbour);
+      const { untranslated } = findDivergence(paths, initiator, neighbour);
       if (untranslated === 'redirect') continue;
       const certain = untranslated === 'direct';
       for (const [start, length] of memoryOf(neighbour)) {

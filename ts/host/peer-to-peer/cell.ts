@@ -20,8 +20,8 @@ import type { Host, PciFunction } from '../model.ts';
 import { atsOf } from './ats.ts';
 import type { Forwarding, HostBridges } from './host-bridges.ts';
 import type { PeerCell, Reason, Verdict } from './model.ts';
-import { type Parting, partingOf } from './parting.ts';
-import { acsUnread, note, placeOf, redirects } from './parting-words.ts';
+import { type PathDivergence, findDivergence } from './path-divergence.ts';
+import { describeUnreadAcs, note, describeDivergence, describeRedirect } from './divergence-text.ts';
 import type { Paths } from './paths.ts';
 import { addressBitsOf, placement, widths } from './placement.ts';
 import type { Readiness } from './readiness.ts';
@@ -42,15 +42,15 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
   const addressBits = addressBitsOf(host, initiator);
   const bars = context.targetBars.of(target, addressBits);
   const reachable = bars.filter(({ problem }) => problem === undefined);
-  const needs = readiness.needsOf(initiator, target);
-  const base = { initiator: initiator.address, target: target.address, needs, bars };
+  const prerequisites = readiness.prerequisitesOf(initiator, target);
+  const base = { initiator: initiator.address, target: target.address, prerequisites, bars };
   if (reachable.length === 0) {
     const list = bars.map(({ index, problem }) => `BAR ${index}: ${problem}`).join('; ');
     const text = list === '' ? `${target.address} has no BAR` : `${target.address} has no BAR to reach (${list})`;
     return { ...base, verdict: 'no', reasons: [{ code: 'no-target-bar', text }], notes: [] };
   }
-  const parting = partingOf(paths, initiator, target);
-  const way = wayOf(context, parting, initiator, target);
+  const divergence = findDivergence(paths, initiator, target);
+  const way = findPath(context, divergence, initiator, target);
   const notes = [
     ...(initiator.group !== undefined && initiator.group === target.group
       ? [
@@ -68,52 +68,67 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
   return { ...base, verdict: way.verdict, reasons: way.reasons, notes };
 }
 
-interface Way {
+interface PathVerdict {
   readonly verdict: Verdict;
   readonly reasons: readonly Reason[];
   readonly notes: readonly Reason[];
 }
 
-function wayOf(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
+function findPath(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
   const way = initiator.group === undefined ? byBusAddress : translated;
-  const found = way(context, parting, initiator, target);
+  const found = way(context, divergence, initiator, target);
   if (found.verdict !== 'yes') return found;
   // A switch of a virtual machine is the hypervisor's, as its host bridge is: VFIO assigns neither.
   const decided = context.hostBridges.hypervisorDecides(initiator, target);
   return decided === undefined ? found : { ...found, verdict: 'unknown', reasons: [...found.reasons, decided] };
 }
 
-function translated(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
-  const ats = atsOf(context.host, initiator, parting);
+function translated(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
+  const ats = atsOf(context.host, initiator, divergence);
   if (ats.direct) {
-    const where = `${ats.text}; ${placeOf(parting)} passes translated requests straight across`;
-    return { verdict: 'yes', reasons: [note('direct-ats', where)], notes: bypassNotes(parting, target) };
+    const where = `${ats.text}; ${describeDivergence(divergence)} passes translated requests straight across`;
+    return { verdict: 'yes', reasons: [note('direct-ats', where)], notes: bypassNotes(divergence, target) };
   }
   const through = context.hostBridges.forwarding(initiator, target);
-  const reasons = [iommuFirst(parting, initiator, target), through.reason];
-  const notes = [...ats.notes, ...bypassNotes(parting, target)];
+  const reasons = [iommuFirst(divergence, initiator, target), through.reason];
+  const notes = [...ats.notes, ...bypassNotes(divergence, target)];
   return { verdict: verdictOf(through), reasons, notes };
 }
 
-function byBusAddress(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
-  const place = placeOf(parting);
+function byBusAddress(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
+  const place = describeDivergence(divergence);
   const through = context.hostBridges.forwarding(initiator, target);
-  if (parting.kind === 'root-complex') {
+  if (divergence.kind === 'root-complex') {
     return { verdict: verdictOf(through), reasons: [apart(initiator, target), through.reason], notes: [] };
   }
-  switch (parting.untranslated) {
+  switch (divergence.untranslated) {
     case 'direct': {
       const text = `no IOMMU translates: ${place} passes requests with host addresses straight across`;
       return { verdict: 'yes', reasons: [note('direct-bus-address', text)], notes: [] };
     }
     case 'redirect': {
-      const redirect = note('acs-redirect', `${redirects(parting, 'requests')} up to the host bridge`);
+      const redirect = note('acs-redirect', `${describeRedirect(divergence, 'requests')} up to the host bridge`);
       return { verdict: verdictOf(through), reasons: [redirect, through.reason], notes: [] };
     }
     case 'egress': {
       const egress = note(
         'acs-egress',
-        `ACS of ${parting.initiatorSide.address} has egress control on: its vector may refuse requests`,
+        `ACS of ${divergence.initiatorSide.address} has egress control on: its vector may refuse requests`,
       );
       return { verdict: 'unknown', reasons: [egress], notes: [] };
     }
@@ -127,7 +142,7 @@ function byBusAddress(context: CellContext, parting: Parting, initiator: PciFunc
     case 'unknown': {
       const hidden = note(
         'acs-unknown',
-        `${acsUnread(parting)}, so they pass ${place} straight or go up to the host bridge`,
+        `${describeUnreadAcs(divergence)}, so they pass ${place} straight or go up to the host bridge`,
       );
       return { verdict: verdictOf(through), reasons: [hidden, through.reason], notes: [] };
     }
@@ -139,9 +154,9 @@ function verdictOf({ forwards }: Forwarding): Verdict {
 }
 
 /** Why a request with a guest address is at the root complex. */
-function iommuFirst(parting: Parting, initiator: PciFunction, target: PciFunction): Reason {
-  const { common } = parting;
-  switch (parting.kind) {
+function iommuFirst(divergence: PathDivergence, initiator: PciFunction, target: PciFunction): Reason {
+  const { common } = divergence;
+  switch (divergence.kind) {
     case 'root-complex':
       return apart(initiator, target);
     case 'conventional':
@@ -150,11 +165,11 @@ function iommuFirst(parting: Parting, initiator: PciFunction, target: PciFunctio
         `on one conventional bus below ${common?.address}, which hands guest addresses up to the IOMMU`,
       );
     default: {
-      const up = `${placeOf(parting)} can't route guest addresses: requests go up to the IOMMU and back down`;
-      if (parting.untranslated !== 'redirect') return note('iommu-first', up);
+      const up = `${describeDivergence(divergence)} can't route guest addresses: requests go up to the IOMMU and back down`;
+      if (divergence.untranslated !== 'redirect') return note('iommu-first', up);
       return note(
         'acs-redirect',
-        `${placeOf(parting)}, where ${redirects(parting, 'all requests')} up to the IOMMU; then back down`,
+        `${describeDivergence(divergence)}, where ${describeRedirect(divergence, 'all requests')} up to the IOMMU; then back down`,
       );
     }
   }
@@ -172,7 +187,7 @@ function apart(initiator: PciFunction, target: PciFunction): Reason {
 }
 
 /** The short way that nobody asked for; the addresses are in the matrix, for each initiator. */
-function bypassNotes({ kind, untranslated, initiatorSide }: Parting, target: PciFunction): Reason[] {
+function bypassNotes({ kind, untranslated, initiatorSide }: PathDivergence, target: PciFunction): Reason[] {
   if (kind === 'root-complex' || untranslated === 'redirect') return [];
   const conditions = {
     direct: '',

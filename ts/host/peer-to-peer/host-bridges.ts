@@ -38,7 +38,7 @@ interface KnownBridge {
 }
 
 /** The first function on a root bus, by which the kernel recognises the host bridge. */
-const LIST: readonly KnownBridge[] = [
+const KNOWN_BRIDGES: readonly KnownBridge[] = [
   { vendor: INTEL, devices: [0x3c00, 0x3c01], name: 'Xeon E5, Core i7 (Sandy Bridge)', oneOnly: true },
   { vendor: INTEL, devices: [0x2f00, 0x2f01], name: 'Xeon E5/E7 v3, Core i7 (Haswell)', oneOnly: true },
   { vendor: INTEL, devices: [0x2030, 0x2031, 0x2032, 0x2033, 0x2020], name: 'Skylake-E' },
@@ -77,9 +77,11 @@ export class HostBridges {
     const bridges = [this.#bridgeOn(from), this.#bridgeOn(to)];
     const { cpu } = this.#host;
     if (isZen(cpu) && bridges.every((bridge) => [AMD, 'unknown', undefined].includes(bridge?.ids.vendor))) {
-      return known(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
+      return knownToForward(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
     }
-    return from === to ? within(this.#look(from)) : between(from, to, this.#look(from), this.#look(to));
+    return from === to
+      ? within(this.#forwardingOn(from))
+      : between(from, to, this.#forwardingOn(from), this.#forwardingOn(to));
   }
 
   /**
@@ -119,53 +121,56 @@ export class HostBridges {
     return address === undefined ? undefined : this.#host.functions.get(address);
   }
 
-  #look(rootBus: string): Looked {
+  #forwardingOn(rootBus: string): BridgeForwarding {
     return bridgeOf(rootBus, this.#buses.get(rootBus), this.#bridgeOn(rootBus));
   }
 }
 
 /** Between ports of one host bridge. */
-function within({ forwards, text }: Looked): Forwarding {
-  if (forwards === 'unknown') return unsure('host-bridge-not-known', text);
-  return known(forwards === 'one' ? `${text}, between its own ports` : text);
+function within({ forwards, text }: BridgeForwarding): Forwarding {
+  if (forwards === 'unknown') return mayForward('host-bridge-not-known', text);
+  return knownToForward(forwards === 'one' ? `${text}, between its own ports` : text);
 }
 
-function between(from: string, to: string, first: Looked, second: Looked): Forwarding {
+function between(from: string, to: string, first: BridgeForwarding, second: BridgeForwarding): Forwarding {
   const doubtful = [first, second].find(({ forwards }) => forwards === 'unknown');
-  if (doubtful !== undefined) return unsure('host-bridge-not-known', doubtful.text);
+  if (doubtful !== undefined) return mayForward('host-bridge-not-known', doubtful.text);
   const single = [first, second].find(({ forwards }) => forwards === 'one');
   if (single !== undefined) {
-    return unsure(
+    return mayForward(
       'host-bridge-one-only',
       `${single.text} between its own ports alone: to another host bridge requests cross the link of the sockets, badly or not at all`,
     );
   }
   // Mostly both are the same, which then is said once.
-  if (first.text.replace(from, '') !== second.text.replace(to, '')) return known(`${first.text}; ${second.text}`);
+  if (first.text.replace(from, '') !== second.text.replace(to, ''))
+    return knownToForward(`${first.text}; ${second.text}`);
   const both = first.text.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`);
-  return known(both.replace(/\bis on\b/, 'are on'));
+  return knownToForward(both.replace(/\bis on\b/, 'are on'));
 }
 
-interface Looked {
+interface BridgeForwarding {
   readonly forwards: true | 'one' | 'unknown';
   readonly text: string;
 }
 
-function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction | undefined): Looked {
+function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction | undefined): BridgeForwarding {
   if (bus === undefined || root === undefined)
-    return unknown(`${nothingOn(rootBus, bus)}: whether it forwards can't be known`);
+    return unknownForwarding(`${describeMissingBridge(rootBus, bus)}: whether it forwards can't be known`);
   const { vendor, device } = root.ids;
   if (vendor === 'unknown' || device === 'unknown')
-    return unknown(`the host bridge of bus ${rootBus} can't be identified`);
+    return unknownForwarding(`the host bridge of bus ${rootBus} can't be identified`);
   const title = `host bridge ${rootBus} (${id(vendor)}:${id(device)}`;
   if (isEmulatedBridge(root)) return { forwards: true, text: `${title}, emulated by QEMU) forwards` };
-  const entry = LIST.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
+  const entry = KNOWN_BRIDGES.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
   if (entry !== undefined) {
     const text = `${title}, ${entry.name}) is on the kernel's list of those that forward`;
     return { forwards: entry.oneOnly === true ? 'one' : true, text };
   }
   if (vendor === AMD && ZEN_BRIDGES.includes(device)) return { forwards: true, text: `${title}, AMD Zen) forwards` };
-  return unknown(`${title}) is not on the kernel's list of those that forward: it may drop requests without a word`);
+  return unknownForwarding(
+    `${title}) is not on the kernel's list of those that forward: it may drop requests without a word`,
+  );
 }
 
 function isZen(cpu: Host['cpu']): cpu is CpuIdentity & { readonly family: number } {
@@ -181,20 +186,20 @@ function isEmulated(device: PciFunction): boolean {
   return isEmulatedBridge(device) || device.ids.vendor === RED_HAT || device.ids.vendor === QEMU_OWN;
 }
 
-function nothingOn(rootBus: string, bus: RootBus | undefined): string {
+function describeMissingBridge(rootBus: string, bus: RootBus | undefined): string {
   if (bus === undefined || bus.children.length === 0) return `nothing is known of host bridge ${rootBus}`;
   return `no function stands for host bridge ${rootBus} (its first one is neither 00.0 nor known as a root port)`;
 }
 
-function unsure(code: Reason['code'], text: string): Forwarding {
+function mayForward(code: Reason['code'], text: string): Forwarding {
   return { forwards: 'unknown', reason: { code, text } };
 }
 
-function known(text: string): Forwarding {
+function knownToForward(text: string): Forwarding {
   return { forwards: true, reason: { code: 'host-bridge-known', text } };
 }
 
-function unknown(text: string): Looked {
+function unknownForwarding(text: string): BridgeForwarding {
   return { forwards: 'unknown', text };
 }
 

@@ -4,7 +4,7 @@
 import { readArray } from '../../arguments.ts';
 import { isOnCard } from '../chipset.ts';
 import { isVfioDriver } from '../drivers.ts';
-import { ofHost } from '../given-host.ts';
+import { evaluateHost } from '../host-argument.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
@@ -23,7 +23,7 @@ import { TargetBars } from './target-bars.ts';
  */
 export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
   const addresses = readArray(devices, 'devices');
-  return ofHost(host, (one) => {
+  return evaluateHost(host, (one) => {
     const { cells, bypasses, ...parts } = matrixParts(one, addresses);
     return { ...parts, cells: [...cells], bypasses: [...bypasses] };
   });
@@ -65,7 +65,7 @@ export function matrixParts(host: Host, devices: readonly string[]): MatrixParts
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host
  */
 export function peerCandidates(host: Host): string[] {
-  return ofHost(host, (one) => {
+  return evaluateHost(host, (one) => {
     const all = endpoints(one);
     const assigned = all.filter(({ driver }) => isVfioDriver(driver));
     const chosen = assigned.length >= 2 ? assigned : all.filter(doesDma);

@@ -3,7 +3,7 @@
  */
 
 /**
- * Whether requests of the initiator arrive in a BAR of the target, once what {@link PeerCell.needs} lists is done:
+ * Whether requests of the initiator arrive in a BAR of the target, once what {@link PeerCell.prerequisites} lists is done:
  *
  * - `yes`: below a common switch or within one device, without the host bridge;
  * - `host-bridge`: up to the root complex and down again, which this one is known to forward;
@@ -75,12 +75,12 @@ export interface PeerCell {
   readonly initiator: string;
   /** Address of the device whose BAR is to be reached. */
   readonly target: string;
-  /** Whether requests arrive, once {@link PeerCell.needs} is done. */
+  /** Whether requests arrive, once {@link PeerCell.prerequisites} is done. */
   readonly verdict: Verdict;
   /** Why, in the order of the way that a request takes; never empty. */
   readonly reasons: readonly Reason[];
   /** What is to be done, or undone, before it can be; empty where it can be now. */
-  readonly needs: readonly Reason[];
+  readonly prerequisites: readonly Reason[];
   /** What does not change the verdict and is to be known. */
   readonly notes: readonly Reason[];
   /** BARs of the target. */

@@ -4,7 +4,7 @@
 import { hex } from '../../address-range.ts';
 import type { Host, PciFunction } from '../model.ts';
 import type { PeerCell, Reason } from './model.ts';
-import { note } from './parting-words.ts';
+import { note } from './divergence-text.ts';
 
 /** Whether a BAR could have the address in the guest that it has on the host. @internal */
 export function placement(

@@ -30,7 +30,7 @@ export class Readiness {
     this.#groups = new GroupUses(host);
   }
 
-  needsOf(initiator: PciFunction, target: PciFunction): Reason[] {
+  prerequisitesOf(initiator: PciFunction, target: PciFunction): Reason[] {
     const groups = new Set([initiator.group, target.group]);
     return [
       ...this.#device(initiator).assignment,
@@ -58,25 +58,25 @@ export class Readiness {
 
 function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
-  const needs: Reason[] = [];
+  const prerequisites: Reason[] = [];
   if (group === undefined) {
-    needs.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
+    prerequisites.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
   const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
   const kept = direct?.kept === true;
-  if (kept) needs.push(...regions);
+  if (kept) prerequisites.push(...regions);
   // Binding a device that the kernel keeps from VFIO does not help.
   if (!isVfioDriver(driver) && !kept) {
     const state = driver === undefined ? 'has no driver' : `is used by the driver ${driver}`;
-    needs.push({ code: 'not-bound', text: `${address} ${state}: bind it to vfio-pci` });
+    prerequisites.push({ code: 'not-bound', text: `${address} ${state}: bind it to vfio-pci` });
   }
   const token = tokenOfVirtual(host, device);
-  if (token !== undefined) needs.push({ code: 'vf-token', text: token });
+  if (token !== undefined) prerequisites.push({ code: 'vf-token', text: token });
   const silence = silenceOf(device);
   // What a silent device reads as says nothing of its BARs.
   const decoding = silence.length > 0 ? [] : decodingOf(device);
-  return { assignment: needs, silence, decoding, notes: kept ? [] : regions };
+  return { assignment: prerequisites, silence, decoding, notes: kept ? [] : regions };
 }
 
 /** @param pair is excepted while no member of the group is bound: `assignment` says to bind each of the two */

@@ -48,10 +48,10 @@ export function isPartition(sys: SysFiles, name: string): boolean {
 export function functionsOfBlockDevice(machine: Machine, name: string): Map<string, string | undefined> {
   const { sys } = machine;
   const found = new Map<string, string | undefined>();
-  const seen = new Set<string>();
+  const visited = new Set<string>();
   const visit = (device: string): void => {
-    if (!isName(device) || seen.has(device)) return;
-    seen.add(device);
+    if (!isName(device) || visited.has(device)) return;
+    visited.add(device);
     const path = sys.link(`${BLOCK}/${device}`) ?? '';
     const parts = path.split('/');
     const controllers = nvmeControllers(sys, parts);

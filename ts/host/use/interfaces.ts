@@ -19,10 +19,10 @@ const PPP = '512';
 /** The functions that an interface needs, each with the interface that is its own. @internal */
 export function interfacesBelow(machine: Machine, name: string): Map<string, string> {
   const found = new Map<string, string>();
-  const seen = new Set<string>();
+  const visited = new Set<string>();
   const visit = (each: string): void => {
-    if (each === '' || seen.has(each) || each.includes('/')) return;
-    seen.add(each);
+    if (each === '' || visited.has(each) || each.includes('/')) return;
+    visited.add(each);
     const functions = functionsInPath(machine.sys.link(`${INTERFACES}/${each}`));
     for (const address of functions) found.set(address, each);
     for (const lower of functions.length > 0 ? linkedBelow(machine.sys, each) : allBelow(machine, each)) visit(lower);

@@ -18,16 +18,16 @@ import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, abo
  *
  * @internal
  */
-export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
-  const asked: DeviceDiagnosis[] = [];
+export async function diagnoseByOpening(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
+  const diagnosed: DeviceDiagnosis[] = [];
   for (const device of devices) {
     const has = (wanted: FindingId): boolean => device.findings.some(({ id }) => id === wanted);
-    asked.push(has('backend') && !has('vf-token') ? await ask(facts, device) : device);
+    diagnosed.push(has('backend') && !has('vf-token') ? await diagnoseOpenDevice(facts, device) : device);
   }
-  return summary(machine, asked);
+  return summary(machine, diagnosed);
 }
 
-async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
+async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
   const memory = await GuestMemory.create();
   const manager = new VfioContainerManager(memory);
   try {

@@ -36,8 +36,8 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
   const warnings: string[] = [];
   const needed: { readonly address: string; readonly reason: string }[] = [];
   for (const { device, to } of plan.changes) {
-    if (to !== undefined) refuseHopeless(machine.host, device);
-    refuseInUse(machine, device);
+    if (to !== undefined) checkAssignable(machine.host, device);
+    checkNotOpen(machine, device);
     const { address } = device;
     for (const { kind, text } of usesOf(machine, device)) {
       if (kind === 'keyboard') warnings.push(`${address} ${text}`);
@@ -50,12 +50,12 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
     throw new DeviceNeededError(reasons, first.address);
   }
   const { host } = machine;
-  const direct = boundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
-  return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...restOfGroups(host, plan)];
+  const direct = devicesBoundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
+  return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...describeUnboundMembers(host, plan)];
 }
 
 /** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
-function refuseHopeless(host: Host, { address, bridge, group }: PciFunction): void {
+function checkAssignable(host: Host, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
       device: address,
@@ -67,7 +67,7 @@ function refuseHopeless(host: Host, { address, bridge, group }: PciFunction): vo
 }
 
 /** To take a device from its user is to wait until the user closes it (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
-function refuseInUse(machine: Machine, device: PciFunction): void {
+function checkNotOpen(machine: Machine, device: PciFunction): void {
   const virtual = device.virtualFunctions?.addresses ?? [];
   for (const address of [device.address, ...virtual]) {
     const found = machine.host.functions.get(address);
@@ -83,14 +83,14 @@ function refuseInUse(machine: Machine, device: PciFunction): void {
 }
 
 /** Devices that a plan binds to VFIO. */
-function boundBy({ changes }: BindingPlan): PciFunction[] {
+function devicesBoundBy({ changes }: BindingPlan): PciFunction[] {
   return changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
 }
 
 /** A group of which the host keeps a part can't be assigned: better said now. */
-function restOfGroups(host: Host, plan: BindingPlan): string[] {
+function describeUnboundMembers(host: Host, plan: BindingPlan): string[] {
   const { unchanged } = plan;
-  const bound = boundBy(plan);
+  const bound = devicesBoundBy(plan);
   const given = new Set([...bound, ...unchanged]);
   const groups = new Set(bound.flatMap(({ group }) => group ?? []));
   return [...groups].flatMap((group) => {

@@ -10,7 +10,7 @@ import type { Facts } from '../facts.ts';
 export type IommuMaker = 'intel' | 'amd' | 'other';
 
 /** @internal */
-export interface IommuWords {
+export interface IommuParameters {
   /** Parameters that turn the IOMMU off; all of them have to go. */
   readonly off: readonly KernelParameter[];
   /** The last parameter that turns it on. */
@@ -34,7 +34,10 @@ export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): Iomm
  * @param maker parameters of another maker mean nothing; all count while the maker is unknown
  * @internal
  */
-export function iommuWords(parameters: readonly KernelParameter[], maker: IommuMaker | Unknown): IommuWords {
+export function findIommuParameters(
+  parameters: readonly KernelParameter[],
+  maker: IommuMaker | Unknown,
+): IommuParameters {
   const permanent: KernelParameter[] = [];
   let intel: KernelParameter[] = [];
   let on: KernelParameter | undefined;

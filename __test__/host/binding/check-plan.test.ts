@@ -4,7 +4,7 @@
 import test from 'ava';
 import type { Host } from '../../../ts/host/index.ts';
 import { planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
-import { checkPlan } from '../../../ts/host/binding/refuse.ts';
+import { checkPlan } from '../../../ts/host/binding/check-plan.ts';
 import { at } from '../support.ts';
 import { machineOf } from '../use/support.ts';
 

@@ -5,11 +5,11 @@ import type { AcsControl } from '../config-facts.ts';
 import type { PciFunction } from '../model.ts';
 import type { Paths } from './paths.ts';
 
-/** What becomes of a request where ways part; {@link Parting.untranslated} explains. @internal */
+/** What becomes of a request where ways part; {@link PathDivergence.untranslated} explains. @internal */
 export type Decision = 'direct' | 'possible' | 'redirect' | 'egress' | 'unknown';
 
 /** @internal */
-export interface Parting {
+export interface PathDivergence {
   /**
    * - `root-complex`: they have no bridge in common;
    * - `switch`: below different ports of one switch;
@@ -38,7 +38,7 @@ export interface Parting {
 }
 
 /** @internal */
-export function partingOf(paths: Paths, initiator: PciFunction, target: PciFunction): Parting {
+export function findDivergence(paths: Paths, initiator: PciFunction, target: PciFunction): PathDivergence {
   const mine = paths.pathOf(initiator);
   const theirs = paths.pathOf(target);
   let shared = 0; // bridges, from the root bus down
@@ -46,11 +46,11 @@ export function partingOf(paths: Paths, initiator: PciFunction, target: PciFunct
   const common = shared === 0 ? undefined : mine.at(-shared);
   const initiatorSide = mine[mine.length - shared - 1] ?? initiator;
   const targetSide = theirs[theirs.length - shared - 1] ?? target;
-  const kind = kindOf(common);
-  return { kind, common, initiatorSide, targetSide, ...decisionOf(kind, initiatorSide) };
+  const kind = divergenceKind(common);
+  return { kind, common, initiatorSide, targetSide, ...divergenceDecisions(kind, initiatorSide) };
 }
 
-function kindOf(common: PciFunction | undefined): Parting['kind'] {
+function divergenceKind(common: PciFunction | undefined): PathDivergence['kind'] {
   switch (common?.portType) {
     case undefined:
       return 'root-complex';
@@ -66,7 +66,10 @@ function kindOf(common: PciFunction | undefined): Parting['kind'] {
 }
 
 /** By ACS of the port, or of the function where one device has several (PCI Express Base Specification, 6.12). */
-function decisionOf(kind: Parting['kind'], { acs }: PciFunction): Pick<Parting, 'untranslated' | 'translated'> {
+function divergenceDecisions(
+  kind: PathDivergence['kind'],
+  { acs }: PciFunction,
+): Pick<PathDivergence, 'untranslated' | 'translated'> {
   // On a conventional bus everybody sees every address.
   if (kind === 'conventional') return { untranslated: 'direct', translated: 'direct' };
   if (acs === 'none') {

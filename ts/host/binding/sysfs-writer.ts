@@ -10,7 +10,7 @@ import { SysFiles } from '../sys-files.ts';
 import type { SysWrite } from './plan.ts';
 
 /** @internal */
-export interface Hands {
+export interface SysfsWriter {
   /** Fails, with an errno, where a write to the file would be denied. */
   tryAccess(path: string): void;
   write(write: SysWrite): void;
@@ -23,7 +23,7 @@ export interface Hands {
 }
 
 /** @param sys the root of /sys @internal */
-export function handsOn(sys: string): Hands {
+export function newSysfsWriter(sys: string): SysfsWriter {
   const files = new SysFiles(sys);
   return {
     tryAccess(path) {

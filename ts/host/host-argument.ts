@@ -13,7 +13,7 @@ import type { Host } from './model.ts';
  * say
  * @internal
  */
-export function ofHost<T>(host: Host, evaluate: (host: Host) => T): T {
+export function evaluateHost<T>(host: Host, evaluate: (host: Host) => T): T {
   const { functions, groups, iommus } = readOptions(host, ['functions', 'groups', 'iommus'], 'a host');
   if (![functions, groups, iommus].every((map) => types.isMap(map))) {
     throw new PeerDmaError(

@@ -1,5 +1,5 @@
 /**
- * What `doomed.ts` is told, and what it tells.
+ * What `dying-process.ts` is told, and what it tells.
  */
 
 /** How it ends, and when. */
@@ -20,7 +20,7 @@ export interface Plan {
 }
 
 /** What it says of itself in its last moment. */
-export interface LastWords {
+export interface FinalState {
   readonly pinned: number;
   readonly maps: number;
   readonly unmaps: number;
