@@ -131,7 +131,7 @@ test('what makes no sense is listed, and is exit status 1', async (t) => {
   const root = expandTree(t, '[bus/pci/devices/0000:00:04.0]\nvendor = 0x8086\nclass = many');
   const { status, stdout } = await program(['topology', '--sysfs', root]);
   t.is(status, 1);
-  t.regex(stdout, /^makes no sense\n {2}- bus\/pci\/devices\/0000:00:04\.0\/class says "many"/m);
+  t.regex(stdout, /^makes no sense\n {2}- bus\/pci\/devices\/0000:00:04\.0\/class holds "many"/m);
 });
 
 test('a picture and a page that stand for themselves, whatever /sys says', async (t) => {

@@ -80,14 +80,14 @@ test('what makes no sense in /sys is a warning with the files', (t) => {
   const finding = one(diagnosed(t, { sys }), 'sysfs');
   t.is(finding.state, 'warning');
   t.regex(finding.says, /^1 file of \S+ makes no sense$/);
-  t.regex(finding.evidence, /0000:00:1f\.0\/class says "many"/);
+  t.regex(finding.evidence, /0000:00:1f\.0\/class holds "many"/);
 });
 
 test('of many files that make no sense the first eight are named, and the number of the others', (t) => {
   const odd = Array.from({ length: 20 }, (_, index) => `[bus/pci/devices/0000:05:${index + 10}.0]\nclass = many`);
   const finding = one(diagnosed(t, { sys: `${SYS}\n${odd.join('\n')}` }), 'sysfs');
   t.regex(finding.says, /^20 files of /);
-  t.is(finding.evidence.match(/says "many"/g)?.length, 8);
+  t.is(finding.evidence.match(/holds "many"/g)?.length, 8);
   t.regex(finding.evidence, / and 12 more$/);
 });
 

@@ -121,7 +121,7 @@ test('bind notes members that are not PCI functions and that the host uses', (t)
   const plan = planBind([at(machine.host, '00:04.0')], undefined, () => true);
   t.regex(
     checkPlan(machine, plan, false).join(),
-    /^IOMMU group 3 .* also has fe300000\.usb \(driver xhci-hcd\): unbind what is not a PCI device by hand$/,
+    /^IOMMU group 3 .* also has fe300000\.usb \(driver xhci-hcd\): unbind devices that are not PCI functions by hand$/,
   );
 });
 

@@ -14,7 +14,7 @@ export type Verdict = 'yes' | 'host-bridge' | 'no' | 'unknown';
 
 /** What a reason is about; stable, for programs. */
 export type ReasonCode =
-  // Why the verdict
+  // Reasons of the verdict
   | 'direct-bus-address'
   | 'direct-ats'
   | 'iommu-first'
@@ -29,7 +29,7 @@ export type ReasonCode =
   | 'host-bridge-one-only'
   | 'host-bridge-not-known'
   | 'no-target-bar'
-  // What is to be done before
+  // Prerequisites
   | 'no-iommu'
   | 'direct-regions' // also a note, where the kernel gives the device to VFIO all the same
   | 'not-bound'
@@ -38,7 +38,7 @@ export type ReasonCode =
   | 'decode-off'
   | 'asleep'
   | 'not-answering'
-  // What else to know
+  // Notes
   | 'same-group'
   | 'ats-not-on'
   | 'ats-unknown'
