@@ -47,7 +47,7 @@ test('where no device is named, the group of one that the host uses is a warning
 test('no bind is recommended that is refused: of a bridge, and without an IOMMU', (t) => {
   const port = one(diagnosed(t, {}, ['0000:00:02.0']), 'driver');
   t.like(port, { state: 'blocked', fix: undefined });
-  t.regex(port.says, /is a bridge, which VFIO does not take/);
+  t.regex(port.says, /is a bridge, which VFIO does not assign/);
   const alone = one(diagnosed(t, { machine: MACHINE.replace(' group=21', '') }, [NIC]), 'driver');
   t.like(alone, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.notRegex(alone.says, /peerdma bind/);

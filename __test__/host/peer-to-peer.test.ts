@@ -241,9 +241,9 @@ test('in a virtual machine the hypervisor decides what its host bridge forwards,
     [virtual({ cpu: 'amd 25 virtual', bridge: '1022:1480' }), /the flag hypervisor/],
     [virtual({ cpu: 'intel 6 virtual', bridge: '8086:09a2' }), /the flag hypervisor/],
     [virtual({ cpu: 'amd 25 virtual', bridge: '8086:29c0 sub=1af4:1100' }), /what 0000:00:04\.0 reaches/],
-    [virtual({ cpu: 'amd 25 real', bridge: '8086:09a2' }), /of another maker than its CPU/],
-    [virtual({ cpu: 'amd 25', bridge: '8086:0d57' }), /of another maker than its CPU/],
-    [virtual({ cpu: 'intel 6', bridge: '1022:1450' }), /of another maker than its CPU/],
+    [virtual({ cpu: 'amd 25 real', bridge: '8086:09a2' }), /has another vendor than the CPU/],
+    [virtual({ cpu: 'amd 25', bridge: '8086:0d57' }), /has another vendor than the CPU/],
+    [virtual({ cpu: 'intel 6', bridge: '1022:1450' }), /has another vendor than the CPU/],
     [virtual({ cpu: 'intel 6 real', bridge: '8086:29c0 sub=1af4:1100' }), /QEMU emulates host bridge 0000:00/],
     [virtual({ cpu: 'amd 25 virtual', bridge: '1414:5353' }).replace(/ {2}00\.0.*\n/, ''), /the flag hypervisor/],
   ];
@@ -326,7 +326,7 @@ test('no reason names ACS of a function that has none', (t) => {
   const { verdict, notes } = cell(all(hostOf(t, oneDevice('ats=on'))), '01:00.0', '01:00.1');
   t.is(verdict, 'host-bridge');
   t.is(notes[0]?.code, 'inside-device');
-  t.regex(notes[0]?.text ?? '', /nothing says whether the device 0000:01:00 has ways between its functions/);
+  t.regex(notes[0]?.text ?? '', /whether the device 0000:01:00 has paths between its functions is unknown/);
 });
 
 test('translated requests that an egress vector may refuse are said to be that', (t) => {
@@ -342,7 +342,7 @@ test('what stands for no host bridge is not asked', (t) => {
   );
   const found = pair(hostOf(t, text));
   t.is(found.verdict, 'unknown');
-  t.regex(found.reasons[1]?.text ?? '', /no function stands for host bridge 0000:00/);
+  t.regex(found.reasons[1]?.text ?? '', /no function identifies host bridge 0000:00/);
 });
 
 const target = (bars: string, more = '') => `
@@ -369,7 +369,7 @@ test('BARs that no IOMMU can have', (t) => {
   t.regex(problem('bar0=io:256@0xd000'), /BAR 0: I\/O ports/);
   t.regex(problem('bar0=mem32:256@0xfe600000'), /256 bytes, less than a page/);
   t.regex(problem('bar0=mem64:16M'), /no address on the host/);
-  t.regex(problem('bar0=pref64:1T@0x10000000000'), /larger than the 39 bits/);
+  t.regex(problem('bar0=pref64:1T@0x10000000000'), /larger than the 39-bit/);
   const mixed = toTarget(hostOf(t, target('bar0=io:256@0xd000 bar2=pref64:16M@0xfc000000')));
   t.is(mixed.verdict, 'host-bridge', 'one BAR is enough');
 });

@@ -17,7 +17,7 @@ export function isHarmless(driver: string | undefined): boolean {
 
 /** Explains that a bridge cannot be assigned (Linux, `vfio_pci_core_register_device`). @internal */
 export function bridgeRefused(address: string): string {
-  return `${address} is a bridge, which VFIO does not take: a bridge may stay with its driver, name the devices behind it`;
+  return `${address} is a bridge, which VFIO does not assign. Leave it with its driver and name the devices behind it`;
 }
 
 /** Members of a group that block its assignment: host drivers use them. @internal */

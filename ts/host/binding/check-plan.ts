@@ -54,7 +54,7 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
   return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...describeUnboundMembers(host, plan)];
 }
 
-/** Rejects devices that VFIO cannot assign (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
+/** Rejects devices that VFIO cannot assign (Linux, `vfio_pci_core_register_device`). */
 function checkAssignable(host: Host, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {

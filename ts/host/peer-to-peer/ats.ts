@@ -1,5 +1,5 @@
 /**
- * Whether translated requests of a device (ATS) reach a target directly, without passing the root complex.
+ * Whether translated requests of a device (ATS) reach a target without passing the root complex.
  */
 import type { Host, PciFunction } from '../model.ts';
 import type { Reason } from './model.ts';
@@ -13,16 +13,16 @@ export interface Ats {
   readonly notes: readonly Reason[];
 }
 
-/** Whether translated requests may take the short way. Only what is on now counts. @internal */
+/** Evaluates ATS of an initiator. Only controls that are on now count. @internal */
 export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, divergence: PathDivergence): Ats {
   const nothing = { direct: false, text: '', notes: [] };
   if (ats === 'none' || divergence.kind === 'root-complex' || divergence.kind === 'conventional') return nothing;
   if (ats === 'unknown') {
-    const text = `whether ${address} has translations of its own (ATS) can't be read (root can)`;
+    const text = `ATS of ${address} cannot be read; root can read it`;
     return { ...nothing, notes: [note('ats-unknown', text)] };
   }
   const port = parent === undefined ? undefined : host.functions.get(parent);
-  const text = `${address} has translations of its own (ATS is on)`;
+  const text = `${address} sends translated requests (ATS is on)`;
   if (port !== undefined && typeof port.acs === 'object' && port.acs.on.includes('TransBlk')) {
     const blocked = `ACS of ${port.address} blocks translated requests (TransBlk)`;
     return { ...nothing, notes: [note('ats-blocked', ats.enabled ? `${text}, but ${blocked}` : blocked)] };
@@ -39,23 +39,23 @@ export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, 
     notes: [
       note(
         'ats-not-on',
-        `${address} has ATS, which is off now: with it translated requests would pass ${describeDivergence(divergence)} straight`,
+        `${address} has ATS, which is off: if it were on, translated requests would cross ${describeDivergence(divergence)} directly`,
       ),
     ],
   };
 }
 
-/** Why translated requests may go up to the root complex although ATS is on. */
+/** Explains why translated requests may go up to the root complex although ATS is on. */
 function keptFromCrossing(text: string, divergence: PathDivergence): Reason {
   const { address } = divergence.initiatorSide;
   switch (divergence.translated) {
     case 'possible':
       return note(
         'inside-device',
-        `${text}, but nothing says whether ${describeDivergence(divergence)} has ways between its functions`,
+        `${text}, but whether ${describeDivergence(divergence)} has paths between its functions is unknown`,
       );
     case 'egress':
-      return note('acs-egress', `${text}, but ACS of ${address} has egress control on: its vector may refuse them`);
+      return note('acs-egress', `${text}, but ACS of ${address} has egress control on: its vector may block them`);
     case 'unknown':
       return note('acs-unknown', `${text}, but ${describeUnreadAcs(divergence)}`);
     default:

@@ -1,6 +1,7 @@
 /**
- * Guest addresses that never come to the IOMMU: those that a neighbour of the initiator has on the host, where nothing
- * redirects requests up. Guest memory must not be there.
+ * Finds guest addresses that bypass the IOMMU: host addresses of a neighbour, if ACS does not redirect requests.
+ *
+ * Guest memory must not be at these addresses.
  */
 import type { PciFunction } from '../model.ts';
 import type { Bypass } from './model.ts';
@@ -34,7 +35,7 @@ export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
   return found;
 }
 
-/** Host addresses that a function, or what is behind a bridge, answers to. */
+/** Host addresses that a function decodes or a bridge forwards. */
 function memoryOf({ bars, windows }: PciFunction): [start: bigint, length: bigint][] {
   const own = bars.filter(({ kind }) => kind !== 'io' && kind !== 'rom');
   const below = windows.filter(({ kind }) => kind !== 'io');
