@@ -83,7 +83,7 @@ test('the driver: a device that the host needs is named with its uses, and no co
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.regex(
     used.says,
-    /driver mlx5_core, and needed by this machine: it carries the file system at \/ \(eno1\)\. End that/,
+    /is in use by this machine \(driver mlx5_core\): it carries the file system at \/ \(eno1\)\. End that/,
   );
   t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'of which bind only tells');
   t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
@@ -168,16 +168,16 @@ test('the back end: what depends on dma-bufs that nobody knows of', (t) => {
   const top = TOP.replace(/config-.*/, '');
   const either = one(diagnosed(t, { top }), 'backend');
   t.is(either.state, 'ok', 'it opens in any case');
-  t.is(either.says, 'opened by iommufd if its BARs are given out as dma-bufs, else by type1');
+  t.is(either.says, 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1');
   const probes = { type1: noContainer('EACCES'), iommufd: { mapsFiles: true } };
   const perhaps = one(diagnosed(t, { top, facts: { probes } }), 'backend');
   t.is(perhaps.state, 'unknown');
-  t.regex(perhaps.says, /else by type1, which is refused then: this user may not open \/dev\/vfio\/vfio/);
+  t.regex(perhaps.says, /otherwise by type1, which then fails: this user may not open \/dev\/vfio\/vfio/);
   const variant = one(
     diagnosed(t, { machine: MACHINE.replace('driver=vfio-pci', 'driver=nvgrace-vfio-pci') }),
     'backend',
   );
-  t.regex(variant.evidence, /whether the driver nvgrace-vfio-pci does is not known/);
+  t.regex(variant.evidence, /whether the driver nvgrace-vfio-pci exports BARs is unknown/);
 });
 
 test('neither back end: the file that this user may not open, or what else', (t) => {
@@ -201,7 +201,7 @@ test('resets', (t) => {
   if (gpu === undefined) throw new Error('there is a GPU');
   const functions = new Map([[GPU, { ...gpu, resetMethods: 'unknown' as const }]]);
   const old = one(diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]), 'reset');
-  t.like(old, { state: 'ok', says: 'can be reset; how is not said by kernels before 5.15' });
+  t.like(old, { state: 'ok', says: 'can be reset; kernels before 5.15 do not report how' });
 });
 
 test('BARs: mapped, exported, in how large pages', (t) => {
@@ -259,7 +259,7 @@ test('a device that would not be opened after all is blocked by the error; what 
   t.is(after.state, 'blocked');
   t.deepEqual(after.devices[1], before.devices[1], 'it has another driver');
   const backend = after.devices[0]?.findings.find(({ id }) => id === 'backend');
-  t.like(backend, { state: 'blocked', code: 'ERR_DEVICE_NOT_FOUND', evidence: 'it would not be opened' });
+  t.like(backend, { state: 'blocked', code: 'ERR_DEVICE_NOT_FOUND', evidence: 'opening it failed' });
   const others = (index: number) =>
     (index === 0 ? before : after).devices[0]?.findings.filter(({ id }) => id !== 'backend');
   t.deepEqual(others(1), others(0));

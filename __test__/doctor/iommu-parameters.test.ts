@@ -11,33 +11,33 @@ const withWords = (words: string): string => TOP.replace('intel_iommu=on quiet',
 
 /** What the finding says is turned off, or asked for. */
 const cases: [words: string, wishes: { machine: string; sys: string }, says: RegExp][] = [
-  ['intel_iommu=on intel_iommu=off', INTEL, /Take intel_iommu=off out/],
-  ['intel_iommu=off intel_iommu=on', INTEL, /asks for it \(intel_iommu=on\): the kernel's log says why/],
-  ['intel_iommu=off,on', INTEL, /asks for it \(intel_iommu=off,on\)/],
-  ['intel_iommu=on,sm_off', INTEL, /asks for it \(intel_iommu=on,sm_off\)/],
-  ['intel_iommu=sm_on,off', INTEL, /Take intel_iommu=sm_on,off out/],
-  ['intel_iommu=sm_on', INTEL, /has to be booted with intel_iommu=on/],
-  ['intel_iommu=igfx_off', INTEL, /has to be booted with intel_iommu=on/],
-  ['intel-iommu="off"', INTEL, /Take intel-iommu="off" out/],
-  ['quiet\tintel_iommu=off', INTEL, /Take intel_iommu=off out/],
-  ['x="intel_iommu=off"', INTEL, /has to be booted with intel_iommu=on/],
-  ['x="a intel_iommu=off b" intel_iommu=on', INTEL, /asks for it/],
-  ['ro -- intel_iommu=off', INTEL, /has to be booted with intel_iommu=on/],
-  ['amd_iommu=off', INTEL, /has to be booted with intel_iommu=on/],
-  ['iommu=off intel_iommu=on', INTEL, /Take iommu=off out/],
-  ['iommu=pt,off', INTEL, /Take iommu=pt,off out/],
-  ['iommu=usedac,off', INTEL, /has to be booted with intel_iommu=on/],
-  ['iommu=on intel_iommu=on', INTEL, /asks for it \(intel_iommu=on\)/],
-  ['iommu=pt', INTEL, /has to be booted with intel_iommu=on/],
-  ['iommu=soft intel_iommu=on', INTEL, /asks for it/],
-  ['iommu=off intel_iommu=off', INTEL, /Take iommu=off and intel_iommu=off out/],
-  ['amd_iommu=off', AMD, /Take amd_iommu=off out/],
-  ['amd_iommu=off amd_iommu=on', AMD, /Take amd_iommu=off out/],
-  ['amd_iommu=pgtbl_v2,off', AMD, /Take amd_iommu=pgtbl_v2,off out/],
+  ['intel_iommu=on intel_iommu=off', INTEL, /Remove intel_iommu=off/],
+  ['intel_iommu=off intel_iommu=on', INTEL, /enables it \(intel_iommu=on\)\. Read the kernel's log/],
+  ['intel_iommu=off,on', INTEL, /enables it \(intel_iommu=off,on\)/],
+  ['intel_iommu=on,sm_off', INTEL, /enables it \(intel_iommu=on,sm_off\)/],
+  ['intel_iommu=sm_on,off', INTEL, /Remove intel_iommu=sm_on,off/],
+  ['intel_iommu=sm_on', INTEL, /Boot Linux with intel_iommu=on/],
+  ['intel_iommu=igfx_off', INTEL, /Boot Linux with intel_iommu=on/],
+  ['intel-iommu="off"', INTEL, /Remove intel-iommu="off"/],
+  ['quiet\tintel_iommu=off', INTEL, /Remove intel_iommu=off/],
+  ['x="intel_iommu=off"', INTEL, /Boot Linux with intel_iommu=on/],
+  ['x="a intel_iommu=off b" intel_iommu=on', INTEL, /enables it/],
+  ['ro -- intel_iommu=off', INTEL, /Boot Linux with intel_iommu=on/],
+  ['amd_iommu=off', INTEL, /Boot Linux with intel_iommu=on/],
+  ['iommu=off intel_iommu=on', INTEL, /Remove iommu=off/],
+  ['iommu=pt,off', INTEL, /Remove iommu=pt,off/],
+  ['iommu=usedac,off', INTEL, /Boot Linux with intel_iommu=on/],
+  ['iommu=on intel_iommu=on', INTEL, /enables it \(intel_iommu=on\)/],
+  ['iommu=pt', INTEL, /Boot Linux with intel_iommu=on/],
+  ['iommu=soft intel_iommu=on', INTEL, /enables it/],
+  ['iommu=off intel_iommu=off', INTEL, /Remove iommu=off and intel_iommu=off/],
+  ['amd_iommu=off', AMD, /Remove amd_iommu=off/],
+  ['amd_iommu=off amd_iommu=on', AMD, /Remove amd_iommu=off/],
+  ['amd_iommu=pgtbl_v2,off', AMD, /Remove amd_iommu=pgtbl_v2,off/],
   ['amd_iommu=on', AMD, /though the firmware has one/],
   ['intel_iommu=off', AMD, /though the firmware has one/],
-  ['iommu=off', AMD, /Take iommu=off out/],
-  [`${'long '.repeat(80)}intel_iommu=off`, INTEL, /Take intel_iommu=off out/],
+  ['iommu=off', AMD, /Remove iommu=off/],
+  [`${'long '.repeat(80)}intel_iommu=off`, INTEL, /Remove intel_iommu=off/],
 ];
 
 for (const [words, wishes, says] of cases) {
@@ -64,27 +64,30 @@ test('a kernel that turns the IOMMU on by itself is not told to', (t) => {
     'CONFIG_INTEL_IOMMU=y\\nCONFIG_INTEL_IOMMU_DEFAULT_ON=y',
   );
   const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
-  t.regex(finding.says, /asks for it \(CONFIG_INTEL_IOMMU_DEFAULT_ON\)/);
+  t.regex(finding.says, /enables it \(CONFIG_INTEL_IOMMU_DEFAULT_ON\)/);
   t.regex(finding.fix ?? '', /dmesg/);
 });
 
 test('the table of the firmware says whose IOMMU it is, not the CPU', (t) => {
   const emulated = { ...INTEL, machine: AMD.machine };
-  t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').says, /booted with intel_iommu=on/);
-  t.regex(one(diagnosed(t, { ...emulated, top: withWords('intel_iommu=off') }), 'iommu').says, /Take intel_iommu=off/);
+  t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').says, /Boot Linux with intel_iommu=on/);
+  t.regex(
+    one(diagnosed(t, { ...emulated, top: withWords('intel_iommu=off') }), 'iommu').says,
+    /Remove intel_iommu=off/,
+  );
 });
 
 test("a kernel without the driver of this machine's IOMMU", (t) => {
   const top = TOP.replace('CONFIG_INTEL_IOMMU=y', 'CONFIG_AMD_IOMMU=y');
   const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
-  t.regex(finding.says, /no driver for one/);
+  t.regex(finding.says, /no driver for it/);
   t.regex(finding.evidence, /CONFIG_INTEL_IOMMU is not set/);
 });
 
 test('Linux on Xen has no IOMMU to give away', (t) => {
   const sys = `${SYS.replace('DMAR = x\n', '')}\n[hypervisor]\ntype = xen`;
   const finding = one(diagnosed(t, { machine: NO_IOMMU, sys }), 'iommu');
-  t.regex(finding.says, /Xen, which keeps the IOMMU/);
+  t.regex(finding.says, /Xen, which reserves the IOMMU/);
 });
 
 test('interrupt remapping: the last word counts, in lists too', (t) => {

@@ -132,7 +132,7 @@ testWith({ any: 1 }, 'a device that is open stays with its user', async (t, { an
       new RegExp(`ERR_DEVICE_IN_USE: ${bdf} .* open in \\S+ \\(process ${process.pid}\\)`),
     );
   }
-  const unseen = /ERR_DEVICE_IN_USE: .* a process that is not to be seen from here/;
+  const unseen = /ERR_DEVICE_IN_USE: .* a process that \/proc does not list/;
   await refuses(t, ['unbind', '--dry-run', bdf], unseen, withoutProcesses(t));
   t.deepEqual(state(bdf), GIVEN);
   await device.close();

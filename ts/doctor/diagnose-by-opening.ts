@@ -1,5 +1,5 @@
 /**
- * What an open device says, in place of what is derived about it. Opening resets a device.
+ * Opens devices and replaces derived findings by facts of the open devices. Opening resets a device.
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -13,8 +13,7 @@ import type { Facts } from './facts.ts';
 import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, aboutDevice, summary } from './finding.ts';
 
 /**
- * Opens the devices whose back end is known, one after the other. Skips those that need a VF token, which only their
- * users know.
+ * Opens devices that a back end could open, one after the other. Skips devices that require a VF token.
  *
  * @internal
  */
@@ -40,7 +39,7 @@ async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: Devi
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
     const { message: says, code } = error;
-    const evidence = 'it would not be opened';
+    const evidence = 'opening it failed';
     return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', says, evidence, code }));
   } finally {
     await manager.close();

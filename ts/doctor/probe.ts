@@ -1,5 +1,5 @@
 /**
- * What the kernel answers when it is asked: /dev/vfio/vfio and /dev/iommu are opened and closed again. No device is touched.
+ * Opens and closes /dev/vfio/vfio and /dev/iommu to find out whether they work. Does not touch devices.
  */
 import { NativeVfioContainer } from '#native';
 import { PeerDmaError } from '../errors.ts';
@@ -9,9 +9,9 @@ import { SharedIommufd } from '../vfio/iommufd/shared-iommufd.ts';
 
 /** @internal */
 export interface Probes {
-  /** /dev/vfio/vfio, or why it can't be opened, as `VfioContainerManager` would say it. */
+  /** Result for /dev/vfio/vfio; an error as `VfioContainerManager` would throw it. */
   readonly type1: 'opened' | PeerDmaError;
-  /** /dev/iommu. */
+  /** Result for /dev/iommu; an error as `VfioContainerManager` would throw it. */
   readonly iommufd: { readonly mapsFiles: boolean } | PeerDmaError;
 }
 

@@ -144,7 +144,7 @@ virtfn1 -> ../0000:00:02.2
     addresses: { eth2: ['10.0.0.5'] },
   });
   t.deepEqual(uses(machine, '00:02.0'), [
-    'has 2 virtual functions on, which go with it',
+    'has 2 virtual functions on, which are removed with it',
     'has 0000:00:02.2, which holds / (disk)',
     'has 0000:00:02.2, which carries the login to 10.0.0.5 (eth2)',
   ]);

@@ -10,8 +10,8 @@
  * 2. Exception: a device with ATS requests translations from the IOMMU and sends translated requests. A switch routes
  *    those directly, unless ACS redirects them. With ACS Direct Translated P2P they are never redirected.
  * 3. Exception: a guest address equals a host address of a neighbour below the same switch, and ACS does not redirect
- *    it. The switch routes the request directly and it bypasses the IOMMU ({@link bypassesOf}). If the guest has the BAR
- *    at its host address, this is a shortcut. If the guest has RAM there, it is corruption.
+ *    it. The switch routes the request directly, so it bypasses the IOMMU ({@link bypassesOf}). If the guest has the
+ *    BAR at its host address, this is a shortcut. If the guest has RAM there, it is corruption.
  *
  * Without an IOMMU, devices use host addresses and switches route them. VFIO cannot assign such devices, but drivers of
  * the host do peer-to-peer this way: the verdict describes it, and the missing IOMMU is one of the prerequisites.

@@ -8,8 +8,8 @@
  * - QEMU's emulated machines: DMA of a device uses the same memory map as the CPU (`pci_dma_rw`,
  *   include/hw/pci/pci_device.h), and that map has all BARs.
  *
- * The list holds for physical machines. In a virtual machine the CPU is the host's and the root complex is software: the
- * hypervisor and the root complex of its host decide whether a request of an assigned device arrives.
+ * The list holds for physical machines. In a virtual machine the CPU is the host's and the root complex is software:
+ * the hypervisor and the root complex of its host decide whether a request of an assigned device arrives.
  *
  * VFIO does not check it: a BAR can be mapped into an IOMMU on any machine.
  */
@@ -86,8 +86,8 @@ export class HostBridges {
   }
 
   /**
-   * Explains why the path of a request is unknown: this is a virtual machine, and QEMU does not emulate both its bridges
-   * and its devices. Returns `undefined` if the machine's own root complex decides.
+   * Explains why the path of a request is unknown: this is a virtual machine, and QEMU does not emulate both its
+   * bridges and its devices. Returns `undefined` if the machine's own root complex decides.
    */
   hypervisorDecides(initiator: PciFunction, target: PciFunction): Reason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));
