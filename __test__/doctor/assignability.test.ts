@@ -1,6 +1,5 @@
 /**
- * What keeps a device from being assigned for other reasons than its driver: its group before it is bound, firmware,
- * a device that does not answer, a VF token.
+ * Doctor findings about assignability: group before binding, firmware, silent devices, VF tokens.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

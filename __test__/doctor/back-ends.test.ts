@@ -1,5 +1,5 @@
 /**
- * What the doctor says of the kernel, of VFIO and of its back ends.
+ * Doctor findings about the kernel, VFIO and its back ends.
  */
 import test from 'ava';
 import { PeerDmaError } from '../../ts/errors.ts';

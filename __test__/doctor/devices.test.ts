@@ -1,5 +1,5 @@
 /**
- * What the doctor says of a device, with each thing in each of its states.
+ * Doctor findings about a device, each in each state.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
@@ -35,7 +35,7 @@ function denied(t: Parameters<typeof factsOf>[0], wishes: Wishes, files: Record<
   return diagnosisOf({ ...facts, system: { ...facts.system, access } }, [GPU]);
 }
 
-test('a device that is ready', (t) => {
+test('reports a device without problems', (t) => {
   const { devices } = diagnosed(t);
   t.deepEqual(
     devices[0]?.findings.map(({ id, state }) => [id, state]),
@@ -56,7 +56,7 @@ test('a device that is ready', (t) => {
   t.is(devices[0]?.pci.classCode, 0x030200);
 });
 
-test('the group: nobody else, others, none', (t) => {
+test('reports the group: alone, with others, none', (t) => {
   t.is(one(diagnosed(t), 'group').says, 'IOMMU group 20, alone');
   const shared = one(diagnosed(t, { machine: withAudio('driver=snd_hda_intel') }), 'group');
   t.is(shared.says, 'IOMMU group 20, with 0000:01:00.1 (snd_hda_intel)');
@@ -65,7 +65,7 @@ test('the group: nobody else, others, none', (t) => {
   for (const id of ['group-viable', 'free', 'backend'] as const) t.deepEqual(found(none, id), [], id);
 });
 
-test('the driver: VFIO, one of the host, none', (t) => {
+test('reports the driver: VFIO, a host driver, none', (t) => {
   t.is(one(diagnosed(t), 'driver').says, 'bound to vfio-pci');
   const used = one(diagnosed(t, {}, [NIC]), 'driver');
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo npx peerdma bind ${NIC}` });
@@ -76,7 +76,7 @@ test('the driver: VFIO, one of the host, none', (t) => {
     t.deepEqual(found(diagnosed(t, {}, [NIC]), id), [], id);
 });
 
-test('the driver: a device that the host needs is named with its uses, and no command that bind would refuse', (t) => {
+test('reports uses of a device by the host, and no command that bind would reject', (t) => {
   const needed = (kind: 'network' | 'keyboard', devices = [NIC]) =>
     diagnosed(t, { facts: { usesOf: () => [{ kind, text: 'carries the file system at / (eno1)' }] } }, devices);
   const used = one(needed('network'), 'driver');
@@ -89,7 +89,7 @@ test('the driver: a device that the host needs is named with its uses, and no co
   t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
 });
 
-test('the group: others that the host uses are in the way, its ports and those without a driver are not', (t) => {
+test('reports members that the host uses, but not ports and devices without a driver', (t) => {
   const used = diagnosed(t, { machine: withAudio('driver=snd_hda_intel') });
   const finding = one(used, 'group-viable');
   t.like(finding, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${GPU}` });
@@ -115,20 +115,20 @@ for (const [what, file] of [
   });
 }
 
-test('a device is of several: one has its group, another its own file', (t) => {
+test('reports several openers: of the group and of the device file', (t) => {
   const top = TOP.replace('-> /dev/kvm', '-> /dev/vfio/20\n[proc/4712]\ncomm = node\nfd/3 -> /dev/vfio/devices/vfio0');
   const { says } = one(diagnosed(t, { top }), 'free');
   t.regex(says, /open already: qemu-system-x86 \(process 4711\) and node \(process 4712\) have it\. Close it there/);
 });
 
-test('who has a device is for root to see', (t) => {
+test('reports openers as unknown for a plain user', (t) => {
   const finding = one(diagnosed(t, { facts: { seesAllProcesses: false } }), 'free');
   t.is(finding.state, 'unknown');
   const own = { top: TOP.replace('-> /dev/kvm', '-> /dev/vfio/20'), facts: { seesAllProcesses: false } };
   t.is(one(diagnosed(t, own), 'free').state, 'blocked', 'a process of its own every user sees');
 });
 
-test('the back end: iommufd where it can do all, else type1 with the reason', (t) => {
+test('reports iommufd if it supports all features, otherwise type1 with the reason', (t) => {
   const iommufd = one(diagnosed(t), 'backend');
   t.is(iommufd.says, 'opened by iommufd');
   t.regex(iommufd.evidence, /^the kernel has iommufd, files of devices, and BARs as dma-bufs; derived from Linux 7\.3/);
@@ -159,12 +159,12 @@ test('the back end: iommufd where it can do all, else type1 with the reason', (t
   t.regex(denies.evidence, /may not open \/dev\/vfio\/devices\/vfio0/);
 });
 
-test('the back end: unsafe interrupts that are accepted for iommufd', (t) => {
+test('reports iommufd if it accepts unsafe interrupts', (t) => {
   const sys = SYS.replace('IR-IO-APIC', 'IO-APIC').replaceAll('interrupts = N', 'interrupts = Y');
   t.is(one(diagnosed(t, { sys }), 'backend').says, 'opened by iommufd');
 });
 
-test('the back end: what depends on dma-bufs that nobody knows of', (t) => {
+test('reports both back ends while support of dma-bufs is unknown', (t) => {
   const top = TOP.replace(/config-.*/, '');
   const either = one(diagnosed(t, { top }), 'backend');
   t.is(either.state, 'ok', 'it opens in any case');
@@ -180,7 +180,7 @@ test('the back end: what depends on dma-bufs that nobody knows of', (t) => {
   t.regex(variant.evidence, /whether the driver nvgrace-vfio-pci exports BARs is unknown/);
 });
 
-test('neither back end: the file that this user may not open, or what else', (t) => {
+test('reports why neither back end can open a device', (t) => {
   const files = { '/dev/vfio/20': 'EACCES', '/dev/vfio/devices/vfio0': 'EACCES' };
   const finding = one(denied(t, {}, files), 'backend');
   t.like(finding, { state: 'blocked', code: 'ERR_PERMISSION', fix: 'sudo chown "$USER" /dev/vfio/20' });
@@ -192,7 +192,7 @@ test('neither back end: the file that this user may not open, or what else', (t)
   t.like(unsafe, { state: 'blocked', code: 'ERR_NO_INTERRUPT_REMAPPING' });
 });
 
-test('resets', (t) => {
+test('reports the reset methods', (t) => {
   t.like(one(diagnosed(t), 'reset'), { state: 'ok', says: 'can be reset: flr, bus' });
   const none = one(diagnosed(t, { machine: MACHINE.replace(' reset=flr,bus', '') }), 'reset');
   t.is(none.state, 'warning');
@@ -204,7 +204,7 @@ test('resets', (t) => {
   t.like(old, { state: 'ok', says: 'can be reset; kernels before 5.15 do not report how' });
 });
 
-test('BARs: mapped, exported, in how large pages', (t) => {
+test('reports mapping, export and page size of BARs', (t) => {
   const bars = (wishes: Wishes) => found(diagnosed(t, wishes), 'bar').map(({ bar }) => bar);
   t.deepEqual(bars({}), [
     { index: 0, length: 16n << 20n, mappable: true, exportable: true, pageSize: 2n << 20n },
@@ -218,7 +218,7 @@ test('BARs: mapped, exported, in how large pages', (t) => {
   t.is(bars({ machine: MACHINE.replace('16M@0x22000000000', '16M@0x22000100000') })[0]?.pageSize, 4096n);
 });
 
-test('BARs that can not be mapped, or slowly', (t) => {
+test('reports BARs that cannot be mapped or are slow to map', (t) => {
   const [, large, small, io] = found(diagnosed(t), 'bar');
   t.is(large?.state, 'ok');
   t.regex(small?.says ?? '', /^BAR 4, 256 B at 0x80000000: 256 bytes, less than a page/);
@@ -234,7 +234,7 @@ test('BARs that can not be mapped, or slowly', (t) => {
   t.regex(homeless?.fix ?? '', /pci=realloc/);
 });
 
-test('where no device is named, what the host uses is no fault, and its absent group is told once', (t) => {
+test('reports use by the host as a warning if no device is named', (t) => {
   const { devices } = diagnosisOf(factsOf(t), undefined);
   t.deepEqual(
     devices.map(({ address, findings }) => [address, findings.find(({ id }) => id === 'driver')?.state]),
@@ -250,7 +250,7 @@ test('where no device is named, what the host uses is no fault, and its absent g
   t.is(off.state, 'blocked');
 });
 
-test('a device that would not be opened after all is blocked by the error; what is blocked before is left alone', async (t) => {
+test('reports the error of opening, and does not open blocked devices', async (t) => {
   // In a PCI domain that no machine has, so that the device is not there when it comes to opening it.
   const [gpu, nic] = [GPU, NIC].map((address) => address.replace('0000', 'fffe'));
   const facts = factsOf(t, { machine: MACHINE.replace('host 0000', 'host fffe') });
@@ -265,7 +265,7 @@ test('a device that would not be opened after all is blocked by the error; what 
   t.deepEqual(others(1), others(0));
 });
 
-test('what can not be examined', async (t) => {
+test('rejects invalid options', async (t) => {
   const sysfs = expandTree(t, describeMachine(MACHINE));
   const { devices } = await diagnose({ sysfs, devices: ['01:00.0', GPU] });
   t.deepEqual(

@@ -1,5 +1,5 @@
 /**
- * BARs on which the firmware's frame buffer is, as /proc/iomem shows it to root and to other users.
+ * BARs with the firmware's frame buffer, by /proc/iomem as root and other users read it.
  */
 import test, { type ExecutionContext } from 'ava';
 import type { BarVerdict } from '../../ts/doctor/finding.ts';

@@ -1,6 +1,5 @@
 /**
- * What the words of the kernel's command line mean for the IOMMU, judged as the kernel does: an option list by
- * prefixes, the last word of the machine's own driver, and `iommu=off` whatever follows it.
+ * IOMMU parameters of the kernel's command line, evaluated by the kernel's rules.
  */
 import test from 'ava';
 import { NO_IOMMU, SYS, TOP, diagnosed, one } from './support.ts';
@@ -50,7 +49,7 @@ for (const [words, wishes, says] of cases) {
   });
 }
 
-test('all words that turn the IOMMU off are taken out by one command', (t) => {
+test('one command removes all parameters that turn the IOMMU off', (t) => {
   const top = withWords('iommu=off intel_iommu=off');
   t.is(
     one(diagnosed(t, { ...INTEL, top }), 'iommu').fix,
@@ -58,7 +57,7 @@ test('all words that turn the IOMMU off are taken out by one command', (t) => {
   );
 });
 
-test('a kernel that turns the IOMMU on by itself is not told to', (t) => {
+test('does not suggest intel_iommu=on if the kernel enables the IOMMU by default', (t) => {
   const top = withWords('quiet').replace(
     'CONFIG_INTEL_IOMMU=y',
     'CONFIG_INTEL_IOMMU=y\\nCONFIG_INTEL_IOMMU_DEFAULT_ON=y',
@@ -68,7 +67,7 @@ test('a kernel that turns the IOMMU on by itself is not told to', (t) => {
   t.regex(finding.fix ?? '', /dmesg/);
 });
 
-test('the table of the firmware says whose IOMMU it is, not the CPU', (t) => {
+test('prefers ACPI tables to the CPU for the vendor of the IOMMU', (t) => {
   const emulated = { ...INTEL, machine: AMD.machine };
   t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').says, /Boot Linux with intel_iommu=on/);
   t.regex(
@@ -84,13 +83,13 @@ test("a kernel without the driver of this machine's IOMMU", (t) => {
   t.regex(finding.evidence, /CONFIG_INTEL_IOMMU is not set/);
 });
 
-test('Linux on Xen has no IOMMU to give away', (t) => {
+test('reports that Xen reserves the IOMMU', (t) => {
   const sys = `${SYS.replace('DMAR = x\n', '')}\n[hypervisor]\ntype = xen`;
   const finding = one(diagnosed(t, { machine: NO_IOMMU, sys }), 'iommu');
   t.regex(finding.says, /Xen, which reserves the IOMMU/);
 });
 
-test('interrupt remapping: the last word counts, in lists too', (t) => {
+test('interrupt remapping: the last option wins, in lists too', (t) => {
   const sys = SYS.replace('IR-IO-APIC', 'IO-APIC');
   const fix = (words: string) => one(diagnosed(t, { sys, top: withWords(words) }), 'interrupt-remapping').fix ?? '';
   t.regex(fix('intremap=nosid,off'), /\\bintremap=nosid,off\\b/);

@@ -1,5 +1,5 @@
 /**
- * What the doctor says of the IOMMU, and what it advises where none is on.
+ * Doctor findings about the IOMMU, with remedies if none is on.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -119,14 +119,14 @@ testCases([
   ],
 ]);
 
-test('a word of the command line that a shell would understand makes no command', (t) => {
+test('suggests no command for a parameter that a shell would interpret', (t) => {
   const top = TOP.replace('intel_iommu=on', "iommu=off,$(reboot)';");
   const finding = one(diagnosed(t, { machine: NO_IOMMU, top }), 'iommu');
   t.regex(finding.says, /Remove iommu=off,\$\(reboot\)';/);
   t.is(finding.fix, undefined);
 });
 
-test('the commands for the command line do what they say', (t) => {
+test('commands add and remove parameters of the command line', (t) => {
   const root = expandTree(
     t,
     'grub = # as it was\\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\\nGRUB_CMDLINE_LINUX="ro intel_iommu=off,sm_on"',

@@ -1,5 +1,5 @@
 /**
- * What the doctor says of the limits of a process, and of huge pages.
+ * Doctor findings about limits of the process and huge pages.
  */
 import test from 'ava';
 import { GIB, SYS, TOP, diagnosed, one, testCases } from './support.ts';

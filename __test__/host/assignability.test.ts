@@ -1,6 +1,5 @@
 /**
- * What keeps a device from being assigned whatever its driver is: 1:1 mappings that the firmware demands, VF tokens.
- * The doctor and the matrix go by the same rules.
+ * 1:1 mappings and VF tokens: the doctor and the matrix apply the same rules.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

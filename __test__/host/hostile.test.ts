@@ -1,5 +1,5 @@
 /**
- * What no kernel says: cut files, loops, nonsense. It ends in findings that name the file, and in a host that can be shown.
+ * Damaged /sys: truncated files, loops, garbage. Each becomes a finding, and the host stays usable.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -26,7 +26,7 @@ function problems(t: ExecutionContext, host: Host): string[] {
   return host.findings.map(({ path, problem }) => `${path.replace(`${ONE}/`, '')} ${problem}`);
 }
 
-test('numbers that are none, or too large', (t) => {
+test('reports invalid and too large numbers', (t) => {
   const host = device(
     t,
     'class = lots',
@@ -46,7 +46,7 @@ test('numbers that are none, or too large', (t) => {
   t.is(at(host, '00:04.0').ids.device, 'unknown');
 });
 
-test('resources that are cut, turned around or of another file', (t) => {
+test('reports truncated and reversed resources', (t) => {
   const host = device(
     t,
     'resource = 0xfe000000 0xfe0fffff 0x200\\n0x2000 0x1000 0x200\\n0xfe10\\nnothing at all\\n0x0 0xffffffffffffffff 0x200',
@@ -68,7 +68,7 @@ test('resources that are cut, turned around or of another file', (t) => {
   );
 });
 
-test('config space that is cut, empty, silent or a loop', (t) => {
+test('reports truncated, empty and silent config space, and chains with a loop', (t) => {
   t.deepEqual(problems(t, device(t, 'config : 0')), ['config has 0 bytes, fewer than a header']);
   t.deepEqual(problems(t, device(t, 'config : 40 0:86801110')), ['config has 40 bytes, fewer than a header']);
   const odd = device(t, 'config : 1000 0:86801110');
@@ -91,7 +91,7 @@ test('config space that is cut, empty, silent or a loop', (t) => {
   t.is(at(short, '00:04.0').portType, 'endpoint', 'the last four bytes have its flags');
 });
 
-test('links that lead nowhere, or to what they must not', (t) => {
+test('reports links with invalid targets', (t) => {
   const host = device(
     t,
     'iommu_group -> ../../../kernel/iommu_groups/all',
@@ -109,7 +109,7 @@ test('links that lead nowhere, or to what they must not', (t) => {
   t.is(at(host, '00:04.0').driver, 'gone');
 });
 
-test('functions that are behind themselves, behind nothing, or nowhere', (t) => {
+test('reports functions with an invalid parent', (t) => {
   const lines = [
     `[${DEVICES}]`,
     '0000:01:00.0 -> ../../../devices/pci0000:00/0000:02:00.0/0000:01:00.0',
@@ -130,7 +130,7 @@ test('functions that are behind themselves, behind nothing, or nowhere', (t) => 
   for (const each of host.functions.values()) t.true(bridgesAbove(host, each).length < 5);
 });
 
-test('bridges whose bus numbers lead in a circle', (t) => {
+test('breaks loops of bus numbers', (t) => {
   const bridge = (address: string, secondary: string) => [
     `[${DEVICES}/${address}]`,
     'class = 0x060400',
@@ -141,7 +141,7 @@ test('bridges whose bus numbers lead in a circle', (t) => {
   t.true(host.rootBuses.some(({ children }) => children.length > 0));
 });
 
-test('groups and IOMMUs that are none', (t) => {
+test('reports invalid groups and IOMMUs', (t) => {
   const host = readHost(
     expandTree(
       t,
@@ -172,7 +172,7 @@ intel-iommu/cap = 0
   t.is(host.iommus.get('dmar1')?.addressBits, 'unknown');
 });
 
-test('what is no file, is endless, or can hang a reader', (t) => {
+test('reads folders, pipes and endless files without blocking', (t) => {
   const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\nconfig/\nclass/`);
   execFileSync('mkfifo', [join(root, ONE, 'resource')]);
   symlinkSync('/dev/zero', join(root, ONE, 'device'));
@@ -185,7 +185,7 @@ test('what is no file, is endless, or can hang a reader', (t) => {
   t.true(found.some((each) => each.startsWith('revision holds "0000')));
 });
 
-test('folders where files are to be, and the other way round', (t) => {
+test('reports folders in place of files, and files in place of folders', (t) => {
   const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\niommu_group/\ndriver = x\nvfio-dev = x`);
   mkdirSync(join(root, 'kernel'));
   writeFileSync(join(root, 'kernel/iommu_groups'), '');
@@ -195,7 +195,7 @@ test('folders where files are to be, and the other way round', (t) => {
   ]);
 });
 
-test('names that would write on a terminal', (t) => {
+test('removes control characters from names', (t) => {
   const host = device(t, 'driver_override = \u001b[31mred\u0007', 'power_state = \u001b[2J');
   t.is(at(host, '00:04.0').driverOverride, '[31mred');
   t.is(at(host, '00:04.0').powerState, 'unknown');
@@ -207,7 +207,7 @@ const TEXTS = {
   'amd-desktop': describeMachine(machine('amd-desktop')),
 };
 
-test('a machine with any of its lines lost, and any of its characters changed, is read all the same', (t) => {
+test('reads a machine with any line lost and any character changed', (t) => {
   const names = fc.constantFrom(...(Object.keys(TEXTS) as (keyof typeof TEXTS)[]));
   const property = fc.property(names, damage, (name, harm) =>
     untilDone((scope) => {

@@ -1,5 +1,5 @@
 /**
- * The matrix of a host with many functions costs as much as it has cells: what is looked up is counted.
+ * Counts reads: the cost of a matrix grows with its cells.
  */
 import test, { type ExecutionContext } from 'ava';
 import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';

@@ -1,6 +1,5 @@
 /**
- * Groups that VFIO makes for devices without an IOMMU (`vfio.enable_unsafe_noiommu_mode`): nothing translates behind
- * them.
+ * Groups that VFIO makes without an IOMMU (`vfio.enable_unsafe_noiommu_mode`).
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

@@ -1,5 +1,5 @@
 /**
- * The matrix: what a PCI engineer would say of machines of all kinds, and for what reason.
+ * Verdicts, reasons and notes of the matrix for many machines.
  */
 import test from 'ava';
 import { type Host, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
@@ -29,7 +29,7 @@ host 0000:00 iommu=dmar0
 `;
 const pair = (host: Host) => cell(all(host), '03:00.0', '04:00.0');
 
-test('a GPU server', (t) => {
+test('evaluates a GPU server', (t) => {
   const matrix = all(described(t, 'gpu-server'));
   t.deepEqual(table(matrix), [
     '18:00.0: - host host host host*',
@@ -47,7 +47,7 @@ test('a GPU server', (t) => {
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').notes), ['same-group', 'ats-not-on', 'bypass']);
 });
 
-test('a laptop: nobody says whether its host bridge forwards', (t) => {
+test('evaluates a laptop whose host bridge is not known to forward', (t) => {
   const matrix = all(described(t, 'laptop'));
   t.true(matrix.cells.every(({ verdict }) => verdict === 'unknown'));
   const found = cell(matrix, '04:00.0', '01:00.0');
@@ -65,7 +65,7 @@ test('a laptop: nobody says whether its host bridge forwards', (t) => {
   );
 });
 
-test('two sockets: within one yes, between them the kernel does not vouch', (t) => {
+test('evaluates two sockets: forwarding within one, unknown between them', (t) => {
   const matrix = all(described(t, 'two-sockets'));
   t.deepEqual(table(matrix), ['01:00.0: - host ?', '02:00.0: host - ?', '81:00.0: ? ? -']);
   const across = cell(matrix, '01:00.0', '81:00.0');
@@ -73,7 +73,7 @@ test('two sockets: within one yes, between them the kernel does not vouch', (t) 
   t.deepEqual(codes(across.notes), ['iommu-width'], '46 bits here, 48 there');
 });
 
-test('two host bridges that the kernel lists, but each for itself', (t) => {
+test('host bridges with REQ_SAME_HOST_BRIDGE forward only between their own ports', (t) => {
   const host = hostOf(
     t,
     `
@@ -329,13 +329,13 @@ test('no reason names ACS of a function that has none', (t) => {
   t.regex(notes[0]?.text ?? '', /whether the device 0000:01:00 has paths between its functions is unknown/);
 });
 
-test('translated requests that an egress vector may refuse are said to be that', (t) => {
+test('notes that an egress vector may block translated requests', (t) => {
   const { notes } = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=on', acs: 'acs=EgressCtrl' })));
   t.is(notes[0]?.code, 'acs-egress');
   t.regex(notes[0]?.text ?? '', /ACS of 0000:02:00\.0 has egress control on/);
 });
 
-test('what stands for no host bridge is not asked', (t) => {
+test('ignores a first function that does not identify a host bridge', (t) => {
   const text = behindSwitch({}).replace(
     '  00.0 8086:09a2 class=060000 group=0\n',
     '  00.1 8086:09a2 class=060000 group=0\n',
@@ -357,7 +357,7 @@ host 0000:80 iommu=dmar1
 `;
 const toTarget = (host: Host) => cell(peerMatrix(host, ['0000:00:04.0', '0000:80:04.0']), '00:04.0', '80:04.0');
 
-test('BARs that no IOMMU can have', (t) => {
+test('reports BARs that an IOMMU cannot map', (t) => {
   const problem = (bars: string) => {
     const found = toTarget(hostOf(t, target(bars)));
     t.is(found.verdict, 'no');
@@ -374,7 +374,7 @@ test('BARs that no IOMMU can have', (t) => {
   t.is(mixed.verdict, 'host-bridge', 'one BAR is enough');
 });
 
-test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
+test('notes BARs that cannot be at their host address in the guest', (t) => {
   const notes = (bar: string) => codes(toTarget(hostOf(t, target(`bar2=pref64:${bar}`))).notes);
   t.deepEqual(notes('16M@0xfc000000'), ['iommu-width']);
   t.deepEqual(notes('16M@0x8000000000'), ['host-address-too-high', 'iommu-width'], 'beyond 39 bits');
@@ -383,7 +383,7 @@ test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
   t.deepEqual(notes('16M@0xfee00000'), ['host-address-reserved', 'iommu-width'], 'the window of MSIs');
 });
 
-test('what is due before: nothing of it changes the verdict', (t) => {
+test('prerequisites do not change the verdict', (t) => {
   const prerequisites = (more: string) => {
     const found = toTarget(hostOf(t, target('bar2=pref64:16M@0xfc000000', more)));
     t.is(found.verdict, 'host-bridge');
@@ -397,7 +397,7 @@ test('what is due before: nothing of it changes the verdict', (t) => {
   t.deepEqual(prerequisites('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
 });
 
-test('a matrix of chosen devices, in their order, of nothing that is not there', (t) => {
+test('a matrix has the chosen devices in their order, without unknown addresses', (t) => {
   const host = described(t, 'laptop');
   const matrix = peerMatrix(host, ['0000:04:00.0', '0000:00:02.0', '0000:05:00.0', '0000:04:00.0']);
   t.deepEqual(matrix.devices, ['0000:04:00.0', '0000:00:02.0']);
@@ -405,7 +405,7 @@ test('a matrix of chosen devices, in their order, of nothing that is not there',
   t.deepEqual(peerMatrix(host, []).cells, []);
 });
 
-test('a bridge may be asked for too', (t) => {
+test('a bridge can be in the matrix', (t) => {
   const host = described(t, 'gpu-server');
   const matrix = peerMatrix(host, ['0000:16:00.0', '0000:18:00.0']);
   t.is(cell(matrix, '18:00.0', '16:00.0').verdict, 'no');

@@ -1,6 +1,5 @@
 /**
- * Stands in for an iommufd whose address spaces take some devices only: machines with IOMMUs that differ, which the testbed has not.
- * To be imported before anything of the package, which takes the native core as it finds it.
+ * Fake iommufd whose address spaces accept only some devices. Import it before the package.
  */
 import { createRequire } from 'node:module';
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';

@@ -1,6 +1,5 @@
 /**
- * Stands in for what the native core says of /dev/iommu and the files of devices. To be imported before anything of the
- * package, which takes the native core as it finds it.
+ * Fake native core: chosen results for /dev/iommu and device files. Import it before the package.
  */
 import { createRequire } from 'node:module';
 import type { NativeIommufd, NativeVfioDevice } from '#native';

@@ -1,5 +1,5 @@
 /**
- * A folder that looks like /sys, with devices and groups that there are not.
+ * Fake /sys folder with devices and groups.
  */
 import type { ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

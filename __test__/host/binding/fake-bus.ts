@@ -1,6 +1,5 @@
 /**
- * What the kernel does when drivers are written to: a stand-in, since no real one fails at a chosen write. The writes go to
- * files, by the writer that write to /sys; then the links to drivers change as the kernel would have them.
+ * Fake PCI bus: performs writes to /sys on files, fails chosen ones, and moves driver links like the kernel.
  */
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

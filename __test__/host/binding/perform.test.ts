@@ -1,5 +1,5 @@
 /**
- * A plan is carried out as a whole or not at all, whichever write fails.
+ * A binding plan is carried out completely or not at all, whichever write fails.
  */
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -56,7 +56,7 @@ const UNBOUND = [
 ];
 const WRITES = 8;
 
-test('a group there and back', (t) => {
+test('binds a group and unbinds it again', (t) => {
   const { sys, bus, state } = scene(t);
   t.deepEqual(state(), BEFORE as never);
   t.deepEqual(
@@ -115,7 +115,7 @@ for (const late of [false, true]) {
   });
 }
 
-test('what can not be undone is told, and the rest is undone', (t) => {
+test('reports devices whose drivers cannot be restored, and restores the others', (t) => {
   const { sys, bus, state } = scene(t);
   // The last write of the third device, and what gives it back to its driver.
   bus.failing = (count) => count === 8 || count === 10;
@@ -128,7 +128,7 @@ test('what can not be undone is told, and the rest is undone', (t) => {
   t.deepEqual(state(), [...BEFORE.slice(0, 2), [undefined, 'other']] as never);
 });
 
-test('a driver that says nothing and does not take the device', (t) => {
+test('rejects a driver that silently does not bind the device', (t) => {
   const { sys, bus, state } = scene(t);
   bus.untaken.add('0000:00:03.0');
   const error = throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_BIND_FAILED');
@@ -146,7 +146,7 @@ test('a driver that says nothing and does not take the device', (t) => {
   t.deepEqual(state(), BEFORE as never);
 });
 
-test('a vfio-pci that takes the device again', (t) => {
+test('rejects an unbind after which vfio-pci takes the device again', (t) => {
   const { sys } = scene(t);
   const bus = new FakeBus(sys, { '0000:00:02.0': 'vfio-pci' });
   perform(planOf(sys, 'bind'), bus);
@@ -155,7 +155,7 @@ test('a vfio-pci that takes the device again', (t) => {
   t.deepEqual([bus.driverOf('0000:00:02.0'), bus.overrideOf('0000:00:02.0')], ['vfio-pci', 'vfio-pci']);
 });
 
-test('a module is loaded first, and nothing is written where it can not be', (t) => {
+test('loads the module first, and writes nothing if that fails', (t) => {
   const { sys, bus, state } = scene(t);
   const plan: BindingPlan = { ...planOf(sys, 'bind'), module: 'vfio-pci' };
   bus.loadProblem = 'FATAL: Module vfio-pci not found';
@@ -167,7 +167,7 @@ test('a module is loaded first, and nothing is written where it can not be', (t)
   t.deepEqual(bus.modules, ['vfio-pci', 'vfio-pci']);
 });
 
-test('a device that is gone, and one that changed hands meanwhile', (t) => {
+test('reports a device that is removed or changes its driver during the change', (t) => {
   const { sys, bus } = scene(t);
   const plan = planOf(sys, 'bind');
   bus.write({ path: 'bus/pci/drivers/nvme/unbind', text: '0000:00:02.0\n' });
@@ -176,10 +176,14 @@ test('a device that is gone, and one that changed hands meanwhile', (t) => {
   rmSync(join(sys, 'bus/pci/devices/0000:00:02.0/driver_override'));
   const gone = throwsCode(t, () => perform(plan, bus), 'ERR_BIND_FAILED');
   t.is(gone.errno, 'ENOENT');
-  t.regex(gone.message, /devices\/0000:00:02\.0\/driver_override: write failed: the kernel rejected it \(ENOENT\)$/, 'nothing was begun');
+  t.regex(
+    gone.message,
+    /devices\/0000:00:02\.0\/driver_override: write failed: the kernel rejected it \(ENOENT\)$/,
+    'nothing was begun',
+  );
 });
 
-test('nothing to do is nothing done', (t) => {
+test('writes nothing for an empty plan', (t) => {
   const { bus } = scene(t);
   t.deepEqual(perform({ module: undefined, changes: [], unchanged: [] }, bus), []);
   t.deepEqual(bus.writes, []);
@@ -187,7 +191,7 @@ test('nothing to do is nothing done', (t) => {
 
 const errnos = { EACCES: /only root can write to .*sudo/, EPERM: /only root/, EROFS: /on the host/ };
 for (const [errno, advice] of Object.entries(errnos)) {
-  test(`no permission (${errno}): said before anything is done`, (t) => {
+  test(`reports missing permission (${errno}) before any write`, (t) => {
     const { sys, bus } = scene(t);
     bus.tryAccess = () => {
       throw Object.assign(new Error(errno), { code: errno });
@@ -200,14 +204,14 @@ for (const [errno, advice] of Object.entries(errnos)) {
 }
 
 if (process.geteuid?.() !== 0) {
-  test('a plain user, by a file that may not be written to', (t) => {
+  test('rejects a plain user who cannot write to /sys', (t) => {
     const { sys, bus } = scene(t);
     chmodSync(join(sys, 'bus/pci/devices/0000:00:02.0/driver_override'), 0o444);
     throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_PERMISSION');
   });
 }
 
-test('the writer create no file', (t) => {
+test('the writer creates no files', (t) => {
   const { sys } = scene(t);
   const path = 'bus/pci/drivers/nvme/new_id';
   const error = t.throws(() => newSysfsWriter(sys).write({ path, text: 'x' }));

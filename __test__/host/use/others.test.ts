@@ -1,5 +1,5 @@
 /**
- * Screens, keyboards, virtual functions, and who has a device through VFIO, on written machines.
+ * Display, keyboard, virtual function and VFIO uses of functions.
  */
 import test from 'ava';
 import type { Machine } from '../../../ts/host/machine.ts';

@@ -1,5 +1,5 @@
 /**
- * What `dying-process.ts` is told, and what it tells.
+ * Plan and final state of dying-process.ts.
  */
 
 /** How it ends, and when. */

@@ -1,5 +1,5 @@
 /**
- * Calls that have to be refused.
+ * Calls of the native core that must be rejected.
  */
 import type { NativeMemoryFile, NativePrivateMemory, NativeReservation } from '#native';
 import type { ExecutionContext } from 'ava';
