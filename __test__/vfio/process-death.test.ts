@@ -11,13 +11,13 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemory } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { type Devices, testWith } from './support/devices.ts';
-import { EXIT_STATUS, type FinalState, type Plan } from './support/death-plan.ts';
+import { EXIT_STATUS, type LastWords, type Plan } from './support/doom.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
 import { BACKEND, newManager } from './support/backend.ts';
 
-const SCRIPT = new URL(`support/dying-process${extname(import.meta.url)}`, import.meta.url);
+const SCRIPT = new URL(`support/doomed${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
 
 /** Source maps would take longer to read than all the rest. */
@@ -37,21 +37,21 @@ function planOf({ edu: [edu = ''], ivshmem: [peer = ''] }: Devices, end: End): P
 }
 
 /** Processes that take their time to start, each started before its turn has come. */
-async function* inTurn(plans: readonly Plan[]): AsyncGenerator<[Plan, DyingProcess]> {
-  const started = plans.slice(0, AHEAD).map((plan) => new DyingProcess(plan));
+async function* inTurn(plans: readonly Plan[]): AsyncGenerator<[Plan, Doomed]> {
+  const started = plans.slice(0, AHEAD).map((plan) => new Doomed(plan));
   try {
     for (const [index, plan] of plans.entries()) {
       const next = plans[index + AHEAD];
-      if (next !== undefined) started.push(new DyingProcess(next));
+      if (next !== undefined) started.push(new Doomed(next));
       const child = started.shift();
       if (child !== undefined) yield [plan, child];
     }
   } finally {
-    for (const child of started) child.cancel();
+    for (const child of started) child.spare();
   }
 }
 
-class DyingProcess {
+class Doomed {
   readonly #plan: Plan;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #end: Promise<[[number | null, string | null], string, string]>;
@@ -70,28 +70,28 @@ class DyingProcess {
   }
 
   /** Lets it run to its end; gives its last words. */
-  async runToEnd(t: ExecutionContext): Promise<FinalState> {
+  async perish(t: ExecutionContext): Promise<LastWords> {
     this.#child.stdin.end('go');
     const [[status, signal], said, complaint] = await this.#end;
     const { how } = this.#plan;
     if (how === 'SIGKILL') t.is(signal, 'SIGKILL', complaint);
     else t.is(status, how === 'throw' ? 1 : EXIT_STATUS, complaint);
-    if (how === 'throw') t.regex(complaint, /died as planned/);
-    return JSON.parse(said) as FinalState;
+    if (how === 'throw') t.regex(complaint, /doomed/);
+    return JSON.parse(said) as LastWords;
   }
 
   /** Its turn never came. */
-  cancel(): void {
+  spare(): void {
     this.#child.kill('SIGKILL');
   }
 }
 
 /** Runs a worker thread and ends it when it says that it may be ended. */
-async function endWorker(plan: Plan): Promise<FinalState> {
+async function endWorker(plan: Plan): Promise<LastWords> {
   const worker = new Worker(SCRIPT, { workerData: plan });
-  const words: FinalState[] = [];
+  const words: LastWords[] = [];
   const spoken = new Promise<void>((resolve) => {
-    worker.on('message', (said: FinalState) => {
+    worker.on('message', (said: LastWords) => {
       words.push(said);
       resolve();
     });
@@ -107,7 +107,7 @@ async function endWorker(plan: Plan): Promise<FinalState> {
 }
 
 /** It went through the back end that these tests are about: a container and groups, or iommufd and devices' own files. */
-function isOfTheBackend(t: ExecutionContext, { files }: FinalState, what: string): void {
+function isOfTheBackend(t: ExecutionContext, { files }: LastWords, what: string): void {
   const [own, others] = [/^\/dev\/iommu$|^\/dev\/vfio\/devices\//, /^\/dev\/vfio\/(vfio|\d+)$/];
   const [mine, theirs] = BACKEND === 'iommufd' ? [own, others] : [others, own];
   t.true(files.filter((file) => mine.test(file)).length > 1, `${what}: ${String(files)}`);
@@ -149,9 +149,9 @@ testWith(
   'a process that dies leaves no page pinned, and its devices to the next',
   async (t, devices) => {
     const plans = DEATHS.map((end) => planOf(devices, end));
-    for await (const [plan, child] of inTurn(plans)) {
+    for await (const [plan, doomed] of inTurn(plans)) {
       const what = `${plan.how} at ${plan.when} ${plan.count}`;
-      const words = await child.runToEnd(t);
+      const words = await doomed.perish(t);
       if (plan.when !== 'start') {
         t.true(words.pinned > 0, `${what}: memory was pinned`);
         isOfTheBackend(t, words, what);
@@ -172,8 +172,8 @@ testWith(
     // twice as many there is twice the time to see it.
     for (let mebibytes = MEBIBYTES; mebibytes <= 4 * MEBIBYTES && !halfPinned; mebibytes *= 2) {
       const plans = HALF_PINNED.map((end) => planOf(devices, { ...end, when: 'pinning', mebibytes }));
-      for await (const [plan, child] of inTurn(plans)) {
-        const words = await child.runToEnd(t);
+      for await (const [plan, doomed] of inTurn(plans)) {
+        const words = await doomed.perish(t);
         pinned.push(words.pinned);
         isOfTheBackend(t, words, plan.how);
         halfPinned ||= words.pinned > 0 && words.pinned < (mebibytes << 20) / 4096;

@@ -16,13 +16,13 @@ import { byFile, byPlace, mapInto, unmapAll, unmapFrom, words } from './support/
 import { NativeRig, collectGarbage, groupOf } from './support/native-rig.ts';
 import { placedFile } from './support/placed-file.ts';
 import { Witnesses } from './support/witnesses.ts';
-import { type InvalidCall, assertRejected, callsThatUnmap } from './support/invalid-calls.ts';
+import { type Wrong, attempt, takingAway } from './support/wrongs.ts';
 
 const PAGE = 0x1000n;
 /** Where neither the reservation nor the IOMMU has anything. */
 const FREE = 0x80_0000n;
 
-function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): InvalidCall[] {
+function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): Wrong[] {
   const refused = 'ERR_UNMAP_FAILED\\|EINVAL';
   return [
     ['unmap the first half', refused, () => unmapFrom(container, iova, length / 2n)],
@@ -42,8 +42,8 @@ testWith(
     const handles = exposed.handles as Handles;
     const { reservation, file, privateMemory, peer } = handles;
     const other = new NativePrivateMemory(PAGE, false);
-    const turn = async (what: string, calls: readonly InvalidCall[]) => {
-      await exposed.carry(t, what, () => assertRejected(t, calls));
+    const turn = async (what: string, wrongs: readonly Wrong[]) => {
+      await exposed.carry(t, what, () => attempt(t, wrongs));
       t.is(container.mappingCount, 3, what);
       witnesses.add();
     };
@@ -71,7 +71,7 @@ testWith(
       ['read one', 'ERR_INVALID_ARGUMENT', () => reservation.leaseRead(leases, 0n, new Uint8Array(8))],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE, BAR })) {
-      await turn(name, [...callsThatUnmap(place, handles, other), ...onTheMappings(place, rig)]);
+      await turn(name, [...takingAway(place, handles, other), ...onTheMappings(place, rig)]);
     }
     await turn('numbers', [
       ['beyond the reservation', 'ERR_OUT_OF_RANGE', () => reservation.unmap(reservation.length - PAGE, 2n * PAGE)],
@@ -157,7 +157,7 @@ testWith(
       ['close private memory', null, () => privateMemory.close()],
       ["close the device's file", null, () => handles.barFile.close()],
     ]);
-    await turn('without handles', callsThatUnmap(RAM, { ...handles, file: exposed.observer }, other));
+    await turn('without handles', takingAway(RAM, { ...handles, file: exposed.observer }, other));
 
     unmapFrom(container, RAM.iova, RAM.length);
     t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');

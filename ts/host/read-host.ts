@@ -80,8 +80,8 @@ export function readHostOrEmpty(root: string): Host {
  * Returns the function with an address.
  *
  * @param text `0000:01:00.0`, or `01:00.0` in domain 0
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is not an address, `ERR_DEVICE_NOT_FOUND` if the host has no
- *   such function
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is not an address, `ERR_DEVICE_NOT_FOUND` if the host has
+ *   no such function
  */
 export function functionAt(host: Host, text: string): PciFunction {
   const address = pciAddress(text);

@@ -11,7 +11,7 @@ import { nativeEdu } from '../support/native-rig.ts';
 import { pinnedAtRest } from '../support/pins.ts';
 import { pattern } from '../support/rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
-import { type InvalidCall, assertRejected } from '../support/invalid-calls.ts';
+import { type Wrong, attempt } from '../support/wrongs.ts';
 import { read } from './support/exposed-space.ts';
 import { byFile, byPlace, mapInto, unmapAll, unmapFrom, words } from '../support/native-calls.ts';
 import { IoasRig } from './support/ioas-rig.ts';
@@ -46,7 +46,7 @@ type Malformed = readonly [what: string, code: string, request: readonly bigint[
 async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene, all: readonly Malformed[]) {
   const [before, pinned] = [ioas.mappingCount, await pinnedAtRest()];
   const good = (place: bigint) => byFile(FREE + place * 0x100_0000n, LENGTH);
-  const calls = all.flatMap(([what, code, request, files = []]): InvalidCall[] => {
+  const wrongs = all.flatMap(([what, code, request, files = []]): Wrong[] => {
     const call = (...requests: readonly (readonly bigint[])[]) => {
       // The good requests are of the first file, those to be refused of what comes after it.
       const shifted = requests.map((one) => (one === request && files.length > 0 ? toNext(one) : one));
@@ -58,8 +58,8 @@ async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene
       [`${what}, last of three`, code, call(good(1n), good(2n), request)],
     ];
   });
-  for (const wrong of calls) {
-    assertRejected(t, [wrong]);
+  for (const wrong of wrongs) {
+    attempt(t, [wrong]);
     t.is(ioas.mappingCount, before, wrong[0]);
   }
   t.is(await pinnedAtRest(), pinned);
@@ -215,7 +215,7 @@ testWith({ edu: 1 }, 'an address space that is closed takes nothing', async (t, 
   gone.close();
   gone.close();
   reservation.close(); // nothing holds it any more
-  assertRejected(t, [
+  attempt(t, [
     ['map', 'ERR_CLOSED', () => mapInto(gone, undefined, [file], words(byFile(HOME, LENGTH)))],
     ['unmap', 'ERR_CLOSED', () => unmapFrom(gone, HOME, LENGTH)],
     ['ask', 'ERR_CLOSED', () => gone.info()],

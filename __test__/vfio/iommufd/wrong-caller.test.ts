@@ -8,7 +8,7 @@ import { shows } from '../support/exposed-memory.ts';
 import { testWith } from '../support/devices.ts';
 import { collectGarbage, groupOf } from '../support/native-rig.ts';
 import { Witnesses } from '../support/witnesses.ts';
-import { type InvalidCall, assertRejected, callsThatUnmap } from '../support/invalid-calls.ts';
+import { type Wrong, attempt, takingAway } from '../support/wrongs.ts';
 import { BAR, ExposedSpace, FILE, type Handles, MAPPINGS, PRIVATE, RAM } from './support/exposed-space.ts';
 import { byFile, byPlace, mapInto, unmapAll, unmapFrom, words } from '../support/native-calls.ts';
 import { IoasRig, fileNumberOf } from './support/ioas-rig.ts';
@@ -28,8 +28,8 @@ testWith(
     const handles = exposed.handles as Handles;
     const { reservation, ram, privateMemory, file, barFile, peer } = handles;
     const other = new NativePrivateMemory(PAGE, false);
-    const turn = async (what: string, calls: readonly InvalidCall[] = []) => {
-      await exposed.carry(t, what, () => assertRejected(t, calls));
+    const turn = async (what: string, wrongs: readonly Wrong[] = []) => {
+      await exposed.carry(t, what, () => attempt(t, wrongs));
       t.is(ioas.mappingCount, MAPPINGS, what);
       witnesses.add();
     };
@@ -47,7 +47,7 @@ testWith(
       ['mapping beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE })) {
-      await turn(name, callsThatUnmap(place, { reservation, file: ram }, other));
+      await turn(name, takingAway(place, { reservation, file: ram }, other));
     }
     const refused = 'ERR_UNMAP_FAILED\\|\\|'; // before the kernel is asked, which would unmap the rest
     for (const { iova, length } of [RAM, PRIVATE, FILE, BAR]) {
@@ -115,7 +115,7 @@ testWith(
       ],
       ['a file that is closed', 'ERR_CLOSED', () => mapInto(ioas, undefined, [file], words(byFile(FREE, PAGE)))],
     ]);
-    await turn('without handles', callsThatUnmap(RAM, { reservation, file: exposed.observer }, other));
+    await turn('without handles', takingAway(RAM, { reservation, file: exposed.observer }, other));
 
     unmapFrom(ioas, RAM.iova, RAM.length);
     t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');

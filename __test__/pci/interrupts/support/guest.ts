@@ -1,5 +1,5 @@
 /**
- * Interrupts of a fake device, and how its guest sets them up.
+ * Interrupts of a made-up device, and how its guest sets them up.
  */
 import type { ExecutionContext } from 'ava';
 import type { InterruptControl } from '../../../../ts/pci/config/interrupt-control.ts';

@@ -1,5 +1,5 @@
 /**
- * Interrupts of a fake device under VFIO's rules: one of INTx, MSI and MSI-X at a time, vectors reconnected only among
+ * Interrupts of a made-up device under VFIO's rules: one of INTx, MSI and MSI-X at a time, vectors reconnected only among
  * those connected, all or nothing at connecting, and a vector left silent where reconnecting fails.
  */
 import { type ErrorCode, type EventFd, PeerDmaError } from '../../../../ts/index.ts';

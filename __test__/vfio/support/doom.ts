@@ -1,5 +1,5 @@
 /**
- * Plan and final state of dying-process.ts.
+ * What `doomed.ts` is told, and what it tells.
  */
 
 /** How it ends, and when. */
@@ -20,7 +20,7 @@ export interface Plan {
 }
 
 /** What it says of itself in its last moment. */
-export interface FinalState {
+export interface LastWords {
   readonly pinned: number;
   readonly maps: number;
   readonly unmaps: number;

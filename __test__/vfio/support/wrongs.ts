@@ -1,18 +1,18 @@
 /**
- * Calls of the native core that must be rejected.
+ * Calls that have to be refused.
  */
 import type { NativeMemoryFile, NativePrivateMemory, NativeReservation } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { Place } from './exposed-memory.ts';
 
 /** With the code that it is refused with; `null` is for what does no harm. */
-export type InvalidCall = readonly [what: string, code: string | null, call: () => unknown];
+export type Wrong = readonly [what: string, code: string | null, call: () => unknown];
 
 const PAGE = 0x1000n;
 
-/** Does all of a list of calls. */
-export function assertRejected(t: ExecutionContext, calls: readonly InvalidCall[]): void {
-  for (const [what, code, wrong] of calls) {
+/** Does all of a list of wrongs. */
+export function attempt(t: ExecutionContext, wrongs: readonly Wrong[]): void {
+  for (const [what, code, wrong] of wrongs) {
     if (code === null) t.notThrows(wrong, what);
     else t.throws(wrong, { message: new RegExp(`^(?:${code})(?:\\b|\\|)`) }, what);
   }
@@ -24,11 +24,11 @@ export function assertRejected(t: ExecutionContext, calls: readonly InvalidCall[
  * @param file has a page
  * @param other has a page too
  */
-export function callsThatUnmap(
+export function takingAway(
   { at, length }: Place,
   { reservation, file }: { readonly reservation: NativeReservation; readonly file: NativeMemoryFile },
   other: NativePrivateMemory,
-): InvalidCall[] {
+): Wrong[] {
   const inUse = 'ERR_VA_IN_USE';
   return [
     ['unmap all of it', inUse, () => reservation.unmap(at, length)],

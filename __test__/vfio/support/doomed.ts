@@ -1,6 +1,6 @@
 /**
  * A process, or a worker thread, that assigns two devices, has one of them DMA all the while and move the other's BAR
- * about, and dies in the middle of that: `dying-process.ts PLAN`, a plan in JSON. In a worker thread `workerData` is the plan.
+ * about, and dies in the middle of that: `doomed.ts PLAN`, a plan in JSON. In a worker thread `workerData` is the plan.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { GuestMemory } from '../../../ts/index.ts';
-import { EXIT_STATUS, type FinalState, type Plan } from './death-plan.ts';
+import { EXIT_STATUS, type LastWords, type Plan } from './doom.ts';
 import { openVfioFiles } from './open-files.ts';
 import { pinnedPages, pinnedRoughly } from './pins.ts';
 import { newManager } from './backend.ts';
@@ -22,7 +22,7 @@ const seen = { map: 0, unmap: 0 };
 let opened = false;
 
 function say(): void {
-  const words: FinalState = {
+  const words: LastWords = {
     pinned: plan.when === 'pinning' ? pinnedRoughly() : pinnedPages(),
     maps: seen.map,
     unmaps: seen.unmap,
@@ -38,7 +38,7 @@ function die(): void {
   say();
   if (plan.how === 'SIGKILL') process.kill(process.pid, 'SIGKILL');
   if (plan.how === 'exit') process.exit(EXIT_STATUS);
-  if (plan.how === 'throw') throw new Error('died as planned');
+  if (plan.how === 'throw') throw new Error('doomed');
 }
 
 for (const event of ['map', 'unmap'] as const) {
