@@ -3,16 +3,16 @@
  * need several IOMMUs.
  */
 import test from 'ava';
-import { spaces } from './support/made-up-address-spaces.ts';
+import { spaces } from './support/fake-address-spaces.ts';
 import { GuestMemory } from '../ts/index.ts';
 import { IommufdBackend } from '../ts/vfio/iommufd/iommufd-backend.ts';
-import { madeUpSysfs } from './support/made-up-sysfs.ts';
+import { fakeSysfs } from './support/fake-sysfs.ts';
 
 test('a device that an address space does not take gets another, which goes with its last device', async (t) => {
   await using memory = await GuestMemory.create();
   const numbers = [6, 8, 7, 9];
   const devices = numbers.map((file) => [`0000:0${file}:00.0`, { driver: 'vfio-pci', group: file, file }] as const);
-  const sysfs = madeUpSysfs(t, Object.fromEntries(devices));
+  const sysfs = fakeSysfs(t, Object.fromEntries(devices));
   const backend = new IommufdBackend(memory, 'best-effort', sysfs);
   const placed = [];
   for (const [bdf] of devices) placed.push(await backend.open(sysfs.device(bdf)));

@@ -5,7 +5,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, PeerDmaError } from '../ts/index.ts';
 import { type RefusalFacts, deviceFileRefused, iommuRefused } from '../ts/vfio/opening-errors.ts';
-import { madeUpSysfs } from './support/made-up-sysfs.ts';
+import { fakeSysfs } from './support/fake-sysfs.ts';
 
 const BDF = '0000:04:00.0';
 const BIND = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
@@ -13,7 +13,7 @@ const DIRECT = '0x000000007b000000 0x000000007cffffff direct\n';
 const OTHERS = '0x0000000000000000 0x00000000000fffff direct-relaxable\n0x00000000fee00000 0x00000000feefffff msi\n';
 
 function factsOf(t: ExecutionContext, reserved: string | undefined): RefusalFacts {
-  const sysfs = madeUpSysfs(t, {
+  const sysfs = fakeSysfs(t, {
     [BDF]: { driver: 'vfio-pci', group: 4, ...(reserved === undefined ? {} : { reserved }) },
   });
   return sysfs.refusalFacts(sysfs.device(BDF));
@@ -80,7 +80,7 @@ test('type1: a 1:1 mapping is no cause of other errors', (t) => {
 test('a 1:1 mapping is no cause where the kernel gives VFIO the device all the same', (t) => {
   const code = (iommu: 'intel' | 'amd', minor: number): ErrorCode => {
     const device = { driver: 'vfio-pci', group: 4, reserved: DIRECT, iommu };
-    const sysfs = madeUpSysfs(t, { [BDF]: device }, { major: 6, minor });
+    const sysfs = fakeSysfs(t, { [BDF]: device }, { major: 6, minor });
     const facts = sysfs.refusalFacts(sysfs.device(BDF));
     return iommuRefused(BDF, said('EPERM', 'ioctl(VFIO_SET_IOMMU)'), facts).code;
   };

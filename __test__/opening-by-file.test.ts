@@ -3,17 +3,17 @@
  * __test__/vfio/backend-choice.test.ts and opening.test.ts beside it ask real ones.
  */
 import test, { type ExecutionContext } from 'ava';
-import { type MadeUpKernel, makeUpKernel, opened } from './support/made-up-kernel.ts';
+import { type FakeKernel, setFakeKernel, opened } from './support/fake-kernel.ts';
 import type { NativeVfioDevice } from '#native';
 import { type ErrorCode, GuestMemory, PeerDmaError } from '../ts/index.ts';
 import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/opening-errors.ts';
 import { BackendChoice } from '../ts/vfio/backend-choice.ts';
 import { Type1Backend } from '../ts/vfio/type1/type1-backend.ts';
 import { rejectsCode } from './support/errors.ts';
-import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
+import { type FakeDevice, fakeSysfs } from './support/fake-sysfs.ts';
 
 const BDF = '0000:01:00.0';
-const ALONE: Readonly<Record<string, MadeUpDevice>> = { [BDF]: { driver: 'vfio-pci', group: 3, file: 7 } };
+const ALONE: Readonly<Record<string, FakeDevice>> = { [BDF]: { driver: 'vfio-pci', group: 3, file: 7 } };
 const OPEN = 'open(/dev/vfio/devices/vfio7)';
 const BIND = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
 
@@ -79,7 +79,7 @@ for (const [what, errno, syscall, others, code, advice] of [
   ['nobody knows', 'EIO', BIND, {}, 'ERR_DEVICE_OPEN', /dmesg says more/],
 ] as const) {
   test(`a device is not opened by its file: ${what}`, (t) => {
-    const group = madeUpSysfs(t, { ...ALONE, ...others }).group(3);
+    const group = fakeSysfs(t, { ...ALONE, ...others }).group(3);
     const error = deviceFileRefused(BDF, 7, said(errno, syscall), 3, group);
     t.is(error.code, code);
     t.is(error.device, BDF);
@@ -88,7 +88,7 @@ for (const [what, errno, syscall, others, code, advice] of [
   });
 }
 
-const COMPLETE: MadeUpKernel = { iommu: { mapsFiles: true }, device: { exports: true } };
+const COMPLETE: FakeKernel = { iommu: { mapsFiles: true }, device: { exports: true } };
 
 /** Why type1 opens nothing. */
 let type1Refuses: PeerDmaError | undefined;
@@ -102,13 +102,13 @@ Type1Backend.prototype.open = async ({ bdf }) => {
 async function choice(
   t: ExecutionContext,
   wanted: 'auto' | 'iommufd',
-  kernel: Partial<MadeUpKernel>,
-  devices: Readonly<Record<string, MadeUpDevice>> = ALONE,
+  kernel: Partial<FakeKernel>,
+  devices: Readonly<Record<string, FakeDevice>> = ALONE,
 ) {
-  const open = makeUpKernel({ iommu: { errno: 'ENOENT' }, device: { exports: true }, ...kernel });
+  const open = setFakeKernel({ iommu: { errno: 'ENOENT' }, device: { exports: true }, ...kernel });
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
-  const sysfs = madeUpSysfs(t, devices);
+  const sysfs = fakeSysfs(t, devices);
   const made = new BackendChoice(wanted, memory, 'best-effort', sysfs);
   return { choice: made, open, place: (bdf = BDF) => made.open(sysfs.device(bdf)) };
 }
@@ -143,8 +143,8 @@ for (const [what, kernel, devices, reason] of [
   ['that gives out no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
 ] as const satisfies readonly (readonly [
   string,
-  Partial<MadeUpKernel>,
-  Readonly<Record<string, MadeUpDevice>>,
+  Partial<FakeKernel>,
+  Readonly<Record<string, FakeDevice>>,
   RegExp,
 ])[]) {
   test.serial(`with a kernel ${what} auto takes type1, says why, and leaves nothing open of the other`, async (t) => {
@@ -161,7 +161,7 @@ for (const [what, kernel, devices, reason] of [
 for (const [what, device, others, code] of [
   ['somebody else has the device', { errno: 'EBUSY', syscall: BIND }, {}, 'ERR_GROUP_BUSY'],
   ['the host uses another of its group', { errno: 'EPERM', syscall: BIND }, USED, 'ERR_GROUP_NOT_VIABLE'],
-] as const satisfies readonly (readonly [string, MadeUpKernel['device'], object, ErrorCode])[]) {
+] as const satisfies readonly (readonly [string, FakeKernel['device'], object, ErrorCode])[]) {
   test.serial(`auto decides nothing where no back end could help: ${what}`, async (t) => {
     const { choice: made, open, place } = await choice(t, 'auto', { ...COMPLETE, device }, { ...ALONE, ...others });
     await rejectsCode(t, place(), code);
@@ -179,7 +179,7 @@ test.serial(
     await rejectsCode(t, place(), 'ERR_GROUP_BUSY');
     type1Refuses = undefined;
     t.is(made.backend, undefined);
-    makeUpKernel(COMPLETE);
+    setFakeKernel(COMPLETE);
     await t.throwsAsync(place(), { instanceOf: PeerDmaError, message: /ENOMEM/ }, 'iommufd, which has come meanwhile');
     t.deepEqual(open, []);
   },
@@ -202,11 +202,7 @@ test.serial(
       [{ ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } }, ALONE, 'ERR_PERMISSION'],
       [{ ...COMPLETE, device: { errno: 'EPERM', syscall: BIND } }, { ...ALONE, ...USED }, 'ERR_GROUP_NOT_VIABLE'],
       [COMPLETE, { [BDF]: { driver: 'vfio-pci', file: 7 } }, 'ERR_NO_IOMMU_GROUP'],
-    ] as const satisfies readonly (readonly [
-      Partial<MadeUpKernel>,
-      Readonly<Record<string, MadeUpDevice>>,
-      ErrorCode,
-    ])[]) {
+    ] as const satisfies readonly (readonly [Partial<FakeKernel>, Readonly<Record<string, FakeDevice>>, ErrorCode])[]) {
       const { choice: made, open, place } = await choice(t, 'iommufd', kernel, devices);
       t.is(made.backend?.name, 'iommufd');
       await rejectsCode(t, place(), code);
@@ -218,7 +214,7 @@ test.serial(
 );
 
 test('the number of a device’s own file is that of the kernel’s folder for it', (t) => {
-  const sysfs = madeUpSysfs(t, { ...ALONE, '0000:02:00.0': { driver: 'vfio-pci', group: 4 } });
+  const sysfs = fakeSysfs(t, { ...ALONE, '0000:02:00.0': { driver: 'vfio-pci', group: 4 } });
   t.is(sysfs.deviceFile(BDF), 7);
   t.is(sysfs.deviceFile('0000:02:00.0'), undefined);
 });

@@ -1,17 +1,17 @@
 /**
- * What is wrong with a device before it is touched, from what /sys says. The devices and groups here are a made-up /sys;
+ * What is wrong with a device before it is touched, from what /sys says. The devices and groups here are a fake /sys;
  * __test__/vfio/opening.test.ts provokes the errors that real ones give.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
 import { notViable } from '../ts/vfio/opening-errors.ts';
 import { rejectsCode, throwsCode } from './support/errors.ts';
-import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
+import { type FakeDevice, fakeSysfs } from './support/fake-sysfs.ts';
 
-async function manager(t: ExecutionContext, devices: Record<string, MadeUpDevice>): Promise<VfioContainerManager> {
+async function manager(t: ExecutionContext, devices: Record<string, FakeDevice>): Promise<VfioContainerManager> {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
-  return new VfioContainerManager(memory, {}, madeUpSysfs(t, devices));
+  return new VfioContainerManager(memory, {}, fakeSysfs(t, devices));
 }
 
 test('a device in no IOMMU group: the IOMMU is to be turned on', async (t) => {
@@ -38,7 +38,7 @@ test('a device that is not there, and an address that is none', async (t) => {
 });
 
 test('the blockers of a group are those that do DMA for the host, not its ports', (t) => {
-  const group = madeUpSysfs(t, {
+  const group = fakeSysfs(t, {
     '0000:00:01.0': { driver: 'pcieport', group: 7 },
     '0000:01:00.0': { driver: 'vfio-pci', group: 7 },
     '0000:01:00.1': { driver: 'snd_hda_intel', group: 7 },

@@ -7,7 +7,7 @@ import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts'
 import { type RefusalFacts, deviceFileRefused, deviceRefused } from '../ts/vfio/opening-errors.ts';
 import { nameWithToken, requireVfToken } from '../ts/vfio/vf-token.ts';
 import { rejectsCode } from './support/errors.ts';
-import { type MadeUpDevice, madeUpSysfs } from './support/made-up-sysfs.ts';
+import { type FakeDevice, fakeSysfs } from './support/fake-sysfs.ts';
 
 const TOKEN = '7f1c2a90-0b3d-4e55-9c61-d2a4b6c8e0f1';
 const PHYSICAL = '0000:04:00.0';
@@ -16,7 +16,7 @@ const PLAIN = '0000:05:00.0';
 const BY_GROUP = 'ioctl(VFIO_GROUP_GET_DEVICE_FD)';
 const BY_FILE = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
 
-function machine(driver: string): Record<string, MadeUpDevice> {
+function machine(driver: string): Record<string, FakeDevice> {
   return {
     [PHYSICAL]: { driver, group: 4, file: 0, sriov: true },
     [VIRTUAL]: { driver: 'vfio-pci', group: 5, file: 1, physicalFunction: PHYSICAL },
@@ -25,7 +25,7 @@ function machine(driver: string): Record<string, MadeUpDevice> {
 }
 
 function factsOf(t: ExecutionContext, driver: string, bdf: string, vfToken?: string): RefusalFacts {
-  const sysfs = madeUpSysfs(t, machine(driver));
+  const sysfs = fakeSysfs(t, machine(driver));
   return sysfs.refusalFacts({ ...sysfs.device(bdf), vfToken });
 }
 
@@ -39,7 +39,7 @@ function refused(bdf: string, errno: string, syscall: string, facts?: RefusalFac
 test('open rejects a token that is not a UUID, and does not repeat it', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
-  const vfio = new VfioContainerManager(memory, {}, madeUpSysfs(t, machine('vfio-pci')));
+  const vfio = new VfioContainerManager(memory, {}, fakeSysfs(t, machine('vfio-pci')));
   for (const vfToken of [
     '',
     'secret',

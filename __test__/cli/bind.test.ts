@@ -173,7 +173,7 @@ test('--group leaves ports unchanged, and a partly bound group is noted', async 
   t.is(part.status, 0);
   t.regex(
     part.stderr,
-    /^note: IOMMU group 6 can't be assigned yet, .* 0000:01:00\.1 \(driver snd_hda_intel\): --group/,
+    /^note: IOMMU group 6 cannot be assigned yet, .* 0000:01:00\.1 \(driver snd_hda_intel\): --group/,
   );
   const whole = await run(roots, 'bind', '--dry-run', '--group', '01:00.0');
   t.deepEqual([whole.status, whole.stderr], [0, '']);
@@ -212,9 +212,9 @@ test('detects a kernel that does not bind, as these files do not, and rolls back
   t.is(bound.status, 1);
   t.regex(
     bound.stderr,
-    /^note: .*\npeerdma bind: ERR_BIND_FAILED: vfio-pci did not take 0000:00:04\.0, nvme has it now/,
+    /^note: .*\npeerdma bind: ERR_BIND_FAILED: 0000:00:04\.0: binding to vfio-pci failed: nvme has it now/,
   );
-  t.regex(bound.stderr, /As before: 0000:00:04\.0 \(nvme\)\n$/);
+  t.regex(bound.stderr, /Restored: 0000:00:04\.0 \(nvme\)\n$/);
 });
 
 test('rejects a driver that neither exists nor is a module', async (t) => {
@@ -222,7 +222,7 @@ test('rejects a driver that neither exists nor is a module', async (t) => {
   t.is(status, 1);
   t.regex(
     stderr,
-    /ERR_VFIO_UNAVAILABLE: the driver no_such_vfio_pci is not there, and "modprobe no_such_vfio_pci" says/,
+    /ERR_VFIO_UNAVAILABLE: the driver no_such_vfio_pci is not loaded, and "modprobe no_such_vfio_pci" failed/,
   );
 });
 

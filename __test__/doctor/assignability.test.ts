@@ -1,10 +1,9 @@
 /**
- * What keeps a device from being assigned for other reasons than its driver: its group before it is bound, firmware,
- * a device that does not answer, a VF token.
+ * Doctor findings about assignability: group before binding, firmware, silent devices, VF tokens.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { withOpened } from '../../ts/doctor/opened.ts';
+import { diagnoseByOpening } from '../../ts/doctor/diagnose-by-opening.ts';
 import { GPU, MACHINE, NIC, NO_IOMMU, TOP, diagnosed, factsOf, found, one } from './support.ts';
 
 const PORT = 'bus=02-02 group=2 driver=pcieport';
@@ -47,7 +46,7 @@ test('where no device is named, the group of one that the host uses is a warning
 test('no bind is recommended that is refused: of a bridge, and without an IOMMU', (t) => {
   const port = one(diagnosed(t, {}, ['0000:00:02.0']), 'driver');
   t.like(port, { state: 'blocked', fix: undefined });
-  t.regex(port.says, /is a bridge, which VFIO does not take/);
+  t.regex(port.says, /is a bridge, which VFIO does not assign/);
   const alone = one(diagnosed(t, { machine: MACHINE.replace(' group=21', '') }, [NIC]), 'driver');
   t.like(alone, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.notRegex(alone.says, /peerdma bind/);
@@ -150,7 +149,11 @@ test('a virtual function whose physical function VFIO has needs a VF token', asy
     finding.says,
     /0000:02:00\.1 is a virtual function of 0000:02:00\.0, which is bound to vfio-pci.*VF token.*vfToken/,
   );
-  t.deepEqual((await withOpened(facts, diagnosis)).devices, diagnosis.devices, 'nobody knows the token for --open');
+  t.deepEqual(
+    (await diagnoseByOpening(facts, diagnosis)).devices,
+    diagnosis.devices,
+    'nobody knows the token for --open',
+  );
   const host = diagnosed(t, { machine: withVirtual('driver=mlx5_core', 'driver=vfio-pci') }, [VF]);
   t.deepEqual(found(host, 'vf-token'), []);
 });

@@ -1,5 +1,5 @@
 /**
- * What the doctor says of the kernel, of VFIO and of its back ends.
+ * Doctor findings about the kernel, VFIO and its back ends.
  */
 import test from 'ava';
 import { PeerDmaError } from '../../ts/errors.ts';
@@ -44,7 +44,7 @@ testCases([
     { machine: UNBOUND, sys: UNLOADED },
     'vfio',
     'blocked',
-    /the driver vfio-pci is not there/,
+    /the driver vfio-pci is not loaded/,
     /^sudo modprobe vfio-pci$/,
   ],
   [
@@ -143,7 +143,7 @@ testCases([
     { machine: UNBOUND },
     'device-files',
     'ok',
-    /files of their own/,
+    /their own device files/,
     undefined,
   ],
   [
@@ -159,7 +159,7 @@ testCases([
     { machine: UNBOUND, top: TOP.replace(/config-.*/, '') },
     'device-files',
     'unknown',
-    /once one is bound/,
+    /until one is bound/,
     undefined,
   ],
   [

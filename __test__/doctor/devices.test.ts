@@ -1,9 +1,9 @@
 /**
- * What the doctor says of a device, with each thing in each of its states.
+ * Doctor findings about a device, each in each state.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { withOpened } from '../../ts/doctor/opened.ts';
+import { diagnoseByOpening } from '../../ts/doctor/diagnose-by-opening.ts';
 import { diagnose } from '../../ts/index.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -35,7 +35,7 @@ function denied(t: Parameters<typeof factsOf>[0], wishes: Wishes, files: Record<
   return diagnosisOf({ ...facts, system: { ...facts.system, access } }, [GPU]);
 }
 
-test('a device that is ready', (t) => {
+test('reports a device without problems', (t) => {
   const { devices } = diagnosed(t);
   t.deepEqual(
     devices[0]?.findings.map(({ id, state }) => [id, state]),
@@ -56,7 +56,7 @@ test('a device that is ready', (t) => {
   t.is(devices[0]?.pci.classCode, 0x030200);
 });
 
-test('the group: nobody else, others, none', (t) => {
+test('reports the group: alone, with others, none', (t) => {
   t.is(one(diagnosed(t), 'group').says, 'IOMMU group 20, alone');
   const shared = one(diagnosed(t, { machine: withAudio('driver=snd_hda_intel') }), 'group');
   t.is(shared.says, 'IOMMU group 20, with 0000:01:00.1 (snd_hda_intel)');
@@ -65,7 +65,7 @@ test('the group: nobody else, others, none', (t) => {
   for (const id of ['group-viable', 'free', 'backend'] as const) t.deepEqual(found(none, id), [], id);
 });
 
-test('the driver: VFIO, one of the host, none', (t) => {
+test('reports the driver: VFIO, a host driver, none', (t) => {
   t.is(one(diagnosed(t), 'driver').says, 'bound to vfio-pci');
   const used = one(diagnosed(t, {}, [NIC]), 'driver');
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo npx peerdma bind ${NIC}` });
@@ -76,20 +76,20 @@ test('the driver: VFIO, one of the host, none', (t) => {
     t.deepEqual(found(diagnosed(t, {}, [NIC]), id), [], id);
 });
 
-test('the driver: a device that the host needs is named with its uses, and no command that bind would refuse', (t) => {
+test('reports uses of a device by the host, and no command that bind would reject', (t) => {
   const needed = (kind: 'network' | 'keyboard', devices = [NIC]) =>
     diagnosed(t, { facts: { usesOf: () => [{ kind, text: 'carries the file system at / (eno1)' }] } }, devices);
   const used = one(needed('network'), 'driver');
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.regex(
     used.says,
-    /driver mlx5_core, and needed by this machine: it carries the file system at \/ \(eno1\)\. End that/,
+    /is in use by this machine \(driver mlx5_core\): it carries the file system at \/ \(eno1\)\. End that/,
   );
   t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'of which bind only tells');
   t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
 });
 
-test('the group: others that the host uses are in the way, its ports and those without a driver are not', (t) => {
+test('reports members that the host uses, but not ports and devices without a driver', (t) => {
   const used = diagnosed(t, { machine: withAudio('driver=snd_hda_intel') });
   const finding = one(used, 'group-viable');
   t.like(finding, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${GPU}` });
@@ -115,20 +115,20 @@ for (const [what, file] of [
   });
 }
 
-test('a device is of several: one has its group, another its own file', (t) => {
+test('reports several openers: of the group and of the device file', (t) => {
   const top = TOP.replace('-> /dev/kvm', '-> /dev/vfio/20\n[proc/4712]\ncomm = node\nfd/3 -> /dev/vfio/devices/vfio0');
   const { says } = one(diagnosed(t, { top }), 'free');
   t.regex(says, /open already: qemu-system-x86 \(process 4711\) and node \(process 4712\) have it\. Close it there/);
 });
 
-test('who has a device is for root to see', (t) => {
+test('reports openers as unknown for a plain user', (t) => {
   const finding = one(diagnosed(t, { facts: { seesAllProcesses: false } }), 'free');
   t.is(finding.state, 'unknown');
   const own = { top: TOP.replace('-> /dev/kvm', '-> /dev/vfio/20'), facts: { seesAllProcesses: false } };
   t.is(one(diagnosed(t, own), 'free').state, 'blocked', 'a process of its own every user sees');
 });
 
-test('the back end: iommufd where it can do all, else type1 with the reason', (t) => {
+test('reports iommufd if it supports all features, otherwise type1 with the reason', (t) => {
   const iommufd = one(diagnosed(t), 'backend');
   t.is(iommufd.says, 'opened by iommufd');
   t.regex(iommufd.evidence, /^the kernel has iommufd, device files, and BARs as dma-bufs; derived from Linux 7\.3/);
@@ -163,28 +163,28 @@ test('the back end: iommufd where it can do all, else type1 with the reason', (t
   t.regex(denies.evidence, /may not open \/dev\/vfio\/devices\/vfio0/);
 });
 
-test('the back end: unsafe interrupts that are accepted for iommufd', (t) => {
+test('reports iommufd if it accepts unsafe interrupts', (t) => {
   const sys = SYS.replace('IR-IO-APIC', 'IO-APIC').replaceAll('interrupts = N', 'interrupts = Y');
   t.is(one(diagnosed(t, { sys }), 'backend').says, 'opened by iommufd');
 });
 
-test('the back end: what depends on dma-bufs that nobody knows of', (t) => {
+test('reports both back ends while support of dma-bufs is unknown', (t) => {
   const top = TOP.replace(/config-.*/, '');
   const either = one(diagnosed(t, { top }), 'backend');
   t.is(either.state, 'ok', 'it opens in any case');
-  t.is(either.says, 'opened by iommufd if its BARs are given out as dma-bufs, else by type1');
+  t.is(either.says, 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1');
   const probes = { type1: noContainer('EACCES'), iommufd: { mapsFiles: true } };
   const perhaps = one(diagnosed(t, { top, facts: { probes } }), 'backend');
   t.is(perhaps.state, 'unknown');
-  t.regex(perhaps.says, /else by type1, which is refused then: this user may not open \/dev\/vfio\/vfio/);
+  t.regex(perhaps.says, /otherwise by type1, which then fails: this user may not open \/dev\/vfio\/vfio/);
   const variant = one(
     diagnosed(t, { machine: MACHINE.replace('driver=vfio-pci', 'driver=nvgrace-vfio-pci') }),
     'backend',
   );
-  t.regex(variant.evidence, /whether the driver nvgrace-vfio-pci does is not known/);
+  t.regex(variant.evidence, /whether the driver nvgrace-vfio-pci exports BARs is unknown/);
 });
 
-test('neither back end: the file that this user may not open, or what else', (t) => {
+test('reports why neither back end can open a device', (t) => {
   const files = { '/dev/vfio/20': 'EACCES', '/dev/vfio/devices/vfio0': 'EACCES' };
   const finding = one(denied(t, {}, files), 'backend');
   t.like(finding, { state: 'blocked', code: 'ERR_PERMISSION', fix: 'sudo chown "$USER" /dev/vfio/20' });
@@ -196,7 +196,7 @@ test('neither back end: the file that this user may not open, or what else', (t)
   t.like(unsafe, { state: 'blocked', code: 'ERR_NO_INTERRUPT_REMAPPING' });
 });
 
-test('resets', (t) => {
+test('reports the reset methods', (t) => {
   t.like(one(diagnosed(t), 'reset'), { state: 'ok', says: 'can be reset: flr, bus' });
   const none = one(diagnosed(t, { machine: MACHINE.replace(' reset=flr,bus', '') }), 'reset');
   t.is(none.state, 'warning');
@@ -205,10 +205,10 @@ test('resets', (t) => {
   if (gpu === undefined) throw new Error('there is a GPU');
   const functions = new Map([[GPU, { ...gpu, resetMethods: 'unknown' as const }]]);
   const old = one(diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]), 'reset');
-  t.like(old, { state: 'ok', says: 'can be reset; how is not said by kernels before 5.15' });
+  t.like(old, { state: 'ok', says: 'can be reset; kernels before 5.15 do not report how' });
 });
 
-test('BARs: mapped, exported, in how large pages', (t) => {
+test('reports mapping, export and page size of BARs', (t) => {
   const bars = (wishes: Wishes) => found(diagnosed(t, wishes), 'bar').map(({ bar }) => bar);
   t.deepEqual(bars({}), [
     { index: 0, length: 16n << 20n, mappable: true, exportable: true, pageSize: 2n << 20n },
@@ -222,7 +222,7 @@ test('BARs: mapped, exported, in how large pages', (t) => {
   t.is(bars({ machine: MACHINE.replace('16M@0x22000000000', '16M@0x22000100000') })[0]?.pageSize, 4096n);
 });
 
-test('BARs that can not be mapped, or slowly', (t) => {
+test('reports BARs that cannot be mapped or are slow to map', (t) => {
   const [, large, small, io] = found(diagnosed(t), 'bar');
   t.is(large?.state, 'ok');
   t.regex(small?.says ?? '', /^BAR 4, 256 B at 0x80000000: 256 bytes, less than a page/);
@@ -238,7 +238,7 @@ test('BARs that can not be mapped, or slowly', (t) => {
   t.regex(homeless?.fix ?? '', /pci=realloc/);
 });
 
-test('where no device is named, what the host uses is no fault, and its absent group is told once', (t) => {
+test('reports use by the host as a warning if no device is named', (t) => {
   const { devices } = diagnosisOf(factsOf(t), undefined);
   t.deepEqual(
     devices.map(({ address, findings }) => [address, findings.find(({ id }) => id === 'driver')?.state]),
@@ -254,22 +254,22 @@ test('where no device is named, what the host uses is no fault, and its absent g
   t.is(off.state, 'blocked');
 });
 
-test('a device that would not be opened after all is blocked by the error; what is blocked before is left alone', async (t) => {
+test('reports the error of opening, and does not open blocked devices', async (t) => {
   // In a PCI domain that no machine has, so that the device is not there when it comes to opening it.
   const [gpu, nic] = [GPU, NIC].map((address) => address.replace('0000', 'fffe'));
   const facts = factsOf(t, { machine: MACHINE.replace('host 0000', 'host fffe') });
   const before = diagnosisOf(facts, [gpu ?? '', nic ?? '']);
-  const after = await withOpened(facts, before);
+  const after = await diagnoseByOpening(facts, before);
   t.is(after.state, 'blocked');
   t.deepEqual(after.devices[1], before.devices[1], 'it has another driver');
   const backend = after.devices[0]?.findings.find(({ id }) => id === 'backend');
-  t.like(backend, { state: 'blocked', code: 'ERR_DEVICE_NOT_FOUND', evidence: 'it would not be opened' });
+  t.like(backend, { state: 'blocked', code: 'ERR_DEVICE_NOT_FOUND', evidence: 'opening it failed' });
   const others = (index: number) =>
     (index === 0 ? before : after).devices[0]?.findings.filter(({ id }) => id !== 'backend');
   t.deepEqual(others(1), others(0));
 });
 
-test('what can not be examined', async (t) => {
+test('rejects invalid options', async (t) => {
   const sysfs = expandTree(t, describeMachine(MACHINE));
   const { devices } = await diagnose({ sysfs, devices: ['01:00.0', GPU] });
   t.deepEqual(

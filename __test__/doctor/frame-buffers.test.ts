@@ -1,5 +1,5 @@
 /**
- * BARs on which the firmware's frame buffer is, as /proc/iomem shows it to root and to other users.
+ * BARs with the firmware's frame buffer, by /proc/iomem as root and other users read it.
  */
 import test, { type ExecutionContext } from 'ava';
 import type { BarVerdict } from '../../ts/doctor/finding.ts';
@@ -78,7 +78,7 @@ test('a VGA device that is not bound gets its BAR back when vfio-pci takes it', 
   const top = TOP.replace('[proc]', `[proc]\niomem = ${iomem}`);
   const [held] = found(diagnosed(t, { machine: vga, top }), 'bar');
   t.like(held, { state: 'warning', fix: undefined });
-  t.regex(held?.says ?? '', /vfio-pci takes it from there when it is bound/);
+  t.regex(held?.says ?? '', /Bind the device to vfio-pci, which removes it/);
   const [old] = found(diagnosed(t, { machine: vga, top: top.replaceAll('7.3.4', '5.15.4') }), 'bar');
   t.regex(old?.fix ?? '', /initcall_blacklist=sysfb_init/);
 });

@@ -1,5 +1,5 @@
 /**
- * What the doctor says of the limits of a process, and of huge pages.
+ * Doctor findings about limits of the process and huge pages.
  */
 import test from 'ava';
 import { GIB, SYS, TOP, diagnosed, one, testCases } from './support.ts';
@@ -20,7 +20,7 @@ testCases([
     },
     'memlock',
     'ok',
-    /may lock any amount/,
+    /can lock any amount/,
     undefined,
   ],
   [
@@ -76,17 +76,17 @@ testCases([
     { top: TOP.replace('0000000000000000', '0000000000004000'), facts: { ram: 1n << 50n } },
     'memlock',
     'ok',
-    /may lock any amount/,
+    /can lock any amount/,
     undefined,
   ],
   ['a limit that nothing is held against', {}, 'memlock', 'warning', /^up to 8 GiB.*--ram SIZE/, undefined],
-  ['RAM up to the limit', { facts: { ram: 8n * GIB } }, 'memlock', 'ok', /8 GiB of RAM fit in/, undefined],
+  ['RAM up to the limit', { facts: { ram: 8n * GIB } }, 'memlock', 'ok', /8 GiB of RAM fit once/, undefined],
   [
     'RAM beyond the limit',
     { facts: { ram: 8n * GIB + 1n } },
     'memlock',
     'blocked',
-    /raise RLIMIT_MEMLOCK/,
+    /Raise RLIMIT_MEMLOCK/,
     /^sudo prlimit --pid \$\$ --memlock=8589934593:8589934593$/,
   ],
   [
@@ -94,7 +94,7 @@ testCases([
     { facts: { ram: 1024n * GIB } },
     'mappings',
     'ok',
-    /24572 pieces.*1 TiB/,
+    /24572 separate pieces.*1 TiB/,
     undefined,
   ],
   [
@@ -102,7 +102,7 @@ testCases([
     { facts: { ram: 16384n * GIB } },
     'mappings',
     'warning',
-    /24572 pieces.*131072 blocks of 128 MiB/,
+    /24572 separate pieces.*131072 blocks of 128 MiB/,
     /^sudo sysctl vm\.max_map_count=349530$/,
   ],
   [
@@ -110,7 +110,7 @@ testCases([
     { top: TOP.replace('65530', '500') },
     'mappings',
     'blocked',
-    /186 pieces/,
+    /186 separate pieces/,
     /^sudo sysctl vm\.max_map_count=687$/,
   ],
   [
@@ -118,7 +118,7 @@ testCases([
     { sys: SYS.replace('65535', '1000'), facts: { ram: 256n * GIB } },
     'mappings',
     'warning',
-    /1000 pieces/,
+    /1000 separate pieces/,
     /^echo 2048 \| sudo tee \/sys\/module\/vfio_iommu_type1\/parameters\/dma_entry_limit$/,
   ],
   [
@@ -126,7 +126,7 @@ testCases([
     { facts: { ram: GIB / 2n } },
     'huge-pages',
     'ok',
-    /of 2 MiB for all RAM \(hugePages: '2M'\)/,
+    /of 2 MiB suffice for all RAM \(hugePages: '2M'\)/,
     undefined,
   ],
   [
@@ -158,7 +158,7 @@ testCases([
     { sys: SYS.replaceAll(/\[kernel\/mm[^[]*/g, '').replaceAll('[advise] never deny force', '') },
     'huge-pages',
     'unknown',
-    /does not show/,
+    /unknown here/,
     undefined,
   ],
 ]);

@@ -1,5 +1,5 @@
 /**
- * What the doctor says of a machine as a whole: one that is able, one of which little is known, and ones that can't be.
+ * Doctor findings about whole machines: without problems, mostly unknown, and damaged.
  */
 import test from 'ava';
 import fc from 'fast-check';
@@ -24,7 +24,7 @@ import {
   one,
 } from './support.ts';
 
-test('a machine that is able', (t) => {
+test('reports a machine without problems', (t) => {
   const { state, machine, devices } = diagnosed(t, { machine: MACHINE.replace(/ bar4=\S+/, ''), facts: { ram: GIB } });
   t.deepEqual(
     [...machine, ...devices].map(({ state: each }) => each).filter((each) => each !== 'ok'),
@@ -51,7 +51,7 @@ test('a machine that is able', (t) => {
   for (const { evidence } of machine) t.not(evidence, '');
 });
 
-test('what can not be asked until something else is mended is not told', (t) => {
+test('omits checks that depend on a failed check', (t) => {
   const ids = (wishes: Wishes) => diagnosed(t, wishes).machine.map(({ id }) => id);
   t.false(ids({ machine: NO_IOMMU }).includes('interrupt-remapping'));
   const unloaded = {
@@ -63,7 +63,7 @@ test('what can not be asked until something else is mended is not told', (t) => 
   for (const id of ['map-file', 'device-files', 'dma-buf'] as const) t.false(alone.includes(id), id);
 });
 
-test('of a machine of which /sys is all there is, the rest is unknown and nothing of it ok', (t) => {
+test('reports everything outside of a recorded /sys as unknown', (t) => {
   const diagnosis = diagnosed(t, { top: undefined, facts: { probes: 'unknown' } });
   for (const id of ['kernel', 'type1', 'iommufd', 'memlock', 'mappings', 'free', 'backend'] as const) {
     t.is(one(diagnosis, id).state, 'unknown', id);
@@ -75,23 +75,23 @@ test('of a machine of which /sys is all there is, the rest is unknown and nothin
   for (const id of ['iommu', 'vfio', 'huge-pages'] as const) t.is(one(bare, id).state, 'unknown', id);
 });
 
-test('what makes no sense in /sys is a warning with the files', (t) => {
+test('reports invalid files of /sys as a warning', (t) => {
   const sys = `${SYS}\n[bus/pci/devices/0000:00:1f.0]\nclass = many\nvendor = 0x8086`;
   const finding = one(diagnosed(t, { sys }), 'sysfs');
   t.is(finding.state, 'warning');
-  t.regex(finding.says, /^1 file of \S+ makes no sense$/);
-  t.regex(finding.evidence, /0000:00:1f\.0\/class says "many"/);
+  t.regex(finding.says, /^1 file of \S+ is invalid$/);
+  t.regex(finding.evidence, /0000:00:1f\.0\/class holds "many"/);
 });
 
-test('of many files that make no sense the first eight are named, and the number of the others', (t) => {
+test('names the first eight of many invalid files, and the number of the others', (t) => {
   const odd = Array.from({ length: 20 }, (_, index) => `[bus/pci/devices/0000:05:${index + 10}.0]\nclass = many`);
   const finding = one(diagnosed(t, { sys: `${SYS}\n${odd.join('\n')}` }), 'sysfs');
   t.regex(finding.says, /^20 files of /);
-  t.is(finding.evidence.match(/says "many"/g)?.length, 8);
+  t.is(finding.evidence.match(/holds "many"/g)?.length, 8);
   t.regex(finding.evidence, / and 12 more$/);
 });
 
-test('a machine with any of its lines lost, and any of its characters changed, is diagnosed all the same', (t) => {
+test('diagnoses a machine with any line lost and any character changed', (t) => {
   const property = fc.property(damage, damage, (ofSys, ofTop) =>
     untilDone((scope) => {
       const root = expandTree(scope, damaged(`${describeMachine(MACHINE)}\n${SYS}`, ofSys));

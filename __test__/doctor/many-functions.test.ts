@@ -1,5 +1,5 @@
 /**
- * The doctor's work grows with the devices, not with their pairs: what is looked up is counted.
+ * Counts lookups: the doctor's work grows with devices, not with their pairs.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';

@@ -1,6 +1,6 @@
 /**
- * A machine that is able, written as folders; tests take something away from it. What the kernel answers when it is asked is
- * made up here: __test__/vfio/doctor.test.ts asks real ones.
+ * A machine without problems as folders; tests remove parts of it. Results of the kernel are fake here;
+ * __test__/vfio/doctor.test.ts uses a real kernel.
  */
 import test, { type ExecutionContext } from 'ava';
 import { PeerDmaError } from '../../ts/errors.ts';

@@ -1,5 +1,5 @@
 /**
- * What the doctor says where no PCI device shows: in a container, in a virtual machine without PCI.
+ * Doctor findings without PCI devices, as in a container or a virtual machine without PCI.
  */
 import test from 'ava';
 import { diagnose } from '../../ts/index.ts';

@@ -1,6 +1,5 @@
 /**
- * What keeps a device from being assigned whatever its driver is: 1:1 mappings that the firmware demands, VF tokens.
- * The doctor and the matrix go by the same rules.
+ * 1:1 mappings and VF tokens: the doctor and the matrix apply the same rules.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
@@ -59,8 +58,8 @@ test('the matrix and the doctor agree on which kernels keep a device with a 1:1 
       const version = kernel === 'unknown' ? kernel : `${kernel.major}.${kernel.minor}`;
       const name = `${kind}, ${version}`;
       const host = machine(t, { iommu, reserved: 'direct', kernel });
-      const { needs, notes, verdict } = pairOf(host);
-      const need = needs.find(({ code }) => code === 'direct-regions');
+      const { prerequisites, notes, verdict } = pairOf(host);
+      const need = prerequisites.find(({ code }) => code === 'direct-regions');
       const note = notes.find(({ code }) => code === 'direct-regions');
       const finding = findingsOf(t, host).find(({ id }) => id === 'direct-regions');
       t.is(finding?.says, (need ?? note)?.text, name);
@@ -82,8 +81,8 @@ test('the matrix and the doctor agree on which kernels keep a device with a 1:1 
 test('no range but a direct one keeps a device', (t) => {
   for (const reserved of ['direct-relaxable', 'reserved', 'msi', undefined]) {
     const host = machine(t, { iommu: IOMMUS.intel, reserved });
-    const { needs, notes } = pairOf(host);
-    t.false(codes([...needs, ...notes]).includes('direct-regions'), reserved);
+    const { prerequisites, notes } = pairOf(host);
+    t.false(codes([...prerequisites, ...notes]).includes('direct-regions'), reserved);
     t.false(
       findingsOf(t, host).some(({ id }) => id === 'direct-regions'),
       reserved,
@@ -93,10 +92,10 @@ test('no range but a direct one keeps a device', (t) => {
 
 test('the matrix recommends no bind of a device that the kernel keeps', (t) => {
   const host = machine(t, { reserved: 'direct', initiator: 'driver=nvidia' });
-  const { needs } = pairOf(host);
-  t.deepEqual(codes(needs), ['direct-regions']);
-  t.regex(needs[0]?.text ?? '', /0000:01:00\.0 is in IOMMU group 20.*0xe8000\.\.0xe9000.*another slot$/);
-  t.deepEqual(codes(pairOf(machine(t, { initiator: 'driver=nvidia' })).needs), ['not-bound']);
+  const { prerequisites } = pairOf(host);
+  t.deepEqual(codes(prerequisites), ['direct-regions']);
+  t.regex(prerequisites[0]?.text ?? '', /0000:01:00\.0 is in IOMMU group 20.*0xe8000\.\.0xe9000.*another slot$/);
+  t.deepEqual(codes(pairOf(machine(t, { initiator: 'driver=nvidia' })).prerequisites), ['not-bound']);
 });
 
 test('the matrix and the doctor name the VF token of a function whose physical function VFIO has', (t) => {
@@ -105,10 +104,10 @@ test('the matrix and the doctor name the VF token of a function whose physical f
     const physical = { ...at(host, TARGET), driver };
     return { ...host, functions: new Map([...host.functions, [physical.address, physical]]) };
   };
-  const needs = pairOf(virtual('vfio-pci')).needs;
-  t.deepEqual(codes(needs), ['vf-token']);
-  t.regex(needs[0]?.text ?? '', /0000:01:00\.0 is a virtual function of 0000:02:00\.0.*VF token.*vfToken/);
+  const prerequisites = pairOf(virtual('vfio-pci')).prerequisites;
+  t.deepEqual(codes(prerequisites), ['vf-token']);
+  t.regex(prerequisites[0]?.text ?? '', /0000:01:00\.0 is a virtual function of 0000:02:00\.0.*VF token.*vfToken/);
   const finding = findingsOf(t, virtual('vfio-pci')).find(({ id }) => id === 'vf-token');
-  t.is(finding?.says, needs[0]?.text);
-  t.false(codes(pairOf(virtual('mlx5_core')).needs).includes('vf-token'));
+  t.is(finding?.says, prerequisites[0]?.text);
+  t.false(codes(pairOf(virtual('mlx5_core')).prerequisites).includes('vf-token'));
 });

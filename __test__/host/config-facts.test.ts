@@ -40,7 +40,7 @@ host 0000:00
   t.is(at(host, '00:04.1').ids.device, 0x154c, 'which has a file of its own in /sys');
 });
 
-test('reads the header of a virtual function that a user without privileges is given', (t) => {
+test('reads the header of a virtual function as a plain user', (t) => {
   const found = functionOf(t, '64 0:ffffffff 4:0400 6:10 34:40', 'physfn -> ../0000:00:03.0');
   t.like(found, { answers: true, busMaster: true, portType: 'unknown', configBytes: 64 });
 });
@@ -55,7 +55,7 @@ test('whether a function answers is unknown without its config space', (t) => {
   t.is(at(host, '00:04.0').answers, 'unknown');
 });
 
-test('the header type says what is a bridge, not the class', (t) => {
+test('detects a bridge by the header type, not by the class', (t) => {
   t.is(functionOf(t, '256 0:ee194060 4:0600', 'class = 0x060400').bridge, undefined, 'a header of type 0');
   const bridge = { primary: 0, secondary: 1, subordinate: 4 };
   for (const [type, kind] of [
@@ -86,13 +86,13 @@ test('the header of a CardBus bridge has its pointer to capabilities elsewhere',
   t.like(found, { portType: 'pcie-to-pci-bridge', bridge: { primary: 0, secondary: 1, subordinate: 4 } });
 });
 
-test('a header of a type that there is not has no capabilities that could be known', (t) => {
+test('capabilities are unknown with an unknown header type', (t) => {
   const host = hostWith(t, '256 0:ee194060 4:0600 6:10 e:7f 34:40 40:1000');
   t.like(at(host, '00:04.0'), { portType: 'unknown', acs: 'unknown', memoryDecode: true });
   t.regex(host.findings[0]?.problem ?? '', /at 0xe: the header type 127 is reserved/);
 });
 
-test('reads what there is of a config space that the kernel shortens to 0xa0 bytes', (t) => {
+test('reads config space that the kernel shortens to 0xa0 bytes', (t) => {
   const found = functionOf(t, '160 0:14102802 4:0600 6:10 34:40 40:0100');
   t.like(found, { portType: 'conventional', acs: 'none', ats: 'none' });
   const express = functionOf(t, `160 ${EXPRESS}`);
@@ -101,7 +101,7 @@ test('reads what there is of a config space that the kernel shortens to 0xa0 byt
   t.like(beyond, { portType: 'unknown', acs: 'unknown', ats: 'unknown' });
 });
 
-test('reads what there is of a config space that the kernel shortens to 0x600 bytes', (t) => {
+test('reads config space that the kernel shortens to 0x600 bytes', (t) => {
   // SR-IOV, then ATS.
   const found = functionOf(t, `1536 ${EXPRESS} 100:10000114 108:0900 140:0f000100 146:0080`);
   t.like(found, { portType: 'endpoint', acs: 'none', configBytes: 1536 });
@@ -161,7 +161,7 @@ test('an extended capability that passes the end is unknown, and the others are 
   t.regex(found.findings[0]?.problem ?? '', /at 0xffc: a capability passes the end/);
 });
 
-test('memory decode of virtual functions is known from SR-IOV before a bad link', (t) => {
+test('derives memory decode of virtual functions from SR-IOV before a bad link', (t) => {
   const physical = `config : 4096 ${EXPRESS} 100:1000 102:0102 108:0900`;
   const virtual = 'physfn -> ../0000:00:04.0\nconfig : 64 0:ffffffff 4:0400';
   const folder = 'bus/pci/devices/0000:00:04';
@@ -170,7 +170,7 @@ test('memory decode of virtual functions is known from SR-IOV before a bad link'
   t.is(at(host, '00:04.1').memoryDecode, true);
 });
 
-test('extended capabilities are unknown where extended config space reads as ones', (t) => {
+test('extended capabilities are unknown if extended config space reads as ones', (t) => {
   const found = functionOf(t, `4096 ${EXPRESS} 100:ffffffff`);
   t.like(found, { portType: 'endpoint', acs: 'unknown', ats: 'unknown' });
 });
@@ -191,8 +191,8 @@ host 0000:00
     cells.map(({ initiator }) => initiator),
     ['0000:00:04.0', '0000:00:05.0'],
   );
-  for (const { needs } of cells) {
-    t.deepEqual(codes(needs), ['not-answering']);
-    t.regex(needs[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
+  for (const { prerequisites } of cells) {
+    t.deepEqual(codes(prerequisites), ['not-answering']);
+    t.regex(prerequisites[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
   }
 });

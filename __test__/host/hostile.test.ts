@@ -1,5 +1,5 @@
 /**
- * What no kernel says: cut files, loops, nonsense. It ends in findings that name the file, and in a host that can be shown.
+ * Damaged /sys: truncated files, loops, garbage. Each becomes a finding, and the host stays usable.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -26,7 +26,7 @@ function problems(t: ExecutionContext, host: Host): string[] {
   return host.findings.map(({ path, problem }) => `${path.replace(`${ONE}/`, '')} ${problem}`);
 }
 
-test('numbers that are none, or too large', (t) => {
+test('reports invalid and too large numbers', (t) => {
   const host = device(
     t,
     'class = lots',
@@ -36,17 +36,17 @@ test('numbers that are none, or too large', (t) => {
     'current_link_width = x',
   );
   t.deepEqual(problems(t, host), [
-    'class says "lots", which is no number up to 16777215',
-    'device says "0x10000", which is no number up to 65535',
-    'current_link_width says "x", which is no number up to 255',
-    'sriov_totalvfs says "1e99", which is no number up to 65535',
-    'numa_node says "-7", which is no number up to 65535',
+    'class holds "lots", which is not a number up to 16777215',
+    'device holds "0x10000", which is not a number up to 65535',
+    'current_link_width holds "x", which is not a number up to 255',
+    'sriov_totalvfs holds "1e99", which is not a number up to 65535',
+    'numa_node holds "-7", which is not a number up to 65535',
   ]);
   t.is(at(host, '00:04.0').classCode, 'unknown');
   t.is(at(host, '00:04.0').ids.device, 'unknown');
 });
 
-test('resources that are cut, turned around or of another file', (t) => {
+test('reports truncated and reversed resources', (t) => {
   const host = device(
     t,
     'resource = 0xfe000000 0xfe0fffff 0x200\\n0x2000 0x1000 0x200\\n0xfe10\\nnothing at all\\n0x0 0xffffffffffffffff 0x200',
@@ -68,9 +68,9 @@ test('resources that are cut, turned around or of another file', (t) => {
   );
 });
 
-test('config space that is cut, empty, silent or a loop', (t) => {
-  t.deepEqual(problems(t, device(t, 'config : 0')), ['config has 0 bytes, less than a header']);
-  t.deepEqual(problems(t, device(t, 'config : 40 0:86801110')), ['config has 40 bytes, less than a header']);
+test('reports truncated, empty and silent config space, and chains with a loop', (t) => {
+  t.deepEqual(problems(t, device(t, 'config : 0')), ['config has 0 bytes, fewer than a header']);
+  t.deepEqual(problems(t, device(t, 'config : 40 0:86801110')), ['config has 40 bytes, fewer than a header']);
   const odd = device(t, 'config : 1000 0:86801110');
   t.deepEqual(problems(t, odd), ['config has 1000 bytes, of which the first 256 are used']);
   t.is(at(odd, '00:04.0').portType, 'conventional');
@@ -91,7 +91,7 @@ test('config space that is cut, empty, silent or a loop', (t) => {
   t.is(at(short, '00:04.0').portType, 'endpoint', 'the last four bytes have its flags');
 });
 
-test('links that lead nowhere, or to what they must not', (t) => {
+test('reports links with invalid targets', (t) => {
   const host = device(
     t,
     'iommu_group -> ../../../kernel/iommu_groups/all',
@@ -102,14 +102,14 @@ test('links that lead nowhere, or to what they must not', (t) => {
     'sriov_totalvfs = 4',
   );
   t.deepEqual(problems(t, host), [
-    'iommu_group leads to "all", which is no number of a group',
-    'physfn leads to "0000:00:04", which is no PCI address',
-    'virtfn0 leads to "elsewhere", which is no PCI address',
+    'iommu_group links to "all", which is not a group number',
+    'physfn links to "0000:00:04", which is not a PCI address',
+    'virtfn0 links to "elsewhere", which is not a PCI address',
   ]);
   t.is(at(host, '00:04.0').driver, 'gone');
 });
 
-test('functions that are behind themselves, behind nothing, or nowhere', (t) => {
+test('reports functions with an invalid parent', (t) => {
   const lines = [
     `[${DEVICES}]`,
     '0000:01:00.0 -> ../../../devices/pci0000:00/0000:02:00.0/0000:01:00.0',
@@ -122,15 +122,15 @@ test('functions that are behind themselves, behind nothing, or nowhere', (t) => 
   const host = readHost(expandTree(t, lines.join('\n')));
   const found = problems(t, host).join('\n');
   t.is(host.functions.size, 5);
-  t.regex(found, /0000:01:00\.0 is behind itself, by way of 0000:01:00\.0|0000:02:00\.0 is behind itself/);
-  t.regex(found, /0000:03:00\.0 leads to .*which is no place/);
-  t.regex(found, /0000:04:00\.0 is behind 0000:09:00\.0, which is not there/);
-  t.regex(found, /0000:05:00\.0 leads to ".*etc"/);
-  t.regex(found, /lost\+found is no PCI address/);
+  t.regex(found, /0000:01:00\.0 is behind itself, through 0000:01:00\.0|0000:02:00\.0 is behind itself/);
+  t.regex(found, /0000:03:00\.0 links to .*which is not a place/);
+  t.regex(found, /0000:04:00\.0 is behind 0000:09:00\.0, which does not exist/);
+  t.regex(found, /0000:05:00\.0 links to ".*etc"/);
+  t.regex(found, /lost\+found is not a PCI address/);
   for (const each of host.functions.values()) t.true(bridgesAbove(host, each).length < 5);
 });
 
-test('bridges whose bus numbers lead in a circle', (t) => {
+test('breaks loops of bus numbers', (t) => {
   const bridge = (address: string, secondary: string) => [
     `[${DEVICES}/${address}]`,
     'class = 0x060400',
@@ -141,7 +141,7 @@ test('bridges whose bus numbers lead in a circle', (t) => {
   t.true(host.rootBuses.some(({ children }) => children.length > 0));
 });
 
-test('groups and IOMMUs that are none', (t) => {
+test('reports invalid groups and IOMMUs', (t) => {
   const host = readHost(
     expandTree(
       t,
@@ -162,17 +162,17 @@ intel-iommu/cap = 0
     ),
   );
   t.deepEqual(problems(t, host), [
-    'kernel/iommu_groups/3/reserved_regions has "all of them", which is no range',
-    'kernel/iommu_groups/3/reserved_regions has "0x2000 0x1000 direct", which is no range',
-    'kernel/iommu_groups/three is no number of a group',
+    'kernel/iommu_groups/3/reserved_regions has "all of them", which is not a range',
+    'kernel/iommu_groups/3/reserved_regions has "0x2000 0x1000 direct", which is not a range',
+    'kernel/iommu_groups/three is not a group number',
     'iommu_group is group 3, which does not list the device',
-    'class/iommu/dmar0/intel-iommu/cap says "none", which is no register',
+    'class/iommu/dmar0/intel-iommu/cap holds "none", which is not a register value',
   ]);
   t.deepEqual(host.groups.get(3)?.members, ['0000:00:04.0', '0000:00:05.0']);
   t.is(host.iommus.get('dmar1')?.addressBits, 'unknown');
 });
 
-test('what is no file, is endless, or can hang a reader', (t) => {
+test('reads folders, pipes and endless files without blocking', (t) => {
   const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\nconfig/\nclass/`);
   execFileSync('mkfifo', [join(root, ONE, 'resource')]);
   symlinkSync('/dev/zero', join(root, ONE, 'device'));
@@ -180,22 +180,22 @@ test('what is no file, is endless, or can hang a reader', (t) => {
   writeFileSync(join(root, ONE, 'revision'), '0'.repeat(1 << 20));
   const host = readHost(root);
   const found = problems(t, host);
-  for (const name of ['config', 'class', 'resource', 'device']) t.true(found.includes(`${name} is no file`), name);
-  t.true(found.includes("numa_node can't be read: ELOOP"));
-  t.true(found.some((each) => each.startsWith('revision says "0000')));
+  for (const name of ['config', 'class', 'resource', 'device']) t.true(found.includes(`${name} is not a file`), name);
+  t.true(found.includes('numa_node cannot be read: ELOOP'));
+  t.true(found.some((each) => each.startsWith('revision holds "0000')));
 });
 
-test('folders where files are to be, and the other way round', (t) => {
+test('reports folders in place of files, and files in place of folders', (t) => {
   const root = expandTree(t, `[${ONE}]\nvendor = 0x8086\niommu_group/\ndriver = x\nvfio-dev = x`);
   mkdirSync(join(root, 'kernel'));
   writeFileSync(join(root, 'kernel/iommu_groups'), '');
   t.deepEqual(problems(t, readHost(root)), [
-    "vfio-dev can't be listed: ENOTDIR",
-    "kernel/iommu_groups can't be listed: ENOTDIR",
+    'vfio-dev cannot be listed: ENOTDIR',
+    'kernel/iommu_groups cannot be listed: ENOTDIR',
   ]);
 });
 
-test('names that would write on a terminal', (t) => {
+test('removes control characters from names', (t) => {
   const host = device(t, 'driver_override = \u001b[31mred\u0007', 'power_state = \u001b[2J');
   t.is(at(host, '00:04.0').driverOverride, '[31mred');
   t.is(at(host, '00:04.0').powerState, 'unknown');
@@ -207,7 +207,7 @@ const TEXTS = {
   'amd-desktop': describeMachine(machine('amd-desktop')),
 };
 
-test('a machine with any of its lines lost, and any of its characters changed, is read all the same', (t) => {
+test('reads a machine with any line lost and any character changed', (t) => {
   const names = fc.constantFrom(...(Object.keys(TEXTS) as (keyof typeof TEXTS)[]));
   const property = fc.property(names, damage, (name, harm) =>
     untilDone((scope) => {

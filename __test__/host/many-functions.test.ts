@@ -1,5 +1,5 @@
 /**
- * The matrix of a host with many functions costs as much as it has cells: what is looked up is counted.
+ * Counts reads: the cost of a matrix grows with its cells.
  */
 import test, { type ExecutionContext } from 'ava';
 import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';
@@ -103,6 +103,6 @@ test('lists of thousands of footnotes are printed', (t) => {
 test('a group that the host uses much of is named by its first members', (t) => {
   const host = manyFunctions(t, 64, together);
   const [first] = peerMatrix(host, peerCandidates(host)).cells;
-  const { text = '' } = first?.needs.find(({ code }) => code === 'group-not-viable') ?? {};
+  const { text = '' } = first?.prerequisites.find(({ code }) => code === 'group-not-viable') ?? {};
   t.regex(text, /0000:01:00\.3 \(iavf\), .* and 8 more of it$/);
 });

@@ -1,11 +1,10 @@
 /**
- * Groups that VFIO makes for devices without an IOMMU (`vfio.enable_unsafe_noiommu_mode`): nothing translates behind
- * them.
+ * Groups that VFIO makes without an IOMMU (`vfio.enable_unsafe_noiommu_mode`).
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
-import { checkPlan } from '../../ts/host/binding/refuse.ts';
+import { checkPlan } from '../../ts/host/binding/check-plan.ts';
 import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
 import { Sysfs, groupOf } from '../../ts/vfio/sysfs.ts';
 import { type Wishes, found, factsOf, one } from '../doctor/support.ts';
@@ -31,7 +30,7 @@ test('a no-IOMMU group is not a group', (t) => {
   t.like(at(host, '00:04.0'), { group: undefined, noIommuGroup: 0 });
   t.deepEqual(host.findings, []);
   const [cell] = peerMatrix(host, [FIRST, SECOND]).cells;
-  t.true(cell?.needs.some(({ code }) => code === 'no-iommu'));
+  t.true(cell?.prerequisites.some(({ code }) => code === 'no-iommu'));
 });
 
 test('keeps the groups of an IOMMU beside a no-IOMMU group', (t) => {
@@ -108,7 +107,7 @@ host 0000:00
   const machine = machineOf(t, { pci });
   const { host } = machine;
   const [cell] = peerMatrix(host, ['0000:00:02.0', '0000:00:04.0']).cells;
-  t.regex(cell?.needs.find(({ code }) => code === 'no-iommu')?.text ?? '', leftOut, 'topology');
+  t.regex(cell?.prerequisites.find(({ code }) => code === 'no-iommu')?.text ?? '', leftOut, 'topology');
   const refusals = {
     bind: () =>
       checkPlan(

@@ -5,7 +5,7 @@
 import test from 'ava';
 import { topologyJson } from '../../ts/cli/topology/json.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
-import { checkPlan } from '../../ts/host/binding/refuse.ts';
+import { checkPlan } from '../../ts/host/binding/check-plan.ts';
 import { peerMatrix, readHost } from '../../ts/host/index.ts';
 import { deviceFileRefused, notViable } from '../../ts/vfio/opening-errors.ts';
 import { PeerDmaError } from '../../ts/index.ts';
@@ -62,8 +62,8 @@ test('a function without a link to its group is in the group that lists it', (t)
 test('a matrix names a member that is not a PCI function and that the host uses', (t) => {
   const host = readHost(expandTree(t, `${describeMachine(PCI)}\n${OTHERS}`));
   const [cell] = peerMatrix(host, ['0000:00:04.0', '0000:00:05.0']).cells;
-  t.deepEqual(codes(cell?.needs ?? []), ['group-not-viable']);
-  t.regex(cell?.needs[0]?.text ?? '', /group 3 .* the host uses fe300000\.usb \(xhci-hcd\) of it/);
+  t.deepEqual(codes(cell?.prerequisites ?? []), ['group-not-viable']);
+  t.regex(cell?.prerequisites[0]?.text ?? '', /group 3 .* the host uses fe300000\.usb \(xhci-hcd\) of it/);
 });
 
 test('opening a device names the members of its group that are not PCI functions', (t) => {
@@ -121,7 +121,7 @@ test('bind notes members that are not PCI functions and that the host uses', (t)
   const plan = planBind([at(machine.host, '00:04.0')], undefined, () => true);
   t.regex(
     checkPlan(machine, plan, false).join(),
-    /^IOMMU group 3 .* also has fe300000\.usb \(driver xhci-hcd\): unbind what is not a PCI device by hand$/,
+    /^IOMMU group 3 .* also has fe300000\.usb \(driver xhci-hcd\): unbind devices that are not PCI functions by hand$/,
   );
 });
 

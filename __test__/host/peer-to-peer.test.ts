@@ -1,5 +1,5 @@
 /**
- * The matrix: what a PCI engineer would say of machines of all kinds, and for what reason.
+ * Verdicts, reasons and notes of the matrix for many machines.
  */
 import test from 'ava';
 import { type Host, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
@@ -29,7 +29,7 @@ host 0000:00 iommu=dmar0
 `;
 const pair = (host: Host) => cell(all(host), '03:00.0', '04:00.0');
 
-test('a GPU server', (t) => {
+test('evaluates a GPU server', (t) => {
   const matrix = all(described(t, 'gpu-server'));
   t.deepEqual(table(matrix), [
     '18:00.0: - host host host host*',
@@ -42,18 +42,18 @@ test('a GPU server', (t) => {
   t.regex(cell(matrix, '18:00.0', '19:00.0').reasons[0]?.text ?? '', /ACS of 0000:17:00\.0 redirects/);
   t.deepEqual(codes(cell(matrix, '18:00.0', '9a:00.0').reasons), ['different-host-bridges', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').reasons), ['direct-ats']);
-  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').needs), ['asleep']);
+  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').prerequisites), ['asleep']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').reasons), ['iommu-first', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').notes), ['same-group', 'ats-not-on', 'bypass']);
 });
 
-test('a laptop: nobody says whether its host bridge forwards', (t) => {
+test('evaluates a laptop whose host bridge is not known to forward', (t) => {
   const matrix = all(described(t, 'laptop'));
   t.true(matrix.cells.every(({ verdict }) => verdict === 'unknown'));
   const found = cell(matrix, '04:00.0', '01:00.0');
   t.deepEqual(codes(found.reasons), ['different-root-ports', 'host-bridge-not-known']);
   t.regex(found.reasons[1]?.text ?? '', /8086:9a14/);
-  t.deepEqual(codes(found.needs), ['not-bound', 'not-bound', 'asleep']);
+  t.deepEqual(codes(found.prerequisites), ['not-bound', 'not-bound', 'asleep']);
   t.deepEqual(
     found.bars.map(({ index, problem }) => [index, problem === undefined]),
     [
@@ -65,7 +65,7 @@ test('a laptop: nobody says whether its host bridge forwards', (t) => {
   );
 });
 
-test('two sockets: within one yes, between them the kernel does not vouch', (t) => {
+test('evaluates two sockets: forwarding within one, unknown between them', (t) => {
   const matrix = all(described(t, 'two-sockets'));
   t.deepEqual(table(matrix), ['01:00.0: - host ?', '02:00.0: host - ?', '81:00.0: ? ? -']);
   const across = cell(matrix, '01:00.0', '81:00.0');
@@ -73,7 +73,7 @@ test('two sockets: within one yes, between them the kernel does not vouch', (t) 
   t.deepEqual(codes(across.notes), ['iommu-width'], '46 bits here, 48 there');
 });
 
-test('two host bridges that the kernel lists, but each for itself', (t) => {
+test('host bridges with REQ_SAME_HOST_BRIDGE forward only between their own ports', (t) => {
   const host = hostOf(
     t,
     `
@@ -91,7 +91,7 @@ host 0000:80
 
 test('an AMD desktop: its CPU forwards; devices of one group go past the IOMMU', (t) => {
   const matrix = all(described(t, 'amd-desktop'));
-  t.true(matrix.cells.every(({ verdict, needs }) => verdict === 'host-bridge' && needs.length > 0));
+  t.true(matrix.cells.every(({ verdict, prerequisites }) => verdict === 'host-bridge' && prerequisites.length > 0));
   t.deepEqual(codes(cell(matrix, '03:00.0', '04:00.0').notes), ['same-group', 'bypass', 'iommu-width-unknown']);
   const drive = matrix.bypasses.filter(({ initiator }) => initiator === '0000:03:00.0');
   t.deepEqual(
@@ -109,9 +109,9 @@ test("the testbed: QEMU's host bridge forwards, and the entangled group is not v
   const host = recorded(t, 'testbed');
   const matrix = all(host);
   t.true(matrix.cells.every(({ verdict }) => verdict === 'host-bridge'));
-  for (const { initiator, target, needs } of matrix.cells) {
+  for (const { initiator, target, prerequisites } of matrix.cells) {
     const entangled = [initiator, target].includes('0000:02:01.0');
-    t.deepEqual(codes(needs), entangled ? ['group-not-viable'] : [], `${initiator} ${target}`);
+    t.deepEqual(codes(prerequisites), entangled ? ['group-not-viable'] : [], `${initiator} ${target}`);
   }
   t.deepEqual(
     matrix.bypasses.map(({ initiator, neighbour }) => `${initiator} ${neighbour}`),
@@ -187,7 +187,7 @@ test('without an IOMMU devices have host addresses, and a switch passes them', (
   const open = pair(hostOf(t, behindSwitch(no)));
   t.is(open.verdict, 'yes');
   t.deepEqual(codes(open.reasons), ['direct-bus-address']);
-  t.deepEqual(codes(open.needs), ['no-iommu', 'no-iommu']);
+  t.deepEqual(codes(open.prerequisites), ['no-iommu', 'no-iommu']);
   const redirected = pair(hostOf(t, behindSwitch({ ...no, acs: 'acs=ReqRedir' })));
   t.is(redirected.verdict, 'host-bridge');
   t.deepEqual(codes(redirected.reasons), ['acs-redirect', 'host-bridge-known']);
@@ -241,9 +241,9 @@ test('in a virtual machine the hypervisor decides what its host bridge forwards,
     [virtual({ cpu: 'amd 25 virtual', bridge: '1022:1480' }), /the flag hypervisor/],
     [virtual({ cpu: 'intel 6 virtual', bridge: '8086:09a2' }), /the flag hypervisor/],
     [virtual({ cpu: 'amd 25 virtual', bridge: '8086:29c0 sub=1af4:1100' }), /what 0000:00:04\.0 reaches/],
-    [virtual({ cpu: 'amd 25 real', bridge: '8086:09a2' }), /of another maker than its CPU/],
-    [virtual({ cpu: 'amd 25', bridge: '8086:0d57' }), /of another maker than its CPU/],
-    [virtual({ cpu: 'intel 6', bridge: '1022:1450' }), /of another maker than its CPU/],
+    [virtual({ cpu: 'amd 25 real', bridge: '8086:09a2' }), /has another vendor than the CPU/],
+    [virtual({ cpu: 'amd 25', bridge: '8086:0d57' }), /has another vendor than the CPU/],
+    [virtual({ cpu: 'intel 6', bridge: '1022:1450' }), /has another vendor than the CPU/],
     [virtual({ cpu: 'intel 6 real', bridge: '8086:29c0 sub=1af4:1100' }), /QEMU emulates host bridge 0000:00/],
     [virtual({ cpu: 'amd 25 virtual', bridge: '1414:5353' }).replace(/ {2}00\.0.*\n/, ''), /the flag hypervisor/],
   ];
@@ -313,7 +313,11 @@ test('no reason names ACS of a function that has none', (t) => {
     const host = hostOf(t, text);
     const { cells } = all(host);
     t.true(cells.length > 0);
-    for (const reason of cells.flatMap(({ reasons, needs, notes }) => [...reasons, ...needs, ...notes])) {
+    for (const reason of cells.flatMap(({ reasons, prerequisites, notes }) => [
+      ...reasons,
+      ...prerequisites,
+      ...notes,
+    ])) {
       const [, address = ''] = /ACS of (\S+)/.exec(reason.text) ?? [];
       if (address !== '') t.is(typeof host.functions.get(address)?.acs, 'object', reason.text);
       else t.notRegex(reason.code, /^acs-/, reason.text);
@@ -322,23 +326,23 @@ test('no reason names ACS of a function that has none', (t) => {
   const { verdict, notes } = cell(all(hostOf(t, oneDevice('ats=on'))), '01:00.0', '01:00.1');
   t.is(verdict, 'host-bridge');
   t.is(notes[0]?.code, 'inside-device');
-  t.regex(notes[0]?.text ?? '', /nothing says whether the device 0000:01:00 has ways between its functions/);
+  t.regex(notes[0]?.text ?? '', /whether the device 0000:01:00 has paths between its functions is unknown/);
 });
 
-test('translated requests that an egress vector may refuse are said to be that', (t) => {
+test('notes that an egress vector may block translated requests', (t) => {
   const { notes } = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=on', acs: 'acs=EgressCtrl' })));
   t.is(notes[0]?.code, 'acs-egress');
   t.regex(notes[0]?.text ?? '', /ACS of 0000:02:00\.0 has egress control on/);
 });
 
-test('what stands for no host bridge is not asked', (t) => {
+test('ignores a first function that does not identify a host bridge', (t) => {
   const text = behindSwitch({}).replace(
     '  00.0 8086:09a2 class=060000 group=0\n',
     '  00.1 8086:09a2 class=060000 group=0\n',
   );
   const found = pair(hostOf(t, text));
   t.is(found.verdict, 'unknown');
-  t.regex(found.reasons[1]?.text ?? '', /no function stands for host bridge 0000:00/);
+  t.regex(found.reasons[1]?.text ?? '', /no function identifies host bridge 0000:00/);
 });
 
 const target = (bars: string, more = '') => `
@@ -353,7 +357,7 @@ host 0000:80 iommu=dmar1
 `;
 const toTarget = (host: Host) => cell(peerMatrix(host, ['0000:00:04.0', '0000:80:04.0']), '00:04.0', '80:04.0');
 
-test('BARs that no IOMMU can have', (t) => {
+test('reports BARs that an IOMMU cannot map', (t) => {
   const problem = (bars: string) => {
     const found = toTarget(hostOf(t, target(bars)));
     t.is(found.verdict, 'no');
@@ -365,12 +369,12 @@ test('BARs that no IOMMU can have', (t) => {
   t.regex(problem('bar0=io:256@0xd000'), /BAR 0: I\/O ports/);
   t.regex(problem('bar0=mem32:256@0xfe600000'), /256 bytes, less than a page/);
   t.regex(problem('bar0=mem64:16M'), /no address on the host/);
-  t.regex(problem('bar0=pref64:1T@0x10000000000'), /larger than the 39 bits/);
+  t.regex(problem('bar0=pref64:1T@0x10000000000'), /larger than the 39-bit/);
   const mixed = toTarget(hostOf(t, target('bar0=io:256@0xd000 bar2=pref64:16M@0xfc000000')));
   t.is(mixed.verdict, 'host-bridge', 'one BAR is enough');
 });
 
-test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
+test('notes BARs that cannot be at their host address in the guest', (t) => {
   const notes = (bar: string) => codes(toTarget(hostOf(t, target(`bar2=pref64:${bar}`))).notes);
   t.deepEqual(notes('16M@0xfc000000'), ['iommu-width']);
   t.deepEqual(notes('16M@0x8000000000'), ['host-address-too-high', 'iommu-width'], 'beyond 39 bits');
@@ -379,21 +383,21 @@ test('where a BAR is on the host, and can or cannot be in the guest', (t) => {
   t.deepEqual(notes('16M@0xfee00000'), ['host-address-reserved', 'iommu-width'], 'the window of MSIs');
 });
 
-test('what is due before: nothing of it changes the verdict', (t) => {
-  const needs = (more: string) => {
+test('prerequisites do not change the verdict', (t) => {
+  const prerequisites = (more: string) => {
     const found = toTarget(hostOf(t, target('bar2=pref64:16M@0xfc000000', more)));
     t.is(found.verdict, 'host-bridge');
-    return codes(found.needs);
+    return codes(found.prerequisites);
   };
-  t.deepEqual(needs('driver=vfio-pci'), []);
-  t.deepEqual(needs('driver=mlx5_vfio_pci'), []);
-  t.deepEqual(needs('driver=nvme'), ['not-bound']);
-  t.deepEqual(needs('numa=0'), ['not-bound']);
-  t.deepEqual(needs('driver=vfio-pci decode=off'), ['decode-off']);
-  t.deepEqual(needs('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
+  t.deepEqual(prerequisites('driver=vfio-pci'), []);
+  t.deepEqual(prerequisites('driver=mlx5_vfio_pci'), []);
+  t.deepEqual(prerequisites('driver=nvme'), ['not-bound']);
+  t.deepEqual(prerequisites('numa=0'), ['not-bound']);
+  t.deepEqual(prerequisites('driver=vfio-pci decode=off'), ['decode-off']);
+  t.deepEqual(prerequisites('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
 });
 
-test('a matrix of chosen devices, in their order, of nothing that is not there', (t) => {
+test('a matrix has the chosen devices in their order, without unknown addresses', (t) => {
   const host = described(t, 'laptop');
   const matrix = peerMatrix(host, ['0000:04:00.0', '0000:00:02.0', '0000:05:00.0', '0000:04:00.0']);
   t.deepEqual(matrix.devices, ['0000:04:00.0', '0000:00:02.0']);
@@ -401,7 +405,7 @@ test('a matrix of chosen devices, in their order, of nothing that is not there',
   t.deepEqual(peerMatrix(host, []).cells, []);
 });
 
-test('a bridge may be asked for too', (t) => {
+test('a bridge can be in the matrix', (t) => {
   const host = described(t, 'gpu-server');
   const matrix = peerMatrix(host, ['0000:16:00.0', '0000:18:00.0']);
   t.is(cell(matrix, '18:00.0', '16:00.0').verdict, 'no');
@@ -432,15 +436,15 @@ host 0000:00
   02.0 8086:2030 root-port bus=02-02 group=2 driver=pcieport
     00.0 15b3:101e endpoint class=020000 group=8 driver=mlx5_core bar0=pref64:32M@0x28000000000
 `;
-  const needs = (audio: string, target = '02:00.0') => {
+  const prerequisites = (audio: string, target = '02:00.0') => {
     const host = hostOf(t, machine(audio));
-    return cell(peerMatrix(host, ['0000:01:00.0', `0000:${target}`]), '01:00.0', target).needs;
+    return cell(peerMatrix(host, ['0000:01:00.0', `0000:${target}`]), '01:00.0', target).prerequisites;
   };
-  const found = needs('driver=snd_hda_intel');
+  const found = prerequisites('driver=snd_hda_intel');
   t.deepEqual(codes(found), ['not-bound', 'not-bound', 'group-not-viable']);
   t.regex(found[2]?.text ?? '', /group 7 .* the host uses 0000:01:00\.1 \(snd_hda_intel\) of it/);
-  t.deepEqual(codes(needs('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
-  const both = needs('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
+  t.deepEqual(codes(prerequisites('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
+  const both = prerequisites('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
   t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both are told to be bound');
 });
 

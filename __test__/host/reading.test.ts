@@ -1,5 +1,5 @@
 /**
- * What is read of a host: the facts of functions, the tree, groups and IOMMUs, from recorded and described machines.
+ * Reading a host: functions, tree, groups and IOMMUs of recorded and described machines.
  */
 import test from 'ava';
 import { bridgesAbove, childrenOf, functionAt, readHost } from '../../ts/host/index.ts';

@@ -1,12 +1,12 @@
 /**
- * Machines of text, read; and a matrix in few words.
+ * Reads described and recorded machines, and formats a matrix briefly.
  */
 import type { ExecutionContext } from 'ava';
 import { type Host, type PeerCell, type PeerMatrix, type PciFunction, readHost } from '../../ts/host/index.ts';
 import { type DescribeOptions, describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 
-/** A described machine of `machines/`. */
+/** Reads a described machine of `machines/`. */
 export function described(t: ExecutionContext, name: string, options?: DescribeOptions): Host {
   return hostOf(t, machine(name), options);
 }
@@ -39,13 +39,13 @@ export function codes(reasons: PeerCell['reasons']): string[] {
   return reasons.map(({ code }) => code);
 }
 
-/** A row for each initiator, `yes`, `host`, `no`, `?` or `-` for each target; `*` where something is due before. */
+/** A row for each initiator, `yes`, `host`, `no`, `?` or `-` for each target; `*` if prerequisites are missing. */
 export function table({ devices, cells }: PeerMatrix): string[] {
   const words = { yes: 'yes', 'host-bridge': 'host', no: 'no', unknown: '?' };
   return devices.map((initiator) => {
     const row = devices.map((target) => {
       const found = cells.find((each) => each.initiator === initiator && each.target === target);
-      return found === undefined ? '-' : `${words[found.verdict]}${found.needs.length > 0 ? '*' : ''}`;
+      return found === undefined ? '-' : `${words[found.verdict]}${found.prerequisites.length > 0 ? '*' : ''}`;
     });
     return `${initiator.slice(5)}: ${row.join(' ')}`;
   });

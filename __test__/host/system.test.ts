@@ -1,5 +1,5 @@
 /**
- * What a machine says of itself besides its PCI devices, from written folders; and what no machine says.
+ * Machine facts other than PCI devices, from valid and invalid files.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * docs/topology.md against the codes that the matrix can give.
+ * Checks docs/topology.md against the reason codes of the matrix.
  */
 import { readFileSync } from 'node:fs';
 import test from 'ava';
@@ -21,13 +21,13 @@ function codesListed(heading: string): string[] {
 }
 
 test('the guide of the matrix lists every prerequisite', (t) => {
-  const codes = codesBetween('// What is to be done before', '// What else to know');
+  const codes = codesBetween('// Prerequisites', '// Notes');
   t.true(codes.includes('not-answering'));
   t.deepEqual(codesListed('**Prerequisites**').toSorted(), codes.toSorted());
 });
 
 test('the guide of the matrix lists every note', (t) => {
-  const codes = codesBetween('// What else to know', '/** One reason');
+  const codes = codesBetween('// Notes', '/** One reason');
   t.true(codes.includes('iommu-width-unknown'));
   for (const code of codes) t.true(codesListed('**Notes**').includes(code), code);
 });

@@ -155,7 +155,7 @@ testWith(
 
     const { cells } = peerMatrix(readHost(), [...peers.keys()]);
     t.deepEqual(
-      cells.flatMap(({ needs }) => needs.map(({ text }) => text)),
+      cells.flatMap(({ prerequisites }) => prerequisites.map(({ text }) => text)),
       [],
       'nothing is due before: the devices are open',
     );
@@ -180,15 +180,16 @@ testWith(
     const bar = peer.regions[MEMORY_BAR];
     if (bar === undefined) throw new Error(`${target} has no BAR ${MEMORY_BAR}`);
     const [low = 0, high = 0] = peer.config.read(4n, 2);
-    const needs = () => peerMatrix(readHost(), [initiator, target]).cells[0]?.needs.map(({ code }) => code);
+    const prerequisites = () =>
+      peerMatrix(readHost(), [initiator, target]).cells[0]?.prerequisites.map(({ code }) => code);
 
     peer.config.write(4n, Uint8Array.of(low & ~2, high));
-    t.deepEqual(needs(), ['decode-off']);
+    t.deepEqual(prerequisites(), ['decode-off']);
     await withBar(set.memory, bar, async (shown) => {
       t.is(shown, 'not mapped');
     });
     peer.config.write(4n, Uint8Array.of(low | 2, high));
-    t.deepEqual(needs(), []);
+    t.deepEqual(prerequisites(), []);
     await withBar(set.memory, bar, async (shown) => {
       t.is(shown, 'mapped');
       t.true(await dmaArrives(eduInitiator(set.memory, edu), bar, 40));
@@ -204,7 +205,7 @@ if (entangled === undefined) {
     const target = devices.ivshmem[0] ?? '';
     const [cell] = peerMatrix(readHost(), [entangled, target]).cells;
     t.deepEqual(
-      cell?.needs.map(({ code }) => code),
+      cell?.prerequisites.map(({ code }) => code),
       ['group-not-viable'],
     );
     const { open } = await rig(t);

@@ -113,7 +113,7 @@ testWithCard('the doctor and the matrix name the token before a device is opened
   t.regex((await token(virtual)) ?? '', /it opens only with the VF token/);
   const [cell] = peerMatrix(readHost(), [virtual, physical]).cells;
   t.deepEqual(
-    cell?.needs.map(({ code }) => code),
+    cell?.prerequisites.map(({ code }) => code),
     ['vf-token'],
   );
   t.is(await token(physical), undefined);

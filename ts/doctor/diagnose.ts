@@ -1,5 +1,5 @@
 /**
- * Says whether a machine is able to assign devices, and what is in the way.
+ * Diagnoses whether a machine can assign devices, and what prevents it.
  */
 import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -20,48 +20,49 @@ import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
 import { kernelFinding, vfioFindings } from './machine/vfio.ts';
 import { Lookups } from './lookups.ts';
-import { withOpened } from './opened.ts';
+import { diagnoseByOpening } from './diagnose-by-opening.ts';
 
-/** What {@link diagnose} looks at. */
+/** Options of {@link diagnose}. */
 export interface DiagnoseOptions {
   /**
-   * PCI addresses, `0000:01:00.0` or `01:00.0`. Default: all that could be assigned, those that the host uses among them;
-   * that it uses them is no more than a `warning` then.
+   * PCI addresses, `0000:01:00.0` or `01:00.0`. Default: all devices that could be assigned, including those that the
+   * host uses; that the host uses them is then only a `warning`.
    */
   readonly devices?: readonly string[];
-  /** Bytes of RAM that a guest is to have; limits are held against it. */
+  /** RAM of the guest in bytes, to compare limits with. Default: limits are only reported. */
   readonly ram?: bigint;
-  /** Another machine's /sys, copied. What is not in it (kernel, limits, permissions) is unknown then. Default: this one's. */
+  /** A copy of another machine's /sys; kernel, limits and permissions are then unknown. Default: this machine. */
   readonly sysfs?: string;
   /**
-   * Opens each device that VFIO has and nobody else uses, and closes it again: what else is derived is asked then. It resets
-   * the device. Default: no device is touched.
+   * Whether to open each device that is bound to VFIO and free, and close it again. An open device reports facts that
+   * are derived otherwise. Opening resets the device. Default: `false`.
    */
   readonly open?: boolean;
 }
 
 /**
- * Examines this machine, this process and PCI devices: whether `VfioContainerManager` could open them, and what is to
- * be done if not. Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
+ * Diagnoses whether `VfioContainerManager` can open devices of this machine, and what to do if not.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` (an address, a size, or a folder that does not exist),
- *   `ERR_DEVICE_NOT_FOUND`; with `open`, `ERR_ADDRESS_SPACE_LIMIT`
+ * Reads files, and opens /dev/vfio/vfio and /dev/iommu for a moment.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address, size or folder, `ERR_DEVICE_NOT_FOUND` if a
+ *   device does not exist, `ERR_ADDRESS_SPACE_LIMIT` with `open`
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { devices, ram, sysfs, open } = readOptions(options, ['devices', 'ram', 'sysfs', 'open']);
   const texts = devices === undefined ? undefined : readArray(devices, 'devices');
   if (open === true && sysfs !== undefined) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine can not be opened');
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'devices of another machine cannot be opened. Omit open or sysfs');
   }
   const facts = gatherFacts(sysfs, ram);
   const { host } = facts;
-  // A machine without PCI is a finding of its own: no device is named as missing then.
+  // A machine without PCI is a finding, so named devices are not reported as missing.
   const wanted = texts?.map((text) => (host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address));
   const diagnosis = diagnosisOf(facts, wanted);
-  return open === true ? await withOpened(facts, diagnosis) : diagnosis;
+  return open === true ? await diagnoseByOpening(facts, diagnosis) : diagnosis;
 }
 
-/** @param wanted addresses; `undefined` for all that could be assigned @internal */
+/** @param wanted addresses; `undefined` for all devices that could be assigned @internal */
 export function diagnosisOf(facts: Facts, wanted: readonly string[] | undefined): Diagnosis {
   const { host } = facts;
   const lookups = new Lookups(facts);
@@ -102,13 +103,13 @@ function deviceDiagnosis(facts: Facts, lookups: Lookups, device: PciFunction, as
 function pciFindings({ host: { functions, root } }: Facts): Finding[] {
   if (functions.size > 0) return [];
   const says =
-    'no PCI device shows here: the machine has none, or the kernel is without PCI (CONFIG_PCI, pci=off), or a container hides its /sys. Run the doctor on the host';
-  return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or not there` }];
+    '/sys lists no PCI device: the machine has none, the kernel has no PCI (CONFIG_PCI, pci=off), or a container hides them. Run the doctor on the host';
+  return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or missing` }];
 }
 
 function sysfsFindings({ host: { findings, root } }: Facts): Finding[] {
   if (findings.length === 0) return [];
-  const [files, make] = findings.length === 1 ? ['1 file', 'makes'] : [`${findings.length} files`, 'make'];
+  const [files, are] = findings.length === 1 ? ['1 file', 'is'] : [`${findings.length} files`, 'are'];
   const evidence = listed(findings, findings.length, ({ path, problem }) => `${root}/${path} ${problem}`);
-  return [{ id: 'sysfs', state: 'warning', says: `${files} of ${root} ${make} no sense`, evidence }];
+  return [{ id: 'sysfs', state: 'warning', says: `${files} of ${root} ${are} invalid`, evidence }];
 }

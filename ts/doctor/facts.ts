@@ -1,8 +1,8 @@
 /**
- * All that the doctor goes by. Findings are made of these facts alone.
+ * Gathers the facts that all findings are derived from.
  */
 import { PeerDmaError } from '../errors.ts';
-import { readPresent } from '../host/read-host.ts';
+import { readHostOrEmpty } from '../host/read-host.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type Machine, machineOf, thisMachine } from '../host/machine.ts';
 import type { Host, PciFunction, Unknown } from '../host/model.ts';
@@ -16,17 +16,17 @@ import { valueText } from '../value-text.ts';
 export interface Facts {
   readonly host: Host;
   readonly system: SystemFacts;
-  /** What the kernel answered; unknown for a machine that this one only has a recording of. */
+  /** Results of opening /dev/vfio/vfio and /dev/iommu; unknown for a recorded machine. */
   readonly probes: Probes | Unknown;
-  /** Bytes of RAM that a guest is to have. */
+  /** RAM of the guest in bytes. */
   readonly ram: bigint | undefined;
-  /** Whether processes of all users could be looked at. */
+  /** Whether open files of all users' processes could be read. */
   readonly seesAllProcesses: boolean;
-  /** What the host uses a device for; `undefined` for a recording. */
+  /** Returns the uses of a device by the host; `undefined` for a recorded machine. */
   readonly usesOf?: ((device: PciFunction) => readonly Use[]) | undefined;
 }
 
-/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `ram` is not positive or `sysfs` is not a folder @internal */
 export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined): Facts {
   if (ram !== undefined && (typeof ram !== 'bigint' || ram <= 0n)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${valueText(ram)}`);
@@ -38,20 +38,20 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
       `${valueText(roots.sys)} has no bus/pci/devices: it is not a folder. Name a copy of /sys`,
     );
   }
-  const host = readPresent(roots.sys);
+  const host = readHostOrEmpty(roots.sys);
   const system = readSystem(roots, host);
   return {
     host,
     system,
     probes: sysfs === undefined ? probe() : 'unknown',
     ram,
-    // Root of a user namespace does not see what processes outside it have open.
+    // Root of a user namespace cannot read open files of processes outside of it.
     seesAllProcesses: process.geteuid?.() === 0 && system.inUserNamespace !== true,
     usesOf: sysfs === undefined ? usesHere(host) : undefined,
   };
 }
 
-/** Uses of devices on this machine, which is read once, for the first device. */
+/** Finds uses of devices on this machine, which is read at the first call. */
 function usesHere(host: Host): (device: PciFunction) => readonly Use[] {
   let machine: Machine | undefined;
   return (device) => usesOf((machine ??= machineOf(thisMachine(), host)), device);

@@ -1,16 +1,20 @@
 /**
- * What the doctor finds, as plain data.
+ * Findings of the doctor as plain data.
  */
 import type { ErrorCode } from '../errors.ts';
 import type { PciFunction, Unknown } from '../host/index.ts';
 
 /**
- * How something stands: `ok`; `warning`, which keeps nothing from working; `blocked`, with which no device (or not this
- * one) can be opened, or not be given the RAM; `unknown`, which what was read does not tell.
+ * State of a finding.
+ *
+ * - `ok`: no problem;
+ * - `warning`: a problem that does not prevent assignment;
+ * - `blocked`: no device, or not this one, can be opened, or not with that RAM;
+ * - `unknown`: the files that were read do not reveal it.
  */
 export type FindingState = 'ok' | 'warning' | 'blocked' | 'unknown';
 
-/** What a finding is about; stable, for programs. */
+/** Subject of a finding. Ids are stable, texts are not. */
 export type FindingId =
   // The machine
   | 'native-core'
@@ -40,60 +44,59 @@ export type FindingId =
   | 'reset'
   | 'bar';
 
-/** One thing that was looked at. */
+/** Result of one check. */
 export interface Finding {
-  /** What it is about. */
+  /** Subject of the finding. */
   readonly id: FindingId;
-  /** How that stands. */
+  /** Result of the check. */
   readonly state: FindingState;
-  /** For people: how it stands, and what to do if it is not `ok`. */
+  /** Text for people: the result, and a remedy if it is not `ok`. */
   readonly says: string;
-  /** What that was seen by: files, and what they say. */
+  /** Files and values that show it. */
   readonly evidence: string;
-  /** One command line that mends it, to be pasted into a shell; not there where none does. */
+  /** Shell command that fixes the problem; missing if none does. */
   readonly fix?: string | undefined;
-  /** Of what is blocked: the error of `VfioContainerManager.open`, where that is what would say so. */
+  /** Error code that `VfioContainerManager.open` would throw; only for some `blocked` findings. */
   readonly code?: ErrorCode | undefined;
-  /** Of a BAR. */
+  /** Abilities of the BAR, for findings with the id `bar`. */
   readonly bar?: BarVerdict;
 }
 
-/** What can be done with a BAR. */
+/** Abilities of a BAR. */
 export interface BarVerdict {
-  /** VFIO's index, 0 to 5. */
+  /** VFIO's region index, 0 to 5. */
   readonly index: number;
   /** Bytes. */
   readonly length: bigint;
-  /** Whether it can be in guest memory, and in IOMMUs, as memory. */
+  /** Whether it can be mapped into guest memory and IOMMUs. */
   readonly mappable: boolean;
-  /** Whether it can be had as a dma-buf, as iommufd takes it. */
+  /** Whether it can be exported as a dma-buf, which iommufd requires. */
   readonly exportable: boolean | Unknown;
   /**
-   * The largest page that its place on the host lets it be mapped in, in bytes: 4 KiB, 2 MiB or 1 GiB. 0 where it can't be
-   * mapped.
+   * The largest page size that its host address allows, in bytes: 4 KiB, 2 MiB or 1 GiB; 0 if it cannot be mapped.
    */
   readonly pageSize: bigint;
 }
 
 /** The findings about one device. */
 export interface DeviceDiagnosis {
-  /** `0000:01:00.0`. */
+  /** PCI address, `0000:01:00.0`. */
   readonly address: string;
-  /** What /sys says of it. */
+  /** Facts of the device from /sys. */
   readonly pci: PciFunction;
-  /** The worst of its findings: a device can be opened where neither this nor the machine is `blocked`. */
+  /** Worst state of its findings. A device can be opened if neither it nor the machine is `blocked`. */
   readonly state: FindingState;
-  /** In the order in which a device is looked at. What can't be asked until something else is mended is not there. */
+  /** Findings in the order of the checks, without checks that depend on a failed one. */
   readonly findings: readonly Finding[];
 }
 
-/** All that was found. */
+/** Result of {@link diagnose}. */
 export interface Diagnosis {
   /** The worst of all findings. */
   readonly state: FindingState;
-  /** About the machine and this process. What can't be asked until something else is mended is not there. */
+  /** Findings about the machine and this process, without checks that depend on a failed one. */
   readonly machine: readonly Finding[];
-  /** In the order in which they were named, or of their addresses. */
+  /** Diagnoses of devices, in the order of the options or of addresses. */
   readonly devices: readonly DeviceDiagnosis[];
 }
 

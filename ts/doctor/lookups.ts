@@ -1,6 +1,5 @@
 /**
- * What the findings of many devices look up, found once: the doctor's work grows with the devices, not with their
- * pairs.
+ * Indexes that findings of all devices share, so that the doctor's work does not grow with pairs of devices.
  */
 import { GroupUses } from '../host/group-use.ts';
 import type { PciFunction } from '../host/model.ts';
@@ -8,7 +7,7 @@ import { usersByFile } from '../host/use/open-files.ts';
 import { filesOf } from '../host/vfio-files.ts';
 import type { Facts } from './facts.ts';
 
-/** Files below /dev by which devices are opened, and the processes that have them open. @internal */
+/** Device files below /dev, and the processes that have them open. @internal */
 export interface Openers {
   readonly files: readonly string[];
   readonly users: readonly string[];
@@ -33,7 +32,7 @@ export class Lookups {
     }
   }
 
-  /** Virtual functions of a physical one, in the order of their addresses. */
+  /** Returns the virtual functions of a physical function, sorted by address. */
   virtualFunctionsOf(address: string): readonly PciFunction[] {
     return this.#virtualFunctions.get(address) ?? [];
   }
@@ -44,7 +43,7 @@ export class Lookups {
     return { files, users: [...new Set(files.flatMap((file) => this.#users.get(file) ?? []))] };
   }
 
-  /** A process that has a device of the group open uses the group. */
+  /** Returns the openers of all devices of a group: a process with one open uses the group. */
   openersOfGroup(group: number): Openers {
     const known = this.#openers.get(group) ?? this.openersOf(this.groups.of(group).members);
     this.#openers.set(group, known);

@@ -1,5 +1,5 @@
 /**
- * What the kernel answers when it is asked: /dev/vfio/vfio and /dev/iommu are opened and closed again. No device is touched.
+ * Opens and closes /dev/vfio/vfio and /dev/iommu to find out whether they work. Does not touch devices.
  */
 import { NativeVfioContainer } from '#native';
 import { PeerDmaError } from '../errors.ts';
@@ -9,15 +9,18 @@ import { SharedIommufd } from '../vfio/iommufd/shared-iommufd.ts';
 
 /** @internal */
 export interface Probes {
-  /** /dev/vfio/vfio, or why it can't be opened, as `VfioContainerManager` would say it. */
+  /** Result for /dev/vfio/vfio; an error as `VfioContainerManager` would throw it. */
   readonly type1: 'opened' | PeerDmaError;
-  /** /dev/iommu. */
+  /** Result for /dev/iommu; an error as `VfioContainerManager` would throw it. */
   readonly iommufd: { readonly mapsFiles: boolean } | PeerDmaError;
 }
 
 /** @internal */
 export function probe(): Probes {
-  return { type1: attempt(openContainer, containerUnavailable), iommufd: attempt(openIommufd, iommufdUnavailable) };
+  return {
+    type1: probeOrError(openContainer, containerUnavailable),
+    iommufd: probeOrError(openIommufd, iommufdUnavailable),
+  };
 }
 
 function openContainer(): 'opened' {
@@ -34,11 +37,11 @@ function openIommufd(): { mapsFiles: boolean } {
   }
 }
 
-function attempt<T>(open: () => T, tell: (error: PeerDmaError) => PeerDmaError): T | PeerDmaError {
+function probeOrError<T>(open: () => T, toUserError: (error: PeerDmaError) => PeerDmaError): T | PeerDmaError {
   try {
     return open();
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
-    return tell(error);
+    return toUserError(error);
   }
 }

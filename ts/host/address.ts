@@ -1,34 +1,36 @@
 /**
- * Addresses of PCI functions as text.
+ * Parses and formats addresses of PCI functions.
  */
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 
-/** Domain (4 digits; more behind some controllers), bus, device, function. */
+/** Domain (4 digits, more below some controllers), bus, device, function. */
 const FULL = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
-/** The same as other tools print it: in capitals, with more zeros or fewer, with or without the domain. */
+/** The form of other tools: in capitals, with more or fewer zeros, with or without the domain. */
 const LOOSE = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([01]?[0-9a-f])\.([0-7])$/i;
-/** Before an address: `pci@` of lshw, `pci-` of udev's ID_PATH, `pci/` of devlink, `pci:` of DPDK. */
+/** Prefixes of an address: `pci@` of lshw, `pci-` of udev's ID_PATH, `pci/` of devlink, `pci:` of DPDK. */
 const SCHEME = /^pci[@/:-]/i;
-/** A folder in /sys, or a link of one to another. The last part of it is the address. */
+/** A folder in /sys, or a relative link to one. The last part is the address. */
 const FOLDER = /^(?:\.\.?)?\/(?:[^/]+\/)*([^/]+)\/?$/;
-/** The name that libvirt gives a device, `pci_0000_01_00_0`, or udev's ID_PATH_TAG, `pci-0000_01_00_0`. */
+/** libvirt's name of a device, `pci_0000_01_00_0`, or udev's ID_PATH_TAG, `pci-0000_01_00_0`. */
 const NODE_DEVICE = /^pci[_-]([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])$/;
 
 /** A GPU in /dev/dri/by-path. */
 const GRAPHICS = /^(pci-.*)-(?:card|render)$/;
 
-/** Whether it is an address as /sys writes them. @internal */
+/** Whether the text is an address in the form of /sys. @internal */
 export function isPciAddress(text: string): boolean {
   return FULL.test(text);
 }
 
 /**
- * An address as /sys writes it, from how a person or a tool writes it: without the domain, which then is 0 (`01:00.0`),
- * with fewer digits (`1:00.0`) or more (`00000000:01:00.0`), in capitals, as a folder of /sys or a link to one, as
- * `pci@0000:01:00.0`, `pci_0000_01_00_0`, `0000:01:00.0:` or `/dev/dri/by-path/pci-0000:01:00.0-card`.
+ * Converts an address to the form of /sys, `0000:01:00.0`.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+ * Accepts an address without a domain, which then is 0 (`01:00.0`), with fewer digits (`1:00.0`) or more
+ * (`00000000:01:00.0`), in capitals, a folder of /sys or a link to one, `pci@0000:01:00.0`, `pci_0000_01_00_0`,
+ * `0000:01:00.0:` and `/dev/dri/by-path/pci-0000:01:00.0-card`.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is not an address
  */
 export function pciAddress(text: string): string {
   const address = typeof text === 'string' ? parsePciAddress(text) : undefined;
@@ -37,12 +39,12 @@ export function pciAddress(text: string): string {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a PCI address looks like 0000:01:00.0, not ${given}`);
 }
 
-/** {@link pciAddress}; `undefined` for text that is not an address. @internal */
+/** Like {@link pciAddress}, but returns `undefined` if the text is not an address. @internal */
 export function parsePciAddress(text: string): string | undefined {
   const trimmed = text.trim();
   const last = FOLDER.exec(trimmed)?.[1] ?? trimmed;
   const whole = last.replace(GRAPHICS, '$1').replace(NODE_DEVICE, '$1:$2:$3.$4');
-  // The kernel's log has a colon behind an address.
+  // The kernel's log prints a colon after an address.
   const bare = whole.replace(SCHEME, '').replace(/:$/, '');
   const [, domain = '0', bus, device, number] = LOOSE.exec(bare) ?? [];
   if (bus === undefined || device === undefined) return undefined;
@@ -57,7 +59,7 @@ export function noSuchDevice(address: string): PeerDmaError {
   });
 }
 
-/** Order of addresses: by number, domain first. @internal */
+/** Compares two addresses by number, domain first. @internal */
 export function byAddress(a: string, b: string): number {
   const number = (text: string): bigint => BigInt(`0x${text.replaceAll(/[^0-9a-f]/gi, '') || '0'}`);
   const [first, second] = [number(a), number(b)];

@@ -1,5 +1,5 @@
 /**
- * What the bytes of config space say of a function, as far as they could be read.
+ * Facts of a function decoded from its config space, as far as that could be read.
  */
 import type { PeerDmaError } from '../errors.ts';
 import { type Chain, capabilities, extendedCapabilities } from '../pci/config/capabilities.ts';
@@ -33,7 +33,7 @@ import {
 import type { Unknown } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
-/** What a function is in a PCI Express hierarchy; `conventional` where it is not in one. */
+/** Type of a function in a PCI Express hierarchy; `conventional` for a function outside of one. */
 export type PortType =
   | 'endpoint'
   | 'legacy-endpoint'
@@ -63,7 +63,7 @@ const PORT_TYPES: Readonly<Record<number, PortType>> = {
 export type AcsControl =
   'SrcValid' | 'TransBlk' | 'ReqRedir' | 'CmpltRedir' | 'UpstreamFwd' | 'EgressCtrl' | 'DirectTrans';
 
-/** In the order of their bits. */
+/** All ACS controls, in the order of their bits. */
 export const ACS_CONTROLS: readonly AcsControl[] = [
   'SrcValid',
   'TransBlk',
@@ -74,27 +74,27 @@ export const ACS_CONTROLS: readonly AcsControl[] = [
   'DirectTrans',
 ];
 
-/** Access control services: what the function has, and what of it is on. */
+/** Access control services (ACS): which controls a function has, and which are on. */
 export interface AcsFacts {
-  /** What the function can do. */
+  /** Controls that the function has. */
   readonly has: readonly AcsControl[];
-  /** What of it is switched on. */
+  /** Controls that are switched on. */
   readonly on: readonly AcsControl[];
 }
 
-/** Address translation services: the function may ask the IOMMU for translations and send translated requests. */
+/** Address translation services (ATS): the function requests translations and sends translated requests. */
 export interface AtsFacts {
-  /** Now. IOMMU drivers turn it on when a device is attached to a domain. */
+  /** Whether ATS is on now. IOMMU drivers turn it on when they attach a device to a domain. */
   readonly enabled: boolean;
 }
 
-/** Buses of a bridge. */
+/** Bus numbers of a bridge. */
 export interface BusNumbers {
-  /** The bus that it is on itself. */
+  /** The bus above the bridge. */
   readonly primary: number;
-  /** The bus directly below it. */
+  /** The bus directly below the bridge. */
   readonly secondary: number;
-  /** The highest bus below it. */
+  /** The highest bus below the bridge. */
   readonly subordinate: number;
 }
 
@@ -108,7 +108,7 @@ export interface ConfigFacts {
   readonly portType: PortType | Unknown;
   readonly acs: AcsFacts | 'none' | Unknown;
   readonly ats: AtsFacts | 'none' | Unknown;
-  /** SR-IOV control: whether the virtual functions answer at memory addresses. */
+  /** Whether the virtual functions decode memory addresses (SR-IOV control). */
   readonly virtualMemoryDecode: boolean | Unknown;
 }
 
@@ -124,18 +124,18 @@ const NOTHING: ConfigFacts = {
   virtualMemoryDecode: 'unknown',
 };
 
-/** Reads `config` of the function in `folder`. @internal */
+/** Reads and decodes the file `config` of the function in `folder`. @internal */
 export function readConfig(files: SysFiles, folder: string, address: string): ConfigFacts {
   const path = `${folder}/config`;
   const bytes = files.bytes(path);
   if (bytes === undefined) return NOTHING;
   if (bytes.length < STD_HEADER_SIZEOF) {
-    files.report(path, `has ${bytes.length} bytes, less than a header`);
+    files.report(path, `has ${bytes.length} bytes, fewer than a header`);
     return { ...NOTHING, configBytes: bytes.length };
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const command = view.getUint16(COMMAND, true);
-  // No function sets all bits of Command. The ids are all ones in a virtual function that works (SR-IOV 1.1, 3.4.1.1).
+  // No function sets all bits of Command. The ids of a working virtual function are all ones (SR-IOV 1.1, 3.4.1.1).
   if (command === 0xffff) {
     files.report(path, 'reads as all ones: the device does not answer');
     return { ...NOTHING, configBytes: bytes.length, answers: false };
@@ -156,17 +156,17 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
 }
 
 /**
- * The header alone: for users without privileges, of a CardBus bridge (Linux, drivers/pci/pci-sysfs.c:
- * `pci_read_config`).
+ * Sizes that hold only the header: for users without privileges, and for them of a CardBus bridge (Linux,
+ * drivers/pci/pci-sysfs.c: `pci_read_config`).
  */
 const HEADER_SIZES: ReadonlySet<number> = new Set([STD_HEADER_SIZEOF, 128]);
 /**
- * Size of config space where the kernel cuts it, because reading more hangs the device or the bus (Linux,
+ * Size that the kernel truncates config space to when reading more hangs the device or the bus (Linux,
  * drivers/pci/quirks.c: `quirk_citrine`). Other sizes are multiples of 256 (`quirk_nfp6000`).
  */
 const CITRINE_SIZE = 0xa0;
 
-/** Bytes to search for capabilities; 0 if the header alone was read. */
+/** Bytes to search for capabilities; 0 if only the header was read. */
 function usedBytes(length: number): number {
   if (HEADER_SIZES.has(length)) return 0;
   if (length === CITRINE_SIZE) return length;
@@ -175,7 +175,7 @@ function usedBytes(length: number): number {
   return length % CFG_SPACE_SIZE === 0 ? length : CFG_SPACE_SIZE;
 }
 
-/** An image of a valid size. Bytes that could not be read are 0, which ends a list of capabilities. */
+/** Makes an image of a valid size. Bytes that were not read are 0, which ends a list of capabilities. */
 function imageOf(address: string, bytes: Uint8Array): ConfigImage {
   const image = new Uint8Array(bytes.length <= CFG_SPACE_SIZE ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE);
   image.set(bytes);
@@ -198,7 +198,7 @@ const HIDDEN = { portType: 'unknown', acs: 'unknown', ats: 'unknown', virtualMem
 type CapabilityFacts = Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMemoryDecode'>;
 
 /**
- * What is found before a bad link counts, as it does for Linux (`__pci_find_next_cap`); what is not, is unknown.
+ * Decodes the capabilities. Like Linux (`__pci_find_next_cap`), uses those before a bad link; all others are unknown.
  *
  * @param used bytes of the image that were read; a capability that begins or ends after them is unknown
  */
@@ -221,7 +221,7 @@ function capabilityFacts(image: ConfigImage, used: number, report: (problem: Pee
   }
   const flags = image.u16(express + EXP_FLAGS);
   const portType = PORT_TYPES[(flags & EXP_FLAGS_TYPE) >> EXP_FLAGS_TYPE_SHIFT] ?? 'unknown';
-  // Its extended capabilities lie where the host can't reach, where nobody answers, or where the recording ends.
+  // Extended capabilities cannot be read: the host does not reach them, or the recording ends before them.
   if (image.size === CFG_SPACE_SIZE || image.u32(CFG_SPACE_SIZE) === 0xffffffff) return { ...HIDDEN, portType };
   const at = search(extendedCapabilities(image));
   const acs = at(EXT_CAP_ID_ACS, ACS_CTRL + 2);

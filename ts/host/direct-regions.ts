@@ -1,13 +1,14 @@
 /**
  * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR): `direct` in the reserved regions of a group.
- * VFIO can't promise one, so most kernels don't give it the group:
  *
- * - Linux 6.6 and later refuse it with any IOMMU (drivers/iommu/iommu.c: `__iommu_device_set_domain`, commit
- *   a48ce36e2786);
- * - before that Intel's driver alone does (drivers/iommu/intel/iommu.c: `device_is_rmrr_locked`). Other drivers let
- * VFIO have the group, and the mapping is not there meanwhile.
+ * VFIO does not keep such mappings, so most kernels reject an assignment of the group:
  *
- * All of them let VFIO have what is `direct-relaxable` (USB and graphics, `device_rmrr_is_relaxable`).
+ * - Linux 6.6 and later reject it with any IOMMU (drivers/iommu/iommu.c: `__iommu_device_set_domain`, commit
+ *   a48ce36e2786).
+ * - Before 6.6 only Intel's driver rejects it (drivers/iommu/intel/iommu.c: `device_is_rmrr_locked`). With other
+ *   drivers VFIO gets the group, and the mapping is missing while VFIO has it.
+ *
+ * All kernels give VFIO groups with `direct-relaxable` ranges (USB and graphics, `device_rmrr_is_relaxable`).
  */
 import { hex } from '../address-range.ts';
 import type { Iommu, ReservedRange } from './iommu.ts';
@@ -16,13 +17,13 @@ import { type KernelVersion, isAtLeast } from './system/kernel.ts';
 
 const ALL_SINCE = [6, 6] as const;
 
-/** What the firmware's 1:1 mappings mean to a device. @internal */
+/** The firmware's 1:1 mappings of a device, and their effect on assignment. @internal */
 export interface DirectRegions {
   /** At least one. */
   readonly ranges: readonly ReservedRange[];
-  /** Whether the kernel keeps the device from VFIO, as far as is known which kernel and which IOMMU it is. */
+  /** Whether the kernel keeps the device from VFIO; `true` while the kernel or the IOMMU is unknown. */
   readonly kept: boolean;
-  /** For people: whose ranges, what the kernel makes of them, and what to do if it keeps the device. */
+  /** Text for people: the ranges, what the kernel does about them, and a remedy if it keeps the device. */
   readonly says: string;
 }
 
@@ -31,10 +32,10 @@ type Grouped = Pick<PciFunction, 'address' | 'group'>;
 type Ranges = readonly Pick<ReservedRange, 'start' | 'end'>[];
 
 const REMEDY =
-  'Update the firmware, turn off there what uses the range (such as a management controller), or take another slot';
+  'Update the firmware, turn off the user of the range in it (such as a management controller), or use another slot';
 
 /**
- * The 1:1 mappings that the firmware demands for a device or another one of its group; `undefined` for none.
+ * Returns the 1:1 mappings that the firmware demands for the group of a device; `undefined` for none.
  *
  * @internal
  */
@@ -62,7 +63,7 @@ export function directRegionsOf(
 /**
  * Whether the kernel keeps devices with such mappings from VFIO.
  *
- * @param kind of the IOMMU; `undefined` if it is not known which one is before the device
+ * @param kind kind of the IOMMU; `undefined` if the IOMMU of the device is unknown
  * @internal
  */
 export function keepsDirectRegions(
@@ -74,7 +75,7 @@ export function keepsDirectRegions(
   return isAtLeast(kernel, ALL_SINCE) || (kind === undefined ? 'unknown' : false);
 }
 
-/** Why the kernel does not give VFIO a device with such mappings, and what to do. @internal */
+/** Explains that the kernel keeps a device with such mappings from VFIO, with a remedy. @internal */
 export function keptByFirmware(device: Grouped, ranges: Ranges): string {
   return `${firmwareDemand(device, ranges)}, so the kernel does not give it to VFIO. ${REMEDY}`;
 }

@@ -1,12 +1,11 @@
 /**
- * How the IOMMU groups of a host are used, each found once: what is said of every device of a group costs no walk
- * through the group for each.
+ * How the IOMMU groups of a host are used. Each group is evaluated once, not once for each of its devices.
  */
 import { blockersOf, isVfioDriver } from './drivers.ts';
 import type { Host, PciFunction } from './model.ts';
 import { membersOf } from './read-host.ts';
 
-/** A member of a group, be it a PCI function or another device. @internal */
+/** A member of a group: a PCI function or another device. @internal */
 export interface GroupMember {
   /** The PCI address, or the kernel's name of another device. */
   readonly address: string;
@@ -15,15 +14,15 @@ export interface GroupMember {
 
 /** How one group is used. @internal */
 export interface GroupUse {
-  /** In the order of their addresses. */
+  /** PCI functions, in the order of their addresses. */
   readonly members: readonly PciFunction[];
-  /** With those that are not PCI functions, which come last. */
+  /** All members; those that are not PCI functions come last. */
   readonly all: readonly GroupMember[];
   /** Whether a member is bound to VFIO. */
   readonly bound: boolean;
   /** Members that host drivers use, PCI functions first. */
   readonly blockers: ReadonlySet<GroupMember>;
-  /** How many of them are PCI functions. */
+  /** Number of PCI functions among the blockers. */
   readonly pciBlockers: number;
 }
 

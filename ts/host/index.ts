@@ -1,5 +1,5 @@
 /**
- * What a host says of its PCI devices, for those who look at it.
+ * Public names of the host: PCI devices, IOMMU groups and peer-to-peer topology.
  */
 export { pciAddress } from './address.ts';
 export {

@@ -1,5 +1,5 @@
 /**
- * IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
+ * Reads IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
 import { isPciAddress } from './address.ts';
 import type { Unknown } from './model.ts';
@@ -10,52 +10,52 @@ const IOMMUS = 'class/iommu';
 /** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
 
-/** Name of a mediated device. Linux 5.15 makes a group for it without an IOMMU (`mdev_attach_iommu`). */
+/** Name of a mediated device. Linux 5.15 makes a group without an IOMMU for it (`mdev_attach_iommu`). */
 const MEDIATED = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** The devices that an IOMMU can't tell apart: what is assigned as a whole. */
+/** Devices that an IOMMU cannot isolate from each other. A group is assigned as a whole. */
 export interface IommuGroup {
-  /** The kernel's number of it: `/dev/vfio/NUMBER`. */
+  /** The kernel's number of the group, as in `/dev/vfio/NUMBER`. */
   readonly number: number;
   /** Addresses of its PCI functions, sorted. */
   readonly members: readonly string[];
-  /** Members that are not PCI functions, sorted. A group whose member has a driver of the host can't be assigned. */
+  /** Members that are not PCI functions, sorted. If one has a host driver, the group cannot be assigned. */
   readonly others: readonly NonPciMember[];
-  /** The domain that the host's own drivers have: `DMA`, `DMA-FQ`, `identity`, `blocked`. A VFIO container replaces it. */
+  /** Domain for the host's drivers: `DMA`, `DMA-FQ`, `identity`, `blocked`. A VFIO container replaces it. */
   readonly type: string | Unknown;
-  /** Addresses that can't be mapped; unknown where the kernel does not list them. */
+  /** IOVAs that cannot be mapped; unknown if the kernel does not list them. */
   readonly reserved: readonly ReservedRange[] | Unknown;
 }
 
-/** A device that is not a PCI function, in an IOMMU group. */
+/** A member of an IOMMU group that is not a PCI function. */
 export interface NonPciMember {
-  /** As the kernel names it: `ACPI0004:00`, `fe300000.usb`. */
+  /** The kernel's name of the device: `ACPI0004:00`, `fe300000.usb`. */
   readonly name: string;
-  /** Its driver; `undefined` where it has none. */
+  /** The driver; `undefined` if the device has none. */
   readonly driver: string | undefined;
 }
 
-/** IOVAs that are not to be had. */
+/** A range of IOVAs that the kernel reserves. */
 export interface ReservedRange {
   /** The first address. */
   readonly start: bigint;
   /** One past the last address. */
   readonly end: bigint;
-  /** By the kernel's names: `msi`, `direct`, `direct-relaxable`, `reserved`. VFIO lets `direct-relaxable` be used. */
+  /** The kernel's kind: `msi`, `direct`, `direct-relaxable` or `reserved`. VFIO can map `direct-relaxable`. */
   readonly kind: string;
 }
 
 /** One IOMMU. */
 export interface Iommu {
-  /** Below /sys/class/iommu: `dmar0`, `ivhd0`. */
+  /** Name below /sys/class/iommu: `dmar0`, `ivhd0`. */
   readonly name: string;
-  /** Whose specification it follows. */
+  /** Vendor of the specification that the IOMMU follows. */
   readonly kind: 'intel' | 'amd' | Unknown;
-  /** Devices that are behind it: addresses of PCI functions, and the kernel's names of others. */
+  /** Devices behind the IOMMU: addresses of PCI functions, and the kernel's names of others. */
   readonly devices: readonly string[];
-  /** Bits of the IOVAs that it translates; unknown where /sys doesn't tell (AMD's and others). */
+  /** Width of the IOVAs in bits; unknown if /sys does not report it (AMD and others). */
   readonly addressBits: number | Unknown;
-  /** Whether it answers devices that ask for translations (ATS: "device TLB"); unknown as above. */
+  /** Whether the IOMMU answers translation requests of devices (ATS, "device TLB"); unknown as above. */
   readonly deviceTlb: boolean | Unknown;
 }
 
@@ -65,7 +65,7 @@ export const TURN_ON_IN_FIRMWARE = 'turn on the IOMMU in the firmware (VT-d, AMD
 export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with intel_iommu=on on an Intel machine`;
 
 /**
- * Why a device that is in no group can't be assigned, and what to do.
+ * Explains that a device without a group cannot be assigned, with a remedy.
  *
  * @param iommuIsOn whether other devices are in groups of an IOMMU
  * @internal
@@ -73,22 +73,22 @@ export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with int
 export function withoutGroup(address: string, iommuIsOn: boolean): string {
   const state = `${address} is in no IOMMU group`;
   return iommuIsOn
-    ? `${state}, though the IOMMU is on: the firmware or the kernel's command line (igfx_off) leaves the device out`
+    ? `${state}, though the IOMMU is on: the firmware or the kernel's command line (igfx_off) excludes the device`
     : `${state}, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
-/** Whether a group is one that VFIO made without an IOMMU. @internal */
+/** Whether VFIO made the group without an IOMMU. @internal */
 export function isWithoutIommu(files: SysFiles, group: number): boolean {
   return files.word(`${GROUPS}/${group}/name`) === NO_IOMMU_NAME;
 }
 
-/** All groups of IOMMUs. @internal */
+/** Reads all groups that an IOMMU isolates. @internal */
 export function readGroups(files: SysFiles): Map<number, IommuGroup> {
   const groups = new Map<number, IommuGroup>();
   for (const name of files.names(GROUPS)) {
     const path = `${GROUPS}/${name}`;
     if (!/^\d{1,9}$/.test(name)) {
-      files.report(path, 'is no number of a group');
+      files.report(path, 'is not a group number');
       continue;
     }
     if (isWithoutIommu(files, Number(name))) continue;
@@ -107,7 +107,7 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
   return groups;
 }
 
-/** `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (Linux, drivers/iommu/iommu.c). */
+/** Reads `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (drivers/iommu/iommu.c). */
 function readReserved(files: SysFiles, path: string): readonly ReservedRange[] | Unknown {
   const text = files.text(path);
   if (text === undefined) return 'unknown';
@@ -116,23 +116,23 @@ function readReserved(files: SysFiles, path: string): readonly ReservedRange[] |
     const parts = /^0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) ([a-z-]+)$/i.exec(line.trim());
     const [start, last] = [BigInt(`0x${parts?.[1] ?? '1'}`), BigInt(`0x${parts?.[2] ?? '0'}`)];
     if (parts !== null && last >= start) return [{ start, end: last + 1n, kind: parts[3] ?? '' }];
-    files.report(path, `has ${JSON.stringify(line.slice(0, 60))}, which is no range`);
+    files.report(path, `has ${JSON.stringify(line.slice(0, 60))}, which is not a range`);
     return [];
   });
 }
 
-/** All IOMMUs. @internal */
+/** Reads all IOMMUs. @internal */
 export function readIommus(files: SysFiles): Map<string, Iommu> {
   const iommus = new Map<string, Iommu>();
   for (const name of files.names(IOMMUS)) {
     const path = `${IOMMUS}/${name}`;
     const devices = files.names(`${path}/devices`);
-    iommus.set(name, { name, devices, ...kindOf(files, path) });
+    iommus.set(name, { name, devices, ...readIommuKind(files, path) });
   }
   return iommus;
 }
 
-function kindOf(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
+function readIommuKind(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
   if (files.has(`${path}/intel-iommu`)) {
     const capabilities = readRegister(files, `${path}/intel-iommu/cap`);
     const extended = readRegister(files, `${path}/intel-iommu/ecap`);
@@ -153,13 +153,15 @@ function readRegister(files: SysFiles, path: string): bigint | undefined {
   const word = files.word(path);
   if (word === undefined) return undefined;
   if (/^[0-9a-f]{1,16}$/i.test(word)) return BigInt(`0x${word}`);
-  files.report(path, `says ${JSON.stringify(word.slice(0, 40))}, which is no register`);
+  files.report(path, `holds ${JSON.stringify(word.slice(0, 40))}, which is not a register value`);
   return undefined;
 }
 
 /**
- * CAP_REG (Intel VT-d specification, 11.4.2): SAGAW (bits 8 to 12) has the widths of page tables, of which the kernel takes
- * the widest; MGAW (bits 16 to 21) is the widest address at all, less 1.
+ * Decodes the address width from CAP_REG (Intel VT-d specification, 11.4.2).
+ *
+ * SAGAW (bits 8 to 12) has the widths of page tables; the kernel uses the widest. MGAW (bits 16 to 21) plus 1 is the
+ * widest address.
  */
 function intelAddressBits(capabilities: bigint): number | Unknown {
   const tables = Number((capabilities >> 8n) & 0x1fn);

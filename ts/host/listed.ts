@@ -1,15 +1,15 @@
 /**
- * Lists in messages: the first few, and how many more there are.
+ * Formats lists in messages: the first few items, and the number of the others.
  */
 
-/** Names that a message lists; of more it gives the number. */
+/** The most names that a message lists. */
 const MOST_NAMES = 8;
 
 /**
- * `a, b, c` or `a, …, h and 120 more`.
+ * Formats items as `a, b, c` or `a, …, h and 120 more`.
  *
- * @param items read only as far as they are listed
- * @param count how many they are
+ * @param items the items; those that are not listed are not read
+ * @param count number of items
  * @internal
  */
 export function listed<T>(items: Iterable<T>, count: number, nameOf: (item: T) => string): string {
@@ -22,7 +22,7 @@ export function listed<T>(items: Iterable<T>, count: number, nameOf: (item: T) =
   return names.join(', ') + (more === 0 ? '' : ` and ${more} more`);
 }
 
-/** Items without some of them, one at a time. @internal */
+/** Yields all items that are not excepted. @internal */
 export function* without<T>(items: Iterable<T>, excepted: ReadonlySet<T>): Iterable<T> {
   for (const item of items) if (!excepted.has(item)) yield item;
 }

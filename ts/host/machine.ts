@@ -1,5 +1,5 @@
 /**
- * The machine that is about to be changed: what is read of it besides /sys.
+ * Reads a machine for a change of drivers: /sys, /proc, open files, connections and routes.
  */
 import { spawnSync } from 'node:child_process';
 import { networkInterfaces } from 'node:os';
@@ -9,10 +9,10 @@ import { SysFiles } from './sys-files.ts';
 import { type Connection, readConnections } from './use/connections.ts';
 import { type OpenFile, readOpenFiles } from './use/open-files.ts';
 
-/** Lists in /proc grow with the machine: connections, mounts. */
+/** Limit for files of /proc; lists of connections and mounts grow with the machine. */
 const MOST_PROC_BYTES = 4 << 20;
 
-/** Where a machine is looked at. Tests have folders of their own. @internal */
+/** Folders and values that a machine is read from. Tests pass their own. @internal */
 export interface MachineRoots {
   readonly sys: string;
   readonly proc: string;
@@ -22,31 +22,31 @@ export interface MachineRoots {
   /** Addresses of this machine, by the names of network interfaces. */
   readonly interfaceAddresses: ReadonlyMap<string, readonly string[]>;
   /**
-   * Routes of all tables as `ip -json route show table all` prints them; `undefined` where there is no such program.
+   * Routes of all tables as `ip -json route show table all` prints them; `undefined` if the program is missing.
    */
   readonly routes?: string | undefined;
-  /** The interface that the kernel sends by to an IP address; `undefined` where that is not known. */
+  /** Returns the interface by which the kernel reaches an IP address; `undefined` if it is unknown. */
   readonly interfaceTo?: ((address: string) => string | undefined) | undefined;
 }
 
-/** `PATH` with the sbin folders, which it lacks for some users. @internal */
+/** `PATH` plus the sbin folders, which some users lack. @internal */
 export function withSbin(): string {
   return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 }
 
-/** A machine, read. @internal */
+/** A machine that was read. @internal */
 export interface Machine {
   readonly roots: MachineRoots;
   readonly host: Host;
   readonly sys: SysFiles;
   readonly proc: SysFiles;
-  /** What processes have open of /dev, and sockets: of all processes for root, of the user's own for others. */
+  /** Open device files and sockets: of all processes for root, of the user's own processes otherwise. */
   readonly openFiles: readonly OpenFile[];
-  /** Of the network namespace that this runs in. */
+  /** Connections of this process's network namespace. */
   readonly connections: readonly Connection[];
 }
 
-/** The one that this runs on. @internal */
+/** The roots of the machine that this process runs on. @internal */
 export function thisMachine(): MachineRoots {
   const addresses = Object.entries(networkInterfaces()).map(
     ([name, list = []]) => [name, list.map(({ address }) => address)] as const,
@@ -62,7 +62,7 @@ export function thisMachine(): MachineRoots {
   };
 }
 
-/** Asks the kernel once for each address. */
+/** Caches the interface of each address. */
 function routeFinder(): (address: string) => string | undefined {
   const known = new Map<string, string | undefined>();
   return (address) => {
@@ -71,7 +71,7 @@ function routeFinder(): (address: string) => string | undefined {
   };
 }
 
-/** /proc/net/route has the first next hop of a route alone (Linux, net/ipv4/fib_trie.c: `fib_route_seq_show`). */
+/** /proc/net/route lists only the first next hop of a route (Linux, net/ipv4/fib_trie.c: `fib_route_seq_show`). */
 function runIp(...args: readonly string[]): string | undefined {
   const { status, stdout } = spawnSync('ip', args, {
     encoding: 'utf8',
@@ -81,12 +81,12 @@ function runIp(...args: readonly string[]): string | undefined {
   return status === 0 ? stdout : undefined;
 }
 
-/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` where there are no PCI devices @internal */
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine has no PCI @internal */
 export function readMachine(roots: MachineRoots): Machine {
   return machineOf(roots, readHost(roots.sys));
 }
 
-/** A machine whose /sys has been read. @internal */
+/** Reads the rest of a machine whose /sys was read. @internal */
 export function machineOf(roots: MachineRoots, host: Host): Machine {
   const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
   return {

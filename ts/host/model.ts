@@ -1,8 +1,8 @@
 /**
- * What a host says of its PCI devices: plain data, read once, about a machine that may be another one.
+ * PCI devices and IOMMUs of a host as plain data. The host can be another machine, read from a recorded /sys.
  *
- * Two things are kept apart everywhere: what is not there (`undefined`, an empty list) and what can't be known
- * ({@link Unknown}), such as capabilities for a user who may read no more than the header of config space.
+ * `undefined` or an empty list means that a thing does not exist; {@link Unknown} means that it could not be read, such
+ * as capabilities for a user who can read only the header of config space.
  */
 import type { AcsFacts, AtsFacts, BusNumbers, PortType } from './config-facts.ts';
 import type { CpuIdentity } from './cpu.ts';
@@ -11,132 +11,131 @@ import type { LinkFacts } from './link.ts';
 import type { KernelVersion } from './system/kernel.ts';
 import type { BarResource, BridgeWindow } from './resources.ts';
 
-/** The fact exists, and what was read does not tell it. */
+/** The fact exists but could not be read. */
 export type Unknown = 'unknown';
 
 /** One PCI function: a device, one of its functions, a virtual function, or a bridge. */
 export interface PciFunction {
-  /** `0000:01:00.0`: domain, bus, device and function, as /sys has them. */
+  /** Domain, bus, device and function in the form of /sys: `0000:01:00.0`. */
   readonly address: string;
-  /** What config space says that it is. */
+  /** Vendor, device and revision ids. */
   readonly ids: PciIds;
-  /** Class, subclass and programming interface in 24 bits, such as 0x030200 (`class` in /sys). */
+  /** Class, subclass and programming interface in 24 bits, such as 0x030200. */
   readonly classCode: number | Unknown;
-  /** Its driver; `undefined` where it has none. */
+  /** The driver; `undefined` if the function has none. */
   readonly driver: string | undefined;
-  /** The only driver that may have it (`driver_override`); `undefined` where any that fits may. */
+  /** The only driver that can bind (`driver_override`); `undefined` if every matching driver can. */
   readonly driverOverride: string | undefined;
-  /** Number of its IOMMU group; `undefined` where no IOMMU is on, or none is before this device. */
+  /** Number of the IOMMU group; `undefined` if no IOMMU isolates the function. */
   readonly group: number | undefined;
-  /** Number of the group that VFIO made for it in place of an IOMMU's (`/dev/vfio/noiommu-NUMBER`). */
+  /** Number of the group that VFIO made without an IOMMU (`/dev/vfio/noiommu-NUMBER`). */
   readonly noIommuGroup: number | undefined;
-  /** Name of its IOMMU below /sys/class/iommu; `undefined` where /sys links none. */
+  /** Name of the IOMMU below /sys/class/iommu; `undefined` if /sys links none. */
   readonly iommu: string | undefined;
-  /** BARs 0 to 5 (of a bridge: 0 and 1) and the ROM, those that the function has. */
+  /** The implemented BARs, 0 to 5 (of a bridge: 0 and 1), and the ROM. */
   readonly bars: readonly BarResource[];
-  /** What a bridge forwards downwards; empty for what is no bridge. */
+  /** Address ranges that a bridge forwards downwards; empty if the function is not a bridge. */
   readonly windows: readonly BridgeWindow[];
-  /** `undefined` for what is no bridge. */
+  /** Bus numbers of a bridge; `undefined` if the function is not a bridge. */
   readonly bridge: BusNumbers | Unknown | undefined;
-  /** Address of the bridge that it is behind; `undefined` directly on a root bus. */
+  /** Address of the bridge directly above; `undefined` for a function on a root bus. */
   readonly parent: string | undefined;
-  /** Name of its root bus, `0000:00`; {@link Host.rootBuses} has it. */
+  /** Name of the root bus, `0000:00`; see {@link Host.rootBuses}. */
   readonly rootBus: string;
-  /** What it is in a PCI Express hierarchy. */
+  /** Type of the function in the PCI Express hierarchy. */
   readonly portType: PortType | Unknown;
-  /** Access control services; `none` where the function has no such capability. */
+  /** Access control services; `none` if the function has no such capability. */
   readonly acs: AcsFacts | 'none' | Unknown;
-  /** Address translation services; `none` where the function has no such capability. */
+  /** Address translation services; `none` if the function has no such capability. */
   readonly ats: AtsFacts | 'none' | Unknown;
-  /** Of a function that has a PCI Express link of its own. */
+  /** The PCI Express link; `undefined` for a function without a link of its own. */
   readonly link: LinkFacts | undefined;
   /**
-   * Ways to reset it, the preferred one first, by the kernel's names: `flr`, `af_flr`, `pm`, `bus`, `device_specific`,
-   * `acpi`, `cxl_bus`. Empty where it can't be reset; unknown where the kernel (before 5.15) says only that it can.
+   * The kernel's reset methods, the preferred one first: `flr`, `af_flr`, `pm`, `bus`, `device_specific`, `acpi`,
+   * `cxl_bus`. Empty if the function cannot be reset; unknown if it can, on kernels before 5.15.
    */
   readonly resetMethods: readonly string[] | Unknown;
-  /** Whether it answers at memory addresses (Command register; for a virtual function the physical one's SR-IOV control). */
+  /** Whether BARs decode memory addresses (Command register; SR-IOV control for a virtual function). */
   readonly memoryDecode: boolean | Unknown;
-  /** Whether it may do DMA (Command register). */
+  /** Whether the function can do DMA (Command register). */
   readonly busMaster: boolean | Unknown;
-  /** As the kernel has it: `D0`, `D1`, `D2`, `D3hot`, `D3cold`. */
+  /** The kernel's power state: `D0`, `D1`, `D2`, `D3hot` or `D3cold`. */
   readonly powerState: string | Unknown;
-  /** Of a virtual function: address of the physical one. */
+  /** Address of the physical function; `undefined` if this is not a virtual function. */
   readonly physicalFunction: string | undefined;
-  /** Of a physical function. */
+  /** The virtual functions of a physical function; `undefined` without SR-IOV. */
   readonly virtualFunctions: VirtualFunctions | undefined;
-  /** `undefined` where the machine has no such nodes, or the firmware does not say. */
+  /** The NUMA node; `undefined` if the machine has none or the firmware does not report it. */
   readonly numaNode: number | undefined;
-  /** Name of its file below /dev/vfio/devices, `vfio0`; `undefined` where VFIO does not have it, or has no such files. */
+  /** Name of the device file below /dev/vfio/devices, `vfio0`; `undefined` if it has none. */
   readonly vfioFile: string | undefined;
-  /** Whether its config space reads as something else than ones; unknown where it could not be read. */
+  /** Whether config space reads as anything but all ones; unknown if it could not be read. */
   readonly answers: boolean | Unknown;
-  /** Bytes of config space that could be read: 64 for a plain user, 256 or 4096 for root; 0 for nothing. */
+  /** Bytes of config space that were read: 64 for a plain user, 256 or 4096 for root, 0 for none. */
   readonly configBytes: number;
 }
 
-/** Numbers that say what a function is, 16 bits each. */
+/** Identification registers of a function, 16 bits each unless noted. */
 export interface PciIds {
-  /** Who made the function, such as 0x8086. */
+  /** Vendor of the function, such as 0x8086. */
   readonly vendor: number | Unknown;
-  /** The maker's number of it. */
+  /** Device id of the vendor. */
   readonly device: number | Unknown;
-  /** Who made the card. */
+  /** Vendor of the card. */
   readonly subsystemVendor: number | Unknown;
-  /** The card maker's number of it. */
+  /** Device id of the card's vendor. */
   readonly subsystemDevice: number | Unknown;
-  /** 8 bits. */
+  /** Revision, 8 bits. */
   readonly revision: number | Unknown;
 }
 
 /** SR-IOV of a physical function. */
 export interface VirtualFunctions {
-  /** How many it could have (`sriov_totalvfs`). */
+  /** The most virtual functions (`sriov_totalvfs`). */
   readonly most: number | Unknown;
-  /** Addresses of those that are on, in the order of their numbers. */
+  /** Addresses of the enabled virtual functions, sorted. */
   readonly addresses: readonly string[];
 }
 
 /** A bus that begins at a host bridge. */
 export interface RootBus {
-  /** `0000:00`: domain and bus. */
+  /** Domain and bus: `0000:00`. */
   readonly name: string;
   /**
-   * The first function on it: how the kernel recognises a host bridge, since host bridges themselves are no PCI functions
-   * (Linux, drivers/pci/p2pdma.c: `pci_host_bridge_dev`). `undefined` where that function is neither device 00.0 nor a
-   * root port, and so says nothing about the host bridge.
+   * The function that identifies the host bridge: the first one on the bus (Linux, drivers/pci/p2pdma.c:
+   * `pci_host_bridge_dev`). `undefined` if that function is neither device 00.0 nor a root port.
    */
   readonly hostBridge: string | undefined;
-  /** Addresses of the functions directly on it. */
+  /** Addresses of the functions directly on the bus. */
   readonly children: readonly string[];
 }
 
-/** Something in /sys that makes no sense, and what was made of it. */
+/** An invalid file or folder in /sys, and how it was treated. */
 export interface HostFinding {
   /** The file or folder, relative to the root. */
   readonly path: string;
-  /** What is wrong with it, for people. */
+  /** The problem as text for people. */
   readonly problem: string;
 }
 
-/** All of it. */
+/** PCI functions, IOMMUs and CPU of a host. */
 export interface Host {
   /** The folder that was read: /sys, or a recorded one. */
   readonly root: string;
-  /** By address. */
+  /** PCI functions by address. */
   readonly functions: ReadonlyMap<string, PciFunction>;
-  /** Where the trees of PCI functions begin, in order of name. */
+  /** Root buses, sorted by name. */
   readonly rootBuses: readonly RootBus[];
-  /** By number. */
+  /** IOMMU groups by number. */
   readonly groups: ReadonlyMap<number, IommuGroup>;
-  /** By name. */
+  /** IOMMUs by name. */
   readonly iommus: ReadonlyMap<string, Iommu>;
-  /** Whose host bridges these are, as far as the CPU tells. */
+  /** Vendor and family of the CPU, which contains the host bridges. */
   readonly cpu: CpuIdentity | Unknown;
-  /** Whether this is a virtual machine, as far as the CPU tells. */
+  /** Whether the CPU reports a hypervisor. */
   readonly virtual: boolean | Unknown;
-  /** The version of the kernel that runs; unknown for a recorded /sys. */
+  /** Version of the running kernel; unknown for a recorded /sys. */
   readonly kernel: KernelVersion | Unknown;
-  /** Empty for a machine that is in order. */
+  /** Invalid files and folders; empty if all of /sys is valid. */
   readonly findings: readonly HostFinding[];
 }

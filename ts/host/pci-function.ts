@@ -1,5 +1,5 @@
 /**
- * One folder below /sys/bus/pci/devices.
+ * Reads a function from its folder below /sys/bus/pci/devices.
  */
 import { byAddress, isPciAddress } from './address.ts';
 import { type ConfigFacts, readConfig } from './config-facts.ts';
@@ -9,18 +9,18 @@ import type { PciFunction, PciIds, Unknown, VirtualFunctions } from './model.ts'
 import { readResources } from './resources.ts';
 import type { SysFiles } from './sys-files.ts';
 
-/** Where the folders are. @internal */
+/** The folder of all functions. @internal */
 export const DEVICES = 'bus/pci/devices';
 /** Classes of PCI-to-PCI bridges, CardBus bridges and semi-transparent bridges, without the programming interface. */
 const BRIDGE_CLASSES: ReadonlySet<number> = new Set([0x0604, 0x0607, 0x0609]);
 
-/** What is read of one function; where it is in the tree is not told by its folder alone. @internal */
+/** A function as read from its folder; its place in the tree may depend on other functions. @internal */
 export interface ReadFunction extends Omit<PciFunction, 'parent' | 'rootBus'> {
   readonly place: Place | undefined;
   readonly virtualMemoryDecode: boolean | Unknown;
 }
 
-/** Where a function is, by the folder that its link leads to. @internal */
+/** The place of a function in the PCI tree. @internal */
 export interface Place {
   readonly parent: string | undefined;
   readonly rootBus: string;
@@ -50,13 +50,13 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
     virtualFunctions: virtualFunctions(files, folder),
     numaNode: numaNode(files, folder),
     vfioFile: files.names(`${folder}/vfio-dev`).find((name) => /^vfio\d+$/.test(name)),
-    place: placeOf(files, folder, address),
+    place: treePlaceOf(files, folder, address),
   };
 }
 
 /**
- * The type of the header decides, as it does for VFIO (Linux, `vfio_pci_core_register_device`); the class stands in
- * for it where the header can't be read.
+ * Detects a bridge by its header type, as VFIO does (Linux, `vfio_pci_core_register_device`), or by its class if the
+ * header cannot be read.
  */
 function bridgeOf({ bridge }: ConfigFacts, classCode: number | Unknown): ConfigFacts['bridge'] {
   if (bridge !== 'unknown') return bridge;
@@ -74,7 +74,7 @@ function readIds(files: SysFiles, folder: string): PciIds {
   };
 }
 
-/** What `driver_override` says. The kernel prints a null pointer as `(null)`. @internal */
+/** Parses `driver_override`. The kernel prints a null pointer as `(null)`. @internal */
 export function overrideOf(word: string | undefined): string | undefined {
   return word === '(null)' ? undefined : word;
 }
@@ -90,11 +90,11 @@ function groupNumber(files: SysFiles, folder: string): number | undefined {
   const name = files.linkName(path);
   if (name === undefined) return undefined;
   if (/^\d{1,9}$/.test(name)) return Number(name);
-  files.report(path, `leads to ${JSON.stringify(name.slice(0, 40))}, which is no number of a group`);
+  files.report(path, `links to ${JSON.stringify(name.slice(0, 40))}, which is not a group number`);
   return undefined;
 }
 
-/** `reset_method` is there since Linux 5.15, and only for what can be reset; `reset` alone says only that it can. */
+/** Linux 5.15 and later list the methods in `reset_method`; `reset` alone only shows that there is one. */
 function resetMethods(files: SysFiles, folder: string): readonly string[] | Unknown {
   const word = files.word(`${folder}/reset_method`);
   if (word !== undefined) return word.split(/\s+/).filter((method) => /^[a-z_]+$/.test(method));
@@ -108,7 +108,7 @@ function powerState(word: string | undefined): string | Unknown {
 function addressOfLink(files: SysFiles, path: string): string | undefined {
   const name = files.linkName(path);
   if (name === undefined || isPciAddress(name)) return name;
-  files.report(path, `leads to ${JSON.stringify(name.slice(0, 40))}, which is no PCI address`);
+  files.report(path, `links to ${JSON.stringify(name.slice(0, 40))}, which is not a PCI address`);
   return undefined;
 }
 
@@ -119,7 +119,7 @@ function virtualFunctions(files: SysFiles, folder: string): VirtualFunctions | u
   return { most: files.number(`${folder}/sriov_totalvfs`, 0xffff), addresses };
 }
 
-/** -1 where there is none. */
+/** The kernel prints -1 for no node. */
 function numaNode(files: SysFiles, folder: string): number | undefined {
   const path = `${folder}/numa_node`;
   if (files.word(path) === '-1') return undefined;
@@ -128,16 +128,18 @@ function numaNode(files: SysFiles, folder: string): number | undefined {
 }
 
 /**
- * Links lead to `…/pci0000:00/0000:00:07.0/0000:01:00.0`: the root bus, the bridges, the function. Behind some controllers
- * (Intel's VMD) another root bus follows on a function; the last one counts.
+ * Derives the place from the target of the folder's link.
+ *
+ * The target is `…/pci0000:00/0000:00:07.0/0000:01:00.0`: the root bus, the bridges, the function. Below some
+ * controllers (Intel's VMD) a function has another root bus below it; the last root bus counts.
  */
-function placeOf(files: SysFiles, folder: string, address: string): Place | undefined {
+function treePlaceOf(files: SysFiles, folder: string, address: string): Place | undefined {
   const parts = files.link(folder)?.split('/').filter(Boolean);
   if (parts === undefined) return undefined;
   const root = parts.findLastIndex((part) => /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/.test(part));
   const above = parts.slice(root + 1, -1);
   if (root === -1 || parts.at(-1) !== address || !above.every(isPciAddress) || above.includes(address)) {
-    files.report(folder, `leads to ${JSON.stringify(parts.join('/').slice(-80))}, which is no place in a PCI tree`);
+    files.report(folder, `links to ${JSON.stringify(parts.join('/').slice(-80))}, which is not a place in a PCI tree`);
     return undefined;
   }
   return { rootBus: (parts[root] ?? '').slice('pci'.length), parent: above.at(-1) };

@@ -1,5 +1,5 @@
 /**
- * Reads all that /sys says of PCI devices and IOMMUs.
+ * Reads the PCI devices and IOMMUs of a host from /sys.
  */
 import { release } from 'node:os';
 import { resolve } from 'node:path';
@@ -8,43 +8,43 @@ import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts';
 import { readCpu, readVirtual } from './cpu.ts';
-import { ofHost } from './given-host.ts';
+import { evaluateHost } from './host-argument.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { Host, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
 import { SysFiles } from './sys-files.ts';
 import { versionOf } from './system/kernel.ts';
-import { places, rootBuses } from './tree.ts';
+import { findTreePlaces, rootBuses } from './tree.ts';
 
 /**
- * Reads a host.
+ * Reads the PCI devices and IOMMUs of a host.
  *
- * What can be read depends on who reads: config space beyond its first 64 bytes is for root alone, and with it ACS, ATS and
- * the types of ports (`unknown` for others). What makes no sense ends in {@link Host.findings}, never in an error.
+ * Only root can read config space beyond its first 64 bytes; ACS, ATS and port types are `unknown` for other users.
+ * Invalid files become {@link Host.findings}; they never cause an error.
  *
- * @param root /sys, or a folder with a recorded one: `bus/pci/devices`, `kernel/iommu_groups`, `class/iommu` and
- *   `devices/system/cpu/modalias` are looked at, links as they are written
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` when `root` is not a folder with `bus/pci/devices`
+ * @param root /sys, or a folder with a recorded one. The function reads `bus/pci/devices`, `kernel/iommu_groups`,
+ *   `class/iommu` and `devices/system/cpu/modalias`, and does not follow links
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `root` is not a folder with `bus/pci/devices`
  */
 export function readHost(root: string = '/sys'): Host {
   if (!new SysFiles(root).isFolder(DEVICES)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `${valueText(root)} has no ${DEVICES}: it is no /sys of a machine with PCI`,
+      `${valueText(root)} has no ${DEVICES}: it is not the /sys of a machine with PCI. Name /sys or a copy of it`,
     );
   }
-  return readPresent(root);
+  return readHostOrEmpty(root);
 }
 
-/** Reads a host as {@link readHost} does; one without PCI has no functions. @internal */
-export function readPresent(root: string): Host {
+/** Like {@link readHost}, but a host without PCI has no functions. @internal */
+export function readHostOrEmpty(root: string): Host {
   const files = new SysFiles(root);
   const read = new Map<string, ReadFunction>();
   for (const name of files.names(DEVICES).sort(byAddress)) {
     if (isPciAddress(name)) read.set(name, readFunction(files, name));
-    else files.report(`${DEVICES}/${name}`, 'is no PCI address');
+    else files.report(`${DEVICES}/${name}`, 'is not a PCI address');
   }
-  const placed = places(files, read);
+  const placed = findTreePlaces(files, read);
   const listed = readGroups(files);
   const groupOf = new Map([...listed].flatMap(([number, { members }]) => members.map((member) => [member, number])));
   const functions = new Map<string, PciFunction>();
@@ -56,7 +56,7 @@ export function readPresent(root: string): Host {
       group: facts.group ?? groupOf.get(address),
       parent: placed.get(address)?.parent,
       rootBus: placed.get(address)?.rootBus ?? '',
-      // The bit of a virtual function reads as 0 always (SR-IOV, 3.4.1.3).
+      // Memory Space Enable of a virtual function always reads as 0 (SR-IOV, 3.4.1.3).
       ...(facts.physicalFunction === undefined ? {} : { memoryDecode: physical?.virtualMemoryDecode ?? 'unknown' }),
     });
   }
@@ -77,26 +77,27 @@ export function readPresent(root: string): Host {
 }
 
 /**
- * The function of an address.
+ * Returns the function with an address.
  *
- * @param text `0000:01:00.0`, or `01:00.0` in the first domain
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
+ * @param text `0000:01:00.0`, or `01:00.0` in domain 0
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is not an address, `ERR_DEVICE_NOT_FOUND` if the host has
+ *   no such function
  */
 export function functionAt(host: Host, text: string): PciFunction {
   const address = pciAddress(text);
-  const found = ofHost(host, ({ functions }) => functions.get(address));
+  const found = evaluateHost(host, ({ functions }) => functions.get(address));
   if (found !== undefined) return found;
   throw noSuchDevice(address);
 }
 
 /**
- * The bridges above a function, the nearest first.
+ * Returns the bridges above a function, the nearest first.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host or a function; where a bridge is above itself
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if an argument is not a host or a function, or a bridge is above itself
  */
 export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
   const { parent } = readOptions(device, ['parent'], 'a PCI function');
-  return ofHost(host, ({ functions }) => {
+  return evaluateHost(host, ({ functions }) => {
     const above = new Set<PciFunction>();
     for (let next = parent; next !== undefined;) {
       const bridge = functions.get(next);
@@ -109,12 +110,16 @@ export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
   });
 }
 
-/** Functions directly below a bridge, sorted. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host */
+/**
+ * Returns the functions directly below a bridge, sorted by address.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host
+ */
 export function childrenOf(host: Host, bridge: string): PciFunction[] {
-  return ofHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
+  return evaluateHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
 }
 
-/** Functions by the bridge that they are directly below, sorted. @internal */
+/** Maps bridges to the functions directly below them, sorted by address. @internal */
 export function childrenByParent({ functions }: Host): Map<string, PciFunction[]> {
   const children = new Map<string, PciFunction[]>();
   for (const each of functions.values()) {
@@ -126,12 +131,12 @@ export function childrenByParent({ functions }: Host): Map<string, PciFunction[]
   return children;
 }
 
-/** Functions of an IOMMU group, in the order of their addresses. @internal */
+/** Returns the functions of an IOMMU group, sorted by address. @internal */
 export function membersOf(host: Host, group: number): PciFunction[] {
   return (host.groups.get(group)?.members ?? []).flatMap((address) => host.functions.get(address) ?? []);
 }
 
-/** Members by what groups list and by what functions say: a recorded tree may have only one of both. */
+/** Joins the members that groups list with the groups of functions: a recorded tree may have only one of both. */
 function completeGroups(
   files: SysFiles,
   groups: Map<number, IommuGroup>,

@@ -1,6 +1,8 @@
 /**
- * The `resource` file of a function: where the host has its BARs and, for a bridge, its windows. A line for each has first
- * address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst); flags are those of include/linux/ioport.h.
+ * Reads the file `resource` of a function: the host addresses of its BARs and, for a bridge, of its windows.
+ *
+ * Each line has first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst). Flags are those of
+ * include/linux/ioport.h.
  */
 import type { SysFiles } from './sys-files.ts';
 
@@ -11,34 +13,34 @@ const MEMORY_64 = 0x10_0000n;
 const DISABLED = 0x1000_0000n;
 const UNSET = 0x2000_0000n;
 
-/** Lines that are BARs; the ROM follows. */
+/** Number of lines for BARs; the line of the ROM follows. */
 const BARS = 6;
 const ROM = 6;
-/** Lines of a bridge: behind BARs, ROM and, where the kernel has SR-IOV, six of virtual functions. Four of them are windows. */
+/** Lines of windows. They follow BARs, ROM and, if the kernel has SR-IOV, six lines for virtual functions. */
 const WINDOW_COUNT = 4;
 const IOV_BARS = 6;
 
-/** A base address register of a function, or its ROM. */
+/** A BAR of a function, or its ROM. */
 export interface BarResource {
-  /** VFIO's index: 0 to 5, 6 for the ROM. */
+  /** VFIO's region index: 0 to 5, 6 for the ROM. */
   readonly index: number;
-  /** `memory64` takes two registers. */
+  /** Kind of addresses; a `memory64` BAR takes two registers. */
   readonly kind: 'io' | 'memory32' | 'memory64' | 'rom';
-  /** Where the host has it: a physical address of the CPU; `undefined` where it has no address. */
+  /** Physical address on the host; `undefined` if none is assigned. */
   readonly address: bigint | undefined;
   /** Bytes. */
   readonly length: bigint;
-  /** Whether reading has no side effects, so that it can lie in a prefetchable window. */
+  /** Whether reads have no side effects, so that the BAR can be in a prefetchable window. */
   readonly prefetchable: boolean;
-  /** All that the kernel says of it. */
+  /** The kernel's flags (include/linux/ioport.h). */
   readonly flags: bigint;
 }
 
-/** Addresses that a bridge forwards from above it to below. */
+/** A range of addresses that a bridge forwards downwards. */
 export interface BridgeWindow {
-  /** What is forwarded: I/O ports, or memory, which is prefetchable or not. */
+  /** Kind of the window: I/O ports, memory or prefetchable memory. */
   readonly kind: 'io' | 'memory' | 'prefetchable';
-  /** A physical address of the CPU. */
+  /** First physical address on the host. */
   readonly address: bigint;
   /** Bytes. */
   readonly length: bigint;
@@ -57,7 +59,7 @@ interface Line {
   readonly flags: bigint;
 }
 
-/** Reads the file of a function in `folder`. @internal */
+/** Reads BARs and windows of the function in `folder`. @internal */
 export function readResources(files: SysFiles, folder: string, isBridge: boolean): Resources {
   const path = `${folder}/resource`;
   const text = files.text(path);
@@ -65,7 +67,7 @@ export function readResources(files: SysFiles, folder: string, isBridge: boolean
   const rows = text.split('\n');
   const lines = rows.flatMap((row, index) => parseLine(files, path, row, index) ?? []);
   const bars = lines.filter(({ index }) => index <= ROM).map(asBar);
-  // With SR-IOV in the kernel the windows come after its six BARs, without it at once (include/linux/pci.h).
+  // If the kernel has SR-IOV, the six BARs of virtual functions precede the windows (include/linux/pci.h).
   const first = rows.length > ROM + 1 + IOV_BARS ? ROM + 1 + IOV_BARS : ROM + 1;
   const windows = isBridge
     ? lines.filter(({ index, start }) => index >= first && index < first + WINDOW_COUNT && start !== 0n).map(asWindow)
@@ -80,12 +82,12 @@ function parseLine(files: SysFiles, path: string, row: string, index: number): L
     return undefined;
   }
   const [start, last, flags] = parts.slice(1).map((digits) => BigInt(`0x${digits}`)) as [bigint, bigint, bigint];
-  if ((flags & (IO | MEMORY)) === 0n) return undefined; // nothing there
+  if ((flags & (IO | MEMORY)) === 0n) return undefined; // an unused line
   if (last < start) {
     files.report(path, `line ${index + 1} ends (0x${last.toString(16)}) before it begins (0x${start.toString(16)})`);
     return undefined;
   }
-  if (last === 0n) return undefined; // a register that takes no addresses, or a window that is closed
+  if (last === 0n) return undefined; // an unimplemented BAR, or a closed window
   return { index, start, length: last - start + 1n, flags };
 }
 

@@ -1,6 +1,7 @@
 /**
- * Reading below /sys, or what is said to be a recorded one: files, links and folders of which nothing is believed. What is
- * there and makes no sense becomes a finding.
+ * Reads files, links and folders below /sys or a recorded copy of it.
+ *
+ * The contents are not trusted: invalid ones become findings.
  */
 import {
   type Dirent,
@@ -17,18 +18,18 @@ import {
 import { join } from 'node:path';
 import type { HostFinding, Unknown } from './model.ts';
 
-/** No attribute of /sys that is read here is longer; a recorded tree may have anything. */
+/** Limit for a file: no attribute of /sys that is read here is longer, but files of a recorded tree can be. */
 const MOST_BYTES = 64 << 10;
-/** What is read at once. */
+/** Bytes of one read. */
 const PART_BYTES = 16 << 10;
 
-/** Reads files below a root and collects what is wrong with them. @internal */
+/** Reads files below a root and collects problems as findings. @internal */
 export class SysFiles {
   readonly root: string;
   readonly #mostBytes: number;
   readonly #findings: HostFinding[] = [];
 
-  /** @param mostBytes that are read of a file; what is longer is cut */
+  /** @param mostBytes limit in bytes; longer files are truncated */
   constructor(root: string, mostBytes: number = MOST_BYTES) {
     this.root = root;
     this.#mostBytes = mostBytes;
@@ -38,24 +39,25 @@ export class SysFiles {
     return this.#findings;
   }
 
-  /** Notes what makes no sense. */
+  /** Adds a finding. */
   report(path: string, problem: string): void {
     this.#findings.push({ path, problem });
   }
 
-  /** The bytes of a file, as many as are read at most; `undefined` where there is none. */
+  /** Returns the bytes of a file, up to the limit; `undefined` if there is none. */
   bytes(path: string): Uint8Array | undefined {
     let fd: number;
     try {
-      // A pipe in a recorded tree would else be waited for.
+      // Opening a pipe in a recorded tree would block otherwise.
       fd = openSync(join(this.root, path), constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') this.report(path, `can't be read: ${text(error)}`);
+      if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR')
+        this.report(path, `cannot be read: ${text(error)}`);
       return undefined;
     }
     try {
       if (!fstatSync(fd).isFile()) {
-        this.report(path, 'is no file');
+        this.report(path, 'is not a file');
         return undefined;
       }
       const parts: Buffer[] = [];
@@ -66,20 +68,20 @@ export class SysFiles {
       }
       return Buffer.concat(parts);
     } catch (error) {
-      this.report(path, `can't be read: ${text(error)}`);
+      this.report(path, `cannot be read: ${text(error)}`);
       return undefined;
     } finally {
       closeSync(fd);
     }
   }
 
-  /** The text of a file without the white space around it; `undefined` where there is no file. */
+  /** Returns the text of a file without surrounding white space; `undefined` if there is no file. */
   text(path: string): string | undefined {
     const bytes = this.bytes(path);
     return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8').trim();
   }
 
-  /** The first line of a file, if it has one that is not empty, without control characters: it may be shown. */
+  /** Returns the first line of a file without control characters; `undefined` if it is empty. */
   word(path: string): string | undefined {
     const line = this.text(path)
       ?.split('\n', 1)[0]
@@ -90,20 +92,20 @@ export class SysFiles {
   }
 
   /**
-   * A number from a file: decimal, or hexadecimal with 0x.
+   * Returns the number in a file: decimal, or hexadecimal with 0x.
    *
-   * @param most the highest that makes sense
+   * @param most the highest valid number
    */
   number(path: string, most: number): number | Unknown {
     const word = this.word(path);
     if (word === undefined) return 'unknown';
     const value = /^(0x[0-9a-f]{1,16}|\d{1,16})$/i.test(word) ? Number(word) : Number.NaN;
     if (value >= 0 && value <= most) return value;
-    this.report(path, `says ${JSON.stringify(word.slice(0, 40))}, which is no number up to ${most}`);
+    this.report(path, `holds ${JSON.stringify(word.slice(0, 40))}, which is not a number up to ${most}`);
     return 'unknown';
   }
 
-  /** Where a link points, as it is written; `undefined` where there is no link. */
+  /** Returns the target of a link as it is written; `undefined` if there is no link. */
   link(path: string): string | undefined {
     try {
       return readlinkSync(join(this.root, path));
@@ -112,12 +114,12 @@ export class SysFiles {
     }
   }
 
-  /** Last part of where a link points. */
+  /** Returns the last part of a link's target. */
   linkName(path: string): string | undefined {
     return this.link(path)?.split('/').filter(Boolean).at(-1);
   }
 
-  /** Whether there is something of that name, be it a link to nowhere. */
+  /** Whether the path exists, a dangling link included. */
   has(path: string): boolean {
     try {
       lstatSync(join(this.root, path));
@@ -127,7 +129,7 @@ export class SysFiles {
     }
   }
 
-  /** Whether it is a folder, or a link to one. */
+  /** Whether the path is a folder, or a link to one. */
   isFolder(path: string): boolean {
     try {
       return statSync(join(this.root, path)).isDirectory();
@@ -136,13 +138,13 @@ export class SysFiles {
     }
   }
 
-  /** Names in a folder, sorted; none where there is no folder. */
+  /** Returns the names in a folder, sorted; none if there is no folder. */
   names(path: string): string[] {
     let entries: Dirent[];
     try {
       entries = readdirSync(join(this.root, path), { withFileTypes: true });
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT') this.report(path, `can't be listed: ${text(error)}`);
+      if (codeOf(error) !== 'ENOENT') this.report(path, `cannot be listed: ${text(error)}`);
       return [];
     }
     return entries.map(({ name }) => name).sort();

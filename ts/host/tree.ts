@@ -1,13 +1,13 @@
 /**
- * Which bridge each function is behind: by the folders of /sys where they tell, else by the bus numbers of the bridges.
+ * Finds the bridge above each function: by the folders of /sys, or else by the bus numbers of the bridges.
  */
 import { byAddress } from './address.ts';
 import type { RootBus } from './model.ts';
 import { DEVICES, type Place, type ReadFunction } from './pci-function.ts';
 import type { SysFiles } from './sys-files.ts';
 
-/** A place for each function; no chain of parents has a loop, and every parent is a function of the map. @internal */
-export function places(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
+/** Finds the place of each function. Every parent is in the map, and no chain of parents has a loop. @internal */
+export function findTreePlaces(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {
   const found = new Map<string, Place>();
   const bridges = bridgesByBus(functions);
   for (const [address, { place }] of functions) found.set(address, place ?? byBusNumber(address, bridges));
@@ -15,10 +15,10 @@ export function places(files: SysFiles, functions: ReadonlyMap<string, ReadFunct
     if (parent === undefined) continue;
     const problem = wrongParent(address, parent, functions, found);
     if (problem === undefined) continue;
-    files.report(`${DEVICES}/${address}`, `${problem}: it is shown as if it were on its root bus`);
+    files.report(`${DEVICES}/${address}`, `${problem}: it is treated as a function on its root bus`);
     found.set(address, { rootBus: found.get(address)?.rootBus ?? busOf(address), parent: undefined });
   }
-  // The root bus of what was placed by bus numbers is known only where the bridges above it are.
+  // The root bus of a function placed by bus numbers follows from the bridges above it.
   for (const [address, place] of found) found.set(address, { ...place, rootBus: rootBusOf(address, found) });
   return found;
 }
@@ -29,16 +29,16 @@ function wrongParent(
   functions: ReadonlyMap<string, ReadFunction>,
   found: ReadonlyMap<string, Place>,
 ): string | undefined {
-  if (!functions.has(parent)) return `is behind ${parent}, which is not there`;
-  const seen = new Set([address]);
+  if (!functions.has(parent)) return `is behind ${parent}, which does not exist`;
+  const visited = new Set([address]);
   for (let above: string | undefined = parent; above !== undefined; above = found.get(above)?.parent) {
-    if (seen.has(above)) return `is behind itself, by way of ${above}`;
-    seen.add(above);
+    if (visited.has(above)) return `is behind itself, through ${above}`;
+    visited.add(above);
   }
   return undefined;
 }
 
-/** Bridges by domain and number of the bus directly below them, in the order of the functions. */
+/** Maps domain and bus number to the bridges directly above that bus. */
 function bridgesByBus(functions: ReadonlyMap<string, ReadFunction>): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const [address, { bridge }] of functions) {
@@ -62,7 +62,7 @@ function rootBusOf(address: string, found: ReadonlyMap<string, Place>): string {
   return found.get(top)?.rootBus ?? busOf(top);
 }
 
-/** The root buses of functions that have their places. @internal */
+/** Lists the root buses of functions whose places are known. @internal */
 export function rootBuses(functions: ReadonlyMap<string, ReadFunction>, placed: ReadonlyMap<string, Place>): RootBus[] {
   const children = new Map<string, string[]>();
   for (const address of [...functions.keys()].sort(byAddress)) {
@@ -77,8 +77,9 @@ export function rootBuses(functions: ReadonlyMap<string, ReadFunction>, placed: 
 }
 
 /**
- * The first function on the bus, where it stands for the host bridge. The kernel's order is that of scanning, which is that
- * of addresses.
+ * Returns the first function on the bus if it identifies the host bridge.
+ *
+ * The kernel uses the first function that it scanned, which is the one with the lowest address.
  */
 function hostBridge(functions: ReadonlyMap<string, ReadFunction>, first: string | undefined): string | undefined {
   if (first === undefined) return undefined;
@@ -89,7 +90,7 @@ function busOf(address: string): string {
   return address.slice(0, address.lastIndexOf(':'));
 }
 
-/** The bus of that number in the domain of a function: `0000:01`. */
+/** Returns the name of a bus in the domain of a function: `0000:01`. */
 function busBelow(address: string, number: number): string {
   return `${address.slice(0, address.indexOf(':'))}:${number.toString(16).padStart(2, '0')}`;
 }

@@ -1,15 +1,16 @@
 /**
- * Whether a virtual function opens only with a VF token: a secret that the users of a physical function and of its
- * virtual functions share, once VFIO has the physical one (Linux, drivers/vfio/pci/vfio_pci_core.c:
- * `vfio_pci_core_match_token_uuid`).
+ * Whether a virtual function requires a VF token to open.
+ *
+ * The token is a secret that the users of a physical function and of its virtual functions share while the physical
+ * function is bound to VFIO (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_match_token_uuid`).
  */
 import { isVfioDriver } from './drivers.ts';
 import type { Host, PciFunction } from './model.ts';
 
-/** What to do about a VF token. @internal */
-export const GIVE_THE_TOKEN = 'open(address, { vfToken }) takes it';
+/** Remedy for a required VF token. @internal */
+export const PASS_THE_TOKEN = 'Pass it to open(address, { vfToken })';
 
-/** Why a virtual function opens only with a VF token, and what to do; `undefined` if it opens without. @internal */
+/** Explains that a virtual function requires a VF token; `undefined` if it does not. @internal */
 export function tokenOfVirtual(
   { functions }: Pick<Host, 'functions'>,
   { address, physicalFunction }: PciFunction,
@@ -17,5 +18,5 @@ export function tokenOfVirtual(
   const physical = physicalFunction === undefined ? undefined : functions.get(physicalFunction);
   if (physical === undefined || !isVfioDriver(physical.driver)) return undefined;
   const bound = `${address} is a virtual function of ${physical.address}, which is bound to ${physical.driver}`;
-  return `${bound}: it opens only with the VF token that the user of ${physical.address} has set. ${GIVE_THE_TOKEN}`;
+  return `${bound}: it opens only with the VF token that the user of ${physical.address} has set. ${PASS_THE_TOKEN}`;
 }

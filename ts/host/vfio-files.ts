@@ -1,13 +1,13 @@
 /**
- * The files below /dev by which VFIO opens a function.
+ * The files below /dev that VFIO opens a function by.
  */
 import type { PciFunction } from './model.ts';
 
 /** @internal */
 export interface VfioFiles {
-  /** Of its group, for type1, or of a group without an IOMMU; `undefined` for a function without a group. */
+  /** File of the group, for type1 or without an IOMMU; `undefined` for a function without a group. */
   readonly byGroup: string | undefined;
-  /** Its own, for iommufd; `undefined` where it has none. */
+  /** Device file of the function, for iommufd; `undefined` if it has none. */
   readonly own: string | undefined;
 }
 

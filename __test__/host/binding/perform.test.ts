@@ -1,16 +1,16 @@
 /**
- * A plan is carried out as a whole or not at all, whichever write fails.
+ * A binding plan is carried out completely or not at all, whichever write fails.
  */
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { handsOn } from '../../../ts/host/binding/hands.ts';
+import { newSysfsWriter } from '../../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../../ts/host/binding/perform.ts';
 import { type BindingPlan, planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
 import { readHost } from '../../../ts/host/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { rootsOf } from '../use/support.ts';
-import { MadeUpBus } from './made-up-bus.ts';
+import { FakeBus } from './fake-bus.ts';
 
 const PCI = `
 host 0000:00
@@ -26,14 +26,14 @@ const DRIVERS = ['nvme', 'other', 'vfio-pci']
 
 interface Scene {
   readonly sys: string;
-  readonly bus: MadeUpBus;
+  readonly bus: FakeBus;
   /** How the devices stand: driver and override of each. */
   state(): [string | undefined, string | undefined][];
 }
 
 function scene(t: ExecutionContext): Scene {
   const { sys } = rootsOf(t, { pci: PCI, rest: `${DRIVERS}[sys/bus/pci]\ndrivers_probe =\n` });
-  const bus = new MadeUpBus(sys, NATIVE);
+  const bus = new FakeBus(sys, NATIVE);
   return { sys, bus, state: () => DEVICES.map((address) => [bus.driverOf(address), bus.overrideOf(address)]) };
 }
 
@@ -56,7 +56,7 @@ const UNBOUND = [
 ];
 const WRITES = 8;
 
-test('a group there and back', (t) => {
+test('binds a group and unbinds it again', (t) => {
   const { sys, bus, state } = scene(t);
   t.deepEqual(state(), BEFORE as never);
   t.deepEqual(
@@ -93,7 +93,7 @@ for (const late of [false, true]) {
       bus.failing = (count) => count === k;
       const error = throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_BIND_FAILED');
       t.is(error.errno, 'EIO');
-      t.regex(error.message, /the kernel refused a write to \/sys\/bus\/pci\/.* \(EIO\)\. As before: 0000/);
+      t.regex(error.message, /^\/sys\/bus\/pci\/.*: write failed: the kernel rejected it \(EIO\)\. Restored: 0000/);
       t.deepEqual(state(), BEFORE as never, `write ${k}`);
       const begun = [3, 5, 8].findIndex((last) => k <= last) + 1;
       for (const [index, address] of DEVICES.entries()) {
@@ -115,26 +115,26 @@ for (const late of [false, true]) {
   });
 }
 
-test('what can not be undone is told, and the rest is undone', (t) => {
+test('reports devices whose drivers cannot be restored, and restores the others', (t) => {
   const { sys, bus, state } = scene(t);
   // The last write of the third device, and what gives it back to its driver.
   bus.failing = (count) => count === 8 || count === 10;
   const error = throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_ROLLBACK_FAILED');
-  t.regex(error.message, /As before: 0000:00:03\.0 \(no driver\), 0000:00:02\.0 \(nvme\)\. Not undone: 0000:00:04\.0 /);
   t.regex(
     error.message,
-    /could not be given back to other: the kernel refused a write to .*drivers\/other\/bind \(EIO\)$/,
+    /Restored: 0000:00:03\.0 \(no driver\), 0000:00:02\.0 \(nvme\)\. Not restored: 0000:00:04\.0 /,
   );
+  t.regex(error.message, / \(other\): .*drivers\/other\/bind: write failed: the kernel rejected it \(EIO\)$/);
   t.deepEqual(state(), [...BEFORE.slice(0, 2), [undefined, 'other']] as never);
 });
 
-test('a driver that says nothing and does not take the device', (t) => {
+test('rejects a driver that silently does not bind the device', (t) => {
   const { sys, bus, state } = scene(t);
   bus.untaken.add('0000:00:03.0');
   const error = throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_BIND_FAILED');
   t.regex(
     error.message,
-    /^vfio-pci did not take 0000:00:03\.0, no driver has it now: the end of dmesg says why\. As before/,
+    /^0000:00:03\.0: binding to vfio-pci failed: it has no driver now\. Read the end of dmesg .*\. Restored/,
   );
   t.is(error.device, '0000:00:03.0');
   t.deepEqual(state(), BEFORE as never);
@@ -142,32 +142,32 @@ test('a driver that says nothing and does not take the device', (t) => {
   const variant = planBind([...readHost(sys).functions.values()], 'mlx5_vfio_pci', () => true);
   bus.untaken.add('0000:00:02.0');
   const other = throwsCode(t, () => perform(variant, bus), 'ERR_BIND_FAILED');
-  t.regex(other.message, /mlx5_vfio_pci did not take .* \(mlx5_vfio_pci takes only devices that it was made for\)/);
+  t.regex(other.message, /binding to mlx5_vfio_pci failed: .* \(mlx5_vfio_pci supports only certain devices\)/);
   t.deepEqual(state(), BEFORE as never);
 });
 
-test('a vfio-pci that takes the device again', (t) => {
+test('rejects an unbind after which vfio-pci takes the device again', (t) => {
   const { sys } = scene(t);
-  const bus = new MadeUpBus(sys, { '0000:00:02.0': 'vfio-pci' });
+  const bus = new FakeBus(sys, { '0000:00:02.0': 'vfio-pci' });
   perform(planOf(sys, 'bind'), bus);
   const error = throwsCode(t, () => perform(planOf(sys, 'unbind'), bus), 'ERR_BIND_FAILED');
-  t.regex(error.message, /vfio-pci took 0000:00:02\.0 again: .*vfio-pci ids=/);
+  t.regex(error.message, /0000:00:02\.0: unbinding failed: vfio-pci took it again.*vfio-pci ids=/);
   t.deepEqual([bus.driverOf('0000:00:02.0'), bus.overrideOf('0000:00:02.0')], ['vfio-pci', 'vfio-pci']);
 });
 
-test('a module is loaded first, and nothing is written where it can not be', (t) => {
+test('loads the module first, and writes nothing if that fails', (t) => {
   const { sys, bus, state } = scene(t);
   const plan: BindingPlan = { ...planOf(sys, 'bind'), module: 'vfio-pci' };
   bus.loadProblem = 'FATAL: Module vfio-pci not found';
   const error = throwsCode(t, () => perform(plan, bus), 'ERR_VFIO_UNAVAILABLE');
-  t.regex(error.message, /"modprobe vfio-pci" says: FATAL: Module vfio-pci not found\. Nothing was changed/);
+  t.regex(error.message, /"modprobe vfio-pci" failed: FATAL: Module vfio-pci not found\. Nothing was changed/);
   t.deepEqual([bus.writes, state()], [[], BEFORE as never]);
   bus.loadProblem = undefined;
   perform(plan, bus);
   t.deepEqual(bus.modules, ['vfio-pci', 'vfio-pci']);
 });
 
-test('a device that is gone, and one that changed hands meanwhile', (t) => {
+test('reports a device that is removed or changes its driver during the change', (t) => {
   const { sys, bus } = scene(t);
   const plan = planOf(sys, 'bind');
   bus.write({ path: 'bus/pci/drivers/nvme/unbind', text: '0000:00:02.0\n' });
@@ -176,18 +176,22 @@ test('a device that is gone, and one that changed hands meanwhile', (t) => {
   rmSync(join(sys, 'bus/pci/devices/0000:00:02.0/driver_override'));
   const gone = throwsCode(t, () => perform(plan, bus), 'ERR_BIND_FAILED');
   t.is(gone.errno, 'ENOENT');
-  t.regex(gone.message, /devices\/0000:00:02\.0\/driver_override \(ENOENT\)$/, 'nothing was begun');
+  t.regex(
+    gone.message,
+    /devices\/0000:00:02\.0\/driver_override: write failed: the kernel rejected it \(ENOENT\)$/,
+    'nothing was begun',
+  );
 });
 
-test('nothing to do is nothing done', (t) => {
+test('writes nothing for an empty plan', (t) => {
   const { bus } = scene(t);
   t.deepEqual(perform({ module: undefined, changes: [], unchanged: [] }, bus), []);
   t.deepEqual(bus.writes, []);
 });
 
-const errnos = { EACCES: /only root may write to .*sudo/, EPERM: /only root/, EROFS: /on the host/ };
+const errnos = { EACCES: /only root can write to .*sudo/, EPERM: /only root/, EROFS: /on the host/ };
 for (const [errno, advice] of Object.entries(errnos)) {
-  test(`no permission (${errno}): said before anything is done`, (t) => {
+  test(`reports missing permission (${errno}) before any write`, (t) => {
     const { sys, bus } = scene(t);
     bus.tryAccess = () => {
       throw Object.assign(new Error(errno), { code: errno });
@@ -200,17 +204,17 @@ for (const [errno, advice] of Object.entries(errnos)) {
 }
 
 if (process.geteuid?.() !== 0) {
-  test('a plain user, by a file that may not be written to', (t) => {
+  test('rejects a plain user who cannot write to /sys', (t) => {
     const { sys, bus } = scene(t);
     chmodSync(join(sys, 'bus/pci/devices/0000:00:02.0/driver_override'), 0o444);
     throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_PERMISSION');
   });
 }
 
-test('the hands create no file', (t) => {
+test('the writer creates no files', (t) => {
   const { sys } = scene(t);
   const path = 'bus/pci/drivers/nvme/new_id';
-  const error = t.throws(() => handsOn(sys).write({ path, text: 'x' }));
+  const error = t.throws(() => newSysfsWriter(sys).write({ path, text: 'x' }));
   t.is((error as NodeJS.ErrnoException).code, 'ENOENT');
   t.false(existsSync(join(sys, path)));
 });

@@ -1,5 +1,5 @@
 /**
- * Which devices a command line chooses, and the writes that are planned for them.
+ * The devices that a command line chooses, and the planned writes.
  */
 import test, { type ExecutionContext } from 'ava';
 import { chosenDevices, planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
@@ -35,7 +35,7 @@ host 0000:00
   );
 }
 
-test('to vfio-pci: the override, away from the driver, the search for a driver', (t) => {
+test('bind sets the override, unbinds the old driver and probes', (t) => {
   const host = machine(t);
   const plan = planBind([at(host, '00:02.0'), at(host, '00:03.0')], undefined, loaded);
   t.deepEqual(written(plan), [
@@ -52,7 +52,7 @@ test('to vfio-pci: the override, away from the driver, the search for a driver',
   );
 });
 
-test('what VFIO has already stays, but for a variant that is asked for', (t) => {
+test('bind skips devices of VFIO, unless another variant is requested', (t) => {
   const host = machine(t);
   const devices = [at(host, '00:04.0'), at(host, '00:05.0')];
   const plain = planBind(devices, undefined, () => false);
@@ -67,7 +67,7 @@ test('what VFIO has already stays, but for a variant that is asked for', (t) => 
   t.is(planBind(devices, 'vfio-pci', (name) => name !== 'vfio-pci').module, 'vfio-pci', 'which is not loaded');
 });
 
-test('back: the override is cleared', (t) => {
+test('unbind clears the override', (t) => {
   const host = machine(t);
   const devices = ['00:02.0', '00:03.0', '00:04.0', '00:05.0'].map((address) => at(host, address));
   const plan = planUnbind(devices);
@@ -83,7 +83,7 @@ test('back: the override is cleared', (t) => {
   t.deepEqual([...new Set(plan.changes.map(({ to }) => to))], [undefined]);
 });
 
-test('back, of a device that VFIO never took', (t) => {
+test('unbind clears the override of a device that VFIO did not bind', (t) => {
   const host = hostOf(t, 'host 0000:00\n  02.0 1b36:0010 endpoint class=010802 group=1 override=vfio-pci');
   t.deepEqual(written(planUnbind([at(host, '00:02.0')])), [
     `"\\n" > ${at00}:02.0/driver_override`,
@@ -91,7 +91,7 @@ test('back, of a device that VFIO never took', (t) => {
   ]);
 });
 
-test('a group: its endpoints, and bridges that have a driver of the host', (t) => {
+test('--group chooses the endpoints of a group', (t) => {
   const host = machine(t);
   const chosen = (...texts: string[]): string[] => chosenDevices(host, texts, true).map(({ address }) => address);
   const group5 = ['0000:00:1f.0', '0000:01:00.0', '0000:01:00.1', '0000:01:00.2'];
@@ -107,7 +107,7 @@ test('a group: its endpoints, and bridges that have a driver of the host', (t) =
   throwsCode(t, () => chosen('everything'), 'ERR_INVALID_ARGUMENT');
 });
 
-test('a laptop: the group of a GPU leaves the port above it', (t) => {
+test('--group leaves the port above a GPU', (t) => {
   const host = described(t, 'laptop');
   t.deepEqual(
     chosenDevices(host, ['01:00.0'], true).map(({ address }) => address),

@@ -1,5 +1,5 @@
 /**
- * Whose disks the host uses, on written machines.
+ * Disk uses of functions.
  */
 import test from 'ava';
 import { block, machineOf, mounts, uses } from './support.ts';

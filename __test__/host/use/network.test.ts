@@ -1,5 +1,5 @@
 /**
- * Whose network the host uses, on written machines.
+ * Network uses of functions.
  */
 import test from 'ava';
 import { machineOf, network, uses } from './support.ts';

@@ -1,5 +1,5 @@
 /**
- * Screens, keyboards, virtual functions, and who has a device through VFIO, on written machines.
+ * Display, keyboard, virtual function and VFIO uses of functions.
  */
 import test from 'ava';
 import type { Machine } from '../../../ts/host/machine.ts';
@@ -144,7 +144,7 @@ virtfn1 -> ../0000:00:02.2
     addresses: { eth2: ['10.0.0.5'] },
   });
   t.deepEqual(uses(machine, '00:02.0'), [
-    'has 2 virtual functions on, which go with it',
+    'has 2 virtual functions on, which are removed with it',
     'has 0000:00:02.2, which holds / (disk)',
     'has 0000:00:02.2, which carries the login to 10.0.0.5 (eth2)',
   ]);

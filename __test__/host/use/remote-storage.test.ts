@@ -1,5 +1,5 @@
 /**
- * Network cards that the host's storage comes through, on written machines.
+ * Network cards that remote storage uses.
  */
 import test from 'ava';
 import { block, machineOf, mounts, network, uses } from './support.ts';

@@ -1,6 +1,7 @@
 /**
- * A machine of text: /sys, /proc and /dev as folders. PCI functions are described as in describe.ts; the rest is entries as in
- * expand.ts, below `[sys/…]`, `[proc/…]` and `[dev/…]`.
+ * A machine of text: /sys, /proc and /dev as folders.
+ *
+ * PCI functions are lines of describe.ts. The rest is entries of expand.ts below `[sys/…]`, `[proc/…]` and `[dev/…]`.
  */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';

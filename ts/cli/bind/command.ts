@@ -1,10 +1,10 @@
 /**
  * `peerdma bind` and `peerdma unbind`: bind devices to vfio-pci and back to their own drivers.
  */
-import { handsOn } from '../../host/binding/hands.ts';
+import { newSysfsWriter } from '../../host/binding/sysfs-writer.ts';
 import { perform } from '../../host/binding/perform.ts';
 import { type BindingPlan, chosenDevices, planBind, planUnbind } from '../../host/binding/plan.ts';
-import { DeviceNeededError, checkPlan } from '../../host/binding/refuse.ts';
+import { DeviceNeededError, checkPlan } from '../../host/binding/check-plan.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
 import { type Machine, type MachineRoots, readMachine, thisMachine } from '../../host/machine.ts';
 import type { PciFunction } from '../../host/model.ts';
@@ -126,7 +126,7 @@ async function change(
     else stdout.lines(planLines(plan));
     return 0;
   }
-  const done = ignoringSignals(() => perform(plan, handsOn(machine.roots.sys)));
+  const done = ignoringSignals(() => perform(plan, newSysfsWriter(machine.roots.sys)));
   if (json) await stdout.json(resultJson(plan, done, notes));
   else stdout.lines(resultLines(plan, done));
   return 0;

@@ -39,7 +39,7 @@ export class Footnotes {
 /** Returns the texts of all prerequisites, without duplicates. */
 export function allPrerequisites({ cells }: PeerMatrix): string[] {
   const texts = new Set<string>();
-  for (const { needs } of cells) for (const { text } of needs) texts.add(text);
+  for (const { prerequisites } of cells) for (const { text } of prerequisites) texts.add(text);
   return [...texts];
 }
 

@@ -55,7 +55,7 @@ function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width:
         const cell = cellOf(initiator, target);
         if (cell === undefined) return paint('dim', '·') + ' '.repeat(CELL - 1);
         const { word, style } = VERDICTS[cell.verdict];
-        const note = ` ${footnotes.of(cell)}${cell.needs.length > 0 ? '*' : ''}`;
+        const note = ` ${footnotes.of(cell)}${cell.prerequisites.length > 0 ? '*' : ''}`;
         return paint(style, word) + fit(note, CELL - word.length);
       });
       lines.push(`${label} ${line.join('')}`.trimEnd());

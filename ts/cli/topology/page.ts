@@ -51,7 +51,7 @@ const show = (button, aim) => {
   for (const each of document.querySelectorAll('.pair')) each.setAttribute('aria-pressed', String(each === button));
   const cell = CELLS[button.dataset.pair];
   why.replaceChildren(
-    ...list(cell.title, cell.reasons), ...list('Prerequisites', cell.needs), ...list('Notes', cell.notes), ...list('BARs of the target', cell.bars),
+    ...list(cell.title, cell.reasons), ...list('Prerequisites', cell.prerequisites), ...list('Notes', cell.notes), ...list('BARs of the target', cell.bars),
   );
   svg.classList.toggle('aimed', aim);
   for (const box of svg.querySelectorAll('[data-address]')) box.classList.toggle('on-path', aim && cell.path.includes(box.dataset.address));
@@ -119,7 +119,7 @@ function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): strin
     const row = devices.map((target) => {
       const cell = cellOf(initiator, target);
       if (cell === undefined) return '<td class="self"></td>';
-      const star = cell.needs.length > 0 ? '*' : '';
+      const star = cell.prerequisites.length > 0 ? '*' : '';
       return `<td><button class="pair ${cell.verdict}" data-pair="${escape(pairOf(cell))}">${VERDICTS[cell.verdict].word} <small>${footnotes.of(cell)}${star}</small></button></td>`;
     });
     return `<tr><th class="address"><b>${index + 1}</b> ${escape(initiator)} <small>${escape(kind)}</small></th>${row.join('')}</tr>`;
@@ -180,7 +180,7 @@ function cellData(host: Host, cell: PeerCell): Record<string, unknown> {
   return {
     title: `${cell.initiator} → ${cell.target}: ${VERDICTS[cell.verdict].means}`,
     reasons: texts(cell.reasons),
-    needs: texts(cell.needs),
+    prerequisites: texts(cell.prerequisites),
     notes: texts(cell.notes),
     bars: cell.bars.map(({ index, problem }) => `BAR ${index}: ${problem ?? 'can be mapped'}`),
     path: ends.flatMap((device) => [device, ...bridgesAbove(host, device)]).map(({ address }) => address),

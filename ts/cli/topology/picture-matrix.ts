@@ -45,8 +45,8 @@ function drawCell(cell: PeerCell | undefined, x: number, y: number, footnote: nu
   const size = `x="${x + 2}" y="${y + 2}" width="${CELL.width - 4}" height="${CELL.height - 4}" rx="6"`;
   if (cell === undefined) return `<rect class="self" ${size}/>`;
   const { word } = VERDICTS[cell.verdict];
-  const star = cell.needs.length > 0 ? '*' : '';
-  const text = [...cell.reasons, ...cell.needs, ...cell.notes].map((each) => each.text);
+  const star = cell.prerequisites.length > 0 ? '*' : '';
+  const text = [...cell.reasons, ...cell.prerequisites, ...cell.notes].map((each) => each.text);
   return [
     `<g class="cell ${cell.verdict}" data-pair="${escape(`${cell.initiator} ${cell.target}`)}">`,
     `<title>${escape([`${cell.initiator} to ${cell.target}`, ...text].join('\n'))}</title>`,

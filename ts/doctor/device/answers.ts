@@ -1,14 +1,14 @@
 /**
- * Whether a device answers at all: one that fell off the bus, or does not wake, reads as all ones.
+ * Reports devices that do not answer: config space of a lost or sleeping device reads as all ones.
  */
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
 /**
- * No finding for a device that answers, or if that is unknown.
+ * Returns a finding only for a device that does not answer.
  *
- * @param wanted whether the device was named, or is bound to VFIO
+ * @param wanted whether the device was named or is bound to VFIO
  * @internal
  */
 export function answersFindings({ host }: Facts, device: PciFunction, wanted: boolean): Finding[] {
@@ -19,7 +19,7 @@ export function answersFindings({ host }: Facts, device: PciFunction, wanted: bo
     {
       id: 'answers',
       state: wanted ? 'blocked' : 'warning',
-      says: `${address} does not answer${power}: it hangs, has no power or fell off the bus. Reset what is above it, or switch the machine off and on; the end of dmesg may say more`,
+      says: `${address} does not answer${power}: it hangs, has no power or fell off the bus. Reset the bridge above it, or switch the machine off and on. Read the end of dmesg for details`,
       evidence: `${host.root}/bus/pci/devices/${address}/config reads as all ones`,
     },
   ];

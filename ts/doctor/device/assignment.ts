@@ -1,5 +1,5 @@
 /**
- * Whether a device is VFIO's, and its group with it, and nobody else's.
+ * Reports whether a device can be assigned: its group, driver, firmware mappings, users and VF token.
  */
 import { bridgeRefused, isVfioDriver } from '../../host/drivers.ts';
 import type { GroupMember } from '../../host/group-use.ts';
@@ -12,18 +12,18 @@ import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
 import { answersFindings } from './answers.ts';
-import { directRegionFindings, isKept } from './direct-regions.ts';
+import { directRegionFindings, isKeptFromVfio } from './direct-regions.ts';
 import { tokenFindings } from './vf-token.ts';
 
-/** As the errors of opening know it. @internal */
+/** Converts a function to the form of the errors of opening. @internal */
 export function asPciDevice({ address, driver, group }: PciFunction): PciDevice {
   return { bdf: address, driver, iommuGroup: group };
 }
 
 /**
- * Only a device with a driver of VFIO is checked for processes that have it open.
+ * Returns the findings about assignment. Only devices that are bound to VFIO are checked for open files.
  *
- * @param asked whether somebody wants it: what the host uses is as it should be otherwise
+ * @param asked whether the device was named. Otherwise use by the host is not a problem
  * @internal
  */
 export function assignmentFindings(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): Finding[] {
@@ -72,42 +72,42 @@ function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, aske
   return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
 }
 
-/** The message when `peerdma bind` refuses to take the device from the host; `undefined` when it does not. */
+/** Explains that `peerdma bind` rejects the device since the host uses it; `undefined` if it does not. */
 function neededText({ usesOf }: Facts, device: PciFunction): string | undefined {
   const uses = (usesOf?.(device) ?? []).filter(({ kind }) => kind !== 'keyboard');
   if (uses.length === 0) return undefined;
   const { address, driver } = device;
   const list = listed(uses, uses.length, ({ text }) => text);
-  const remedy = 'End that use first, or assign another device: peerdma bind refuses this one';
-  const state = driver === undefined ? 'needed' : `in use by the driver ${driver}, and needed`;
-  return `${address} is ${state} by this machine: it ${list}. ${remedy}`;
+  const remedy = 'End that use first, or assign another device: peerdma bind rejects this one';
+  const by = driver === undefined ? '' : ` (driver ${driver})`;
+  return `${address} is in use by this machine${by}: it ${list}. ${remedy}`;
 }
 
-/** The command that binds a device; `undefined` if the device can't be assigned whatever its driver is. */
+/** Returns the command that binds a device; `undefined` if no driver makes the device assignable. */
 function bindCommand(facts: Facts, lookups: Lookups, device: PciFunction): string | undefined {
-  if (device.group === undefined || isKept(facts, device)) return undefined;
+  if (device.group === undefined || isKeptFromVfio(facts, device)) return undefined;
   const group = othersInTheWay(lookups, device).pci > 0 ? '--group ' : '';
   return `sudo npx peerdma bind ${group}${device.address}`;
 }
 
-/** The message when binding the device alone is not enough; `undefined` when it is. */
+/** Explains that binding only the device is not enough; `undefined` if it is. */
 function unboundText(facts: Facts, lookups: Lookups, device: PciFunction): string | undefined {
   const { address, driver } = device;
   const command = bindCommand(facts, lookups, device);
   if (command !== undefined && othersInTheWay(lookups, device).pci === 0) return undefined;
   const state = driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`;
-  if (command !== undefined) return `${address} is ${state}: bind its whole group to vfio-pci (${command})`;
+  if (command !== undefined) return `${address} is ${state}: bind all of its group to vfio-pci (${command})`;
   return `${address} is ${state}. Binding it does not help until the findings above are resolved`;
 }
 
 interface OthersInTheWay {
   readonly others: Iterable<GroupMember>;
   readonly count: number;
-  /** How many of them are PCI functions, which `bind --group` binds. */
+  /** Number of PCI functions, which `bind --group` binds. */
   readonly pci: number;
 }
 
-/** Members of its group, besides itself, that the host uses. */
+/** Returns other members of the device's group that the host uses. */
 function othersInTheWay({ groups }: Lookups, device: PciFunction): OthersInTheWay {
   if (device.group === undefined) return { others: [], count: 0, pci: 0 };
   const { blockers, pciBlockers } = groups.of(device.group);
@@ -115,7 +115,7 @@ function othersInTheWay({ groups }: Lookups, device: PciFunction): OthersInTheWa
   return { others: without(blockers, new Set([device])), count: blockers.size - self, pci: pciBlockers - self };
 }
 
-/** For a device that is not bound, only a reason that would keep it from being opened once it is bound. */
+/** Returns group viability; for an unbound device only if it would prevent opening after binding. */
 function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, wanted: boolean): Finding[] {
   const id = 'group-viable';
   const { root } = facts.host;
@@ -126,12 +126,12 @@ function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, 
   const evidence = `${root}/kernel/iommu_groups/${group}/devices: ${list}`;
   const { others, count, pci } = othersInTheWay(lookups, device);
   if (count === 0) {
-    const ok = { id, state: 'ok', says: 'the host uses nothing of the group', evidence } as const;
+    const ok = { id, state: 'ok', says: 'the host uses no member of the group', evidence } as const;
     return isVfioDriver(driver) ? [ok] : [];
   }
   const names = listed(others, count, (other) => nameOfBlocker({ bdf: other.address, driver: other.driver }));
   const { message: says, code } = groupNotViable(address, group, names);
-  const fix = isKept(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
+  const fix = isKeptFromVfio(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
   return wanted
     ? [{ id, state: 'blocked', says, evidence, fix, code }]
     : [{ id, state: 'warning', says, evidence, fix }];
@@ -145,14 +145,14 @@ function freeFinding(
 ): Finding {
   const id = 'free';
   if (system.openFiles === 'unknown') {
-    return { id, state: 'unknown', says: 'who has it open does not show here', evidence: 'no /proc' };
+    return { id, state: 'unknown', says: 'which processes have it open is unknown here', evidence: 'no /proc' };
   }
   const { files, users } = lookups.openersOfGroup(group);
   const evidence = `/proc/*/fd, ${listed(files, files.length, (file) => file)}`;
   if (users.length > 0) {
     return { id, state: 'blocked', says: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' };
   }
-  if (seesAllProcesses) return { id, state: 'ok', says: 'no process that is seen from here has it open', evidence };
-  const says = 'no process of this user has it open; those of others are for root to see';
+  if (seesAllProcesses) return { id, state: 'ok', says: 'no visible process has it open', evidence };
+  const says = 'no process of this user has it open; only root can read those of other users';
   return { id, state: 'unknown', says, evidence };
 }

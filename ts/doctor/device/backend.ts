@@ -1,6 +1,8 @@
 /**
- * By which back end a device would be opened, as `VfioContainerManager`'s `auto` decides it: iommufd where it can do all,
- * else type1 (ts/vfio/backend-choice.ts). What takes an open device to be asked is derived.
+ * Reports the back end that would open a device, by the rules of `VfioContainerManager`'s `auto`.
+ *
+ * `auto` uses iommufd if it supports all features, otherwise type1 (ts/vfio/backend-choice.ts). Facts that only an open
+ * device reports are derived.
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { PciFunction } from '../../host/model.ts';
@@ -19,44 +21,44 @@ import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
 
-/** What of a back end is in the way of a device. */
+/** Why a back end cannot open a device. */
 interface Refusal {
   readonly says: string;
   readonly code?: PeerDmaError['code'];
-  /** The file that this user may not open. */
+  /** The file that this user cannot open. */
   readonly file?: string;
 }
 
-/** @param group of the device @internal */
+/** @param group IOMMU group of the device @internal */
 export function backendFinding(facts: Facts, device: PciFunction, group: number): Finding {
   const { probes } = facts;
   const { driver } = device;
   const id = 'backend';
   if (probes === 'unknown') {
-    return { id, state: 'unknown', says: 'how it would be opened does not show here', evidence: 'no /dev' };
+    return { id, state: 'unknown', says: 'which back end would open it is unknown here', evidence: 'no /dev' };
   }
   const iommufd = iommufdRefusal(facts, probes, device, group);
   const type1 = type1Refusal(facts, probes, device, group);
   const dmaBufs = dmaBufsOf(facts.system.kernel, driver);
-  const seen = evidenceOf(facts, device);
+  const accessEvidence = evidenceOf(facts, device);
   if (iommufd === undefined && dmaBufs.given === true) {
     return {
       id,
       state: 'ok',
       says: 'opened by iommufd',
-      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...seen].join('; '),
+      evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...accessEvidence].join('; '),
     };
   }
   if (iommufd === undefined && dmaBufs.given === 'unknown') {
-    const either = 'opened by iommufd if its BARs are given out as dma-bufs, else by type1';
-    const evidence = [dmaBufs.evidence, ...seen].join('; ');
+    const either = 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1';
+    const evidence = [dmaBufs.evidence, ...accessEvidence].join('; ');
     if (type1 === undefined) return { id, state: 'ok', says: either, evidence };
-    return { id, state: 'unknown', says: `${either}, which is refused then: ${type1.says}`, evidence };
+    return { id, state: 'unknown', says: `${either}, which then fails: ${type1.says}`, evidence };
   }
   const evidence = [
     whyType1(iommufd?.says ?? NO_DMA_BUFS),
     ...(iommufd === undefined ? [dmaBufs.evidence] : []),
-    ...seen,
+    ...accessEvidence,
   ];
   if (type1 === undefined) return { id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') };
   const fix =
@@ -64,7 +66,7 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
   return { id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code };
 }
 
-/** But for dma-bufs, which come last. */
+/** Checks all requirements of iommufd except dma-bufs, which the caller checks last. */
 function iommufdRefusal(
   { system }: Facts,
   { iommufd }: Probes,
@@ -78,7 +80,7 @@ function iommufdRefusal(
   if (vfioFile === undefined || own === undefined) return refusal(noDeviceFile(address));
   const number = Number(vfioFile.slice('vfio'.length));
   const denied = deniedBy(system.access, own);
-  // Members of the group are a matter of binding, which comes after.
+  // The message omits other members of the group: they have their own finding.
   if (denied !== undefined) return refusal(deviceFileRefused(address, number, denied, group, []));
   if (system.interrupts.remapped === false && !system.interrupts.unsafeAllowed.iommufd) return unmapped('iommufd');
   return undefined;
@@ -102,7 +104,7 @@ function unmapped(module: string): Refusal {
   return { says: withoutRemapping('this machine', module), code: 'ERR_NO_INTERRUPT_REMAPPING' };
 }
 
-/** As the kernel would refuse to open the file; `undefined` where it would not, as far as its permissions tell. */
+/** Returns the error of opening a file, by its permissions; `undefined` if they allow it. */
 function deniedBy(access: ReadonlyMap<string, string>, path: string): PeerDmaError | undefined {
   const errno = access.get(path);
   if (errno === undefined || errno === 'ok') return undefined;

@@ -1,5 +1,5 @@
 /**
- * What can be done with each BAR: mapped, exported as a dma-buf, and in how large pages.
+ * Reports for each BAR whether it can be mapped and exported as a dma-buf, and its page size.
  */
 import { hex } from '../../address-range.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
@@ -14,19 +14,19 @@ import type { BarVerdict, Finding } from '../finding.ts';
 import { addToCommandLine } from '../commands.ts';
 
 const HUGE_PAGES = [1n << 30n, 1n << 21n];
-/** The kernel whose type1 maps BARs in huge pages first (Linux commit 0fd06844de5d); before it takes 4 KiB at a time. */
+/** First kernel whose type1 maps BARs in huge pages (Linux commit 0fd06844de5d), not 4 KiB at a time. */
 const HUGE_MAPPINGS_SINCE = [6, 16] as const;
-/** From here on that takes long enough to be told: some 30 ms for each GiB. */
+/** Size from which slow mapping is reported: about 30 ms for each GiB. */
 const LARGE = 1n << 30n;
 
-/** What an open device says of its BARs. @internal */
+/** Facts of an open device's BARs. @internal */
 export interface OpenBars {
   readonly mappable: (index: number) => boolean;
-  /** Whether dma-bufs are given out, as they are of each BAR or of none (Linux `vfio_pci_core_feature_dma_buf`). */
+  /** Whether BARs can be exported as dma-bufs: all or none (Linux, `vfio_pci_core_feature_dma_buf`). */
   readonly exported: boolean;
 }
 
-/** BARs 0 to 5. @param open what is known better, of a device that was opened @internal */
+/** Reports BARs 0 to 5. @param open facts of the open device, which replace derived ones @internal */
 export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): Finding[] {
   const derived = dmaBufsOf(facts.system.kernel, device.driver);
   const { frameBuffers: known } = facts.system;
@@ -46,19 +46,19 @@ function heldFinding(facts: Facts, device: PciFunction, target: TargetBar, frame
   const { index, length } = target;
   const released = isReleasedByBinding(facts, device);
   const remedy = released
-    ? 'vfio-pci takes it from there when it is bound (Linux 6.1 and later)'
-    : 'boot without that frame buffer';
+    ? 'Bind the device to vfio-pci, which removes it (Linux 6.1 and later)'
+    : 'Boot without that frame buffer';
   return {
     id: 'bar',
     state: 'warning',
-    says: `${nameOf(target)}: can not be mapped while the firmware's frame buffer (${frameBuffer}) is on it: ${remedy}`,
+    says: `${nameOf(target)}: cannot be mapped while the firmware's frame buffer (${frameBuffer}) is on it. ${remedy}`,
     evidence: `/proc/iomem; ${resourceFile(host, device, index)}`,
     fix: released ? undefined : addToCommandLine('initcall_blacklist=sysfb_init'),
     bar: { index, length, mappable: false, exportable: false, pageSize: 0n },
   };
 }
 
-/** vfio-pci removes console drivers from devices of this class when it is bound (`vfio_pci_vga_init`), since 6.1. */
+/** Class of devices from which vfio-pci removes console drivers since 6.1 (`vfio_pci_vga_init`). */
 const VGA = 0x0300;
 const CONSOLES_REMOVED_SINCE = [6, 1] as const;
 
@@ -67,8 +67,8 @@ function isReleasedByBinding({ system: { kernel } }: Facts, { driver, classCode 
   return kernel === 'unknown' || isAtLeast(kernel, CONSOLES_REMOVED_SINCE);
 }
 
-const SILENT = 'can not be mapped while the device does not answer';
-const NOT_OFFERED = 'the driver lets it be read and written, and not mapped';
+const SILENT = 'cannot be mapped while the device does not answer';
+const NOT_OFFERED = 'the driver allows reads and writes, but no mapping';
 
 function barFinding({ host, system }: Facts, device: PciFunction, target: TargetBar, dmaBufs: DmaBufs): Finding {
   const id = 'bar';
@@ -77,7 +77,7 @@ function barFinding({ host, system }: Facts, device: PciFunction, target: Target
   const evidence = resourceFile(host, device, index);
   if (problem !== undefined) {
     const bar: BarVerdict = { index, length, mappable: false, exportable: false, pageSize: 0n };
-    // Ports are never mapped, and nobody expects them to be.
+    // I/O ports are never mapped, so this is not a warning.
     const io = device.bars.some((each) => each.index === index && each.kind === 'io');
     const fix = address === undefined ? addToCommandLine('pci=realloc') : undefined;
     return { id, state: io ? 'ok' : 'warning', says: `${name}: ${problem}`, evidence, fix, bar };
@@ -103,15 +103,15 @@ function resourceFile({ root }: Host, { address }: PciFunction, index: number): 
   return `${root}/bus/pci/devices/${address}/resource, line ${index + 1}`;
 }
 
-const SLOW = 'Before Linux 6.16 type1 maps 4 KiB at a time: some 30 ms for each GiB';
+const SLOW = 'Before Linux 6.16 type1 maps 4 KiB at a time: about 30 ms for each GiB';
 
-/** Where guest and host addresses agree modulo that size, which is for who places the BAR in the guest. */
+/** Returns the largest page size. It applies if guest and host addresses are equal modulo that size. */
 function pageSizeOf(address: bigint, length: bigint): bigint {
   return HUGE_PAGES.find((size) => length >= size && address % size === 0n) ?? PAGE;
 }
 
 function abilities({ exportable, pageSize }: BarVerdict): string {
-  const pages = `in pages of ${sizeOf(pageSize)}${pageSize === PAGE ? '' : ' where it is aligned so in the guest too'}`;
-  const dmaBuf = { true: 'also as a dma-buf', false: 'not as a dma-buf', unknown: 'perhaps as a dma-buf too' };
+  const pages = `in pages of ${sizeOf(pageSize)}${pageSize === PAGE ? '' : ' if it is aligned to them in the guest too'}`;
+  const dmaBuf = { true: 'also as a dma-buf', false: 'not as a dma-buf', unknown: 'perhaps also as a dma-buf' };
   return `can be mapped, ${pages}; ${dmaBuf[`${exportable}`]}`;
 }

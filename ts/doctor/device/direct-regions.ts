@@ -1,20 +1,20 @@
 /**
- * Whether the firmware demands 1:1 mappings of a group, and whether the kernel gives such a group to VFIO.
+ * Reports 1:1 mappings that the firmware demands for a group.
  */
 import { directRegionsOf } from '../../host/direct-regions.ts';
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** Whether the kernel keeps the device to itself. @internal */
-export function isKept({ host, system }: Facts, device: PciFunction): boolean {
+/** Whether the kernel keeps the device from VFIO. @internal */
+export function isKeptFromVfio({ host, system }: Facts, device: PciFunction): boolean {
   return directRegionsOf(host, system.kernel, device)?.kept === true;
 }
 
 /**
- * No finding for a group without such mappings.
+ * Returns a finding only for a group with such mappings.
  *
- * @param wanted whether the device was named, or is bound to VFIO
+ * @param wanted whether the device was named or is bound to VFIO
  * @internal
  */
 export function directRegionFindings({ host, system }: Facts, device: PciFunction, wanted: boolean): Finding[] {

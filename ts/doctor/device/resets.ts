@@ -1,5 +1,5 @@
 /**
- * How a device can be reset, so that the next guest finds nothing of the last one.
+ * Reports how a device can be reset. Without a reset, state of one guest is visible to the next.
  */
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
@@ -10,16 +10,16 @@ export function resetFinding({ host }: Facts, { address, answers, resetMethods }
   const id = 'reset';
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
   if (answers === false) {
-    const says = 'can not be reset while it does not answer';
-    return { id, state: 'warning', says, evidence: `${file} lists what it could do before` };
+    const says = 'cannot be reset while it does not answer';
+    return { id, state: 'warning', says, evidence: `${file} lists the methods of the device when it answered` };
   }
   if (resetMethods === 'unknown') {
-    const says = 'can be reset; how is not said by kernels before 5.15';
-    return { id, state: 'ok', says, evidence: `reset beside no ${file}` };
+    const says = 'can be reset; kernels before 5.15 do not report how';
+    return { id, state: 'ok', says, evidence: `reset exists, ${file} does not` };
   }
   if (resetMethods.length > 0) {
     return { id, state: 'ok', says: `can be reset: ${resetMethods.join(', ')}`, evidence: file };
   }
-  const says = 'can not be reset on its own: what a guest left in it the next one finds';
+  const says = 'cannot be reset on its own: the next guest finds the state that the last one left';
   return { id, state: 'warning', says, evidence: `no ${file}` };
 }

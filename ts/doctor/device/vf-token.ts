@@ -1,14 +1,14 @@
 /**
- * Whether a device opens only with a VF token.
+ * Reports devices that require a VF token to open.
  */
 import { isVfioDriver } from '../../host/drivers.ts';
 import type { PciFunction } from '../../host/model.ts';
-import { GIVE_THE_TOKEN, tokenOfVirtual } from '../../host/vf-token.ts';
+import { PASS_THE_TOKEN, tokenOfVirtual } from '../../host/vf-token.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
 
-/** No finding for a device that opens without a token. @internal */
+/** Returns a finding only for a device that requires a token. @internal */
 export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunction): Finding[] {
   const says = tokenOfVirtual(host, device);
   if (says === undefined) return ofPhysical(lookups, device);
@@ -17,7 +17,7 @@ export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunc
   return [{ id: 'vf-token', state: 'warning', says, evidence }];
 }
 
-/** A physical function of which a virtual one is open opens only with the token of that one. */
+/** A physical function requires the token while one of its virtual functions is open. */
 function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): Finding[] {
   if (!isVfioDriver(driver)) return [];
   for (const each of lookups.virtualFunctionsOf(address)) {
@@ -28,7 +28,7 @@ function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): Finding
       {
         id: 'vf-token',
         state: 'warning',
-        says: `${open}: ${address} opens only with the VF token that is set. ${GIVE_THE_TOKEN}`,
+        says: `${open}: ${address} opens only with the VF token of that user. ${PASS_THE_TOKEN}`,
         evidence: `/proc/*/fd, ${files.join(', ')}`,
       },
     ];

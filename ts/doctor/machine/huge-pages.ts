@@ -1,12 +1,12 @@
 /**
- * Huge pages for RAM: pinning goes page by page, so they make it fast. Nothing needs them.
+ * Reports huge pages for RAM. They are optional, but pinning works page by page and is faster with them.
  */
 import type { HugePagePool } from '../../host/system/huge-pages.ts';
 import { sizeOf } from '../../size.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** Where `hugePages: 'transparent'` has an effect on RAM, which is in files. */
+/** Policies with which `hugePages: 'transparent'` has an effect on RAM, which is file memory. */
 const TRANSPARENT: ReadonlySet<string> = new Set(['always', 'within_size', 'advise', 'force']);
 
 /** @internal */
@@ -25,22 +25,22 @@ export function hugePagesFinding({ host, system, ram }: Facts): Finding {
   if (enough !== undefined) {
     const option = enough.pageSize === 1n << 30n ? '1G' : enough.pageSize === 1n << 21n ? '2M' : undefined;
     const how = option === undefined ? '' : ` (hugePages: '${option}')`;
-    const says = `there are free huge pages of ${sizeOf(enough.pageSize)} for all RAM${how}`;
+    const says = `free huge pages of ${sizeOf(enough.pageSize)} suffice for all RAM${how}`;
     return { id, state: 'ok', says, evidence };
   }
   if (TRANSPARENT.has(transparent)) {
-    const says = `RAM gets huge pages where it asks for them (hugePages: 'transparent')`;
+    const says = `RAM can have transparent huge pages (hugePages: 'transparent')`;
     return { id, state: 'ok', says, evidence };
   }
   if (transparent === 'unknown' && pools.length === 0) {
-    return { id, state: 'unknown', says: 'whether there are huge pages does not show here', evidence: `no ${folder}` };
+    return { id, state: 'unknown', says: 'huge pages are unknown here', evidence: `no ${folder}` };
   }
   const some = pools.find((pool) => freeBytes(pool) > 0n);
   if (ram === undefined && some !== undefined) {
     const says = `${sizeOf(freeBytes(some))} are free in huge pages of ${sizeOf(some.pageSize)}`;
     return { id, state: 'ok', says, evidence };
   }
-  const says = `RAM${ram === undefined ? '' : ` of ${sizeOf(ram)}`} will be in pages of 4 KiB, of which pinning takes about a microsecond each: allow RAM to have transparent huge pages, or set some aside (sysctl vm.nr_hugepages=N)`;
+  const says = `RAM${ram === undefined ? '' : ` of ${sizeOf(ram)}`} will be in pages of 4 KiB; pinning takes about a microsecond for each. Allow transparent huge pages, or reserve huge pages (sysctl vm.nr_hugepages=N)`;
   const fix = `echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled`;
   return { id, state: 'warning', says, evidence, fix: transparent === 'unknown' ? undefined : fix };
 }

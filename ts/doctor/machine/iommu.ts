@@ -1,5 +1,5 @@
 /**
- * Whether an IOMMU is on, and whether it remaps interrupts.
+ * Reports whether an IOMMU is on and remaps interrupts.
  */
 import { NO_IOMMU_NAME, TURN_ON_IN_FIRMWARE, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
 import type { Unknown } from '../../host/model.ts';
@@ -9,74 +9,74 @@ import { withoutRemapping } from '../../vfio/opening-errors.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
-import { iommuWords, makerOf, remappingOff } from './iommu-words.ts';
+import { findIommuParameters, makerOf, remappingOff } from './iommu-parameters.ts';
 
-/** Configuration of the drivers that an x86 could have, by the maker of the IOMMU. */
+/** Kernel options of x86 IOMMU drivers, by vendor. */
 const IOMMU_DRIVERS = { intel: 'INTEL_IOMMU', amd: 'AMD_IOMMU', other: 'VIRTIO_IOMMU' } as const;
-/** With one of these Intel's is on without a word; the second is Debian's. */
+/** Options that turn Intel's IOMMU on by default; Debian sets the second. */
 const ON_BY_DEFAULT = ['INTEL_IOMMU_DEFAULT_ON', 'INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF'];
 
-type Cure = Pick<Finding, 'says' | 'fix'>;
+type Remedy = Pick<Finding, 'says' | 'fix'>;
 
 /** @internal */
 export function iommuFinding(facts: Facts): Finding {
   const { groups, iommus, root } = facts.host;
   if (groups.size === 0 && !facts.system.showsGroups) {
-    const says = 'whether an IOMMU is on does not show here';
+    const says = 'whether an IOMMU is on is unknown here';
     return { id: 'iommu', state: 'unknown', says, evidence: `no ${root}/kernel/iommu_groups` };
   }
   if (groups.size === 0) {
     const evidence = evidenceOfNone(facts);
-    return { id: 'iommu', state: 'blocked', ...cureOfNone(facts), evidence, code: 'ERR_NO_IOMMU_GROUP' };
+    return { id: 'iommu', state: 'blocked', ...remedyForNone(facts), evidence, code: 'ERR_NO_IOMMU_GROUP' };
   }
   const names = [...iommus.values()].map(({ name, addressBits }) =>
     addressBits === 'unknown' ? name : `${name} (${addressBits} bits)`,
   );
-  const count = groups.size === 1 ? 'there is 1 group' : `there are ${groups.size} groups`;
+  const count = groups.size === 1 ? '1 group' : `${groups.size} groups`;
   const evidence = [`${root}/kernel/iommu_groups`, ...(names.length > 0 ? [`class/iommu: ${names.join(', ')}`] : [])];
-  return { id: 'iommu', state: 'ok', says: `the IOMMU is on: ${count} of devices`, evidence: evidence.join('; ') };
+  return { id: 'iommu', state: 'ok', says: `the IOMMU is on, with ${count}`, evidence: evidence.join('; ') };
 }
 
 function evidenceOfNone(facts: Facts): string {
   const { host, system } = facts;
   const { kernel, virtual, iommuTables } = system;
-  const made = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
+  const noIommuGroups = [...host.functions.values()].flatMap(({ noIommuGroup }) => noIommuGroup ?? []);
   const groups =
-    made.length === 0
-      ? 'has no group of an IOMMU'
-      : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${made.join(', ')}`;
-  const seen = [`${host.root}/kernel/iommu_groups ${groups}`];
+    noIommuGroups.length === 0
+      ? 'has no IOMMU group'
+      : `has only groups without an IOMMU (${NO_IOMMU_NAME}): ${noIommuGroups.join(', ')}`;
+  const evidence = [`${host.root}/kernel/iommu_groups ${groups}`];
   if (iommuTables !== 'unknown') {
-    seen.push(
+    evidence.push(
       iommuTables.length > 0
         ? `firmware/acpi/tables has ${iommuTables.join(', ')}`
-        : 'firmware/acpi/tables has no DMAR, IVRS or VIOT, by which firmware tells of an IOMMU',
+        : 'firmware/acpi/tables has no DMAR, IVRS or VIOT, which describe an IOMMU',
     );
   }
-  if (virtual === true) seen.push('/proc/cpuinfo has the flag hypervisor');
+  if (virtual === true) evidence.push('/proc/cpuinfo has the flag hypervisor');
   const lacking = lackingDrivers(facts);
-  if (lacking.length > 0) seen.push(`${lacking.map((name) => `CONFIG_${name}`).join(', ')} is not set`);
-  if (system.onXen) seen.push(`${host.root}/hypervisor/type is xen`);
+  if (lacking.length > 0) evidence.push(`${lacking.map((name) => `CONFIG_${name}`).join(', ')} is not set`);
+  if (system.onXen) evidence.push(`${host.root}/hypervisor/type is xen`);
   const words = parametersOf(kernel).filter(({ text }) => /iommu/.test(text));
-  if (words.length > 0) seen.push(`/proc/cmdline has ${words.map(({ text }) => text).join(' ')}`);
-  return seen.join('; ');
+  if (words.length > 0) evidence.push(`/proc/cmdline has ${words.map(({ text }) => text).join(' ')}`);
+  return evidence.join('; ');
 }
 
-/** What is to be done first: that the command line says so explains all else; then it goes from the hardware up. */
-function cureOfNone(facts: Facts): Cure {
+/** Returns the first remedy. The command line comes first, since it explains all else; then from the hardware up. */
+function remedyForNone(facts: Facts): Remedy {
   const { kernel, virtual, iommuTables, onXen } = facts.system;
   const maker = makerOf(facts);
-  const { off, on } = iommuWords(parametersOf(kernel), maker);
+  const { off, on } = findIommuParameters(parametersOf(kernel), maker);
   if (off.length > 0) {
     const words = off.map(({ text }) => text);
     return {
-      says: `no IOMMU is on: the kernel's command line turns it off. Take ${words.join(' and ')} out and boot again`,
+      says: `no IOMMU is on: the kernel's command line turns it off. Remove ${words.join(' and ')} and reboot`,
       fix: removeFromCommandLine(...words),
     };
   }
   if (onXen) {
     const says =
-      'no IOMMU is on: Linux runs on Xen, which keeps the IOMMU to itself. Assign devices by Xen (xl pci-assignable-add), or boot Linux without Xen';
+      'no IOMMU is on: Linux runs on Xen, which reserves the IOMMU for itself. Assign devices with Xen (xl pci-assignable-add), or boot Linux without Xen';
     return { says };
   }
   const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
@@ -84,37 +84,36 @@ function cureOfNone(facts: Facts): Cure {
   if (iommuTables === 'unknown' || iommuTables.length === 0) {
     if (virtual === true) {
       const says =
-        'no IOMMU is on: this virtual machine has none. Its host has to give it one (QEMU: -machine kernel-irqchip=split -device intel-iommu,intremap=on; libvirt: <iommu model="intel">)';
+        'no IOMMU is on: this virtual machine has none. Add one on its host (QEMU: -machine kernel-irqchip=split -device intel-iommu,intremap=on; libvirt: <iommu model="intel">)';
       return { says };
     }
     return {
       says:
         asked === undefined
           ? `no IOMMU is on: ${TURN_ON_THE_IOMMU}`
-          : `no IOMMU is on, though the kernel asks for it (${asked}): ${TURN_ON_IN_FIRMWARE}`,
+          : `no IOMMU is on, though the kernel enables it (${asked}): ${TURN_ON_IN_FIRMWARE}`,
       fix: iommuTables === 'unknown' ? undefined : FIRMWARE_SETUP,
     };
   }
   if (lackingDrivers(facts).length > 0) {
-    const says = 'no IOMMU is on: this kernel has no driver for one. Boot a kernel that has, as those of Debian do';
+    const says = "no IOMMU is on: this kernel has no driver for it. Boot a kernel with a driver, such as Debian's";
     return { says, fix: INSTALL_KERNEL };
   }
   if (maker === 'intel' && asked === undefined && kernel !== 'unknown') {
     return {
-      says: 'no IOMMU is on: the firmware has it on, and Linux has to be booted with intel_iommu=on',
+      says: 'no IOMMU is on, though the firmware has it on. Boot Linux with intel_iommu=on',
       fix: addToCommandLine('intel_iommu=on'),
     };
   }
-  const wish = asked === undefined ? '' : ` and the kernel asks for it (${asked})`;
+  const enabled = asked === undefined ? '' : ` and the kernel enables it (${asked})`;
   return {
-    says: `no IOMMU is on, though the firmware has one${wish}: the kernel's log says why`,
+    says: `no IOMMU is on, though the firmware has one${enabled}. Read the kernel's log for the reason`,
     fix: `sudo dmesg | grep -iE 'iommu|dmar|amd-vi'`,
   };
 }
 
 /**
- * Options of drivers that the kernel was built without: that of the machine's IOMMU, or all while its maker is
- * unknown.
+ * Returns options of missing drivers: that of the machine's IOMMU, or all if its vendor is unknown.
  */
 function lackingDrivers(facts: Facts): string[] {
   const maker = makerOf(facts);
@@ -126,13 +125,13 @@ function parametersOf(kernel: KernelFacts | Unknown): readonly KernelParameter[]
   return kernel === 'unknown' ? [] : kernel.commandLine;
 }
 
-/** Nothing where there is no IOMMU: interrupts are remapped by it. @internal */
+/** Returns no finding without an IOMMU, which is what remaps interrupts. @internal */
 export function interruptFindings({ host, system }: Facts): Finding[] {
   if (host.groups.size === 0) return [];
   const id = 'interrupt-remapping';
   const { remapped, chips, unsafeAllowed } = system.interrupts;
   if (remapped === 'unknown') {
-    const says = 'whether interrupts are remapped does not show here';
+    const says = 'whether interrupts are remapped is unknown here';
     return [{ id, state: 'unknown', says, evidence: `${host.root}/kernel/irq has no chip_name of an x86` }];
   }
   const evidence = `${host.root}/kernel/irq/*/chip_name: ${chips.join(', ')}`;
@@ -140,13 +139,13 @@ export function interruptFindings({ host, system }: Facts): Finding[] {
   const says = withoutRemapping('this machine', 'vfio_iommu_type1');
   const allowed = (['type1', 'iommufd'] as const).filter((name) => unsafeAllowed[name]);
   if (allowed.length === 0) {
-    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingCure(system) }];
+    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingRemedy(system) }];
   }
-  const accepted = `${says}, as has been done for ${allowed.join(' and ')}`;
-  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingCure(system) }];
+  const accepted = `${says}. It is allowed for ${allowed.join(' and ')}`;
+  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingRemedy(system) }];
 }
 
-function remappingCure({ kernel, virtual }: Facts['system']): string | undefined {
+function remappingRemedy({ kernel, virtual }: Facts['system']): string | undefined {
   const off = remappingOff(parametersOf(kernel));
   if (off !== undefined) return removeFromCommandLine(off.text);
   return virtual === false ? FIRMWARE_SETUP : undefined;

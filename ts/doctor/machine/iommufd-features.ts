@@ -1,6 +1,7 @@
 /**
- * What of iommufd there has to be for it to be taken: files of devices, files as RAM, dma-bufs of BARs. Whatever is missing,
- * type1 does without.
+ * Reports features that iommufd requires: device files, mapping of files, and dma-bufs of BARs.
+ *
+ * If one is missing, type1 works without it.
  */
 import { isVfioDriver } from '../../host/drivers.ts';
 import { isAtLeast, optionOf } from '../../host/system/kernel.ts';
@@ -9,17 +10,17 @@ import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** The kernel that has `CONFIG_VFIO_DEVICE_CDEV` first. */
+/** First kernel with `CONFIG_VFIO_DEVICE_CDEV`. */
 const DEVICE_FILES_SINCE = [6, 6] as const;
 
-/** @param iommufd as it answered @internal */
+/** @param iommufd result of the probe @internal */
 export function featureFindings(facts: Facts, iommufd: { readonly mapsFiles: boolean }): Finding[] {
   return [mapFile(iommufd), deviceFiles(facts), dmaBuf(facts)];
 }
 
 function mapFile({ mapsFiles }: { readonly mapsFiles: boolean }): Finding {
-  const [id, evidence] = ['map-file', 'ioctl(IOMMU_IOAS_MAP_FILE), asked of /dev/iommu'] as const;
-  if (mapsFiles) return { id, state: 'ok', says: 'iommufd maps RAM as the file that it is', evidence };
+  const [id, evidence] = ['map-file', 'ioctl(IOMMU_IOAS_MAP_FILE) of /dev/iommu'] as const;
+  if (mapsFiles) return { id, state: 'ok', says: 'iommufd maps RAM by its file', evidence };
   return { id, state: 'warning', says: mapsNoFiles().message, evidence };
 }
 
@@ -27,15 +28,15 @@ function deviceFiles({ host, system: { kernel } }: Facts): Finding {
   const id = 'device-files';
   const bound = [...host.functions.values()].filter(({ driver }) => isVfioDriver(driver));
   const having = bound.find(({ vfioFile }) => vfioFile !== undefined);
-  const ok = { id, state: 'ok', says: 'devices have files of their own' } as const;
+  const ok = { id, state: 'ok', says: 'devices have their own device files' } as const;
   if (having !== undefined) return { ...ok, evidence: `${having.address} is /dev/vfio/devices/${having.vfioFile}` };
   const missing = { id, state: 'warning', says: noDeviceFile('a device').message } as const;
   if (bound.length > 0) return { ...missing, evidence: `${bound[0]?.address} has no vfio-dev in ${host.root}` };
   const release = kernel === 'unknown' ? '' : `derived from Linux ${kernel.release}`;
   const option = optionOf(kernel, 'VFIO_DEVICE_CDEV');
   if (kernel === 'unknown' || (isAtLeast(kernel, DEVICE_FILES_SINCE) && option === 'unknown')) {
-    const says = 'whether devices have files of their own shows once one is bound to vfio-pci';
-    return { id, state: 'unknown', says, evidence: release || 'no device of VFIO' };
+    const says = 'whether devices have their own device files is unknown until one is bound to vfio-pci';
+    return { id, state: 'unknown', says, evidence: release || 'no device is bound to VFIO' };
   }
   const configured = option === 'unknown' ? '' : `, with CONFIG_VFIO_DEVICE_CDEV ${option === 'y' ? 'set' : 'not set'}`;
   const given = isAtLeast(kernel, DEVICE_FILES_SINCE) && option === 'y';
@@ -45,9 +46,8 @@ function deviceFiles({ host, system: { kernel } }: Facts): Finding {
 function dmaBuf({ system: { kernel } }: Facts): Finding {
   const id = 'dma-buf';
   const { given, evidence } = dmaBufsOf(kernel);
-  if (given === true) return { id, state: 'ok', says: 'BARs are given out as dma-bufs', evidence };
+  if (given === true) return { id, state: 'ok', says: 'BARs can be exported as dma-bufs', evidence };
   if (given === false) return { id, state: 'warning', says: NO_DMA_BUFS, evidence };
-  const says =
-    'BARs are given out as dma-bufs, if the kernel was built for it: that shows when a device is opened (--open)';
+  const says = 'BARs can be exported as dma-bufs if the kernel was built with it. Open a device to find out (--open)';
   return { id, state: 'unknown', says, evidence };
 }

@@ -1,27 +1,27 @@
 /**
- * Limits of this process against the RAM that a guest is to have: locked memory, and how many mappings it can be in.
+ * Reports whether limits of this process suffice for a guest's RAM: locked memory and memory mappings.
  */
 import { PAGE } from '../../host/peer-to-peer/target-bars.ts';
 import { sizeOf } from '../../size.ts';
 import type { Facts } from '../facts.ts';
 import type { Finding } from '../finding.ts';
 
-/** Mappings that a piece of memory takes that does not adjoin the next. */
+/** Memory mappings for each separate piece of guest memory. */
 const MAPPINGS_EACH = 2;
-/** In such blocks, or larger ones, Linux on x86-64 takes memory in and out as a guest (arch/x86/mm/init_64.c). */
+/** Smallest block in which a Linux guest on x86-64 adds and removes memory (arch/x86/mm/init_64.c). */
 const MEMORY_BLOCK = 128n << 20n;
-/** With fewer not even a small guest's RAM and BARs find room. */
-const FEWEST_PIECES = 256;
+/** Fewest pieces for RAM and BARs of a small guest. */
+const MIN_PIECES = 256;
 
 /** @internal */
 export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Facts): Finding {
   const id = 'memlock';
   const { memlock, ipcLock } = limits;
   if (memlock === 'unknown') {
-    return { id, state: 'unknown', says: 'how much memory can be locked does not show here', evidence: 'no /proc' };
+    return { id, state: 'unknown', says: 'how much memory can be locked is unknown here', evidence: 'no /proc' };
   }
   if (ipcLock === true) {
-    const says = 'this process may lock any amount of memory; a VMM of another user has the limit of that user';
+    const says = 'this process can lock any amount of memory; a VMM of another user has the limit of that user';
     return { id, state: 'ok', says, evidence: '/proc/self/status: CapEff has CAP_IPC_LOCK' };
   }
   const evidence = `/proc/self/limits: Max locked memory ${memlock}`;
@@ -29,21 +29,21 @@ export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Fac
   const namespace = inUserNamespace === true ? ' (CAP_IPC_LOCK of a user namespace does not lift the limit)' : '';
   const most = `up to ${sizeOf(memlock)} of memory can be locked${namespace}`;
   if (ram === undefined) {
-    const says = `${most}, as much RAM as a guest with a device can have: --ram SIZE says whether a size fits`;
+    const says = `${most}, which is the most RAM of a guest with a device. Pass --ram SIZE to check a size`;
     return { id, state: 'warning', says, evidence };
   }
   if (ram <= memlock) {
-    const says = `${most}, which ${sizeOf(ram)} of RAM fit in once: type1 counts it for each container`;
+    const says = `${most}; ${sizeOf(ram)} of RAM fit once, and type1 counts them for each container`;
     return { id, state: 'ok', says, evidence };
   }
   if (inUserNamespace === true) {
-    const says = `${most}, and all RAM of a guest is, ${sizeOf(ram)}: start the container with a higher limit (--ulimit memlock=${ram})`;
+    const says = `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Start the container with a higher limit (--ulimit memlock=${ram})`;
     return { id, state: 'blocked', says, evidence: `${evidence}; /proc/self/uid_map`, code: 'ERR_MEMLOCK_LIMIT' };
   }
   return {
     id,
     state: 'blocked',
-    says: `${most}, and all RAM of a guest is, ${sizeOf(ram)}: raise RLIMIT_MEMLOCK (this shell's is raised so; LimitMEMLOCK= in systemd, /etc/security/limits.d for logins)`,
+    says: `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Raise RLIMIT_MEMLOCK (prlimit for this shell, LimitMEMLOCK= for systemd, /etc/security/limits.d for logins)`,
     evidence,
     fix: `sudo prlimit --pid $$ --memlock=${ram}:${ram}`,
     code: 'ERR_MEMLOCK_LIMIT',
@@ -55,31 +55,33 @@ export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts):
   const id = 'mappings';
   const { mappings } = limits;
   if (mappings === 'unknown') {
-    const says = 'how many memory mappings a process may have does not show here';
+    const says = 'how many memory mappings a process can have is unknown here';
     return { id, state: 'unknown', says, evidence: 'no /proc/sys/vm/max_map_count' };
   }
   const used = limits.mapped === 'unknown' ? 0 : limits.mapped;
   const inProcess = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
   const pieces = dmaEntries === 'unknown' ? inProcess : Math.min(inProcess, dmaEntries);
-  const wanted = Math.max(FEWEST_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
+  const wanted = Math.max(MIN_PIECES, ram === undefined ? 0 : Number(rounded(ram, MEMORY_BLOCK) / MEMORY_BLOCK));
   const evidence = [
     `vm.max_map_count is ${mappings}`,
     `/proc/self/maps has ${limits.mapped} lines`,
     `vfio_iommu_type1.dma_entry_limit is ${dmaEntries}`,
   ].join('; ');
-  const room = `guest memory can be in ${pieces} pieces that don't adjoin`;
+  const capacity = `guest memory can have ${pieces} separate pieces`;
   if (pieces >= wanted) {
     const smallest = (ram ?? 0n) / BigInt(pieces) + 1n;
     const says =
-      ram === undefined ? room : `${room}: ${sizeOf(ram)} of RAM in pieces of ${sizeOf(rounded(smallest, PAGE))}`;
+      ram === undefined
+        ? capacity
+        : `${capacity}: ${sizeOf(ram)} of RAM in pieces of ${sizeOf(rounded(smallest, PAGE))}`;
     return { id, state: 'ok', says, evidence };
   }
-  const says = `${room}, fewer than the ${wanted} blocks of 128 MiB in which RAM may come and go`;
+  const says = `${capacity}, fewer than the ${wanted} blocks of 128 MiB in which RAM can be added and removed`;
   const fix =
     pieces < inProcess
       ? `echo ${wanted} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
       : `sudo sysctl vm.max_map_count=${allowing(wanted * MAPPINGS_EACH + used)}`;
-  if (pieces >= FEWEST_PIECES) return { id, state: 'warning', says, evidence, fix };
+  if (pieces >= MIN_PIECES) return { id, state: 'warning', says, evidence, fix };
   return { id, state: 'blocked', says, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
 }
 
@@ -87,12 +89,12 @@ function rounded(bytes: bigint, unit: bigint): bigint {
   return ((bytes + unit - 1n) / unit) * unit;
 }
 
-/** The native core leaves a quarter of what the kernel allows to everybody else (crates/core/src/memory/budget.rs). */
+/** The native core reserves a quarter of the limit for other code (crates/core/src/memory/budget.rs). */
 function usable(mappings: number): number {
   return mappings - Math.floor(mappings / 4);
 }
 
-/** How many the kernel has to allow for so many to be usable. */
+/** The limit with which a number of mappings is usable. */
 function allowing(mappings: number): number {
   return Math.ceil((mappings * 4) / 3);
 }

@@ -1,5 +1,5 @@
 /**
- * The kernel and VFIO: whether it is there, and which of its two back ends this user can open.
+ * Reports the kernel, whether VFIO is loaded, and which back ends this user can open.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
@@ -10,7 +10,7 @@ import type { Finding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
 import { featureFindings } from './iommufd-features.ts';
 
-/** The first kernel that tells which IOVAs can be mapped, as README.md has it. */
+/** First kernel that reports the IOVAs that can be mapped; see README.md. */
 const OLDEST = [5, 4] as const;
 const NO_CORE: ReadonlySet<string> = new Set(['ERR_NATIVE_CORE_MISSING', 'ERR_UNSUPPORTED_PLATFORM']);
 
@@ -21,27 +21,27 @@ export function kernelFinding({ system: { kernel } }: Facts): Finding {
     return {
       id,
       state: 'unknown',
-      says: 'which kernel runs does not show here',
+      says: 'the kernel is unknown here',
       evidence: 'no /proc/sys/kernel/osrelease',
     };
   }
   const evidence = '/proc/sys/kernel/osrelease';
   if (isAtLeast(kernel, OLDEST)) return { id, state: 'ok', says: `the kernel is Linux ${kernel.release}`, evidence };
-  const says = `Linux ${kernel.release} is older than 5.4, the first that this package is made for`;
+  const says = `Linux ${kernel.release} is older than 5.4, the first that this package supports`;
   return { id, state: 'warning', says, evidence };
 }
 
-/** VFIO, then what of it can be opened; back ends are asked for only where VFIO is there. @internal */
+/** Reports VFIO, and its back ends if VFIO is loaded. @internal */
 export function vfioFindings(facts: Facts): Finding[] {
   const vfio = vfioFinding(facts);
   const { probes } = facts;
-  if (probes === 'unknown') return [vfio, unasked('type1', '/dev/vfio/vfio'), unasked('iommufd', '/dev/iommu')];
+  if (probes === 'unknown') return [vfio, notProbed('type1', '/dev/vfio/vfio'), notProbed('iommufd', '/dev/iommu')];
   if (probes.type1 instanceof PeerDmaError && NO_CORE.has(probes.type1.code)) return [coreFinding(probes.type1), vfio];
   return vfio.state === 'ok' ? [vfio, ...backendFindings(facts, probes)] : [vfio];
 }
 
-function unasked(id: 'type1' | 'iommufd', path: string): Finding {
-  return { id, state: 'unknown', says: `whether ${path} can be opened does not show here`, evidence: 'no /dev' };
+function notProbed(id: 'type1' | 'iommufd', path: string): Finding {
+  return { id, state: 'unknown', says: `whether ${path} can be opened is unknown here`, evidence: 'no /dev' };
 }
 
 function coreFinding({ code, message }: PeerDmaError): Finding {
@@ -56,10 +56,10 @@ function vfioFinding({ host, system, probes }: Facts): Finding {
   const path = `${host.root}/bus/pci/drivers`;
   if (vfioPci === true || bound !== undefined) {
     const evidence = vfioPci === true ? `${path}/vfio-pci` : `${bound?.address} has the driver ${bound?.driver}`;
-    return { id, state: 'ok', says: 'VFIO is there', evidence };
+    return { id, state: 'ok', says: 'VFIO is loaded', evidence };
   }
   if (vfioPci === 'unknown') {
-    return { id, state: 'unknown', says: 'whether VFIO is there does not show here', evidence: `no ${path}` };
+    return { id, state: 'unknown', says: 'whether VFIO is loaded is unknown here', evidence: `no ${path}` };
   }
   if (kernel !== 'unknown' && optionOf(kernel, 'VFIO_PCI', 'vfio_pci') === 'n') {
     const where =
@@ -67,7 +67,7 @@ function vfioFinding({ host, system, probes }: Facts): Finding {
     return {
       id,
       state: 'blocked',
-      says: `this kernel has no VFIO: boot one that was built with CONFIG_VFIO_PCI, as those of Debian are`,
+      says: `this kernel has no VFIO. Boot a kernel with CONFIG_VFIO_PCI, such as Debian's`,
       evidence: `no ${path}/vfio-pci; Linux ${kernel.release}: ${where}`,
       fix: INSTALL_KERNEL,
     };
@@ -76,11 +76,11 @@ function vfioFinding({ host, system, probes }: Facts): Finding {
   const says =
     refused?.code === 'ERR_VFIO_UNAVAILABLE'
       ? refused.message
-      : 'the driver vfio-pci is not there: load it with "modprobe vfio-pci"';
+      : 'the driver vfio-pci is not loaded. Load it with "modprobe vfio-pci"';
   return { id, state: 'blocked', says, evidence: `no ${path}/vfio-pci`, fix: 'sudo modprobe vfio-pci' };
 }
 
-/** One back end is enough: that the other can't be opened is a warning then. */
+/** One back end is enough: if the other cannot be opened, it is a warning. */
 function backendFindings(facts: Facts, { type1, iommufd }: Probes): Finding[] {
   const neither = type1 !== 'opened' && iommufd instanceof PeerDmaError;
   const refused = (id: 'type1' | 'iommufd', error: PeerDmaError, fix: string | undefined): Finding => ({
@@ -93,15 +93,15 @@ function backendFindings(facts: Facts, { type1, iommufd }: Probes): Finding[] {
   });
   const found: Finding[] = [
     type1 === 'opened'
-      ? { id: 'type1', state: 'ok', says: 'containers of type1 can be opened', evidence: 'open(/dev/vfio/vfio)' }
+      ? { id: 'type1', state: 'ok', says: 'type1 containers can be opened', evidence: 'open(/dev/vfio/vfio)' }
       : refused('type1', type1, type1.code === 'ERR_PERMISSION' ? 'sudo chmod a+rw /dev/vfio/vfio' : undefined),
   ];
-  if (iommufd instanceof PeerDmaError) return [...found, refused('iommufd', iommufd, iommufdCure(facts, iommufd))];
+  if (iommufd instanceof PeerDmaError) return [...found, refused('iommufd', iommufd, iommufdRemedy(facts, iommufd))];
   found.push({ id: 'iommufd', state: 'ok', says: 'iommufd can be opened', evidence: 'open(/dev/iommu)' });
   return [...found, ...featureFindings(facts, iommufd)];
 }
 
-function iommufdCure({ system }: Facts, { code }: PeerDmaError): string | undefined {
+function iommufdRemedy({ system }: Facts, { code }: PeerDmaError): string | undefined {
   if (code === 'ERR_PERMISSION') return 'sudo chown "$USER" /dev/iommu';
   return optionOf(system.kernel, 'IOMMUFD', 'iommufd') === 'm' ? 'sudo modprobe iommufd' : undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * Which device gets which driver, by which writes to /sys: plain data, made from what was read.
+ * Plans a change of drivers: which device gets which driver, by which writes to /sys.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { isChipset } from '../chipset.ts';
@@ -9,12 +9,12 @@ import type { Host, PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
 import { functionAt, membersOf } from '../read-host.ts';
 
-/** What drivers are by default. @internal */
+/** The default driver of `bind`. @internal */
 export const VFIO_PCI = 'vfio-pci';
 
 /** @internal */
 export interface SysWrite {
-  /** Below /sys. */
+  /** Path below /sys. */
   readonly path: string;
   readonly text: string;
 }
@@ -22,26 +22,27 @@ export interface SysWrite {
 /** A device that changes its driver. @internal */
 export interface DriverChange {
   readonly device: PciFunction;
-  /** The driver that has to have it then; `undefined`: whichever the kernel finds for it. */
+  /** The new driver; `undefined` for the driver that the kernel chooses. */
   readonly to: string | undefined;
   readonly writes: readonly SysWrite[];
 }
 
 /** @internal */
 export interface BindingPlan {
-  /** A kernel module that is to be loaded before. */
+  /** Kernel module to load first. */
   readonly module: string | undefined;
   readonly changes: readonly DriverChange[];
-  /** Devices that are as they should be. */
+  /** Devices that already have the right driver. */
   readonly unchanged: readonly PciFunction[];
 }
 
 /**
- * The devices of a command line, each once.
+ * Returns the devices of a command line, each once.
  *
- * @param wholeGroups with all endpoints of their IOMMU groups. Bridges and parts of the chipset that VFIO does not mind
- * stay as they are; a part of the chipset that is named does not
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`
+ * @param wholeGroups whether to add all endpoints of their IOMMU groups. Bridges, and parts of the chipset without a
+ *   host driver, are added only if they are named
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if a text is not an address, `ERR_DEVICE_NOT_FOUND`,
+ *   `ERR_NO_IOMMU_GROUP` if a group is wanted of a device without one
  * @internal
  */
 export function chosenDevices(host: Host, texts: readonly string[], wholeGroups: boolean): PciFunction[] {
@@ -61,17 +62,17 @@ export function chosenDevices(host: Host, texts: readonly string[], wholeGroups:
   return [...new Set(chosen)];
 }
 
-/** Members without a driver, or with one that does no DMA, leave a group viable (`iommu_group_claim_dma_owner`). */
+/** Whether a member keeps its driver: without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
 function staysInGroup(member: PciFunction): boolean {
   const { bridge, driver } = member;
   return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));
 }
 
 /**
- * How devices get to VFIO.
+ * Plans to bind devices to VFIO.
  *
- * @param driver `vfio-pci` or a variant of it; `undefined`: vfio-pci, but for those that a variant has already
- * @param isLoaded whether the driver is there
+ * @param driver `vfio-pci` or a variant of it; `undefined` for vfio-pci, except for devices that have a variant
+ * @param isLoaded whether a driver is loaded
  * @internal
  */
 export function planBind(
@@ -93,7 +94,7 @@ export function planBind(
   return { module, changes, unchanged: devices.filter(isDone) };
 }
 
-/** How devices get back from VFIO to the drivers that the kernel has for them. @internal */
+/** Plans to unbind devices from VFIO, so that the kernel chooses their drivers. @internal */
 export function planUnbind(devices: readonly PciFunction[]): BindingPlan {
   const isDone = ({ driver, driverOverride }: PciFunction): boolean =>
     !isVfioDriver(driver) && !isVfioDriver(driverOverride);
@@ -107,7 +108,7 @@ export function planUnbind(devices: readonly PciFunction[]): BindingPlan {
   return { module: undefined, changes, unchanged: devices.filter(isDone) };
 }
 
-/** @param driver `undefined`: none, for which the kernel takes an empty line (Linux, drivers/base/driver.c) @internal */
+/** @param driver `undefined` to clear the override by an empty line (Linux, drivers/base/driver.c) @internal */
 export function overrideWrite(address: string, driver: string | undefined): SysWrite {
   return { path: `${DEVICES}/${address}/driver_override`, text: `${driver ?? ''}\n` };
 }

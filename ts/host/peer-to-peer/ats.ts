@@ -1,10 +1,10 @@
 /**
- * Whether translated requests of a device (ATS) reach a target directly, without passing the root complex.
+ * Whether translated requests of a device (ATS) reach a target without passing the root complex.
  */
 import type { Host, PciFunction } from '../model.ts';
 import type { Reason } from './model.ts';
-import type { Parting } from './parting.ts';
-import { acsUnread, note, placeOf, redirects } from './parting-words.ts';
+import type { PathDivergence } from './path-divergence.ts';
+import { describeUnreadAcs, note, describeDivergence, describeRedirect } from './divergence-text.ts';
 
 /** @internal */
 export interface Ats {
@@ -13,24 +13,24 @@ export interface Ats {
   readonly notes: readonly Reason[];
 }
 
-/** Whether translated requests may take the short way. Only what is on now counts. @internal */
-export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, parting: Parting): Ats {
+/** Evaluates ATS of an initiator. Only controls that are on now count. @internal */
+export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, divergence: PathDivergence): Ats {
   const nothing = { direct: false, text: '', notes: [] };
-  if (ats === 'none' || parting.kind === 'root-complex' || parting.kind === 'conventional') return nothing;
+  if (ats === 'none' || divergence.kind === 'root-complex' || divergence.kind === 'conventional') return nothing;
   if (ats === 'unknown') {
-    const text = `whether ${address} has translations of its own (ATS) can't be read (root can)`;
+    const text = `ATS of ${address} cannot be read; root can read it`;
     return { ...nothing, notes: [note('ats-unknown', text)] };
   }
   const port = parent === undefined ? undefined : host.functions.get(parent);
-  const text = `${address} has translations of its own (ATS is on)`;
+  const text = `${address} sends translated requests (ATS is on)`;
   if (port !== undefined && typeof port.acs === 'object' && port.acs.on.includes('TransBlk')) {
     const blocked = `ACS of ${port.address} blocks translated requests (TransBlk)`;
     return { ...nothing, notes: [note('ats-blocked', ats.enabled ? `${text}, but ${blocked}` : blocked)] };
   }
-  const open = parting.translated === 'direct';
+  const open = divergence.translated === 'direct';
   if (ats.enabled) {
     if (open) return { direct: true, text, notes: [] };
-    return { ...nothing, notes: [keptFromCrossing(text, parting)] };
+    return { ...nothing, notes: [keptFromCrossing(text, divergence)] };
   }
   const tlb = iommu === undefined ? 'unknown' : (host.iommus.get(iommu)?.deviceTlb ?? 'unknown');
   if (tlb === false || !open) return nothing;
@@ -39,26 +39,29 @@ export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, 
     notes: [
       note(
         'ats-not-on',
-        `${address} has ATS, which is off now: with it translated requests would pass ${placeOf(parting)} straight`,
+        `${address} has ATS, which is off: if it were on, translated requests would cross ${describeDivergence(divergence)} directly`,
       ),
     ],
   };
 }
 
-/** Why translated requests may go up to the root complex although ATS is on. */
-function keptFromCrossing(text: string, parting: Parting): Reason {
-  const { address } = parting.initiatorSide;
-  switch (parting.translated) {
+/** Explains why translated requests may go up to the root complex although ATS is on. */
+function keptFromCrossing(text: string, divergence: PathDivergence): Reason {
+  const { address } = divergence.initiatorSide;
+  switch (divergence.translated) {
     case 'possible':
       return note(
         'inside-device',
-        `${text}, but nothing says whether ${placeOf(parting)} has ways between its functions`,
+        `${text}, but whether ${describeDivergence(divergence)} has paths between its functions is unknown`,
       );
     case 'egress':
-      return note('acs-egress', `${text}, but ACS of ${address} has egress control on: its vector may refuse them`);
+      return note('acs-egress', `${text}, but ACS of ${address} has egress control on: its vector may block them`);
     case 'unknown':
-      return note('acs-unknown', `${text}, but ${acsUnread(parting)}`);
+      return note('acs-unknown', `${text}, but ${describeUnreadAcs(divergence)}`);
     default:
-      return note('acs-redirect', `${text}, but ${redirects(parting, 'translated requests')} too (DirectTrans is off)`);
+      return note(
+        'acs-redirect',
+        `${text}, but ${describeRedirect(divergence, 'translated requests')} too (DirectTrans is off)`,
+      );
   }
 }

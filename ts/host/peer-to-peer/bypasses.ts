@@ -1,10 +1,11 @@
 /**
- * Guest addresses that never come to the IOMMU: those that a neighbour of the initiator has on the host, where nothing
- * redirects requests up. Guest memory must not be there.
+ * Finds guest addresses that bypass the IOMMU: host addresses of a neighbour, if ACS does not redirect requests.
+ *
+ * Guest memory must not be at these addresses.
  */
 import type { PciFunction } from '../model.ts';
 import type { Bypass } from './model.ts';
-import { partingOf } from './parting.ts';
+import { findDivergence } from './path-divergence.ts';
 import type { Paths } from './paths.ts';
 
 /** @internal */
@@ -15,7 +16,7 @@ export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
   for (const bridge of paths.pathOf(initiator).slice(1)) {
     for (const neighbour of paths.childrenOf(bridge)) {
       if (neighbour.address === below.address) continue;
-      const { untranslated } = partingOf(paths, initiator, neighbour);
+      const { untranslated } = findDivergence(paths, initiator, neighbour);
       if (untranslated === 'redirect') continue;
       const certain = untranslated === 'direct';
       for (const [start, length] of memoryOf(neighbour)) {
@@ -34,7 +35,7 @@ export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
   return found;
 }
 
-/** Host addresses that a function, or what is behind a bridge, answers to. */
+/** Host addresses that a function decodes or a bridge forwards. */
 function memoryOf({ bars, windows }: PciFunction): [start: bigint, length: bigint][] {
   const own = bars.filter(({ kind }) => kind !== 'io' && kind !== 'rom');
   const below = windows.filter(({ kind }) => kind !== 'io');

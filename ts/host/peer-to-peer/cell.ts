@@ -1,33 +1,33 @@
 /**
- * One pair: the way that a request takes, and what becomes of it.
+ * Evaluates one pair: the path of a request and the verdict.
  *
- * A device that is assigned sends requests with guest addresses: IOVAs, which only its IOMMU translates. Bridges and switches
- * route by address and know nothing of that. So:
+ * An assigned device sends requests with guest addresses (IOVAs), which only its IOMMU translates. Bridges and switches
+ * route by address without a translation. So:
  *
- * 1. A request goes up to the root complex, whether ACS redirects it or not, since a switch has no port for a guest address.
- *    There the IOMMU turns it into the BAR's host address, and the root complex sends it down again, through the same root
- *    port or another one, if it does that at all ({@link forwarding}).
- * 2. The exception that is wanted: with ATS a device asks the IOMMU first and sends translated requests. A switch takes those
- *    straight across, unless ACS redirects them there (ACS Direct Translated P2P lets them pass even then).
- * 3. The exception that nobody wants: a guest address that happens to be a host address of a neighbour below the same switch,
- *    without ACS to redirect it. The switch takes it across and the IOMMU never sees it ({@link bypassesOf}). For a BAR that
- *    is at its host address in the guest this is a short cut; for guest RAM at such an address it is corruption.
+ * 1. A request goes up to the root complex, with or without ACS redirection, since a switch has no port for a guest
+ *    address. The IOMMU translates it to the BAR's host address, and the root complex sends it down again through the
+ *    same or another root port, if it forwards such requests ({@link HostBridges.forwarding}).
+ * 2. Exception: a device with ATS requests translations from the IOMMU and sends translated requests. A switch routes
+ *    those directly, unless ACS redirects them. With ACS Direct Translated P2P they are never redirected.
+ * 3. Exception: a guest address equals a host address of a neighbour below the same switch, and ACS does not redirect
+ *    it. The switch routes the request directly, so it bypasses the IOMMU ({@link bypassesOf}). If the guest has the
+ *    BAR at its host address, this is a shortcut. If the guest has RAM there, it is corruption.
  *
- * Without an IOMMU devices have host addresses, and the switch's way is the way. That is nothing VFIO can do, and still what
- * drivers of the host do: the verdict is about that then, and the missing IOMMU is among what is needed.
+ * Without an IOMMU, devices use host addresses and switches route them. VFIO cannot assign such devices, but drivers of
+ * the host do peer-to-peer this way: the verdict describes it, and the missing IOMMU is one of the prerequisites.
  */
 import type { Host, PciFunction } from '../model.ts';
 import { atsOf } from './ats.ts';
 import type { Forwarding, HostBridges } from './host-bridges.ts';
 import type { PeerCell, Reason, Verdict } from './model.ts';
-import { type Parting, partingOf } from './parting.ts';
-import { acsUnread, note, placeOf, redirects } from './parting-words.ts';
+import { type PathDivergence, findDivergence } from './path-divergence.ts';
+import { describeUnreadAcs, note, describeDivergence, describeRedirect } from './divergence-text.ts';
 import type { Paths } from './paths.ts';
 import { addressBitsOf, placement, widths } from './placement.ts';
 import type { Readiness } from './readiness.ts';
 import type { TargetBars } from './target-bars.ts';
 
-/** What all cells of a matrix are made from. @internal */
+/** State that all cells of a matrix share. @internal */
 export interface CellContext {
   readonly host: Host;
   readonly paths: Paths;
@@ -42,21 +42,21 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
   const addressBits = addressBitsOf(host, initiator);
   const bars = context.targetBars.of(target, addressBits);
   const reachable = bars.filter(({ problem }) => problem === undefined);
-  const needs = readiness.needsOf(initiator, target);
-  const base = { initiator: initiator.address, target: target.address, needs, bars };
+  const prerequisites = readiness.prerequisitesOf(initiator, target);
+  const base = { initiator: initiator.address, target: target.address, prerequisites, bars };
   if (reachable.length === 0) {
     const list = bars.map(({ index, problem }) => `BAR ${index}: ${problem}`).join('; ');
     const text = list === '' ? `${target.address} has no BAR` : `${target.address} has no BAR to reach (${list})`;
     return { ...base, verdict: 'no', reasons: [{ code: 'no-target-bar', text }], notes: [] };
   }
-  const parting = partingOf(paths, initiator, target);
-  const way = wayOf(context, parting, initiator, target);
+  const divergence = findDivergence(paths, initiator, target);
+  const way = findPath(context, divergence, initiator, target);
   const notes = [
     ...(initiator.group !== undefined && initiator.group === target.group
       ? [
           note(
             'same-group',
-            `both are in group ${initiator.group}: the IOMMU does not tell them apart, and they go into one container`,
+            `both are in group ${initiator.group}: the IOMMU does not isolate them from each other, and they share a container`,
           ),
         ]
       : []),
@@ -68,66 +68,81 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
   return { ...base, verdict: way.verdict, reasons: way.reasons, notes };
 }
 
-interface Way {
+interface PathVerdict {
   readonly verdict: Verdict;
   readonly reasons: readonly Reason[];
   readonly notes: readonly Reason[];
 }
 
-function wayOf(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
+function findPath(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
   const way = initiator.group === undefined ? byBusAddress : translated;
-  const found = way(context, parting, initiator, target);
+  const found = way(context, divergence, initiator, target);
   if (found.verdict !== 'yes') return found;
-  // A switch of a virtual machine is the hypervisor's, as its host bridge is: VFIO assigns neither.
+  // Switches and host bridges of a virtual machine belong to the hypervisor: VFIO assigns neither.
   const decided = context.hostBridges.hypervisorDecides(initiator, target);
   return decided === undefined ? found : { ...found, verdict: 'unknown', reasons: [...found.reasons, decided] };
 }
 
-function translated(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
-  const ats = atsOf(context.host, initiator, parting);
+function translated(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
+  const ats = atsOf(context.host, initiator, divergence);
   if (ats.direct) {
-    const where = `${ats.text}; ${placeOf(parting)} passes translated requests straight across`;
-    return { verdict: 'yes', reasons: [note('direct-ats', where)], notes: bypassNotes(parting, target) };
+    const text = `${ats.text}; ${describeDivergence(divergence)} routes translated requests directly`;
+    return { verdict: 'yes', reasons: [note('direct-ats', text)], notes: bypassNotes(divergence, target) };
   }
   const through = context.hostBridges.forwarding(initiator, target);
-  const reasons = [iommuFirst(parting, initiator, target), through.reason];
-  const notes = [...ats.notes, ...bypassNotes(parting, target)];
+  const reasons = [iommuFirst(divergence, initiator, target), through.reason];
+  const notes = [...ats.notes, ...bypassNotes(divergence, target)];
   return { verdict: verdictOf(through), reasons, notes };
 }
 
-function byBusAddress(context: CellContext, parting: Parting, initiator: PciFunction, target: PciFunction): Way {
-  const place = placeOf(parting);
+function byBusAddress(
+  context: CellContext,
+  divergence: PathDivergence,
+  initiator: PciFunction,
+  target: PciFunction,
+): PathVerdict {
+  const place = describeDivergence(divergence);
   const through = context.hostBridges.forwarding(initiator, target);
-  if (parting.kind === 'root-complex') {
+  if (divergence.kind === 'root-complex') {
     return { verdict: verdictOf(through), reasons: [apart(initiator, target), through.reason], notes: [] };
   }
-  switch (parting.untranslated) {
+  switch (divergence.untranslated) {
     case 'direct': {
-      const text = `no IOMMU translates: ${place} passes requests with host addresses straight across`;
+      const text = `no IOMMU translates: ${place} routes requests with host addresses directly`;
       return { verdict: 'yes', reasons: [note('direct-bus-address', text)], notes: [] };
     }
     case 'redirect': {
-      const redirect = note('acs-redirect', `${redirects(parting, 'requests')} up to the host bridge`);
+      const redirect = note('acs-redirect', `${describeRedirect(divergence, 'requests')} up to the host bridge`);
       return { verdict: verdictOf(through), reasons: [redirect, through.reason], notes: [] };
     }
     case 'egress': {
       const egress = note(
         'acs-egress',
-        `ACS of ${parting.initiatorSide.address} has egress control on: its vector may refuse requests`,
+        `ACS of ${divergence.initiatorSide.address} has egress control on: its vector may block requests`,
       );
       return { verdict: 'unknown', reasons: [egress], notes: [] };
     }
     case 'possible': {
       const inside = note(
         'inside-device',
-        `${place} may pass requests between its functions, or hand them up to the host bridge`,
+        `${place} may route requests between its functions, or send them up to the host bridge`,
       );
       return { verdict: verdictOf(through), reasons: [inside, through.reason], notes: [] };
     }
     case 'unknown': {
       const hidden = note(
         'acs-unknown',
-        `${acsUnread(parting)}, so they pass ${place} straight or go up to the host bridge`,
+        `${describeUnreadAcs(divergence)}, so requests cross ${place} directly or go up to the host bridge`,
       );
       return { verdict: verdictOf(through), reasons: [hidden, through.reason], notes: [] };
     }
@@ -138,23 +153,23 @@ function verdictOf({ forwards }: Forwarding): Verdict {
   return forwards === true ? 'host-bridge' : forwards === false ? 'no' : 'unknown';
 }
 
-/** Why a request with a guest address is at the root complex. */
-function iommuFirst(parting: Parting, initiator: PciFunction, target: PciFunction): Reason {
-  const { common } = parting;
-  switch (parting.kind) {
+/** Explains why a request with a guest address goes to the root complex. */
+function iommuFirst(divergence: PathDivergence, initiator: PciFunction, target: PciFunction): Reason {
+  const { common } = divergence;
+  switch (divergence.kind) {
     case 'root-complex':
       return apart(initiator, target);
     case 'conventional':
       return note(
         'conventional-bus',
-        `on one conventional bus below ${common?.address}, which hands guest addresses up to the IOMMU`,
+        `on one conventional bus below ${common?.address}, which sends guest addresses up to the IOMMU`,
       );
     default: {
-      const up = `${placeOf(parting)} can't route guest addresses: requests go up to the IOMMU and back down`;
-      if (parting.untranslated !== 'redirect') return note('iommu-first', up);
+      const up = `${describeDivergence(divergence)} cannot route guest addresses: requests go up to the IOMMU and back down`;
+      if (divergence.untranslated !== 'redirect') return note('iommu-first', up);
       return note(
         'acs-redirect',
-        `${placeOf(parting)}, where ${redirects(parting, 'all requests')} up to the IOMMU; then back down`,
+        `${describeDivergence(divergence)}, where ${describeRedirect(divergence, 'all requests')} up to the IOMMU; then back down`,
       );
     }
   }
@@ -171,12 +186,12 @@ function apart(initiator: PciFunction, target: PciFunction): Reason {
   );
 }
 
-/** The short way that nobody asked for; the addresses are in the matrix, for each initiator. */
-function bypassNotes({ kind, untranslated, initiatorSide }: Parting, target: PciFunction): Reason[] {
+/** The note about bypasses; {@link bypassesOf} lists their addresses for each initiator. */
+function bypassNotes({ kind, untranslated, initiatorSide }: PathDivergence, target: PciFunction): Reason[] {
   if (kind === 'root-complex' || untranslated === 'redirect') return [];
   const conditions = {
     direct: '',
-    possible: ', if the device has ways between its functions',
+    possible: ', if the device has paths between its functions',
     unknown: `, if ACS of ${initiatorSide.address} lets them`,
     egress: `, if the egress vector of ${initiatorSide.address} lets them`,
   };
@@ -184,7 +199,7 @@ function bypassNotes({ kind, untranslated, initiatorSide }: Parting, target: Pci
   return [
     note(
       'bypass',
-      `guest addresses that are host addresses of ${target.address} reach it past the IOMMU${condition}: a short cut for its BARs there, corruption for RAM`,
+      `guest addresses that are host addresses of ${target.address} bypass the IOMMU${condition}: a shortcut for its BARs there, corruption for RAM`,
     ),
   ];
 }

@@ -1,16 +1,17 @@
 /**
- * Which root complexes forward requests from one of their ports to another. No register says it; the PCI Express Base
- * Specification (1.3.1) leaves it open. What is known was tried by others:
+ * Whether a root complex forwards requests from one of its ports to another.
  *
- * - the kernel's list, by which it lets its own drivers do peer-to-peer: Linux 7.3, drivers/pci/p2pdma.c,
+ * No register reports it, and the PCI Express Base Specification (1.3.1) leaves it open. The sources are:
+ *
+ * - the kernel's list of root complexes on which its own drivers do peer-to-peer: Linux 7.3, drivers/pci/p2pdma.c,
  *   `pci_p2pdma_whitelist` and `cpu_supports_p2pdma`;
- * - QEMU's emulated machines, where DMA of a device goes through the same map of memory as the CPU's accesses
- *   (`pci_dma_rw`, include/hw/pci/pci_device.h), which has all BARs.
+ * - QEMU's emulated machines: DMA of a device uses the same memory map as the CPU (`pci_dma_rw`,
+ *   include/hw/pci/pci_device.h), and that map has all BARs.
  *
- * Both hold for physical machines. In a virtual machine the CPU is the host's and the root complex is software: the
- * hypervisor and the root complex of its host decide whether a request of an assigned device arrives.
+ * The list holds for physical machines. In a virtual machine the CPU is the host's and the root complex is software:
+ * the hypervisor and the root complex of its host decide whether a request of an assigned device arrives.
  *
- * VFIO does not ask it: a BAR can be mapped into an IOMMU on any machine, and what then happens is the root complex's choice.
+ * VFIO does not check it: a BAR can be mapped into an IOMMU on any machine.
  */
 import type { CpuIdentity } from '../cpu.ts';
 import type { Host, PciFunction, RootBus } from '../model.ts';
@@ -21,24 +22,24 @@ const AMD = 0x1022;
 const GOOGLE = 0x1ae0;
 const NVIDIA = 0x10de;
 const RED_HAT = 0x1af4;
-/** Red Hat's second vendor id (bridges, NVMe, xHCI), which only QEMU's devices have (docs/specs/pci-ids.rst). */
+/** Red Hat's second vendor id, of QEMU's devices only (bridges, NVMe, xHCI; docs/specs/pci-ids.rst). */
 const QEMU_OWN = 0x1b36;
-/** Subsystem that QEMU gives to devices which have none of their own (PCI_SUBDEVICE_ID_QEMU). */
+/** QEMU's subsystem id for devices without one of their own (PCI_SUBDEVICE_ID_QEMU). */
 const QEMU = 0x1100;
 /** First family of AMD's CPUs with Zen cores. */
 const ZEN = 0x17;
 
 interface KnownBridge {
   readonly vendor: number;
-  /** `undefined`: all of the vendor. */
+  /** Device ids; `undefined` for all of the vendor. */
   readonly devices: readonly number[] | undefined;
   readonly name: string;
-  /** Only between ports of one host bridge (`REQ_SAME_HOST_BRIDGE`). */
+  /** Whether it forwards only between its own ports (`REQ_SAME_HOST_BRIDGE`). */
   readonly oneOnly?: boolean;
 }
 
-/** The first function on a root bus, by which the kernel recognises the host bridge. */
-const LIST: readonly KnownBridge[] = [
+/** Host bridges that the kernel lists, by the first function on their root bus. */
+const KNOWN_BRIDGES: readonly KnownBridge[] = [
   { vendor: INTEL, devices: [0x3c00, 0x3c01], name: 'Xeon E5, Core i7 (Sandy Bridge)', oneOnly: true },
   { vendor: INTEL, devices: [0x2f00, 0x2f01], name: 'Xeon E5/E7 v3, Core i7 (Haswell)', oneOnly: true },
   { vendor: INTEL, devices: [0x2030, 0x2031, 0x2032, 0x2033, 0x2020], name: 'Skylake-E' },
@@ -50,16 +51,16 @@ const LIST: readonly KnownBridge[] = [
   { vendor: NVIDIA, devices: [0x2f95, 0x2f96, 0x2f97, 0x2f98], name: 'NVIDIA CPU' },
 ];
 
-/** AMD's host bridges that the kernel listed before it went by the CPU's family (5.8; commit dea286bb71ba). */
+/** AMD's host bridges that the kernel listed before it used the CPU's family (5.8; commit dea286bb71ba). */
 const ZEN_BRIDGES: readonly number[] = [0x1450, 0x15d0, 0x1630];
 
-/** Whether requests are forwarded, and why that is believed. @internal */
+/** Whether requests are forwarded, and the reason. @internal */
 export interface Forwarding {
   readonly forwards: boolean | 'unknown';
   readonly reason: Reason;
 }
 
-/** The host bridges of a host, looked up by their root buses. @internal */
+/** The host bridges of a host by their root buses. @internal */
 export class HostBridges {
   readonly #host: Host;
   readonly #buses: ReadonlyMap<string, RootBus>;
@@ -69,7 +70,7 @@ export class HostBridges {
     this.#buses = new Map(host.rootBuses.map((bus) => [bus.name, bus]));
   }
 
-  /** Whether requests of a device get from a port of its host bridge to the port that the target is below. */
+  /** Whether the host bridges forward requests from the initiator's root port to the target's. */
   forwarding(initiator: PciFunction, target: PciFunction): Forwarding {
     const decided = this.hypervisorDecides(initiator, target);
     if (decided !== undefined) return { forwards: 'unknown', reason: decided };
@@ -77,14 +78,16 @@ export class HostBridges {
     const bridges = [this.#bridgeOn(from), this.#bridgeOn(to)];
     const { cpu } = this.#host;
     if (isZen(cpu) && bridges.every((bridge) => [AMD, 'unknown', undefined].includes(bridge?.ids.vendor))) {
-      return known(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
+      return knownToForward(`AMD CPUs of family 0x${cpu.family.toString(16)} (Zen) forward between root ports`);
     }
-    return from === to ? within(this.#look(from)) : between(from, to, this.#look(from), this.#look(to));
+    return from === to
+      ? within(this.#forwardingOn(from))
+      : between(from, to, this.#forwardingOn(from), this.#forwardingOn(to));
   }
 
   /**
-   * Why the path of a request can't be known: this is a virtual machine, and QEMU does not emulate its bridges and both
-   * devices. `undefined` when the machine's own root complex decides.
+   * Explains why the path of a request is unknown: this is a virtual machine, and QEMU does not emulate both its
+   * bridges and its devices. Returns `undefined` if the machine's own root complex decides.
    */
   hypervisorDecides(initiator: PciFunction, target: PciFunction): Reason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));
@@ -93,14 +96,14 @@ export class HostBridges {
     const real = [initiator, target].find((device) => !isEmulated(device));
     if (bridges.every((bridge) => bridge !== undefined && isEmulatedBridge(bridge)) && real === undefined)
       return undefined;
-    const subject = real === undefined ? 'its host bridge' : `what ${real.address} reaches`;
+    const subject = real === undefined ? 'what its host bridge forwards' : `what ${real.address} reaches`;
     return {
       code: 'host-bridge-not-known',
-      text: `this is a virtual machine (${evidence}): the hypervisor and the machine that it runs on decide ${subject}`,
+      text: `this is a virtual machine (${evidence}): the hypervisor and its host decide ${subject}`,
     };
   }
 
-  /** What tells that this is a virtual machine; `undefined` where nothing does. */
+  /** Returns the evidence for a virtual machine; `undefined` if there is none. */
   #virtual(bridges: readonly (PciFunction | undefined)[]): string | undefined {
     const { cpu, virtual } = this.#host;
     if (virtual === true) return 'its CPU has the flag hypervisor';
@@ -109,7 +112,7 @@ export class HostBridges {
       if (isEmulatedBridge(bridge)) return `QEMU emulates host bridge ${bridge.rootBus}`;
       if (cpu === 'unknown') continue;
       const other = { intel: AMD, amd: INTEL, hygon: INTEL, other: undefined }[cpu.vendor];
-      if (bridge.ids.vendor === other) return `host bridge ${bridge.rootBus} is of another maker than its CPU`;
+      if (bridge.ids.vendor === other) return `host bridge ${bridge.rootBus} has another vendor than the CPU`;
     }
     return undefined;
   }
@@ -119,53 +122,56 @@ export class HostBridges {
     return address === undefined ? undefined : this.#host.functions.get(address);
   }
 
-  #look(rootBus: string): Looked {
+  #forwardingOn(rootBus: string): BridgeForwarding {
     return bridgeOf(rootBus, this.#buses.get(rootBus), this.#bridgeOn(rootBus));
   }
 }
 
-/** Between ports of one host bridge. */
-function within({ forwards, text }: Looked): Forwarding {
-  if (forwards === 'unknown') return unsure('host-bridge-not-known', text);
-  return known(forwards === 'one' ? `${text}, between its own ports` : text);
+/** Forwarding between ports of one host bridge. */
+function within({ forwards, text }: BridgeForwarding): Forwarding {
+  if (forwards === 'unknown') return mayForward('host-bridge-not-known', text);
+  return knownToForward(forwards === 'one' ? `${text}, between its own ports` : text);
 }
 
-function between(from: string, to: string, first: Looked, second: Looked): Forwarding {
+function between(from: string, to: string, first: BridgeForwarding, second: BridgeForwarding): Forwarding {
   const doubtful = [first, second].find(({ forwards }) => forwards === 'unknown');
-  if (doubtful !== undefined) return unsure('host-bridge-not-known', doubtful.text);
+  if (doubtful !== undefined) return mayForward('host-bridge-not-known', doubtful.text);
   const single = [first, second].find(({ forwards }) => forwards === 'one');
   if (single !== undefined) {
-    return unsure(
+    return mayForward(
       'host-bridge-one-only',
-      `${single.text} between its own ports alone: to another host bridge requests cross the link of the sockets, badly or not at all`,
+      `${single.text} only between its own ports: requests to another host bridge cross the link between sockets, slowly or not at all`,
     );
   }
-  // Mostly both are the same, which then is said once.
-  if (first.text.replace(from, '') !== second.text.replace(to, '')) return known(`${first.text}; ${second.text}`);
+  // Both host bridges usually have the same text, which then appears once.
+  if (first.text.replace(from, '') !== second.text.replace(to, ''))
+    return knownToForward(`${first.text}; ${second.text}`);
   const both = first.text.replace(`host bridge ${from}`, `host bridges ${from} and ${to}`);
-  return known(both.replace(/\bis on\b/, 'are on'));
+  return knownToForward(both.replace(/\bis on\b/, 'are on'));
 }
 
-interface Looked {
+interface BridgeForwarding {
   readonly forwards: true | 'one' | 'unknown';
   readonly text: string;
 }
 
-function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction | undefined): Looked {
+function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction | undefined): BridgeForwarding {
   if (bus === undefined || root === undefined)
-    return unknown(`${nothingOn(rootBus, bus)}: whether it forwards can't be known`);
+    return unknownForwarding(`${describeMissingBridge(rootBus, bus)}: whether it forwards is unknown`);
   const { vendor, device } = root.ids;
   if (vendor === 'unknown' || device === 'unknown')
-    return unknown(`the host bridge of bus ${rootBus} can't be identified`);
+    return unknownForwarding(`the host bridge of bus ${rootBus} cannot be identified`);
   const title = `host bridge ${rootBus} (${id(vendor)}:${id(device)}`;
   if (isEmulatedBridge(root)) return { forwards: true, text: `${title}, emulated by QEMU) forwards` };
-  const entry = LIST.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
+  const entry = KNOWN_BRIDGES.find((each) => each.vendor === vendor && (each.devices?.includes(device) ?? true));
   if (entry !== undefined) {
-    const text = `${title}, ${entry.name}) is on the kernel's list of those that forward`;
+    const text = `${title}, ${entry.name}) is on the kernel's list of forwarding host bridges`;
     return { forwards: entry.oneOnly === true ? 'one' : true, text };
   }
   if (vendor === AMD && ZEN_BRIDGES.includes(device)) return { forwards: true, text: `${title}, AMD Zen) forwards` };
-  return unknown(`${title}) is not on the kernel's list of those that forward: it may drop requests without a word`);
+  return unknownForwarding(
+    `${title}) is not on the kernel's list of forwarding host bridges: it may drop requests silently`,
+  );
 }
 
 function isZen(cpu: Host['cpu']): cpu is CpuIdentity & { readonly family: number } {
@@ -176,25 +182,25 @@ function isEmulatedBridge({ ids }: PciFunction): boolean {
   return ids.subsystemVendor === RED_HAT && ids.subsystemDevice === QEMU;
 }
 
-/** Whether QEMU emulates a device: by the subsystem, or as one that only virtual machines have. */
+/** Whether QEMU emulates a device: by its subsystem, or by a vendor id of virtual devices. */
 function isEmulated(device: PciFunction): boolean {
   return isEmulatedBridge(device) || device.ids.vendor === RED_HAT || device.ids.vendor === QEMU_OWN;
 }
 
-function nothingOn(rootBus: string, bus: RootBus | undefined): string {
-  if (bus === undefined || bus.children.length === 0) return `nothing is known of host bridge ${rootBus}`;
-  return `no function stands for host bridge ${rootBus} (its first one is neither 00.0 nor known as a root port)`;
+function describeMissingBridge(rootBus: string, bus: RootBus | undefined): string {
+  if (bus === undefined || bus.children.length === 0) return `host bridge ${rootBus} has no functions`;
+  return `no function identifies host bridge ${rootBus} (the first one is neither 00.0 nor a known root port)`;
 }
 
-function unsure(code: Reason['code'], text: string): Forwarding {
+function mayForward(code: Reason['code'], text: string): Forwarding {
   return { forwards: 'unknown', reason: { code, text } };
 }
 
-function known(text: string): Forwarding {
+function knownToForward(text: string): Forwarding {
   return { forwards: true, reason: { code: 'host-bridge-known', text } };
 }
 
-function unknown(text: string): Looked {
+function unknownForwarding(text: string): BridgeForwarding {
   return { forwards: 'unknown', text };
 }
 

@@ -1,10 +1,10 @@
 /**
- * The matrix of some devices, and which devices it is of when nobody names them.
+ * Computes the peer-to-peer matrix, and its default devices.
  */
 import { readArray } from '../../arguments.ts';
 import { isOnCard } from '../chipset.ts';
 import { isVfioDriver } from '../drivers.ts';
-import { ofHost } from '../given-host.ts';
+import { evaluateHost } from '../host-argument.ts';
 import type { Host, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
@@ -15,21 +15,20 @@ import { Readiness } from './readiness.ts';
 import { TargetBars } from './target-bars.ts';
 
 /**
- * For each ordered pair of devices, whether DMA of the one reaches the other, and why. How that is reasoned is told in
- * cell.ts.
+ * Computes for each ordered pair of devices whether DMA of the first reaches a BAR of the second, and why.
  *
- * @param devices addresses as {@link Host.functions} has them; what isn't there is left out
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or not an array
+ * @param devices addresses in the form of {@link Host.functions}; others are left out
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `host` is not a host or `devices` is not an array
  */
 export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
   const addresses = readArray(devices, 'devices');
-  return ofHost(host, (one) => {
+  return evaluateHost(host, (one) => {
     const { cells, bypasses, ...parts } = matrixParts(one, addresses);
     return { ...parts, cells: [...cells], bypasses: [...bypasses] };
   });
 }
 
-/** The matrix as {@link peerMatrix} makes it, part by part. Each iterable can be read more than once. @internal */
+/** Computes the matrix part by part as it is read. Each iterable can be read more than once. @internal */
 export function matrixParts(host: Host, devices: readonly string[]): MatrixParts {
   const addresses = new Set(devices);
   const functions = [...addresses].flatMap((address) => host.functions.get(address) ?? []);
@@ -58,14 +57,16 @@ export function matrixParts(host: Host, devices: readonly string[]): MatrixParts
 }
 
 /**
- * Devices that a matrix is worth looking at of: those that VFIO has, if it has two or more; else all that do DMA for a
- * living: storage, network, display, accelerators, serial buses, whatever has no class, and cards of all classes, such
- * as NVSwitches and FPGAs. Bridges, and what a chipset is made of, are none of them.
+ * Returns the default devices for the matrix.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host
+ * These are the devices that are bound to VFIO, if there are two or more; otherwise all devices that do DMA: storage,
+ * network, display, accelerators, serial buses, devices of unknown class, and cards of all classes, such as NVSwitches
+ * and FPGAs. Bridges and parts of the chipset are left out.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host
  */
 export function peerCandidates(host: Host): string[] {
-  return ofHost(host, (one) => {
+  return evaluateHost(host, (one) => {
     const all = endpoints(one);
     const assigned = all.filter(({ driver }) => isVfioDriver(driver));
     const chosen = assigned.length >= 2 ? assigned : all.filter(doesDma);
@@ -73,7 +74,7 @@ export function peerCandidates(host: Host): string[] {
   });
 }
 
-/** Devices that somebody may want to assign: those that VFIO has, and all that do DMA for a living. @internal */
+/** Returns candidates for assignment: devices that are bound to VFIO, and all that do DMA. @internal */
 export function assignable(host: Host): string[] {
   return endpoints(host)
     .filter((each) => isVfioDriver(each.driver) || doesDma(each))
@@ -84,7 +85,7 @@ function endpoints({ functions }: Host): PciFunction[] {
   return [...functions.values()].filter((each) => each.bridge === undefined);
 }
 
-/** Base classes (PCI Code and ID Assignment Specification): of 0x0c the serial buses USB (03) and Fibre Channel (04) alone. */
+/** Decides by base class (PCI Code and ID Assignment Specification), and by subclass for serial buses (0x0c). */
 function doesDma(device: PciFunction): boolean {
   const { classCode, physicalFunction } = device;
   if (classCode === 'unknown' || physicalFunction !== undefined || isOnCard(device)) return true;

@@ -1,20 +1,20 @@
 /**
- * The peer-to-peer matrix as data: for each ordered pair of devices, whether a request of the one arrives in the other.
+ * The peer-to-peer matrix as plain data.
  */
 
 /**
- * Whether requests of the initiator arrive in a BAR of the target, once what {@link PeerCell.needs} lists is done:
+ * Whether requests of the initiator reach a BAR of the target, once all {@link PeerCell.prerequisites} are met:
  *
  * - `yes`: below a common switch or within one device, without the host bridge;
- * - `host-bridge`: up to the root complex and down again, which this one is known to forward;
- * - `no`: there is nothing that could be reached;
- * - `unknown`: they go to a root complex of which nobody says whether it forwards them. It may drop them without a word.
+ * - `host-bridge`: through the root complex, which is known to forward them;
+ * - `no`: the target has no BAR that can be mapped;
+ * - `unknown`: through a root complex that is not known to forward them. It may drop them silently.
  */
 export type Verdict = 'yes' | 'host-bridge' | 'no' | 'unknown';
 
-/** What a reason is about; stable, for programs. */
+/** Code of a reason. Codes are stable, texts are not. */
 export type ReasonCode =
-  // Why the verdict
+  // Reasons of the verdict
   | 'direct-bus-address'
   | 'direct-ats'
   | 'iommu-first'
@@ -29,16 +29,16 @@ export type ReasonCode =
   | 'host-bridge-one-only'
   | 'host-bridge-not-known'
   | 'no-target-bar'
-  // What is to be done before
+  // Prerequisites
   | 'no-iommu'
-  | 'direct-regions' // also a note, where the kernel gives the device to VFIO all the same
+  | 'direct-regions' // also a note, if the kernel gives the device to VFIO anyway
   | 'not-bound'
   | 'vf-token'
   | 'group-not-viable'
   | 'decode-off'
   | 'asleep'
   | 'not-answering'
-  // What else to know
+  // Notes
   | 'same-group'
   | 'ats-not-on'
   | 'ats-unknown'
@@ -49,55 +49,55 @@ export type ReasonCode =
   | 'host-address-too-high'
   | 'host-address-reserved';
 
-/** One reason, in words that a person can do something with. */
+/** One reason, for programs and for people. */
 export interface Reason {
-  /** For programs. */
+  /** Stable code for programs. */
   readonly code: ReasonCode;
-  /** For people. */
+  /** Text for people. */
   readonly text: string;
 }
 
 /** One BAR of a target. */
 export interface TargetBar {
-  /** VFIO's index, 0 to 5. */
+  /** VFIO's region index, 0 to 5. */
   readonly index: number;
   /** Bytes. */
   readonly length: bigint;
-  /** Physical address on the host. */
+  /** Physical address on the host; `undefined` if none is assigned. */
   readonly address: bigint | undefined;
-  /** Why it can't be in an IOMMU; `undefined` where it can. */
+  /** Why an IOMMU cannot map the BAR; `undefined` if it can. */
   readonly problem: string | undefined;
 }
 
-/** One ordered pair. */
+/** One ordered pair of devices. */
 export interface PeerCell {
   /** Address of the device that does the DMA. */
   readonly initiator: string;
-  /** Address of the device whose BAR is to be reached. */
+  /** Address of the device whose BARs are the target. */
   readonly target: string;
-  /** Whether requests arrive, once {@link PeerCell.needs} is done. */
+  /** Whether requests arrive, once all {@link PeerCell.prerequisites} are met. */
   readonly verdict: Verdict;
-  /** Why, in the order of the way that a request takes; never empty. */
+  /** Reasons for the verdict, in the order of the path; never empty. */
   readonly reasons: readonly Reason[];
-  /** What is to be done, or undone, before it can be; empty where it can be now. */
-  readonly needs: readonly Reason[];
-  /** What does not change the verdict and is to be known. */
+  /** Conditions to meet before requests can arrive; empty if all are met. */
+  readonly prerequisites: readonly Reason[];
+  /** Facts that do not change the verdict. */
   readonly notes: readonly Reason[];
   /** BARs of the target. */
   readonly bars: readonly TargetBar[];
 }
 
-/** Addresses at which requests of an initiator don't come to the IOMMU: a neighbour takes them first. */
+/** Addresses at which requests of an initiator bypass the IOMMU, since a neighbour decodes them. */
 export interface Bypass {
   /** Address of the device that does the DMA. */
   readonly initiator: string;
-  /** The neighbour: the function or port that has the addresses. */
+  /** Address of the function or port that decodes or forwards the addresses. */
   readonly neighbour: string;
-  /** The bridge below which both are. */
+  /** Address of the bridge above both. */
   readonly below: string;
   /**
-   * Whether it is certain. Else ACS can't be read or has egress control, or one device has both functions and need not have
-   * a way between them: the requests may come to the IOMMU after all.
+   * Whether the requests certainly bypass the IOMMU. It is uncertain if ACS cannot be read or has egress control on, or
+   * if the functions of one device may have no path between them.
    */
   readonly certain: boolean;
   /** The first address. */
@@ -106,19 +106,19 @@ export interface Bypass {
   readonly end: bigint;
 }
 
-/** A matrix whose cells and bypasses are made as they are read: all of them may not fit into memory. @internal */
+/** A matrix whose cells and bypasses are computed as they are read: all may not fit into memory. @internal */
 export interface MatrixParts {
   readonly devices: readonly string[];
   readonly cells: Iterable<PeerCell>;
   readonly bypasses: Iterable<Bypass>;
 }
 
-/** All pairs of some devices. */
+/** All ordered pairs of the chosen devices. */
 export interface PeerMatrix {
   /** Addresses, in the order of rows (initiators) and columns (targets). */
   readonly devices: readonly string[];
-  /** Row by row, without those of a device with itself. */
+  /** Row by row, without pairs of a device with itself. */
   readonly cells: readonly PeerCell[];
-  /** Where requests of these devices miss the IOMMU. */
+  /** Addresses at which requests of these devices bypass the IOMMU. */
   readonly bypasses: readonly Bypass[];
 }

@@ -1,5 +1,5 @@
 /**
- * Paths from devices up to their root buses, each found once for all cells of a matrix.
+ * Caches the paths from devices up to their root buses for all cells of a matrix.
  */
 import type { Host, PciFunction } from '../model.ts';
 import { bridgesAbove, childrenByParent } from '../read-host.ts';
@@ -15,14 +15,14 @@ export class Paths {
     this.#children = childrenByParent(host);
   }
 
-  /** A function and the bridges above it, the nearest first. */
+  /** Returns a function and the bridges above it, the nearest first. */
   pathOf(device: PciFunction): readonly PciFunction[] {
     const path = this.#paths.get(device) ?? [device, ...bridgesAbove(this.#host, device)];
     this.#paths.set(device, path);
     return path;
   }
 
-  /** Functions directly below a bridge, sorted. */
+  /** Returns the functions directly below a bridge, sorted by address. */
   childrenOf(bridge: PciFunction): readonly PciFunction[] {
     return this.#children.get(bridge.address) ?? [];
   }

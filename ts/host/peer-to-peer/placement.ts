@@ -1,12 +1,12 @@
 /**
- * Limits on the guest address of a BAR: the width of IOMMUs, and the ranges that they reserve.
+ * Limits on the guest address of a BAR: the address widths and reserved ranges of IOMMUs.
  */
 import { hex } from '../../address-range.ts';
 import type { Host, PciFunction } from '../model.ts';
 import type { PeerCell, Reason } from './model.ts';
-import { note } from './parting-words.ts';
+import { note } from './divergence-text.ts';
 
-/** Whether a BAR could have the address in the guest that it has on the host. @internal */
+/** Notes the BARs that cannot be at their host address in the guest. @internal */
 export function placement(
   host: Host,
   initiator: PciFunction,
@@ -22,7 +22,7 @@ export function placement(
       notes.push(
         note(
           'host-address-too-high',
-          `BAR ${index} is at ${hex(address)} on the host, beyond the ${addressBits} bits of the initiator's IOMMU: the guest needs it lower`,
+          `BAR ${index} is at ${hex(address)} on the host, beyond the ${addressBits} bits of the initiator's IOMMU. Place it lower in the guest`,
         ),
       );
     }
@@ -33,7 +33,7 @@ export function placement(
       notes.push(
         note(
           'host-address-reserved',
-          `BAR ${index} at its host address ${hex(address)} would be on ${hex(hit.start)}..${hex(hit.end)}, which is reserved (${hit.kind}): the guest needs it elsewhere`,
+          `BAR ${index} at its host address ${hex(address)} overlaps the reserved range ${hex(hit.start)}..${hex(hit.end)} (${hit.kind}). Place it elsewhere in the guest`,
         ),
       );
     }
@@ -41,7 +41,7 @@ export function placement(
   });
 }
 
-/** @internal */
+/** Notes the address widths of the IOMMUs of a pair if they are unknown or differ. @internal */
 export function widths(host: Host, initiator: PciFunction, target: PciFunction): Reason[] {
   if (initiator.group === undefined) return [];
   const [mine, theirs] = [addressBitsOf(host, initiator), addressBitsOf(host, target)];
@@ -49,19 +49,19 @@ export function widths(host: Host, initiator: PciFunction, target: PciFunction):
     return [
       note(
         'iommu-width-unknown',
-        `how many bits of addresses ${initiator.iommu ?? `the IOMMU of ${initiator.address}`} translates, /sys does not tell`,
+        `/sys does not report how many address bits ${initiator.iommu ?? `the IOMMU of ${initiator.address}`} translates`,
       ),
     ];
   if (theirs === undefined || mine >= theirs) return [];
   return [
     note(
       'iommu-width',
-      `the IOMMU of ${initiator.address} has ${mine} bits of addresses, that of ${target.address} ${theirs}: BARs have to be below the lower limit`,
+      `the IOMMU of ${initiator.address} has ${mine} address bits, that of ${target.address} has ${theirs}. Place BARs below the lower limit`,
     ),
   ];
 }
 
-/** Bits of the IOVAs of a device; `undefined` where /sys does not tell. @internal */
+/** Returns the width of a device's IOVAs in bits; `undefined` if /sys does not report it. @internal */
 export function addressBitsOf(host: Host, { iommu }: PciFunction): number | undefined {
   const bits = iommu === undefined ? undefined : host.iommus.get(iommu)?.addressBits;
   return bits === 'unknown' ? undefined : bits;

@@ -1,5 +1,5 @@
 /**
- * What keeps two devices from being assigned now: nothing of it is for good, so it does not change a verdict.
+ * Prerequisites of a pair: conditions that keep two devices from being assigned now. They do not change a verdict.
  */
 import { directRegionsOf } from '../direct-regions.ts';
 import { isVfioDriver } from '../drivers.ts';
@@ -12,14 +12,14 @@ import type { Reason } from './model.ts';
 
 interface DeviceReasons {
   readonly assignment: readonly Reason[];
-  /** What keeps it from doing anything at all. */
+  /** Reasons why the device does not respond. */
   readonly silence: readonly Reason[];
-  /** What keeps its BARs from being mapped. */
+  /** Reasons why its BARs cannot be mapped. */
   readonly decoding: readonly Reason[];
   readonly notes: readonly Reason[];
 }
 
-/** Reasons of the devices and groups of a host, each made once for all cells of a matrix. @internal */
+/** Caches the prerequisites of devices and groups for all cells of a matrix. @internal */
 export class Readiness {
   readonly #host: Host;
   readonly #groups: GroupUses;
@@ -30,7 +30,7 @@ export class Readiness {
     this.#groups = new GroupUses(host);
   }
 
-  needsOf(initiator: PciFunction, target: PciFunction): Reason[] {
+  prerequisitesOf(initiator: PciFunction, target: PciFunction): Reason[] {
     const groups = new Set([initiator.group, target.group]);
     return [
       ...this.#device(initiator).assignment,
@@ -44,7 +44,7 @@ export class Readiness {
     ];
   }
 
-  /** What keeps neither of the two from being assigned. */
+  /** Returns reasons that do not prevent assignment. */
   notesOf(initiator: PciFunction, target: PciFunction): Reason[] {
     return [...this.#device(initiator).notes, ...this.#device(target).notes];
   }
@@ -58,55 +58,57 @@ export class Readiness {
 
 function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
-  const needs: Reason[] = [];
+  const prerequisites: Reason[] = [];
   if (group === undefined) {
-    needs.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
+    prerequisites.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
   const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
   const kept = direct?.kept === true;
-  if (kept) needs.push(...regions);
+  if (kept) prerequisites.push(...regions);
   // Binding a device that the kernel keeps from VFIO does not help.
   if (!isVfioDriver(driver) && !kept) {
     const state = driver === undefined ? 'has no driver' : `is used by the driver ${driver}`;
-    needs.push({ code: 'not-bound', text: `${address} ${state}: bind it to vfio-pci` });
+    prerequisites.push({ code: 'not-bound', text: `${address} ${state}: bind it to vfio-pci` });
   }
   const token = tokenOfVirtual(host, device);
-  if (token !== undefined) needs.push({ code: 'vf-token', text: token });
+  if (token !== undefined) prerequisites.push({ code: 'vf-token', text: token });
   const silence = silenceOf(device);
-  // What a silent device reads as says nothing of its BARs.
+  // The registers of a silent device reveal nothing about its BARs.
   const decoding = silence.length > 0 ? [] : decodingOf(device);
-  return { assignment: needs, silence, decoding, notes: kept ? [] : regions };
+  return { assignment: prerequisites, silence, decoding, notes: kept ? [] : regions };
 }
 
-/** @param pair is excepted while no member of the group is bound: `assignment` says to bind each of the two */
+/** @param pair devices to skip while no member of the group is bound: `assignment` reports them already */
 function viability(group: number, { bound, blockers }: GroupUse, pair: readonly PciFunction[]): Reason[] {
   const excepted = new Set(bound ? [] : pair.filter((device) => blockers.has(device)));
   const count = blockers.size - excepted.size;
   if (count === 0) return [];
   const list = listed(without(blockers, excepted), count, ({ address, driver }) => `${address} (${driver})`);
-  return [{ code: 'group-not-viable', text: `group ${group} is assigned as a whole, and the host uses ${list} of it` }];
+  return [
+    { code: 'group-not-viable', text: `IOMMU group ${group} is assigned as a whole, and the host uses ${list} of it` },
+  ];
 }
 
 function silenceOf({ address, answers, configBytes }: PciFunction): Reason[] {
   if (answers === true || (answers === 'unknown' && configBytes === 0)) return [];
-  return [{ code: 'not-answering', text: `${address} does not answer: its config space makes no sense` }];
+  return [{ code: 'not-answering', text: `${address} does not answer: its config space is invalid` }];
 }
 
-/** Opening a device with VFIO wakes it and turns its memory on (Linux, vfio_pci_core_enable); what runs then may undo it. */
+/** Opening a device with VFIO wakes it and enables memory decode (Linux, `vfio_pci_core_enable`). */
 function decodingOf({ address, memoryDecode, powerState, physicalFunction }: PciFunction): Reason[] {
   if (/^D[123]/.test(powerState)) {
     return [
       {
         code: 'asleep',
-        text: `${address} sleeps (${powerState}), and its BARs with it: opening it with VFIO wakes it`,
+        text: `${address} sleeps (${powerState}) and does not decode its BARs. Opening it with VFIO wakes it`,
       },
     ];
   }
   if (memoryDecode !== false) return [];
   const text =
     physicalFunction === undefined
-      ? `${address} has memory decode off, so its BARs can't be mapped: opening it with VFIO turns it on`
-      : `virtual functions of ${physicalFunction} have memory decode off: turning them on (sriov_numvfs) turns it on`;
+      ? `${address} has memory decode off, so its BARs cannot be mapped. Opening it with VFIO turns it on`
+      : `virtual functions of ${physicalFunction} have memory decode off. Enabling them (sriov_numvfs) turns it on`;
   return [{ code: 'decode-off', text }];
 }

@@ -1,18 +1,18 @@
 /**
- * Which BARs of a device another one can be shown.
+ * The BARs of a target, and whether an IOMMU can map them.
  */
 import type { BarResource } from '../resources.ts';
 import type { PciFunction } from '../model.ts';
 import type { TargetBar } from './model.ts';
 
-/** What IOMMUs map, and what a dma-buf is made of: pages of x86. @internal */
+/** Page size of IOMMUs and dma-bufs on x86. @internal */
 export const PAGE = 4096n;
 
-/** BARs of targets, each judged once for all cells of a matrix. @internal */
+/** Caches the BARs of targets for all cells of a matrix. @internal */
 export class TargetBars {
   readonly #known = new Map<PciFunction, Map<number | undefined, readonly TargetBar[]>>();
 
-  /** @param addressBits of the initiator's IOMMU, where they are known */
+  /** @param addressBits address width of the initiator's IOMMU in bits; `undefined` if it is unknown */
   of(target: PciFunction, addressBits: number | undefined): readonly TargetBar[] {
     const byBits = this.#known.get(target) ?? new Map<number | undefined, readonly TargetBar[]>();
     const bars = byBits.get(addressBits) ?? targetBars(target, addressBits);
@@ -22,9 +22,9 @@ export class TargetBars {
 }
 
 /**
- * BARs 0 to 5. The ROM is none: a guest switches it on by itself, and nobody does DMA to it.
+ * Returns BARs 0 to 5. The ROM is not a target: devices do not do DMA to it.
  *
- * @param addressBits of the initiator's IOMMU, where they are known
+ * @param addressBits address width of the initiator's IOMMU in bits; `undefined` if it is unknown
  * @internal
  */
 export function targetBars({ bars }: PciFunction, addressBits: number | undefined): TargetBar[] {
@@ -39,14 +39,14 @@ export function targetBars({ bars }: PciFunction, addressBits: number | undefine
 }
 
 function problemOf({ kind, address, length }: BarResource, addressBits: number | undefined): string | undefined {
-  if (kind === 'io') return 'I/O ports, which have no place in an IOMMU';
+  if (kind === 'io') return 'I/O ports, which an IOMMU cannot map';
   if (address === undefined) return 'has no address on the host';
   if (length < PAGE)
-    return `${length} bytes, less than a page: it can neither be mapped alone nor exported as a dma-buf`;
+    return `${length} bytes, less than a page, so it can neither be mapped alone nor exported as a dma-buf`;
   if (length % PAGE !== 0n || address % PAGE !== 0n)
-    return 'not of whole pages, so it can neither be mapped nor exported';
+    return 'does not consist of whole pages, so it can neither be mapped nor exported';
   if (addressBits !== undefined && length > 1n << BigInt(addressBits)) {
-    return `larger than the ${addressBits} bits of addresses of the initiator's IOMMU`;
+    return `larger than the ${addressBits}-bit address space of the initiator's IOMMU`;
   }
   return undefined;
 }

@@ -1,20 +1,21 @@
 /**
- * The kernel's command line, split as the kernel splits it.
+ * Splits the kernel's command line as the kernel does.
  */
 
-/** One parameter. */
+/** One parameter of the command line. */
 export interface KernelParameter {
-  /** As the line has it, quotes included. */
+  /** Text of the parameter, quotes included. */
   readonly text: string;
-  /** Before the first `=`, with `_` for `-`: the kernel makes no difference. */
+  /** Text before the first `=`, with `_` for `-`, since the kernel treats them alike. */
   readonly name: string;
-  /** After it, without quotes around; `undefined` without a `=`. */
+  /** Text after the first `=`, without enclosing quotes; `undefined` without a `=`. */
   readonly value: string | undefined;
 }
 
 /**
- * Splits at white space outside double quotes (Linux, lib/cmdline.c: `next_arg`). What follows `--` is for init
- * (kernel/params.c: `parse_args`).
+ * Splits at white space outside double quotes (Linux, lib/cmdline.c: `next_arg`).
+ *
+ * Drops parameters after `--`, which are for init (kernel/params.c: `parse_args`).
  *
  * @internal
  */
@@ -24,7 +25,7 @@ export function splitCommandLine(line: string): KernelParameter[] {
   return texts.slice(0, end === -1 ? undefined : end).map(parameterOf);
 }
 
-/** Quotes begin before the name or before the value; others stay. */
+/** Removes quotes that begin before the name or the value; others stay. */
 function parameterOf(text: string): KernelParameter {
   const whole = withoutQuotes(text);
   const equals = whole.indexOf('=', 1);

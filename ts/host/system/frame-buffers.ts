@@ -1,16 +1,17 @@
 /**
- * BARs that the firmware's frame buffer has: VFIO can't map them (`pci_request_selected_regions` in
- * `vfio_pci_core_mmap` of Linux fails). They show in /proc/iomem.
+ * Finds BARs that contain the firmware's frame buffer, by /proc/iomem.
+ *
+ * VFIO cannot map such BARs (`pci_request_selected_regions` in `vfio_pci_core_mmap` of Linux fails).
  */
 import { isPciAddress } from '../address.ts';
 import type { PciFunction } from '../model.ts';
 import type { BarResource } from '../resources.ts';
 
-/** Resources of drivers/firmware/sysfb_simplefb.c, drivers/video/fbdev and drivers/gpu/drm/sysfb of Linux. */
+/** Names of Linux: drivers/firmware/sysfb_simplefb.c, drivers/video/fbdev, drivers/gpu/drm/sysfb. */
 const FRAME_BUFFERS =
   /^(?:BOOTFB|efifb|vesafb|simplefb|simpledrm|simple-framebuffer|efidrm|vesadrm|ofdrm|corebootdrm)(?:\W|$)/;
 
-/** The kernel indents no deeper than this (5 or, in later kernels, 8 levels: `MAX_IORES_LEVEL` in kernel/resource.c). */
+/** The kernel's deepest indentation: 5 levels, 8 in later kernels (`MAX_IORES_LEVEL` in kernel/resource.c). */
 const LEAST_DEEPEST = 5;
 
 /** One line: `  c0000000-c0ffffff : BOOTFB`. Users without privileges read 0 for all addresses. */
@@ -21,16 +22,16 @@ interface Resource {
   readonly name: string;
 }
 
-/** A frame buffer that is on a resource of a function whose addresses are hidden. */
+/** A frame buffer on a resource of a function, if addresses are hidden. */
 interface Placed {
-  /** Number of the resource among those of the function, in the order of their addresses. */
+  /** Index among the resources of the function, in the order of their addresses. */
   readonly order: number;
   readonly name: string;
 }
 
 /** The frame buffers of a machine. @internal */
 export class FrameBuffers {
-  /** With their addresses; empty if these are hidden. */
+  /** Frame buffers with addresses; empty if addresses are hidden. */
   readonly #visible: readonly Resource[];
   readonly #counts = new Map<string, number>();
   readonly #placed = new Map<string, Placed[]>();
@@ -43,7 +44,7 @@ export class FrameBuffers {
     if (isHidden) this.#place(resources);
   }
 
-  /** Those on BARs of a function: their names, by VFIO's index of the BAR. */
+  /** Returns the names of frame buffers on a function, by VFIO's region index of the BAR. */
   on(device: PciFunction): Map<number, string> {
     const bars = device.bars.filter(({ kind, address }) => kind !== 'io' && address !== undefined);
     return this.#counts.size > 0 ? this.#byOrder(device.address, bars) : this.#byAddresses(bars);
@@ -58,7 +59,7 @@ export class FrameBuffers {
     return found;
   }
 
-  /** Resources are in the order of their addresses, so that BARs can be told apart without them. */
+  /** Without addresses, identifies BARs by their order: resources are sorted by address. */
   #byOrder(device: string, bars: readonly BarResource[]): Map<number, string> {
     const found = new Map<number, string>();
     const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));

@@ -1,25 +1,25 @@
 /**
- * Huge pages: those that are set aside, and whether the kernel makes some by itself.
+ * Reads huge pages: reserved pools and the policy for transparent huge pages.
  */
 import type { Unknown } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
-/** Pages of one size that are set aside. */
+/** A pool of huge pages of one size. */
 export interface HugePagePool {
-  /** Bytes of a page. */
+  /** Size of a page in bytes. */
   readonly pageSize: bigint;
   readonly pages: number | Unknown;
-  /** Those that are free and that nobody has reserved. */
+  /** Number of pages that are free and not reserved. */
   readonly free: number | Unknown;
 }
 
 /** Huge pages of the machine. */
 export interface HugePageFacts {
-  /** By size. */
+  /** Pools, sorted by page size. */
   readonly pools: readonly HugePagePool[];
   /**
-   * Of memory in files, as guest RAM is (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`, `force`;
-   * unknown where the kernel does not say.
+   * Policy for memory in files, such as guest RAM (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`
+   * or `force`; unknown if the kernel does not report it.
    */
   readonly transparent: string | Unknown;
 }
@@ -41,7 +41,7 @@ export function readHugePages(files: SysFiles): HugePageFacts {
   };
 }
 
-/** Pages stay free until they are touched, whoever has reserved them (Linux, mm/hugetlb.c: `available_huge_pages`). */
+/** Subtracts reserved pages, which count as free until first use (Linux, mm/hugetlb.c: `available_huge_pages`). */
 function available(free: number | Unknown, reserved: number | Unknown): number | Unknown {
   if (free === 'unknown' || reserved === 'unknown') return free;
   return Math.max(0, free - reserved);

@@ -1,22 +1,24 @@
 /**
- * Whether the IOMMU remaps interrupts, without which a device could forge them; and whether somebody accepts that.
+ * Reads whether the IOMMU remaps interrupts, and whether modules accept devices without remapping.
+ *
+ * Without remapping a device can forge interrupts.
  */
 import type { Unknown } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
-/** Interrupts of the machine. */
+/** Interrupt remapping of the machine. */
 export interface InterruptFacts {
-  /** Whether they are remapped; unknown where no interrupt controller of an x86 is seen. */
+  /** Whether interrupts are remapped; unknown if /sys lists no x86 interrupt controller. */
   readonly remapped: boolean | Unknown;
-  /** The interrupt controllers that say so, as the kernel names them. */
+  /** The kernel's names of the interrupt controllers that show it. */
   readonly chips: readonly string[];
   /** `allow_unsafe_interrupts` of the modules. */
   readonly unsafeAllowed: { readonly type1: boolean; readonly iommufd: boolean };
 }
 
 /**
- * Controllers behind the remapping unit have names that begin with `IR-` (Linux, arch/x86/kernel/apic/io_apic.c and
- * drivers/iommu/intel/irq_remapping.c).
+ * Reads the names of interrupt controllers. With remapping they begin with `IR-` (Linux,
+ * arch/x86/kernel/apic/io_apic.c and drivers/iommu/intel/irq_remapping.c).
  *
  * @internal
  */

@@ -1,37 +1,37 @@
 /**
- * The kernel that runs: its version, command line, configuration and modules.
+ * Reads the running kernel: version, command line, configuration and modules.
  */
 import { gunzipSync } from 'node:zlib';
 import type { Unknown } from '../model.ts';
 import { type KernelParameter, splitCommandLine } from './command-line.ts';
 import type { SysFiles } from '../sys-files.ts';
 
-/** A configuration is a quarter of a megabyte; what unpacks to more is none. */
+/** Limit for an unpacked configuration, which has about a quarter of a megabyte. */
 const MOST_CONFIG_BYTES = 4 << 20;
 
-/** How the kernel has a part of it: built in, as a module, or not at all. */
+/** State of a kernel option: built in, a module, or not set. */
 export type KernelOption = 'y' | 'm' | 'n';
 
-/** The version of a kernel: its first two numbers. */
+/** The first two numbers of a kernel version. */
 export interface KernelVersion {
-  /** 6 of 6.12. */
+  /** First number: 6 in 6.12. */
   readonly major: number;
-  /** 12 of 6.12. */
+  /** Second number: 12 in 6.12. */
   readonly minor: number;
 }
 
-/** The kernel that runs. */
+/** Facts of the running kernel. */
 export interface KernelFacts extends KernelVersion {
-  /** As `uname -r` has it. */
+  /** Release as `uname -r` prints it. */
   readonly release: string;
   readonly commandLine: readonly KernelParameter[];
-  /** Options without `CONFIG_`, those that are set; unknown where no file has them. */
+  /** Set options without `CONFIG_`; unknown if no file lists them. */
   readonly config: ReadonlyMap<string, string> | Unknown;
-  /** Modules that can be loaded and those built in, with `_` for `-`; unknown where no file lists them. */
+  /** Loadable and built-in modules, with `_` for `-`; unknown if no file lists them. */
   readonly modules: ReadonlySet<string> | Unknown;
 }
 
-/** @param files below the root of the file system; `undefined` for a machine of which only /sys is there @internal */
+/** @param files the root of the file system; `undefined` if only a recorded /sys exists @internal */
 export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
   const release = files?.word('proc/sys/kernel/osrelease');
   const version = versionOf(release ?? '');
@@ -45,23 +45,23 @@ export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
   };
 }
 
-/** @param release as `uname -r` has it @internal */
+/** @param release release as `uname -r` prints it @internal */
 export function versionOf(release: string): KernelVersion | Unknown {
   const numbers = /^(\d{1,4})\.(\d{1,4})/.exec(release);
   if (numbers === null || !/^[\w.+~-]+$/.test(release)) return 'unknown';
   return { major: Number(numbers[1]), minor: Number(numbers[2]) };
 }
 
-/** Whether it is of this version or later. @internal */
+/** Whether the kernel has this version or a later one. @internal */
 export function isAtLeast({ major, minor }: KernelVersion, wanted: readonly [major: number, minor: number]): boolean {
   return major > wanted[0] || (major === wanted[0] && minor >= wanted[1]);
 }
 
 /**
- * How the kernel has a module, by its configuration or else by its lists of modules.
+ * Returns the state of an option, by the configuration or else by the lists of modules.
  *
- * @param option without `CONFIG_`
- * @param module with `_` for `-`
+ * @param option name without `CONFIG_`
+ * @param module name of its module, with `_` for `-`
  * @internal
  */
 export function optionOf(kernel: KernelFacts | Unknown, option: string, module?: string): KernelOption | Unknown {
@@ -88,11 +88,11 @@ function unpacked(bytes: Uint8Array | undefined): string | undefined {
   try {
     return bytes && gunzipSync(bytes, { maxOutputLength: MOST_CONFIG_BYTES }).toString('utf8');
   } catch {
-    return undefined; // cut, or no such file at all
+    return undefined; // truncated or not a gzip file
   }
 }
 
-/** `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …` (modules.dep), without what follows the colon in modules.builtin. */
+/** Parses `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …` (modules.dep; modules.builtin ends before the colon). */
 function readModules(files: SysFiles, release: string): ReadonlySet<string> | Unknown {
   const texts = ['dep', 'builtin'].map((list) => files.text(`lib/modules/${release}/modules.${list}`));
   if (texts.every((text) => text === undefined)) return 'unknown';

@@ -1,5 +1,5 @@
 /**
- * What this process may have: locked memory, and memory mappings.
+ * Reads limits of this process: locked memory and memory mappings.
  */
 import type { Unknown } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
@@ -7,24 +7,24 @@ import type { SysFiles } from '../sys-files.ts';
 /** Bit of `CapEff` (linux/capability.h). */
 const CAP_IPC_LOCK = 14n;
 
-/** Limits of this process. */
+/** Limits and usage of this process. */
 export interface LimitFacts {
   /** RLIMIT_MEMLOCK in bytes, the soft limit. */
   readonly memlock: bigint | 'unlimited' | Unknown;
   /**
-   * Whether it has CAP_IPC_LOCK of the initial user namespace, with which that limit does not count (`capable()` in
+   * Whether the process has CAP_IPC_LOCK of the initial user namespace, which lifts that limit (`capable()` in
    * drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c of Linux).
    */
   readonly ipcLock: boolean | Unknown;
   /** `vm.max_map_count`. */
   readonly mappings: number | Unknown;
-  /** Memory mappings that it has now. */
+  /** Number of memory mappings of the process now. */
   readonly mapped: number | Unknown;
 }
 
 /**
- * @param files below the root of the file system; `undefined` for a machine of which only /sys is there
- * @param inUserNamespace whether the capabilities of this process are those of a namespace
+ * @param files the root of the file system; `undefined` if only a recorded /sys exists
+ * @param inUserNamespace whether the process is in another user namespace than the initial one
  * @internal
  */
 export function readLimits(files: SysFiles | undefined, inUserNamespace: boolean | Unknown): LimitFacts {
@@ -42,7 +42,7 @@ function hasIpcLock(capabilities: string): boolean {
   return (BigInt(`0x${capabilities}`) & (1n << CAP_IPC_LOCK)) !== 0n;
 }
 
-/** `Max locked memory         8388608              8388608              bytes` */
+/** Parses `Max locked memory         8388608              8388608              bytes`. */
 function readMemlock(text: string): LimitFacts['memlock'] {
   const soft = /^Max locked memory\s+(\d{1,20}|unlimited)\s/m.exec(text)?.[1];
   if (soft === undefined) return 'unknown';

@@ -1,5 +1,5 @@
 /**
- * What a machine says of itself besides its PCI devices: kernel, firmware, limits, huge pages, and who has what open.
+ * Reads facts of a machine other than its PCI devices: kernel, firmware, limits, huge pages and open files.
  */
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
@@ -14,46 +14,45 @@ import { type KernelFacts, readKernel } from './kernel.ts';
 import { type LimitFacts, readLimits } from './limits.ts';
 import { isInUserNamespace } from './user-namespace.ts';
 
-/** Lists of modules and of memory mappings are longer than what is in /sys. */
+/** Limit for files outside of /sys; lists of modules and of memory mappings are long. */
 const MOST_BYTES = 4 << 20;
-/** ACPI tables by which firmware tells of IOMMUs: Intel's, AMD's, virtio's. */
+/** ACPI tables that describe IOMMUs: Intel's, AMD's, virtio's. */
 const IOMMU_TABLES = ['DMAR', 'IVRS', 'VIOT'];
 
-/** Where a machine is looked at. @internal */
+/** Folders that a machine is read from. @internal */
 export interface SystemRoots {
   readonly sys: string;
-  /** The folder that has `proc`, `dev`, `lib` and `boot`; `undefined` where only a recorded /sys is there. */
+  /** The folder with `proc`, `dev`, `lib` and `boot`; `undefined` if only a recorded /sys exists. */
   readonly top: string | undefined;
 }
 
 /** @internal */
 export interface SystemFacts {
   readonly kernel: KernelFacts | Unknown;
-  /** Whether it is a virtual machine. */
+  /** Whether the machine is virtual. */
   readonly virtual: boolean | Unknown;
-  /** Whether Linux runs on Xen, which keeps the IOMMU to itself. */
+  /** Whether Linux runs on Xen, which reserves the IOMMU for itself. */
   readonly onXen: boolean;
-  /** Tables of the firmware that tell of an IOMMU; unknown where /sys shows no ACPI. */
+  /** ACPI tables that describe an IOMMU; unknown if /sys has no ACPI. */
   readonly iommuTables: readonly string[] | Unknown;
-  /** Whether groups of an IOMMU would be seen. */
+  /** Whether /sys would list IOMMU groups if there were any. */
   readonly showsGroups: boolean;
   readonly interrupts: InterruptFacts;
   /** Whether this process is in a user namespace other than the initial one. */
   readonly inUserNamespace: boolean | Unknown;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
-  /** Of /proc/iomem. */
+  /** Frame buffers in /proc/iomem. */
   readonly frameBuffers: FrameBuffers | Unknown;
-  /** Whether the driver vfio-pci is there; unknown where /sys shows no drivers. */
+  /** Whether the driver vfio-pci is loaded; unknown if /sys lists no drivers. */
   readonly vfioPci: boolean | Unknown;
-  /** Mappings that a container of type1 takes (`dma_entry_limit`); unknown where its module is not loaded. */
+  /** Limit of mappings in a type1 container (`dma_entry_limit`); unknown if its module is not loaded. */
   readonly dmaEntries: number | Unknown;
   /**
-   * Whether this user may read and write the files below /dev that devices are opened by: the errno where not. A file that
-   * is missing here was not looked at.
+   * Whether this user can read and write the device files of functions: `ok` or the errno. Other files are not listed.
    */
   readonly access: ReadonlyMap<string, 'ok' | string>;
-  /** What processes have open of /dev. Of all processes for root, of the user's own for others. */
+  /** Open device files: of all processes for root, of the user's own processes otherwise. */
   readonly openFiles: readonly OpenFile[] | Unknown;
 }
 
@@ -83,7 +82,7 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
   };
 }
 
-/** The flag is one of `flags` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
+/** Searches `flags` for the flag `hypervisor` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
 function isVirtual(cpuinfo: string | undefined): boolean | Unknown {
   const flags = /^flags\s*:(.*)$/m.exec(cpuinfo ?? '')?.[1];
   return flags === undefined ? 'unknown' : flags.split(' ').includes('hypervisor');

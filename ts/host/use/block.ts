@@ -1,6 +1,7 @@
 /**
- * Block devices and the PCI functions that they sit on, through partitions, dm (LVM, dm-crypt, multipath), md and NVMe
- * multipath.
+ * Finds the PCI functions below block devices.
+ *
+ * Follows partitions, dm (LVM, dm-crypt, multipath), md and NVMe multipath.
  */
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
@@ -9,12 +10,12 @@ import { functionsOfRemoteDisk } from './remote-storage.ts';
 
 const BLOCK = 'class/block';
 
-/** Names of all block devices: `nvme0n1`, `nvme0n1p2`, `dm-0`. @internal */
+/** Lists all block devices: `nvme0n1`, `nvme0n1p2`, `dm-0`. @internal */
 export function blockDevices(sys: SysFiles): string[] {
   return sys.names(BLOCK);
 }
 
-/** The name of a block device by its number, `259:2`. @internal */
+/** Returns the name of a block device by its number, `259:2`. @internal */
 export function blockDeviceOf(sys: SysFiles, number: string): string | undefined {
   return sys.linkName(`dev/block/${number}`);
 }
@@ -24,12 +25,12 @@ export function isBlockDevice(sys: SysFiles, name: string): boolean {
   return isName(name) && sys.has(`${BLOCK}/${name}`);
 }
 
-/** Of dm its own name, such as `vg0-root`. @internal */
+/** Returns the device mapper's name, such as `vg0-root`. @internal */
 export function mapperName(sys: SysFiles, name: string): string | undefined {
   return sys.word(`${BLOCK}/${name}/dm/name`);
 }
 
-/** Whether the device is made of others: dm or md. @internal */
+/** Whether the device consists of others (dm or md). @internal */
 export function isStacked(sys: SysFiles, name: string): boolean {
   return sys.names(`${BLOCK}/${name}/slaves`).length > 0;
 }
@@ -40,18 +41,19 @@ export function isPartition(sys: SysFiles, name: string): boolean {
 }
 
 /**
- * Addresses of the PCI functions without which the device would not be there, or not whole; each with the network
- * interface that the device comes through, if it does.
+ * Returns the PCI functions that a block device depends on.
+ *
+ * @returns network interfaces by address of the function; `undefined` for a local device
  *
  * @internal
  */
 export function functionsOfBlockDevice(machine: Machine, name: string): Map<string, string | undefined> {
   const { sys } = machine;
   const found = new Map<string, string | undefined>();
-  const seen = new Set<string>();
+  const visited = new Set<string>();
   const visit = (device: string): void => {
-    if (!isName(device) || seen.has(device)) return;
-    seen.add(device);
+    if (!isName(device) || visited.has(device)) return;
+    visited.add(device);
     const path = sys.link(`${BLOCK}/${device}`) ?? '';
     const parts = path.split('/');
     const controllers = nvmeControllers(sys, parts);
@@ -66,10 +68,10 @@ export function functionsOfBlockDevice(machine: Machine, name: string): Map<stri
 }
 
 /**
- * NVMe controllers of a namespace: the one in its path, or those of its subsystem.
+ * Returns the NVMe controllers of a namespace: the one in its path, or those of its subsystem.
  *
- * With native multipath a namespace belongs to the subsystem, below /sys/devices/virtual, whose folder links its controllers
- * (Linux, drivers/nvme/host/core.c: `nvme_init_subsystem`).
+ * With native multipath a namespace belongs to its subsystem, below /sys/devices/virtual. The folder of the subsystem
+ * links its controllers (Linux, drivers/nvme/host/core.c: `nvme_init_subsystem`).
  */
 function nvmeControllers(sys: SysFiles, parts: readonly string[]): string[] {
   const at = parts.indexOf('nvme-subsystem');
@@ -78,7 +80,7 @@ function nvmeControllers(sys: SysFiles, parts: readonly string[]): string[] {
   return names.filter((each) => /^nvme\d+$/.test(each));
 }
 
-/** What may be a folder's name: links are as they are written. */
+/** Whether the text can be the name of a folder: targets of links are not trusted. */
 function isName(text: string): boolean {
   return text !== '' && text !== '.' && text !== '..' && !text.includes('/');
 }

@@ -1,22 +1,22 @@
 /**
- * The TCP connections of this machine: /proc/net/tcp and tcp6 (Linux, Documentation/networking/proc_net_tcp.rst).
+ * Reads TCP connections: /proc/net/tcp and tcp6 (Linux, Documentation/networking/proc_net_tcp.rst).
  */
 import { SocketAddress, isIPv4, isIPv6 } from 'node:net';
 import type { SysFiles } from '../sys-files.ts';
 
-/** A connection that is established (Linux, include/net/tcp_states.h). */
+/** State of an established connection (Linux, include/net/tcp_states.h). */
 const ESTABLISHED = '01';
 
-/** An established connection, with addresses as {@link sameForm} gives them. @internal */
+/** An established connection, with addresses in the form of {@link normalizeIp}. @internal */
 export interface Connection {
   readonly local: string;
   readonly remote: string;
   readonly remotePort: number;
-  /** Number of its socket in `socket:[INODE]`; 0 for one that the kernel opened. */
+  /** Number of the socket in `socket:[INODE]`; 0 for a socket of the kernel. */
   readonly inode: string;
 }
 
-/** All connections that are established. @internal */
+/** Reads all established connections. @internal */
 export function readConnections(proc: SysFiles): Connection[] {
   return ['tcp', 'tcp6'].flatMap((name) =>
     (proc.text(`net/${name}`) ?? '').split('\n').flatMap((line) => {
@@ -31,19 +31,18 @@ export function readConnections(proc: SysFiles): Connection[] {
 }
 
 /**
- * `0100007F:0016`: words of four bytes as the processor has them, which on x86-64 and arm64 is with the last byte
- * first.
+ * Parses `0100007F:0016`: words of four bytes in the processor's order, which is little-endian on x86-64 and arm64.
  */
 function addressOf(text: string): string | undefined {
   const digits = /^([0-9a-f]{8}|[0-9a-f]{32}):[0-9a-f]{4}$/i.exec(text)?.[1];
   if (digits === undefined) return undefined;
   const bytes = Buffer.from(digits, 'hex').swap32();
   if (bytes.length === 4) return bytes.join('.');
-  return sameForm(bytes.toString('hex').match(/.{4}/g)?.join(':') ?? '');
+  return normalizeIp(bytes.toString('hex').match(/.{4}/g)?.join(':') ?? '');
 }
 
-/** An address in its one form: without zone, IPv4 as such; `undefined` for what is none. @internal */
-export function sameForm(text: string): string | undefined {
+/** Normalizes an IP address: no zone, IPv4 in dotted form; `undefined` for other text. @internal */
+export function normalizeIp(text: string): string | undefined {
   if (isIPv4(text)) return text;
   if (!isIPv6(text)) return undefined;
   return new SocketAddress({ address: text, family: 'ipv6' }).address.replace(/^::ffff:(?=\d+\.)/, '');

@@ -1,6 +1,5 @@
 /**
- * Uses of a function by a person at the machine: its screen, its keyboard, its serial lines, programs that draw with
- * it.
+ * Finds console uses of a function: display, keyboard, serial lines and graphics programs.
  */
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
@@ -11,7 +10,7 @@ import { functionsInPath } from './device-path.ts';
 import type { Use } from './model.ts';
 import { usersOf } from './open-files.ts';
 
-/** The screen that the firmware started with, and programs that have the graphics open. @internal */
+/** Finds the boot display and programs that have the graphics device open. @internal */
 export function displayUses(machine: Machine, device: PciFunction): Use[] {
   const { address, driver } = device;
   const uses: Use[] = [];
@@ -32,8 +31,9 @@ export function displayUses(machine: Machine, device: PciFunction): Use[] {
 }
 
 /**
- * Serial lines of a function: those that the kernel writes its console to, and those that programs have open, such as
- * a login. A virtio console is not linked to its line, so all lines `hvcN` count as lines of all virtio consoles.
+ * Finds serial lines of a function that carry the kernel's console or that programs have open, such as a login.
+ *
+ * /sys does not link a virtio console to its line, so all lines `hvcN` count as lines of all virtio consoles.
  *
  * @internal
  */
@@ -44,7 +44,7 @@ export function serialUses(machine: Machine, address: string): Use[] {
     .names('bus/virtio/devices')
     .map((name) => `bus/virtio/devices/${name}`)
     .some((path) => isBelow(path) && sys.linkName(`${path}/driver`) === 'virtio_console');
-  // `ttyS1 -W- (EC p a) 4:65` (Linux, fs/proc/consoles.c).
+  // A line is `ttyS1 -W- (EC p a) 4:65` (Linux, fs/proc/consoles.c).
   const consoles = (proc.text('consoles') ?? '').split('\n').map((line) => line.split(/\s/, 1)[0] ?? '');
   const lines = sys
     .names('class/tty')
@@ -57,7 +57,7 @@ export function serialUses(machine: Machine, address: string): Use[] {
   });
 }
 
-/** That driver does not let go of a device that is open: unbinding waits, in the kernel, until it is closed. */
+/** Device file of NVIDIA's driver; while it is open, unbinding blocks in the kernel. */
 function nvidiaFile({ proc }: Machine, address: string): string | undefined {
   const text = proc.text(`driver/nvidia/gpus/${address}/information`) ?? '';
   const minor = /^Device Minor:\s*(\d+)$/m.exec(text)?.[1];
@@ -65,8 +65,10 @@ function nvidiaFile({ proc }: Machine, address: string): string | undefined {
 }
 
 /**
- * Keyboards that hang on a USB controller, or on any function. Of /proc/bus/input/devices (Linux,
- * drivers/input/input.c: `input_devices_seq_show`); whoever else has the `kbd` handler (buttons, remote controls) counts.
+ * Finds keyboards below a function, such as a USB controller.
+ *
+ * Reads /proc/bus/input/devices (Linux, drivers/input/input.c: `input_devices_seq_show`). Other devices with the
+ * handler `kbd` (buttons, remote controls) count as keyboards.
  *
  * @internal
  */

@@ -1,9 +1,11 @@
 /**
- * Where something in /sys hangs: links lead to `…/devices/pci0000:00/0000:00:14.0/usb1/…`, with every PCI function above it.
+ * Finds PCI functions in paths of /sys.
+ *
+ * `…/devices/pci0000:00/0000:00:14.0/usb1/…` names every function above a device.
  */
 import { isPciAddress } from '../address.ts';
 
-/** The PCI functions without which there would be nothing at the path. @internal */
+/** Returns the addresses of PCI functions in a path. @internal */
 export function functionsInPath(path: string | undefined): string[] {
   return path?.split('/').filter(isPciAddress) ?? [];
 }

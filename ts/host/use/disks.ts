@@ -1,5 +1,5 @@
 /**
- * The disks of a function, and what the host has on them.
+ * Finds disks of a function and how the host uses them.
  */
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -19,7 +19,7 @@ import type { Use } from './model.ts';
 import { type MountedFrom, placesText, readMounts, readSwaps } from './mounts.ts';
 import { usersOf } from './open-files.ts';
 
-/** What of the host's storage sits on a function. @internal */
+/** Finds uses of a function for storage. @internal */
 export function diskUses(machine: Machine, address: string): Use[] {
   const on = (name: string): boolean => functionsOfBlockDevice(machine, name).has(address);
   const text = (name: string): string => described(machine, name, functionsOfBlockDevice(machine, name).get(address));
@@ -37,7 +37,7 @@ export function diskUses(machine: Machine, address: string): Use[] {
       ...shares.map((place) => use(`holds ${place} (a share of the hypervisor)`)),
     ];
   }
-  // Nothing mounted that is known of. Volumes may be in use all the same, and disks by what has no name here (ZFS, say).
+  // Nothing is mounted. Volumes and disks can be in use otherwise, such as by ZFS.
   const names = blockDevices(machine.sys).filter(on);
   const stacked = names.filter((name) => isStacked(machine.sys, name));
   if (stacked.length > 0) return stacked.map((name) => use(`holds a part of ${text(name)}`));
@@ -53,40 +53,40 @@ function use(text: string): Use {
   return { kind: 'disk', text: printable(text) };
 }
 
-/** @param by the network interface that a disk comes through */
+/** @param by network interface of a remote disk */
 function described({ sys }: Machine, name: string, by: string | undefined): string {
   return [mapperName(sys, name), name, by && `by ${by}`].filter((part) => part !== undefined).join(', ');
 }
 
-/** The block devices of a file system: of Btrfs and others the mount's number says nothing, and there may be several. */
+/** Returns the block devices of a file system. Btrfs and others have several, and a number of no device. */
 function devicesOf(machine: Machine, { number, source, type }: MountedFrom): string[] {
   const byNumber = number === undefined || number.startsWith('0:') ? undefined : blockDeviceOf(machine.sys, number);
   if (byNumber !== undefined) return [byNumber];
-  // bcachefs joins its devices by colons.
+  // bcachefs separates its devices by colons.
   const found = source.split(':').flatMap((path) => deviceAt(machine, path) ?? []);
   return type === 'btrfs' ? found.flatMap((name) => withItsFileSystem(machine, name)) : found;
 }
 
-/** The block device of a path below /dev. */
+/** Returns the block device of a path below /dev. */
 function deviceAt({ roots, sys }: Machine, path: string): string | undefined {
   if (!path.startsWith('/dev/')) return undefined;
   let name = basename(path);
   try {
     name = basename(realpathSync(join(roots.dev, path.slice('/dev/'.length))));
   } catch {
-    // The name alone has to do: it may be one of another /dev.
+    // Use only the name: the path may be of another /dev.
   }
   if (isBlockDevice(sys, name)) return name;
   return blockDevices(sys).find((each) => mapperName(sys, each) === basename(path));
 }
 
-/** All devices of the Btrfs that one belongs to (`/sys/fs/btrfs/UUID/devices`). */
+/** Returns all devices of the Btrfs that contains one (`/sys/fs/btrfs/UUID/devices`). */
 function withItsFileSystem({ sys }: Machine, name: string): string[] {
   const all = sys.names('fs/btrfs').map((uuid) => sys.names(`fs/btrfs/${uuid}/devices`));
   return all.find((names) => names.includes(name)) ?? [name];
 }
 
-/** Where shares of the hypervisor are mounted that come through this function: 9p by their tags, any virtiofs. */
+/** Returns mount points of the hypervisor's shares through this function: 9p by tag, any virtiofs. */
 function sharesOf({ sys, proc }: Machine, address: string): string[] {
   const devices = sys
     .names('bus/virtio/devices')
@@ -100,8 +100,10 @@ function sharesOf({ sys, proc }: Machine, address: string): string[] {
 }
 
 /**
- * Whether something has the disk, or a partition of it, for itself. A file system, dm, md, swap or ZFS claims what it
- * uses, and the kernel then refuses to open it exclusively (Linux, block/bdev.c: `bd_prepare_to_claim`; open(2), O_EXCL).
+ * Whether a disk, or a partition of it, is claimed.
+ *
+ * File systems, dm, md, swap and ZFS claim their devices, and the kernel then rejects an exclusive open (Linux,
+ * block/bdev.c: `bd_prepare_to_claim`; open(2), O_EXCL).
  */
 function isClaimed({ roots }: Machine, name: string): boolean {
   try {

@@ -1,28 +1,27 @@
 /**
- * The network interfaces, and so the PCI functions, that an interface sends through.
+ * Finds the network interfaces and PCI functions below an interface.
  */
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
-import { sameForm } from './connections.ts';
+import { normalizeIp } from './connections.ts';
 import { functionsInPath } from './device-path.ts';
 
 const INTERFACES = 'class/net';
 /**
- * Interface of the kernel's datapath of Open vSwitch: all its ports are below it, and internal ports are not linked
- * at all.
+ * Datapath interface of Open vSwitch. All ports are linked below it, except internal ports, which are not linked.
  */
 const OPEN_VSWITCH = 'ovs-system';
 /** `type` in /sys (Linux, include/uapi/linux/if_arp.h). */
 const ETHERNET = '1';
 const PPP = '512';
 
-/** The functions that an interface needs, each with the interface that is its own. @internal */
+/** Maps the PCI functions below an interface to their own interfaces. @internal */
 export function interfacesBelow(machine: Machine, name: string): Map<string, string> {
   const found = new Map<string, string>();
-  const seen = new Set<string>();
+  const visited = new Set<string>();
   const visit = (each: string): void => {
-    if (each === '' || seen.has(each) || each.includes('/')) return;
-    seen.add(each);
+    if (each === '' || visited.has(each) || each.includes('/')) return;
+    visited.add(each);
     const functions = functionsInPath(machine.sys.link(`${INTERFACES}/${each}`));
     for (const address of functions) found.set(address, each);
     for (const lower of functions.length > 0 ? linkedBelow(machine.sys, each) : allBelow(machine, each)) visit(lower);
@@ -31,18 +30,18 @@ export function interfacesBelow(machine: Machine, name: string): Map<string, str
   return found;
 }
 
-/** Interfaces that have an address, which is in the form of {@link sameForm}. @internal */
+/** Returns interfaces with an address in the form of {@link normalizeIp}. @internal */
 export function interfacesWith({ roots }: Machine, address: string): string[] {
-  const found = [...roots.interfaceAddresses].filter(([, list]) => list.some((each) => sameForm(each) === address));
+  const found = [...roots.interfaceAddresses].filter(([, list]) => list.some((each) => normalizeIp(each) === address));
   return found.map(([name]) => name);
 }
 
-/** Bonds, bridges, VLANs, macvlans link what is below them (Linux, net/core/dev.c: `netdev_adjacent_sysfs_add`). */
+/** Lower interfaces of bonds, bridges, VLANs and macvlans (Linux, net/core/dev.c: `netdev_adjacent_sysfs_add`). */
 function linkedBelow(sys: SysFiles, name: string): string[] {
   return sys.names(`${INTERFACES}/${name}`).flatMap((entry) => (entry.startsWith('lower_') ? entry.slice(6) : []));
 }
 
-/** The same for a virtual interface, with those that no link in /sys names. */
+/** Lower interfaces of a virtual interface, including those without a link in /sys. */
 function allBelow({ sys, proc }: Machine, name: string): string[] {
   const linked = linkedBelow(sys, name);
   if (linked.length > 0) return linked;
@@ -51,15 +50,16 @@ function allBelow({ sys, proc }: Machine, name: string): string[] {
   if (kind === 'ppp' || file('type') === PPP || /^ppp\d+$/.test(name)) return pppoeInterfaces(proc);
   const attached = byIndex(sys, name);
   if (attached.length > 0) return attached;
-  // An internal port of Open vSwitch is an Ethernet interface without DEVTYPE: /sys has no other sign of it.
+  // /sys identifies an internal port of Open vSwitch only as an Ethernet interface without DEVTYPE.
   const mayBeInternalPort =
     kind === undefined && (file('type') ?? ETHERNET) === ETHERNET && file('tun_flags') === undefined;
   return mayBeInternalPort ? [OPEN_VSWITCH] : [];
 }
 
 /**
- * Tunnels and veth pairs have the number of another interface (`iflink`); all others have their own, or 0. The other
- * end of a veth pair may be a port of a bridge: that is its master.
+ * Finds the other interface of a tunnel or veth pair by its number (`iflink`), and the bridge that it is a port of.
+ *
+ * `iflink` of all other interfaces is their own number or 0.
  */
 function byIndex(sys: SysFiles, name: string): string[] {
   const number = (each: string, file: string): string | undefined => sys.word(`${INTERFACES}/${each}/${file}`);
@@ -70,7 +70,7 @@ function byIndex(sys: SysFiles, name: string): string[] {
 }
 
 /**
- * The interfaces below all PPPoE sessions: the kernel does not say to which PPP interface a session belongs (Linux,
+ * Returns the interfaces below all PPPoE sessions: the kernel does not report the PPP interface of a session (Linux,
  * drivers/net/ppp/pppoe.c: `pppoe_seq_show`).
  */
 function pppoeInterfaces(proc: SysFiles): string[] {

@@ -1,10 +1,10 @@
 /**
- * What the host uses a device for.
+ * A use of a device by the host.
  */
 
-/** One use that would end if the device got another driver. @internal */
+/** A use that ends if the device gets another driver. @internal */
 export interface Use {
   readonly kind: 'disk' | 'network' | 'display' | 'console' | 'keyboard' | 'virtual-functions' | 'program';
-  /** What a sentence says that begins with the device: `holds / (nvme0n1p2)`. */
+  /** Predicate of a sentence about the device: `holds / (nvme0n1p2)`. */
   readonly text: string;
 }

@@ -1,5 +1,5 @@
 /**
- * The network interfaces of a function, and what hangs on them.
+ * Finds uses of a function for network.
  */
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
@@ -10,7 +10,7 @@ import { placesText, readMounts } from './mounts.ts';
 import { functionsOfMount } from './remote-storage.ts';
 import { importantRoutes } from './routes.ts';
 
-/** Which of the host's routes and logins go through a function. @internal */
+/** Finds logins, routes and remote file systems that use a function. @internal */
 export function networkUses(machine: Machine, address: string): Use[] {
   const uses: Use[] = [];
   const add = (name: string, what: string): void => {
@@ -32,7 +32,7 @@ export function networkUses(machine: Machine, address: string): Use[] {
   return uses;
 }
 
-/** Where file systems of servers are mounted, by the interface of the function that they come through. */
+/** Maps interfaces of a function to the mount points of remote file systems that use them. */
 function mountsBy(machine: Machine, address: string): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const mount of readMounts(machine.proc)) {

@@ -1,18 +1,18 @@
 /**
- * Which process has what open: /proc/PID/fd.
+ * Reads open files of processes: /proc/PID/fd.
  */
 import type { SysFiles } from '../sys-files.ts';
 
 /** @internal */
 export interface OpenFile {
   readonly process: number;
-  /** Name of the program, as the kernel has it (15 bytes). */
+  /** The kernel's name of the program (15 bytes). */
   readonly program: string;
   /** The path of a device file, or `socket:[INODE]`. */
   readonly file: string;
 }
 
-/** All open device files and sockets. Processes of others are shown to root alone. @internal */
+/** Reads all open device files and sockets; only root can read those of other users. @internal */
 export function readOpenFiles(proc: SysFiles): OpenFile[] {
   return proc
     .names('.')
@@ -26,13 +26,13 @@ export function readOpenFiles(proc: SysFiles): OpenFile[] {
     });
 }
 
-/** Those who have one of these files open, each process once: `qemu-system-x86 (process 4711)`. @internal */
+/** Lists processes that have one of the files open: `qemu-system-x86 (process 4711)`. @internal */
 export function usersOf(openFiles: readonly OpenFile[], paths: readonly string[]): string[] {
   const users = openFiles.filter(({ file }) => paths.includes(file));
   return [...new Set(users.map(nameOf))];
 }
 
-/** Who has each file open, each process once, in the words of {@link usersOf}. @internal */
+/** Maps files to the processes that have them open, in the form of {@link usersOf}. @internal */
 export function usersByFile(openFiles: readonly OpenFile[]): Map<string, string[]> {
   const users = new Map<string, string[]>();
   for (const { file, program, process } of openFiles) {

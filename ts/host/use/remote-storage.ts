@@ -1,15 +1,15 @@
 /**
- * Storage that comes over the network: whom the host talks to for a file system or a disk, and by which interfaces.
+ * Finds the PCI functions and interfaces of remote storage: network file systems and disks.
  */
 import type { Machine } from '../machine.ts';
-import { sameForm } from './connections.ts';
+import { normalizeIp } from './connections.ts';
 import { interfacesBelow, interfacesWith } from './interfaces.ts';
 import type { MountedFrom } from './mounts.ts';
 
 /** The port of NBD servers (IANA). */
 const NBD_PORT = 10809;
 
-/** The two ends of what storage comes by, as addresses. */
+/** IP addresses of both ends of a storage connection. */
 interface Ends {
   /** Addresses of this machine. */
   readonly local: readonly string[];
@@ -18,7 +18,7 @@ interface Ends {
 }
 
 /**
- * The functions that a mounted file system comes through, each with its interface; none for one of this machine.
+ * Maps the functions of a remote file system to their interfaces; empty for a local file system.
  *
  * @internal
  */
@@ -27,9 +27,9 @@ export function functionsOfMount(machine: Machine, mount: MountedFrom): Map<stri
 }
 
 /**
- * The functions that a disk comes through, each with its interface: of iSCSI, NBD, and NVMe over TCP or RDMA.
+ * Maps the functions of a remote disk to their interfaces: iSCSI, NBD, and NVMe over TCP or RDMA.
  *
- * @param path where the disk is below /sys/devices
+ * @param path parts of the disk's path below /sys/devices
  * @param controllers names of its NVMe controllers
  * @internal
  */
@@ -52,7 +52,7 @@ export function functionsOfRemoteDisk(
   return functionsBetween(machine, { local, remote });
 }
 
-/** NFS, SMB and Ceph have the server's address in their options; NFS also this machine's (nfs(5), mount.cifs(8)). */
+/** Reads mount options: NFS, SMB and Ceph have the server's address, NFS also the client's (nfs(5), mount.cifs(8)). */
 function endsOfMount({ type, options }: MountedFrom): Ends {
   if (!/^(nfs4?|cifs|smb3|ceph)$/.test(type)) return { local: [], remote: [] };
   const values = (names: RegExp): string[] =>
@@ -63,7 +63,7 @@ function endsOfMount({ type, options }: MountedFrom): Ends {
   return { local: values(/^clientaddr$/), remote: values(/^(addr|mountaddr|mon_addr)$/) };
 }
 
-/** An iSCSI session (Linux, drivers/scsi/scsi_transport_iscsi.c, iscsi_tcp.c: `iscsi_sw_tcp_host_get_param`). */
+/** Reads an iSCSI session (drivers/scsi/scsi_transport_iscsi.c, iscsi_tcp.c: `iscsi_sw_tcp_host_get_param`). */
 function endsOfSession({ sys }: Machine, session: string, host: string): Ends {
   const prefix = `connection${session.slice('session'.length)}:`;
   const connections = sys.names('class/iscsi_connection').filter((each) => each.startsWith(prefix));
@@ -78,8 +78,9 @@ function endsOfSession({ sys }: Machine, session: string, host: string): Ends {
 }
 
 /**
- * An NBD disk that is connected has `pid` (Linux, drivers/block/nbd.c). The process of that number has the sockets, or
- * has given them to the kernel and is gone.
+ * Finds the connections of an NBD disk by the process that `pid` names (Linux, drivers/block/nbd.c).
+ *
+ * If that process has passed its sockets to the kernel and ended, all connections to the NBD port count.
  */
 function endsOfNbd({ sys, connections, openFiles }: Machine, name: string): Ends {
   const pid = sys.word(`class/block/${name}/pid`);
@@ -91,8 +92,8 @@ function endsOfNbd({ sys, connections, openFiles }: Machine, name: string): Ends
 }
 
 /**
- * `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5`; a PCI address for a controller of this machine (Linux,
- * drivers/nvme/host/sysfs.c: `nvme_sysfs_show_address`).
+ * Parses `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5` (Linux, drivers/nvme/host/sysfs.c:
+ * `nvme_sysfs_show_address`). A local controller has a PCI address instead.
  */
 function endsOfController({ sys }: Machine, controller: string): Ends {
   const parts = (sys.word(`class/nvme/${controller}/address`) ?? '').split(',').map((part) => part.split('=', 2));
@@ -101,13 +102,13 @@ function endsOfController({ sys }: Machine, controller: string): Ends {
   return { local: values(['host_traddr', 'src_addr']), remote: values(['traddr']) };
 }
 
-/** An address with or without a port: `10.0.0.9:6789`, `[fe80::1]:6789`, `fe80::1%eth0`. */
+/** Removes the port of an address: `10.0.0.9:6789`, `[fe80::1]:6789`, `fe80::1%eth0`. */
 function addressAlone(text: string): string[] {
   const alone = /^\[(.*)\](?::\d+)?$/.exec(text)?.[1] ?? text.replace(/^([\d.]+):\d+$/, '$1');
-  return sameForm(alone) === undefined ? [] : [sameForm(alone) ?? ''];
+  return normalizeIp(alone) === undefined ? [] : [normalizeIp(alone) ?? ''];
 }
 
-/** By the kernel's choice of interface for a server, and by what connections and options say of this end. */
+/** Finds interfaces by the kernel's routes to servers and by local addresses of connections and options. */
 function functionsBetween(machine: Machine, { local, remote }: Ends): Map<string, string> {
   if (local.length + remote.length === 0) return new Map();
   const connected = machine.connections.filter((each) => remote.includes(each.remote));

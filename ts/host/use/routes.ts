@@ -1,5 +1,5 @@
 /**
- * The interfaces by which this machine reaches others beyond its links.
+ * Finds the interfaces of default routes and of routes through gateways.
  */
 import type { Machine } from '../machine.ts';
 import type { SysFiles } from '../sys-files.ts';
@@ -9,10 +9,10 @@ const UP = 0x1;
 const GATEWAY = 0x2;
 const DEFAULTS: ReadonlySet<unknown> = new Set(['default', '0.0.0.0/0', '::/0']);
 
-/** An interface with a route that matters. @internal */
+/** An interface with a default route or a route through a gateway. @internal */
 export interface RouteUse {
   readonly interface: string;
-  /** Else one by way of a gateway: what a tunnel goes through, where the default route goes into a tunnel. */
+  /** Whether a route is the default route. Otherwise it has a gateway, such as the route below a tunnel. */
   readonly isDefault: boolean;
 }
 
@@ -23,7 +23,8 @@ interface Hop {
 }
 
 /**
- * Each interface once. Of all tables and all next hops where `ip` lists them; else what /proc has of the main table.
+ * Finds the routes, each interface once: in all tables if `ip` exists, or else in the main table of /proc.
+ *
  * @internal
  */
 export function importantRoutes({ roots, proc }: Machine): RouteUse[] {
@@ -34,7 +35,7 @@ export function importantRoutes({ roots, proc }: Machine): RouteUse[] {
   return [...found].map(([name, isDefault]) => ({ interface: name, isDefault }));
 }
 
-/** /proc/net/route and /proc/net/ipv6_route. */
+/** Reads /proc/net/route and /proc/net/ipv6_route. */
 function hopsOfProc(proc: SysFiles): Hop[] {
   const lines = (file: string): string[][] => (proc.text(file) ?? '').split('\n').map((line) => line.split(/\s+/));
   const hops = [
@@ -58,7 +59,7 @@ function hopsOfProc(proc: SysFiles): Hop[] {
     .map(({ name, flags, isDefault }) => ({ name, isDefault, hasGateway: (flags & GATEWAY) !== 0 }));
 }
 
-/** A route in the list of `ip`, or one of its next hops. */
+/** A route of `ip`, or one of its next hops. */
 interface ListedHop {
   readonly dev?: unknown;
   readonly gateway?: unknown;
@@ -66,13 +67,13 @@ interface ListedHop {
 }
 
 interface ListedRoute extends ListedHop {
-  /** Missing for `unicast`. */
+  /** Kind of route; missing for `unicast`. */
   readonly type?: unknown;
   readonly dst?: unknown;
   readonly nexthops?: unknown;
 }
 
-/** @param list JSON of another program: every value is checked */
+/** @param list JSON of another program, which is not trusted */
 function hopsOfList(list: string | undefined): Hop[] {
   return objectsOf<ListedRoute>(parsed(list)).flatMap((route) => {
     if (route.type !== undefined && route.type !== 'unicast') return [];
@@ -92,6 +93,6 @@ function parsed(text: string | undefined): unknown {
   try {
     return text === undefined ? undefined : JSON.parse(text);
   } catch {
-    return undefined; // an `ip` without -json, such as that of BusyBox
+    return undefined; // `ip` without -json, as in BusyBox
   }
 }

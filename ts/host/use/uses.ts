@@ -1,5 +1,5 @@
 /**
- * All that the host uses a function for.
+ * Finds all uses of a function by the host.
  */
 import { isVfioDriver } from '../drivers.ts';
 import type { Machine } from '../machine.ts';
@@ -10,8 +10,9 @@ import type { Use } from './model.ts';
 import { networkUses } from './network.ts';
 
 /**
- * What would end if the function got another driver. Of a physical function also what its virtual functions are used for:
- * they go with it.
+ * Finds the uses that end if the function gets another driver.
+ *
+ * For a physical function this includes the uses of its virtual functions, which are removed with it.
  *
  * @internal
  */
@@ -19,17 +20,17 @@ export function usesOf(machine: Machine, device: PciFunction): Use[] {
   const own = usesOfAlone(machine, device);
   const virtual = device.virtualFunctions?.addresses ?? [];
   if (virtual.length === 0) return own;
-  const most = `${virtual.length} virtual ${virtual.length === 1 ? 'function' : 'functions'}`;
+  const count = `${virtual.length} virtual ${virtual.length === 1 ? 'function' : 'functions'}`;
   const theirs = virtual
     .flatMap((address) => machine.host.functions.get(address) ?? [])
     .filter(({ driver }) => driver !== undefined)
     .flatMap((each) =>
       usesOfAlone(machine, each).map(({ kind, text }): Use => ({ kind, text: `has ${each.address}, which ${text}` })),
     );
-  return [...own, { kind: 'virtual-functions', text: `has ${most} on, which go with it` }, ...theirs];
+  return [...own, { kind: 'virtual-functions', text: `has ${count} on, which are removed with it` }, ...theirs];
 }
 
-/** The host has nothing of what it has given to VFIO. */
+/** A function that is bound to VFIO has no uses by the host. */
 function usesOfAlone(machine: Machine, device: PciFunction): Use[] {
   const { address, driver } = device;
   if (isVfioDriver(driver)) return [];

@@ -1,5 +1,5 @@
 /**
- * Who has a function open through VFIO.
+ * Finds processes that have a function open through VFIO.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,8 +10,9 @@ import { filesOf } from '../vfio-files.ts';
 import { usersOf } from './open-files.ts';
 
 /**
- * Processes that have the function's group or its own file open; none where it is free. A process that can't be seen, in
- * another container, is told as one: a group can be open once only.
+ * Lists the processes that have a function's group or device file open; empty if it is free.
+ *
+ * A group can be open only once, so a failed open reveals a process that /proc does not list, as in another container.
  *
  * @internal
  */
@@ -21,12 +22,12 @@ export function vfioUsers(machine: Machine, device: PciFunction): string[] {
   const paths = [byGroup, own].filter((path) => path !== undefined);
   const users = usersOf(machine.openFiles, paths);
   if (users.length > 0 || byGroup === undefined || !isOpen(machine, byGroup)) return users;
-  return ['a process that is not to be seen from here'];
+  return ['a process that /proc does not list'];
 }
 
 /**
- * Whether a group, or by its own file a device of it, is open (Linux, drivers/vfio/group.c: `vfio_group_fops_open`). To
- * ask means to open it for a moment.
+ * Whether a group, or a device of it by its own file, is open. Opens the group for a moment to find out (Linux,
+ * drivers/vfio/group.c: `vfio_group_fops_open`).
  */
 function isOpen({ roots }: Machine, path: string): boolean {
   try {

@@ -1,5 +1,5 @@
 /**
- * What a change of drivers is refused for, and what is only said.
+ * Checks a binding plan: rejects harmful changes and collects warnings.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { blockersOf, bridgeRefused } from '../drivers.ts';
@@ -13,7 +13,7 @@ import { usesOf } from '../use/uses.ts';
 import { vfioUsers } from '../use/vfio-users.ts';
 import type { BindingPlan } from './plan.ts';
 
-/** The host uses devices of a plan, each for a reason. @internal */
+/** The host uses devices of a plan. @internal */
 export class DeviceNeededError extends PeerDmaError {
   readonly reasons: readonly string[];
 
@@ -24,20 +24,20 @@ export class DeviceNeededError extends PeerDmaError {
 }
 
 /**
- * Looks whether a plan may be carried out.
+ * Checks whether a plan can be carried out.
  *
- * @param force whether to take from the host what it uses; what can't work, or would wait for ever, is refused all the same
- * @returns what the user should know
- * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a bridge, `ERR_NO_IOMMU_GROUP`, `ERR_DEVICE_IN_USE` for what a process has
- *   through VFIO, `ERR_DEVICE_NEEDED` for what the host uses
+ * @param force whether to take devices that the host uses. Changes that cannot work or would block are always rejected
+ * @returns warnings for the user
+ * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a bridge, `ERR_NO_IOMMU_GROUP` for a device without a group,
+ *   `ERR_DEVICE_IN_USE` if a process has a device open through VFIO, `ERR_DEVICE_NEEDED` if the host uses a device
  * @internal
  */
 export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): string[] {
   const warnings: string[] = [];
   const needed: { readonly address: string; readonly reason: string }[] = [];
   for (const { device, to } of plan.changes) {
-    if (to !== undefined) refuseHopeless(machine.host, device);
-    refuseInUse(machine, device);
+    if (to !== undefined) checkAssignable(machine.host, device);
+    checkNotOpen(machine, device);
     const { address } = device;
     for (const { kind, text } of usesOf(machine, device)) {
       if (kind === 'keyboard') warnings.push(`${address} ${text}`);
@@ -50,12 +50,12 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
     throw new DeviceNeededError(reasons, first.address);
   }
   const { host } = machine;
-  const direct = boundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
-  return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...restOfGroups(host, plan)];
+  const direct = devicesBoundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
+  return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...describeUnboundMembers(host, plan)];
 }
 
-/** VFIO takes no bridges (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_register_device`). */
-function refuseHopeless(host: Host, { address, bridge, group }: PciFunction): void {
+/** Rejects devices that VFIO cannot assign (Linux, `vfio_pci_core_register_device`). */
+function checkAssignable(host: Host, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
       device: address,
@@ -66,31 +66,31 @@ function refuseHopeless(host: Host, { address, bridge, group }: PciFunction): vo
   }
 }
 
-/** To take a device from its user is to wait until the user closes it (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
-function refuseInUse(machine: Machine, device: PciFunction): void {
+/** Rejects open devices: unbinding blocks until they are closed (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
+function checkNotOpen(machine: Machine, device: PciFunction): void {
   const virtual = device.virtualFunctions?.addresses ?? [];
   for (const address of [device.address, ...virtual]) {
     const found = machine.host.functions.get(address);
     const users = found === undefined ? [] : vfioUsers(machine, found);
     if (users.length === 0) continue;
-    const what = address === device.address ? address : `${address}, a virtual function of ${device.address},`;
+    const subject = address === device.address ? address : `${address}, a virtual function of ${device.address},`;
     throw new PeerDmaError(
       'ERR_DEVICE_IN_USE',
-      `${what} or its group is open in ${users.join(', ')}: the kernel would wait until it is closed there. Close it first`,
+      `${subject} or its group is open in ${users.join(', ')}: unbinding would block until it is closed there. Close it first`,
       { device: address },
     );
   }
 }
 
 /** Devices that a plan binds to VFIO. */
-function boundBy({ changes }: BindingPlan): PciFunction[] {
+function devicesBoundBy({ changes }: BindingPlan): PciFunction[] {
   return changes.filter(({ to }) => to !== undefined).map(({ device }) => device);
 }
 
-/** A group of which the host keeps a part can't be assigned: better said now. */
-function restOfGroups(host: Host, plan: BindingPlan): string[] {
+/** Lists members that the host keeps, and that so keep their group from being assigned. */
+function describeUnboundMembers(host: Host, plan: BindingPlan): string[] {
   const { unchanged } = plan;
-  const bound = boundBy(plan);
+  const bound = devicesBoundBy(plan);
   const given = new Set([...bound, ...unchanged]);
   const groups = new Set(bound.flatMap(({ group }) => group ?? []));
   return [...groups].flatMap((group) => {
@@ -100,10 +100,10 @@ function restOfGroups(host: Host, plan: BindingPlan): string[] {
         .map(({ address, driver }) => `${address} (driver ${driver})`)
         .join(', ');
     const [pci, others] = [list(rest), list(othersOf(host, group))];
-    const state = `IOMMU group ${group} can't be assigned yet, since the host also has`;
+    const blocked = `IOMMU group ${group} cannot be assigned yet, since the host also has`;
     return [
-      ...(pci === '' ? [] : [`${state} ${pci}: --group binds them too`]),
-      ...(others === '' ? [] : [`${state} ${others}: unbind what is not a PCI device by hand`]),
+      ...(pci === '' ? [] : [`${blocked} ${pci}: --group binds them too`]),
+      ...(others === '' ? [] : [`${blocked} ${others}: unbind devices that are not PCI functions by hand`]),
     ];
   });
 }

@@ -1,6 +1,5 @@
 /**
- * Stands in for an iommufd whose address spaces take some devices only: machines with IOMMUs that differ, which the testbed has not.
- * To be imported before anything of the package, which takes the native core as it finds it.
+ * Fake iommufd whose address spaces accept only some devices. Import it before the package.
  */
 import { createRequire } from 'node:module';
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
@@ -8,12 +7,12 @@ import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
 /** Devices of these numbers share no address space with those of others. */
 export const APART: ReadonlySet<number> = new Set([8, 9]);
 
-interface MadeUpSpace {
+interface FakeSpace {
   readonly devices: Set<number>;
 }
 
 /** The numbers of the devices in each address space that there is, in the order in which those were made. */
-export const spaces: MadeUpSpace[] = [];
+export const spaces: FakeSpace[] = [];
 
 const binding = createRequire(import.meta.url)('../../ts/native/peerdma.linux-x64-gnu.node') as Record<string, unknown>;
 binding['NativeIommufd'] = {
@@ -21,8 +20,8 @@ binding['NativeIommufd'] = {
 };
 binding['NativeVfioDevice'] = {
   openByFileAsync: async (_: string, number: number) => {
-    let within: MadeUpSpace | undefined;
-    const attach = async (space: MadeUpSpace): Promise<void> => {
+    let within: FakeSpace | undefined;
+    const attach = async (space: FakeSpace): Promise<void> => {
       if ([...space.devices].some((other) => APART.has(other) !== APART.has(number))) {
         throw new Error('ERR_DEVICE_ATTACH|EINVAL|ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)||not beside those');
       }
@@ -35,7 +34,7 @@ binding['NativeVfioDevice'] = {
 };
 
 function newIoas(): NativeIoas {
-  const space: MadeUpSpace & Record<string, unknown> = {
+  const space: FakeSpace & Record<string, unknown> = {
     devices: new Set<number>(),
     mappingCount: 0,
     info: () => ({ alignment: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) }),

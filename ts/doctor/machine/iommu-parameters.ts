@@ -1,23 +1,22 @@
 /**
- * What the kernel's command line says of the IOMMU, judged as the kernel does: options by their prefixes (`strncmp`),
- * in the order of the line.
+ * Finds IOMMU parameters in the kernel's command line by the kernel's rules: prefixes of options (`strncmp`), in order.
  */
 import type { Unknown } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import type { Facts } from '../facts.ts';
 
-/** The maker whose driver the IOMMU has: only the parameters of that driver count. */
+/** Vendor of the IOMMU's driver. Parameters of other drivers have no effect. */
 export type IommuMaker = 'intel' | 'amd' | 'other';
 
 /** @internal */
-export interface IommuWords {
-  /** Parameters that turn the IOMMU off; all of them have to go. */
+export interface IommuParameters {
+  /** Parameters that turn the IOMMU off; each must be removed. */
   readonly off: readonly KernelParameter[];
   /** The last parameter that turns it on. */
   readonly on: KernelParameter | undefined;
 }
 
-/** By the firmware's table, since an emulated IOMMU need not be that of the CPU's maker; else by the CPU. @internal */
+/** Derives the vendor from ACPI tables or else the CPU: an emulated IOMMU can differ from the CPU. @internal */
 export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): IommuMaker | Unknown {
   const tables = iommuTables === 'unknown' ? [] : iommuTables;
   if (tables.includes('DMAR')) return 'intel';
@@ -28,13 +27,18 @@ export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): Iomm
 }
 
 /**
- * Linux, `iommu_setup` (arch/x86/kernel/pci-dma.c), `intel_iommu_setup` (drivers/iommu/intel/iommu.c) and
- * `parse_amd_iommu_options` (drivers/iommu/amd/init.c). Nothing takes back `iommu=off` and `amd_iommu=off`.
+ * Evaluates parameters like `iommu_setup` (arch/x86/kernel/pci-dma.c), `intel_iommu_setup`
+ * (drivers/iommu/intel/iommu.c) and `parse_amd_iommu_options` (drivers/iommu/amd/init.c) of Linux.
  *
- * @param maker parameters of another maker mean nothing; all count while the maker is unknown
+ * No later parameter reverts `iommu=off` and `amd_iommu=off`.
+ *
+ * @param maker vendor of the IOMMU; all parameters count if it is unknown
  * @internal
  */
-export function iommuWords(parameters: readonly KernelParameter[], maker: IommuMaker | Unknown): IommuWords {
+export function findIommuParameters(
+  parameters: readonly KernelParameter[],
+  maker: IommuMaker | Unknown,
+): IommuParameters {
   const permanent: KernelParameter[] = [];
   let intel: KernelParameter[] = [];
   let on: KernelParameter | undefined;
@@ -42,7 +46,7 @@ export function iommuWords(parameters: readonly KernelParameter[], maker: IommuM
     const { name } = parameter;
     if (maker === 'other' || !isOf(maker, name)) continue;
     for (const option of optionsOf(parameter)) {
-      if (name === 'iommu' && option.startsWith('usedac')) break; // the kernel reads no further
+      if (name === 'iommu' && option.startsWith('usedac')) break; // the kernel stops here
       if (option.startsWith('off')) (name === 'intel_iommu' ? intel : permanent).push(parameter);
       if (name !== 'intel_iommu' || !option.startsWith('on')) continue;
       intel = [];
@@ -57,7 +61,7 @@ function isOf(maker: 'intel' | 'amd' | Unknown, name: string): boolean {
   return (name === 'intel_iommu' && maker !== 'amd') || (name === 'amd_iommu' && maker !== 'intel');
 }
 
-/** The parameter that turns interrupt remapping off, the last one about it (`setup_irqremap`). @internal */
+/** Returns the parameter that turns interrupt remapping off; the last one wins (`setup_irqremap`). @internal */
 export function remappingOff(parameters: readonly KernelParameter[]): KernelParameter | undefined {
   let off: KernelParameter | undefined;
   for (const parameter of parameters) {

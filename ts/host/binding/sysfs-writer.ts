@@ -1,5 +1,5 @@
 /**
- * The one place where something of the machine is changed: writes to /sys, and modprobe.
+ * Changes the machine: writes to /sys and loads modules. No other file does.
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, writeSync } from 'node:fs';
@@ -9,28 +9,28 @@ import { DEVICES, overrideOf } from '../pci-function.ts';
 import { SysFiles } from '../sys-files.ts';
 import type { SysWrite } from './plan.ts';
 
-/** @internal */
-export interface Hands {
-  /** Fails, with an errno, where a write to the file would be denied. */
+/** Writes to /sys and loads modules; tests replace it. @internal */
+export interface SysfsWriter {
+  /** Throws an errno if a write to the file would be denied. */
   tryAccess(path: string): void;
   write(write: SysWrite): void;
-  /** The driver that has a device now. */
+  /** Returns the current driver of a device. */
   driverOf(address: string): string | undefined;
-  /** The only driver that may have it (`driver_override`). */
+  /** Returns the current `driver_override` of a device. */
   overrideOf(address: string): string | undefined;
-  /** @returns why the module could not be loaded; `undefined` where it was */
+  /** @returns the reason why the module was not loaded; `undefined` if it was */
   loadModule(name: string): string | undefined;
 }
 
 /** @param sys the root of /sys @internal */
-export function handsOn(sys: string): Hands {
+export function newSysfsWriter(sys: string): SysfsWriter {
   const files = new SysFiles(sys);
   return {
     tryAccess(path) {
       accessSync(join(sys, path), constants.W_OK);
     },
     write({ path, text }) {
-      // Never creates a file, nor truncates one: it is an attribute, or it is not there.
+      // Neither creates nor truncates a file: attributes exist, or the write fails.
       const fd = openSync(join(sys, path), constants.O_WRONLY);
       try {
         writeSync(fd, text);

@@ -1,5 +1,5 @@
 /**
- * A folder that looks like /sys, with devices and groups that there are not.
+ * Fake /sys folder with devices and groups.
  */
 import type { ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Host } from '../../ts/host/index.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 
-export interface MadeUpDevice {
+export interface FakeDevice {
   readonly driver?: string;
   readonly group?: number;
   /** The number of its own file below /dev/vfio/devices. */
@@ -24,9 +24,9 @@ export interface MadeUpDevice {
 }
 
 /** It is gone with the test. */
-export function madeUpSysfs(
+export function fakeSysfs(
   t: ExecutionContext,
-  devices: Readonly<Record<string, MadeUpDevice>>,
+  devices: Readonly<Record<string, FakeDevice>>,
   kernel: Host['kernel'] = 'unknown',
 ): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));

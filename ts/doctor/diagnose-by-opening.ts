@@ -1,5 +1,5 @@
 /**
- * What an open device says, in place of what is derived about it. Opening resets a device.
+ * Opens devices and replaces derived findings by facts of the open devices. Opening resets a device.
  */
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -13,21 +13,20 @@ import type { Facts } from './facts.ts';
 import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, aboutDevice, summary } from './finding.ts';
 
 /**
- * Opens the devices whose back end is known, one after the other. Skips those that need a VF token, which only their
- * users know.
+ * Opens devices that a back end could open, one after the other. Skips devices that require a VF token.
  *
  * @internal
  */
-export async function withOpened(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
-  const asked: DeviceDiagnosis[] = [];
+export async function diagnoseByOpening(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
+  const diagnosed: DeviceDiagnosis[] = [];
   for (const device of devices) {
     const has = (wanted: FindingId): boolean => device.findings.some(({ id }) => id === wanted);
-    asked.push(has('backend') && !has('vf-token') ? await ask(facts, device) : device);
+    diagnosed.push(has('backend') && !has('vf-token') ? await diagnoseOpenDevice(facts, device) : device);
   }
-  return summary(machine, asked);
+  return summary(machine, diagnosed);
 }
 
-async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
+async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: DeviceDiagnosis): Promise<DeviceDiagnosis> {
   const memory = await GuestMemory.create();
   const manager = new VfioContainerManager(memory);
   try {
@@ -40,7 +39,7 @@ async function ask(facts: Facts, { address, pci, findings }: DeviceDiagnosis): P
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
     const { message: says, code } = error;
-    const evidence = 'it would not be opened';
+    const evidence = 'opening it failed';
     return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', says, evidence, code }));
   } finally {
     await manager.close();

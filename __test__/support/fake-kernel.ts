@@ -1,23 +1,22 @@
 /**
- * Stands in for what the native core says of /dev/iommu and the files of devices. To be imported before anything of the
- * package, which takes the native core as it finds it.
+ * Fake native core: chosen results for /dev/iommu and device files. Import it before the package.
  */
 import { createRequire } from 'node:module';
 import type { NativeIommufd, NativeVfioDevice } from '#native';
 
 /** What the kernel would say. */
-export interface MadeUpKernel {
+export interface FakeKernel {
   /** How /dev/iommu answers. */
   readonly iommu: { readonly mapsFiles: boolean } | { readonly errno: string };
   /** How the device's file does. */
   readonly device: { readonly exports: boolean } | { readonly errno: string; readonly syscall: string };
 }
 
-let kernel: MadeUpKernel | undefined;
+let kernel: FakeKernel | undefined;
 const open: string[] = [];
 
 /** From now on the kernel answers so. @returns what is open of it, now and later */
-export function makeUpKernel(next: MadeUpKernel): readonly string[] {
+export function setFakeKernel(next: FakeKernel): readonly string[] {
   kernel = next;
   open.length = 0;
   return open;
@@ -34,7 +33,7 @@ function thrown(errno: string, syscall: string): Error {
   return new Error(`ERR_SYSTEM|${errno}|${syscall}||${errno} from ${syscall}`);
 }
 
-function known(): MadeUpKernel {
+function known(): FakeKernel {
   if (kernel === undefined) throw new Error('no kernel was made up');
   return kernel;
 }

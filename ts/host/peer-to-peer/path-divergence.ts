@@ -1,56 +1,56 @@
 /**
- * Where the ways of two devices part, and what happens there to a request of the one that has an address of the other.
+ * Finds where the paths of two devices diverge, and how a request from one to the other is routed there.
  */
 import type { AcsControl } from '../config-facts.ts';
 import type { PciFunction } from '../model.ts';
 import type { Paths } from './paths.ts';
 
-/** What becomes of a request where ways part; {@link Parting.untranslated} explains. @internal */
+/** How a request is routed where the paths diverge; see {@link PathDivergence.untranslated}. @internal */
 export type Decision = 'direct' | 'possible' | 'redirect' | 'egress' | 'unknown';
 
 /** @internal */
-export interface Parting {
+export interface PathDivergence {
   /**
-   * - `root-complex`: they have no bridge in common;
-   * - `switch`: below different ports of one switch;
+   * - `root-complex`: the devices have no bridge in common;
+   * - `switch`: they are below different ports of one switch;
    * - `device`: they are functions of one device, or below one port;
-   * - `conventional`: on one conventional bus, or below bridges on it.
+   * - `conventional`: they are on one conventional bus, or below bridges on it.
    */
   readonly kind: 'root-complex' | 'switch' | 'device' | 'conventional';
-  /** The bridge below which they part; `undefined` at the root complex. */
+  /** The lowest bridge above both; `undefined` at the root complex. */
   readonly common: PciFunction | undefined;
   /** The port or function on the initiator's side: its ACS decides. */
   readonly initiatorSide: PciFunction;
   readonly targetSide: PciFunction;
   /**
-   * What is done there with an untranslated request whose address is the neighbour's:
+   * How an untranslated request with an address of the target is routed:
    *
-   * - `direct`: it goes to the neighbour;
-   * - `possible`: a device with several functions may hand it from one to the other, or not: without ACS it does not say
-   *   whether it has such ways (PCI Express Base Specification, 6.12.1.2);
-   * - `redirect`: it goes up, to the IOMMU;
-   * - `egress`: a vector decides, port by port, between that and refusing it;
+   * - `direct`: to the target;
+   * - `possible`: perhaps to the target. A device with several functions and without ACS does not report whether it
+   *   has paths between them (PCI Express Base Specification, 6.12.1.2);
+   * - `redirect`: up, to the IOMMU;
+   * - `egress`: a vector decides for each port whether the request is redirected or blocked;
    * - `unknown`: ACS could not be read.
    */
   readonly untranslated: Decision;
-  /** The same of a request that the device has had translated (ATS). */
+  /** How a translated request (ATS) is routed. */
   readonly translated: Decision;
 }
 
 /** @internal */
-export function partingOf(paths: Paths, initiator: PciFunction, target: PciFunction): Parting {
+export function findDivergence(paths: Paths, initiator: PciFunction, target: PciFunction): PathDivergence {
   const mine = paths.pathOf(initiator);
   const theirs = paths.pathOf(target);
-  let shared = 0; // bridges, from the root bus down
+  let shared = 0; // number of shared bridges, from the root bus down
   while (shared < mine.length && mine.at(-1 - shared) === theirs.at(-1 - shared)) shared++;
   const common = shared === 0 ? undefined : mine.at(-shared);
   const initiatorSide = mine[mine.length - shared - 1] ?? initiator;
   const targetSide = theirs[theirs.length - shared - 1] ?? target;
-  const kind = kindOf(common);
-  return { kind, common, initiatorSide, targetSide, ...decisionOf(kind, initiatorSide) };
+  const kind = divergenceKind(common);
+  return { kind, common, initiatorSide, targetSide, ...divergenceDecisions(kind, initiatorSide) };
 }
 
-function kindOf(common: PciFunction | undefined): Parting['kind'] {
+function divergenceKind(common: PciFunction | undefined): PathDivergence['kind'] {
   switch (common?.portType) {
     case undefined:
       return 'root-complex';
@@ -60,23 +60,26 @@ function kindOf(common: PciFunction | undefined): Parting['kind'] {
     case 'conventional':
       return 'conventional';
     default:
-      // A bridge of which nothing can be read has a bus below it with several bridges on it only if it is a switch.
+      // A bridge of unknown type with several bridges on the bus below it can only be a switch.
       return 'device';
   }
 }
 
-/** By ACS of the port, or of the function where one device has several (PCI Express Base Specification, 6.12). */
-function decisionOf(kind: Parting['kind'], { acs }: PciFunction): Pick<Parting, 'untranslated' | 'translated'> {
-  // On a conventional bus everybody sees every address.
+/** Decides by ACS of the port, or of the function of a multi-function device (PCI Express Base Specification, 6.12). */
+function divergenceDecisions(
+  kind: PathDivergence['kind'],
+  { acs }: PciFunction,
+): Pick<PathDivergence, 'untranslated' | 'translated'> {
+  // On a conventional bus every device receives every address.
   if (kind === 'conventional') return { untranslated: 'direct', translated: 'direct' };
   if (acs === 'none') {
-    // Switches have to route between their ports (1.4).
+    // Switches route between their ports (1.4).
     const decision = kind === 'switch' ? 'direct' : 'possible';
     return { untranslated: decision, translated: decision };
   }
   if (acs === 'unknown') return { untranslated: 'unknown', translated: 'unknown' };
   const on = (control: AcsControl): boolean => acs.on.includes(control);
-  // What a function doesn't have, it can't be kept from: it does it always (Linux, drivers/pci/pci.c: pci_acs_flags_enabled).
+  // A function without the control redirects always (Linux, drivers/pci/pci.c: `pci_acs_flags_enabled`).
   const redirects = on('ReqRedir') || !acs.has.includes('ReqRedir');
   const untranslated = on('EgressCtrl') ? 'egress' : redirects ? 'redirect' : 'direct';
   return { untranslated, translated: on('DirectTrans') ? 'direct' : untranslated };

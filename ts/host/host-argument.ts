@@ -1,5 +1,5 @@
 /**
- * Hosts that a caller passes: recorded, made by hand, or not hosts at all.
+ * Validates a `Host` argument: callers can pass anything.
  */
 import { types } from 'node:util';
 import { readOptions, readable } from '../arguments.ts';
@@ -7,13 +7,12 @@ import { PeerDmaError } from '../errors.ts';
 import type { Host } from './model.ts';
 
 /**
- * Evaluates a host.
+ * Calls a function with a host that a caller passed.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not a host, or has entries that are not what their types
- * say
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host, or an entry does not match its type
  * @internal
  */
-export function ofHost<T>(host: Host, evaluate: (host: Host) => T): T {
+export function evaluateHost<T>(host: Host, evaluate: (host: Host) => T): T {
   const { functions, groups, iommus } = readOptions(host, ['functions', 'groups', 'iommus'], 'a host');
   if (![functions, groups, iommus].every((map) => types.isMap(map))) {
     throw new PeerDmaError(

@@ -1,14 +1,14 @@
 /**
- * What bind says before it changes a driver.
+ * Checks and warnings of bind before it changes a driver.
  */
 import test from 'ava';
 import type { Host } from '../../../ts/host/index.ts';
 import { planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
-import { checkPlan } from '../../../ts/host/binding/refuse.ts';
+import { checkPlan } from '../../../ts/host/binding/check-plan.ts';
 import { at } from '../support.ts';
 import { machineOf } from '../use/support.ts';
 
-test('bind notes that a device can not be assigned for which the firmware demands a 1:1 mapping', (t) => {
+test('bind notes that a device with a 1:1 mapping of the firmware cannot be assigned', (t) => {
   const pci = `
 reserved 1 0x00000000000e8000 0x00000000000e8fff direct
 reserved 2 0x00000000000e8000 0x00000000000e8fff direct-relaxable
@@ -29,7 +29,7 @@ host 0000:00
   t.deepEqual(notes(planUnbind, '00:06.0'), []);
 });
 
-test('bind notes what the kernel that runs makes of a 1:1 mapping', (t) => {
+test('bind notes how the running kernel treats a 1:1 mapping', (t) => {
   const pci = `
 iommu dmar0 intel 48
 iommu ivhd0 amd

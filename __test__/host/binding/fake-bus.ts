@@ -1,14 +1,13 @@
 /**
- * What the kernel does when drivers are written to: a stand-in, since no real one fails at a chosen write. The writes go to
- * files, by the hands that write to /sys; then the links to drivers change as the kernel would have them.
+ * Fake PCI bus: performs writes to /sys on files, fails chosen ones, and moves driver links like the kernel.
  */
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Hands, handsOn } from '../../../ts/host/binding/hands.ts';
+import { type SysfsWriter, newSysfsWriter } from '../../../ts/host/binding/sysfs-writer.ts';
 import type { SysWrite } from '../../../ts/host/binding/plan.ts';
 import { overrideOf } from '../../../ts/host/pci-function.ts';
 
-export class MadeUpBus implements Hands {
+export class FakeBus implements SysfsWriter {
   /** What was written, as `TEXT > PATH`. */
   readonly writes: string[] = [];
   readonly modules: string[] = [];
@@ -21,25 +20,25 @@ export class MadeUpBus implements Hands {
   loadProblem: string | undefined;
   readonly #sys: string;
   readonly #native: Readonly<Record<string, string>>;
-  readonly #hands: Hands;
+  readonly #writer: SysfsWriter;
 
   /** @param native the driver that the kernel finds for a device by its id */
   constructor(sys: string, native: Readonly<Record<string, string>>) {
     this.#sys = sys;
     this.#native = native;
-    this.#hands = handsOn(sys);
+    this.#writer = newSysfsWriter(sys);
   }
 
   tryAccess(path: string): void {
-    this.#hands.tryAccess(path);
+    this.#writer.tryAccess(path);
   }
 
   driverOf(address: string): string | undefined {
-    return this.#hands.driverOf(address);
+    return this.#writer.driverOf(address);
   }
 
   overrideOf(address: string): string | undefined {
-    return this.#hands.overrideOf(address);
+    return this.#writer.overrideOf(address);
   }
 
   loadModule(name: string): string | undefined {
@@ -51,7 +50,7 @@ export class MadeUpBus implements Hands {
     this.writes.push(`${write.text.trim()} > ${write.path}`);
     const fails = this.failing(this.writes.length);
     if (fails && !this.failsLate) throw Object.assign(new Error('EIO'), { code: 'EIO' });
-    this.#hands.write(write);
+    this.#writer.write(write);
     this.#react(write);
     if (fails) throw Object.assign(new Error('EIO'), { code: 'EIO' });
   }
