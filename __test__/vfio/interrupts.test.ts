@@ -189,7 +189,10 @@ testWith(
       if (code !== 'ERR_INVALID_ARGUMENT' && code !== 'ERR_CLOSED') t.is(error.device, bdf);
     }
     interrupts.connect('intx', [one]);
-    t.regex(throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_INTERRUPT_SETUP').message, /intx .*Disconnect it first/);
+    t.regex(
+      throwsCode(t, () => interrupts.connect('msi', [one]), 'ERR_INTERRUPT_SETUP').message,
+      /intx .*Disconnect it first/,
+    );
     throwsCode(t, () => interrupts.connect('intx', [one]), 'ERR_INTERRUPT_SETUP');
     // These go with any of the others.
     interrupts.connect('request', [one]);
