@@ -43,7 +43,9 @@ test('works with the driver of the demo', async (t) => {
   await edu.store(at(10), 3);
   t.deepEqual(memory.read(at(10), 4), Uint8Array.of(...bytes.subarray(0, 3), 0));
   t.is(device.lastFault, undefined);
-  t.throws(() => new Edu(simulated(t, { bars: [{ index: 0, length: 1n << 20n }] })), { message: /is not an edu device/ });
+  t.throws(() => new Edu(simulated(t, { bars: [{ index: 0, length: 1n << 20n }] })), {
+    message: /is not an edu device/,
+  });
 });
 
 test('has the config space and BAR of QEMU’s edu', async (t) => {
