@@ -102,7 +102,9 @@ const bufferOf = getterOf('buffer');
 const offsetOf = getterOf('byteOffset');
 const lengthOf = getterOf('byteLength');
 
-/** Throws for a SharedArrayBuffer. An optimised call of it takes a third of `types.isSharedArrayBuffer`, which is C++. */
+/**
+ * Throws for a SharedArrayBuffer. An optimised call of it takes a third of `types.isSharedArrayBuffer`, which is C++.
+ */
 const unsharedLength = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, 'byteLength')?.get as () => number;
 
 function isShared(buffer: ArrayBufferLike): boolean {
@@ -169,8 +171,8 @@ export function readOptions<T extends object, const K extends keyof T & string>(
 }
 
 /**
- * The own properties of an object with names of the caller. Typed arrays are rejected: the names of millions of elements
- * would take memory that the array does not.
+ * The own properties of an object with names of the caller. Typed arrays are rejected: the names of millions of
+ * elements would take memory that the array does not.
  *
  * @throws {PeerDmaError} as {@link readOptions}
  * @internal

@@ -200,8 +200,8 @@ export function isError(thrown: unknown): thrown is Error {
 }
 
 /**
- * The thrown value as an `Error` whose properties can be read: a target may throw any value, also an object whose getters
- * throw.
+ * The thrown value as an `Error` whose properties can be read: a target may throw any value, also an object whose
+ * getters throw.
  *
  * @internal
  */

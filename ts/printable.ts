@@ -8,8 +8,8 @@ const CONTROLS = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u206
 const CONTROLS_IN_JSON = /(?!\n)[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /**
- * One line of text with `?` for each control character, line ends included. Names of mounts, interfaces, drivers, regions
- * and files may contain any.
+ * One line of text with `?` for each control character, line ends included. Names of mounts, interfaces, drivers,
+ * regions and files may contain any.
  *
  * @internal
  */

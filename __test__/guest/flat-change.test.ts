@@ -133,7 +133,7 @@ const flatMap = fc
     return subs;
   });
 
-test('random changes: the flat map has what the regions resolve, and no unchanged memory is unmapped needlessly', (t) => {
+test('random changes: the flat map is as the regions resolve it, without needless unmaps', (t) => {
   const cells = (subs: readonly SubMapping[]): string[] =>
     subs.flatMap(({ range, store, writable }) => {
       const found: string[] = [];

@@ -1,6 +1,6 @@
 /**
- * `peerdma bind` and `unbind` on a real kernel: devices change writer, and what must not is refused. Each test leaves the
- * devices as it finds them.
+ * `peerdma bind` and `unbind` on a real kernel: devices change writer, and what must not is refused. Each test leaves
+ * the devices as it finds them.
  */
 import { deepStrictEqual as deepEqual } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

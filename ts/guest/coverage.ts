@@ -1,6 +1,6 @@
 /**
- * The active regions at each address, the winner first, in pieces that begin and end with regions. Finding the winners of
- * a range costs what lies in the range, however many regions exist.
+ * The active regions at each address, the winner first, in pieces that begin and end with regions. Finding the winners
+ * of a range costs what lies in the range, however many regions exist.
  */
 import { AddressRange } from '../address-range.ts';
 import { IntervalMap } from '../interval-map.ts';

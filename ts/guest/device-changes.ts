@@ -52,8 +52,8 @@ export async function withoutMappings(
 }
 
 /**
- * Maps to each target the sub-mappings that it misses, each by itself: the failure of one does not affect the others. The
- * status of a target reports failures.
+ * Maps to each target the sub-mappings that it misses, each by itself: the failure of one does not affect the others.
+ * The status of a target reports failures.
  *
  * @internal
  */

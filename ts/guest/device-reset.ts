@@ -25,7 +25,7 @@ export async function withoutMappingsOf(
   const sorted = [...spaces].sort((a, b) => a.order - b.order);
   const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
   await within();
-  // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before. The
-  // reset has revoked mappings of guest memory that has mapped the device meanwhile.
+  // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
+  // The reset has revoked mappings of guest memory that has mapped the device meanwhile.
   for (const space of new Set([...sorted, ...spacesShowing(files)])) await space.giveMissing(files);
 }

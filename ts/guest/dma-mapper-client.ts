@@ -109,8 +109,8 @@ export class DmaMapperHandle {
   /**
    * Unmaps everything from the target and removes it. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, nothing new is mapped to the target, and it
-   * stays until {@link DmaMapperClient.targetClosed}
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: those ranges are quarantined, nothing new is mapped to the target, and
+   * it stays until {@link DmaMapperClient.targetClosed}
    */
   async remove(): Promise<void> {
     await this.#space.unregister(this.#mapper);

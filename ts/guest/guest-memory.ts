@@ -23,8 +23,8 @@ export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
 /**
  * The guest's physical address space.
  *
- * Every change is atomic: it applies to regions, flat map and all targets, or to none. Changes are made one at a time, in
- * the order of the calls, whether they are awaited or not.
+ * Every change is atomic: it applies to regions, flat map and all targets, or to none. Changes are made one at a time,
+ * in the order of the calls, whether they are awaited or not.
  */
 export class GuestMemory {
   /** Unique in this thread. Events on the diagnostics channels have it. */
@@ -58,9 +58,9 @@ export class GuestMemory {
    * @param options.ram ranges of RAM, each an active region `ram0`, `ram1`, …
    * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same:
    * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails
-   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size: it has room for some fifty guests of 40
-   * bits, three of 44, one of 45, and often none of 46. Default: 40, or more if RAM would reach into the upper half of
-   * the addresses
+   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size: it has room for some fifty guests of
+   * 40 bits, three of 44, one of 45, and often none of 46. Default: 40, or more if RAM would reach into the upper half
+   * of the addresses
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
    * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM`, `ERR_NATIVE_CORE_MISSING`
    */
@@ -90,8 +90,8 @@ export class GuestMemory {
   }
 
   /**
-   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 if the
-   * kernel supports them, which may have side effects in the device.
+   * Copies bytes out of guest memory. The BAR of a VFIO device is read in aligned accesses of up to 4 bytes, or 8 if
+   * the kernel supports them, which may have side effects in the device.
    *
    * @param gpa guest-physical address
    * @param length bytes
@@ -217,8 +217,8 @@ export class GuestMemory {
   }
 
   /**
-   * Explains an address: its memory, and whether and why DMA targets reach it. Returns the result of {@link explain} for
-   * a snapshot, without the cost of a snapshot.
+   * Explains an address: its memory, and whether and why DMA targets reach it. Returns the result of {@link explain}
+   * for a snapshot, without the cost of a snapshot.
    *
    * @param address guest-physical, which is the IOVA
    * @param target name of a target. Default: all of them

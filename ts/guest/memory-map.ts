@@ -1,6 +1,6 @@
 /**
- * The memory map as a value: regions, the winner at each address, and the flat map. A change edits a draft, which shares
- * unchanged parts with the map before, and becomes the next map.
+ * The memory map as a value: regions, the winner at each address, and the flat map. A change edits a draft, which
+ * shares unchanged parts with the map before, and becomes the next map.
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';

@@ -11,9 +11,9 @@ export interface TargetView {
   /** Name of the target. */
   readonly target: string;
   /**
-   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `void`: its mapping was revoked by the
-   * memory's device; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there, and
-   * may still reach that; `absent`: the memory has not been mapped to it; `nothing`: there is no memory.
+   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `void`: its mapping was revoked by
+   * the memory's device; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there,
+   * and may still reach that; `absent`: the memory has not been mapped to it; `nothing`: there is no memory.
    */
   readonly state: 'mapped' | 'failed' | 'void' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
   /** The first guest-physical address of its mapping. */

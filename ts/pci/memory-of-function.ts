@@ -6,14 +6,14 @@
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
-const followed = new WeakMap<PhysicalFunction, GuestMemory>();
+const memories = new WeakMap<PhysicalFunction, GuestMemory>();
 
 /** @internal */
 export function recordMemoryOf(device: PhysicalFunction, memory: GuestMemory): void {
-  followed.set(device, memory);
+  memories.set(device, memory);
 }
 
 /** Returns `undefined` for a simulated function, whose IOMMU is part of its options. @internal */
 export function recordedMemoryOf(device: PhysicalFunction): GuestMemory | undefined {
-  return followed.get(device);
+  return memories.get(device);
 }

@@ -67,7 +67,7 @@ testWith(
     unmapFrom(ioas, IOVA + PART, PART);
     t.is(ioas.mappingCount, 2);
 
-    // The kernel loses another one: what it has lost goes with the address space.
+    // Another mapping is lost in the kernel: closing the address space removes its record.
     const another = await OtherProcess.start();
     t.is(await another.unmap(IOVA + 2n * PART, PART), String(PART));
     await another.end();

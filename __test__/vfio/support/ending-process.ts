@@ -1,6 +1,7 @@
 /**
  * A process, or a worker thread, that assigns two devices, has one of them DMA all the while and move the other's BAR
- * about, and ends in the middle of that: `ending-process.ts PLAN`, a plan in JSON. In a worker thread `workerData` is the plan.
+ * about, and ends in the middle of that: `ending-process.ts PLAN`, a plan in JSON. In a worker thread `workerData` is
+ * the plan.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
