@@ -76,6 +76,13 @@ test('quarantines what remains of a part that fails, and what can not be unmappe
       [BigInt(PART + 2), 'quarantined'],
       [BigInt(COUNT - 1), 'quarantined'],
     ]);
+    t.regex(error.message, /; and 2 step\(s\) of the rollback failed: .*0x402000.*; .*0x863000/);
+    t.notRegex(error.message, /rollback.*rollback/, 'both failures of the rollback are in one list');
+    const { errors } = error.cause as AggregateError;
+    t.deepEqual(
+      errors.map(({ code }) => code as string),
+      ['ERR_MAPPING_LIMIT', 'ERR_UNMAP_FAILED', 'ERR_UNMAP_FAILED'],
+    );
     await abandon(memory, port);
   }
 });

@@ -70,8 +70,21 @@ export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
 /** The most problems that a message lists; the cause contains all. */
 const MAX_LISTED = 3;
 
-/** The error of a change whose rollback failed too. @param problems the errors of the rollback @internal */
+/** The failure of a change, followed by the errors of its rollback. */
+class RollbackErrors extends AggregateError {}
+
+/**
+ * The error of a change whose rollback failed too. If the error of the change is one of these, the result lists the
+ * problems of both rollbacks.
+ *
+ * @param problems the errors of the rollback
+ * @internal
+ */
 export function rollbackFailed(error: unknown, problems: readonly Error[]): PeerDmaError {
+  if (error instanceof PeerDmaError && error.cause instanceof RollbackErrors) {
+    const [failure, ...before] = error.cause.errors as [unknown, ...Error[]];
+    return rollbackFailed(failure, [...before, ...problems]);
+  }
   const first = error instanceof PeerDmaError ? error : undefined;
   const listed = problems.slice(0, MAX_LISTED).map(({ message }) => message);
   if (problems.length > MAX_LISTED) listed.push('…');
@@ -83,7 +96,7 @@ export function rollbackFailed(error: unknown, problems: readonly Error[]): Peer
       syscall: first?.syscall,
       range: first?.range,
       target: first?.target,
-      cause: new AggregateError([error, ...problems]),
+      cause: new RollbackErrors([error, ...problems]),
     },
   );
 }
