@@ -11,11 +11,11 @@ pub enum Source {
         /// Whether to fault the memory in before mapping it.
         fault_in: bool,
     },
-    /// The batch's file with this index. A device's file is a BAR, index is mapped as a dma-buf.
+    /// The batch's file with this index. A device's file is a BAR, which is mapped as a dma-buf.
     File(u32),
 }
 
-/// A request to map memory for devices, index can always read it.
+/// A request to map memory for devices, which can always read it.
 #[derive(Debug, Clone, Copy)]
 pub struct MapRequest {
     /// The IOVAs that devices use.
@@ -126,6 +126,24 @@ impl Batch {
             let index = self.requests.iter().position(|one| is_there(one).is_some());
             BatchError::at(index.unwrap_or(0), error)
         })
+    }
+
+    /// Allocates the missing pages of large parts of files with several threads.
+    ///
+    /// The kernel uses one when it maps a file. Skips parts for whose number of bytes `threads` returns 1.
+    pub(crate) fn fault_in_files(&self, threads: impl Fn(u64) -> usize) {
+        for request in &self.requests {
+            let Source::File(index) = request.source else {
+                continue;
+            };
+            let length = request.range.len();
+            if threads(length) > 1
+                && let Ok(file) = self.file(index)
+            {
+                // The kernel allocates what is still missing when it maps the file, or reports why it cannot.
+                let _ = file.fault_in_by(&threads, request.offset, length, false);
+            }
+        }
     }
 
     /// Makes the mappings one after another. If one fails, unmaps those before it, last first. `T` is the state that

@@ -12,7 +12,7 @@ use super::owners::{MemoryOwner, RemovedOwners};
 use crate::batch::{Batch, BatchError, MapRequest, Memory, Source, unmap_each};
 use crate::dropper;
 use crate::locked::lock;
-use crate::memory::MemoryFile;
+use crate::memory::{self, MemoryFile};
 use crate::vfio::{DeviceInner, DeviceMapping, DmaBuf};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -135,12 +135,20 @@ impl Ioas {
     /// unaligned, outside of the valid IOVA ranges, past the end of a file, or a file that cannot be mapped;
     /// `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory cannot be pinned; `ENODEV`: the BAR is disabled).
     /// `ERR_UNSUPPORTED` if the kernel cannot map files, or BARs. `ERR_CLOSED`.
-    pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
+    pub fn map(&self, batch: Batch) -> Result<(), BatchError> {
+        self.map_by(memory::fault_in_threads, batch)
+    }
+
+    /// As [`map`](Self::map), where `threads` returns the number of threads that fault in so many bytes.
+    pub(super) fn map_by(
+        &self,
+        threads: impl Fn(u64) -> usize,
+        mut batch: Batch,
+    ) -> Result<(), BatchError> {
         let open = self.inner.open()?;
         // Before the lock: finding a BAR's dma-buf takes the device's lock.
         let mut bars = prepare(&batch, open.iommufd.maps_files())?;
         batch.fault_in()?;
-        // The kernel allocates the missing pages of a file.
         let is_file = |one: &&MapRequest| matches!(one.source, Source::File(_));
         let bytes = batch
             .requests()
@@ -148,6 +156,7 @@ impl Ioas {
             .filter(is_file)
             .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
         dropper::flush_before(bytes);
+        batch.fault_in_files(threads);
         // Declared before the lock, so that leases are dropped after it is released.
         let (mut removed, mut rolled_back) = (RemovedOwners::default(), RemovedOwners::default());
         let mut state = lock(&self.inner.state);

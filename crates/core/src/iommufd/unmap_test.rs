@@ -8,11 +8,12 @@ use nix::errno::Errno;
 use super::context::Iommufd;
 use super::ioas::Ioas;
 use super::owners::MemoryOwner;
-use crate::batch::{Batch, BatchError};
+use crate::batch::{Batch, BatchError, MapRequest, Source};
 use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
 use crate::locked::lock;
-use crate::space_test::{Fixture, PAGE, Space, range};
+use crate::memory::{HugePages, MemoryFile};
+use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::vfio::Device;
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -73,4 +74,35 @@ fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kerne
     flush();
     device.close().unwrap();
     drop(attached);
+}
+
+#[test]
+fn faults_in_a_file_before_mapping_it_and_leaves_failures_to_the_kernel() {
+    let space = Ioas::fake();
+    let file = MemoryFile::create(PAGES * PAGE, "ram", HugePages::None).unwrap();
+    let map = |pages: u64, answer| {
+        let request = MapRequest {
+            range: range(0, pages),
+            offset: 0,
+            source: Source::File(0),
+            writable: true,
+        };
+        let batch = Batch::new(None, vec![file.clone()], vec![request]).unwrap();
+        fake_kernel::expect([(Call::IoasMap, answer)]);
+        let asked = |bytes: u64| if bytes >= 4 * PAGE { 4 } else { 1 };
+        space.map_by(asked, batch)
+    };
+    let blocks = || {
+        let stat = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap());
+        stat.unwrap().st_blocks
+    };
+    map(3, Ok(0)).unwrap();
+    assert_eq!(blocks(), 0, "a small part is left to the kernel");
+    map(4, Ok(0)).unwrap();
+    assert_eq!(blocks(), 4 * 8);
+    let failure = map(PAGES + 1, Err(Errno::EINVAL)).unwrap_err();
+    assert_eq!(failure.error.code(), ErrorCode::MapFailed);
+    assert_eq!(failure.error.errno(), Some(Errno::EINVAL));
+    fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
+    space.inner.unmap_all().unwrap();
 }

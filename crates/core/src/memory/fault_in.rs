@@ -1,25 +1,46 @@
 //! Faults in a file's pages without mapping the file in a reservation.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::mman::MmapAdvise;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::unistd::{Whence, lseek};
 
 use super::MemoryFile;
-use super::populate::{Target, populate};
+use super::populate::{self, Target};
 use super::sys::{self, Window, protection};
 use super::{file::Kind, policy};
 use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
+/// The bytes that are faulted in from a missing page on. A check of each costs as much as a page.
+const MISSING_STEP: u64 = 2 << 20;
+
 impl MemoryFile {
-    /// Makes the kernel allocate the pages of a part of the file, from the file's node and with its kind of pages. A
-    /// mapping by file (iommufd) applies neither setting. New pages are zero.
+    /// Allocates the missing pages of a part of the file, from its node and with its kind of pages.
+    ///
+    /// A mapping by file (iommufd) applies neither setting. New pages are zero. Uses several threads if much is
+    /// missing.
     ///
     /// # Errors
     /// `ERR_MEMORY_FAULT` past the end of the file, `ERR_HUGE_PAGES_UNAVAILABLE`; `ERR_UNALIGNED`,
     /// `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT` for a device, `ERR_SYSTEM`.
     pub fn fault_in(&self, offset: u64, length: u64, transparent_huge_pages: bool) -> Result<()> {
+        self.fault_in_by(populate::threads, offset, length, transparent_huge_pages)
+    }
+
+    /// As [`fault_in`](Self::fault_in), where `threads` returns the number for so many missing bytes.
+    pub(crate) fn fault_in_by(
+        &self,
+        threads: impl Fn(u64) -> usize,
+        offset: u64,
+        length: u64,
+        transparent_huge_pages: bool,
+    ) -> Result<()> {
         if self.is_device() {
             let message = "faulting in a device's memory is not possible";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
@@ -30,12 +51,16 @@ impl MemoryFile {
             self.page_size(),
             format_args!("the part {range} of a file"),
         )?;
+        let missing = self.missing(&range);
+        if missing.is_empty() {
+            return Ok(());
+        }
         let writable = self.is_writable()?;
-        dropper::flush_before(length);
         let failed = |errno, syscall| {
             let operation = format!("faulting in {range} of a file");
             Error::os(ErrorCode::System, errno, syscall, operation)
         };
+        // The window has the whole part, so that a huge page can extend beyond what is missing.
         let (size, at) = (to_usize(length)?, to_offset(offset)?);
         let window = self
             .with_fd(|fd| Window::new(size, protection(writable), fd, at))?
@@ -51,15 +76,68 @@ impl MemoryFile {
             // SAFETY: the window is ours, mapped for this call.
             unsafe { policy::bind_to_node(window.address(), size, node) }?;
         }
-        let target = Target {
-            range: Range::new(0, length)?,
-            writable,
-            page_size: self.page_size(),
-            hugetlb: self.is_hugetlb(),
+        let target = |part: Range| {
+            Ok(Target {
+                range: Range::new(part.start().saturating_sub(offset), part.len())?,
+                writable,
+                page_size: self.page_size(),
+                hugetlb: self.is_hugetlb(),
+            })
         };
+        let targets = missing
+            .into_iter()
+            .map(target)
+            .collect::<Result<Vec<_>>>()?;
+        let bytes = populate::bytes(&targets);
+        dropper::flush_before(bytes);
         // SAFETY: the window is ours, and stays mapped until the call returns.
-        unsafe { populate(window.address(), &[target]) }
+        unsafe { populate::populate_by(threads(bytes), window.address(), &targets) }
             .map_err(|error| error.context(format!("{range} of a file")))
+    }
+
+    /// Returns the parts of `range` that may lack pages: all of it if the kernel does not report that.
+    ///
+    /// A page that the kernel has allocated (`fallocate`) but not cleared yet counts as missing.
+    fn missing(&self, range: &Range) -> Vec<Range> {
+        let Some(file) = self.reopened() else {
+            return vec![*range];
+        };
+        let mut missing: Vec<Range> = Vec::new();
+        let mut at = range.start();
+        while let Some(rest) = Range::between(at, range.end()) {
+            let hole = to_offset(at).map(|at| lseek(&file, at, Whence::SeekHole));
+            let start = match hole {
+                Ok(Ok(hole)) => u64::try_from(hole).unwrap_or(at),
+                _ => at, // past the end of the file: faulting in reports it
+            };
+            let end = start.saturating_add(MISSING_STEP).min(range.end());
+            let Some(part) = Range::between(start, end).and_then(|part| part.intersection(&rest))
+            else {
+                break;
+            };
+            match missing.last_mut() {
+                Some(last) if last.end() == part.start() => {
+                    *last = Range::between(last.start(), part.end()).unwrap_or(*last);
+                }
+                _ => missing.push(part),
+            }
+            at = end;
+        }
+        missing
+    }
+
+    /// Opens a file again whose holes are its missing pages: one of shared memory. A search for holes moves the
+    /// position of an open file, which the file's descriptor shares with the caller's.
+    fn reopened(&self) -> Option<File> {
+        let Kind::Memory {
+            fd, hugetlb: false, ..
+        } = &*self.kind
+        else {
+            return None;
+        };
+        let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        let is_shared_memory = fstatfs(&file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
+        is_shared_memory.then_some(file)
     }
 
     /// Whether the file can be written through its descriptor: it is open for writing, and has no write seal.
@@ -97,7 +175,7 @@ const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use nix::fcntl::{FallocateFlags, fallocate};
 
     use super::*;
     use crate::host_page_size;
@@ -111,13 +189,69 @@ mod tests {
         for huge in [false, true] {
             file.fault_in(page, 2 * page, huge).unwrap();
         }
-        let blocks = file
-            .with_fd(|fd| nix::sys::stat::fstat(fd).unwrap().st_blocks)
-            .unwrap();
-        assert!(u64::try_from(blocks).unwrap() * 512 >= 2 * page);
+        assert!(present(&file) >= 2 * page);
         let mut bytes = [1; 2];
         file.read(page, &mut bytes).unwrap();
         assert_eq!(bytes, [7, 0]);
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    fn present(file: &MemoryFile) -> u64 {
+        let blocks = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap().st_blocks);
+        u64::try_from(blocks.unwrap()).unwrap() * 512
+    }
+
+    #[test]
+    fn several_threads_fault_in_only_what_is_missing() {
+        let file = MemoryFile::create(80 * MIB, "parts", HugePages::None).unwrap();
+        file.fault_in(20 * MIB, 4 * MIB, false).unwrap();
+        file.write(50 * MIB, &[7]).unwrap();
+        file.with_fd(|fd| lseek(fd, 123, Whence::SeekSet))
+            .unwrap()
+            .unwrap();
+        let counted = std::cell::RefCell::new(Vec::new());
+        let threads = |bytes| {
+            counted.borrow_mut().push(bytes);
+            4
+        };
+        let fault_in = || {
+            file.fault_in_by(threads, 10 * MIB, 70 * MIB, false)
+                .unwrap()
+        };
+        fault_in();
+        assert_eq!(*counted.borrow(), [66 * MIB - 4096]);
+        assert_eq!(present(&file), 70 * MIB);
+        fault_in();
+        assert_eq!(counted.borrow().len(), 1, "everything is present");
+        let mut byte = [0];
+        file.read(50 * MIB, &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+        let position = file.with_fd(|fd| lseek(fd, 0, Whence::SeekCur)).unwrap();
+        assert_eq!(position, Ok(123), "the caller may use it");
+    }
+
+    #[test]
+    fn pages_that_are_allocated_and_not_cleared_are_missing() {
+        let file = MemoryFile::create(4 * MIB, "allocated", HugePages::None).unwrap();
+        let kept = FallocateFlags::empty();
+        file.with_fd(|fd| fallocate(fd, kept, 0, 4 << 20))
+            .unwrap()
+            .unwrap();
+        let range = Range::new(0, 4 * MIB).unwrap();
+        assert_eq!(file.missing(&range), [range]);
+        file.fault_in(0, 4 * MIB, false).unwrap();
+        assert_eq!(file.missing(&range), []);
+    }
+
+    #[test]
+    fn faults_in_a_file_that_is_open_for_reading() {
+        let file = MemoryFile::create(4 * MIB, "read", HugePages::None).unwrap();
+        let path = format!("/proc/self/fd/{}", file.fd().unwrap());
+        let reading = File::open(path).unwrap();
+        let read_only = MemoryFile::from_fd(reading.as_raw_fd()).unwrap();
+        read_only.fault_in_by(|_| 4, 0, 4 * MIB, false).unwrap();
+        assert_eq!(present(&file), 4 * MIB);
     }
 
     #[test]

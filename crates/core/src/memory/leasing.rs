@@ -50,10 +50,7 @@ impl AddressSpaceReservation {
             return Ok(());
         }
         let targets = self.targets(absent.iter().copied(), true);
-        let bytes = targets
-            .iter()
-            .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
-        dropper::flush_before(bytes);
+        dropper::flush_before(populate::bytes(&targets));
         // SAFETY: the caller keeps the ranges mapped as they are.
         if unsafe { populate::populate(self.inner.base, &targets) }.is_err() {
             let targets = self.targets(each, false);

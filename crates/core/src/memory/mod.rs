@@ -56,6 +56,7 @@ pub use lease::Lease;
 pub(crate) use lease::Leases;
 pub use place_file::FilePart;
 pub use pool::FilePool;
+pub(crate) use populate::threads as fault_in_threads;
 pub use private::PrivateMemory;
 pub use reservation::AddressSpaceReservation;
 pub(crate) use sys::{Window, protection};

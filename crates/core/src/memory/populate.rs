@@ -61,11 +61,32 @@ impl Target {
 /// # Safety
 /// The caller owns the targets and keeps them mapped during the call (a lease does).
 pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
-    let total = targets
-        .iter()
-        .fold(0_u64, |sum, target| sum.saturating_add(target.range.len()));
-    // Determining the number of threads reads files: not worth it for a page or two.
-    let threads = if total < PARALLEL { 1 } else { threads() };
+    // SAFETY: the caller guarantees the targets.
+    unsafe { populate_by(threads(bytes(targets)), base, targets) }
+}
+
+/// The number of bytes of targets.
+pub(super) fn bytes(targets: &[Target]) -> u64 {
+    let lengths = targets.iter().map(|target| target.range.len());
+    lengths.fold(0, u64::saturating_add)
+}
+
+/// Returns the number of threads for so many bytes. Leaves one processor to the event loop: a thread that loses its
+/// processor may hold the lock of the process's mappings meanwhile, which V8 requires to allocate memory.
+pub(crate) fn threads(bytes: u64) -> usize {
+    // Determining the number of processors reads files: not worth it for a page or two.
+    if bytes < PARALLEL {
+        return 1;
+    }
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    processors.saturating_sub(1).clamp(1, THREADS)
+}
+
+/// As [`populate`], with a given number of threads.
+///
+/// # Safety
+/// As for [`populate`].
+pub(super) unsafe fn populate_by(threads: usize, base: usize, targets: &[Target]) -> Result<()> {
     if threads < 2 {
         let mut pacer = Pacer::new();
         // SAFETY: the caller guarantees the targets.
@@ -74,21 +95,14 @@ pub(crate) unsafe fn populate(base: usize, targets: &[Target]) -> Result<()> {
             .try_for_each(|target| unsafe { populate_one(base, target, &mut pacer) });
     }
     // SAFETY: the caller guarantees the targets.
-    unsafe { populate_by(threads, base, targets, CHUNK.max(total / CHUNKS)) }
-}
-
-/// Returns the number of threads. Leaves one processor to the event loop: a thread that loses its processor may hold
-/// the lock of the process's mappings meanwhile, which V8 requires to allocate memory.
-fn threads() -> usize {
-    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    processors.saturating_sub(1).min(THREADS)
+    unsafe { share(threads, base, targets, CHUNK.max(bytes(targets) / CHUNKS)) }
 }
 
 /// Distributes the chunks of the targets among threads.
 ///
 /// # Safety
 /// As for [`populate`].
-unsafe fn populate_by(threads: usize, base: usize, targets: &[Target], chunk: u64) -> Result<()> {
+unsafe fn share(threads: usize, base: usize, targets: &[Target], chunk: u64) -> Result<()> {
     let work: Vec<Target> = targets
         .iter()
         .flat_map(|target| chunks(target, chunk))
@@ -222,7 +236,7 @@ mod tests {
                 hugetlb: false,
             };
             // SAFETY: the window stays until the test ends.
-            unsafe { populate_by(4, window.address(), &[target], 4096) }
+            unsafe { share(4, window.address(), &[target], 4096) }
         };
         populate(0, PAGES).unwrap();
         let blocks = file.with_fd(|fd| nix::sys::stat::fstat(fd).unwrap().st_blocks);
