@@ -11,6 +11,7 @@ compile_error!("peerdma needs 64-bit Linux");
 
 mod batch;
 mod bitmap;
+mod device_file;
 mod dropper;
 mod error;
 pub mod event;

@@ -127,6 +127,24 @@ pub(crate) fn joined(ranges: impl Iterator<Item = Range>) -> impl Iterator<Item 
     })
 }
 
+/// Converts pairs of first and last address, as kernels report IOVA ranges, to sorted ranges. A range that ends at
+/// 2^64 - 1 loses that address, which cannot be mapped anyway (kernels reject mappings that reach 2^64).
+///
+/// # Errors
+/// `ERR_BAD_KERNEL_DATA`.
+pub(crate) fn inclusive_ranges(pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Vec<Range>> {
+    let mut ranges = Vec::new();
+    for (start, last) in pairs {
+        if start > last {
+            let message = format!("an IOVA range from {start:#x} ends at {last:#x}");
+            return Err(Error::new(ErrorCode::BadKernelData, message));
+        }
+        ranges.extend(Range::between(start, last.saturating_add(1)));
+    }
+    ranges.sort_unstable();
+    Ok(ranges)
+}
+
 /// Converts `value` to a length or address of this process.
 pub(crate) fn to_usize(value: u64) -> Result<usize> {
     usize::try_from(value).map_err(|_| {

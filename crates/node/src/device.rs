@@ -11,7 +11,7 @@ use crate::error::{invalid, to_js};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64};
+use crate::numbers::{Index, U64, range_words};
 use crate::task::Work;
 
 /// A region of a device.
@@ -99,17 +99,12 @@ impl NativeVfioDevice {
         let Some(info) = self.device.region_info(index.as_u32("region")?) else {
             return Ok(None);
         };
-        let areas: Vec<u64> = info
-            .mmap_areas
-            .iter()
-            .flat_map(|area| [area.start(), area.len()])
-            .collect();
         Ok(Some(NativeRegionInfo {
             length: U64(info.length),
             file_offset: U64(info.file_offset),
             readable: info.readable,
             writable: info.writable,
-            mmap_areas: BigUint64ArraySlice::copy_from(env, areas)?,
+            mmap_areas: BigUint64ArraySlice::copy_from(env, range_words(&info.mmap_areas))?,
             msix_mappable: info.msix_mappable,
         }))
     }

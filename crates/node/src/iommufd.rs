@@ -10,7 +10,7 @@ use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ra
 use crate::environment::finalize_handles;
 use crate::error::{closed, to_js};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Index, U64, Words, range_words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
@@ -90,14 +90,9 @@ impl NativeIoas {
     #[napi]
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeIoasInfo<'env>> {
         let info = self.space.info().map_err(to_js)?;
-        let ranges: Vec<u64> = info
-            .iova_ranges
-            .iter()
-            .flat_map(|range| [range.start(), range.len()])
-            .collect();
         Ok(NativeIoasInfo {
             alignment: U64(info.alignment),
-            iova_ranges: BigUint64ArraySlice::copy_from(env, ranges)?,
+            iova_ranges: BigUint64ArraySlice::copy_from(env, range_words(&info.iova_ranges))?,
         })
     }
 }

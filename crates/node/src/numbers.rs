@@ -6,7 +6,7 @@ use napi::bindgen_prelude::{
     BigUint64ArraySlice, FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue,
 };
 use napi::{Env, ValueType, check_status, sys};
-use peerdma_core::{Error, ErrorCode};
+use peerdma_core::{Error, ErrorCode, Range};
 
 use crate::error::{invalid, to_js};
 
@@ -92,6 +92,12 @@ impl ToNapiValue for Words {
         // SAFETY: created just now, in this environment.
         unsafe { BigUint64ArraySlice::to_napi_value(env, copy) }
     }
+}
+
+/// Returns the start and length of each range.
+pub(crate) fn range_words(ranges: &[Range]) -> Vec<u64> {
+    let words = |range: &Range| [range.start(), range.len()];
+    ranges.iter().flat_map(words).collect()
 }
 
 /// A `number` that is an integer in 0..2^53.

@@ -11,7 +11,7 @@ use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::to_js;
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Index, U64, Words, range_words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
@@ -55,14 +55,9 @@ impl NativeVfioContainer {
     #[napi]
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeContainerInfo<'env>> {
         let info = self.space.info().map_err(to_js)?;
-        let ranges: Vec<u64> = info
-            .iova_ranges
-            .iter()
-            .flat_map(|range| [range.start(), range.len()])
-            .collect();
         Ok(NativeContainerInfo {
             page_sizes: U64(info.page_sizes),
-            iova_ranges: BigUint64ArraySlice::copy_from(env, ranges)?,
+            iova_ranges: BigUint64ArraySlice::copy_from(env, range_words(&info.iova_ranges))?,
             dma_avail: info.dma_avail,
         })
     }

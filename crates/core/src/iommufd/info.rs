@@ -1,5 +1,6 @@
 //! The capabilities of an address space, decoded.
 
+use crate::range::inclusive_ranges;
 use crate::{Error, ErrorCode, Range, Result};
 
 /// The capabilities of an address space (`IOMMU_IOAS_IOVA_RANGES`), which attaching or detaching a device changes.
@@ -14,24 +15,13 @@ pub struct IoasInfo {
 impl IoasInfo {
     /// Decodes pairs of first and last address. A range that ends at 2^64 - 1 loses that last address.
     pub(super) fn decode(pairs: &[(u64, u64)], alignment: u64) -> Result<Self> {
-        let bad = |message| Error::new(ErrorCode::BadKernelData, message);
         if !alignment.is_power_of_two() {
-            return Err(bad(format!(
-                "the IOVA alignment {alignment:#x} is not a power of two"
-            )));
+            let message = format!("the IOVA alignment {alignment:#x} is not a power of two");
+            return Err(Error::new(ErrorCode::BadKernelData, message));
         }
-        let mut iova_ranges = Vec::with_capacity(pairs.len());
-        for (start, last) in pairs {
-            if start > last {
-                let message = format!("an IOVA range from {start:#x} ends at {last:#x}");
-                return Err(bad(message));
-            }
-            iova_ranges.extend(Range::between(*start, last.saturating_add(1)));
-        }
-        iova_ranges.sort_unstable();
         Ok(Self {
             alignment,
-            iova_ranges,
+            iova_ranges: inclusive_ranges(pairs.iter().copied())?,
         })
     }
 }

@@ -11,6 +11,7 @@ use libc::{c_void, iovec};
 use nix::errno::Errno;
 
 use super::bytes::{ByteSink, ByteSource};
+use crate::range::to_u64;
 use crate::{Error, ErrorCode, Result};
 
 type Copy = unsafe extern "C" fn(
@@ -85,24 +86,51 @@ fn fault(errno: Errno, syscall: &'static str, operation: impl std::fmt::Display)
     Error::os(code, errno, syscall, operation)
 }
 
-/// `pread(2)`.
-pub(crate) fn pread(fd: BorrowedFd<'_>, into: &mut ByteSink<'_>, at: i64) -> nix::Result<usize> {
-    let (address, length) = (into.address().cast::<c_void>(), into.len());
-    // SAFETY: the kernel writes only within the bytes, which are a sink.
-    length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })
+/// Fills `into` from offset `at` of a file. Returns whether the file is so long.
+pub(crate) fn read_file(fd: BorrowedFd<'_>, mut into: ByteSink<'_>, at: i64) -> nix::Result<bool> {
+    repeat(at, into.len(), |at| {
+        let (address, length) = (into.address().cast::<c_void>(), into.len());
+        // SAFETY: the kernel writes only within the bytes, which are a sink.
+        let count = length_of(unsafe { libc::pread64(fd.as_raw_fd(), address, length, at) })?;
+        into.take(count);
+        Ok(count)
+    })
 }
 
-/// `pwrite(2)`.
-pub(crate) fn pwrite(fd: BorrowedFd<'_>, from: ByteSource<'_>, at: i64) -> nix::Result<usize> {
-    // SAFETY: the kernel reads only within the bytes.
-    length_of(unsafe {
-        libc::pwrite64(
-            fd.as_raw_fd(),
-            from.address().cast::<c_void>(),
-            from.len(),
-            at,
-        )
+/// Writes `from` at offset `at` of a file. Returns whether the file takes all of it.
+pub(crate) fn write_file(
+    fd: BorrowedFd<'_>,
+    mut from: ByteSource<'_>,
+    at: i64,
+) -> nix::Result<bool> {
+    repeat(at, from.len(), |at| {
+        let (address, length) = (from.address().cast::<c_void>(), from.len());
+        // SAFETY: the kernel reads only within the bytes.
+        let count = length_of(unsafe { libc::pwrite64(fd.as_raw_fd(), address, length, at) })?;
+        from = from.split_at(count).1;
+        Ok(count)
     })
+}
+
+/// Calls `copy` with the offset of the rest until it has copied `length` bytes. Returns `false` once it copies none.
+fn repeat(
+    mut at: i64,
+    length: usize,
+    mut copy: impl FnMut(i64) -> nix::Result<usize>,
+) -> nix::Result<bool> {
+    let mut rest = length;
+    while rest > 0 {
+        match copy(at) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                at = at.saturating_add_unsigned(to_u64(count));
+                rest = rest.saturating_sub(count);
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(true)
 }
 
 /// Returns the number of bytes that a system call copied, from its return value.

@@ -2,11 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::bytes::{ByteSink, ByteSource};
-use super::copy::{pread, pwrite, write_memory};
+use super::copy::{read_file, write_file, write_memory};
 use super::file::{Kind, MemoryFile};
 use super::sys::Window;
 use crate::range::{to_offset, to_u64, to_usize};
@@ -19,30 +18,16 @@ impl MemoryFile {
     /// `ERR_OUT_OF_RANGE` past the end of the file, `ERR_INVALID_ARGUMENT` for a device (read its regions instead),
     /// `ERR_SYSTEM`.
     pub fn read<'a>(&self, offset: u64, into: impl Into<ByteSink<'a>>) -> Result<()> {
-        let mut rest = into.into();
-        let Some((fd, range)) = self.io(offset, rest.len())? else {
+        let into = into.into();
+        let Some((fd, range)) = self.io(offset, into.len())? else {
             return Ok(());
         };
-        let mut at = offset;
-        while !rest.is_empty() {
-            match pread(fd, &mut rest, to_offset(at)?) {
-                Ok(0) => return Err(self.beyond_end(&range)),
-                Ok(count) => {
-                    at = at.saturating_add(to_u64(count));
-                    rest.take(count);
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Error::os(
-                        ErrorCode::System,
-                        errno,
-                        "pread",
-                        format!("reading {range} of a file"),
-                    ));
-                }
-            }
-        }
-        Ok(())
+        self.copied(
+            read_file(fd, into, to_offset(offset)?),
+            "pread",
+            "reading",
+            &range,
+        )
     }
 
     /// Writes `from` at `offset`. Never extends the file.
@@ -54,41 +39,35 @@ impl MemoryFile {
         let Some((fd, range)) = self.io(offset, from.len())? else {
             return Ok(());
         };
-        let Kind::Memory {
-            fixed,
-            hugetlb,
-            page_size,
-            ..
-        } = *self.kind
-        else {
-            return Ok(());
-        };
-        if hugetlb || fixed.is_none() {
+        if self.is_hugetlb() || !self.is_fixed() {
             // hugetlb files do not support write(2); and for a file of variable length, or one that is open for
             // appending, only a mapping never writes past the present end.
-            return write_mapped(fd, page_size, &range, from);
+            return write_mapped(fd, self.page_size(), &range, from);
         }
-        let mut at = offset;
-        let mut rest = from;
-        while !rest.is_empty() {
-            match pwrite(fd, rest, to_offset(at)?) {
-                Ok(0) => return Err(self.beyond_end(&range)),
-                Ok(count) => {
-                    at = at.saturating_add(to_u64(count));
-                    rest = rest.split_at(count).1;
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Error::os(
-                        ErrorCode::System,
-                        errno,
-                        "pwrite",
-                        format!("writing {range} of a file"),
-                    ));
-                }
+        self.copied(
+            write_file(fd, from, to_offset(offset)?),
+            "pwrite",
+            "writing",
+            &range,
+        )
+    }
+
+    /// Converts the result of a read or write of `range`.
+    fn copied(
+        &self,
+        result: nix::Result<bool>,
+        syscall: &'static str,
+        verb: &str,
+        range: &Range,
+    ) -> Result<()> {
+        match result {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.beyond_end(range)),
+            Err(errno) => {
+                let operation = format!("{verb} {range} of a file");
+                Err(Error::os(ErrorCode::System, errno, syscall, operation))
             }
         }
-        Ok(())
     }
 
     /// Checks a read or write against the length; returns `None` if it is empty.

@@ -49,7 +49,7 @@ mod sys;
 mod view;
 
 pub use bytes::{ByteSink, ByteSource};
-pub(crate) use copy::{pread, pwrite};
+pub(crate) use copy::{read_file, write_file};
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;

@@ -281,16 +281,16 @@ fn is_movable(extent: &Extent) -> bool {
 
 /// Checks that nothing is mapped in `range`.
 pub(super) fn check_free(state: &State, range: &Range) -> Result<()> {
-    if let Some(leased) = state.first_leased(range) {
-        let message = format!("{range} can't be mapped: a lease holds {leased}");
-        return Err(Error::new(ErrorCode::VaInUse, message));
-    }
-    if let Some(extent) = state.extents.overlapping(range).next() {
-        let message = format!(
-            "{range} can't be mapped: it overlaps the mapping at {}",
-            extent.range
-        );
-        return Err(Error::new(ErrorCode::Overlap, message));
-    }
-    Ok(())
+    let Some(extent) = state.extents.overlapping(range).next() else {
+        return Ok(());
+    };
+    let (code, reason) = match state.first_leased(range) {
+        Some(leased) => (ErrorCode::VaInUse, format!("a lease holds {leased}")),
+        None => (
+            ErrorCode::Overlap,
+            format!("it overlaps the mapping at {}", extent.range),
+        ),
+    };
+    let message = format!("{range} can't be mapped: {reason}");
+    Err(Error::new(code, message))
 }

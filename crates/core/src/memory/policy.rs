@@ -17,18 +17,12 @@ const WORDS: usize = 16;
 /// # Safety
 /// The caller owns that range of addresses.
 pub(crate) unsafe fn bind_to_node(at: usize, length: usize, node: u32) -> Result<()> {
-    let (word, bit) = (node / 64, node % 64);
+    check_node(node)?;
     let mut mask = [0_u64; WORDS];
-    let slot = usize::try_from(word)
-        .ok()
-        .and_then(|word| mask.get_mut(word));
-    let Some(slot) = slot else {
-        return Err(Error::new(
-            ErrorCode::InvalidArgument,
-            format!("NUMA node {node} exceeds {}", NODES - 1),
-        ));
-    };
-    *slot = 1 << bit;
+    let word = usize::try_from(node / 64).ok();
+    if let Some(word) = word.and_then(|word| mask.get_mut(word)) {
+        *word = 1 << (node % 64);
+    }
     // SAFETY: the mask outlives the call and has NODES bits (the kernel reads one bit less than the given number);
     // the policy changes the source of pages, not their contents.
     let result = unsafe {

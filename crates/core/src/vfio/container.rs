@@ -1,6 +1,5 @@
 //! A VFIO container: one IOMMU address space for the groups attached to it.
 
-use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
+use crate::device_file::open_device_file;
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
@@ -73,20 +73,8 @@ impl Container {
     /// # Errors
     /// `ERR_VFIO_UNAVAILABLE` (`ENOENT`: the vfio module is not loaded; `EACCES`), `ERR_VFIO_UNSUPPORTED`.
     pub fn open() -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/vfio/vfio")
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                Error::os(
-                    ErrorCode::VfioUnavailable,
-                    errno,
-                    "open(/dev/vfio/vfio)",
-                    "opening a VFIO container",
-                )
-            })?;
-        let fd = OwnedFd::from(file);
+        let operation = "opening a VFIO container";
+        let fd = open_device_file("/dev/vfio/vfio", ErrorCode::VfioUnavailable, operation)?;
         let unsupported =
             |errno, syscall| Error::os(ErrorCode::VfioUnsupported, errno, syscall, "checking VFIO");
         let version = ioctl::get_api_version(fd.as_fd())

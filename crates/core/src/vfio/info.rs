@@ -7,6 +7,7 @@ use super::abi::{
     VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
 };
 use super::caps::{Capability, capabilities, u32_at, u64_at};
+use crate::range::inclusive_ranges;
 use crate::{Error, ErrorCode, Range, Result};
 
 /// The capabilities of an IOMMU (`VFIO_IOMMU_GET_INFO`), which attaching or detaching a group changes.
@@ -44,28 +45,15 @@ impl ContainerInfo {
         };
         for cap in capabilities(bytes, first)? {
             match u32::from(cap.id) {
-                VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE => info.iova_ranges = iova_ranges(&cap)?,
+                VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE => {
+                    info.iova_ranges = inclusive_ranges(cap.pairs()?)?;
+                }
                 VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL => info.dma_avail = Some(cap.u32_at(8)?),
                 _ => {}
             }
         }
         Ok(info)
     }
-}
-
-/// Decodes IOVA ranges, in which the kernel includes the last address. A range that ends at 2^64 - 1 loses that
-/// address, which cannot be mapped anyway (the kernel rejects mappings that reach 2^64).
-fn iova_ranges(cap: &Capability<'_>) -> Result<Vec<Range>> {
-    let mut ranges = Vec::new();
-    for (start, last) in cap.pairs()? {
-        if start > last {
-            let message = format!("an IOVA range from {start:#x} ends at {last:#x}");
-            return Err(Error::new(ErrorCode::BadKernelData, message));
-        }
-        ranges.extend(Range::between(start, last.saturating_add(1)));
-    }
-    ranges.sort_unstable();
-    Ok(ranges)
 }
 
 /// A region of a device (`VFIO_DEVICE_GET_REGION_INFO`): a BAR, the ROM, config space.

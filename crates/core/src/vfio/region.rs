@@ -8,7 +8,7 @@ use super::abi::VFIO_PCI_CONFIG_REGION_INDEX;
 use super::device::{Device, DeviceInner};
 use super::info::RegionInfo;
 use crate::locked::{read, write};
-use crate::memory::{ByteSink, ByteSource, Window, pread, pwrite};
+use crate::memory::{self, ByteSink, ByteSource, Window};
 use crate::range::{to_offset, to_u64};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -142,20 +142,8 @@ impl DeviceInner {
         range: &Range,
         into: ByteSink<'_>,
     ) -> Result<()> {
-        let mut at = region.file_offset.saturating_add(range.start());
-        let mut rest = into;
-        while !rest.is_empty() {
-            match pread(fd, &mut rest, to_offset(at)?) {
-                Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pread")),
-                Ok(count) => {
-                    at = at.saturating_add(to_u64(count));
-                    rest.take(count);
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(self.failed(index, range, errno, "pread")),
-            }
-        }
-        Ok(())
+        let at = to_offset(region.file_offset.saturating_add(range.start()))?;
+        self.copied(memory::read_file(fd, into, at), "pread", index, range)
     }
 
     fn write_file(
@@ -166,20 +154,23 @@ impl DeviceInner {
         range: &Range,
         from: ByteSource<'_>,
     ) -> Result<()> {
-        let mut at = region.file_offset.saturating_add(range.start());
-        let mut rest = from;
-        while !rest.is_empty() {
-            match pwrite(fd, rest, to_offset(at)?) {
-                Ok(0) => return Err(self.failed(index, range, Errno::EIO, "pwrite")),
-                Ok(count) => {
-                    at = at.saturating_add(to_u64(count));
-                    rest = rest.split_at(count).1;
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(self.failed(index, range, errno, "pwrite")),
-            }
+        let at = to_offset(region.file_offset.saturating_add(range.start()))?;
+        self.copied(memory::write_file(fd, from, at), "pwrite", index, range)
+    }
+
+    /// Converts the result of a read or write of a region.
+    fn copied(
+        &self,
+        result: nix::Result<bool>,
+        syscall: &'static str,
+        index: u32,
+        range: &Range,
+    ) -> Result<()> {
+        match result {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.failed(index, range, Errno::EIO, syscall)),
+            Err(errno) => Err(self.failed(index, range, errno, syscall)),
         }
-        Ok(())
     }
 
     fn failed(&self, index: u32, range: &Range, errno: Errno, syscall: &'static str) -> Error {
