@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import test from 'ava';
 import { SortedTree } from '../ts/sorted-tree.ts';
-import { type EntryChange, countBelow, treeChanges } from '../ts/tree-changes.ts';
+import { type EntryChange, countBelow, treeChanges, valueGroups } from '../ts/tree-changes.ts';
 
 const byNumber = (a: number, b: number): number => a - b;
 
@@ -56,6 +56,7 @@ test('finds each entry that differs, with its place in the version before', (t) 
     ] as const) {
       t.deepEqual(treeChanges(a, b, byNumber), naive(a, b));
     }
+    for (const tree of [empty, origin, now]) t.deepEqual([...valueGroups(tree)].flat(), tree.valuesArray());
     for (const key of [0, 17, SIZE, SIZE * 2]) {
       t.is(countBelow(before, key, byNumber), before.keysArray().filter((one) => one < key).length);
     }

@@ -3,7 +3,8 @@
  */
 import { AddressRange } from './address-range.ts';
 import { SortedTree } from './sorted-tree.ts';
-import { type EntryChange, countBelow, treeChanges } from './tree-changes.ts';
+import type { Slices } from './slices.ts';
+import { type EntryChange, countBelow, treeChanges, valueGroups } from './tree-changes.ts';
 
 function byAddress(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
@@ -103,5 +104,12 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
   /** All, in order of address. */
   values(): V[] {
     return this.#tree.valuesArray();
+  }
+
+  /** As {@link IntervalMap.values}, with turns of the event loop in between. The map must not change meanwhile. */
+  async valuesInTurns(slices: Slices): Promise<V[]> {
+    const values: V[] = [];
+    await slices.forEach(valueGroups(this.#tree), (group) => values.push(...group));
+    return values;
   }
 }

@@ -11,6 +11,11 @@ const STEPS = 64;
 /** The most items of a part. */
 const PART = 1024;
 
+/** Whether a list has so many items that work on all of them takes turns with the event loop. @internal */
+export function isLong(list: readonly unknown[]): boolean {
+  return list.length > PART;
+}
+
 /** A list in parts of at most 1,024 items. @internal */
 export function partsOf<T>(list: readonly T[]): (readonly T[])[] {
   if (list.length <= PART) return [list];
@@ -29,6 +34,24 @@ export class Slices {
     if (++this.#steps < STEPS) return undefined;
     this.#steps = 0;
     return this.turn();
+  }
+
+  /** Calls `act` for each item, with turns of the event loop in between. Calls for a short list have none. */
+  async forEach<T>(items: Iterable<T>, act: (item: T) => void): Promise<void> {
+    for (const item of items) {
+      act(item);
+      const turn = this.step();
+      if (turn !== undefined) await turn;
+    }
+  }
+
+  /** As `list.filter(keep)`, with turns of the event loop in between. */
+  async filter<T>(list: readonly T[], keep: (item: T) => boolean): Promise<T[]> {
+    const kept: T[] = [];
+    await this.forEach(list, (item) => {
+      if (keep(item)) kept.push(item);
+    });
+    return kept;
   }
 
   /** Between two parts that take longer than a step. @returns a promise of the event loop's turn, if that is due */

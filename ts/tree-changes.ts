@@ -1,6 +1,6 @@
 /**
- * Compares two versions of a sorted tree. Versions share unchanged nodes, so only nodes that differ are read:
- * O(changes × log n) for a tree and a changed clone of it.
+ * Reads the nodes of sorted trees, and compares two versions of a tree. Versions share unchanged nodes, so only nodes
+ * that differ are read: O(changes × log n) for a tree and a changed clone of it.
  */
 import type { SortedTree } from './sorted-tree.ts';
 
@@ -67,6 +67,18 @@ export function countBelow<K, V>(tree: SortedTree<K, V>, key: K, compare: Compar
     node = children[below];
   }
   return count;
+}
+
+/** The values of a tree, in order, in groups. The tree must not change meanwhile. @internal */
+export function* valueGroups<K, V>(tree: SortedTree<K, V>): Generator<readonly V[]> {
+  const nodes = [rootOf(tree)];
+  for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
+    const { children } = node;
+    // Empty leaves share an array of values, which can have more items.
+    if (children === undefined)
+      yield node.values.length === node.keys.length ? node.values : node.values.slice(0, node.keys.length);
+    else nodes.push(...children.toReversed());
+  }
 }
 
 function rootOf<K, V>(tree: SortedTree<K, V>): Node<K, V> {

@@ -46,7 +46,7 @@ export class CustomTarget implements TargetPort {
     const [first] = subs;
     if (first === undefined) return undefined;
     try {
-      this.#lease(subs, va);
+      await this.#lease(subs, va);
     } catch (thrown) {
       return { error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown), stuck: [] };
     }
@@ -57,7 +57,7 @@ export class CustomTarget implements TargetPort {
         : await this.#mapParts(subs, mapDmaBatch);
     if (failure !== undefined) {
       const stuck = new Set(failure.stuck.map(({ sub }) => sub));
-      this.#release(subs.filter((sub) => !stuck.has(sub)));
+      await this.#release(subs.filter((sub) => !stuck.has(sub)));
     }
     return failure;
   }
@@ -67,13 +67,14 @@ export class CustomTarget implements TargetPort {
     if (this.#leases.size === 0) return failures;
     const kept = new Set(failures.map(({ sub }) => sub));
     const last = all ? undefined : failures[0]?.sub;
-    this.#release((last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !kept.has(sub)));
+    await this.#release(
+      (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !kept.has(sub)),
+    );
     return failures;
   }
 
-  abandon(): void {
-    releaseHostMemory([...this.#leases.values()]);
-    this.#leases.clear();
+  abandon(): Promise<void> {
+    return this.#release([...this.#leases.keys()]);
   }
 
   async #mapEach(subs: readonly SubMapping[]): Promise<MapResult> {
@@ -140,24 +141,45 @@ export class CustomTarget implements TargetPort {
     return failures;
   }
 
-  /** Leases the memory that the target needs as host memory. @throws {PeerDmaError} as {@link VaMapper.lease} */
-  #lease(subs: readonly SubMapping[], va: () => VaMapper): void {
+  /**
+   * Leases the memory that the target needs as host memory, all or none.
+   *
+   * @throws {PeerDmaError} as {@link VaMapper.lease}
+   */
+  async #lease(subs: readonly SubMapping[], va: () => VaMapper): Promise<void> {
     if (this.needsVa === false) return;
     const leased = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
     if (leased.length === 0) return;
-    const memories = va().lease(leased);
-    for (const [index, sub] of leased.entries()) this.#leases.set(sub, memories[index] as HostMemory);
+    const slices = new Slices();
+    let count = 0;
+    try {
+      for (const part of partsOf(leased)) {
+        const memories = va().lease(part);
+        for (const [index, sub] of part.entries()) this.#leases.set(sub, memories[index] as HostMemory);
+        count += part.length;
+        const turn = slices.turn();
+        if (turn !== undefined) await turn;
+      }
+    } catch (error) {
+      await this.#release(leased.slice(0, count));
+      throw error;
+    }
   }
 
-  #release(subs: readonly SubMapping[]): void {
-    const leased: HostMemory[] = [];
-    for (const sub of subs) {
-      const memory = this.#leases.get(sub);
-      if (memory === undefined) continue;
-      leased.push(memory);
-      this.#leases.delete(sub);
+  async #release(subs: readonly SubMapping[]): Promise<void> {
+    const slices = new Slices();
+    for (const part of partsOf(subs)) {
+      const leased: HostMemory[] = [];
+      for (const sub of part) {
+        const memory = this.#leases.get(sub);
+        if (memory === undefined) continue;
+        leased.push(memory);
+        this.#leases.delete(sub);
+      }
+      releaseHostMemory(leased);
+      const turn = slices.turn();
+      if (turn !== undefined) await turn;
     }
-    releaseHostMemory(leased);
   }
 }
 

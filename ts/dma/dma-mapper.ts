@@ -160,9 +160,7 @@ export class DmaMapper {
     const failed: MappingFailure[] = [];
     const done: SubMapping[][] = [];
     const slices = new Slices();
-    const runs = this.#runs(subs, failed);
-    await slices.turn();
-    for (const run of runs) {
+    for (const run of await this.#runs(subs, failed, slices)) {
       const failure = await this.#mapRun(run);
       if (failure === undefined) {
         done.push(run);
@@ -177,9 +175,8 @@ export class DmaMapper {
       const problems = await this.#unmapRuns(done);
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
-    await slices.turn();
     const missing = new Set(failed.map(({ sub }) => sub));
-    this.#mappings.give(subs, (sub) => !this.#skips(sub) && !missing.has(sub), all);
+    await this.#mappings.give(subs, (sub) => !this.#skips(sub) && !missing.has(sub), all);
     for (const failure of failed) this.#mappings.fail(failure);
   }
 
@@ -247,7 +244,8 @@ export class DmaMapper {
   /** Unmaps everything. Quarantines what the target cannot unmap. @returns the errors of all that is quarantined */
   async withdrawAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
-    const failures = await this.#unmapMapped(this.#mappings.values().reverse(), true);
+    const given = await this.#mappings.valuesInTurns(new Slices());
+    const failures = await this.#unmapMapped(given.reverse(), true);
     this.#mappings.clear();
     return [...before, ...failures].map(({ error }) => error);
   }
@@ -257,12 +255,13 @@ export class DmaMapper {
    *
    * @returns the sub-mappings that were quarantined
    */
-  abandon(): SubMapping[] {
-    const mapped = this.#mappings.values().filter((sub) => this.#isMapped(sub));
+  async abandon(): Promise<SubMapping[]> {
+    const slices = new Slices();
+    const mapped = await slices.filter(await this.#mappings.valuesInTurns(slices), (sub) => this.#isMapped(sub));
     const quarantined = this.#mappings.clearQuarantine().map(({ sub }) => sub);
     this.#mappings.clear();
-    this.#port.abandon();
-    publishUnmap(this.#memory, this.name, [...mapped, ...quarantined]);
+    await this.#port.abandon();
+    await publishUnmap(this.#memory, this.name, [...mapped, ...quarantined]);
     return quarantined;
   }
 
@@ -273,10 +272,12 @@ export class DmaMapper {
    * @param failed receives those that are not required and that the target cannot map
    * @throws {PeerDmaError} when the target cannot map a required one
    */
-  #runs(subs: readonly SubMapping[], failed: MappingFailure[]): SubMapping[][] {
+  async #runs(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
     const runs: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
+      const turn = slices.step();
+      if (turn !== undefined) await turn;
       if (this.#skips(sub)) continue;
       const refusal = this.refusal(sub);
       if (!this.requires(sub)) {
@@ -295,14 +296,15 @@ export class DmaMapper {
   async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
     const failure = await this.#port.map(run, this.#va);
     if (failure === undefined) {
-      publishMap(this.#memory, this.name, run);
+      const published = publishMap(this.#memory, this.name, run);
+      if (published !== undefined) await published;
     } else if (failure.stuck.length > 0) {
-      publishMap(
+      this.#mappings.quarantine(failure.stuck);
+      await publishMap(
         this.#memory,
         this.name,
         failure.stuck.map(({ sub }) => sub),
       );
-      this.#mappings.quarantine(failure.stuck);
     }
     return failure;
   }
@@ -315,26 +317,28 @@ export class DmaMapper {
   }
 
   /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
-  #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+  async #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
-    return this.#unmap(allMapped ? given : given.filter((sub) => this.#isMapped(sub)), all);
+    const mapped = allMapped ? given : await new Slices().filter(given, (sub) => this.#isMapped(sub));
+    return this.#unmap(mapped, all);
   }
 
   async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
     if (subs.length === 0) return [];
     const failures = await this.#port.unmap(subs, all);
     if (failures.length === 0) {
-      publishUnmap(this.#memory, this.name, subs);
+      const published = publishUnmap(this.#memory, this.name, subs);
+      if (published !== undefined) await published;
       return failures;
     }
     const stuck = new Set(failures.map(({ sub }) => sub));
     const end = all ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
-    publishUnmap(
+    this.#mappings.quarantine(failures);
+    await publishUnmap(
       this.#memory,
       this.name,
       subs.slice(0, end).filter((sub) => !stuck.has(sub)),
     );
-    this.#mappings.quarantine(failures);
     return failures;
   }
 

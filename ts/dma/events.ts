@@ -1,8 +1,9 @@
 /**
  * Events on `node:diagnostics_channel`. A channel without subscribers costs nothing.
  */
-import { channel } from 'node:diagnostics_channel';
+import { type Channel, channel } from 'node:diagnostics_channel';
 import type { AddressRange } from '../address-range.ts';
+import { Slices } from '../slices.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MemoryKind } from './target.ts';
 
@@ -64,16 +65,19 @@ function dmaEvent(memory: number, target: string, { range, kind, name, writable 
   return { memory, target, range, kind, name, writable };
 }
 
-/** @internal */
-export function publishMap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (!mapChannel.hasSubscribers || memory === SILENT) return;
-  for (const sub of subs) mapChannel.publish(dmaEvent(memory, target, sub));
+/** Publishes many events with turns of the event loop in between. @internal */
+export function publishMap(memory: number, target: string, subs: readonly SubMapping[]): void | Promise<void> {
+  return publishEach(mapChannel, memory, target, subs);
 }
 
-/** @internal */
-export function publishUnmap(memory: number, target: string, subs: readonly SubMapping[]): void {
-  if (!unmapChannel.hasSubscribers || memory === SILENT) return;
-  for (const sub of subs) unmapChannel.publish(dmaEvent(memory, target, sub));
+/** As {@link publishMap}. @internal */
+export function publishUnmap(memory: number, target: string, subs: readonly SubMapping[]): void | Promise<void> {
+  return publishEach(unmapChannel, memory, target, subs);
+}
+
+function publishEach(to: Channel, memory: number, target: string, subs: readonly SubMapping[]): void | Promise<void> {
+  if (!to.hasSubscribers || memory === SILENT) return undefined;
+  return new Slices().forEach(subs, (sub) => to.publish(dmaEvent(memory, target, sub)));
 }
 
 /** @internal */

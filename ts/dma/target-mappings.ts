@@ -6,6 +6,7 @@ import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { isDevice } from '../memory/backing.ts';
+import { Slices, isLong } from '../slices.ts';
 import type { MappingFailure } from './mapping-failure.ts';
 import { type RevocationState, Revocations } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
@@ -44,6 +45,11 @@ export class TargetMappings {
     return this.#given.values();
   }
 
+  /** As {@link TargetMappings.values}, with turns of the event loop in between. */
+  valuesInTurns(slices: Slices): Promise<SubMapping[]> {
+    return this.#given.valuesInTurns(slices);
+  }
+
   has(sub: SubMapping): boolean {
     return this.#given.startingAt(sub.range.start) === sub;
   }
@@ -73,16 +79,37 @@ export class TargetMappings {
   }
 
   /**
-   * Records sub-mappings as given.
+   * Records sub-mappings as given. A long list is recorded at once, after turns of the event loop.
    *
    * @param isMapped whether the target has mapped a sub-mapping
    * @param all all given sub-mappings including these, if the caller has an interval map of them
    */
-  give(subs: readonly SubMapping[], isMapped: (sub: SubMapping) => boolean, all?: IntervalMap<SubMapping>): void {
+  give(
+    subs: readonly SubMapping[],
+    isMapped: (sub: SubMapping) => boolean,
+    all?: IntervalMap<SubMapping>,
+  ): void | Promise<void> {
+    if (isLong(subs)) return this.#giveInTurns(subs, isMapped, all);
     if (all === undefined) for (const sub of subs) this.#given.insert(sub);
     else this.#given = all.clone();
-    for (const sub of subs) {
-      if (!isOfDevice(sub)) continue;
+    this.#addDevices(subs.filter(isOfDevice), isMapped);
+  }
+
+  async #giveInTurns(
+    subs: readonly SubMapping[],
+    isMapped: (sub: SubMapping) => boolean,
+    all: IntervalMap<SubMapping> | undefined,
+  ): Promise<void> {
+    const slices = new Slices();
+    const devices = await slices.filter(subs, isOfDevice);
+    const given = (all ?? this.#given).clone();
+    if (all === undefined) await slices.forEach(subs, (sub) => given.insert(sub));
+    this.#given = given;
+    this.#addDevices(devices, isMapped);
+  }
+
+  #addDevices(devices: readonly SubMapping[], isMapped: (sub: SubMapping) => boolean): void {
+    for (const sub of devices) {
       this.#devices.add(sub);
       if (isMapped(sub)) this.#revocations.add(sub);
     }

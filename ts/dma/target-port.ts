@@ -68,5 +68,5 @@ export interface TargetPort {
    */
   unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult>;
   /** Releases all host memory without calling the target, whose mappings ended with it. */
-  abandon(): void;
+  abandon(): void | Promise<void>;
 }

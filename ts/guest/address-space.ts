@@ -15,7 +15,7 @@ import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
-import { Slices } from '../slices.ts';
+import { Slices, partsOf } from '../slices.ts';
 import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
@@ -24,18 +24,9 @@ import { MutationQueue } from './mutation-queue.ts';
 import { applyPlan } from './plan.ts';
 import { requireBackingPresent } from './check-backing.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
-import { requireReachable } from './reachability.ts';
+import { reachabilityOf, requireReachable } from './reachability.ts';
 import { addSpace, deleteSpace } from './spaces.ts';
-import {
-  catchUp,
-  changeSteps,
-  ensureMapped,
-  faultInFiles,
-  isRequired,
-  joinTarget,
-  mapMissing,
-  wanted,
-} from './steps.ts';
+import { catchUp, changeSteps, isRequired, joinTarget, mapMissing, wanted } from './steps.ts';
 
 let made = 0;
 
@@ -123,23 +114,22 @@ export class AddressSpace {
       if (this.#isClosing(target)) throw closedMeanwhile(name);
       const slices = new Slices();
       const { flat } = this.#map;
-      const subs = flat.values();
-      await slices.turn();
-      requireReachable(subs, [mapper]);
-      await slices.turn();
-      const due = wanted(subs, [mapper]);
-      await slices.turn();
+      const subs = await flat.valuesInTurns(slices);
+      const requireReach = reachabilityOf(subs, mapper);
+      if (requireReach !== undefined) await slices.forEach(subs, requireReach);
+      const due = needsVa === false ? [] : await slices.filter(subs, (sub) => mapper.wantsVa(sub));
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may stay mapped, which does no harm.
-      if (va !== undefined) await applyPlan(mapMissing(due, [mapper], this.#mappers, va));
-      await slices.turn();
-      const steps = va === undefined ? [] : [ensureMapped(due, [mapper], va)];
-      steps.push(faultInFiles(subs, [mapper]), joinTarget(mapper, subs, flat));
-      await slices.turn();
+      if (va !== undefined) {
+        for (const part of partsOf(await slices.filter(due, ({ isInHostView }) => !isInHostView))) {
+          await applyPlan(mapMissing(part, [mapper], this.#mappers, va));
+          await slices.turn();
+        }
+      }
       this.#mappers.add(mapper); // before the steps: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
-        await applyPlan(steps);
+        await applyPlan(joinTarget(mapper, subs, flat, due, va));
         if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
         this.#dismiss(mapper);
@@ -176,7 +166,7 @@ export class AddressSpace {
       for (const mapper of this.#mappers) {
         if (mapper.target !== target) continue;
         this.#mappers.delete(mapper);
-        await this.#repair(mapper.abandon());
+        await this.#repair(await mapper.abandon());
       }
     });
   }
@@ -272,15 +262,17 @@ export class AddressSpace {
 
   /** Removes all regions, and releases their memory. */
   async #drop(): Promise<void> {
-    const regions = this.#map.regions();
+    const groups = this.#map.regionGroups();
     this.#map = MemoryMap.empty();
     this.byFile.clear();
     const slices = new Slices();
-    for (const region of regions) {
-      for (const { store } of region.mappings.values()) {
-        store.owner.count(-1);
-        const turn = slices.step();
-        if (turn !== undefined) await turn;
+    for (const group of groups) {
+      for (const region of group) {
+        for (const { store } of await region.mappings.valuesInTurns(slices)) {
+          store.owner.count(-1);
+          const turn = slices.step();
+          if (turn !== undefined) await turn;
+        }
       }
     }
   }

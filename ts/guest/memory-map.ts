@@ -6,7 +6,7 @@ import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { type EntryChange, treeChanges } from '../tree-changes.ts';
+import { type EntryChange, treeChanges, valueGroups } from '../tree-changes.ts';
 import { type StoreOwner, advance, isDevice } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
@@ -50,6 +50,11 @@ export class MemoryMap {
   /** All, the oldest first. */
   regions(): RegionState[] {
     return this.#regions.valuesArray();
+  }
+
+  /** The regions in groups, the oldest first. */
+  regionGroups(): Iterable<readonly RegionState[]> {
+    return valueGroups(this.#regions);
   }
 
   /** The regions that have changed since another version of the map, the oldest first. */

@@ -15,18 +15,32 @@ import { hostPageSize } from '../memory/page-size.ts';
  */
 export function requireReachable(subs: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
   for (const mapper of mappers) {
-    if (!mapper.following || !subs.some((sub) => mapper.requires(sub))) continue;
-    const iovaRanges = mapper.iovaRanges() ?? [];
-    if (iovaRanges.length === 0 && !mapper.needsFile) continue;
-    let valid: AddressRange | undefined; // most have the one before in common
-    for (const sub of subs) {
-      if (!mapper.requires(sub)) continue;
-      throwIf(mapper.refusal(sub));
-      if (valid?.contains(sub.range) === true || iovaRanges.length === 0) continue;
-      valid = iovaRanges.find((range) => range.contains(sub.range));
-      if (valid !== undefined) continue;
-      const limits = { pageSize: hostPageSize(), iovaRanges };
-      throw refusedMapping(mapRequest(sub, undefined), { errno: 'EINVAL', target: mapper.name, limits });
-    }
+    const check = reachabilityOf(subs, mapper);
+    if (check !== undefined) subs.forEach(check);
   }
+}
+
+/**
+ * Returns the check of {@link requireReachable} for one sub-mapping after another.
+ *
+ * @returns `undefined` if the target can map all of them
+ * @internal
+ */
+export function reachabilityOf(
+  subs: readonly SubMapping[],
+  mapper: DmaMapper,
+): ((sub: SubMapping) => void) | undefined {
+  if (!mapper.following || !subs.some((sub) => mapper.requires(sub))) return undefined;
+  const iovaRanges = mapper.iovaRanges() ?? [];
+  if (iovaRanges.length === 0 && !mapper.needsFile) return undefined;
+  let valid: AddressRange | undefined; // most have the one before in common
+  return (sub) => {
+    if (!mapper.requires(sub)) return;
+    throwIf(mapper.refusal(sub));
+    if (valid?.contains(sub.range) === true || iovaRanges.length === 0) return;
+    valid = iovaRanges.find((range) => range.contains(sub.range));
+    if (valid !== undefined) return;
+    const limits = { pageSize: hostPageSize(), iovaRanges };
+    throw refusedMapping(mapRequest(sub, undefined), { errno: 'EINVAL', target: mapper.name, limits });
+  };
 }

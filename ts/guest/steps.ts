@@ -8,6 +8,7 @@ import { type PeerDmaError, throwIf } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { faultIn } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
+import { Slices, partsOf } from '../slices.ts';
 import type { FlatChange } from './flat-change.ts';
 import type { Step } from './plan.ts';
 import { isQuarantined, quarantineAgainst } from './quarantine.ts';
@@ -159,9 +160,7 @@ export function ensureMapped(subs: readonly SubMapping[], mappers: Mappers, va: 
 
 /** Faults in files that the kernel would allocate with other pages than requested. @internal */
 export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaMapper[]): Step {
-  const due = subs.filter(
-    (sub) => sub.kind === 'ram' && sub.store.file && sub.store.faultInFirst && mappers.some((one) => one.mapsFile(sub)),
-  );
+  const due = subs.filter((sub) => isFaultedInFirst(sub) && mappers.some((one) => one.mapsFile(sub)));
   return {
     run: async () => {
       for (const { store, range } of due) await faultIn(store, range.length);
@@ -170,14 +169,45 @@ export function faultInFiles(subs: readonly SubMapping[], mappers: readonly DmaM
   };
 }
 
+function isFaultedInFirst({ kind, store }: SubMapping): boolean {
+  return kind === 'ram' && store.file !== undefined && store.faultInFirst;
+}
+
 /** Maps memory to one target. */
 function mapToTarget(mapper: DmaMapper, subs: readonly SubMapping[]): Step {
   return { run: () => mapper.map(subs), undo: () => mapper.withdraw(subs) };
 }
 
-/** Maps the whole flat map to a target that joins. @internal */
-export function joinTarget(mapper: DmaMapper, subs: readonly SubMapping[], flat: IntervalMap<SubMapping>): Step {
-  return { run: () => mapper.map(subs, flat), undo: () => mapper.withdrawAll() };
+/**
+ * The plan that maps the whole flat map to a target that joins.
+ *
+ * @param due those of `subs` that the target maps by host virtual address
+ * @internal
+ */
+export function joinTarget(
+  mapper: DmaMapper,
+  subs: readonly SubMapping[],
+  flat: IntervalMap<SubMapping>,
+  due: readonly SubMapping[],
+  va: VaMapper | undefined,
+): Step[] {
+  const slices = new Slices();
+  const faultInMemory = async (): Promise<void> => {
+    if (va === undefined || mapper.faultsIn) return;
+    for (const part of partsOf(due)) {
+      await ensureMapped(part, [mapper], va).run();
+      await slices.turn();
+    }
+  };
+  const faultInTheirFiles = async (): Promise<void> => {
+    const files = await slices.filter(subs, isFaultedInFirst);
+    await faultInFiles(files, [mapper]).run();
+  };
+  return [
+    { run: faultInMemory, undo: () => {} },
+    { run: faultInTheirFiles, undo: () => {} },
+    { run: () => mapper.map(subs, flat), undo: () => mapper.withdrawAll() },
+  ];
 }
 
 /**
