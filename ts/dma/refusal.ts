@@ -53,6 +53,13 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
     case 'EEXIST':
       return ['ERR_IOVA_OVERLAP', 'another mapping already has some of these IOVAs. Unmap it first'];
     case 'ENOSPC':
+      if (syscall?.includes('MAP_FILE') === true && backing !== 'private') {
+        return [
+          'ERR_MEMORY_FAULT',
+          `the file system of ${backing.file.name} has no space for its pages. Raise its limit (tmpfs: mount option ` +
+            'size), or back RAM with a file of MemoryFile.create()',
+        ];
+      }
       return [
         'ERR_MAPPING_LIMIT',
         'the container has reached its limit of mappings. Use fewer and larger mappings, or raise dma_entry_limit ' +
