@@ -3,7 +3,13 @@
  * has not.
  */
 import test, { type ExecutionContext } from 'ava';
-import type { DeviceMemory, DmaMapperHandle, GuestMemory, PeerToPeer } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  type DmaMapperHandle,
+  type GuestMemory,
+  type PeerToPeer,
+} from '../../ts/index.ts';
 import { type AddressSpace } from '../../ts/guest/address-space.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
@@ -28,8 +34,8 @@ async function stage(t: ExecutionContext, policies: readonly PeerToPeer[] = ['re
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const device = new MemoryOfDevice(t, 'device', 4);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(3) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
-  await bar.map({ offset: at(2), length: PAGE, backing: { file: device.file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: device.file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file: device.file, offset: at(2) } });
   await bar.mapToGuest(at(8));
   const log: string[] = [];
   const targets = [
@@ -176,7 +182,7 @@ test('changes that are called meanwhile come after it, and no other device is to
   const { memory, space, device, bar, targets, handles, log } = await stage(t);
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: { file: other.file, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: other.file, offset: 0n } });
   await window.mapToGuest(at(32));
   log.length = 0;
   let pending: Promise<unknown>[] = [];
@@ -207,7 +213,7 @@ test('several devices at once, and such as nobody has', async (t) => {
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const absent = new MemoryOfDevice(t, 'absent device', 1);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: { file: other.file, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: other.file, offset: 0n } });
   await window.mapToGuest(at(4));
   log.length = 0;
   await space.withoutMappings([other.file, device.file], () => {

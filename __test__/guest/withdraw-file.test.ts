@@ -1,6 +1,6 @@
 // What closes a device takes its memory out of guest memory: all of that, and nothing else.
 import test from 'ava';
-import type { GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { withdrawFile } from '../../ts/guest/withdraw-file.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
@@ -11,7 +11,7 @@ import { valuesRead } from '../support/values-read.ts';
 
 async function window(memory: GuestMemory, name: string, file: MemoryFile, gpa?: bigint): Promise<void> {
   const made = memory.newDeviceMemory({ name, length: at(4) });
-  await made.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  await made.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   if (gpa !== undefined) await made.mapToGuest(gpa);
 }
 
@@ -42,7 +42,7 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   const gone = await memory.regions.addRegion({ name: 'gone', range: pages(64, 4) });
   await gone.addMapping({ range: pages(0, 4), backing: { file: device.file, offset: 0n } });
   await gone.remove();
-  await mixed.map(); // hides the window
+  await mixed.mapToGuest(); // hides the window
   await withdrawFile(addressSpaceOf(memory), device.file);
   t.deepEqual(mappings(memory), [
     'placed: ',

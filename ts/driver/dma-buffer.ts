@@ -4,7 +4,7 @@ import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { newRegion } from '../guest/region-manager.ts';
+import { newRegion } from '../guest/new-region.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openStore } from '../memory/backing.ts';
 import { viewFile } from '../memory/memory-file.ts';
