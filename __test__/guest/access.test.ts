@@ -5,7 +5,7 @@ import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
-import { declareDevice } from '../../ts/memory/device-state.ts';
+import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
 test('RAM is zero at first, and reads back written bytes', async (t) => {
@@ -160,7 +160,7 @@ test('the BAR of a device is read and written by the device, at the offsets of i
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const file = taggedFile(t, 'bar', 4, 0x10);
   const log: string[] = [];
-  declareDevice(file, {
+  fileMemoryOf(file).device = {
     accessible: true,
     revocations: 0,
     access: {
@@ -170,7 +170,7 @@ test('the BAR of a device is read and written by the device, at the offsets of i
       },
       write: (offset, bytes) => void log.push(`write ${bytes.join(' ')} at ${offset}`),
     },
-  });
+  };
   const window = memory.newDeviceMemory({ name: 'bar', length: at(2) });
   await window.addMapping({ range: AddressRange.of(0n, at(2)), backing: { file, offset: at(2) } });
   await window.mapToGuest(PAGE);

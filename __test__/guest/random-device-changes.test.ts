@@ -148,7 +148,7 @@ class Bench {
       case 'lose':
         return of.revoke();
       case 'give':
-        return this.#space.giveMissing([of.file]);
+        return this.#space.giveMissing([of.memory]);
       case 'away':
         await window.unmapFromGuest();
         this.#places[one.device] = undefined;
@@ -160,7 +160,7 @@ class Bench {
         return undefined;
       }
       case 'act':
-        return this.#space.withoutMappings([of.file], async () => {
+        return this.#space.withoutMappings([of.memory], async () => {
           for (const target of this.#targets) {
             const has =
               'held' in target ? target.held().map(({ name }) => name) : target.mappings().map(({ name }) => name);

@@ -11,6 +11,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
@@ -179,12 +180,12 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
+  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>): Promise<void> {
     return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act));
   }
 
   /** Maps to each target what it misses of a device's memory. Its status reports failures. */
-  giveMissing(files: readonly MemoryFile[]): Promise<void> {
+  giveMissing(files: readonly FileMemory[]): Promise<void> {
     return this.#runAlways('device', () => giveMissing(this.byFile.of(files), this.#mappers, this.#va));
   }
 

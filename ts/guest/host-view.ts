@@ -4,7 +4,6 @@
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
 import { throwIf } from '../errors.ts';
-import { faultIn as faultInFile } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { quarantineAgainst } from './quarantine.ts';
 
@@ -90,6 +89,8 @@ export async function faultInFiles(subs: readonly SubMapping[], mappers: Mappers
   for (const sub of subs) {
     const { kind, store, range } = sub;
     if (kind !== 'ram' || store.file === undefined || !store.faultInFirst) continue;
-    if ([...mappers].some((mapper) => mapper.mapsFile(sub))) await faultInFile(store, range.length);
+    if ([...mappers].some((mapper) => mapper.mapsFile(sub))) {
+      await store.file.faultIn(store.offset, range.length, store.transparentHugePages);
+    }
   }
 }
