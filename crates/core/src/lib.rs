@@ -11,6 +11,7 @@ compile_error!("peerdma needs 64-bit Linux");
 
 mod batch;
 mod bitmap;
+mod device_file;
 mod dropper;
 mod error;
 pub mod event;
@@ -23,6 +24,7 @@ pub mod memory;
 mod page;
 mod range;
 mod range_list;
+mod space;
 #[cfg(test)]
 mod space_test;
 pub mod vfio;

@@ -1,13 +1,11 @@
 //! An open `/dev/iommu`.
 
-use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-
 use super::ioctl;
-use crate::{Error, ErrorCode, Result};
+use crate::device_file;
+use crate::{ErrorCode, Result};
 
 /// An open `/dev/iommu`, which owns address spaces and devices. Clones, address spaces and devices keep it open.
 #[derive(Debug, Clone)]
@@ -27,20 +25,11 @@ impl Iommufd {
     /// # Errors
     /// `ERR_IOMMUFD_UNAVAILABLE` with the errno (`ENOENT`: the kernel lacks iommufd, or has not loaded it; `EACCES`).
     pub fn open() -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/iommu")
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                Error::os(
-                    ErrorCode::IommufdUnavailable,
-                    errno,
-                    "open(/dev/iommu)",
-                    "opening iommufd",
-                )
-            })?;
-        let fd = OwnedFd::from(file);
+        let fd = device_file::open(
+            "/dev/iommu",
+            ErrorCode::IommufdUnavailable,
+            "opening iommufd",
+        )?;
         let maps_files = ioctl::supports_map_file(fd.as_fd());
         Ok(Self {
             inner: Arc::new(Context { fd, maps_files }),

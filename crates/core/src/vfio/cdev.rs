@@ -1,11 +1,8 @@
 //! Devices opened by their own files, `/dev/vfio/devices/vfioN`, and bound to an iommufd instead of a group's
 //! container.
 
-use std::fs::OpenOptions;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Mutex;
-
-use nix::errno::Errno;
 
 use super::abi::{
     VFIO_DEVICE_BIND_FLAG_TOKEN, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
@@ -13,6 +10,7 @@ use super::abi::{
 };
 use super::device::{Device, DeviceOwner};
 use super::token::{DeviceName, VfToken};
+use crate::device_file;
 use crate::dropper;
 use crate::iommufd::{Attachment, Ioas, Iommufd};
 use crate::locked::{lock, read};
@@ -61,21 +59,8 @@ impl Device {
         } = DeviceName::parse(name)?;
         dropper::flush(); // an unclosed handle may keep the file open
         let path = format!("/dev/vfio/devices/vfio{number}");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                let operation = format!("opening device {name}");
-                Error::os(
-                    ErrorCode::DeviceOpen,
-                    errno,
-                    format!("open({path})"),
-                    operation,
-                )
-            })?;
-        let fd = OwnedFd::from(file);
+        let operation = format!("opening device {name}");
+        let fd = device_file::open(&path, ErrorCode::DeviceOpen, operation)?;
         let id = bind(fd.as_fd(), iommufd.fd(), token).map_err(|errno| {
             Error::os(
                 ErrorCode::DeviceOpen,

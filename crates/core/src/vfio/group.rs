@@ -1,16 +1,14 @@
 //! A VFIO group: devices that the IOMMU cannot isolate from each other.
 
-use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-
-use nix::errno::Errno;
 
 use super::abi::VFIO_GROUP_FLAGS_VIABLE;
 use super::container::{Container, ContainerInner};
 use super::device::{Device, DeviceOwner};
 use super::ioctl;
 use super::token::DeviceName;
+use crate::device_file;
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::{Error, ErrorCode, Result};
@@ -45,22 +43,11 @@ impl Group {
     }
 
     fn open_once(id: u32) -> Result<Self> {
+        let operation = format!("opening VFIO group {id}");
         let path = format!("/dev/vfio/{id}");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                Error::os(
-                    ErrorCode::GroupOpen,
-                    errno,
-                    format!("open({path})"),
-                    format!("opening VFIO group {id}"),
-                )
-            })?;
+        let fd = device_file::open(&path, ErrorCode::GroupOpen, operation)?;
         let open = Open {
-            fd: file.into(),
+            fd,
             container: None,
             devices: 0,
         };
