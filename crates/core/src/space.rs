@@ -1,4 +1,4 @@
-//! The common parts of address spaces of type1 and iommufd: records of mappings, and handles that unmap at their end.
+//! The common parts of address spaces of type1 and iommufd: records of mappings, and handles.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,6 @@
-//! The kernel's structures of iommufd address spaces (`include/uapi/linux/iommufd.h`) from `iommufd-bindings`. Each
-//! begins with its own size.
+//! The kernel's structures of iommufd (`include/uapi/linux/iommufd.h`), from `iommufd-bindings`.
+//!
+//! Each begins with its own size.
 
 pub(super) use iommufd_bindings::{
     IOMMUFD_CMD_DESTROY, IOMMUFD_CMD_GET_HW_INFO, IOMMUFD_CMD_HWPT_ALLOC,
