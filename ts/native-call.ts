@@ -1,11 +1,9 @@
 /**
  * Calls of the native core, and the conversion of its errors.
  */
+import type { NativeError } from '#native';
 import { AddressRange } from './address-range.ts';
 import { type ErrorCode, type ErrorDetails, PeerDmaError, isError } from './errors.ts';
-
-/** `code|errno|syscall|range|text`: the form of all error messages of the native core. */
-const NATIVE_MESSAGE = /^(ERR_[A-Z_]+)\|([A-Z0-9]*)\|([^|]*)\|(?:(0x[0-9a-f]+)\.\.(0x[0-9a-f]+))?\|(.*)$/s;
 
 /** The code of napi's own errors for an argument of the wrong type. */
 const WRONG_TYPE = /^(InvalidArg|[A-Z][A-Za-z]*Expected)$/;
@@ -18,19 +16,22 @@ const WRONG_TYPE = /^(InvalidArg|[A-Z][A-Za-z]*Expected)$/;
  */
 export function fromNative(error: unknown, details: ErrorDetails = {}): unknown {
   if (!isError(error) || error instanceof PeerDmaError) return error;
-  const parts = NATIVE_MESSAGE.exec(error.message);
-  if (parts === null) {
+  if (!isNative(error)) {
     const wrongType = 'code' in error && WRONG_TYPE.test(String(error.code));
     return wrongType ? new PeerDmaError('ERR_INVALID_ARGUMENT', error.message, { ...details, cause: error }) : error;
   }
-  const [, code, errno, syscall, start, end, text = ''] = parts;
-  return new PeerDmaError(code as ErrorCode, text, {
+  const { code, message, errno, syscall, range } = error;
+  return new PeerDmaError(code as ErrorCode, message, {
     ...details,
-    errno: errno || undefined,
-    syscall: syscall || undefined,
-    range: start === undefined || end === undefined ? details.range : AddressRange.between(BigInt(start), BigInt(end)),
+    errno,
+    syscall,
+    range: range === undefined ? details.range : AddressRange.between(range.start, range.end),
     cause: details.cause ?? error.cause,
   });
+}
+
+function isNative(error: Error): error is NativeError {
+  return error.name === 'NativeError';
 }
 
 /**

@@ -12,6 +12,7 @@ import { IommufdTarget } from '../../ts/vfio/iommufd/iommufd-target.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { at, pages, taggedFile } from '../support/pages.ts';
 import { until } from '../support/until.ts';
+import { nativeError } from '../support/native-error.ts';
 
 /** Answers every call at once, but for those on worker threads, which end when `finish` is called. */
 export class NativeSpaceStub {
@@ -91,7 +92,9 @@ export class NativeSpaceStub {
 
   async dirtyPages(iova: bigint): Promise<BigUint64Array> {
     await this.#later('dirtyPages', undefined);
-    if (iova === this.unreadable) throw new Error('ERR_SYSTEM|EIO|ioctl(READ)||the log can not be read');
+    if (iova === this.unreadable) {
+      throw nativeError('ERR_SYSTEM', 'the log can not be read', { errno: 'EIO', syscall: 'ioctl(READ)' });
+    }
     return BigUint64Array.of(4n);
   }
 
@@ -153,6 +156,9 @@ export function abandon(memory: GuestMemory, port: Port): Promise<void> {
 
 export const refusal = (index: number): NativeFailure => ({
   index,
-  reason: 'ERR_MAP_FAILED|ENOSPC|ioctl(MAP)||no room',
+  error: nativeError('ERR_MAP_FAILED', 'no room', { errno: 'ENOSPC', syscall: 'ioctl(MAP)' }),
 });
-export const stuck = (index: number): NativeFailure => ({ index, reason: 'ERR_UNMAP_FAILED|EINVAL|ioctl(UNMAP)||no' });
+export const stuck = (index: number): NativeFailure => ({
+  index,
+  error: nativeError('ERR_UNMAP_FAILED', 'no', { errno: 'EINVAL', syscall: 'ioctl(UNMAP)' }),
+});

@@ -28,8 +28,8 @@ test('maps the window around a byte, limited to the file', (t) => {
   const window = file.windowAround(3n * PAGE, 2n * PAGE);
   t.is(window?.start, 2n * PAGE);
   t.is(new Uint8Array(window?.buffer() ?? new ArrayBuffer(0))[Number(PAGE)], 9);
-  t.throws(() => file.windowAround(4n * PAGE, SIZE), { message: /ERR_OUT_OF_RANGE/ });
-  t.throws(() => file.windowAround(0n, 5n), { message: /ERR_INVALID_ARGUMENT/ });
+  t.throws(() => file.windowAround(4n * PAGE, SIZE), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => file.windowAround(0n, 5n), { code: 'ERR_INVALID_ARGUMENT' });
 });
 
 test('maps no window of a file that can be truncated, or of a part of a pool', (t) => {
@@ -52,9 +52,9 @@ test('closing a window detaches its buffer and unmaps the bytes', async (t) => {
 
 test('returns the same buffer of a window, even after its close', (t) => {
   const { window, buffer } = windowOf('one-buffer');
-  t.throws(() => window.buffer(), { message: /ERR_INVALID_ARGUMENT/ });
+  t.throws(() => window.buffer(), { code: 'ERR_INVALID_ARGUMENT' });
   window.close(buffer);
-  t.throws(() => window.buffer(), { message: /ERR_INVALID_ARGUMENT/ });
+  t.throws(() => window.buffer(), { code: 'ERR_INVALID_ARGUMENT' });
 });
 
 test('closing a window with another buffer changes nothing', async (t) => {

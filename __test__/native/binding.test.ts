@@ -43,11 +43,11 @@ test('the loader reports a core that cannot be loaded, not the places that have 
   writeFileSync(
     join(program, 'main.mjs'),
     `import { hostPageSize } from '../loader/binding.mjs';
-try { hostPageSize(); } catch (error) { console.log(error.message, error.cause.code); }`,
+try { hostPageSize(); } catch (error) { console.log(error.name, error.code, error.message, error.cause.code); }`,
   );
   for (const { name } of platforms(new URL('../../', import.meta.url).pathname)) {
     writeFileSync(join(program, `peerdma.${name}.node`), 'not a shared object');
   }
   const said = execFileSync(process.execPath, [join(program, 'main.mjs')], { encoding: 'utf8' });
-  t.regex(said, /^ERR_NATIVE_CORE_MISSING.* can't be loaded: .*ERR_DLOPEN_FAILED$/m);
+  t.regex(said, /^NativeError ERR_NATIVE_CORE_MISSING .* can't be loaded: .*ERR_DLOPEN_FAILED$/m);
 });

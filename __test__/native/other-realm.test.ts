@@ -6,7 +6,9 @@ import { asError } from '../../ts/errors.ts';
 import { fromNative } from '../../ts/native-call.ts';
 
 test('an error of another realm is converted as one of this realm is', (t) => {
-  const error = runInNewContext(`new Error('ERR_UNALIGNED|EINVAL|mmap|0x1000..0x2000|text')`) as Error;
+  const error = runInNewContext(`Object.assign(new Error('text'), {
+    name: 'NativeError', code: 'ERR_UNALIGNED', errno: 'EINVAL', syscall: 'mmap', range: { start: 0x1000n, end: 0x2000n },
+  })`) as Error;
   t.false(error instanceof Error);
   const converted = fromNative(error);
   t.true(converted instanceof PeerDmaError);

@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
+import { nativeError } from './native-error.ts';
 
 /** Devices of these numbers share no address space with those of others. */
 export const APART: ReadonlySet<number> = new Set([8, 9]);
@@ -23,7 +24,8 @@ binding['NativeVfioDevice'] = {
     let within: FakeSpace | undefined;
     const attach = async (space: FakeSpace): Promise<void> => {
       if ([...space.devices].some((other) => APART.has(other) !== APART.has(number))) {
-        throw new Error('ERR_DEVICE_ATTACH|EINVAL|ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)||not beside those');
+        const syscall = 'ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)';
+        throw nativeError('ERR_DEVICE_ATTACH', 'not beside those', { errno: 'EINVAL', syscall });
       }
       within = space;
       space.devices.add(number);
@@ -39,7 +41,8 @@ function newIoas(): NativeIoas {
     mappingCount: 0,
     info: () => ({ alignment: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) }),
     closeAsync: async () => {
-      if (space.devices.size > 0) throw new Error('ERR_DEVICE_IN_USE|EBUSY|ioctl(IOMMU_DESTROY)||in use');
+      const fields = { errno: 'EBUSY', syscall: 'ioctl(IOMMU_DESTROY)' };
+      if (space.devices.size > 0) throw nativeError('ERR_DEVICE_IN_USE', 'in use', fields);
       spaces.splice(spaces.indexOf(space), 1);
     },
   };

@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import type { NativeIommufd, NativeVfioDevice } from '#native';
+import { nativeError } from './native-error.ts';
 
 /** What the kernel would say. */
 export interface FakeKernel {
@@ -30,7 +31,7 @@ export function opened(what: string): () => void {
 
 /** As the native core throws it. */
 function thrown(errno: string, syscall: string): Error {
-  return new Error(`ERR_SYSTEM|${errno}|${syscall}||${errno} from ${syscall}`);
+  return nativeError('ERR_SYSTEM', `${errno} from ${syscall}`, { errno, syscall });
 }
 
 function known(): FakeKernel {

@@ -1,7 +1,8 @@
 /**
  * Stands between this worker and its native core, so that calls into it can be counted and made to fail.
  */
-import { type NativeFailure, NativeReservation } from '#native';
+import { type NativeError, type NativeFailure, NativeReservation } from '#native';
+import { nativeError } from './native-error.ts';
 
 /**
  * The calls that can fail with a caller who does nothing wrong. Ending a lease and closing an empty reservation are none
@@ -44,7 +45,7 @@ function interposeMapFiles(prototype: NativeReservation): void {
       try {
         before?.('mapFile', [...words.subarray(index * PART, index * PART + 2)]);
       } catch (error) {
-        return { index, reason: (error as Error).message };
+        return { index, error: error as NativeError };
       }
     }
     return undefined;
@@ -62,7 +63,7 @@ function interposeMapFiles(prototype: NativeReservation): void {
 
 /** An error as the native core throws it when the system has no memory left. */
 export function outOfMemory(op: string): Error {
-  return new Error(`ERR_SYSTEM|ENOMEM|mmap||injected: ${op}`);
+  return nativeError('ERR_SYSTEM', `injected: ${op}`, { errno: 'ENOMEM', syscall: 'mmap' });
 }
 
 /** The offsets and lengths in the reservation that a call is about. */

@@ -24,16 +24,16 @@ testWith(
     mapInto(container, reservation, [], words(byPlace(IOVA, LENGTH)));
     t.is(container.mappingCount, 1);
 
-    const inUse = { message: /^ERR_VA_IN_USE/ };
+    const inUse = { code: 'ERR_VA_IN_USE' };
     t.throws(() => reservation.unmap(0n, LENGTH), inUse);
     t.throws(() => reservation.unmap(LENGTH - 0x1000n, 0x1000n), inUse);
     t.throws(() => reservation.mapFile(0n, 0x1000n, file, 0n, true, false), inUse);
     t.throws(() => reservation.close(), inUse);
     file.close();
-    t.throws(() => container.close(), { message: /^ERR_DEVICE_IN_USE/ });
+    t.throws(() => container.close(), { code: 'ERR_DEVICE_IN_USE' });
     t.is(container.mappingCount, 1);
 
-    t.throws(() => unmapFrom(container, IOVA, LENGTH / 2n), { message: /^ERR_UNMAP_FAILED\|EINVAL/ });
+    t.throws(() => unmapFrom(container, IOVA, LENGTH / 2n), { code: 'ERR_UNMAP_FAILED', message: /EINVAL/ });
     t.throws(() => reservation.unmap(0n, LENGTH), inUse, 'a refused unmap frees nothing');
     unmapFrom(container, IOVA, LENGTH);
     reservation.unmap(0n, LENGTH);

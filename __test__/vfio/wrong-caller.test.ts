@@ -23,7 +23,7 @@ const PAGE = 0x1000n;
 const FREE = 0x80_0000n;
 
 function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): RejectedCall[] {
-  const refused = 'ERR_UNMAP_FAILED\\|EINVAL';
+  const refused = 'ERR_UNMAP_FAILED EINVAL';
   return [
     ['unmap the first half', refused, () => unmapFrom(container, iova, length / 2n)],
     ['unmap the last page', refused, () => unmapFrom(container, iova + length - PAGE, PAGE)],
@@ -140,7 +140,7 @@ testWith(
       ['the container', 'ERR_DEVICE_IN_USE', () => container.close()],
       ...rig.groups.map((group) => ['a group', 'ERR_DEVICE_IN_USE', () => group.close()] as const),
       ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
-      ['a group twice', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(edu[0] ?? ''))],
+      ['a group twice', 'ERR_GROUP_OPEN EBUSY', () => NativeVfioGroup.open(groupOf(edu[0] ?? ''))],
       [
         'a map without an IOMMU',
         'ERR_CONTAINER_EMPTY',
@@ -148,9 +148,9 @@ testWith(
       ],
     ]);
     const [own, others] = rig.groups as [NativeVfioGroup, NativeVfioGroup];
-    await t.throwsAsync(own.attachAsync(container), { message: /^ERR_GROUP_ATTACH\b/ }, 'a group that is attached');
-    await t.throwsAsync(others.attachAsync(stranger), { message: /^ERR_GROUP_ATTACH\b/ }, 'to another container');
-    await t.throwsAsync(container.setIommuAsync(), { message: /^ERR_SET_IOMMU_FAILED\b/ }, 'the IOMMU twice');
+    await t.throwsAsync(own.attachAsync(container), { code: 'ERR_GROUP_ATTACH' }, 'a group that is attached');
+    await t.throwsAsync(others.attachAsync(stranger), { code: 'ERR_GROUP_ATTACH' }, 'to another container');
+    await t.throwsAsync(container.setIommuAsync(), { code: 'ERR_SET_IOMMU_FAILED' }, 'the IOMMU twice');
     await turn('attaching twice', []);
     await turn('handles', [
       ['close the file', null, () => file.close()],
@@ -200,15 +200,15 @@ testWith(
     const both = words(byPlace(first, 4n * PAGE), byPlace(second, 4n * PAGE, 0n, false));
     mapInto(container, mine.reservation, [], both);
     t.throws(() => mapInto(container, theirs.reservation, [], words(byPlace(FREE, PAGE, PAGE))), {
-      message: /^ERR_VA_NOT_MAPPED/,
+      code: 'ERR_VA_NOT_MAPPED',
     });
     // The same range of another reservation is other memory.
     mapInto(container, theirs.reservation, [], words(byPlace(FREE, PAGE)));
     unmapFrom(container, FREE, PAGE);
     theirs.reservation.unmap(0n, PAGE);
     unmapFrom(container, first, 4n * PAGE);
-    t.throws(() => mine.reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ });
-    t.throws(() => mine.reservation.close(), { message: /^ERR_VA_IN_USE/ });
+    t.throws(() => mine.reservation.unmap(0n, PAGE), { code: 'ERR_VA_IN_USE' });
+    t.throws(() => mine.reservation.close(), { code: 'ERR_VA_IN_USE' });
     unmapFrom(container, second, 4n * PAGE);
     mine.reservation.close();
     theirs.reservation.close();

@@ -74,7 +74,7 @@ export class VaMapper {
         ? native(() => this.#reservation.mapFiles(files, words))
         : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
     for (const mapping of failure === undefined ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
-    if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, new Error(failure.reason));
+    if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
   }
 
   /** Discards memory that could not be mapped or faulted in. {@link VaMapper.lease} throws `error` from then on. */

@@ -30,7 +30,7 @@ function libc() {
   return head.includes('/ld-musl-') ? 'musl' : 'gnu';
 }
 
-/** The native core; or else why it cannot be loaded, in the form of its own errors (native-call.ts). */
+/** The native core, or else the code, message and cause of the error that reports its absence. */
 function load() {
   const platform = platformName();
   const name = `@peerdma/binding-${platform}`;
@@ -52,7 +52,7 @@ function load() {
   }
   // A core that is there and cannot be loaded matters more than the places that have none.
   const cause = causes.find((error) => error?.code === 'ERR_DLOPEN_FAILED') ?? causes[0];
-  return { why: why(platform, name, cause), cause };
+  return { absence: absenceOf(platform, name, cause) };
 }
 
 /**
@@ -96,22 +96,25 @@ function resolved(require, name) {
   }
 }
 
-function why(platform, name, cause) {
+function absenceOf(platform, name, cause) {
   if (!PLATFORMS.includes(platform)) {
-    return `ERR_UNSUPPORTED_PLATFORM||||the native core of peerdma does not exist for ${platform} (it would be the package ${name}): it runs on ${PLATFORMS.join(', ')}`;
+    const message = `the native core of peerdma does not exist for ${platform} (it would be the package ${name}): it runs on ${PLATFORMS.join(', ')}`;
+    return { code: 'ERR_UNSUPPORTED_PLATFORM', message, cause };
   }
-  if (cause.code === 'MODULE_NOT_FOUND') {
-    return `ERR_NATIVE_CORE_MISSING||||the package ${name}, the native core of peerdma for ${platform}, is not installed: install peerdma with its optional dependencies`;
-  }
-  return `ERR_NATIVE_CORE_MISSING||||${name}, the native core of peerdma for ${platform}, can't be loaded: ${cause.message}`;
+  const message =
+    cause.code === 'MODULE_NOT_FOUND'
+      ? `the package ${name}, the native core of peerdma for ${platform}, is not installed: install peerdma with its optional dependencies`
+      : `${name}, the native core of peerdma for ${platform}, can't be loaded: ${cause.message}`;
+  return { code: 'ERR_NATIVE_CORE_MISSING', message, cause };
 }
 
-const { core, why: missing, cause } = load();
+const { core, absence } = load();
 
 /** Stands for a class or function of the core that can't be had: whatever is done with it throws. */
 function standIn() {
   const refuse = () => {
-    throw new Error(missing, { cause });
+    const { code, message, cause } = absence;
+    throw Object.assign(new Error(message, { cause }), { name: 'NativeError', code });
   };
   return new Proxy(function () {}, { apply: refuse, construct: refuse, get: refuse });
 }

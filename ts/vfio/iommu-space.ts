@@ -259,14 +259,14 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
     const [first, ...rest] = failures;
     if (first === undefined) return undefined;
-    const error = this.#mapError(subs[first.index] as SubMapping, new Error(first.reason));
+    const error = this.#mapError(subs[first.index] as SubMapping, first.error);
     return rolledBack({ error, stuck: [] }, this.#failed(subs, rest));
   }
 
   #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
-    return failures.map(({ index, reason }) => {
+    return failures.map(({ index, error }) => {
       const sub = subs[index] as SubMapping;
-      return failureOf(sub, unmapFailed(this.name, sub, fromNative(new Error(reason))));
+      return failureOf(sub, unmapFailed(this.name, sub, fromNative(error)));
     });
   }
 

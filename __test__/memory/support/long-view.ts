@@ -6,6 +6,7 @@ import { NativeMemoryFile, memorySettled } from '#native';
 import { readFileSync } from 'node:fs';
 import { MemoryFile, fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 import { PeerDmaError } from '../../../ts/errors.ts';
+import { codeAndErrno } from '../../support/native-error.ts';
 
 const LENGTH = BigInt(process.argv[2] ?? 0);
 
@@ -23,7 +24,7 @@ for (let round = 0; round < 3; round++) {
       view();
       thrown.push('nothing');
     } catch (error) {
-      thrown.push(error instanceof PeerDmaError ? [error.code, error.message] : String(error));
+      thrown.push(error instanceof PeerDmaError ? [error.code, error.message] : codeAndErrno(error));
     }
   }
 }

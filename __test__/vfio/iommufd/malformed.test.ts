@@ -112,19 +112,19 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
     ['nothing of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n)],
     ['around the end of all addresses', 'ERR_OUT_OF_RANGE', byFile(U64_MAX - PAGE + 1n, 2n * PAGE)],
     ['all there is, of a file', 'ERR_MAP_FAILED', byFile(0n, U64_MAX)],
-    ['an address that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE + 1n, PAGE)],
-    ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, 1n)],
-    ['a page and a byte', 'ERR_MAP_FAILED\\|EINVAL', byFile(FREE, PAGE + 1n)],
-    ['past the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(LENGTH)],
-    ['across the end of the file', 'ERR_MAP_FAILED\\|EINVAL', pages(LENGTH - PAGE, 2n * PAGE)],
+    ['an address that is no page’s', 'ERR_MAP_FAILED EINVAL', byFile(FREE + 1n, PAGE)],
+    ['less than a page', 'ERR_MAP_FAILED EINVAL', byFile(FREE, 1n)],
+    ['a page and a byte', 'ERR_MAP_FAILED EINVAL', byFile(FREE, PAGE + 1n)],
+    ['past the end of the file', 'ERR_MAP_FAILED EINVAL', pages(LENGTH)],
+    ['across the end of the file', 'ERR_MAP_FAILED EINVAL', pages(LENGTH - PAGE, 2n * PAGE)],
     ['around the end of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n, 2n * PAGE)],
     ['the last page of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n)],
-    ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', pages(1n)],
-    ['over what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME, PAGE)],
-    ['over the end of what is there', 'ERR_MAP_FAILED\\|EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
-    ['where interrupts are written to', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW, PAGE)],
-    ['across the beginning of that', 'ERR_MAP_FAILED\\|EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
-    ['beyond what the IOMMU translates', 'ERR_MAP_FAILED\\|EINVAL', byFile(1n << 60n, PAGE)],
+    ['an offset that is no page’s', 'ERR_MAP_FAILED EINVAL', pages(1n)],
+    ['over what is there', 'ERR_MAP_FAILED EEXIST', byFile(HOME, PAGE)],
+    ['over the end of what is there', 'ERR_MAP_FAILED EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
+    ['where interrupts are written to', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW, PAGE)],
+    ['across the beginning of that', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
+    ['beyond what the IOMMU translates', 'ERR_MAP_FAILED EINVAL', byFile(1n << 60n, PAGE)],
   ]);
   const without = [['memory of no reservation', invalid, byPlace(FREE, LENGTH)]] as const;
   await refuseAll(t, { ...all, reservation: undefined as never }, without);
@@ -140,8 +140,8 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
   closed.close();
   await refuseAll(t, all, [
     ['a file that is closed', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
-    ['what is no memory', 'ERR_MAP_FAILED\\|EINVAL', toRead, [byPath('/dev/null')]],
-    ['a file of a disk', 'ERR_MAP_FAILED\\|EINVAL', toRead, [byPath(process.execPath)]],
+    ['what is no memory', 'ERR_MAP_FAILED EINVAL', toRead, [byPath('/dev/null')]],
+    ['a file of a disk', 'ERR_MAP_FAILED EINVAL', toRead, [byPath(process.execPath)]],
     ['a file to read from, for writing', 'ERR_MEMORY_FAULT', byFile(FREE, PAGE), [byPath(process.execPath)]],
   ]);
   mapInto(ioas, reservation, [], new BigUint64Array());
@@ -151,7 +151,7 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
     ['a bit for each page of all there is', 'ERR_OUT_OF_RANGE', 1n << 60n, PAGE],
     ['bits for pages of no bytes', invalid, PAGE, 0n],
   ] as const) {
-    await t.throwsAsync(ioas.dirtyPages(0n, length, pageSize), { message: new RegExp(`^${code}`) }, what);
+    await t.throwsAsync(ioas.dirtyPages(0n, length, pageSize), { code }, what);
   }
 
   file.write(0n, pattern(1));
@@ -190,8 +190,8 @@ testWith(
       ['from BAR 0 to BAR 2', outside, ...of(registers.fileOffset, bar.fileOffset)],
       ['before any region', 'ERR_NO_SUCH_REGION', ...of(registers.fileOffset + PAGE)],
       ['around the end of all offsets', outside, ...of(U64_MAX - PAGE + 1n, 2n * PAGE)],
-      ['an offset that is no page’s', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset + 1n)],
-      ['less than a page', 'ERR_MAP_FAILED\\|EINVAL', ...of(bar.fileOffset, 1n)],
+      ['an offset that is no page’s', 'ERR_MAP_FAILED EINVAL', ...of(bar.fileOffset + 1n)],
+      ['less than a page', 'ERR_MAP_FAILED EINVAL', ...of(bar.fileOffset, 1n)],
     ]);
     mapInto(all.ioas, undefined, [device], words(of(bar.fileOffset)[0]));
     unmapFrom(all.ioas, FREE, PAGE);
@@ -200,7 +200,7 @@ testWith(
     peer.readRegion(CONFIG, COMMAND, command);
     const [low = 0, high = 0] = command;
     peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low & ~MEMORY, high));
-    await refuseAll(t, all, [['a BAR that does not answer', 'ERR_MAP_FAILED\\|ENODEV', ...of(bar.fileOffset)]]);
+    await refuseAll(t, all, [['a BAR that does not answer', 'ERR_MAP_FAILED ENODEV', ...of(bar.fileOffset)]]);
     peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low | MEMORY, high));
     peer.close(); // which no refused request keeps it from
     await refuseAll(t, all, [['a device that is closed', 'ERR_CLOSED', ...of(bar.fileOffset)]]);
@@ -220,16 +220,16 @@ testWith({ edu: 1 }, 'an address space that is closed takes nothing', async (t, 
     ['unmap', 'ERR_CLOSED', () => unmapFrom(gone, HOME, LENGTH)],
     ['ask', 'ERR_CLOSED', () => gone.info()],
   ]);
-  await t.throwsAsync(gone.setDirtyTracking(true), { message: /^ERR_CLOSED/ });
-  await t.throwsAsync(gone.dirtyPages(HOME, LENGTH, PAGE), { message: /^ERR_CLOSED/ });
+  await t.throwsAsync(gone.setDirtyTracking(true), { code: 'ERR_CLOSED' });
+  await t.throwsAsync(gone.dirtyPages(HOME, LENGTH, PAGE), { code: 'ERR_CLOSED' });
   const [device] = rig.devices as [NativeVfioDevice];
   await device.detach();
   await device.detach();
-  await t.throwsAsync(device.attach(gone), { message: /^ERR_CLOSED/ });
+  await t.throwsAsync(device.attach(gone), { code: 'ERR_CLOSED' });
   t.is(gone.mappingCount, 0);
   device.close();
-  await t.throwsAsync(device.attach(rig.ioas), { message: /^ERR_CLOSED/ });
-  await t.throwsAsync(device.detach(), { message: /^ERR_CLOSED/ });
+  await t.throwsAsync(device.attach(rig.ioas), { code: 'ERR_CLOSED' });
+  await t.throwsAsync(device.detach(), { code: 'ERR_CLOSED' });
 });
 
 function byPath(path: string): NativeMemoryFile {

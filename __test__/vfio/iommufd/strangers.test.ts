@@ -22,8 +22,8 @@ import { descriptorOf } from './support/other-process.ts';
 const BAR = 0x1_0000_0000n;
 const LENGTH = 0x10_0000n;
 const BYTES = Edu.BUFFER_SIZE;
-const IN_USE = { message: /^ERR_DEVICE_IN_USE/ };
-const INVALID = { message: /^ERR_INVALID_ARGUMENT/ };
+const IN_USE = { code: 'ERR_DEVICE_IN_USE' };
+const INVALID = { code: 'ERR_INVALID_ARGUMENT' };
 
 /** The first megabyte of an ivshmem's memory. */
 function mapBar(ioas: NativeIoas, peer: NativeVfioDevice, file: NativeMemoryFile = peer.memoryFile()): void {
@@ -70,7 +70,7 @@ testWith(
     t.teardown(() => byGroup.close());
     await t.throwsAsync(byGroup.attach(rig.ioas), INVALID, 'opened by its group');
     await t.throwsAsync(byGroup.detach(), INVALID);
-    await t.throwsAsync(rig.bind(peerBdf), { message: /^ERR_DEVICE_OPEN\|EBUSY/ }, 'while its group is open');
+    await t.throwsAsync(rig.bind(peerBdf), { code: 'ERR_DEVICE_OPEN', message: /EBUSY/ }, 'while its group is open');
     t.is(rig.ioas.mappingCount, 0);
     rig.ioas.close(); // which no attempt keeps from it
   },
@@ -179,6 +179,6 @@ testWith(
     t.deepEqual(openVfioFiles(), []);
     const iommufd = NativeIommufd.open();
     iommufd.close();
-    t.throws(() => iommufd.newIoas(), { message: /^ERR_CLOSED/ });
+    t.throws(() => iommufd.newIoas(), { code: 'ERR_CLOSED' });
   },
 );

@@ -69,7 +69,7 @@ for (const placed of [false, true]) {
       t.deepEqual(read(file, 4n * PAGE), pattern(1), 'mapped anew, it is the file that there is');
       unmapAll(ioas);
       ftruncateSync(fd, Number(LENGTH / 2n));
-      t.throws(map, { message: placed ? /^ERR_MAP_FAILED\|EFAULT/ : /^ERR_MAP_FAILED\|EINVAL/ }, 'too short');
+      t.throws(map, { code: 'ERR_MAP_FAILED', message: placed ? /EFAULT/ : /EINVAL/ }, 'too short');
       t.is(await pinnedAtRest(), pinned);
       t.is(witnesses.changed, 0);
       reservation.close();
@@ -90,7 +90,7 @@ testWith(
     const sound = NativeMemoryFile.create(LENGTH, 'sound', 0);
     mapInto(ioas, undefined, [sound, file], words(byFile(IOVA, LENGTH), byFile(IOVA + LENGTH, LENGTH, { which: 1 })));
     ftruncateSync(fd, Number(LENGTH - PAGE));
-    await t.throwsAsync(device.attach(ioas), { message: /^ERR_DEVICE_ATTACH\|E(INVAL|FAULT)/ });
+    await t.throwsAsync(device.attach(ioas), { code: 'ERR_DEVICE_ATTACH', message: /E(INVAL|FAULT)/ });
     t.deepEqual([ioas.mappingCount, await pinnedAtRest()], [2, pinned]);
     const edu = nativeEdu(bdf, device);
     sound.write(0n, pattern(3));

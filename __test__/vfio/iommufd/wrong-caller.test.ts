@@ -49,7 +49,7 @@ testWith(
     for (const [name, place] of Object.entries({ RAM, PRIVATE })) {
       await turn(name, unmapCalls(place, { reservation, file: ram }, other));
     }
-    const refused = 'ERR_UNMAP_FAILED\\|\\|'; // before the kernel is asked, which would unmap the rest
+    const refused = 'ERR_UNMAP_FAILED$'; // before the kernel is asked, which would unmap the rest
     for (const { iova, length } of [RAM, PRIVATE, FILE, BAR]) {
       await turn(`unmapping a part of ${iova}`, [
         ['its first half', refused, () => unmapFrom(ioas, iova, length / 2n)],
@@ -89,15 +89,19 @@ testWith(
     await turn('closing', [
       ['the address space', 'ERR_DEVICE_IN_USE', () => ioas.close()],
       ['the device whose BAR is mapped', 'ERR_DEVICE_IN_USE', () => peer.close()],
-      ['its group', 'ERR_GROUP_OPEN\\|EBUSY', () => NativeVfioGroup.open(groupOf(engine))],
+      ['its group', 'ERR_GROUP_OPEN EBUSY', () => NativeVfioGroup.open(groupOf(engine))],
     ]);
     const open = (number: number, home: NativeIommufd) => NativeVfioDevice.openByFileAsync(engine, number, home);
-    await t.throwsAsync(open(4096, iommufd), { message: /^ERR_DEVICE_OPEN\|ENOENT\b/ }, 'a device of no such number');
+    await t.throwsAsync(
+      open(4096, iommufd),
+      { code: 'ERR_DEVICE_OPEN', message: /ENOENT/ },
+      'a device of no such number',
+    );
     for (const home of [iommufd, stranger]) {
-      await t.throwsAsync(open(fileNumberOf(engine), home), { message: /^ERR_DEVICE_OPEN\b/ }, 'a device twice');
+      await t.throwsAsync(open(fileNumberOf(engine), home), { code: 'ERR_DEVICE_OPEN' }, 'a device twice');
     }
     for (const space of [ioas, beside, elsewhere]) {
-      await t.throwsAsync(devices[0]?.attach(space) ?? Promise.resolve(), { message: /^ERR_DEVICE_IN_USE\b/ });
+      await t.throwsAsync(devices[0]?.attach(space) ?? Promise.resolve(), { code: 'ERR_DEVICE_IN_USE' });
     }
     await turn('attaching twice');
 
@@ -165,8 +169,8 @@ testWith(
     mapInto(rig.ioas, reservation, [], words(byPlace(RAM.iova, 4n * PAGE), byPlace(FREE, 4n * PAGE, 0n, false)));
     mapInto(beside, reservation, [], words(byPlace(RAM.iova, 4n * PAGE)));
     const held = (why: string) => {
-      t.throws(() => reservation.unmap(0n, PAGE), { message: /^ERR_VA_IN_USE/ }, why);
-      t.throws(() => reservation.close(), { message: /^ERR_VA_IN_USE/ }, why);
+      t.throws(() => reservation.unmap(0n, PAGE), { code: 'ERR_VA_IN_USE' }, why);
+      t.throws(() => reservation.close(), { code: 'ERR_VA_IN_USE' }, why);
     };
     held('three mappings');
     unmapFrom(rig.ioas, RAM.iova, 4n * PAGE);

@@ -16,11 +16,12 @@ import { read } from './support/exposed-space.ts';
 import { byFile, byPlace, mapInto, mapIntoAsync, unmapAll, unmapFromAsync, words } from '../support/native-calls.ts';
 import { IoasRig } from './support/ioas-rig.ts';
 import { placedFile } from '../support/placed-file.ts';
+import { codeAndErrno } from '../../support/native-error.ts';
 
 const IOVA = 0x4000_0000n;
 const PAGE = 0x1000n;
 const MiB = 1n << 20n;
-const IN_USE = { message: /^ERR_VA_IN_USE/ };
+const IN_USE = { code: 'ERR_VA_IN_USE' };
 const BYTES = Edu.BUFFER_SIZE;
 
 /** What the device writes there arrives in the file. */
@@ -95,8 +96,7 @@ testWith(
         return round % 2 === 0 ? [map(), unmap(), other(), half()] : [unmap(), other(), half(), map()];
       });
       for (const outcome of await Promise.allSettled(calls)) {
-        if (outcome.status === 'rejected')
-          outcomes.add(String(outcome.reason.message).replace(/\|ioctl.*|\|\|.*/s, ''));
+        if (outcome.status === 'rejected') outcomes.add(codeAndErrno(outcome.reason));
       }
       t.is((await pinnedAtRest()) - pinned, ioas.mappingCount * Number(length / PAGE), `round ${round}`);
       const held = parts.filter((part) => !movable(reservation, file, part * length, length));
@@ -116,7 +116,7 @@ testWith(
       );
       witnesses.add();
     }
-    t.true(outcomes.has('ERR_MAP_FAILED|EEXIST') || outcomes.has('ERR_UNMAP_FAILED'), [...outcomes].join());
+    t.true(outcomes.has('ERR_MAP_FAILED EEXIST') || outcomes.has('ERR_UNMAP_FAILED'), [...outcomes].join());
     t.is(witnesses.changed, 0);
     reservation.close();
   },
@@ -146,7 +146,8 @@ testWith(
       ];
       const turned = [...calls.slice(round % calls.length), ...calls.slice(0, round % calls.length)];
       for (const outcome of await Promise.allSettled(turned.map((call) => call()))) {
-        if (outcome.status === 'rejected') t.regex(String(outcome.reason), /ERR_DEVICE_IN_USE/, `round ${round}`);
+        if (outcome.status === 'rejected')
+          t.regex(codeAndErrno(outcome.reason), /^ERR_DEVICE_IN_USE/, `round ${round}`);
       }
       const held = (await pinnedAtRest()) - pinned;
       const wasAttached = await refusesDevice(device, ioas);
@@ -178,7 +179,7 @@ testWith(
       const meant = rig.iommufd.newIoas();
       const attaching = device.attach(meant).then(
         () => true,
-        (error: unknown) => !/ERR_CLOSED/.test(String(error)) && Promise.reject(error),
+        (error: unknown) => codeAndErrno(error) !== 'ERR_CLOSED' && Promise.reject(error),
       );
       // Not at once: the call has to be under way, and it is short.
       for (const until = performance.now() + (round % 10) * 0.1; performance.now() < until;);
@@ -254,7 +255,7 @@ function movable(reservation: NativeReservation, file: NativeMemoryFile, at: big
   try {
     reservation.unmap(at, length);
   } catch (error) {
-    if (/ERR_VA_IN_USE/.test(String(error))) return false;
+    if (codeAndErrno(error) === 'ERR_VA_IN_USE') return false;
     throw error;
   }
   reservation.mapFile(at, length, file, at, true, false);
@@ -267,7 +268,7 @@ async function refusesDevice(device: NativeVfioDevice, ioas: NativeIoas): Promis
     await device.attach(ioas);
     return false;
   } catch (error) {
-    if (/ERR_DEVICE_IN_USE/.test(String(error))) return true;
+    if (codeAndErrno(error).startsWith('ERR_DEVICE_IN_USE')) return true;
     throw error;
   }
 }
@@ -277,7 +278,7 @@ function refusesMap(map: () => void): boolean {
     map();
     return false;
   } catch (error) {
-    if (/ERR_MAP_FAILED\|EEXIST/.test(String(error))) return true;
+    if (codeAndErrno(error) === 'ERR_MAP_FAILED EEXIST') return true;
     throw error;
   }
 }
@@ -287,7 +288,7 @@ function closes(space: { close(): void }): boolean {
     space.close();
     return true;
   } catch (error) {
-    if (/ERR_DEVICE_IN_USE/.test(String(error))) return false;
+    if (codeAndErrno(error).startsWith('ERR_DEVICE_IN_USE')) return false;
     throw error;
   }
 }

@@ -60,5 +60,5 @@ export async function unmapFromAsync(space: NativeSpace, iova: bigint, length: b
 }
 
 function throwFirst([first]: readonly NativeFailure[]): void {
-  if (first !== undefined) throw new Error(first.reason);
+  if (first !== undefined) throw first.error;
 }

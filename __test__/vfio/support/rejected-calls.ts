@@ -4,6 +4,7 @@
 import type { NativeMemoryFile, NativePrivateMemory, NativeReservation } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { Place } from './exposed-memory.ts';
+import { codeAndErrno } from '../../support/native-error.ts';
 
 /** A call with the error code that it must throw; `null` if it must succeed without harm. */
 export type RejectedCall = readonly [what: string, code: string | null, call: () => unknown];
@@ -14,7 +15,7 @@ const PAGE = 0x1000n;
 export function assertRejected(t: ExecutionContext, calls: readonly RejectedCall[]): void {
   for (const [what, code, call] of calls) {
     if (code === null) t.notThrows(call, what);
-    else t.throws(call, { message: new RegExp(`^(?:${code})(?:\\b|\\|)`) }, what);
+    else t.regex(codeAndErrno(t.throws(call, undefined, what)), new RegExp(`^(?:${code})\\b`), what);
   }
 }
 

@@ -24,6 +24,7 @@ pub mod memory;
 mod page;
 mod range;
 mod range_list;
+mod space;
 #[cfg(test)]
 mod space_test;
 pub mod vfio;

@@ -3,9 +3,9 @@
 use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
 use peerdma_core::memory::MemoryFile;
-use peerdma_core::{Batch, BatchError, Error, MapRequest, Range, Source};
+use peerdma_core::{Batch, BatchError, Error, MapRequest, Range, Result, Source};
 
-use crate::error::{invalid, reason, to_js};
+use crate::error::{NativeError, invalid};
 use crate::memory::NativeMemoryFile;
 use crate::reservation::NativeReservation;
 use crate::task::Work;
@@ -24,8 +24,8 @@ pub(crate) const FILE_INDEX_SHIFT: u32 = 32;
 pub struct NativeFailure {
     /// The index of the request or range.
     pub index: u32,
-    /// The error, in the format of error messages.
-    pub reason: String,
+    /// The error.
+    pub error: NativeError,
 }
 
 /// A batch on a worker thread.
@@ -37,7 +37,7 @@ pub(crate) fn read_batch(
     reservation: Option<&NativeReservation>,
     files: &[ClassInstance<'_, NativeMemoryFile>],
     words: &[u64],
-) -> napi::Result<Batch> {
+) -> Result<Batch> {
     let (groups, rest) = words.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(invalid(
@@ -51,13 +51,10 @@ pub(crate) fn read_batch(
     let reservation = reservation
         .map(NativeReservation::reservation)
         .transpose()?;
-    Batch::new(reservation.as_ref(), cloned(files)?, requests).map_err(to_js)
+    Batch::new(reservation.as_ref(), cloned(files)?, requests)
 }
 
-fn read_request(
-    [iova, length, flags, offset]: &[u64; 4],
-    files: usize,
-) -> napi::Result<MapRequest> {
+fn read_request([iova, length, flags, offset]: &[u64; 4], files: usize) -> Result<MapRequest> {
     let (file_index, kind) = (
         flags >> FILE_INDEX_SHIFT,
         flags & ((1 << FILE_INDEX_SHIFT) - 1),
@@ -74,7 +71,7 @@ fn read_request(
         }
     };
     Ok(MapRequest {
-        range: Range::new(*iova, *length).map_err(to_js)?,
+        range: Range::new(*iova, *length)?,
         offset: *offset,
         source,
         writable: kind & WRITABLE != 0,
@@ -82,21 +79,19 @@ fn read_request(
 }
 
 /// Checks the index of one of `files` files.
-pub(crate) fn file_number(file_index: u64, files: usize) -> napi::Result<u32> {
+pub(crate) fn file_number(file_index: u64, files: usize) -> Result<u32> {
     let is_known = usize::try_from(file_index).is_ok_and(|file_index| file_index < files);
     let number = u32::try_from(file_index).ok().filter(|_| is_known);
     number.ok_or_else(|| invalid(format!("the call has no file {file_index}")))
 }
 
 /// Clones the files of a call, for any thread.
-pub(crate) fn cloned(
-    files: &[ClassInstance<'_, NativeMemoryFile>],
-) -> napi::Result<Vec<MemoryFile>> {
+pub(crate) fn cloned(files: &[ClassInstance<'_, NativeMemoryFile>]) -> Result<Vec<MemoryFile>> {
     files.iter().map(|file| file.file().cloned()).collect()
 }
 
 /// Converts the result of a batch for JavaScript.
-pub(crate) fn mapped(result: core::result::Result<(), BatchError>) -> Vec<NativeFailure> {
+pub(crate) fn mapped(result: Result<(), BatchError>) -> Vec<NativeFailure> {
     let failure = result.err();
     failure.map_or_else(Vec::new, |failure| {
         failures(std::iter::once((failure.index, failure.error)).chain(failure.still_mapped))
@@ -104,14 +99,14 @@ pub(crate) fn mapped(result: core::result::Result<(), BatchError>) -> Vec<Native
 }
 
 /// Reads ranges of two words: start and length.
-pub(crate) fn read_ranges(words: &[u64]) -> napi::Result<Vec<Range>> {
+pub(crate) fn read_ranges(words: &[u64]) -> Result<Vec<Range>> {
     let (pairs, rest) = words.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(invalid("ranges must be pairs of start and length"));
     }
     let mut ranges = Vec::with_capacity(pairs.len());
     for [start, length] in pairs {
-        ranges.push(Range::new(*start, *length).map_err(to_js)?);
+        ranges.push(Range::new(*start, *length)?);
     }
     Ok(ranges)
 }
@@ -120,7 +115,7 @@ pub(crate) fn read_ranges(words: &[u64]) -> napi::Result<Vec<Range>> {
 pub(crate) fn failures(all: impl IntoIterator<Item = (usize, Error)>) -> Vec<NativeFailure> {
     let failure = |(index, error): (usize, Error)| NativeFailure {
         index: u32::try_from(index).unwrap_or(u32::MAX),
-        reason: reason(&error),
+        error: error.into(),
     };
     all.into_iter().map(failure).collect()
 }

@@ -3,10 +3,10 @@
 use std::ptr;
 
 use napi::bindgen_prelude::{FromNapiValue, TypeName, ValidateNapiValue};
-use napi::{ValueType, sys};
+use napi::{Env, ValueType, sys};
 use peerdma_core::memory::{ByteSink, ByteSource};
 
-use crate::error::invalid;
+use crate::error::{invalid, throwable};
 
 /// The bytes of a `Uint8Array` that is an argument of the running call.
 #[derive(Debug)]
@@ -58,7 +58,10 @@ impl FromNapiValue for Bytes {
             )
         };
         if status != sys::Status::napi_ok || kind != sys::TypedarrayType::uint8_array {
-            return Err(invalid("expected a Uint8Array"));
+            return Err(throwable(
+                &Env::from_raw(env),
+                invalid("expected a Uint8Array"),
+            ));
         }
         Ok(Self {
             address: address.cast(),

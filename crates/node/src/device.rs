@@ -1,34 +1,33 @@
 //! VFIO devices.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
+use napi::bindgen_prelude::{AsyncTask, ClassInstance};
 use napi_derive::napi;
+use peerdma_core::Result;
 use peerdma_core::vfio::{Device, IrqKind};
 
 use crate::bytes::Bytes;
 use crate::environment::finalize_handles;
-use crate::error::{invalid, to_js};
+use crate::error::{invalid, or_throw};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, range_words};
+use crate::numbers::{Index, U64, Words};
 use crate::task::Work;
 
 /// A region of a device.
 #[napi(object, object_from_js = false)]
-pub struct NativeRegionInfo<'env> {
+pub struct NativeRegionInfo {
     /// The length in bytes.
-    #[napi(ts_type = "bigint")]
     pub length: U64,
     /// The offset in the device's memory file.
-    #[napi(ts_type = "bigint")]
     pub file_offset: U64,
     /// Whether the region can be read.
     pub readable: bool,
     /// Whether the region can be written.
     pub writable: bool,
     /// The areas that can be mapped: pairs of offset in the region and length.
-    pub mmap_areas: BigUint64ArraySlice<'env>,
+    pub mmap_areas: Words,
     /// Whether the MSI-X table can be mapped too.
     pub msix_mappable: bool,
 }
@@ -53,14 +52,17 @@ impl NativeVfioDevice {
     /// device is slow.
     #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
     pub fn open_by_file_async(
+        env: &Env,
         name: String,
-        #[napi(ts_arg_type = "number")] number: Index,
+        number: Index,
         iommufd: &NativeIommufd,
     ) -> napi::Result<AsyncTask<Work<Device, Self>>> {
-        let number = number.as_u32("device")?;
-        let iommufd = iommufd.iommufd()?.clone();
-        let open = move || Device::open_by_file(&name, number, &iommufd);
-        Ok(Work::make(open, Self::new))
+        or_throw(env, || {
+            let number = number.as_u32("device")?;
+            let iommufd = iommufd.iommufd()?.clone();
+            let open = move || Device::open_by_file(&name, number, &iommufd);
+            Ok(Work::make(open, Self::new))
+        })
     }
 
     /// Attaches the device to an address space, on a worker thread: the kernel may pin the mapped memory.
@@ -79,32 +81,26 @@ impl NativeVfioDevice {
 
     /// Checks that the kernel can export its BARs as dma-bufs.
     #[napi]
-    pub fn check_dma_bufs(&self) -> napi::Result<()> {
-        self.device.check_dma_bufs().map_err(to_js)
+    pub fn check_dma_bufs(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.device.check_dma_bufs())
     }
 
     /// The number of times that the dma-bufs of its BARs were revoked.
-    #[napi(getter, ts_return_type = "number")]
+    #[napi(getter)]
     pub fn revocations(&self) -> Index {
         Index(self.device.revocations())
     }
 
     /// Returns the description of a region, or `null` if the device does not have it.
     #[napi]
-    pub fn region_info<'env>(
-        &self,
-        env: &'env Env,
-        #[napi(ts_arg_type = "number")] index: Index,
-    ) -> napi::Result<Option<NativeRegionInfo<'env>>> {
-        let Some(info) = self.device.region_info(index.as_u32("region")?) else {
-            return Ok(None);
-        };
-        Ok(Some(NativeRegionInfo {
+    pub fn region_info(&self, env: &Env, index: Index) -> napi::Result<Option<NativeRegionInfo>> {
+        let index = or_throw(env, || index.as_u32("region"))?;
+        Ok(self.device.region_info(index).map(|info| NativeRegionInfo {
             length: U64(info.length),
             file_offset: U64(info.file_offset),
             readable: info.readable,
             writable: info.writable,
-            mmap_areas: BigUint64ArraySlice::copy_from(env, range_words(&info.mmap_areas))?,
+            mmap_areas: Words::from_ranges(&info.mmap_areas),
             msix_mappable: info.msix_mappable,
         }))
     }
@@ -113,26 +109,30 @@ impl NativeVfioDevice {
     #[napi]
     pub fn read_region(
         &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
+        env: &Env,
+        index: Index,
+        offset: U64,
+        mut into: Bytes,
     ) -> napi::Result<()> {
-        self.device
-            .read_region(index.as_u32("region")?, offset.0, into.sink())
-            .map_err(to_js)
+        or_throw(env, || {
+            self.device
+                .read_region(index.as_u32("region")?, offset.0, into.sink())
+        })
     }
 
     /// Writes `from` at `offset` of a region.
     #[napi]
     pub fn write_region(
         &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
+        env: &Env,
+        index: Index,
+        offset: U64,
+        from: Bytes,
     ) -> napi::Result<()> {
-        self.device
-            .write_region(index.as_u32("region")?, offset.0, from.source())
-            .map_err(to_js)
+        or_throw(env, || {
+            self.device
+                .write_region(index.as_u32("region")?, offset.0, from.source())
+        })
     }
 
     /// As `writeRegion`, on a worker thread with a copy of the bytes: a write that resets or wakes a function is
@@ -140,66 +140,54 @@ impl NativeVfioDevice {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn write_region_async(
         &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
+        env: &Env,
+        index: Index,
+        offset: U64,
+        from: Bytes,
     ) -> napi::Result<AsyncTask<Work>> {
-        let index = index.as_u32("region")?;
-        let (device, from) = (self.device.clone(), from.source().to_vec());
-        Ok(Work::run(move || {
-            device.write_region(index, offset.0, from.as_slice())
-        }))
+        or_throw(env, || {
+            let index = index.as_u32("region")?;
+            let (device, from) = (self.device.clone(), from.source().to_vec());
+            Ok(Work::run(move || {
+                device.write_region(index, offset.0, from.as_slice())
+            }))
+        })
     }
 
     /// Reads 32 bits in one access.
     #[napi]
-    pub fn read32(
-        &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-    ) -> napi::Result<u32> {
-        self.device
-            .read32(index.as_u32("region")?, offset.0)
-            .map_err(to_js)
+    pub fn read32(&self, env: &Env, index: Index, offset: U64) -> napi::Result<u32> {
+        or_throw(env, || {
+            self.device.read32(index.as_u32("region")?, offset.0)
+        })
     }
 
     /// Writes 32 bits in one access.
     #[napi]
-    pub fn write32(
-        &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "number")] value: Index,
-    ) -> napi::Result<()> {
-        self.device
-            .write32(index.as_u32("region")?, offset.0, value.as_u32("value")?)
-            .map_err(to_js)
+    pub fn write32(&self, env: &Env, index: Index, offset: U64, value: Index) -> napi::Result<()> {
+        or_throw(env, || {
+            self.device
+                .write32(index.as_u32("region")?, offset.0, value.as_u32("value")?)
+        })
     }
 
     /// Reads 64 bits in one access.
-    #[napi(ts_return_type = "bigint")]
-    pub fn read64(
-        &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-    ) -> napi::Result<U64> {
-        self.device
-            .read64(index.as_u32("region")?, offset.0)
-            .map(U64)
-            .map_err(to_js)
+    #[napi]
+    pub fn read64(&self, env: &Env, index: Index, offset: U64) -> napi::Result<U64> {
+        or_throw(env, || {
+            self.device
+                .read64(index.as_u32("region")?, offset.0)
+                .map(U64)
+        })
     }
 
     /// Writes 64 bits in one access.
     #[napi]
-    pub fn write64(
-        &self,
-        #[napi(ts_arg_type = "number")] index: Index,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] value: U64,
-    ) -> napi::Result<()> {
-        self.device
-            .write64(index.as_u32("region")?, offset.0, value.0)
-            .map_err(to_js)
+    pub fn write64(&self, env: &Env, index: Index, offset: U64, value: U64) -> napi::Result<()> {
+        or_throw(env, || {
+            self.device
+                .write64(index.as_u32("region")?, offset.0, value.0)
+        })
     }
 
     /// Whether the BARs are enabled.
@@ -210,11 +198,8 @@ impl NativeVfioDevice {
 
     /// Returns the device's memory, to map in a reservation.
     #[napi]
-    pub fn memory_file(&self) -> napi::Result<NativeMemoryFile> {
-        self.device
-            .memory_file()
-            .map(NativeMemoryFile::new)
-            .map_err(to_js)
+    pub fn memory_file(&self, env: &Env) -> napi::Result<NativeMemoryFile> {
+        or_throw(env, || self.device.memory_file().map(NativeMemoryFile::new))
     }
 
     /// Resets the device, on a worker thread.
@@ -226,66 +211,72 @@ impl NativeVfioDevice {
 
     /// Returns the number of vectors of a kind: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.
     #[napi]
-    pub fn irq_count(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<u32> {
-        self.device.irq_count(irq_kind(kind)?).map_err(to_js)
+    pub fn irq_count(&self, env: &Env, kind: Index) -> napi::Result<u32> {
+        or_throw(env, || self.device.irq_count(irq_kind(kind)?))
     }
 
     /// Whether vectors can be added to the kind while it is connected.
     #[napi]
-    pub fn irq_grows(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<bool> {
-        self.device.irq_grows(irq_kind(kind)?).map_err(to_js)
+    pub fn irq_grows(&self, env: &Env, kind: Index) -> napi::Result<bool> {
+        or_throw(env, || self.device.irq_grows(irq_kind(kind)?))
     }
 
     /// Connects an eventfd to each vector from `start` on; `undefined` disconnects a vector.
     #[napi]
     pub fn connect_irqs(
         &self,
-        #[napi(ts_arg_type = "number")] kind: Index,
-        #[napi(ts_arg_type = "number")] start: Index,
+        env: &Env,
+        kind: Index,
+        start: Index,
         #[napi(ts_arg_type = "(NativeEventFd | undefined)[]")] events: Vec<
             Option<ClassInstance<'_, NativeEventFd>>,
         >,
     ) -> napi::Result<()> {
-        let events = events
-            .iter()
-            .map(|event| event.as_ref().map(|event| event.event().cloned()))
-            .map(Option::transpose)
-            .collect::<napi::Result<Vec<_>>>()?;
-        self.device
-            .connect_irqs(irq_kind(kind)?, start.as_u32("vector")?, &events)
-            .map_err(to_js)
+        or_throw(env, || {
+            let events = events
+                .iter()
+                .map(|event| event.as_ref().map(|event| event.event().cloned()))
+                .map(Option::transpose)
+                .collect::<Result<Vec<_>>>()?;
+            self.device
+                .connect_irqs(irq_kind(kind)?, start.as_u32("vector")?, &events)
+        })
     }
 
     /// Disconnects all vectors of a kind.
     #[napi]
-    pub fn disconnect_irqs(&self, #[napi(ts_arg_type = "number")] kind: Index) -> napi::Result<()> {
-        self.device.disconnect_irqs(irq_kind(kind)?).map_err(to_js)
+    pub fn disconnect_irqs(&self, env: &Env, kind: Index) -> napi::Result<()> {
+        or_throw(env, || self.device.disconnect_irqs(irq_kind(kind)?))
     }
 
     /// Masks INTx.
     #[napi]
-    pub fn mask_intx(&self) -> napi::Result<()> {
-        self.device.mask_intx().map_err(to_js)
+    pub fn mask_intx(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.device.mask_intx())
     }
 
     /// Unmasks INTx.
     #[napi]
-    pub fn unmask_intx(&self) -> napi::Result<()> {
-        self.device.unmask_intx().map_err(to_js)
+    pub fn unmask_intx(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.device.unmask_intx())
     }
 
     /// Unmasks INTx whenever the eventfd is signalled; `undefined` stops that.
     #[napi]
-    pub fn unmask_intx_on(&self, event: Option<&NativeEventFd>) -> napi::Result<()> {
-        let event = event.map(NativeEventFd::event).transpose()?;
-        self.device.unmask_intx_on(event).map_err(to_js)
+    pub fn unmask_intx_on(&self, env: &Env, event: Option<&NativeEventFd>) -> napi::Result<()> {
+        or_throw(env, || {
+            let event = event.map(NativeEventFd::event).transpose()?;
+            self.device.unmask_intx_on(event)
+        })
     }
 
     /// Returns the PCI addresses of the devices that a hot reset affects.
     #[napi]
-    pub fn hot_reset_info(&self) -> napi::Result<Vec<String>> {
-        let devices = self.device.hot_reset_info().map_err(to_js)?;
-        Ok(devices.into_iter().map(|device| device.address).collect())
+    pub fn hot_reset_info(&self, env: &Env) -> napi::Result<Vec<String>> {
+        or_throw(env, || {
+            let devices = self.device.hot_reset_info()?;
+            Ok(devices.into_iter().map(|device| device.address).collect())
+        })
     }
 
     /// Resets the bus or slot, on a worker thread. Includes the groups of the other open devices there.
@@ -298,14 +289,14 @@ impl NativeVfioDevice {
 
     /// Sets the UUID that opening a virtual function of this device requires from now on.
     #[napi]
-    pub fn set_vf_token(&self, token: String) -> napi::Result<()> {
-        self.device.set_vf_token(&token).map_err(to_js)
+    pub fn set_vf_token(&self, env: &Env, token: String) -> napi::Result<()> {
+        or_throw(env, || self.device.set_vf_token(&token))
     }
 
     /// Closes the device; fails while its memory is mapped in a reservation.
     #[napi]
-    pub fn close(&self) -> napi::Result<()> {
-        self.device.close().map_err(to_js)
+    pub fn close(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.device.close())
     }
 
     /// As `close`, on a worker thread: the kernel may reset the device.
@@ -316,7 +307,7 @@ impl NativeVfioDevice {
     }
 }
 
-fn irq_kind(index: Index) -> napi::Result<IrqKind> {
+fn irq_kind(index: Index) -> Result<IrqKind> {
     usize::try_from(index.0)
         .ok()
         .and_then(|index| IrqKind::ALL.get(index).copied())

@@ -1,13 +1,14 @@
 //! Eventfds, and the watcher that notifies JavaScript of them.
 
-use napi::bindgen_prelude::{BigUint64ArraySlice, Function};
+use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status};
 use napi_derive::napi;
+use peerdma_core::Result;
 use peerdma_core::event::{EventFd, Watcher};
 
-use crate::error::{closed, to_js};
-use crate::numbers::{Index, U64};
+use crate::error::{closed, or_throw};
+use crate::numbers::{Index, U64, Words};
 
 /// A counter of events.
 #[napi]
@@ -16,7 +17,7 @@ pub struct NativeEventFd {
 }
 
 impl NativeEventFd {
-    pub(crate) fn event(&self) -> napi::Result<&EventFd> {
+    pub(crate) fn event(&self) -> Result<&EventFd> {
         self.event.as_ref().ok_or_else(|| closed("event"))
     }
 }
@@ -25,28 +26,28 @@ impl NativeEventFd {
 impl NativeEventFd {
     /// Creates an eventfd with count 0.
     #[napi(factory)]
-    pub fn create() -> napi::Result<Self> {
-        EventFd::new()
-            .map(|event| Self { event: Some(event) })
-            .map_err(to_js)
+    pub fn create(env: &Env) -> napi::Result<Self> {
+        or_throw(env, || {
+            EventFd::new().map(|event| Self { event: Some(event) })
+        })
     }
 
     /// The number of the descriptor.
     #[napi(getter)]
-    pub fn fd(&self) -> napi::Result<i32> {
-        Ok(self.event()?.raw_fd())
+    pub fn fd(&self, env: &Env) -> napi::Result<i32> {
+        or_throw(env, || Ok(self.event()?.raw_fd()))
     }
 
     /// Adds to the count.
     #[napi]
-    pub fn signal(&self, #[napi(ts_arg_type = "bigint")] count: U64) -> napi::Result<()> {
-        self.event()?.signal(count.0).map_err(to_js)
+    pub fn signal(&self, env: &Env, count: U64) -> napi::Result<()> {
+        or_throw(env, || self.event()?.signal(count.0))
     }
 
     /// Returns the count, and sets it to 0.
-    #[napi(ts_return_type = "bigint")]
-    pub fn take(&self) -> napi::Result<U64> {
-        self.event()?.take().map(U64).map_err(to_js)
+    #[napi]
+    pub fn take(&self, env: &Env) -> napi::Result<U64> {
+        or_throw(env, || self.event()?.take().map(U64))
     }
 
     /// Closes the handle. Other owners of the eventfd keep it.
@@ -70,6 +71,7 @@ impl NativeEventWatcher {
     /// `notify` is called when there are counts to collect. It does not keep a process or worker alive.
     #[napi(constructor)]
     pub fn new(
+        env: &Env,
         #[napi(ts_arg_type = "() => void")] notify: Function<'_, (), ()>,
     ) -> napi::Result<Self> {
         let notify = notify
@@ -77,39 +79,30 @@ impl NativeEventWatcher {
             .weak::<true>()
             .callee_handled::<false>()
             .build()?;
-        let watcher = Watcher::new(move || {
+        let notify = move || {
             // The call fails only when the environment ends: there is no receiver then.
             let _: Status = notify.call((), ThreadsafeFunctionCallMode::NonBlocking);
-        });
-        Ok(Self {
-            watcher: watcher.map_err(to_js)?,
-        })
+        };
+        let watcher = or_throw(env, || Watcher::new(notify))?;
+        Ok(Self { watcher })
     }
 
     /// Adds an eventfd under an unused id.
     #[napi]
-    pub fn add(
-        &self,
-        #[napi(ts_arg_type = "number")] id: Index,
-        event: &NativeEventFd,
-    ) -> napi::Result<()> {
-        self.watcher.add(id.0, event.event()?).map_err(to_js)
+    pub fn add(&self, env: &Env, id: Index, event: &NativeEventFd) -> napi::Result<()> {
+        or_throw(env, || self.watcher.add(id.0, event.event()?))
     }
 
     /// Removes an eventfd. A count that was not collected stays in the eventfd.
     #[napi]
-    pub fn remove(&self, #[napi(ts_arg_type = "number")] id: Index) -> napi::Result<()> {
-        self.watcher.remove(id.0).map_err(to_js)
+    pub fn remove(&self, env: &Env, id: Index) -> napi::Result<()> {
+        or_throw(env, || self.watcher.remove(id.0))
     }
 
     /// Takes the counts of signalled eventfds: pairs of id and count.
     #[napi]
-    pub fn collect<'env>(&self, env: &'env Env) -> napi::Result<BigUint64ArraySlice<'env>> {
-        let counts = self.watcher.collect().map_err(to_js)?;
-        let words: Vec<u64> = counts
-            .into_iter()
-            .flat_map(|(id, count)| [id, count])
-            .collect();
-        BigUint64ArraySlice::copy_from(env, words)
+    pub fn collect(&self, env: &Env) -> napi::Result<Words> {
+        let counts = or_throw(env, || self.watcher.collect())?.into_iter();
+        Ok(Words(counts.flat_map(|(id, count)| [id, count]).collect()))
     }
 }

@@ -3,14 +3,14 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
-use peerdma_core::Range;
 use peerdma_core::iommufd::{Ioas, Iommufd};
+use peerdma_core::{Range, Result};
 
 use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
 use crate::environment::finalize_handles;
-use crate::error::{closed, to_js};
+use crate::error::{closed, or_throw};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words, range_words};
+use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
@@ -24,7 +24,7 @@ pub struct NativeIommufd {
 finalize_handles!(NativeIommufd, NativeIoas);
 
 impl NativeIommufd {
-    pub(crate) fn iommufd(&self) -> napi::Result<&Iommufd> {
+    pub(crate) fn iommufd(&self) -> Result<&Iommufd> {
         self.iommufd.as_ref().ok_or_else(|| closed("iommufd"))
     }
 }
@@ -33,26 +33,26 @@ impl NativeIommufd {
 impl NativeIommufd {
     /// Opens `/dev/iommu`.
     #[napi(factory)]
-    pub fn open() -> napi::Result<Self> {
-        Iommufd::open()
-            .map(|iommufd| Self {
+    pub fn open(env: &Env) -> napi::Result<Self> {
+        or_throw(env, || {
+            Iommufd::open().map(|iommufd| Self {
                 iommufd: Some(iommufd),
             })
-            .map_err(to_js)
+        })
     }
 
     /// Whether the kernel maps files.
     #[napi(getter)]
-    pub fn maps_files(&self) -> napi::Result<bool> {
-        Ok(self.iommufd()?.maps_files())
+    pub fn maps_files(&self, env: &Env) -> napi::Result<bool> {
+        or_throw(env, || Ok(self.iommufd()?.maps_files()))
     }
 
     /// Creates an empty address space.
     #[napi]
-    pub fn new_ioas(&self) -> napi::Result<NativeIoas> {
-        Ioas::new(self.iommufd()?)
-            .map(|space| NativeIoas { space })
-            .map_err(to_js)
+    pub fn new_ioas(&self, env: &Env) -> napi::Result<NativeIoas> {
+        or_throw(env, || {
+            Ioas::new(self.iommufd()?).map(|space| NativeIoas { space })
+        })
     }
 
     /// Closes the handle. Address spaces and devices keep the iommufd open.
@@ -64,12 +64,11 @@ impl NativeIommufd {
 
 /// The present capabilities of an address space.
 #[napi(object, object_from_js = false)]
-pub struct NativeIoasInfo<'env> {
+pub struct NativeIoasInfo {
     /// The alignment of both ends of a mapping, in bytes.
-    #[napi(ts_type = "bigint")]
     pub alignment: U64,
     /// Pairs of start and length.
-    pub iova_ranges: BigUint64ArraySlice<'env>,
+    pub iova_ranges: Words,
 }
 
 /// An address space of iommufd.
@@ -88,11 +87,13 @@ impl NativeIoas {
 impl NativeIoas {
     /// Returns its present capabilities.
     #[napi]
-    pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeIoasInfo<'env>> {
-        let info = self.space.info().map_err(to_js)?;
-        Ok(NativeIoasInfo {
-            alignment: U64(info.alignment),
-            iova_ranges: BigUint64ArraySlice::copy_from(env, range_words(&info.iova_ranges))?,
+    pub fn info(&self, env: &Env) -> napi::Result<NativeIoasInfo> {
+        or_throw(env, || {
+            let info = self.space.info()?;
+            Ok(NativeIoasInfo {
+                alignment: U64(info.alignment),
+                iova_ranges: Words::from_ranges(&info.iova_ranges),
+            })
         })
     }
 }

@@ -3,10 +3,11 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
+use peerdma_core::Result;
 use peerdma_core::memory::{FilePool, HugePages, MemoryFile, PrivateMemory};
 
 use crate::bytes::Bytes;
-use crate::error::{closed, invalid, to_js};
+use crate::error::{closed, invalid, or_throw};
 use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
 use crate::view::{NativeWindow, array_buffer};
@@ -22,7 +23,7 @@ impl NativeMemoryFile {
         Self { file: Some(file) }
     }
 
-    pub(crate) fn file(&self) -> napi::Result<&MemoryFile> {
+    pub(crate) fn file(&self) -> Result<&MemoryFile> {
         self.file.as_ref().ok_or_else(|| closed("memory file"))
     }
 }
@@ -32,79 +33,73 @@ impl NativeMemoryFile {
     /// Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB).
     #[napi(factory)]
     pub fn create(
-        #[napi(ts_arg_type = "bigint")] length: U64,
+        env: &Env,
+        length: U64,
         name: String,
-        #[napi(ts_arg_type = "number")] huge_page_shift: Index,
+        huge_page_shift: Index,
     ) -> napi::Result<Self> {
-        let huge_pages =
-            HugePages::from_shift(huge_page_shift.as_u32("hugePageShift")?).map_err(to_js)?;
-        MemoryFile::create(length.0, &name, huge_pages)
-            .map(Self::new)
-            .map_err(to_js)
+        or_throw(env, || {
+            let huge_pages = HugePages::from_shift(huge_page_shift.as_u32("hugePageShift")?)?;
+            MemoryFile::create(length.0, &name, huge_pages).map(Self::new)
+        })
     }
 
     /// Duplicates a descriptor; the caller still owns the original.
     #[napi(factory)]
-    pub fn from_fd(#[napi(ts_arg_type = "number")] fd: Signed) -> napi::Result<Self> {
-        let fd = i32::try_from(fd.0)
-            .map_err(|_| invalid(format!("{} is not a file descriptor", fd.0)))?;
-        MemoryFile::from_fd(fd).map(Self::new).map_err(to_js)
+    pub fn from_fd(env: &Env, fd: Signed) -> napi::Result<Self> {
+        or_throw(env, || {
+            let fd = i32::try_from(fd.0)
+                .map_err(|_| invalid(format!("{} is not a file descriptor", fd.0)))?;
+            MemoryFile::from_fd(fd).map(Self::new)
+        })
     }
 
     /// The number of its own descriptor; fails for a device.
     #[napi(getter)]
-    pub fn fd(&self) -> napi::Result<i32> {
-        self.file()?.fd().map_err(to_js)
+    pub fn fd(&self, env: &Env) -> napi::Result<i32> {
+        or_throw(env, || self.file()?.fd())
     }
 
     /// The offset of this part in its pool's file; 0 for a file of its own.
-    #[napi(getter, ts_return_type = "bigint")]
-    pub fn part_offset(&self) -> napi::Result<U64> {
-        Ok(U64(self.file()?.part_offset()))
+    #[napi(getter)]
+    pub fn part_offset(&self, env: &Env) -> napi::Result<U64> {
+        or_throw(env, || Ok(U64(self.file()?.part_offset())))
     }
 
     /// Whether this is a VFIO device's file.
     #[napi(getter)]
-    pub fn is_device(&self) -> napi::Result<bool> {
-        Ok(self.file()?.is_device())
+    pub fn is_device(&self, env: &Env) -> napi::Result<bool> {
+        or_throw(env, || Ok(self.file()?.is_device()))
     }
 
     /// The present length in bytes; 2^64 - 1 for a device.
-    #[napi(ts_return_type = "bigint")]
-    pub fn length(&self) -> napi::Result<U64> {
-        self.file()?.length().map(U64).map_err(to_js)
+    #[napi]
+    pub fn length(&self, env: &Env) -> napi::Result<U64> {
+        or_throw(env, || self.file()?.length().map(U64))
     }
 
     /// Whether the file has memory up to the byte before `end` now.
     #[napi]
-    pub fn is_present(&self, #[napi(ts_arg_type = "bigint")] end: U64) -> napi::Result<bool> {
-        self.file()?.is_present(end.0).map_err(to_js)
+    pub fn is_present(&self, env: &Env, end: U64) -> napi::Result<bool> {
+        or_throw(env, || self.file()?.is_present(end.0))
     }
 
     /// The page size in bytes.
-    #[napi(ts_return_type = "bigint")]
-    pub fn page_size(&self) -> napi::Result<U64> {
-        Ok(U64(self.file()?.page_size()))
+    #[napi]
+    pub fn page_size(&self, env: &Env) -> napi::Result<U64> {
+        or_throw(env, || Ok(U64(self.file()?.page_size())))
     }
 
     /// Fills `into` from `offset`.
     #[napi]
-    pub fn read(
-        &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
-    ) -> napi::Result<()> {
-        self.file()?.read(offset.0, into.sink()).map_err(to_js)
+    pub fn read(&self, env: &Env, offset: U64, mut into: Bytes) -> napi::Result<()> {
+        or_throw(env, || self.file()?.read(offset.0, into.sink()))
     }
 
     /// Writes `from` at `offset`; never extends the file.
     #[napi]
-    pub fn write(
-        &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
-    ) -> napi::Result<()> {
-        self.file()?.write(offset.0, from.source()).map_err(to_js)
+    pub fn write(&self, env: &Env, offset: U64, from: Bytes) -> napi::Result<()> {
+        or_throw(env, || self.file()?.write(offset.0, from.source()))
     }
 
     /// Returns a part of the file as memory, which outlives this handle; only for a file of `create`.
@@ -112,10 +107,10 @@ impl NativeMemoryFile {
     pub fn view<'env>(
         &self,
         env: &'env Env,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
+        offset: U64,
+        length: U64,
     ) -> napi::Result<Unknown<'env>> {
-        let view = self.file()?.view(offset.0, length.0).map_err(to_js)?;
+        let view = or_throw(env, || self.file()?.view(offset.0, length.0))?;
         array_buffer(env, view)
     }
 
@@ -124,33 +119,37 @@ impl NativeMemoryFile {
     #[napi]
     pub fn window_around(
         &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] size: U64,
+        env: &Env,
+        offset: U64,
+        size: U64,
     ) -> napi::Result<Option<NativeWindow>> {
-        let around = self.file()?.view_around(offset.0, size.0).map_err(to_js)?;
-        Ok(around.map(NativeWindow::new))
+        or_throw(env, || {
+            let around = self.file()?.view_around(offset.0, size.0)?;
+            Ok(around.map(NativeWindow::new))
+        })
     }
 
     /// Allocates the pages of a part of the file, on a worker thread.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn fault_in(
         &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "bigint")] length: U64,
+        env: &Env,
+        offset: U64,
+        length: U64,
         transparent_huge_pages: bool,
     ) -> napi::Result<AsyncTask<Work>> {
-        let file = self.file()?.clone();
-        Ok(Work::run(move || {
-            file.fault_in(offset.0, length.0, transparent_huge_pages)
-        }))
+        or_throw(env, || {
+            let file = self.file()?.clone();
+            Ok(Work::run(move || {
+                file.fault_in(offset.0, length.0, transparent_huge_pages)
+            }))
+        })
     }
 
     /// Allocates its pages from one NUMA node only.
     #[napi]
-    pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
-        self.file()?
-            .bind_to_node(node.as_u32("node")?)
-            .map_err(to_js)
+    pub fn bind_to_node(&self, env: &Env, node: Index) -> napi::Result<()> {
+        or_throw(env, || self.file()?.bind_to_node(node.as_u32("node")?))
     }
 
     /// Closes the handle. Mappings keep the file open.
@@ -178,12 +177,11 @@ impl NativeFilePool {
 
     /// Returns a piece of `length` zero bytes, from `partOffset` of the file.
     #[napi]
-    pub fn take(
-        &self,
-        #[napi(ts_arg_type = "bigint")] length: U64,
-    ) -> napi::Result<NativeMemoryFile> {
-        let file = self.pool.take(length.0).map_err(to_js)?;
-        Ok(NativeMemoryFile::new(file))
+    pub fn take(&self, env: &Env, length: U64) -> napi::Result<NativeMemoryFile> {
+        or_throw(env, || {
+            let file = self.pool.take(length.0)?;
+            Ok(NativeMemoryFile::new(file))
+        })
     }
 }
 
@@ -195,7 +193,7 @@ pub struct NativePrivateMemory {
 }
 
 impl NativePrivateMemory {
-    pub(crate) fn memory(&self) -> napi::Result<&PrivateMemory> {
+    pub(crate) fn memory(&self) -> Result<&PrivateMemory> {
         self.memory.as_ref().ok_or_else(|| closed("private memory"))
     }
 }
@@ -204,49 +202,38 @@ impl NativePrivateMemory {
 impl NativePrivateMemory {
     /// Reserves `length` zero bytes.
     #[napi(constructor)]
-    pub fn new(
-        #[napi(ts_arg_type = "bigint")] length: U64,
-        transparent_huge_pages: bool,
-    ) -> napi::Result<Self> {
-        let memory = PrivateMemory::new(length.0, transparent_huge_pages).map_err(to_js)?;
-        Ok(Self {
-            memory: Some(memory),
-            length: length.0,
+    pub fn new(env: &Env, length: U64, transparent_huge_pages: bool) -> napi::Result<Self> {
+        or_throw(env, || {
+            let memory = PrivateMemory::new(length.0, transparent_huge_pages)?;
+            Ok(Self {
+                memory: Some(memory),
+                length: length.0,
+            })
         })
     }
 
     /// The length in bytes.
-    #[napi(getter, ts_return_type = "bigint")]
+    #[napi(getter)]
     pub fn length(&self) -> U64 {
         U64(self.length)
     }
 
     /// Fills `into` from `offset`, wherever the pages are.
     #[napi]
-    pub fn read(
-        &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] mut into: Bytes,
-    ) -> napi::Result<()> {
-        self.memory()?.read(offset.0, into.sink()).map_err(to_js)
+    pub fn read(&self, env: &Env, offset: U64, mut into: Bytes) -> napi::Result<()> {
+        or_throw(env, || self.memory()?.read(offset.0, into.sink()))
     }
 
     /// Writes `from` at `offset`, wherever the pages are.
     #[napi]
-    pub fn write(
-        &self,
-        #[napi(ts_arg_type = "bigint")] offset: U64,
-        #[napi(ts_arg_type = "Uint8Array")] from: Bytes,
-    ) -> napi::Result<()> {
-        self.memory()?.write(offset.0, from.source()).map_err(to_js)
+    pub fn write(&self, env: &Env, offset: U64, from: Bytes) -> napi::Result<()> {
+        or_throw(env, || self.memory()?.write(offset.0, from.source()))
     }
 
     /// Allocates its pages from one NUMA node only.
     #[napi]
-    pub fn bind_to_node(&self, #[napi(ts_arg_type = "number")] node: Index) -> napi::Result<()> {
-        self.memory()?
-            .bind_to_node(node.as_u32("node")?)
-            .map_err(to_js)
+    pub fn bind_to_node(&self, env: &Env, node: Index) -> napi::Result<()> {
+        or_throw(env, || self.memory()?.bind_to_node(node.as_u32("node")?))
     }
 
     /// Closes the handle. Mappings in a reservation keep their memory.

@@ -6,9 +6,9 @@ use napi::bindgen_prelude::{
     BigUint64ArraySlice, FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue,
 };
 use napi::{Env, ValueType, check_status, sys};
-use peerdma_core::{Error, ErrorCode, Range};
+use peerdma_core::{Error, ErrorCode, Range, Result};
 
-use crate::error::{invalid, to_js};
+use crate::error::{invalid, or_throw, throwable};
 
 /// The largest integer that a `number` represents exactly, as it does all smaller ones.
 pub(crate) const MAX_SAFE: u64 = (1 << 53) - 1;
@@ -37,7 +37,7 @@ impl FromNapiValue for U64 {
             sys::napi_get_value_bigint_uint64(env, value, &raw mut number, &raw mut lossless)
         };
         if status != sys::Status::napi_ok {
-            return Err(invalid("expected a bigint"));
+            return Err(throwable(&Env::from_raw(env), invalid("expected a bigint")));
         }
         if lossless {
             return Ok(Self(number));
@@ -53,13 +53,12 @@ impl FromNapiValue for U64 {
                 &raw mut word,
             )
         };
-        if status == sys::Status::napi_ok && negative == 0 {
-            return Err(to_js(Error::new(
-                ErrorCode::OutOfRange,
-                "a bigint exceeds 2^64 - 1",
-            )));
-        }
-        Err(invalid("a bigint must not be negative"))
+        let error = if status == sys::Status::napi_ok && negative == 0 {
+            Error::new(ErrorCode::OutOfRange, "a bigint exceeds 2^64 - 1")
+        } else {
+            invalid("a bigint must not be negative")
+        };
+        Err(throwable(&Env::from_raw(env), error))
     }
 }
 
@@ -75,6 +74,18 @@ impl ToNapiValue for U64 {
 /// A `BigUint64Array` with a buffer of the environment, so that JavaScript can transfer it.
 #[derive(Debug)]
 pub struct Words(pub Vec<u64>);
+
+impl Words {
+    /// Pairs of start and length.
+    pub(crate) fn from_ranges(ranges: &[Range]) -> Self {
+        Self(
+            ranges
+                .iter()
+                .flat_map(|range| [range.start(), range.len()])
+                .collect(),
+        )
+    }
+}
 
 impl TypeName for Words {
     fn type_name() -> &'static str {
@@ -94,19 +105,13 @@ impl ToNapiValue for Words {
     }
 }
 
-/// Returns the start and length of each range.
-pub(crate) fn range_words(ranges: &[Range]) -> Vec<u64> {
-    let words = |range: &Range| [range.start(), range.len()];
-    ranges.iter().flat_map(words).collect()
-}
-
 /// A `number` that is an integer in 0..2^53.
 #[derive(Debug, Clone, Copy)]
 pub struct Index(pub u64);
 
 impl Index {
     /// Converts to 32 bits.
-    pub(crate) fn as_u32(self, subject: &str) -> napi::Result<u32> {
+    pub(crate) fn as_u32(self, subject: &str) -> Result<u32> {
         u32::try_from(self.0).map_err(|_| invalid(format!("{subject} {} exceeds 2^32 - 1", self.0)))
     }
 }
@@ -127,9 +132,11 @@ impl FromNapiValue for Index {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
         // SAFETY: env and value are the running call's.
         let Signed(number) = unsafe { Signed::from_napi_value(env, value) }?;
-        u64::try_from(number)
-            .map(Self)
-            .map_err(|_| invalid(format!("expected a number of at least 0, got {number}")))
+        or_throw(&Env::from_raw(env), || {
+            u64::try_from(number)
+                .map(Self)
+                .map_err(|_| invalid(format!("expected a number of at least 0, got {number}")))
+        })
     }
 }
 
@@ -169,12 +176,14 @@ impl FromNapiValue for Signed {
                 sys::napi_get_value_int64(env, value, &raw mut number),
             ]
         };
-        if statuses != [sys::Status::napi_ok; 2] {
-            return Err(invalid("expected a number"));
-        }
-        if double.fract() != 0.0 || number.unsigned_abs() > MAX_SAFE || !double.is_finite() {
-            return Err(invalid(format!("expected an integer, got {double}")));
-        }
-        Ok(Self(number))
+        or_throw(&Env::from_raw(env), || {
+            if statuses != [sys::Status::napi_ok; 2] {
+                return Err(invalid("expected a number"));
+            }
+            if double.fract() != 0.0 || number.unsigned_abs() > MAX_SAFE || !double.is_finite() {
+                return Err(invalid(format!("expected an integer, got {double}")));
+            }
+            Ok(Self(number))
+        })
     }
 }

@@ -12,26 +12,32 @@ macro_rules! space_methods {
             #[napi]
             pub fn map(
                 &self,
+                env: &Env,
                 reservation: Option<&NativeReservation>,
                 files: Vec<ClassInstance<'_, NativeMemoryFile>>,
                 requests: BigUint64ArraySlice<'_>,
             ) -> napi::Result<Vec<NativeFailure>> {
-                let batch = read_batch(reservation, &files, &requests)?;
-                Ok(mapped(self.space.map(batch)))
+                or_throw(env, || {
+                    let batch = read_batch(reservation, &files, &requests)?;
+                    Ok(mapped(self.space.map(batch)))
+                })
             }
 
             /// As `map`, on a worker thread.
             #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
             pub fn map_async(
                 &self,
+                env: &Env,
                 reservation: Option<&NativeReservation>,
                 files: Vec<ClassInstance<'_, NativeMemoryFile>>,
                 requests: BigUint64ArraySlice<'_>,
             ) -> napi::Result<AsyncTask<Failing>> {
-                let space = self.space.clone();
-                let batch = read_batch(reservation, &files, &requests)?;
-                let map = move || Ok(mapped(space.map(batch)));
-                Ok(Work::make(map, std::convert::identity))
+                or_throw(env, || {
+                    let space = self.space.clone();
+                    let batch = read_batch(reservation, &files, &requests)?;
+                    let map = move || Ok(mapped(space.map(batch)));
+                    Ok(Work::make(map, std::convert::identity))
+                })
             }
 
             /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
@@ -39,27 +45,33 @@ macro_rules! space_methods {
             #[napi]
             pub fn unmap(
                 &self,
+                env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
                 all: bool,
             ) -> napi::Result<Vec<NativeFailure>> {
-                Ok(failures(self.space.unmap(&read_ranges(&ranges)?, all)))
+                or_throw(env, || {
+                    Ok(failures(self.space.unmap(&read_ranges(&ranges)?, all)))
+                })
             }
 
             /// As `unmap`, on a worker thread.
             #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
             pub fn unmap_async(
                 &self,
+                env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
                 all: bool,
             ) -> napi::Result<AsyncTask<Failing>> {
-                let space = self.space.clone();
-                let ranges = read_ranges(&ranges)?;
-                let unmap = move || Ok(failures(space.unmap(&ranges, all)));
-                Ok(Work::make(unmap, std::convert::identity))
+                or_throw(env, || {
+                    let space = self.space.clone();
+                    let ranges = read_ranges(&ranges)?;
+                    let unmap = move || Ok(failures(space.unmap(&ranges, all)));
+                    Ok(Work::make(unmap, std::convert::identity))
+                })
             }
 
             /// The number of recorded mappings.
-            #[napi(getter, ts_return_type = "number")]
+            #[napi(getter)]
             pub fn mapping_count(&self) -> Index {
                 Index(u64::try_from(self.space.mapping_count()).unwrap_or(u64::MAX))
             }
@@ -76,20 +88,23 @@ macro_rules! space_methods {
             #[napi(ts_return_type = "Promise<BigUint64Array>")]
             pub fn dirty_pages(
                 &self,
-                #[napi(ts_arg_type = "bigint")] iova: U64,
-                #[napi(ts_arg_type = "bigint")] length: U64,
-                #[napi(ts_arg_type = "bigint")] page_size: U64,
+                env: &Env,
+                iova: U64,
+                length: U64,
+                page_size: U64,
             ) -> napi::Result<AsyncTask<Work<Vec<u64>, Words>>> {
-                let range = Range::new(iova.0, length.0).map_err(to_js)?;
-                let space = self.space.clone();
-                let read = move || space.dirty_pages(&range, page_size.0);
-                Ok(Work::make(read, Words))
+                or_throw(env, || {
+                    let range = Range::new(iova.0, length.0)?;
+                    let space = self.space.clone();
+                    let read = move || space.dirty_pages(&range, page_size.0);
+                    Ok(Work::make(read, Words))
+                })
             }
 
             /// Closes the address space; fails while a group or device is attached.
             #[napi]
-            pub fn close(&self) -> napi::Result<()> {
-                self.space.close().map_err(to_js)
+            pub fn close(&self, env: &Env) -> napi::Result<()> {
+                or_throw(env, || self.space.close())
             }
 
             /// As `close`, on a worker thread.

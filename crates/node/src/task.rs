@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
 use napi::{Env, Task};
 use peerdma_core::Result;
 
-use crate::error::{closed, to_js};
+use crate::error::{closed, throwable};
 
 /// A call that may be slow: pinning, faulting in or releasing memory, resets, opening and closing devices. `T` is its
 /// result, `J` the JavaScript value made from it.
@@ -34,17 +34,17 @@ impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Work<T, J> {
 }
 
 impl<T: Send + 'static, J: ToNapiValue + TypeName + 'static> Task for Work<T, J> {
-    type Output = T;
+    /// An error of the core too: it becomes an `Error` on JavaScript's thread.
+    type Output = Result<T>;
     type JsValue = J;
 
-    fn compute(&mut self) -> napi::Result<T> {
-        match self.work.take() {
-            Some(work) => work().map_err(to_js),
-            None => Err(closed("task")), // unreachable: a task runs once
-        }
+    fn compute(&mut self) -> napi::Result<Result<T>> {
+        let work = self.work.take();
+        Ok(work.map_or_else(|| Err(closed("task")), |work| work())) // a task runs once
     }
 
-    fn resolve(&mut self, _env: Env, made: T) -> napi::Result<J> {
+    fn resolve(&mut self, env: Env, result: Result<T>) -> napi::Result<J> {
+        let made = result.map_err(|error| throwable(&env, error))?;
         Ok((self.wrap)(made))
     }
 }

@@ -9,21 +9,20 @@ use peerdma_core::vfio::{Container, Device, Group};
 use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
 use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
-use crate::error::to_js;
+use crate::error::or_throw;
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words, range_words};
+use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
 
 /// The present capabilities of an IOMMU.
 #[napi(object, object_from_js = false)]
-pub struct NativeContainerInfo<'env> {
+pub struct NativeContainerInfo {
     /// A bit for each page size.
-    #[napi(ts_type = "bigint")]
     pub page_sizes: U64,
     /// Pairs of start and length.
-    pub iova_ranges: BigUint64ArraySlice<'env>,
+    pub iova_ranges: Words,
     /// The number of mappings it can still make, if the kernel reports it.
     pub dma_avail: Option<u32>,
 }
@@ -40,8 +39,8 @@ finalize_handles!(NativeVfioContainer, NativeVfioGroup);
 impl NativeVfioContainer {
     /// Opens `/dev/vfio/vfio`.
     #[napi(factory)]
-    pub fn open() -> napi::Result<Self> {
-        Container::open().map(|space| Self { space }).map_err(to_js)
+    pub fn open(env: &Env) -> napi::Result<Self> {
+        or_throw(env, || Container::open().map(|space| Self { space }))
     }
 
     /// Sets the IOMMU type to type1v2, after the first group was attached, on a worker thread.
@@ -53,12 +52,14 @@ impl NativeVfioContainer {
 
     /// Returns the present capabilities of the IOMMU.
     #[napi]
-    pub fn info<'env>(&self, env: &'env Env) -> napi::Result<NativeContainerInfo<'env>> {
-        let info = self.space.info().map_err(to_js)?;
-        Ok(NativeContainerInfo {
-            page_sizes: U64(info.page_sizes),
-            iova_ranges: BigUint64ArraySlice::copy_from(env, range_words(&info.iova_ranges))?,
-            dma_avail: info.dma_avail,
+    pub fn info(&self, env: &Env) -> napi::Result<NativeContainerInfo> {
+        or_throw(env, || {
+            let info = self.space.info()?;
+            Ok(NativeContainerInfo {
+                page_sizes: U64(info.page_sizes),
+                iova_ranges: Words::from_ranges(&info.iova_ranges),
+                dma_avail: info.dma_avail,
+            })
         })
     }
 }
@@ -75,16 +76,16 @@ pub struct NativeVfioGroup {
 impl NativeVfioGroup {
     /// Opens `/dev/vfio/<id>`.
     #[napi(factory)]
-    pub fn open(#[napi(ts_arg_type = "number")] id: Index) -> napi::Result<Self> {
-        Group::open(id.as_u32("group")?)
-            .map(|group| Self { group })
-            .map_err(to_js)
+    pub fn open(env: &Env, id: Index) -> napi::Result<Self> {
+        or_throw(env, || {
+            Group::open(id.as_u32("group")?).map(|group| Self { group })
+        })
     }
 
     /// Whether all its devices are bound to VFIO drivers or to none.
     #[napi]
-    pub fn viable(&self) -> napi::Result<bool> {
-        self.group.viable().map_err(to_js)
+    pub fn viable(&self, env: &Env) -> napi::Result<bool> {
+        or_throw(env, || self.group.viable())
     }
 
     /// Attaches the group to a container, on a worker thread: if the group has another IOMMU, the kernel makes all
@@ -104,8 +105,8 @@ impl NativeVfioGroup {
 
     /// Detaches and closes the group; fails while devices are open.
     #[napi]
-    pub fn close(&self) -> napi::Result<()> {
-        self.group.close().map_err(to_js)
+    pub fn close(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.group.close())
     }
 
     /// As `close`, on a worker thread: detaching the last group of a container removes all of its mappings.

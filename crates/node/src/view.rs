@@ -12,7 +12,7 @@ use peerdma_core::memory::{View, ViewAround};
 use peerdma_core::{Error, ErrorCode};
 
 use crate::environment::runs_javascript;
-use crate::error::{invalid, to_js};
+use crate::error::{invalid, throwable};
 use crate::numbers::U64;
 
 /// A view, unmapped by the first caller that takes it: the finaliser, or the call that failed to create the buffer.
@@ -61,7 +61,7 @@ fn shared_buffer<'env>(
     // call's.
     let _ = unsafe { sys::napi_get_and_clear_last_exception(env.raw(), &raw mut value) };
     let message = format!("creating an ArrayBuffer of {length} bytes of mapped memory failed");
-    Err(to_js(Error::new(ErrorCode::OutOfRange, message)))
+    Err(throwable(env, Error::new(ErrorCode::OutOfRange, message)))
 }
 
 /// A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`.
@@ -90,7 +90,7 @@ impl NativeWindow {
 #[napi]
 impl NativeWindow {
     /// The offset in the file.
-    #[napi(getter, ts_return_type = "bigint")]
+    #[napi(getter)]
     pub fn start(&self) -> U64 {
         U64(self.start)
     }
@@ -100,7 +100,7 @@ impl NativeWindow {
     pub fn buffer<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         // A second buffer would still refer to the bytes after they are unmapped for the first.
         if self.has_buffer.replace(true) {
-            return Err(invalid("a window has one buffer"));
+            return Err(throwable(env, invalid("a window has one buffer")));
         }
         shared_buffer(env, &self.shared, self.address, self.length)
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use super::context::Iommufd;
 use super::ioas::{Ioas, IoasInner, Open, State};
-use crate::locked::lock;
 use crate::{Error, ErrorCode, Result};
 
 /// A device's hold on its address space, from before it is attached: the address space is not destroyed meanwhile.
@@ -19,8 +18,8 @@ impl Attachment {
     /// Counts a device, at first as one without dirty-page logging, while the lock keeps the address space alive.
     fn begin(ioas: &Arc<IoasInner>, state: &State) -> Result<(Open, Self)> {
         let open = state.open()?;
-        ioas.devices.fetch_add(1, Ordering::AcqRel);
-        ioas.unlogged.fetch_add(1, Ordering::AcqRel);
+        ioas.unguarded.count.fetch_add(1, Ordering::AcqRel);
+        ioas.unguarded.unlogged.fetch_add(1, Ordering::AcqRel);
         let attachment = Self {
             ioas: Arc::clone(ioas),
             logged: false,
@@ -30,15 +29,15 @@ impl Attachment {
 
     fn mark_logged(&mut self) {
         self.logged = true;
-        self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+        self.ioas.unguarded.unlogged.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.ioas.devices.fetch_sub(1, Ordering::AcqRel);
+        self.ioas.unguarded.count.fetch_sub(1, Ordering::AcqRel);
         if !self.logged {
-            self.ioas.unlogged.fetch_sub(1, Ordering::AcqRel);
+            self.ioas.unguarded.unlogged.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -55,7 +54,7 @@ impl Ioas {
         device: u32,
         mut attach: impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<Attachment> {
-        let (open, mut attachment) = Attachment::begin(&self.inner, &lock(&self.inner.state))?;
+        let (open, mut attachment) = Attachment::begin(&self.inner, &self.inner.lock())?;
         if !open.iommufd.is(iommufd) {
             let message = "the device and the address space belong to different iommufds";
             return Err(Error::new(ErrorCode::InvalidArgument, message));

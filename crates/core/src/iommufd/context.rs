@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::ioctl;
-use crate::device_file::open_device_file;
+use crate::device_file;
 use crate::{ErrorCode, Result};
 
 /// An open `/dev/iommu`, which owns address spaces and devices. Clones, address spaces and devices keep it open.
@@ -25,7 +25,7 @@ impl Iommufd {
     /// # Errors
     /// `ERR_IOMMUFD_UNAVAILABLE` with the errno (`ENOENT`: the kernel lacks iommufd, or has not loaded it; `EACCES`).
     pub fn open() -> Result<Self> {
-        let fd = open_device_file(
+        let fd = device_file::open(
             "/dev/iommu",
             ErrorCode::IommufdUnavailable,
             "opening iommufd",

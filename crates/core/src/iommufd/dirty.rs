@@ -30,7 +30,7 @@ impl IoasInner {
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<bool> {
-        let mut logging = lock(&self.logging);
+        let mut logging = lock(&self.unguarded.logging);
         let able = ioctl::logs_dirty_pages(open.fd(), device).unwrap_or(false);
         if able && (logging.attach_to_one(attach) || logging.attach_to_new(open, device, attach)) {
             return Ok(true);
@@ -96,7 +96,7 @@ impl Ioas {
         if on {
             self.require_logging()?;
         }
-        let mut logging = lock(&self.inner.logging);
+        let mut logging = lock(&self.inner.unguarded.logging);
         logging.set(open.fd(), on).map_err(|errno| {
             failed(
                 errno,
@@ -119,7 +119,7 @@ impl Ioas {
         let open = self.inner.open()?;
         self.require_logging()?;
         let mut words = vec![0; length];
-        for table in &lock(&self.inner.logging).tables {
+        for table in &lock(&self.inner.unguarded.logging).tables {
             ioctl::get_dirty_bitmap(open.fd(), *table, range, page_size, &mut words).map_err(
                 |errno| {
                     failed(
@@ -134,8 +134,8 @@ impl Ioas {
     }
 
     fn require_logging(&self) -> Result<()> {
-        let devices = self.inner.devices.load(Ordering::Acquire);
-        let unlogged = self.inner.unlogged.load(Ordering::Acquire);
+        let devices = self.inner.unguarded.count.load(Ordering::Acquire);
+        let unlogged = self.inner.unguarded.unlogged.load(Ordering::Acquire);
         if devices > 0 && unlogged == 0 {
             return Ok(());
         }

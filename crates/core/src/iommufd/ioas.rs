@@ -4,6 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::errno::Errno;
+
 use super::context::Iommufd;
 use super::dirty::Logging;
 use super::info::IoasInfo;
@@ -12,7 +14,10 @@ use super::owners::{MemoryOwner, RemovedOwners};
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
-use crate::{Error, ErrorCode, Result};
+use crate::space::{Handle, Space, SpaceState, check_unmapped, unmap_refused};
+use crate::{Error, ErrorCode, Range, Result};
+
+const UNMAP: &str = "ioctl(IOMMU_IOAS_UNMAP)";
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -37,7 +42,7 @@ impl Open {
     fn destroy(&self, tables: &mut Vec<u32>) -> Result<()> {
         let failed = |errno, operation: &str| {
             let code = match errno {
-                nix::errno::Errno::EBUSY => ErrorCode::DeviceInUse,
+                Errno::EBUSY => ErrorCode::DeviceInUse,
                 _ => ErrorCode::System,
             };
             Error::os(code, errno, "ioctl(IOMMU_DESTROY)", operation)
@@ -52,16 +57,17 @@ impl Open {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct IoasInner {
-    pub(super) state: Mutex<State>,
+/// An address space, for its handles and attached devices.
+pub(super) type IoasInner = Space<State>;
+
+/// The devices of an address space, and their page tables.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
     pub(super) logging: Mutex<Logging>,
     /// The number of devices that are attached or being attached.
-    pub(super) devices: AtomicUsize,
+    pub(super) count: AtomicUsize,
     /// The number of those without dirty-page logging.
     pub(super) unlogged: AtomicUsize,
-    /// The number of mappings, readable without waiting for a call in progress.
-    count: AtomicUsize,
 }
 
 /// An address space. Clones share it; attached devices keep it alive. After the last clone the dropper's thread unmaps
@@ -69,31 +75,7 @@ pub(crate) struct IoasInner {
 #[derive(Debug, Clone)]
 pub struct Ioas {
     pub(super) inner: Arc<IoasInner>,
-    _handle: Arc<Handle>,
-}
-
-/// The state that only the clones of an address space share, not the attached devices.
-#[derive(Debug)]
-struct Handle {
-    inner: Arc<IoasInner>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.inner.count.load(Ordering::Relaxed) > 0 {
-            dropper::drop_later(WithoutHandle(Arc::clone(&self.inner)));
-        }
-    }
-}
-
-/// An address space with mappings and without a handle.
-struct WithoutHandle(Arc<IoasInner>);
-
-impl Drop for WithoutHandle {
-    fn drop(&mut self) {
-        // Mappings that the kernel fails to unmap stay on record, and keep their memory.
-        let _ = self.0.unmap_all();
-    }
+    _handle: Arc<Handle<State>>,
 }
 
 impl Ioas {
@@ -115,23 +97,17 @@ impl Ioas {
 
     /// Returns the empty address space with that id.
     pub(super) fn with_id(iommufd: &Iommufd, id: u32) -> Self {
-        let inner = Arc::new(IoasInner {
-            state: Mutex::new(State {
-                open: Some(Open {
-                    iommufd: iommufd.clone(),
-                    id,
-                }),
-                mappings: Mappings::default(),
-            }),
-            logging: Mutex::default(),
-            devices: AtomicUsize::new(0),
-            unlogged: AtomicUsize::new(0),
-            count: AtomicUsize::new(0),
-        });
+        let open = Open {
+            iommufd: iommufd.clone(),
+            id,
+        };
+        let state = State {
+            open: Some(open),
+            mappings: Mappings::default(),
+        };
+        let inner = Space::new(state, Devices::default());
         Self {
-            _handle: Arc::new(Handle {
-                inner: Arc::clone(&inner),
-            }),
+            _handle: Handle::new(&inner),
             inner,
         }
     }
@@ -156,7 +132,7 @@ impl Ioas {
     /// Returns the number of recorded mappings. Does not wait for a call in progress.
     #[must_use]
     pub fn mapping_count(&self) -> usize {
-        self.inner.count.load(Ordering::Relaxed)
+        self.inner.count()
     }
 
     /// Destroys the address space with all its mappings; a second call does nothing.
@@ -179,42 +155,67 @@ impl State {
 impl IoasInner {
     /// Returns the id of the address space, unless it is destroyed.
     pub(super) fn open(&self) -> Result<Open> {
-        lock(&self.state).open()
-    }
-
-    /// Updates the count of mappings; call it before the lock is released, after each change.
-    pub(super) fn publish_count(&self, state: &State) {
-        self.count.store(state.mappings.len(), Ordering::Relaxed);
+        self.lock().open()
     }
 
     fn destroy(&self) -> Result<()> {
-        let mut state = lock(&self.state);
-        let Ok(open) = state.open() else {
-            return Ok(());
-        };
-        let devices = self.devices.load(Ordering::Acquire);
-        if devices > 0 {
-            let message = format!("the address space has {devices} device(s) attached");
-            return Err(Error::new(ErrorCode::DeviceInUse, message));
-        }
-        open.destroy(&mut lock(&self.logging).tables)?;
-        state.open = None;
-        let removed: RemovedOwners = state.mappings.take_all().collect();
-        self.publish_count(&state);
-        drop(state);
-        drop(removed);
-        Ok(())
+        self.change(|state, removed| {
+            let Ok(open) = state.open() else {
+                return Ok(());
+            };
+            let devices = self.unguarded.count.load(Ordering::Acquire);
+            if devices > 0 {
+                let message = format!("the address space has {devices} device(s) attached");
+                return Err(Error::new(ErrorCode::DeviceInUse, message));
+            }
+            open.destroy(&mut lock(&self.unguarded.logging).tables)?;
+            state.open = None;
+            removed.extend(state.mappings.take_all());
+            Ok(())
+        })
     }
 }
 
-impl Drop for IoasInner {
-    fn drop(&mut self) {
-        let state = owned(&mut self.state);
-        if let Some(open) = state.open.take() {
+impl SpaceState for State {
+    type Owner = MemoryOwner;
+    type Removed = RemovedOwners;
+    type Unguarded = Devices;
+
+    fn mappings(&self) -> &Mappings<MemoryOwner> {
+        &self.mappings
+    }
+
+    fn unmap(&mut self, range: &Range, removed: &mut RemovedOwners) -> Result<()> {
+        let open = self.open()?;
+        if let Some(cut) = self.mappings.cut_by(range) {
+            let message = format!("unmapping IOVA {range} would cut the mapping {cut}");
+            return Err(Error::new(ErrorCode::UnmapFailed, message).at(cut));
+        }
+        while let Some(one) = self.mappings.next_within(range) {
+            let answer = ioctl::ioas_unmap(open.fd(), open.id, one.start(), one.len());
+            check_unmapped(UNMAP, &one, one.len(), answer).map_err(|error| error.at(one))?;
+            self.mappings.take_within(&one, removed);
+        }
+        Ok(())
+    }
+
+    fn unmap_all(&mut self, removed: &mut RemovedOwners) -> Result<()> {
+        let open = self.open()?;
+        match ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX) {
+            // Some kernels return ENOENT if there is no mapping at all.
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(unmap_refused(UNMAP, &Range::new(0, u64::MAX)?, errno)),
+        }
+        removed.extend(self.mappings.take_all());
+        Ok(())
+    }
+
+    fn end(&mut self, devices: &mut Devices) {
+        if let Some(open) = self.open.take() {
             dropper::drop_later(UnclosedIoas {
                 open,
-                tables: std::mem::take(&mut owned(&mut self.logging).tables),
-                mappings: std::mem::take(&mut state.mappings),
+                tables: std::mem::take(&mut owned(&mut devices.logging).tables),
+                mappings: std::mem::take(&mut self.mappings),
             });
         }
     }

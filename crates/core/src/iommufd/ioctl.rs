@@ -1,4 +1,4 @@
-//! The ioctls of iommufd. Their numbers are plain `_IO(';', 0x80 + n)`, whatever they read or write.
+//! The ioctls of iommufd. Their numbers are plain `_IO(';', n)`, whatever they read or write.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -12,26 +12,35 @@ use crate::Range;
 use crate::range::to_u64;
 
 mod raw {
-    use super::super::abi::{
-        Destroy, GetDirtyBitmap, HwInfo, HwptAlloc, IoasAlloc, IovaRanges, Map, MapFile,
-        SetDirtyTracking, Unmap,
-    };
+    use super::super::abi::*;
 
-    /// Returns the number of iommufd's command `n`, in the C library's type.
-    const fn number(n: u8) -> libc::Ioctl {
-        nix::request_code_none!(b';', 0x80_u8.saturating_add(n))
+    /// Returns the number of a command of iommufd, in the C library's type.
+    const fn number(command: u32) -> libc::Ioctl {
+        nix::request_code_none!(IOMMUFD_TYPE, command)
     }
 
-    nix::ioctl_write_ptr_bad!(destroy, number(0), Destroy);
-    nix::ioctl_readwrite_bad!(ioas_alloc, number(1), IoasAlloc);
-    nix::ioctl_readwrite_bad!(ioas_iova_ranges, number(4), IovaRanges);
-    nix::ioctl_readwrite_bad!(ioas_map, number(5), Map);
-    nix::ioctl_readwrite_bad!(ioas_unmap, number(6), Unmap);
-    nix::ioctl_readwrite_bad!(hwpt_alloc, number(9), HwptAlloc);
-    nix::ioctl_readwrite_bad!(get_hw_info, number(10), HwInfo);
-    nix::ioctl_write_ptr_bad!(hwpt_set_dirty_tracking, number(11), SetDirtyTracking);
-    nix::ioctl_readwrite_bad!(hwpt_get_dirty_bitmap, number(12), GetDirtyBitmap);
-    nix::ioctl_readwrite_bad!(ioas_map_file, number(15), MapFile);
+    nix::ioctl_write_ptr_bad!(destroy, number(IOMMUFD_CMD_DESTROY), Destroy);
+    nix::ioctl_readwrite_bad!(ioas_alloc, number(IOMMUFD_CMD_IOAS_ALLOC), IoasAlloc);
+    nix::ioctl_readwrite_bad!(
+        ioas_iova_ranges,
+        number(IOMMUFD_CMD_IOAS_IOVA_RANGES),
+        IovaRanges
+    );
+    nix::ioctl_readwrite_bad!(ioas_map, number(IOMMUFD_CMD_IOAS_MAP), Map);
+    nix::ioctl_readwrite_bad!(ioas_unmap, number(IOMMUFD_CMD_IOAS_UNMAP), Unmap);
+    nix::ioctl_readwrite_bad!(hwpt_alloc, number(IOMMUFD_CMD_HWPT_ALLOC), HwptAlloc);
+    nix::ioctl_readwrite_bad!(get_hw_info, number(IOMMUFD_CMD_GET_HW_INFO), HwInfo);
+    nix::ioctl_write_ptr_bad!(
+        hwpt_set_dirty_tracking,
+        number(IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING),
+        SetDirtyTracking
+    );
+    nix::ioctl_readwrite_bad!(
+        hwpt_get_dirty_bitmap,
+        number(IOMMUFD_CMD_HWPT_GET_DIRTY_BITMAP),
+        GetDirtyBitmap
+    );
+    nix::ioctl_readwrite_bad!(ioas_map_file, number(IOMMUFD_CMD_IOAS_MAP_FILE), MapFile);
 }
 
 /// The device's access to a mapping.
@@ -136,10 +145,10 @@ pub(super) unsafe fn ioas_map(
         size: abi::size::<Map>(),
         flags: access.flags(),
         ioas_id: ioas,
-        reserved: 0,
         user_va: address,
         length: range.len(),
         iova: range.start(),
+        ..Default::default()
     };
     // SAFETY: the structure outlives the call; the caller guarantees the memory.
     unsafe { raw::ioas_map(fd.as_raw_fd(), &raw mut map) }.map(drop)
@@ -214,7 +223,7 @@ pub(super) fn logs_dirty_pages(fd: BorrowedFd<'_>, device: u32) -> nix::Result<b
     };
     // SAFETY: the structure outlives the call and holds its own size; it has no data buffer.
     unsafe { raw::get_hw_info(fd.as_raw_fd(), &raw mut info) }?;
-    Ok(info.out_capabilities & abi::HW_CAP_DIRTY_TRACKING != 0)
+    Ok(info.out_capabilities & u64::from(abi::HW_CAP_DIRTY_TRACKING) != 0)
 }
 
 /// `IOMMU_HWPT_ALLOC`: returns the id of a new page table for a device, with dirty-page logging.
@@ -237,7 +246,7 @@ pub(super) fn set_dirty_tracking(fd: BorrowedFd<'_>, hwpt: u32, on: bool) -> nix
         size: abi::size::<SetDirtyTracking>(),
         flags: if on { abi::DIRTY_TRACKING_ENABLE } else { 0 },
         hwpt_id: hwpt,
-        reserved: 0,
+        ..Default::default()
     };
     // SAFETY: the structure outlives the call and holds its own size.
     unsafe { raw::hwpt_set_dirty_tracking(fd.as_raw_fd(), &raw const set) }.map(drop)

@@ -4,21 +4,17 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-
-use super::ioas::{Ioas, IoasInner, Open, State};
+use super::ioas::{Ioas, Open};
 use super::ioctl::{self, Access};
 use super::owners::{MemoryOwner, RemovedOwners};
-use crate::batch::{Batch, BatchError, MapRequest, Memory, Source, unmap_each};
+use crate::batch::{Batch, BatchError, MapRequest, Memory, Source};
 use crate::dropper;
-use crate::locked::lock;
 use crate::memory::{self, MemoryFile};
 use crate::vfio::{DeviceInner, DeviceMapping, DmaBuf};
 use crate::{Error, ErrorCode, Range, Result};
 
 const MAP: &str = "ioctl(IOMMU_IOAS_MAP)";
 const MAP_FILE: &str = "ioctl(IOMMU_IOAS_MAP_FILE)";
-const UNMAP: &str = "ioctl(IOMMU_IOAS_UNMAP)";
 
 /// Part of a BAR to map, and the hold on its device.
 struct Bar {
@@ -157,24 +153,14 @@ impl Ioas {
             .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
         dropper::flush_before(bytes);
         batch.fault_in_files(threads);
-        // Declared before the lock, so that leases are dropped after it is released.
-        let (mut removed, mut rolled_back) = (RemovedOwners::default(), RemovedOwners::default());
-        let mut state = lock(&self.inner.state);
-        let open = state.open()?;
-        let result = batch.map(
-            &mut *state,
-            |state, request, memory| {
+        self.inner
+            .map(&mut batch, |state, request, memory, removed| {
                 let is_bar = matches!(memory, Memory::File(file) if file.is_device());
                 let bar = if is_bar { bars.pop_front() } else { None };
-                let owner = map_one(&open, request, memory, bar, &mut removed)?;
-                state.mappings.insert(request.range, owner, &mut removed);
+                let owner = map_one(&state.open()?, request, memory, bar, removed)?;
+                state.mappings.insert(request.range, owner, removed);
                 Ok(())
-            },
-            |state, range| state.unmap_one(&open, range, &mut rolled_back),
-        );
-        self.inner.publish_count(&state);
-        drop(state);
-        result
+            })
     }
 
     /// For each of the ranges, removes all mappings that lie wholly in it, one by one. A range can have gaps or be
@@ -187,94 +173,6 @@ impl Ioas {
     /// `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        let mut removed = RemovedOwners::default();
-        let mut state = lock(&self.inner.state);
-        let failures = unmap_each(ranges, all, |range| {
-            let open = state.open()?;
-            if let Some(cut) = state.mappings.cut_by(range) {
-                let message = format!("unmapping IOVA {range} would cut the mapping {cut}");
-                return Err(Error::new(ErrorCode::UnmapFailed, message).at(cut));
-            }
-            while let Some(one) = state.mappings.next_within(range) {
-                state.unmap_one(&open, &one, &mut removed)?;
-            }
-            Ok(())
-        });
-        self.inner.publish_count(&state);
-        drop(state);
-        failures
-    }
-}
-
-impl IoasInner {
-    /// Removes all mappings. If the kernel succeeds, none is left, whatever size it reports; if it fails, all records
-    /// keep their memory.
-    pub(super) fn unmap_all(&self) -> Result<()> {
-        let mut state = lock(&self.state);
-        let open = state.open()?;
-        match ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX) {
-            // Some kernels return ENOENT if there is no mapping at all.
-            Ok(_) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(unmap_refused(&Range::new(0, u64::MAX)?, errno)),
-        }
-        let removed: RemovedOwners = state.mappings.take_all().collect();
-        self.publish_count(&state);
-        drop(state);
-        drop(removed);
-        Ok(())
-    }
-}
-
-impl State {
-    /// Removes exactly one recorded mapping, and adds the owner of its memory to `removed`.
-    fn unmap_one(&mut self, open: &Open, range: &Range, removed: &mut RemovedOwners) -> Result<()> {
-        let answer = ioctl::ioas_unmap(open.fd(), open.id, range.start(), range.len());
-        check_unmapped(range, range.len(), answer).map_err(|error| error.at(*range))?;
-        self.mappings.take_within(range, removed);
-        Ok(())
-    }
-}
-
-/// Checks the result of an unmap: the kernel's size must match the records.
-fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Result<()> {
-    match answer {
-        Ok(size) if size == expected => Ok(()),
-        // Some kernels return ENOENT if there is no mapping at all.
-        Err(Errno::ENOENT) if expected == 0 => Ok(()),
-        Ok(size) => {
-            let message = format!(
-                "unmapping IOVA {range}: the kernel unmapped {size:#x} bytes, but {expected:#x} bytes were mapped there"
-            );
-            Err(Error::new(ErrorCode::UnmapFailed, message))
-        }
-        Err(errno) => Err(unmap_refused(range, errno)),
-    }
-}
-
-/// The error of an unmap of `range` that the kernel refused.
-fn unmap_refused(range: &Range, errno: Errno) -> Error {
-    let operation = format!("unmapping IOVA {range}");
-    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, operation)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unmap_must_agree_with_the_records() {
-        let range = Range::new(0x1000, 0x3000).unwrap();
-        check_unmapped(&range, 0x3000, Ok(0x3000)).unwrap();
-        check_unmapped(&range, 0, Ok(0)).unwrap();
-        check_unmapped(&range, 0, Err(Errno::ENOENT)).unwrap();
-        let missing = check_unmapped(&range, 0x3000, Err(Errno::ENOENT)).unwrap_err();
-        assert_eq!(
-            (missing.code(), missing.errno()),
-            (ErrorCode::UnmapFailed, Some(Errno::ENOENT))
-        );
-        let wrong = check_unmapped(&range, 0x3000, Ok(0x1000)).unwrap_err();
-        assert_eq!(wrong.code(), ErrorCode::UnmapFailed);
-        assert!(wrong.message().contains("0x1000 bytes"), "{wrong}");
+        self.inner.unmap(ranges, all)
     }
 }

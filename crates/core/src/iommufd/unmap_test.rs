@@ -11,7 +11,6 @@ use super::owners::MemoryOwner;
 use crate::batch::{Batch, BatchError, MapRequest, Source};
 use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
-use crate::locked::lock;
 use crate::memory::{HugePages, MemoryFile};
 use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::vfio::Device;
@@ -58,14 +57,10 @@ fn the_last_handle_of_an_address_space_releases_the_bars_whatever_size_the_kerne
     let fixture = Fixture::<Ioas>::new();
     let device = Device::fake(&[0; 256], false);
     let bar = device.inner().begin_mapping().unwrap();
-    let mut state = lock(&fixture.space.inner.state);
-    let mut removed = Vec::new();
-    state
-        .mappings
-        .insert(range(0, 2), MemoryOwner::Bar(bar), &mut removed);
-    assert!(removed.is_empty());
-    fixture.space.inner.publish_count(&state);
-    drop(state);
+    fixture.space.inner.change(|state, removed| {
+        let owner = MemoryOwner::Bar(bar);
+        state.mappings.insert(range(0, 2), owner, removed);
+    });
     // The reference of an attached device, without the handle.
     let attached = Arc::clone(&fixture.space.inner);
     assert_eq!(device.close().unwrap_err().code(), ErrorCode::DeviceInUse);

@@ -10,7 +10,7 @@ use super::abi::{
 };
 use super::device::{Device, DeviceOwner};
 use super::token::{DeviceName, VfToken};
-use crate::device_file::open_device_file;
+use crate::device_file;
 use crate::dropper;
 use crate::iommufd::{Attachment, Ioas, Iommufd};
 use crate::locked::{lock, read};
@@ -60,7 +60,7 @@ impl Device {
         dropper::flush(); // an unclosed handle may keep the file open
         let path = format!("/dev/vfio/devices/vfio{number}");
         let operation = format!("opening device {name}");
-        let fd = open_device_file(&path, ErrorCode::DeviceOpen, operation)?;
+        let fd = device_file::open(&path, ErrorCode::DeviceOpen, operation)?;
         let id = bind(fd.as_fd(), iommufd.fd(), token).map_err(|errno| {
             Error::os(
                 ErrorCode::DeviceOpen,

@@ -1,8 +1,7 @@
 //! A VFIO container: one IOMMU address space for the groups attached to it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -10,20 +9,15 @@ use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
 use super::container_state::State;
 use super::info::ContainerInfo;
 use super::ioctl;
-use crate::device_file::open_device_file;
+use crate::device_file;
 use crate::dropper;
-use crate::locked::{lock, owned};
 use crate::mappings::Mappings;
 use crate::memory::Leases;
+use crate::space::{Handle, Space};
 use crate::{Error, ErrorCode, Result};
 
-#[derive(Debug)]
-pub(super) struct ContainerInner {
-    pub(super) state: Mutex<State>,
-    pub(super) unmap_all: bool,
-    /// The number of mappings, readable without waiting for a call in progress.
-    count: AtomicUsize,
-}
+/// A container, for its handles and attached groups.
+pub(super) type ContainerInner = Space<State>;
 
 /// An open container. Clones share it; attached groups keep it open. After the last clone the dropper's thread unmaps
 /// everything: otherwise a mapped BAR would keep its device open, the device its group, and the group the container,
@@ -31,40 +25,7 @@ pub(super) struct ContainerInner {
 #[derive(Debug, Clone)]
 pub struct Container {
     pub(super) inner: Arc<ContainerInner>,
-    _handle: Arc<Handle>,
-}
-
-/// The state that only the clones of a container share, not the attached groups.
-#[derive(Debug)]
-struct Handle {
-    inner: Arc<ContainerInner>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.inner.count.load(Ordering::Relaxed) > 0 {
-            dropper::drop_later(WithoutHandle(Arc::clone(&self.inner)));
-        }
-    }
-}
-
-/// A container with mappings and without a handle.
-struct WithoutHandle(Arc<ContainerInner>);
-
-impl Drop for WithoutHandle {
-    fn drop(&mut self) {
-        // Mappings that the kernel fails to unmap stay on record, and keep their memory.
-        let _ = self.0.unmap_all();
-    }
-}
-
-impl Drop for ContainerInner {
-    fn drop(&mut self) {
-        let state = owned(&mut self.state);
-        if state.fd.is_some() {
-            dropper::drop_later(std::mem::take(state));
-        }
-    }
+    _handle: Arc<Handle<State>>,
 }
 
 impl Container {
@@ -73,8 +34,8 @@ impl Container {
     /// # Errors
     /// `ERR_VFIO_UNAVAILABLE` (`ENOENT`: the vfio module is not loaded; `EACCES`), `ERR_VFIO_UNSUPPORTED`.
     pub fn open() -> Result<Self> {
-        let operation = "opening a VFIO container";
-        let fd = open_device_file("/dev/vfio/vfio", ErrorCode::VfioUnavailable, operation)?;
+        let path = "/dev/vfio/vfio";
+        let fd = device_file::open(path, ErrorCode::VfioUnavailable, "opening a VFIO container")?;
         let unsupported =
             |errno, syscall| Error::os(ErrorCode::VfioUnsupported, errno, syscall, "checking VFIO");
         let version = ioctl::get_api_version(fd.as_fd())
@@ -100,20 +61,15 @@ impl Container {
     pub(super) fn with_descriptor(fd: OwnedFd, unmap_all: bool) -> Self {
         let state = State {
             fd: Some(fd),
+            unmap_all,
             iommu_set: false,
             groups: 0,
             mappings: Mappings::default(),
             detach_unconfirmed: false,
         };
-        let inner = Arc::new(ContainerInner {
-            state: Mutex::new(state),
-            unmap_all,
-            count: AtomicUsize::new(0),
-        });
+        let inner = Space::new(state, ());
         Self {
-            _handle: Arc::new(Handle {
-                inner: Arc::clone(&inner),
-            }),
+            _handle: Handle::new(&inner),
             inner,
         }
     }
@@ -125,7 +81,7 @@ impl Container {
     /// `ERR_CONTAINER_EMPTY` without a group, `ERR_SET_IOMMU_FAILED` (`EPERM`: no interrupt remapping, and
     /// `allow_unsafe_interrupts` is off; `EINVAL`: set already), `ERR_CLOSED`.
     pub fn set_iommu(&self) -> Result<()> {
-        let mut state = lock(&self.inner.state);
+        let mut state = self.inner.lock();
         let fd = state.open()?;
         if state.groups == 0 {
             let message = "the container has no group. Attach a group before setting the IOMMU";
@@ -155,7 +111,7 @@ impl Container {
     /// # Errors
     /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_BAD_KERNEL_DATA`, `ERR_SYSTEM`.
     pub fn info(&self) -> Result<ContainerInfo> {
-        let state = lock(&self.inner.state);
+        let state = self.inner.lock();
         let bytes = ioctl::iommu_get_info(state.ready()?).map_err(|errno| {
             Error::os(
                 ErrorCode::System,
@@ -171,7 +127,7 @@ impl Container {
     /// Returns the number of recorded mappings. Does not wait for a call in progress.
     #[must_use]
     pub fn mapping_count(&self) -> usize {
-        self.inner.count.load(Ordering::Relaxed)
+        self.inner.count()
     }
 
     /// Closes the container; a second call does nothing.
@@ -183,26 +139,23 @@ impl Container {
     }
 
     fn close_empty(&self) -> Result<()> {
-        let mut state = lock(&self.inner.state);
-        if state.groups > 0 {
-            let message = format!("the container has {} group(s) attached", state.groups);
-            return Err(Error::new(ErrorCode::DeviceInUse, message));
-        }
-        let fd = state.fd.take();
-        state.iommu_set = false;
-        drop(fd);
-        let removed: Leases = state.mappings.take_all().collect();
-        self.inner.publish_count(&state);
-        drop(state);
-        drop(removed);
-        Ok(())
+        self.inner.change(|state, removed| {
+            if state.groups > 0 {
+                let message = format!("the container has {} group(s) attached", state.groups);
+                return Err(Error::new(ErrorCode::DeviceInUse, message));
+            }
+            drop(state.fd.take());
+            state.iommu_set = false;
+            removed.extend(state.mappings.take_all());
+            Ok(())
+        })
     }
 }
 
 impl ContainerInner {
     /// Attaches a group.
     pub(super) fn attach(&self, group: BorrowedFd<'_>, id: u32) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         ioctl::group_set_container(group, state.open()?).map_err(|errno| {
             let operation = format!("attaching VFIO group {id} to a container");
             Error::os(
@@ -226,60 +179,38 @@ impl ContainerInner {
     /// longer has an IOMMU then, and returns an error that says so. Mappings that remain stay on record until the
     /// container is closed.
     pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Leases> {
-        let mut state = lock(&self.state);
-        match ioctl::group_unset_container(group) {
-            // EINVAL: the group is detached already, because the host has unbound its devices from vfio-pci.
-            Ok(()) | Err(Errno::EINVAL) => {}
-            Err(errno) => {
-                let code = if errno == Errno::EBUSY {
-                    ErrorCode::DeviceInUse
-                } else {
-                    ErrorCode::System
-                };
-                let operation = format!(
-                    "detaching VFIO group {id} (EBUSY: one of its devices is still open somewhere)"
-                );
-                let syscall = "ioctl(VFIO_GROUP_UNSET_CONTAINER)";
-                return Err(Error::os(code, errno, syscall, operation));
+        self.change(|state, removed| {
+            match ioctl::group_unset_container(group) {
+                // EINVAL: the group is detached already, because the host has unbound its devices from vfio-pci.
+                Ok(()) | Err(Errno::EINVAL) => {}
+                Err(errno) => {
+                    let code = if errno == Errno::EBUSY {
+                        ErrorCode::DeviceInUse
+                    } else {
+                        ErrorCode::System
+                    };
+                    let operation = format!(
+                        "detaching VFIO group {id} (EBUSY: one of its devices is still open somewhere)"
+                    );
+                    let syscall = "ioctl(VFIO_GROUP_UNSET_CONTAINER)";
+                    return Err(Error::os(code, errno, syscall, operation));
+                }
             }
-        }
-        state.groups = state.groups.saturating_sub(1);
-        let mut removed = Leases::default();
-        if state.groups == 0 {
-            state.iommu_set = false;
-            if self.unmap_leftovers_in_kernel(&state).is_ok() {
-                removed.extend(state.mappings.take_all());
+            state.groups = state.groups.saturating_sub(1);
+            if state.groups == 0 {
+                state.iommu_set = false;
+                if state.unmap_leftovers_in_kernel().is_ok() {
+                    removed.extend(state.mappings.take_all());
+                }
             }
-            self.publish_count(&state);
-        }
-        Ok(removed)
-    }
-
-    /// Makes the kernel unmap everything after the last group was detached.
-    pub(super) fn unmap_leftovers_in_kernel(&self, state: &State) -> nix::Result<()> {
-        // Kernels that cannot unmap all at once do not have iommufd.
-        if !self.unmap_all || state.mappings.len() == 0 {
-            return Ok(());
-        }
-        let Ok(fd) = state.open() else {
-            return Ok(());
-        };
-        match self.unmap_all_in_kernel(fd) {
-            // type1 returns EINVAL; iommufd returns ENODEV if it never had a device.
-            Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => Ok(()),
-            answer => answer,
-        }
+            Ok(std::mem::take(removed))
+        })
     }
 
     /// Records that a group's descriptor was closed without a confirmed detachment: from now on, mappings count as
     /// alive for ever.
     pub(super) fn mark_unconfirmed_detach(&self) {
-        lock(&self.state).detach_unconfirmed = true;
-    }
-
-    /// Updates the count of mappings; call it before the lock is released, after each change.
-    pub(super) fn publish_count(&self, state: &State) {
-        self.count.store(state.mappings.len(), Ordering::Relaxed);
+        self.lock().detach_unconfirmed = true;
     }
 }
 

@@ -4,12 +4,15 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::abi::{
-    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, argsz, vfio_iommu_type1_dma_map,
+    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_DMA_UNMAP_FLAG_ALL, argsz,
+    vfio_iommu_type1_dma_map,
 };
 use super::ioctl;
 use crate::batch::{MapRequest, Memory};
+use crate::dropper;
 use crate::mappings::Mappings;
 use crate::memory::{Lease, Leases};
+use crate::space::{SpaceState, check_unmapped, unmap_refused};
 use crate::{Error, ErrorCode, Range, Result};
 
 const MAP: &str = "ioctl(VFIO_IOMMU_MAP_DMA)";
@@ -20,6 +23,8 @@ const UNMAP: &str = "ioctl(VFIO_IOMMU_UNMAP_DMA)";
 pub(super) struct State {
     // Declared before the mappings, so that the descriptor is closed first.
     pub(super) fd: Option<OwnedFd>,
+    /// The kernel supports `VFIO_DMA_UNMAP_FLAG_ALL` (since Linux 5.12).
+    pub(super) unmap_all: bool,
     pub(super) iommu_set: bool,
     pub(super) groups: usize,
     pub(super) mappings: Mappings<Lease>,
@@ -87,13 +92,85 @@ impl State {
         mapped
     }
 
-    /// Removes the mappings that lie wholly in a range. Adds leases to drop to `removed`.
-    pub(super) fn unmap(&mut self, range: &Range, removed: &mut Leases) -> Result<()> {
+    /// Makes the kernel unmap everything after the last group was detached.
+    pub(super) fn unmap_leftovers_in_kernel(&self) -> nix::Result<()> {
+        // Kernels that cannot unmap all at once do not have iommufd.
+        if !self.unmap_all || self.mappings.len() == 0 {
+            return Ok(());
+        }
+        let Ok(fd) = self.open() else {
+            return Ok(());
+        };
+        match self.unmap_all_in_kernel(fd) {
+            // type1 returns EINVAL; iommufd returns ENODEV if it never had a device.
+            Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Unmaps from a container without a group. It has records only if the last detachment could not unmap them (see
+    /// `ContainerInner::detach`): no device reaches their memory, so all of them can be removed.
+    fn unmap_leftovers(&mut self, range: &Range, removed: &mut Leases) -> Result<()> {
+        match self.unmap_leftovers_in_kernel() {
+            Ok(()) => {
+                removed.extend(self.mappings.take_all());
+                Ok(())
+            }
+            Err(errno) => match self.mappings.next_within(range) {
+                Some(first) => Err(unmap_refused(UNMAP, &first, errno).at(first)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Makes the kernel unmap everything. The reported size carries no information: on success, no mapping is left in
+    /// type1v2 (`vfio_dma_do_unmap`) or iommufd (`iopt_unmap_all`).
+    fn unmap_all_in_kernel(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let (length, flags) = if self.unmap_all {
+            (0, VFIO_DMA_UNMAP_FLAG_ALL)
+        } else {
+            (!0xffff, 0) // The last page of the address space cannot be mapped.
+        };
+        ioctl::iommu_unmap_dma(fd, 0, length, flags).map(drop)
+    }
+}
+
+impl SpaceState for State {
+    type Owner = Lease;
+    type Removed = Leases;
+    type Unguarded = ();
+
+    fn mappings(&self) -> &Mappings<Lease> {
+        &self.mappings
+    }
+
+    fn unmap(&mut self, range: &Range, removed: &mut Leases) -> Result<()> {
+        if self.fd.is_some() && !self.iommu_set {
+            return self.unmap_leftovers(range, removed);
+        }
         let expected = self.mappings.bytes_within(range);
         let answer = ioctl::iommu_unmap_dma(self.open()?, range.start(), range.len(), 0);
-        check_unmapped(range, expected, answer)?;
+        check_unmapped(UNMAP, range, expected, answer)?;
         self.mappings.take_within(range, removed);
         Ok(())
+    }
+
+    fn unmap_all(&mut self, removed: &mut Leases) -> Result<()> {
+        let whole = Range::new(0, u64::MAX)?;
+        let fd = self.open()?;
+        if !self.iommu_set {
+            return self.unmap_leftovers(&whole, removed);
+        }
+        self.unmap_all_in_kernel(fd)
+            .map_err(|errno| unmap_refused(UNMAP, &whole, errno))?;
+        removed.extend(self.mappings.take_all());
+        Ok(())
+    }
+
+    fn end(&mut self, (): &mut ()) {
+        if self.fd.is_some() {
+            dropper::drop_later(std::mem::take(self));
+        }
     }
 }
 
@@ -103,48 +180,5 @@ impl Drop for State {
             // A device may still reach this memory. Leaks it, so that nothing else is mapped there.
             self.mappings.take_all().for_each(std::mem::forget);
         }
-    }
-}
-
-/// Checks the result of an unmap: the kernel's size must match the records.
-pub(super) fn check_unmapped(range: &Range, expected: u64, answer: nix::Result<u64>) -> Result<()> {
-    match answer {
-        Ok(size) if size == expected => Ok(()),
-        Ok(size) => {
-            let message = format!(
-                "unmapping IOVA {range}: the kernel unmapped {size:#x} bytes, but {expected:#x} bytes were mapped there"
-            );
-            Err(Error::new(ErrorCode::UnmapFailed, message))
-        }
-        Err(errno) => Err(unmap_refused(range, errno)),
-    }
-}
-
-/// The error of an unmap of `range` that the kernel refused.
-pub(super) fn unmap_refused(range: &Range, errno: Errno) -> Error {
-    let operation = format!("unmapping IOVA {range}");
-    Error::os(ErrorCode::UnmapFailed, errno, UNMAP, operation)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unmap_must_match_the_records() {
-        let range = Range::new(0x1000, 0x3000).unwrap();
-        check_unmapped(&range, 0x2000, Ok(0x2000)).unwrap();
-        check_unmapped(&range, 0, Ok(0)).unwrap();
-        let wrong = check_unmapped(&range, 0x2000, Ok(0x1000)).unwrap_err();
-        assert_eq!(wrong.code(), ErrorCode::UnmapFailed);
-        assert!(
-            wrong.message().contains("0x1000 bytes") && wrong.message().contains("0x2000 bytes")
-        );
-        let refused = check_unmapped(&range, 0, Err(Errno::EINVAL)).unwrap_err();
-        assert_eq!(
-            (refused.code(), refused.errno()),
-            (ErrorCode::UnmapFailed, Some(Errno::EINVAL))
-        );
     }
 }

@@ -11,7 +11,6 @@ use super::abi::{
 use super::container::Container;
 use super::ioctl::fields;
 use crate::bitmap::words_of;
-use crate::locked::lock;
 use crate::range::to_u64;
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -37,7 +36,7 @@ impl Container {
         } else {
             VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP
         };
-        let state = lock(&self.inner.state);
+        let state = self.inner.lock();
         let mut words = [fields(8, flag)];
         dirty_pages(state.ready()?, &mut words)
             .map_err(|errno| failed(errno, "switching dirty-page logging"))
@@ -52,7 +51,7 @@ impl Container {
     /// for more pages than the kernel reports at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let mut bitmap = vec![0_u64; words_of(range, page_size)?];
-        let state = lock(&self.inner.state);
+        let state = self.inner.lock();
         let mut words = [
             fields(48, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP),
             range.start(),

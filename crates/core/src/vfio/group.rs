@@ -8,7 +8,7 @@ use super::container::{Container, ContainerInner};
 use super::device::{Device, DeviceOwner};
 use super::ioctl;
 use super::token::DeviceName;
-use crate::device_file::open_device_file;
+use crate::device_file;
 use crate::dropper;
 use crate::locked::{lock, owned};
 use crate::{Error, ErrorCode, Result};
@@ -43,9 +43,9 @@ impl Group {
     }
 
     fn open_once(id: u32) -> Result<Self> {
-        let path = format!("/dev/vfio/{id}");
         let operation = format!("opening VFIO group {id}");
-        let fd = open_device_file(&path, ErrorCode::GroupOpen, operation)?;
+        let path = format!("/dev/vfio/{id}");
+        let fd = device_file::open(&path, ErrorCode::GroupOpen, operation)?;
         let open = Open {
             fd,
             container: None,

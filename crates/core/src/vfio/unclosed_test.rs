@@ -6,7 +6,6 @@ use super::{Device, Group};
 use crate::batch::{Batch, MapRequest, Source};
 use crate::dropper::{Gate, QUEUED, flush};
 use crate::fake_kernel::{self, Call};
-use crate::locked::lock;
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
 
 const PAGE: u64 = 0x1000;
@@ -22,7 +21,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let container = Container::with_descriptor(fake_kernel::descriptor(), true);
-        let mut state = lock(&container.inner.state);
+        let mut state = container.inner.lock();
         state.iommu_set = true;
         state.groups = 1;
         drop(state);

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 use super::container::Container;
 use crate::batch::{Batch, BatchError};
 use crate::fake_kernel::{self, Call};
-use crate::locked::lock;
 use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -19,7 +18,7 @@ impl Space for Container {
 
     fn fake() -> Self {
         let container = Self::with_descriptor(fake_kernel::descriptor(), true);
-        let mut state = lock(&container.inner.state);
+        let mut state = container.inner.lock();
         state.iommu_set = true;
         state.groups = 1;
         drop(state);
@@ -84,7 +83,7 @@ fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
 #[test]
 fn an_unmap_without_a_group_or_a_mapping_succeeds_without_a_call() {
     let fixture = Fixture::<Container>::new();
-    lock(&fixture.space.inner.state).iommu_set = false;
+    fixture.space.inner.lock().iommu_set = false;
     fake_kernel::expect([(Call::UnmapDma, Err(Errno::EINVAL))]);
     fixture.unmap(0, 1).unwrap();
     fixture.space.inner.unmap_all().unwrap();
@@ -95,7 +94,7 @@ fn an_unmap_without_a_group_or_a_mapping_succeeds_without_a_call() {
 #[test]
 fn an_unmap_all_before_linux_5_12_removes_every_record() {
     let container = Container::with_descriptor(fake_kernel::descriptor(), false);
-    let mut state = lock(&container.inner.state);
+    let mut state = container.inner.lock();
     state.iommu_set = true;
     drop(state);
     let fixture = Fixture::of(container);
