@@ -29,16 +29,16 @@ export type {
   MemorySnapshot,
   RangeSnapshot,
   RegionSnapshot,
-  StatusSnapshot,
+  MappingStatusSnapshot,
   SubMappingSnapshot,
   TargetSnapshot,
 } from './guest/inspect.ts';
-export { explain, type Explanation, type SeenMemory } from './guest/explain.ts';
-export type { Layer } from './guest/layers.ts';
-export type { TargetView } from './guest/target-view.ts';
+export { explain, type Explanation, type MemoryAtAddress } from './guest/explain.ts';
+export type { RegionAtAddress } from './guest/layers.ts';
+export type { TargetAtAddress } from './guest/target-view.ts';
 export { recordJournal, type FileUrl, type Journal } from './journal/journal.ts';
 export { readJournal, type JournalEntry } from './journal/read.ts';
-export type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './journal/delta.ts';
+export type { ListChange, RegionDelta, SnapshotDelta, TargetDelta } from './journal/delta.ts';
 export type { JournalError, JournalLine, JournalStart } from './journal/lines.ts';
 
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
@@ -62,7 +62,14 @@ export type {
   SimulatedRegisters,
 } from './pci/simulated/options.ts';
 export { DmaBuffer, type DmaBufferOptions } from './driver/dma-buffer.ts';
-export { registers, u32, u64, type Register, type RegisterFile, type RegisterView } from './driver/registers.ts';
+export {
+  registers,
+  u32,
+  u64,
+  type RegisterDefinition,
+  type RegisterFile,
+  type RegisterView,
+} from './driver/registers.ts';
 export {
   ACS_CONTROLS,
   bridgesAbove,
@@ -77,40 +84,47 @@ export {
   type AtsFacts,
   type BarResource,
   type BridgeWindow,
-  type BusNumbers,
-  type Bypass,
+  type BridgeBusNumbers,
+  type IommuBypass,
   type CpuIdentity,
-  type Host,
+  type HostMachine,
   type HostFinding,
-  type Iommu,
+  type HostIommu,
   type IommuGroup,
   type KernelVersion,
-  type LinkFacts,
+  type PcieLinkFacts,
   type NonPciMember,
   type PciFunction,
   type PciIds,
   type PeerCell,
   type PeerMatrix,
-  type PortType,
-  type Reason,
-  type ReasonCode,
-  type ReservedRange,
+  type PciePortType,
+  type PeerReason,
+  type PeerReasonCode,
+  type ReservedIovaRange,
   type RootBus,
-  type TargetBar,
-  type Unknown,
-  type Verdict,
+  type PeerTargetBar,
+  type UnknownFact,
+  type PeerVerdict,
   type VirtualFunctions,
 } from './host/index.ts';
 export { diagnose, type DiagnoseOptions } from './doctor/diagnose.ts';
-export type { BarVerdict, DeviceDiagnosis, Diagnosis, Finding, FindingId, FindingState } from './doctor/finding.ts';
+export type {
+  BarDiagnosis,
+  DeviceDiagnosis,
+  Diagnosis,
+  DoctorFinding,
+  DoctorFindingId,
+  DoctorFindingState,
+} from './doctor/finding.ts';
 export {
   VfioContainerManager,
-  type OpenOptions,
+  type DeviceOpenOptions,
   type TargetRefreshedMapping,
   type VfioOptions,
   type VfioSnapshot,
 } from './vfio/container-manager.ts';
-export type { BackendName, ContainerSnapshot } from './vfio/backend.ts';
+export type { VfioBackendName, ContainerSnapshot } from './vfio/backend.ts';
 export type { DirtyTracking } from './vfio/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';
 export type { VfioInterrupts } from './vfio/vfio-interrupts.ts';

@@ -9,8 +9,8 @@ import test, { type ExecutionContext } from 'ava';
 import {
   type DeviceMemory,
   type Diagnosis,
-  type Finding,
-  type FindingId,
+  type DoctorFinding,
+  type DoctorFindingId,
   GuestMemory,
   PeerDmaError,
   VfioContainerManager,
@@ -26,7 +26,7 @@ import { rig } from './support/rig.ts';
 const ADDRESS = 0x1_0000_0000n;
 
 /** Findings of a kind, about one device if it is named. */
-function findings({ machine, devices }: Diagnosis, id: FindingId, address?: string): Finding[] {
+function findings({ machine, devices }: Diagnosis, id: DoctorFindingId, address?: string): DoctorFinding[] {
   const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
   return list.filter((finding) => finding.id === id);
 }

@@ -14,7 +14,7 @@ import { backendFinding } from './device/backend.ts';
 import { barFindings } from './device/bars.ts';
 import { resetFinding } from './device/resets.ts';
 import { type Facts, gatherFacts } from './facts.ts';
-import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary, worst } from './finding.ts';
+import { type DeviceDiagnosis, type Diagnosis, type DoctorFinding, aboutDevice, summary, worst } from './finding.ts';
 import { hugePagesFinding } from './machine/huge-pages.ts';
 import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
@@ -74,7 +74,7 @@ export function diagnosisOf(facts: Facts, wanted: readonly string[] | undefined)
   );
 }
 
-function machineFindings(facts: Facts): Finding[] {
+function machineFindings(facts: Facts): DoctorFinding[] {
   return [
     kernelFinding(facts),
     ...pciFindings(facts),
@@ -100,14 +100,14 @@ function deviceDiagnosis(facts: Facts, lookups: Lookups, device: PciFunction, as
   ]);
 }
 
-function pciFindings({ host: { functions, root } }: Facts): Finding[] {
+function pciFindings({ host: { functions, root } }: Facts): DoctorFinding[] {
   if (functions.size > 0) return [];
   const says =
     '/sys lists no PCI device: the machine has none, the kernel has no PCI (CONFIG_PCI, pci=off), or a container hides them. Run the doctor on the host';
   return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or missing` }];
 }
 
-function sysfsFindings({ host: { findings, root } }: Facts): Finding[] {
+function sysfsFindings({ host: { findings, root } }: Facts): DoctorFinding[] {
   if (findings.length === 0) return [];
   const [files, are] = findings.length === 1 ? ['1 file', 'is'] : [`${findings.length} files`, 'are'];
   const evidence = listed(findings, findings.length, ({ path, problem }) => `${root}/${path} ${problem}`);

@@ -3,13 +3,13 @@
  * and how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
  */
 import { chmodSync, statSync } from 'node:fs';
-import { type Finding, GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../../ts/index.ts';
+import { type DoctorFinding, GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../../ts/index.ts';
 
 export interface Verdict {
   /** Codes of what is blocked, of the machine and then of the device. */
   readonly blocked: (string | undefined)[];
   readonly fixes: (string | undefined)[];
-  readonly backend: Pick<Finding, 'state' | 'says' | 'evidence'> | undefined;
+  readonly backend: Pick<DoctorFinding, 'state' | 'says' | 'evidence'> | undefined;
 }
 
 /** The code of the error, or the back end with its reason. */

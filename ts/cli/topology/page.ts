@@ -2,7 +2,7 @@
  * Builds the page of `peerdma topology`: the picture of the tree, the matrix as a table, reasons, prerequisites and
  * notes. The page is one file; its content security policy forbids all requests.
  */
-import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { HostMachine, PeerCell, PeerMatrix } from '../../host/index.ts';
 import { bridgesAbove } from '../../host/index.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
@@ -66,7 +66,7 @@ if (first) show(first, false);
 `;
 
 /** Returns the HTML document. */
-export function topologyPage(host: Host, matrix: PeerMatrix): string {
+export function topologyPage(host: HostMachine, matrix: PeerMatrix): string {
   const footnotes = new Footnotes(matrix);
   const tree = pictureOfTree(host, matrix);
   const cells = Object.fromEntries(matrix.cells.map((cell) => [pairOf(cell), cellData(host, cell)]));
@@ -106,7 +106,7 @@ ${devicesHtml(host, matrix)}
 `;
 }
 
-function matrixHtml(host: Host, matrix: PeerMatrix, footnotes: Footnotes): string {
+function matrixHtml(host: HostMachine, matrix: PeerMatrix, footnotes: Footnotes): string {
   const { devices } = matrix;
   const cellOf = cellsByPair(matrix);
   const head = devices.map(
@@ -143,7 +143,7 @@ function listHtml(title: string, texts: readonly string[]): string {
   return `<h2>${escape(title)}</h2>\n<ul>${texts.map((text) => `<li>${escape(text)}</li>`).join('')}</ul>`;
 }
 
-function devicesHtml(host: Host, { devices }: PeerMatrix): string {
+function devicesHtml(host: HostMachine, { devices }: PeerMatrix): string {
   const rows = devices.flatMap((address) => {
     const device = host.functions.get(address);
     if (device === undefined) return [];
@@ -174,7 +174,7 @@ function pairOf({ initiator, target }: PeerCell): string {
 }
 
 /** Returns the data of a pair for the script of the page. */
-function cellData(host: Host, cell: PeerCell): Record<string, unknown> {
+function cellData(host: HostMachine, cell: PeerCell): Record<string, unknown> {
   const texts = (reasons: PeerCell['reasons']): string[] => reasons.map(({ text }) => text);
   const ends = [cell.initiator, cell.target].flatMap((address) => host.functions.get(address) ?? []);
   return {

@@ -2,7 +2,7 @@
  * Lays out the columns of a page for one snapshot: regions, flat map and targets. The functions also run in the page,
  * so they use only functions of this module and of other modules of the page.
  */
-import type { MemorySnapshot, RegionSnapshot, StatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
+import type { MemorySnapshot, RegionSnapshot, MappingStatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
 import { backingAt, byPrecedenceIn } from '../../guest/layers.ts';
 import { stateOf, whyAbsent } from '../../guest/target-view.ts';
 import { lengthText } from './format.ts';
@@ -250,20 +250,20 @@ export function targetColumns({ targets, flat }: MemorySnapshot, places: Places)
 
 /** Returns the box of a mapping of a target. */
 export function targetBox(
-  mapping: StatusSnapshot,
+  mapping: MappingStatusSnapshot,
   sub: SubMappingSnapshot | undefined,
   places: Places,
   seen: Map<string, number>,
 ): Box {
   const state = stateOf(mapping);
   const { region, start, end, code, errno, reason } = mapping;
-  const short = state === 'quarantined' || state === 'void' ? undefined : (errno ?? code?.replace('ERR_', ''));
+  const short = state === 'quarantined' || state === 'revoked' ? undefined : (errno ?? code?.replace('ERR_', ''));
   return {
     key: numbered(seen, `${state === 'quarantined' ? state : 'target'} ${region}`),
     from: placeOf(places, start),
     to: placeOf(places, end),
     lane: 0,
-    label: state === 'mapped' ? region : `${stateWord(state)}${short === undefined ? '' : ` · ${short}`} · ${region}`,
+    label: state === 'mapped' ? region : `${state}${short === undefined ? '' : ` · ${short}`} · ${region}`,
     look: `target ${state}`,
     start,
     facts: [
@@ -297,17 +297,12 @@ export function absentBox(sub: SubMappingSnapshot, reason: string, places: Place
 }
 
 /** Returns the facts that sub-mappings and mappings of targets have in common. */
-export function factsOf({ start, end, region, kind }: SubMappingSnapshot | StatusSnapshot): Fact[] {
+export function factsOf({ start, end, region, kind }: SubMappingSnapshot | MappingStatusSnapshot): Fact[] {
   return [
     ['Addresses', `${start}..${end}`],
     ['Length', lengthText(BigInt(end) - BigInt(start))],
     ['Region', `${region} (${kind === 'ram' ? 'RAM' : 'device memory'})`],
   ];
-}
-
-/** Returns the word for a state in a label. */
-export function stateWord(state: string): string {
-  return state === 'void' ? 'revoked' : state;
 }
 
 /** Describes a state of a mapping. */
@@ -317,7 +312,7 @@ export function stateSentence(state: string): string {
       return 'mapped: devices behind this target reach it';
     case 'failed':
       return 'failed: the target could not map it';
-    case 'void':
+    case 'revoked':
       return 'revoked: the device of the memory has revoked the mapping';
     case 'skipped':
       return 'skipped: peer-to-peer is off for this target';
