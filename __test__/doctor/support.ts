@@ -7,7 +7,7 @@ import { PeerDmaError } from '../../ts/errors.ts';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import type { Facts } from '../../ts/doctor/facts.ts';
 import type { Diagnosis, DoctorFinding, DoctorFindingId, DoctorFindingState } from '../../ts/doctor/finding.ts';
-import { readHost } from '../../ts/host/index.ts';
+import { readHost } from '../../ts/host.ts';
 import { readSystem } from '../../ts/host/system/read-system.ts';
 import { containerUnavailable, iommufdUnavailable } from '../../ts/vfio/opening-errors.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';

@@ -1,6 +1,7 @@
 // What explain() says of an address: what is there, what hides what, and why a target does or doesn't reach it.
 import test from 'ava';
-import { explain, type MemorySnapshot } from '../../ts/index.ts';
+import type { MemorySnapshot } from '../../ts/index.ts';
+import { explain } from '../../ts/inspect.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';

@@ -2,13 +2,8 @@
  * Mappings of a device's memory that its device has made void: told, mapped anew by the same change, or by refresh().
  */
 import test, { type ExecutionContext } from 'ava';
-import {
-  type DeviceMemory,
-  type DmaMapperHandle,
-  type GuestMemory,
-  type PeerToPeer,
-  SimulatedIommu,
-} from '../../ts/index.ts';
+import type { DeviceMemory, DmaMapperHandle, GuestMemory, PeerToPeer } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE } from '../support/pages.ts';

@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import type { DoctorFinding } from '../../ts/doctor/finding.ts';
-import { type HostMachine, type PeerCell, peerMatrix } from '../../ts/host/index.ts';
+import { type HostMachine, type PeerCell, peerMatrix } from '../../ts/host.ts';
 import { factsOf } from '../doctor/support.ts';
 import { at, cell, codes, hostOf } from './support.ts';
 

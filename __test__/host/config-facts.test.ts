@@ -3,7 +3,7 @@
  * and shortened.
  */
 import test, { type ExecutionContext } from 'ava';
-import { type HostMachine, type PciFunction, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, type PciFunction, peerMatrix, readHost } from '../../ts/host.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { at, codes, hostOf } from './support.ts';
 

@@ -6,7 +6,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { type HostMachine, bridgesAbove, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, bridgesAbove, peerMatrix, readHost } from '../../ts/host.ts';
 import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';

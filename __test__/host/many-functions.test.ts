@@ -6,7 +6,7 @@ import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';
 import { topologyPage } from '../../ts/cli/topology/page.ts';
 import { topologySvg } from '../../ts/cli/topology/svg.ts';
 import { treeOf } from '../../ts/cli/topology/tree.ts';
-import { type HostMachine, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { type HostMachine, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host.ts';
 import { matrixParts } from '../../ts/host/peer-to-peer/matrix.ts';
 import { Counted, counted } from '../support/counted.ts';
 import { hostOf } from './support.ts';

@@ -2,7 +2,7 @@
  * Verdicts, reasons and notes of the matrix for many machines.
  */
 import test from 'ava';
-import { type HostMachine, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { type HostMachine, peerCandidates, peerMatrix } from '../../ts/host.ts';
 import { at, cell, codes, described, hostOf, recorded, table } from './support.ts';
 
 const all = (host: HostMachine) => peerMatrix(host, peerCandidates(host));

@@ -2,7 +2,7 @@
  * Reads described and recorded machines, and formats a matrix briefly.
  */
 import type { ExecutionContext } from 'ava';
-import { type HostMachine, type PeerCell, type PeerMatrix, type PciFunction, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, type PeerCell, type PeerMatrix, type PciFunction, readHost } from '../../ts/host.ts';
 import { type DescribeOptions, describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 

@@ -4,14 +4,8 @@ import fc from 'fast-check';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type DeviceMemory,
-  GuestMemory,
-  type MemorySettledEvent,
-  type MemorySnapshot,
-  readJournal,
-  recordJournal,
-} from '../../ts/index.ts';
+import { type DeviceMemory, GuestMemory, type MemorySettledEvent, type MemorySnapshot } from '../../ts/index.ts';
+import { readJournal, recordJournal } from '../../ts/inspect.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { at, guest, PAGE } from '../support/pages.ts';
 import { scratchFolder } from '../support/scratch.ts';

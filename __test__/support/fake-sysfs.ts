@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { HostMachine } from '../../ts/host/index.ts';
+import type { HostMachine } from '../../ts/host.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 
 export interface FakeDevice {

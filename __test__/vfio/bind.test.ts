@@ -13,7 +13,7 @@ import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import { newSysfsWriter } from '../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../ts/host/binding/perform.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
-import { type PciFunction, functionAt, readHost } from '../../ts/host/index.ts';
+import { type PciFunction, functionAt, readHost } from '../../ts/host.ts';
 import { type MachineRoots, thisMachine } from '../../ts/host/machine.ts';
 import { type Outcome, program } from '../cli/support.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';

@@ -6,17 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import {
-  type DeviceMemory,
-  type Diagnosis,
-  type DoctorFinding,
-  type DoctorFindingId,
-  GuestMemory,
-  PeerDmaError,
-  VfioContainerManager,
-  type VfioRegion,
-  diagnose,
-} from '../../ts/index.ts';
+import { type DeviceMemory, GuestMemory, PeerDmaError, VfioContainerManager, type VfioRegion } from '../../ts/index.ts';
+import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import type { Opened, Verdict } from './support/doctor-and-open.ts';

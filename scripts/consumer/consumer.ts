@@ -1,5 +1,6 @@
 // A user of the package, compiled against its declarations with `skipLibCheck: false`.
-import { type DmaTarget, GuestMemory, SimulatedIommu, VfioContainerManager } from 'peerdma';
+import { type DmaTarget, GuestMemory, VfioContainerManager } from 'peerdma';
+import { SimulatedIommu } from 'peerdma/testing';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });
 const target: DmaTarget = new SimulatedIommu();

@@ -2,7 +2,7 @@
  * Findings of the doctor as plain data.
  */
 import type { ErrorCode } from '../errors.ts';
-import type { PciFunction, UnknownFact } from '../host/index.ts';
+import type { PciFunction, UnknownFact } from '../host/model.ts';
 
 /**
  * State of a finding.

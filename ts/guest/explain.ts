@@ -44,7 +44,7 @@ export interface MemoryAtAddress {
 /**
  * Explains an address: its memory, and whether and why DMA targets reach it.
  *
- * @param snapshot the result of {@link GuestMemory.inspect}, or a copy by way of JSON
+ * @param snapshot the result of `GuestMemory.inspect()`, or a copy by way of JSON
  * @param address guest-physical, which is the IOVA
  * @param target name of a target. Default: all of them
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a malformed snapshot or address, or an unknown target

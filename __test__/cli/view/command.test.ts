@@ -16,7 +16,8 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runInNewContext } from 'node:vm';
-import { type MemorySnapshot, readJournal } from '../../../ts/index.ts';
+import type { MemorySnapshot } from '../../../ts/index.ts';
+import { readJournal } from '../../../ts/inspect.ts';
 import { COMMANDS } from '../../../ts/cli/commands.ts';
 import type { PageData } from '../../../ts/cli/view/data.ts';
 import { pageScript } from '../../../ts/cli/view/script.ts';

@@ -2,7 +2,7 @@
  * Checks and warnings of bind before it changes a driver.
  */
 import test from 'ava';
-import type { HostMachine } from '../../../ts/host/index.ts';
+import type { HostMachine } from '../../../ts/host.ts';
 import { planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
 import { checkPlan } from '../../../ts/host/binding/check-plan.ts';
 import { at } from '../support.ts';

@@ -13,7 +13,7 @@ import {
   peerCandidates,
   peerMatrix,
   readHost,
-} from '../../../ts/index.ts';
+} from '../../../ts/host.ts';
 import { recorded } from '../../host/support.ts';
 import { expandTree, machine } from '../../support/sysfs/expand.ts';
 import { type Anything, type Calls, options } from '../values.ts';

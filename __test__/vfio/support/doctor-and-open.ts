@@ -3,7 +3,8 @@
  * and how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
  */
 import { chmodSync, statSync } from 'node:fs';
-import { type DoctorFinding, GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../../ts/index.ts';
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
+import { type DoctorFinding, diagnose } from '../../../ts/host.ts';
 
 export interface Verdict {
   /** Codes of what is blocked, of the machine and then of the device. */

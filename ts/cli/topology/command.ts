@@ -1,14 +1,7 @@
 /**
  * `peerdma topology`: prints the PCI tree of a host and its peer-to-peer matrix.
  */
-import {
-  type HostMachine,
-  type PeerMatrix,
-  functionAt,
-  peerCandidates,
-  peerMatrix,
-  readHost,
-} from '../../host/index.ts';
+import { type HostMachine, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host.ts';
 import { matrixParts } from '../../host/peer-to-peer/matrix.ts';
 import { STANDARD_STREAM, deviceArguments, fileOption, isSameFile } from '../arguments.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';

@@ -1,7 +1,7 @@
 /**
  * Collects the texts of a matrix without repetition: numbers the reasons, lists prerequisites, notes and bypasses.
  */
-import type { IommuBypass, PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { IommuBypass, PeerCell, PeerMatrix } from '../../host.ts';
 
 /** The reasons that some cells have in common. */
 export interface Footnote {

@@ -1,7 +1,7 @@
 /**
  * Converts the host and the matrix to plain data: maps become lists.
  */
-import type { HostMachine } from '../../host/index.ts';
+import type { HostMachine } from '../../host.ts';
 import type { MatrixParts } from '../../host/peer-to-peer/model.ts';
 
 /** Returns the output of `peerdma topology --json`. */

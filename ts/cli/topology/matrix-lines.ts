@@ -1,7 +1,7 @@
 /**
  * Formats the matrix for a terminal: rows are initiators, columns are targets, in blocks if they exceed the width.
  */
-import type { HostMachine, PeerMatrix, PeerVerdict } from '../../host/index.ts';
+import type { HostMachine, PeerMatrix, PeerVerdict } from '../../host.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';

@@ -2,8 +2,8 @@
  * Builds the page of `peerdma topology`: the picture of the tree, the matrix as a table, reasons, prerequisites and
  * notes. The page is one file; its content security policy forbids all requests.
  */
-import type { HostMachine, PeerCell, PeerMatrix } from '../../host/index.ts';
-import { bridgesAbove } from '../../host/index.ts';
+import type { HostMachine, PeerCell, PeerMatrix } from '../../host.ts';
+import { bridgesAbove } from '../../host.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { escape, scriptData } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';

@@ -10,7 +10,7 @@ import {
   type HostIommu,
   type PcieLinkFacts,
   type PciFunction,
-} from '../../host/index.ts';
+} from '../../host.ts';
 
 /** Names of common classes and subclasses (PCI Code and ID Assignment Specification). */
 const CLASSES: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 /**
  * Draws the matrix: a rectangle for each pair, coloured by its verdict, with the number of its reason.
  */
-import type { HostMachine, PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { HostMachine, PeerCell, PeerMatrix } from '../../host.ts';
 import type { Footnotes } from './footnotes.ts';
 import { escape } from './markup.ts';
 import { VERDICTS } from './matrix-lines.ts';

@@ -2,7 +2,7 @@
  * Draws the tree: host bridges at the left, devices at the right, a box for each function and a line for each link. The
  * width of a line grows with the lanes of the link.
  */
-import type { HostMachine, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { escape } from './markup.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { acsLetters, barText, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';

@@ -1,7 +1,7 @@
 /**
  * Draws the picture: tree, matrix and reasons in one SVG that loads nothing else.
  */
-import type { HostMachine, PeerMatrix } from '../../host/index.ts';
+import type { HostMachine, PeerMatrix } from '../../host.ts';
 import { Footnotes, allPrerequisites } from './footnotes.ts';
 import { wrap } from '../lines.ts';
 import { escape } from './markup.ts';

@@ -1,7 +1,7 @@
 /**
  * Formats the tree for a terminal.
  */
-import type { HostMachine, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';

@@ -1,7 +1,7 @@
 /**
  * Arranges the functions of a host in a tree, all of them or only given ones.
  */
-import type { HostMachine, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { childrenByParent } from '../../host/read-host.ts';
 
 /** A function and the functions below it. */
