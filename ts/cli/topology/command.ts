@@ -36,7 +36,6 @@ const MAX_TREE_LINES = 40;
 const WIDTH = 100;
 
 export const topologyCommand: Command = {
-  summary: 'prints the PCI tree, the IOMMU groups and the peer-to-peer matrix',
   usage: USAGE,
   options: {
     all: { type: 'boolean' },
