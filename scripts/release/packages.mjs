@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { basename, dirname, join, resolve } from 'node:path';
 import { must } from '../setup.mjs';
 import { top } from '../command.mjs';
+import { bundlePackage, removeUnusedDeclarations } from './bundle.mjs';
 import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
 
@@ -30,20 +31,20 @@ export async function mainPackage(out) {
   const copied = manifest.files.filter((file) => !GENERATED.includes(file));
   for (const file of [...copied, 'LICENSE']) copy(join(top, file), join(stage, file));
   for (const [path, text] of packedPages(top, manifest)) write(join(stage, path), text);
-  // Compiles anew: the folder dist of the checkout may have files whose sources are removed.
   await compilePackage(join(stage, 'dist'));
   return pack(stage, out);
 }
 
 /**
- * Compiles the package, and the script of the page of `peerdma view`, which needs the types of a browser.
+ * Compiles the package: its declarations and its bundles.
  *
- * @param {string} [out] folder for the output
+ * @param {string} [out] folder for the output, which is emptied
  */
 export async function compilePackage(out = 'dist') {
-  for (const project of ['tsconfig.build.json', 'ts/cli/view/page/tsconfig.build.json']) {
-    await must('node_modules/.bin/tsc', ['-p', project, '--outDir', out]);
-  }
+  rmSync(out, { recursive: true, force: true });
+  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', out]);
+  removeUnusedDeclarations(out);
+  await bundlePackage(out);
 }
 
 /**

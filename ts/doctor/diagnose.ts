@@ -20,7 +20,6 @@ import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
 import { kernelFinding, vfioFindings } from './machine/vfio.ts';
 import { Lookups } from './lookups.ts';
-import { diagnoseByOpening } from './diagnose-by-opening.ts';
 
 /** Options of {@link diagnose}. */
 export interface DiagnoseOptions {
@@ -59,7 +58,10 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   // A machine without PCI is a finding, so named devices are not reported as missing.
   const wanted = texts?.map((text) => (host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address));
   const diagnosis = diagnosisOf(facts, wanted);
-  return open === true ? await diagnoseByOpening(facts, diagnosis) : diagnosis;
+  if (open !== true) return diagnosis;
+  // Only this option needs VFIO and guest memory, most of the code of the package.
+  const { diagnoseByOpening } = await import('./diagnose-by-opening.ts');
+  return diagnoseByOpening(facts, diagnosis);
 }
 
 /** @param wanted addresses; `undefined` for all devices that could be assigned @internal */
