@@ -4,9 +4,6 @@ import { cpSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { top } from '../command.mjs';
 
-/** The functions of the page of `peerdma view`. Its command loads them from a path beside its own file. */
-const PAGE_OF_VIEW = { in: 'ts/cli/view/page/all.ts', out: 'cli/page/all' };
-
 /**
  * Bundles the JavaScript of the package. Classes keep their names, which users see in traces.
  *
@@ -20,12 +17,7 @@ export async function bundlePackage(out) {
   const library = subPaths(manifest).map((one) => entryPoint(one.default));
   const program = Object.values(manifest.bin).map(entryPoint);
   await bundle(library, { outdir: out, chunkNames: 'chunks/[name]-[hash]', keepNames: true });
-  await bundle([...program, PAGE_OF_VIEW], {
-    outdir: out,
-    chunkNames: 'cli/[name]-[hash]',
-    minifyWhitespace: true,
-    minifySyntax: true,
-  });
+  await bundle(program, { outdir: out, chunkNames: 'cli/[name]-[hash]', minify: true });
   cpSync(join(top, 'node_modules/sorted-btree/LICENSE'), join(out, 'LICENSE-sorted-btree'));
 }
 

@@ -1,10 +1,11 @@
 // Builds the packages: the main one with the compiled TypeScript, and one for each platform with its native core.
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { must } from '../setup.mjs';
 import { top } from '../command.mjs';
 import { bundlePackage, removeUnusedDeclarations } from './bundle.mjs';
+import { bundlePages } from '../pages.mjs';
 import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
 
@@ -36,15 +37,19 @@ export async function mainPackage(out) {
 }
 
 /**
- * Compiles the package: its declarations and its bundles.
+ * Compiles the package: its declarations, its bundles and its pages.
  *
- * @param {string} [out] folder for the output, which is emptied
+ * @param {string} [out] folder for the output, which is emptied before
  */
 export async function compilePackage(out = 'dist') {
-  rmSync(out, { recursive: true, force: true });
+  // Keeps the pages, which tests in other processes may read. The names of chunks change with their code.
+  for (const name of existsSync(out) ? readdirSync(out) : []) {
+    if (name !== 'web') rmSync(join(out, name), { recursive: true });
+  }
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', out]);
   removeUnusedDeclarations(out);
   await bundlePackage(out);
+  await bundlePages(join(out, 'web'));
 }
 
 /**

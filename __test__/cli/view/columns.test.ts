@@ -2,18 +2,15 @@
 import fc from 'fast-check';
 import test from 'ava';
 import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
-import { axisOf } from '../../../ts/cli/view/axis.ts';
-import { type Column, columnsOf, lanesFor, regionBoxes } from '../../../ts/cli/view/columns.ts';
-import type { AxisPart } from '../../../ts/cli/view/data.ts';
-import { lengthText, elapsedText } from '../../../ts/cli/view/format.ts';
+import { type AxisPart, axisOf, placesOn } from '../../../ts/web/view/axis.ts';
+import type { Column } from '../../../ts/web/view/box.ts';
+import { columnsOf } from '../../../ts/web/view/columns.ts';
+import { elapsedText } from '../../../ts/web/view/elapsed-text.ts';
+import { lanesFor } from '../../../ts/web/view/lanes.ts';
+import { regionBoxes } from '../../../ts/web/view/region-column.ts';
+import { roundedSize } from '../../../ts/size.ts';
 import { at, guest, pages, taggedFile } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
-
-function placesOn(parts: readonly AxisPart[]): Map<string, number> {
-  return new Map(
-    [...parts.map(({ start }) => start), parts.at(-1)?.end ?? ''].map((address, index) => [address, index]),
-  );
-}
 
 /** Formats boxes as `0x0..0x1000 0 label`, with the lane before the label. */
 function text({ boxes }: Column, parts: readonly AxisPart[]): string[] {
@@ -216,7 +213,7 @@ test('formats lengths and elapsed times', (t) => {
     [(3n << 30n) / 2n, '1.50 GiB'],
     [1n << 64n, '16 EiB'],
   ];
-  for (const [length, words] of lengths) t.is(lengthText(length), words);
+  for (const [length, words] of lengths) t.is(roundedSize(length), words);
   t.is(elapsedText('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
   t.is(elapsedText('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
 });
