@@ -2,7 +2,8 @@
  * A number where a bigint is due, and the reverse: the message says which is due and which came.
  */
 import test from 'ava';
-import { AddressRange, GuestMemory, MemoryFile, explain } from '../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile } from '../ts/index.ts';
+import { explain } from '../ts/inspect.ts';
 import { throwsCode } from './support/errors.ts';
 import { Fixture } from './pci/support/fixture.ts';
 import { guest } from './support/pages.ts';

@@ -1,7 +1,8 @@
 /**
  * A guest's write to config space that moves a BAR, compared with the move alone.
  */
-import { AssignedDevice, SimulatedDevice } from '../ts/index.ts';
+import { AssignedDevice } from '../ts/index.ts';
+import { SimulatedDevice } from '../ts/testing.ts';
 import { createMappedWindow, timeMoves } from './bar-move.ts';
 import { manyMappings } from './many-mappings.ts';
 import { type Figure, median, time } from './measure.ts';

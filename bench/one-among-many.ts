@@ -2,7 +2,10 @@
  * The cost of an operation on one range among few and many other mappings, and of `inspect()` of all of them.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { AssignedDevice, DmaBuffer, SimulatedDevice, SimulatedIommu, recordJournal } from '../ts/index.ts';
+import { AssignedDevice } from '../ts/index.ts';
+import { DmaBuffer } from '../ts/driver.ts';
+import { recordJournal } from '../ts/inspect.ts';
+import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import type { DmaMapperHandle, GuestMemory } from '../ts/index.ts';
 import { manyMappings, manyRegions } from './many-mappings.ts';
 import { type Figure, median, time } from './measure.ts';

@@ -2,7 +2,7 @@
  * Replays many sub-mappings into a target that joins.
  */
 import type { DmaMapperHandle } from '../ts/index.ts';
-import { SimulatedIommu } from '../ts/index.ts';
+import { SimulatedIommu } from '../ts/testing.ts';
 import { manyMappings } from './many-mappings.ts';
 import { type Figure, formatCounts, median, time } from './measure.ts';
 import type { Join } from './targets.ts';

@@ -9,6 +9,7 @@ import { runInChild, parseLastLine } from './child.ts';
 import { compile } from './compile.ts';
 import { configWrite } from './config-write.ts';
 import { guestAccess } from './guest-access.ts';
+import { importTime } from './import-time.ts';
 import { linearMoves } from './linear.ts';
 import type { Figure } from './measure.ts';
 import { oneAmongMany } from './one-among-many.ts';
@@ -40,6 +41,7 @@ const memoryPerMapping = (target: string, withoutIoctl: boolean): Figure[] =>
 type Part = () => Figure | Figure[] | Promise<Figure | Figure[]>;
 
 const PARTS: Readonly<Record<string, Part>> = {
+  importTime,
   simulatedReplay,
   noOpJoin: () => runInChild('./no-op-join.js'),
   type1Join: () => runInChild('./type1-join.js', { args: [compile('first-join')], withoutIoctl: true }),

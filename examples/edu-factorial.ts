@@ -5,7 +5,8 @@
  *     node --import=@oxc-node/core/register examples/edu-factorial.ts [0000:00:04.0]
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { DmaBuffer, EventFd, GuestMemory, registers, u32, u64 } from '../ts/index.ts';
+import { EventFd, GuestMemory } from '../ts/index.ts';
+import { DmaBuffer, registers, u32, u64 } from '../ts/driver.ts';
 import { openEdu } from './edu-factorial/open.ts';
 
 await using memory = await GuestMemory.create(); // a driver's own: no guest, no RAM

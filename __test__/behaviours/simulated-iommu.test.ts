@@ -2,7 +2,8 @@
  * The simulated IOMMU keeps the kernel's rules; __test__/vfio/behaviours.test.ts shows that they are the kernel's.
  */
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemory, PeerDmaError, SimulatedDevice, SimulatedIommu } from '../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
 import { IOMMU_RULES, type IommuRulesName } from '../../ts/dma/iommu-rules.ts';
 import { deviceBehaviours } from './device.ts';
 import { iommuBehaviours } from './iommu.ts';

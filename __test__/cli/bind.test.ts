@@ -10,7 +10,7 @@ import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import type { MachineRoots } from '../../ts/host/machine.ts';
 import { ignoringSignals } from '../../ts/cli/bind/ignore-signals.ts';
 import { block, mounts, network, rootsOf } from '../host/use/support.ts';
-import { type Outcome, program } from './support.ts';
+import { entryOf, program, type Outcome } from './support.ts';
 
 const PCI = `
 host 0000:00
@@ -63,7 +63,7 @@ function machine(t: ExecutionContext): MachineRoots {
 }
 
 async function run(roots: MachineRoots, ...args: string[]): Promise<Outcome> {
-  return program(args, false, { bind: bindCommand(() => roots), unbind: unbindCommand(() => roots) });
+  return program(args, false, { bind: entryOf(bindCommand(() => roots)), unbind: entryOf(unbindCommand(() => roots)) });
 }
 
 test('rejects the root disk and the network of the login with reasons, which --force makes notes', async (t) => {

@@ -9,12 +9,13 @@ import { COMMANDS } from '../../ts/cli/commands.ts';
 import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import { Output } from '../../ts/cli/output.ts';
 import type { Commands } from '../../ts/cli/run.ts';
-import { GuestMemory, SimulatedIommu } from '../../ts/index.ts';
+import { GuestMemory } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rootsOf } from '../host/use/support.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { scratchFolder } from '../support/scratch.ts';
-import { Kept, type Outcome, program } from './support.ts';
+import { entryOf, Kept, program, type Outcome } from './support.ts';
 
 /** Control sequences in 7 and 8 bits: set the title, clear the screen, forge a line, reverse the text. */
 const EVIL = 'e\u001b]0;owned\u0007\u001b[2J\u009b2J\r\nok\t\u007f\u202e\u2028';
@@ -93,7 +94,7 @@ test('bind and unbind print no control characters of /sys', async (t) => {
   const rest = '[sys/bus/pci]\ndrivers_probe =\n[sys/bus/pci/drivers/vfio-pci]\nunbind =\nbind =\n';
   const driver = 'e\u001b[31m\u009b2J';
   const roots = rootsOf(t, { pci: MACHINE.replace('driver=nic', `driver=${driver}`), rest });
-  const commands: Commands = { bind: bindCommand(() => roots), unbind: unbindCommand(() => roots) };
+  const commands: Commands = { bind: entryOf(bindCommand(() => roots)), unbind: entryOf(unbindCommand(() => roots)) };
   for (const args of [
     ['bind', '--dry-run', '00:04.0', '00:05.0'],
     ['bind', '--dry-run', '--json', '00:04.0'],

@@ -9,20 +9,20 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { COMMANDS } from '../../ts/cli/commands.ts';
 import type { Command } from '../../ts/cli/command.ts';
-import { runProgram } from '../../ts/cli/run.ts';
+import { type Commands, runProgram } from '../../ts/cli/run.ts';
 import { PeerDmaError } from '../../ts/errors.ts';
 import { GuestMemory } from '../../ts/index.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 import { scratchFolder } from '../support/scratch.ts';
-import { Kept, program } from './support.ts';
+import { Kept, entryOf, program } from './support.ts';
 
 const top = new URL('../../', import.meta.url);
 const { version } = JSON.parse(readFileSync(new URL('package.json', top), 'utf8')) as { version: string };
 
 /** A command that prints a text, or calls a function. */
-function command(run: Command['run']): Record<string, Command> {
-  return { act: { summary: 'acts', usage: 'peerdma act', options: {}, run } };
+function command(run: Command['run']): Commands {
+  return { act: entryOf({ usage: 'peerdma act', options: {}, run }) };
 }
 
 test('accepts --help and --version before and after a command, and prefers --help', async (t) => {

@@ -3,7 +3,8 @@
  */
 import { Writable } from 'node:stream';
 import { COMMANDS } from '../../ts/cli/commands.ts';
-import { type Commands, runProgram } from '../../ts/cli/run.ts';
+import type { Command } from '../../ts/cli/command.ts';
+import { type CommandEntry, type Commands, runProgram } from '../../ts/cli/run.ts';
 
 export interface Outcome {
   readonly status: number;
@@ -24,6 +25,11 @@ export async function program(
   if (tty) Object.assign(stdout, { isTTY: true });
   const status = await runProgram(args, commands, { stdout, stderr });
   return { status, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** A command as the table of commands holds it. */
+export function entryOf(command: Command): CommandEntry {
+  return { summary: 'acts', load: async () => command };
 }
 
 /** A stream that accepts all text at once, like a file, and records it. */

@@ -1,6 +1,7 @@
 // What a device sees through the simulated IOMMU.
 import test from 'ava';
-import { type AddressRange, SimulatedIommu } from '../../ts/index.ts';
+import type { AddressRange } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { requests } from '../support/leased-requests.ts';
 import { at, PAGE, pages } from '../support/pages.ts';

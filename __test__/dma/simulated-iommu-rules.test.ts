@@ -1,6 +1,7 @@
 // The simulated IOMMU answers as Linux VFIO type1v2 does (drivers/vfio/vfio_iommu_type1.c).
 import test from 'ava';
-import { AddressRange, type ErrorCode, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type ErrorCode } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { requests } from '../support/leased-requests.ts';
 import { at, PAGE, pages } from '../support/pages.ts';

@@ -1,7 +1,8 @@
 // The simulated IOMMU answers as Linux iommufd does (drivers/iommu/iommufd/, drivers/vfio/pci/vfio_pci_dmabuf.c).
 import test, { type ExecutionContext } from 'ava';
 import { ftruncateSync } from 'node:fs';
-import { AddressRange, type DmaMapRequest, type ErrorCode, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type DmaMapRequest, type ErrorCode, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
 import { throwsCode } from '../support/errors.ts';
 import { requests } from '../support/leased-requests.ts';

@@ -4,7 +4,7 @@
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import { diagnoseByOpening } from '../../ts/doctor/diagnose-by-opening.ts';
-import { diagnose } from '../../ts/index.ts';
+import { diagnose } from '../../ts/host.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { expandTree } from '../support/sysfs/expand.ts';

@@ -2,7 +2,7 @@
  * BARs with the firmware's frame buffer, by /proc/iomem as root and other users read it.
  */
 import test, { type ExecutionContext } from 'ava';
-import type { BarVerdict } from '../../ts/doctor/finding.ts';
+import type { BarDiagnosis } from '../../ts/doctor/finding.ts';
 import { GPU, MACHINE, TOP, diagnosed, found } from './support.ts';
 
 const ROOT = [
@@ -26,7 +26,7 @@ function bars(t: ExecutionContext, iomem: readonly string[], after: number, belo
 }
 
 const mappable = (findings: ReturnType<typeof bars>): number[] =>
-  findings.flatMap(({ bar }: { bar?: BarVerdict }) => (bar?.mappable === true ? [bar.index] : []));
+  findings.flatMap(({ bar }: { bar?: BarDiagnosis }) => (bar?.mappable === true ? [bar.index] : []));
 
 for (const [what, iomem] of [
   ['root', ROOT],

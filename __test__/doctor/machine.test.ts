@@ -4,7 +4,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { readHost } from '../../ts/host/index.ts';
+import { readHost } from '../../ts/host.ts';
 import { readSystem } from '../../ts/host/system/read-system.ts';
 import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';

@@ -6,8 +6,8 @@ import test, { type ExecutionContext } from 'ava';
 import { PeerDmaError } from '../../ts/errors.ts';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
 import type { Facts } from '../../ts/doctor/facts.ts';
-import type { Diagnosis, Finding, FindingId, FindingState } from '../../ts/doctor/finding.ts';
-import { readHost } from '../../ts/host/index.ts';
+import type { Diagnosis, DoctorFinding, DoctorFindingId, DoctorFindingState } from '../../ts/doctor/finding.ts';
+import { readHost } from '../../ts/host.ts';
 import { readSystem } from '../../ts/host/system/read-system.ts';
 import { containerUnavailable, iommufdUnavailable } from '../../ts/vfio/opening-errors.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
@@ -106,12 +106,12 @@ export function diagnosed(t: ExecutionContext, wishes: Wishes = {}, devices: rea
 }
 
 /** Findings of that kind, wherever they are. */
-export function found({ machine, devices }: Diagnosis, id: FindingId): Finding[] {
+export function found({ machine, devices }: Diagnosis, id: DoctorFindingId): DoctorFinding[] {
   return [...machine, ...devices.flatMap(({ findings }) => findings)].filter((finding) => finding.id === id);
 }
 
 /** The one of that kind. */
-export function one(diagnosis: Diagnosis, id: FindingId): Finding {
+export function one(diagnosis: Diagnosis, id: DoctorFindingId): DoctorFinding {
   const [finding, ...more] = found(diagnosis, id);
   if (finding === undefined || more.length > 0) throw new Error(`${more.length + 1} or no findings: ${id}`);
   return finding;
@@ -131,8 +131,8 @@ export const noIommufd = (errno: string): PeerDmaError => iommufdUnavailable(ref
 export type Case = readonly [
   what: string,
   wishes: Wishes,
-  id: FindingId,
-  state: FindingState,
+  id: DoctorFindingId,
+  state: DoctorFindingState,
   says: RegExp,
   fix: RegExp | undefined,
 ];

@@ -2,7 +2,7 @@
  * Doctor findings without PCI devices, as in a container or a virtual machine without PCI.
  */
 import test from 'ava';
-import { diagnose } from '../../ts/index.ts';
+import { diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { GPU, one } from './support.ts';

@@ -1,6 +1,7 @@
 // A device's registers by name: one access each, with the right width and offset.
 import test from 'ava';
-import { type RegisterFile, SimulatedDevice, registers, u32, u64 } from '../../ts/index.ts';
+import { type RegisterFile, registers, u32, u64 } from '../../ts/driver.ts';
+import { SimulatedDevice } from '../../ts/testing.ts';
 import { throwsCode } from '../support/errors.ts';
 
 test('makes one access for each property read and assignment', (t) => {

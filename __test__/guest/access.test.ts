@@ -1,7 +1,8 @@
 // Copies to and from guest-physical addresses.
 import test from 'ava';
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

@@ -1,6 +1,7 @@
 // How many bits guest-physical addresses have, and how many guests fit into a process.
 import test from 'ava';
-import { AddressRange, GuestMemory, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE } from '../support/pages.ts';
 

@@ -1,6 +1,7 @@
 // What one buffer costs among many regions, and that inspect() reads each mapping once for each list that has it.
 import test from 'ava';
-import { AddressRange, DmaBuffer } from '../../ts/index.ts';
+import { AddressRange } from '../../ts/index.ts';
+import { DmaBuffer } from '../../ts/driver.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
 import { manyPages } from '../support/many-pages.ts';

@@ -1,13 +1,7 @@
 // What is no argument is refused with a code, and nothing changes.
 import test, { type ExecutionContext } from 'ava';
-import {
-  AddressRange,
-  type Backing,
-  type ErrorCode,
-  GuestMemory,
-  type HostMemory,
-  SimulatedIommu,
-} from '../../ts/index.ts';
+import { AddressRange, type Backing, type ErrorCode, GuestMemory, type HostMemory } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

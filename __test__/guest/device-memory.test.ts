@@ -1,6 +1,7 @@
 // The window of a BAR: prepared, placed, moved, taken away.
 import test from 'ava';
-import { AddressRange, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

@@ -1,7 +1,8 @@
 // GuestMemory.explain() of one address: says what explain() of a whole snapshot says, and reads what is there alone.
 import fc from 'fast-check';
 import test from 'ava';
-import { AddressRange, GuestMemory, type Region, explain } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, type Region } from '../../ts/index.ts';
+import { explain } from '../../ts/inspect.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
 import { MANY, manyPages } from '../support/many-pages.ts';

@@ -1,16 +1,17 @@
 // What explain() says of an address: what is there, what hides what, and why a target does or doesn't reach it.
 import test from 'ava';
-import { AddressRange, explain, type MemorySnapshot } from '../../ts/index.ts';
+import { AddressRange, type MemorySnapshot } from '../../ts/index.ts';
+import { explain } from '../../ts/inspect.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-/** Of a target that says its mapping is void. */
+/** Of a target that reports its mapping as revoked. */
 class RevokingTarget extends RecordingTarget {
-  void = false;
+  revoked = false;
 
   isRevoked(): boolean {
-    return this.void;
+    return this.revoked;
   }
 }
 
@@ -94,20 +95,20 @@ test('why a target does not reach device memory', async (t) => {
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
   await bar.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   const refusing = new RecordingTarget({ name: 'refusing' });
-  const voided = new RevokingTarget({ name: 'voided' });
+  const revoking = new RevokingTarget({ name: 'revoking' });
   await memory.dmaMappers.addDmaMapper(refusing);
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'off' }), { peerToPeer: 'off' });
-  await memory.dmaMappers.addDmaMapper(voided);
+  await memory.dmaMappers.addDmaMapper(revoking);
   refusing.judge = new RefuseAt('map', 0, new Error('no room')).judge;
   await bar.mapToGuest(at(1));
-  voided.void = true;
+  revoking.revoked = true;
   const { targets } = memory.explain(at(1));
   t.deepEqual(
     targets.map(({ target, state, code }) => [target, state, code]),
     [
       ['refusing', 'failed', 'ERR_MAP_FAILED'],
       ['off', 'skipped', undefined],
-      ['voided', 'void', 'ERR_MAPPING_REVOKED'],
+      ['revoking', 'revoked', 'ERR_MAPPING_REVOKED'],
     ],
   );
   t.regex(
@@ -115,7 +116,10 @@ test('why a target does not reach device memory', async (t) => {
     /refusing does not reach it: it could not map 0x1000\.\.0x5000 \(ERR_MAP_FAILED\): .*no room\.$/,
   );
   t.regex(memory.explain(at(2), 'off').text, /off does not reach it: peer-to-peer is off for it\.$/);
-  t.regex(memory.explain(at(2), 'voided').text, /its mapping of 0x1000\.\.0x5000 is void \(ERR_MAPPING_REVOKED\): /);
+  t.regex(
+    memory.explain(at(2), 'revoking').text,
+    /its mapping of 0x1000\.\.0x5000 is revoked \(ERR_MAPPING_REVOKED\): /,
+  );
 });
 
 test('explains a range in quarantine, and memory that is not mapped since', async (t) => {

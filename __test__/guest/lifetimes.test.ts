@@ -3,7 +3,8 @@
  */
 import { readlinkSync } from 'node:fs';
 import test from 'ava';
-import { GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';

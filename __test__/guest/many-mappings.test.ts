@@ -2,7 +2,8 @@
  * More sub-mappings than this process may have mappings of its own.
  */
 import test from 'ava';
-import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { openStore } from '../../ts/memory/backing.ts';
 import { rejectsCode } from '../support/errors.ts';

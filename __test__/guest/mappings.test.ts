@@ -1,6 +1,7 @@
 // What targets are told when mappings and regions come, change and go.
 import test from 'ava';
-import { AddressRange, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { type Call, RecordingTarget } from '../support/recording-target.ts';

@@ -1,7 +1,8 @@
 // Several regions and windows changed as one.
 import test, { type ExecutionContext } from 'ava';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { AddressRange, type GuestMemory, type MemoryChange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemoryChange, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

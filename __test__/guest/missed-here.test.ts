@@ -3,7 +3,8 @@
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, type DeviceMemory, type GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { VaMapper } from '../../ts/memory/va-mapper.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';

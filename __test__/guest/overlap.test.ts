@@ -1,6 +1,7 @@
 // Who wins where regions overlap, and what becomes of the one that loses.
 import test from 'ava';
-import { AddressRange, type GuestMemory, type MemoryKind, type Region, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemoryKind, type Region } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 

@@ -2,7 +2,8 @@
  * Targets that take files as files, and private memory, which is none, by its place in this process (`needsVa: 'private'`).
  */
 import test from 'ava';
-import { AddressRange, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';

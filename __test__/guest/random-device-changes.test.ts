@@ -12,8 +12,8 @@ import {
   GuestMemory,
   PeerDmaError,
   type PeerToPeer,
-  SimulatedIommu,
 } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { type AddressSpace } from '../../ts/guest/address-space.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';

@@ -1,7 +1,9 @@
 // The file of a DmaMapRequest: open as long as the memory is mapped, whoever closes the file that it was made of.
 import { fstatSync } from 'node:fs';
 import test from 'ava';
-import { DmaBuffer, type DmaMapRequest, GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { type DmaMapRequest, GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { DmaBuffer } from '../../ts/driver.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

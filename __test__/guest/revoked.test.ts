@@ -8,8 +8,8 @@ import {
   type DmaMapperHandle,
   type GuestMemory,
   type PeerToPeer,
-  SimulatedIommu,
 } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE } from '../support/pages.ts';

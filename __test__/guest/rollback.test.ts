@@ -1,6 +1,7 @@
 // A change that fails has changed nothing: regions, flat map, every target.
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, GuestMemory, type Region, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, type Region } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';

@@ -2,7 +2,8 @@
  * What a target could not map is mapped when the same change is asked for again: a call that succeeds has done its work.
  */
 import test from 'ava';
-import { AddressRange, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

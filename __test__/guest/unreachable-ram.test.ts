@@ -1,7 +1,8 @@
 // RAM that a target can't map at its addresses is refused before any of it is faulted in.
 import { fstatSync } from 'node:fs';
 import test from 'ava';
-import { AddressRange, MemoryFile, type PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, MemoryFile, type PeerDmaError } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

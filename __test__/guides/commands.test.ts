@@ -23,18 +23,22 @@ const DECLARED: Readonly<Record<string, string>> = {
   'test:guest': 'testbed/cli.mjs',
 };
 
-test('every command of peerdma that is named is there, and takes what it is given', (t) => {
+test('every command of peerdma that is named is there, and takes what it is given', async (t) => {
   const named = commands.filter(({ words: [program, name] }) => program === 'peerdma' && name !== undefined);
-  const wrong = named.flatMap(({ where, words: [, name = '', ...args] }) => {
-    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-    if (command === undefined) return [`${where}: there is no command ${name}`];
+  const wrong: string[] = [];
+  for (const { where, words } of named) {
+    const [, name = '', ...args] = words;
+    const command = Object.hasOwn(COMMANDS, name) ? await COMMANDS[name]?.load() : undefined;
+    if (command === undefined) {
+      wrong.push(`${where}: there is no command ${name}`);
+      continue;
+    }
     try {
       parseArgs({ args, options: { ...command.options, help: { type: 'boolean' } }, allowPositionals: true });
-      return [];
     } catch (error) {
-      return [`${where}: peerdma ${name}: ${String(error)}`];
+      wrong.push(`${where}: peerdma ${name}: ${String(error)}`);
     }
-  });
+  }
   t.deepEqual(wrong, []);
   const told = new Set(named.map(({ words }) => words[1]));
   t.deepEqual(

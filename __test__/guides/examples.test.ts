@@ -48,7 +48,7 @@ for (const page of new Set(examples.map((example) => example.page))) {
       const { where, code } = example;
       const script = join(scratch, 'example.mjs');
       // As a user's program, but for where it has the package from.
-      writeFileSync(script, placed(compiledExample(example), new URL('target/js/ts/index.js', top).href));
+      writeFileSync(script, placed(compiledExample(example), new URL('target/js/ts/', top).href));
       const options = { cwd: scratch, encoding: 'utf8', timeout: 60_000 } as const;
       const { stdout, stderr, status } = spawnSync(process.execPath, [script], options);
       t.is(status, 0, `${where}: ${stderr}`);

@@ -2,9 +2,9 @@
  * PCI addresses as text: the forms that other tools print all name one function.
  */
 import test from 'ava';
-import { pciAddress } from '../../ts/index.ts';
+import { pciAddress } from '../../ts/host.ts';
 import { byAddress } from '../../ts/host/address.ts';
-import { readHost } from '../../ts/host/index.ts';
+import { readHost } from '../../ts/host.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { throwsCode } from '../support/errors.ts';

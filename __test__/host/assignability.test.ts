@@ -3,8 +3,8 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import type { Finding } from '../../ts/doctor/finding.ts';
-import { type Host, type PeerCell, peerMatrix } from '../../ts/host/index.ts';
+import type { DoctorFinding } from '../../ts/doctor/finding.ts';
+import { type HostMachine, type PeerCell, peerMatrix } from '../../ts/host.ts';
 import { factsOf } from '../doctor/support.ts';
 import { at, cell, codes, hostOf } from './support.ts';
 
@@ -17,10 +17,10 @@ interface Wish {
   readonly reserved?: string | undefined;
   /** Properties of the initiator. */
   readonly initiator?: string;
-  readonly kernel?: Host['kernel'];
+  readonly kernel?: HostMachine['kernel'];
 }
 
-function machine(t: ExecutionContext, { iommu, reserved, initiator, kernel = 'unknown' }: Wish): Host {
+function machine(t: ExecutionContext, { iommu, reserved, initiator, kernel = 'unknown' }: Wish): HostMachine {
   const text = `
 cpu intel 6
 ${iommu ?? ''}
@@ -34,12 +34,12 @@ host 0000:00 ${iommu === undefined ? '' : `iommu=${iommu.split(' ')[1]}`}
   return { ...hostOf(t, text), kernel };
 }
 
-function pairOf(host: Host): PeerCell {
+function pairOf(host: HostMachine): PeerCell {
   return cell(peerMatrix(host, [`0000:${INITIATOR}`, `0000:${TARGET}`]), INITIATOR, TARGET);
 }
 
 /** What the doctor finds about the initiator of the same machine, whose kernel is that of the host. */
-function findingsOf(t: ExecutionContext, host: Host): readonly Finding[] {
+function findingsOf(t: ExecutionContext, host: HostMachine): readonly DoctorFinding[] {
   const facts = factsOf(t);
   const { kernel: known } = facts.system;
   if (known === 'unknown') throw new Error('the fixture has a kernel');
@@ -99,7 +99,7 @@ test('the matrix recommends no bind of a device that the kernel keeps', (t) => {
 });
 
 test('the matrix and the doctor name the VF token of a function whose physical function VFIO has', (t) => {
-  const virtual = (driver: string): Host => {
+  const virtual = (driver: string): HostMachine => {
     const host = machine(t, { initiator: `driver=vfio-pci physfn=0000:${TARGET}` });
     const physical = { ...at(host, TARGET), driver };
     return { ...host, functions: new Map([...host.functions, [physical.address, physical]]) };

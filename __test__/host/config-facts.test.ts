@@ -3,7 +3,7 @@
  * and shortened.
  */
 import test, { type ExecutionContext } from 'ava';
-import { type Host, type PciFunction, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, type PciFunction, peerMatrix, readHost } from '../../ts/host.ts';
 import { expandTree } from '../support/sysfs/expand.ts';
 import { at, codes, hostOf } from './support.ts';
 
@@ -14,7 +14,7 @@ function functionOf(t: ExecutionContext, config: string, ...lines: string[]): Pc
   return at(host, '00:04.0');
 }
 
-function hostWith(t: ExecutionContext, config: string, ...lines: string[]): Host {
+function hostWith(t: ExecutionContext, config: string, ...lines: string[]): HostMachine {
   const entries = ['[bus/pci/devices/0000:00:04.0]', 'vendor = 0x19ee', 'class = 0x020000', ...lines];
   return readHost(expandTree(t, [...entries, `config : ${config}`].join('\n')));
 }

@@ -6,7 +6,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { type Host, bridgesAbove, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, bridgesAbove, peerMatrix, readHost } from '../../ts/host.ts';
 import { damage, damaged, untilDone } from '../support/sysfs/damage.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';
@@ -16,12 +16,12 @@ const DEVICES = 'bus/pci/devices';
 const ONE = `${DEVICES}/0000:00:04.0`;
 
 /** One device whose files are these lines. */
-function device(t: ExecutionContext, ...lines: string[]): Host {
+function device(t: ExecutionContext, ...lines: string[]): HostMachine {
   return readHost(expandTree(t, [`[${ONE}]`, 'vendor = 0x8086', ...lines].join('\n')));
 }
 
 /** Problems by path, of a host that a matrix can be made of. */
-function problems(t: ExecutionContext, host: Host): string[] {
+function problems(t: ExecutionContext, host: HostMachine): string[] {
   t.notThrows(() => peerMatrix(host, [...host.functions.keys()]));
   return host.findings.map(({ path, problem }) => `${path.replace(`${ONE}/`, '')} ${problem}`);
 }

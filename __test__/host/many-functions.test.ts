@@ -6,13 +6,13 @@ import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';
 import { topologyPage } from '../../ts/cli/topology/page.ts';
 import { topologySvg } from '../../ts/cli/topology/svg.ts';
 import { treeOf } from '../../ts/cli/topology/tree.ts';
-import { type Host, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { type HostMachine, type PeerMatrix, peerCandidates, peerMatrix } from '../../ts/host.ts';
 import { matrixParts } from '../../ts/host/peer-to-peer/matrix.ts';
 import { Counted, counted } from '../support/counted.ts';
 import { hostOf } from './support.ts';
 
 /** A port with virtual functions below it; all in one group with others of the host, or each in its own. */
-function manyFunctions(t: ExecutionContext, count: number, group: (index: number) => string): Host {
+function manyFunctions(t: ExecutionContext, count: number, group: (index: number) => string): HostMachine {
   const functions = Array.from({ length: count }, (_, index) => {
     const [device, number] = [(index >> 3).toString(16).padStart(2, '0'), index & 7];
     const bar = `bar0=mem64:64K@0x${(0x9000_0000 + index * 0x1_0000).toString(16)}`;
@@ -25,7 +25,7 @@ function manyFunctions(t: ExecutionContext, count: number, group: (index: number
 }
 
 /** Reads for each cell, of the functions and of the members of groups. */
-function readsOf(host: Host, use: (host: Host) => PeerMatrix): number {
+function readsOf(host: HostMachine, use: (host: HostMachine) => PeerMatrix): number {
   let members = 0;
   const functions = new Counted(host.functions);
   const groups = new Counted(
@@ -62,7 +62,7 @@ test('the parts of a matrix are made as they are read, and are the matrix', (t) 
 
 test('printing and drawing read each cell a number of times that does not grow with the cells', (t) => {
   const paint = (_: unknown, text: string): string => text;
-  const uses: Record<string, (host: Host, matrix: PeerMatrix) => unknown> = {
+  const uses: Record<string, (host: HostMachine, matrix: PeerMatrix) => unknown> = {
     text: (host, matrix) => matrixLines(host, matrix, 100, paint),
     svg: topologySvg,
     html: topologyPage,

@@ -3,7 +3,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
-import { peerMatrix, readHost } from '../../ts/host/index.ts';
+import { peerMatrix, readHost } from '../../ts/host.ts';
 import { checkPlan } from '../../ts/host/binding/check-plan.ts';
 import { chosenDevices, planBind, planUnbind } from '../../ts/host/binding/plan.ts';
 import { Sysfs, groupOf } from '../../ts/vfio/sysfs.ts';

@@ -6,7 +6,7 @@ import test from 'ava';
 import { topologyJson } from '../../ts/cli/topology/json.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
 import { checkPlan } from '../../ts/host/binding/check-plan.ts';
-import { peerMatrix, readHost } from '../../ts/host/index.ts';
+import { peerMatrix, readHost } from '../../ts/host.ts';
 import { deviceFileRefused, notViable } from '../../ts/vfio/opening-errors.ts';
 import { PeerDmaError } from '../../ts/index.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';

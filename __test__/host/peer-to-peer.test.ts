@@ -2,10 +2,10 @@
  * Verdicts, reasons and notes of the matrix for many machines.
  */
 import test from 'ava';
-import { type Host, peerCandidates, peerMatrix } from '../../ts/host/index.ts';
+import { type HostMachine, peerCandidates, peerMatrix } from '../../ts/host.ts';
 import { at, cell, codes, described, hostOf, recorded, table } from './support.ts';
 
-const all = (host: Host) => peerMatrix(host, peerCandidates(host));
+const all = (host: HostMachine) => peerMatrix(host, peerCandidates(host));
 
 /** Two devices behind a switch below one root port; ACS of its ports, and more of both devices, by choice. */
 const behindSwitch = (o: {
@@ -27,7 +27,7 @@ host 0000:00 iommu=dmar0
       01.0 1000:c030 switch-downstream bus=04-04 group=4 ${o.port ?? o.acs ?? 'acs=off'} driver=pcieport window=prefetch:1G@0x2040000000
         00.0 15b3:101e endpoint class=020000 driver=vfio-pci bar0=pref64:32M@0x2040000000 ${o.second ?? 'group=11'}
 `;
-const pair = (host: Host) => cell(all(host), '03:00.0', '04:00.0');
+const pair = (host: HostMachine) => cell(all(host), '03:00.0', '04:00.0');
 
 test('evaluates a GPU server', (t) => {
   const matrix = all(described(t, 'gpu-server'));
@@ -233,7 +233,7 @@ host 0000:00
   04.0 ${o.first ?? '10de:2330 endpoint'} group=1 driver=vfio-pci class=030200 bar0=pref64:16M@0x4000000000
   05.0 ${o.second ?? '15b3:101e endpoint'} group=2 driver=vfio-pci class=020000 bar0=pref64:16M@0x4001000000
 `;
-const between = (host: Host) => cell(all(host), '00:04.0', '00:05.0');
+const between = (host: HostMachine) => cell(all(host), '00:04.0', '00:05.0');
 
 test('in a virtual machine the hypervisor decides what its host bridge forwards, so it is unknown', (t) => {
   const machines: readonly (readonly [machine: string, why: RegExp])[] = [
@@ -355,7 +355,7 @@ host 0000:00 iommu=dmar0
 host 0000:80 iommu=dmar1
   04.0 1af4:1110 class=050000 group=2 ${more || 'driver=vfio-pci'} ${bars}
 `;
-const toTarget = (host: Host) => cell(peerMatrix(host, ['0000:00:04.0', '0000:80:04.0']), '00:04.0', '80:04.0');
+const toTarget = (host: HostMachine) => cell(peerMatrix(host, ['0000:00:04.0', '0000:80:04.0']), '00:04.0', '80:04.0');
 
 test('reports BARs that an IOMMU cannot map', (t) => {
   const problem = (bars: string) => {

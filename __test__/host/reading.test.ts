@@ -2,7 +2,7 @@
  * Reading a host: functions, tree, groups and IOMMUs of recorded and described machines.
  */
 import test from 'ava';
-import { bridgesAbove, childrenOf, functionAt, readHost } from '../../ts/host/index.ts';
+import { bridgesAbove, childrenOf, functionAt, readHost } from '../../ts/host.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, described, hostOf, recorded } from './support.ts';
 

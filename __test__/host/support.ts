@@ -2,27 +2,27 @@
  * Reads described and recorded machines, and formats a matrix briefly.
  */
 import type { ExecutionContext } from 'ava';
-import { type Host, type PeerCell, type PeerMatrix, type PciFunction, readHost } from '../../ts/host/index.ts';
+import { type HostMachine, type PeerCell, type PeerMatrix, type PciFunction, readHost } from '../../ts/host.ts';
 import { type DescribeOptions, describeMachine } from '../support/sysfs/describe.ts';
 import { expandTree, machine } from '../support/sysfs/expand.ts';
 
 /** Reads a described machine of `machines/`. */
-export function described(t: ExecutionContext, name: string, options?: DescribeOptions): Host {
+export function described(t: ExecutionContext, name: string, options?: DescribeOptions): HostMachine {
   return hostOf(t, machine(name), options);
 }
 
 /** A machine of a few lines. */
-export function hostOf(t: ExecutionContext, text: string, options?: DescribeOptions): Host {
+export function hostOf(t: ExecutionContext, text: string, options?: DescribeOptions): HostMachine {
   return readHost(expandTree(t, describeMachine(text, options)));
 }
 
 /** One that was recorded. */
-export function recorded(t: ExecutionContext, name: string): Host {
+export function recorded(t: ExecutionContext, name: string): HostMachine {
   return readHost(expandTree(t, machine(name)));
 }
 
 /** The function at an address of the first domain. */
-export function at(host: Host, address: string): PciFunction {
+export function at(host: HostMachine, address: string): PciFunction {
   const found = host.functions.get(`0000:${address}`);
   if (found === undefined) throw new Error(`nothing at ${address}`);
   return found;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { readHost } from '../../ts/host/index.ts';
+import { readHost } from '../../ts/host.ts';
 import { isAtLeast, optionOf } from '../../ts/host/system/kernel.ts';
 import { type SystemFacts, readSystem } from '../../ts/host/system/read-system.ts';
 import { describeMachine } from '../support/sysfs/describe.ts';

@@ -4,14 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  AddressRange,
-  type GuestMemory,
-  type JournalLine,
-  readJournal,
-  recordJournal,
-  type MemorySnapshot,
-} from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemorySnapshot } from '../../ts/index.ts';
+import { type JournalLine, readJournal, recordJournal } from '../../ts/inspect.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';

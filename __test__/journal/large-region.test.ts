@@ -2,7 +2,8 @@
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AddressRange, readJournal, recordJournal } from '../../ts/index.ts';
+import { AddressRange } from '../../ts/index.ts';
+import { readJournal, recordJournal } from '../../ts/inspect.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { throwsCode } from '../support/errors.ts';
 import { manyPages } from '../support/many-pages.ts';

@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type JournalEntry, type MemorySnapshot, readJournal, recordJournal } from '../../ts/index.ts';
+import type { MemorySnapshot } from '../../ts/index.ts';
+import { type JournalEntry, readJournal, recordJournal } from '../../ts/inspect.ts';
 import { JournalReader } from '../../ts/journal/read.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { guest, pages } from '../support/pages.ts';
@@ -160,7 +161,7 @@ const READ = `
 import { createReadStream, readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 const at = (path) => import(new URL(path, process.argv[1]).href);
-const { readJournal } = await at('ts/index.ts');
+const { readJournal } = await at('ts/inspect.ts');
 const { runProgram } = await at('ts/cli/run.ts');
 const { COMMANDS } = await at('ts/cli/commands.ts');
 const [, , file] = process.argv;

@@ -10,9 +10,8 @@ import {
   GuestMemory,
   type MemorySettledEvent,
   type MemorySnapshot,
-  readJournal,
-  recordJournal,
 } from '../../ts/index.ts';
+import { readJournal, recordJournal } from '../../ts/inspect.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { at, guest, PAGE } from '../support/pages.ts';
 import { scratchFolder } from '../support/scratch.ts';

@@ -1,7 +1,8 @@
 // More bytes than an ArrayBuffer can have are refused by a clear error, before room for them is made.
 import test from 'ava';
 import { constants } from 'node:buffer';
-import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { DirtyPages } from '../../ts/dma/dirty-pages.ts';
 import { openHostMemory } from '../../ts/memory/host-memory.ts';
 import { throwsCode } from '../support/errors.ts';

@@ -7,7 +7,8 @@ import test from 'ava';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 
 const LENGTH = 64n << 20n;
 const PAGE = 4096n;

@@ -2,7 +2,7 @@
  * The reservation, as TypeScript sees it.
  */
 import test from 'ava';
-import { SimulatedIommu } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { VaMapper } from '../../ts/memory/va-mapper.ts';
 import { throwsCode } from '../support/errors.ts';
 import { PAGE, guest } from '../support/pages.ts';

@@ -17,7 +17,8 @@ test.after.always(() => project.remove());
  * Needs the native core and the sorted tree; without `await` at the top, which bundles in CommonJS form cannot have.
  */
 const PROGRAM = `
-import { GuestMemory, SimulatedIommu } from 'peerdma';
+import { GuestMemory } from 'peerdma';
+import { SimulatedIommu } from 'peerdma/testing';
 async function main() {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 4096n }] });
   const device = new SimulatedIommu();

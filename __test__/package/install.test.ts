@@ -156,7 +156,7 @@ async function installed(t: ExecutionContext, node: string, ...options: string[]
   const { status, stderr } = await project.run('npm', 'install', 'peerdma', ...options);
   t.is(status, 0, stderr);
   const fits = options.length === 0 ? [here.manifest.name] : [];
-  t.deepEqual(registry.downloads.slice(downloads).sort(), [...fits, 'peerdma', 'sorted-btree'].sort());
+  t.deepEqual(registry.downloads.slice(downloads).sort(), [...fits, 'peerdma'].sort());
   const addons = readdirSync(join(project.folder, 'node_modules'), { recursive: true }).filter((file) =>
     String(file).endsWith('.node'),
   );

@@ -15,7 +15,8 @@ const OLDEST = 'scripts/user-tools/node_modules/typescript';
 
 /** A program of values that `using` closes, and of the bytes of a buffer. */
 const USING = `
-import { DmaBuffer, GuestMemory, MemoryFile } from 'peerdma';
+import { GuestMemory, MemoryFile } from 'peerdma';
+import { DmaBuffer } from 'peerdma/driver';
 await using memory = await GuestMemory.create({ ram: [] });
 using file = MemoryFile.create(4096n);
 export const bytes: Uint8Array = (await DmaBuffer.allocate(memory, file.length)).bytes;

@@ -1,13 +1,7 @@
 /** A guest places, moves, enables and disables BARs through config space; guest memory and every target are updated. */
 import test from 'ava';
-import {
-  AssignedDevice,
-  type BarEvent,
-  GuestMemory,
-  MemoryFile,
-  SimulatedDevice,
-  SimulatedIommu,
-} from '../../ts/index.ts';
+import { AssignedDevice, type BarEvent, GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import {

@@ -1,6 +1,7 @@
 // status() finds the window of a BAR by its region, not by its name, and reads the range of the BAR alone.
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, AssignedDevice, SimulatedDevice } from '../../ts/index.ts';
+import { AddressRange, AssignedDevice } from '../../ts/index.ts';
+import { SimulatedDevice } from '../../ts/testing.ts';
 import { MiB, Fixture } from './support/fixture.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { valuesRead } from '../support/values-read.ts';

@@ -1,14 +1,8 @@
 /** Devices that fail or disappear during resets, writes and closing, and invalid requests of a guest. */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  AssignedDevice,
-  GuestMemory,
-  PeerDmaError,
-  SimulatedBus,
-  SimulatedDevice,
-  resetDevices,
-} from '../../ts/index.ts';
+import { AssignedDevice, GuestMemory, PeerDmaError, resetDevices } from '../../ts/index.ts';
+import { SimulatedBus, SimulatedDevice } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { MASTER, MEMORY, capability, command, writeBar64 } from './support/guest.ts';
 import { MiB, Fixture } from './support/fixture.ts';

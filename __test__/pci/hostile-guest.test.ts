@@ -5,7 +5,8 @@
  */
 import test from 'ava';
 import fc from 'fast-check';
-import { AssignedDevice, SimulatedBus, SimulatedDevice, resetDevices } from '../../ts/index.ts';
+import { AssignedDevice, resetDevices } from '../../ts/index.ts';
+import { SimulatedBus, SimulatedDevice } from '../../ts/testing.ts';
 import { seedOf } from '../support/seed.ts';
 import { MiB, Fixture, DEFAULTS } from './support/fixture.ts';
 

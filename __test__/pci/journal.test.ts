@@ -2,7 +2,7 @@
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJournal, recordJournal } from '../../ts/index.ts';
+import { readJournal, recordJournal } from '../../ts/inspect.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { MEMORY, command, writeBar32 } from './support/guest.ts';
 import { Fixture } from './support/fixture.ts';

@@ -5,7 +5,8 @@
  */
 import test from 'ava';
 import fc from 'fast-check';
-import { type AssignedDevice, MemoryFile, type SimulatedDevice, resetDevices } from '../../ts/index.ts';
+import { type AssignedDevice, MemoryFile, resetDevices } from '../../ts/index.ts';
+import type { SimulatedDevice } from '../../ts/testing.ts';
 import { seedOf } from '../support/seed.ts';
 import { MASTER, MEMORY, barRegister, capability } from './support/guest.ts';
 import { MiB, RAM, RAM_LENGTH, Fixture } from './support/fixture.ts';

@@ -4,14 +4,8 @@
  */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type AssignedDevice,
-  PeerDmaError,
-  type PhysicalFunction,
-  SimulatedBus,
-  type SimulatedDevice,
-  resetDevices,
-} from '../../ts/index.ts';
+import { type AssignedDevice, PeerDmaError, type PhysicalFunction, resetDevices } from '../../ts/index.ts';
+import { SimulatedBus, type SimulatedDevice } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { until } from '../support/until.ts';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar64 } from './support/guest.ts';

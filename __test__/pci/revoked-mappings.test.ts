@@ -5,14 +5,8 @@
  * where it decodes.
  */
 import test, { type ExecutionContext } from 'ava';
-import {
-  type AssignedDevice,
-  type PhysicalFunction,
-  SimulatedBus,
-  SimulatedDevice,
-  type SimulatedDeviceOptions,
-  resetDevices,
-} from '../../ts/index.ts';
+import { type AssignedDevice, type PhysicalFunction, resetDevices } from '../../ts/index.ts';
+import { SimulatedBus, SimulatedDevice, type SimulatedDeviceOptions } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { MASTER, MEMORY, capability, command, writeBar64 } from './support/guest.ts';
 import { MiB, Fixture } from './support/fixture.ts';

@@ -1,13 +1,9 @@
 // A guest access to one device reads only the mappings of that device.
 import test, { type ExecutionContext } from 'ava';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import {
-  type AssignedDevice,
-  type DmaMapperHandle,
-  type GuestMemory,
-  SimulatedIommu,
-  recordJournal,
-} from '../../ts/index.ts';
+import type { AssignedDevice, DmaMapperHandle, GuestMemory } from '../../ts/index.ts';
+import { recordJournal } from '../../ts/inspect.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { valuesRead } from '../support/values-read.ts';
 import { Fixture, DEFAULTS } from './support/fixture.ts';

@@ -1,6 +1,7 @@
 // Whatever a call of the package is given, what it throws is a PeerDmaError.
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, type DmaTarget, DmaBuffer, GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type DmaTarget, GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { DmaBuffer } from '../../ts/driver.ts';
 import { PAGE } from '../support/pages.ts';
 import { SUBJECTS } from './subjects.ts';
 import { constants, publicSurface } from './surface.ts';

@@ -1,8 +1,7 @@
 // Constructors that only this package calls.
 import test from 'ava';
-import * as exported from '../../ts/index.ts';
 import { AddressRange, PeerDmaError } from '../../ts/index.ts';
-import { publicSurface } from './surface.ts';
+import { exported, publicSurface } from './surface.ts';
 
 type Constructor = new (...args: unknown[]) => object;
 

@@ -1,6 +1,8 @@
 // Values that are too large to be copied, or to be written into a message.
 import test from 'ava';
-import { GuestMemory, PeerDmaError, type RegisterFile, SimulatedDevice, registers } from '../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { type RegisterFile, registers } from '../../ts/driver.ts';
+import { SimulatedDevice } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { PAGE } from '../support/pages.ts';
 import { SUBJECTS } from './subjects.ts';

@@ -1,10 +1,29 @@
 /**
- * Lists what a caller can call: the functions, constructors, methods and setters of all exports of the package.
+ * Lists what a caller can call: the functions, constructors, methods and setters of all exports of all sub-paths.
  */
 import { readFileSync } from 'node:fs';
-import * as exported from '../../ts/index.ts';
 
-const INDEX = new URL('../../ts/index.ts', import.meta.url);
+const top = new URL('../../', import.meta.url);
+const manifest = JSON.parse(readFileSync(new URL('package.json', top), 'utf8')) as {
+  readonly exports: Readonly<Record<string, { readonly default: string } | string>>;
+};
+
+/** The files of the entry points by sub-path, such as `./host`. */
+export const ENTRY_POINTS: ReadonlyMap<string, URL> = new Map(
+  Object.entries(manifest.exports).flatMap(([subPath, target]): [string, URL][] => {
+    if (typeof target === 'string') return []; // package.json
+    return [[subPath, new URL(target.default.replace(/^\.\/dist\/(.*)\.js$/, 'ts/$1.ts'), top)]];
+  }),
+);
+
+type Exports = Readonly<Record<string, unknown>>;
+
+/** The value exports of all entry points. */
+export const exported: Exports = Object.assign(
+  {},
+  ...(await Promise.all([...ENTRY_POINTS.values()].map(({ href }) => import(href) as Promise<Exports>))),
+) as Exports;
+
 /** `export { … } from './file.ts'`. */
 const EXPORT = /export (?:type )?\{([^}]*)\} from '([^']+)'/g;
 /** The member that follows a doc comment with `@internal`, or is private to TypeScript. */
@@ -17,15 +36,17 @@ const NO_PARAMETERS = /^(?:static )?(?:async )?\*?[\w$]*\s*(?:\[[^\]]*\])?\(\)/;
  */
 export async function publicSurface(): Promise<string[]> {
   const found: string[] = [];
-  for (const [, names = '', path = ''] of readFileSync(INDEX, 'utf8').matchAll(EXPORT)) {
-    const url = new URL(path, INDEX);
-    const module: Readonly<Record<string, unknown>> = await import(url.href);
-    for (const name of names.split(',').map((one) => one.trim().replace(/^type /, ''))) {
-      const value = module[name];
-      if (typeof value === 'function') found.push(...(await callsOf(name, value, url)));
+  for (const entryPoint of ENTRY_POINTS.values()) {
+    for (const [, names = '', path = ''] of readFileSync(entryPoint, 'utf8').matchAll(EXPORT)) {
+      const url = new URL(path, entryPoint);
+      const module: Exports = await import(url.href);
+      for (const name of names.split(',').map((one) => one.trim().replace(/^type /, ''))) {
+        const value = module[name];
+        if (typeof value === 'function') found.push(...(await callsOf(name, value, url)));
+      }
     }
   }
-  return found;
+  return [...new Set(found)];
 }
 
 /** Value exports that can't be called. */

@@ -15,6 +15,7 @@ interface Model {
 
 const { readModel } = await load<{ readModel(input: object): Promise<Model> }>('model.mjs');
 const { findProblems } = await load<{ findProblems(project: object): string[] }>('checks.mjs');
+const { unexportedTypes } = await load<{ unexportedTypes(files: string[]): string[] }>('closure.mjs');
 const { subjectOf } = await load<{ subjectOf(file: string): string | undefined }>('subjects.mjs');
 
 test('every fault is found, and nothing else', async (t) => {
@@ -44,9 +45,18 @@ test('every fault is found, and nothing else', async (t) => {
   ]);
 });
 
+test('a sub-path exports the types that its signatures name, or the main entry point does', (t) => {
+  const [main, subPath] = [path('faults.ts'), path('sub-path.ts')];
+  t.deepEqual(unexportedTypes([main, subPath]), [
+    `${main}: Faulty names Hidden, which is not exported`,
+    `${subPath}: Pair names Absent, which is not exported`,
+  ]);
+});
+
 test('a name belongs to the subject of its folder, or of its file', (t) => {
   t.is(subjectOf('dist/guest/ram.d.ts'), 'Guest memory');
   t.is(subjectOf('dist/guest/inspect.d.ts'), 'Inspection');
   t.is(subjectOf('dist/pci/simulated/simulated-bus.d.ts'), 'Simulated devices');
+  t.is(subjectOf('dist/inspect.d.ts'), 'Inspection');
   t.is(subjectOf('dist/elsewhere/file.d.ts'), undefined);
 });

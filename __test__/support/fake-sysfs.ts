@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Host } from '../../ts/host/index.ts';
+import type { HostMachine } from '../../ts/host.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 
 export interface FakeDevice {
@@ -27,7 +27,7 @@ export interface FakeDevice {
 export function fakeSysfs(
   t: ExecutionContext,
   devices: Readonly<Record<string, FakeDevice>>,
-  kernel: Host['kernel'] = 'unknown',
+  kernel: HostMachine['kernel'] = 'unknown',
 ): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));

@@ -3,7 +3,8 @@
  * before and after: `leak-rounds.ts ROUNDS`.
  */
 import assert from 'node:assert/strict';
-import { AddressRange, GuestMemory, MemoryFile, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../ts/index.ts';
+import { SimulatedIommu } from '../../ts/testing.ts';
 import { held } from './held.ts';
 import { PAGE, at, pages } from './pages.ts';
 import { RecordingTarget, RefuseAt } from './recording-target.ts';

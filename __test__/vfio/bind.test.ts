@@ -13,9 +13,9 @@ import { bindCommand, unbindCommand } from '../../ts/cli/bind/command.ts';
 import { newSysfsWriter } from '../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../ts/host/binding/perform.ts';
 import { planBind } from '../../ts/host/binding/plan.ts';
-import { type PciFunction, functionAt, readHost } from '../../ts/host/index.ts';
+import { type PciFunction, functionAt, readHost } from '../../ts/host.ts';
 import { type MachineRoots, thisMachine } from '../../ts/host/machine.ts';
-import { type Outcome, program } from '../cli/support.ts';
+import { entryOf, program, type Outcome } from '../cli/support.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { until } from '../support/until.ts';
 import { testWith } from './support/devices.ts';
@@ -25,7 +25,7 @@ const writer = newSysfsWriter('/sys');
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
 
 async function run(args: readonly string[], roots: () => MachineRoots = thisMachine): Promise<Outcome> {
-  return program(args, false, { bind: bindCommand(roots), unbind: unbindCommand(roots) });
+  return program(args, false, { bind: entryOf(bindCommand(roots)), unbind: entryOf(unbindCommand(roots)) });
 }
 
 /** Driver and override. */

@@ -9,15 +9,12 @@ import test, { type ExecutionContext } from 'ava';
 import {
   AddressRange,
   type DeviceMemory,
-  type Diagnosis,
-  type Finding,
-  type FindingId,
   GuestMemory,
   PeerDmaError,
   VfioContainerManager,
   type VfioRegion,
-  diagnose,
 } from '../../ts/index.ts';
+import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import type { Opened, Verdict } from './support/doctor-and-open.ts';
@@ -27,7 +24,7 @@ import { rig } from './support/rig.ts';
 const ADDRESS = 0x1_0000_0000n;
 
 /** Findings of a kind, about one device if it is named. */
-function findings({ machine, devices }: Diagnosis, id: FindingId, address?: string): Finding[] {
+function findings({ machine, devices }: Diagnosis, id: DoctorFindingId, address?: string): DoctorFinding[] {
   const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
   return list.filter((finding) => finding.id === id);
 }

@@ -3,7 +3,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { extname } from 'node:path';
-import { DmaBuffer } from '../../ts/index.ts';
+import { DmaBuffer } from '../../ts/driver.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';
 

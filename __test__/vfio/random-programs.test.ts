@@ -3,7 +3,7 @@
  * is what an array of pages says. Two devices probe, each behind a container of its own; a BAR is among the memory.
  */
 import fc from 'fast-check';
-import { type GuestMemory, type VfioRegion } from '../../ts/index.ts';
+import type { GuestMemory, VfioRegion } from '../../ts/index.ts';
 import { type ModelCell, PRIVATE } from '../support/memory-model.ts';
 import { at, PAGE, PAGE_BYTES } from '../support/pages.ts';
 import { addRegion, addWindow, CHANGES } from '../support/program/arbitrary.ts';

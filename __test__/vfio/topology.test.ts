@@ -5,7 +5,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { Nvme } from '../../examples/devices/nvme.ts';
-import { type PeerCell, bridgesAbove, functionAt, peerMatrix, readHost } from '../../ts/host/index.ts';
+import { type PeerCell, bridgesAbove, functionAt, peerMatrix, readHost } from '../../ts/host.ts';
 import {
   AddressRange,
   type DeviceMemory,

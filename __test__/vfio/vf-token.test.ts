@@ -5,8 +5,9 @@
 import { readlinkSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { peerMatrix, readHost } from '../../ts/host/index.ts';
-import { GuestMemory, type VfioContainerManager, diagnose } from '../../ts/index.ts';
+import { peerMatrix, readHost } from '../../ts/host.ts';
+import { GuestMemory, type VfioContainerManager } from '../../ts/index.ts';
+import { diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { newManager } from './support/backend.ts';
 import { testWith } from './support/devices.ts';

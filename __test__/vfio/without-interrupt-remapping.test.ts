@@ -2,7 +2,8 @@
  * A platform whose IOMMU can't remap interrupts. Run on its own, in a guest made for it.
  */
 import { existsSync, writeFileSync } from 'node:fs';
-import { GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../ts/index.ts';
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
+import { diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import { rig } from './support/rig.ts';

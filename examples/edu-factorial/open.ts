@@ -1,13 +1,8 @@
 /**
  * The edu of the example: a real one by its PCI address, or a simulated one.
  */
-import {
-  type GuestMemory,
-  type PhysicalFunction,
-  SimulatedDevice,
-  SimulatedIommu,
-  VfioContainerManager,
-} from '../../ts/index.ts';
+import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
+import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
 
 export async function openEdu(
   memory: GuestMemory,

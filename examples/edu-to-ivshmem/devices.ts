@@ -1,13 +1,8 @@
 /**
  * The two devices of the example, simulated or real: below this they are driven by the same code.
  */
-import {
-  type GuestMemory,
-  type PhysicalFunction,
-  SimulatedDevice,
-  SimulatedIommu,
-  VfioContainerManager,
-} from '../../ts/index.ts';
+import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
+import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
 
 export interface DevicePair extends AsyncDisposable {
   /** Does the DMA. */

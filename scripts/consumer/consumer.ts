@@ -1,8 +1,22 @@
 // A user of the package, compiled against its declarations with `skipLibCheck: false`.
-import { type DmaTarget, GuestMemory, SimulatedIommu, VfioContainerManager } from 'peerdma';
+import { type DmaTarget, GuestMemory, VfioContainerManager } from 'peerdma';
+import { DmaBuffer, registers, u32 } from 'peerdma/driver';
+import { type HostMachine, type PeerMatrix, peerMatrix, readHost } from 'peerdma/host';
+import { type MemorySnapshot, explain } from 'peerdma/inspect';
+import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });
 const target: DmaTarget = new SimulatedIommu();
 const handle = await memory.dmaMappers.addDmaMapper(target);
 export const states: string[] = handle.status().map(({ state }) => state);
 export const manager: VfioContainerManager = new VfioContainerManager(memory, { peerToPeer: 'required' });
+
+const host: HostMachine = readHost();
+export const matrix: PeerMatrix = peerMatrix(host, []);
+const snapshot: MemorySnapshot = memory.inspect();
+export const text: string = explain(snapshot, 0n).text;
+
+const device = SimulatedDevice.edu({ bdf: '0000:00:04.0' });
+const [bar] = device.regions;
+export const id: number | undefined = bar === undefined ? undefined : registers(bar, { id: u32(0) }).id;
+export const bytes: Uint8Array = (await DmaBuffer.allocate(memory, 0x1000n)).bytes;

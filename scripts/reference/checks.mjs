@@ -81,7 +81,7 @@ function internal(project) {
 
 /** Finds unknown error codes in descriptions, and error codes that no description mentions. */
 function errorCodes(project) {
-  const codes = new Set(project.getChildByName('ErrorCode')?.type.types.map(({ value }) => value));
+  const codes = new Set(allCodes(project).map(({ value }) => value));
   const documented = new Set();
   const problems = [];
   for (const { where, text } of texts(project)) {
@@ -92,6 +92,11 @@ function errorCodes(project) {
   }
   const undocumented = [...codes].filter((code) => !documented.has(code));
   return [...problems, ...undocumented.map((code) => `no description names ${code}`)];
+}
+
+function allCodes(project) {
+  const alias = project.getReflectionsByKind(ReflectionKind.TypeAlias).find(({ name }) => name === 'ErrorCode');
+  return alias?.type.types ?? [];
 }
 
 /** Returns the texts of all doc comments and guides. */

@@ -1,14 +1,24 @@
 // Reads the declarations with typedoc, and collects its warnings.
-import { relative } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, Comment, CommentTag, Converter, LogLevel, Logger, ReflectionKind } from 'typedoc';
 import { subjectOf, titles } from './subjects.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 
+const manifest = JSON.parse(readFileSync(path('../../package.json'), 'utf8'));
+
+/** Declarations of the sub-paths by the names that programs import, such as `peerdma/host`. */
+const subPaths = new Map(
+  Object.entries(manifest.exports).flatMap(([subPath, { types }]) =>
+    types === undefined ? [] : [[subPath.replace('.', manifest.name), path(`../../${types}`)]],
+  ),
+);
+
 /** The published declarations: the output of `tsc` without internal names. */
 export const PACKAGE = {
-  entryPoints: [path('../../dist/index.d.ts')],
+  entryPoints: [...subPaths.values()],
   tsconfig: path('tsconfig.json'),
   readme: path('../../README.md'),
   projectDocuments: [path('../../docs/*.md')],
@@ -69,9 +79,11 @@ export async function readModel(input) {
 
 /** Assigns each exported name to its subject, and names each guide by its heading. */
 function arrange(project, logger) {
-  // If there are guides, typedoc makes the entry point a module below the project.
-  for (const module of project.getChildrenByKind(ReflectionKind.Module)) project.mergeReflections(module, project);
-  for (const child of project.children ?? []) {
+  const modules = project.getChildrenByKind(ReflectionKind.Module);
+  for (const module of modules) nameModule(module);
+  for (const child of modules.length === 0
+    ? (project.children ?? [])
+    : modules.flatMap(({ children = [] }) => children)) {
     const file = project.getSymbolIdFromReflection(child)?.packagePath ?? '';
     const subject = subjectOf(file);
     if (subject !== undefined) categorize(child, subject);
@@ -82,6 +94,12 @@ function arrange(project, logger) {
     if (heading !== null) guide.name = heading[1];
     categorize(guide, 'Guides');
   }
+}
+
+/** Names a module as programs import it. */
+function nameModule(module) {
+  const found = [...subPaths].find(([, file]) => basename(file, '.d.ts') === module.name);
+  if (found !== undefined) module.name = found[0];
 }
 
 function categorize(reflection, title) {

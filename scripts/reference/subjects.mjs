@@ -11,7 +11,7 @@ const SUBJECTS = [
   { title: 'Host and topology', paths: ['host/', 'doctor/'] },
   {
     title: 'Inspection',
-    paths: ['journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
+    paths: ['inspect', 'journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
   },
   { title: 'Errors', paths: ['errors'] },
 ];

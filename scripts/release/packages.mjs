@@ -1,9 +1,10 @@
 // Builds the packages: the main one with the compiled TypeScript, and one for each platform with its native core.
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { must } from '../setup.mjs';
 import { top } from '../command.mjs';
+import { bundlePackage, removeUnusedDeclarations } from './bundle.mjs';
 import { bundlePages } from '../pages.mjs';
 import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
@@ -31,18 +32,23 @@ export async function mainPackage(out) {
   const copied = manifest.files.filter((file) => !GENERATED.includes(file));
   for (const file of [...copied, 'LICENSE']) copy(join(top, file), join(stage, file));
   for (const [path, text] of packedPages(top, manifest)) write(join(stage, path), text);
-  // Compiles anew: the folder dist of the checkout may have files whose sources are removed.
   await compilePackage(join(stage, 'dist'));
   return pack(stage, out);
 }
 
 /**
- * Compiles the package and bundles its pages.
+ * Compiles the package: its declarations, its bundles and its pages.
  *
- * @param {string} [out] folder for the output
+ * @param {string} [out] folder for the output, which is emptied before
  */
 export async function compilePackage(out = 'dist') {
+  // Keeps the pages, which tests in other processes may read. The names of chunks change with their code.
+  for (const name of existsSync(out) ? readdirSync(out) : []) {
+    if (name !== 'web') rmSync(join(out, name), { recursive: true });
+  }
   await must('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', out]);
+  removeUnusedDeclarations(out);
+  await bundlePackage(out);
   await bundlePages(join(out, 'web'));
 }
 

@@ -19,8 +19,6 @@ export interface Invocation {
 
 /** One command, `peerdma NAME`. */
 export interface Command {
-  /** Description in one line. */
-  readonly summary: string;
   /** The complete help text, without the prefix `usage: `. */
   readonly usage: string;
   readonly options: NonNullable<ParseArgsConfig['options']>;

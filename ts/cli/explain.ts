@@ -6,7 +6,6 @@ import { type Command, UsageError } from './command.ts';
 import { readLastSnapshot } from './view/recording.ts';
 
 export const explainCommand: Command = {
-  summary: 'explains an address of guest memory: its memory, and which targets reach it or why not',
   usage: `peerdma explain FILE ADDRESS [TARGET] [--json]
 
 Explains which memory is at an address, and for each target whether it reaches that memory or why not.

@@ -8,8 +8,15 @@ import { nearest } from './nearest.ts';
 import { Output } from './output.ts';
 import { packageVersion } from './version.ts';
 
+/** A command whose module is loaded when it is needed. */
+export interface CommandEntry {
+  /** Description in one line. */
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
 /** Commands by name. */
-export type Commands = Readonly<Record<string, Command>>;
+export type Commands = Readonly<Record<string, CommandEntry>>;
 
 /** The output streams of the program, such as those of `process`. */
 export interface Streams {
@@ -50,11 +57,12 @@ async function runCommand(args: readonly string[], commands: Commands, terminal:
   if (VERSION.includes(name)) {
     return rest.some((word) => HELP_FLAGS.includes(word)) ? help([], commands, terminal) : version(rest, terminal);
   }
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) return noSuchCommand(name, commands, terminal);
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry === undefined) return noSuchCommand(name, commands, terminal);
   try {
+    const command = await entry.load();
     const { values, positionals } = parsed(rest, { ...command.options, ...COMMON_OPTIONS });
-    if (values['help'] === true) return help([name], commands, terminal);
+    if (values['help'] === true) return await help([name], commands, terminal);
     if (values['version'] === true) return version([], terminal);
     return await command.run({ values, positionals }, terminal);
   } catch (error) {
@@ -62,12 +70,13 @@ async function runCommand(args: readonly string[], commands: Commands, terminal:
   }
 }
 
-function help(words: readonly string[], commands: Commands, terminal: Terminal): number {
+async function help(words: readonly string[], commands: Commands, terminal: Terminal): Promise<number> {
   const [name, ...more] = words.filter((word) => !HELP_FLAGS.includes(word));
   if (more.length > 0) return malformed('peerdma help takes one command', terminal);
-  const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command !== undefined) {
-    terminal.stdout.lines(`usage: ${command.usage.trimEnd()}`.split('\n'));
+  const entry = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry !== undefined) {
+    const { usage } = await entry.load();
+    terminal.stdout.lines(`usage: ${usage.trimEnd()}`.split('\n'));
     return 0;
   }
   if (name !== undefined && ![...HELP, ...VERSION].includes(name)) return noSuchCommand(name, commands, terminal);

@@ -12,7 +12,6 @@ import { readRecording } from './view/recording.ts';
 const DEFAULT_LINES = 10_000;
 
 export const viewCommand: Command = {
-  summary: 'converts a snapshot or a journal of guest memory to a page',
   usage: `peerdma view FILE [--output PAGE.html] [--last COUNT]
 
 Writes a page that draws the memory map, the regions and the targets. The page is one file that loads nothing else.

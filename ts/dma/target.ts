@@ -43,7 +43,7 @@ export interface DmaMapRequest {
  * All properties except `mapDma` and `unmapDma` are read once, when the target joins.
  */
 export interface DmaTarget {
-  /** Name in errors and in {@link GuestMemory.inspect}. */
+  /** Name in errors and in `GuestMemory.inspect()`. */
   readonly name: string;
   /** Requires {@link DmaMapRequest.hostMemory}: for all memory, or for `private` memory only, which is not a file. */
   readonly needsVa?: boolean | 'private';

@@ -10,7 +10,14 @@ import { VfioContainerManager } from '../vfio/container-manager.ts';
 import type { VfioDevice } from '../vfio/vfio-device.ts';
 import { barFindings } from './device/bars.ts';
 import type { Facts } from './facts.ts';
-import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, aboutDevice, summary } from './finding.ts';
+import {
+  type DeviceDiagnosis,
+  type Diagnosis,
+  type DoctorFinding,
+  type DoctorFindingId,
+  aboutDevice,
+  summary,
+} from './finding.ts';
 
 /**
  * Opens devices that a back end could open, one after the other. Skips devices that require a VF token.
@@ -20,7 +27,7 @@ import { type DeviceDiagnosis, type Diagnosis, type Finding, type FindingId, abo
 export async function diagnoseByOpening(facts: Facts, { machine, devices }: Diagnosis): Promise<Diagnosis> {
   const diagnosed: DeviceDiagnosis[] = [];
   for (const device of devices) {
-    const has = (wanted: FindingId): boolean => device.findings.some(({ id }) => id === wanted);
+    const has = (wanted: DoctorFindingId): boolean => device.findings.some(({ id }) => id === wanted);
     diagnosed.push(has('backend') && !has('vf-token') ? await diagnoseOpenDevice(facts, device) : device);
   }
   return summary(machine, diagnosed);
@@ -33,7 +40,7 @@ async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: Devi
     const device = await manager.open(address);
     const { backend, reason } = manager.inspect();
     const evidence = `it was opened: ${reason}`;
-    const opened: Finding = { id: 'backend', state: 'ok', says: `opened by ${backend}`, evidence };
+    const opened: DoctorFinding = { id: 'backend', state: 'ok', says: `opened by ${backend}`, evidence };
     const bars = openBars(facts, pci, device, backend === 'iommufd');
     return aboutDevice(pci, [...withBackend(findings, opened).filter(({ id }) => id !== 'bar'), ...bars]);
   } catch (error) {
@@ -47,11 +54,11 @@ async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: Devi
   }
 }
 
-function withBackend(findings: readonly Finding[], backend: Finding): Finding[] {
+function withBackend(findings: readonly DoctorFinding[], backend: DoctorFinding): DoctorFinding[] {
   return findings.map((finding) => (finding.id === 'backend' ? backend : finding));
 }
 
-function openBars(facts: Facts, pci: PciFunction, { regions }: VfioDevice, exported: boolean): Finding[] {
+function openBars(facts: Facts, pci: PciFunction, { regions }: VfioDevice, exported: boolean): DoctorFinding[] {
   const mappable = (index: number): boolean => regions[index]?.mmapAreas.some(hasWholePage) === true;
   return barFindings(facts, pci, { mappable, exported });
 }

@@ -14,13 +14,12 @@ import { backendFinding } from './device/backend.ts';
 import { barFindings } from './device/bars.ts';
 import { resetFinding } from './device/resets.ts';
 import { type Facts, gatherFacts } from './facts.ts';
-import { type DeviceDiagnosis, type Diagnosis, type Finding, aboutDevice, summary, worst } from './finding.ts';
+import { type DeviceDiagnosis, type Diagnosis, type DoctorFinding, aboutDevice, summary, worst } from './finding.ts';
 import { hugePagesFinding } from './machine/huge-pages.ts';
 import { interruptFindings, iommuFinding } from './machine/iommu.ts';
 import { mappingsFinding, memlockFinding } from './machine/limits.ts';
 import { kernelFinding, vfioFindings } from './machine/vfio.ts';
 import { Lookups } from './lookups.ts';
-import { diagnoseByOpening } from './diagnose-by-opening.ts';
 
 /** Options of {@link diagnose}. */
 export interface DiagnoseOptions {
@@ -59,7 +58,10 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   // A machine without PCI is a finding, so named devices are not reported as missing.
   const wanted = texts?.map((text) => (host.functions.size === 0 ? pciAddress(text) : functionAt(host, text).address));
   const diagnosis = diagnosisOf(facts, wanted);
-  return open === true ? await diagnoseByOpening(facts, diagnosis) : diagnosis;
+  if (open !== true) return diagnosis;
+  // Only this option needs VFIO and guest memory, most of the code of the package.
+  const { diagnoseByOpening } = await import('./diagnose-by-opening.ts');
+  return diagnoseByOpening(facts, diagnosis);
 }
 
 /** @param wanted addresses; `undefined` for all devices that could be assigned @internal */
@@ -74,7 +76,7 @@ export function diagnosisOf(facts: Facts, wanted: readonly string[] | undefined)
   );
 }
 
-function machineFindings(facts: Facts): Finding[] {
+function machineFindings(facts: Facts): DoctorFinding[] {
   return [
     kernelFinding(facts),
     ...pciFindings(facts),
@@ -100,14 +102,14 @@ function deviceDiagnosis(facts: Facts, lookups: Lookups, device: PciFunction, as
   ]);
 }
 
-function pciFindings({ host: { functions, root } }: Facts): Finding[] {
+function pciFindings({ host: { functions, root } }: Facts): DoctorFinding[] {
   if (functions.size > 0) return [];
   const says =
     '/sys lists no PCI device: the machine has none, the kernel has no PCI (CONFIG_PCI, pci=off), or a container hides them. Run the doctor on the host';
   return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or missing` }];
 }
 
-function sysfsFindings({ host: { findings, root } }: Facts): Finding[] {
+function sysfsFindings({ host: { findings, root } }: Facts): DoctorFinding[] {
   if (findings.length === 0) return [];
   const [files, are] = findings.length === 1 ? ['1 file', 'is'] : [`${findings.length} files`, 'are'];
   const evidence = listed(findings, findings.length, ({ path, problem }) => `${root}/${path} ${problem}`);

@@ -2,7 +2,7 @@
  * Derives whether the kernel exports BARs as dma-bufs. Only an open device reports it.
  */
 import { isVfioDriver } from '../host/drivers.ts';
-import type { Unknown } from '../host/model.ts';
+import type { UnknownFact } from '../host/model.ts';
 import { type KernelFacts, isAtLeast, optionOf } from '../host/system/kernel.ts';
 
 /** First kernel with `VFIO_DEVICE_FEATURE_DMA_BUF`. */
@@ -10,7 +10,7 @@ const SINCE = [6, 19] as const;
 
 /** @internal */
 export interface DmaBufs {
-  readonly given: boolean | Unknown;
+  readonly given: boolean | UnknownFact;
   readonly evidence: string;
 }
 
@@ -20,7 +20,7 @@ export interface DmaBufs {
  * @param driver driver of the device; not all variants of vfio-pci export BARs (`get_dmabuf_phys` in Linux)
  * @internal
  */
-export function dmaBufsOf(kernel: KernelFacts | Unknown, driver: string | undefined = 'vfio-pci'): DmaBufs {
+export function dmaBufsOf(kernel: KernelFacts | UnknownFact, driver: string | undefined = 'vfio-pci'): DmaBufs {
   if (kernel === 'unknown') return { given: 'unknown', evidence: 'the kernel is unknown here' };
   const evidence = `derived from Linux ${kernel.release}`;
   if (!isAtLeast(kernel, SINCE)) return { given: false, evidence };

@@ -5,7 +5,7 @@ import { PeerDmaError } from '../errors.ts';
 import { readHostOrEmpty } from '../host/read-host.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type Machine, machineOf, thisMachine } from '../host/machine.ts';
-import type { Host, PciFunction, Unknown } from '../host/model.ts';
+import type { HostMachine, PciFunction, UnknownFact } from '../host/model.ts';
 import { type SystemFacts, type SystemRoots, readSystem } from '../host/system/read-system.ts';
 import type { Use } from '../host/use/model.ts';
 import { usesOf } from '../host/use/uses.ts';
@@ -14,10 +14,10 @@ import { valueText } from '../value-text.ts';
 
 /** @internal */
 export interface Facts {
-  readonly host: Host;
+  readonly host: HostMachine;
   readonly system: SystemFacts;
   /** Results of opening /dev/vfio/vfio and /dev/iommu; unknown for a recorded machine. */
-  readonly probes: Probes | Unknown;
+  readonly probes: Probes | UnknownFact;
   /** RAM of the guest in bytes. */
   readonly ram: bigint | undefined;
   /** Whether open files of all users' processes could be read. */
@@ -52,7 +52,7 @@ export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined):
 }
 
 /** Finds uses of devices on this machine, which is read at the first call. */
-function usesHere(host: Host): (device: PciFunction) => readonly Use[] {
+function usesHere(host: HostMachine): (device: PciFunction) => readonly Use[] {
   let machine: Machine | undefined;
   return (device) => usesOf((machine ??= machineOf(thisMachine(), host)), device);
 }

@@ -2,7 +2,7 @@
  * Findings of the doctor as plain data.
  */
 import type { ErrorCode } from '../errors.ts';
-import type { PciFunction, Unknown } from '../host/index.ts';
+import type { PciFunction, UnknownFact } from '../host/model.ts';
 
 /**
  * State of a finding.
@@ -12,10 +12,10 @@ import type { PciFunction, Unknown } from '../host/index.ts';
  * - `blocked`: no device, or not this one, can be opened, or not with that RAM;
  * - `unknown`: the files that were read do not reveal it.
  */
-export type FindingState = 'ok' | 'warning' | 'blocked' | 'unknown';
+export type DoctorFindingState = 'ok' | 'warning' | 'blocked' | 'unknown';
 
 /** Subject of a finding. Ids are stable, texts are not. */
-export type FindingId =
+export type DoctorFindingId =
   // The machine
   | 'native-core'
   | 'kernel'
@@ -45,11 +45,11 @@ export type FindingId =
   | 'bar';
 
 /** Result of one check. */
-export interface Finding {
+export interface DoctorFinding {
   /** Subject of the finding. */
-  readonly id: FindingId;
+  readonly id: DoctorFindingId;
   /** Result of the check. */
-  readonly state: FindingState;
+  readonly state: DoctorFindingState;
   /** Text for people: the result, and a remedy if it is not `ok`. */
   readonly says: string;
   /** Files and values that show it. */
@@ -59,11 +59,11 @@ export interface Finding {
   /** Error code that `VfioContainerManager.open` would throw; only for some `blocked` findings. */
   readonly code?: ErrorCode | undefined;
   /** Abilities of the BAR, for findings with the id `bar`. */
-  readonly bar?: BarVerdict;
+  readonly bar?: BarDiagnosis;
 }
 
 /** Abilities of a BAR. */
-export interface BarVerdict {
+export interface BarDiagnosis {
   /** VFIO's region index, 0 to 5. */
   readonly index: number;
   /** Bytes. */
@@ -71,7 +71,7 @@ export interface BarVerdict {
   /** Whether it can be mapped into guest memory and IOMMUs. */
   readonly mappable: boolean;
   /** Whether it can be exported as a dma-buf, which iommufd requires. */
-  readonly exportable: boolean | Unknown;
+  readonly exportable: boolean | UnknownFact;
   /**
    * The largest page size that its host address allows, in bytes: 4 KiB, 2 MiB or 1 GiB; 0 if it cannot be mapped.
    */
@@ -85,34 +85,34 @@ export interface DeviceDiagnosis {
   /** Facts of the device from /sys. */
   readonly pci: PciFunction;
   /** Worst state of its findings. A device can be opened if neither it nor the machine is `blocked`. */
-  readonly state: FindingState;
+  readonly state: DoctorFindingState;
   /** Findings in the order of the checks, without checks that depend on a failed one. */
-  readonly findings: readonly Finding[];
+  readonly findings: readonly DoctorFinding[];
 }
 
 /** Result of {@link diagnose}. */
 export interface Diagnosis {
   /** The worst of all findings. */
-  readonly state: FindingState;
+  readonly state: DoctorFindingState;
   /** Findings about the machine and this process, without checks that depend on a failed one. */
-  readonly machine: readonly Finding[];
+  readonly machine: readonly DoctorFinding[];
   /** Diagnoses of devices, in the order of the options or of addresses. */
   readonly devices: readonly DeviceDiagnosis[];
 }
 
 /** @internal */
-export function summary(machine: readonly Finding[], devices: readonly DeviceDiagnosis[]): Diagnosis {
+export function summary(machine: readonly DoctorFinding[], devices: readonly DeviceDiagnosis[]): Diagnosis {
   return { state: worst([...machine, ...devices].map(({ state }) => state)), machine, devices };
 }
 
 /** @internal */
-export function aboutDevice(pci: PciFunction, findings: readonly Finding[]): DeviceDiagnosis {
+export function aboutDevice(pci: PciFunction, findings: readonly DoctorFinding[]): DeviceDiagnosis {
   return { address: pci.address, pci, state: worst(findings.map(({ state }) => state)), findings };
 }
 
-const BY_SEVERITY: readonly FindingState[] = ['blocked', 'warning', 'unknown', 'ok'];
+const BY_SEVERITY: readonly DoctorFindingState[] = ['blocked', 'warning', 'unknown', 'ok'];
 
 /** @internal */
-export function worst(states: readonly FindingState[]): FindingState {
+export function worst(states: readonly DoctorFindingState[]): DoctorFindingState {
   return BY_SEVERITY.find((state) => states.includes(state)) ?? 'ok';
 }

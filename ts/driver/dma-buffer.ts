@@ -62,7 +62,7 @@ export class DmaBuffer {
   /**
    * Allocates memory at a free IOVA that every target of the guest memory can map.
    *
-   * @param memory the guest memory that the device's IOMMU maps: that of its {@link VfioContainerManager}
+   * @param memory the guest memory that the device's IOMMU maps: that of its `VfioContainerManager`
    * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` if there is no such IOVA; the error of a target, after which nothing
    * is left allocated; `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` supports; `ERR_INVALID_ARGUMENT`,

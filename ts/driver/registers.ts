@@ -8,7 +8,7 @@ import type { DeviceRegion } from '../pci/physical-function.ts';
 export type RegisterFile = Pick<DeviceRegion, 'read32' | 'write32' | 'read64' | 'write64'>;
 
 /** One register. */
-export interface Register<Value extends number | bigint = number | bigint> {
+export interface RegisterDefinition<Value extends number | bigint = number | bigint> {
   /** Bytes from the start of its block. */
   readonly offset: bigint;
   /**
@@ -26,8 +26,8 @@ export interface Register<Value extends number | bigint = number | bigint> {
 }
 
 /** Registers by name, as properties: reading one reads the device, assigning to one writes it. */
-export type RegisterView<Layout extends Readonly<Record<string, Register>>> = {
-  -readonly [Name in keyof Layout]: Layout[Name] extends Register<infer Value> ? Value : never;
+export type RegisterView<Layout extends Readonly<Record<string, RegisterDefinition>>> = {
+  -readonly [Name in keyof Layout]: Layout[Name] extends RegisterDefinition<infer Value> ? Value : never;
 };
 
 function offsetOf(offset: bigint | number): bigint {
@@ -39,7 +39,7 @@ function offsetOf(offset: bigint | number): bigint {
 }
 
 /** A register of 32 bits. @param offset bytes from the start of the region; a multiple of 4 */
-export function u32(offset: bigint | number): Register<number> {
+export function u32(offset: bigint | number): RegisterDefinition<number> {
   return {
     offset: offsetOf(offset),
     read: (file, at) => file.read32(at),
@@ -48,7 +48,7 @@ export function u32(offset: bigint | number): Register<number> {
 }
 
 /** A register of 64 bits. @param offset bytes from the start of the region; a multiple of 8 */
-export function u64(offset: bigint | number): Register<bigint> {
+export function u64(offset: bigint | number): RegisterDefinition<bigint> {
   return {
     offset: offsetOf(offset),
     read: (file, at) => file.read64(at),
@@ -64,14 +64,12 @@ export function u64(offset: bigint | number): Register<bigint> {
  *
  * @param base bytes added to every offset: for the n-th of several equal blocks
  */
-export function registers<const Layout extends Readonly<Record<string, Register<number> | Register<bigint>>>>(
-  file: RegisterFile,
-  layout: Layout,
-  base = 0n,
-): RegisterView<Layout> {
+export function registers<
+  const Layout extends Readonly<Record<string, RegisterDefinition<number> | RegisterDefinition<bigint>>>,
+>(file: RegisterFile, layout: Layout, base = 0n): RegisterView<Layout> {
   requireRegisterFile(file);
   const view = {};
-  for (const [name, register] of readEntries<Register>(layout, 'registers')) {
+  for (const [name, register] of readEntries<RegisterDefinition>(layout, 'registers')) {
     const { offset, read, write } = readOptions(register, ['offset', 'read', 'write'], `the register ${name}`);
     const isRegister = typeof offset === 'bigint' && typeof read === 'function' && typeof write === 'function';
     if (!isRegister || typeof base !== 'bigint') {

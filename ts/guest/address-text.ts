@@ -1,16 +1,16 @@
 /**
  * The memory at an address of a snapshot, as sentences.
  */
-import type { SeenMemory } from './explain.ts';
+import type { MemoryAtAddress } from './explain.ts';
 import type { MemorySnapshot } from './inspect.ts';
-import type { Layer } from './layers.ts';
+import type { RegionAtAddress } from './layers.ts';
 
 /** The memory, its backing, and the regions that it hides. @internal */
 export function addressText(
   snapshot: MemorySnapshot,
   address: bigint,
-  layers: readonly Layer[],
-  memory: SeenMemory | undefined,
+  layers: readonly RegionAtAddress[],
+  memory: MemoryAtAddress | undefined,
 ): string {
   const where = `0x${address.toString(16)}`;
   const [top, ...below] = layers;
@@ -30,7 +30,7 @@ export function addressText(
 }
 
 /** A region with its kind and priority. @internal */
-export function layerText({ name, kind, priority }: Layer): string {
+export function layerText({ name, kind, priority }: RegionAtAddress): string {
   return `"${name}" (${kind}, priority ${priority})`;
 }
 

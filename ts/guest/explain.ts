@@ -5,8 +5,8 @@
 import { readArray, readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { MemoryKind } from '../dma/target.ts';
-import { type Layer, layersAt, memoryAt } from './layers.ts';
-import { type TargetView, targetViewAt, viewSentence } from './target-view.ts';
+import { type RegionAtAddress, layersAt, memoryAt } from './layers.ts';
+import { type TargetAtAddress, targetViewAt, viewSentence } from './target-view.ts';
 import type { MemorySnapshot } from './inspect.ts';
 import { addressText } from './address-text.ts';
 import { valueText } from '../value-text.ts';
@@ -18,15 +18,15 @@ export interface Explanation {
   /** The address. */
   readonly address: string;
   /** The active regions that have the address; the first has precedence and hides the others. */
-  readonly regions: readonly Layer[];
+  readonly regions: readonly RegionAtAddress[];
   /** The memory there; `undefined` if there is none, and if the VMM emulates it. */
-  readonly memory?: SeenMemory;
+  readonly memory?: MemoryAtAddress;
   /** The targets. */
-  readonly targets: readonly TargetView[];
+  readonly targets: readonly TargetAtAddress[];
 }
 
 /** Memory at an address. */
-export interface SeenMemory {
+export interface MemoryAtAddress {
   /** Of the whole sub-mapping that has the address. */
   readonly start: string;
   /** One past the last address of the whole sub-mapping. */
@@ -44,7 +44,7 @@ export interface SeenMemory {
 /**
  * Explains an address: its memory, and whether and why DMA targets reach it.
  *
- * @param snapshot the result of {@link GuestMemory.inspect}, or a copy by way of JSON
+ * @param snapshot the result of `GuestMemory.inspect()`, or a copy by way of JSON
  * @param address guest-physical, which is the IOVA
  * @param target name of a target. Default: all of them
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a malformed snapshot or address, or an unknown target

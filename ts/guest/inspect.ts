@@ -28,7 +28,7 @@ export interface MemorySnapshot {
   /** All targets, including those that stay only for their quarantine. */
   readonly targets: readonly TargetSnapshot[];
   /** Ranges that a target failed to unmap: see {@link MappingStatus}. */
-  readonly quarantine: readonly (StatusSnapshot & {
+  readonly quarantine: readonly (MappingStatusSnapshot & {
     /** Name of the target. */
     readonly target: string;
   })[];
@@ -82,11 +82,11 @@ export interface TargetSnapshot {
   /** False if it was removed and stays only for its quarantine: nothing new is mapped to it then. */
   readonly following: boolean;
   /** The status of each sub-mapping, in order of address. */
-  readonly mappings: readonly StatusSnapshot[];
+  readonly mappings: readonly MappingStatusSnapshot[];
 }
 
 /** The status of a sub-mapping in a target, in a {@link MemorySnapshot}. See {@link MappingStatus}. */
-export interface StatusSnapshot extends RangeSnapshot {
+export interface MappingStatusSnapshot extends RangeSnapshot {
   /** Name of the region. */
   readonly region: string;
   /** Of the region. */
@@ -156,7 +156,15 @@ export function subMappingSnapshot({ range, name, kind, writable, store }: SubMa
 }
 
 /** @internal */
-export function statusSnapshot({ range, name, kind, state, code, errno, reason }: MappingStatus): StatusSnapshot {
+export function statusSnapshot({
+  range,
+  name,
+  kind,
+  state,
+  code,
+  errno,
+  reason,
+}: MappingStatus): MappingStatusSnapshot {
   const facts = { start: hex(range.start), end: hex(range.end), region: name, kind, state };
   if (reason === undefined && code === undefined) return facts;
   return {

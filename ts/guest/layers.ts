@@ -1,12 +1,12 @@
 /**
  * The regions of a snapshot at an address, by precedence, and the memory there.
  */
-import type { SeenMemory } from './explain.ts';
+import type { MemoryAtAddress } from './explain.ts';
 import type { MemorySnapshot, RegionSnapshot } from './inspect.ts';
 import type { MemoryKind } from '../dma/target.ts';
 
 /** A region at an address. */
-export interface Layer {
+export interface RegionAtAddress {
   /** Of the region. */
   readonly name: string;
   /** Of the region. */
@@ -24,10 +24,10 @@ export interface Layer {
 }
 
 /** The active regions at an address, the winner first. @internal */
-export function layersAt({ regions }: MemorySnapshot, address: bigint): Layer[] {
+export function layersAt({ regions }: MemorySnapshot, address: bigint): RegionAtAddress[] {
   const there = byPrecedenceIn(regions).filter(({ range }) => range !== undefined && holds(range, address));
   const [top] = there;
-  return there.map((region): Layer => {
+  return there.map((region): RegionAtAddress => {
     const { name, kind, priority, range = { start: '0x0', end: '0x0' }, mappings } = region;
     const offset = address - BigInt(range.start);
     return {
@@ -48,7 +48,7 @@ export function byPrecedenceIn(regions: readonly RegionSnapshot[]): RegionSnapsh
 }
 
 /** The memory at an address. @internal */
-export function memoryAt({ flat }: MemorySnapshot, address: bigint): SeenMemory | undefined {
+export function memoryAt({ flat }: MemorySnapshot, address: bigint): MemoryAtAddress | undefined {
   const sub = flat.find((one) => holds(one, address));
   if (sub === undefined) return undefined;
   return { ...sub, backing: backingAt(sub.backing, address - BigInt(sub.start)) };

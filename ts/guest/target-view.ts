@@ -1,20 +1,20 @@
 /**
  * Whether a DMA target of a snapshot reaches an address.
  */
-import type { SeenMemory } from './explain.ts';
-import type { StatusSnapshot, TargetSnapshot } from './inspect.ts';
+import type { MemoryAtAddress } from './explain.ts';
+import type { MappingStatusSnapshot, TargetSnapshot } from './inspect.ts';
 import { holds } from './layers.ts';
 
 /** Whether a target reaches an address, and why or why not. */
-export interface TargetView {
+export interface TargetAtAddress {
   /** Name of the target. */
   readonly target: string;
   /**
-   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `void`: its mapping was revoked by
-   * the memory's device; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there,
+   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `revoked`: the memory's device
+   * revoked its mapping; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there,
    * and may still reach that; `absent`: the memory has not been mapped to it; `nothing`: there is no memory.
    */
-  readonly state: 'mapped' | 'failed' | 'void' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
+  readonly state: 'mapped' | 'failed' | 'revoked' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
   /** The first guest-physical address of its mapping. */
   readonly start?: string;
   /** One past the last address of its mapping. */
@@ -30,7 +30,11 @@ export interface TargetView {
 }
 
 /** The view of one target. @internal */
-export function targetViewAt(target: TargetSnapshot, address: bigint, memory: SeenMemory | undefined): TargetView {
+export function targetViewAt(
+  target: TargetSnapshot,
+  address: bigint,
+  memory: MemoryAtAddress | undefined,
+): TargetAtAddress {
   const there = target.mappings.filter((mapping) => holds(mapping, address));
   const mapping = there.find(({ state }) => state === 'quarantined') ?? there[0];
   if (mapping === undefined) {
@@ -52,9 +56,9 @@ export function targetViewAt(target: TargetSnapshot, address: bigint, memory: Se
   };
 }
 
-/** The state of a mapping; `void` if it was revoked. @internal */
-export function stateOf({ state, code }: StatusSnapshot): StatusSnapshot['state'] | 'void' {
-  return state === 'failed' && code === 'ERR_MAPPING_REVOKED' ? 'void' : state;
+/** The state of a mapping; `revoked` if the memory's device revoked it. @internal */
+export function stateOf({ state, code }: MappingStatusSnapshot): MappingStatusSnapshot['state'] | 'revoked' {
+  return state === 'failed' && code === 'ERR_MAPPING_REVOKED' ? 'revoked' : state;
 }
 
 /** Why memory is not mapped to a target. @internal */
@@ -65,7 +69,7 @@ export function whyAbsent({ following }: TargetSnapshot): string {
 }
 
 /** The view as a sentence. @internal */
-export function viewSentence({ target, state, start, end, writable, code, errno, reason }: TargetView): string {
+export function viewSentence({ target, state, start, end, writable, code, errno, reason }: TargetAtAddress): string {
   const why = reason === undefined ? '' : `: ${reason}`;
   const what = [code, errno].filter((word) => word !== undefined).join(', ');
   const range = `${start}..${end}`;
@@ -74,8 +78,8 @@ export function viewSentence({ target, state, start, end, writable, code, errno,
       return `${target} reaches it${writable === false ? ', to read only' : ''}: it has mapped ${range}.`;
     case 'quarantined':
       return `${target} may still reach what was there: it would not unmap ${range} (${what})${why}.`;
-    case 'void':
-      return `${target} does not reach it: its mapping of ${range} is void (${what})${why}.`;
+    case 'revoked':
+      return `${target} does not reach it: its mapping of ${range} is revoked (${what})${why}.`;
     case 'skipped':
     case 'absent':
       return `${target} does not reach it${why}.`;

@@ -30,11 +30,11 @@ import {
   SRIOV_CTRL_VF_MSE,
   STD_HEADER_SIZEOF,
 } from '../pci/config/registers.ts';
-import type { Unknown } from './model.ts';
+import type { UnknownFact } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
 /** Type of a function in a PCI Express hierarchy; `conventional` for a function outside of one. */
-export type PortType =
+export type PciePortType =
   | 'endpoint'
   | 'legacy-endpoint'
   | 'root-port'
@@ -47,7 +47,7 @@ export type PortType =
   | 'conventional';
 
 /** PCI_EXP_TYPE_* (PCI Express Base Specification, 7.5.3.2). */
-const PORT_TYPES: Readonly<Record<number, PortType>> = {
+const PORT_TYPES: Readonly<Record<number, PciePortType>> = {
   0x0: 'endpoint',
   0x1: 'legacy-endpoint',
   0x4: 'root-port',
@@ -89,7 +89,7 @@ export interface AtsFacts {
 }
 
 /** Bus numbers of a bridge. */
-export interface BusNumbers {
+export interface BridgeBusNumbers {
   /** The bus above the bridge. */
   readonly primary: number;
   /** The bus directly below the bridge. */
@@ -101,15 +101,15 @@ export interface BusNumbers {
 /** @internal */
 export interface ConfigFacts {
   readonly configBytes: number;
-  readonly answers: boolean | Unknown;
-  readonly memoryDecode: boolean | Unknown;
-  readonly busMaster: boolean | Unknown;
-  readonly bridge: BusNumbers | Unknown | undefined;
-  readonly portType: PortType | Unknown;
-  readonly acs: AcsFacts | 'none' | Unknown;
-  readonly ats: AtsFacts | 'none' | Unknown;
+  readonly answers: boolean | UnknownFact;
+  readonly memoryDecode: boolean | UnknownFact;
+  readonly busMaster: boolean | UnknownFact;
+  readonly bridge: BridgeBusNumbers | UnknownFact | undefined;
+  readonly portType: PciePortType | UnknownFact;
+  readonly acs: AcsFacts | 'none' | UnknownFact;
+  readonly ats: AtsFacts | 'none' | UnknownFact;
   /** Whether the virtual functions decode memory addresses (SR-IOV control). */
-  readonly virtualMemoryDecode: boolean | Unknown;
+  readonly virtualMemoryDecode: boolean | UnknownFact;
 }
 
 const NOTHING: ConfigFacts = {
@@ -182,7 +182,7 @@ function imageOf(address: string, bytes: Uint8Array): ConfigImage {
   return new ConfigImage(address, image);
 }
 
-function busNumbers(view: DataView): BusNumbers | undefined {
+function busNumbers(view: DataView): BridgeBusNumbers | undefined {
   const type = view.getUint8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type !== HEADER_TYPE_BRIDGE && type !== HEADER_TYPE_CARDBUS) return undefined;
   const [primary, secondary, subordinate] = [0, 1, 2].map((offset) => view.getUint8(PRIMARY_BUS + offset)) as [
@@ -203,7 +203,7 @@ type CapabilityFacts = Pick<ConfigFacts, 'portType' | 'acs' | 'ats' | 'virtualMe
  * @param used bytes of the image that were read; a capability that begins or ends after them is unknown
  */
 function capabilityFacts(image: ConfigImage, used: number, report: (problem: PeerDmaError) => void): CapabilityFacts {
-  const search = (chain: Chain): ((wanted: number, bytes: number) => number | 'none' | Unknown) => {
+  const search = (chain: Chain): ((wanted: number, bytes: number) => number | 'none' | UnknownFact) => {
     const { found, problem } = chain;
     if (problem !== undefined) report(problem);
     const absent = problem !== undefined || found.some(({ offset }) => offset >= used) ? 'unknown' : 'none';

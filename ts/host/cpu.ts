@@ -4,7 +4,7 @@
  * The kernel derives from the vendor and family whether the CPU forwards requests between root ports.
  */
 import type { SysFiles } from './sys-files.ts';
-import type { Unknown } from './model.ts';
+import type { UnknownFact } from './model.ts';
 
 const MODALIAS = 'devices/system/cpu/modalias';
 /** X86_FEATURE_HYPERVISOR (4 * 32 + 31), as the modalias lists features (Linux, arch/x86/kernel/cpu/match.c). */
@@ -17,7 +17,7 @@ export interface CpuIdentity {
   /** The vendor of the CPU. */
   readonly vendor: 'intel' | 'amd' | 'hygon' | 'other';
   /** Family of CPUID plus extended family: 6 for Intel, 23 (0x17) and above for AMD Zen. */
-  readonly family: number | Unknown;
+  readonly family: number | UnknownFact;
 }
 
 /**
@@ -25,7 +25,7 @@ export interface CpuIdentity {
  *
  * @internal
  */
-export function readCpu(files: SysFiles): CpuIdentity | Unknown {
+export function readCpu(files: SysFiles): CpuIdentity | UnknownFact {
   const text = files.text(MODALIAS);
   if (text === undefined) return 'unknown';
   const [, vendor = '', family = ''] = /^cpu:type:x86,ven([0-9a-f]{4})fam([0-9a-f]{4})/i.exec(text) ?? [];
@@ -34,7 +34,7 @@ export function readCpu(files: SysFiles): CpuIdentity | Unknown {
 }
 
 /** Reads the flag `hypervisor` of CPUID; unknown if the tree lists no features of an x86 CPU. @internal */
-export function readVirtual(files: SysFiles): boolean | Unknown {
+export function readVirtual(files: SysFiles): boolean | UnknownFact {
   const features = /^cpu:type:x86,.*:feature:,(.+)$/i.exec(files.text(MODALIAS) ?? '')?.[1];
   return features === undefined ? 'unknown' : features.toUpperCase().split(',').includes(HYPERVISOR);
 }

@@ -11,8 +11,8 @@
  * All kernels give VFIO groups with `direct-relaxable` ranges (USB and graphics, `device_rmrr_is_relaxable`).
  */
 import { hex } from '../address-range.ts';
-import type { Iommu, ReservedRange } from './iommu.ts';
-import type { Host, PciFunction, Unknown } from './model.ts';
+import type { HostIommu, ReservedIovaRange } from './iommu.ts';
+import type { HostMachine, PciFunction, UnknownFact } from './model.ts';
 import { type KernelVersion, isAtLeast } from './system/kernel.ts';
 
 const ALL_SINCE = [6, 6] as const;
@@ -20,7 +20,7 @@ const ALL_SINCE = [6, 6] as const;
 /** The firmware's 1:1 mappings of a device, and their effect on assignment. @internal */
 export interface DirectRegions {
   /** At least one. */
-  readonly ranges: readonly ReservedRange[];
+  readonly ranges: readonly ReservedIovaRange[];
   /** Whether the kernel keeps the device from VFIO; `true` while the kernel or the IOMMU is unknown. */
   readonly kept: boolean;
   /** Text for people: the ranges, what the kernel does about them, and a remedy if it keeps the device. */
@@ -29,7 +29,7 @@ export interface DirectRegions {
 
 /** A device and its IOMMU group. */
 type Grouped = Pick<PciFunction, 'address' | 'group'>;
-type Ranges = readonly Pick<ReservedRange, 'start' | 'end'>[];
+type Ranges = readonly Pick<ReservedIovaRange, 'start' | 'end'>[];
 
 const REMEDY =
   'Update the firmware, turn off the user of the range in it (such as a management controller), or use another slot';
@@ -40,8 +40,8 @@ const REMEDY =
  * @internal
  */
 export function directRegionsOf(
-  { groups, iommus }: Pick<Host, 'groups' | 'iommus'>,
-  kernel: KernelVersion | Unknown,
+  { groups, iommus }: Pick<HostMachine, 'groups' | 'iommus'>,
+  kernel: KernelVersion | UnknownFact,
   device: Pick<PciFunction, 'address' | 'group' | 'iommu'>,
 ): DirectRegions | undefined {
   const reserved = device.group === undefined ? undefined : groups.get(device.group)?.reserved;
@@ -67,9 +67,9 @@ export function directRegionsOf(
  * @internal
  */
 export function keepsDirectRegions(
-  kind: Iommu['kind'] | undefined,
-  kernel: KernelVersion | Unknown,
-): boolean | Unknown {
+  kind: HostIommu['kind'] | undefined,
+  kernel: KernelVersion | UnknownFact,
+): boolean | UnknownFact {
   if (kind === 'intel') return true;
   if (kernel === 'unknown') return 'unknown';
   return isAtLeast(kernel, ALL_SINCE) || (kind === undefined ? 'unknown' : false);

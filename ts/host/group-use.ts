@@ -2,7 +2,7 @@
  * How the IOMMU groups of a host are used. Each group is evaluated once, not once for each of its devices.
  */
 import { blockersOf, isVfioDriver } from './drivers.ts';
-import type { Host, PciFunction } from './model.ts';
+import type { HostMachine, PciFunction } from './model.ts';
 import { membersOf } from './read-host.ts';
 
 /** A member of a group: a PCI function or another device. @internal */
@@ -28,10 +28,10 @@ export interface GroupUse {
 
 /** @internal */
 export class GroupUses {
-  readonly #host: Host;
+  readonly #host: HostMachine;
   readonly #known = new Map<number, GroupUse>();
 
-  constructor(host: Host) {
+  constructor(host: HostMachine) {
     this.#host = host;
   }
 
@@ -43,7 +43,7 @@ export class GroupUses {
 }
 
 /** Members of a group that are not PCI functions. @internal */
-export function othersOf({ groups }: Host, group: number): GroupMember[] {
+export function othersOf({ groups }: HostMachine, group: number): GroupMember[] {
   return (groups.get(group)?.others ?? []).map(({ name, driver }) => ({ address: name, driver }));
 }
 

@@ -1,10 +1,10 @@
 /**
- * Validates a `Host` argument: callers can pass anything.
+ * Validates a `HostMachine` argument: callers can pass anything.
  */
 import { types } from 'node:util';
 import { readOptions, readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import type { Host } from './model.ts';
+import type { HostMachine } from './model.ts';
 
 /**
  * Calls a function with a host that a caller passed.
@@ -12,7 +12,7 @@ import type { Host } from './model.ts';
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host, or an entry does not match its type
  * @internal
  */
-export function evaluateHost<T>(host: Host, evaluate: (host: Host) => T): T {
+export function evaluateHost<T>(host: HostMachine, evaluate: (host: HostMachine) => T): T {
   const { functions, groups, iommus } = readOptions(host, ['functions', 'groups', 'iommus'], 'a host');
   if (![functions, groups, iommus].every((map) => types.isMap(map))) {
     throw new PeerDmaError(

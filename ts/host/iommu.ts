@@ -2,7 +2,7 @@
  * Reads IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
 import { isPciAddress } from './address.ts';
-import type { Unknown } from './model.ts';
+import type { UnknownFact } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
 const GROUPS = 'kernel/iommu_groups';
@@ -22,9 +22,9 @@ export interface IommuGroup {
   /** Members that are not PCI functions, sorted. If one has a host driver, the group cannot be assigned. */
   readonly others: readonly NonPciMember[];
   /** Domain for the host's drivers: `DMA`, `DMA-FQ`, `identity`, `blocked`. A VFIO container replaces it. */
-  readonly type: string | Unknown;
+  readonly type: string | UnknownFact;
   /** IOVAs that cannot be mapped; unknown if the kernel does not list them. */
-  readonly reserved: readonly ReservedRange[] | Unknown;
+  readonly reserved: readonly ReservedIovaRange[] | UnknownFact;
 }
 
 /** A member of an IOMMU group that is not a PCI function. */
@@ -36,7 +36,7 @@ export interface NonPciMember {
 }
 
 /** A range of IOVAs that the kernel reserves. */
-export interface ReservedRange {
+export interface ReservedIovaRange {
   /** The first address. */
   readonly start: bigint;
   /** One past the last address. */
@@ -46,17 +46,17 @@ export interface ReservedRange {
 }
 
 /** One IOMMU. */
-export interface Iommu {
+export interface HostIommu {
   /** Name below /sys/class/iommu: `dmar0`, `ivhd0`. */
   readonly name: string;
   /** Vendor of the specification that the IOMMU follows. */
-  readonly kind: 'intel' | 'amd' | Unknown;
+  readonly kind: 'intel' | 'amd' | UnknownFact;
   /** Devices behind the IOMMU: addresses of PCI functions, and the kernel's names of others. */
   readonly devices: readonly string[];
   /** Width of the IOVAs in bits; unknown if /sys does not report it (AMD and others). */
-  readonly addressBits: number | Unknown;
+  readonly addressBits: number | UnknownFact;
   /** Whether the IOMMU answers translation requests of devices (ATS, "device TLB"); unknown as above. */
-  readonly deviceTlb: boolean | Unknown;
+  readonly deviceTlb: boolean | UnknownFact;
 }
 
 /** @internal */
@@ -108,7 +108,7 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
 }
 
 /** Reads `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (drivers/iommu/iommu.c). */
-function readReserved(files: SysFiles, path: string): readonly ReservedRange[] | Unknown {
+function readReserved(files: SysFiles, path: string): readonly ReservedIovaRange[] | UnknownFact {
   const text = files.text(path);
   if (text === undefined) return 'unknown';
   return text.split('\n').flatMap((line) => {
@@ -122,8 +122,8 @@ function readReserved(files: SysFiles, path: string): readonly ReservedRange[] |
 }
 
 /** Reads all IOMMUs. @internal */
-export function readIommus(files: SysFiles): Map<string, Iommu> {
-  const iommus = new Map<string, Iommu>();
+export function readIommus(files: SysFiles): Map<string, HostIommu> {
+  const iommus = new Map<string, HostIommu>();
   for (const name of files.names(IOMMUS)) {
     const path = `${IOMMUS}/${name}`;
     const devices = files.names(`${path}/devices`);
@@ -132,7 +132,7 @@ export function readIommus(files: SysFiles): Map<string, Iommu> {
   return iommus;
 }
 
-function readIommuKind(files: SysFiles, path: string): Pick<Iommu, 'kind' | 'addressBits' | 'deviceTlb'> {
+function readIommuKind(files: SysFiles, path: string): Pick<HostIommu, 'kind' | 'addressBits' | 'deviceTlb'> {
   if (files.has(`${path}/intel-iommu`)) {
     const capabilities = readRegister(files, `${path}/intel-iommu/cap`);
     const extended = readRegister(files, `${path}/intel-iommu/ecap`);
@@ -163,7 +163,7 @@ function readRegister(files: SysFiles, path: string): bigint | undefined {
  * SAGAW (bits 8 to 12) has the widths of page tables; the kernel uses the widest. MGAW (bits 16 to 21) plus 1 is the
  * widest address.
  */
-function intelAddressBits(capabilities: bigint): number | Unknown {
+function intelAddressBits(capabilities: bigint): number | UnknownFact {
   const tables = Number((capabilities >> 8n) & 0x1fn);
   const widths = [39, 48, 57].filter((_, index) => (tables & (2 << index)) !== 0);
   const most = Number((capabilities >> 16n) & 0x3fn) + 1;

@@ -4,7 +4,7 @@
 import type { SysFiles } from './sys-files.ts';
 
 /** Current and maximum speed and width of a link; `undefined` if /sys does not report them. */
-export interface LinkFacts {
+export interface PcieLinkFacts {
   /** Current speed in GT/s: 2.5, 5, 8, 16, 32 or 64. */
   readonly speed: number | undefined;
   /** Current width in lanes: 1 to 32. */
@@ -16,14 +16,14 @@ export interface LinkFacts {
 }
 
 /** Returns `undefined` for a function without a link. @internal */
-export function readLink(files: SysFiles, folder: string): LinkFacts | undefined {
+export function readLink(files: SysFiles, folder: string): PcieLinkFacts | undefined {
   const [speed, mostSpeed] = ['current', 'max'].map((when) => readSpeed(files, `${folder}/${when}_link_speed`));
   const [width, mostWidth] = ['current', 'max'].map((when) => readWidth(files, `${folder}/${when}_link_width`));
   if ([speed, width, mostSpeed, mostWidth].every((fact) => fact === undefined)) return undefined;
   return { speed, width, mostSpeed, mostWidth };
 }
 
-/** Parses `8.0 GT/s PCIe` (before Linux 5.8 `8 GT/s`), or `Unknown` without a link partner. */
+/** Parses `8.0 GT/s PCIe` (before Linux 5.8 `8 GT/s`), or `unknown` without a link partner. */
 function readSpeed(files: SysFiles, path: string): number | undefined {
   const word = files.word(path);
   if (word === undefined || /^unknown/i.test(word)) return undefined;

@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { networkInterfaces } from 'node:os';
 import { readHost } from './read-host.ts';
-import type { Host } from './model.ts';
+import type { HostMachine } from './model.ts';
 import { SysFiles } from './sys-files.ts';
 import { type Connection, readConnections } from './use/connections.ts';
 import { type OpenFile, readOpenFiles } from './use/open-files.ts';
@@ -37,7 +37,7 @@ export function withSbin(): string {
 /** A machine that was read. @internal */
 export interface Machine {
   readonly roots: MachineRoots;
-  readonly host: Host;
+  readonly host: HostMachine;
   readonly sys: SysFiles;
   readonly proc: SysFiles;
   /** Open device files and sockets: of all processes for root, of the user's own processes otherwise. */
@@ -87,7 +87,7 @@ export function readMachine(roots: MachineRoots): Machine {
 }
 
 /** Reads the rest of a machine whose /sys was read. @internal */
-export function machineOf(roots: MachineRoots, host: Host): Machine {
+export function machineOf(roots: MachineRoots, host: HostMachine): Machine {
   const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
   return {
     roots,

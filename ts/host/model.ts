@@ -1,18 +1,18 @@
 /**
  * PCI devices and IOMMUs of a host as plain data. The host can be another machine, read from a recorded /sys.
  *
- * `undefined` or an empty list means that a thing does not exist; {@link Unknown} means that it could not be read, such
- * as capabilities for a user who can read only the header of config space.
+ * `undefined` or an empty list means that a thing does not exist; {@link UnknownFact} means that it could not be
+ * read, such as capabilities for a user who can read only the header of config space.
  */
-import type { AcsFacts, AtsFacts, BusNumbers, PortType } from './config-facts.ts';
+import type { AcsFacts, AtsFacts, BridgeBusNumbers, PciePortType } from './config-facts.ts';
 import type { CpuIdentity } from './cpu.ts';
-import type { IommuGroup, Iommu } from './iommu.ts';
-import type { LinkFacts } from './link.ts';
+import type { IommuGroup, HostIommu } from './iommu.ts';
+import type { PcieLinkFacts } from './link.ts';
 import type { KernelVersion } from './system/kernel.ts';
 import type { BarResource, BridgeWindow } from './resources.ts';
 
 /** The fact exists but could not be read. */
-export type Unknown = 'unknown';
+export type UnknownFact = 'unknown';
 
 /** One PCI function: a device, one of its functions, a virtual function, or a bridge. */
 export interface PciFunction {
@@ -21,7 +21,7 @@ export interface PciFunction {
   /** Vendor, device and revision ids. */
   readonly ids: PciIds;
   /** Class, subclass and programming interface in 24 bits, such as 0x030200. */
-  readonly classCode: number | Unknown;
+  readonly classCode: number | UnknownFact;
   /** The driver; `undefined` if the function has none. */
   readonly driver: string | undefined;
   /** The only driver that can bind (`driver_override`); `undefined` if every matching driver can. */
@@ -37,30 +37,30 @@ export interface PciFunction {
   /** Address ranges that a bridge forwards downwards; empty if the function is not a bridge. */
   readonly windows: readonly BridgeWindow[];
   /** Bus numbers of a bridge; `undefined` if the function is not a bridge. */
-  readonly bridge: BusNumbers | Unknown | undefined;
+  readonly bridge: BridgeBusNumbers | UnknownFact | undefined;
   /** Address of the bridge directly above; `undefined` for a function on a root bus. */
   readonly parent: string | undefined;
-  /** Name of the root bus, `0000:00`; see {@link Host.rootBuses}. */
+  /** Name of the root bus, `0000:00`; see {@link HostMachine.rootBuses}. */
   readonly rootBus: string;
   /** Type of the function in the PCI Express hierarchy. */
-  readonly portType: PortType | Unknown;
+  readonly portType: PciePortType | UnknownFact;
   /** Access control services; `none` if the function has no such capability. */
-  readonly acs: AcsFacts | 'none' | Unknown;
+  readonly acs: AcsFacts | 'none' | UnknownFact;
   /** Address translation services; `none` if the function has no such capability. */
-  readonly ats: AtsFacts | 'none' | Unknown;
+  readonly ats: AtsFacts | 'none' | UnknownFact;
   /** The PCI Express link; `undefined` for a function without a link of its own. */
-  readonly link: LinkFacts | undefined;
+  readonly link: PcieLinkFacts | undefined;
   /**
    * The kernel's reset methods, the preferred one first: `flr`, `af_flr`, `pm`, `bus`, `device_specific`, `acpi`,
    * `cxl_bus`. Empty if the function cannot be reset; unknown if it can, on kernels before 5.15.
    */
-  readonly resetMethods: readonly string[] | Unknown;
+  readonly resetMethods: readonly string[] | UnknownFact;
   /** Whether BARs decode memory addresses (Command register; SR-IOV control for a virtual function). */
-  readonly memoryDecode: boolean | Unknown;
+  readonly memoryDecode: boolean | UnknownFact;
   /** Whether the function can do DMA (Command register). */
-  readonly busMaster: boolean | Unknown;
+  readonly busMaster: boolean | UnknownFact;
   /** The kernel's power state: `D0`, `D1`, `D2`, `D3hot` or `D3cold`. */
-  readonly powerState: string | Unknown;
+  readonly powerState: string | UnknownFact;
   /** Address of the physical function; `undefined` if this is not a virtual function. */
   readonly physicalFunction: string | undefined;
   /** The virtual functions of a physical function; `undefined` without SR-IOV. */
@@ -70,7 +70,7 @@ export interface PciFunction {
   /** Name of the device file below /dev/vfio/devices, `vfio0`; `undefined` if it has none. */
   readonly vfioFile: string | undefined;
   /** Whether config space reads as anything but all ones; unknown if it could not be read. */
-  readonly answers: boolean | Unknown;
+  readonly answers: boolean | UnknownFact;
   /** Bytes of config space that were read: 64 for a plain user, 256 or 4096 for root, 0 for none. */
   readonly configBytes: number;
 }
@@ -78,21 +78,21 @@ export interface PciFunction {
 /** Identification registers of a function, 16 bits each unless noted. */
 export interface PciIds {
   /** Vendor of the function, such as 0x8086. */
-  readonly vendor: number | Unknown;
+  readonly vendor: number | UnknownFact;
   /** Device id of the vendor. */
-  readonly device: number | Unknown;
+  readonly device: number | UnknownFact;
   /** Vendor of the card. */
-  readonly subsystemVendor: number | Unknown;
+  readonly subsystemVendor: number | UnknownFact;
   /** Device id of the card's vendor. */
-  readonly subsystemDevice: number | Unknown;
+  readonly subsystemDevice: number | UnknownFact;
   /** Revision, 8 bits. */
-  readonly revision: number | Unknown;
+  readonly revision: number | UnknownFact;
 }
 
 /** SR-IOV of a physical function. */
 export interface VirtualFunctions {
   /** The most virtual functions (`sriov_totalvfs`). */
-  readonly most: number | Unknown;
+  readonly most: number | UnknownFact;
   /** Addresses of the enabled virtual functions, sorted. */
   readonly addresses: readonly string[];
 }
@@ -119,7 +119,7 @@ export interface HostFinding {
 }
 
 /** PCI functions, IOMMUs and CPU of a host. */
-export interface Host {
+export interface HostMachine {
   /** The folder that was read: /sys, or a recorded one. */
   readonly root: string;
   /** PCI functions by address. */
@@ -129,13 +129,13 @@ export interface Host {
   /** IOMMU groups by number. */
   readonly groups: ReadonlyMap<number, IommuGroup>;
   /** IOMMUs by name. */
-  readonly iommus: ReadonlyMap<string, Iommu>;
+  readonly iommus: ReadonlyMap<string, HostIommu>;
   /** Vendor and family of the CPU, which contains the host bridges. */
-  readonly cpu: CpuIdentity | Unknown;
+  readonly cpu: CpuIdentity | UnknownFact;
   /** Whether the CPU reports a hypervisor. */
-  readonly virtual: boolean | Unknown;
+  readonly virtual: boolean | UnknownFact;
   /** Version of the running kernel; unknown for a recorded /sys. */
-  readonly kernel: KernelVersion | Unknown;
+  readonly kernel: KernelVersion | UnknownFact;
   /** Invalid files and folders; empty if all of /sys is valid. */
   readonly findings: readonly HostFinding[];
 }

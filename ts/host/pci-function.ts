@@ -5,7 +5,7 @@ import { byAddress, isPciAddress } from './address.ts';
 import { type ConfigFacts, readConfig } from './config-facts.ts';
 import { isWithoutIommu } from './iommu.ts';
 import { readLink } from './link.ts';
-import type { PciFunction, PciIds, Unknown, VirtualFunctions } from './model.ts';
+import type { PciFunction, PciIds, UnknownFact, VirtualFunctions } from './model.ts';
 import { readResources } from './resources.ts';
 import type { SysFiles } from './sys-files.ts';
 
@@ -17,7 +17,7 @@ const BRIDGE_CLASSES: ReadonlySet<number> = new Set([0x0604, 0x0607, 0x0609]);
 /** A function as read from its folder; its place in the tree may depend on other functions. @internal */
 export interface ReadFunction extends Omit<PciFunction, 'parent' | 'rootBus'> {
   readonly place: Place | undefined;
-  readonly virtualMemoryDecode: boolean | Unknown;
+  readonly virtualMemoryDecode: boolean | UnknownFact;
 }
 
 /** The place of a function in the PCI tree. @internal */
@@ -58,13 +58,13 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
  * Detects a bridge by its header type, as VFIO does (Linux, `vfio_pci_core_register_device`), or by its class if the
  * header cannot be read.
  */
-function bridgeOf({ bridge }: ConfigFacts, classCode: number | Unknown): ConfigFacts['bridge'] {
+function bridgeOf({ bridge }: ConfigFacts, classCode: number | UnknownFact): ConfigFacts['bridge'] {
   if (bridge !== 'unknown') return bridge;
   return classCode !== 'unknown' && BRIDGE_CLASSES.has(classCode >> 8) ? 'unknown' : undefined;
 }
 
 function readIds(files: SysFiles, folder: string): PciIds {
-  const id = (name: string, most = 0xffff): number | Unknown => files.number(`${folder}/${name}`, most);
+  const id = (name: string, most = 0xffff): number | UnknownFact => files.number(`${folder}/${name}`, most);
   return {
     vendor: id('vendor'),
     device: id('device'),
@@ -95,13 +95,13 @@ function groupNumber(files: SysFiles, folder: string): number | undefined {
 }
 
 /** Linux 5.15 and later list the methods in `reset_method`; `reset` alone only shows that there is one. */
-function resetMethods(files: SysFiles, folder: string): readonly string[] | Unknown {
+function resetMethods(files: SysFiles, folder: string): readonly string[] | UnknownFact {
   const word = files.word(`${folder}/reset_method`);
   if (word !== undefined) return word.split(/\s+/).filter((method) => /^[a-z_]+$/.test(method));
   return files.has(`${folder}/reset`) && !files.has(`${folder}/reset_method`) ? 'unknown' : [];
 }
 
-function powerState(word: string | undefined): string | Unknown {
+function powerState(word: string | undefined): string | UnknownFact {
   return word !== undefined && /^D(?:[012]|3hot|3cold)$/.test(word) ? word : 'unknown';
 }
 

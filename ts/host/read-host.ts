@@ -10,7 +10,7 @@ import { byAddress, isPciAddress, noSuchDevice, pciAddress } from './address.ts'
 import { readCpu, readVirtual } from './cpu.ts';
 import { evaluateHost } from './host-argument.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
-import type { Host, PciFunction } from './model.ts';
+import type { HostMachine, PciFunction } from './model.ts';
 import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
 import { SysFiles } from './sys-files.ts';
 import { versionOf } from './system/kernel.ts';
@@ -20,13 +20,13 @@ import { findTreePlaces, rootBuses } from './tree.ts';
  * Reads the PCI devices and IOMMUs of a host.
  *
  * Only root can read config space beyond its first 64 bytes; ACS, ATS and port types are `unknown` for other users.
- * Invalid files become {@link Host.findings}; they never cause an error.
+ * Invalid files become {@link HostMachine.findings}; they never cause an error.
  *
  * @param root /sys, or a folder with a recorded one. The function reads `bus/pci/devices`, `kernel/iommu_groups`,
  *   `class/iommu` and `devices/system/cpu/modalias`, and does not follow links
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `root` is not a folder with `bus/pci/devices`
  */
-export function readHost(root: string = '/sys'): Host {
+export function readHost(root: string = '/sys'): HostMachine {
   if (!new SysFiles(root).isFolder(DEVICES)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
@@ -37,7 +37,7 @@ export function readHost(root: string = '/sys'): Host {
 }
 
 /** Like {@link readHost}, but a host without PCI has no functions. @internal */
-export function readHostOrEmpty(root: string): Host {
+export function readHostOrEmpty(root: string): HostMachine {
   const files = new SysFiles(root);
   const read = new Map<string, ReadFunction>();
   for (const name of files.names(DEVICES).sort(byAddress)) {
@@ -83,7 +83,7 @@ export function readHostOrEmpty(root: string): Host {
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is not an address, `ERR_DEVICE_NOT_FOUND` if the host has
  *   no such function
  */
-export function functionAt(host: Host, text: string): PciFunction {
+export function functionAt(host: HostMachine, text: string): PciFunction {
   const address = pciAddress(text);
   const found = evaluateHost(host, ({ functions }) => functions.get(address));
   if (found !== undefined) return found;
@@ -95,7 +95,7 @@ export function functionAt(host: Host, text: string): PciFunction {
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if an argument is not a host or a function, or a bridge is above itself
  */
-export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
+export function bridgesAbove(host: HostMachine, device: PciFunction): PciFunction[] {
   const { parent } = readOptions(device, ['parent'], 'a PCI function');
   return evaluateHost(host, ({ functions }) => {
     const above = new Set<PciFunction>();
@@ -115,12 +115,12 @@ export function bridgesAbove(host: Host, device: PciFunction): PciFunction[] {
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host
  */
-export function childrenOf(host: Host, bridge: string): PciFunction[] {
+export function childrenOf(host: HostMachine, bridge: string): PciFunction[] {
   return evaluateHost(host, ({ functions }) => [...functions.values()].filter(({ parent }) => parent === bridge));
 }
 
 /** Maps bridges to the functions directly below them, sorted by address. @internal */
-export function childrenByParent({ functions }: Host): Map<string, PciFunction[]> {
+export function childrenByParent({ functions }: HostMachine): Map<string, PciFunction[]> {
   const children = new Map<string, PciFunction[]>();
   for (const each of functions.values()) {
     if (each.parent === undefined) continue;
@@ -132,7 +132,7 @@ export function childrenByParent({ functions }: Host): Map<string, PciFunction[]
 }
 
 /** Returns the functions of an IOMMU group, sorted by address. @internal */
-export function membersOf(host: Host, group: number): PciFunction[] {
+export function membersOf(host: HostMachine, group: number): PciFunction[] {
   return (host.groups.get(group)?.members ?? []).flatMap((address) => host.functions.get(address) ?? []);
 }
 

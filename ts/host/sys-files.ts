@@ -16,7 +16,7 @@ import {
   readlinkSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { HostFinding, Unknown } from './model.ts';
+import type { HostFinding, UnknownFact } from './model.ts';
 
 /** Limit for a file: no attribute of /sys that is read here is longer, but files of a recorded tree can be. */
 const MOST_BYTES = 64 << 10;
@@ -96,7 +96,7 @@ export class SysFiles {
    *
    * @param most the highest valid number
    */
-  number(path: string, most: number): number | Unknown {
+  number(path: string, most: number): number | UnknownFact {
     const word = this.word(path);
     if (word === undefined) return 'unknown';
     const value = /^(0x[0-9a-f]{1,16}|\d{1,16})$/i.test(word) ? Number(word) : Number.NaN;

@@ -5,14 +5,14 @@
  * function is bound to VFIO (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_match_token_uuid`).
  */
 import { isVfioDriver } from './drivers.ts';
-import type { Host, PciFunction } from './model.ts';
+import type { HostMachine, PciFunction } from './model.ts';
 
 /** Remedy for a required VF token. @internal */
 export const PASS_THE_TOKEN = 'Pass it to open(address, { vfToken })';
 
 /** Explains that a virtual function requires a VF token; `undefined` if it does not. @internal */
 export function tokenOfVirtual(
-  { functions }: Pick<Host, 'functions'>,
+  { functions }: Pick<HostMachine, 'functions'>,
   { address, physicalFunction }: PciFunction,
 ): string | undefined {
   const physical = physicalFunction === undefined ? undefined : functions.get(physicalFunction);

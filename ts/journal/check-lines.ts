@@ -6,7 +6,7 @@ import type {
   MemorySnapshot,
   RangeSnapshot,
   RegionSnapshot,
-  StatusSnapshot,
+  MappingStatusSnapshot,
   SubMappingSnapshot,
   TargetSnapshot,
 } from '../guest/inspect.ts';
@@ -25,7 +25,7 @@ import {
   time,
   wholeNumber,
 } from './checks.ts';
-import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { ListChange, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
 import type { JournalError, JournalLine, JournalStart } from './lines.ts';
 
 const kind = oneOf('ram', 'device');
@@ -56,8 +56,8 @@ const subMapping: Check<SubMappingSnapshot> = ranged(
   fields<SubMappingSnapshot>({ start: address, end: address, region: text, kind, writable: flag, backing: text }, {}),
 );
 
-const status: Check<StatusSnapshot> = ranged(
-  fields<StatusSnapshot>({ start: address, end: address, region: text, kind, state }, reasons),
+const status: Check<MappingStatusSnapshot> = ranged(
+  fields<MappingStatusSnapshot>({ start: address, end: address, region: text, kind, state }, reasons),
 );
 
 const kept: Check<MemorySnapshot['quarantine'][number]> = ranged(
@@ -84,7 +84,7 @@ export const checkSnapshot: Check<MemorySnapshot> = fields<MemorySnapshot>(
   {},
 );
 
-function hunk<T>(check: Check<T>): Check<Hunk<T>> {
+function hunk<T>(check: Check<T>): Check<ListChange<T>> {
   const added = list(check);
   return (value, where) => {
     const [at, removed, more] = list((one) => one)(value, where);

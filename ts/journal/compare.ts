@@ -10,7 +10,7 @@ import type { AddressSpace } from '../guest/address-space.ts';
 import { mappingSnapshot, regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
 import type { MemoryMap } from '../guest/memory-map.ts';
 import type { RegionState } from '../guest/region-state.ts';
-import type { Hunk, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
+import type { ListChange, RegionDelta, SnapshotDelta, TargetDelta } from './delta.ts';
 import type { EntryChange } from '../tree-changes.ts';
 import { type Difference, differenceOf } from './differences.ts';
 import { NO_MAPS, statusChanges } from './status-changes.ts';
@@ -108,6 +108,6 @@ function regionDelta({ removed: was, added: is }: MappingsChange): RegionDelta {
   return { region: is.id, mappings: written(hunks, mappingSnapshot) };
 }
 
-function written<T, U>(hunks: readonly Hunk<T>[], write: (one: T) => U): Hunk<U>[] {
+function written<T, U>(hunks: readonly ListChange<T>[], write: (one: T) => U): ListChange<U>[] {
   return hunks.map(([at, removed, added]) => [at, removed, added.map(write)]);
 }

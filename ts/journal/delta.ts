@@ -4,23 +4,23 @@
 import {
   type MemorySnapshot,
   type RegionSnapshot,
-  type StatusSnapshot,
+  type MappingStatusSnapshot,
   type SubMappingSnapshot,
   type TargetSnapshot,
   quarantineOf,
 } from '../guest/inspect.ts';
 
 /** A change of a list: at index `at` of the old list, `removed` elements are replaced by those of `added`. */
-export type Hunk<T> = readonly [at: number, removed: number, added: readonly T[]];
+export type ListChange<T> = readonly [at: number, removed: number, added: readonly T[]];
 
 /** The changes from one snapshot to the next. Unchanged lists are left out. */
 export interface SnapshotDelta {
   /** Changes of {@link MemorySnapshot.regions}. */
-  readonly regions?: readonly Hunk<RegionSnapshot>[];
+  readonly regions?: readonly ListChange<RegionSnapshot>[];
   /** Regions with changes of their mappings only. They are not in {@link SnapshotDelta.regions}. */
   readonly mappings?: readonly RegionDelta[];
   /** Changes of {@link MemorySnapshot.flat}. */
-  readonly flat?: readonly Hunk<SubMappingSnapshot>[];
+  readonly flat?: readonly ListChange<SubMappingSnapshot>[];
   /** All targets after the change. */
   readonly targets?: readonly TargetDelta[];
 }
@@ -30,7 +30,7 @@ export interface RegionDelta {
   /** {@link RegionSnapshot.id} of the region. */
   readonly region: number;
   /** Changes of the list of its mappings. */
-  readonly mappings: readonly Hunk<RegionSnapshot['mappings'][number]>[];
+  readonly mappings: readonly ListChange<RegionSnapshot['mappings'][number]>[];
 }
 
 /** The changes of a DMA target. */
@@ -38,7 +38,7 @@ export interface TargetDelta extends Omit<TargetSnapshot, 'mappings'> {
   /** Index of the target in the list before. A new target has none. */
   readonly from?: number;
   /** Changes of the list of its mappings. */
-  readonly mappings: readonly Hunk<StatusSnapshot>[];
+  readonly mappings: readonly ListChange<MappingStatusSnapshot>[];
 }
 
 /**
@@ -88,7 +88,7 @@ export function applyTarget(
 }
 
 /** Returns a list after changes, which are in the order of their indexes. @internal */
-export function applyHunks<T>(before: readonly T[], hunks: readonly Hunk<T>[]): readonly T[] {
+export function applyHunks<T>(before: readonly T[], hunks: readonly ListChange<T>[]): readonly T[] {
   const after: T[] = [];
   let next = 0;
   for (const [at, removed, added] of hunks) {

@@ -2,11 +2,11 @@
  * The difference between two versions of a list, from the entries that differ.
  */
 import type { EntryChange } from '../tree-changes.ts';
-import type { Hunk } from './delta.ts';
+import type { ListChange } from './delta.ts';
 
 /** The entries that a change removes from a list and adds to it. @internal */
 export interface Difference<T> {
-  readonly hunks: readonly Hunk<T>[];
+  readonly hunks: readonly ListChange<T>[];
   readonly removed: readonly T[];
   readonly added: readonly T[];
 }

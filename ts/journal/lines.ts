@@ -42,7 +42,7 @@ export interface JournalLine {
 
 /** An error in a journal. */
 export interface JournalError {
-  /** The {@link ErrorCode}, if the error has one. */
+  /** The `ErrorCode`, if the error has one. */
   readonly code?: string;
   /** The message of the error. */
   readonly message: string;

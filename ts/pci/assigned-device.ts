@@ -65,7 +65,7 @@ export class AssignedDevice {
   /**
    * Assigns a function to a guest. The assigned device owns the function from then on and closes it.
    *
-   * @param options.device a {@link VfioDevice} or a {@link SimulatedDevice} whose BARs are not mapped yet
+   * @param options.device a {@link VfioDevice} or a `SimulatedDevice` whose BARs are not mapped yet
    * @param options.memory the guest memory for its BARs: the one that its container maps
    * @param options.bars BARs pinned to one guest address, by BAR number: an address, or `host` for the host address
    * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for an invalid config space; `ERR_INVALID_ARGUMENT`,

@@ -5,7 +5,7 @@ import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
-import type { Backend, BackendName, PlacedDevice } from './backend.ts';
+import type { Backend, VfioBackendName, PlacedDevice } from './backend.ts';
 import { IommufdBackend } from './iommufd/iommufd-backend.ts';
 import type { Sysfs } from './sysfs.ts';
 import { Type1Backend } from './type1/type1-backend.ts';
@@ -28,7 +28,7 @@ export class BackendChoice {
   #reason: string;
 
   /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` */
-  constructor(requested: 'auto' | BackendName, memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+  constructor(requested: 'auto' | VfioBackendName, memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
     this.#memory = memory;
     this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;

@@ -8,14 +8,14 @@ import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
 /** `type1`: groups in VFIO containers; `iommufd`: device files attached to address spaces of `/dev/iommu`. */
-export type BackendName = 'type1' | 'iommufd';
+export type VfioBackendName = 'type1' | 'iommufd';
 
 /** An IOMMU address space and its devices: a VFIO container, or an IOAS of iommufd. */
 export interface ContainerSnapshot {
   /** Its name, also as a DMA target in {@link GuestMemory.inspect}. */
   readonly name: string;
   /** The kernel interface. */
-  readonly backend: BackendName;
+  readonly backend: VfioBackendName;
   /** The smallest page of the IOMMU, in bytes. */
   readonly pageSize: string;
   /** IOVAs that can be mapped. */
@@ -49,7 +49,7 @@ export interface PlacedDevice {
 
 /** @internal */
 export interface Backend {
-  readonly name: BackendName;
+  readonly name: VfioBackendName;
   /**
    * Opens a device in an existing address space if the kernel accepts that, otherwise in a new one with all of guest
    * memory mapped. If it throws, nothing is left open.

@@ -13,7 +13,7 @@ import { MutationQueue } from '../guest/mutation-queue.ts';
 import { withdrawFile } from '../guest/withdraw-file.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
-import type { BackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
+import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
 import { BackendChoice } from './backend-choice.ts';
 import { DirtyTracking } from './dirty-tracking.ts';
 import { Sysfs, groupOf } from './sysfs.ts';
@@ -23,7 +23,7 @@ import { VfioDevice } from './vfio-device.ts';
 /** The result of {@link VfioContainerManager.inspect}; can be passed to `JSON.stringify`. */
 export interface VfioSnapshot {
   /** The kernel interface; with `auto`, missing until the first device is opened. */
-  readonly backend?: BackendName;
+  readonly backend?: VfioBackendName;
   /** Why this back end was chosen. */
   readonly reason: string;
   /** Address spaces with their groups and devices. */
@@ -43,13 +43,13 @@ export interface VfioOptions {
    * `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd if the kernel supports all of
    * that, otherwise type1. Default: `auto`
    */
-  readonly backend?: 'auto' | BackendName;
+  readonly backend?: 'auto' | VfioBackendName;
   /** The policy for device memory that cannot be mapped. Default: `best-effort` */
   readonly peerToPeer?: PeerToPeer;
 }
 
 /** Options of {@link VfioContainerManager.open}. */
-export interface OpenOptions {
+export interface DeviceOpenOptions {
   /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
   readonly vfToken?: string | undefined;
 }
@@ -97,7 +97,7 @@ export class VfioContainerManager {
    * `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`,
    * `ERR_BAD_KERNEL_DATA`; the error of mapping guest memory (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    */
-  open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
+  open(bdf: string, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
     return this.#queue.run(async () => {
       const { vfToken } = readOptions(options, ['vfToken']);
       if (vfToken !== undefined) requireVfToken(vfToken);

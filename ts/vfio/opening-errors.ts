@@ -5,7 +5,7 @@ import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { isPciAddress } from '../host/address.ts';
 import { blockersOf } from '../host/drivers.ts';
 import { keptByFirmware } from '../host/direct-regions.ts';
-import { type ReservedRange, withoutGroup } from '../host/iommu.ts';
+import { type ReservedIovaRange, withoutGroup } from '../host/iommu.ts';
 import { listed } from '../host/listed.ts';
 import type { PciDevice } from './sysfs.ts';
 import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
@@ -16,7 +16,7 @@ export interface RefusalFacts {
   /** Number of its IOMMU group. */
   readonly group: number | undefined;
   /** Ranges for which the firmware demands a 1:1 mapping for the group; `undefined` if not known. */
-  readonly directRegions: readonly Pick<ReservedRange, 'start' | 'end'>[] | undefined;
+  readonly directRegions: readonly Pick<ReservedIovaRange, 'start' | 'end'>[] | undefined;
 }
 
 /** @internal */

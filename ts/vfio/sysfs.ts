@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
 import { keepsDirectRegions } from '../host/direct-regions.ts';
 import { NO_IOMMU_NAME, readGroups } from '../host/iommu.ts';
-import type { Unknown } from '../host/model.ts';
+import type { UnknownFact } from '../host/model.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
 import { type RefusalFacts, noIommuGroup } from './opening-errors.ts';
@@ -29,10 +29,10 @@ const RESOURCES = 7;
 /** Reads devices and groups below a root, which is /sys except in tests. @internal */
 export class Sysfs {
   readonly #root: string;
-  readonly #kernel: KernelVersion | Unknown;
+  readonly #kernel: KernelVersion | UnknownFact;
 
   /** @param kernel version of the kernel to which /sys belongs */
-  constructor(root = '/sys', kernel: KernelVersion | Unknown = root === '/sys' ? versionOf(release()) : 'unknown') {
+  constructor(root = '/sys', kernel: KernelVersion | UnknownFact = root === '/sys' ? versionOf(release()) : 'unknown') {
     this.#root = root;
     this.#kernel = kernel;
   }

@@ -14,7 +14,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type MemorySnapshot, readJournal } from '../../../ts/index.ts';
+import type { MemorySnapshot } from '../../../ts/index.ts';
+import { readJournal } from '../../../ts/inspect.ts';
 import { COMMANDS } from '../../../ts/cli/commands.ts';
 import type { PageData } from '../../../ts/cli/view/data.ts';
 import { at, guest } from '../../support/pages.ts';

@@ -4,7 +4,9 @@
 import type { ExecutionContext } from 'ava';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AddressRange, type GuestMemory, SimulatedIommu, recordJournal } from '../../../ts/index.ts';
+import { AddressRange, type GuestMemory } from '../../../ts/index.ts';
+import { recordJournal } from '../../../ts/inspect.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { at, guest, taggedFile } from '../../support/pages.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { program } from '../support.ts';

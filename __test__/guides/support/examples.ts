@@ -74,9 +74,16 @@ export function compiledExample({ name, where, code }: Example): string {
   return readFileSync(new URL(`target/js/target/guides/${name}.js`, top), 'utf8');
 }
 
-/** Code with this checkout's package in place of the installed one, and with other devices. */
+/**
+ * Code with this checkout's package in place of the installed one, and with other devices.
+ *
+ * @param packageUrl URL of the folder with the entry points, with a slash at its end
+ */
 export function placed(code: string, packageUrl: string, addresses: Readonly<Record<string, string>> = {}): string {
-  const here = code.replace(/(?<=from )(['"])peerdma\1/g, `'${packageUrl}'`);
+  const here = code.replace(
+    /(?<=from )(['"])peerdma(?:\/(\w+))?\1/g,
+    (_, _quote, name: string = 'index') => `'${packageUrl}${name}.js'`,
+  );
   return here.replace(PCI_ADDRESS, (bdf) => addresses[bdf] ?? bdf);
 }
 

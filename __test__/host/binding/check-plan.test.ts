@@ -2,7 +2,7 @@
  * Checks and warnings of bind before it changes a driver.
  */
 import test from 'ava';
-import type { Host } from '../../../ts/host/index.ts';
+import type { HostMachine } from '../../../ts/host.ts';
 import { planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
 import { checkPlan } from '../../../ts/host/binding/check-plan.ts';
 import { at } from '../support.ts';
@@ -41,7 +41,7 @@ host 0000:40 iommu=ivhd0
   04.0 1b36:0010 endpoint class=010802 group=2 driver=nvme
 `;
   const machine = machineOf(t, { pci });
-  const note = (address: string, kernel: Host['kernel']): string => {
+  const note = (address: string, kernel: HostMachine['kernel']): string => {
     const plan = planBind([at(machine.host, address)], undefined, () => true);
     return checkPlan({ ...machine, host: { ...machine.host, kernel } }, plan, false).join();
   };

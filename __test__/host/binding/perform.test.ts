@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { newSysfsWriter } from '../../../ts/host/binding/sysfs-writer.ts';
 import { perform } from '../../../ts/host/binding/perform.ts';
 import { type BindingPlan, planBind, planUnbind } from '../../../ts/host/binding/plan.ts';
-import { readHost } from '../../../ts/host/index.ts';
+import { readHost } from '../../../ts/host.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { rootsOf } from '../use/support.ts';
 import { FakeBus } from './fake-bus.ts';

@@ -5,7 +5,9 @@
 import { NativeMemoryFile } from '#native';
 import { once } from 'node:events';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { DmaBuffer, GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
+import { GuestMemory } from '../../../ts/index.ts';
+import { DmaBuffer } from '../../../ts/driver.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { MemoryFile, fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 
 const LENGTH = 65_536n;

@@ -30,7 +30,6 @@ export async function servePackages(binary: string = path(`ts/native/${here.bina
   const registry = await serveRegistry([
     published(tarballs.main),
     published(tarballs.platform),
-    published(packDependency('sorted-btree', out)),
     // Those of other platforms are known, and must not be asked for.
     ...platforms(path('.')).flatMap((platform) =>
       platform.name === here.name ? [] : [{ manifest: platform.manifest }],
@@ -56,11 +55,6 @@ export function readmeExample(): { code: string; output: string } {
   const code = /```ts\n(.*?)```/s.exec(readFileSync(path('README.md'), 'utf8'))?.[1] ?? '';
   const lines = [...code.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map(([, text]) => `${text}\n`);
   return { code, output: lines.join('') };
-}
-
-function packDependency(name: string, out: string): string {
-  const args = ['pack', path(`node_modules/${name}`), '--silent', '--ignore-scripts', '--pack-destination', out];
-  return join(out, spawnSync('npm', args, { encoding: 'utf8' }).stdout.trim());
 }
 
 function published(tarball: string): Published {

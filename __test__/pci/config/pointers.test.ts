@@ -1,6 +1,7 @@
 /** Capability pointers with reserved bits set: software masks the two low bits. */
 import test from 'ava';
-import { AssignedDevice, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
+import { AssignedDevice, GuestMemory } from '../../../ts/index.ts';
+import { SimulatedDevice } from '../../../ts/testing.ts';
 import { PlainDevice, changed } from './plain-device.ts';
 
 test('masks the reserved bits of the first pointer and of those in the chain', (t) => {

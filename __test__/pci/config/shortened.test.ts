@@ -1,6 +1,7 @@
 /** Config spaces truncated by the host: to 64 bytes for an unprivileged user, to 160 or 1,536 for some chips. */
 import test, { type ExecutionContext } from 'ava';
-import { AssignedDevice, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
+import { AssignedDevice, GuestMemory } from '../../../ts/index.ts';
+import { SimulatedDevice } from '../../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../../support/errors.ts';
 import { PlainDevice, changed } from './plain-device.ts';
 import { RECORDED, recorded } from './recorded/load.ts';

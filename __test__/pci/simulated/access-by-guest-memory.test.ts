@@ -1,6 +1,7 @@
 // Guest memory accesses a simulated BAR as a physical one: through the device, which has to decode.
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, type DeviceRegion, type GuestMemory, type SimulatedDevice } from '../../../ts/index.ts';
+import { AddressRange, type DeviceRegion, type GuestMemory } from '../../../ts/index.ts';
+import type { SimulatedDevice } from '../../../ts/testing.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';
 import { COMMAND, D3_HOT, MEMORY, PMCSR, command, region, simulated, write16 } from './support.ts';

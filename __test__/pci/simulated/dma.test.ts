@@ -1,6 +1,7 @@
 // DMA of a simulated device: its IOMMU, its conditions, and another device's BAR.
 import test, { type ExecutionContext } from 'ava';
-import { AddressRange, type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
+import { AddressRange, type GuestMemory } from '../../../ts/index.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import type { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';

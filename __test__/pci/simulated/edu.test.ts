@@ -1,7 +1,8 @@
 // The simulated edu: the registers of QEMU's (docs/specs/edu.rst), and the driver that also runs on the physical one.
 import test, { type ExecutionContext } from 'ava';
 import { Edu, EDU_ID } from '../../../examples/devices/edu.ts';
-import { type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
+import type { GuestMemory } from '../../../ts/index.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { EventFd } from '../../../ts/pci/event-fd.ts';
 import type { DeviceRegion } from '../../../ts/pci/physical-function.ts';
 import { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';

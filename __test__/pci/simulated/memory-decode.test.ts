@@ -1,6 +1,7 @@
 // Mappings of a simulated device follow its memory decode, whoever writes its config space.
 import test from 'ava';
-import { AddressRange, GuestMemory, MemoryFile, type SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile } from '../../../ts/index.ts';
+import { type SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { at, guest } from '../../support/pages.ts';
 import { MEMORY, command, region, simulated } from './support.ts';

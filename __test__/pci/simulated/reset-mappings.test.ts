@@ -1,13 +1,7 @@
 /** Mappings after a reset of a simulated device, in DMA targets whose mappings it revokes, as in iommufd. */
 import test, { type ExecutionContext } from 'ava';
-import {
-  AddressRange,
-  type DmaMapperHandle,
-  GuestMemory,
-  SimulatedBus,
-  SimulatedDevice,
-  SimulatedIommu,
-} from '../../../ts/index.ts';
+import { AddressRange, type DmaMapperHandle, GuestMemory } from '../../../ts/index.ts';
+import { SimulatedBus, SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
 import { rejectsCode } from '../../support/errors.ts';
 import { region, write16 } from './support.ts';
 

@@ -5,10 +5,8 @@ import {
   type PeerToPeer,
   type PhysicalFunction,
   type PinnedBars,
-  SimulatedDevice,
-  type SimulatedDeviceOptions,
-  SimulatedIommu,
 } from '../../../ts/index.ts';
+import { SimulatedDevice, type SimulatedDeviceOptions, SimulatedIommu } from '../../../ts/testing.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
 import { SpyFunction } from './spy-function.ts';
 

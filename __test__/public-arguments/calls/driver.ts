@@ -2,7 +2,9 @@
  * Calls of what drivers use: DMA buffers, registers and events.
  */
 import type { ExecutionContext } from 'ava';
-import { DmaBuffer, EventFd, GuestMemory, SimulatedDevice, registers, u32, u64 } from '../../../ts/index.ts';
+import { EventFd, GuestMemory } from '../../../ts/index.ts';
+import { DmaBuffer, registers, u32, u64 } from '../../../ts/driver.ts';
+import { SimulatedDevice } from '../../../ts/testing.ts';
 import { PAGE } from '../../support/pages.ts';
 import { type Calls, options } from '../values.ts';
 

@@ -3,7 +3,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import {
-  type Host,
+  type HostMachine,
   type PciFunction,
   bridgesAbove,
   childrenOf,
@@ -13,7 +13,7 @@ import {
   peerCandidates,
   peerMatrix,
   readHost,
-} from '../../../ts/index.ts';
+} from '../../../ts/host.ts';
 import { recorded } from '../../host/support.ts';
 import { expandTree, machine } from '../../support/sysfs/expand.ts';
 import { type Anything, type Calls, options } from '../values.ts';
@@ -23,7 +23,7 @@ export function hostCalls(t: ExecutionContext): Record<string, Calls> {
   const all = peerCandidates(host);
   const [first = '', second = ''] = all;
   const root = expandTree(t, machine('testbed'));
-  const uses: Record<string, (host: Host) => unknown> = {
+  const uses: Record<string, (host: HostMachine) => unknown> = {
     bridgesAbove: (given) => bridgesAbove(given, functionAt(host, first)),
     childrenOf: (given) => childrenOf(given, first),
     functionAt: (given) => void functionAt(given, first),
@@ -51,7 +51,7 @@ export function hostCalls(t: ExecutionContext): Record<string, Calls> {
 }
 
 /** A host with one property, or one property of one of its functions, of another type. */
-function onHost(host: Host, address: string, use: (host: Host) => unknown): Calls {
+function onHost(host: HostMachine, address: string, use: (host: HostMachine) => unknown): Calls {
   const func = functionAt(host, address);
   const withFunction = (given: Anything): unknown =>
     use({ ...host, functions: new Map<string, PciFunction>(host.functions).set(address, given) });

@@ -3,7 +3,9 @@
  */
 import type { ExecutionContext } from 'ava';
 import { join } from 'node:path';
-import { GuestMemory, SimulatedIommu, explain, readJournal, recordJournal } from '../../../ts/index.ts';
+import { GuestMemory } from '../../../ts/index.ts';
+import { explain, readJournal, recordJournal } from '../../../ts/inspect.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { PAGE } from '../../support/pages.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { type Anything, type Calls, options } from '../values.ts';

@@ -2,15 +2,8 @@
  * Calls of simulated IOMMUs and devices, and of devices that are assigned to a guest.
  */
 import type { ExecutionContext } from 'ava';
-import {
-  AssignedDevice,
-  GuestMemory,
-  MemoryFile,
-  type PhysicalFunction,
-  SimulatedDevice,
-  SimulatedIommu,
-  resetDevices,
-} from '../../../ts/index.ts';
+import { AssignedDevice, GuestMemory, MemoryFile, type PhysicalFunction, resetDevices } from '../../../ts/index.ts';
+import { SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
 import { PAGE } from '../../support/pages.ts';
 import { type Anything, type Calls, RANGE, options } from '../values.ts';
 

@@ -1,7 +1,8 @@
 /**
  * Runs the operations of a random program with their faults, and judges how each ends.
  */
-import { GuestMemory, PeerDmaError, SimulatedIommu } from '../../../ts/index.ts';
+import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { type ModelFlat, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { type CastName, codeOf } from './cast.ts';

@@ -1,14 +1,8 @@
 /**
  * The targets of a random program: one of each way in which a target can be made.
  */
-import {
-  type AddressRange,
-  type DmaMapRequest,
-  type DmaTarget,
-  type IommuRulesName,
-  PeerDmaError,
-  SimulatedIommu,
-} from '../../../ts/index.ts';
+import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../../ts/index.ts';
+import { type IommuRulesName, SimulatedIommu } from '../../../ts/testing.ts';
 import { BatchRecordingTarget, type Call, RecordingTarget } from '../recording-target.ts';
 import type { FaultInjector } from './faults.ts';
 

@@ -1,7 +1,8 @@
 /**
  * Compares everything that can be seen of guest memory and its targets with the model, page by page.
  */
-import { type DmaMapRequest, SimulatedIommu } from '../../../ts/index.ts';
+import type { DmaMapRequest } from '../../../ts/index.ts';
+import { SimulatedIommu } from '../../../ts/testing.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { mode, wantsVa } from '../recording-target.ts';

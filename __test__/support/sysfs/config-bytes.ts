@@ -1,7 +1,7 @@
 /**
  * Config space of a function that is described: header, the PCI Express capability, ACS, ATS and SR-IOV.
  */
-import { ACS_CONTROLS } from '../../../ts/host/index.ts';
+import { ACS_CONTROLS } from '../../../ts/host.ts';
 
 const PORT_TYPES: Readonly<Record<string, number>> = {
   endpoint: 0,

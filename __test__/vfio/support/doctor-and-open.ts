@@ -3,13 +3,14 @@
  * and how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
  */
 import { chmodSync, statSync } from 'node:fs';
-import { type Finding, GuestMemory, PeerDmaError, VfioContainerManager, diagnose } from '../../../ts/index.ts';
+import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
+import { type DoctorFinding, diagnose } from '../../../ts/host.ts';
 
 export interface Verdict {
   /** Codes of what is blocked, of the machine and then of the device. */
   readonly blocked: (string | undefined)[];
   readonly fixes: (string | undefined)[];
-  readonly backend: Pick<Finding, 'state' | 'says' | 'evidence'> | undefined;
+  readonly backend: Pick<DoctorFinding, 'state' | 'says' | 'evidence'> | undefined;
 }
 
 /** The code of the error, or the back end with its reason. */

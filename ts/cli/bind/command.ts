@@ -57,7 +57,6 @@ const COMMON = {
  */
 export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
   return {
-    summary: 'binds devices to vfio-pci',
     usage: BIND_USAGE,
     options: { ...COMMON, driver: { type: 'string' } },
     run: async (invocation, terminal) => {
@@ -76,7 +75,6 @@ export function bindCommand(roots: () => MachineRoots = thisMachine): Command {
  */
 export function unbindCommand(roots: () => MachineRoots = thisMachine): Command {
   return {
-    summary: 'binds devices from vfio-pci back to their own drivers',
     usage: UNBIND_USAGE,
     options: COMMON,
     run: async (invocation, terminal) => runBinding('unbind', invocation, terminal, roots, planUnbind),

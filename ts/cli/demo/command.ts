@@ -8,7 +8,6 @@ import type { Output } from '../output.ts';
 import { runDemo } from './steps.ts';
 
 export const demoCommand: Command = {
-  summary: 'demonstrates the package step by step, on simulated or real devices',
   usage: `peerdma demo [--device BDF --device BDF [--device BDF]]
 
 Without --device the demo uses simulated IOMMUs and needs neither privileges nor hardware. With --device it uses devices

@@ -1,7 +1,8 @@
 /**
  * The demo without hardware: a `SimulatedIommu` for the DMA of each device, and a memfd for the BAR.
  */
-import { type DmaMapperHandle, type GuestMemory, MemoryFile, PeerDmaError, SimulatedIommu } from '../../index.ts';
+import { type DmaMapperHandle, type GuestMemory, MemoryFile, PeerDmaError } from '../../index.ts';
+import { SimulatedIommu } from '../../testing.ts';
 import type { Initiator, Stage } from './stage.ts';
 
 const BAR_LENGTH = 1n << 20n;

@@ -2,7 +2,8 @@
  * The demo on VFIO devices. The first one does DMA, the second one has the BAR, an optional third one joins late in a
  * container of its own. The first and the third must be QEMU's edu, whose driver is in `edu-driver.ts`.
  */
-import { type GuestMemory, PeerDmaError, SimulatedIommu, VfioContainerManager, type VfioDevice } from '../../index.ts';
+import { type GuestMemory, PeerDmaError, VfioContainerManager, type VfioDevice } from '../../index.ts';
+import { SimulatedIommu } from '../../testing.ts';
 import { Edu, EDU_ID } from './edu-driver.ts';
 import type { Initiator, LateTarget, Peer, Stage } from './stage.ts';
 

@@ -25,7 +25,6 @@ Exit status: 0, also for warnings and unknown facts. 1 if a finding is blocked, 
 `;
 
 export const doctorCommand: Command = {
-  summary: 'checks whether devices of this machine can be assigned, and names the remedies',
   usage: USAGE,
   options: {
     ram: { type: 'string' },

@@ -1,7 +1,7 @@
 /**
  * Formats a diagnosis for a terminal: a sentence for each finding; its evidence and remedy too, unless it is `ok`.
  */
-import type { DeviceDiagnosis, Diagnosis, Finding, FindingState } from '../../doctor/finding.ts';
+import type { DeviceDiagnosis, Diagnosis, DoctorFinding, DoctorFindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';
 import { idsText, functionKind } from '../topology/pci-text.ts';
 
@@ -27,7 +27,7 @@ export function diagnosisLines({ machine, devices }: Diagnosis, named: boolean, 
   return [...lines, '', verdict([...machine, ...examined.flatMap(({ findings }) => findings)], paint)];
 }
 
-function findingLines({ state, says, evidence, fix }: Finding, paint: Paint): string[] {
+function findingLines({ state, says, evidence, fix }: DoctorFinding, paint: Paint): string[] {
   const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, says, WIDTH);
   const lines = [first.replace(state, paint(STYLES[state], state)), ...rest];
   if (state === 'ok') return lines;
@@ -50,8 +50,8 @@ function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[]
   ];
 }
 
-function verdict(findings: readonly Finding[], paint: Paint): string {
-  const count = (wanted: FindingState): number => findings.filter(({ state }) => state === wanted).length;
+function verdict(findings: readonly DoctorFinding[], paint: Paint): string {
+  const count = (wanted: DoctorFindingState): number => findings.filter(({ state }) => state === wanted).length;
   const [blocked, warnings, unknown] = [count('blocked'), count('warning'), count('unknown')];
   const parts = [
     blocked === 0 ? 'nothing is blocked' : blocked === 1 ? '1 finding is blocked' : `${blocked} findings are blocked`,

@@ -1,7 +1,7 @@
 /**
  * `peerdma topology`: prints the PCI tree of a host and its peer-to-peer matrix.
  */
-import { type Host, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host/index.ts';
+import { type HostMachine, type PeerMatrix, functionAt, peerCandidates, peerMatrix, readHost } from '../../host.ts';
 import { matrixParts } from '../../host/peer-to-peer/matrix.ts';
 import { STANDARD_STREAM, deviceArguments, fileOption, isSameFile } from '../arguments.ts';
 import { type Command, type Invocation, type Terminal, UsageError } from '../command.ts';
@@ -36,7 +36,6 @@ const MAX_TREE_LINES = 40;
 const WIDTH = 100;
 
 export const topologyCommand: Command = {
-  summary: 'prints the PCI tree, the IOMMU groups and the peer-to-peer matrix',
   usage: USAGE,
   options: {
     all: { type: 'boolean' },
@@ -62,7 +61,7 @@ export const topologyCommand: Command = {
 };
 
 function saveDocuments(
-  host: Host,
+  host: HostMachine,
   matrix: PeerMatrix,
   { svg, html }: Pick<Files, 'svg' | 'html'>,
   terminal: Terminal,
@@ -99,7 +98,7 @@ function filesOf(values: Invocation['values']): Files {
   return { svg, html, sysfs };
 }
 
-function textLines(host: Host, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
+function textLines(host: HostMachine, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
   const shorten = !all && host.functions.size > MAX_TREE_LINES;
   const isConfigTruncated = [...host.functions.values()].some(
     ({ configBytes }) => configBytes > 0 && configBytes < 256,

@@ -1,7 +1,7 @@
 /**
  * Collects the texts of a matrix without repetition: numbers the reasons, lists prerequisites, notes and bypasses.
  */
-import type { Bypass, PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { IommuBypass, PeerCell, PeerMatrix } from '../../host.ts';
 
 /** The reasons that some cells have in common. */
 export interface Footnote {
@@ -53,7 +53,7 @@ export function allNotes({ cells }: PeerMatrix): string[] {
 /** Returns, for each initiator, the addresses that bypass the IOMMU. Merges adjacent ranges. */
 export function bypassTexts({ bypasses }: PeerMatrix): string[] {
   const lists = new Map<string, string[]>();
-  let last: Bypass | undefined;
+  let last: IommuBypass | undefined;
   for (const bypass of bypasses.toSorted(byPlace)) {
     const { initiator, neighbour, start, certain } = bypass;
     const joined = last !== undefined && same(last, bypass) && last.end >= start ? last : undefined;
@@ -68,11 +68,11 @@ export function bypassTexts({ bypasses }: PeerMatrix): string[] {
   return [...lists].map(([initiator, texts]) => `from ${initiator}: ${texts.join(', ')}`);
 }
 
-function same(a: Bypass, b: Bypass): boolean {
+function same(a: IommuBypass, b: IommuBypass): boolean {
   return a.initiator === b.initiator && a.neighbour === b.neighbour && a.certain === b.certain;
 }
 
-function byPlace(a: Bypass, b: Bypass): number {
+function byPlace(a: IommuBypass, b: IommuBypass): number {
   const places = [a, b].map(({ initiator, neighbour }) => `${initiator} ${neighbour}`) as [string, string];
   if (places[0] !== places[1]) return places[0] < places[1] ? -1 : 1;
   return a.start < b.start ? -1 : a.start > b.start ? 1 : 0;

@@ -1,11 +1,11 @@
 /**
  * Converts the host and the matrix to plain data: maps become lists.
  */
-import type { Host } from '../../host/index.ts';
+import type { HostMachine } from '../../host.ts';
 import type { MatrixParts } from '../../host/peer-to-peer/model.ts';
 
 /** Returns the output of `peerdma topology --json`. */
-export function topologyJson(host: Host, matrix: MatrixParts): unknown {
+export function topologyJson(host: HostMachine, matrix: MatrixParts): unknown {
   const { functions, groups, iommus, ...rest } = host;
   return {
     ...rest,

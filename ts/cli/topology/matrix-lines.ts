@@ -1,7 +1,7 @@
 /**
  * Formats the matrix for a terminal: rows are initiators, columns are targets, in blocks if they exceed the width.
  */
-import type { Host, PeerMatrix, Verdict } from '../../host/index.ts';
+import type { HostMachine, PeerMatrix, PeerVerdict } from '../../host.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';
@@ -9,7 +9,7 @@ import { functionKind } from './pci-text.ts';
 
 /** Word, style and meaning of each verdict. */
 export const VERDICTS: Readonly<
-  Record<Verdict, { word: string; style: 'green' | 'cyan' | 'red' | 'yellow'; means: string }>
+  Record<PeerVerdict, { word: string; style: 'green' | 'cyan' | 'red' | 'yellow'; means: string }>
 > = {
   yes: { word: 'yes', style: 'green', means: 'directly, without the host bridge' },
   'host-bridge': { word: 'host', style: 'cyan', means: 'through the host bridge, which forwards' },
@@ -19,7 +19,7 @@ export const VERDICTS: Readonly<
 const CELL = 9;
 const LABEL = 37;
 
-export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint: Paint): string[] {
+export function matrixLines(host: HostMachine, matrix: PeerMatrix, width: number, paint: Paint): string[] {
   const footnotes = new Footnotes(matrix);
   const legend = Object.values(VERDICTS).map(({ word, style, means }) => `${paint(style, word)} ${means}`);
   const bypasses = 'bypasses the IOMMU: keep guest memory off these addresses';
@@ -38,7 +38,13 @@ export function matrixLines(host: Host, matrix: PeerMatrix, width: number, paint
   ];
 }
 
-function tableLines(host: Host, matrix: PeerMatrix, footnotes: Footnotes, width: number, paint: Paint): string[] {
+function tableLines(
+  host: HostMachine,
+  matrix: PeerMatrix,
+  footnotes: Footnotes,
+  width: number,
+  paint: Paint,
+): string[] {
   const { devices } = matrix;
   const cellOf = cellsByPair(matrix);
   const most = Math.max(1, Math.floor((width - LABEL) / CELL));

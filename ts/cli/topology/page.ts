@@ -2,8 +2,8 @@
  * The HTML of the page of `peerdma topology`. It has the picture of the tree, the matrix as a table, reasons,
  * prerequisites and notes; its script in `ts/web/topology` describes the selected pair.
  */
-import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
-import { bridgesAbove } from '../../host/index.ts';
+import type { HostMachine, PeerCell, PeerMatrix } from '../../host.ts';
+import { bridgesAbove } from '../../host.ts';
 import { htmlPage } from '../html.ts';
 import { escape } from '../markup.ts';
 import type { PageData, PairData } from './data.ts';
@@ -14,12 +14,12 @@ import { pictureOfTree } from './svg.ts';
 import { ACS_LEGEND, barText, idsText, functionKind } from './pci-text.ts';
 
 /** Returns the HTML document. */
-export function topologyPage(host: Host, matrix: PeerMatrix): string {
+export function topologyPage(host: HostMachine, matrix: PeerMatrix): string {
   const data: PageData = Object.fromEntries(matrix.cells.map((cell) => [pairOf(cell), pairData(host, cell)]));
   return htmlPage('topology', { title: 'PCI topology', body: bodyHtml(host, matrix), data });
 }
 
-function bodyHtml(host: Host, matrix: PeerMatrix): string {
+function bodyHtml(host: HostMachine, matrix: PeerMatrix): string {
   const tree = pictureOfTree(host, matrix);
   return `<main>
 <h1>PCI topology</h1>
@@ -43,7 +43,7 @@ ${devicesHtml(host, matrix)}
 </main>`;
 }
 
-function matrixHtml(host: Host, matrix: PeerMatrix): string {
+function matrixHtml(host: HostMachine, matrix: PeerMatrix): string {
   const { devices } = matrix;
   const footnotes = new Footnotes(matrix);
   const cellOf = cellsByPair(matrix);
@@ -81,7 +81,7 @@ function listHtml(title: string, texts: readonly string[]): string {
   return `<h2>${escape(title)}</h2>\n<ul>${texts.map((text) => `<li>${escape(text)}</li>`).join('')}</ul>`;
 }
 
-function devicesHtml(host: Host, { devices }: PeerMatrix): string {
+function devicesHtml(host: HostMachine, { devices }: PeerMatrix): string {
   const rows = devices.flatMap((address) => {
     const device = host.functions.get(address);
     if (device === undefined) return [];
@@ -111,7 +111,7 @@ function pairOf({ initiator, target }: PeerCell): string {
   return `${initiator} ${target}`;
 }
 
-function pairData(host: Host, cell: PeerCell): PairData {
+function pairData(host: HostMachine, cell: PeerCell): PairData {
   const texts = (reasons: PeerCell['reasons']): string[] => reasons.map(({ text }) => text);
   const ends = [cell.initiator, cell.target].flatMap((address) => host.functions.get(address) ?? []);
   return {

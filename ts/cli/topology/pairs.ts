@@ -1,7 +1,7 @@
 /**
  * Finds the cell of a pair of devices in a matrix.
  */
-import type { PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { PeerCell, PeerMatrix } from '../../host.ts';
 
 /** Returns the cell of a pair; `undefined` if initiator and target are the same device. */
 export type CellOf = (initiator: string, target: string) => PeerCell | undefined;

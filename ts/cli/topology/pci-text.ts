@@ -7,10 +7,10 @@ import {
   ACS_CONTROLS,
   type AcsControl,
   type BarResource,
-  type Iommu,
-  type LinkFacts,
+  type HostIommu,
+  type PcieLinkFacts,
   type PciFunction,
-} from '../../host/index.ts';
+} from '../../host.ts';
 
 /** Names of common classes and subclasses (PCI Code and ID Assignment Specification). */
 const CLASSES: Readonly<Record<string, string>> = {
@@ -124,7 +124,7 @@ export function linkText({ link }: PciFunction): string {
 }
 
 /** Whether a link is slower or narrower than this port supports. */
-export function isLinkDegraded({ speed, width, mostSpeed, mostWidth }: LinkFacts): boolean {
+export function isLinkDegraded({ speed, width, mostSpeed, mostWidth }: PcieLinkFacts): boolean {
   const below = (now: number | undefined, most: number | undefined): boolean =>
     now !== undefined && most !== undefined && now < most;
   return below(speed, mostSpeed) || below(width, mostWidth);
@@ -143,7 +143,7 @@ export function barText({ index, kind, address, length, prefetchable }: BarResou
 }
 
 /** Formats an IOMMU: `dmar0, 48 bits, device TLB`. */
-export function iommuText({ name, addressBits, deviceTlb }: Iommu): string {
+export function iommuText({ name, addressBits, deviceTlb }: HostIommu): string {
   const bits = addressBits === 'unknown' ? '' : `, ${addressBits} bits`;
   return `${name}${bits}${deviceTlb === true ? ', device TLB' : ''}`;
 }

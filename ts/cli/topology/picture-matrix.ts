@@ -1,7 +1,7 @@
 /**
  * Draws the matrix: a rectangle for each pair, coloured by its verdict, with the number of its reason.
  */
-import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
+import type { HostMachine, PeerCell, PeerMatrix } from '../../host.ts';
 import type { Footnotes } from './footnotes.ts';
 import { escape } from '../markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
@@ -13,7 +13,7 @@ const CELL = { width: 70, height: 34 };
 const LABEL = 290;
 const HEAD = 42;
 
-export function drawMatrix(host: Host, matrix: PeerMatrix, footnotes: Footnotes): Drawing {
+export function drawMatrix(host: HostMachine, matrix: PeerMatrix, footnotes: Footnotes): Drawing {
   const { devices } = matrix;
   const cellOf = cellsByPair(matrix);
   const body = [`<text class="small" x="0" y="${HEAD - 10}">from (row) into a BAR of (column)</text>`];

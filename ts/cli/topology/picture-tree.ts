@@ -2,7 +2,7 @@
  * Draws the tree: host bridges at the left, devices at the right, a box for each function and a line for each link. The
  * width of a line grows with the lanes of the link.
  */
-import type { Host, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { escape } from '../markup.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { acsLetters, barText, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
@@ -29,7 +29,7 @@ interface Placed {
  *
  * @param numbers numbers of the devices in the matrix, by address
  */
-export function drawTree(host: Host, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
+export function drawTree(host: HostMachine, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
   const pen = { y: 0, depth: 0 };
   const body = roots.flatMap((root) => {
     const top = pen.y;
@@ -74,7 +74,7 @@ function columnX(depth: number): number {
   return ROOT + GAP.x + depth * (BOX.width + GAP.x);
 }
 
-function rootBox(host: Host, { bus, iommu }: TreeRoot, middle: number): string {
+function rootBox(host: HostMachine, { bus, iommu }: TreeRoot, middle: number): string {
   const unit = iommu === undefined ? undefined : host.iommus.get(iommu);
   const [name = '', ...facts] = unit === undefined ? [] : iommuText(unit).split(', ');
   return [

@@ -1,7 +1,7 @@
 /**
  * Draws the picture: tree, matrix and reasons in one SVG that loads nothing else.
  */
-import type { Host, PeerMatrix } from '../../host/index.ts';
+import type { HostMachine, PeerMatrix } from '../../host.ts';
 import { Footnotes, allPrerequisites } from './footnotes.ts';
 import { bundledText } from '../html.ts';
 import { wrap } from '../lines.ts';
@@ -18,13 +18,13 @@ const CHARACTER = 6.3;
 const LINE = 18;
 
 /** Draws the tree of the devices of the matrix; the whole tree if the matrix is empty. */
-export function pictureOfTree(host: Host, { devices }: PeerMatrix): Drawing {
+export function pictureOfTree(host: HostMachine, { devices }: PeerMatrix): Drawing {
   const roots = treeOf(host, devices.length === 0 ? undefined : new Set(devices));
   return drawTree(host, roots, new Map(devices.map((address, index) => [address, index + 1])));
 }
 
 /** Returns the SVG document. */
-export function topologySvg(host: Host, matrix: PeerMatrix): string {
+export function topologySvg(host: HostMachine, matrix: PeerMatrix): string {
   const footnotes = new Footnotes(matrix);
   const tree = pictureOfTree(host, matrix);
   const parts: { title: string; drawing: Drawing }[] = [{ title: 'PCI tree', drawing: tree }];

@@ -1,7 +1,7 @@
 /**
  * Formats the tree for a terminal.
  */
-import type { Host, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
@@ -10,7 +10,7 @@ import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKin
 const COLUMNS = { group: 5, driver: 12, link: 14, acs: 7 };
 const BEHIND = Object.values(COLUMNS).reduce((sum, width) => sum + width + 1, 0);
 
-export function treeLines(host: Host, roots: readonly TreeRoot[], width: number, paint: Paint): string[] {
+export function treeLines(host: HostMachine, roots: readonly TreeRoot[], width: number, paint: Paint): string[] {
   const left = width - BEHIND;
   const head = columns('', { group: 'group', driver: 'driver', link: 'link', acs: 'ACS' }, left);
   const lines = [paint('dim', head)];

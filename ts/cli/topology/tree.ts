@@ -1,7 +1,7 @@
 /**
  * Arranges the functions of a host in a tree, all of them or only given ones.
  */
-import type { Host, PciFunction } from '../../host/index.ts';
+import type { HostMachine, PciFunction } from '../../host.ts';
 import { childrenByParent } from '../../host/read-host.ts';
 
 /** A function and the functions below it. */
@@ -25,7 +25,7 @@ export interface TreeRoot {
  *
  * @param shown addresses of the functions to include, with the bridges above them; `undefined` for all functions
  */
-export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): TreeRoot[] {
+export function treeOf(host: HostMachine, shown: ReadonlySet<string> | undefined): TreeRoot[] {
   const below = childrenByParent(host);
   const onBuses = functionsByRootBus(host);
   const nodeOf = (device: PciFunction): TreeNode | undefined => {
@@ -58,7 +58,7 @@ export function treeOf(host: Host, shown: ReadonlySet<string> | undefined): Tree
   });
 }
 
-function functionsByRootBus({ functions }: Host): Map<string, PciFunction[]> {
+function functionsByRootBus({ functions }: HostMachine): Map<string, PciFunction[]> {
   const buses = new Map<string, PciFunction[]>();
   for (const each of functions.values()) {
     const known = buses.get(each.rootBus);

@@ -13,7 +13,7 @@ const LEGEND: readonly (readonly [look: string, text: string])[] = [
   ['flat read-only', 'read-only for devices'],
   ['target mapped', 'mapped'],
   ['target failed', 'failed'],
-  ['target void', 'revoked'],
+  ['target revoked', 'revoked'],
   ['target skipped', 'skipped, or not given'],
   ['target quarantined', 'quarantined'],
 ];

@@ -3,7 +3,7 @@
  */
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /**
  * Returns a finding only for a device that does not answer.
@@ -11,7 +11,7 @@ import type { Finding } from '../finding.ts';
  * @param wanted whether the device was named or is bound to VFIO
  * @internal
  */
-export function answersFindings({ host }: Facts, device: PciFunction, wanted: boolean): Finding[] {
+export function answersFindings({ host }: Facts, device: PciFunction, wanted: boolean): DoctorFinding[] {
   const { address, answers, powerState } = device;
   if (answers !== false) return [];
   const power = powerState === 'unknown' ? '' : ` (power state ${powerState})`;

@@ -9,7 +9,7 @@ import type { PciFunction } from '../../host/model.ts';
 import { groupNotViable, nameOfBlocker, noIommuGroup, notBound, openAlready } from '../../vfio/opening-errors.ts';
 import type { PciDevice } from '../../vfio/sysfs.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
 import { answersFindings } from './answers.ts';
 import { directRegionFindings, isKeptFromVfio } from './direct-regions.ts';
@@ -26,7 +26,12 @@ export function asPciDevice({ address, driver, group }: PciFunction): PciDevice 
  * @param asked whether the device was named. Otherwise use by the host is not a problem
  * @internal
  */
-export function assignmentFindings(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): Finding[] {
+export function assignmentFindings(
+  facts: Facts,
+  lookups: Lookups,
+  device: PciFunction,
+  asked: boolean,
+): DoctorFinding[] {
   const bound = isVfioDriver(device.driver);
   const wanted = asked || bound;
   return [
@@ -40,7 +45,7 @@ export function assignmentFindings(facts: Facts, lookups: Lookups, device: PciFu
   ];
 }
 
-function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction, wanted: boolean): Finding {
+function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction, wanted: boolean): DoctorFinding {
   const id = 'group';
   const { address, group } = device;
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
@@ -57,7 +62,7 @@ function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction,
   return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
 }
 
-function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): Finding {
+function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): DoctorFinding {
   const id = 'driver';
   const { address, driver, bridge } = device;
   const evidence = `${facts.host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
@@ -116,7 +121,7 @@ function othersInTheWay({ groups }: Lookups, device: PciFunction): OthersInTheWa
 }
 
 /** Returns group viability; for an unbound device only if it would prevent opening after binding. */
-function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, wanted: boolean): Finding[] {
+function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, wanted: boolean): DoctorFinding[] {
   const id = 'group-viable';
   const { root } = facts.host;
   const { address, group, driver } = device;
@@ -142,7 +147,7 @@ function freeFinding(
   lookups: Lookups,
   { address }: PciFunction,
   group: number,
-): Finding {
+): DoctorFinding {
   const id = 'free';
   if (system.openFiles === 'unknown') {
     return { id, state: 'unknown', says: 'which processes have it open is unknown here', evidence: 'no /proc' };

@@ -18,7 +18,7 @@ import {
 import { WHY_IOMMUFD, whyType1 } from '../../vfio/backend-choice.ts';
 import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
 
 /** Why a back end cannot open a device. */
@@ -30,7 +30,7 @@ interface Refusal {
 }
 
 /** @param group IOMMU group of the device @internal */
-export function backendFinding(facts: Facts, device: PciFunction, group: number): Finding {
+export function backendFinding(facts: Facts, device: PciFunction, group: number): DoctorFinding {
   const { probes } = facts;
   const { driver } = device;
   const id = 'backend';

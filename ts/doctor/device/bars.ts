@@ -3,14 +3,14 @@
  */
 import { hex } from '../../address-range.ts';
 import { isVfioDriver } from '../../host/drivers.ts';
-import type { Host, PciFunction } from '../../host/model.ts';
-import type { TargetBar } from '../../host/peer-to-peer/model.ts';
+import type { HostMachine, PciFunction } from '../../host/model.ts';
+import type { PeerTargetBar } from '../../host/peer-to-peer/model.ts';
 import { PAGE, targetBars } from '../../host/peer-to-peer/target-bars.ts';
 import { isAtLeast } from '../../host/system/kernel.ts';
 import { sizeOf } from '../../size.ts';
 import { type DmaBufs, dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
-import type { BarVerdict, Finding } from '../finding.ts';
+import type { BarDiagnosis, DoctorFinding } from '../finding.ts';
 import { addToCommandLine } from '../commands.ts';
 
 const HUGE_PAGES = [1n << 30n, 1n << 21n];
@@ -27,7 +27,7 @@ export interface OpenBars {
 }
 
 /** Reports BARs 0 to 5. @param open facts of the open device, which replace derived ones @internal */
-export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): Finding[] {
+export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars): DoctorFinding[] {
   const derived = dmaBufsOf(facts.system.kernel, device.driver);
   const { frameBuffers: known } = facts.system;
   const frameBuffers = known === 'unknown' ? new Map<number, string>() : known.on(device);
@@ -41,7 +41,7 @@ export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars):
   });
 }
 
-function heldFinding(facts: Facts, device: PciFunction, target: TargetBar, frameBuffer: string): Finding {
+function heldFinding(facts: Facts, device: PciFunction, target: PeerTargetBar, frameBuffer: string): DoctorFinding {
   const { host } = facts;
   const { index, length } = target;
   const released = isReleasedByBinding(facts, device);
@@ -70,13 +70,18 @@ function isReleasedByBinding({ system: { kernel } }: Facts, { driver, classCode 
 const SILENT = 'cannot be mapped while the device does not answer';
 const NOT_OFFERED = 'the driver allows reads and writes, but no mapping';
 
-function barFinding({ host, system }: Facts, device: PciFunction, target: TargetBar, dmaBufs: DmaBufs): Finding {
+function barFinding(
+  { host, system }: Facts,
+  device: PciFunction,
+  target: PeerTargetBar,
+  dmaBufs: DmaBufs,
+): DoctorFinding {
   const id = 'bar';
   const { index, length, address, problem } = target;
   const name = nameOf(target);
   const evidence = resourceFile(host, device, index);
   if (problem !== undefined) {
-    const bar: BarVerdict = { index, length, mappable: false, exportable: false, pageSize: 0n };
+    const bar: BarDiagnosis = { index, length, mappable: false, exportable: false, pageSize: 0n };
     // I/O ports are never mapped, so this is not a warning.
     const io = device.bars.some((each) => each.index === index && each.kind === 'io');
     const fix = address === undefined ? addToCommandLine('pci=realloc') : undefined;
@@ -84,7 +89,7 @@ function barFinding({ host, system }: Facts, device: PciFunction, target: Target
   }
   const { kernel } = system;
   const slow = length >= LARGE && kernel !== 'unknown' && !isAtLeast(kernel, HUGE_MAPPINGS_SINCE);
-  const bar: BarVerdict = {
+  const bar: BarDiagnosis = {
     index,
     length,
     mappable: true,
@@ -95,11 +100,11 @@ function barFinding({ host, system }: Facts, device: PciFunction, target: Target
   return { id, state: slow ? 'warning' : 'ok', says, evidence: `${evidence}; ${dmaBufs.evidence}`, bar };
 }
 
-function nameOf({ index, length, address }: TargetBar): string {
+function nameOf({ index, length, address }: PeerTargetBar): string {
   return `BAR ${index}, ${sizeOf(length)}${address === undefined ? '' : ` at ${hex(address)}`}`;
 }
 
-function resourceFile({ root }: Host, { address }: PciFunction, index: number): string {
+function resourceFile({ root }: HostMachine, { address }: PciFunction, index: number): string {
   return `${root}/bus/pci/devices/${address}/resource, line ${index + 1}`;
 }
 
@@ -110,7 +115,7 @@ function pageSizeOf(address: bigint, length: bigint): bigint {
   return HUGE_PAGES.find((size) => length >= size && address % size === 0n) ?? PAGE;
 }
 
-function abilities({ exportable, pageSize }: BarVerdict): string {
+function abilities({ exportable, pageSize }: BarDiagnosis): string {
   const pages = `in pages of ${sizeOf(pageSize)}${pageSize === PAGE ? '' : ' if it is aligned to them in the guest too'}`;
   const dmaBuf = { true: 'also as a dma-buf', false: 'not as a dma-buf', unknown: 'perhaps also as a dma-buf' };
   return `can be mapped, ${pages}; ${dmaBuf[`${exportable}`]}`;

@@ -4,7 +4,7 @@
 import { directRegionsOf } from '../../host/direct-regions.ts';
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /** Whether the kernel keeps the device from VFIO. @internal */
 export function isKeptFromVfio({ host, system }: Facts, device: PciFunction): boolean {
@@ -17,7 +17,7 @@ export function isKeptFromVfio({ host, system }: Facts, device: PciFunction): bo
  * @param wanted whether the device was named or is bound to VFIO
  * @internal
  */
-export function directRegionFindings({ host, system }: Facts, device: PciFunction, wanted: boolean): Finding[] {
+export function directRegionFindings({ host, system }: Facts, device: PciFunction, wanted: boolean): DoctorFinding[] {
   const found = directRegionsOf(host, system.kernel, device);
   if (found === undefined) return [];
   const { ranges, kept, says } = found;

@@ -3,10 +3,10 @@
  */
 import type { PciFunction } from '../../host/model.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /** @internal */
-export function resetFinding({ host }: Facts, { address, answers, resetMethods }: PciFunction): Finding {
+export function resetFinding({ host }: Facts, { address, answers, resetMethods }: PciFunction): DoctorFinding {
   const id = 'reset';
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
   if (answers === false) {

@@ -5,11 +5,11 @@ import { isVfioDriver } from '../../host/drivers.ts';
 import type { PciFunction } from '../../host/model.ts';
 import { PASS_THE_TOKEN, tokenOfVirtual } from '../../host/vf-token.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
 
 /** Returns a finding only for a device that requires a token. @internal */
-export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunction): Finding[] {
+export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunction): DoctorFinding[] {
   const says = tokenOfVirtual(host, device);
   if (says === undefined) return ofPhysical(lookups, device);
   const { driver } = host.functions.get(device.physicalFunction ?? '') ?? {};
@@ -18,7 +18,7 @@ export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunc
 }
 
 /** A physical function requires the token while one of its virtual functions is open. */
-function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): Finding[] {
+function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): DoctorFinding[] {
   if (!isVfioDriver(driver)) return [];
   for (const each of lookups.virtualFunctionsOf(address)) {
     const { files, users } = lookups.openersOf([each]);

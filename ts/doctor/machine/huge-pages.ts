@@ -4,13 +4,13 @@
 import type { HugePagePool } from '../../host/system/huge-pages.ts';
 import { sizeOf } from '../../size.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /** Policies with which `hugePages: 'transparent'` has an effect on RAM, which is file memory. */
 const TRANSPARENT: ReadonlySet<string> = new Set(['always', 'within_size', 'advise', 'force']);
 
 /** @internal */
-export function hugePagesFinding({ host, system, ram }: Facts): Finding {
+export function hugePagesFinding({ host, system, ram }: Facts): DoctorFinding {
   const id = 'huge-pages';
   const { pools, transparent } = system.hugePages;
   const folder = `${host.root}/kernel/mm`;

@@ -1,7 +1,7 @@
 /**
  * Finds IOMMU parameters in the kernel's command line by the kernel's rules: prefixes of options (`strncmp`), in order.
  */
-import type { Unknown } from '../../host/model.ts';
+import type { UnknownFact } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import type { Facts } from '../facts.ts';
 
@@ -17,7 +17,7 @@ export interface IommuParameters {
 }
 
 /** Derives the vendor from ACPI tables or else the CPU: an emulated IOMMU can differ from the CPU. @internal */
-export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): IommuMaker | Unknown {
+export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): IommuMaker | UnknownFact {
   const tables = iommuTables === 'unknown' ? [] : iommuTables;
   if (tables.includes('DMAR')) return 'intel';
   if (tables.includes('IVRS')) return 'amd';
@@ -37,7 +37,7 @@ export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): Iomm
  */
 export function findIommuParameters(
   parameters: readonly KernelParameter[],
-  maker: IommuMaker | Unknown,
+  maker: IommuMaker | UnknownFact,
 ): IommuParameters {
   const permanent: KernelParameter[] = [];
   let intel: KernelParameter[] = [];
@@ -56,7 +56,7 @@ export function findIommuParameters(
   return { off: [...new Set([...permanent, ...intel])], on };
 }
 
-function isOf(maker: 'intel' | 'amd' | Unknown, name: string): boolean {
+function isOf(maker: 'intel' | 'amd' | UnknownFact, name: string): boolean {
   if (name === 'iommu') return true;
   return (name === 'intel_iommu' && maker !== 'amd') || (name === 'amd_iommu' && maker !== 'intel');
 }

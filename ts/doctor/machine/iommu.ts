@@ -2,12 +2,12 @@
  * Reports whether an IOMMU is on and remaps interrupts.
  */
 import { NO_IOMMU_NAME, TURN_ON_IN_FIRMWARE, TURN_ON_THE_IOMMU } from '../../host/iommu.ts';
-import type { Unknown } from '../../host/model.ts';
+import type { UnknownFact } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
 import { type KernelFacts, optionOf } from '../../host/system/kernel.ts';
 import { withoutRemapping } from '../../vfio/opening-errors.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 import { FIRMWARE_SETUP, INSTALL_KERNEL, addToCommandLine, removeFromCommandLine } from '../commands.ts';
 import { findIommuParameters, makerOf, remappingOff } from './iommu-parameters.ts';
 
@@ -16,10 +16,10 @@ const IOMMU_DRIVERS = { intel: 'INTEL_IOMMU', amd: 'AMD_IOMMU', other: 'VIRTIO_I
 /** Options that turn Intel's IOMMU on by default; Debian sets the second. */
 const ON_BY_DEFAULT = ['INTEL_IOMMU_DEFAULT_ON', 'INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF'];
 
-type Remedy = Pick<Finding, 'says' | 'fix'>;
+type Remedy = Pick<DoctorFinding, 'says' | 'fix'>;
 
 /** @internal */
-export function iommuFinding(facts: Facts): Finding {
+export function iommuFinding(facts: Facts): DoctorFinding {
   const { groups, iommus, root } = facts.host;
   if (groups.size === 0 && !facts.system.showsGroups) {
     const says = 'whether an IOMMU is on is unknown here';
@@ -121,12 +121,12 @@ function lackingDrivers(facts: Facts): string[] {
   return wanted.every((name) => optionOf(facts.system.kernel, name) === 'n') ? wanted : [];
 }
 
-function parametersOf(kernel: KernelFacts | Unknown): readonly KernelParameter[] {
+function parametersOf(kernel: KernelFacts | UnknownFact): readonly KernelParameter[] {
   return kernel === 'unknown' ? [] : kernel.commandLine;
 }
 
 /** Returns no finding without an IOMMU, which is what remaps interrupts. @internal */
-export function interruptFindings({ host, system }: Facts): Finding[] {
+export function interruptFindings({ host, system }: Facts): DoctorFinding[] {
   if (host.groups.size === 0) return [];
   const id = 'interrupt-remapping';
   const { remapped, chips, unsafeAllowed } = system.interrupts;

@@ -8,23 +8,23 @@ import { isAtLeast, optionOf } from '../../host/system/kernel.ts';
 import { NO_DMA_BUFS, mapsNoFiles, noDeviceFile } from '../../vfio/opening-errors.ts';
 import { dmaBufsOf } from '../dma-bufs.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /** First kernel with `CONFIG_VFIO_DEVICE_CDEV`. */
 const DEVICE_FILES_SINCE = [6, 6] as const;
 
 /** @param iommufd result of the probe @internal */
-export function featureFindings(facts: Facts, iommufd: { readonly mapsFiles: boolean }): Finding[] {
+export function featureFindings(facts: Facts, iommufd: { readonly mapsFiles: boolean }): DoctorFinding[] {
   return [mapFile(iommufd), deviceFiles(facts), dmaBuf(facts)];
 }
 
-function mapFile({ mapsFiles }: { readonly mapsFiles: boolean }): Finding {
+function mapFile({ mapsFiles }: { readonly mapsFiles: boolean }): DoctorFinding {
   const [id, evidence] = ['map-file', 'ioctl(IOMMU_IOAS_MAP_FILE) of /dev/iommu'] as const;
   if (mapsFiles) return { id, state: 'ok', says: 'iommufd maps RAM by its file', evidence };
   return { id, state: 'warning', says: mapsNoFiles().message, evidence };
 }
 
-function deviceFiles({ host, system: { kernel } }: Facts): Finding {
+function deviceFiles({ host, system: { kernel } }: Facts): DoctorFinding {
   const id = 'device-files';
   const bound = [...host.functions.values()].filter(({ driver }) => isVfioDriver(driver));
   const having = bound.find(({ vfioFile }) => vfioFile !== undefined);
@@ -43,7 +43,7 @@ function deviceFiles({ host, system: { kernel } }: Facts): Finding {
   return { ...(given ? ok : missing), evidence: `${release}${configured}` };
 }
 
-function dmaBuf({ system: { kernel } }: Facts): Finding {
+function dmaBuf({ system: { kernel } }: Facts): DoctorFinding {
   const id = 'dma-buf';
   const { given, evidence } = dmaBufsOf(kernel);
   if (given === true) return { id, state: 'ok', says: 'BARs can be exported as dma-bufs', evidence };

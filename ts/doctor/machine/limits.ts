@@ -4,7 +4,7 @@
 import { PAGE } from '../../host/peer-to-peer/target-bars.ts';
 import { sizeOf } from '../../size.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 
 /** Memory mappings for each separate piece of guest memory. */
 const MAPPINGS_EACH = 2;
@@ -14,7 +14,7 @@ const MEMORY_BLOCK = 128n << 20n;
 const MIN_PIECES = 256;
 
 /** @internal */
-export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Facts): Finding {
+export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Facts): DoctorFinding {
   const id = 'memlock';
   const { memlock, ipcLock } = limits;
   if (memlock === 'unknown') {
@@ -51,7 +51,7 @@ export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Fac
 }
 
 /** @internal */
-export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts): Finding {
+export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts): DoctorFinding {
   const id = 'mappings';
   const { mappings } = limits;
   if (mappings === 'unknown') {

@@ -6,7 +6,7 @@ import { isVfioDriver } from '../../host/drivers.ts';
 import { isAtLeast, optionOf } from '../../host/system/kernel.ts';
 import { INSTALL_KERNEL } from '../commands.ts';
 import type { Facts } from '../facts.ts';
-import type { Finding } from '../finding.ts';
+import type { DoctorFinding } from '../finding.ts';
 import type { Probes } from '../probe.ts';
 import { featureFindings } from './iommufd-features.ts';
 
@@ -15,7 +15,7 @@ const OLDEST = [5, 4] as const;
 const NO_CORE: ReadonlySet<string> = new Set(['ERR_NATIVE_CORE_MISSING', 'ERR_UNSUPPORTED_PLATFORM']);
 
 /** @internal */
-export function kernelFinding({ system: { kernel } }: Facts): Finding {
+export function kernelFinding({ system: { kernel } }: Facts): DoctorFinding {
   const id = 'kernel';
   if (kernel === 'unknown') {
     return {
@@ -32,7 +32,7 @@ export function kernelFinding({ system: { kernel } }: Facts): Finding {
 }
 
 /** Reports VFIO, and its back ends if VFIO is loaded. @internal */
-export function vfioFindings(facts: Facts): Finding[] {
+export function vfioFindings(facts: Facts): DoctorFinding[] {
   const vfio = vfioFinding(facts);
   const { probes } = facts;
   if (probes === 'unknown') return [vfio, notProbed('type1', '/dev/vfio/vfio'), notProbed('iommufd', '/dev/iommu')];
@@ -40,16 +40,16 @@ export function vfioFindings(facts: Facts): Finding[] {
   return vfio.state === 'ok' ? [vfio, ...backendFindings(facts, probes)] : [vfio];
 }
 
-function notProbed(id: 'type1' | 'iommufd', path: string): Finding {
+function notProbed(id: 'type1' | 'iommufd', path: string): DoctorFinding {
   return { id, state: 'unknown', says: `whether ${path} can be opened is unknown here`, evidence: 'no /dev' };
 }
 
-function coreFinding({ code, message }: PeerDmaError): Finding {
+function coreFinding({ code, message }: PeerDmaError): DoctorFinding {
   const fix = code === 'ERR_NATIVE_CORE_MISSING' ? 'npm install --include=optional peerdma' : undefined;
   return { id: 'native-core', state: 'blocked', says: message, evidence: `${code} of its import`, code, fix };
 }
 
-function vfioFinding({ host, system, probes }: Facts): Finding {
+function vfioFinding({ host, system, probes }: Facts): DoctorFinding {
   const id = 'vfio';
   const { kernel, vfioPci } = system;
   const bound = [...host.functions.values()].find(({ driver }) => isVfioDriver(driver));
@@ -81,9 +81,9 @@ function vfioFinding({ host, system, probes }: Facts): Finding {
 }
 
 /** One back end is enough: if the other cannot be opened, it is a warning. */
-function backendFindings(facts: Facts, { type1, iommufd }: Probes): Finding[] {
+function backendFindings(facts: Facts, { type1, iommufd }: Probes): DoctorFinding[] {
   const neither = type1 !== 'opened' && iommufd instanceof PeerDmaError;
-  const refused = (id: 'type1' | 'iommufd', error: PeerDmaError, fix: string | undefined): Finding => ({
+  const refused = (id: 'type1' | 'iommufd', error: PeerDmaError, fix: string | undefined): DoctorFinding => ({
     id,
     state: neither ? 'blocked' : 'warning',
     says: error.message,
@@ -91,7 +91,7 @@ function backendFindings(facts: Facts, { type1, iommufd }: Probes): Finding[] {
     code: neither ? error.code : undefined,
     fix,
   });
-  const found: Finding[] = [
+  const found: DoctorFinding[] = [
     type1 === 'opened'
       ? { id: 'type1', state: 'ok', says: 'type1 containers can be opened', evidence: 'open(/dev/vfio/vfio)' }
       : refused('type1', type1, type1.code === 'ERR_PERMISSION' ? 'sudo chmod a+rw /dev/vfio/vfio' : undefined),

@@ -6,7 +6,7 @@ import { blockersOf, bridgeRefused } from '../drivers.ts';
 import { directRegionsOf } from '../direct-regions.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { type GroupMember, othersOf } from '../group-use.ts';
 import { membersOf } from '../read-host.ts';
 import { usesOf } from '../use/uses.ts';
@@ -55,7 +55,7 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
 }
 
 /** Rejects devices that VFIO cannot assign (Linux, `vfio_pci_core_register_device`). */
-function checkAssignable(host: Host, { address, bridge, group }: PciFunction): void {
+function checkAssignable(host: HostMachine, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
       device: address,
@@ -88,7 +88,7 @@ function devicesBoundBy({ changes }: BindingPlan): PciFunction[] {
 }
 
 /** Lists members that the host keeps, and that so keep their group from being assigned. */
-function describeUnboundMembers(host: Host, plan: BindingPlan): string[] {
+function describeUnboundMembers(host: HostMachine, plan: BindingPlan): string[] {
   const { unchanged } = plan;
   const bound = devicesBoundBy(plan);
   const given = new Set([...bound, ...unchanged]);

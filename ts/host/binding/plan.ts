@@ -5,7 +5,7 @@ import { PeerDmaError } from '../../errors.ts';
 import { isChipset } from '../chipset.ts';
 import { isHarmless, isVfioDriver } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { DEVICES } from '../pci-function.ts';
 import { functionAt, membersOf } from '../read-host.ts';
 
@@ -45,7 +45,7 @@ export interface BindingPlan {
  *   `ERR_NO_IOMMU_GROUP` if a group is wanted of a device without one
  * @internal
  */
-export function chosenDevices(host: Host, texts: readonly string[], wholeGroups: boolean): PciFunction[] {
+export function chosenDevices(host: HostMachine, texts: readonly string[], wholeGroups: boolean): PciFunction[] {
   const named = texts.map((text) => functionAt(host, text));
   const wanted = new Set(named);
   if (!wholeGroups) return [...wanted];

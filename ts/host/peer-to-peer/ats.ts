@@ -1,8 +1,8 @@
 /**
  * Whether translated requests of a device (ATS) reach a target without passing the root complex.
  */
-import type { Host, PciFunction } from '../model.ts';
-import type { Reason } from './model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
+import type { PeerReason } from './model.ts';
 import type { PathDivergence } from './path-divergence.ts';
 import { describeUnreadAcs, note, describeDivergence, describeRedirect } from './divergence-text.ts';
 
@@ -10,11 +10,15 @@ import { describeUnreadAcs, note, describeDivergence, describeRedirect } from '.
 export interface Ats {
   readonly direct: boolean;
   readonly text: string;
-  readonly notes: readonly Reason[];
+  readonly notes: readonly PeerReason[];
 }
 
 /** Evaluates ATS of an initiator. Only controls that are on now count. @internal */
-export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, divergence: PathDivergence): Ats {
+export function atsOf(
+  host: HostMachine,
+  { address, ats, iommu, parent }: PciFunction,
+  divergence: PathDivergence,
+): Ats {
   const nothing = { direct: false, text: '', notes: [] };
   if (ats === 'none' || divergence.kind === 'root-complex' || divergence.kind === 'conventional') return nothing;
   if (ats === 'unknown') {
@@ -46,7 +50,7 @@ export function atsOf(host: Host, { address, ats, iommu, parent }: PciFunction, 
 }
 
 /** Explains why translated requests may go up to the root complex although ATS is on. */
-function keptFromCrossing(text: string, divergence: PathDivergence): Reason {
+function keptFromCrossing(text: string, divergence: PathDivergence): PeerReason {
   const { address } = divergence.initiatorSide;
   switch (divergence.translated) {
     case 'possible':

@@ -4,14 +4,14 @@
  * Guest memory must not be at these addresses.
  */
 import type { PciFunction } from '../model.ts';
-import type { Bypass } from './model.ts';
+import type { IommuBypass } from './model.ts';
 import { findDivergence } from './path-divergence.ts';
 import type { Paths } from './paths.ts';
 
 /** @internal */
-export function bypassesOf(paths: Paths, initiator: PciFunction): Bypass[] {
+export function bypassesOf(paths: Paths, initiator: PciFunction): IommuBypass[] {
   if (initiator.group === undefined) return [];
-  const found: Bypass[] = [];
+  const found: IommuBypass[] = [];
   let below: PciFunction = initiator;
   for (const bridge of paths.pathOf(initiator).slice(1)) {
     for (const neighbour of paths.childrenOf(bridge)) {

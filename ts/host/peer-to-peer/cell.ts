@@ -16,10 +16,10 @@
  * Without an IOMMU, devices use host addresses and switches route them. VFIO cannot assign such devices, but drivers of
  * the host do peer-to-peer this way: the verdict describes it, and the missing IOMMU is one of the prerequisites.
  */
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { atsOf } from './ats.ts';
 import type { Forwarding, HostBridges } from './host-bridges.ts';
-import type { PeerCell, Reason, Verdict } from './model.ts';
+import type { PeerCell, PeerReason, PeerVerdict } from './model.ts';
 import { type PathDivergence, findDivergence } from './path-divergence.ts';
 import { describeUnreadAcs, note, describeDivergence, describeRedirect } from './divergence-text.ts';
 import type { Paths } from './paths.ts';
@@ -29,7 +29,7 @@ import type { TargetBars } from './target-bars.ts';
 
 /** State that all cells of a matrix share. @internal */
 export interface CellContext {
-  readonly host: Host;
+  readonly host: HostMachine;
   readonly paths: Paths;
   readonly readiness: Readiness;
   readonly hostBridges: HostBridges;
@@ -69,9 +69,9 @@ export function cellOf(context: CellContext, initiator: PciFunction, target: Pci
 }
 
 interface PathVerdict {
-  readonly verdict: Verdict;
-  readonly reasons: readonly Reason[];
-  readonly notes: readonly Reason[];
+  readonly verdict: PeerVerdict;
+  readonly reasons: readonly PeerReason[];
+  readonly notes: readonly PeerReason[];
 }
 
 function findPath(
@@ -149,12 +149,12 @@ function byBusAddress(
   }
 }
 
-function verdictOf({ forwards }: Forwarding): Verdict {
+function verdictOf({ forwards }: Forwarding): PeerVerdict {
   return forwards === true ? 'host-bridge' : forwards === false ? 'no' : 'unknown';
 }
 
 /** Explains why a request with a guest address goes to the root complex. */
-function iommuFirst(divergence: PathDivergence, initiator: PciFunction, target: PciFunction): Reason {
+function iommuFirst(divergence: PathDivergence, initiator: PciFunction, target: PciFunction): PeerReason {
   const { common } = divergence;
   switch (divergence.kind) {
     case 'root-complex':
@@ -175,7 +175,7 @@ function iommuFirst(divergence: PathDivergence, initiator: PciFunction, target: 
   }
 }
 
-function apart(initiator: PciFunction, target: PciFunction): Reason {
+function apart(initiator: PciFunction, target: PciFunction): PeerReason {
   if (initiator.rootBus !== target.rootBus) {
     const text = `below different host bridges, ${initiator.rootBus} and ${target.rootBus}`;
     return note('different-host-bridges', text);
@@ -187,7 +187,7 @@ function apart(initiator: PciFunction, target: PciFunction): Reason {
 }
 
 /** The note about bypasses; {@link bypassesOf} lists their addresses for each initiator. */
-function bypassNotes({ kind, untranslated, initiatorSide }: PathDivergence, target: PciFunction): Reason[] {
+function bypassNotes({ kind, untranslated, initiatorSide }: PathDivergence, target: PciFunction): PeerReason[] {
   if (kind === 'root-complex' || untranslated === 'redirect') return [];
   const conditions = {
     direct: '',

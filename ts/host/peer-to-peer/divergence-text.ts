@@ -1,11 +1,11 @@
 /**
  * Text for reasons: places and routing decisions of a path.
  */
-import type { Reason } from './model.ts';
+import type { PeerReason } from './model.ts';
 import type { PathDivergence } from './path-divergence.ts';
 
 /** @internal */
-export function note(code: Reason['code'], text: string): Reason {
+export function note(code: PeerReason['code'], text: string): PeerReason {
   return { code, text };
 }
 

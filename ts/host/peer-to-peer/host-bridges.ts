@@ -14,8 +14,8 @@
  * VFIO does not check it: a BAR can be mapped into an IOMMU on any machine.
  */
 import type { CpuIdentity } from '../cpu.ts';
-import type { Host, PciFunction, RootBus } from '../model.ts';
-import type { Reason } from './model.ts';
+import type { HostMachine, PciFunction, RootBus } from '../model.ts';
+import type { PeerReason } from './model.ts';
 
 const INTEL = 0x8086;
 const AMD = 0x1022;
@@ -57,15 +57,15 @@ const ZEN_BRIDGES: readonly number[] = [0x1450, 0x15d0, 0x1630];
 /** Whether requests are forwarded, and the reason. @internal */
 export interface Forwarding {
   readonly forwards: boolean | 'unknown';
-  readonly reason: Reason;
+  readonly reason: PeerReason;
 }
 
 /** The host bridges of a host by their root buses. @internal */
 export class HostBridges {
-  readonly #host: Host;
+  readonly #host: HostMachine;
   readonly #buses: ReadonlyMap<string, RootBus>;
 
-  constructor(host: Host) {
+  constructor(host: HostMachine) {
     this.#host = host;
     this.#buses = new Map(host.rootBuses.map((bus) => [bus.name, bus]));
   }
@@ -89,7 +89,7 @@ export class HostBridges {
    * Explains why the path of a request is unknown: this is a virtual machine, and QEMU does not emulate both its
    * bridges and its devices. Returns `undefined` if the machine's own root complex decides.
    */
-  hypervisorDecides(initiator: PciFunction, target: PciFunction): Reason | undefined {
+  hypervisorDecides(initiator: PciFunction, target: PciFunction): PeerReason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));
     const evidence = this.#virtual(bridges);
     if (evidence === undefined) return undefined;
@@ -174,7 +174,7 @@ function bridgeOf(rootBus: string, bus: RootBus | undefined, root: PciFunction |
   );
 }
 
-function isZen(cpu: Host['cpu']): cpu is CpuIdentity & { readonly family: number } {
+function isZen(cpu: HostMachine['cpu']): cpu is CpuIdentity & { readonly family: number } {
   return cpu !== 'unknown' && cpu.vendor === 'amd' && cpu.family !== 'unknown' && cpu.family >= ZEN;
 }
 
@@ -192,7 +192,7 @@ function describeMissingBridge(rootBus: string, bus: RootBus | undefined): strin
   return `no function identifies host bridge ${rootBus} (the first one is neither 00.0 nor a known root port)`;
 }
 
-function mayForward(code: Reason['code'], text: string): Forwarding {
+function mayForward(code: PeerReason['code'], text: string): Forwarding {
   return { forwards: 'unknown', reason: { code, text } };
 }
 

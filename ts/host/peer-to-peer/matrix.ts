@@ -5,7 +5,7 @@ import { readArray } from '../../arguments.ts';
 import { isOnCard } from '../chipset.ts';
 import { isVfioDriver } from '../drivers.ts';
 import { evaluateHost } from '../host-argument.ts';
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { bypassesOf } from './bypasses.ts';
 import { cellOf } from './cell.ts';
 import { HostBridges } from './host-bridges.ts';
@@ -17,10 +17,10 @@ import { TargetBars } from './target-bars.ts';
 /**
  * Computes for each ordered pair of devices whether DMA of the first reaches a BAR of the second, and why.
  *
- * @param devices addresses in the form of {@link Host.functions}; others are left out
+ * @param devices addresses in the form of {@link HostMachine.functions}; others are left out
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `host` is not a host or `devices` is not an array
  */
-export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
+export function peerMatrix(host: HostMachine, devices: readonly string[]): PeerMatrix {
   const addresses = readArray(devices, 'devices');
   return evaluateHost(host, (one) => {
     const { cells, bypasses, ...parts } = matrixParts(one, addresses);
@@ -29,7 +29,7 @@ export function peerMatrix(host: Host, devices: readonly string[]): PeerMatrix {
 }
 
 /** Computes the matrix part by part as it is read. Each iterable can be read more than once. @internal */
-export function matrixParts(host: Host, devices: readonly string[]): MatrixParts {
+export function matrixParts(host: HostMachine, devices: readonly string[]): MatrixParts {
   const addresses = new Set(devices);
   const functions = [...addresses].flatMap((address) => host.functions.get(address) ?? []);
   const shared = {
@@ -65,7 +65,7 @@ export function matrixParts(host: Host, devices: readonly string[]): MatrixParts
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host
  */
-export function peerCandidates(host: Host): string[] {
+export function peerCandidates(host: HostMachine): string[] {
   return evaluateHost(host, (one) => {
     const all = endpoints(one);
     const assigned = all.filter(({ driver }) => isVfioDriver(driver));
@@ -75,13 +75,13 @@ export function peerCandidates(host: Host): string[] {
 }
 
 /** Returns candidates for assignment: devices that are bound to VFIO, and all that do DMA. @internal */
-export function assignable(host: Host): string[] {
+export function assignable(host: HostMachine): string[] {
   return endpoints(host)
     .filter((each) => isVfioDriver(each.driver) || doesDma(each))
     .map(({ address }) => address);
 }
 
-function endpoints({ functions }: Host): PciFunction[] {
+function endpoints({ functions }: HostMachine): PciFunction[] {
   return [...functions.values()].filter((each) => each.bridge === undefined);
 }
 

@@ -10,10 +10,10 @@
  * - `no`: the target has no BAR that can be mapped;
  * - `unknown`: through a root complex that is not known to forward them. It may drop them silently.
  */
-export type Verdict = 'yes' | 'host-bridge' | 'no' | 'unknown';
+export type PeerVerdict = 'yes' | 'host-bridge' | 'no' | 'unknown';
 
 /** Code of a reason. Codes are stable, texts are not. */
-export type ReasonCode =
+export type PeerReasonCode =
   // Reasons of the verdict
   | 'direct-bus-address'
   | 'direct-ats'
@@ -50,15 +50,15 @@ export type ReasonCode =
   | 'host-address-reserved';
 
 /** One reason, for programs and for people. */
-export interface Reason {
+export interface PeerReason {
   /** Stable code for programs. */
-  readonly code: ReasonCode;
+  readonly code: PeerReasonCode;
   /** Text for people. */
   readonly text: string;
 }
 
 /** One BAR of a target. */
-export interface TargetBar {
+export interface PeerTargetBar {
   /** VFIO's region index, 0 to 5. */
   readonly index: number;
   /** Bytes. */
@@ -76,19 +76,19 @@ export interface PeerCell {
   /** Address of the device whose BARs are the target. */
   readonly target: string;
   /** Whether requests arrive, once all {@link PeerCell.prerequisites} are met. */
-  readonly verdict: Verdict;
+  readonly verdict: PeerVerdict;
   /** Reasons for the verdict, in the order of the path; never empty. */
-  readonly reasons: readonly Reason[];
+  readonly reasons: readonly PeerReason[];
   /** Conditions to meet before requests can arrive; empty if all are met. */
-  readonly prerequisites: readonly Reason[];
+  readonly prerequisites: readonly PeerReason[];
   /** Facts that do not change the verdict. */
-  readonly notes: readonly Reason[];
+  readonly notes: readonly PeerReason[];
   /** BARs of the target. */
-  readonly bars: readonly TargetBar[];
+  readonly bars: readonly PeerTargetBar[];
 }
 
 /** Addresses at which requests of an initiator bypass the IOMMU, since a neighbour decodes them. */
-export interface Bypass {
+export interface IommuBypass {
   /** Address of the device that does the DMA. */
   readonly initiator: string;
   /** Address of the function or port that decodes or forwards the addresses. */
@@ -110,7 +110,7 @@ export interface Bypass {
 export interface MatrixParts {
   readonly devices: readonly string[];
   readonly cells: Iterable<PeerCell>;
-  readonly bypasses: Iterable<Bypass>;
+  readonly bypasses: Iterable<IommuBypass>;
 }
 
 /** All ordered pairs of the chosen devices. */
@@ -120,5 +120,5 @@ export interface PeerMatrix {
   /** Row by row, without pairs of a device with itself. */
   readonly cells: readonly PeerCell[];
   /** Addresses at which requests of these devices bypass the IOMMU. */
-  readonly bypasses: readonly Bypass[];
+  readonly bypasses: readonly IommuBypass[];
 }

@@ -1,16 +1,16 @@
 /**
  * Caches the paths from devices up to their root buses for all cells of a matrix.
  */
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { bridgesAbove, childrenByParent } from '../read-host.ts';
 
 /** @internal */
 export class Paths {
-  readonly #host: Host;
+  readonly #host: HostMachine;
   readonly #children: ReadonlyMap<string, readonly PciFunction[]>;
   readonly #paths = new Map<PciFunction, readonly PciFunction[]>();
 
-  constructor(host: Host) {
+  constructor(host: HostMachine) {
     this.#host = host;
     this.#children = childrenByParent(host);
   }

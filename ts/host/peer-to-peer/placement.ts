@@ -2,22 +2,22 @@
  * Limits on the guest address of a BAR: the address widths and reserved ranges of IOMMUs.
  */
 import { hex } from '../../address-range.ts';
-import type { Host, PciFunction } from '../model.ts';
-import type { PeerCell, Reason } from './model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
+import type { PeerCell, PeerReason } from './model.ts';
 import { note } from './divergence-text.ts';
 
 /** Notes the BARs that cannot be at their host address in the guest. @internal */
 export function placement(
-  host: Host,
+  host: HostMachine,
   initiator: PciFunction,
   bars: PeerCell['bars'],
   addressBits: number | undefined,
-): Reason[] {
+): PeerReason[] {
   const reserved = initiator.group === undefined ? undefined : host.groups.get(initiator.group)?.reserved;
   return bars.flatMap(({ index, address, length }) => {
     if (address === undefined) return [];
     const end = address + length;
-    const notes: Reason[] = [];
+    const notes: PeerReason[] = [];
     if (addressBits !== undefined && end > 1n << BigInt(addressBits)) {
       notes.push(
         note(
@@ -42,7 +42,7 @@ export function placement(
 }
 
 /** Notes the address widths of the IOMMUs of a pair if they are unknown or differ. @internal */
-export function widths(host: Host, initiator: PciFunction, target: PciFunction): Reason[] {
+export function widths(host: HostMachine, initiator: PciFunction, target: PciFunction): PeerReason[] {
   if (initiator.group === undefined) return [];
   const [mine, theirs] = [addressBitsOf(host, initiator), addressBitsOf(host, target)];
   if (mine === undefined)
@@ -62,7 +62,7 @@ export function widths(host: Host, initiator: PciFunction, target: PciFunction):
 }
 
 /** Returns the width of a device's IOVAs in bits; `undefined` if /sys does not report it. @internal */
-export function addressBitsOf(host: Host, { iommu }: PciFunction): number | undefined {
+export function addressBitsOf(host: HostMachine, { iommu }: PciFunction): number | undefined {
   const bits = iommu === undefined ? undefined : host.iommus.get(iommu)?.addressBits;
   return bits === 'unknown' ? undefined : bits;
 }

@@ -6,31 +6,31 @@ import { isVfioDriver } from '../drivers.ts';
 import { type GroupUse, GroupUses } from '../group-use.ts';
 import { withoutGroup } from '../iommu.ts';
 import { listed, without } from '../listed.ts';
-import type { Host, PciFunction } from '../model.ts';
+import type { HostMachine, PciFunction } from '../model.ts';
 import { tokenOfVirtual } from '../vf-token.ts';
-import type { Reason } from './model.ts';
+import type { PeerReason } from './model.ts';
 
 interface DeviceReasons {
-  readonly assignment: readonly Reason[];
+  readonly assignment: readonly PeerReason[];
   /** Reasons why the device does not respond. */
-  readonly silence: readonly Reason[];
+  readonly silence: readonly PeerReason[];
   /** Reasons why its BARs cannot be mapped. */
-  readonly decoding: readonly Reason[];
-  readonly notes: readonly Reason[];
+  readonly decoding: readonly PeerReason[];
+  readonly notes: readonly PeerReason[];
 }
 
 /** Caches the prerequisites of devices and groups for all cells of a matrix. @internal */
 export class Readiness {
-  readonly #host: Host;
+  readonly #host: HostMachine;
   readonly #groups: GroupUses;
   readonly #devices = new Map<PciFunction, DeviceReasons>();
 
-  constructor(host: Host) {
+  constructor(host: HostMachine) {
     this.#host = host;
     this.#groups = new GroupUses(host);
   }
 
-  prerequisitesOf(initiator: PciFunction, target: PciFunction): Reason[] {
+  prerequisitesOf(initiator: PciFunction, target: PciFunction): PeerReason[] {
     const groups = new Set([initiator.group, target.group]);
     return [
       ...this.#device(initiator).assignment,
@@ -45,7 +45,7 @@ export class Readiness {
   }
 
   /** Returns reasons that do not prevent assignment. */
-  notesOf(initiator: PciFunction, target: PciFunction): Reason[] {
+  notesOf(initiator: PciFunction, target: PciFunction): PeerReason[] {
     return [...this.#device(initiator).notes, ...this.#device(target).notes];
   }
 
@@ -56,14 +56,14 @@ export class Readiness {
   }
 }
 
-function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
+function reasonsOf(host: HostMachine, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
-  const prerequisites: Reason[] = [];
+  const prerequisites: PeerReason[] = [];
   if (group === undefined) {
     prerequisites.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
-  const regions: Reason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
+  const regions: PeerReason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
   const kept = direct?.kept === true;
   if (kept) prerequisites.push(...regions);
   // Binding a device that the kernel keeps from VFIO does not help.
@@ -80,7 +80,7 @@ function reasonsOf(host: Host, device: PciFunction): DeviceReasons {
 }
 
 /** @param pair devices to skip while no member of the group is bound: `assignment` reports them already */
-function viability(group: number, { bound, blockers }: GroupUse, pair: readonly PciFunction[]): Reason[] {
+function viability(group: number, { bound, blockers }: GroupUse, pair: readonly PciFunction[]): PeerReason[] {
   const excepted = new Set(bound ? [] : pair.filter((device) => blockers.has(device)));
   const count = blockers.size - excepted.size;
   if (count === 0) return [];
@@ -90,13 +90,13 @@ function viability(group: number, { bound, blockers }: GroupUse, pair: readonly 
   ];
 }
 
-function silenceOf({ address, answers, configBytes }: PciFunction): Reason[] {
+function silenceOf({ address, answers, configBytes }: PciFunction): PeerReason[] {
   if (answers === true || (answers === 'unknown' && configBytes === 0)) return [];
   return [{ code: 'not-answering', text: `${address} does not answer: its config space is invalid` }];
 }
 
 /** Opening a device with VFIO wakes it and enables memory decode (Linux, `vfio_pci_core_enable`). */
-function decodingOf({ address, memoryDecode, powerState, physicalFunction }: PciFunction): Reason[] {
+function decodingOf({ address, memoryDecode, powerState, physicalFunction }: PciFunction): PeerReason[] {
   if (/^D[123]/.test(powerState)) {
     return [
       {

@@ -3,18 +3,18 @@
  */
 import type { BarResource } from '../resources.ts';
 import type { PciFunction } from '../model.ts';
-import type { TargetBar } from './model.ts';
+import type { PeerTargetBar } from './model.ts';
 
 /** Page size of IOMMUs and dma-bufs on x86. @internal */
 export const PAGE = 4096n;
 
 /** Caches the BARs of targets for all cells of a matrix. @internal */
 export class TargetBars {
-  readonly #known = new Map<PciFunction, Map<number | undefined, readonly TargetBar[]>>();
+  readonly #known = new Map<PciFunction, Map<number | undefined, readonly PeerTargetBar[]>>();
 
   /** @param addressBits address width of the initiator's IOMMU in bits; `undefined` if it is unknown */
-  of(target: PciFunction, addressBits: number | undefined): readonly TargetBar[] {
-    const byBits = this.#known.get(target) ?? new Map<number | undefined, readonly TargetBar[]>();
+  of(target: PciFunction, addressBits: number | undefined): readonly PeerTargetBar[] {
+    const byBits = this.#known.get(target) ?? new Map<number | undefined, readonly PeerTargetBar[]>();
     const bars = byBits.get(addressBits) ?? targetBars(target, addressBits);
     this.#known.set(target, byBits.set(addressBits, bars));
     return bars;
@@ -27,7 +27,7 @@ export class TargetBars {
  * @param addressBits address width of the initiator's IOMMU in bits; `undefined` if it is unknown
  * @internal
  */
-export function targetBars({ bars }: PciFunction, addressBits: number | undefined): TargetBar[] {
+export function targetBars({ bars }: PciFunction, addressBits: number | undefined): PeerTargetBar[] {
   return bars
     .filter(({ kind }) => kind !== 'rom')
     .map((bar) => ({

@@ -1,16 +1,16 @@
 /**
  * Reads huge pages: reserved pools and the policy for transparent huge pages.
  */
-import type { Unknown } from '../model.ts';
+import type { UnknownFact } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** A pool of huge pages of one size. */
 export interface HugePagePool {
   /** Size of a page in bytes. */
   readonly pageSize: bigint;
-  readonly pages: number | Unknown;
+  readonly pages: number | UnknownFact;
   /** Number of pages that are free and not reserved. */
-  readonly free: number | Unknown;
+  readonly free: number | UnknownFact;
 }
 
 /** Huge pages of the machine. */
@@ -21,7 +21,7 @@ export interface HugePageFacts {
    * Policy for memory in files, such as guest RAM (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`
    * or `force`; unknown if the kernel does not report it.
    */
-  readonly transparent: string | Unknown;
+  readonly transparent: string | UnknownFact;
 }
 
 /** @internal */
@@ -29,7 +29,7 @@ export function readHugePages(files: SysFiles): HugePageFacts {
   const pools = files.names('kernel/mm/hugepages').flatMap((name) => {
     const kibibytes = /^hugepages-(\d{1,9})kB$/.exec(name)?.[1];
     if (kibibytes === undefined) return [];
-    const count = (which: string): number | Unknown =>
+    const count = (which: string): number | UnknownFact =>
       files.number(`kernel/mm/hugepages/${name}/${which}_hugepages`, 2 ** 40);
     const free = available(count('free'), count('resv'));
     return [{ pageSize: BigInt(kibibytes) << 10n, pages: count('nr'), free }];
@@ -42,7 +42,7 @@ export function readHugePages(files: SysFiles): HugePageFacts {
 }
 
 /** Subtracts reserved pages, which count as free until first use (Linux, mm/hugetlb.c: `available_huge_pages`). */
-function available(free: number | Unknown, reserved: number | Unknown): number | Unknown {
+function available(free: number | UnknownFact, reserved: number | UnknownFact): number | UnknownFact {
   if (free === 'unknown' || reserved === 'unknown') return free;
   return Math.max(0, free - reserved);
 }

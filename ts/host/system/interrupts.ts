@@ -3,13 +3,13 @@
  *
  * Without remapping a device can forge interrupts.
  */
-import type { Unknown } from '../model.ts';
+import type { UnknownFact } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** Interrupt remapping of the machine. */
 export interface InterruptFacts {
   /** Whether interrupts are remapped; unknown if /sys lists no x86 interrupt controller. */
-  readonly remapped: boolean | Unknown;
+  readonly remapped: boolean | UnknownFact;
   /** The kernel's names of the interrupt controllers that show it. */
   readonly chips: readonly string[];
   /** `allow_unsafe_interrupts` of the modules. */

@@ -2,7 +2,7 @@
  * Reads the running kernel: version, command line, configuration and modules.
  */
 import { gunzipSync } from 'node:zlib';
-import type { Unknown } from '../model.ts';
+import type { UnknownFact } from '../model.ts';
 import { type KernelParameter, splitCommandLine } from './command-line.ts';
 import type { SysFiles } from '../sys-files.ts';
 
@@ -26,13 +26,13 @@ export interface KernelFacts extends KernelVersion {
   readonly release: string;
   readonly commandLine: readonly KernelParameter[];
   /** Set options without `CONFIG_`; unknown if no file lists them. */
-  readonly config: ReadonlyMap<string, string> | Unknown;
+  readonly config: ReadonlyMap<string, string> | UnknownFact;
   /** Loadable and built-in modules, with `_` for `-`; unknown if no file lists them. */
-  readonly modules: ReadonlySet<string> | Unknown;
+  readonly modules: ReadonlySet<string> | UnknownFact;
 }
 
 /** @param files the root of the file system; `undefined` if only a recorded /sys exists @internal */
-export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
+export function readKernel(files: SysFiles | undefined): KernelFacts | UnknownFact {
   const release = files?.word('proc/sys/kernel/osrelease');
   const version = versionOf(release ?? '');
   if (files === undefined || release === undefined || version === 'unknown') return 'unknown';
@@ -46,7 +46,7 @@ export function readKernel(files: SysFiles | undefined): KernelFacts | Unknown {
 }
 
 /** @param release release as `uname -r` prints it @internal */
-export function versionOf(release: string): KernelVersion | Unknown {
+export function versionOf(release: string): KernelVersion | UnknownFact {
   const numbers = /^(\d{1,4})\.(\d{1,4})/.exec(release);
   if (numbers === null || !/^[\w.+~-]+$/.test(release)) return 'unknown';
   return { major: Number(numbers[1]), minor: Number(numbers[2]) };
@@ -64,7 +64,11 @@ export function isAtLeast({ major, minor }: KernelVersion, wanted: readonly [maj
  * @param module name of its module, with `_` for `-`
  * @internal
  */
-export function optionOf(kernel: KernelFacts | Unknown, option: string, module?: string): KernelOption | Unknown {
+export function optionOf(
+  kernel: KernelFacts | UnknownFact,
+  option: string,
+  module?: string,
+): KernelOption | UnknownFact {
   if (kernel === 'unknown') return 'unknown';
   const { config, modules } = kernel;
   if (config !== 'unknown') {
@@ -75,7 +79,7 @@ export function optionOf(kernel: KernelFacts | Unknown, option: string, module?:
   return modules.has(module) ? 'm' : 'n';
 }
 
-function readConfiguration(files: SysFiles, release: string): ReadonlyMap<string, string> | Unknown {
+function readConfiguration(files: SysFiles, release: string): ReadonlyMap<string, string> | UnknownFact {
   const text =
     unpacked(files.bytes('proc/config.gz')) ??
     files.text(`boot/config-${release}`) ??
@@ -93,7 +97,7 @@ function unpacked(bytes: Uint8Array | undefined): string | undefined {
 }
 
 /** Parses `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …` (modules.dep; modules.builtin ends before the colon). */
-function readModules(files: SysFiles, release: string): ReadonlySet<string> | Unknown {
+function readModules(files: SysFiles, release: string): ReadonlySet<string> | UnknownFact {
   const texts = ['dep', 'builtin'].map((list) => files.text(`lib/modules/${release}/modules.${list}`));
   if (texts.every((text) => text === undefined)) return 'unknown';
   const names = texts.flatMap((text = '') => [...text.matchAll(/^(?:[^\s:]*\/)?([\w-]+)\.ko/gm)]);

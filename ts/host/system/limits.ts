@@ -1,7 +1,7 @@
 /**
  * Reads limits of this process: locked memory and memory mappings.
  */
-import type { Unknown } from '../model.ts';
+import type { UnknownFact } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** Bit of `CapEff` (linux/capability.h). */
@@ -10,16 +10,16 @@ const CAP_IPC_LOCK = 14n;
 /** Limits and usage of this process. */
 export interface LimitFacts {
   /** RLIMIT_MEMLOCK in bytes, the soft limit. */
-  readonly memlock: bigint | 'unlimited' | Unknown;
+  readonly memlock: bigint | 'unlimited' | UnknownFact;
   /**
    * Whether the process has CAP_IPC_LOCK of the initial user namespace, which lifts that limit (`capable()` in
    * drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c of Linux).
    */
-  readonly ipcLock: boolean | Unknown;
+  readonly ipcLock: boolean | UnknownFact;
   /** `vm.max_map_count`. */
-  readonly mappings: number | Unknown;
+  readonly mappings: number | UnknownFact;
   /** Number of memory mappings of the process now. */
-  readonly mapped: number | Unknown;
+  readonly mapped: number | UnknownFact;
 }
 
 /**
@@ -27,7 +27,7 @@ export interface LimitFacts {
  * @param inUserNamespace whether the process is in another user namespace than the initial one
  * @internal
  */
-export function readLimits(files: SysFiles | undefined, inUserNamespace: boolean | Unknown): LimitFacts {
+export function readLimits(files: SysFiles | undefined, inUserNamespace: boolean | UnknownFact): LimitFacts {
   if (files === undefined) return { memlock: 'unknown', ipcLock: 'unknown', mappings: 'unknown', mapped: 'unknown' };
   const capabilities = /^CapEff:\s*([0-9a-f]{1,16})$/m.exec(files.text('proc/self/status') ?? '')?.[1];
   return {

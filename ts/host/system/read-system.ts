@@ -3,7 +3,7 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
-import type { Host, Unknown } from '../model.ts';
+import type { HostMachine, UnknownFact } from '../model.ts';
 import { SysFiles } from '../sys-files.ts';
 import { filesOf } from '../vfio-files.ts';
 import { type OpenFile, readOpenFiles } from '../use/open-files.ts';
@@ -28,36 +28,36 @@ export interface SystemRoots {
 
 /** @internal */
 export interface SystemFacts {
-  readonly kernel: KernelFacts | Unknown;
+  readonly kernel: KernelFacts | UnknownFact;
   /** Whether the machine is virtual. */
-  readonly virtual: boolean | Unknown;
+  readonly virtual: boolean | UnknownFact;
   /** Whether Linux runs on Xen, which reserves the IOMMU for itself. */
   readonly onXen: boolean;
   /** ACPI tables that describe an IOMMU; unknown if /sys has no ACPI. */
-  readonly iommuTables: readonly string[] | Unknown;
+  readonly iommuTables: readonly string[] | UnknownFact;
   /** Whether /sys would list IOMMU groups if there were any. */
   readonly showsGroups: boolean;
   readonly interrupts: InterruptFacts;
   /** Whether this process is in a user namespace other than the initial one. */
-  readonly inUserNamespace: boolean | Unknown;
+  readonly inUserNamespace: boolean | UnknownFact;
   readonly limits: LimitFacts;
   readonly hugePages: HugePageFacts;
   /** Frame buffers in /proc/iomem. */
-  readonly frameBuffers: FrameBuffers | Unknown;
+  readonly frameBuffers: FrameBuffers | UnknownFact;
   /** Whether the driver vfio-pci is loaded; unknown if /sys lists no drivers. */
-  readonly vfioPci: boolean | Unknown;
+  readonly vfioPci: boolean | UnknownFact;
   /** Limit of mappings in a type1 container (`dma_entry_limit`); unknown if its module is not loaded. */
-  readonly dmaEntries: number | Unknown;
+  readonly dmaEntries: number | UnknownFact;
   /**
    * Whether this user can read and write the device files of functions: `ok` or the errno. Other files are not listed.
    */
   readonly access: ReadonlyMap<string, 'ok' | string>;
   /** Open device files: of all processes for root, of the user's own processes otherwise. */
-  readonly openFiles: readonly OpenFile[] | Unknown;
+  readonly openFiles: readonly OpenFile[] | UnknownFact;
 }
 
 /** @internal */
-export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
+export function readSystem({ sys, top }: SystemRoots, host: HostMachine): SystemFacts {
   const files = new SysFiles(sys);
   const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
   const inUserNamespace = isInUserNamespace(all);
@@ -83,12 +83,12 @@ export function readSystem({ sys, top }: SystemRoots, host: Host): SystemFacts {
 }
 
 /** Searches `flags` for the flag `hypervisor` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
-function isVirtual(cpuinfo: string | undefined): boolean | Unknown {
+function isVirtual(cpuinfo: string | undefined): boolean | UnknownFact {
   const flags = /^flags\s*:(.*)$/m.exec(cpuinfo ?? '')?.[1];
   return flags === undefined ? 'unknown' : flags.split(' ').includes('hypervisor');
 }
 
-function readAccess(top: string, { functions }: Host): Map<string, string> {
+function readAccess(top: string, { functions }: HostMachine): Map<string, string> {
   const access = new Map<string, string>();
   for (const each of functions.values()) {
     const { byGroup, own } = filesOf(each);

@@ -3,7 +3,7 @@
  *
  * Its capabilities have no effect outside of that namespace.
  */
-import type { Unknown } from '../model.ts';
+import type { UnknownFact } from '../model.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** Link of the initial user namespace, the same on every machine (Linux, `PROC_USER_INIT_INO`). */
@@ -12,7 +12,7 @@ const FIRST = 'user:[4026531837]';
 const WHOLE_MAP = /^0\s+0\s+4294967295$/;
 
 /** @param files the root of the file system; `undefined` if only a recorded /sys exists @internal */
-export function isInUserNamespace(files: SysFiles | undefined): boolean | Unknown {
+export function isInUserNamespace(files: SysFiles | undefined): boolean | UnknownFact {
   const link = files?.link('proc/self/ns/user');
   const map = files?.text('proc/self/uid_map');
   if (link === undefined && map === undefined) return 'unknown';

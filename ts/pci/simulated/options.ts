@@ -122,7 +122,7 @@ export interface SimulatedBar {
   /**
    * Its memory, owned by the caller. Default: zeros in a file of its own
    *
-   * Devices may share it: each BAR has its own handle, which {@link DeviceRegion.backing} returns.
+   * Devices may share it: each BAR has its own handle, which `DeviceRegion.backing()` returns.
    */
   readonly contents?: MemoryFile;
   /** The mappable parts, as offsets. Default: all of a memory BAR in whole pages; nothing of I/O or registers */

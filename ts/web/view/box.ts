@@ -1,7 +1,7 @@
 /**
  * The boxes and columns of the map as data.
  */
-import type { StatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
+import type { MappingStatusSnapshot, SubMappingSnapshot } from '../../guest/inspect.ts';
 import { roundedSize } from '../../size.ts';
 
 /** A box in a column: a range of addresses with a label. */
@@ -34,7 +34,7 @@ export interface Column {
 }
 
 /** Returns the facts that sub-mappings and mappings of targets have in common. */
-export function commonFacts({ start, end, region, kind }: SubMappingSnapshot | StatusSnapshot): Fact[] {
+export function commonFacts({ start, end, region, kind }: SubMappingSnapshot | MappingStatusSnapshot): Fact[] {
   return [...rangeFacts(start, end), ['Region', `${region} (${kindName(kind)})`]];
 }
 

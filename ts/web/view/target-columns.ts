@@ -1,7 +1,7 @@
 /**
  * The columns of the DMA targets.
  */
-import type { MemorySnapshot, StatusSnapshot, SubMappingSnapshot, TargetSnapshot } from '../../guest/inspect.ts';
+import type { MemorySnapshot, MappingStatusSnapshot, SubMappingSnapshot, TargetSnapshot } from '../../guest/inspect.ts';
 import { stateOf, whyAbsent } from '../../guest/target-view.ts';
 import { type Places, partIndex } from './axis.ts';
 import { type Box, type Column, type Fact, commonFacts, numbered } from './box.ts';
@@ -11,7 +11,7 @@ import { laneCount, lanesFor } from './lanes.ts';
 const STATES: Readonly<Record<ReturnType<typeof stateOf>, readonly [name: string, text: string]>> = {
   mapped: ['mapped', 'devices behind this target reach it'],
   failed: ['failed', 'the target could not map it'],
-  void: ['revoked', 'the device of the memory has revoked the mapping'],
+  revoked: ['revoked', 'the device of the memory has revoked the mapping'],
   skipped: ['skipped', 'peer-to-peer is off for this target'],
   quarantined: ['quarantined', 'it could not be unmapped, so devices may still reach it'],
 };
@@ -54,14 +54,14 @@ function targetColumn(
 }
 
 function mappingBox(
-  mapping: StatusSnapshot,
+  mapping: MappingStatusSnapshot,
   sub: SubMappingSnapshot | undefined,
   places: Places,
   seen: Map<string, number>,
 ): Box {
   const state = stateOf(mapping);
   const { region, start, end, code, errno, reason } = mapping;
-  const error = state === 'quarantined' || state === 'void' ? undefined : (errno ?? code?.replace('ERR_', ''));
+  const error = state === 'quarantined' || state === 'revoked' ? undefined : (errno ?? code?.replace('ERR_', ''));
   const [stateName, text] = STATES[state];
   return {
     key: numbered(seen, `${state === 'quarantined' ? state : 'target'} ${region}`),
