@@ -9,6 +9,7 @@ import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openStore } from '../memory/backing.ts';
 import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { requireBigint, requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { findPlacement } from './buffer-placement.ts';
@@ -19,7 +20,7 @@ export interface DmaBufferOptions {
   readonly name?: string;
   /** Alignment of its IOVA in bytes: a power of two of at least a page. Default: a page. */
   readonly alignment?: bigint;
-  /** Maximum width of the IOVA in bits, for devices with short addresses. Default: the width of the IOMMU. */
+  /** Maximum width of the IOVA in bits, 12 to 64, for devices with short addresses. Default: the width of the IOMMU. */
   readonly addressBits?: number;
 }
 
@@ -63,7 +64,7 @@ export class DmaBuffer {
    * Allocates memory at a free IOVA that every target of the guest memory can map.
    *
    * @param memory the guest memory that the device's IOMMU maps: that of its {@link VfioContainerManager}
-   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
+   * @param length bytes, from 1 to `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` if there is no such IOVA; the error of a target, after which nothing
    * is left allocated; `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` supports; `ERR_INVALID_ARGUMENT`,
    * `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
@@ -76,7 +77,9 @@ export class DmaBuffer {
     if (typeof name !== 'string' || name === '') {
       throw invalid(`the name of a DMA buffer is a non-empty string, not ${valueText(name)}`);
     }
-    if (typeof alignment !== 'bigint' || alignment < page || (alignment & (alignment - 1n)) !== 0n) {
+    requireBigint(alignment, 'alignment');
+    requireNumber(addressBits, 'addressBits');
+    if (alignment < page || (alignment & (alignment - 1n)) !== 0n) {
       throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
     }
     if (!Number.isInteger(addressBits) || addressBits < 12 || addressBits > 64) {

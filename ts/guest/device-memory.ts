@@ -3,6 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
+import { requireBigint } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -41,6 +42,7 @@ export class DeviceMemory {
    */
   async map(options: { offset: bigint; length: bigint; backing: Backing; writable?: boolean }): Promise<void> {
     const { offset, length, ...rest } = readOptions(options, ['offset', 'length', 'backing', 'writable']);
+    requireBigint(offset, 'offset');
     await addMapping(this.#space, this.#id, this.#owner, { range: AddressRange.of(offset, length), ...rest });
   }
 
@@ -53,6 +55,7 @@ export class DeviceMemory {
    */
   async unmap(options: { offset: bigint; length: bigint }): Promise<void> {
     const { offset, length } = readOptions(options, ['offset', 'length']);
+    requireBigint(offset, 'offset');
     const range = AddressRange.of(offset, length);
     requireWithin(range, this.#owner);
     await this.#space.change((draft) => draft.unmap(this.#id, range));
@@ -100,16 +103,17 @@ export class DeviceMemory {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
    * memory behind the window. Nothing has changed then
    */
-  async close(): Promise<void> {
+  async remove(): Promise<void> {
     await this.#space.removeRegion(this.#id);
   }
 
-  /** As {@link DeviceMemory.close}. */
+  /** As {@link DeviceMemory.remove}. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    await this.remove();
   }
 
   #placeAt(gpa: bigint): AddressRange {
+    requireBigint(gpa, 'gpa');
     const at = AddressRange.of(gpa, this.length);
     requirePlace(this.#space, at, `device memory "${this.name}"`);
     return at;

@@ -9,6 +9,7 @@ import { IntervalMap } from '../interval-map.ts';
 import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import type { AddressSpace } from './address-space.ts';
+import { requireNumber } from '../number-types.ts';
 import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 import { valueText } from '../value-text.ts';
@@ -39,7 +40,7 @@ export class RegionManager {
    * all of its range, also at addresses without memory.
    *
    * @param options.range guest-physical addresses; whole pages, within the address width
-   * @param options.priority default: {@link DEFAULT_PRIORITY} of the kind
+   * @param options.priority any finite number. Default: {@link DEFAULT_PRIORITY} of the kind
    * @param options.kind default: `ram`
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
    */
@@ -119,9 +120,19 @@ export class Region {
     await this.#space.change((draft) => draft.unplace(this.#id));
   }
 
-  /** Removes the region with its mappings. Throws as {@link Region.map} does. */
+  /**
+   * Removes the region with its mappings. Idempotent, also after guest memory is closed.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
+   * memory behind the region. Nothing has changed then, and the call can be repeated
+   */
   async remove(): Promise<void> {
-    await this.#space.change((draft) => draft.remove(this.#id));
+    await this.#space.removeRegion(this.#id);
+  }
+
+  /** As {@link Region.remove}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
   }
 }
 
@@ -139,10 +150,11 @@ export function newRegion(
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);
   }
   requireKind(options.kind);
+  requireNumber(options.priority, 'priority');
   if (!Number.isFinite(options.priority)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the priority of a region is a number, not ${valueText(options.priority)}`,
+      `the priority of a region is finite, not ${valueText(options.priority)}`,
     );
   }
   return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };

@@ -80,7 +80,7 @@ export class HostMemory {
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     const from = requireBytes(bytes);
-    requireUnsigned(offset, 'an offset');
+    requireUnsigned(offset, 'offset');
     const { reservation, id } = this.#lease;
     native(() => reservation.leaseWrite(id, offset, from));
   }

@@ -118,7 +118,7 @@ export class MemoryFile {
     if (typeof name !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);
     }
-    requireUnsigned(length, 'the length of a memory file');
+    requireUnsigned(length, 'length');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     return new MemoryFile(
       PACKAGE_KEY,
@@ -131,11 +131,11 @@ export class MemoryFile {
    * Duplicates a descriptor; the caller still owns the given one. The file is not sealed: if it is truncated, maps of
    * the missing part fail with `ERR_MEMORY_FAULT`.
    *
-   * @param fd a descriptor of this process
+   * @param fd a descriptor of this process, 0 to 2^31 - 1
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a descriptor that is not open
    */
   static fromFd(fd: number): MemoryFile {
-    requireIndex(fd, 'a file descriptor');
+    requireIndex(fd, 'fd');
     return new MemoryFile(
       PACKAGE_KEY,
       native(() => NativeMemoryFile.fromFd(fd)),
@@ -181,7 +181,7 @@ export class MemoryFile {
    */
   write(offset: bigint, bytes: Uint8Array): void {
     const from = requireBytes(bytes);
-    requireUnsigned(offset, 'an offset');
+    requireUnsigned(offset, 'offset');
     native(() => this.#open().write(offset, from));
   }
 

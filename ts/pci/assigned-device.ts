@@ -14,6 +14,7 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
+import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
@@ -135,6 +136,7 @@ export class AssignedDevice {
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     const present = this.#function.requireAccess(offset, size);
+    requireNumber(value, 'value', { device: this.bdf });
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',

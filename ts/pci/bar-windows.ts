@@ -45,7 +45,7 @@ export class BarWindows {
    * Creates the windows, without addresses.
    *
    * @param emulated returns the emulated offsets of a BAR
-   * @throws {PeerDmaError} as {@link DeviceMemory.map}; all windows are closed then
+   * @throws {PeerDmaError} as {@link DeviceMemory.map}; all windows are removed then
    */
   static async create(
     device: string,
@@ -136,9 +136,9 @@ export class BarWindows {
     return () => this.moveTo(before);
   }
 
-  /** Removes the windows from guest memory and closes them. */
+  /** Removes the windows from guest memory. */
   async close(): Promise<void> {
     await this.moveTo(new Map());
-    for (const { memory } of this.#windows.values()) await memory?.close();
+    for (const { memory } of this.#windows.values()) await memory?.remove();
   }
 }

@@ -2,6 +2,7 @@
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
+import { requireBigint } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
@@ -91,11 +92,9 @@ export class EventFd {
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   signal(count = 1n): void {
-    if (typeof count !== 'bigint' || count < 0n || count > MOST) {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `an event is signalled 0n to 2^64 - 2 times, not ${valueText(count)}`,
-      );
+    requireBigint(count, 'count');
+    if (count < 0n || count > MOST) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"count" is 0n to 2^64 - 2, not ${valueText(count)}`);
     }
     native(() => this.#open().signal(count));
   }

@@ -17,7 +17,7 @@ const BDF = '0000:03:00.0';
 export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Calls>> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: PAGE }], addressWidth: 32 });
   t.teardown(() => memory.close());
-  const device = stub(memory);
+  const device = stubDevice(memory);
   const { config, interrupts } = device;
   const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
   const manager = new VfioContainerManager(memory);
@@ -52,8 +52,14 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     'VfioInterrupts#unmaskIntxOn': { eventFd: (value) => interrupts.unmaskIntxOn(value) },
     'VfioRegion#backing': { offset: (value) => config.backing(value) },
     'VfioRegion#read': { offset: (value) => config.read(value, 1), length: (value) => config.read(0n, value) },
-    'VfioRegion#write': { bytes: (value) => config.write(0n, value) },
-    'VfioRegion#writeAsync': { bytes: (value) => config.writeAsync(0n, value) },
+    'VfioRegion#write': {
+      offset: (value) => config.write(value, new Uint8Array(1)),
+      bytes: (value) => config.write(0n, value),
+    },
+    'VfioRegion#writeAsync': {
+      offset: (value) => config.writeAsync(value, new Uint8Array(1)),
+      bytes: (value) => config.writeAsync(0n, value),
+    },
     ...nativeCalls(config),
   };
 }
@@ -62,13 +68,14 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
 function nativeCalls(config: VfioDevice['config']): Record<string, Calls> {
   return {
     'VfioRegion#read32': { offset: (value) => config.read32(value) },
-    'VfioRegion#write32': { value: (value) => config.write32(0n, value) },
+    'VfioRegion#write32': { offset: (value) => config.write32(value, 0), value: (value) => config.write32(0n, value) },
     'VfioRegion#read64': { offset: (value) => config.read64(value) },
-    'VfioRegion#write64': { value: (value) => config.write64(0n, value) },
+    'VfioRegion#write64': { offset: (value) => config.write64(value, 0n), value: (value) => config.write64(0n, value) },
   };
 }
 
-function stub(memory: GuestMemory): VfioDevice {
+/** A device whose native handle is a stub. */
+export function stubDevice(memory: GuestMemory): VfioDevice {
   const region = { length: 256n, fileOffset: 0n, mmapAreas: new BigUint64Array(), msixMappable: false };
   const native: Partial<NativeVfioDevice> = {
     memoryFile: () => NativeMemoryFile.create(PAGE, BDF, 0),

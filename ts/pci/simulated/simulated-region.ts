@@ -2,6 +2,7 @@
 import { AddressRange, hex } from '../../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { requireBigint, requireNumber } from '../../number-types.ts';
 import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
@@ -57,11 +58,12 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   backing(offset = 0n): Backing {
+    requireBigint(offset, 'offset', { device: this.#shape.bdf });
     const { file } = this.#shape;
     if (file === undefined || this.mmapAreas.length === 0) {
       throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} cannot be mapped, only read and written`);
     }
-    if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
+    if (offset < 0n || offset >= this.length) {
       const text = `${this.#name} has ${hex(this.length)} bytes: the offset ${valueText(offset)} is outside`;
       throw this.#error('ERR_OUT_OF_RANGE', text);
     }
@@ -96,6 +98,7 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write32(offset: bigint, value: number): void {
+    requireNumber(value, 'value', { device: this.#shape.bdf });
     if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
@@ -112,7 +115,8 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write64(offset: bigint, value: bigint): void {
-    if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) {
+    requireBigint(value, 'value', { device: this.#shape.bdf });
+    if (BigInt.asUintN(64, value) !== value) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
         `a value of 64 bits is a bigint from 0n to 2^64 - 1, not ${valueText(value)}`,
