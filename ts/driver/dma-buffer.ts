@@ -1,5 +1,6 @@
 /** DMA buffers: memory shared by a driver in this process and its device, as bytes and as an IOVA. */
 import { AddressRange } from '../address-range.ts';
+import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -22,6 +23,8 @@ export interface DmaBufferOptions {
   readonly alignment?: bigint;
   /** Maximum width of the IOVA in bits, 12 to 64, for devices with short addresses. Default: the width of the IOMMU. */
   readonly addressBits?: number;
+  /** As in {@link AbortOptions}. A buffer that is mapped by the time of the abort is unmapped again. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /**
@@ -68,8 +71,24 @@ export class DmaBuffer {
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` if there is no such IOVA; the error of a target, after which nothing
    * is left allocated; `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` supports; `ERR_INVALID_ARGUMENT`,
    * `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
+   * @throws the reason of the signal
    */
   static async allocate(memory: GuestMemory, length: bigint, options: DmaBufferOptions = {}): Promise<DmaBuffer> {
+    const signal = requireSignal(readOptions(options, ['signal']).signal);
+    return runAbortable(
+      signal,
+      (begin) => DmaBuffer.#allocate(memory, length, options, begin),
+      (buffer) => buffer.close(),
+    );
+  }
+
+  /** @param begin called when its turn to change guest memory comes */
+  static async #allocate(
+    memory: GuestMemory,
+    length: bigint,
+    options: DmaBufferOptions,
+    begin: () => void,
+  ): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
     const page = hostPageSize();
     const given = readOptions(options, ['name', 'alignment', 'addressBits']);
@@ -104,7 +123,7 @@ export class DmaBuffer {
           draft.add(state);
           draft.map(state.id, { range: AddressRange.of(0n, whole), store, writable: true });
           draft.place(state.id, room, true);
-        });
+        }, begin);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
         store.owner.count(0);

@@ -3,6 +3,7 @@
  *
  * It has config space, BARs that are windows of guest memory, and interrupts.
  */
+import { type AbortOptions, readSignal, runAbortable } from '../abort.ts';
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -231,11 +232,13 @@ export class AssignedDevice {
    * Its BARs are unmapped and lose their addresses; interrupts, memory decode and bus mastering are switched off; then
    * the hardware is reset. Use {@link resetDevices} for devices that can only be reset together.
    *
+   * @param options.signal as for {@link resetDevices}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the hardware cannot be reset on its own: all other steps are
    * done, so that the device is quiet. `ERR_UNMAP_FAILED`: nothing has changed. Other errors of the kernel
+   * @throws the reason of the signal
    */
-  reset(): Promise<void> {
-    return resetDevices([this]);
+  reset(options: AbortOptions = {}): Promise<void> {
+    return resetDevices([this], options);
   }
 
   /**
@@ -269,16 +272,23 @@ export class AssignedDevice {
  * slot, if all functions there are among these devices. A failure of one device does not prevent the reset of the
  * others.
  *
+ * @param options.signal aborts the reset before the first device is quiesced: BARs that are unmapped by then are mapped
+ * again. If it is aborted later, the reset is completed, and all devices are in their power-on state. Default: none
  * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` with the devices whose hardware cannot be reset: all other steps are
  * done, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`. Errors of the kernel
+ * @throws the reason of the signal
  */
-export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
+export async function resetDevices(devices: readonly AssignedDevice[], options: AbortOptions = {}): Promise<void> {
+  const signal = readSignal(options);
   const all = [...new Set(readArray(devices, 'devices to be reset'))].map(internalsOf);
   // A common order prevents two concurrent resets from waiting for each other.
   all.sort((a, b) => a.order - b.order);
-  const holding = (rest: typeof all): Promise<void> => {
+  const holding = async (rest: typeof all, begin: () => void): Promise<void> => {
     const [first, ...others] = rest;
-    return first === undefined ? resetFunctions(all.map(({ func }) => func)) : first.queue.run(() => holding(others));
+    if (first !== undefined) return first.queue.run(() => holding(others, begin));
+    begin();
+    const functions = all.map(({ func }) => func);
+    await resetFunctions(functions, signal);
   };
-  await holding(all);
+  await runAbortable(signal, (begin) => holding(all, begin));
 }

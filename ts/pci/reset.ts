@@ -1,14 +1,21 @@
 /** Resets assigned functions, alone or together: isolates them first, then resets the hardware. */
+import { type AbortSignalLike, throwIfAborted } from '../abort.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import type { GuestFunction } from './guest-function.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import { type Undo, rollBack } from './rollback.ts';
 
 /** See {@link resetDevices}. @internal */
-export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
+export async function resetFunctions(
+  functions: readonly GuestFunction[],
+  signal: AbortSignalLike | undefined,
+): Promise<void> {
   const undo: Undo[] = [];
   try {
-    for (const one of functions) undo.push(await one.unmapBars());
+    for (const one of functions) {
+      undo.push(await one.unmapBars());
+      throwIfAborted(signal);
+    }
   } catch (error) {
     throw await rollBack(error, undo);
   }

@@ -2,6 +2,7 @@
  * Opens VFIO devices and maps guest memory into their IOMMUs.
  */
 import type { PeerToPeer } from '../dma/target.ts';
+import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { nativeAsync } from '../native-call.ts';
@@ -52,6 +53,8 @@ export interface VfioOptions {
 export interface OpenOptions {
   /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
   readonly vfToken?: string | undefined;
+  /** As in {@link AbortOptions}. A device that is open by the time of the abort is closed again. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** The VFIO devices of one guest. */
@@ -91,15 +94,27 @@ export class VfioContainerManager {
    * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
    * function sets the token; while virtual functions of it are open, the token that is already set is required.
    * Default: none
+   * @param options.signal aborts the opening. If the kernel opens the device meanwhile, it is closed again before the
+   * promise rejects. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`,
    * `ERR_DEVICE_NOT_BOUND`, `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`,
    * `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`, `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`,
    * `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`,
    * `ERR_BAD_KERNEL_DATA`; the error of mapping guest memory (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * @throws the reason of the signal
    */
-  open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
+  async open(bdf: string, options: OpenOptions = {}): Promise<VfioDevice> {
+    const { vfToken, signal } = readOptions(options, ['vfToken', 'signal']);
+    return runAbortable(
+      requireSignal(signal),
+      (begin) => this.#open(bdf, vfToken, begin),
+      (device) => device.close(),
+    );
+  }
+
+  #open(bdf: string, vfToken: string | undefined, begin: () => void): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      const { vfToken } = readOptions(options, ['vfToken']);
+      begin();
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // throws if it has no group

@@ -2,6 +2,7 @@
  * An open VFIO device.
  */
 import type { NativeVfioDevice } from '#native';
+import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../abort.ts';
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -87,11 +88,19 @@ export class VfioDevice implements PhysicalFunction {
   /**
    * Resets the function, on a worker thread. Unmaps its BARs from all IOMMUs before, and maps them again afterwards.
    *
+   * @param options.signal aborts the reset before the hardware is reset. If it is aborted later, the reset is completed
+   * and its BARs are mapped again before the promise rejects. Default: none
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if
    * it did not return from the reset; `ERR_UNMAP_FAILED`: it was not reset
+   * @throws the reason of the signal
    */
-  async reset(): Promise<void> {
-    await this.#withoutMappings([this], () => nativeAsync(() => this.#device.reset(), { device: this.bdf }));
+  async reset(options: AbortOptions = {}): Promise<void> {
+    const signal = readSignal(options);
+    const reset = async (): Promise<void> => {
+      throwIfAborted(signal);
+      await nativeAsync(() => this.#device.reset(), { device: this.bdf });
+    };
+    await runAbortable(signal, (begin) => this.#withoutMappings([this], reset, begin));
   }
 
   /**
@@ -171,12 +180,13 @@ export class VfioDevice implements PhysicalFunction {
     return native(() => this.#device.hotResetInfo(), { device: this.bdf });
   }
 
-  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
+  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {
     const files = devices.map(({ file }) => file);
     await withoutMappingsOf(
       files,
       act,
       devices.map((device) => addressSpaceOf(device.#owner.memory)),
+      begin,
     );
     for (const device of devices) device.#mappedState = device.#memoryState();
   }

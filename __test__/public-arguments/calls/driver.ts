@@ -21,7 +21,7 @@ export async function driverCalls(t: ExecutionContext): Promise<Record<string, C
     'DmaBuffer.allocate': {
       memory: (value) => DmaBuffer.allocate(value, PAGE),
       length: async (value) => (await DmaBuffer.allocate(memory, value)).close(),
-      ...options({ name: 'x', alignment: PAGE, addressBits: 32 }, async (given) =>
+      ...options({ name: 'x', alignment: PAGE, addressBits: 32, signal: undefined }, async (given) =>
         (await DmaBuffer.allocate(memory, PAGE, given)).close(),
       ),
     },
@@ -34,6 +34,10 @@ export async function driverCalls(t: ExecutionContext): Promise<Record<string, C
     u32: { offset: u32 },
     u64: { offset: u64 },
     'EventFd#signal': { count: (value) => event.signal(value) },
+    'EventFd#wait': options({ signal: undefined }, (given) => {
+      event.signal();
+      return event.wait(given);
+    }),
     'EventFd#listen': {
       callback: (value) => {
         event.take();

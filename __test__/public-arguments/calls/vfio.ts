@@ -28,7 +28,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     },
     'VfioContainerManager#open': {
       bdf: (value) => manager.open(value),
-      ...options({ vfToken: undefined }, (given) => manager.open(BDF, given)),
+      ...options({ vfToken: undefined, signal: undefined }, (given) => manager.open(BDF, given)),
     },
     'DirtyTracking#readDirty': { range: (value) => tracking.readDirty(value) },
     'DirtyPages#has': { gpa: (value) => new DirtyPages(RANGE, PAGE).has(value) },
@@ -36,6 +36,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
       others: (value) => device.hotReset(value),
       'one of others': (value) => device.hotReset([value]),
     },
+    'VfioDevice#reset': options({ signal: undefined }, (given) => device.reset(given)),
     'VfioDevice#setVfToken': { vfToken: (value) => device.setVfToken(value) },
     'VfioInterrupts#count': { kind: (value) => interrupts.count(value) },
     'VfioInterrupts#connect': {
@@ -93,6 +94,7 @@ export function stubDevice(memory: GuestMemory): VfioDevice {
     write64: () => {},
     setVfToken: () => {},
     hotResetInfo: () => [BDF],
+    reset: async () => {},
     hotReset: async () => {},
   };
   return new VfioDevice(BDF, native as NativeVfioDevice, [], { memory, close: async () => {} });

@@ -1,4 +1,5 @@
 /** A simulated PCI function: config space, BARs, DMA, interrupts and resets, without hardware or privileges. */
+import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/spaces.ts';
@@ -201,10 +202,13 @@ export class SimulatedDevice implements PhysicalFunction {
    * The memory of BARs keeps its bytes, as in shared-memory devices; the rest of config space and the connected
    * interrupts are kept. DMA targets unmap its BARs before the reset and map them again after it.
    *
+   * @param options.signal as for {@link VfioDevice.reset}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_UNMAP_FAILED`: it was not
    * reset
+   * @throws the reason of the signal
    */
-  async reset(): Promise<void> {
+  async reset(options: AbortOptions = {}): Promise<void> {
+    const signal = readSignal(options);
     this.#requireOpen();
     if (!this.#resettable) {
       throw this.#error(
@@ -212,10 +216,12 @@ export class SimulatedDevice implements PhysicalFunction {
         `${this.bdf} cannot be reset on its own. Reset its bus with hotReset.`,
       );
     }
-    await withoutMappingsOf(this.#mappableFiles, () => {
+    const reset = (): void => {
+      throwIfAborted(signal);
       this.#requireOpen(); // it may have been closed while targets were unmapping
       this.#reset();
-    });
+    };
+    await runAbortable(signal, (begin) => withoutMappingsOf(this.#mappableFiles, reset, [], begin));
   }
 
   /**
