@@ -4,6 +4,8 @@
 import { PeerDmaError } from './errors.ts';
 import { requireBigint } from './number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
+import { INSPECT } from './object-text.ts';
+import { sizeOf } from './size.ts';
 import { digitsOf, valueText } from './value-text.ts';
 
 const U64_END = 1n << 64n;
@@ -107,6 +109,11 @@ export class AddressRange {
   /** As {@link AddressRange.toString}, for `JSON.stringify`, which rejects bigints. */
   toJSON(): string {
     return this.toString();
+  }
+
+  /** `AddressRange 0x1000..0x2000 (4 KiB)`, for `console.log`. @internal */
+  [INSPECT](): string {
+    return `AddressRange ${this.toString()} (${sizeOf(this.length)})`;
   }
 }
 

@@ -26,7 +26,7 @@ export interface Block {
   release(): void;
   /** Resolves when it has ended. */
   readonly ended: Promise<unknown>;
-  /** What it adds to the log. */
+  /** The entries that it adds to the log. */
   readonly log: readonly string[];
 }
 
@@ -36,13 +36,13 @@ export interface Scene {
   /** Occupies the queue in which the call waits. */
   block(): Block;
   readonly memory: GuestMemory;
-  /** What targets and hardware were asked to do, in order. */
+  /** The calls of targets and hardware, in order. */
   readonly log: string[];
   /** Called before an entry is added to the log. */
   onEntry: (entry: string) => unknown;
-  /** What the call does without an abort. */
+  /** The log of a call that is not aborted. */
   readonly whole: readonly string[];
-  /** What it does if it is aborted during an entry, which is the key. Only the entries that can be tried. */
+  /** The log of a call that is aborted during an entry, by that entry. */
   readonly aborted: Readonly<Record<string, readonly string[]>>;
   /** The entries at which an abort leaves guest memory as it was. */
   readonly undoes: readonly string[];

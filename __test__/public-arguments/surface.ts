@@ -43,7 +43,7 @@ async function exportedFunctions(): Promise<ExportedFunction[]> {
   return found;
 }
 
-/** The public methods of each exported class, by the name of the class. Methods with symbols as names are among them. */
+/** The public methods of each exported class, by its name. Some have symbols as names. */
 export async function publicMethods(): Promise<Map<string, readonly (string | symbol)[]>> {
   const found = new Map<string, readonly (string | symbol)[]>();
   for (const { name, value, url } of await exportedFunctions()) {

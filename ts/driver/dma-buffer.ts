@@ -11,6 +11,8 @@ import { openStore } from '../memory/backing.ts';
 import { viewFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { requireBigint, requireNumber } from '../number-types.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { findPlacement } from './buffer-placement.ts';
@@ -154,6 +156,15 @@ export class DmaBuffer {
   /** As {@link DmaBuffer.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'DmaBuffer', () => {
+      const range = AddressRange.of(this.iova, this.length);
+      const isMapped = addressSpaceOf(this.#memory).map.region(this.#region) !== undefined;
+      return [`${range} (${sizeOf(this.length)})`, isMapped ? 'open' : 'closed'];
+    });
   }
 }
 

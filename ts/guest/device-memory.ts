@@ -3,12 +3,14 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { requireBigint } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MemoryMapDraft } from './memory-map.ts';
-import { addMapping, newRegion, requirePlace, requireWithin } from './region-manager.ts';
+import { addMapping, newRegion, requirePlace, requireWithin, stateText } from './region-manager.ts';
 import { DEFAULT_PRIORITY } from './region-state.ts';
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
@@ -110,6 +112,16 @@ export class DeviceMemory {
   /** As {@link DeviceMemory.remove}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.remove();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'DeviceMemory', () => {
+      const region = this.#space.map.region(this.#id);
+      const identity = `"${this.name}" (${sizeOf(this.length)})`;
+      const range = region?.at === undefined ? [] : [`range: ${region.at}`];
+      return [identity, ...range, stateText(region)];
+    });
   }
 
   #placeAt(gpa: bigint): AddressRange {

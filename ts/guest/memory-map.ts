@@ -52,6 +52,11 @@ export class MemoryMap {
     return this.#regions.valuesArray();
   }
 
+  /** The region with that number, if it exists. */
+  region(id: number): RegionState | undefined {
+    return this.#regions.get(id);
+  }
+
   /** The regions that have changed since another version of the map, the oldest first. */
   regionsSince(before: MemoryMap): EntryChange<RegionState>[] {
     return treeChanges(before.#regions, this.#regions, (a, b) => a - b);

@@ -9,6 +9,8 @@ import { IntervalMap } from '../interval-map.ts';
 import { type Backing, type StoreOptions, openStore } from '../memory/backing.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import type { AddressSpace } from './address-space.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { requireNumber } from '../number-types.ts';
 import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
@@ -134,6 +136,21 @@ export class Region {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.remove();
   }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'Region', () => [
+      `"${this.name}" ${this.range} (${sizeOf(this.range.length)})`,
+      stateText(this.#space.map.region(this.#id)),
+    ]);
+  }
+}
+
+/** The state of a region for `console.log`. @internal */
+export function stateText(region: RegionState | undefined): string {
+  if (region === undefined) return 'removed';
+  if (region.at === undefined) return 'inactive';
+  return region.writable ? 'active' : 'active, read-only';
 }
 
 function requireKind(kind: MemoryKind): void {

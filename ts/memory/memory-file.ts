@@ -14,12 +14,17 @@ import {
 } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { FileWindows } from './file-windows.ts';
 
 /** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
+
+/** The length of a device's file. */
+const DEVICE_LENGTH = (1n << 64n) - 1n;
 
 const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G': 30 };
 
@@ -197,6 +202,18 @@ export class MemoryFile {
   /** As {@link MemoryFile.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'MemoryFile', () => {
+      const { name } = this;
+      const file = originalOf(this);
+      const mapped = file.#users > 0 ? ['mapped'] : [];
+      if (file.#closed) return [`"${name}"`, 'closed', ...mapped];
+      const size = this.length === DEVICE_LENGTH ? '' : ` (${sizeOf(this.length)})`;
+      return [`"${name}"${size}`, `fd: ${this.fd}`, `pageSize: ${sizeOf(this.pageSize)}`, 'open', ...mapped];
+    });
   }
 
   #release(): void {

@@ -4,6 +4,7 @@
  * It has config space, BARs that are windows of guest memory, and interrupts.
  */
 import { type AbortOptions, readSignal, runAbortable } from '../abort.ts';
+import { hex } from '../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -15,6 +16,7 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
+import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
@@ -223,7 +225,8 @@ export class AssignedDevice {
 
   /** {@link AssignedDevice.status} as plain data. */
   inspect(): AssignedDeviceSnapshot {
-    return { device: this.bdf, bars: this.status().map(barSnapshot) };
+    const snapshot = { device: this.bdf, bars: this.status().map(barSnapshot) };
+    return withSnapshotText('AssignedDeviceSnapshot', snapshot);
   }
 
   /**
@@ -255,6 +258,15 @@ export class AssignedDevice {
   /** As {@link AssignedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'AssignedDevice', () => {
+      const { addresses } = this.#function.windows;
+      const bars = [...addresses].map(([index, gpa]) => `BAR ${index}: ${hex(gpa)}`);
+      return [this.bdf, ...bars, this.#queue.closed ? 'closed' : 'open'];
+    });
   }
 
   #requireOpen(): void {

@@ -4,6 +4,7 @@ import { type AbortOptions, readSignal, throwIfAborted } from '../abort.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
 import { requireBigint } from '../number-types.ts';
+import { INSPECT, objectText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
@@ -196,6 +197,14 @@ export class EventFd {
   /** As {@link EventFd.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'EventFd', () => {
+      if (this.#closed) return ['', 'closed'];
+      return ['', `fd: ${this.#handle.fd}`, this.#id === undefined ? 'open' : 'open, listening'];
+    });
   }
 
   #closeUnheld(): void {

@@ -5,6 +5,7 @@ import type { PeerToPeer } from '../dma/target.ts';
 import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { nativeAsync } from '../native-call.ts';
 import { readOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
@@ -130,6 +131,7 @@ export class VfioContainerManager {
         );
         const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
           memory: this.#memory,
+          backend: this.#choice.backend?.name,
           close: (closing) => this.#closeDevice(closing),
         });
         this.#devices.set(device, placed);
@@ -148,11 +150,11 @@ export class VfioContainerManager {
    */
   inspect(): VfioSnapshot {
     const { backend, reason } = this.#choice;
-    return {
+    return withSnapshotText('VfioSnapshot', {
       ...(backend === undefined ? {} : { backend: backend.name }),
       reason,
       containers: backend?.inspect() ?? [],
-    };
+    });
   }
 
   /**
@@ -212,6 +214,20 @@ export class VfioContainerManager {
   /** As {@link VfioContainerManager.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'VfioContainerManager', () => {
+      const { backend } = this.#choice;
+      const devices = [...this.#devices.keys()].map(({ bdf }) => bdf);
+      return [
+        '',
+        ...(backend === undefined ? [] : [`backend: '${backend.name}'`]),
+        `devices: ${devices.length === 0 ? 'none' : devices.join(' ')}`,
+        this.#queue.closed ? 'closed' : 'open',
+      ];
+    });
   }
 
   #closeDevice(device: VfioDevice): Promise<void> {

@@ -13,7 +13,9 @@ import { declareDevice } from '../memory/device-state.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
 import { recordMemoryOf } from '../pci/memory-of-function.ts';
+import { INSPECT, objectText } from '../object-text.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
+import type { BackendName } from './backend.ts';
 import { regionAccess } from './region-access.ts';
 import { requireVfToken } from './vf-token.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
@@ -26,6 +28,8 @@ const CONFIG_REGION = 7;
 export interface DeviceOwner {
   /** The memory that is mapped into its IOMMU. */
   readonly memory: GuestMemory;
+  /** The kernel interface, for `console.log`. */
+  readonly backend?: BackendName | undefined;
   /** Closes the device, and its group and address space if it was the last device in them. */
   close(device: VfioDevice): Promise<void>;
 }
@@ -39,6 +43,7 @@ export class VfioDevice implements PhysicalFunction {
   readonly #device: NativeVfioDevice;
   readonly #owner: DeviceOwner;
   readonly #closing = new Closing();
+  #closed = false;
   /** The file behind its BARs. @internal */
   readonly file: MemoryFile;
   /** The state of its memory when its mappings were last updated. */
@@ -171,8 +176,18 @@ export class VfioDevice implements PhysicalFunction {
   /** Closes the device only, not its group and container. @internal */
   async closeDevice(): Promise<void> {
     await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
+    this.#closed = true;
     this.interrupts.closed();
     this.file.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'VfioDevice', () => {
+      const { backend } = this.#owner;
+      const properties = backend === undefined ? [] : [`backend: '${backend}'`];
+      return [this.bdf, ...properties, this.#closed ? 'closed' : 'open'];
+    });
   }
 
   /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */

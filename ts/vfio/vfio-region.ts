@@ -5,11 +5,13 @@ import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT } from '../object-text.ts';
 import { requireBigint, requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
+import { regionText } from '../pci/region-text.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
 /**
@@ -187,6 +189,11 @@ export class VfioRegion implements DeviceRegion {
     requireBigint(offset, 'offset', { device: this.#bdf });
     requireBigint(value, 'value', { device: this.#bdf });
     this.#write(() => this.#device.write64(this.index, offset, value));
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return regionText(depth, 'VfioRegion', () => this.#bdf, this);
   }
 
   #write(call: () => void): void {

@@ -23,6 +23,7 @@ import { type SimulatedBus, isBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
+import { INSPECT, objectText } from '../../object-text.ts';
 import { valueText } from '../../value-text.ts';
 
 /** VFIO's region index of config space. */
@@ -271,6 +272,14 @@ export class SimulatedDevice implements PhysicalFunction {
   /** As {@link SimulatedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'SimulatedDevice', () => {
+      if (this.#closed) return [this.bdf, 'closed'];
+      return [this.bdf, `memory decode: ${this.#hasMemory ? 'on' : 'off'}`, 'open'];
+    });
   }
 
   /**

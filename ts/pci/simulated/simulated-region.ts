@@ -2,10 +2,12 @@
 import { AddressRange, hex } from '../../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { INSPECT } from '../../object-text.ts';
 import { requireBigint, requireNumber } from '../../number-types.ts';
 import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
+import { regionText } from '../region-text.ts';
 import type { DeviceRegion } from '../physical-function.ts';
 import { allOnes } from '../pci-fault.ts';
 import { valueText } from '../../value-text.ts';
@@ -125,6 +127,11 @@ export class SimulatedRegion implements DeviceRegion {
     const bytes = new DataView(new ArrayBuffer(8));
     bytes.setBigUint64(0, value, true);
     this.#storeAligned(offset, bytes);
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return regionText(depth, 'SimulatedRegion', () => this.#shape.bdf, this);
   }
 
   get #name(): string {
