@@ -139,7 +139,7 @@ export class AssignedDevice {
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     const present = this.#function.requireAccess(offset, size);
-    requireNumber(value, 'value', { device: this.bdf });
+    requireNumber(value, 'value', this.bdf);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',

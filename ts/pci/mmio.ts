@@ -84,7 +84,7 @@ export class Mmio {
   }
 
   #range(gpa: bigint, length: number): AddressRange {
-    requireBigint(gpa, 'gpa', { device: this.source.device });
+    requireBigint(gpa, 'gpa', this.source.device);
     requireAccessLength(this.source.device, length);
     return AddressRange.of(gpa, BigInt(length)); // throws for an invalid address
   }

@@ -28,7 +28,7 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
     const fail = (problem: string) =>
       new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf}: pinning failed: ${problem}`, { device: bdf });
     if (!Number.isInteger(index) || index < 0 || index > 5) throw fail('BARs are numbered from 0 to 5');
-    if (typeof requested === 'number') requireBigint(requested, `bars[${index}] of ${bdf}`, { device: bdf });
+    if (typeof requested === 'number') requireBigint(requested, `bars[${index}] of ${bdf}`, bdf);
     if (requested !== 'host' && typeof requested !== 'bigint')
       throw fail(`its address is 'host' or a bigint, not ${valueText(requested)}`);
     const address = requested === 'host' ? regions[index]?.hostAddress : requested;

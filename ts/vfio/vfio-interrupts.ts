@@ -79,7 +79,7 @@ export class VfioInterrupts implements DeviceInterrupts {
    */
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
     const index = indexOf(kind);
-    requireNumber(vector, 'vector', { device: this.#bdf });
+    requireNumber(vector, 'vector', this.#bdf);
     if (!Number.isSafeInteger(vector) || vector < 0) {
       throw this.#error('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`);
     }

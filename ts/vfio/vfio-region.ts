@@ -84,7 +84,7 @@ export class VfioRegion implements DeviceRegion {
    */
   backing(offset = 0n): Backing {
     const device = this.#bdf;
-    requireBigint(offset, 'offset', { device });
+    requireBigint(offset, 'offset', device);
     if (this.mmapAreas.length === 0) {
       throw new PeerDmaError(
         'ERR_NO_SUCH_REGION',
@@ -123,7 +123,7 @@ export class VfioRegion implements DeviceRegion {
    * @param offset bytes from the start of the region
    */
   write(offset: bigint, bytes: Uint8Array): void {
-    requireBigint(offset, 'offset', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
     this.#write(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
   }
 
@@ -136,7 +136,7 @@ export class VfioRegion implements DeviceRegion {
    * @param bytes copied before this returns
    */
   async writeAsync(offset: bigint, bytes: Uint8Array): Promise<void> {
-    requireBigint(offset, 'offset', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
     const from = requireBytes(bytes);
     try {
       await nativeAsync(() => this.#device.writeRegionAsync(this.index, offset, from), { device: this.#bdf });
@@ -153,7 +153,7 @@ export class VfioRegion implements DeviceRegion {
    * memory or is in D3hot (an access would be a bus error)
    */
   read32(offset: bigint): number {
-    requireBigint(offset, 'offset', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
     return this.#call(() => this.#device.read32(this.index, offset));
   }
 
@@ -164,8 +164,8 @@ export class VfioRegion implements DeviceRegion {
    * @param value 32 bits, unsigned
    */
   write32(offset: bigint, value: number): void {
-    requireBigint(offset, 'offset', { device: this.#bdf });
-    requireNumber(value, 'value', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
+    requireNumber(value, 'value', this.#bdf);
     this.#write(() => this.#device.write32(this.index, offset, value));
   }
 
@@ -175,7 +175,7 @@ export class VfioRegion implements DeviceRegion {
    * @param offset bytes from the start of the region; a multiple of 8
    */
   read64(offset: bigint): bigint {
-    requireBigint(offset, 'offset', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
     return this.#call(() => this.#device.read64(this.index, offset));
   }
 
@@ -186,8 +186,8 @@ export class VfioRegion implements DeviceRegion {
    * @param value 64 bits, unsigned
    */
   write64(offset: bigint, value: bigint): void {
-    requireBigint(offset, 'offset', { device: this.#bdf });
-    requireBigint(value, 'value', { device: this.#bdf });
+    requireBigint(offset, 'offset', this.#bdf);
+    requireBigint(value, 'value', this.#bdf);
     this.#write(() => this.#device.write64(this.index, offset, value));
   }
 

@@ -142,8 +142,8 @@ export class ConfigSpace {
       new PeerDmaError(code, `config space of ${this.#device} cannot be accessed: ${problem}`, {
         device: this.#device,
       });
-    requireNumber(offset, 'offset', { device: this.#device });
-    requireNumber(size, 'size', { device: this.#device });
+    requireNumber(offset, 'offset', this.#device);
+    requireNumber(size, 'size', this.#device);
     if (size !== 1 && size !== 2 && size !== 4) {
       throw fail(
         'ERR_INVALID_ARGUMENT',

@@ -88,7 +88,7 @@ export class AssignedInterrupts {
    */
   vector(kind: InterruptKind, index = 0): InterruptVector {
     const vectors = this.#setup.vectors(kind);
-    requireNumber(index, 'index', { device: this.#bdf });
+    requireNumber(index, 'index', this.#bdf);
     const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
     const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, numbered from 0`;

@@ -71,7 +71,7 @@ export function layOutBars(
 
 function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefined): BarLayout {
   const { index, length, registers, contents, hostAddress } = bar;
-  requireNumber(index, 'index', { device: bdf });
+  requireNumber(index, 'index', bdf);
   if (!Number.isInteger(index) || index < 0 || index >= BASE_ADDRESS_COUNT) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `BARs of ${bdf} are numbered from 0 to 5, not ${valueText(index)}`);
   }
@@ -120,7 +120,7 @@ function recordedKind(register: number): { kind: 'memory32' | 'memory64' | 'io';
 }
 
 function requireLength(bdf: string, index: number, length: bigint, kind: BarLayout['kind']): bigint {
-  requireBigint(length, 'length', { device: bdf });
+  requireBigint(length, 'length', bdf);
   if (length < 0n) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is not ${valueText(length)}`);
   if (length === 0n) throw fail(bdf, index, 'ERR_EMPTY_RANGE', 'it has no bytes');
   if (length > MOST[kind]) {
@@ -144,7 +144,7 @@ function requireHostAddress(
   length: bigint,
   kind: 'memory32' | 'memory64' | 'io',
 ): void {
-  requireBigint(address, 'hostAddress', { device: bdf });
+  requireBigint(address, 'hostAddress', bdf);
   if (address < 0n) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is not ${valueText(address)}`);
   if (address % length !== 0n) {
     throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is not a multiple of ${hex(length)}`);

@@ -101,7 +101,7 @@ function setIdentity(config: DataView, bdf: string, { vendor = 0x1234, device = 
 }
 
 function requireUpTo(bdf: string, value: number, most: number, name: string): number {
-  requireNumber(value, name, { device: bdf });
+  requireNumber(value, name, bdf);
   if (Number.isInteger(value) && value >= 0 && value <= most) return value;
   const text = `"${name}" of ${bdf} is 0 to ${most}, not ${valueText(value)}`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
@@ -169,7 +169,7 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
   }
   if (msi !== undefined) {
     const { vectors = 1, address64 = true, masking = false } = msi;
-    requireNumber(vectors, 'vectors', { device: bdf });
+    requireNumber(vectors, 'vectors', bdf);
     const messages = [1, 2, 4, 8, 16, 32].indexOf(vectors);
     if (messages < 0) {
       const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${valueText(vectors)}`;
@@ -207,16 +207,16 @@ function checkMsixLocation(
 ): { bar: number; table: bigint; pending: bigint } {
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
     new PeerDmaError(code, `the MSI-X table of ${bdf} is invalid: ${problem}`, { device: bdf });
-  requireNumber(vectors, 'vectors', { device: bdf });
-  requireNumber(bar, 'bar', { device: bdf });
+  requireNumber(vectors, 'vectors', bdf);
+  requireNumber(bar, 'bar', bdf);
   if (!Number.isInteger(vectors) || vectors < 1 || vectors > MSIX_FLAGS_QSIZE + 1) {
     throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${valueText(vectors)}`);
   }
   const holder = bars.find(({ index, kind }) => index === bar && (kind === 'memory32' || kind === 'memory64'));
   if (holder === undefined)
     throw fail('ERR_INVALID_ARGUMENT', `the BAR that holds it is a memory BAR of the device, not ${valueText(bar)}`);
-  requireBigint(tableOffset, 'tableOffset', { device: bdf });
-  requireBigint(pendingOffset ?? 0n, 'pendingOffset', { device: bdf });
+  requireBigint(tableOffset, 'tableOffset', bdf);
+  requireBigint(pendingOffset ?? 0n, 'pendingOffset', bdf);
   const tableEnd = tableOffset + BigInt(vectors * MSIX_ENTRY_SIZE);
   const pending = pendingOffset ?? tableEnd;
   // One bit a vector, in words of 64.

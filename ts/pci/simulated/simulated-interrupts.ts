@@ -236,7 +236,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
 }
 
 function requireVector(bdf: string, vector: number): void {
-  requireNumber(vector, 'vector', { device: bdf });
+  requireNumber(vector, 'vector', bdf);
   if (Number.isSafeInteger(vector) && vector >= 0) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`, {
     device: bdf,

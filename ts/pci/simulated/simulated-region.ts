@@ -60,7 +60,7 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   backing(offset = 0n): Backing {
-    requireBigint(offset, 'offset', { device: this.#shape.bdf });
+    requireBigint(offset, 'offset', this.#shape.bdf);
     const { file } = this.#shape;
     if (file === undefined || this.mmapAreas.length === 0) {
       throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} cannot be mapped, only read and written`);
@@ -100,7 +100,7 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write32(offset: bigint, value: number): void {
-    requireNumber(value, 'value', { device: this.#shape.bdf });
+    requireNumber(value, 'value', this.#shape.bdf);
     if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
@@ -117,7 +117,7 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write64(offset: bigint, value: bigint): void {
-    requireBigint(value, 'value', { device: this.#shape.bdf });
+    requireBigint(value, 'value', this.#shape.bdf);
     if (BigInt.asUintN(64, value) !== value) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
