@@ -39,12 +39,16 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   DirtyTracking: 'stop',
 };
 
+/** Classes with such a method that ends another object, its argument. */
+const EDITORS = ['MemoryChange'];
+
 /** Classes whose verb returns no promise. */
 const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal'];
 
 test('each class with an end has one of the verbs, and disposes with it', async (t) => {
   const found: Record<string, string> = {};
   for (const [name, members] of await publicMethods()) {
+    if (EDITORS.includes(name)) continue;
     const verbs = members.filter((member) => member === 'close' || member === 'remove' || member === 'stop');
     const symbols = members.filter((member) => member === Symbol.dispose || member === Symbol.asyncDispose);
     if (verbs.length + symbols.length === 0) continue;

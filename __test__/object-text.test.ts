@@ -59,9 +59,9 @@ test('shows where regions and windows are, and whether they are active', async (
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'bios\u001b[2J', range: pages(8, 2) });
   t.is(inspect(region), 'Region "bios?[2J" 0x8000..0xa000 (8 KiB) { inactive }');
-  await region.map({ writable: false });
+  await region.mapToGuest({ writable: false });
   t.is(inspect(region), 'Region "bios?[2J" 0x8000..0xa000 (8 KiB) { active, read-only }');
-  await region.map();
+  await region.mapToGuest();
   t.is(inspect({ region }, { depth: 0 }), '{ region: [Region "bios?[2J" 0x8000..0xa000 (8 KiB)] }');
   await region.remove();
   t.is(inspect(region), 'Region "bios?[2J" 0x8000..0xa000 (8 KiB) { removed }');
@@ -153,7 +153,7 @@ test('shows ranges and mappings of a snapshot, whose data stays plain', async (t
   const file = taggedFile(t, 'file', 1, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   await memory.dmaMappers.addDmaMapper(new SimulatedIommu());
   const snapshot = memory.inspect();
   const text = inspect(snapshot);

@@ -174,7 +174,7 @@ async function simulatedReset(t: ExecutionContext): Promise<Scene> {
   const window = fixture.memory.newDeviceMemory({ name: 'BAR 2', length: contents.length });
   const backing = device.regions[2]?.backing();
   if (backing === undefined) throw new Error('the device has a BAR 2');
-  await window.map({ offset: 0n, length: contents.length, backing });
+  await window.addMapping({ backing });
   await window.mapToGuest(AT);
   fixture.recorder.judge = ({ op, range }) => scene.add(`${op} ${range}`);
   const [unmap, map] = [`unmap ${PLACE}`, `map ${PLACE}`];

@@ -1,6 +1,6 @@
 // Removing the window of a BAR or a region: when it resolves, it has left guest memory.
 import test from 'ava';
-import { type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -11,9 +11,9 @@ async function windowOverRegion(t: Parameters<typeof guest>[0]): Promise<{ memor
   const file = taggedFile(t, 'file', 2, 0x30);
   const below = await memory.regions.addRegion({ name: 'below', range: pages(4, 1), priority: -1 });
   await below.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
-  await below.map();
+  await below.mapToGuest();
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   await bar.mapToGuest(at(4));
   return { memory, bar };
 }
@@ -69,7 +69,7 @@ test('removes a region once, however often it is called, and at the end of its s
   {
     await using region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
     await region.addMapping({ range: pages(0, 1), backing: { file: taggedFile(t, 'file', 1, 0x31), offset: 0n } });
-    await region.map();
+    await region.mapToGuest();
     t.deepEqual(target.heldText(), ['0x4000..0x5000 rw r']);
     await Promise.all([region.remove(), region.remove()]);
     t.deepEqual(target.held(), []);
@@ -90,7 +90,7 @@ test('remove of a region rejects while a target may reach it, and succeeds after
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   target.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
   await rejectsCode(t, region.remove(), 'ERR_UNMAP_FAILED');
   t.deepEqual(seenAt4(memory), ['r'], 'nothing has changed');

@@ -9,9 +9,9 @@ import { PeerDmaError } from '../errors.ts';
 import { giveMissingOf } from '../guest/spaces.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { declareDevice } from '../memory/device-state.ts';
+import { FileMemory } from '../memory/file-memory.ts';
 import { native, nativeAsync } from '../native-call.ts';
-import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
+import { newMemoryFile } from '../memory/memory-file.ts';
 import { recordMemoryOf } from '../pci/memory-of-function.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
@@ -44,8 +44,8 @@ export class VfioDevice implements PhysicalFunction {
   readonly #owner: DeviceOwner;
   readonly #closing = new Closing();
   #closed = false;
-  /** The file behind its BARs. @internal */
-  readonly file: MemoryFile;
+  /** The memory of its BARs. @internal */
+  readonly memory: FileMemory;
   /** The state of its memory when its mappings were last updated. */
   #mappedState: string;
 
@@ -62,11 +62,9 @@ export class VfioDevice implements PhysicalFunction {
     this.bdf = bdf;
     this.#device = device;
     this.#owner = owner;
-    this.file = wrapNativeFile(
-      native(() => device.memoryFile(), { device: bdf }),
-      `vfio ${bdf}`,
-    );
-    declareDevice(this.file, {
+    const handle = native(() => device.memoryFile(), { device: bdf });
+    this.memory = new FileMemory(handle, `vfio ${bdf}`);
+    this.memory.device = {
       get accessible() {
         return device.memoryAccessible;
       },
@@ -74,9 +72,10 @@ export class VfioDevice implements PhysicalFunction {
         return device.revocations;
       },
       access: regionAccess(bdf, () => this.regions),
-    });
+    };
+    const file = newMemoryFile(this.memory);
     const region = (index: number, onWrite?: () => void) =>
-      VfioRegion.open(bdf, index, device, this.file, hostAddresses[index], onWrite);
+      VfioRegion.open(bdf, index, device, file, hostAddresses[index], onWrite);
     const config = region(CONFIG_REGION, () => this.#configWritten());
     if (config === undefined) {
       throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
@@ -178,7 +177,7 @@ export class VfioDevice implements PhysicalFunction {
     await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
     this.#closed = true;
     this.interrupts.closed();
-    this.file.close();
+    this.memory.close();
   }
 
   /** For `console.log`. @internal */
@@ -196,7 +195,7 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {
-    const files = devices.map(({ file }) => file);
+    const files = devices.map(({ memory }) => memory);
     await withoutMappingsOf(
       files,
       act,
@@ -211,7 +210,7 @@ export class VfioDevice implements PhysicalFunction {
     const state = this.#memoryState();
     if (state === this.#mappedState) return;
     this.#mappedState = state;
-    giveMissingOf([this.file]);
+    giveMissingOf([this.memory]);
   }
 
   #memoryState(): string {
