@@ -16,13 +16,13 @@ if (regions[0] === undefined) throw new Error('an edu has BAR 0');
 config.write(4n, Uint8Array.of(0x06, 0)); // memory decode, bus mastering
 // QEMU, docs/specs/edu.rst
 const bar = registers(regions[0], {
-  factorial: u32(0x08), // write a number, read what has become of it
-  status: u32(0x20), // bit 7: interrupt when done
-  acknowledge: u32(0x64),
-  source: u64(0x80),
-  destination: u64(0x88),
-  count: u64(0x90),
-  command: u64(0x98), // bit 0: start, and at work; bit 1: from the device's own buffer, which is at 0x40000
+  factorial: u32(0x08n), // write a number, read what has become of it
+  status: u32(0x20n), // bit 7: interrupt when done
+  acknowledge: u32(0x64n),
+  source: u64(0x80n),
+  destination: u64(0x88n),
+  count: u64(0x90n),
+  command: u64(0x98n), // bit 0: start, and at work; bit 1: from the device's own buffer, which is at 0x40000
 });
 
 using done = EventFd.create();

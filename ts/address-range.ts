@@ -2,7 +2,10 @@
  * Half-open ranges of 64-bit addresses.
  */
 import { PeerDmaError } from './errors.ts';
+import { requireBigint } from './number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
+import { INSPECT } from './object-text.ts';
+import { sizeOf } from './size.ts';
 import { digitsOf, valueText } from './value-text.ts';
 
 const U64_END = 1n << 64n;
@@ -49,12 +52,11 @@ export class AddressRange {
    * for length 0, `ERR_OUT_OF_RANGE` if `start + length` passes 2^64.
    */
   static of(start: bigint, length: bigint): AddressRange {
-    if (typeof start !== 'bigint' || typeof length !== 'bigint' || start < 0n || length < 0n) {
+    requireBigint(start, 'start');
+    requireBigint(length, 'length');
+    if (start < 0n || length < 0n) {
       const given = `${valueText(start)} and ${valueText(length)}`;
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `an address range takes a start and a length as non-negative bigints, got ${given}`,
-      );
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"start" and "length" are not negative, got ${given}`);
     }
     if (length === 0n) {
       throw new PeerDmaError('ERR_EMPTY_RANGE', `the range at ${hex(start)} is empty`);
@@ -77,11 +79,12 @@ export class AddressRange {
   /**
    * Whether the range contains an address, or all of another range.
    *
-   * @param other an address or a range
+   * @param other an address as a bigint, or a range
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for anything else
    */
   contains(other: AddressRange | bigint): boolean {
     if (typeof other === 'bigint') return this.start <= other && other < this.end;
+    if (typeof other === 'number') requireBigint(other, 'other');
     requireRange(other);
     return this.start <= other.start && other.end <= this.end;
   }
@@ -106,6 +109,11 @@ export class AddressRange {
   /** As {@link AddressRange.toString}, for `JSON.stringify`, which rejects bigints. */
   toJSON(): string {
     return this.toString();
+  }
+
+  /** `AddressRange 0x1000..0x2000 (4 KiB)`, for `console.log`. @internal */
+  [INSPECT](): string {
+    return `AddressRange ${this.toString()} (${sizeOf(this.length)})`;
   }
 }
 

@@ -5,33 +5,37 @@ import { constants } from 'node:buffer';
 import { types } from 'node:util';
 import { hex } from './address-range.ts';
 import { PeerDmaError, asError } from './errors.ts';
+import { requireBigint, requireNumber } from './number-types.ts';
 import { valueText } from './value-text.ts';
 
-/** A number of bytes. @internal */
-export function requireCount(count: number, what = 'a length'): number {
+/** A number of bytes. @param name of the parameter @internal */
+export function requireCount(count: number, name = 'length'): number {
+  requireNumber(count, name);
   if (Number.isSafeInteger(count) && count >= 0) return count;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number of bytes, not ${valueText(count)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is a whole number of bytes, not ${valueText(count)}`);
 }
 
-/** A number of 64 bits, such as an offset. @internal */
-export function requireUnsigned(value: bigint, what: string): bigint {
-  if (typeof value !== 'bigint' || value < 0n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a non-negative bigint, not ${valueText(value)}`);
+/** A value of 64 bits, such as an offset. @param name of the parameter @internal */
+export function requireUnsigned(value: bigint, name: string): bigint {
+  requireBigint(value, name);
+  if (value < 0n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is a non-negative bigint, not ${valueText(value)}`);
   }
   if (value < 1n << 64n) return value;
-  throw new PeerDmaError('ERR_OUT_OF_RANGE', `${what} is less than 2^64, not ${valueText(value)}`);
+  throw new PeerDmaError('ERR_OUT_OF_RANGE', `"${name}" is less than 2^64, not ${valueText(value)}`);
 }
 
-/** A whole number from 0 on, such as a descriptor. @internal */
-export function requireIndex(value: number, what: string): number {
+/** A whole number from 0 on, such as a descriptor. @param name of the parameter @internal */
+export function requireIndex(value: number, name: string): number {
+  requireNumber(value, name);
   if (Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} is a whole number from 0 on, not ${valueText(value)}`);
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is a whole number from 0 on, not ${valueText(value)}`);
 }
 
 /** Checks that `length` bytes at `offset` end within `limit`, before memory is allocated for them. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
-  requireUnsigned(offset, 'an offset');
+  requireUnsigned(offset, 'offset');
   if (offset + BigInt(length) <= limit) return;
   throw new PeerDmaError(
     'ERR_OUT_OF_RANGE',

@@ -6,6 +6,7 @@
  * that rejects every caller.
  */
 export { AddressRange } from './address-range.ts';
+export type { AbortOptions, AbortSignalLike } from './abort.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
 export type { DmaEvent, MemoryAction, MemoryChangeEvent, MemorySettledEvent } from './dma/events.ts';
 

@@ -186,7 +186,7 @@ test('allocates outside the RAM and the BARs of a guest, within 39 bits', async 
   t.true(low.iova >= 4n * GiB, 'as far off as the device can reach');
   const lowest = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
   t.true(lowest.iova >= 64n << 20n && lowest.iova < 4n * GiB);
-  await bar.close();
+  await bar.remove();
 });
 
 test('keeps the bytes readable after the buffer and its guest memory are closed', async (t) => {

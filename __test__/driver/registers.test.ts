@@ -12,7 +12,7 @@ test('makes one access for each property read and assignment', (t) => {
     read64: (offset) => (log.push(`read64 ${offset}`), 0x5678n),
     write64: (offset, value) => void log.push(`write64 ${offset} ${value}`),
   };
-  const view = registers(file, { control: u32(4), address: u64(8n) }, 0x100n);
+  const view = registers(file, { control: u32(4n), address: u64(8n) }, 0x100n);
   const control: number = view.control;
   const address: bigint = view.address;
   t.deepEqual([control, address], [0x1234, 0x5678n]);
@@ -28,7 +28,7 @@ test('passes errors of the region through', async (t) => {
   t.teardown(() => device.close());
   const [bar] = device.regions;
   if (bar === undefined) return t.fail();
-  const view = registers(bar, { last: u32(4092), beyond: u32(4096), odd: u64(4) });
+  const view = registers(bar, { last: u32(4092n), beyond: u32(4096n), odd: u64(4n) });
   view.last = 0xffff_ffff;
   t.is(view.last, 0xffff_ffff);
   throwsCode(t, () => view.beyond, 'ERR_OUT_OF_RANGE');

@@ -77,16 +77,16 @@ test('bytes of a detached buffer are none', async (t) => {
 test('rejects a number for a bigint and a bigint for a number, and names the type', async (t) => {
   const file = taggedFile(t, 'file', 1, 0);
   const cases: [() => unknown, RegExp][] = [
-    [() => MemoryFile.create(4096 as never), /length of a memory file is a non-negative bigint, not the number 4096/],
-    [() => MemoryFile.create(-1n), /length of a memory file is a non-negative bigint, not/],
-    [() => MemoryFile.fromFd(3n as never), /file descriptor is a whole number from 0 on, not the bigint 3/],
-    [() => MemoryFile.fromFd(1.5), /file descriptor is a whole number from 0 on, not/],
-    [() => file.write(0 as never, new Uint8Array(1)), /an offset is a non-negative bigint, not the number 0/],
+    [() => MemoryFile.create(4096 as never), /^"length" is a bigint \(4096n\), not the number 4096$/],
+    [() => MemoryFile.create(-1n), /^"length" is a non-negative bigint, not the bigint -1n$/],
+    [() => MemoryFile.fromFd(3n as never), /^"fd" is a number \(3\), not the bigint 3n$/],
+    [() => MemoryFile.fromFd(1.5), /^"fd" is a whole number from 0 on, not/],
+    [() => file.write(0 as never, new Uint8Array(1)), /^"offset" is a bigint \(0n\), not the number 0$/],
   ];
   for (const [act, message] of cases) t.regex(throwsCode(t, act, 'ERR_INVALID_ARGUMENT').message, message);
   t.regex(throwsCode(t, () => MemoryFile.create(1n << 64n), 'ERR_OUT_OF_RANGE').message, /less than 2\^64/);
   for (const [options, message] of [
-    [{ numaNode: 0n }, /numaNode is a whole number from 0 on, not the bigint 0/],
+    [{ numaNode: 0n }, /^"numaNode" is a number \(0\), not the bigint 0n$/],
     [{ prefault: 'yes' }, /prefault is true or false, not/],
   ] as const) {
     const created = GuestMemory.create({ ram: [{ start: 0n, length: PAGE, ...(options as object) }] });

@@ -130,8 +130,8 @@ test('a closed window is gone for good', async (t) => {
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(0n);
-  await bar.close();
-  await bar.close();
+  await bar.remove();
+  await bar.remove();
   t.deepEqual(target.held(), []);
   t.deepEqual(memory.inspect().regions, []);
   await rejectsCode(t, bar.mapToGuest(0n), 'ERR_REGION_REMOVED');

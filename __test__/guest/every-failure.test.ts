@@ -80,7 +80,7 @@ const CHANGES: readonly Change[] = [
   { title: 'a BAR moves onto another BAR', run: (scene) => scene.bar(0).mapToGuest(at(18)) },
   { title: 'a BAR moves below RAM', run: (scene) => scene.bar(0).mapToGuest(at(3)) },
   { title: 'a BAR is disabled', run: (scene) => scene.bar(0).unmapFromGuest() },
-  { title: 'a BAR closes', run: (scene) => scene.bar(0).close() },
+  { title: 'a BAR closes', run: (scene) => scene.bar(0).remove() },
   {
     title: 'a BAR shows more',
     run: (scene) =>

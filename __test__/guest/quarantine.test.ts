@@ -190,7 +190,7 @@ test('private memory in quarantine outlives the window that it was in', async (t
   other.judge = new RefuseAt('map', 0).judge;
   await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_ROLLBACK_FAILED');
   for (const page of [4, 8, 12]) await rejectsCode(t, bar.mapToGuest(at(page)), 'ERR_RANGE_QUARANTINED');
-  await bar.close();
+  await bar.remove();
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');

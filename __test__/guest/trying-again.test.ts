@@ -253,7 +253,7 @@ test('a region whose memory could not be mapped can be unmapped and removed', as
   target.takeCalls();
   await bar.unmapFromGuest();
   await bar.mapToGuest(at(4));
-  await bar.close();
+  await bar.remove();
   t.deepEqual(target.takeCalls(), ['map 0x4000..0x5000 rw refused'], 'and what goes is not tried again');
 });
 

@@ -229,7 +229,7 @@ test('reads all ones from a device that does not respond, drops writes, and publ
       [device.bdf, 'BAR read', 0, 0n, 4, 'ERR_BAR_DISABLED'],
       [device.bdf, 'BAR read', 0, 8n, 8, 'ERR_BAR_DISABLED'],
       [device.bdf, 'BAR write', 0, 0n, 4, 'ERR_BAR_DISABLED'],
-      [device.bdf, 'config read', undefined, 0, 4, 'ERR_SYSTEM'],
+      [device.bdf, 'config read', undefined, 0n, 4, 'ERR_SYSTEM'],
     ],
   );
 });
@@ -260,13 +260,13 @@ test('drops config writes to a device that does not respond, and unmaps its BARs
   t.deepEqual(
     faults.map(({ access, bar, offset, length, error }) => [access, bar, offset, length, error.code]),
     [
-      [0x3c, 1],
-      [4, 2],
-      [4, 2],
-      [0x10, 4],
-      [0x10, 4],
-      [0x100, 4],
-      [0, 4],
+      [0x3cn, 1],
+      [4n, 2],
+      [4n, 2],
+      [0x10n, 4],
+      [0x10n, 4],
+      [0x100n, 4],
+      [0n, 4],
     ].map(([offset, length]) => ['config write', undefined, offset, length, 'ERR_SYSTEM']),
   );
   Object.assign(device.config, { read, write });

@@ -36,17 +36,56 @@ const NO_PARAMETERS = /^(?:static )?(?:async )?\*?[\w$]*\s*(?:\[[^\]]*\])?\(\)/;
  */
 export async function publicSurface(): Promise<string[]> {
   const found: string[] = [];
+  for (const { name, value, url } of await exportedFunctions()) found.push(...(await callsOf(name, value, url)));
+  return [...new Set(found)];
+}
+
+interface ExportedFunction {
+  readonly name: string;
+  // oxlint-disable-next-line typescript/no-unsafe-function-type -- whatever is exported
+  readonly value: Function;
+  /** Of its file. */
+  readonly url: URL;
+}
+
+/** The functions and classes of all exports, classes that are exported as types among them. */
+async function exportedFunctions(): Promise<ExportedFunction[]> {
+  const found: ExportedFunction[] = [];
   for (const entryPoint of ENTRY_POINTS.values()) {
     for (const [, names = '', path = ''] of readFileSync(entryPoint, 'utf8').matchAll(EXPORT)) {
       const url = new URL(path, entryPoint);
       const module: Exports = await import(url.href);
       for (const name of names.split(',').map((one) => one.trim().replace(/^type /, ''))) {
         const value = module[name];
-        if (typeof value === 'function') found.push(...(await callsOf(name, value, url)));
+        if (typeof value === 'function') found.push({ name, value, url });
       }
     }
   }
-  return [...new Set(found)];
+  return found;
+}
+
+/** The public methods of each exported class, by its name. Some have symbols as names. */
+export async function publicMethods(): Promise<Map<string, readonly (string | symbol)[]>> {
+  const found = new Map<string, readonly (string | symbol)[]>();
+  for (const { name, value, url } of await exportedFunctions()) {
+    if (!isClass(value)) continue;
+    const internal = internalMembers(name, url);
+    const members = Reflect.ownKeys(value.prototype);
+    found.set(
+      name,
+      members.filter((member) => typeof member === 'symbol' || !internal.has(member)),
+    );
+  }
+  return found;
+}
+
+// oxlint-disable-next-line typescript/no-unsafe-function-type -- whatever is exported
+function isClass(value: Function): boolean {
+  return String(value).startsWith('class ');
+}
+
+function internalMembers(name: string, url: URL): ReadonlySet<string | undefined> {
+  return new Set([...sourceOf(name, url).matchAll(INTERNAL)].map(([, member]) => member));
 }
 
 /** Value exports that can't be called. */
@@ -58,8 +97,8 @@ export function constants(): string[] {
 
 // oxlint-disable-next-line typescript/no-unsafe-function-type -- whatever is exported
 async function callsOf(name: string, value: Function, url: URL): Promise<string[]> {
-  if (!String(value).startsWith('class ')) return NO_PARAMETERS.test(bare(value)) ? [] : [name];
-  const internal = new Set([...sourceOf(name, url).matchAll(INTERNAL)].map(([, member]) => member));
+  if (!isClass(value)) return NO_PARAMETERS.test(bare(value)) ? [] : [name];
+  const internal = internalMembers(name, url);
   const members: readonly (readonly [string, string, PropertyDescriptor])[] = [
     ...Object.entries(Object.getOwnPropertyDescriptors(value)).map((one) => ['.', ...one] as const),
     ...Object.entries(Object.getOwnPropertyDescriptors(value.prototype)).map((one) => ['#', ...one] as const),

@@ -1,6 +1,7 @@
 /**
  * All tests on real devices, as one file: in an emulated guest it takes longer to start a process than to run a test.
  */
+import './abort.test.ts';
 import './assigned/comings-and-goings.test.ts';
 import './assigned/decode.test.ts';
 import './assigned/example.test.ts';

@@ -48,7 +48,7 @@ async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promi
     if (error instanceof PeerDmaError && error.code === 'ERR_UNALIGNED') return false; // it has no whole page
     throw error;
   } finally {
-    await window?.close();
+    await window?.remove();
   }
 }
 

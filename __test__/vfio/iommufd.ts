@@ -2,6 +2,7 @@
  * The tests on real devices that go through iommufd, as one file: those of all.ts that are of no back end in particular, with
  * PEERDMA_VFIO_BACKEND=iommufd, and those of iommufd alone.
  */
+import './abort.test.ts';
 import './assigned/comings-and-goings.test.ts';
 import './assigned/decode.test.ts';
 import './assigned/groups.test.ts';

@@ -103,7 +103,7 @@ testWith(
       const places = [0x8000_0000n, 0x8080_0000n, 0x1_0000_0000n, 0xfee0_0000n];
       for (let move = 0; move < count; move++) await window.mapToGuest(places[move % places.length] ?? 0n);
       await window.unmapFromGuest();
-      await window.close();
+      await window.remove();
       await peer.close();
     };
     await passing(40);

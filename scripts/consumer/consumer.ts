@@ -1,5 +1,5 @@
 // A user of the package, compiled against its declarations with `skipLibCheck: false`.
-import { type DmaTarget, GuestMemory, VfioContainerManager } from 'peerdma';
+import { type DmaTarget, EventFd, GuestMemory, VfioContainerManager } from 'peerdma';
 import { DmaBuffer, registers, u32 } from 'peerdma/driver';
 import { type HostMachine, type PeerMatrix, peerMatrix, readHost } from 'peerdma/host';
 import { type MemorySnapshot, explain } from 'peerdma/inspect';
@@ -18,5 +18,8 @@ export const text: string = explain(snapshot, 0n).text;
 
 const device = SimulatedDevice.edu({ bdf: '0000:00:04.0' });
 const [bar] = device.regions;
-export const id: number | undefined = bar === undefined ? undefined : registers(bar, { id: u32(0) }).id;
+export const id: number | undefined = bar === undefined ? undefined : registers(bar, { id: u32(0n) }).id;
 export const bytes: Uint8Array = (await DmaBuffer.allocate(memory, 0x1000n)).bytes;
+
+/** An `AbortSignal` is one of the signals that calls take. */
+export const waiting: Promise<bigint> = EventFd.create().wait({ signal: AbortSignal.timeout(1) });

@@ -3,7 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
-import { valueText } from '../value-text.ts';
+import { requireBigint } from '../number-types.ts';
 
 /** Logs the writes of the devices of one address space. @internal */
 export interface DirtyTracker {
@@ -62,9 +62,7 @@ export class DirtyPages {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if it is not a bigint
    */
   has(gpa: bigint): boolean {
-    if (typeof gpa !== 'bigint') {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint, not ${valueText(gpa)}`);
-    }
+    requireBigint(gpa, 'gpa');
     if (gpa < this.range.start || gpa >= this.range.end) return false;
     const page = (gpa - this.range.start) / this.pageSize;
     return (((this.bitmap[Number(page / WORD)] ?? 0n) >> (page % WORD)) & 1n) === 1n;

@@ -5,6 +5,7 @@
 import { AddressRange, hex, isRange, requireRange } from '../address-range.ts';
 import { newBytes, readArray, readOptions, requireBoolean, requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireBigint, requireNumber } from '../number-types.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { readBacking } from '../memory/backing.ts';
 import { fileMemoryOf } from '../memory/memory-file.ts';
@@ -35,9 +36,10 @@ export class SimulatedIommu implements DmaTarget {
    * Makes an IOMMU without mappings.
    *
    * @param options.rules the rules that it follows. Default: `type1v2`
-   * @param options.pageSize the smallest page that it maps, in bytes. Default: 4096
+   * @param options.pageSize the smallest page that it maps, in bytes: a power of two from 4096n on. Default: 4096n
    * @param options.iovaRanges the IOVAs that it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
-   * @param options.maxMappings default: for type1v2 65535, as `dma_entry_limit` of Linux; iommufd has no such limit
+   * @param options.maxMappings a count, 0 or more, or `Infinity`. Default: for type1v2 65535, as `dma_entry_limit` of
+   * Linux; for iommufd `Infinity`
    */
   constructor(
     options: {
@@ -62,7 +64,9 @@ export class SimulatedIommu implements DmaTarget {
     }
     this.#rules = IOMMU_RULES[rules];
     const { maxMappings = this.#rules.maxMappings } = given;
-    if (typeof pageSize !== 'bigint' || pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
+    requireBigint(pageSize, 'pageSize');
+    requireNumber(maxMappings, 'maxMappings');
+    if (pageSize < 4096n || (pageSize & (pageSize - 1n)) !== 0n) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `a page size is a power of two from 4096n, not ${valueText(pageSize)}`,
@@ -148,6 +152,7 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` if part of the range is not mapped
    */
   read(iova: bigint, length: number): Uint8Array {
+    requireBigint(iova, 'iova');
     if (requireCount(length) === 0) return new Uint8Array();
     const range = AddressRange.of(iova, BigInt(length));
     const parts = this.#access(range, 'read');
@@ -166,6 +171,7 @@ export class SimulatedIommu implements DmaTarget {
    * @throws {PeerDmaError} `ERR_DMA_FAULT` if part of the range is not mapped or is read-only; no byte is written then
    */
   write(iova: bigint, bytes: Uint8Array): void {
+    requireBigint(iova, 'iova');
     if (requireBytes(bytes).length === 0) return;
     const range = AddressRange.of(iova, BigInt(bytes.length));
     for (const { value, part } of this.#access(range, 'write')) {

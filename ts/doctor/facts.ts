@@ -2,6 +2,7 @@
  * Gathers the facts that all findings are derived from.
  */
 import { PeerDmaError } from '../errors.ts';
+import { requireBigint } from '../number-types.ts';
 import { readHostOrEmpty } from '../host/read-host.ts';
 import { SysFiles } from '../host/sys-files.ts';
 import { type Machine, machineOf, thisMachine } from '../host/machine.ts';
@@ -28,7 +29,8 @@ export interface Facts {
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `ram` is not positive or `sysfs` is not a folder @internal */
 export function gatherFacts(sysfs: string | undefined, ram: bigint | undefined): Facts {
-  if (ram !== undefined && (typeof ram !== 'bigint' || ram <= 0n)) {
+  if (ram !== undefined) requireBigint(ram, 'ram');
+  if (ram !== undefined && ram <= 0n) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `RAM is a number of bytes above 0, not ${valueText(ram)}`);
   }
   const roots: SystemRoots = sysfs === undefined ? { sys: '/sys', top: '/' } : { sys: sysfs, top: undefined };

@@ -1,5 +1,6 @@
 /** DMA buffers: memory shared by a driver in this process and its device, as bytes and as an IOVA. */
 import { AddressRange } from '../address-range.ts';
+import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -9,6 +10,9 @@ import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openStore } from '../memory/backing.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { requireBigint, requireNumber } from '../number-types.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { findPlacement } from './buffer-placement.ts';
@@ -19,8 +23,10 @@ export interface DmaBufferOptions {
   readonly name?: string;
   /** Alignment of its IOVA in bytes: a power of two of at least a page. Default: a page. */
   readonly alignment?: bigint;
-  /** Maximum width of the IOVA in bits, for devices with short addresses. Default: the width of the IOMMU. */
+  /** Maximum width of the IOVA in bits, 12 to 64, for devices with short addresses. Default: the width of the IOMMU. */
   readonly addressBits?: number;
+  /** As in {@link AbortOptions}. A buffer that is mapped by the time of the abort is unmapped again. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /**
@@ -63,12 +69,28 @@ export class DmaBuffer {
    * Allocates memory at a free IOVA that every target of the guest memory can map.
    *
    * @param memory the guest memory that the device's IOMMU maps: that of its `VfioContainerManager`
-   * @param length bytes, at most `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
+   * @param length bytes, from 1 to `buffer.constants.MAX_LENGTH` of Node; rounded up to whole pages for the mapping
    * @throws {PeerDmaError} `ERR_IOVA_UNREACHABLE` if there is no such IOVA; the error of a target, after which nothing
    * is left allocated; `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` supports; `ERR_INVALID_ARGUMENT`,
    * `ERR_EMPTY_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
+   * @throws the reason of the signal
    */
   static async allocate(memory: GuestMemory, length: bigint, options: DmaBufferOptions = {}): Promise<DmaBuffer> {
+    const signal = requireSignal(readOptions(options, ['signal']).signal);
+    return runAbortable(
+      signal,
+      (begin) => DmaBuffer.#allocate(memory, length, options, begin),
+      (buffer) => buffer.close(),
+    );
+  }
+
+  /** @param begin called when its turn to change guest memory comes */
+  static async #allocate(
+    memory: GuestMemory,
+    length: bigint,
+    options: DmaBufferOptions,
+    begin: () => void,
+  ): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
     const page = hostPageSize();
     const given = readOptions(options, ['name', 'alignment', 'addressBits']);
@@ -76,7 +98,9 @@ export class DmaBuffer {
     if (typeof name !== 'string' || name === '') {
       throw invalid(`the name of a DMA buffer is a non-empty string, not ${valueText(name)}`);
     }
-    if (typeof alignment !== 'bigint' || alignment < page || (alignment & (alignment - 1n)) !== 0n) {
+    requireBigint(alignment, 'alignment');
+    requireNumber(addressBits, 'addressBits');
+    if (alignment < page || (alignment & (alignment - 1n)) !== 0n) {
       throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
     }
     if (!Number.isInteger(addressBits) || addressBits < 12 || addressBits > 64) {
@@ -101,7 +125,7 @@ export class DmaBuffer {
           draft.add(state);
           draft.map(state.id, { range: AddressRange.of(0n, whole), store, writable: true });
           draft.place(state.id, room, true);
-        });
+        }, begin);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
         store.owner.count(0);
@@ -132,6 +156,15 @@ export class DmaBuffer {
   /** As {@link DmaBuffer.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'DmaBuffer', () => {
+      const range = AddressRange.of(this.iova, this.length);
+      const isMapped = addressSpaceOf(this.#memory).map.region(this.#region) !== undefined;
+      return [`${range} (${sizeOf(this.length)})`, isMapped ? 'open' : 'closed'];
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 /** A device's registers by name, with an access width for each. */
-import { readEntries, readOptions } from '../arguments.ts';
+import { readEntries, readOptions, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { valueText } from '../value-text.ts';
+import { requireBigint } from '../number-types.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
 /** The object that is accessed: a BAR, or anything else with accesses of these widths. */
@@ -30,27 +30,19 @@ export type RegisterView<Layout extends Readonly<Record<string, RegisterDefiniti
   -readonly [Name in keyof Layout]: Layout[Name] extends RegisterDefinition<infer Value> ? Value : never;
 };
 
-function offsetOf(offset: bigint | number): bigint {
-  if ((typeof offset === 'bigint' || Number.isSafeInteger(offset)) && offset >= 0) return BigInt(offset);
-  throw new PeerDmaError(
-    'ERR_INVALID_ARGUMENT',
-    `the offset of a register is a whole number of bytes, not ${valueText(offset)}`,
-  );
-}
-
 /** A register of 32 bits. @param offset bytes from the start of the region; a multiple of 4 */
-export function u32(offset: bigint | number): RegisterDefinition<number> {
+export function u32(offset: bigint): RegisterDefinition<number> {
   return {
-    offset: offsetOf(offset),
+    offset: requireUnsigned(offset, 'offset'),
     read: (file, at) => file.read32(at),
     write: (file, at, value) => file.write32(at, value),
   };
 }
 
 /** A register of 64 bits. @param offset bytes from the start of the region; a multiple of 8 */
-export function u64(offset: bigint | number): RegisterDefinition<bigint> {
+export function u64(offset: bigint): RegisterDefinition<bigint> {
   return {
-    offset: offsetOf(offset),
+    offset: requireUnsigned(offset, 'offset'),
     read: (file, at) => file.read64(at),
     write: (file, at, value) => file.write64(at, value),
   };
@@ -68,15 +60,13 @@ export function registers<
   const Layout extends Readonly<Record<string, RegisterDefinition<number> | RegisterDefinition<bigint>>>,
 >(file: RegisterFile, layout: Layout, base = 0n): RegisterView<Layout> {
   requireRegisterFile(file);
+  requireBigint(base, 'base');
   const view = {};
   for (const [name, register] of readEntries<RegisterDefinition>(layout, 'registers')) {
     const { offset, read, write } = readOptions(register, ['offset', 'read', 'write'], `the register ${name}`);
     const isRegister = typeof offset === 'bigint' && typeof read === 'function' && typeof write === 'function';
-    if (!isRegister || typeof base !== 'bigint') {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `the register ${name} is invalid. Define it with u32 or u64, and pass base as a bigint.`,
-      );
+    if (!isRegister) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the register ${name} is invalid. Define it with u32 or u64.`);
     }
     const at = base + offset;
     Object.defineProperty(view, name, {

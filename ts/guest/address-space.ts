@@ -86,10 +86,12 @@ export class AddressSpace {
   /**
    * Changes the memory map and all targets. If it throws, nothing has changed.
    *
+   * @param begin called before anything else, in its turn
+   * @throws the error of `begin`
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; the error of a target or of the native core
    */
-  change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
-    return this.#run('change', () => this.#change(edit));
+  change(edit: (draft: MemoryMapDraft) => void, begin?: () => void): Promise<void> {
+    return this.#run('change', () => this.#change(edit), begin);
   }
 
   /**
@@ -183,11 +185,13 @@ export class AddressSpace {
   /**
    * Unmaps memory of devices from every target, calls `act`, which revokes its mappings, and maps it again.
    *
+   * @param begin called before anything else, in its turn
+   * @throws the error of `begin`: nothing has changed
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>): Promise<void> {
-    return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act));
+  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
+    return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
   /** Maps to each target what it misses of a device's memory. Its status reports failures. */
@@ -286,12 +290,19 @@ export class AddressSpace {
     }
   }
 
-  #run<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
-    return this.#queue.run(() => thenSettled(this.order, action, act));
+  /** @param begin called in its turn. If it throws, no event is published */
+  #run<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+    return this.#queue.run(() => {
+      begin();
+      return thenSettled(this.order, action, act);
+    });
   }
 
-  #runAlways<T>(action: MemoryAction, act: () => Promise<T>): Promise<T> {
-    return this.#queue.runAlways(() => thenSettled(this.order, action, act));
+  #runAlways<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+    return this.#queue.runAlways(() => {
+      begin();
+      return thenSettled(this.order, action, act);
+    });
   }
 
   #isClosing(target: object): boolean {

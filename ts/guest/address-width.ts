@@ -3,6 +3,7 @@
  */
 import { type AddressRange, hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 
 /** A page of 4 KiB. @internal */
@@ -29,6 +30,7 @@ export function addressWidthFor(ram: readonly AddressRange[], asked: number | un
     const end = ram.reduce((highest, range) => (range.end > highest ? range.end : highest), 0n);
     return Math.min(MAX_WIDTH, Math.max(DEFAULT_WIDTH, bitsBelow(end) + 1));
   }
+  requireNumber(asked, 'addressWidth');
   if (Number.isInteger(asked) && asked >= MIN_WIDTH && asked <= MAX_WIDTH) return asked;
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',

@@ -2,11 +2,13 @@
  * The window of a device's BAR: it has contents first, and an address while the guest maps it.
  */
 import { AddressRange } from '../address-range.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
 import { MemoryRegion, changeMemory } from './memory-change.ts';
 import { newRegion, requirePlace } from './new-region.ts';
-import { DEFAULT_PRIORITY } from './region-state.ts';
+import { DEFAULT_PRIORITY, stateText } from './region-state.ts';
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
 export class DeviceMemory extends MemoryRegion {
@@ -43,12 +45,22 @@ export class DeviceMemory extends MemoryRegion {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
    * memory behind the window. Nothing has changed then
    */
-  async close(): Promise<void> {
+  async remove(): Promise<void> {
     await this.#space.removeRegion(this.#id);
   }
 
-  /** As {@link DeviceMemory.close}. */
+  /** As {@link DeviceMemory.remove}. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    await this.remove();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'DeviceMemory', () => {
+      const region = this.#space.map.region(this.#id);
+      const identity = `"${this.name}" (${sizeOf(this.length)})`;
+      const range = region?.at === undefined ? [] : [`range: ${region.at}`];
+      return [identity, ...range, stateText(region)];
+    });
   }
 }

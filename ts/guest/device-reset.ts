@@ -12,6 +12,8 @@ import { spacesShowing } from './spaces.ts';
  * @param files the memory of the devices
  * @param act revokes mappings of their memory, for example by a reset
  * @param own address spaces that wait for `act` even if they don't map any of the files
+ * @param begin called before anything else, when earlier changes of the first address space have ended
+ * @throws the error of `begin`: nothing has changed
  * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`
  * @internal
  */
@@ -19,12 +21,19 @@ export async function withoutMappingsOf(
   files: readonly FileMemory[],
   act: () => void | Promise<void>,
   own: readonly AddressSpace[] = [],
+  begin: () => void = () => {},
 ): Promise<void> {
   const spaces = new Set([...own, ...spacesShowing(files)]);
   // Always in the same order: two resets at once must not wait for one another.
   const sorted = [...spaces].sort((a, b) => a.order - b.order);
-  const within = sorted.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
-  await within();
+  const [first, ...others] = sorted;
+  const within = others.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
+  if (first === undefined) {
+    begin();
+    await within();
+  } else {
+    await first.withoutMappings(files, within, begin);
+  }
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.
   for (const space of new Set([...sorted, ...spacesShowing(files)])) await space.giveMissing(files);

@@ -8,6 +8,7 @@ import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
 import { readOptions } from '../arguments.ts';
 import { readTarget } from '../dma/target-traits.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT, objectText } from '../object-text.ts';
 import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { RefreshedMapping } from './device-changes.ts';
@@ -119,5 +120,14 @@ export class DmaMapperHandle {
   /** As {@link DmaMapperHandle.remove}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.remove();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'DmaMapperHandle', () => [
+      `"${this.name}"`,
+      `peerToPeer: '${this.#mapper.peerToPeer}'`,
+      this.#mapper.following ? 'following' : 'removed',
+    ]);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { readArray, readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireBigint } from '../number-types.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { type RegionAtAddress, layersAt, memoryAt } from './layers.ts';
 import { type TargetAtAddress, targetViewAt, viewSentence } from './target-view.ts';
@@ -45,7 +46,7 @@ export interface MemoryAtAddress {
  * Explains an address: its memory, and whether and why DMA targets reach it.
  *
  * @param snapshot the result of `GuestMemory.inspect()`, or a copy by way of JSON
- * @param address guest-physical, which is the IOVA
+ * @param address guest-physical, which is the IOVA; 0 to 2^64 - 1
  * @param target name of a target. Default: all of them
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a malformed snapshot or address, or an unknown target
  */
@@ -79,8 +80,9 @@ function explained(snapshot: MemorySnapshot, address: bigint, target?: string): 
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function requireAddress(address: bigint): void {
-  if (typeof address !== 'bigint' || address < 0n || address >= 1n << 64n) {
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `an address is a bigint of 64 bits, not ${valueText(address)}`);
+  requireBigint(address, 'address');
+  if (address < 0n || address >= 1n << 64n) {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"address" has 64 bits and is not ${valueText(address)}`);
   }
 }
 

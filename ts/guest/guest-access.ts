@@ -9,6 +9,7 @@ import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { isDevice, readStore, writeStore } from '../memory/backing.ts';
 import type { FileWindow } from '../memory/file-windows.ts';
+import { requireBigint, requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 
 type FlatMap = IntervalMap<SubMapping>;
@@ -70,6 +71,7 @@ export class GuestAccess {
       return;
     }
     const from = requireBytes(bytes);
+    requireBigint(gpa, 'gpa');
     const range = AddressRange.of(gpa, BigInt(length));
     for (const { value, part } of cover(flat, range)) {
       writeStore(value.store, part.start - value.range.start, slice(from, range, part));
@@ -121,7 +123,8 @@ export class GuestAccess {
   }
 
   write64(gpa: bigint, value: bigint): void {
-    if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) throw notUnsigned(value, '64', 'bigint');
+    requireBigint(value, 'value');
+    if (BigInt.asUintN(64, value) !== value) throw notUnsigned(value, '64', 'bigint');
     const view = this.#viewOf(gpa, 8);
     if (view === undefined) this.#writeEncoded(gpa, 8, (bytes) => bytes.setBigUint64(0, value, true));
     else view.setBigUint64(this.#at, value, true);
@@ -139,6 +142,7 @@ export class GuestAccess {
 
   /** @param allocate called once all of the memory is found: a guest may have chosen the length */
   #readAll<T extends Uint8Array>(flat: FlatMap, gpa: bigint, length: number, allocate: () => T): T {
+    requireBigint(gpa, 'gpa');
     const range = AddressRange.of(gpa, BigInt(length));
     const parts = cover(flat, range);
     const bytes = allocate();
@@ -192,12 +196,13 @@ function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: A
 
 function requireBits(value: number, bits: 8 | 16 | 32): void {
   if (Number.isInteger(value) && value >= 0 && value < 2 ** bits) return;
+  requireNumber(value, 'value');
   throw notUnsigned(value, `${bits}`, 'number');
 }
 
 function notUnsigned(value: unknown, bits: string, type: string): PeerDmaError {
   return new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    `a value of ${bits} bits is an unsigned ${type} of that size, not ${valueText(value)}`,
+    `"value" is an unsigned ${type} of ${bits} bits, not ${valueText(value)}`,
   );
 }

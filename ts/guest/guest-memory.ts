@@ -4,6 +4,7 @@
 import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { AddressSpace } from './address-space.ts';
 import { addressWidthFor } from './address-width.ts';
@@ -225,7 +226,7 @@ export class GuestMemory {
    * successful change; a change under way may have reached some of the targets.
    */
   inspect(): MemorySnapshot {
-    return snapshot(this.#space);
+    return withSnapshotText('MemorySnapshot', snapshot(this.#space));
   }
 
   /**
@@ -254,6 +255,17 @@ export class GuestMemory {
   /** As {@link GuestMemory.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'GuestMemory', () => [
+      `${this.id}`,
+      `addressWidth: ${this.#space.width}`,
+      `regions: ${this.#space.map.regions().length}`,
+      `targets: ${this.#space.mappers.size}`,
+      this.#space.closed ? 'closed' : 'open',
+    ]);
   }
 
   #openSpace(): AddressSpace {

@@ -6,6 +6,7 @@ import { AddressRange, hex, requireAligned, requireRange } from '../address-rang
 import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type Store, openStore } from '../memory/backing.ts';
+import { requireBigint } from '../number-types.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -165,7 +166,7 @@ export class MemoryChange {
   mapToGuest(window: DeviceMemory, gpa: bigint, options?: { writable?: boolean }): void;
   mapToGuest(region: MemoryRegion, ...rest: unknown[]): void {
     const { id, range } = this.#partsOf(region);
-    const at = range ?? AddressRange.of(rest.shift() as bigint, region.length);
+    const at = range ?? rangeAt(rest.shift() as bigint, region.length);
     const [options = {}] = rest as [{ writable?: boolean }?];
     const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
@@ -179,7 +180,7 @@ export class MemoryChange {
     this.#add((draft) => draft.unplace(id));
   }
 
-  /** As {@link Region.remove} or {@link DeviceMemory.close}. */
+  /** As {@link Region.remove} or {@link DeviceMemory.remove}. Rejects a removed region. */
   remove(region: MemoryRegion): void {
     const { id } = this.#partsOf(region);
     this.#add((draft) => draft.remove(id));
@@ -200,6 +201,11 @@ export class MemoryChange {
     }
     return parts;
   }
+}
+
+function rangeAt(gpa: bigint, length: bigint): AddressRange {
+  requireBigint(gpa, 'gpa');
+  return AddressRange.of(gpa, length);
 }
 
 function requireWithin(range: AddressRange, { name, length }: MemoryRegion): void {

@@ -52,6 +52,11 @@ export class MemoryMap {
     return this.#regions.valuesArray();
   }
 
+  /** The region with that number, if it exists. */
+  region(id: number): RegionState | undefined {
+    return this.#regions.get(id);
+  }
+
   /** The regions in groups, the oldest first. */
   regionGroups(): Iterable<readonly RegionState[]> {
     return valueGroups(this.#regions);

@@ -5,6 +5,7 @@ import { type AddressRange, requireAligned, requireRange } from '../address-rang
 import type { MemoryKind } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
+import { requireNumber } from '../number-types.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -20,10 +21,11 @@ export function newRegion(
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);
   }
   requireKind(options.kind);
+  requireNumber(options.priority, 'priority');
   if (!Number.isFinite(options.priority)) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the priority of a region is a number, not ${valueText(options.priority)}`,
+      `the priority of a region is finite, not ${valueText(options.priority)}`,
     );
   }
   return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };

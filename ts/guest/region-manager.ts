@@ -26,7 +26,7 @@ export class RegionManager {
    * all of its range, also at addresses without memory.
    *
    * @param options.range guest-physical addresses; whole pages, within the address width
-   * @param options.priority default: {@link DEFAULT_PRIORITY} of the kind
+   * @param options.priority any finite number. Default: {@link DEFAULT_PRIORITY} of the kind
    * @param options.kind default: `ram`
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
    */

@@ -35,6 +35,13 @@ export interface RegionState {
   readonly mappings: IntervalMap<Mapping>;
 }
 
+/** The state of a region for `console.log`. @internal */
+export function stateText(region: RegionState | undefined): string {
+  if (region === undefined) return 'removed';
+  if (region.at === undefined) return 'inactive';
+  return region.writable ? 'active' : 'active, read-only';
+}
+
 /** Orders regions by precedence: the higher priority, then the older. @internal */
 export function byPrecedence(a: RegionState, b: RegionState): number {
   return b.priority - a.priority || a.id - b.id;

@@ -3,6 +3,7 @@
  */
 import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireBigint } from '../number-types.ts';
 import { native } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
 import type { FileMemory } from './file-memory.ts';
@@ -120,10 +121,11 @@ function readFileBacking(backing: FileBacking): FileBacking {
   if (typeof backing !== 'object' || backing === null) fileMemoryOf(backing); // throws
   const { file, offset } = readOptions(backing, ['file', 'offset'], 'a backing');
   fileMemoryOf(file); // rejects other objects
-  if (typeof offset === 'bigint' && offset >= 0n) return { file, offset };
+  requireBigint(offset, 'offset');
+  if (offset >= 0n) return { file, offset };
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
-    `the offset in ${file.name} is a non-negative bigint, not ${valueText(offset)}`,
+    `the "offset" in ${file.name} is a non-negative bigint, not ${valueText(offset)}`,
   );
 }
 

@@ -53,6 +53,16 @@ export class FileMemory {
     throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
   }
 
+  /** Whether it was closed; mappings may still retain it. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Whether a mapping retains it. */
+  get isMapped(): boolean {
+    return this.#users > 0;
+  }
+
   /** Keeps the memory, even after the file is closed, until the returned function is called. */
   retain(): () => void {
     this.requireOpen(true);

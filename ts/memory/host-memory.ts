@@ -5,6 +5,8 @@ import type { NativeReservation } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { newBytes, requireAccess, requireBytes, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { native } from '../native-call.ts';
 
 /** Identifies the memory behind a handle for the native core. @internal */
@@ -80,9 +82,14 @@ export class HostMemory {
   write(offset: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     const from = requireBytes(bytes);
-    requireUnsigned(offset, 'an offset');
+    requireUnsigned(offset, 'offset');
     const { reservation, id } = this.#lease;
     native(() => reservation.leaseWrite(id, offset, from));
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'HostMemory', () => [`(${sizeOf(this.length)})`, this.#closed ? 'released' : 'leased']);
   }
 
   #requireOpen(): void {

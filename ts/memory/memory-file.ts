@@ -6,12 +6,17 @@ import { NativeMemoryFile } from '#native';
 import { newBytes, readOptions, requireAccess, requireBytes, requireIndex, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { sizeOf } from '../size.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { FileMemory } from './file-memory.ts';
 
 /** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
+
+/** The length of a device's file. */
+const DEVICE_LENGTH = (1n << 64n) - 1n;
 
 const HUGE_PAGE_SHIFT: Readonly<Record<HugePageSize, number>> = { '2M': 21, '1G': 30 };
 
@@ -69,7 +74,7 @@ export class MemoryFile {
     if (typeof name !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);
     }
-    requireUnsigned(length, 'the length of a memory file');
+    requireUnsigned(length, 'length');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     const handle = native(() => NativeMemoryFile.create(length, name, shift));
     return newMemoryFile(new FileMemory(handle, name));
@@ -79,11 +84,11 @@ export class MemoryFile {
    * Duplicates a descriptor; the caller still owns the given one. The file is not sealed: if it is truncated, maps of
    * the missing part fail with `ERR_MEMORY_FAULT`.
    *
-   * @param fd a descriptor of this process
+   * @param fd a descriptor of this process, 0 to 2^31 - 1
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a descriptor that is not open
    */
   static fromFd(fd: number): MemoryFile {
-    requireIndex(fd, 'a file descriptor');
+    requireIndex(fd, 'fd');
     const handle = native(() => NativeMemoryFile.fromFd(fd));
     return newMemoryFile(new FileMemory(handle, `fd ${fd}`));
   }
@@ -126,7 +131,7 @@ export class MemoryFile {
    */
   write(offset: bigint, bytes: Uint8Array): void {
     const from = requireBytes(bytes);
-    requireUnsigned(offset, 'an offset');
+    requireUnsigned(offset, 'offset');
     native(() => this.#open().write(offset, from));
   }
 
@@ -140,6 +145,17 @@ export class MemoryFile {
   /** As {@link MemoryFile.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'MemoryFile', () => {
+      const { name } = this;
+      const mapped = this.#memory.isMapped ? ['mapped'] : [];
+      if (this.#memory.isClosed) return [`"${name}"`, 'closed', ...mapped];
+      const size = this.length === DEVICE_LENGTH ? '' : ` (${sizeOf(this.length)})`;
+      return [`"${name}"${size}`, `fd: ${this.fd}`, `pageSize: ${sizeOf(this.pageSize)}`, 'open', ...mapped];
+    });
   }
 
   #open(): NativeMemoryFile {

@@ -13,7 +13,7 @@ const MOST_BYTES = 4096;
  * @internal
  */
 export function requireAccessLength(device: string, length: number): void {
-  requireCount(length, 'the length of an access');
+  requireCount(length);
   const fail = (code: 'ERR_EMPTY_RANGE' | 'ERR_OUT_OF_RANGE', reason: string): PeerDmaError =>
     new PeerDmaError(code, `${device}: access failed: ${reason}`, { device });
   if (length === 0) throw fail('ERR_EMPTY_RANGE', 'it has no bytes. Pass 1 byte or more.');

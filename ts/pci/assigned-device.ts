@@ -3,6 +3,8 @@
  *
  * It has config space, BARs that are windows of guest memory, and interrupts.
  */
+import { type AbortOptions, readSignal, runAbortable } from '../abort.ts';
+import { hex } from '../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -14,6 +16,8 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
+import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
+import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
@@ -135,6 +139,7 @@ export class AssignedDevice {
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
     const present = this.#function.requireAccess(offset, size);
+    requireNumber(value, 'value', this.bdf);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -220,7 +225,8 @@ export class AssignedDevice {
 
   /** {@link AssignedDevice.status} as plain data. */
   inspect(): AssignedDeviceSnapshot {
-    return { device: this.bdf, bars: this.status().map(barSnapshot) };
+    const snapshot = { device: this.bdf, bars: this.status().map(barSnapshot) };
+    return withSnapshotText('AssignedDeviceSnapshot', snapshot);
   }
 
   /**
@@ -229,11 +235,13 @@ export class AssignedDevice {
    * Its BARs are unmapped and lose their addresses; interrupts, memory decode and bus mastering are switched off; then
    * the hardware is reset. Use {@link resetDevices} for devices that can only be reset together.
    *
+   * @param options.signal as for {@link resetDevices}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the hardware cannot be reset on its own: all other steps are
    * done, so that the device is quiet. `ERR_UNMAP_FAILED`: nothing has changed. Other errors of the kernel
+   * @throws the reason of the signal
    */
-  reset(): Promise<void> {
-    return resetDevices([this]);
+  reset(options: AbortOptions = {}): Promise<void> {
+    return resetDevices([this], options);
   }
 
   /**
@@ -252,6 +260,15 @@ export class AssignedDevice {
     await this.close();
   }
 
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'AssignedDevice', () => {
+      const { addresses } = this.#function.windows;
+      const bars = [...addresses].map(([index, gpa]) => `BAR ${index}: ${hex(gpa)}`);
+      return [this.bdf, ...bars, this.#queue.closed ? 'closed' : 'open'];
+    });
+  }
+
   #requireOpen(): void {
     if (this.#queue.closed) {
       throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { device: this.bdf });
@@ -267,16 +284,23 @@ export class AssignedDevice {
  * slot, if all functions there are among these devices. A failure of one device does not prevent the reset of the
  * others.
  *
+ * @param options.signal aborts the reset before the first device is quiesced: BARs that are unmapped by then are mapped
+ * again. If it is aborted later, the reset is completed, and all devices are in their power-on state. Default: none
  * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` with the devices whose hardware cannot be reset: all other steps are
  * done, so that they are quiet. `ERR_UNMAP_FAILED`: nothing has changed. `ERR_CLOSED`. Errors of the kernel
+ * @throws the reason of the signal
  */
-export async function resetDevices(devices: readonly AssignedDevice[]): Promise<void> {
+export async function resetDevices(devices: readonly AssignedDevice[], options: AbortOptions = {}): Promise<void> {
+  const signal = readSignal(options);
   const all = [...new Set(readArray(devices, 'devices to be reset'))].map(internalsOf);
   // A common order prevents two concurrent resets from waiting for each other.
   all.sort((a, b) => a.order - b.order);
-  const holding = (rest: typeof all): Promise<void> => {
+  const holding = async (rest: typeof all, begin: () => void): Promise<void> => {
     const [first, ...others] = rest;
-    return first === undefined ? resetFunctions(all.map(({ func }) => func)) : first.queue.run(() => holding(others));
+    if (first !== undefined) return first.queue.run(() => holding(others, begin));
+    begin();
+    const functions = all.map(({ func }) => func);
+    await resetFunctions(functions, signal);
   };
-  await holding(all);
+  await runAbortable(signal, (begin) => holding(all, begin));
 }

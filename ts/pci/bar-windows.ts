@@ -46,7 +46,7 @@ export class BarWindows {
    * Creates the windows, without addresses.
    *
    * @param emulated returns the emulated offsets of a BAR
-   * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are closed then
+   * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are removed then
    */
   static async create(
     device: string,
@@ -139,9 +139,9 @@ export class BarWindows {
     };
   }
 
-  /** Removes the windows from guest memory and closes them. */
+  /** Removes the windows from guest memory. */
   async close(): Promise<void> {
     await this.moveTo(new Map());
-    for (const { memory } of this.#windows.values()) await memory?.close();
+    for (const { memory } of this.#windows.values()) await memory?.remove();
   }
 }

@@ -1,7 +1,10 @@
 /** Eventfds: kernel counters that devices, hypervisors (irqfd, ioeventfd) and this process signal. */
 import { NativeEventFd, NativeEventWatcher } from '#native';
+import { type AbortOptions, readSignal, throwIfAborted } from '../abort.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native } from '../native-call.ts';
+import { requireBigint } from '../number-types.ts';
+import { INSPECT, objectText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
@@ -91,11 +94,9 @@ export class EventFd {
    * `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   signal(count = 1n): void {
-    if (typeof count !== 'bigint' || count < 0n || count > MOST) {
-      throw new PeerDmaError(
-        'ERR_INVALID_ARGUMENT',
-        `an event is signalled 0n to 2^64 - 2 times, not ${valueText(count)}`,
-      );
+    requireBigint(count, 'count');
+    if (count < 0n || count > MOST) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"count" is 0n to 2^64 - 2, not ${valueText(count)}`);
     }
     native(() => this.#open().signal(count));
   }
@@ -139,25 +140,48 @@ export class EventFd {
    *
    * It resolves at once if the count is not 0.
    *
+   * @param options.signal ends the wait. The count is not read then. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if a listener or another wait is active; `ERR_CLOSED`, also if the
    * event is closed meanwhile
+   * @throws the reason of the signal
    */
-  async wait(): Promise<bigint> {
+  async wait(options: AbortOptions = {}): Promise<bigint> {
+    const signal = readSignal(options);
+    throwIfAborted(signal);
     if (this.#id !== undefined) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'the event has a listener or a waiter already. Remove it first.');
     }
     const count = this.take();
     if (count > 0n) return count;
     const alive = setInterval(() => {}, LONG);
+    let id: number | undefined;
+    let onAbort = (): void => {};
+    let onClose: (() => void) | undefined;
+    /** Stops listening, unless another wait or listener has replaced this one. */
+    const stop = (): void => {
+      if (this.#rejectWaiter === onClose) this.#rejectWaiter = undefined;
+      if (id !== undefined && this.#id === id) this.#stop();
+    };
     try {
       return await new Promise<bigint>((resolve, reject) => {
         this.listen(resolve);
-        this.#rejectWaiter = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
+        id = this.#id;
+        onClose = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
+        this.#rejectWaiter = onClose;
+        onAbort = () => {
+          try {
+            stop(); // at once: a count that arrives now is for the next reader
+            reject(signal?.reason);
+          } catch (error) {
+            reject(error);
+          }
+        };
+        signal?.addEventListener('abort', onAbort);
       });
     } finally {
       clearInterval(alive);
-      this.#rejectWaiter = undefined;
-      if (!this.#closed) this.listen(undefined);
+      signal?.removeEventListener('abort', onAbort);
+      stop();
     }
   }
 
@@ -173,6 +197,14 @@ export class EventFd {
   /** As {@link EventFd.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'EventFd', () => {
+      if (this.#closed) return ['', 'closed'];
+      return ['', `fd: ${this.#handle.fd}`, this.#id === undefined ? 'open' : 'open, listening'];
+    });
   }
 
   #closeUnheld(): void {

@@ -142,7 +142,7 @@ export class GuestFunction {
   /** Reads the device; `undefined` if it does not respond. */
   #present(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
     return tryAccess(
-      () => ({ ...this.#mmio.source, access, bar: undefined, offset, length }),
+      () => ({ ...this.#mmio.source, access, bar: undefined, offset: BigInt(offset), length }),
       () => this.#read(offset, length),
     );
   }

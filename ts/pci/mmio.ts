@@ -1,6 +1,7 @@
 /** Guest accesses to BARs that trap to the VMM: dispatches each to the device or to an emulated area. */
 import { AddressRange } from '../address-range.ts';
 import { requireBytes } from '../arguments.ts';
+import { requireBigint } from '../number-types.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { ROM_INDEX } from './config/bar-registers.ts';
 import type { DeviceRegion } from './physical-function.ts';
@@ -83,6 +84,7 @@ export class Mmio {
   }
 
   #range(gpa: bigint, length: number): AddressRange {
+    requireBigint(gpa, 'gpa', this.source.device);
     requireAccessLength(this.source.device, length);
     return AddressRange.of(gpa, BigInt(length)); // throws for an invalid address
   }

@@ -21,7 +21,7 @@ export interface PciFaultEvent {
   /** 0 to 5, 6 for the ROM; `undefined` for config space. */
   readonly bar: number | undefined;
   /** Bytes from the start of config space or the BAR. */
-  readonly offset: number | bigint;
+  readonly offset: bigint;
   /** Bytes. */
   readonly length: number;
   /** The error of the kernel. */

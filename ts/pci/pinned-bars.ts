@@ -6,12 +6,13 @@
 import { AddressRange } from '../address-range.ts';
 import { readEntries } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireBigint } from '../number-types.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { Bar } from './config/config-space.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import { valueText } from '../value-text.ts';
 
-/** Pinned addresses by BAR number: a guest address, or `host` for the host address. */
+/** Pinned addresses by BAR number, 0 to 5: a guest-physical address, or `host` for the host address. */
 export type PinnedBars = Readonly<Record<number, 'host' | bigint>>;
 
 /**
@@ -27,6 +28,7 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
     const fail = (problem: string) =>
       new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf}: pinning failed: ${problem}`, { device: bdf });
     if (!Number.isInteger(index) || index < 0 || index > 5) throw fail('BARs are numbered from 0 to 5');
+    if (typeof requested === 'number') requireBigint(requested, `bars[${index}] of ${bdf}`, bdf);
     if (requested !== 'host' && typeof requested !== 'bigint')
       throw fail(`its address is 'host' or a bigint, not ${valueText(requested)}`);
     const address = requested === 'host' ? regions[index]?.hostAddress : requested;

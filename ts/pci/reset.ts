@@ -1,13 +1,20 @@
 /** Resets assigned functions, alone or together: isolates them first, then resets the hardware. */
+import { type AbortSignalLike, throwIfAborted } from '../abort.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { transaction } from '../guest/transaction.ts';
 import type { GuestFunction } from './guest-function.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
 /** See {@link resetDevices}. @internal */
-export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
+export async function resetFunctions(
+  functions: readonly GuestFunction[],
+  signal: AbortSignalLike | undefined,
+): Promise<void> {
   await transaction(async (undo) => {
-    for (const one of functions) undo.push(await one.unmapBars());
+    for (const one of functions) {
+      undo.push(await one.unmapBars());
+      throwIfAborted(signal);
+    }
   });
   const problems: Error[] = [];
   for (const one of functions) await collectError(() => one.quiesce(), problems);

@@ -2,8 +2,10 @@
  * Opens VFIO devices and maps guest memory into their IOMMUs.
  */
 import type { PeerToPeer } from '../dma/target.ts';
+import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { nativeAsync } from '../native-call.ts';
 import { readOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
@@ -52,6 +54,8 @@ export interface VfioOptions {
 export interface DeviceOpenOptions {
   /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
   readonly vfToken?: string | undefined;
+  /** As in {@link AbortOptions}. A device that is open by the time of the abort is closed again. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** The VFIO devices of one guest. */
@@ -91,15 +95,27 @@ export class VfioContainerManager {
    * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
    * function sets the token; while virtual functions of it are open, the token that is already set is required.
    * Default: none
+   * @param options.signal aborts the opening. If the kernel opens the device meanwhile, it is closed again before the
+   * promise rejects. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`,
    * `ERR_DEVICE_NOT_BOUND`, `ERR_GROUP_NOT_VIABLE` naming the devices and drivers that block it, `ERR_GROUP_BUSY`,
    * `ERR_DEVICE_IN_USE`, `ERR_PERMISSION`, `ERR_VFIO_UNAVAILABLE`, `ERR_VFIO_UNSUPPORTED`, `ERR_IOMMUFD_UNAVAILABLE`,
    * `ERR_UNSUPPORTED`, `ERR_NO_INTERRUPT_REMAPPING`, `ERR_GROUP_OPEN`, `ERR_DEVICE_OPEN`, `ERR_DEVICE_ATTACH`,
    * `ERR_BAD_KERNEL_DATA`; the error of mapping guest memory (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
+   * @throws the reason of the signal
    */
-  open(bdf: string, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
+  async open(bdf: string, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
+    const { vfToken, signal } = readOptions(options, ['vfToken', 'signal']);
+    return runAbortable(
+      requireSignal(signal),
+      (begin) => this.#open(bdf, vfToken, begin),
+      (device) => device.close(),
+    );
+  }
+
+  #open(bdf: string, vfToken: string | undefined, begin: () => void): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      const { vfToken } = readOptions(options, ['vfToken']);
+      begin();
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // throws if it has no group
@@ -115,6 +131,7 @@ export class VfioContainerManager {
         );
         const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
           memory: this.#memory,
+          backend: this.#choice.backend?.name,
           close: (closing) => this.#closeDevice(closing),
         });
         this.#devices.set(device, placed);
@@ -133,11 +150,11 @@ export class VfioContainerManager {
    */
   inspect(): VfioSnapshot {
     const { backend, reason } = this.#choice;
-    return {
+    return withSnapshotText('VfioSnapshot', {
       ...(backend === undefined ? {} : { backend: backend.name }),
       reason,
       containers: backend?.inspect() ?? [],
-    };
+    });
   }
 
   /**
@@ -197,6 +214,20 @@ export class VfioContainerManager {
   /** As {@link VfioContainerManager.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'VfioContainerManager', () => {
+      const { backend } = this.#choice;
+      const devices = [...this.#devices.keys()].map(({ bdf }) => bdf);
+      return [
+        '',
+        ...(backend === undefined ? [] : [`backend: '${backend.name}'`]),
+        `devices: ${devices.length === 0 ? 'none' : devices.join(' ')}`,
+        this.#queue.closed ? 'closed' : 'open',
+      ];
+    });
   }
 
   #closeDevice(device: VfioDevice): Promise<void> {

@@ -2,6 +2,7 @@
  * An open VFIO device.
  */
 import type { NativeVfioDevice } from '#native';
+import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../abort.ts';
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -12,7 +13,9 @@ import { FileMemory } from '../memory/file-memory.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
 import { recordMemoryOf } from '../pci/memory-of-function.ts';
+import { INSPECT, objectText } from '../object-text.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
+import type { VfioBackendName } from './backend.ts';
 import { regionAccess } from './region-access.ts';
 import { requireVfToken } from './vf-token.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
@@ -25,6 +28,8 @@ const CONFIG_REGION = 7;
 export interface DeviceOwner {
   /** The memory that is mapped into its IOMMU. */
   readonly memory: GuestMemory;
+  /** The kernel interface, for `console.log`. */
+  readonly backend?: VfioBackendName | undefined;
   /** Closes the device, and its group and address space if it was the last device in them. */
   close(device: VfioDevice): Promise<void>;
 }
@@ -38,6 +43,7 @@ export class VfioDevice implements PhysicalFunction {
   readonly #device: NativeVfioDevice;
   readonly #owner: DeviceOwner;
   readonly #closing = new Closing();
+  #closed = false;
   /** The memory of its BARs. @internal */
   readonly memory: FileMemory;
   /** The state of its memory when its mappings were last updated. */
@@ -86,11 +92,19 @@ export class VfioDevice implements PhysicalFunction {
   /**
    * Resets the function, on a worker thread. Unmaps its BARs from all IOMMUs before, and maps them again afterwards.
    *
+   * @param options.signal aborts the reset before the hardware is reset. If it is aborted later, the reset is completed
+   * and its BARs are mapped again before the promise rejects. Default: none
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if
    * it did not return from the reset; `ERR_UNMAP_FAILED`: it was not reset
+   * @throws the reason of the signal
    */
-  async reset(): Promise<void> {
-    await this.#withoutMappings([this], () => nativeAsync(() => this.#device.reset(), { device: this.bdf }));
+  async reset(options: AbortOptions = {}): Promise<void> {
+    const signal = readSignal(options);
+    const reset = async (): Promise<void> => {
+      throwIfAborted(signal);
+      await nativeAsync(() => this.#device.reset(), { device: this.bdf });
+    };
+    await runAbortable(signal, (begin) => this.#withoutMappings([this], reset, begin));
   }
 
   /**
@@ -161,8 +175,18 @@ export class VfioDevice implements PhysicalFunction {
   /** Closes the device only, not its group and container. @internal */
   async closeDevice(): Promise<void> {
     await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
+    this.#closed = true;
     this.interrupts.closed();
     this.memory.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'VfioDevice', () => {
+      const { backend } = this.#owner;
+      const properties = backend === undefined ? [] : [`backend: '${backend}'`];
+      return [this.bdf, ...properties, this.#closed ? 'closed' : 'open'];
+    });
   }
 
   /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */
@@ -170,12 +194,13 @@ export class VfioDevice implements PhysicalFunction {
     return native(() => this.#device.hotResetInfo(), { device: this.bdf });
   }
 
-  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
+  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {
     const files = devices.map(({ memory }) => memory);
     await withoutMappingsOf(
       files,
       act,
       devices.map((device) => addressSpaceOf(device.#owner.memory)),
+      begin,
     );
     for (const device of devices) device.#mappedState = device.#memoryState();
   }

@@ -4,6 +4,7 @@
 import type { NativeVfioDevice } from '#native';
 import { readArray } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
 import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
@@ -78,6 +79,7 @@ export class VfioInterrupts implements DeviceInterrupts {
    */
   reconnect(kind: InterruptKind, vector: number, eventFd: EventFd | undefined): void {
     const index = indexOf(kind);
+    requireNumber(vector, 'vector', this.#bdf);
     if (!Number.isSafeInteger(vector) || vector < 0) {
       throw this.#error('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`);
     }

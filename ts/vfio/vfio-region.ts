@@ -5,10 +5,13 @@ import type { NativeVfioDevice } from '#native';
 import { AddressRange, hex } from '../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import { INSPECT } from '../object-text.ts';
+import { requireBigint, requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
+import { regionText } from '../pci/region-text.ts';
 import type { DeviceRegion } from '../pci/physical-function.ts';
 
 /**
@@ -81,6 +84,7 @@ export class VfioRegion implements DeviceRegion {
    */
   backing(offset = 0n): Backing {
     const device = this.#bdf;
+    requireBigint(offset, 'offset', device);
     if (this.mmapAreas.length === 0) {
       throw new PeerDmaError(
         'ERR_NO_SUCH_REGION',
@@ -90,7 +94,7 @@ export class VfioRegion implements DeviceRegion {
         },
       );
     }
-    if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
+    if (offset < 0n || offset >= this.length) {
       throw new PeerDmaError(
         'ERR_OUT_OF_RANGE',
         `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`,
@@ -119,6 +123,7 @@ export class VfioRegion implements DeviceRegion {
    * @param offset bytes from the start of the region
    */
   write(offset: bigint, bytes: Uint8Array): void {
+    requireBigint(offset, 'offset', this.#bdf);
     this.#write(() => this.#device.writeRegion(this.index, offset, requireBytes(bytes)));
   }
 
@@ -131,6 +136,7 @@ export class VfioRegion implements DeviceRegion {
    * @param bytes copied before this returns
    */
   async writeAsync(offset: bigint, bytes: Uint8Array): Promise<void> {
+    requireBigint(offset, 'offset', this.#bdf);
     const from = requireBytes(bytes);
     try {
       await nativeAsync(() => this.#device.writeRegionAsync(this.index, offset, from), { device: this.#bdf });
@@ -147,6 +153,7 @@ export class VfioRegion implements DeviceRegion {
    * memory or is in D3hot (an access would be a bus error)
    */
   read32(offset: bigint): number {
+    requireBigint(offset, 'offset', this.#bdf);
     return this.#call(() => this.#device.read32(this.index, offset));
   }
 
@@ -157,6 +164,8 @@ export class VfioRegion implements DeviceRegion {
    * @param value 32 bits, unsigned
    */
   write32(offset: bigint, value: number): void {
+    requireBigint(offset, 'offset', this.#bdf);
+    requireNumber(value, 'value', this.#bdf);
     this.#write(() => this.#device.write32(this.index, offset, value));
   }
 
@@ -166,6 +175,7 @@ export class VfioRegion implements DeviceRegion {
    * @param offset bytes from the start of the region; a multiple of 8
    */
   read64(offset: bigint): bigint {
+    requireBigint(offset, 'offset', this.#bdf);
     return this.#call(() => this.#device.read64(this.index, offset));
   }
 
@@ -176,7 +186,14 @@ export class VfioRegion implements DeviceRegion {
    * @param value 64 bits, unsigned
    */
   write64(offset: bigint, value: bigint): void {
+    requireBigint(offset, 'offset', this.#bdf);
+    requireBigint(value, 'value', this.#bdf);
     this.#write(() => this.#device.write64(this.index, offset, value));
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return regionText(depth, 'VfioRegion', () => this.#bdf, this);
   }
 
   #write(call: () => void): void {

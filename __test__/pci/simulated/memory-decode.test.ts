@@ -25,7 +25,7 @@ test('maps a revoked BAR again when memory decode is enabled', async (t) => {
   const states = (): unknown[] =>
     [memory, other].map((each) => each.inspect().targets[0]?.mappings.find(({ kind }) => kind === 'device')?.state);
   const settled = async (): Promise<void> => {
-    for (const each of [memory, other]) await each.newDeviceMemory({ name: 'after it', length: at(1) }).close();
+    for (const each of [memory, other]) await each.newDeviceMemory({ name: 'after it', length: at(1) }).remove();
   };
   t.deepEqual(states(), ['mapped', 'mapped']);
   command(device, 0);
@@ -70,7 +70,7 @@ for (const rules of ['type1v2', 'iommufd'] as const) {
       await window.addMapping({ range: AddressRange.of(0n, at(4)), backing: region(device, 2).backing() });
       await window.mapToGuest(BAR + BigInt(index) * at(4));
     }
-    const settled = async (): Promise<void> => memory.newDeviceMemory({ name: 'after it', length: at(1) }).close();
+    const settled = async (): Promise<void> => memory.newDeviceMemory({ name: 'after it', length: at(1) }).remove();
     const states = (): unknown[] =>
       memory.inspect().targets[0]?.mappings.flatMap(({ kind, state }) => (kind === 'device' ? [state] : [])) ?? [];
     iommu.write(BAR, Uint8Array.of(7));

@@ -31,7 +31,7 @@ async function rig(t: ExecutionContext, name = 'iommu'): Promise<Rig> {
     await window.mapToGuest(gpa);
   };
   const states = async (): Promise<string[]> => {
-    await memory.newDeviceMemory({ name: 'a change behind the others', length: MiB }).close();
+    await memory.newDeviceMemory({ name: 'a change behind the others', length: MiB }).remove();
     return handle.status().map(({ state, code }) => (code === undefined ? state : `${state} ${code}`));
   };
   return { memory, iommu, handle, place, states };

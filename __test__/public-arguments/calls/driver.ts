@@ -23,19 +23,23 @@ export async function driverCalls(t: ExecutionContext): Promise<Record<string, C
     'DmaBuffer.allocate': {
       memory: (value) => DmaBuffer.allocate(value, PAGE),
       length: async (value) => (await DmaBuffer.allocate(memory, value)).close(),
-      ...options({ name: 'x', alignment: PAGE, addressBits: 32 }, async (given) =>
+      ...options({ name: 'x', alignment: PAGE, addressBits: 32, signal: undefined }, async (given) =>
         (await DmaBuffer.allocate(memory, PAGE, given)).close(),
       ),
     },
     registers: {
-      file: (value) => registers(value, { a: u32(0) }).a,
-      base: (value) => registers(bar, { a: u32(0) }, value),
-      ...options({ a: u32(0) }, (layout) => registers(bar, layout)),
-      ...options({ ...u32(0) }, (register) => registers(bar, { a: register })),
+      file: (value) => registers(value, { a: u32(0n) }).a,
+      base: (value) => registers(bar, { a: u32(0n) }, value),
+      ...options({ a: u32(0n) }, (layout) => registers(bar, layout)),
+      ...options({ ...u32(0n) }, (register) => registers(bar, { a: register })),
     },
     u32: { offset: u32 },
     u64: { offset: u64 },
     'EventFd#signal': { count: (value) => event.signal(value) },
+    'EventFd#wait': options({ signal: undefined }, (given) => {
+      event.signal();
+      return event.wait(given);
+    }),
     'EventFd#listen': {
       callback: (value) => {
         event.take();

@@ -2,7 +2,7 @@
  * Calls of guest memory, its regions, windows and targets.
  */
 import type { ExecutionContext } from 'ava';
-import { AddressRange, type DmaMapRequest, type DmaTarget, GuestMemory } from '../../../ts/index.ts';
+import { AddressRange, type DmaMapRequest, type DmaTarget, GuestMemory, MemoryFile } from '../../../ts/index.ts';
 import { PAGE } from '../../support/pages.ts';
 import { type Anything, type Calls, RANGE, options } from '../values.ts';
 
@@ -21,6 +21,8 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
     await handle.remove();
   };
   const mapping = { range: RANGE, backing: 'private', writable: true };
+  const file = MemoryFile.create(PAGE);
+  t.teardown(() => file.close());
   const inFile = (backing: Anything): Promise<void> => region.addMapping({ range: RANGE, backing });
   const host = await hostMemoryOf(t);
   return {
@@ -35,7 +37,7 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
       ),
     },
     'GuestMemory#newDeviceMemory': options({ name: 'w', length: PAGE }, (given) =>
-      memory.newDeviceMemory(given).close(),
+      memory.newDeviceMemory(given).remove(),
     ),
     'GuestMemory#read': { gpa: (value) => memory.read(value, 1), length: (value) => memory.read(0n, value) },
     'GuestMemory#write': {
@@ -61,7 +63,7 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
     'RegionManager#addRegion': options({ name: 'x', range: RANGE, priority: 0, kind: 'ram' }, addRegion),
     'MemoryRegion#addMapping': {
       ...options(mapping, (given) => region.addMapping(given)),
-      ...prefixed('backing', options({ file: undefined, offset: 0n }, inFile)),
+      ...prefixed('backing', options({ file, offset: 0n }, inFile)),
     },
     'MemoryRegion#removeMappings': { range: (value) => region.removeMappings(value) },
     'Region#mapToGuest': options({ writable: true }, (given) => region.mapToGuest(given)),

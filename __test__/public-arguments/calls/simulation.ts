@@ -43,7 +43,11 @@ export async function simulationCalls(t: ExecutionContext): Promise<Record<strin
     ...iommuCalls(file),
     ...deviceCalls(t, free),
     ...assignedCalls(memory, assigned, free),
-    resetDevices: { devices: resetDevices, 'one of devices': (value) => resetDevices([value]) },
+    resetDevices: {
+      devices: (value) => resetDevices(value),
+      'one of devices': (value) => resetDevices([value]),
+      ...options({ signal: undefined }, (given) => resetDevices([], given)),
+    },
   };
 }
 
@@ -135,6 +139,7 @@ function deviceCalls(t: ExecutionContext, device: SimulatedDevice): Record<strin
       kind: (value) => device.raise(value),
       vector: (value) => device.raise('error', value),
     },
+    'SimulatedDevice#reset': options({ signal: undefined }, (given) => device.reset(given)),
     'SimulatedDevice#hotReset': { others: (value) => device.hotReset(value) },
   };
 }
@@ -176,6 +181,7 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
       gpa: (value) => assigned.mmioWrite(value, new Uint8Array(4)),
       bytes: (value) => assigned.mmioWrite(0n, value),
     },
+    'AssignedDevice#reset': options({ signal: undefined }, (given) => assigned.reset(given)),
     'AssignedInterrupts#count': { kind: (value) => assigned.interrupts.count(value) },
     'AssignedInterrupts#vector': {
       kind: (value) => assigned.interrupts.vector(value),

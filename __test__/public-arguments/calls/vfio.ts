@@ -17,7 +17,7 @@ const BDF = '0000:03:00.0';
 export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Calls>> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: PAGE }], addressWidth: 32 });
   t.teardown(() => memory.close());
-  const device = stub(memory);
+  const device = stubDevice(memory);
   const { config, interrupts } = device;
   const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
   const manager = new VfioContainerManager(memory);
@@ -28,7 +28,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     },
     'VfioContainerManager#open': {
       bdf: (value) => manager.open(value),
-      ...options({ vfToken: undefined }, (given) => manager.open(BDF, given)),
+      ...options({ vfToken: undefined, signal: undefined }, (given) => manager.open(BDF, given)),
     },
     'DirtyTracking#readDirty': { range: (value) => tracking.readDirty(value) },
     'DirtyPages#has': { gpa: (value) => new DirtyPages(RANGE, PAGE).has(value) },
@@ -36,6 +36,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
       others: (value) => device.hotReset(value),
       'one of others': (value) => device.hotReset([value]),
     },
+    'VfioDevice#reset': options({ signal: undefined }, (given) => device.reset(given)),
     'VfioDevice#setVfToken': { vfToken: (value) => device.setVfToken(value) },
     'VfioInterrupts#count': { kind: (value) => interrupts.count(value) },
     'VfioInterrupts#connect': {
@@ -52,8 +53,14 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     'VfioInterrupts#unmaskIntxOn': { eventFd: (value) => interrupts.unmaskIntxOn(value) },
     'VfioRegion#backing': { offset: (value) => config.backing(value) },
     'VfioRegion#read': { offset: (value) => config.read(value, 1), length: (value) => config.read(0n, value) },
-    'VfioRegion#write': { bytes: (value) => config.write(0n, value) },
-    'VfioRegion#writeAsync': { bytes: (value) => config.writeAsync(0n, value) },
+    'VfioRegion#write': {
+      offset: (value) => config.write(value, new Uint8Array(1)),
+      bytes: (value) => config.write(0n, value),
+    },
+    'VfioRegion#writeAsync': {
+      offset: (value) => config.writeAsync(value, new Uint8Array(1)),
+      bytes: (value) => config.writeAsync(0n, value),
+    },
     ...nativeCalls(config),
   };
 }
@@ -62,13 +69,14 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
 function nativeCalls(config: VfioDevice['config']): Record<string, Calls> {
   return {
     'VfioRegion#read32': { offset: (value) => config.read32(value) },
-    'VfioRegion#write32': { value: (value) => config.write32(0n, value) },
+    'VfioRegion#write32': { offset: (value) => config.write32(value, 0), value: (value) => config.write32(0n, value) },
     'VfioRegion#read64': { offset: (value) => config.read64(value) },
-    'VfioRegion#write64': { value: (value) => config.write64(0n, value) },
+    'VfioRegion#write64': { offset: (value) => config.write64(value, 0n), value: (value) => config.write64(0n, value) },
   };
 }
 
-function stub(memory: GuestMemory): VfioDevice {
+/** A device whose native handle is a stub. */
+export function stubDevice(memory: GuestMemory): VfioDevice {
   const region = { length: 256n, fileOffset: 0n, mmapAreas: new BigUint64Array(), msixMappable: false };
   const native: Partial<NativeVfioDevice> = {
     memoryFile: () => NativeMemoryFile.create(PAGE, BDF, 0),
@@ -86,6 +94,7 @@ function stub(memory: GuestMemory): VfioDevice {
     write64: () => {},
     setVfToken: () => {},
     hotResetInfo: () => [BDF],
+    reset: async () => {},
     hotReset: async () => {},
   };
   return new VfioDevice(BDF, native as NativeVfioDevice, [], { memory, close: async () => {} });

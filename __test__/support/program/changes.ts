@@ -215,7 +215,7 @@ export class Remove extends Change {
   async start(world: World): Promise<void> {
     const { region, window } = world.place(this.name);
     if (window === undefined) await region.remove();
-    else await window.close();
+    else await window.remove();
   }
 
   protected change(model: MemoryModel): undefined {

@@ -144,8 +144,7 @@ function dueOfRepair(serious: readonly Hit[]): Due {
 function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[]): Due {
   const effect = change.effect(situation.model);
   if (effect === undefined) {
-    const idle = change instanceof Remove && change.name.startsWith('w'); // close() is idempotent
-    return { codes: [idle ? 'OK' : 'ERR_REGION_REMOVED'] };
+    return { codes: [change instanceof Remove ? 'OK' : 'ERR_REGION_REMOVED'] }; // remove() is idempotent
   }
   const { subs, quarantine, members, cast } = situation;
   const before = situation.model.flat(SIZE);

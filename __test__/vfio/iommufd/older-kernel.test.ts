@@ -44,7 +44,7 @@ testWith(
     t.like(status, { state: 'failed', code: 'ERR_UNSUPPORTED' });
     t.regex(status?.reason ?? '', /Linux 6\.19/);
 
-    await window.close();
+    await window.remove();
     for (const { device } of devices.toReversed()) await device.closeDevice();
     await space.release(engine);
     real.close();

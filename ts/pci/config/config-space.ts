@@ -5,6 +5,7 @@
  * result of a read and the effect of a write.
  */
 import { PeerDmaError } from '../../errors.ts';
+import { requireNumber } from '../../number-types.ts';
 import { type Bar, BarRegisters } from './bar-registers.ts';
 import { ChainView } from './chain-view.ts';
 import { ConfigImage, at, u16 } from './config-image.ts';
@@ -141,6 +142,8 @@ export class ConfigSpace {
       new PeerDmaError(code, `config space of ${this.#device} cannot be accessed: ${problem}`, {
         device: this.#device,
       });
+    requireNumber(offset, 'offset', this.#device);
+    requireNumber(size, 'size', this.#device);
     if (size !== 1 && size !== 2 && size !== 4) {
       throw fail(
         'ERR_INVALID_ARGUMENT',

@@ -5,6 +5,7 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
+import { requireNumber } from '../../number-types.ts';
 import { EventFd } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { Connection } from './connection.ts';
@@ -87,6 +88,7 @@ export class AssignedInterrupts {
    */
   vector(kind: InterruptKind, index = 0): InterruptVector {
     const vectors = this.#setup.vectors(kind);
+    requireNumber(index, 'index', this.#bdf);
     const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
     const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, numbered from 0`;

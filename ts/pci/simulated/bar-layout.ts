@@ -2,6 +2,7 @@
 import { AddressRange, hex, isRange } from '../../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { requireBigint, requireNumber } from '../../number-types.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { ROM_INDEX } from '../config/bar-registers.ts';
@@ -69,6 +70,7 @@ export function layOutBars(
 
 function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefined): BarLayout {
   const { index, length, registers, contents, hostAddress } = bar;
+  requireNumber(index, 'index', bdf);
   if (!Number.isInteger(index) || index < 0 || index >= BASE_ADDRESS_COUNT) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `BARs of ${bdf} are numbered from 0 to 5, not ${valueText(index)}`);
   }
@@ -116,9 +118,8 @@ function recordedKind(register: number): { kind: 'memory32' | 'memory64' | 'io';
 }
 
 function requireLength(bdf: string, index: number, length: bigint, kind: BarLayout['kind']): bigint {
-  if (typeof length !== 'bigint' || length < 0n) {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is a bigint, not ${valueText(length)}`);
-  }
+  requireBigint(length, 'length', bdf);
+  if (length < 0n) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is not ${valueText(length)}`);
   if (length === 0n) throw fail(bdf, index, 'ERR_EMPTY_RANGE', 'it has no bytes');
   if (length > MOST[kind]) {
     throw fail(
@@ -141,9 +142,8 @@ function requireHostAddress(
   length: bigint,
   kind: 'memory32' | 'memory64' | 'io',
 ): void {
-  if (typeof address !== 'bigint' || address < 0n) {
-    throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is a bigint, not ${valueText(address)}`);
-  }
+  requireBigint(address, 'hostAddress', bdf);
+  if (address < 0n) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its host address is not ${valueText(address)}`);
   if (address % length !== 0n) {
     throw fail(bdf, index, 'ERR_UNALIGNED', `its host address ${hex(address)} is not a multiple of ${hex(length)}`);
   }

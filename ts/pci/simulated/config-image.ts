@@ -1,6 +1,7 @@
 /** The initial config space of a simulated device: recorded, or built from options. */
 import { types } from 'node:util';
 import { PeerDmaError } from '../../errors.ts';
+import { requireBigint, requireNumber } from '../../number-types.ts';
 import {
   AF_CAP,
   AF_CAP_FLR,
@@ -95,13 +96,14 @@ export function recordedConfig(options: SimulatedDeviceOptions): DataView | unde
 }
 
 function setIdentity(config: DataView, bdf: string, { vendor = 0x1234, device = 1 }: SimulatedIds): void {
-  config.setUint16(VENDOR_ID, requireNumber(bdf, vendor, 0xffff, 'the vendor'), true);
-  config.setUint16(DEVICE_ID, requireNumber(bdf, device, 0xffff, 'the device'), true);
+  config.setUint16(VENDOR_ID, requireUpTo(bdf, vendor, 0xffff, 'vendor'), true);
+  config.setUint16(DEVICE_ID, requireUpTo(bdf, device, 0xffff, 'device'), true);
 }
 
-function requireNumber(bdf: string, value: number, most: number, what: string): number {
+function requireUpTo(bdf: string, value: number, most: number, name: string): number {
+  requireNumber(value, name, bdf);
   if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-  const text = `${what} of ${bdf} is 0 to ${most}, not ${valueText(value)}`;
+  const text = `"${name}" of ${bdf} is 0 to ${most}, not ${valueText(value)}`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
 }
 
@@ -139,12 +141,12 @@ function setBar(config: DataView, { index, kind, prefetchable, registerLength, h
 function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]): DataView {
   const { bdf, ids = {}, powerManagement, msi, msix, pcie, advancedFeatures = false } = options;
   const config = new DataView(new ArrayBuffer(pcie === undefined ? CFG_SPACE_SIZE : CFG_SPACE_EXP_SIZE));
-  const number = (value: number, most: number, what: string): number => requireNumber(bdf, value, most, what);
+  const number = (value: number, most: number, name: string): number => requireUpTo(bdf, value, most, name);
   setIdentity(config, bdf, ids);
-  const revision = number(ids.revision ?? 0, 0xff, 'the revision');
-  config.setUint32(REVISION_ID, number(ids.class ?? 0xff0000, 0xffffff, 'the class') * 256 + revision, true);
-  config.setUint16(SUBSYSTEM_VENDOR_ID, number(ids.subsystemVendor ?? 0, 0xffff, "the subsystem's vendor"), true);
-  config.setUint16(SUBSYSTEM_ID, number(ids.subsystem ?? 0, 0xffff, 'the subsystem'), true);
+  const revision = number(ids.revision ?? 0, 0xff, 'revision');
+  config.setUint32(REVISION_ID, number(ids.class ?? 0xff0000, 0xffffff, 'class') * 256 + revision, true);
+  config.setUint16(SUBSYSTEM_VENDOR_ID, number(ids.subsystemVendor ?? 0, 0xffff, 'subsystemVendor'), true);
+  config.setUint16(SUBSYSTEM_ID, number(ids.subsystem ?? 0, 0xffff, 'subsystem'), true);
   const io = bars.some(({ kind }) => kind === 'io') ? COMMAND_IO : 0;
   const memory = bars.some(({ kind }) => kind !== 'io') ? COMMAND_MEMORY : 0;
   config.setUint16(COMMAND, io | memory, true);
@@ -167,6 +169,7 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
   }
   if (msi !== undefined) {
     const { vectors = 1, address64 = true, masking = false } = msi;
+    requireNumber(vectors, 'vectors', bdf);
     const messages = [1, 2, 4, 8, 16, 32].indexOf(vectors);
     if (messages < 0) {
       const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${valueText(vectors)}`;
@@ -178,7 +181,6 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
   }
   if (msix !== undefined) {
     const { bar, table, pending } = checkMsixLocation(bdf, msix, bars);
-    number(msix.vectors - 1, MSIX_FLAGS_QSIZE, 'the last vector of MSI-X');
     const at = add(CAP_ID_MSIX, MSIX_SIZEOF);
     config.setUint16(at + MSIX_FLAGS, msix.vectors - 1, true);
     config.setUint32(at + MSIX_TABLE, Number(table) + bar, true);
@@ -205,16 +207,16 @@ function checkMsixLocation(
 ): { bar: number; table: bigint; pending: bigint } {
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
     new PeerDmaError(code, `the MSI-X table of ${bdf} is invalid: ${problem}`, { device: bdf });
-  if (!Number.isInteger(vectors) || vectors < 1) {
+  requireNumber(vectors, 'vectors', bdf);
+  requireNumber(bar, 'bar', bdf);
+  if (!Number.isInteger(vectors) || vectors < 1 || vectors > MSIX_FLAGS_QSIZE + 1) {
     throw fail('ERR_INVALID_ARGUMENT', `it has 1 to 2048 vectors, not ${valueText(vectors)}`);
   }
   const holder = bars.find(({ index, kind }) => index === bar && (kind === 'memory32' || kind === 'memory64'));
   if (holder === undefined)
     throw fail('ERR_INVALID_ARGUMENT', `the BAR that holds it is a memory BAR of the device, not ${valueText(bar)}`);
-  for (const offset of [tableOffset, pendingOffset ?? 0n]) {
-    if (typeof offset === 'bigint') continue;
-    throw fail('ERR_INVALID_ARGUMENT', `its offsets are bigints, not ${valueText(offset)}`);
-  }
+  requireBigint(tableOffset, 'tableOffset', bdf);
+  requireBigint(pendingOffset ?? 0n, 'pendingOffset', bdf);
   const tableEnd = tableOffset + BigInt(vectors * MSIX_ENTRY_SIZE);
   const pending = pendingOffset ?? tableEnd;
   // One bit a vector, in words of 64.

@@ -1,4 +1,5 @@
 /** A simulated PCI function: config space, BARs, DMA, interrupts and resets, without hardware or privileges. */
+import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/spaces.ts';
@@ -22,6 +23,7 @@ import { type SimulatedBus, isBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
+import { INSPECT, objectText } from '../../object-text.ts';
 import { valueText } from '../../value-text.ts';
 
 /** VFIO's region index of config space. */
@@ -201,10 +203,13 @@ export class SimulatedDevice implements PhysicalFunction {
    * The memory of BARs keeps its bytes, as in shared-memory devices; the rest of config space and the connected
    * interrupts are kept. DMA targets unmap its BARs before the reset and map them again after it.
    *
+   * @param options.signal as for {@link VfioDevice.reset}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_UNMAP_FAILED`: it was not
    * reset
+   * @throws the reason of the signal
    */
-  async reset(): Promise<void> {
+  async reset(options: AbortOptions = {}): Promise<void> {
+    const signal = readSignal(options);
     this.#requireOpen();
     if (!this.#resettable) {
       throw this.#error(
@@ -212,10 +217,12 @@ export class SimulatedDevice implements PhysicalFunction {
         `${this.bdf} cannot be reset on its own. Reset its bus with hotReset.`,
       );
     }
-    await withoutMappingsOf(this.#mappableFiles, () => {
+    const reset = (): void => {
+      throwIfAborted(signal);
       this.#requireOpen(); // it may have been closed while targets were unmapping
       this.#reset();
-    });
+    };
+    await runAbortable(signal, (begin) => withoutMappingsOf(this.#mappableFiles, reset, [], begin));
   }
 
   /**
@@ -265,6 +272,14 @@ export class SimulatedDevice implements PhysicalFunction {
   /** As {@link SimulatedDevice.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'SimulatedDevice', () => {
+      if (this.#closed) return [this.bdf, 'closed'];
+      return [this.bdf, `memory decode: ${this.#hasMemory ? 'on' : 'off'}`, 'open'];
+    });
   }
 
   /**

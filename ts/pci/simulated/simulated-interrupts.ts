@@ -1,6 +1,7 @@
 /** The interrupts of a simulated device, with the rules of VFIO; the counterpart of `VfioInterrupts`. */
 import { readArray } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
+import { requireNumber } from '../../number-types.ts';
 import { type EventFd, type HeldEvent, holdEvent, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { valueText } from '../../value-text.ts';
@@ -235,6 +236,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
 }
 
 function requireVector(bdf: string, vector: number): void {
+  requireNumber(vector, 'vector', bdf);
   if (Number.isSafeInteger(vector) && vector >= 0) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`, {
     device: bdf,

@@ -2,9 +2,12 @@
 import { AddressRange, hex } from '../../address-range.ts';
 import { newBytes, requireAccess, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { INSPECT } from '../../object-text.ts';
+import { requireBigint, requireNumber } from '../../number-types.ts';
 import type { Backing } from '../../memory/backing.ts';
 import type { MemoryFile } from '../../memory/memory-file.ts';
 import { alignedAccesses } from '../aligned-accesses.ts';
+import { regionText } from '../region-text.ts';
 import type { DeviceRegion } from '../physical-function.ts';
 import { allOnes } from '../pci-fault.ts';
 import { valueText } from '../../value-text.ts';
@@ -57,11 +60,12 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   backing(offset = 0n): Backing {
+    requireBigint(offset, 'offset', this.#shape.bdf);
     const { file } = this.#shape;
     if (file === undefined || this.mmapAreas.length === 0) {
       throw this.#error('ERR_NO_SUCH_REGION', `${this.#name} cannot be mapped, only read and written`);
     }
-    if (typeof offset !== 'bigint' || offset < 0n || offset >= this.length) {
+    if (offset < 0n || offset >= this.length) {
       const text = `${this.#name} has ${hex(this.length)} bytes: the offset ${valueText(offset)} is outside`;
       throw this.#error('ERR_OUT_OF_RANGE', text);
     }
@@ -96,6 +100,7 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write32(offset: bigint, value: number): void {
+    requireNumber(value, 'value', this.#shape.bdf);
     if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
@@ -112,7 +117,8 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   write64(offset: bigint, value: bigint): void {
-    if (typeof value !== 'bigint' || BigInt.asUintN(64, value) !== value) {
+    requireBigint(value, 'value', this.#shape.bdf);
+    if (BigInt.asUintN(64, value) !== value) {
       throw this.#error(
         'ERR_INVALID_ARGUMENT',
         `a value of 64 bits is a bigint from 0n to 2^64 - 1, not ${valueText(value)}`,
@@ -121,6 +127,11 @@ export class SimulatedRegion implements DeviceRegion {
     const bytes = new DataView(new ArrayBuffer(8));
     bytes.setBigUint64(0, value, true);
     this.#storeAligned(offset, bytes);
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return regionText(depth, 'SimulatedRegion', () => this.#shape.bdf, this);
   }
 
   get #name(): string {

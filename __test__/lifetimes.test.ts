@@ -1,0 +1,89 @@
+// Objects that own something end alike: one verb, once or many times, by hand or at the end of a scope.
+import test, { type ExecutionContext } from 'ava';
+import { join } from 'node:path';
+import { AssignedDevice, EventFd, GuestMemory, MemoryFile, VfioContainerManager } from '../ts/index.ts';
+import { DmaBuffer } from '../ts/driver.ts';
+import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
+import { recordJournal } from '../ts/inspect.ts';
+import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
+import { publicMethods } from './public-arguments/surface.ts';
+import { stubDevice } from './public-arguments/calls/vfio.ts';
+import { PAGE, pages } from './support/pages.ts';
+import { scratchFolder } from './support/scratch.ts';
+
+/** The verb of each class, by what its objects own. */
+const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
+  // a descriptor, a device or memory
+  MemoryFile: 'close',
+  GuestMemory: 'close',
+  EventFd: 'close',
+  DmaBuffer: 'close',
+  AssignedDevice: 'close',
+  SimulatedDevice: 'close',
+  VfioContainerManager: 'close',
+  VfioDevice: 'close',
+  Journal: 'close',
+  // a part of guest memory
+  Region: 'remove',
+  DeviceMemory: 'remove',
+  DmaMapperHandle: 'remove',
+  // an activity that was started
+  DirtyTracking: 'stop',
+};
+
+/** Classes with such a method that ends another object, its argument. */
+const EDITORS = ['MemoryChange'];
+
+/** Classes whose verb returns no promise. */
+const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal'];
+
+test('each class with an end has one of the verbs, and disposes with it', async (t) => {
+  const found: Record<string, string> = {};
+  for (const [name, members] of await publicMethods()) {
+    if (EDITORS.includes(name)) continue;
+    const verbs = members.filter((member) => member === 'close' || member === 'remove' || member === 'stop');
+    const symbols = members.filter((member) => member === Symbol.dispose || member === Symbol.asyncDispose);
+    if (verbs.length + symbols.length === 0) continue;
+    const expected = SYNCHRONOUS.includes(name) ? Symbol.dispose : Symbol.asyncDispose;
+    const disposes = symbols.length === 1 && symbols[0] === expected;
+    found[name] = disposes ? verbs.join(', ') : `${verbs.join(', ')} without its symbol`;
+  }
+  t.deepEqual(found, ENDS);
+});
+
+/** An object of each class. */
+async function objects(t: ExecutionContext): Promise<Readonly<Record<string, object>>> {
+  const memory = await GuestMemory.create({ addressWidth: 32 });
+  t.teardown(() => memory.close());
+  const other = (bdf: string): SimulatedDevice => new SimulatedDevice({ bdf, bars: [{ index: 0, length: PAGE }] });
+  return {
+    MemoryFile: MemoryFile.create(PAGE),
+    GuestMemory: await GuestMemory.create({ addressWidth: 32 }),
+    EventFd: EventFd.create(),
+    DmaBuffer: await DmaBuffer.allocate(memory, PAGE),
+    AssignedDevice: await AssignedDevice.create({ device: other('0000:00:04.0'), memory }),
+    SimulatedDevice: other('0000:00:05.0'),
+    VfioContainerManager: new VfioContainerManager(memory),
+    VfioDevice: stubDevice(memory),
+    Journal: recordJournal(memory, join(scratchFolder(t), 'journal')),
+    Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),
+    DeviceMemory: memory.newDeviceMemory({ name: 'w', length: PAGE }),
+    DmaMapperHandle: await memory.dmaMappers.addDmaMapper(new SimulatedIommu()),
+    DirtyTracking: new DirtyTracking(addressSpaceOf(memory), () => {}),
+  };
+}
+
+for (const [name, verb] of Object.entries(ENDS)) {
+  test(`${name}.${verb} is idempotent, and so is its disposal`, async (t) => {
+    const symbol = SYNCHRONOUS.includes(name) ? Symbol.dispose : Symbol.asyncDispose;
+    for (const order of [
+      [verb, verb, symbol],
+      [symbol, symbol, verb],
+    ]) {
+      const object = (await objects(t))[name] as Record<string | symbol, () => unknown>;
+      for (const member of order) await t.notThrowsAsync(async () => object[member]?.());
+      await t.notThrowsAsync(Promise.all([object[verb]?.(), object[verb]?.()]));
+    }
+  });
+}
