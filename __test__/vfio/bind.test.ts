@@ -1,6 +1,6 @@
 /**
- * `peerdma bind` and `unbind` on a real kernel: devices change writer, and what must not is refused. Each test leaves
- * the devices as it finds them.
+ * `peerdma bind` and `unbind` on a real kernel: changes of drivers, and rejections. Each test restores the drivers of
+ * its devices.
  */
 import { deepStrictEqual as deepEqual } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -28,14 +28,14 @@ async function run(args: readonly string[], roots: () => MachineRoots = thisMach
   return program(args, false, { bind: bindCommand(roots), unbind: unbindCommand(roots) });
 }
 
-/** Driver and override. */
+/** The driver and the override. */
 function state(bdf: string): (string | undefined)[] {
   return [writer.driverOf(bdf), writer.overrideOf(bdf)];
 }
 
 const GIVEN = ['vfio-pci', 'vfio-pci'];
 
-/** Runs it, and says what went wrong if anything did. */
+/** Runs the command and reports its failure. */
 async function does(t: ExecutionContext, ...args: string[]): Promise<string> {
   const { status, stdout, stderr } = await run(args);
   t.is(status, 0, stderr);
@@ -53,14 +53,14 @@ async function refuses(
   t.regex(stderr, pattern);
 }
 
-/** This machine as it looks where processes are not to be seen: those of another container, say. */
+/** This machine without visible processes, as in another container. */
 function withoutProcesses(t: ExecutionContext): () => MachineRoots {
   const proc = mkdtempSync(join(tmpdir(), 'peerdma-proc-'));
   t.teardown(() => rmSync(proc, { recursive: true }));
   return () => ({ ...thisMachine(), proc });
 }
 
-/** At the end the devices are as the testbed gives them, whatever the test has left of it. */
+/** Restores the drivers at the end of the test. */
 function givenBack(t: ExecutionContext, ...devices: string[]): void {
   t.teardown(async () => {
     for (const bdf of devices) await run(['bind', '--force', bdf]);
@@ -68,21 +68,25 @@ function givenBack(t: ExecutionContext, ...devices: string[]): void {
   });
 }
 
-testWith({ edu: 1 }, 'a device that no driver of this kernel takes, there and back', async (t, { edu: [bdf = ''] }) => {
-  givenBack(t, bdf);
-  t.is(await does(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
-  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`);
-  t.deepEqual(state(bdf), [undefined, undefined]);
-  t.is(await does(t, 'unbind', bdf), `${bdf} has no driver already\n`);
-  const { open } = await rig(t);
-  await rejectsCode(t, open(bdf), 'ERR_DEVICE_NOT_BOUND');
+testWith(
+  { edu: 1 },
+  'binds and unbinds a device that no driver of this kernel supports',
+  async (t, { edu: [bdf = ''] }) => {
+    givenBack(t, bdf);
+    t.is(await does(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
+    t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`);
+    t.deepEqual(state(bdf), [undefined, undefined]);
+    t.is(await does(t, 'unbind', bdf), `${bdf} has no driver already\n`);
+    const { open } = await rig(t);
+    await rejectsCode(t, open(bdf), 'ERR_DEVICE_NOT_BOUND');
 
-  t.is(await does(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
-  t.deepEqual(state(bdf), GIVEN);
-  t.is((await open(bdf)).bdf, bdf);
-});
+    t.is(await does(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
+    t.deepEqual(state(bdf), GIVEN);
+    t.is((await open(bdf)).bdf, bdf);
+  },
+);
 
-testWith({ edu: 1 }, 'the commands of --dry-run, in a shell, do the same', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'the commands of --dry-run have the same effect in a shell', async (t, { edu: [bdf = ''] }) => {
   givenBack(t, bdf);
   for (const [act, after] of [
     ['unbind', [undefined, undefined]],
@@ -94,37 +98,41 @@ testWith({ edu: 1 }, 'the commands of --dry-run, in a shell, do the same', async
   }
 });
 
-testWith({ nvme: 1 }, 'a disk goes to its own driver, and is refused while something has it', async (t, { nvme }) => {
-  const [bdf = ''] = nvme;
-  givenBack(t, bdf);
-  if (!existsSync('/sys/bus/pci/drivers/nvme')) {
-    t.regex(await does(t, 'unbind', bdf), /to none/);
-    t.regex(await does(t, 'bind', bdf), /from no driver/);
-    return t.log('this kernel has no nvme driver');
-  }
-  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
-  t.deepEqual(state(bdf), ['nvme', undefined]);
-  await until(() => disksOf(bdf).length > 0, 'there is a disk');
-  const [disk = ''] = disksOf(bdf);
-  const claim = openSync(`/dev/${disk}`, constants.O_RDONLY | constants.O_EXCL);
-  try {
-    const holds = (who: string): RegExp => new RegExp(`ERR_DEVICE_NEEDED: [^]*holds ${disk}, which ${who}`);
-    await refuses(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
-    await refuses(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
-    t.is((await run(['bind', '--dry-run', '--force', bdf])).status, 0);
-  } finally {
-    closeSync(claim);
-  }
-  t.is(await does(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
-  t.deepEqual(disksOf(bdf), []);
-  const { open } = await rig(t);
-  t.is((await open(bdf)).bdf, bdf);
-});
+testWith(
+  { nvme: 1 },
+  'binds a disk to its own driver, and refuses to bind it to VFIO while it is in use',
+  async (t, { nvme }) => {
+    const [bdf = ''] = nvme;
+    givenBack(t, bdf);
+    if (!existsSync('/sys/bus/pci/drivers/nvme')) {
+      t.regex(await does(t, 'unbind', bdf), /to none/);
+      t.regex(await does(t, 'bind', bdf), /from no driver/);
+      return t.log('this kernel has no nvme driver');
+    }
+    t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
+    t.deepEqual(state(bdf), ['nvme', undefined]);
+    await until(() => disksOf(bdf).length > 0, 'the disk exists');
+    const [disk = ''] = disksOf(bdf);
+    const claim = openSync(`/dev/${disk}`, constants.O_RDONLY | constants.O_EXCL);
+    try {
+      const holds = (who: string): RegExp => new RegExp(`ERR_DEVICE_NEEDED: [^]*holds ${disk}, which ${who}`);
+      await refuses(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
+      await refuses(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
+      t.is((await run(['bind', '--dry-run', '--force', bdf])).status, 0);
+    } finally {
+      closeSync(claim);
+    }
+    t.is(await does(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
+    t.deepEqual(disksOf(bdf), []);
+    const { open } = await rig(t);
+    t.is((await open(bdf)).bdf, bdf);
+  },
+);
 
-testWith({ any: 1 }, 'a device that is open stays with its user', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'refuses to unbind a device that is open', async (t, { any: [bdf = ''] }) => {
   const { open } = await rig(t);
   const device = await open(bdf);
-  // Never carried out, should it not be refused: the process would wait for itself.
+  // A dry run: if it were not refused, the process would wait for itself.
   for (const force of [[], ['--force']]) {
     await refuses(
       t,
@@ -141,25 +149,21 @@ testWith({ any: 1 }, 'a device that is open stays with its user', async (t, { an
   t.deepEqual(state(bdf), GIVEN);
 });
 
-testWith(
-  { edu: 2 },
-  'what fails is undone, the devices before it too',
-  async (t, { edu: [first = '', second = ''] }) => {
-    givenBack(t, first, second);
-    await does(t, 'unbind', first);
-    const host = readHost();
-    const device = (bdf: string): PciFunction => functionAt(host, bdf);
-    const good = planBind([device(first)], undefined, () => true);
-    // No driver has this name, so the kernel finds none, and says nothing.
-    const bad = planBind([device(second)], 'no_vfio_pci', () => true);
-    const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
-    const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
-    t.regex(error.message, new RegExp(`Restored: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
-    t.deepEqual([state(first), state(second)], [[undefined, undefined], GIVEN]);
-  },
-);
+testWith({ edu: 2 }, 'a failure restores the devices before it too', async (t, { edu: [first = '', second = ''] }) => {
+  givenBack(t, first, second);
+  await does(t, 'unbind', first);
+  const host = readHost();
+  const device = (bdf: string): PciFunction => functionAt(host, bdf);
+  const good = planBind([device(first)], undefined, () => true);
+  // No driver has this name. The kernel finds none and reports no error.
+  const bad = planBind([device(second)], 'no_vfio_pci', () => true);
+  const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
+  const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
+  t.regex(error.message, new RegExp(`Restored: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
+  t.deepEqual([state(first), state(second)], [[undefined, undefined], GIVEN]);
+});
 
-testWith({ any: 1 }, 'a plain user is told to be root', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'asks a plain user to run it as root', async (t, { any: [bdf = ''] }) => {
   const main = fileURLToPath(new URL(`../../ts/cli/main${extname(import.meta.url)}`, import.meta.url));
   const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
   const { status, stderr } = spawnSync('setpriv', [...nobody, process.execPath, main, 'unbind', bdf], {
@@ -170,8 +174,8 @@ testWith({ any: 1 }, 'a plain user is told to be root', async (t, { any: [bdf = 
   t.deepEqual(state(bdf), GIVEN);
 });
 
-const whole = 'a whole group goes to VFIO, and back';
-const machine = 'the root file system of the testbed, and its bridges, are refused';
+const whole = 'binds a whole group to VFIO and unbinds it';
+const machine = 'refuses the root file system and the bridges of the testbed';
 if (entangled === undefined) {
   for (const title of [whole, machine]) {
     test.serial.skip(`${title} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
@@ -202,7 +206,7 @@ if (entangled === undefined) {
     t.is(alone.status, 0);
   });
 
-  // Never carried out, should it not be refused: the guest would not outlive it.
+  // A dry run: if it were not refused, the guest would stop.
   test.serial(machine, async (t) => {
     const functions = [...readHost().functions.values()];
     const outcomes: Outcome[] = [];
@@ -221,7 +225,7 @@ if (entangled === undefined) {
   });
 }
 
-/** Disks of the guest's own driver. */
+/** Disks with a driver of the guest. */
 function disksOf(bdf: string): string[] {
   const folder = `/sys/bus/pci/devices/${bdf}/nvme`;
   const controllers = existsSync(folder) ? readdirSync(folder) : [];

@@ -1,6 +1,6 @@
 /**
- * The kernel refuses a mapping for what it is, or where it is: memory that is no longer there, a BAR that is switched
- * off, an address that no IOMMU translates. What was there before is there still.
+ * Mappings that the kernel rejects. Memory is truncated, a BAR does not decode, an address is beyond the IOMMU. The
+ * earlier state remains.
  */
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
@@ -44,7 +44,7 @@ function barState(memory: GuestMemory): (string | undefined)[] {
   return memory.inspect().targets.map(({ mappings }) => mappings.find(({ region }) => region === 'bar2')?.state);
 }
 
-/** A file that can be truncated, unlike those that MemoryFile makes. */
+/** A file that can be truncated, unlike those of MemoryFile. */
 function shrinkable(t: ExecutionContext, length: bigint): { fd: number; file: MemoryFile } {
   const folder = mkdtempSync('/dev/shm/peerdma-');
   const fd = openSync(`${folder}/memory`, 'wx+');
@@ -60,7 +60,7 @@ function shrinkable(t: ExecutionContext, length: bigint): { fd: number; file: Me
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that is switched off fails a change where it is required, and succeeds once it is on',
+  'a BAR without memory decode fails a change that requires it, which succeeds once decode is on',
   async (t, devices) => {
     const memory = await guest(t);
     const { manager, edu } = await follow(t, memory, devices.edu[0] ?? '', 'required');
@@ -78,13 +78,13 @@ testWith(
       t.deepEqual(await standing(memory, manager), before);
     }
     await send(memory, edu, pattern(21), SINK);
-    t.deepEqual(memory.read(SINK, 2048), pattern(21), 'RAM is as it was');
+    t.deepEqual(memory.read(SINK, 2048), pattern(21), 'RAM is as before');
 
     decode(peer, true);
     await window.mapToGuest(FIRST);
     t.true(await reaches(memory, edu, FIRST, bar));
 
-    // Switched off in its place it could be neither moved nor put back: it is not touched.
+    // Without decode it could be neither moved nor restored, so the change does not unmap it.
     decode(peer, false);
     const inPlace = await standing(memory, manager);
     const error = await t.throwsAsync(window.mapToGuest(SECOND), {
@@ -95,7 +95,7 @@ testWith(
     t.is(error?.target, manager.inspect().containers[0]?.name);
     t.deepEqual(await standing(memory, manager), inPlace);
     decode(peer, true);
-    t.true(await reaches(memory, edu, FIRST, bar), 'it is where it was');
+    t.true(await reaches(memory, edu, FIRST, bar), 'it is mapped as before');
     await window.mapToGuest(SECOND);
     t.true(await reaches(memory, edu, SECOND, bar));
     t.false(await reaches(memory, edu, FIRST, bar));
@@ -104,7 +104,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that is switched off is recorded, and mapped where it is when its address is given again',
+  'a BAR without memory decode is recorded as failed, and mapped when its address is set again',
   async (t, devices) => {
     const memory = await guest(t);
     const { manager, edu } = await follow(t, memory, devices.edu[0] ?? '');
@@ -124,74 +124,66 @@ testWith(
   },
 );
 
-testWith(
-  { edu: 2 },
-  'memory that was truncated under a mapping fails what needs it anew, and only that',
-  async (t, { edu }) => {
-    const memory = await guest(t);
-    const { manager, edu: engine } = await follow(t, memory, edu[0] ?? '');
-    const { fd, file } = shrinkable(t, 4n * PIECE);
-    const region = await memory.regions.addRegion({ name: 'shrinks', range: AddressRange.of(FIRST, 4n * PIECE) });
-    await region.addMapping({ range: AddressRange.of(0n, 4n * PIECE), backing: { file, offset: 0n } });
-    await region.map();
-    const whole = await standing(memory, manager);
-    ftruncateSync(fd, Number(PIECE));
-    t.true(await reaches(memory, engine, FIRST, file), 'the page that is left');
-    await send(memory, engine, pattern(30), FIRST + 2n * PIECE); // into pages that are pinned, and no file's any more
+testWith({ edu: 2 }, 'truncated memory fails only the changes that map it again', async (t, { edu }) => {
+  const memory = await guest(t);
+  const { manager, edu: engine } = await follow(t, memory, edu[0] ?? '');
+  const { fd, file } = shrinkable(t, 4n * PIECE);
+  const region = await memory.regions.addRegion({ name: 'shrinks', range: AddressRange.of(FIRST, 4n * PIECE) });
+  await region.addMapping({ range: AddressRange.of(0n, 4n * PIECE), backing: { file, offset: 0n } });
+  await region.map();
+  const whole = await standing(memory, manager);
+  ftruncateSync(fd, Number(PIECE));
+  t.true(await reaches(memory, engine, FIRST, file), 'the page that is left');
+  await send(memory, engine, pattern(30), FIRST + 2n * PIECE); // into pinned pages that belong to no file any more
 
-    const late = () => follow(t, memory, edu[1] ?? '');
-    await t.throwsAsync(late(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
-    t.deepEqual(await standing(memory, manager), whole, 'a registration that fails changes nothing');
+  const late = () => follow(t, memory, edu[1] ?? '');
+  await t.throwsAsync(late(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
+  t.deepEqual(await standing(memory, manager), whole, 'a registration that fails changes nothing');
 
-    const other = await scattered(t, memory, 'other', [SECOND]);
-    await other.region.map();
-    t.true(await reaches(memory, engine, SECOND, other.file), 'what does not need it goes on');
-    await other.region.unmap();
+  const other = await scattered(t, memory, 'other', [SECOND]);
+  await other.region.map();
+  t.true(await reaches(memory, engine, SECOND, other.file), 'changes without it succeed');
+  await other.region.unmap();
 
-    await region.unmap();
-    const without = await standing(memory, manager);
-    for (let attempt = 0; attempt < 2; attempt++) {
-      await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
-      t.deepEqual(await standing(memory, manager), without);
-    }
-    ftruncateSync(fd, Number(4n * PIECE));
-    await region.map();
-    t.true(await reaches(memory, engine, FIRST + 3n * PIECE, file, 3n * PIECE));
-    const { edu: second } = await late();
-    t.true(await reaches(memory, second, FIRST + 3n * PIECE, file, 3n * PIECE));
-  },
-);
+  await region.unmap();
+  const without = await standing(memory, manager);
+  for (let attempt = 0; attempt < 2; attempt++) {
+    await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
+    t.deepEqual(await standing(memory, manager), without);
+  }
+  ftruncateSync(fd, Number(4n * PIECE));
+  await region.map();
+  t.true(await reaches(memory, engine, FIRST + 3n * PIECE, file, 3n * PIECE));
+  const { edu: second } = await late();
+  t.true(await reaches(memory, second, FIRST + 3n * PIECE, file, 3n * PIECE));
+});
 
-testWith(
-  { edu: 1 },
-  'memory that was truncated can not be moved, and stays where it is',
-  async (t, { edu: [bdf = ''] }) => {
-    const memory = await guest(t);
-    const { manager, edu } = await follow(t, memory, bdf, 'required');
-    const { fd, file } = shrinkable(t, 2n * PIECE);
-    const window = memory.newDeviceMemory({ name: 'bar2', length: 2n * PIECE });
-    await window.map({ offset: 0n, length: 2n * PIECE, backing: { file, offset: 0n } });
-    await window.mapToGuest(FIRST);
-    ftruncateSync(fd, Number(PIECE));
-    const before = await standing(memory, manager);
-    const error = await t.throwsAsync(window.mapToGuest(SECOND), {
-      instanceOf: PeerDmaError,
-      code: 'ERR_MEMORY_FAULT',
-    });
-    t.regex(error?.message ?? '', /truncated/);
-    t.is(error?.target, manager.inspect().containers[0]?.name);
-    t.deepEqual(await standing(memory, manager), before);
-    t.true(await reaches(memory, edu, FIRST, file), 'the page that is left');
-    ftruncateSync(fd, Number(2n * PIECE));
-    await window.mapToGuest(SECOND);
-    t.true(await reaches(memory, edu, SECOND + PIECE, file, PIECE));
-    t.false(await reaches(memory, edu, FIRST + PIECE, file, PIECE));
-  },
-);
+testWith({ edu: 1 }, 'truncated memory cannot be moved, and stays mapped', async (t, { edu: [bdf = ''] }) => {
+  const memory = await guest(t);
+  const { manager, edu } = await follow(t, memory, bdf, 'required');
+  const { fd, file } = shrinkable(t, 2n * PIECE);
+  const window = memory.newDeviceMemory({ name: 'bar2', length: 2n * PIECE });
+  await window.map({ offset: 0n, length: 2n * PIECE, backing: { file, offset: 0n } });
+  await window.mapToGuest(FIRST);
+  ftruncateSync(fd, Number(PIECE));
+  const before = await standing(memory, manager);
+  const error = await t.throwsAsync(window.mapToGuest(SECOND), {
+    instanceOf: PeerDmaError,
+    code: 'ERR_MEMORY_FAULT',
+  });
+  t.regex(error?.message ?? '', /truncated/);
+  t.is(error?.target, manager.inspect().containers[0]?.name);
+  t.deepEqual(await standing(memory, manager), before);
+  t.true(await reaches(memory, edu, FIRST, file), 'the page that is left');
+  ftruncateSync(fd, Number(2n * PIECE));
+  await window.mapToGuest(SECOND);
+  t.true(await reaches(memory, edu, SECOND + PIECE, file, PIECE));
+  t.false(await reaches(memory, edu, FIRST + PIECE, file, PIECE));
+});
 
 testWith(
   { edu: 2 },
-  'an address that no IOMMU translates, in the middle of a change or a replay of RAM: all is as before',
+  'RAM at an address beyond the IOMMU fails a change and a replay, which restore everything',
   async (t, { edu }) => {
     const memory = await guest(t);
     const one = await follow(t, memory, edu[0] ?? '');
@@ -219,7 +211,7 @@ testWith(
       MSI_WINDOW,
       ...places.slice(1),
     ]);
-    await region.map(); // while nobody minds
+    await region.map(); // while no target requires it
     const before = await standing(memory, one.manager);
     await t.throwsAsync(follow(t, memory, edu[1] ?? ''), { instanceOf: PeerDmaError, code: 'ERR_IOVA_UNREACHABLE' });
     t.deepEqual(await standing(memory, one.manager), before, 'nothing is pinned any more');
@@ -230,7 +222,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a BAR that is moved to where no IOMMU translates stays where it is, or is recorded as missed',
+  'a BAR that moves beyond the IOMMU stays mapped, or is recorded as failed',
   async (t, devices) => {
     const memory = await guest(t);
     const lenient = await follow(t, memory, devices.edu[1] ?? '');
@@ -249,7 +241,7 @@ testWith(
         code: 'ERR_IOVA_UNREACHABLE',
       });
       t.is(error?.errno, 'EINVAL');
-      t.is(error?.target, strict.manager.inspect().containers[0]?.name, 'the one that requires it');
+      t.is(error?.target, strict.manager.inspect().containers[0]?.name, 'the target that requires it');
       t.deepEqual(await standing(memory, lenient.manager, strict.manager), before);
       for (const { edu } of [lenient, strict]) t.true(await reaches(memory, edu, FIRST, bar), 'still there');
     }
@@ -266,8 +258,8 @@ testWith(
 );
 
 /**
- * The first address that the IOMMU has no bits for; none where the guest has none for it either. The testbed makes a guest
- * for that: `--address-bits 39`.
+ * The first address beyond the IOMMU, or `undefined` if it is beyond the guest's width, too. The testbed starts a guest
+ * for that with `--address-bits 39`.
  */
 function beyondAperture(manager: VfioContainerManager): bigint[] {
   const end = BigInt(manager.inspect().containers[0]?.iovaRanges.at(-1)?.end ?? 0);

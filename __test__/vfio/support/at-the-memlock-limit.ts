@@ -1,5 +1,5 @@
 /**
- * A process without CAP_IPC_LOCK that meets RLIMIT_MEMLOCK in the middle of a replay and in the middle of a change, and
+ * A process without CAP_IPC_LOCK that reaches RLIMIT_MEMLOCK. It does so during a replay and during a change, and
  * reports in a line of JSON: `at-the-memlock-limit.ts EDU EDU`.
  */
 import { execFileSync } from 'node:child_process';
@@ -15,7 +15,7 @@ import { newManager } from './backend.ts';
 const MiB = 1n << 20n;
 const ADDED = 0x4000_0000n;
 
-/** The soft limit of this process; the hard one stays, to be able to raise it again. */
+/** Sets the soft limit of this process; the hard limit stays, so that it can be raised again. */
 function limit(mebibytes: bigint): void {
   execFileSync('prlimit', ['--pid', String(process.pid), `--memlock=${mebibytes * MiB}:`]);
 }
@@ -48,7 +48,7 @@ const edus = [new Edu(await one.open(first))];
 const stand = (): Promise<object> => standing(memory, one, two);
 const alone = { locked: locked() };
 
-limit(14n); // 8 are there, 4 more fit, 8 don't
+limit(14n); // 8 are locked, 4 more fit, 8 do not
 let before = await stand();
 const replayed = await refusal(() => two.open(second));
 const replay = {
@@ -71,7 +71,7 @@ const reached = async (): Promise<boolean[]> => {
   return found;
 };
 before = await stand();
-const changed = await refusal(() => region.map()); // 16 are there, the first container's 4 fit, the second's don't
+const changed = await refusal(() => region.map()); // 16 are locked, the first container's 4 fit, the second's do not
 const change = {
   ...changed,
   locked: locked(),
