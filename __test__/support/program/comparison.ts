@@ -1,5 +1,5 @@
 /**
- * Compares everything that can be seen of guest memory and its targets with the model, page by page.
+ * Compares everything visible of guest memory and its targets with the model, page by page.
  */
 import { type DmaMapRequest, SimulatedIommu } from '../../../ts/index.ts';
 import { originalOf } from '../../../ts/memory/memory-file.ts';
@@ -13,14 +13,14 @@ import { type Pages, SIZE } from './operation.ts';
 import { compareFlat, compareRegions, describeCell, looked, pagesOf, same } from './map-comparison.ts';
 import type { Member, World } from './world.ts';
 
-/** What has happened since the last comparison. */
+/** The events since the last comparison. */
 export interface Events {
   readonly hits: readonly Hit[];
-  /** Flat maps that might have come, besides the present one. */
+  /** Other flat maps that may have existed since then. */
   readonly attempts: readonly ModelFlat[];
-  /** Whether undoing something, or repairing it, failed as well. */
+  /** Whether a rollback, or its repair, failed as well. */
   readonly undone: boolean;
-  /** What a successful change was about: there all is tried again that had failed. */
+  /** The range of a successful change: it retries everything there that had failed. */
   readonly settled: readonly Pages[];
 }
 
@@ -32,11 +32,11 @@ interface Entry extends Pages {
 
 export class Comparison {
   readonly #world: World;
-  /** What a target was given. */
+  /** The memory that a target holds. */
   readonly #given = new WeakMap<DmaMapRequest, ModelFlat>();
-  /** Of those, what could be something else as well. */
+  /** Of those, pages that may be other memory as well. */
   readonly #vague = new WeakSet<DmaMapRequest>();
-  /** Pages that a target misses since it refused them, by target. */
+  /** Pages that a target misses because it failed to map them, by target. */
   #missing = new Map<CastName, Map<number, ModelCell>>();
   quarantine: Quarantined[] = [];
   subs: Pages[] = [];
@@ -80,7 +80,10 @@ export class Comparison {
     }
   }
 
-  /** Private memory is zeros at first. It gets bytes of its own as soon as it can be seen, so that it can be told apart. */
+  /**
+   * Private memory is zeros at first. It gets bytes of its own as soon as it is reachable, so that it can be
+   * distinguished.
+   */
   #markPrivateMemory(flat: ModelFlat): void {
     for (const [page, cell] of flat.entries()) {
       if (cell === undefined || cell.store < PRIVATE || this.#world.contents.byte(cell) !== 0) continue;
@@ -90,7 +93,7 @@ export class Comparison {
     }
   }
 
-  /** Finds out what each new mapping of a target is. */
+  /** Determines the memory of each new mapping of a target. */
   #learn(entries: ReadonlyMap<CastName, readonly Entry[]>, flat: ModelFlat, { attempts }: Events): void {
     for (const name of this.#world.members.keys()) {
       const states = new Map((entries.get(name) ?? []).filter(isHeld).map((entry) => [entry.at, entry.state]));
@@ -103,7 +106,7 @@ export class Comparison {
           .map((candidate) => candidate.slice(at, at + count))
           .filter((candidate) => this.#isGiven(request, candidate));
         const [cells] = fitting;
-        // One fresh private memory looks like another.
+        // All fresh private memory has the same bytes.
         if (fitting.some((other) => !sameCells(other, cells ?? []))) this.#vague.add(request);
         if (cells === undefined) {
           throw new Error(
@@ -166,13 +169,13 @@ export class Comparison {
     this.quarantine = now;
   }
 
-  /** What a batch was to show there that could be taken back in part: the target's word is all there is. */
+  /** The planned memory of a batch that may be partly unmapped: only the target's records have the result. */
   #guess({ at, count }: Pages, region: string, flats: readonly ModelFlat[]): ModelFlat {
     const all = flats.map((flat) => flat.slice(at, at + count));
     return all.find((cells) => cells.every((cell) => cell?.region === region)) ?? [];
   }
 
-  /** @returns the pages that it misses since it refused them */
+  /** @returns the pages that it misses because it failed to map them */
   #compareTarget(
     name: CastName,
     member: Member,
@@ -181,7 +184,7 @@ export class Comparison {
     events: Events,
   ): Map<number, ModelCell> {
     const target = this.#world.cast[name];
-    // What is in quarantine is told beside what the flat map wants at those addresses.
+    // The status lists quarantined memory beside the flat map's entry at those addresses.
     const told = new Map(entries.filter(isHeld).map((entry) => [entry.at, entry]));
     const held = new Map<number, DmaMapRequest>();
     for (const request of target.held()) {
@@ -197,9 +200,10 @@ export class Comparison {
     const seen: (Entry | undefined)[] = Array.from({ length: SIZE }, () => undefined);
     for (const entry of entries) {
       const where = `"${name}" at pages ${entry.at}..${entry.at + entry.count}`;
-      if (entry.state === 'mapped' && !held.has(entry.at)) throw new Error(`${where} has nothing, and says mapped`);
+      if (entry.state === 'mapped' && !held.has(entry.at))
+        throw new Error(`${where} has nothing, and its status is mapped`);
       if (entry.state === 'quarantined' && !held.has(entry.at) && name !== 'batch') {
-        throw new Error(`${where} has nothing, and says quarantined`);
+        throw new Error(`${where} has nothing, and its status is quarantined`);
       }
       if (!member.following) same(`${where}, who was to go`, entry.state, 'quarantined');
       for (let n = 0; n < entry.count; n++) seen[entry.at + n] = entry;
@@ -223,13 +227,12 @@ export class Comparison {
     }
     if (!member.following) return missing;
     for (const [page, cell] of flat.entries()) {
-      if (cell !== undefined && seen[page] === undefined)
-        throw new Error(`the status of "${name}" says nothing of page ${page}`);
+      if (cell !== undefined && seen[page] === undefined) throw new Error(`the status of "${name}" lacks page ${page}`);
     }
     return missing;
   }
 
-  /** Why a target may do without a page of the flat map. */
+  /** Why a target may lack a page of the flat map. */
   #mayMiss(
     name: CastName,
     { policy }: Member,
@@ -274,7 +277,7 @@ export class Comparison {
     );
   }
 
-  /** The bytes that a target's DMA finds are those of what it was given, however long ago. */
+  /** DMA of a target finds the bytes of the memory that it holds, mapped at any time. */
   #compareMemory(name: CastName, target: CastMember, request: DmaMapRequest, at: number): void {
     const { range, hostMemory, backing } = request;
     if ((hostMemory !== undefined) !== wantsVa(target, backing === 'private')) {
@@ -293,7 +296,7 @@ export class Comparison {
     }
   }
 
-  /** What a target holds at a page, if a device can write it there. */
+  /** The page that a target holds, if a device can write it there. */
   writableAt(name: CastName, page: number): { request: DmaMapRequest; offset: bigint; cell: ModelCell } | undefined {
     for (const request of this.#world.cast[name].held()) {
       const n = page - this.#world.pageOf(request.range.start);
@@ -309,7 +312,7 @@ function sameCells(a: ModelFlat, b: ModelFlat): boolean {
   return a.length === b.length && a.every((cell, n) => sameCell(cell, b[n]));
 }
 
-/** Whether the target has it, or may have. */
+/** Whether the target holds it, or may hold it. */
 function isHeld({ state }: Entry): boolean {
   return state === 'mapped' || state === 'quarantined';
 }

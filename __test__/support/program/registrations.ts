@@ -1,5 +1,5 @@
 /**
- * Operations on targets: they come, go, and are closed under the package's feet.
+ * Operations on targets: they join, leave, and are closed without a call of the package.
  */
 import type { PeerToPeer } from '../../../ts/index.ts';
 import type { CastName } from './cast.ts';
