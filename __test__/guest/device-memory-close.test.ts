@@ -1,4 +1,4 @@
-// Closing the window of a BAR: when it resolves, the window has left guest memory.
+// Closing the window of a BAR. When it resolves, the window has left guest memory.
 import test from 'ava';
 import { type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -21,7 +21,7 @@ async function windowOverRegion(t: Parameters<typeof guest>[0]): Promise<{ memor
 const seenAt4 = (memory: GuestMemory): string[] => memory.inspect().flat.map(({ region }) => region);
 
 for (const code of ['ERR_CLOSED', 'ERR_REGION_REMOVED'] satisfies ErrorCode[]) {
-  test(`close of a window rejects when a target refuses the memory behind it with ${code}`, async (t) => {
+  test(`close of a window rejects when a target fails to map the memory behind it with ${code}`, async (t) => {
     const { memory, bar } = await windowOverRegion(t);
     const target = new RecordingTarget();
     await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'required' });

@@ -1,5 +1,5 @@
 /**
- * Listens to an event in a process of its own or a worker thread. The argument, or `workerData`, says how:
+ * Listens to an event in a process of its own or a worker thread. The argument, or `workerData`, selects the way:
  * `event-listener.ts HOW`.
  */
 import { writeSync } from 'node:fs';

@@ -169,7 +169,7 @@ export class Comparison {
     this.quarantine = now;
   }
 
-  /** The planned memory of a batch that may be partly unmapped: only the target's records have the result. */
+  /** The planned memory of a batch that may be partly unmapped. Only the target's records have the result. */
   #guess({ at, count }: Pages, region: string, flats: readonly ModelFlat[]): ModelFlat {
     const all = flats.map((flat) => flat.slice(at, at + count));
     return all.find((cells) => cells.every((cell) => cell?.region === region)) ?? [];

@@ -42,7 +42,7 @@ export function overlap(a: Pages, b: Pages): boolean {
 }
 
 /**
- * Whether a quarantine keeps other memory there, so that this process cannot map the flat map's memory.
+ * Whether a quarantine keeps other memory there, so this process cannot map the flat map's memory.
  */
 export function isForeign(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
   if (!overlap(kept, sub)) return false;
