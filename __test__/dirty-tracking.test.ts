@@ -1,5 +1,7 @@
 /**
- * Dirty pages over several address spaces, which are fakes here. __test__/vfio/dirty-tracking.test.ts uses the kernel.
+ * Dirty pages over several address spaces, which are fakes here.
+ *
+ * __test__/vfio/dirty-tracking.test.ts uses the kernel.
  */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -62,7 +64,7 @@ class Log implements DirtyTracker {
 
   #ask(what: string): void {
     this.calls.push(what);
-    if (this.refuses !== undefined && what.startsWith(this.refuses)) throw new Error(`${this.name} fails to ${what}`);
+    if (this.refuses !== undefined && what.startsWith(this.refuses)) throw new Error(`${this.name} refuses to ${what}`);
   }
 }
 

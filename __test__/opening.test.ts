@@ -1,6 +1,7 @@
 /**
- * Problems of a device that /sys reveals before it is opened. /sys is a fake here; __test__/vfio/opening.test.ts causes
- * the errors of real devices.
+ * Problems of a device that /sys reveals before it is opened. /sys is a fake here.
+ *
+ * __test__/vfio/opening.test.ts causes the errors of real devices.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';

@@ -15,8 +15,7 @@ import { rejectsCode } from './support/errors.ts';
 const MEMORY = await GuestMemory.create();
 
 /**
- * A device with 256 bytes of config space and these devices on its bus, and a record of the devices that were reset
- * with it.
+ * A device with 256 bytes of config space and these devices on its bus. Records the devices that were reset with it.
  */
 function device(bdf: string, bus: readonly string[]): { device: VfioDevice; resets: NativeVfioDevice[][] } {
   const resets: NativeVfioDevice[][] = [];

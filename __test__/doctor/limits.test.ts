@@ -48,7 +48,7 @@ testCases([
     /shmem_enabled/,
   ],
   [
-    'free huge pages of which some are reserved, too few for all RAM',
+    'free huge pages, partly reserved, too few for all RAM',
     { sys: `${NO_TRANSPARENT}\n${RESERVED} 1`, facts: { ram: GIB / 2n } },
     'huge-pages',
     'warning',

@@ -10,7 +10,7 @@ import { TOP, factsOf } from './support.ts';
 type Group = (index: number) => string;
 
 /**
- * A card whose virtual functions are bound to VFIO, each with a physical function of its own or all with one. The
+ * A card whose virtual functions are bound to VFIO. Each has a physical function of its own, or all have one. The
  * machine has many open files.
  */
 function card(count: number, group: Group, physical: (index: number) => string, driver: string): string {

@@ -121,7 +121,7 @@ test('if any unmap fails, the operation does not run, the range is quarantined, 
       );
       for (const target of targets) t.deepEqual(target.heldText(), FULL);
       await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-      picky.loseAll();
+      picky.closeWithMappings();
       await memory.dmaMappers.targetClosed(picky);
       await space.withoutMappings([device.file], () => {});
       await bar.mapToGuest(at(16));
@@ -241,7 +241,7 @@ test('nothing new is mapped to a removed target that has a quarantine', async (t
   await space.giveMissing([device.file]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
   t.deepEqual(two.heldText(), FULL);
-  one.loseAll();
+  one.closeWithMappings();
   await memory.dmaMappers.targetClosed(one);
 });
 
@@ -290,6 +290,6 @@ test('quarantines a revoked mapping that cannot be unmapped, and maps the rest',
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
   await space.giveMissing([device.file]);
   t.deepEqual(states(handles[0]), ['mapped', 'quarantined ERR_UNMAP_FAILED', 'mapped']);
-  one.loseAll();
+  one.closeWithMappings();
   await memory.dmaMappers.targetClosed(one);
 });

@@ -141,10 +141,10 @@ async function golden(change: Change, kinds: Kinds): Promise<Golden> {
   inject(() => false);
   await change.run(scene);
   const { taken } = heal();
-  const following = scene.followers.map(({ handle }) => handle !== undefined);
+  const following = scene.registeredTargets.map(({ handle }) => handle !== undefined);
   // A target that closes ends its quarantine permanently once it is back.
   await settle(scene, following);
-  const result = { steps: taken.length, map: scene.map(), holdings: scene.holdings(), following };
+  const result = { steps: taken.length, map: scene.map(), holdings: scene.statusLines(), following };
   await scene.end();
   return result;
 }
@@ -152,10 +152,10 @@ async function golden(change: Change, kinds: Kinds): Promise<Golden> {
 /** Closes the targets with a quarantine, and registers the targets again. */
 async function settle(scene: FailureScene, following: readonly boolean[]): Promise<void> {
   for (const { target } of scene.memory.inspect().quarantine) {
-    await scene.close(scene.followers.findIndex((follower) => follower.target.name === target));
+    await scene.close(scene.registeredTargets.findIndex((follower) => follower.target.name === target));
   }
   for (const [index, follows] of following.entries()) {
-    if (follows && scene.follower(index).handle === undefined) await scene.join(index);
+    if (follows && scene.targetAt(index).handle === undefined) await scene.join(index);
   }
 }
 
@@ -163,12 +163,16 @@ async function settle(scene: FailureScene, following: readonly boolean[]): Promi
 async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan): Promise<number> {
   const { policy } = kinds;
   const scene = await stage(change, kinds);
-  const before = { map: scene.map(), holdings: scene.holdings(), quarantine: scene.memory.inspect().quarantine.length };
+  const before = {
+    map: scene.map(),
+    holdings: scene.statusLines(),
+    quarantine: scene.memory.inspect().quarantine.length,
+  };
   inject(plan);
   const outcome = await outcomeOf(change.run(scene));
   const { taken, failed } = heal();
   try {
-    same('with the targets', scene.oddities(), []);
+    same('with the targets', scene.inconsistencies(), []);
     const quarantined = scene.memory.inspect().quarantine.length;
     if (outcome === undefined) {
       // Only device memory that the policy lets a target skip, and its unmap from this process.
@@ -188,8 +192,8 @@ async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan)
       const refusedToGo = failed.some((step) => /unmap|take back/.test(step) && !step.startsWith('native'));
       if (!refusedToGo && quarantined > before.quarantine) throw new Error('quarantined for no reason');
       if (failed.length === 1 && !refusedToGo && before.quarantine === 0)
-        same('holdings', scene.holdings(), before.holdings);
-      const worse = before.quarantine === 0 && scene.holdings().join() !== before.holdings.join();
+        same('holdings', scene.statusLines(), before.holdings);
+      const worse = before.quarantine === 0 && scene.statusLines().join() !== before.holdings.join();
       if (worse && error.code !== 'ERR_UNMAP_FAILED' && error.code !== 'ERR_ROLLBACK_FAILED') {
         throw new Error(`something has changed, and the error is ${error.code}`, { cause: error });
       }
@@ -201,13 +205,13 @@ async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan)
         throw new Error('the repeated change failed', { cause: error });
       }
     }
-    same('with the targets after a repetition', scene.oddities(), []);
+    same('with the targets after a repetition', scene.inconsistencies(), []);
     await settle(scene, due.following);
     if (again !== undefined) again = await outcomeOf(change.run(scene));
     if (again !== undefined) throw new Error('the last repetition failed', { cause: again.error });
     await settle(scene, due.following);
     same('map at the end', scene.map(), due.map);
-    same('holdings at the end', scene.holdings(), due.holdings);
+    same('holdings at the end', scene.statusLines(), due.holdings);
     await scene.end();
   } catch (error) {
     const told = outcome?.error instanceof Error ? outcome.error.message : 'success';
@@ -281,9 +285,9 @@ test.serial('guest memory closes, and any step of it fails', async (t) => {
     t.is(scene.map(), before, what);
     const [kept, ...others] = scene.memory.inspect().quarantine;
     t.true(kept !== undefined && others.length === 0, what);
-    t.is(scene.followers.flatMap(({ target }) => target.held()).length, 1, 'everything else is unmapped');
-    for (const follower of scene.followers) follower.handle = undefined;
-    t.deepEqual(scene.oddities(), [], 'and that is still there');
+    t.is(scene.registeredTargets.flatMap(({ target }) => target.held()).length, 1, 'everything else is unmapped');
+    for (const follower of scene.registeredTargets) follower.handle = undefined;
+    t.deepEqual(scene.inconsistencies(), [], 'and that is still there');
     t.truthy(await outcomeOf(close.run(scene)), 'which keeps it from closing');
     await settle(scene, []);
     await scene.end();

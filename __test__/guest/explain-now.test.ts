@@ -52,7 +52,7 @@ test('returns the result of explain() of a snapshot at each address', async (t) 
         t.deepEqual(memory.explain(address), explain(snapshot, address));
         t.deepEqual(memory.explain(address, 'off'), explain(snapshot, address, 'off'));
       }
-      target.loseAll();
+      target.closeWithMappings();
       await memory.dmaMappers.targetClosed(target);
     },
   );

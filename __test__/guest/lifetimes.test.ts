@@ -92,7 +92,7 @@ test('releases a closed file with the last piece that maps it', async (t) => {
   target.judge = new RefuseAt('unmap', 0).judge;
   await rejectsCode(t, region.removeMappings(pages(2, 1)), 'ERR_UNMAP_FAILED');
   t.true(isOpen(), 'a failed change keeps nothing open');
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
   await region.removeMappings(pages(2, 1));
   t.false(isOpen());

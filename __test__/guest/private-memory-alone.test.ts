@@ -7,7 +7,7 @@ import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
-import { isShown, largestUntouchable } from '../support/reserved.ts';
+import { isFileMapped, largestUntouchable } from '../support/reserved.ts';
 
 /** Native calls since the last check. */
 const ops: string[] = [];
@@ -55,7 +55,7 @@ test.serial('reserves no address space before private memory is mapped, and maps
     [0x77, undefined],
   );
   t.is(iommu.read(0n, 1)[0], 0x77);
-  t.false(isShown('never-shown'));
+  t.false(isFileMapped('never-shown'));
   t.deepEqual(target.breaches, []);
 });
 
@@ -123,7 +123,7 @@ test.serial('a change maps only private memory in this process when no target ne
   );
   await handle.remove();
   await region.unmap();
-  t.false(isShown('by-file'));
+  t.false(isFileMapped('by-file'));
   failNative();
   await region.map();
   t.deepEqual(ops, ['mapPrivate', 'ensureMapped', 'lease'], 'no target needs it any more');
@@ -198,7 +198,7 @@ test.serial('a file in quarantine does not block private memory in this process'
     [4, 5].map((page) => other.read(at(page), 1)[0]),
     [0x30, 0x55],
   );
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   await region.unmap();
 });
@@ -216,7 +216,7 @@ test.serial('private memory in quarantine stays in this process until the target
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x55);
   await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x55, 'also when guest memory is closed');
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
 });
 

@@ -200,7 +200,7 @@ test('private memory in quarantine outlives its window', async (t) => {
   await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'no other memory has its pages');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   await region.map();
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0);
@@ -239,11 +239,11 @@ for (const order of [
       if (before === 'closing guest memory') await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');
 
       const [first, last] = order[0] === 'one' ? [one, two] : [two, one];
-      first.loseAll();
+      first.closeWithMappings();
       await memory.dmaMappers.targetClosed(first);
       t.is(last.held()[0]?.hostMemory?.read(0n, 1)[0], 0x51, 'the other one still keeps it');
       t.deepEqual(other.held(), []);
-      last.loseAll();
+      last.closeWithMappings();
       await memory.dmaMappers.targetClosed(last);
       const restored = other.held().map(({ hostMemory }) => hostMemory?.read(0n, 1)[0]);
       t.deepEqual(restored, before === 'closing guest memory' ? [] : [0x50]);
@@ -267,7 +267,7 @@ test('private memory that a quarantine keeps at one address returns to its own w
   await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_ROLLBACK_FAILED');
   t.deepEqual(other.held(), [], 'the memory can be at one place only');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   t.deepEqual(other.heldText(), ['0x4000..0x5000 rw bar']);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77);
@@ -294,11 +294,11 @@ test('releases the quarantines of old and new memory, each with its own target',
   await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
   t.is(memory.inspect().quarantine.length, 2);
 
-  keepsNew.loseAll();
+  keepsNew.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsNew);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
   await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED');
-  keepsOld.loseAll();
+  keepsOld.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsOld);
   await region.unmap();
   t.deepEqual([...keepsNew.breaches, ...keepsOld.breaches, ...other.breaches], []);

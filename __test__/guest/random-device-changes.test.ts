@@ -187,7 +187,7 @@ class Bench {
   async #leave(index: number): Promise<void> {
     const target = this.#targets[index];
     if (target === undefined) throw new Error('there are three');
-    if ('held' in target) target.loseAll();
+    if ('held' in target) target.closeWithMappings();
     else for (const { range } of target.mappings()) target.unmapDma(range);
     // The others receive the memory that its quarantine blocked, and may fail to map it.
     await this.memory.dmaMappers.targetClosed(target).catch((error: unknown) => {

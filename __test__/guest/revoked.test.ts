@@ -135,7 +135,7 @@ test('quarantines a revoked mapping that cannot be unmapped, and maps nothing ov
   t.deepEqual([error.target, String(error.range)], ['target', '0xa000..0xb000']);
   t.deepEqual(states(handles.target), ['mapped', 'mapped', 'quarantined ERR_UNMAP_FAILED']);
   await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
   await bar.mapToGuest(at(16));
 });
@@ -237,7 +237,7 @@ test('quarantines a failed unmap of a refresh, and reports it then and later', a
   target.judge = ACCEPT;
   t.deepEqual(await told(), ['0x8000..0x9000 quarantined quarantined', '0xa000..0xb000 mapped mapped']);
   await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
 });
 
@@ -269,7 +269,7 @@ test('does not refresh a removed target with a quarantine', async (t) => {
   target.takeCalls();
   t.deepEqual(await handles.target.refresh(), []);
   t.deepEqual(target.calls, []);
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
 });
 

@@ -77,7 +77,7 @@ test('rejects a target while a quarantine prevents the map from being mapped', a
   const late = new SimulatedIommu({ name: 'late' });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(late), 'ERR_RANGE_QUARANTINED');
   t.deepEqual(late.mappings(), []);
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r'], 'the blocked memory is back');
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
@@ -105,7 +105,7 @@ test('several ranges in quarantine within one mapping are all restored when thei
   t.is(memory.inspect().quarantine.length, 2);
   await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED', 'although it begins elsewhere');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   t.deepEqual(memory.inspect().quarantine, []);
   t.deepEqual(other.heldText(), ['0x4000..0x8000 rw r']);
@@ -174,7 +174,7 @@ for (const failing of [4, 6]) {
 
     const full = [4, 6].map((page) => `${pages(page, 1)} rw r`);
     other.judge = ({ op, range }) => (op === 'map' && range.start === at(failing) ? new Error('not yet') : undefined);
-    stuck.loseAll();
+    stuck.closeWithMappings();
     const error = await rejectsCode(t, memory.dmaMappers.targetClosed(stuck), 'ERR_MAP_FAILED');
     t.deepEqual(error.range, pages(failing, 1));
     t.deepEqual(

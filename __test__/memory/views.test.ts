@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm';
 import { DmaBuffer, GuestMemory } from '../../ts/index.ts';
 import { MemoryFile, viewFile } from '../../ts/memory/memory-file.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { isShown } from '../support/reserved.ts';
+import { isFileMapped } from '../support/reserved.ts';
 import { until } from '../support/until.ts';
 
 const PAGE = 4096n;
@@ -44,10 +44,10 @@ test('unmaps a view once its bytes are collected', async (t) => {
     file.close();
   };
   open();
-  t.true(isShown('collected'));
+  t.true(isFileMapped('collected'));
   await until(() => {
     collect();
-    return !isShown('collected');
+    return !isFileMapped('collected');
   }, 'the view is unmapped');
 });
 

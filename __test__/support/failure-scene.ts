@@ -45,7 +45,7 @@ export class FailureScene {
   readonly memory: GuestMemory;
   readonly policy: PeerToPeer;
   readonly file: MemoryFile;
-  readonly followers: Follower[] = [];
+  readonly registeredTargets: Follower[] = [];
   /** While the scene is created. */
   low!: Region;
   high!: Region;
@@ -87,12 +87,15 @@ export class FailureScene {
     await scene.bar(0).mapToGuest(at(16));
     await scene.bar(1).mapToGuest(at(20));
     const [first, second] = needsVa;
-    scene.followers.push({ target: new BatchRecordingTarget({ name: 'vfio', needsVa: first }), handle: undefined });
-    scene.followers.push({
+    scene.registeredTargets.push({
+      target: new BatchRecordingTarget({ name: 'vfio', needsVa: first }),
+      handle: undefined,
+    });
+    scene.registeredTargets.push({
       target: new RecordingTarget({ name: 'other', needsVa: second, async: true }),
       handle: undefined,
     });
-    for (const { target } of scene.followers) target.judge = judgeOf(target.name);
+    for (const { target } of scene.registeredTargets) target.judge = judgeOf(target.name);
     return scene;
   }
 
@@ -102,21 +105,21 @@ export class FailureScene {
     return bar;
   }
 
-  follower(index: number): Follower {
-    const follower = this.followers[index];
+  targetAt(index: number): Follower {
+    const follower = this.registeredTargets[index];
     if (follower === undefined) throw new Error(`the scene has no target ${index}`);
     return follower;
   }
 
   /** Registers a target, unless it is registered. */
   async join(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     follower.handle ??= await this.memory.dmaMappers.addDmaMapper(follower.target, { peerToPeer: this.policy });
   }
 
   /** Removes a target. One that fails to unmap is removed, too. */
   async leave(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     const { handle } = follower;
     follower.handle = undefined;
     await handle?.remove();
@@ -124,9 +127,9 @@ export class FailureScene {
 
   /** Closes a target with all its mappings. */
   async close(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     follower.handle = undefined;
-    follower.target.loseAll();
+    follower.target.closeWithMappings();
     await this.memory.dmaMappers.targetClosed(follower.target);
   }
 
@@ -137,24 +140,24 @@ export class FailureScene {
   }
 
   /** The status of each target and its mappings. */
-  holdings(): string[] {
-    return this.followers.flatMap(({ target, handle }) => {
+  statusLines(): string[] {
+    return this.registeredTargets.flatMap(({ target, handle }) => {
       const status =
         handle?.status().map(({ range, state, name }) => `${target.name}: ${range} ${name} ${state}`) ?? [];
       return [...status, ...target.held().map((request) => `${target.name} holds ${text(request)}`)];
     });
   }
 
-  /** All inconsistencies of the targets, whatever has failed before: see {@link oddities}. */
-  oddities(): string[] {
-    return this.followers.flatMap((follower) => this.#odditiesOf(follower));
+  /** All inconsistencies of the targets, whatever has failed before: see {@link inconsistencies}. */
+  inconsistencies(): string[] {
+    return this.registeredTargets.flatMap((follower) => this.#inconsistenciesOf(follower));
   }
 
   /** Closes the guest memory and checks that no target holds anything. */
   async end(): Promise<void> {
     await this.memory.close();
     this.file.close();
-    for (const { target } of this.followers) {
+    for (const { target } of this.registeredTargets) {
       if (target.held().length > 0) throw new Error(`${target.name} still holds ${target.heldText().join(', ')}`);
       if (target.breaches.length > 0) throw new Error(target.breaches.join('; '));
     }
@@ -164,7 +167,7 @@ export class FailureScene {
    * Compares a target with its status. It holds exactly the memory that is `mapped`, as in the flat map, and nothing
    * that is `failed`. It may also hold quarantined memory. Each entry of the flat map has a status.
    */
-  #odditiesOf({ target, handle }: Follower): string[] {
+  #inconsistenciesOf({ target, handle }: Follower): string[] {
     const odd = target.breaches.map((breach) => `${target.name}: ${breach}`);
     const { flat, targets } = this.memory.inspect();
     const known = targets.find(({ name }) => name === target.name)?.mappings ?? [];

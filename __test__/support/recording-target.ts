@@ -68,7 +68,7 @@ export class RecordingTarget implements DmaTarget {
   }
 
   /** Closes it like a container: all mappings are removed without a call. */
-  loseAll(): void {
+  closeWithMappings(): void {
     this.#held.clear();
   }
 
@@ -82,7 +82,7 @@ export class RecordingTarget implements DmaTarget {
     this.#record(`map ${range} ${mode(writable)}`, { op: 'map', range, request });
     const other = this.held().find((held) => held.range.overlaps(range));
     if (other !== undefined) this.breaches.push(`map ${range} overlaps ${other.range}`);
-    if ((request.hostMemory !== undefined) !== wantsVa(this, request.backing === 'private')) {
+    if ((request.hostMemory !== undefined) !== usesHostMemory(this, request.backing === 'private')) {
       this.breaches.push(`map ${range}: needsVa is not heeded`);
     }
     if (this.needsFile && request.backing === 'private') this.breaches.push(`map ${range}: needsFile is not heeded`);
@@ -165,7 +165,7 @@ export class RefuseAt {
 export const ACCEPT = (): unknown => undefined;
 
 /** Whether a target receives memory by host address. */
-export function wantsVa({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
+export function usesHostMemory({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
   return needsVa === true || (needsVa === 'private' && isPrivate);
 }
 

@@ -16,7 +16,7 @@ export function largestUntouchable(): bigint {
 }
 
 /** Whether a memory file of that name is mapped in this process. */
-export function isShown(name: string): boolean {
+export function isFileMapped(name: string): boolean {
   return maps().some((line) => line.includes(`/memfd:${name} `));
 }
 

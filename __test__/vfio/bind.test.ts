@@ -33,16 +33,16 @@ function state(bdf: string): (string | undefined)[] {
   return [writer.driverOf(bdf), writer.overrideOf(bdf)];
 }
 
-const GIVEN = ['vfio-pci', 'vfio-pci'];
+const BOUND = ['vfio-pci', 'vfio-pci'];
 
 /** Runs the command and reports its failure. */
-async function does(t: ExecutionContext, ...args: string[]): Promise<string> {
+async function runSuccessfully(t: ExecutionContext, ...args: string[]): Promise<string> {
   const { status, stdout, stderr } = await run(args);
   t.is(status, 0, stderr);
   return stdout;
 }
 
-async function refuses(
+async function assertRefused(
   t: ExecutionContext,
   args: readonly string[],
   pattern: RegExp,
@@ -61,10 +61,10 @@ function withoutProcesses(t: ExecutionContext): () => MachineRoots {
 }
 
 /** Restores the drivers at the end of the test. */
-function givenBack(t: ExecutionContext, ...devices: string[]): void {
+function restoreDrivers(t: ExecutionContext, ...devices: string[]): void {
   t.teardown(async () => {
     for (const bdf of devices) await run(['bind', '--force', bdf]);
-    for (const bdf of devices) deepEqual(state(bdf), GIVEN, bdf);
+    for (const bdf of devices) deepEqual(state(bdf), BOUND, bdf);
   });
 }
 
@@ -72,27 +72,30 @@ testWith(
   { edu: 1 },
   'binds and unbinds a device that no driver of this kernel supports',
   async (t, { edu: [bdf = ''] }) => {
-    givenBack(t, bdf);
-    t.is(await does(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
-    t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`);
+    restoreDrivers(t, bdf);
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
+    t.is(
+      await runSuccessfully(t, 'unbind', bdf),
+      `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`,
+    );
     t.deepEqual(state(bdf), [undefined, undefined]);
-    t.is(await does(t, 'unbind', bdf), `${bdf} has no driver already\n`);
+    t.is(await runSuccessfully(t, 'unbind', bdf), `${bdf} has no driver already\n`);
     const { open } = await rig(t);
     await rejectsCode(t, open(bdf), 'ERR_DEVICE_NOT_BOUND');
 
-    t.is(await does(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
-    t.deepEqual(state(bdf), GIVEN);
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
+    t.deepEqual(state(bdf), BOUND);
     t.is((await open(bdf)).bdf, bdf);
   },
 );
 
 testWith({ edu: 1 }, 'the commands of --dry-run have the same effect in a shell', async (t, { edu: [bdf = ''] }) => {
-  givenBack(t, bdf);
+  restoreDrivers(t, bdf);
   for (const [act, after] of [
     ['unbind', [undefined, undefined]],
-    ['bind', GIVEN],
+    ['bind', BOUND],
   ] as const) {
-    const commands = await does(t, act, '--dry-run', bdf);
+    const commands = await runSuccessfully(t, act, '--dry-run', bdf);
     t.is(spawnSync('sh', ['-e', '-c', commands]).status, 0, commands);
     t.deepEqual(state(bdf), after);
   }
@@ -103,26 +106,26 @@ testWith(
   'binds a disk to its own driver, and refuses to bind it to VFIO while it is in use',
   async (t, { nvme }) => {
     const [bdf = ''] = nvme;
-    givenBack(t, bdf);
+    restoreDrivers(t, bdf);
     if (!existsSync('/sys/bus/pci/drivers/nvme')) {
-      t.regex(await does(t, 'unbind', bdf), /to none/);
-      t.regex(await does(t, 'bind', bdf), /from no driver/);
+      t.regex(await runSuccessfully(t, 'unbind', bdf), /to none/);
+      t.regex(await runSuccessfully(t, 'bind', bdf), /from no driver/);
       return t.log('this kernel has no nvme driver');
     }
-    t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
+    t.is(await runSuccessfully(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
     t.deepEqual(state(bdf), ['nvme', undefined]);
     await until(() => disksOf(bdf).length > 0, 'the disk exists');
     const [disk = ''] = disksOf(bdf);
     const claim = openSync(`/dev/${disk}`, constants.O_RDONLY | constants.O_EXCL);
     try {
       const holds = (who: string): RegExp => new RegExp(`ERR_DEVICE_NEEDED: [^]*holds ${disk}, which ${who}`);
-      await refuses(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
-      await refuses(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
+      await assertRefused(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
+      await assertRefused(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
       t.is((await run(['bind', '--dry-run', '--force', bdf])).status, 0);
     } finally {
       closeSync(claim);
     }
-    t.is(await does(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
     t.deepEqual(disksOf(bdf), []);
     const { open } = await rig(t);
     t.is((await open(bdf)).bdf, bdf);
@@ -134,24 +137,24 @@ testWith({ any: 1 }, 'refuses to unbind a device that is open', async (t, { any:
   const device = await open(bdf);
   // A dry run: if it were not refused, the process would wait for itself.
   for (const force of [[], ['--force']]) {
-    await refuses(
+    await assertRefused(
       t,
       ['unbind', '--dry-run', ...force, bdf],
       new RegExp(`ERR_DEVICE_IN_USE: ${bdf} .* open in \\S+ \\(process ${process.pid}\\)`),
     );
   }
   const unseen = /ERR_DEVICE_IN_USE: .* a process that \/proc does not list/;
-  await refuses(t, ['unbind', '--dry-run', bdf], unseen, withoutProcesses(t));
-  t.deepEqual(state(bdf), GIVEN);
+  await assertRefused(t, ['unbind', '--dry-run', bdf], unseen, withoutProcesses(t));
+  t.deepEqual(state(bdf), BOUND);
   await device.close();
-  t.regex(await does(t, 'unbind', bdf), /from vfio-pci to/);
-  await does(t, 'bind', bdf);
-  t.deepEqual(state(bdf), GIVEN);
+  t.regex(await runSuccessfully(t, 'unbind', bdf), /from vfio-pci to/);
+  await runSuccessfully(t, 'bind', bdf);
+  t.deepEqual(state(bdf), BOUND);
 });
 
 testWith({ edu: 2 }, 'a failure restores the devices before it too', async (t, { edu: [first = '', second = ''] }) => {
-  givenBack(t, first, second);
-  await does(t, 'unbind', first);
+  restoreDrivers(t, first, second);
+  await runSuccessfully(t, 'unbind', first);
   const host = readHost();
   const device = (bdf: string): PciFunction => functionAt(host, bdf);
   const good = planBind([device(first)], undefined, () => true);
@@ -160,7 +163,7 @@ testWith({ edu: 2 }, 'a failure restores the devices before it too', async (t, {
   const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
   const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
   t.regex(error.message, new RegExp(`Restored: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
-  t.deepEqual([state(first), state(second)], [[undefined, undefined], GIVEN]);
+  t.deepEqual([state(first), state(second)], [[undefined, undefined], BOUND]);
 });
 
 testWith({ any: 1 }, 'asks a plain user to run it as root', async (t, { any: [bdf = ''] }) => {
@@ -171,7 +174,7 @@ testWith({ any: 1 }, 'asks a plain user to run it as root', async (t, { any: [bd
   });
   t.is(status, 1, stderr);
   t.regex(stderr, /ERR_PERMISSION: \/sys\/bus\/pci\/devices\/.*only root can write to it .*sudo/);
-  t.deepEqual(state(bdf), GIVEN);
+  t.deepEqual(state(bdf), BOUND);
 });
 
 const whole = 'binds a whole group to VFIO and unbinds it';
@@ -182,20 +185,20 @@ if (entangled === undefined) {
   }
 } else {
   test.serial(whole, async (t) => {
-    givenBack(t, entangled);
+    restoreDrivers(t, entangled);
     const host = readHost();
     const { group = -1 } = functionAt(host, entangled);
     const members = host.groups.get(group)?.members ?? [];
     const sibling = members.find((bdf) => writer.driverOf(bdf) === 'virtio-pci') ?? '';
 
-    const there = await does(t, 'bind', '--group', entangled);
+    const there = await runSuccessfully(t, 'bind', '--group', entangled);
     t.is(there, `${entangled} is bound to vfio-pci already\n${sibling} from virtio-pci to vfio-pci\n`);
     const { open, manager } = await rig(t);
     await open(entangled);
-    await refuses(t, ['unbind', '--dry-run', sibling], /ERR_DEVICE_IN_USE/);
+    await assertRefused(t, ['unbind', '--dry-run', sibling], /ERR_DEVICE_IN_USE/);
     await manager.close();
 
-    const back = await does(t, 'unbind', '--group', entangled);
+    const back = await runSuccessfully(t, 'unbind', '--group', entangled);
     t.is(back, `${entangled} from vfio-pci to none: no driver of this kernel binds to it\n${sibling} from vfio-pci to virtio-pci\n`); // prettier-ignore
     t.deepEqual(state(sibling), ['virtio-pci', undefined]);
     const alone = await run(['bind', entangled]);
@@ -220,7 +223,7 @@ if (entangled === undefined) {
     const bridges = functions.filter(({ bridge }) => bridge !== undefined);
     t.true(bridges.length > 0);
     for (const { address } of bridges) {
-      await refuses(t, ['bind', '--dry-run', '--force', address], /ERR_UNSUPPORTED: .* is a bridge/);
+      await assertRefused(t, ['bind', '--dry-run', '--force', address], /ERR_UNSUPPORTED: .* is a bridge/);
     }
   });
 }

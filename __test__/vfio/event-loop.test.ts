@@ -77,13 +77,13 @@ for (const kind of ['a file', 'private memory'] as const) {
     `the event loop runs while ${kind} of ${LENGTH / MIB} MiB is allocated and freed`,
     async (t, { any: [bdf = ''] }) => {
       // First with little memory: code that runs for the first time takes much longer in an emulated processor.
-      await comeAndGo(t, kind, bdf, 2n * MIB);
-      await comeAndGo(t, kind, bdf, LENGTH);
+      await allocateAndFree(t, kind, bdf, 2n * MIB);
+      await allocateAndFree(t, kind, bdf, LENGTH);
     },
   );
 }
 
-async function comeAndGo(t: ExecutionContext, kind: string, bdf: string, length: bigint): Promise<void> {
+async function allocateAndFree(t: ExecutionContext, kind: string, bdf: string, length: bigint): Promise<void> {
   const watch = <T>(what: string, act: () => Promise<T>): Promise<T> => watched(t, `${length / MIB} MiB, ${what}`, act);
   const memory = await watch('make guest memory', () => {
     if (kind === 'private memory') return GuestMemory.create({ ram: [{ start: START, length, private: true }] });

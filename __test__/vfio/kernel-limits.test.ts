@@ -10,7 +10,7 @@ import { testWith } from './support/devices.ts';
 import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
 import type { MemlockReport } from './support/memlock-report.ts';
 import { RAM_LENGTH, RAM_START } from './support/rig.ts';
-import { PIECE, follow, reaches, scattered, standing } from './support/two-containers.ts';
+import { PIECE, openInOwnContainer, reaches, scattered, completeState } from './support/two-containers.ts';
 
 const APART = 0x2000_0000n;
 const pieces = (count: number): bigint[] =>
@@ -22,17 +22,17 @@ testWith(
   async (t, { edu }) => {
     const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     t.teardown(() => memory.close());
-    const { manager, edu: early } = await follow(t, memory, edu[0] ?? '');
+    const { manager, edu: early } = await openInOwnContainer(t, memory, edu[0] ?? '');
     const addresses = pieces(6);
     const { region, file } = await scattered(t, memory, 'scattered', addresses);
     await region.map();
-    const before = await standing(memory, manager);
+    const before = await completeState(memory, manager);
     setEntryLimit(t, 4); // of 7
-    const late = () => follow(t, memory, edu[1] ?? '');
+    const late = () => openInOwnContainer(t, memory, edu[1] ?? '');
     const error = await t.throwsAsync(late(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
     t.is(error?.errno, 'ENOSPC');
     t.is(String(error?.range?.start), String(addresses[3]), 'the fifth exceeds the limit');
-    t.deepEqual(await standing(memory, manager), before);
+    t.deepEqual(await completeState(memory, manager), before);
 
     writeFileSync(ENTRY_LIMIT, '65535');
     const { edu: engine } = await late();
@@ -51,19 +51,19 @@ for (const order of ['first', 'last'] as const) {
       const { region: older } = await scattered(t, memory, 'older', [0x4000_0000n]);
       await older.map();
       if (order === 'first') setEntryLimit(t, 4);
-      const one = await follow(t, memory, edu[0] ?? '');
+      const one = await openInOwnContainer(t, memory, edu[0] ?? '');
       if (order === 'first') writeFileSync(ENTRY_LIMIT, '65535');
       else setEntryLimit(t, 4);
-      const two = await follow(t, memory, edu[1] ?? '');
+      const two = await openInOwnContainer(t, memory, edu[1] ?? '');
       const addresses = pieces(3);
       const { region, file } = await scattered(t, memory, 'scattered', addresses);
-      const before = await standing(memory, one.manager, two.manager);
+      const before = await completeState(memory, one.manager, two.manager);
       for (let attempt = 0; attempt < 2; attempt++) {
         const error = await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
         t.is(error?.errno, 'ENOSPC');
         t.is(error?.target, (order === 'first' ? one : two).manager.inspect().containers[0]?.name);
         t.is(error?.range?.start, addresses[2], 'the third exceeds the limit');
-        t.deepEqual(await standing(memory, one.manager, two.manager), before);
+        t.deepEqual(await completeState(memory, one.manager, two.manager), before);
       }
       for (const { edu: engine } of [one, two]) t.false(await reaches(memory, engine, addresses[0] ?? 0n, file));
 

@@ -190,7 +190,7 @@ testWith(
     // The first one has its eventfd from before.
     t.is(eventFiles(), before);
     // Older kernels allocate all vectors when MSI-X is enabled.
-    const taken = growsInKernel() ? 1 : msix.vectors;
+    const taken = canAddVectors() ? 1 : msix.vectors;
     t.is(hostInterrupts(bdf), taken);
 
     const delivered = nvme.interrupts.blocks;
@@ -221,7 +221,7 @@ function hostInterrupts(bdf: string): number {
 }
 
 /** Since Linux 6.4, vectors can be added while MSI-X is enabled. */
-function growsInKernel(): boolean {
+function canAddVectors(): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   return major > 6 || (major === 6 && minor >= 4);
 }

@@ -1,5 +1,5 @@
 /**
- * A worker maps memory and sends the bytes to the main thread, which uses them after the worker has ended. The argument
+ * A worker maps memory and sends the bytes to the main thread. They are used after the worker has ended. The argument
  * selects how the worker ends. A program of its own: a view that is unmapped too early ends the process with a signal.
  */
 import { NativeMemoryFile } from '#native';

@@ -31,7 +31,7 @@ export async function servePackages(binary: string = path(`ts/native/${here.bina
     published(tarballs.main),
     published(tarballs.platform),
     published(packDependency('sorted-btree', out)),
-    // Those of other platforms are known, and must not be asked for.
+    // Those of other platforms are listed, and must not be downloaded.
     ...platforms(path('.')).flatMap((platform) =>
       platform.name === here.name ? [] : [{ manifest: platform.manifest }],
     ),

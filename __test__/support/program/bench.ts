@@ -183,10 +183,10 @@ export class Bench {
   }
 
   /** Releases everything without checks, after a program that failed. */
-  async abandon(): Promise<void> {
+  async releaseUnchecked(): Promise<void> {
     this.world.faults.clear();
     for (const target of Object.values(this.world.cast)) {
-      target.loseAll();
+      target.closeWithMappings();
       await this.world.memory.dmaMappers.targetClosed(target).catch(() => {});
     }
     await this.world.memory.close().catch(() => {});

@@ -19,7 +19,7 @@ export interface CastMember extends DmaTarget {
   readonly breaches: readonly string[];
   held(): DmaMapRequest[];
   /** Closes it with all its mappings, like a container. */
-  loseAll(): void;
+  closeWithMappings(): void;
 }
 
 /** A simulated IOMMU that fails on demand and records its calls. */
@@ -64,7 +64,7 @@ class WatchedIommu extends SimulatedIommu implements CastMember {
     return [...this.#held.values()];
   }
 
-  loseAll(): void {
+  closeWithMappings(): void {
     for (const { range } of this.held()) this.#drop(range);
   }
 

@@ -5,12 +5,12 @@ import { type DmaMapRequest, SimulatedIommu } from '../../../ts/index.ts';
 import { originalOf } from '../../../ts/memory/memory-file.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
-import { mode, wantsVa } from '../recording-target.ts';
+import { mode, usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
-import { isForeign, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
+import { hasOtherMemory, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
 import type { Hit } from './faults.ts';
 import { type Pages, SIZE } from './operation.ts';
-import { compareFlat, compareRegions, describeCell, looked, pagesOf, same } from './map-comparison.ts';
+import { compareFlat, compareRegions, describeCell, checkedByte, pagesOf, same } from './map-comparison.ts';
 import type { Member, World } from './world.ts';
 
 /** The events since the last comparison. */
@@ -124,7 +124,7 @@ export class Comparison {
   #isGiven({ backing, writable, kind, name, hostMemory }: DmaMapRequest, cells: ModelFlat): boolean {
     return cells.every((cell, n) => {
       if (cell === undefined || cell.writable !== writable || cell.kind !== kind || cell.region !== name) return false;
-      const byte = hostMemory?.read(BigInt(n) * PAGE + looked(n), 1)[0] ?? this.#world.contents.byte(cell);
+      const byte = hostMemory?.read(BigInt(n) * PAGE + checkedByte(n), 1)[0] ?? this.#world.contents.byte(cell);
       if (byte !== this.#world.contents.byte(cell)) return false;
       if (backing === 'private') return cell.store >= PRIVATE;
       return (
@@ -243,7 +243,7 @@ export class Comparison {
     { hits, undone, settled }: Events,
   ): 'refused' | 'kept out' | 'needs a file' | undefined {
     const target = this.#world.cast[name];
-    const byPlace = wantsVa(target, cell.store >= PRIVATE);
+    const byPlace = usesHostMemory(target, cell.store >= PRIVATE);
     const dispensable = cell.kind === 'device' && policy === 'best-effort';
     if (target.needsFile && cell.store >= PRIVATE && dispensable) return 'needs a file';
     const refused = hits.some(({ on, op, call }) => {
@@ -260,7 +260,7 @@ export class Comparison {
     if (refused) return 'refused';
     const keptOut = this.quarantine.some((kept) => {
       if (kept.target === name && overlap(kept, entry)) return true; // its own, at these addresses
-      return byPlace && (isForeign(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
+      return byPlace && (hasOtherMemory(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
     });
     if (keptOut) return 'kept out';
     if (settled.some((pages) => overlap(pages, { at: page, count: 1 }))) return undefined;
@@ -280,13 +280,13 @@ export class Comparison {
   /** DMA of a target finds the bytes of the memory that it holds, mapped at any time. */
   #compareMemory(name: CastName, target: CastMember, request: DmaMapRequest, at: number): void {
     const { range, hostMemory, backing } = request;
-    if ((hostMemory !== undefined) !== wantsVa(target, backing === 'private')) {
+    if ((hostMemory !== undefined) !== usesHostMemory(target, backing === 'private')) {
       throw new Error(`"${name}": needsVa is not heeded at ${range}`);
     }
     if (this.#vague.has(request)) return;
     for (const [n, cell] of (this.#given.get(request) ?? []).entries()) {
       if (cell === undefined) continue;
-      const offset = BigInt(n) * PAGE + looked(at + n);
+      const offset = BigInt(n) * PAGE + checkedByte(at + n);
       const due = this.#world.contents.byte(cell);
       if (hostMemory !== undefined) {
         same(`the memory of "${name}" at page ${at + n}`, hostMemory.read(offset, 1)[0], due);

@@ -2,7 +2,7 @@
  * The expected outcome of an operation, given the model, the quarantine and the faults.
  */
 import { type MemoryModel, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
-import { wantsVa } from '../recording-target.ts';
+import { usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
 import { Remove } from './changes.ts';
 import type { Hit } from './faults.ts';
@@ -44,7 +44,7 @@ export function overlap(a: Pages, b: Pages): boolean {
 /**
  * Whether a quarantine keeps other memory there, so this process cannot map the flat map's memory.
  */
-export function isForeign(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
+export function hasOtherMemory(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
   if (!overlap(kept, sub)) return false;
   if (kept.vague || kept.at !== sub.at || kept.count !== sub.count) return true;
   return kept.cells.some((cell, n) => !sameCell(cell, flat[kept.at + n]));
@@ -84,7 +84,7 @@ function isMissable(
       for (const cell of flat.slice(at, at + count)) {
         if (cell === undefined) continue;
         const must = concerned
-          .filter((name) => members.get(name)?.following === true && wantsVa(cast[name], cell.store >= PRIVATE))
+          .filter((name) => members.get(name)?.following === true && usesHostMemory(cast[name], cell.store >= PRIVATE))
           .map((name) => cell.kind === 'ram' || members.get(name)?.policy === 'required');
         // Placing is for all targets together, the rest may be for one of them.
         if (op === 'mapFile' || op === 'mapPrivate') answers.add(!must.includes(true));
@@ -166,7 +166,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
   const needsFile =
     files?.following === true &&
     cast.files.needsFile &&
-    changed.some(({ at }) => isPrivateMust(after, at, files.policy === 'required'));
+    changed.some(({ at }) => isUnmappablePrivatePage(after, at, files.policy === 'required'));
   // The pages of private memory can be in one place only.
   const taken = after.some(
     (cell) =>
@@ -184,27 +184,29 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   const member = members.get(target);
   if (member !== undefined) return { codes: [member.following ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
   const flat = model.flat(SIZE);
-  const keepsOut = (kept: Quarantined, sub: Pages): boolean => {
-    const elsewhere = kept.at !== sub.at && wantsVa(cast[kept.target], true) && sharesPrivateMemory(kept, flat, sub);
-    return elsewhere || isForeign(kept, flat, sub);
+  const blocks = (kept: Quarantined, sub: Pages): boolean => {
+    const elsewhere =
+      kept.at !== sub.at && usesHostMemory(cast[kept.target], true) && sharesPrivateMemory(kept, flat, sub);
+    return elsewhere || hasOtherMemory(kept, flat, sub);
   };
-  const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
+  const foreign = quarantine.some((kept) => subs.some((sub) => blocks(kept, sub)));
   // Device memory that the target may skip is recorded as failed.
   const shown = subs.filter(({ at }) => {
     const cell = flat[at];
     const isRequired = cell?.kind === 'ram' || policy === 'required';
-    return isRequired && wantsVa(cast[target], (cell?.store ?? 0) >= PRIVATE);
+    return isRequired && usesHostMemory(cast[target], (cell?.store ?? 0) >= PRIVATE);
   });
-  const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
+  const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => blocks(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
-  const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
+  const needsFile =
+    cast[target].needsFile && flat.some((_, page) => isUnmappablePrivatePage(flat, page, policy === 'required'));
   const all = new Map<CastName, Member>([...members, [target, { policy, following: true }]]);
   const missable = (hit: Hit): boolean | undefined => isMissable(hit, [flat], [target], { members: all, cast });
   return dueForEither(hits, missable, (serious) => dueWith(needsFile, foreign, all, serious, hits));
 }
 
 /** Whether a target that needs files can neither map the page nor skip it. */
-function isPrivateMust(flat: ModelFlat, page: number, required: boolean): boolean {
+function isUnmappablePrivatePage(flat: ModelFlat, page: number, required: boolean): boolean {
   const cell = flat[page];
   return cell !== undefined && cell.store >= PRIVATE && (cell.kind === 'ram' || required);
 }

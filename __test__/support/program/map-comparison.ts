@@ -18,7 +18,7 @@ export function pagesOf(world: World, { start, end }: RangeSnapshot): Pages {
 }
 
 /** The byte of the checked page: pages are filled as a whole. */
-export function looked(page: number): bigint {
+export function checkedByte(page: number): bigint {
   return page % 2 === 0 ? 0n : PAGE - 1n;
 }
 
@@ -71,5 +71,5 @@ export function compareFlat(world: World, { flat: subs }: MemorySnapshot, flat: 
 
 /** The bytes that the VMM reads in a page. */
 function byteIn(world: World, page: number): number | undefined {
-  return world.memory.read(world.range({ at: page, count: 1 }).start + looked(page), 1)[0];
+  return world.memory.read(world.range({ at: page, count: 1 }).start + checkedByte(page), 1)[0];
 }

@@ -65,7 +65,7 @@ export class TargetClosed extends OnTarget implements Operation {
 
   async start(world: World): Promise<void> {
     const target = world.cast[this.target];
-    target.loseAll();
+    target.closeWithMappings();
     await world.memory.dmaMappers.targetClosed(target);
   }
 

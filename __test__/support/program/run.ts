@@ -20,7 +20,7 @@ export async function runPrograms(t: ExecutionContext, programs: number, taste: 
       await bench.close();
       counts.programs++;
     } catch (error) {
-      await bench.abandon();
+      await bench.releaseUnchecked();
       throw error;
     }
   });

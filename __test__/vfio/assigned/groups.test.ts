@@ -79,7 +79,7 @@ if (entangled === undefined) {
   test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
 } else {
   testWith({ ivshmem: 1 }, sharing, async (t, { ivshmem: [bdf = ''] }) => {
-    const sibling = giveSibling(t, entangled); // first, so that it is restored last
+    const sibling = bindSibling(t, entangled); // first, so that it is restored last
     const guest = await Guest.start(t);
     const engine = await guest.engine(entangled);
     const mate = await guest.assign(sibling);
@@ -114,7 +114,7 @@ if (entangled === undefined) {
 }
 
 /** Binds the other device of a group to vfio-pci until the test ends. */
-function giveSibling(t: ExecutionContext, bdf: string): string {
+function bindSibling(t: ExecutionContext, bdf: string): string {
   const functions = readdirSync(`/sys/bus/pci/devices/${bdf}/iommu_group/devices`);
   const sibling = functions.find((other) => other !== bdf && !classOf(other).startsWith('0x06'));
   if (sibling === undefined) throw new Error(`${bdf} is alone in its group`);

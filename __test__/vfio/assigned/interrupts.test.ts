@@ -36,7 +36,7 @@ async function switchMessages({ assigned: { device, firmware } }: Engine, on: bo
 }
 
 /** An edu whose interrupts are all acknowledged, now and when the test ends. */
-async function quietEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
+async function acknowledgedEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
   const engine = await (await Guest.start(t)).engine(bdf);
   engine.driver.acknowledge(0xffff_ffff);
   t.teardown(() => engine.driver.acknowledge(0xffff_ffff));
@@ -47,7 +47,7 @@ testWith(
   { edu: 1 },
   'a message that the guest has programmed calls the callback while it is enabled',
   async (t, { edu: [bdf = ''] }) => {
-    const engine = await quietEngine(t, bdf);
+    const engine = await acknowledgedEngine(t, bdf);
     const { driver, assigned } = engine;
     const { device } = assigned;
     const vector = device.interrupts.vector('msi');
@@ -83,7 +83,7 @@ testWith(
 );
 
 testWith({ edu: 1 }, 'the pin calls a callback, and is masked until it is served', async (t, { edu: [bdf = ''] }) => {
-  const { driver, assigned } = await quietEngine(t, bdf);
+  const { driver, assigned } = await acknowledgedEngine(t, bdf);
   const { device } = assigned;
   const { interrupts } = device;
   let count = 0n;
@@ -119,7 +119,7 @@ testWith(
   { edu: 1 },
   'a cause that occurs while the pin is disabled interrupts when the guest enables it',
   async (t, { edu: [bdf = ''] }) => {
-    const engine = await quietEngine(t, bdf);
+    const engine = await acknowledgedEngine(t, bdf);
     const { driver, assigned } = engine;
     const { device } = assigned;
     const { interrupts } = device;
@@ -165,7 +165,7 @@ testWith(
   { edu: 1 },
   'a pending signal of the pin is dropped when the guest disables it, and signalled again when it enables it',
   async (t, { edu: [bdf = ''] }) => {
-    const { driver, assigned } = await quietEngine(t, bdf);
+    const { driver, assigned } = await acknowledgedEngine(t, bdf);
     const { device } = assigned;
     const { fd } = device.interrupts.vector('intx');
     const command = device.configRead(4, 2);
@@ -186,7 +186,7 @@ testWith(
 );
 
 testWith({ edu: 1 }, 'a guest receives each of two thousand messages', async (t, { edu: [bdf = ''] }) => {
-  const engine = await quietEngine(t, bdf);
+  const engine = await acknowledgedEngine(t, bdf);
   const { driver, assigned } = engine;
   const vector = assigned.device.interrupts.vector('msi');
   let [sum, calls] = [0n, 0];

@@ -43,7 +43,13 @@ function isOff(t: ExecutionContext, { bdf, device, firmware }: Assigned): void {
 }
 
 /** A device is not reachable in its BAR 2 at one address and, placed again, reachable at another. */
-async function comesBack(t: ExecutionContext, engine: Engine, peer: Assigned, from: bigint, to: bigint): Promise<void> {
+async function assertReachableAgain(
+  t: ExecutionContext,
+  engine: Engine,
+  peer: Assigned,
+  from: bigint,
+  to: bigint,
+): Promise<void> {
   t.false(await engine.reaches(peer, from), `${peer.bdf} at its old address`);
   await peer.firmware.place(2, to);
   await peer.firmware.enable();
@@ -66,7 +72,7 @@ testWith(
       await peer.device.reset();
       t.deepEqual(resets, [{ heldBy: [], decoding: false }], bdf);
       isOff(t, peer);
-      await comesBack(t, engine, peer, HIGH, HIGHER);
+      await assertReachableAgain(t, engine, peer, HIGH, HIGHER);
       await peer.device.close();
     }
   },
@@ -100,7 +106,7 @@ testWith(
       while ((registers.read64(0x98n) & 1n) !== 0n) await sleep(10);
     });
     t.deepEqual(guest.memory.read(SINK, 2048), before);
-    await comesBack(t, engine, peer, HIGH, LOW);
+    await assertReachableAgain(t, engine, peer, HIGH, LOW);
     await other.assigned.firmware.place(0, other.registers);
     await other.assigned.firmware.enable();
     t.true(await other.reaches(peer, LOW), 'enabled again it works');
@@ -141,7 +147,7 @@ testWith(
     t.is(resets[0]?.length, 2, 'the others were reset anyway');
     for (const [index, peer] of peers.entries()) {
       isOff(t, peer);
-      await comesBack(t, engine, peer, places[index] ?? 0n, HIGHER + BigInt(index) * 0x100_0000n);
+      await assertReachableAgain(t, engine, peer, places[index] ?? 0n, HIGHER + BigInt(index) * 0x100_0000n);
     }
   },
 );

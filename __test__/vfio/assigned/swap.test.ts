@@ -36,7 +36,7 @@ async function scene(t: ExecutionContext, { edu, ivshmem }: Devices): Promise<Sc
   const owners = async (gpa: bigint): Promise<string[][]> => {
     const found: string[][] = [];
     // One after the other: each check turns the decode of the devices on and off.
-    for (const engine of engines) found.push(await engine.whoGets(watched, gpa));
+    for (const engine of engines) found.push(await engine.receiversAmong(watched, gpa));
     return found;
   };
   const counts = mapped(guest.manager, other);

@@ -160,7 +160,7 @@ testWith(
     } = all;
     const found = async (manager: VfioContainerManager) =>
       (await manager.refresh()).map(({ name, before, state, code }) => ({ name, before, state, code }));
-    const hand = behindTheBack(peer);
+    const hand = decodeSetterByFile(peer);
     hand(false);
     hand(true);
     t.deepEqual(await reach(all, 90), [false, false], 'revoked, which nothing here has noticed');
@@ -190,7 +190,7 @@ function capability({ config, bdf }: VfioDevice, id: number): bigint {
 }
 
 /** Sets memory decode by the device's own descriptor, as another process with a copy of it would. */
-function behindTheBack(peer: VfioDevice): (on: boolean) => void {
+function decodeSetterByFile(peer: VfioDevice): (on: boolean) => void {
   // Region N of a device of vfio-pci is at N << 40 of its file; 7 is config space.
   const command = Number((7n << 40n) + COMMAND);
   const [low = 0, high = 0] = peer.config.read(COMMAND, 2);

@@ -118,12 +118,12 @@ testWith(
     await turn('without handles', unmapCalls(RAM, { reservation, file: exposed.observer }, other));
 
     unmapFrom(ioas, RAM.iova, RAM.length);
-    t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova), 'unmapped: the device reaches nothing');
     reservation.unmap(RAM.at, RAM.length);
     witnesses.add();
-    t.true(await exposed.strikesNothing(RAM.iova + PAGE));
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova + PAGE));
     unmapFrom(ioas, FILE.iova, FILE.length);
-    t.true(await exposed.strikesNothing(FILE.iova));
+    t.true(await exposed.leavesMemoryUnchanged(FILE.iova));
     t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
   },
 );
@@ -150,7 +150,7 @@ testWith(
     await collectGarbage(); // the dropper's thread closes the peer
     t.throws(() => ioas.close(), { message: /has 1 device/ }, 'the peer is closed with its mapping');
     t.false(shows('memfd:ram', RAM.length));
-    for (const { iova } of [RAM, PRIVATE, FILE, BAR]) t.true(await exposed.strikesNothing(iova));
+    for (const { iova } of [RAM, PRIVATE, FILE, BAR]) t.true(await exposed.leavesMemoryUnchanged(iova));
     t.is(witnesses.changed, 0);
   },
 );

@@ -9,7 +9,7 @@ import { Edu } from '../../../examples/devices/edu.ts';
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../../ts/index.ts';
 import type { MemlockReport } from './memlock-report.ts';
 import { RAM_START } from './rig.ts';
-import { reaches, standing } from './two-containers.ts';
+import { reaches, completeState } from './two-containers.ts';
 import { newManager } from './backend.ts';
 
 const MiB = 1n << 20n;
@@ -45,7 +45,7 @@ await using memory = await GuestMemory.create({
 await using one = newManager(memory);
 await using two = newManager(memory);
 const edus = [new Edu(await one.open(first))];
-const stand = (): Promise<object> => standing(memory, one, two);
+const stand = (): Promise<object> => completeState(memory, one, two);
 const alone = { locked: locked() };
 
 limit(14n); // 8 are locked, 4 more fit, 8 do not

@@ -56,7 +56,7 @@ async function live(): Promise<void> {
   });
   const manager = newManager(memory);
   if (plan.when === 'start') die();
-  if (plan.when === 'pinning') void dieOncePinned();
+  if (plan.when === 'pinning') void endOncePinned();
   const device = await manager.open(plan.edu);
   const peer = await manager.open(plan.peer);
   opened = true;
@@ -70,7 +70,7 @@ async function live(): Promise<void> {
   await Promise.all([transfer(edu), move(async (place) => window.mapToGuest(place))]);
 }
 
-async function dieOncePinned(): Promise<void> {
+async function endOncePinned(): Promise<void> {
   while (pinnedRoughly() < plan.count) await turn();
   die();
 }

@@ -93,7 +93,7 @@ export class ExposedMemory {
   }
 
   /** Sends bytes to an unmapped address, and returns whether RAM is unchanged. */
-  async strikesNothing(iova: bigint): Promise<boolean> {
+  async leavesMemoryUnchanged(iova: bigint): Promise<boolean> {
     const before = new Uint8Array(Number(RAM.length));
     this.observer.read(0n, before);
     await this.edu.store(iova, BYTES);

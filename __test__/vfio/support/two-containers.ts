@@ -18,7 +18,7 @@ import { newManager } from './backend.ts';
 export const PIECE = 0x1_0000n;
 
 /** Opens an edu in a container of its own. */
-export async function follow(
+export async function openInOwnContainer(
   t: ExecutionContext,
   memory: GuestMemory,
   bdf: string,
@@ -30,7 +30,10 @@ export async function follow(
 }
 
 /** Regions, flat map, the mappings of each target, the kernel's counts, and the number of pinned pages. */
-export async function standing(memory: GuestMemory, ...managers: readonly VfioContainerManager[]): Promise<object> {
+export async function completeState(
+  memory: GuestMemory,
+  ...managers: readonly VfioContainerManager[]
+): Promise<object> {
   const pinned = await pinnedAtRest();
   return { memory: memory.inspect(), containers: managers.map((manager) => manager.inspect().containers), pinned };
 }

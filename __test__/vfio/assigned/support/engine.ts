@@ -71,12 +71,12 @@ export class Engine {
    * decodes meanwhile even if the guest has decode off: an IOMMU mapping that was left behind would show.
    */
   async reaches(peer: Assigned, gpa: bigint, bar = 2): Promise<boolean> {
-    const [arrived] = await this.whoGets([{ peer, bar }], gpa);
+    const [arrived] = await this.receiversAmong([{ peer, bar }], gpa);
     return arrived !== undefined;
   }
 
   /** As {@link Engine.reaches}: those of several BARs in which the bytes arrived. */
-  async whoGets(watched: readonly Watched[], gpa: bigint): Promise<string[]> {
+  async receiversAmong(watched: readonly Watched[], gpa: bigint): Promise<string[]> {
     const [first, ...others] = watched;
     if (first === undefined) {
       await this.strike(gpa);
@@ -85,7 +85,7 @@ export class Engine {
     return decoding(first.peer, async () => {
       const region = physicalBar(first.peer, first.bar);
       region.write(this.#share, new Uint8Array(BYTES));
-      const arrived = await this.whoGets(others, gpa);
+      const arrived = await this.receiversAmong(others, gpa);
       return this.#hasArrived(region.read(this.#share, BYTES)) ? [first.peer.bdf, ...arrived] : arrived;
     });
   }

@@ -112,7 +112,7 @@ export class ExposedSpace {
   }
 
   /** Sends bytes to an unmapped address, and returns whether RAM and the file are unchanged. */
-  async strikesNothing(iova: bigint): Promise<boolean> {
+  async leavesMemoryUnchanged(iova: bigint): Promise<boolean> {
     const look = (): Uint8Array[] => [
       read(this.observer, 0n, Number(RAM.length)),
       read(this.fileObserver, 0n, Number(FILE_LENGTH)),
