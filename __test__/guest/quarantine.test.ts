@@ -1,7 +1,7 @@
 // A target that fails to unmap. The memory that it may still reach is kept, reported, and blocked until the target is
 // closed.
 import test from 'ava';
-import { PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -16,7 +16,7 @@ test('a failed unmap quarantines the range until the target is closed', async (t
   const file = taggedFile(t, 'file', 2, 0x44);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const first = new RecordingTarget({ name: 'first', needsVa: true });
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   const last = new RecordingTarget({ name: 'last' });
@@ -26,7 +26,7 @@ test('a failed unmap quarantines the range until the target is closed', async (t
   const before = memory.inspect();
 
   stuck.judge = ({ op }) => (op === 'unmap' ? STUCK : undefined);
-  const error = await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+  const error = await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
   t.is(error.target, 'stuck');
   t.is(error.errno, 'EINVAL');
   t.is(error.syscall, 'ioctl(UNMAP)');
@@ -44,9 +44,9 @@ test('a failed unmap quarantines the range until the target is closed', async (t
 
   stuck.judge = ACCEPT; // too late: its mappings are unknown
   for (const change of [
-    () => region.unmap(),
+    () => region.unmapFromGuest(),
     () => region.remove(),
-    () => region.map({ writable: false }),
+    () => region.mapToGuest({ writable: false }),
     () => region.removeMappings(pages(1, 1)),
     () => region.addMapping({ range: pages(0, 1), backing: 'private' }),
   ]) {
@@ -56,7 +56,7 @@ test('a failed unmap quarantines the range until the target is closed', async (t
   }
   const elsewhere = await memory.regions.addRegion({ name: 'elsewhere', range: pages(8, 1) });
   await elsewhere.addMapping({ range: pages(0, 1), backing: 'private' });
-  await elsewhere.map();
+  await elsewhere.mapToGuest();
   for (const target of [first, stuck, last]) t.true(target.heldText().includes('0x8000..0x9000 rw elsewhere'));
 
   await memory.dmaMappers.targetClosed(stuck);
@@ -64,7 +64,7 @@ test('a failed unmap quarantines the range until the target is closed', async (t
   t.deepEqual(memory.inspect().quarantine, []);
   t.deepEqual(handle.status(), []);
   t.is(memory.inspect().targets.length, 2);
-  await region.unmap();
+  await region.unmapFromGuest();
   t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x8000..0x9000 rw elsewhere']);
   t.deepEqual([...first.breaches, ...stuck.breaches, ...last.breaches], []);
 });
@@ -76,7 +76,7 @@ test('releases a quarantined range that the map does not have when its target is
   const keeper = new RecordingTarget({ name: 'keeper', needsVa: true });
   await memory.dmaMappers.addDmaMapper(keeper);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
-  await region.map();
+  await region.mapToGuest();
   target.judge = new RefuseAt('unmap', 0).judge;
   keeper.judge = new RefuseAt('map', 0).judge;
   await rejectsCode(t, region.addMapping({ range: pages(0, 1), backing: 'private' }), 'ERR_ROLLBACK_FAILED');
@@ -92,14 +92,14 @@ test('if unmapping fails for any range, the others are as before', async (t) => 
     const memory = await guest(t);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(0, count * 2) });
     for (let n = 0; n < count; n++) await region.addMapping({ range: pages(n * 2, 1), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     const stuck = new RecordingTarget({ name: 'stuck', needsVa: true, async: true });
     const other = new RecordingTarget({ name: 'other', needsVa: true });
     await memory.dmaMappers.addDmaMapper(other);
     const handle = await memory.dmaMappers.addDmaMapper(stuck);
     const held = stuck.heldText();
     stuck.judge = new RefuseAt('unmap', k).judge;
-    await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
     t.deepEqual(stuck.heldText(), held);
     t.deepEqual(other.heldText(), held);
     t.deepEqual(
@@ -144,7 +144,7 @@ test('maps nothing to a removed target that has a range in quarantine', async (t
   stuck.takeCalls();
   const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
   await later.addMapping({ range: pages(0, 1), backing: 'private' });
-  await later.map();
+  await later.mapToGuest();
   t.deepEqual(stuck.takeCalls(), []);
   await memory.dmaMappers.targetClosed(stuck);
 });
@@ -173,7 +173,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
     target.takeCalls();
     const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
     await later.addMapping({ range: pages(0, 1), backing: 'private' });
-    await later.map();
+    await later.mapToGuest();
     t.deepEqual(target.calls, [], 'a target that is not registered is not called');
     await memory.dmaMappers.targetClosed(target);
     t.deepEqual(memory.inspect().quarantine, []);
@@ -183,7 +183,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
 test('private memory in quarantine outlives its window', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x77));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
@@ -197,12 +197,12 @@ test('private memory in quarantine outlives its window', async (t) => {
   await bar.close();
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'no other memory has its pages');
 
   stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
-  await region.map();
+  await region.mapToGuest();
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0);
   t.deepEqual([...stuck.breaches, ...other.breaches], []);
 });
@@ -217,7 +217,7 @@ for (const order of [
       const file = taggedFile(t, 'file', 2, 0x50);
       const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
       await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-      await region.map();
+      await region.mapToGuest();
       const [one, two, other] = ['one', 'two', 'other'].map((name) => new RecordingTarget({ name, needsVa: true })) as [
         RecordingTarget,
         RecordingTarget,
@@ -255,7 +255,7 @@ for (const order of [
 test('private memory that a quarantine keeps at one address returns to its own when that target is closed', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x77));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
@@ -278,7 +278,7 @@ test('releases the quarantines of old and new memory, each with its own target',
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const keepsNew = new RecordingTarget({ name: 'keeps new', needsVa: true });
   const keepsOld = new RecordingTarget({ name: 'keeps old' });
   const other = new RecordingTarget({ name: 'other', needsVa: true });
@@ -297,10 +297,10 @@ test('releases the quarantines of old and new memory, each with its own target',
   keepsNew.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsNew);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
-  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED');
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED');
   keepsOld.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsOld);
-  await region.unmap();
+  await region.unmapFromGuest();
   t.deepEqual([...keepsNew.breaches, ...keepsOld.breaches, ...other.breaches], []);
 });
 
@@ -309,15 +309,15 @@ test('a quarantine of private memory keeps those pages, and not the rest of the 
   const file = taggedFile(t, 'file', 1, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(5, 1), priority: 200 });
   await rom.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await rom.map();
+  await rom.mapToGuest();
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   await memory.dmaMappers.addDmaMapper(stuck);
   stuck.judge = new RefuseAt('unmap', 0).judge;
-  await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
-  await rom.unmap();
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
+  await rom.unmapFromGuest();
   t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r', '0x5000..0x6000 rw r']);
   await memory.dmaMappers.targetClosed(stuck);
 });

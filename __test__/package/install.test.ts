@@ -67,7 +67,7 @@ test.serial('a TypeScript project compiles against the installed package, with d
   compiledExample = readFileSync(join(project.folder, 'example.js'), 'utf8');
 });
 
-/** Writes a snapshot for `peerdma view`, whose page has a script that is compiled separately. */
+/** Writes a snapshot for `peerdma view`, whose page needs the bundles of the package. */
 const SNAPSHOT = `
 import { writeFileSync } from 'node:fs';
 import { GuestMemory } from 'peerdma';

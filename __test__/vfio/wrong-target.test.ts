@@ -94,10 +94,10 @@ testWith(
     };
 
     target.twice = true;
-    await region.map();
+    await region.mapToGuest();
     await store(1);
     t.deepEqual(file.read(0n, BYTES), pattern(1), 'settling twice is settling once');
-    await region.unmap();
+    await region.unmapFromGuest();
     await store(2);
     t.deepEqual(file.read(0n, BYTES), pattern(1));
     target.twice = false;
@@ -110,9 +110,9 @@ testWith(
     await t.throwsAsync(async () => real.mapDma(request), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
 
     // It reports an unmap. The memory stays mapped in this process, since the IOMMU mapping holds it.
-    await region.map();
+    await region.mapToGuest();
     target.idle = true;
-    const refused = await t.throwsAsync(region.unmap(), { instanceOf: PeerDmaError });
+    const refused = await t.throwsAsync(region.unmapFromGuest(), { instanceOf: PeerDmaError });
     // The memory cannot be unmapped, and the existing mapping cannot be mapped again: the wrong report shows.
     t.is(refused?.code, 'ERR_ROLLBACK_FAILED');
     t.regex(refused?.message ?? '', /is in use.*lease/);

@@ -3,7 +3,7 @@
  * mapping.
  */
 import { NativeIommufd, NativeVfioDevice } from '#native';
-import { GuestMemory } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../../ts/index.ts';
 import { Sysfs } from '../../../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
 import { IoAddressSpace } from '../../../ts/vfio/iommufd/io-address-space.ts';
@@ -39,7 +39,7 @@ testWith(
 
     const bar = peerBar(peer.device);
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(BAR);
     const status = memory.inspect().targets[0]?.mappings.find(({ region }) => region === 'bar2');
     t.like(status, { state: 'failed', code: 'ERR_UNSUPPORTED' });
