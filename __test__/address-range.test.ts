@@ -5,14 +5,14 @@ import { throwsCode } from './support/errors.ts';
 
 const U64 = 1n << 64n;
 
-test('a range knows its start, its end, its length and how to say it', (t) => {
+test('a range has a start, an end, a length and a text', (t) => {
   const range = AddressRange.of(0x1000n, 0x1000n);
   t.deepEqual([range.start, range.end, range.length], [0x1000n, 0x2000n, 0x1000n]);
   t.is(String(range), '0x1000..0x2000');
   t.is(JSON.stringify({ range }), '{"range":"0x1000..0x2000"}');
 });
 
-test('a range may end with the last address of 64 bits and no later', (t) => {
+test('a range may end with the last address of 64 bits, but not later', (t) => {
   t.is(AddressRange.of(0n, U64).end, U64);
   t.is(AddressRange.of(U64 - 1n, 1n).end, U64);
   throwsCode(t, () => AddressRange.of(U64 - 1n, 2n), 'ERR_OUT_OF_RANGE');
@@ -20,11 +20,11 @@ test('a range may end with the last address of 64 bits and no later', (t) => {
   throwsCode(t, () => AddressRange.of(1n, U64), 'ERR_OUT_OF_RANGE');
 });
 
-test('an empty range is none', (t) => {
+test('rejects an empty range', (t) => {
   throwsCode(t, () => AddressRange.of(0x1000n, 0n), 'ERR_EMPTY_RANGE');
 });
 
-test('what is no address is refused', (t) => {
+test('rejects values that are not addresses', (t) => {
   for (const value of [-1n, 0, 1, NaN, Infinity, '1', '', null, undefined, {}, [], Object(1n), true, Symbol('s')]) {
     throwsCode(t, () => AddressRange.of(value as bigint, 1n), 'ERR_INVALID_ARGUMENT', `start ${String(value)}`);
     throwsCode(t, () => AddressRange.of(1n, value as bigint), 'ERR_INVALID_ARGUMENT', `length ${String(value)}`);

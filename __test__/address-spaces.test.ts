@@ -1,6 +1,6 @@
 /**
- * Which devices share an address space of iommufd. The native core is made up here: real address spaces that differ in what they take
- * need several IOMMUs.
+ * The devices that share an address space of iommufd. The native core is a fake here: real address spaces that accept
+ * different devices need several IOMMUs.
  */
 import test from 'ava';
 import { spaces } from './support/fake-address-spaces.ts';
@@ -8,7 +8,7 @@ import { GuestMemory } from '../ts/index.ts';
 import { IommufdBackend } from '../ts/vfio/iommufd/iommufd-backend.ts';
 import { fakeSysfs } from './support/fake-sysfs.ts';
 
-test('a device that an address space does not take gets another, which goes with its last device', async (t) => {
+test('a device that an address space rejects gets another one, which closes with its last device', async (t) => {
   await using memory = await GuestMemory.create();
   const numbers = [6, 8, 7, 9];
   const devices = numbers.map((file) => [`0000:0${file}:00.0`, { driver: 'vfio-pci', group: file, file }] as const);
@@ -28,7 +28,7 @@ test('a device that an address space does not take gets another, which goes with
       [8, 9],
     ],
   );
-  t.is(memory.inspect().targets.length, 2, 'each follows guest memory');
+  t.is(memory.inspect().targets.length, 2, 'each has all of guest memory');
   const left: number[][][] = [];
   for (const { prepareLeave, handle, leave } of placed) {
     await prepareLeave();

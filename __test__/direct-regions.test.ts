@@ -1,6 +1,6 @@
 /**
- * Devices for which the firmware demands a 1:1 mapping: what opening says of the kernel's refusal, which has no errno
- * of its own.
+ * Devices for which the firmware demands a 1:1 mapping. The kernel's rejection has no errno of its own, so opening
+ * reads /sys for the cause.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, PeerDmaError } from '../ts/index.ts';
@@ -46,7 +46,7 @@ const REFUSALS: readonly (readonly [string, string, (facts?: RefusalFacts) => Pe
 ];
 
 for (const [name, errno, refusal, otherwise] of REFUSALS) {
-  test(`${name}: the firmware's 1:1 mapping is the cause where /sys has one (${errno})`, (t) => {
+  test(`${name}: the firmware's 1:1 mapping is the cause if /sys has one (${errno})`, (t) => {
     const { code, message, device } = refusal(factsOf(t, OTHERS + DIRECT));
     t.deepEqual([code, device], ['ERR_UNSUPPORTED', BDF]);
     t.regex(
@@ -56,13 +56,13 @@ for (const [name, errno, refusal, otherwise] of REFUSALS) {
     t.notRegex(message, /allow_unsafe_interrupts|open already/);
   });
 
-  test(`${name}: it is not named where /sys has none, and ranges that VFIO ignores are none (${errno})`, (t) => {
+  test(`${name}: it is not named if /sys has none, and ranges that VFIO ignores do not count (${errno})`, (t) => {
     const { code, message } = refusal(factsOf(t, OTHERS));
     t.is(code, otherwise);
     t.notRegex(message, /1:1/);
   });
 
-  test(`${name}: it is named as the other cause where nothing is known (${errno})`, (t) => {
+  test(`${name}: it is named as a possible cause if nothing is known (${errno})`, (t) => {
     for (const facts of [undefined, factsOf(t, undefined)]) {
       const { code, message } = refusal(facts);
       t.is(code, otherwise);
@@ -71,13 +71,13 @@ for (const [name, errno, refusal, otherwise] of REFUSALS) {
   });
 }
 
-test('type1: a 1:1 mapping is no cause of other errors', (t) => {
+test('type1: a 1:1 mapping does not cause other errors', (t) => {
   const { code, message } = iommuRefused(BDF, said('ENODEV', 'ioctl(VFIO_SET_IOMMU)'));
   t.is(code, 'ERR_VFIO_UNSUPPORTED');
   t.notRegex(message, /1:1/);
 });
 
-test('a 1:1 mapping is no cause where the kernel gives VFIO the device all the same', (t) => {
+test('a 1:1 mapping is not the cause if the kernel gives the device to VFIO anyway', (t) => {
   const code = (iommu: 'intel' | 'amd', minor: number): ErrorCode => {
     const device = { driver: 'vfio-pci', group: 4, reserved: DIRECT, iommu };
     const sysfs = fakeSysfs(t, { [BDF]: device }, { major: 6, minor });

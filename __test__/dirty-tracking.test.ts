@@ -1,5 +1,7 @@
 /**
- * Dirty pages over several address spaces, of which each is made up here: __test__/vfio/dirty-tracking.test.ts asks the kernel.
+ * Dirty pages over several address spaces, which are fakes here.
+ *
+ * __test__/vfio/dirty-tracking.test.ts uses the kernel.
  */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -11,7 +13,7 @@ import { rejectsCode } from './support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from './support/pages.ts';
 import { seedOf } from './support/seed.ts';
 
-/** An address space that logs as iommufd does: what is read is forgotten, and only whole mappings can be read. */
+/** An address space that logs like iommufd: a read clears the log, and only whole mappings can be read. */
 class Log implements DirtyTracker {
   readonly name: string;
   readonly calls: string[] = [];
@@ -50,7 +52,7 @@ class Log implements DirtyTracker {
     return found;
   }
 
-  /** A device writes. */
+  /** A write of the device. */
   write(...written: readonly number[]): void {
     if (this.#on) for (const page of written) this.#written.add(page);
   }
@@ -70,7 +72,7 @@ interface Stage {
   readonly memory: GuestMemory;
   readonly tracking: DirtyTracking;
   readonly logs: readonly [Log, Log];
-  /** How often it has ended. */
+  /** How often logging has ended. */
   readonly stops: () => number;
 }
 
@@ -104,7 +106,7 @@ function numbers(found: DirtyPages): number[] {
 
 const ALL = pages(0, 300);
 
-test('each write is told once, whoever has seen it', async (t) => {
+test('reports each write once, to any reader', async (t) => {
   const { tracking, logs } = await stage(t);
   const [one, two] = logs;
   one.write(0, 63, 64);
@@ -115,13 +117,13 @@ test('each write is told once, whoever has seen it', async (t) => {
   t.deepEqual(numbers(await tracking.readDirty(ALL)), [64]);
 });
 
-test('mappings are read as wholes, RAM alone, and what lies beyond what was asked for is told later', async (t) => {
+test('reads whole mappings of RAM alone, and reports pages outside of the requested range later', async (t) => {
   const { tracking, logs } = await stage(t);
   const [one, two] = logs;
   one.write(3, 90);
   two.write(4, 91, 205);
   t.deepEqual(numbers(await tracking.readDirty(pages(4, 70))), [4]);
-  for (const log of logs) t.deepEqual(log.takeCalls(), [`read ${pages(0, 100)}`], 'the mapping that it lies in');
+  for (const log of logs) t.deepEqual(log.takeCalls(), [`read ${pages(0, 100)}`], 'the mapping that contains it');
   one.write(5);
   t.deepEqual(numbers(await tracking.readDirty(pages(3, 1))), [3]);
   t.deepEqual(numbers(await tracking.readDirty(pages(91, 115))), [91, 205]);
@@ -129,10 +131,10 @@ test('mappings are read as wholes, RAM alone, and what lies beyond what was aske
   t.deepEqual(numbers(await tracking.readDirty(ALL)), []);
   for (const log of logs) log.takeCalls();
   t.deepEqual(numbers(await tracking.readDirty(pages(120, 60))), []);
-  for (const log of logs) t.deepEqual(log.calls, [], 'there is a BAR, and nothing else');
+  for (const log of logs) t.deepEqual(log.calls, [], 'there is only a BAR');
 });
 
-test('what was read and not told stays known while the memory is hidden', async (t) => {
+test('pages that were read and not reported stay recorded while the memory is hidden', async (t) => {
   const { memory, tracking, logs } = await stage(t);
   logs[0].write(3, 4);
   t.deepEqual(numbers(await tracking.readDirty(pages(3, 1))), [3]);
@@ -155,7 +157,7 @@ test('a read that fails half-way loses nothing', async (t) => {
   t.deepEqual(numbers(await tracking.readDirty(ALL)), [7, 8, 210, 211]);
 });
 
-test('ranges that are no whole pages are refused, and ask nobody', async (t) => {
+test('rejects unaligned ranges, and reads nothing', async (t) => {
   const { tracking, logs } = await stage(t);
   await rejectsCode(t, tracking.readDirty(AddressRange.of(1n, PAGE)), 'ERR_UNALIGNED');
   await rejectsCode(t, tracking.readDirty(AddressRange.of(0n, PAGE / 2n)), 'ERR_UNALIGNED');
@@ -165,7 +167,7 @@ test('ranges that are no whole pages are refused, and ask nobody', async (t) => 
   );
 });
 
-test('an address space that comes later logs too; where one can not, none of the new ones does', async (t) => {
+test('a new address space logs too; if one cannot log, none of the new ones does', async (t) => {
   const { tracking, logs } = await stage(t);
   const [later, picky, last] = [new Log('later'), new Log('picky'), new Log('last')];
   picky.refuses = 'start';
@@ -198,7 +200,7 @@ test('an address space that comes later logs too; where one can not, none of the
   );
 });
 
-test('where one can not log and another will not stop, none of the new ones is read, and the first is told', async (t) => {
+test('if one cannot log and another cannot stop, no new one is read, and the first error is reported', async (t) => {
   const { tracking } = await stage(t);
   const [stuck, later, picky] = [new Log('stuck'), new Log('later'), new Log('picky')];
   stuck.refuses = 'stop';
@@ -209,20 +211,20 @@ test('where one can not log and another will not stop, none of the new ones is r
   t.deepEqual(later.calls, ['start', 'stop']);
 });
 
-test('an address space that has gone is asked no more, not even to stop', async (t) => {
+test('a removed address space is not called any more, not even to stop', async (t) => {
   const { tracking, logs } = await stage(t);
   const [one, two] = logs;
   two.write(9);
   await tracking.readDirty(pages(0, 1));
   tracking.keep([one]);
   two.takeCalls();
-  t.deepEqual(numbers(await tracking.readDirty(ALL)), [9], 'what it has said before is told');
+  t.deepEqual(numbers(await tracking.readDirty(ALL)), [9], 'its earlier pages are reported');
   await tracking.stop();
   t.deepEqual(two.calls, []);
   t.false(one.on);
 });
 
-test('it ends once, in all address spaces, and can be ended again where that failed', async (t) => {
+test('logging ends once in all address spaces, and stop() can be repeated if it failed', async (t) => {
   const { tracking, logs, stops } = await stage(t);
   const [one, two] = logs;
   two.refuses = 'stop';
@@ -237,17 +239,17 @@ test('it ends once, in all address spaces, and can be ended again where that fai
   await t.throwsAsync(tracking.readDirty(ALL), { code: 'ERR_CLOSED' });
 });
 
-test('a read waits for the change that is under way', async (t) => {
+test('a read waits for the current change', async (t) => {
   const { memory, tracking, logs } = await stage(t);
   logs[0].write(3);
   const region = await memory.regions.addRegion({ name: 'more', range: pages(280, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
   const [, found] = await Promise.all([region.mapToGuest(), tracking.readDirty(pages(0, 290))]);
   t.deepEqual(numbers(found), [3]);
-  t.true(logs[0].calls.includes(`read ${pages(280, 2)}`), 'and finds what has come');
+  t.true(logs[0].calls.includes(`read ${pages(280, 2)}`), 'and finds the new pages');
 });
 
-test('whatever is asked for in whatever order, each write is told once and none is invented', async (t) => {
+test('reads of any ranges in any order report each write exactly once', async (t) => {
   const page = fc.oneof(fc.nat(99), fc.integer({ min: 200, max: 269 }));
   const action = fc.oneof(
     fc.record({ log: fc.nat(1), written: fc.array(page, { minLength: 1, maxLength: 8 }) }),
@@ -264,7 +266,7 @@ test('whatever is asked for in whatever order, each write is told once and none 
       }
       const found = numbers(await tracking.readDirty(pages(one.first, one.count)));
       const wanted = [...due].filter((n) => n >= one.first && n < one.first + one.count).sort((a, b) => a - b);
-      if (String(found) !== String(wanted)) throw new Error(`told were ${found.join()} instead of ${wanted.join()}`);
+      if (String(found) !== String(wanted)) throw new Error(`reported ${found.join()} instead of ${wanted.join()}`);
       for (const told of found) due.delete(told);
     }
   });
@@ -272,12 +274,12 @@ test('whatever is asked for in whatever order, each write is told once and none 
   t.pass();
 });
 
-test('readDirty of 256 GiB gives the event loop its turn, and returns the pages around each pause', async (t) => {
+test('readDirty of 256 GiB lets the event loop run, and returns the pages around each pause', async (t) => {
   const GiB = 1n << 30n;
   const start = 5n * GiB;
   const memory = await guest(t, { ram: [{ start, length: 256n * GiB }], addressWidth: 40 });
   const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
-  // Around every multiple of 32 GiB, where it pauses as it does every 8 GiB, and at both ends.
+  // Around every multiple of 32 GiB, since it pauses every 8 GiB, and at both ends.
   const edges = [start, start + 256n * GiB, ...Array.from({ length: 8 }, (_, part) => BigInt(part + 1) * 32n * GiB)];
   const written = new Set(
     edges.flatMap((edge) => [edge - PAGE, edge]).filter((gpa) => gpa >= start && gpa < start + 256n * GiB),

@@ -5,13 +5,13 @@ import test from 'ava';
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-/** Runs an example; its exit status and what it said. */
+/** Runs an example, and returns its exit status and output. */
 function run(name: string, ...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
   const script = fileURLToPath(new URL(`../examples/${name}.ts`, import.meta.url));
   return spawnSync(process.execPath, ['--import=@oxc-node/core/register', script, ...args], { encoding: 'utf8' });
 }
 
-test('edu-to-ivshmem: bytes go from device to device where the BAR is, and nowhere else', (t) => {
+test('edu-to-ivshmem: bytes arrive at the current address of the BAR, and nowhere else', (t) => {
   const { status, stdout, stderr } = run('edu-to-ivshmem');
   t.is(status, 0, stderr);
   const expected = [
@@ -28,7 +28,7 @@ test('edu-to-ivshmem: bytes go from device to device where the BAR is, and nowhe
   ]);
 });
 
-test('edu-to-ivshmem says what it needs', (t) => {
+test('edu-to-ivshmem without arguments prints its requirements', (t) => {
   const { status, stderr } = run('edu-to-ivshmem', '0000:00:04.0');
   t.not(status, 0);
   t.regex(stderr, /two PCI addresses are needed/);
@@ -40,7 +40,7 @@ test('edu-factorial: a driver computes, is interrupted, and moves bytes by DMA',
   t.is(stdout, '10! = 3628800\nby DMA: there and back\n');
 });
 
-/** Rows of what `console.table` printed. */
+/** The rows that `console.table` printed. */
 function table(output: string): string[][] {
   return output
     .split('\n')

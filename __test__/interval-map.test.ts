@@ -1,4 +1,4 @@
-// The sorted set of ranges, against a plain array.
+// The sorted set of ranges, compared with a plain array.
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange } from '../ts/index.ts';
@@ -13,7 +13,7 @@ const range = fc
   .record({ start: fc.nat(SIZE - 1), length: fc.integer({ min: 1, max: 12 }) })
   .map(({ start, length }) => AddressRange.of(BigInt(start), BigInt(length)));
 
-test('finds what a search through all would find', (t) => {
+test('finds the same ranges as a linear search', (t) => {
   const property = fc.property(
     fc.array(range, { maxLength: 30 }),
     fc.array(range, { maxLength: 10 }),
@@ -29,7 +29,7 @@ test('finds what a search through all would find', (t) => {
           const item = { range: one };
           map.insert(item);
           plain = [...plain, item].sort((a, b) => Number(a.range.start - b.range.start));
-          if (clone.size !== plain.length - 1) return false; // the copy must not see it
+          if (clone.size !== plain.length - 1) return false; // the copy must not change
         } else if (index % 2 === 0) {
           for (const item of hit) map.remove(item);
           plain = plain.filter((item) => !hit.includes(item));

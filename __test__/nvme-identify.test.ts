@@ -1,5 +1,6 @@
 /**
- * The NVMe example where there is no such device: it says so, and what it takes. With one: __test__/vfio/nvme.test.ts.
+ * The NVMe example without its device: it reports that, and its requirements. With a device:
+ * __test__/vfio/nvme.test.ts.
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -9,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findNvme } from '../examples/devices/nvme/find.ts';
 
-/** A folder that looks like /sys with these devices. */
+/** A fake /sys with these devices. */
 function sysfs(
   t: ExecutionContext,
   devices: Record<string, { readonly class: string; readonly driver?: string }>,
@@ -27,7 +28,7 @@ function sysfs(
 
 const NETWORK = { class: '0x020000', driver: 'vfio-pci' };
 
-test('the first NVMe controller that is bound to vfio-pci is found', (t) => {
+test('finds the first NVMe controller that is bound to vfio-pci', (t) => {
   const root = sysfs(t, {
     '0000:01:00.0': NETWORK,
     '0000:02:00.0': { class: '0x010802', driver: 'nvme' },
@@ -37,7 +38,7 @@ test('the first NVMe controller that is bound to vfio-pci is found', (t) => {
   t.is(findNvme(root), '0000:03:00.0');
 });
 
-test('where none is bound to vfio-pci, it is said which there are and what it takes', (t) => {
+test('without a bound controller the error lists the controllers and the remedy', (t) => {
   const devices = { '0000:01:00.0': NETWORK, '0000:02:00.0': { class: '0x010802', driver: 'nvme' } };
   const message = /no NVMe controller .*there is 0000:02:00\.0 \(driver nvme\)\. .*intel_iommu=on.*peerdma bind/;
   t.throws(() => findNvme(sysfs(t, devices)), { message });
@@ -46,7 +47,7 @@ test('where none is bound to vfio-pci, it is said which there are and what it ta
   t.throws(() => findNvme('/nowhere'), { message: /there is none at all/ });
 });
 
-test('a device that is not there: the example says so and fails', (t) => {
+test('without the device the example reports that and fails', (t) => {
   const script = fileURLToPath(new URL('../examples/nvme-identify.ts', import.meta.url));
   const args = ['--import=@oxc-node/core/register', script, 'ffff:ff:1f.7'];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' });

@@ -1,6 +1,6 @@
 /**
- * Devices by their own files, and which back end that leads to: what a kernel says of them is made up here.
- * __test__/vfio/backend-choice.test.ts and opening.test.ts beside it ask real ones.
+ * Opening devices by their own files, and the choice of the back end. The kernel is a fake here;
+ * __test__/vfio/backend-choice.test.ts and opening.test.ts use real ones.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type FakeKernel, setFakeKernel, opened } from './support/fake-kernel.ts';
@@ -27,16 +27,16 @@ for (const [errno, code, advice] of [
   ['ENOENT', 'ERR_IOMMUFD_UNAVAILABLE', /no \/dev\/iommu: .*Linux 6\.2.*modprobe iommufd/],
   ['ENODEV', 'ERR_IOMMUFD_UNAVAILABLE', /CONFIG_IOMMUFD/],
 ] as const) {
-  test(`/dev/iommu can not be opened: ${errno}`, (t) => {
+  test(`/dev/iommu cannot be opened: ${errno}`, (t) => {
     const cause = said(errno, 'open(/dev/iommu)');
     const error = iommufdUnavailable(cause);
     t.like(error, { code, errno, syscall: 'open(/dev/iommu)', cause });
     t.regex(error.message, advice);
-    t.regex(error.message, new RegExp(`\\(${errno} from open\\(/dev/iommu\\)\\)$`), 'with what the kernel said');
+    t.regex(error.message, new RegExp(`\\(${errno} from open\\(/dev/iommu\\)\\)$`), "with the kernel's error");
   });
 }
 
-test('a device without a file of its own is told which kernels give one, and what does without', (t) => {
+test('for a device without its own file the error names the kernels that have one, and the alternative', (t) => {
   const error = noDeviceFile(BDF);
   t.like(error, { code: 'ERR_UNSUPPORTED', device: BDF });
   t.regex(error.message, /0000:01:00\.0.*\/dev\/vfio\/devices.*Linux 6\.6.*CONFIG_VFIO_DEVICE_CDEV.*'type1'/);
@@ -49,7 +49,7 @@ const USED = {
 
 for (const [what, errno, syscall, others, code, advice] of [
   ['no permission for its file', 'EACCES', OPEN, {}, 'ERR_PERMISSION', /vfio7, the file of 0000:01:00\.0: give it/],
-  ['no permission to open it, by a policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /would not open 0000:01:00\.0/],
+  ['no permission by a security policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /would not open 0000:01:00\.0/],
   [
     'no interrupt remapping',
     'EPERM',
@@ -58,9 +58,9 @@ for (const [what, errno, syscall, others, code, advice] of [
     'ERR_NO_INTERRUPT_REMAPPING',
     /modprobe iommufd allow_unsafe_interrupts/,
   ],
-  ['somebody has it open', 'EBUSY', BIND, {}, 'ERR_GROUP_BUSY', /0000:01:00\.0 or its group 3 is open already/],
+  ['another process has it open', 'EBUSY', BIND, {}, 'ERR_GROUP_BUSY', /0000:01:00\.0 or its group 3 is open already/],
   [
-    'others that harm nobody are beside it',
+    'harmless devices are beside it',
     'EBUSY',
     BIND,
     { '0000:01:00.2': USED['0000:01:00.2'] },
@@ -68,17 +68,17 @@ for (const [what, errno, syscall, others, code, advice] of [
     /open already/,
   ],
   [
-    'the host uses another of its group',
+    'the host uses another device of its group',
     'EPERM',
     BIND,
     USED,
     'ERR_GROUP_NOT_VIABLE',
     /group 3 .*: 0000:01:00\.1 \(driver snd_hda_intel\)\. /,
   ],
-  ['no permission, and the host uses another', 'EACCES', OPEN, USED, 'ERR_PERMISSION', /vfio7/],
+  ['no permission, and the host uses another device', 'EACCES', OPEN, USED, 'ERR_PERMISSION', /vfio7/],
   ['nobody knows', 'EIO', BIND, {}, 'ERR_DEVICE_OPEN', /dmesg says more/],
 ] as const) {
-  test(`a device is not opened by its file: ${what}`, (t) => {
+  test(`a device cannot be opened by its file: ${what}`, (t) => {
     const group = fakeSysfs(t, { ...ALONE, ...others }).group(3);
     const error = deviceFileRefused(BDF, 7, said(errno, syscall), 3, group);
     t.is(error.code, code);
@@ -90,7 +90,7 @@ for (const [what, errno, syscall, others, code, advice] of [
 
 const COMPLETE: FakeKernel = { iommu: { mapsFiles: true }, device: { exports: true } };
 
-/** Why type1 opens nothing. */
+/** The reason why type1 opens nothing. */
 let type1Refuses: PeerDmaError | undefined;
 Type1Backend.prototype.open = async ({ bdf }) => {
   if (type1Refuses !== undefined) throw type1Refuses;
@@ -98,7 +98,7 @@ Type1Backend.prototype.open = async ({ bdf }) => {
   return { handle: {} as NativeVfioDevice, prepareLeave: async () => {}, leave: async () => {} };
 };
 
-/** A choice of back ends where the kernel says these things. `open` has what is open of it. */
+/** Chooses a back end with these results of the kernel. `open` lists the open files. */
 async function choice(
   t: ExecutionContext,
   wanted: 'auto' | 'iommufd',
@@ -116,12 +116,12 @@ async function choice(
 for (const [what, kernel, devices, reason] of [
   ['without iommufd', {}, ALONE, /iommufd cannot be used: there is no \/dev\/iommu/],
   [
-    'whose iommufd this user may not have',
+    'without permission for its iommufd',
     { ...COMPLETE, iommu: { errno: 'EACCES' } },
     ALONE,
     /may not open \/dev\/iommu/,
   ],
-  ['whose iommufd maps no files', { ...COMPLETE, iommu: { mapsFiles: false } }, ALONE, /maps no files.*6\.13/],
+  ['whose iommufd cannot map files', { ...COMPLETE, iommu: { mapsFiles: false } }, ALONE, /maps no files.*6\.13/],
   [
     'without files of devices',
     COMPLETE,
@@ -129,7 +129,7 @@ for (const [what, kernel, devices, reason] of [
     /no file below \/dev\/vfio\/devices/,
   ],
   [
-    'whose files of devices this user may not have',
+    'without permission for its device files',
     { ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } },
     ALONE,
     /vfio7/,
@@ -140,29 +140,32 @@ for (const [what, kernel, devices, reason] of [
     ALONE,
     /interrupt remapping/,
   ],
-  ['that gives out no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
+  ['that exports no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
 ] as const satisfies readonly (readonly [
   string,
   Partial<FakeKernel>,
   Readonly<Record<string, FakeDevice>>,
   RegExp,
 ])[]) {
-  test.serial(`with a kernel ${what} auto takes type1, says why, and leaves nothing open of the other`, async (t) => {
-    const { choice: made, open, place } = await choice(t, 'auto', kernel, devices);
-    t.is(made.backend, undefined);
-    t.regex(made.reason, /first device/);
-    await place();
-    t.is(made.backend?.name, 'type1');
-    t.regex(made.reason, reason);
-    t.deepEqual(open, [`${BDF} by type1`]);
-  });
+  test.serial(
+    `with a kernel ${what} auto uses type1, reports the reason, and leaves nothing of iommufd open`,
+    async (t) => {
+      const { choice: made, open, place } = await choice(t, 'auto', kernel, devices);
+      t.is(made.backend, undefined);
+      t.regex(made.reason, /first device/);
+      await place();
+      t.is(made.backend?.name, 'type1');
+      t.regex(made.reason, reason);
+      t.deepEqual(open, [`${BDF} by type1`]);
+    },
+  );
 }
 
 for (const [what, device, others, code] of [
-  ['somebody else has the device', { errno: 'EBUSY', syscall: BIND }, {}, 'ERR_GROUP_BUSY'],
-  ['the host uses another of its group', { errno: 'EPERM', syscall: BIND }, USED, 'ERR_GROUP_NOT_VIABLE'],
+  ['another process has the device open', { errno: 'EBUSY', syscall: BIND }, {}, 'ERR_GROUP_BUSY'],
+  ['the host uses another device of its group', { errno: 'EPERM', syscall: BIND }, USED, 'ERR_GROUP_NOT_VIABLE'],
 ] as const satisfies readonly (readonly [string, FakeKernel['device'], object, ErrorCode])[]) {
-  test.serial(`auto decides nothing where no back end could help: ${what}`, async (t) => {
+  test.serial(`auto decides nothing if no back end can open the device: ${what}`, async (t) => {
     const { choice: made, open, place } = await choice(t, 'auto', { ...COMPLETE, device }, { ...ALONE, ...others });
     await rejectsCode(t, place(), code);
     t.is(made.backend, undefined);
@@ -172,20 +175,20 @@ for (const [what, device, others, code] of [
 }
 
 test.serial(
-  'auto decides nothing by a device that type1 can not open either, and is asked again by the next',
+  'auto decides nothing by a device that type1 cannot open either, and decides with the next one',
   async (t) => {
     const { choice: made, open, place } = await choice(t, 'auto', {});
-    type1Refuses = new PeerDmaError('ERR_GROUP_BUSY', 'somebody has it');
+    type1Refuses = new PeerDmaError('ERR_GROUP_BUSY', 'another process has it open');
     await rejectsCode(t, place(), 'ERR_GROUP_BUSY');
     type1Refuses = undefined;
     t.is(made.backend, undefined);
     setFakeKernel(COMPLETE);
-    await t.throwsAsync(place(), { instanceOf: PeerDmaError, message: /ENOMEM/ }, 'iommufd, which has come meanwhile');
+    await t.throwsAsync(place(), { instanceOf: PeerDmaError, message: /ENOMEM/ }, 'iommufd, which works now');
     t.deepEqual(open, []);
   },
 );
 
-test.serial('auto does not fall back when the kernel can do it all and something else fails', async (t) => {
+test.serial('auto does not fall back if the kernel supports everything and another call fails', async (t) => {
   const { choice: made, open, place } = await choice(t, 'auto', COMPLETE);
   const error = await t.throwsAsync(place(), { instanceOf: PeerDmaError });
   t.is(error?.errno, 'ENOMEM');
@@ -193,25 +196,22 @@ test.serial('auto does not fall back when the kernel can do it all and something
   t.deepEqual(open, [], 'neither the device nor iommufd');
 });
 
-test.serial(
-  'iommufd that was asked for is never replaced, and is closed when a device can not be opened',
-  async (t) => {
-    for (const [kernel, devices, code] of [
-      [{}, ALONE, 'ERR_IOMMUFD_UNAVAILABLE'],
-      [COMPLETE, { [BDF]: { driver: 'vfio-pci', group: 3 } }, 'ERR_UNSUPPORTED'],
-      [{ ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } }, ALONE, 'ERR_PERMISSION'],
-      [{ ...COMPLETE, device: { errno: 'EPERM', syscall: BIND } }, { ...ALONE, ...USED }, 'ERR_GROUP_NOT_VIABLE'],
-      [COMPLETE, { [BDF]: { driver: 'vfio-pci', file: 7 } }, 'ERR_NO_IOMMU_GROUP'],
-    ] as const satisfies readonly (readonly [Partial<FakeKernel>, Readonly<Record<string, FakeDevice>>, ErrorCode])[]) {
-      const { choice: made, open, place } = await choice(t, 'iommufd', kernel, devices);
-      t.is(made.backend?.name, 'iommufd');
-      await rejectsCode(t, place(), code);
-      t.is(made.backend?.name, 'iommufd');
-      t.regex(made.reason, /'iommufd' was requested/);
-      t.deepEqual(open, [], code);
-    }
-  },
-);
+test.serial('a requested iommufd is never replaced, and is closed if a device cannot be opened', async (t) => {
+  for (const [kernel, devices, code] of [
+    [{}, ALONE, 'ERR_IOMMUFD_UNAVAILABLE'],
+    [COMPLETE, { [BDF]: { driver: 'vfio-pci', group: 3 } }, 'ERR_UNSUPPORTED'],
+    [{ ...COMPLETE, device: { errno: 'EACCES', syscall: OPEN } }, ALONE, 'ERR_PERMISSION'],
+    [{ ...COMPLETE, device: { errno: 'EPERM', syscall: BIND } }, { ...ALONE, ...USED }, 'ERR_GROUP_NOT_VIABLE'],
+    [COMPLETE, { [BDF]: { driver: 'vfio-pci', file: 7 } }, 'ERR_NO_IOMMU_GROUP'],
+  ] as const satisfies readonly (readonly [Partial<FakeKernel>, Readonly<Record<string, FakeDevice>>, ErrorCode])[]) {
+    const { choice: made, open, place } = await choice(t, 'iommufd', kernel, devices);
+    t.is(made.backend?.name, 'iommufd');
+    await rejectsCode(t, place(), code);
+    t.is(made.backend?.name, 'iommufd');
+    t.regex(made.reason, /'iommufd' was requested/);
+    t.deepEqual(open, [], code);
+  }
+});
 
 test('the number of a device’s own file is that of the kernel’s folder for it', (t) => {
   const sysfs = fakeSysfs(t, { ...ALONE, '0000:02:00.0': { driver: 'vfio-pci', group: 4 } });

@@ -1,6 +1,7 @@
 /**
- * What is wrong with a device before it is touched, from what /sys says. The devices and groups here are a fake /sys;
- * __test__/vfio/opening.test.ts provokes the errors that real ones give.
+ * Problems of a device that /sys reveals before it is opened. /sys is a fake here.
+ *
+ * __test__/vfio/opening.test.ts causes the errors of real devices.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
@@ -14,14 +15,14 @@ async function manager(t: ExecutionContext, devices: Record<string, FakeDevice>)
   return new VfioContainerManager(memory, {}, fakeSysfs(t, devices));
 }
 
-test('a device in no IOMMU group: the IOMMU is to be turned on', async (t) => {
+test('without an IOMMU group the remedy is to turn on the IOMMU', async (t) => {
   const vfio = await manager(t, { '0000:01:00.0': { driver: 'vfio-pci' } });
   const error = await rejectsCode(t, vfio.open('01:00.0'), 'ERR_NO_IOMMU_GROUP');
   t.is(error.device, '0000:01:00.0');
   t.regex(error.message, /intel_iommu=on/);
 });
 
-test('a device of another driver, or of none, is to be bound to vfio-pci', async (t) => {
+test('without vfio-pci the remedy is to bind the device', async (t) => {
   const vfio = await manager(t, { '0000:01:00.0': { driver: 'nvme', group: 3 }, '0000:02:00.0': { group: 4 } });
   const used = await rejectsCode(t, vfio.open('0000:01:00.0'), 'ERR_DEVICE_NOT_BOUND');
   t.regex(used.message, /in use by the driver nvme: bind it to vfio-pci/);
@@ -29,7 +30,7 @@ test('a device of another driver, or of none, is to be bound to vfio-pci', async
   t.regex(unused.message, /bound to no driver/);
 });
 
-test('a device that is not there, and an address that is none', async (t) => {
+test('rejects a device that does not exist, and an invalid address', async (t) => {
   const vfio = await manager(t, {});
   t.is((await rejectsCode(t, vfio.open('0000:03:00.0'), 'ERR_DEVICE_NOT_FOUND')).device, '0000:03:00.0');
   for (const bdf of ['', 'gpu', '0000:03:00', '../0000:03:00.0/..']) {
@@ -37,7 +38,7 @@ test('a device that is not there, and an address that is none', async (t) => {
   }
 });
 
-test('the blockers of a group are those that do DMA for the host, not its ports', (t) => {
+test('devices that do DMA for the host block a group, ports do not', (t) => {
   const group = fakeSysfs(t, {
     '0000:00:01.0': { driver: 'pcieport', group: 7 },
     '0000:01:00.0': { driver: 'vfio-pci', group: 7 },
@@ -48,7 +49,7 @@ test('the blockers of a group are those that do DMA for the host, not its ports'
   t.regex(message, /: 0000:01:00\.1 \(driver snd_hda_intel\)\. /);
 });
 
-test('a container manager is for guest memory, with a policy and a back end that there are', async (t) => {
+test('a container manager requires guest memory, a valid policy and a valid back end', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
   const wrong = (value: unknown) => value as never;

@@ -1,5 +1,5 @@
 /**
- * A device's memory by offsets in its file: which region they fall into.
+ * Access to a device's memory by offsets in its file: the regions of the offsets.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import test from 'ava';
@@ -23,7 +23,7 @@ function region(fileOffset: bigint, length: bigint, log: string[]): VfioRegion {
   return made as VfioRegion;
 }
 
-test('an access goes to the region that has all of it, at the offset in it', (t) => {
+test('an access uses the region that contains all of it, at its offset there', (t) => {
   const log: string[] = [];
   const regions = [region(0n, 0x100n, log), undefined, region(1n << 40n, 0x1000n, log)];
   const access = regionAccess('0000:01:00.0', () => regions);

@@ -1,4 +1,4 @@
-// What of the testbed can be tested without a guest.
+// The parts of the testbed that need no guest.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ interface Source {
   label: string;
 }
 
-// The testbed is JavaScript, so that it runs before `npm ci`; here is what these tests use of it.
+// The testbed is JavaScript, so that it runs before `npm ci`. These are the types that the tests use.
 interface Testbed {
   quote(word: string): string;
   commandScript(command: string[], options: { folder: string; kernel: string; env: Record<string, string> }): string;
@@ -48,7 +48,7 @@ test('a shell reads every quoted word back unchanged', (t) => {
   );
 });
 
-test('the command gets the variables it was given, and no others of the host', (t) => {
+test('the command gets its own variables, and no others of the host', (t) => {
   process.env['PEERDMA_TEST_OF_TESTBED'] = 'of the host';
   const script = testbed.commandScript(['env'], { folder: '/', kernel: '6.12', env: { GIVEN: "it's so" } });
   const out = execFileSync('sh', ['-c', script], { encoding: 'utf8', env: { testbed_env: 'FROM_GUEST=1' } });
@@ -58,7 +58,7 @@ test('the command gets the variables it was given, and no others of the host', (
   t.false(out.includes('PEERDMA_TEST_OF_TESTBED'));
 });
 
-test('a kernel that broke is told from one that was slow', (t) => {
+test('distinguishes a broken kernel from a slow one', (t) => {
   const fatal = [
     '[    3.1] BUG: kernel NULL pointer dereference, address: 0000000000000000',
     '[    3.1] Oops: 0002 [#1] PREEMPT SMP NOPTI',
@@ -77,7 +77,7 @@ test("a console's tail has no control sequences and no returns", (t) => {
   t.is(testbed.lastLines('\u001bc\u001b[2Jone\r\ntwo\r\n\u001b[1;31mthree\r\n\r\n', 2), 'two\nthree');
 });
 
-test("private sources are Debian's own of the machine, and the suites asked for on its mirror", (t) => {
+test('private sources are those of Debian on this machine, with the requested suites on its mirror', (t) => {
   const sources = testbed.parseSources(
     [
       'http://mirror.invalid/debian/|bookworm|Debian|main|Packages',
@@ -107,7 +107,7 @@ test("private sources are Debian's own of the machine, and the suites asked for 
   );
 });
 
-test('of sources that apt has not fetched yet, only those that may be meant are taken', (t) => {
+test('of sources that apt has not fetched yet, only possible ones are used', (t) => {
   const unknown = '$(LABEL)';
   const sources = [
     { uri: 'http://mirror.invalid/debian/', release: 'bookworm', label: unknown },
@@ -126,7 +126,7 @@ test("a module's dependencies come from its .modinfo", (t) => {
   t.deepEqual(testbed.dependencies(Buffer.from('nothing')), []);
 });
 
-test('an option that a kernel was to have and has not is told', (t) => {
+test('reports an option that a kernel should have and lacks', (t) => {
   const options = '# why\nCONFIG_A=y\n\nCONFIG_B=1\nCONFIG_NAME="-x"\nCONFIG_AB=y\n';
   t.deepEqual(testbed.lostOptions(options, 'CONFIG_ABC=y\nCONFIG_A=y\nCONFIG_B=12\nCONFIG_NAME="-x"\n'), [
     'CONFIG_B=1',
@@ -134,13 +134,13 @@ test('an option that a kernel was to have and has not is told', (t) => {
   ]);
 });
 
-test('what only one may do at a time is done by one after the other, also when one fails', async (t) => {
+test('exclusive tasks run one after the other, also if one fails', async (t) => {
   const scratch = scratchFolder();
   const lock = join(scratch, 'deeper/lock');
   let inside = 0;
   const enter = async (fails: boolean) => {
     t.is(++inside, 1);
-    // The others are given every chance to come in as well: these are turns of the event loop and of other processes.
+    // The others get every chance to start: these are turns of the event loop and of other processes.
     for (let turn = 0; turn < 5; turn++) execFileSync('true');
     await new Promise((resolve) => setTimeout(resolve, 20));
     inside--;
@@ -155,7 +155,7 @@ test('what only one may do at a time is done by one after the other, also when o
   );
 });
 
-test('who does not get a lock in time is told so', async (t) => {
+test('a lock that is not released in time is an error', async (t) => {
   const lock = join(scratchFolder(), 'lock');
   await testbed.alone(lock, { seconds: 60 }, async () => {
     const error = await t.throwsAsync(testbed.alone(lock, { seconds: 0 }, () => Promise.resolve(t.fail('let in'))));
@@ -163,7 +163,7 @@ test('who does not get a lock in time is told so', async (t) => {
   });
 });
 
-test("a logged program's failure names the log and shows its end; an interrupted one is ended", async (t) => {
+test('the failure of a logged program names the log and shows its end; an interrupted one is ended', async (t) => {
   const scratch = scratchFolder();
   const log = join(scratch, 'log');
   writeFileSync(log, 'before\n');

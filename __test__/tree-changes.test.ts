@@ -1,4 +1,4 @@
-// The difference between two versions of a sorted tree, against a plain comparison of all entries.
+// The difference between two versions of a sorted tree, compared with a plain comparison of all entries.
 import fc from 'fast-check';
 import test from 'ava';
 import { SortedTree } from '../ts/sorted-tree.ts';
@@ -6,7 +6,7 @@ import { type EntryChange, countBelow, treeChanges, valueGroups } from '../ts/tr
 
 const byNumber = (a: number, b: number): number => a - b;
 
-/** Entries of several levels of nodes. */
+/** Enough entries for several levels of nodes. */
 const SIZE = 3000;
 
 const edits = fc.array(
@@ -42,7 +42,7 @@ function naive(before: SortedTree<number, object>, now: SortedTree<number, objec
   });
 }
 
-test('finds each entry that differs, with its place in the version before', (t) => {
+test('finds each entry that differs, with its index in the version before', (t) => {
   const property = fc.property(edits, edits, edits, (first, second, third) => {
     const empty = new SortedTree<number, object>(undefined, byNumber);
     const origin = edited(empty, first);
@@ -64,7 +64,7 @@ test('finds each entry that differs, with its place in the version before', (t) 
   fc.assert(property, { numRuns: 200 });
 });
 
-test('reads what has changed and the nodes above it, and nothing of what both versions share', (t) => {
+test('reads only changed entries and the nodes above them, not the shared ones', (t) => {
   const before = new SortedTree<number, object>(undefined, byNumber);
   for (let key = 0; key < 100_000; key++) before.set(key, {});
   const now = before.clone();

@@ -1,5 +1,5 @@
 /**
- * A number where a bigint is due, and the reverse: the message says which is due and which came.
+ * A number in place of a bigint, and the reverse: the error names both types.
  */
 import test from 'ava';
 import { AddressRange, GuestMemory, MemoryFile } from '../ts/index.ts';
@@ -8,10 +8,10 @@ import { throwsCode } from './support/errors.ts';
 import { Fixture } from './pci/support/fixture.ts';
 import { guest } from './support/pages.ts';
 
-/** Passes what the types forbid. */
+/** Passes a value that the types forbid. */
 const wrong = (value: unknown): never => value as never;
 
-test('registers and config space say that a bigint is due for a number, and a number for a bigint', async (t) => {
+test('registers and config space report a number in place of a bigint, and a bigint in place of a number', async (t) => {
   const fixture = await Fixture.create(t);
   const device = fixture.simulated();
   const region = device.regions.find((one) => one !== undefined);
@@ -48,7 +48,7 @@ test('registers and config space say that a bigint is due for a number, and a nu
   t.regex(offset?.message ?? '', /^"offset" is a number \(16\), not the bigint 16n$/);
 });
 
-test('ranges, memory and addresses say it too', async (t) => {
+test('so do ranges, memory and addresses', async (t) => {
   const memory = await guest(t);
   const said = (act: () => unknown): string => throwsCode(t, act, 'ERR_INVALID_ARGUMENT').message;
   t.regex(

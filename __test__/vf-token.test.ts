@@ -1,6 +1,5 @@
 /**
- * VF tokens: what open() takes, how the kernel gets them, and what a refusal says. The /sys of these devices is made
- * up.
+ * VF tokens: the argument of open(), the form for the kernel, and the errors. /sys is a fake here.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
@@ -29,7 +28,7 @@ function factsOf(t: ExecutionContext, driver: string, bdf: string, vfToken?: str
   return sysfs.refusalFacts({ ...sysfs.device(bdf), vfToken });
 }
 
-/** What opening says of the kernel's refusal, by either back end. */
+/** The error for the kernel's rejection, with either back end. */
 function refused(bdf: string, errno: string, syscall: string, facts?: RefusalFacts): PeerDmaError {
   const error = new PeerDmaError('ERR_DEVICE_OPEN', `${errno} from ${syscall}`, { errno, syscall });
   const member = { bdf, driver: 'vfio-pci', iommuGroup: 5 };
@@ -63,14 +62,14 @@ test('accepts a token in capitals', (t) => {
   t.is(requireVfToken(TOKEN.toUpperCase()), TOKEN.toUpperCase());
 });
 
-test('the kernel gets the token behind the address', (t) => {
+test('the kernel receives the token after the address', (t) => {
   const device = { bdf: VIRTUAL, driver: 'vfio-pci', iommuGroup: 5 };
   t.is(nameWithToken(device), VIRTUAL);
   t.is(nameWithToken({ ...device, vfToken: TOKEN }), `${VIRTUAL} vf_token=${TOKEN}`);
 });
 
 for (const syscall of [BY_GROUP, BY_FILE]) {
-  test(`a virtual function that needs a token names it, and the driver of its physical function: ${syscall}`, (t) => {
+  test(`the error for a missing token names the physical function and its driver: ${syscall}`, (t) => {
     const { code, message, device } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL));
     t.deepEqual([code, device], ['ERR_VF_TOKEN', VIRTUAL]);
     t.regex(
@@ -79,20 +78,20 @@ for (const syscall of [BY_GROUP, BY_FILE]) {
     );
   });
 
-  test(`a wrong token is told from a missing one, and not repeated: ${syscall}`, (t) => {
+  test(`a wrong token has another error than a missing one, and is not repeated: ${syscall}`, (t) => {
     const { code, message } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL, TOKEN));
     t.is(code, 'ERR_VF_TOKEN');
     t.regex(message, /was given another VF token/);
     t.false(message.includes(TOKEN));
   });
 
-  test(`a physical function of which virtual functions are open needs their token: ${syscall}`, (t) => {
+  test(`a physical function whose virtual functions are open needs their token: ${syscall}`, (t) => {
     const { code, message } = refused(PHYSICAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', PHYSICAL));
     t.is(code, 'ERR_VF_TOKEN');
     t.regex(message, /virtual functions of it are open/);
   });
 
-  test(`a token that a device does not take is said to be in the way: ${syscall}`, (t) => {
+  test(`a token that a device does not take is named as the cause: ${syscall}`, (t) => {
     const unmanaged = refused(VIRTUAL, 'EINVAL', syscall, factsOf(t, 'ixgbe', VIRTUAL, TOKEN));
     t.is(unmanaged.code, 'ERR_VF_TOKEN');
     t.regex(unmanaged.message, /takes no VF token: .*0000:04:00\.0 is not bound to vfio-pci \(driver ixgbe\)/);
@@ -101,7 +100,7 @@ for (const syscall of [BY_GROUP, BY_FILE]) {
     t.regex(plain.message, /it has no SR-IOV/);
   });
 
-  test(`another refusal by EINVAL is not about the token: ${syscall}`, (t) => {
+  test(`EINVAL of another cause is not about the token: ${syscall}`, (t) => {
     for (const bdf of [PLAIN, VIRTUAL, PHYSICAL]) {
       t.not(refused(bdf, 'EINVAL', syscall, factsOf(t, 'ixgbe', bdf)).code, 'ERR_VF_TOKEN', `${bdf} without a token`);
     }
@@ -109,20 +108,20 @@ for (const syscall of [BY_GROUP, BY_FILE]) {
     t.not(physical.code, 'ERR_VF_TOKEN', 'a physical function takes one');
   });
 
-  test(`without /sys a refusal by EACCES names the token all the same: ${syscall}`, (t) => {
+  test(`without /sys, EACCES also names the token: ${syscall}`, (t) => {
     const { code, message } = refused(VIRTUAL, 'EACCES', syscall);
     t.is(code, 'ERR_VF_TOKEN');
     t.regex(message, /VF token/);
   });
 }
 
-test('a token that iommufd does not take leads to the kernel that does, and auto goes on with type1', (t) => {
+test('a token that iommufd does not take is rejected with the needed kernel, and auto uses type1', (t) => {
   const { code, message } = refused(VIRTUAL, 'EINVAL', BY_FILE, factsOf(t, 'vfio-pci', VIRTUAL, TOKEN));
-  t.is(code, 'ERR_UNSUPPORTED', 'what auto takes for a reason to try type1');
+  t.is(code, 'ERR_UNSUPPORTED', 'a reason for auto to try type1');
   t.regex(message, /since Linux 6\.17/);
 });
 
-test('a file that may not be opened is a matter of its permissions, token or not', (t) => {
+test('a file without permission is reported as that, with or without a token', (t) => {
   const facts = factsOf(t, 'vfio-pci', VIRTUAL, TOKEN);
   t.is(refused(VIRTUAL, 'EACCES', 'open(/dev/vfio/devices/vfio1)', facts).code, 'ERR_PERMISSION');
   const details = { errno: 'EACCES', syscall: 'open(/dev/vfio/5)' };

@@ -1,6 +1,6 @@
 /**
- * What a VFIO device says and asks before it goes to the kernel: the devices here are made up. __test__/vfio/hot-reset.test.ts
- * and interrupts.test.ts go to real ones.
+ * The checks of a VFIO device before a call of the kernel. Devices are fakes here; __test__/vfio/hot-reset.test.ts and
+ * interrupts.test.ts use real ones.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import test, { type ExecutionContext } from 'ava';
@@ -14,7 +14,9 @@ import { rejectsCode } from './support/errors.ts';
 
 const MEMORY = await GuestMemory.create();
 
-/** A device of 256 bytes of config space whose bus has these devices, and a record of which lent themselves to its reset. */
+/**
+ * A device with 256 bytes of config space and these devices on its bus. Records the devices that were reset with it.
+ */
 function device(bdf: string, bus: readonly string[]): { device: VfioDevice; resets: NativeVfioDevice[][] } {
   const resets: NativeVfioDevice[][] = [];
   const region = { length: 256n, fileOffset: 0n, mmapAreas: new BigUint64Array(), msixMappable: false };
@@ -31,7 +33,7 @@ function device(bdf: string, bus: readonly string[]): { device: VfioDevice; rese
 
 const BUS = ['0000:03:00.0', '0000:03:00.1', '0000:03:00.2'];
 
-test('a reset that reaches devices which nobody vouches for names them', async (t) => {
+test('a reset that affects devices outside of the list names them', async (t) => {
   const { device: first, resets } = device('0000:03:00.0', BUS);
   const { device: second } = device('0000:03:00.1', BUS);
   const alone = await rejectsCode(t, first.hotReset([]), 'ERR_RESET_UNSUPPORTED');
@@ -43,7 +45,7 @@ test('a reset that reaches devices which nobody vouches for names them', async (
   t.deepEqual(resets, []);
 });
 
-test('those that the reset reaches lend themselves to it, and no others', async (t) => {
+test('exactly the affected devices take part in the reset', async (t) => {
   const { device: first, resets } = device('0000:03:00.0', BUS);
   const others = [...BUS.slice(1), '0000:04:00.0'].map((bdf) => device(bdf, BUS).device);
   await first.hotReset([first, ...others]);
@@ -51,7 +53,7 @@ test('those that the reset reaches lend themselves to it, and no others', async 
   t.is(resets[0]?.length, 2);
 });
 
-test('where the host has placed the BARs is what /sys says', (t: ExecutionContext) => {
+test('the host addresses of BARs are those of /sys', (t: ExecutionContext) => {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));
   const path = join(root, 'bus/pci/devices/0000:03:00.0');

@@ -1,6 +1,7 @@
 /**
- * A driver in user space: QEMU's teaching device computes a factorial and interrupts, and moves bytes by DMA. Without an
- * argument the device is simulated; a PCI address names a real one that is bound to vfio-pci:
+ * A driver in user space. QEMU's educational device computes a factorial, interrupts, and moves bytes by DMA.
+ *
+ * Without an argument the device is simulated. A PCI address names a physical one that is bound to vfio-pci:
  *
  *     node --import=@oxc-node/core/register examples/edu-factorial.ts [0000:00:04.0]
  */
@@ -9,20 +10,20 @@ import { EventFd, GuestMemory } from '../ts/index.ts';
 import { DmaBuffer, registers, u32, u64 } from '../ts/driver.ts';
 import { openEdu } from './edu-factorial/open.ts';
 
-await using memory = await GuestMemory.create(); // a driver's own: no guest, no RAM
+await using memory = await GuestMemory.create(); // only for the driver: no guest, no RAM
 await using edu = await openEdu(memory, process.argv[2]);
 const { config, interrupts, regions } = edu.device;
 if (regions[0] === undefined) throw new Error('an edu has BAR 0');
 config.write(4n, Uint8Array.of(0x06, 0)); // memory decode, bus mastering
 // QEMU, docs/specs/edu.rst
 const bar = registers(regions[0], {
-  factorial: u32(0x08n), // write a number, read what has become of it
+  factorial: u32(0x08n), // write a number, read its factorial
   status: u32(0x20n), // bit 7: interrupt when done
   acknowledge: u32(0x64n),
   source: u64(0x80n),
   destination: u64(0x88n),
   count: u64(0x90n),
-  command: u64(0x98n), // bit 0: start, and at work; bit 1: from the device's own buffer, which is at 0x40000
+  command: u64(0x98n), // bit 0: start, and busy; bit 1: from the device's own buffer, which is at 0x40000
 });
 
 using done = EventFd.create();

@@ -1,8 +1,9 @@
 /**
- * Two assigned devices of one guest, of which one writes into the memory of the other: peer-to-peer DMA. The program plays
- * the guest: its firmware, which places the devices' BARs through config space, and the driver of the device that does the
- * DMA. Without arguments the devices are simulated; two PCI addresses name real ones that are bound to vfio-pci, an edu and
- * an ivshmem of QEMU's:
+ * Peer-to-peer DMA: one assigned device of a guest writes into the memory of another one.
+ *
+ * The program acts as the guest: its firmware, which places the devices' BARs through config space, and the driver of
+ * the device that does DMA. Without arguments the devices are simulated. Two PCI addresses name physical ones that are
+ * bound to vfio-pci, an edu and an ivshmem of QEMU:
  *
  *     node --import=@oxc-node/core/register examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
  */
@@ -15,15 +16,15 @@ import { Firmware } from './guest/firmware.ts';
 
 const MiB = 1n << 20n;
 const RAM = { start: 0n, length: 64n * MiB };
-/** Where the guest's driver has its buffers. */
+/** The buffers of the guest's driver. */
 const SOURCE = 0x10_0000n;
 const SINK = 0x20_0000n;
-/** Where firmware places BARs: below 4 GiB, with the guest's RAM beneath. Then one of them moves. */
+/** The addresses of BARs: below 4 GiB, above the guest's RAM. Then one of them moves. */
 const FIRST_ADDRESS = 0xe000_0000n;
 const OTHER_ADDRESS = 0x1_0000_0000n;
 /** The peer's BAR that is memory. */
 const BAR = 2;
-/** All that is sent has that many letters. */
+/** The length of each text that is sent. */
 const LETTERS = 5;
 
 const { step, note } = reportTo(process.stdout);
@@ -34,12 +35,12 @@ await using pair = addresses.length === 0 ? await simulatedPair(memory) : await 
 await using edu = await AssignedDevice.create({ device: pair.edu, memory });
 await using peer = await AssignedDevice.create({ device: pair.peer, memory });
 
-// Firmware: how large are the BARs? All ones, written to their registers, read back as the size.
+// Firmware: sizes the BARs. It writes all ones to their registers and reads the size.
 const eduFirmware = await Firmware.probe(edu);
 const peerFirmware = await Firmware.probe(peer);
 step('firmware sizes the BARs', `${list(edu, eduFirmware)}; ${list(peer, peerFirmware)}`);
 
-// Firmware: where are they to be? Until memory decode is on, nothing is there.
+// Firmware: places the BARs. Until memory decode is on, they are not mapped.
 await peerFirmware.placeAll(await eduFirmware.placeAll(FIRST_ADDRESS));
 const [registers, before] = [eduFirmware.addressOf(0), peerFirmware.addressOf(BAR)];
 await eduFirmware.enable();
@@ -47,7 +48,7 @@ await peerFirmware.enable();
 step('it places them and switches the devices on', `edu's registers are at ${hex(registers)}`);
 note(`the peer's BAR ${BAR} is at ${hex(before)}, in guest memory and in the IOMMU: ${inReach()}`);
 
-// The driver: from here on edu does DMA, to guest addresses.
+// The driver: from here on edu does DMA to guest addresses.
 const driver = new EduDriver(new GuestBar(edu, registers));
 const happened: Record<string, string>[] = [];
 
@@ -72,7 +73,7 @@ step(
 console.log('\nWhat was sent, and what arrived:');
 console.table(happened);
 
-/** Bytes of RAM go to an address by DMA of edu. */
+/** Sends bytes of RAM to an address by DMA of edu. */
 async function send(text: string, gpa: bigint): Promise<void> {
   const bytes = new TextEncoder().encode(text);
   memory.write(SOURCE, bytes);
@@ -80,7 +81,7 @@ async function send(text: string, gpa: bigint): Promise<void> {
   happened.push({ sent: text, to: hex(gpa), 'BAR then': address() });
 }
 
-/** Bytes at an address come to RAM by DMA of edu. */
+/** Fetches bytes from an address to RAM by DMA of edu. */
 async function readBack(gpa: bigint): Promise<string> {
   memory.write(SINK, new Uint8Array(LETTERS));
   await driver.copy(gpa, SINK, LETTERS);
@@ -90,7 +91,7 @@ async function readBack(gpa: bigint): Promise<string> {
   return text;
 }
 
-/** Where the BAR is in reach of DMA now. */
+/** The targets whose devices reach the BAR now. */
 function address(): string {
   return (
     peer

@@ -1,9 +1,9 @@
 /**
- * `node examples/nvme-identify.ts [BDF]`: a guest that uses an NVMe disk. The program plays the guest's firmware, which places
- * the controller's BARs through config space, and its driver: queues and data are in guest RAM, the controller interrupts
- * by MSI-X. It writes nothing to the disk.
+ * A guest that uses an NVMe disk: `node examples/nvme-identify.ts [BDF]`.
  *
- * BDF is the PCI address of a controller that is bound to vfio-pci; without it, the first such one is taken.
+ * The program acts as the guest's firmware, which places the controller's BARs through config space, and as its driver:
+ * queues and data are in guest RAM, and the controller interrupts by MSI-X. It writes nothing to the disk. BDF is the
+ * PCI address of a controller that is bound to vfio-pci, by default the first one.
  */
 import { parseArgs } from 'node:util';
 import { AssignedDevice, GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
@@ -15,9 +15,9 @@ import { Firmware } from './guest/firmware.ts';
 const { step, note, mappingTable } = reportTo(process.stdout);
 
 const RAM = { start: 0n, length: 64n << 20n };
-/** Where firmware places BARs: below 4 GiB, where there is no RAM. */
+/** The address of the BARs: below 4 GiB, without RAM there. */
 const BARS = 0xe000_0000n;
-/** Where the guest's driver has its queues, and where the block goes. */
+/** The addresses of the driver's queues, and of the block that it reads. */
 const WORKSPACE = 0x10_0000n;
 const BUFFER = 0x20_0000n;
 

@@ -1,6 +1,6 @@
 /**
- * What a device's DMA finds: memory as it was mapped, other devices' BARs, and what becomes of those when their device is
- * switched off, sleeps or is reset.
+ * The effects of a device's DMA. It accesses mapped memory, BARs of other devices, and BARs whose device is disabled,
+ * sleeps or is reset.
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, type DeviceRegion, type DmaMapRequest, type PhysicalFunction } from '../../ts/index.ts';
@@ -10,7 +10,7 @@ const COMMAND = 4n;
 const MEMORY = 0x2;
 const LENGTH = 256;
 
-/** Bytes that are like no others. */
+/** Distinct bytes. */
 function pattern(seed: number): Uint8Array {
   return Uint8Array.from({ length: LENGTH }, (_, index) => (index * 31 + seed * 101 + 1) & 0xff);
 }
@@ -32,7 +32,7 @@ async function barRequest({ memory, peer }: DeviceRig, offset: bigint, length: b
   return lender.lend(memoryOf(peer).backing(offset), length, { kind: 'device' });
 }
 
-/** Declares the suite. Each test leaves the target empty and the peer decoding, whatever it does. */
+/** Declares the suite. Each test leaves the target empty and the peer decoding, also if it fails. */
 export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
   const declare = cleaning<DeviceRig>((title, run) =>
     declareTest(title, async (t, rig) => {
@@ -45,7 +45,7 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
       }
     }),
   );
-  /** What a device sends there arrives in the BAR at an offset, or not. */
+  /** Whether bytes that a device sends there arrive in the BAR at an offset. */
   const reaches = async (rig: DeviceRig, iova: bigint, offset: bigint, seed: number): Promise<boolean> => {
     const bar = memoryOf(rig.peer);
     const before = bar.read(offset, LENGTH);
@@ -56,7 +56,7 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
     return false;
   };
 
-  declare('memory of this process and files take DMA, and are unmapped', async (t, rig) => {
+  declare('memory of this process and files receive DMA, and are unmapped', async (t, rig) => {
     const { target, memory } = rig;
     const [own] = await requests(memory, PAGE);
     const { file, request } = await fileRequest(t, memory, 2n * PAGE);
@@ -70,13 +70,13 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
     t.deepEqual(await rig.dmaRead(AT + 4n * PAGE, LENGTH), pattern(3));
     await target.unmapDma(AddressRange.of(AT, 8n * PAGE));
     await rig.dmaWrite(AT + 5n * PAGE, pattern(4));
-    t.deepEqual(file.read(PAGE, LENGTH), pattern(2), 'out of reach');
+    t.deepEqual(file.read(PAGE, LENGTH), pattern(2), 'not reachable');
     await target.mapDma(at(request, AT));
     await rig.dmaWrite(AT, pattern(5));
     t.deepEqual(file.read(0n, LENGTH), pattern(5), 'at another address');
   });
 
-  declare('what is mapped for reading takes no DMA write', async (t, rig) => {
+  declare('a read-only mapping rejects DMA writes', async (t, rig) => {
     const { file, request } = await fileRequest(t, rig.memory, PAGE);
     file.write(0n, pattern(6));
     await rig.target.mapDma({ ...at(request, AT), writable: false });
@@ -101,7 +101,7 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
     t.false(await reaches(rig, AT + PAGE, 2n * PAGE, 13), 'nothing beyond it');
   });
 
-  declare('a BAR that does not answer is refused, and mapped once it does', async (t, rig) => {
+  declare('a BAR that does not decode is rejected, and mapped once it does', async (t, rig) => {
     const request = at(await barRequest(rig, 0n, 2n * PAGE), AT);
     decode(rig.peer, false);
     const error = await refused(t, () => rig.target.mapDma(request), 'ERR_MEMORY_FAULT', [rig.rules.deviceOff]);
@@ -111,13 +111,13 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
     t.true(await reaches(rig, AT, 0n, 14));
   });
 
-  /** What becomes of a mapped BAR when its device goes through something. */
+  /** An event of the device whose BAR is mapped. */
   const goesThrough = (
     what: string,
     event: (t: ExecutionContext, peer: PhysicalFunction) => Promise<void>,
     { takesBack = false } = {},
   ): void =>
-    declare(`a mapped BAR whose device ${what} is as its rules say`, async (t, rig) => {
+    declare(`a mapped BAR whose device ${what} has the state of the rules`, async (t, rig) => {
       const { target, rules } = rig;
       const before = at(await barRequest(rig, 0n, 2n * PAGE), AT);
       await target.mapDma(before);
@@ -128,9 +128,9 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
       const request = await (await Lender.of(rig.memory)).now(before);
       const stays = rules.onDeviceOff === 'kept';
       t.is(target.isRevoked?.(request.range) ?? false, !stays);
-      // A simulated mapping has no hold of its own on memory that the reset took back from the lender.
+      // A simulated mapping has no hold on memory whose lease the reset ended.
       if (!stays || !takesBack || rig.keepsLentMemory) t.is(await reaches(rig, AT, 0n, 16), stays);
-      t.is(rig.count(), 1, 'its addresses are taken all the same');
+      t.is(rig.count(), 1, 'its addresses are still occupied');
       await refused(t, () => target.mapDma(request), 'ERR_IOVA_OVERLAP', ['EEXIST']);
       await target.unmapDma(request.range);
       await target.mapDma(request);
@@ -148,7 +148,7 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
   };
   goesThrough('is reset', reset, { takesBack: true });
 
-  declare('DMA to a BAR that is off does not reach it', async (t, rig) => {
+  declare('DMA to a BAR without decode does not reach it', async (t, rig) => {
     await rig.target.mapDma(at(await barRequest(rig, 0n, PAGE), AT));
     const bar = memoryOf(rig.peer);
     bar.write(0n, pattern(18));

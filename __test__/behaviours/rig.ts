@@ -1,6 +1,6 @@
 /**
- * What the behaviours of an IOMMU are tried on: a target, memory to map into it, and, where there are devices, what their DMA
- * finds. The same tests run on the simulation and on the kernel, so that what the one says is what the other does.
+ * The subject of the tests of IOMMU behaviour. It has a target, memory to map, and, if there are devices, their DMA.
+ * The same tests run on the simulation and on the kernel, so both have the same behaviour.
  */
 import type { ExecutionContext } from 'ava';
 import {
@@ -17,38 +17,38 @@ import {
 import type { IommuRules } from '../../ts/dma/iommu-rules.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 
-/** A target with room to try things in. */
+/** A target with free addresses for tests. */
 export interface TargetRig {
   readonly target: DmaTarget;
-  /** Whose rules it keeps. */
+  /** The rules of the target. */
   readonly rules: IommuRules;
-  /** Guest memory that the target does not follow: it only lends memory to map. */
+  /** Guest memory in which the target is not registered: it only leases memory. */
   readonly memory: GuestMemory;
-  /** How many mappings the target holds. */
+  /** The number of mappings of the target. */
   count(): number;
 }
 
 /** The same with a device behind the IOMMU, and another one whose BAR it may reach. */
 export interface DeviceRig extends TargetRig {
-  /** What a device reads at an IOVA: zeros, or what was there before, where it faults. */
+  /** The bytes that a device reads at an IOVA. After a fault: zeros, or the bytes from before. */
   dmaRead(iova: bigint, length: number): Promise<Uint8Array>;
-  /** What a device writes there; nothing, where it faults. */
+  /** A DMA write of the device, without effect after a fault. */
   dmaWrite(iova: bigint, bytes: Uint8Array): Promise<void>;
   /** A device whose BAR 2 is memory, and decodes. */
   readonly peer: PhysicalFunction;
-  /** Whether a mapping keeps host memory that the lender has taken back, as the native core's mappings do. */
+  /** Whether a mapping keeps host memory whose lease has ended, as mappings of the native core do. */
   readonly keepsLentMemory: boolean;
 }
 
 export type Declare<Rig> = (title: string, run: (t: ExecutionContext, rig: Rig) => Promise<void>) => void;
 
 export const PAGE = 4096n;
-/** Where the behaviours map, with nothing of the rig's own nearby. */
+/** The addresses of the tests, away from those of the rig. */
 export const AT = 0x4000_0000n;
-/** All that an IOMMU of 48 bits can map, but for where a rig may have RAM of its own. */
+/** All that an IOMMU of 48 bits can map, except the addresses of a rig's RAM. */
 const EVERYTHING = [AddressRange.between(0n, 0x1000_0000n), AddressRange.between(0x2000_0000n, 1n << 48n)];
 
-/** Leaves the target empty, whatever a test does. */
+/** Leaves the target empty, also if a test fails. */
 export function cleaning<Rig extends TargetRig>(declare: Declare<Rig>): Declare<Rig> {
   return (title, run) =>
     declare(title, async (t, rig) => {
@@ -62,7 +62,7 @@ export function cleaning<Rig extends TargetRig>(declare: Declare<Rig>): Declare<
 
 const lenders = new WeakMap<GuestMemory, Lender>();
 
-/** Lends memory of a guest memory, whole and at addresses of no meaning. */
+/** Leases memory of a guest memory, in whole sub-mappings and at arbitrary addresses. */
 export class Lender {
   readonly #memory: GuestMemory;
   readonly #lent: DmaMapRequest[] = [];
@@ -72,7 +72,7 @@ export class Lender {
     this.#memory = memory;
   }
 
-  /** The one of a guest memory. */
+  /** The leases of a guest memory. */
   static async of(memory: GuestMemory): Promise<Lender> {
     const known = lenders.get(memory);
     if (known !== undefined) return known;
@@ -96,13 +96,15 @@ export class Lender {
     await region.mapToGuest();
     this.#next += length;
     const request = this.#lent.at(-1);
-    if (request?.name !== name) throw new Error('the lender has just mapped it');
+    if (request?.name !== name) throw new Error('the leases have just mapped it');
     return request;
   }
 
-  /** The request for what was lent as it is lent now: that of a device that is reset is taken back before, and lent anew. */
+  /**
+   * The request with the current lease. The lease of a device's memory ends before a reset, and is renewed after it.
+   */
   async now(lent: DmaMapRequest): Promise<DmaMapRequest> {
-    await addressSpaceOf(this.#memory).betweenChanges(() => {}); // lent anew once the device answers
+    await addressSpaceOf(this.#memory).betweenChanges(() => {}); // leased again once the device decodes
     return at(
       this.#lent.findLast(({ name }) => name === lent.name),
       lent.range.start,
@@ -110,7 +112,7 @@ export class Lender {
   }
 }
 
-/** Requests for private memory of these lengths, for whatever IOVAs the test wants them at. */
+/** Requests for private memory of these lengths, at the test's IOVAs. */
 export async function requests(memory: GuestMemory, ...lengths: bigint[]): Promise<DmaMapRequest[]> {
   const lender = await Lender.of(memory);
   const lent: DmaMapRequest[] = [];
@@ -118,7 +120,7 @@ export async function requests(memory: GuestMemory, ...lengths: bigint[]): Promi
   return lent;
 }
 
-/** A file that ends with the test, and a request for all of it. */
+/** A file that is closed at the end of the test, and a request for all of it. */
 export async function fileRequest(
   t: ExecutionContext,
   memory: GuestMemory,
@@ -135,7 +137,7 @@ export function at(request: DmaMapRequest | undefined, iova: bigint): DmaMapRequ
   return { ...request, range: AddressRange.of(iova, request.range.length) };
 }
 
-/** Checks that a call is refused with that code and, where one is due, one of those errnos, naming target and range. */
+/** Checks that a call is rejected with that code and one of those errnos, and names target and range. */
 export async function refused(
   t: ExecutionContext,
   action: () => void | Promise<void>,
@@ -147,6 +149,6 @@ export async function refused(
   if (errnos.length > 0) t.true(errnos.includes(error?.errno), `errno ${error?.errno}`);
   t.truthy(error?.target);
   t.truthy(error?.range);
-  if (error === undefined) throw new Error('it was not refused');
+  if (error === undefined) throw new Error('it was not rejected');
   return error;
 }

@@ -1,5 +1,7 @@
 /**
- * The simulated IOMMU keeps the kernel's rules; __test__/vfio/behaviours.test.ts shows that they are the kernel's.
+ * The simulated IOMMU keeps the kernel's rules.
+ *
+ * __test__/vfio/behaviours.test.ts checks the same on the kernel.
  */
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
@@ -24,7 +26,7 @@ async function deviceRig(t: ExecutionContext, rules: IommuRulesName): Promise<De
     resettable: true,
   });
   t.teardown(() => peer.close());
-  /** A real device is not told of a fault. */
+  /** A real device does not report a fault. */
   const unlessItFaults = async <T>(dma: () => T, otherwise: T): Promise<T> => {
     try {
       return dma();

@@ -1,6 +1,6 @@
 /**
- * What IOMMU address spaces of the kernel leave to worker threads, what they report meanwhile, and what becomes of
- * failures of the native core. Containers and address spaces of the native core are stubs here.
+ * Work of IOMMU address spaces on worker threads: reports meanwhile, and failures of the native core. Containers and
+ * address spaces of the native core are stubs here.
  */
 import test from 'ava';
 import { AddressRange, type DmaMapperHandle } from '../../ts/index.ts';
@@ -29,7 +29,7 @@ for (const [what, call, begin] of [
   ['starting to log', 'setDirtyTracking', (port) => port.startDirtyTracking(() => {})],
   ['ending to log', 'setDirtyTracking', (port) => port.stopDirtyTracking()],
 ] as [string, string, (port: Port, handle: DmaMapperHandle) => Promise<unknown>][]) {
-  test(`reports the IOVAs from before ${what} until that is done`, async (t) => {
+  test(`reports the IOVAs from before ${what} until it ends`, async (t) => {
     for (const [stub, port] of ports()) {
       const memory = await guest(t, { ram: [{ start: 0n, length: LARGE, prefault: false }] });
       const handle = await stub.settle(join(t, memory, [stub, port]));
@@ -39,7 +39,7 @@ for (const [what, call, begin] of [
       await until(() => stub.isAtWork, `${call} on a worker thread`);
       t.deepEqual(stub.takeCalls().slice(-1), [call]);
       t.deepEqual(port.iovaRanges(), ranges);
-      t.deepEqual(stub.takeCalls(), [], 'the kernel would answer at the end of that');
+      t.deepEqual(stub.takeCalls(), [], "the kernel's later answer");
       await stub.settle(done);
       stub.takeCalls();
       t.deepEqual(port.iovaRanges(), ranges);
@@ -90,7 +90,7 @@ test('maps and unmaps more than 256 small mappings on a worker thread, and fewer
   }
 });
 
-test('reads what was written before it unmaps, while writes are logged', async (t) => {
+test('reads dirty pages before it unmaps while writes are logged', async (t) => {
   const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t, { ram: [{ start: 0n, length: at(1) }] });
@@ -105,7 +105,7 @@ test('reads what was written before it unmaps, while writes are logged', async (
   t.deepEqual([stub.takeCalls(), found], [['unmap'], [0x1000n]]);
 });
 
-test('quarantines a mapping whose dirty pages can not be read, and unmaps the others', async (t) => {
+test('quarantines a mapping whose dirty pages cannot be read, and unmaps the others', async (t) => {
   const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
@@ -122,7 +122,7 @@ test('quarantines a mapping whose dirty pages can not be read, and unmaps the ot
   await abandon(memory, port);
 });
 
-test('maps again what was unmapped before a mapping whose dirty pages can not be read', async (t) => {
+test('maps mappings again that were unmapped before one whose dirty pages cannot be read', async (t) => {
   const stub = new NativeSpaceStub();
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
@@ -145,7 +145,7 @@ for (const [count, how] of [
   [4, 'at once'],
   [300, 'on a worker thread'],
 ] as const) {
-  test(`quarantines only what the native core could not unmap again of a batch ${how}`, async (t) => {
+  test(`quarantines exactly the mappings of a batch that the native core could not unmap again ${how}`, async (t) => {
     for (const [stub, port] of ports()) {
       const memory = await guest(t);
       const region = await regionOf(t, memory, count);
@@ -177,7 +177,7 @@ test('quarantines nothing of a batch that the native core has unmapped again', a
   }
 });
 
-test('quarantines what the native core could not unmap, and nothing else', async (t) => {
+test('quarantines exactly the mappings that the native core could not unmap', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, 4);

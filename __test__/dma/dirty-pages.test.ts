@@ -9,7 +9,7 @@ import { seedOf } from '../support/seed.ts';
 
 const SIZES = [4096n, 65536n] as const;
 
-/** Pages by their number, counted from address 0. */
+/** Pages by number, counted from address 0. */
 interface Stretch {
   readonly first: number;
   readonly count: number;
@@ -30,7 +30,7 @@ function make({ first, count, pages }: Stretch, size: bigint): DirtyPages {
   return made;
 }
 
-/** All that there is to ask. */
+/** All queries. */
 function numbers(pages: DirtyPages, size: bigint): number[] {
   const first = Number(pages.range.start / size);
   const end = Number(pages.range.end / size);
@@ -38,13 +38,13 @@ function numbers(pages: DirtyPages, size: bigint): number[] {
   for (let page = Math.max(0, first - 70); page < end + 70; page++) {
     const gpa = BigInt(page) * size;
     const has = pages.has(gpa);
-    if (has !== pages.has(gpa + size - 1n)) throw new Error(`page ${page} is there in part`);
+    if (has !== pages.has(gpa + size - 1n)) throw new Error(`page ${page} is partly contained`);
     if (has) found.push(page);
   }
   return found;
 }
 
-/** What `ranges()` should give, from the numbers. */
+/** The expected result of `ranges()`, from the numbers. */
 function runs(pages: readonly number[], size: bigint): string[] {
   const found: { first: number; count: number }[] = [];
   for (const page of pages) {
@@ -65,7 +65,7 @@ function compare(pages: DirtyPages, due: ReadonlySet<number>, size: bigint): voi
   same('ranges', [...pages.ranges()], runs(wanted, size));
 }
 
-/** Near word boundaries most of all. */
+/** Mostly near word boundaries. */
 const length = fc.oneof(fc.constantFrom(1, 63, 64, 65, 127, 128, 129, 200), fc.integer({ min: 1, max: 200 }));
 const start = fc.oneof(fc.constantFrom(0, 1, 63, 64, 65, 100, 128, 191), fc.nat(260));
 const stretch: fc.Arbitrary<Stretch> = fc
@@ -98,7 +98,7 @@ test('adds pages of other ranges and removes pages, as sets of numbers do', (t) 
           const added = make(other, size);
           pages.add(added);
           for (const page of other.pages) if (page >= base.first && page < base.first + base.count) due.add(page);
-          compare(added, other.pages, size); // which stays as it is
+          compare(added, other.pages, size); // it stays unchanged
         } else {
           pages.remove(range(removed, size));
           for (let page = removed.first; page < removed.first + removed.count; page++) due.delete(page);
@@ -134,7 +134,7 @@ test('adds no page beyond the end of the range, although the last word has room 
   t.deepEqual([...into.ranges()].map(String), ['0x3c000..0x44000']);
   t.false(into.has(59n * 4096n));
   t.false(into.has(68n * 4096n));
-  t.deepEqual([...into.bitmap], [0xffn], 'whoever reads the bitmap finds no more');
+  t.deepEqual([...into.bitmap], [0xffn], 'the bitmap has no more bits');
   const odd = new DirtyPages(range({ first: 0, count: 70 }, 4096n), 4096n, BigUint64Array.of(~0n, ~0n));
   t.deepEqual(
     [69n, 70n].map((page) => odd.has(page * 4096n)),
@@ -156,7 +156,7 @@ test('joins adjacent pages to ranges', (t) => {
       const ranges = [...pages.ranges()];
       for (const [index, range] of ranges.entries()) {
         const next = ranges[index + 1];
-        t.true(next === undefined || range.end < next.start, 'sorted, and those that adjoin are one');
+        t.true(next === undefined || range.end < next.start, 'sorted, and adjacent ranges joined');
       }
       t.deepEqual(
         ranges.flatMap(({ start, end }) =>

@@ -11,7 +11,7 @@ import { until } from '../support/until.ts';
 import { NativeSpaceStub, abandon, join, ports, refusal, regionOf, states, stuck } from './native-space-stub.ts';
 
 const PART = 1024;
-/** The last part is so short that it would be mapped on this thread by itself. */
+/** The last part is so short that it would be mapped on this thread if it were alone. */
 const COUNT = 2 * PART + 100;
 
 /** Page numbers, the last first. */
@@ -23,11 +23,11 @@ function countOf(stub: NativeSpaceStub, call: string): number {
   return stub.calls.filter((one) => one === call).length;
 }
 
-/** Ends the calls of a map, each after the next part is under way. */
+/** Ends the calls of a map, each after the next part is in progress. */
 async function mapThreeParts(stub: NativeSpaceStub, mapped: Promise<void>): Promise<void> {
-  await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are under way');
+  await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are in progress');
   stub.finishFirst();
-  await until(() => countOf(stub, 'mapAsync') === 3, 'the third part is under way');
+  await until(() => countOf(stub, 'mapAsync') === 3, 'the third part is in progress');
   await stub.settle(mapped);
 }
 
@@ -37,7 +37,7 @@ test('prepares the next part while one is mapped, and no further part', async (t
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
     const mapped = region.mapToGuest();
-    await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are under way');
+    await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are in progress');
     for (let turn = 0; turn < 20; turn++) await setImmediate();
     t.is(countOf(stub, 'mapAsync'), 2);
     await mapThreeParts(stub, mapped);
@@ -63,7 +63,7 @@ test('unmaps the parts that are mapped when another one fails', async (t) => {
   }
 });
 
-test('quarantines what remains of a part that fails, and what can not be unmapped of the others', async (t) => {
+test('quarantines the rest of a part that fails, and mappings of the others that cannot be unmapped', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);

@@ -1,6 +1,6 @@
 /**
- * A container or address space of the native core as a stub: it records which calls are made of it, and fails when a
- * test says so. The kernel cannot be made to fail at each of these.
+ * A stub of a container or address space of the native core. It records its calls, and fails on demand. The kernel
+ * cannot be made to fail at each of these calls.
  */
 import type { NativeFailure } from '#native';
 import type { ExecutionContext } from 'ava';
@@ -14,20 +14,20 @@ import { at, pages, taggedFile } from '../support/pages.ts';
 import { until } from '../support/until.ts';
 import { nativeError } from '../support/native-error.ts';
 
-/** Answers every call at once, but for those on worker threads, which end when `finish` is called. */
+/** Completes every call at once, except those on worker threads, which end when `finish` is called. */
 export class NativeSpaceStub {
   readonly calls: string[] = [];
-  /** First pages of the ranges that were unmapped, or were to be. */
+  /** First pages of the ranges of all unmap calls. */
   readonly unmapped: bigint[] = [];
-  /** What the next calls of `map` return, and the next of `unmap`. */
+  /** The results of the next calls of `map`, and of `unmap`. */
   mapFailures: NativeFailure[][] = [];
   unmapFailures: NativeFailure[][] = [];
-  /** Where reading dirty pages fails. */
+  /** The range whose dirty pages cannot be read. */
   unreadable: bigint | undefined;
   #finish: (() => void)[] = [];
   #waits = true;
 
-  /** Whether a call on a worker thread has not ended. */
+  /** Whether a call on a worker thread is in progress. */
   get isAtWork(): boolean {
     return this.#finish.length > 0;
   }
@@ -41,7 +41,7 @@ export class NativeSpaceStub {
     this.#finish.shift()?.();
   }
 
-  /** Ends all calls, and later ones at once: a test that fails can close its guest memory then. */
+  /** Ends all calls, and later ones at once, so that a failing test can close its guest memory. */
   release(): void {
     this.#waits = false;
     this.finish();
@@ -133,7 +133,7 @@ export function join(
 export async function regionOf(t: ExecutionContext, memory: GuestMemory, count: number): Promise<Region> {
   const file = taggedFile(t, 'ram', count, 0);
   const region = await memory.regions.addRegion({ name: 'region', range: pages(0, count) });
-  // In one change, by the internal interface: the public one makes one change for each, which takes long.
+  // In one change by the internal interface: the public one makes a change for each.
   await addressSpaceOf(memory).change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'region')?.id ?? NaN;
     for (let page = 0; page < count; page++) {
@@ -149,7 +149,7 @@ export function states(handle: DmaMapperHandle): [bigint, string][] {
   return handle.status().map(({ range, state }) => [range.start / at(1), state]);
 }
 
-/** Ends the test of a target that has something in quarantine. */
+/** Ends the test of a target with a quarantine. */
 export function abandon(memory: GuestMemory, port: Port): Promise<void> {
   return addressSpaceOf(memory).targetClosed(port);
 }

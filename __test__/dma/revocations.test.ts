@@ -1,4 +1,4 @@
-// Which mappings of device memory are void, of a device with very many.
+// The revoked mappings of a device with very many mappings.
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { Revocations } from '../../ts/dma/revocations.ts';

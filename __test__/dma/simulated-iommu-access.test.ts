@@ -1,4 +1,4 @@
-// What a device sees through the simulated IOMMU.
+// DMA of a device through the simulated IOMMU.
 import test from 'ava';
 import type { AddressRange } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';

@@ -1,4 +1,4 @@
-// The simulated IOMMU answers as Linux VFIO type1v2 does (drivers/vfio/vfio_iommu_type1.c).
+// The simulated IOMMU with the rules of Linux VFIO type1v2 (drivers/vfio/vfio_iommu_type1.c).
 import test from 'ava';
 import { AddressRange, type ErrorCode } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -11,7 +11,7 @@ const IOVA_END = 1n << 48n;
 
 interface Case {
   readonly what: string;
-  /** What is mapped before. */
+  /** The existing mappings. */
   readonly before?: readonly AddressRange[];
   readonly map: AddressRange;
   readonly maxMappings?: number;
@@ -52,7 +52,7 @@ const MAP: readonly Case[] = [
   { what: 'the last page of 64 bits', map: AddressRange.of((1n << 64n) - PAGE, PAGE), refused: UNREACHABLE },
   { what: 'the last that the limit allows', before: [here], maxMappings: 2, map: pages(16, 1) },
   { what: 'one more than the limit', before: [here], maxMappings: 1, map: pages(16, 1), refused: LIMIT },
-  // What is checked first decides the answer.
+  // The first check decides the result.
   { what: 'alignment before overlap', before: [here], map: AddressRange.of(0x8800n, PAGE), refused: UNALIGNED },
   { what: 'alignment before the limit', maxMappings: 0, map: AddressRange.of(0x800n, PAGE), refused: UNALIGNED },
   { what: 'alignment before the IOVA range', map: AddressRange.of(MSI + 0x800n, PAGE), refused: UNALIGNED },

@@ -1,4 +1,4 @@
-// The simulated IOMMU answers as Linux iommufd does (drivers/iommu/iommufd/, drivers/vfio/pci/vfio_pci_dmabuf.c).
+// The simulated IOMMU with the rules of Linux iommufd (drivers/iommu/iommufd/, drivers/vfio/pci/vfio_pci_dmabuf.c).
 import test, { type ExecutionContext } from 'ava';
 import { ftruncateSync } from 'node:fs';
 import { AddressRange, type DmaMapRequest, type ErrorCode, MemoryFile } from '../../ts/index.ts';
@@ -22,7 +22,7 @@ const LIMIT = { code: 'ERR_MAPPING_LIMIT', errno: 'ENOSPC', advice: /mappings/ }
 
 interface Case {
   readonly what: string;
-  /** Whose memory: of a device that answers, or does not; a file that is whole, or was truncated; of this process. */
+  /** The kind of memory: of a device that decodes or not; a whole or a truncated file; of this process. */
   readonly memory: 'device' | 'device off' | 'file' | 'short file' | 'private';
   readonly before?: AddressRange;
   readonly map: AddressRange;
@@ -49,7 +49,7 @@ const CASES: readonly Case[] = [
   { what: 'a free range', memory: 'device off', map: pages(16, 2), refused: OFF },
   { what: 'a free range', memory: 'short file', map: pages(16, 2), refused: SHORT },
   { what: 'the part that is there', memory: 'short file', map: pages(16, 1) },
-  // What is checked first decides the answer: the device's file is asked before the addresses are looked at.
+  // The first check decides the result: the device's file is checked before the addresses.
   { what: 'the device before overlap', memory: 'device off', before: here, map: here, refused: OFF },
   { what: 'the device before the limit', memory: 'device off', maxMappings: 0, map: here, refused: OFF },
   { what: 'the device before the IOVA range', memory: 'device off', map: AddressRange.of(MSI, PAGE), refused: OFF },
@@ -74,7 +74,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** A request for that kind of memory. Only of private memory it has host memory. */
+/** A request for that kind of memory. Only private memory has host memory. */
 async function requestFor(t: ExecutionContext, { memory, map }: Pick<Case, 'memory' | 'map'>): Promise<DmaMapRequest> {
   const kind = memory.startsWith('device') ? 'device' : 'ram';
   const common = { range: map, writable: true, kind, name: 'wanted' } as const;
@@ -103,7 +103,7 @@ function shortFile(t: ExecutionContext): MemoryFile {
 
 for (const one of CASES) {
   const { what, memory, before, map, refused, ...options } = one;
-  test(`map: ${what}, of ${memory === 'device' ? 'a device that answers' : memory} → ${refused?.errno ?? 'mapped'}`, async (t) => {
+  test(`map: ${what}, of ${memory === 'device' ? 'a device that decodes' : memory} → ${refused?.errno ?? 'mapped'}`, async (t) => {
     const iommu = new SimulatedIommu({ name: 'sim', rules: 'iommufd', ...options });
     if (before !== undefined) iommu.mapDma(await requestFor(t, { memory: 'private', map: before }));
     const held = iommu.mappings().map(({ range }) => String(range));
@@ -126,7 +126,7 @@ for (const one of CASES) {
   });
 }
 
-test('checks last whether a device is off with type1v2, which pins last', async (t) => {
+test('checks last whether a device decodes with type1v2, which pins last', async (t) => {
   const lend = await requests(t);
   const device = new MemoryOfDevice(t, 'device', 4);
   device.decode(false);
@@ -178,7 +178,7 @@ for (const [what, unmap, left] of [
   ['one and half of the next', pages(4, 5), undefined],
   ['an unaligned range', AddressRange.of(0x800n, 0x1800n), undefined],
 ] as const) {
-  test(`unmap: ${what} → ${left === undefined ? 'refused before the kernel is asked' : 'done'}`, async (t) => {
+  test(`unmap: ${what} → ${left === undefined ? 'rejected before the kernel' : 'done'}`, async (t) => {
     const iommu = new SimulatedIommu({ name: 'sim', rules: 'iommufd' });
     const { backing } = await requestFor(t, { memory: 'file', map: pages(0, 1) });
     for (const range of [pages(1, 1), pages(4, 4), pages(8, 2)]) {
@@ -189,7 +189,7 @@ for (const [what, unmap, left] of [
       t.notThrows(() => iommu.unmapDma(unmap));
     } else {
       const error = throwsCode(t, () => iommu.unmapDma(unmap), 'ERR_UNMAP_FAILED');
-      t.is(error.errno, undefined, 'iommufd itself would take some of it away');
+      t.is(error.errno, undefined, 'iommufd would unmap a part of it');
       t.is(error.range, unmap);
     }
     t.deepEqual(
@@ -216,12 +216,12 @@ test('keeps a mapping revoked after its device was off or reset, until it is unm
     const error = throwsCode(t, access, 'ERR_DMA_FAULT');
     t.regex(error.message, /switched off or reset/);
   }
-  t.is(iommu.mappings().length, 2, 'its addresses are taken');
+  t.is(iommu.mappings().length, 2, 'its addresses are still occupied');
   iommu.unmapDma(pages(0, 1));
-  t.false(iommu.isRevoked(pages(0, 1)), 'what is not there is not void');
+  t.false(iommu.isRevoked(pages(0, 1)), 'an absent mapping is not revoked');
   map(pages(0, 1), 0n);
   t.is(iommu.read(0n, 1)[0], 0x40);
-  t.is(device.file.read(0n, 1)[0], 0x40, 'what faulted has written nothing');
+  t.is(device.file.read(0n, 1)[0], 0x40, 'DMA that faulted has written nothing');
 });
 
 test('faults on DMA across a revoked mapping before any access', async (t) => {

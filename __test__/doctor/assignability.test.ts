@@ -1,5 +1,5 @@
 /**
- * Doctor findings about assignability: group before binding, firmware, silent devices, VF tokens.
+ * Findings about assignability: group before binding, firmware, silent devices, VF tokens.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
@@ -10,21 +10,21 @@ const PORT = 'bus=02-02 group=2 driver=pcieport';
 /** Beside the network card, which is not bound. */
 const beside = (functions: string): string => MACHINE.replace(PORT, `${PORT}\n    ${functions}`);
 
-test('a device that is not bound: blocked by others of its group, with the bind that takes all of it', (t) => {
+test('an unbound device is blocked by host devices of its group, and the command binds the group', (t) => {
   const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
   const diagnosis = diagnosed(t, { machine }, [NIC]);
   const group = one(diagnosis, 'group-viable');
   t.like(group, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${NIC}` });
   t.regex(group.says, /0000:02:00\.1 \(driver mlx5_core\)/);
   t.regex(group.says, /bind --group 0000:02:00\.0.*another slot/);
-  t.notRegex(group.says, /0000:02:00\.0 \(driver/, 'it is not in its own way');
+  t.notRegex(group.says, /0000:02:00\.0 \(driver/, 'it does not block itself');
   const driver = one(diagnosis, 'driver');
   t.is(driver.fix, `sudo npx peerdma bind --group ${NIC}`);
   t.notRegex(driver.says, /peerdma bind 0000/);
   t.deepEqual(found(diagnosis, 'free'), []);
 });
 
-test('a device that is not bound: ports, VFIO and missing drivers are not in the way', (t) => {
+test('an unbound device is not blocked by ports, VFIO and devices without a driver', (t) => {
   for (const driver of ['', 'driver=vfio-pci', 'driver=pci-stub']) {
     const machine = beside(`00.1 15b3:101f endpoint class=020000 group=21 ${driver}`);
     const diagnosis = diagnosed(t, { machine }, [NIC]);
@@ -33,7 +33,7 @@ test('a device that is not bound: ports, VFIO and missing drivers are not in the
   }
 });
 
-test('where no device is named, the group of one that the host uses is a warning', (t) => {
+test('without a named device, a group that the host uses partly is a warning', (t) => {
   const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
   const { devices } = diagnosisOf(factsOf(t, { machine }), undefined);
   const nic = devices.find(({ address }) => address === NIC);
@@ -43,7 +43,7 @@ test('where no device is named, the group of one that the host uses is a warning
   );
 });
 
-test('no bind is recommended that is refused: of a bridge, and without an IOMMU', (t) => {
+test('suggests no bind that is rejected: of a bridge, and without an IOMMU', (t) => {
   const port = one(diagnosed(t, {}, ['0000:00:02.0']), 'driver');
   t.like(port, { state: 'blocked', fix: undefined });
   t.regex(port.says, /is a bridge, which VFIO does not assign/);
@@ -52,7 +52,7 @@ test('no bind is recommended that is refused: of a bridge, and without an IOMMU'
   t.notRegex(alone.says, /peerdma bind/);
 });
 
-test('a device without a group, though the IOMMU is on, is not told to turn it on', (t) => {
+test('for a device without a group while the IOMMU is on, the remedy is not to turn it on', (t) => {
   const group = one(diagnosed(t, { machine: MACHINE.replace(' group=20', '') }), 'group');
   t.like(group, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
   t.regex(group.says, /though the IOMMU is on.*igfx_off/);
@@ -63,7 +63,7 @@ test('a device without a group, though the IOMMU is on, is not told to turn it o
 
 const RMRR = 'reserved 20 0x00000000000e8000 0x00000000000e8fff direct';
 
-test('a group for which the firmware demands a 1:1 mapping can not be assigned', (t) => {
+test('a group with a 1:1 mapping of the firmware cannot be assigned', (t) => {
   const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR}` });
   const finding = one(diagnosis, 'direct-regions');
   t.is(finding.state, 'blocked');
@@ -73,14 +73,14 @@ test('a group for which the firmware demands a 1:1 mapping can not be assigned',
   t.deepEqual(found(diagnosed(t, { machine: `${MACHINE}\n${RMRR}-relaxable` }), 'direct-regions'), []);
 });
 
-test('a device that is not bound, with a 1:1 mapping: no bind is recommended', (t) => {
+test('suggests no bind of an unbound device with a 1:1 mapping', (t) => {
   const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR.replace('20', '21')}` }, [NIC]);
   t.is(one(diagnosis, 'direct-regions').state, 'blocked');
   t.is(one(diagnosis, 'driver').fix, undefined);
   t.notRegex(one(diagnosis, 'driver').says, /peerdma bind/);
 });
 
-test('a device with a 1:1 mapping that nobody asked about is a warning, unless VFIO has it', (t) => {
+test('a 1:1 mapping of a device that is not named is a warning, unless VFIO has it', (t) => {
   const machine = [MACHINE, RMRR, RMRR.replace('20', '21')].join('\n');
   const { devices } = diagnosisOf(factsOf(t, { machine }), undefined);
   const states = devices.map(({ address, findings }) => [
@@ -93,13 +93,13 @@ test('a device with a 1:1 mapping that nobody asked about is a warning, unless V
   ]);
 });
 
-test('no bind of the group is recommended of a device with a 1:1 mapping', (t) => {
+test('suggests no bind of the group of a device with a 1:1 mapping', (t) => {
   const machine = beside('00.1 15b3:101f endpoint class=020000 group=21 driver=mlx5_core');
   const group = one(diagnosed(t, { machine: `${machine}\n${RMRR.replace('20', '21')}` }, [NIC]), 'group-viable');
   t.like(group, { state: 'blocked', fix: undefined });
 });
 
-test("AMD's 1:1 mappings keep devices from VFIO since Linux 6.6", (t) => {
+test("AMD's 1:1 mappings prevent assignment since Linux 6.6", (t) => {
   const machine = `${MACHINE.replace('dmar0 intel 48', 'dmar0 amd')}\n${RMRR}`;
   t.is(one(diagnosed(t, { machine }), 'direct-regions').state, 'blocked');
   t.is(one(diagnosed(t, { machine, top: TOP.replaceAll('7.3.4', '6.6.0') }), 'direct-regions').state, 'blocked');
@@ -109,10 +109,10 @@ test("AMD's 1:1 mappings keep devices from VFIO since Linux 6.6", (t) => {
   t.regex(before.says, /: Linux 6\.6 and later keep it from VFIO$/);
   t.is(one(diagnosed(t, { machine: `${MACHINE}\n${RMRR}`, top: old }), 'direct-regions').state, 'blocked', 'Intel');
   const unbound = diagnosed(t, { machine: machine.replace('reserved 20', 'reserved 21'), top: old }, [NIC]);
-  t.is(one(unbound, 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'a bind that helps');
+  t.is(one(unbound, 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'a bind that works');
 });
 
-test('a device that does not answer is blocked, and neither resettable nor mappable', (t) => {
+test('a device that does not respond is blocked, and neither resettable nor mappable', (t) => {
   const facts = factsOf(t);
   const gpu = facts.host.functions.get(GPU);
   if (gpu === undefined) throw new Error('there is a GPU');
@@ -128,7 +128,7 @@ test('a device that does not answer is blocked, and neither resettable nor mappa
   t.true(bars.length > 0 && bars.every(({ mappable, pageSize }) => !mappable && pageSize === 0n));
   t.is(found(diagnosis, 'bar')[0]?.state, 'warning');
   t.deepEqual(found(diagnosis, 'backend'), []);
-  t.deepEqual(found(diagnosed(t), 'answers'), [], 'one that answers');
+  t.deepEqual(found(diagnosed(t), 'answers'), [], 'one that responds');
   const unread = new Map([...facts.host.functions, [GPU, { ...gpu, answers: 'unknown' as const }]]);
   t.deepEqual(found(diagnosisOf({ ...facts, host: { ...facts.host, functions: unread } }, [GPU]), 'answers'), []);
 });
@@ -140,7 +140,7 @@ const withVirtual = (physical: string, virtual: string): string =>
     `endpoint class=020000 group=21 vfs=4 ${physical}`,
   ).concat(`\n    00.1 15b3:101e endpoint class=020000 group=22 physfn=${PF} ${virtual}`);
 
-test('a virtual function whose physical function VFIO has needs a VF token', async (t) => {
+test('a virtual function whose physical function is bound to VFIO needs a VF token', async (t) => {
   const facts = factsOf(t, { machine: withVirtual('driver=vfio-pci', 'driver=vfio-pci vfio=vfio3') });
   const diagnosis = diagnosisOf(facts, [VF]);
   const finding = one(diagnosis, 'vf-token');
@@ -152,7 +152,7 @@ test('a virtual function whose physical function VFIO has needs a VF token', asy
   t.deepEqual(
     (await diagnoseByOpening(facts, diagnosis)).devices,
     diagnosis.devices,
-    'nobody knows the token for --open',
+    'the token for --open is unknown',
   );
   const host = diagnosed(t, { machine: withVirtual('driver=mlx5_core', 'driver=vfio-pci') }, [VF]);
   t.deepEqual(found(host, 'vf-token'), []);

@@ -72,7 +72,7 @@ testCases([
     /linux-image-amd64/,
   ],
   [
-    'a container that this user may not open, and iommufd',
+    'a container without permission, and iommufd',
     { facts: { probes: { type1: noContainer('EACCES'), iommufd: { mapsFiles: true } } } },
     'type1',
     'warning',
@@ -80,7 +80,7 @@ testCases([
     /^sudo chmod a\+rw \/dev\/vfio\/vfio$/,
   ],
   [
-    'a container that this user may not open, and nothing else',
+    'a container without permission, and nothing else',
     { facts: { probes: { type1: noContainer('EACCES'), iommufd: noIommufd('ENOENT') } } },
     'type1',
     'blocked',
@@ -88,7 +88,7 @@ testCases([
     /^sudo chmod a\+rw \/dev\/vfio\/vfio$/,
   ],
   [
-    'iommufd that this user may not open',
+    'iommufd without permission',
     { facts: { probes: { type1: 'opened', iommufd: noIommufd('EACCES') } } },
     'iommufd',
     'warning',
@@ -104,7 +104,7 @@ testCases([
     /^sudo modprobe iommufd$/,
   ],
   [
-    'iommufd that the kernel does not have',
+    'a kernel without iommufd',
     {
       top: TOP.replace('CONFIG_IOMMUFD=m', 'CONFIG_X=m'),
       facts: { probes: { type1: 'opened', iommufd: noIommufd('ENOENT') } },
@@ -123,7 +123,7 @@ testCases([
     /chown/,
   ],
   [
-    'iommufd that maps no files',
+    'iommufd that cannot map files',
     { facts: { probes: { type1: 'opened', iommufd: { mapsFiles: false } } } },
     'map-file',
     'warning',
@@ -131,7 +131,7 @@ testCases([
     undefined,
   ],
   [
-    'a device of VFIO without a file of its own',
+    'a VFIO device without its own file',
     { machine: MACHINE.replace(' vfio=vfio0', '') },
     'device-files',
     'warning',
@@ -139,7 +139,7 @@ testCases([
     undefined,
   ],
   [
-    'no device of VFIO, and a kernel that gives files',
+    'no VFIO device, and a kernel with device files',
     { machine: UNBOUND },
     'device-files',
     'ok',
@@ -147,7 +147,7 @@ testCases([
     undefined,
   ],
   [
-    'no device of VFIO, and a kernel built without files',
+    'no VFIO device, and a kernel without device files',
     { machine: UNBOUND, top: TOP.replace('CONFIG_VFIO_DEVICE_CDEV=y', '') },
     'device-files',
     'warning',
@@ -155,7 +155,7 @@ testCases([
     undefined,
   ],
   [
-    'no device of VFIO, and a kernel that may give files',
+    'no VFIO device, and a kernel that may have device files',
     { machine: UNBOUND, top: TOP.replace(/config-.*/, '') },
     'device-files',
     'unknown',
@@ -188,7 +188,7 @@ testCases([
   ],
 ]);
 
-test('a native core that is not there', (t) => {
+test('a missing native core', (t) => {
   const missing = new PeerDmaError('ERR_NATIVE_CORE_MISSING', 'the package is not installed');
   const diagnosis = diagnosed(t, { facts: { probes: { type1: missing, iommufd: missing } } });
   t.like(one(diagnosis, 'native-core'), {

@@ -1,5 +1,5 @@
 /**
- * Doctor findings about a device, each in each state.
+ * Findings about a device, each in each state.
  */
 import test from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
@@ -28,7 +28,7 @@ const AUDIO = 'bus=01-01 group=1 driver=pcieport\n    00.1 10de:2331 endpoint cl
 const withAudio = (driver: string): string =>
   MACHINE.replace('bus=01-01 group=1 driver=pcieport', `${AUDIO} ${driver}`);
 
-/** The access that a user has to files, instead of what the folders say, which are root's in the tests. */
+/** The access of a user to files. In the tests, which run as root, the folders permit everything. */
 function denied(t: Parameters<typeof factsOf>[0], wishes: Wishes, files: Record<string, string>) {
   const facts = factsOf(t, wishes);
   const access = new Map([...facts.system.access, ...Object.entries(files)]);
@@ -85,7 +85,7 @@ test('reports uses of a device by the host, and no command that bind would rejec
     used.says,
     /is in use by this machine \(driver mlx5_core\): it carries the file system at \/ \(eno1\)\. End that/,
   );
-  t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'of which bind only tells');
+  t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'bind only notes these');
   t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
 });
 
@@ -105,7 +105,7 @@ for (const [what, file] of [
   ['its own file', '/dev/vfio/devices/vfio0'],
   ['another device of its group', '/dev/vfio/devices/vfio1'],
 ] as const) {
-  test(`a device is somebody's: ${what}`, (t) => {
+  test(`a device is in use: ${what}`, (t) => {
     const machine = withAudio('driver=vfio-pci vfio=vfio1');
     const diagnosis = diagnosed(t, { machine, top: TOP.replace('-> /dev/kvm', `-> ${file}`) });
     const finding = one(diagnosis, 'free');
@@ -125,7 +125,7 @@ test('reports openers as unknown for a plain user', (t) => {
   const finding = one(diagnosed(t, { facts: { seesAllProcesses: false } }), 'free');
   t.is(finding.state, 'unknown');
   const own = { top: TOP.replace('-> /dev/kvm', '-> /dev/vfio/20'), facts: { seesAllProcesses: false } };
-  t.is(one(diagnosed(t, own), 'free').state, 'blocked', 'a process of its own every user sees');
+  t.is(one(diagnosed(t, own), 'free').state, 'blocked', 'every user sees its own process');
 });
 
 test('reports iommufd if it supports all features, otherwise type1 with the reason', (t) => {
@@ -171,7 +171,7 @@ test('reports iommufd if it accepts unsafe interrupts', (t) => {
 test('reports both back ends while support of dma-bufs is unknown', (t) => {
   const top = TOP.replace(/config-.*/, '');
   const either = one(diagnosed(t, { top }), 'backend');
-  t.is(either.state, 'ok', 'it opens in any case');
+  t.is(either.state, 'ok', 'it can be opened in any case');
   t.is(either.says, 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1');
   const probes = { type1: noContainer('EACCES'), iommufd: { mapsFiles: true } };
   const perhaps = one(diagnosed(t, { top, facts: { probes } }), 'backend');
@@ -191,7 +191,7 @@ test('reports why neither back end can open a device', (t) => {
   t.regex(finding.says, /may not open \/dev\/vfio\/20, the group of 0000:01:00\.0/);
   const missing = one(denied(t, {}, { '/dev/vfio/20': 'ENOENT', '/dev/vfio/devices/vfio0': 'ENOENT' }), 'backend');
   t.is(missing.code, 'ERR_GROUP_OPEN');
-  t.is(missing.fix, undefined, 'a container has no command for what it was not given');
+  t.is(missing.fix, undefined, 'a container has no command for files that it was not given');
   const unsafe = one(diagnosed(t, { sys: SYS.replace('IR-IO-APIC', 'IO-APIC') }), 'backend');
   t.like(unsafe, { state: 'blocked', code: 'ERR_NO_INTERRUPT_REMAPPING' });
 });
@@ -226,7 +226,7 @@ test('reports BARs that cannot be mapped or are slow to map', (t) => {
   const [, large, small, io] = found(diagnosed(t), 'bar');
   t.is(large?.state, 'ok');
   t.regex(small?.says ?? '', /^BAR 4, 256 B at 0x80000000: 256 bytes, less than a page/);
-  t.like(io, { state: 'ok' }, 'nobody would map it');
+  t.like(io, { state: 'ok' }, 'it is not used in a mapping');
   const [, slow] = found(diagnosed(t, { top: TOP.replaceAll('7.3.4', '6.15.4') }), 'bar');
   t.is(slow?.state, 'warning');
   t.regex(slow?.says ?? '', /Before Linux 6\.16/);
@@ -249,13 +249,13 @@ test('reports use by the host as a warning if no device is named', (t) => {
   );
   const off = diagnosisOf(factsOf(t, { machine: NO_IOMMU }), undefined);
   const group = (index: number) => off.devices[index]?.findings.find(({ id }) => id === 'group');
-  t.is(group(0)?.state, 'blocked', 'VFIO has it, so somebody wants it');
+  t.is(group(0)?.state, 'blocked', 'VFIO has it, so it is in use');
   t.like(group(1), { state: 'warning', code: undefined });
   t.is(off.state, 'blocked');
 });
 
 test('reports the error of opening, and does not open blocked devices', async (t) => {
-  // In a PCI domain that no machine has, so that the device is not there when it comes to opening it.
+  // In a PCI domain that does not exist, so that the device is missing when it is opened.
   const [gpu, nic] = [GPU, NIC].map((address) => address.replace('0000', 'fffe'));
   const facts = factsOf(t, { machine: MACHINE.replace('host 0000', 'host fffe') });
   const before = diagnosisOf(facts, [gpu ?? '', nic ?? '']);

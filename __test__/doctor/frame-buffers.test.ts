@@ -17,7 +17,7 @@ const ROOT = [
 ];
 const OTHERS = ROOT.map((line) => line.replace(/[0-9a-f]+-[0-9a-f]+/, '00000000-00000000'));
 
-/** What is said of the BARs of the GPU where these lines follow the line of that number. */
+/** The findings about the BARs of the GPU with these lines after the line of that number. */
 function bars(t: ExecutionContext, iomem: readonly string[], after: number, below: readonly string[], driver = '') {
   const lines = [...iomem.slice(0, after + 1), ...below, ...iomem.slice(after + 1)];
   const machine = driver === '' ? MACHINE : MACHINE.replace('driver=vfio-pci vfio=vfio0', driver);
@@ -35,7 +35,7 @@ for (const [what, iomem] of [
   const range = (text: string): string => (iomem === ROOT ? text : '00000000-00000000');
 
   for (const name of ['BOOTFB', 'efifb', 'vesafb', 'simpledrm', 'simple-framebuffer.0']) {
-    test(`${what}: finds ${name} on the BAR that it is on`, (t) => {
+    test(`${what}: finds ${name} on the BAR that contains it`, (t) => {
       const findings = bars(t, iomem, 7, [`      ${range('22000000000-220007e8fff')} : ${name}`]);
       t.deepEqual(mappable(findings), [2]);
       const [held] = findings;
@@ -53,7 +53,7 @@ for (const [what, iomem] of [
     );
   });
 
-  test(`${what}: drivers of the device, and frame buffers of other devices, are not in the way`, (t) => {
+  test(`${what}: drivers of the device, and frame buffers of other devices, do not block`, (t) => {
     t.deepEqual(mappable(bars(t, iomem, 6, [`      ${range('20000000000-2007fffffff')} : vfio-pci`])), [0, 2]);
     t.deepEqual(mappable(bars(t, iomem, 0, [`${range('000a0000-000bffff')} : efifb`])), [0, 2]);
     const other = [
@@ -66,12 +66,12 @@ for (const [what, iomem] of [
   });
 }
 
-test('finds the frame buffer where the kernel stops to indent', (t) => {
+test("finds the frame buffer at the kernel's limit of indentation", (t) => {
   const deep = OTHERS.map((line) => (/0000:01:00\.0/.test(line) ? `            ${line}` : line));
   t.deepEqual(mappable(bars(t, deep, 7, ['                00000000-00000000 : BOOTFB'])), [2]);
 });
 
-test('a VGA device that is not bound gets its BAR back when vfio-pci takes it', (t) => {
+test('a VGA device that is not bound can use its BAR once vfio-pci is bound', (t) => {
   const below = ['      22000000000-220007e8fff : BOOTFB'];
   const vga = MACHINE.replace('class=030200', 'class=030000').replace('driver=vfio-pci vfio=vfio0', 'driver=nouveau');
   const iomem = [...ROOT, ...below].join('\\n');

@@ -8,7 +8,7 @@ const AMD = { machine: NO_IOMMU.replace('intel 6', 'amd 25'), sys: SYS.replace('
 const INTEL = { machine: NO_IOMMU, sys: SYS };
 const withWords = (words: string): string => TOP.replace('intel_iommu=on quiet', words);
 
-/** What the finding says is turned off, or asked for. */
+/** The parameters that the finding names as turned off, or suggests. */
 const cases: [words: string, wishes: { machine: string; sys: string }, says: RegExp][] = [
   ['intel_iommu=on intel_iommu=off', INTEL, /Remove intel_iommu=off/],
   ['intel_iommu=off intel_iommu=on', INTEL, /enables it \(intel_iommu=on\)\. Read the kernel's log/],

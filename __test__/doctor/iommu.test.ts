@@ -1,5 +1,5 @@
 /**
- * Doctor findings about the IOMMU, with remedies if none is on.
+ * Findings about the IOMMU, with remedies if none is on.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ testCases([
     /^sudo sed -i 's\/\\bintel_iommu=sm_off,off\\b\/\/' \/etc\/default\/grub && sudo update-grub$/,
   ],
   [
-    'an IOMMU that Linux was not told to use',
+    'an IOMMU that Linux is not configured to use',
     { machine: NO_IOMMU, top: TOP.replace(' intel_iommu=on', '') },
     'iommu',
     'blocked',
@@ -30,7 +30,7 @@ testCases([
     /^sudo sed -i 's\/\^GRUB_CMDLINE_LINUX="\/&intel_iommu=on \/' \/etc\/default\/grub && sudo update-grub$/,
   ],
   [
-    'firmware that has it off, where the command line asks for it',
+    'firmware that has it off while the command line requests it',
     { machine: NO_IOMMU, sys: NO_TABLES },
     'iommu',
     'blocked',
@@ -38,7 +38,7 @@ testCases([
     /^sudo systemctl reboot --firmware-setup$/,
   ],
   [
-    "firmware whose tables don't show, where the command line asks for it",
+    'firmware with unreadable tables while the command line requests it',
     { machine: NO_IOMMU, sys: SYS.replace(/\[firmware[^[]*/, '') },
     'iommu',
     'blocked',
@@ -46,7 +46,7 @@ testCases([
     undefined,
   ],
   [
-    'firmware that has it off, where nobody asks for it',
+    'firmware that has it off without a request of the command line',
     { machine: NO_IOMMU, sys: NO_TABLES, top: TOP.replace(' intel_iommu=on', '') },
     'iommu',
     'blocked',
@@ -70,7 +70,7 @@ testCases([
     /^sudo apt-get install linux-image-amd64$/,
   ],
   [
-    "an AMD machine's that Linux does not use",
+    'an IOMMU of an AMD machine that Linux does not use',
     { machine: NO_IOMMU.replace('intel 6', 'amd 25'), sys: SYS.replace('DMAR', 'IVRS') },
     'iommu',
     'blocked',
@@ -102,7 +102,7 @@ testCases([
     /\\bintremap=off\\b/,
   ],
   [
-    'unsafe interrupts that somebody accepts',
+    'unsafe interrupts that are allowed',
     { sys: SYS.replace('IR-IO-APIC', 'IO-APIC').replace('interrupts = N', 'interrupts = Y') },
     'interrupt-remapping',
     'warning',
@@ -110,7 +110,7 @@ testCases([
     /firmware-setup/,
   ],
   [
-    'interrupt controllers that are not of an x86',
+    'interrupt controllers of another architecture than x86',
     { sys: SYS.replace('IR-IO-APIC', 'GICv3') },
     'interrupt-remapping',
     'unknown',

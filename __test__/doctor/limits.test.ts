@@ -6,7 +6,7 @@ import { GIB, SYS, TOP, diagnosed, one, testCases } from './support.ts';
 
 const RESERVED = '[kernel/mm/hugepages/hugepages-2048kB]\nresv_hugepages =';
 const NO_TRANSPARENT = SYS.replace('[advise] never', 'advise [never]');
-/** In a user namespace: by its map of users, or by its number alone. */
+/** In a user namespace, recognized by its map of users, or by its number alone. */
 const IN_NAMESPACE = TOP.replace('0000000000000000', '000001ffffffffff');
 const MAPPED = '[proc/self]\nuid_map = 0 1000 1';
 const WHOLE_MAP = '[proc/self]\nuid_map = 0 0 4294967295';
@@ -40,7 +40,7 @@ testCases([
     undefined,
   ],
   [
-    'free huge pages that are reserved for somebody else',
+    'free huge pages that are reserved for other uses',
     { sys: `${NO_TRANSPARENT}\n${RESERVED} 256`, facts: { ram: GIB / 2n } },
     'huge-pages',
     'warning',
@@ -48,7 +48,7 @@ testCases([
     /shmem_enabled/,
   ],
   [
-    'free huge pages of which some are reserved, too few for all RAM',
+    'free huge pages, partly reserved, too few for all RAM',
     { sys: `${NO_TRANSPARENT}\n${RESERVED} 1`, facts: { ram: GIB / 2n } },
     'huge-pages',
     'warning',
@@ -56,7 +56,7 @@ testCases([
     /shmem_enabled/,
   ],
   [
-    'free huge pages less those that are reserved, for RAM of whatever size',
+    'free huge pages without reserved ones, for RAM of any size',
     { sys: `${NO_TRANSPARENT}\n${RESERVED} 56` },
     'huge-pages',
     'ok',
@@ -79,7 +79,7 @@ testCases([
     /can lock any amount/,
     undefined,
   ],
-  ['a limit that nothing is held against', {}, 'memlock', 'warning', /^up to 8 GiB.*--ram SIZE/, undefined],
+  ['a limit without RAM to compare', {}, 'memlock', 'warning', /^up to 8 GiB.*--ram SIZE/, undefined],
   ['RAM up to the limit', { facts: { ram: 8n * GIB } }, 'memlock', 'ok', /8 GiB of RAM fit once/, undefined],
   [
     'RAM beyond the limit',
@@ -106,7 +106,7 @@ testCases([
     /^sudo sysctl vm\.max_map_count=349530$/,
   ],
   [
-    'a limit of mappings that nothing fits in',
+    'a limit of mappings that is too small for anything',
     { top: TOP.replace('65530', '500') },
     'mappings',
     'blocked',
@@ -129,14 +129,7 @@ testCases([
     /of 2 MiB suffice for all RAM \(hugePages: '2M'\)/,
     undefined,
   ],
-  [
-    'too few huge pages, and those that come by themselves',
-    { facts: { ram: GIB } },
-    'huge-pages',
-    'ok',
-    /'transparent'/,
-    undefined,
-  ],
+  ['too few huge pages, and transparent ones', { facts: { ram: GIB } }, 'huge-pages', 'ok', /'transparent'/, undefined],
   [
     'no huge pages for all RAM',
     { sys: SYS.replace('[advise] never', 'advise [never]'), facts: { ram: GIB } },
@@ -146,7 +139,7 @@ testCases([
     /^echo advise \| sudo tee \/sys\/kernel\/mm\/transparent_hugepage\/shmem_enabled$/,
   ],
   [
-    'some huge pages, for RAM of whatever size',
+    'some huge pages, for RAM of any size',
     { sys: SYS.replace('[advise] never', 'advise [never]') },
     'huge-pages',
     'ok',
@@ -154,7 +147,7 @@ testCases([
     undefined,
   ],
   [
-    'no word of huge pages',
+    'no information on huge pages',
     { sys: SYS.replaceAll(/\[kernel\/mm[^[]*/g, '').replaceAll('[advise] never deny force', '') },
     'huge-pages',
     'unknown',
@@ -163,7 +156,7 @@ testCases([
   ],
 ]);
 
-test('the limit of mappings that is advised is enough, and one less than needed is not', (t) => {
+test('the suggested limit of mappings suffices, and one less does not', (t) => {
   for (const ram of [undefined, 100n * GIB, 16384n * GIB]) {
     const state = (limit: number) => {
       const sys = SYS.replace('65535', '4000000');

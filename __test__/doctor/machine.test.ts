@@ -91,7 +91,7 @@ test('names the first eight of many invalid files, and the number of the others'
   t.regex(finding.evidence, / and 12 more$/);
 });
 
-test('diagnoses a machine with any line lost and any character changed', (t) => {
+test('diagnoses a machine with any line removed and any character changed', (t) => {
   const property = fc.property(damage, damage, (ofSys, ofTop) =>
     untilDone((scope) => {
       const root = expandTree(scope, damaged(`${describeMachine(MACHINE)}\n${SYS}`, ofSys));

@@ -1,5 +1,5 @@
 /**
- * Counts lookups: the doctor's work grows with devices, not with their pairs.
+ * Counts of lookups: the doctor's work grows with devices, not with their pairs.
  */
 import test, { type ExecutionContext } from 'ava';
 import { diagnosisOf } from '../../ts/doctor/diagnose.ts';
@@ -10,8 +10,8 @@ import { TOP, factsOf } from './support.ts';
 type Group = (index: number) => string;
 
 /**
- * A card whose virtual functions VFIO has, each with a physical function of its own or all with one, in a machine with
- * many open files.
+ * A card whose virtual functions are bound to VFIO. Each has a physical function of its own, or all have one. The
+ * machine has many open files.
  */
 function card(count: number, group: Group, physical: (index: number) => string, driver: string): string {
   const functions = Array.from({ length: count }, (_, index) => {
@@ -27,7 +27,7 @@ function card(count: number, group: Group, physical: (index: number) => string, 
   return [...head, port, first, ...functions].join('\n');
 }
 
-/** Lookups for each function, and letters of the findings about each. */
+/** Lookups per function, and characters of the findings about each. */
 function costs(t: ExecutionContext, count: number, machine: string): { reads: number; letters: number } {
   let read = 0;
   const note = (): void => {
@@ -68,7 +68,7 @@ for (const [how, group] of Object.entries(groups)) {
   for (const [whose, physfn] of Object.entries(physical)) {
     for (const driver of ['vfio-pci', 'iavf']) {
       const name = `groups ${how}, physical function ${whose}, driver ${driver}`;
-      test(`looks up and says no more of a device when there are more devices: ${name}`, (t) => {
+      test(`lookups and text of a device do not grow with the number of devices: ${name}`, (t) => {
         const [few, many] = [8, 48].map((count) => costs(t, count, card(count, group, physfn, driver)));
         if (few === undefined || many === undefined) throw new Error('two machines');
         t.true(many.reads <= few.reads + 1, `${few.reads} reads a function, ${many.reads} with six times as many`);

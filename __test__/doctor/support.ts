@@ -16,7 +16,7 @@ import { expandTree } from '../support/sysfs/expand.ts';
 export const GPU = '0000:01:00.0';
 export const NIC = '0000:02:00.0';
 
-/** Lines of describe.ts: a GPU that VFIO has, and a network card that the host has. */
+/** Lines of describe.ts: a GPU that is bound to VFIO, and a network card of the host. */
 export const MACHINE = `cpu intel 6
 iommu dmar0 intel 48
 host 0000:00 iommu=dmar0
@@ -47,7 +47,7 @@ free_hugepages = 0
 DMAR = x
 FACP = x`;
 
-/** What is beside /sys. */
+/** The folders beside /sys. */
 export const TOP = `[proc]
 cmdline = BOOT_IMAGE=/vmlinuz ro intel_iommu=on quiet
 cpuinfo = flags : fpu vme msr
@@ -70,9 +70,9 @@ vfio =
 [dev/vfio/devices]
 vfio0 =`;
 
-/** The same machine without an IOMMU that is on. */
+/** The same machine with its IOMMU off. */
 export const NO_IOMMU = MACHINE.replaceAll(/ (?:group|iommu)=\S+/g, '');
-/** With no device that VFIO has; with {@link UNLOADED}, without VFIO. */
+/** Without a device that is bound to VFIO; with {@link UNLOADED}, without VFIO. */
 export const UNBOUND = MACHINE.replace('driver=vfio-pci vfio=vfio0', '');
 export const UNLOADED = SYS.replace('vfio-pci/', 'nvme/');
 
@@ -81,7 +81,7 @@ export const GIB = 1n << 30n;
 export interface Wishes {
   readonly machine?: string;
   readonly sys?: string;
-  /** `undefined`: there is nothing but /sys. */
+  /** `undefined`: there is only /sys. */
   readonly top?: string | undefined;
   readonly facts?: Partial<Facts>;
 }
@@ -100,17 +100,17 @@ export function factsOf(t: ExecutionContext, { machine = MACHINE, sys = SYS, fac
   };
 }
 
-/** Of the GPU, unless others are named. */
+/** Of the GPU, unless other devices are named. */
 export function diagnosed(t: ExecutionContext, wishes: Wishes = {}, devices: readonly string[] = [GPU]): Diagnosis {
   return diagnosisOf(factsOf(t, wishes), devices);
 }
 
-/** Findings of that kind, wherever they are. */
+/** Findings with that id, about the machine or devices. */
 export function found({ machine, devices }: Diagnosis, id: DoctorFindingId): DoctorFinding[] {
   return [...machine, ...devices.flatMap(({ findings }) => findings)].filter((finding) => finding.id === id);
 }
 
-/** The one of that kind. */
+/** The only one with that id. */
 export function one(diagnosis: Diagnosis, id: DoctorFindingId): DoctorFinding {
   const [finding, ...more] = found(diagnosis, id);
   if (finding === undefined || more.length > 0) throw new Error(`${more.length + 1} or no findings: ${id}`);
@@ -121,13 +121,13 @@ function refused(errno: string, path: string): PeerDmaError {
   return new PeerDmaError('ERR_SYSTEM', `opening ${path}`, { errno, syscall: `open(${path})` });
 }
 
-/** /dev/vfio/vfio as the kernel refuses to open it. */
+/** /dev/vfio/vfio as the kernel rejects it. */
 export const noContainer = (errno: string): PeerDmaError => containerUnavailable(refused(errno, '/dev/vfio/vfio'));
 
 /** /dev/iommu likewise. */
 export const noIommufd = (errno: string): PeerDmaError => iommufdUnavailable(refused(errno, '/dev/iommu'));
 
-/** What is wrong with a machine, and the finding that says so. */
+/** A problem of a machine, and its finding. */
 export type Case = readonly [
   what: string,
   wishes: Wishes,

@@ -1,5 +1,5 @@
 /**
- * Doctor findings without PCI devices, as in a container or a virtual machine without PCI.
+ * Findings without PCI devices, as in a container or a virtual machine without PCI.
  */
 import test from 'ava';
 import { diagnose } from '../../ts/host.ts';
@@ -11,7 +11,7 @@ for (const [what, tree] of [
   ['no bus of PCI', '[kernel]\nuevent_seqnum = 1'],
   ['a bus of PCI without devices', '[bus/pci]\ndevices/'],
 ] as const) {
-  test(`reports ${what} as a finding, and looks at the rest of the machine`, async (t) => {
+  test(`reports ${what} as a finding, and checks the rest of the machine`, async (t) => {
     const sysfs = expandTree(t, tree);
     for (const devices of [undefined, [GPU]]) {
       const diagnosis = await diagnose({ sysfs, ...(devices && { devices }) });

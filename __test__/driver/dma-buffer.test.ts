@@ -45,7 +45,7 @@ test('allocates a separate IOVA that every target can map, outside of all region
   });
   await memory.dmaMappers.addDmaMapper(narrow);
   await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'wide' }));
-  await memory.dmaMappers.addDmaMapper(new RecordingTarget()); // says nothing of what it can map
+  await memory.dmaMappers.addDmaMapper(new RecordingTarget()); // its ranges are unknown
   const all = await Promise.all(Array.from({ length: 20 }, () => DmaBuffer.allocate(memory, 3n * PAGE)));
   const ranges = all.map(({ iova }) => AddressRange.of(iova, 3n * PAGE));
   for (const [index, one] of ranges.entries()) {
@@ -61,7 +61,7 @@ test('allocates a separate IOVA that every target can map, outside of all region
   t.is(
     narrow.mappings().reduce((sum, { range }) => sum + range.length, 0n),
     ram.length + (20n * 3n + 2n) * PAGE,
-    'whole pages, and no more of them than it takes',
+    'whole pages, and only those that it uses',
   );
 });
 
@@ -83,7 +83,7 @@ test('leaves nothing allocated if there is no free range, or a target fails', as
   refusing.judge = ({ op }) => (op === 'unmap' ? new Error('no') : undefined);
   await rejectsCode(t, buffer.close(), 'ERR_UNMAP_FAILED');
   refusing.judge = () => undefined;
-  refusing.loseAll();
+  refusing.closeWithMappings();
   await roomy.dmaMappers.targetClosed(refusing);
   await buffer.close();
   t.deepEqual(roomy.inspect().regions, []);
@@ -172,7 +172,7 @@ test('allocates a low address, so that an IOMMU with few bits can join later', a
     t.is(narrow.mappings().length, 2);
   }
   await all[0]?.close();
-  t.is((await DmaBuffer.allocate(memory, PAGE)).iova, PAGE, 'what is free is used again');
+  t.is((await DmaBuffer.allocate(memory, PAGE)).iova, PAGE, 'free addresses are used again');
 });
 
 test('allocates outside the RAM and the BARs of a guest, within 39 bits', async (t) => {
@@ -180,10 +180,10 @@ test('allocates outside the RAM and the BARs of a guest, within 39 bits', async 
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: 64n << 20n }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   const buffer = await DmaBuffer.allocate(memory, PAGE);
-  t.true(buffer.iova >= 64n * GiB, 'off the windows of 32-bit BARs and what follows RAM');
+  t.true(buffer.iova >= 64n * GiB, 'away from the windows of 32-bit BARs and from the addresses after RAM');
   t.true(buffer.iova < 500n * GiB);
   const low = await DmaBuffer.allocate(memory, PAGE, { addressBits: 36 });
-  t.true(low.iova >= 4n * GiB, 'as far off as the device can reach');
+  t.true(low.iova >= 4n * GiB, 'as high as the device can reach');
   const lowest = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
   t.true(lowest.iova >= 64n << 20n && lowest.iova < 4n * GiB);
   await bar.remove();

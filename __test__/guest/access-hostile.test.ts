@@ -1,17 +1,17 @@
-// Arrays that a caller's class describes in its own way: guest memory goes by the bytes that they have.
+// Arrays of a caller's class with overridden properties: guest memory uses the bytes that they really have.
 import test from 'ava';
 import { runInNewContext } from 'node:vm';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 
-/** Of ES2024, which the types do not have. */
+/** Of ES2024, which the declarations lack. */
 const ResizableBuffer = ArrayBuffer as unknown as new (
   length: number,
   options: { maxByteLength: number },
 ) => ArrayBuffer & { resize(length: number): void };
 
-test('an array that says another length is not written past the end of a mapping', async (t) => {
+test('an array that reports another length is not written past the end of a mapping', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'first page', range: pages(0, 1) });
   const file = taggedFile(t, 'file', 3, 0x10);
@@ -44,7 +44,7 @@ test('a method of the array is not called with guest memory', async (t) => {
   t.deepEqual(given, []);
 });
 
-test('bytes of another realm are bytes, and shared ones are rejected', async (t) => {
+test('accepts bytes of another realm, and rejects shared ones', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   memory.write(0n, runInNewContext('Uint8Array.of(1, 2)') as Uint8Array);
   t.is(memory.read16(0n), 0x0201);
@@ -66,7 +66,7 @@ test('the bytes of a resizable buffer are those that it has now', async (t) => {
   t.is(memory.read64(0n), 0x0807_0605_0403_0201n);
 });
 
-test('bytes of a detached buffer are none', async (t) => {
+test('a detached buffer has no bytes', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const bytes = Uint8Array.of(1);
   structuredClone(bytes.buffer, { transfer: [bytes.buffer] });

@@ -1,4 +1,4 @@
-// Guest memory is read and written through mappings of this process: what is there is the same as by any other way.
+// Guest memory is read and written through mappings of this process, with the same result as by system calls.
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { ftruncateSync, readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ function mappingsOf(name: string): number {
     .filter((line) => line.includes(name)).length;
 }
 
-/** RAM of both kinds, and a file that somebody may truncate: pages 0 and 1, 2, 3, each beside the other. */
+/** RAM of both kinds, and a file that can be truncated: pages 0 and 1, 2, 3, adjoining. */
 async function mixed(t: ExecutionContext): Promise<GuestMemory> {
   const cut = MemoryFile.fromFd(temporaryFile(t, PAGE_BYTES));
   t.teardown(() => cut.close());
@@ -30,7 +30,7 @@ async function mixed(t: ExecutionContext): Promise<GuestMemory> {
   });
 }
 
-test('every width reads and writes little-endian bytes, wherever they are', async (t) => {
+test('every width reads and writes little-endian bytes in memory of every kind', async (t) => {
   const memory = await mixed(t);
   const model = new DataView(new ArrayBuffer(4 * PAGE_BYTES));
   const place = fc.oneof(
@@ -92,7 +92,7 @@ test('values that do not fit are rejected, and nothing is written', async (t) =>
   }
 });
 
-test('an access that is only in part in memory fails, after one beside it that is', async (t) => {
+test('an access that is partly outside memory fails, also after a successful access beside it', async (t) => {
   const memory = await guest(t, { ram: [{ start: PAGE, length: PAGE }] });
   memory.write32(at(2) - 4n, 0x0403_0201);
   for (const gpa of [at(2) - 3n, at(2), PAGE - 1n, PAGE - 4n, 0n]) {
@@ -132,7 +132,7 @@ test('an access crosses the end of a window', async (t) => {
   t.is(mappingsOf('two-windows'), 2);
 });
 
-test('a change of the memory map is seen by the next access', async (t) => {
+test('the next access uses a changed memory map', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4) }] });
   t.is(memory.read8(PAGE), 0);
   const over = await memory.regions.addRegion({ name: 'over', range: pages(1, 1), priority: 500 });
@@ -165,7 +165,7 @@ test('guest memory and its file leave no mapping behind when both are closed, in
   }
 });
 
-test('memory that was truncated fails an access, and nothing else', async (t) => {
+test('an access of truncated memory fails, and other accesses work', async (t) => {
   const fd = temporaryFile(t, PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());

@@ -64,7 +64,7 @@ test('an access may cross from one sub-mapping to the next', async (t) => {
   t.deepEqual(file.read(0n, 3), Uint8Array.of(3, 4, 0x10));
 });
 
-test('an access that meets a gap fails, and nothing is written', async (t) => {
+test('an access that includes a gap fails, and writes nothing', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: PAGE },
@@ -105,7 +105,7 @@ for (const mapped of [false, true]) {
   });
 }
 
-test('arguments that are none are refused', async (t) => {
+test('rejects invalid arguments', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const wrong = <T>(value: unknown): T => value as T;
   for (const gpa of [0, NaN, '0', null, undefined, -1n, {}]) {
@@ -118,7 +118,7 @@ test('arguments that are none are refused', async (t) => {
   t.deepEqual(memory.read(0n, 4), new Uint8Array(4));
 });
 
-test('bytes that are none are not written', async (t) => {
+test('does not write invalid bytes', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const wrong = <T>(value: unknown): T => value as T;
   for (const bytes of ['abc', 5, null, undefined, [1, 2], { length: 2 }, new Uint16Array(2)]) {
@@ -127,7 +127,7 @@ test('bytes that are none are not written', async (t) => {
   t.deepEqual(memory.read(0n, 4), new Uint8Array(4));
 });
 
-test('a file that was truncated is an error, not a signal', async (t) => {
+test('a truncated file is an error, not a signal', async (t) => {
   const memory = await guest(t);
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);

@@ -1,4 +1,4 @@
-// How many bits guest-physical addresses have, and how many guests fit into a process.
+// The width of guest-physical addresses, and the number of guests that fit into a process.
 import test from 'ava';
 import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -42,7 +42,7 @@ test('uses the address width that is given, also when RAM fills all of it', asyn
   t.is(memory.inspect().addressWidth, 30);
 });
 
-test('an address past the width is refused with the width that it needs', async (t) => {
+test('an address past the width is rejected with the width that it needs', async (t) => {
   await using memory = await GuestMemory.create();
   const region = (start: bigint) => memory.regions.addRegion({ name: 'r', range: AddressRange.of(start, PAGE) });
   const needs = /at 0x\w+\.\.0x\w+ passes the end of the guest's 40-bit address space\. Give GuestMemory\.create an/;

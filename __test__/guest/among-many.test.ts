@@ -1,4 +1,4 @@
-// What one buffer costs among many regions, and that inspect() reads each mapping once for each list that has it.
+// The cost of a buffer among many regions. inspect() reads each mapping once for each list that has it.
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';

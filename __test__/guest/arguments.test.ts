@@ -1,4 +1,4 @@
-// What is no argument is refused with a code, and nothing changes.
+// Invalid arguments are rejected with a code, and change nothing.
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, type Backing, type ErrorCode, GuestMemory, type HostMemory } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -10,7 +10,7 @@ const wrong = <T>(value: unknown): T => value as T;
 const U64 = 1n << 64n;
 const LIMIT = 1n << 32n; // of guest() in these tests
 
-/** Every attempt fails with its code, and leaves memory and target as they were. */
+/** Every attempt fails with its code, and leaves memory and target unchanged. */
 async function refused(
   t: ExecutionContext,
   memory: GuestMemory,
@@ -20,7 +20,7 @@ async function refused(
   const before = memory.inspect();
   target.takeCalls();
   for (const [what, code, attempt] of attempts) {
-    // A call that throws at once is as good as one that rejects.
+    // Treats an exception like a rejection.
     const pending = (async () => attempt())();
     await rejectsCode(t, pending, code, what);
     t.deepEqual(memory.inspect(), before, what);
@@ -28,7 +28,7 @@ async function refused(
   }
 }
 
-test('a place outside of 64 bits, of the address width, or of whole pages is refused', async (t) => {
+test('rejects a range that is unaligned, or outside of 64 bits or the address width', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -61,10 +61,10 @@ test('a place outside of 64 bits, of the address width, or of whole pages is ref
     ['bar of a number', 'ERR_INVALID_ARGUMENT', () => memory.newDeviceMemory({ name: 'b', length: wrong(4096) })],
     ['bar without name', 'ERR_INVALID_ARGUMENT', () => memory.newDeviceMemory({ name: wrong(7), length: PAGE })],
   ]);
-  await t.notThrowsAsync(add(AddressRange.of(LIMIT - PAGE, PAGE)), 'the last page is fine');
+  await t.notThrowsAsync(add(AddressRange.of(LIMIT - PAGE, PAGE)), 'the last page is accepted');
 });
 
-test('a mapping outside of its region, its file or of whole pages is refused', async (t) => {
+test('rejects a mapping that is unaligned, or outside of its region or file', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 1);
   const target = new RecordingTarget({ needsVa: true });
@@ -120,7 +120,7 @@ test('a mapping outside of its region, its file or of whole pages is refused', a
   ]);
 });
 
-test('a file that was closed backs nothing more', async (t) => {
+test('a closed file cannot back memory', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 1, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
@@ -128,7 +128,7 @@ test('a file that was closed backs nothing more', async (t) => {
   await rejectsCode(t, region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } }), 'ERR_CLOSED');
 });
 
-test('a region takes a name, a kind and a priority that are such', async (t) => {
+test('rejects an invalid name, kind and priority of a region', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
@@ -137,8 +137,8 @@ test('a region takes a name, a kind and a priority that are such', async (t) => 
   await refused(t, memory, target, [
     ['no name', 'ERR_INVALID_ARGUMENT', () => add({ name: '' })],
     ['a number as name', 'ERR_INVALID_ARGUMENT', () => add({ name: 1 })],
-    ['no such kind', 'ERR_INVALID_ARGUMENT', () => add({ kind: 'rom' })],
-    ['a kind of every object', 'ERR_INVALID_ARGUMENT', () => add({ kind: 'toString' })],
+    ['unknown kind', 'ERR_INVALID_ARGUMENT', () => add({ kind: 'rom' })],
+    ['a property of every object as kind', 'ERR_INVALID_ARGUMENT', () => add({ kind: 'toString' })],
     ['priority NaN', 'ERR_INVALID_ARGUMENT', () => add({ priority: NaN })],
     ['priority infinite', 'ERR_INVALID_ARGUMENT', () => add({ priority: Infinity })],
     ['priority bigint', 'ERR_INVALID_ARGUMENT', () => add({ priority: 1n })],
@@ -154,7 +154,7 @@ test('rejects values that are not targets', async (t) => {
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('an address width that there is not is refused', async (t) => {
+test('rejects an invalid address width', async (t) => {
   for (const addressWidth of [0, 11, 47, 48, 64, 46.5, NaN, Infinity, -1, wrong<number>('46'), wrong<number>(46n)]) {
     await rejectsCode(t, GuestMemory.create({ addressWidth }), 'ERR_INVALID_ARGUMENT', String(addressWidth));
   }
@@ -165,12 +165,12 @@ test('an address width that there is not is refused', async (t) => {
   await rejectsCode(t, small.regions.addRegion({ name: 'r', range: pages(1, 1) }), 'ERR_OUT_OF_RANGE');
 });
 
-test('host memory can not be made or forged', async (t) => {
+test('host memory cannot be created or forged', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const genuine = target.held()[0]?.hostMemory;
-  if (genuine === undefined) throw new Error('the target asked for host memory');
+  if (genuine === undefined) throw new Error('the target requires host memory');
   const iommu = new SimulatedIommu();
   const range = pages(0, 1);
   const forged: unknown[] = [

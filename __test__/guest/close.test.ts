@@ -1,4 +1,4 @@
-// The end of guest memory.
+// Closing guest memory.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { AddressRange, GuestMemory } from '../../ts/index.ts';
@@ -6,7 +6,7 @@ import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 
-test('close unmaps everything from every target while the memory is still there', async (t) => {
+test('close unmaps everything from every target before it releases the memory', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
@@ -67,7 +67,7 @@ test('close is idempotent, also when it is not awaited', async (t) => {
   t.deepEqual(target.calls, ['unmap 0x0..0x1000']);
 });
 
-test('files given by the caller stay open, files made here are closed', async (t) => {
+test('files given by the caller stay open, files created here are closed', async (t) => {
   const file = taggedFile(t, 'mine', 1, 0x11);
   const memory = await guest(t, {
     ram: [
@@ -84,7 +84,7 @@ test('files given by the caller stay open, files made here are closed', async (t
   throwsCode(t, () => backing.file.length, 'ERR_CLOSED');
 });
 
-test('a close that could not unmap keeps the memory and can be called again when the target is closed', async (t) => {
+test('a close that fails to unmap keeps the memory, and can be repeated when the target is closed', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: PAGE },
@@ -99,7 +99,7 @@ test('a close that could not unmap keeps the memory and can be called again when
   stuck.judge = ({ op, range }) => (op === 'unmap' && range.start === 0n ? new Error('no') : undefined);
   t.is((await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED')).target, 'stuck');
   t.deepEqual(stuck.heldText(), ['0x0..0x1000 rw ram0']);
-  t.deepEqual(other.held(), [], 'what can go has gone');
+  t.deepEqual(other.held(), [], 'all else is unmapped');
   t.deepEqual(stuck.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x5a));
   t.is(memory.inspect().quarantine[0]?.target, 'stuck');
   await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');

@@ -1,11 +1,11 @@
-// Who wins at each address, against a model that looks at every address.
+// The winning region at each address, compared with a model of single addresses.
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { Coverage, type Run } from '../../ts/guest/coverage.ts';
 
 const SIZE = 24;
-/** Priorities by region id: ties are decided by the id, the lower one wins. */
+/** Priorities by region id. The lower id wins a tie. */
 const PRIORITY = [0, 2, 1, 1, 2, 0];
 const wins = (a: number, b: number): boolean => {
   const difference = (PRIORITY[b] ?? 0) - (PRIORITY[a] ?? 0);
@@ -13,7 +13,7 @@ const wins = (a: number, b: number): boolean => {
 };
 const ALL = AddressRange.of(0n, BigInt(SIZE));
 
-/** The winners of a range by looking at each address. */
+/** The winners of a range, found address by address. */
 function naive(active: ReadonlyMap<number, AddressRange>, range: AddressRange): string[] {
   const runs: { start: bigint; end: bigint; region: number }[] = [];
   for (let address = range.start; address < range.end; address++) {
@@ -27,7 +27,7 @@ function naive(active: ReadonlyMap<number, AddressRange>, range: AddressRange): 
   return runs.map(({ start, end, region }) => `${start}-${end}: ${region}`);
 }
 
-/** The addresses that any region has, as stretches, by looking at each address. */
+/** The addresses of all regions as ranges, found address by address. */
 function union(active: ReadonlyMap<number, AddressRange>): string[] {
   const stretches: [start: bigint, end: bigint][] = [];
   for (let address = 0n; address < SIZE; address++) {
@@ -39,7 +39,7 @@ function union(active: ReadonlyMap<number, AddressRange>): string[] {
   return stretches.map(([start, end]) => `${start}-${end}`);
 }
 
-/** What lies between gaps: sorted stretches. */
+/** The ranges between gaps, sorted. */
 function between(gaps: readonly AddressRange[]): string[] {
   const starts = [0n, ...gaps.map(({ end }) => end)];
   return gaps.flatMap(({ start }, index) => (starts[index] === start ? [] : [`${starts[index]}-${start}`]));
@@ -52,7 +52,7 @@ const rangeWithin = fc
   .tuple(fc.nat(SIZE - 1), fc.integer({ min: 1, max: SIZE }))
   .map(([start, length]) => AddressRange.of(BigInt(start), BigInt(Math.min(length, SIZE - start))));
 
-test('the winners are those of a model that looks at every address', (t) => {
+test('the winners equal those of a model of single addresses', (t) => {
   const step = fc.record({ region: fc.nat(PRIORITY.length - 1), at: rangeWithin });
   const property = fc.property(fc.array(step, { maxLength: 40 }), rangeWithin, (steps, query) => {
     let coverage = new Coverage(wins);
@@ -83,7 +83,7 @@ test('the winners are those of a model that looks at every address', (t) => {
   t.notThrows(() => fc.assert(property, { numRuns: 1000 }));
 });
 
-test('of equal regions the one that wins does not depend on who came first', (t) => {
+test('of equal regions the winner does not depend on the order of adding', (t) => {
   for (const order of [
     [2, 3],
     [3, 2],

@@ -1,6 +1,6 @@
 /**
- * What is done to a device while no target has its memory: a reset, and the like. Then all have it again, or it is told who
- * has not.
+ * Operations on a device, such as a reset, while no target maps its memory. Afterwards all targets map it again, or its
+ * absence is recorded.
  */
 import test, { type ExecutionContext } from 'ava';
 import {
@@ -21,12 +21,12 @@ interface Stage {
   readonly memory: GuestMemory;
   readonly space: AddressSpace;
   readonly device: MemoryOfDevice;
-  /** Two pages of the device at page 8, with a page between that shows nothing. */
+  /** Two pages of the device at page 8, with a page without memory between. */
   readonly bar: DeviceMemory;
-  /** As iommufd, as type1, and one that takes no memory of this process. */
+  /** Targets like iommufd, like type1, and without host memory. */
   readonly targets: readonly [RevocableTarget, BatchRecordingTarget, RecordingTarget];
   readonly handles: readonly DmaMapperHandle[];
-  /** What the targets were asked and what was done, in order. */
+  /** The calls of the targets and the operations, in order. */
   readonly log: string[];
 }
 
@@ -67,7 +67,7 @@ function states(handle: DmaMapperHandle | undefined): string[] {
 
 const MAPPED = ['mapped', 'mapped', 'mapped'];
 
-test('all targets give the memory up before it is done, and have it again after it', async (t) => {
+test('all targets unmap the memory before the operation, and map it again after it', async (t) => {
   const { space, device, targets, handles, log } = await stage(t);
   const lent = targets[1].held()[1]?.hostMemory;
   await space.withoutMappings([device.memory], async () => {
@@ -78,7 +78,7 @@ test('all targets give the memory up before it is done, and have it again after 
   });
   t.deepEqual(log, [...TAKEN, 'act', ...GIVEN]);
   for (const target of targets) t.deepEqual(target.heldText(), FULL);
-  for (const handle of handles) t.deepEqual(states(handle), MAPPED, 'and it is not void');
+  for (const handle of handles) t.deepEqual(states(handle), MAPPED, 'and it is not revoked');
   t.is(targets[1].held()[1]?.hostMemory?.read(0n, 1)[0], 0x40);
 });
 
@@ -108,14 +108,14 @@ test('reports an action that throws and a rollback that fails, and records what 
   t.deepEqual(handles.map(states), [MAPPED, ['mapped', 'mapped', 'failed ERR_MAP_FAILED'], MAPPED]);
 });
 
-test('whichever unmap fails, nothing is done, that range is quarantined, and all else is as it was', async (t) => {
+test('if any unmap fails, the operation does not run, the range is quarantined, and all else is as before', async (t) => {
   for (let which = 0; which < 3; which++) {
     for (let k = 0; k < 2; k++) {
       const { memory, space, device, bar, targets, handles } = await stage(t);
       const picky = targets[which];
       if (picky === undefined) throw new Error('there are three');
       picky.judge = new RefuseAt('unmap', k).judge;
-      const act = space.withoutMappings([device.memory], () => t.fail('it is done'));
+      const act = space.withoutMappings([device.memory], () => t.fail('the operation has run'));
       const error = await rejectsCode(t, act, 'ERR_UNMAP_FAILED');
       t.is(error.target, picky.name);
       t.is(error.range?.start, at(8 + 2 * k));
@@ -127,7 +127,7 @@ test('whichever unmap fails, nothing is done, that range is quarantined, and all
       );
       for (const target of targets) t.deepEqual(target.heldText(), FULL);
       await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-      picky.loseAll();
+      picky.closeWithMappings();
       await memory.dmaMappers.targetClosed(picky);
       await space.withoutMappings([device.memory], () => {});
       await bar.mapToGuest(at(16));
@@ -136,7 +136,7 @@ test('whichever unmap fails, nothing is done, that range is quarantined, and all
 });
 
 for (const policy of ['required', 'best-effort'] as const) {
-  test(`a target that refuses it afterwards keeps no other from having it; device memory is ${policy}`, async (t) => {
+  test(`a target that fails to map it afterwards does not affect others; device memory is ${policy}`, async (t) => {
     for (let which = 0; which < 3; which++) {
       const { space, device, bar, targets, handles } = await stage(t, [policy]);
       const picky = targets[which];
@@ -153,13 +153,13 @@ for (const policy of ['required', 'best-effort'] as const) {
         `${picky.name} refuses`,
       );
       await bar.mapToGuest(at(8));
-      t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED], 'the next change gives it');
+      t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED], 'the next change maps it');
       for (const target of targets) t.deepEqual(target.heldText(), FULL);
     }
   });
 }
 
-test('each target by its own policy: who may miss it does, who does not want it is not asked', async (t) => {
+test('each target follows its own policy: with best-effort it skips memory, with off it is not called', async (t) => {
   const { space, device, targets, handles, log } = await stage(t, ['best-effort', 'off', 'required']);
   const [one] = targets;
   await space.withoutMappings([device.memory], () => {
@@ -173,12 +173,12 @@ test('each target by its own policy: who may miss it does, who does not want it 
   t.false(log.some((entry) => entry.startsWith('two')));
   one.judge = ACCEPT;
   await space.withoutMappings([device.memory], () => {});
-  t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'what was missed before is missed after');
+  t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'memory that was missing before is missing after');
   await space.giveMissing([device.memory]);
   t.deepEqual(states(handles[0]), MAPPED);
 });
 
-test('changes that are called meanwhile come after it, and no other device is touched', async (t) => {
+test('changes called meanwhile apply afterwards, and no other device is touched', async (t) => {
   const { memory, space, device, bar, targets, handles, log } = await stage(t);
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
@@ -208,7 +208,7 @@ test('changes that are called meanwhile come after it, and no other device is to
   );
 });
 
-test('several devices at once, and such as nobody has', async (t) => {
+test('unmaps several devices at once, also unmapped ones', async (t) => {
   const { memory, space, device, targets, log } = await stage(t);
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const absent = new MemoryOfDevice(t, 'absent device', 1);
@@ -226,7 +226,7 @@ test('several devices at once, and such as nobody has', async (t) => {
   t.deepEqual(log, ['act']);
 });
 
-test('after guest memory was closed it is done, and nothing is mapped', async (t) => {
+test('after guest memory is closed the operation runs, and nothing is mapped', async (t) => {
   const { memory, space, device, targets } = await stage(t);
   const closing = memory.close();
   let done = false;
@@ -237,7 +237,7 @@ test('after guest memory was closed it is done, and nothing is mapped', async (t
   for (const target of targets) t.deepEqual(target.held(), []);
 });
 
-test('a target that is here for its quarantine alone gets nothing new', async (t) => {
+test('nothing new is mapped to a removed target that has a quarantine', async (t) => {
   const { memory, space, device, targets, handles } = await stage(t);
   const [one, two] = targets;
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === 0n ? new Error('stuck') : undefined);
@@ -247,7 +247,7 @@ test('a target that is here for its quarantine alone gets nothing new', async (t
   await space.giveMissing([device.memory]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
   t.deepEqual(two.heldText(), FULL);
-  one.loseAll();
+  one.closeWithMappings();
   await memory.dmaMappers.targetClosed(one);
 });
 
@@ -265,7 +265,7 @@ test('maps only the missing memory when a device responds again', async (t) => {
   device.revoke();
   log.length = 0;
   await space.giveMissing([device.memory]);
-  t.deepEqual(log, ['one unmap 16', 'one map 16', 'one unmap 18', 'one map 18'], 'who says that it is void');
+  t.deepEqual(log, ['one unmap 16', 'one map 16', 'one unmap 18', 'one map 18'], 'the target that reports it revoked');
   t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED]);
 });
 
@@ -289,13 +289,13 @@ for (const policy of ['required', 'best-effort'] as const) {
   });
 }
 
-test('quarantines a revoked mapping that can not be unmapped, and maps the rest', async (t) => {
+test('quarantines a revoked mapping that cannot be unmapped, and maps the rest', async (t) => {
   const { memory, space, device, targets, handles } = await stage(t);
   const [one] = targets;
   device.revoke();
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
   await space.giveMissing([device.memory]);
   t.deepEqual(states(handles[0]), ['mapped', 'quarantined ERR_UNMAP_FAILED', 'mapped']);
-  one.loseAll();
+  one.closeWithMappings();
   await memory.dmaMappers.targetClosed(one);
 });

@@ -1,4 +1,4 @@
-// The window of a BAR: prepared, placed, moved, taken away.
+// The window of a BAR: created, placed, moved and removed.
 import test from 'ava';
 import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -22,7 +22,7 @@ test('a BAR that moves is unmapped everywhere before it is mapped anywhere', asy
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
 
-  await bar.mapToGuest(at(10)); // over a part of where it was
+  await bar.mapToGuest(at(10)); // overlapping its old range
   const firstMap = log.findIndex((call) => call.includes(' map '));
   t.deepEqual(log.slice(0, firstMap).sort(), [
     'a unmap 0x8000..0x9000',
@@ -73,7 +73,7 @@ test('a move that fails at the new address leaves the BAR at the old one in ever
   t.deepEqual([...picky.breaches, ...last.breaches], []);
 });
 
-test('a move onto a reserved IOVA is successful and says that devices can not reach it', async (t) => {
+test('a move onto a reserved IOVA succeeds, and reports that devices cannot reach it', async (t) => {
   const memory = await guest(t);
   const iommu = new SimulatedIommu();
   const handle = await memory.dmaMappers.addDmaMapper(iommu);
@@ -96,14 +96,14 @@ test('two BARs swap their addresses', async (t) => {
   await b.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: PAGE } });
   await a.mapToGuest(at(1));
   await b.mapToGuest(at(2));
-  await a.mapToGuest(at(2)); // both are there now; the older shows
+  await a.mapToGuest(at(2)); // both are mapped now; the older one wins
   t.deepEqual(iommu.read(at(2), 1), Uint8Array.of(0x50));
   await b.mapToGuest(at(1));
   t.deepEqual(iommu.read(at(1), 1), Uint8Array.of(0x51));
   t.deepEqual(iommu.read(at(2), 1), Uint8Array.of(0x50));
 });
 
-test('contents change while the BAR is placed and while it is not', async (t) => {
+test('contents change with and without an address of the BAR', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 0x50);
   const target = new RecordingTarget();
@@ -123,7 +123,7 @@ test('contents change while the BAR is placed and while it is not', async (t) =>
   t.deepEqual(target.takeCalls(), ['unmap 0x4000..0x6000', 'unmap 0x7000..0x8000']);
 });
 
-test('a closed window is gone for good', async (t) => {
+test('a closed window cannot be used again', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
@@ -139,7 +139,7 @@ test('a closed window is gone for good', async (t) => {
   await rejectsCode(t, bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' }), 'ERR_REGION_REMOVED');
 });
 
-test('a window that is disposed of leaves guest memory', async (t) => {
+test('a disposed window leaves guest memory', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar[Symbol.asyncDispose]();

@@ -1,5 +1,5 @@
-// Every change is made to fail at every primitive step, and at every step of undoing it: the map is as it was, each target
-// holds what is known of it, no memory is shown in another's place, and the change can be tried again.
+// Every change fails at every primitive step, and at every step of its rollback. The map is as before, each target
+// holds the memory that its status reports, no other memory is mapped, and the change can be repeated.
 import { readdirSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, GuestMemory, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
@@ -7,12 +7,12 @@ import { type FaultPlan, heal, inject, countNative, DEVICE } from '../support/fa
 import { FailureScene, type Kinds, NEW_PRIVATE, isDevicePlace } from '../support/failure-scene.ts';
 import { at, PAGE, pages } from '../support/pages.ts';
 
-/** What the targets are, and whether two steps fail as well. */
+/** The properties of the targets, and whether two steps fail as well. */
 interface Case extends Kinds {
   readonly pairs: boolean;
 }
 
-/** Where no target has files by their place in this process, there are fewer steps, and fewer ways for two to meet. */
+/** Without targets that need host memory of files there are fewer steps, and fewer combinations. */
 const CASES: readonly Case[] = [
   { policy: 'required', needsVa: [true, true], pairs: true },
   { policy: 'best-effort', needsVa: [true, 'private'], pairs: true },
@@ -23,20 +23,20 @@ const CASES: readonly Case[] = [
 
 function describe({ policy, needsVa }: Kinds): string {
   const byFile = needsVa.filter((needs) => needs === 'private').length;
-  return `device memory is ${policy}, ${['no target takes', 'one target takes', 'both targets take'][byFile]} files as files`;
+  return `device memory is ${policy}, ${['no target maps', 'one target maps', 'both targets map'][byFile]} files by file`;
 }
 
-/** What comes to pass by a file that a target has by its place in this process. */
+/** A quarantine that needs a target with host memory of files. */
 const BY_PLACE = 'a target closes with a quarantine';
 
 interface Change {
   readonly title: string;
   readonly romShown?: boolean;
-  /** The targets that follow before. Default: both. */
+  /** The targets registered before. Default: both. */
   readonly following?: readonly number[];
   readonly prepare?: (scene: FailureScene) => Promise<unknown>;
   readonly run: (scene: FailureScene) => Promise<unknown>;
-  /** What maps device memory that was missed. Default: the change once more. */
+  /** Maps device memory that was skipped. Default: the change once more. */
   readonly repeat?: (scene: FailureScene) => Promise<unknown>;
 }
 
@@ -45,25 +45,26 @@ async function repeatBars(scene: FailureScene): Promise<void> {
   await scene.bar(1).mapToGuest(at(20));
 }
 
-/** The ROM fails to come, and the second target won't give a page back: the first can't have its RAM again. */
+/** Mapping the ROM fails, and the second target fails to unmap a page. RAM cannot be restored for the first. */
 async function quarantineLow(scene: FailureScene): Promise<void> {
   inject((_step, what) => what === 'other: map 0x1000..0x3000' || what === 'other: unmap 0x0..0x1000');
   await scene.rom.mapToGuest().catch(() => {});
   heal();
   const states = scene.memory.inspect().targets.map(({ mappings }) => mappings.map(({ state }) => state));
-  if (states[0]?.[0] !== 'failed' || !states[1]?.includes('quarantined')) throw new Error('no such quarantine');
+  if (states[0]?.[0] !== 'failed' || !states[1]?.includes('quarantined'))
+    throw new Error('the quarantine does not exist');
 }
 
 const CHANGES: readonly Change[] = [
   {
-    title: 'a region of RAM comes',
+    title: 'a region of RAM is mapped',
     prepare: ({ high }) => high.unmapFromGuest(),
     run: ({ high }) => high.mapToGuest(),
   },
-  { title: 'a region of RAM goes', run: ({ low }) => low.unmapFromGuest() },
+  { title: 'a region of RAM is unmapped', run: ({ low }) => low.unmapFromGuest() },
   { title: 'a region of RAM is removed', romShown: true, run: ({ low }) => low.remove() },
-  { title: 'a ROM comes above RAM', run: ({ rom }) => rom.mapToGuest() },
-  { title: 'a ROM above RAM goes', romShown: true, run: ({ rom }) => rom.unmapFromGuest() },
+  { title: 'a ROM is mapped over RAM', run: ({ rom }) => rom.mapToGuest() },
+  { title: 'a ROM over RAM is unmapped', romShown: true, run: ({ rom }) => rom.unmapFromGuest() },
   { title: 'RAM becomes read-only', romShown: true, run: ({ low }) => low.mapToGuest({ writable: false }) },
   {
     title: 'a file replaces the middle of RAM',
@@ -73,7 +74,7 @@ const CHANGES: readonly Change[] = [
     title: 'private memory replaces the middle of private memory',
     run: ({ high }) => high.addMapping({ range: pages(Number(NEW_PRIVATE.start / PAGE) - 8, 1), backing: 'private' }),
   },
-  { title: 'the middle of RAM is taken out', run: ({ low }) => low.removeMappings(pages(1, 2)) },
+  { title: 'the middle of RAM is removed', run: ({ low }) => low.removeMappings(pages(1, 2)) },
   { title: 'a BAR is enabled', run: (scene) => scene.bar(2).mapToGuest(at(24)) },
   { title: 'a BAR moves', run: (scene) => scene.bar(0).mapToGuest(at(24)) },
   { title: 'a BAR moves by a page', run: (scene) => scene.bar(0).mapToGuest(at(17)) },
@@ -82,20 +83,23 @@ const CHANGES: readonly Change[] = [
   { title: 'a BAR is disabled', run: (scene) => scene.bar(0).unmapFromGuest() },
   { title: 'a BAR closes', run: (scene) => scene.bar(0).remove() },
   {
-    title: 'a BAR shows more',
+    title: 'a mapping is added to a BAR',
     run: (scene) =>
       scene.bar(0).addMapping({ range: AddressRange.of(PAGE, PAGE), backing: { file: scene.file, offset: at(9) } }),
   },
-  { title: 'a BAR shows less', run: (scene) => scene.bar(0).removeMappings(AddressRange.of(at(2), PAGE)) },
+  {
+    title: 'a mapping is removed from a BAR',
+    run: (scene) => scene.bar(0).removeMappings(AddressRange.of(at(2), PAGE)),
+  },
   { title: 'the first target joins', romShown: true, following: [], run: (scene) => scene.join(0), repeat: repeatBars },
   {
-    title: 'the first target joins, and takes no batches',
+    title: 'the first target joins without batches',
     following: [],
     run: (scene) => scene.join(1),
     repeat: repeatBars,
   },
   {
-    title: 'a target joins another',
+    title: 'a target joins beside another',
     romShown: true,
     following: [1],
     run: (scene) => scene.join(0),
@@ -107,7 +111,7 @@ const CHANGES: readonly Change[] = [
     prepare: quarantineLow,
     run: async (scene) => {
       await scene.close(1);
-      await scene.low.mapToGuest(); // nothing more to do, unless the former failed
+      await scene.low.mapToGuest(); // no effect, unless the call before failed
     },
   },
 ];
@@ -135,43 +139,47 @@ async function stage({ romShown = false, following = [0, 1], prepare }: Change, 
   return scene;
 }
 
-/** What the change does when nothing fails. */
+/** The result of the change without failures. */
 async function golden(change: Change, kinds: Kinds): Promise<Golden> {
   const scene = await stage(change, kinds);
   inject(() => false);
   await change.run(scene);
   const { taken } = heal();
-  const following = scene.followers.map(({ handle }) => handle !== undefined);
-  // What is put right by a target that closes is put right for good once it is back.
+  const following = scene.registeredTargets.map(({ handle }) => handle !== undefined);
+  // A target that closes ends its quarantine permanently once it is back.
   await settle(scene, following);
-  const result = { steps: taken.length, map: scene.map(), holdings: scene.holdings(), following };
+  const result = { steps: taken.length, map: scene.map(), holdings: scene.statusLines(), following };
   await scene.end();
   return result;
 }
 
-/** Closes what has a quarantine, and lets everything follow that should. */
+/** Closes the targets with a quarantine, and registers the targets again. */
 async function settle(scene: FailureScene, following: readonly boolean[]): Promise<void> {
   for (const { target } of scene.memory.inspect().quarantine) {
-    await scene.close(scene.followers.findIndex((follower) => follower.target.name === target));
+    await scene.close(scene.registeredTargets.findIndex((follower) => follower.target.name === target));
   }
   for (const [index, follows] of following.entries()) {
-    if (follows && scene.follower(index).handle === undefined) await scene.join(index);
+    if (follows && scene.targetAt(index).handle === undefined) await scene.join(index);
   }
 }
 
-/** One case. @returns how many steps there were until everything had failed or was undone */
+/** Runs one case. @returns the number of steps until everything failed or was rolled back */
 async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan): Promise<number> {
   const { policy } = kinds;
   const scene = await stage(change, kinds);
-  const before = { map: scene.map(), holdings: scene.holdings(), quarantine: scene.memory.inspect().quarantine.length };
+  const before = {
+    map: scene.map(),
+    holdings: scene.statusLines(),
+    quarantine: scene.memory.inspect().quarantine.length,
+  };
   inject(plan);
   const outcome = await outcomeOf(change.run(scene));
   const { taken, failed } = heal();
   try {
-    same('with the targets', scene.oddities(), []);
+    same('with the targets', scene.inconsistencies(), []);
     const quarantined = scene.memory.inspect().quarantine.length;
     if (outcome === undefined) {
-      // Only device memory that the policy lets a target miss, and giving its place in this process up again.
+      // Only device memory that the policy lets a target skip, and its unmap from this process.
       const notFaultedIn = policy !== 'required' && failed.some((step) => FAULTING_IN_DEVICE.test(step));
       const noticed = (step: string): boolean => missable(step, policy) || (notFaultedIn && step === 'native: unmap');
       if (!failed.every(noticed)) throw new Error('a failure went unnoticed');
@@ -188,26 +196,26 @@ async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan)
       const refusedToGo = failed.some((step) => /unmap|take back/.test(step) && !step.startsWith('native'));
       if (!refusedToGo && quarantined > before.quarantine) throw new Error('quarantined for no reason');
       if (failed.length === 1 && !refusedToGo && before.quarantine === 0)
-        same('holdings', scene.holdings(), before.holdings);
-      const worse = before.quarantine === 0 && scene.holdings().join() !== before.holdings.join();
+        same('holdings', scene.statusLines(), before.holdings);
+      const worse = before.quarantine === 0 && scene.statusLines().join() !== before.holdings.join();
       if (worse && error.code !== 'ERR_UNMAP_FAILED' && error.code !== 'ERR_ROLLBACK_FAILED') {
-        throw new Error(`something is not as it was, and the error is ${error.code}`, { cause: error });
+        throw new Error(`something has changed, and the error is ${error.code}`, { cause: error });
       }
     }
     let again = await outcomeOf((outcome === undefined ? (change.repeat ?? change.run) : change.run)(scene));
     if (again !== undefined) {
       const { error } = again;
       if (quarantined === 0 || !(error instanceof PeerDmaError && error.code === 'ERR_RANGE_QUARANTINED')) {
-        throw new Error('the second try failed', { cause: error });
+        throw new Error('the repeated change failed', { cause: error });
       }
     }
-    same('with the targets after a second try', scene.oddities(), []);
+    same('with the targets after a repetition', scene.inconsistencies(), []);
     await settle(scene, due.following);
     if (again !== undefined) again = await outcomeOf(change.run(scene));
-    if (again !== undefined) throw new Error('the last try failed', { cause: again.error });
+    if (again !== undefined) throw new Error('the last repetition failed', { cause: again.error });
     await settle(scene, due.following);
     same('map at the end', scene.map(), due.map);
-    same('holdings at the end', scene.holdings(), due.holdings);
+    same('holdings at the end', scene.statusLines(), due.holdings);
     await scene.end();
   } catch (error) {
     const told = outcome?.error instanceof Error ? outcome.error.message : 'success';
@@ -221,7 +229,7 @@ async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan)
 
 const FAULTING_IN_DEVICE = /^native: ensureMapped(Async)? \(device\)$/;
 
-/** Whether a target may miss what this step maps. */
+/** Whether a target may skip the memory that this step maps. */
 function missable(step: string, policy: PeerToPeer): boolean {
   return policy !== 'required' && step.endsWith(DEVICE);
 }
@@ -233,7 +241,7 @@ function same(what: string, is: unknown, due: unknown): void {
 
 async function enumerate(t: ExecutionContext, change: Change, kinds: Case): Promise<Record<string, number>> {
   const due = await golden(change, kinds);
-  t.true(due.steps > 0 || kinds.policy === 'off', 'only a change of BARs takes no step, where peer-to-peer is off');
+  t.true(due.steps > 0 || kinds.policy === 'off', 'with peer-to-peer off only a change of BARs takes no step');
   const cases = { 'one step fails': 0, 'two steps fail': 0, 'all from a step on fail': 0 };
   for (let k = 0; k < due.steps; k++) {
     const steps = await check(change, kinds, due, (step) => step === k);
@@ -281,9 +289,9 @@ test.serial('guest memory closes, and any step of it fails', async (t) => {
     t.is(scene.map(), before, what);
     const [kept, ...others] = scene.memory.inspect().quarantine;
     t.true(kept !== undefined && others.length === 0, what);
-    t.is(scene.followers.flatMap(({ target }) => target.held()).length, 1, 'everything else is unmapped');
-    for (const follower of scene.followers) follower.handle = undefined;
-    t.deepEqual(scene.oddities(), [], 'and that is still there');
+    t.is(scene.registeredTargets.flatMap(({ target }) => target.held()).length, 1, 'everything else is unmapped');
+    for (const follower of scene.registeredTargets) follower.handle = undefined;
+    t.deepEqual(scene.inconsistencies(), [], 'and that is still there');
     t.truthy(await outcomeOf(close.run(scene)), 'which keeps it from closing');
     await settle(scene, []);
     await scene.end();

@@ -1,4 +1,5 @@
-// GuestMemory.explain() of one address: says what explain() of a whole snapshot says, and reads what is there alone.
+// GuestMemory.explain() of one address. It returns the same as explain() of a whole snapshot, and reads only the memory
+// at that address.
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, GuestMemory, type Region } from '../../ts/index.ts';
@@ -52,7 +53,7 @@ test('returns the result of explain() of a snapshot at each address', async (t) 
         t.deepEqual(memory.explain(address), explain(snapshot, address));
         t.deepEqual(memory.explain(address, 'off'), explain(snapshot, address, 'off'));
       }
-      target.loseAll();
+      target.closeWithMappings();
       await memory.dmaMappers.targetClosed(target);
     },
   );
@@ -73,7 +74,7 @@ test.serial('reads only the mappings at the address', async (t) => {
         if (page % 2 === 0) draft.place(region.id, AddressRange.of(2n * MANY + at(page), PAGE), true);
       }
     });
-    await manyPages(t, memory, count); // the first ones hide those that come later
+    await manyPages(t, memory, count); // the first ones hide the later ones
   };
   await grow(20);
   const few = await valuesRead(explainAll);

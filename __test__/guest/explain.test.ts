@@ -1,4 +1,5 @@
-// What explain() says of an address: what is there, what hides what, and why a target does or doesn't reach it.
+// The results of explain(): the memory at an address, the regions that it hides, and why a target does or does not
+// reach it.
 import test from 'ava';
 import { AddressRange, type MemorySnapshot } from '../../ts/index.ts';
 import { explain } from '../../ts/inspect.ts';
@@ -6,7 +7,7 @@ import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-/** Of a target that reports its mapping as revoked. */
+/** A target that reports its mapping as revoked. */
 class RevokingTarget extends RecordingTarget {
   revoked = false;
 
@@ -62,7 +63,7 @@ test('explains hidden regions, and addresses that the VMM emulates', async (t) =
   t.is(memory.explain(at(5)).memory, undefined);
 });
 
-test('of equal priority the older region is to be seen', async (t) => {
+test('of equal priority the older region is visible', async (t) => {
   const memory = await guest(t);
   const regions = [];
   for (const name of ['younger is not', 'seen']) {
@@ -89,7 +90,7 @@ test('names the nearest regions of an address without memory', async (t) => {
   t.is(memory.explain(1n << 40n).text, "0x10000000000 is beyond the guest's addresses, which have 32 bits.");
 });
 
-test('why a target does not reach device memory', async (t) => {
+test('reports why a target does not reach device memory', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'bar-file', 4, 1);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
@@ -140,7 +141,7 @@ test('explains a range in quarantine, and memory that is not mapped since', asyn
   t.regex(memory.explain(other, 'A').text, /A does not reach it: it was to leave, could not unmap all that it had/);
 });
 
-test('a snapshot that was JSON explains as much as guest memory does', async (t) => {
+test('a snapshot from JSON gives the same explanation as guest memory', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(4), private: true }] });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const snapshot = JSON.parse(JSON.stringify(memory.inspect())) as MemorySnapshot;

@@ -1,4 +1,4 @@
-// Places for memory that may be anywhere: free, in every IOMMU's reach, aligned, and as low as can be.
+// Ranges for memory without a fixed address: free, reachable by every IOMMU, aligned, and as low as possible.
 import test from 'ava';
 import fc from 'fast-check';
 import { AddressRange } from '../../ts/index.ts';
@@ -13,7 +13,7 @@ function without(taken: readonly AddressRange[]): FreeSpace {
 
 const range = (start: number, end: number): AddressRange => AddressRange.between(BigInt(start), BigInt(end));
 
-test('the lowest place that is free and common to all', (t) => {
+test('finds the lowest range that is free and common to all', (t) => {
   const find = (length: number, alignment: number, allowed: AddressRange[][], taken: AddressRange[] = []) =>
     findFreeRange(BigInt(length), BigInt(alignment), allowed, without(taken))?.toString();
   t.is(find(4, 1, [[range(0, 16)]]), '0x0..0x4');
@@ -24,7 +24,7 @@ test('the lowest place that is free and common to all', (t) => {
   t.is(find(4, 1, [[range(0, 16)], [range(2, 9)]]), '0x2..0x6');
   t.is(find(4, 1, [[range(0, 16)], [range(2, 5)]]), undefined);
   t.is(find(17, 1, [[range(0, 16)]]), undefined);
-  t.is(find(1, 1, []), undefined, 'nothing is allowed');
+  t.is(find(1, 1, []), undefined, 'no range is allowed');
 });
 
 test('finds the range that trying every address finds', (t) => {

@@ -109,7 +109,7 @@ test('does not read sub-mappings beside the touched range', (t) => {
   t.deepEqual(result.added, []);
 });
 
-/** A random map: three random bits for each address decide about it. */
+/** A random map, with three random bits for each address. */
 const flatMap = fc
   .array(fc.record({ file: fc.integer({ min: -1, max: 2 }), writable: fc.boolean(), cut: fc.boolean() }), {
     minLength: 16,
@@ -134,7 +134,7 @@ const flatMap = fc
     return subs;
   });
 
-test('random changes: the flat map is as the regions resolve it, without needless unmaps', (t) => {
+test('random changes result in the flat map of the regions, without needless unmaps', (t) => {
   const cells = (subs: readonly SubMapping[]): string[] =>
     subs.flatMap(({ range, store, writable }) => {
       const found: string[] = [];
@@ -161,7 +161,7 @@ test('random changes: the flat map is as the regions resolve it, without needles
         const found = resolver(source)(span(at, at + 1))[0];
         if (found !== undefined) after.push(found);
       }
-      const joined: SubMapping[] = []; // as regions resolve it: in the longest runs
+      const joined: SubMapping[] = []; // as regions resolve it: in the longest ranges
       for (const one of after) {
         const last = joined.at(-1);
         if (
@@ -192,7 +192,7 @@ test('random changes: the flat map is as the regions resolve it, without needles
       for (const one of result.removed) {
         if (!before.includes(one)) throw new Error('removes a sub-mapping that the old map does not have');
         if (cells([one]).every((cell) => dueSet.has(cell)))
-          throw new Error(`${text([one]).join()} is removed, though the new map has the same memory there`);
+          throw new Error(`${text([one]).join()} is removed, but the new map has the same memory there`);
       }
       for (const one of result.added) {
         if (before.some((was) => !result.removed.includes(was) && was.range.overlaps(one.range))) {

@@ -1,4 +1,4 @@
-// The addresses that nothing has, and how much of them a search reads.
+// The free addresses, and the number of them that a search reads.
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
@@ -9,7 +9,7 @@ const SIZE = 200;
 const range = (start: number, end: number): AddressRange => AddressRange.between(BigInt(start), BigInt(end));
 const ALL = range(0, SIZE);
 
-test('takes, frees and finds addresses as a model of single addresses does', (t) => {
+test('takes, frees and finds addresses like a model of single addresses', (t) => {
   const step = fc.record({
     op: fc.constantFrom('take', 'free'),
     start: fc.nat(SIZE - 1),
@@ -40,7 +40,7 @@ test('takes, frees and finds addresses as a model of single addresses does', (t)
   t.notThrows(() => fc.assert(property, { numRuns: 100 }));
 });
 
-/** How many nodes of gap trees an operation reads to decide whether there is room below. */
+/** The number of nodes of gap trees that an operation reads to decide whether a gap suffices. */
 function nodesRead(act: () => unknown): number {
   const { mayHold } = GapNode.prototype;
   let count = 0;

@@ -1,4 +1,4 @@
-// A target whose method never settles: targetClosed settles it, and what was asked behind it goes on.
+// A target whose method never settles. targetClosed settles the call, and the queued changes continue.
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, type DeviceMemory, type GuestMemory } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -11,7 +11,7 @@ interface Call {
   readonly settle: (error?: Error) => void;
 }
 
-/** From now on these methods of the target never settle by themselves. @returns the calls that hang */
+/** From now on these methods of the target never settle. @returns the calls that hang */
 function hang(target: RecordingTarget, ...methods: ('mapDma' | 'unmapDma' | 'mapDmaBatch')[]): Call[] {
   const calls: Call[] = [];
   for (const method of methods) {
@@ -30,7 +30,7 @@ interface Scene {
   readonly other: RecordingTarget;
 }
 
-/** RAM in page 0, a BAR that is nowhere, and a target that works. */
+/** RAM in page 0, a BAR without an address, and a target that works. */
 async function scene(t: ExecutionContext): Promise<Scene> {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const file = taggedFile(t, 'bar', 1, 0x10);
@@ -46,19 +46,19 @@ const RAM = '0x0..0x1000 rw ram0';
 for (const needsVa of [false, true]) {
   for (const late of ['resolves', 'rejects', 'never settles'] as const) {
     const host = needsVa ? 'with host memory' : 'without host memory';
-    test(`a map that hangs ends with targetClosed, the change goes on: ${host}, the call ${late} later`, async (t) => {
+    test(`a map that hangs ends with targetClosed, and the change continues: ${host}, the call ${late} later`, async (t) => {
       const { memory, bar, other } = await scene(t);
       const hung = new RecordingTarget({ name: 'hung', needsVa });
       const handle = await memory.dmaMappers.addDmaMapper(hung, { peerToPeer: 'required' });
       const calls = hang(hung, 'mapDma', 'unmapDma');
       const placed = bar.mapToGuest(at(4));
-      await until(() => calls.length === 1, 'the map is under way');
+      await until(() => calls.length === 1, 'the map is in progress');
       const behind = bar.mapToGuest(at(8));
       await memory.dmaMappers.targetClosed(hung);
       await placed;
       await behind;
       t.deepEqual(other.heldText(), [RAM, '0x8000..0x9000 rw bar']);
-      t.is(calls.length, 1, 'a closed target is not asked any more');
+      t.is(calls.length, 1, 'a closed target is not called any more');
       t.deepEqual(handle.status(), []);
       t.deepEqual(
         memory.inspect().targets.map(({ name }) => name),
@@ -80,7 +80,7 @@ test('an unmap that hangs ends with targetClosed, and nothing is in quarantine',
   await bar.mapToGuest(at(4));
   const calls = hang(hung, 'unmapDma');
   const moved = bar.mapToGuest(at(8));
-  await until(() => calls.length === 1, 'the unmap is under way');
+  await until(() => calls.length === 1, 'the unmap is in progress');
   await memory.dmaMappers.targetClosed(hung);
   await moved;
   t.deepEqual(other.heldText(), [RAM, '0x8000..0x9000 rw bar']);
@@ -97,7 +97,7 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
   const hung = new BatchRecordingTarget({ name: 'hung', needsVa: true });
   const calls = hang(hung, 'mapDmaBatch');
   const joining = memory.dmaMappers.addDmaMapper(hung);
-  await until(() => calls.length === 1, 'the batch is under way');
+  await until(() => calls.length === 1, 'the batch is in progress');
   const placed = bar.mapToGuest(at(4));
   const closed = memory.dmaMappers.targetClosed(hung);
   t.is((await rejectsCode(t, joining, 'ERR_CLOSED')).target, 'hung');
@@ -130,7 +130,7 @@ for (const what of ['close of guest memory', 'removal of the target'] as const) 
     const handle = await memory.dmaMappers.addDmaMapper(hung);
     const calls = hang(hung, 'unmapDma');
     const ending = what === 'removal of the target' ? handle.remove() : memory.close();
-    await until(() => calls.length === 1, 'the unmap is under way');
+    await until(() => calls.length === 1, 'the unmap is in progress');
     await memory.dmaMappers.targetClosed(hung);
     await ending;
     await handle.remove();
@@ -140,7 +140,7 @@ for (const what of ['close of guest memory', 'removal of the target'] as const) 
   });
 }
 
-test('a change that fails after its target was closed is undone in the others', async (t) => {
+test('a change that fails after its target was closed is rolled back in the others', async (t) => {
   const { memory, bar, other } = await scene(t);
   const hung = new RecordingTarget({ name: 'hung', needsVa: true });
   await memory.dmaMappers.addDmaMapper(hung);
@@ -150,14 +150,14 @@ test('a change that fails after its target was closed is undone in the others', 
   const calls = hang(hung, 'mapDma');
   last.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('no room') : undefined);
   const moved = bar.mapToGuest(at(8));
-  await until(() => calls.length === 1, 'the map is under way');
+  await until(() => calls.length === 1, 'the map is in progress');
   const closed = memory.dmaMappers.targetClosed(hung);
   t.is((await rejectsCode(t, moved, 'ERR_MAP_FAILED')).target, 'last');
   await closed;
   for (const target of [other, last]) t.deepEqual(target.heldText(), [RAM, '0x4000..0x5000 rw bar']);
 });
 
-test('maps the quarantine of a closed target to the others, though a call of it hangs', async (t) => {
+test('maps the quarantine of a closed target to the others, even if a call of it hangs', async (t) => {
   const { memory, bar, other } = await scene(t);
   const hung = new RecordingTarget({ name: 'hung', needsVa: true });
   await memory.dmaMappers.addDmaMapper(hung);
@@ -168,7 +168,7 @@ test('maps the quarantine of a closed target to the others, though a call of it 
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   const calls = hang(hung, 'mapDma');
   const mapped = region.mapToGuest();
-  await until(() => calls.length === 1, 'the map is under way');
+  await until(() => calls.length === 1, 'the map is in progress');
   await memory.dmaMappers.targetClosed(hung);
   await mapped;
   await bar.unmapFromGuest();

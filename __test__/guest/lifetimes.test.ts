@@ -1,5 +1,5 @@
 /**
- * What is in use stays, whoever lets go of it.
+ * Objects that are in use stay open after their owner closes them.
  */
 import { readlinkSync } from 'node:fs';
 import test from 'ava';
@@ -60,7 +60,7 @@ test('a target that throws an unprintable value leaves nothing behind', async (t
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('RAM is not ordered twice for one address', async (t) => {
+test('rejects RAM that is specified twice for one address', async (t) => {
   const ram = [
     { start: at(4), length: at(4) },
     { start: 0n, length: at(5) },
@@ -92,8 +92,8 @@ test('releases a closed file with the last piece that maps it', async (t) => {
   await memory.dmaMappers.addDmaMapper(target);
   target.judge = new RefuseAt('unmap', 0).judge;
   await rejectsCode(t, region.removeMappings(pages(2, 1)), 'ERR_UNMAP_FAILED');
-  t.true(isOpen(), 'a change that failed takes nothing');
-  target.loseAll();
+  t.true(isOpen(), 'a failed change keeps nothing open');
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
   await region.removeMappings(pages(2, 1));
   t.false(isOpen());

@@ -1,5 +1,5 @@
 /**
- * More sub-mappings than this process may have mappings of its own.
+ * More sub-mappings than this process can have mappings.
  */
 import test from 'ava';
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
@@ -9,7 +9,7 @@ import { openStore } from '../../ts/memory/backing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
 
-test('more mappings than the process may have are refused in time, and nothing is left of them', async (t) => {
+test('rejects more mappings than the process can have in time, and leaves nothing', async (t) => {
   const count = 40_000;
   const memory = await guest(t, { addressWidth: 40 });
   using file = MemoryFile.create(at(count), { name: 'scattered' });
@@ -30,5 +30,5 @@ test('more mappings than the process may have are refused in time, and nothing i
 
   await region.removeMappings(AddressRange.of(at(2000), region.range.length - at(2000)));
   await region.mapToGuest();
-  t.is(iommu.mappings().length, 1000, 'fewer are fine, in the same process');
+  t.is(iommu.mappings().length, 1000, 'fewer succeed in the same process');
 });

@@ -1,4 +1,4 @@
-// What targets are told when mappings and regions come, change and go.
+// The calls that targets receive when mappings and regions are added, changed and removed.
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -6,7 +6,7 @@ import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { type Call, RecordingTarget } from '../support/recording-target.ts';
 
-test('adding to an active region maps, to an inactive one does not', async (t) => {
+test('adding to an active region maps, adding to an inactive one does not', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 1);
   const target = new RecordingTarget({ needsVa: true });
@@ -164,7 +164,7 @@ test('private memory keeps its contents when a part of it is removed', async (t)
   }
 });
 
-test('a neighbour that does not change sees no unmap and no map', async (t) => {
+test('a neighbour that does not change is neither unmapped nor mapped', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: at(0), length: at(4) },
@@ -184,7 +184,7 @@ test('a neighbour that does not change sees no unmap and no map', async (t) => {
   t.deepEqual(target.takeCalls(), ['unmap 0x4000..0x7000', 'unmap 0x7000..0x8000']);
 });
 
-test('changes that change nothing make no calls', async (t) => {
+test('changes without an effect make no calls', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 4, 1);
   const target = new RecordingTarget({ needsVa: true });

@@ -1,4 +1,4 @@
-// The memory map as a value: a draft leaves its origin alone.
+// The memory map as a value: a draft does not change its origin.
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { MemoryMap, type MemoryMapDraft } from '../../ts/guest/memory-map.ts';
@@ -20,7 +20,7 @@ function whole(draft: MemoryMapDraft, id: number, count: number, first: number, 
 
 const text = (map: MemoryMap): string[] => map.flat.values().map(({ range, name }) => `${range} ${name}`);
 
-test('a draft that is never settled leaves nothing behind', (t) => {
+test('a discarded draft leaves nothing behind', (t) => {
   const first = MemoryMap.empty().draft();
   first.add(region(0, 4));
   whole(first, 0, 4, 0);

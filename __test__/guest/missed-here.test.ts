@@ -1,5 +1,4 @@
-// Device memory that this process can't show is missed, where the policy of every target that needs it there lets it
-// be.
+// Device memory that this process cannot map is skipped if the policy of every target that needs it here permits that.
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -12,9 +11,9 @@ import { at, guest, PAGE, pages } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
-/** The native call that fails where it concerns pages 4 to 15. */
+/** The native call that fails if it affects pages 4 to 15. */
 let failing: string | undefined;
-/** The native calls that concern them. */
+/** The native calls that affect them. */
 let calls: string[] = [];
 interposeNative((op, [first]) => {
   const words = first instanceof BigUint64Array ? [...first] : [first]; // pairs of start and length, or a start
@@ -149,7 +148,7 @@ test.serial('best-effort: private device memory is recorded as failed when no ad
   try {
     for (;;) taken.push(new VaMapper(45));
   } catch {
-    // There is no more of it.
+    // The address space is used up.
   }
   const memory = await guest(t, { addressWidth: 45 });
   const target = new RecordingTarget({ name: 'A', needsVa: 'private' });

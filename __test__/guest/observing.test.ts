@@ -1,4 +1,4 @@
-// What an observer sees: inspect() and the diagnostics channels.
+// Observation: inspect() and the diagnostics channels.
 import test from 'ava';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { AddressRange, type DmaEvent, type MemoryChangeEvent, type MemorySettledEvent } from '../../ts/index.ts';
@@ -6,7 +6,7 @@ import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-test('inspect is plain data that JSON takes', async (t) => {
+test('inspect is plain data that JSON can represent', async (t) => {
   const memory = await guest(t, { ram: [{ start: at(2), length: PAGE, private: true }] });
   const file = taggedFile(t, 'bar-file', 4, 1);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
@@ -72,7 +72,7 @@ test('inspect is plain data that JSON takes', async (t) => {
   });
 });
 
-/** Events of this test's own targets and regions: files share the process, and so the channels. */
+/** Events of this test's own targets and regions. The tests of a file share the process, and so the channels. */
 function listen(t: { teardown: (end: () => void) => void }, name: string, heard: (message: unknown) => void): void {
   const listener = (message: unknown): void => heard(message);
   subscribe(name, listener);
@@ -95,7 +95,7 @@ test.serial('publishes changes and mappings on the diagnostics channels after th
   const handle = await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'one' }));
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
   await region.addMapping({ range: pages(0, 2), backing: 'private', writable: false });
-  t.deepEqual(log.splice(0), [], 'an inactive region is no news');
+  t.deepEqual(log.splice(0), [], 'an inactive region publishes nothing');
   await region.mapToGuest();
   t.deepEqual(log.splice(0), ['map one 0x0..0x2000 ram r false', 'change -[] +[0x0..0x2000]']);
   await region.removeMappings(pages(1, 1));
@@ -164,7 +164,7 @@ test.serial('publishes unmap events for all mappings of a closed target, quarant
 });
 
 test.serial(
-  'what guest memory has done, or failed at, is told with its number, before the next change begins',
+  'publishes each operation or failure of guest memory with its number, before the next change begins',
   async (t) => {
     const memory = await guest(t);
     const other = await guest(t);
@@ -194,7 +194,7 @@ test.serial(
   },
 );
 
-test.serial('events say which guest memory they are of', async (t) => {
+test.serial('events have the id of their guest memory', async (t) => {
   const memory = await guest(t);
   const ids: [string, number][] = [];
   for (const name of ['dma.map', 'dma.unmap', 'memory.change']) {

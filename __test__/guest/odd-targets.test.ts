@@ -1,4 +1,4 @@
-// Targets written by others: what they throw, answer and offer may be anything, and guest memory stays whole.
+// Targets of callers: any exception, result or property of theirs leaves guest memory consistent.
 import test from 'ava';
 import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -13,10 +13,10 @@ const TWO = {
 };
 
 function trap(): never {
-  throw new Error('not to be looked at');
+  throw new Error('unreadable');
 }
 
-/** What can't be looked at without another throw. */
+/** A value whose inspection throws again. */
 const TRAPS: readonly (readonly [string, () => unknown])[] = [
   ['a proxy', () => new Proxy({}, { getPrototypeOf: trap })],
   ['an error without a message', () => Object.defineProperty(new Error('x'), 'message', { get: trap })],
@@ -29,7 +29,7 @@ const TRAPS: readonly (readonly [string, () => unknown])[] = [
 for (const [what, make] of TRAPS) {
   for (const Target of [RecordingTarget, BatchRecordingTarget]) {
     test(`a map that throws an unreadable value leaves nothing behind: ${what}, ${Target.name}`, async (t) => {
-      const memory = await guest(t, TWO); // whose close fails if any of it is still lent
+      const memory = await guest(t, TWO); // whose close fails if any of it is still leased
       const target = new Target({ needsVa: true });
       target.judge = ({ op, range }) => (op === 'map' && range.start > 0n ? make() : undefined);
       const error = await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_MAP_FAILED');
@@ -67,7 +67,7 @@ test('reads the properties of a target once, when it joins', async (t) => {
     Object.defineProperty(target, what, { get: trap });
   target.judge = () => undefined;
   const take = { mapDma: () => {}, unmapDma: () => {} };
-  Object.assign(target, take); // this one's own methods look at the rest
+  Object.assign(target, take); // this target's own methods read the other properties
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 2) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await region.mapToGuest();
@@ -93,7 +93,7 @@ test('rejects a target whose mapDmaBatch is not a method', async (t) => {
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('whatever a method answers or throws, a failure is a failure', async (t) => {
+test('any result or exception of a failing method is a failure', async (t) => {
   const memory = await guest(t, TWO);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
@@ -125,7 +125,7 @@ test('whatever a method answers or throws, a failure is a failure', async (t) =>
   }
 });
 
-test('a batch that says which of its ranges failed is quoted on that range', async (t) => {
+test('a batch that reports which of its ranges failed is quoted with that range', async (t) => {
   const memory = await guest(t, TWO);
   const target = new BatchRecordingTarget();
   target.judge = ({ op, range }) =>
@@ -136,7 +136,7 @@ test('a batch that says which of its ranges failed is quoted on that range', asy
   t.regex(error.message, /"ram1" at 0x4000\.\.0x5000: no room/);
 });
 
-test('records a refusal with ERR_MAPPING_REVOKED as ERR_MAP_FAILED', async (t) => {
+test('records a failure with ERR_MAPPING_REVOKED as ERR_MAP_FAILED', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   const handle = await memory.dmaMappers.addDmaMapper(target);

@@ -34,7 +34,7 @@ test('changes that are called without awaiting apply in call order', async (t) =
   t.deepEqual(target.breaches, []);
 });
 
-test('a failed change does not hinder the next in the queue', async (t) => {
+test('a failed change does not affect the next in the queue', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ async: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -80,7 +80,7 @@ test('inspect reports only complete changes', async (t) => {
   t.deepEqual(flat(memory), ['0x0..0x1000 r']);
 });
 
-test('a change made from inside mapDma queues behind the one that called it', async (t) => {
+test('a change made from inside mapDma queues behind the current one', async (t) => {
   const memory = await guest(t);
   const log: string[] = [];
   const [first, second] = ['first', 'second'].map((name) => {
@@ -126,7 +126,7 @@ test('makes the changes called before close, and rejects those after it', async 
   t.true((await region.unmapFromGuest().catch((error: unknown) => error)) instanceof PeerDmaError);
 });
 
-test('a target that does not settle keeps the queue waiting, and nobody from looking', async (t) => {
+test('a target that does not settle blocks the queue, but not inspection', async (t) => {
   const memory = await guest(t);
   let settle = (): void => {};
   let asked = (): void => {};
@@ -148,7 +148,7 @@ test('a target that does not settle keeps the queue waiting, and nobody from loo
   await wasAsked;
   await new Promise((resolve) => setTimeout(resolve, 20));
   t.deepEqual(order, [], 'the next change waits');
-  t.deepEqual(flat(memory), [], 'which is as before');
+  t.deepEqual(flat(memory), [], 'the map is as before');
   t.deepEqual(handle.status(), []);
   t.like(memory.inspect().targets, [{ name: 'slow', mappings: [] }]);
   throwsCode(t, () => memory.read(0n, 1), 'ERR_NOT_MAPPED');
@@ -158,7 +158,7 @@ test('a target that does not settle keeps the queue waiting, and nobody from loo
   t.deepEqual(flat(memory), ['0x0..0x1000 shown']);
 });
 
-test('a change that a target asks for while everything closes is refused, and nothing waits for it', async (t) => {
+test('a change that a target requests while everything closes is rejected, and nothing waits for it', async (t) => {
   const file = taggedFile(t, 'file', 1, 0x44);
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ async: true });

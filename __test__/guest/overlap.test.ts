@@ -1,4 +1,4 @@
-// Who wins where regions overlap, and what becomes of the one that loses.
+// Overlapping regions: the winner, and the memory of the loser.
 import test from 'ava';
 import { AddressRange, type GuestMemory, type MemoryKind, type Region } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -91,7 +91,7 @@ test('partial overlap is resolved by splitting', async (t) => {
     'map 0x5000..0x8000 rw',
   ]);
   await high.remove();
-  // What was cut stays cut: to join it would take it from the devices for a moment.
+  // Cut pieces stay cut: joining them would unmap them for a moment.
   t.deepEqual(target.takeCalls(), ['unmap 0x2000..0x5000', 'map 0x2000..0x5000 rw']);
   t.deepEqual(target.heldText(), ['0x0..0x2000 rw low', '0x2000..0x5000 rw low', '0x5000..0x8000 rw low']);
   t.deepEqual(target.breaches, []);
@@ -107,7 +107,7 @@ test('a region hides lower ones also at addresses without memory', async (t) => 
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw low', '0x3000..0x4000 rw low']);
 });
 
-test('RAM is above device memory by default, a priority changes that', async (t) => {
+test('RAM is above device memory by default, and a priority changes that', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
   await bar.addMapping({ range: AddressRange.of(0n, at(4)), backing: 'private' });
@@ -120,7 +120,7 @@ test('RAM is above device memory by default, a priority changes that', async (t)
   t.deepEqual(flat(memory), ['0x0..0x1000 bar', '0x1000..0x2000 window', '0x2000..0x4000 bar']);
 });
 
-test('a hidden part that changes makes no calls', async (t) => {
+test('a change of a hidden part makes no calls', async (t) => {
   const memory = await guest(t);
   const low = await covering(memory, { name: 'low', first: 0, count: 4, priority: 0 });
   await covering(memory, { name: 'high', first: 0, count: 2, priority: 1 });

@@ -1,11 +1,11 @@
-// Device memory that a target can't map: recorded, required, or never tried.
+// Device memory that a target cannot map: recorded, required, or never mapped.
 import test from 'ava';
 import { AddressRange, type DeviceMemory, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, type Call, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-/** Refuses device memory, as an IOMMU that can't reach it. */
+/** Fails to map device memory, like an IOMMU that cannot reach it. */
 function refuseBars({ op, request }: Call): unknown {
   if (op !== 'map' || request?.kind !== 'device') return undefined;
   return new PeerDmaError('ERR_IOVA_UNREACHABLE', 'out of reach', { errno: 'EINVAL', syscall: 'ioctl' });
@@ -17,7 +17,7 @@ async function withBar(memory: GuestMemory): Promise<DeviceMemory> {
   return bar;
 }
 
-test('a change succeeds without a BAR that can not be mapped, and status has the reason', async (t) => {
+test('a change succeeds without a BAR that cannot be mapped, and status has the reason', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ name: 'vfio', needsVa: true });
   target.judge = refuseBars;
@@ -47,16 +47,16 @@ test('a change succeeds without a BAR that can not be mapped, and status has the
 
   target.takeCalls();
   await bar.unmapFromGuest();
-  t.deepEqual(target.takeCalls(), [], 'what was never mapped is not unmapped');
+  t.deepEqual(target.takeCalls(), [], 'memory that was never mapped is not unmapped');
   t.is(handle.status().length, 1);
   target.judge = ACCEPT;
   await bar.mapToGuest(at(8));
-  t.is(handle.status()[1]?.state, 'mapped', 'the next placement tries again');
+  t.is(handle.status()[1]?.state, 'mapped', 'the next placement retries');
   t.deepEqual(target.breaches, []);
 });
 
 for (const Target of [RecordingTarget, BatchRecordingTarget]) {
-  test(`a BAR that can not be mapped does not spoil a registration: ${Target.name}`, async (t) => {
+  test(`a BAR that cannot be mapped does not affect a registration: ${Target.name}`, async (t) => {
     const memory = await guest(t, {
       ram: [
         { start: 0n, length: PAGE },
@@ -76,7 +76,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
   });
 }
 
-test('RAM that can not be mapped is an error even when a BAR before it was let go', async (t) => {
+test('RAM that cannot be mapped is an error even after a BAR that was skipped', async (t) => {
   const memory = await guest(t, { ram: [{ start: at(16), length: PAGE }] });
   await (await withBar(memory)).mapToGuest(at(8));
   const target = new RecordingTarget({ needsVa: true });
@@ -107,7 +107,7 @@ test('peerToPeer required makes the BAR an error', async (t) => {
   t.deepEqual(target.held(), []);
 });
 
-test('peerToPeer off skips device memory, and the target is never asked', async (t) => {
+test('peerToPeer off skips device memory, and the target is not called', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const bar = await withBar(memory);
   await bar.mapToGuest(at(8));
@@ -124,13 +124,13 @@ test('peerToPeer off skips device memory, and the target is never asked', async 
   t.is(handle.status().length, 1);
 });
 
-test('a policy that there is not is refused', async (t) => {
+test('rejects an unknown policy', async (t) => {
   const memory = await guest(t);
   const peerToPeer = 'maybe' as 'off';
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(new RecordingTarget(), { peerToPeer }), 'ERR_INVALID_ARGUMENT');
 });
 
-test('why a BAR is missed is still known after a change that failed, and undoing does not ask for it', async (t) => {
+test('the reason for a skipped BAR survives a failed change, and the rollback does not map it', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'bar', 1, 1);
   const picky = new RecordingTarget({ name: 'picky', needsVa: true });

@@ -1,5 +1,5 @@
 /**
- * Targets that take files as files, and private memory, which is none, by its place in this process (`needsVa: 'private'`).
+ * Targets that map files by file, and private memory by host address (`needsVa: 'private'`).
  */
 import test from 'ava';
 import { AddressRange, PeerDmaError } from '../../ts/index.ts';
@@ -8,9 +8,9 @@ import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
-import { isShown, largestUntouchable } from '../support/reserved.ts';
+import { isFileMapped, largestUntouchable } from '../support/reserved.ts';
 
-/** Calls into the native core since the last look. */
+/** Native calls since the last check. */
 const ops: string[] = [];
 /** The number of the call that fails, from 0. */
 let failing = -1;
@@ -20,7 +20,7 @@ interposeNative((op) => {
   if (seen++ === failing) throw outOfMemory(op);
 });
 
-/** From now on the `k`th call fails, or none. */
+/** The `k`th call fails from now on, or none. */
 function failNative(k = -1): void {
   failing = k;
   seen = 0;
@@ -47,7 +47,7 @@ test.serial('reserves no address space before private memory is mapped, and maps
 
   const more = await memory.regions.addRegion({ name: 'more', range: pages(0, 1) });
   await more.addMapping({ range: pages(0, 1), backing: 'private' });
-  t.true(largestUntouchable() < size - at(8), 'what is inactive is nothing yet');
+  t.true(largestUntouchable() < size - at(8), 'inactive memory is not mapped yet');
   await more.mapToGuest();
   t.true(largestUntouchable() >= size - at(8));
   memory.write(0n, Uint8Array.of(0x77));
@@ -56,7 +56,7 @@ test.serial('reserves no address space before private memory is mapped, and maps
     [0x77, undefined],
   );
   t.is(iommu.read(0n, 1)[0], 0x77);
-  t.false(isShown('never-shown'));
+  t.false(isFileMapped('never-shown'));
   t.deepEqual(target.breaches, []);
 });
 
@@ -114,7 +114,7 @@ test.serial('a change maps only private memory in this process when no target ne
 
   failNative();
   const handle = await memory.dmaMappers.addDmaMapper(whole);
-  t.deepEqual(ops, ['mapFile', 'ensureMapped', 'lease'], 'the rest is shown for whom it is needed');
+  t.deepEqual(ops, ['mapFile', 'ensureMapped', 'lease'], 'the rest is mapped for targets that need it');
   t.deepEqual(
     [whole, target].map((one) => one.held().map(({ hostMemory }) => hostMemory !== undefined)),
     [
@@ -124,14 +124,14 @@ test.serial('a change maps only private memory in this process when no target ne
   );
   await handle.remove();
   await region.unmapFromGuest();
-  t.false(isShown('by-file'));
+  t.false(isFileMapped('by-file'));
   failNative();
   await region.mapToGuest();
-  t.deepEqual(ops, ['mapPrivate', 'ensureMapped', 'lease'], 'nobody is left for it');
+  t.deepEqual(ops, ['mapPrivate', 'ensureMapped', 'lease'], 'no target needs it any more');
   t.deepEqual([...target.breaches, ...whole.breaches], []);
 });
 
-test.serial('a change fails at each call into the native core, and everything is as it was', async (t) => {
+test.serial('a change fails at each native call, and everything is as before', async (t) => {
   for (let k = 0, hit = true; hit; k++) {
     const memory = await guest(t);
     const file = taggedFile(t, 'file', 4, 0x30);
@@ -191,7 +191,7 @@ test.serial('a file in quarantine does not block private memory in this process'
   const handle = await memory.dmaMappers.addDmaMapper(stuck);
   stuck.judge = ({ op, range }) => (op === 'unmap' && range.start === at(4) ? new Error('stuck') : undefined);
   await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
-  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r'], 'the private memory went');
+  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r'], 'the private memory moved');
   await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED');
   const other = new SimulatedIommu({ rules: 'iommufd' });
   await memory.dmaMappers.addDmaMapper(other);
@@ -199,7 +199,7 @@ test.serial('a file in quarantine does not block private memory in this process'
     [4, 5].map((page) => other.read(at(page), 1)[0]),
     [0x30, 0x55],
   );
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   await region.unmapFromGuest();
 });
@@ -216,8 +216,8 @@ test.serial('private memory in quarantine stays in this process until the target
   await rejectsCode(t, region.addMapping({ range: pages(0, 1), backing: 'private' }), 'ERR_UNMAP_FAILED');
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x55);
   await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');
-  t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x55, 'also when guest memory is to be closed');
-  stuck.loseAll();
+  t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x55, 'also when guest memory is closed');
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
 });
 
@@ -239,7 +239,7 @@ test.serial('private memory keeps its bytes when it moves while hidden or unused
 
   await cover.mapToGuest();
   t.deepEqual(found(4), [0x30, 0x31]);
-  await window.mapToGuest(at(5)); // half of it is seen
+  await window.mapToGuest(at(5)); // half of it is visible
   t.deepEqual(target.heldText(), ['0x4000..0x6000 rw cover', '0x6000..0x7000 rw window']);
   t.is(target.held()[1]?.hostMemory?.read(0n, 1)[0], 0x65);
   await window.mapToGuest(at(4));
@@ -270,7 +270,7 @@ test.serial('leases private memory only at its new addresses after it moved with
   await (await memory.dmaMappers.addDmaMapper(target)).remove();
   failNative();
   await window.mapToGuest(at(8));
-  t.deepEqual(ops, ['unmap'], 'it goes from its old place, and is shown when somebody wants it');
+  t.deepEqual(ops, ['unmap'], 'it leaves its old address, and is mapped when a target needs it');
   await memory.dmaMappers.addDmaMapper(target);
   t.deepEqual(ops, ['unmap', 'mapPrivate', 'ensureMapped', 'lease']);
   t.is(target.held()[0]?.hostMemory?.read(0n, 1)[0], 0x64);

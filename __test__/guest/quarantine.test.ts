@@ -1,13 +1,17 @@
-// A target that won't unmap: what it may still reach is kept, told, and out of bounds until the target is closed.
+// A target that fails to unmap. The memory that it may still reach is kept, reported, and blocked until the target is
+// closed.
 import test from 'ava';
 import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-const STUCK = new PeerDmaError('ERR_UNMAP_FAILED', 'the kernel says no', { errno: 'EINVAL', syscall: 'ioctl(UNMAP)' });
+const STUCK = new PeerDmaError('ERR_UNMAP_FAILED', 'EINVAL from the fake kernel', {
+  errno: 'EINVAL',
+  syscall: 'ioctl(UNMAP)',
+});
 
-test('a failing unmap puts the range into quarantine, which only closing the target lets go', async (t) => {
+test('a failed unmap quarantines the range until the target is closed', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const file = taggedFile(t, 'file', 2, 0x44);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
@@ -34,11 +38,11 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   t.is(after.quarantine.length, 1);
   t.like(after.quarantine[0], { target: 'stuck', start: '0x4000', end: '0x6000', region: 'r', state: 'quarantined' });
   t.like(handle.status()[1], { state: 'quarantined', code: 'ERR_UNMAP_FAILED', errno: 'EINVAL', name: 'r' });
-  t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r'], 'the others have it again');
+  t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r'], 'the others have mapped it again');
   t.deepEqual(last.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
   t.deepEqual(stuck.held()[1]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'the memory is kept');
 
-  stuck.judge = ACCEPT; // too late: nobody knows what it holds
+  stuck.judge = ACCEPT; // too late: its mappings are unknown
   for (const change of [
     () => region.unmapFromGuest(),
     () => region.remove(),
@@ -82,7 +86,7 @@ test('releases a quarantined range that the map does not have when its target is
   t.deepEqual(keeper.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x5000 rw r']);
 });
 
-test('for whichever range the unmapping fails, the others are as before', async (t) => {
+test('if unmapping fails for any range, the others are as before', async (t) => {
   const count = 4;
   for (let k = 0; k < count; k++) {
     const memory = await guest(t);
@@ -109,7 +113,7 @@ test('for whichever range the unmapping fails, the others are as before', async 
   }
 });
 
-test("removing a mapper that won't unmap says so and keeps the range", async (t) => {
+test('removing a mapper that fails to unmap reports it and keeps the range', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: PAGE },
@@ -122,7 +126,7 @@ test("removing a mapper that won't unmap says so and keeps the range", async (t)
   stuck.judge = ({ op, range }) => (op === 'unmap' && range.start === at(4) ? new Error('no') : undefined);
   const error = await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
   t.deepEqual(error.range, pages(4, 1));
-  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw ram1'], 'what can go has gone');
+  t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw ram1'], 'all else is unmapped');
   t.deepEqual(
     memory.inspect().quarantine.map(({ start }) => start),
     ['0x4000'],
@@ -146,7 +150,7 @@ test('maps nothing to a removed target that has a range in quarantine', async (t
 });
 
 for (const Target of [RecordingTarget, BatchRecordingTarget]) {
-  test(`a registration that can not be undone keeps the range, and guest memory can still be closed: ${Target.name}`, async (t) => {
+  test(`a registration that cannot be rolled back keeps the range, and guest memory can still be closed: ${Target.name}`, async (t) => {
     const memory = await guest(t, {
       ram: [
         { start: 0n, length: PAGE },
@@ -164,7 +168,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
     t.true(memory.inspect().quarantine.length > 0);
     t.is(memory.inspect().quarantine[0]?.target, 'stuck');
 
-    // The registration gave no handle, but the target's owner must be able to say that it closed the target.
+    // The registration returned no handle, but the target's owner must be able to report the target closed.
     target.judge = ACCEPT;
     target.takeCalls();
     const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
@@ -176,7 +180,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
   });
 }
 
-test('private memory in quarantine outlives the window that it was in', async (t) => {
+test('private memory in quarantine outlives its window', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
@@ -194,9 +198,9 @@ test('private memory in quarantine outlives the window that it was in', async (t
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');
-  t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'nobody else has its pages');
+  t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'no other memory has its pages');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   await region.mapToGuest();
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0);
@@ -235,11 +239,11 @@ for (const order of [
       if (before === 'closing guest memory') await rejectsCode(t, memory.close(), 'ERR_UNMAP_FAILED');
 
       const [first, last] = order[0] === 'one' ? [one, two] : [two, one];
-      first.loseAll();
+      first.closeWithMappings();
       await memory.dmaMappers.targetClosed(first);
-      t.is(last.held()[0]?.hostMemory?.read(0n, 1)[0], 0x51, 'the other still keeps it');
+      t.is(last.held()[0]?.hostMemory?.read(0n, 1)[0], 0x51, 'the other one still keeps it');
       t.deepEqual(other.held(), []);
-      last.loseAll();
+      last.closeWithMappings();
       await memory.dmaMappers.targetClosed(last);
       const restored = other.held().map(({ hostMemory }) => hostMemory?.read(0n, 1)[0]);
       t.deepEqual(restored, before === 'closing guest memory' ? [] : [0x50]);
@@ -248,7 +252,7 @@ for (const order of [
   }
 }
 
-test('private memory that a quarantine keeps at one address is back at its own when that target is closed', async (t) => {
+test('private memory that a quarantine keeps at one address returns to its own when that target is closed', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
@@ -263,13 +267,13 @@ test('private memory that a quarantine keeps at one address is back at its own w
   await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_ROLLBACK_FAILED');
   t.deepEqual(other.held(), [], 'the memory can be at one place only');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   t.deepEqual(other.heldText(), ['0x4000..0x5000 rw bar']);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77);
 });
 
-test('releases the quarantines of old and new memory each with its own target', async (t) => {
+test('releases the quarantines of old and new memory, each with its own target', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -285,16 +289,16 @@ test('releases the quarantines of old and new memory each with its own target', 
   other.judge = new RefuseAt('map', 0).judge;
   const change = region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
   await rejectsCode(t, change, 'ERR_ROLLBACK_FAILED');
-  t.deepEqual(keepsOld.heldText(), ['0x4000..0x5000 rw r'], 'which needs no host memory, and so has it back');
+  t.deepEqual(keepsOld.heldText(), ['0x4000..0x5000 rw r'], 'it needs no host memory, and so has mapped it again');
   keepsOld.judge = new RefuseAt('unmap', 0).judge;
   await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
   t.is(memory.inspect().quarantine.length, 2);
 
-  keepsNew.loseAll();
+  keepsNew.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsNew);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
   await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED');
-  keepsOld.loseAll();
+  keepsOld.closeWithMappings();
   await memory.dmaMappers.targetClosed(keepsOld);
   await region.unmapFromGuest();
   t.deepEqual([...keepsNew.breaches, ...keepsOld.breaches, ...other.breaches], []);

@@ -1,4 +1,4 @@
-// RAM as a VMM orders it.
+// The options of RAM.
 import test from 'ava';
 import { fstatSync, readFileSync } from 'node:fs';
 import { type ErrorCode, GuestMemory, MemoryFile, type RamOptions } from '../../ts/index.ts';
@@ -9,7 +9,7 @@ import { RecordingTarget } from '../support/recording-target.ts';
 const wrong = <T>(value: unknown): T => value as T;
 const HUGE = 1n << 21n;
 
-test('RAM is active at once, a new file by default, the given file or private memory on request', async (t) => {
+test('RAM is active at once: a new file by default, the given file, or private memory', async (t) => {
   const file = taggedFile(t, 'mine', 4, 0x20);
   const memory = await guest(t, {
     ram: [
@@ -29,13 +29,13 @@ test('RAM is active at once, a new file by default, the given file or private me
   t.is(target.held().length, 4);
 });
 
-test('options that contradict each other, or are none, are errors', async (t) => {
+test('rejects invalid and contradictory options', async (t) => {
   const file = taggedFile(t, 'file', 4, 1);
   const attempts: [what: string, code: ErrorCode, options: Partial<RamOptions>][] = [
     ['file and private', 'ERR_INVALID_ARGUMENT', { file, private: true }],
     ['2M and file', 'ERR_INVALID_ARGUMENT', { file, hugePages: '2M' }],
     ['1G and private', 'ERR_INVALID_ARGUMENT', { private: true, hugePages: '1G' }],
-    ['no such pages', 'ERR_INVALID_ARGUMENT', { hugePages: wrong('4M') }],
+    ['unknown pages', 'ERR_INVALID_ARGUMENT', { hugePages: wrong('4M') }],
     ['pages by prototype', 'ERR_INVALID_ARGUMENT', { hugePages: wrong('toString') }],
     ['2M, length less', 'ERR_UNALIGNED', { hugePages: '2M', length: PAGE }],
     ['file too short', 'ERR_OUT_OF_RANGE', { file, length: at(5) }],
@@ -56,7 +56,7 @@ test('options that contradict each other, or are none, are errors', async (t) =>
   }
 });
 
-test('a NUMA node that there is not is an error', async (t) => {
+test('rejects an absent NUMA node', async (t) => {
   for (const numaNode of [1023, 1 << 20, -1, NaN, 1.5]) {
     for (const how of [{}, { private: true }]) {
       const create = GuestMemory.create({ addressWidth: 32, ram: [{ start: 0n, length: PAGE, numaNode, ...how }] });
@@ -68,21 +68,21 @@ test('a NUMA node that there is not is an error', async (t) => {
 
 const freeHugePages = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0);
 if (freeHugePages > 0) {
-  test.skip('huge pages that nobody set aside are an error (skipped: huge pages are set aside here; sysctl vm.nr_hugepages=0 makes it run)', () => {});
+  test.skip('huge pages that are not reserved are an error (skipped: huge pages are reserved here; sysctl vm.nr_hugepages=0 makes it run)', () => {});
 } else {
-  test('huge pages that nobody set aside are an error that says so', async (t) => {
+  test('huge pages that are not reserved are an error with that reason', async (t) => {
     const ram: RamOptions[] = [{ start: 0n, length: HUGE, hugePages: '2M', prefault: true }];
     const error = await rejectsCode(t, GuestMemory.create({ addressWidth: 32, ram }), 'ERR_HUGE_PAGES_UNAVAILABLE');
     t.truthy(error.errno);
   });
 }
 
-test('RAM of huge pages begins at a multiple of them, which is checked before any is taken', async (t) => {
+test('RAM of huge pages must be aligned to them, which is checked before any is allocated', async (t) => {
   const ram: RamOptions[] = [{ start: PAGE, length: HUGE, hugePages: '2M' }];
   await rejectsCode(t, GuestMemory.create({ addressWidth: 32, ram }), 'ERR_UNALIGNED');
 });
 
-test('prefault takes the pages before any target asks for them', async (t) => {
+test('prefault allocates the pages before any target joins', async (t) => {
   const length = 4n << 20n;
   const files = [true, false].map((prefault) => ({ prefault, file: MemoryFile.create(length) }));
   for (const { file } of files) t.teardown(() => file.close());

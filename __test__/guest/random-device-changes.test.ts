@@ -1,6 +1,6 @@
 /**
- * Random programs in which devices go off and on and are reset, by this process and by other hands, while their windows move
- * and targets refuse: what each target holds is what is said of it, and what nothing stands in the way of is mapped.
+ * Random programs with devices that are disabled, enabled and reset, by this process or another. Meanwhile windows move
+ * and targets fail. Each target holds the memory that its status reports, and everything that can be mapped is mapped.
  */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -25,7 +25,7 @@ interface Fault {
   readonly target: 0 | 2;
   readonly op: 'map' | 'unmap';
   readonly nth: number;
-  /** All further ones fail too. */
+  /** All later ones fail too. */
   readonly onwards: boolean;
 }
 
@@ -63,7 +63,7 @@ const fault: fc.Arbitrary<Fault> = fc.record({
 const operation: fc.Arbitrary<Op> = fc.record({ what, fault: fc.option(fault, { nil: undefined, freq: 3 }) });
 const policy = fc.constantFrom<PeerToPeer>('best-effort', 'required', 'off', 'best-effort');
 
-/** Where windows can be, so near to one another that they overlap. */
+/** The addresses of windows, so close that they overlap. */
 const PLACES = [16, 18, 24, 32];
 
 class Bench {
@@ -94,7 +94,7 @@ class Bench {
     ];
     const bench = new Bench(await GuestMemory.create({ addressWidth: 20, ram }), devices, policies);
     for (const [index, { file }] of devices.entries()) {
-      file.write(0n, Uint8Array.of(0x40 + index)); // no test before has left it otherwise
+      file.write(0n, Uint8Array.of(0x40 + index)); // an earlier test may have changed it
       const window = bench.memory.newDeviceMemory({ name: `w${index}`, length: at(3) });
       await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
       await window.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file, offset: 0n } });
@@ -179,25 +179,25 @@ class Bench {
     if (target === undefined) throw new Error('there are three');
     const peerToPeer = this.#policies[index] ?? 'best-effort';
     this.#handles[index] = await this.memory.dmaMappers.addDmaMapper(target, { peerToPeer }).catch((error: unknown) => {
-      if (error instanceof PeerDmaError) return undefined; // it has to have what is off, or a fault is due
+      if (error instanceof PeerDmaError) return undefined; // disabled memory is required, or a fault is planned
       throw error;
     });
   }
 
-  /** As a container that is closed. */
+  /** Closes it like a container. */
   async #leave(index: number): Promise<void> {
     const target = this.#targets[index];
     if (target === undefined) throw new Error('there are three');
-    if ('held' in target) target.loseAll();
+    if ('held' in target) target.closeWithMappings();
     else for (const { range } of target.mappings()) target.unmapDma(range);
-    // Others get what its quarantine kept from them, and may refuse that.
+    // The others receive the memory that its quarantine blocked, and may fail to map it.
     await this.memory.dmaMappers.targetClosed(target).catch((error: unknown) => {
       if (!(error instanceof PeerDmaError)) throw error;
     });
     this.#handles[index] = undefined;
   }
 
-  /** What each target holds is what is said of it. */
+  /** Each target holds the memory that its status reports. */
   #compare(): void {
     const { flat, targets } = this.memory.inspect();
     for (const target of this.#targets) {
@@ -214,11 +214,11 @@ class Bench {
         if (state === 'quarantined' || flat.some((sub) => sub.start === start && sub.end === end)) continue;
         throw new Error(`${target.name}: ${text} is ${state}, and not in the flat map`);
       }
-      if (has.size > 0) throw new Error(`${target.name} holds ${[...has].join()}, which nobody knows`);
+      if (has.size > 0) throw new Error(`${target.name} holds ${[...has].join()} without a status`);
       if (!this.#handles.some((handle, index) => handle !== undefined && this.#targets[index] === target)) continue;
       for (const sub of flat) {
         if (known.some(({ start, end }) => start === sub.start && end === sub.end)) continue;
-        throw new Error(`${target.name}: nothing is said of ${sub.start}..${sub.end} ${sub.region}`);
+        throw new Error(`${target.name}: no status of ${sub.start}..${sub.end} ${sub.region}`);
       }
     }
     const two = this.#targets[1];
@@ -231,7 +231,7 @@ class Bench {
     }
   }
 
-  /** Without a fault, what an operation is for is done. */
+  /** Without a fault, an operation has its full effect. */
   #complete(one: What, error: unknown): void {
     const { targets } = this.memory.inspect();
     const due = (name: string, wanted: (region: string) => boolean): void => {
@@ -243,7 +243,7 @@ class Bench {
     };
     if ('target' in one)
       return one.op === 'refresh' ? due(this.#targets[one.target]?.name ?? '', () => true) : undefined;
-    // What a window uncovers by going may be off, and have to be there.
+    // The memory that a removed window uncovers may be disabled, and required.
     const accessible = this.#devices.every((of) => of.accessible);
     if (accessible && error !== undefined && error !== FAILED) throw error as Error;
     if (error !== undefined || (one.op !== 'give' && one.op !== 'move')) return undefined;
@@ -252,12 +252,12 @@ class Bench {
   }
 }
 
-/** Names of the regions that a target holds something of. */
+/** Names of the regions that the target maps in part or whole. */
 function namesIn(target: RecordingTarget | SimulatedIommu): string[] {
   return (target instanceof RecordingTarget ? target.held() : target.mappings()).map(({ name }) => name);
 }
 
-const FAILED = new Error('what was to be done failed');
+const FAILED = new Error('the required change failed');
 
 async function run(t: ExecutionContext, programs: number): Promise<void> {
   t.timeout(120_000);

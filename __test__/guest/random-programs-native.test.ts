@@ -1,4 +1,4 @@
-// Random programs in which calls into the native core fail as well as those to the targets.
+// Random programs in which native calls fail as well as calls of targets.
 import test from 'ava';
 import { runPrograms } from '../support/program/run.ts';
 

@@ -1,4 +1,5 @@
-// Random programs in which undoing fails as well: what can't be put back is told, and all the rest is as it was.
+// Random programs in which the rollback fails as well. Memory that cannot be restored is reported, and all else is as
+// before.
 import test from 'ava';
 import { runPrograms } from '../support/program/run.ts';
 

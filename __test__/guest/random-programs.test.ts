@@ -1,5 +1,5 @@
-// Random programs on guest memory, each command compared with a model that looks at every page: after each, every target
-// holds what the regions say, or, where the command failed, just what it held before.
+// Random programs on guest memory, compared with a page-by-page model after each command. Every target holds the memory
+// of the regions, or, after a failed command, the same memory as before.
 import test from 'ava';
 import { runPrograms } from '../support/program/run.ts';
 

@@ -1,4 +1,4 @@
-// What a target is told when it joins guest memory and when it leaves.
+// The calls that a target receives when it joins guest memory and when it leaves.
 import test from 'ava';
 import { fstatSync } from 'node:fs';
 import { AddressRange, MemoryFile, PeerDmaError } from '../../ts/index.ts';
@@ -85,7 +85,7 @@ test('a target that was removed can be registered again', async (t) => {
   t.deepEqual(target.breaches, []);
 });
 
-test('a target that follows the memory already is refused', async (t) => {
+test('rejects a target that is registered already', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
@@ -161,7 +161,7 @@ test('reports a target that throws a value other than an error', async (t) => {
   t.regex(error.message, /just a string/);
 });
 
-test('a target that needs a file refuses private memory at registration', async (t) => {
+test('a target that needs a file rejects private memory at registration', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: PAGE },
@@ -176,7 +176,7 @@ test('a target that needs a file refuses private memory at registration', async 
   t.deepEqual(memory.inspect().targets, []);
 });
 
-test('a target that needs a file refuses private memory at add', async (t) => {
+test('a target that needs a file rejects private memory at add', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const other = new RecordingTarget({ name: 'other' });
   await memory.dmaMappers.addDmaMapper(other);
@@ -197,7 +197,7 @@ test('a target that needs a file refuses private memory at add', async (t) => {
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x5000 rw more']);
 });
 
-test('private device memory is missed by a target that needs a file, and says so', async (t) => {
+test('a target that needs a file skips private device memory, and records the reason', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ needsFile: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
@@ -210,7 +210,7 @@ test('private device memory is missed by a target that needs a file, and says so
   t.is(status?.code, 'ERR_FILE_REQUIRED');
 });
 
-test('a target without needsVa gets no host memory, and no address space is reserved for it', async (t) => {
+test('a target without needsVa receives no host memory, and no address space is reserved for it', async (t) => {
   const width = 45; // so wide that nothing else in this process is as large
   const size = 1n << BigInt(width);
   const memory = await guest(t, { addressWidth: width, ram: [{ start: size - PAGE, length: PAGE }] });
@@ -227,7 +227,7 @@ test('a target without needsVa gets no host memory, and no address space is rese
   t.is(plain.held()[0]?.hostMemory, undefined);
 });
 
-test('memory is faulted in before a target that needs host memory is asked, at registration and at each change', async (t) => {
+test('memory is faulted in before a target that needs host memory is called, at registration and at each change', async (t) => {
   const [low, high, added] = ['low', 'high', 'added'].map((name) => MemoryFile.create(at(3), { name }));
   if (low === undefined || high === undefined || added === undefined) throw new Error('three were made');
   const ram = [
@@ -251,7 +251,7 @@ test('memory is faulted in before a target that needs host memory is asked, at r
   for (const file of [low, high, added]) file.close();
 });
 
-test('host memory is of no use once the range is unmapped', async (t) => {
+test('host memory is revoked once the range is unmapped', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   memory.write(8n, Uint8Array.of(1, 2, 3));
   const target = new RecordingTarget({ needsVa: true });
@@ -269,7 +269,7 @@ test('host memory is of no use once the range is unmapped', async (t) => {
   throwsCode(t, () => host?.write(0n, Uint8Array.of(1)), 'ERR_CLOSED');
 });
 
-test('replays in order of address, device memory one by one, and undoes from the end', async (t) => {
+test('replays in order of address, device memory one by one, and rolls back from the end', async (t) => {
   const memory = await guest(t, { ram: [0, 2, 16, 18].map((page) => ({ start: at(page), length: PAGE })) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });

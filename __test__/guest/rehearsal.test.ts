@@ -1,18 +1,18 @@
-// The move of a BAR that a process makes before its first guest: nobody notices it. The first guest memory of this
-// process is made here.
+// The BAR move before the first guest of a process, which has no visible effect. The first guest memory of this process
+// is created here.
 import test from 'ava';
 import { subscribe } from 'node:diagnostics_channel';
 import { GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { spacesShowing } from '../../ts/guest/spaces.ts';
 
-test('publishes nothing, and takes no number of a guest memory', async (t) => {
+test('publishes nothing, and uses no id of a guest memory', async (t) => {
   const events: { readonly memory: number }[] = [];
   for (const name of ['dma.map', 'dma.unmap', 'memory.change', 'memory.settled']) {
     subscribe(`peerdma:${name}`, (event) => events.push(event as { readonly memory: number }));
   }
   const file = MemoryFile.create(0x1000n);
   const made = GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n, file }] });
-  file.close(); // the call has the file already
+  file.close(); // the call already has the file
   const memory = await made;
   t.deepEqual([...new Set(events.map((event) => event.memory))], [memory.id]);
   t.is(memory.id, 0);

@@ -1,4 +1,4 @@
-// Removing the window of a BAR or a region: when it resolves, it has left guest memory.
+// Removing the window of a BAR or a region. When it resolves, the window has left guest memory.
 import test from 'ava';
 import { AddressRange, type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -21,7 +21,7 @@ async function windowOverRegion(t: Parameters<typeof guest>[0]): Promise<{ memor
 const seenAt4 = (memory: GuestMemory): string[] => memory.inspect().flat.map(({ region }) => region);
 
 for (const code of ['ERR_CLOSED', 'ERR_REGION_REMOVED'] satisfies ErrorCode[]) {
-  test(`remove of a window rejects when a target refuses the memory behind it with ${code}`, async (t) => {
+  test(`remove of a window rejects when a target fails to map the memory behind it with ${code}`, async (t) => {
     const { memory, bar } = await windowOverRegion(t);
     const target = new RecordingTarget();
     await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'required' });

@@ -1,4 +1,4 @@
-// The file of a DmaMapRequest: open as long as the memory is mapped, whoever closes the file that it was made of.
+// The file of a DmaMapRequest stays open while the memory is mapped, also after its owner closes it.
 import { fstatSync } from 'node:fs';
 import test from 'ava';
 import { type DmaMapRequest, GuestMemory, MemoryFile } from '../../ts/index.ts';
@@ -53,7 +53,7 @@ test('a DmaBuffer reaches a target of files that joins later', async (t) => {
 test('maps and unmaps an overlay over memory whose file was closed', async (t) => {
   const { memory } = await withClosedFile(t);
   const target = new RecordingTarget({ needsFile: true });
-  target.judge = ({ request }) => void fileOf(request).fd; // what a vhost-user target does
+  target.judge = ({ request }) => void fileOf(request).fd; // the calls of a vhost-user target
   await memory.dmaMappers.addDmaMapper(target);
   const rom = taggedFile(t, 'rom', 1, 0x70);
   const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(5, 1), priority: 200 });

@@ -1,5 +1,5 @@
 /**
- * Mappings of a device's memory that its device has made void: told, mapped anew by the same change, or by refresh().
+ * Mappings that their device has revoked. They are reported, and mapped again by the same change or by refresh().
  */
 import test, { type ExecutionContext } from 'ava';
 import {
@@ -18,11 +18,11 @@ import { ACCEPT, RecordingTarget } from '../support/recording-target.ts';
 interface Stage {
   readonly memory: GuestMemory;
   readonly device: MemoryOfDevice;
-  /** Two pages of the device at page 8, with a page between that shows nothing. */
+  /** Two pages of the device at page 8, with a page without memory between. */
   readonly bar: DeviceMemory;
-  /** Tells what is void. */
+  /** Reports revoked mappings. */
   readonly target: RevocableTarget;
-  /** Goes by its place in this process, and loses nothing. */
+  /** Maps by host address, and loses nothing. */
   readonly other: RecordingTarget;
   readonly iommu: SimulatedIommu;
   readonly handles: {
@@ -65,16 +65,16 @@ test('status and inspect report a revoked mapping with a remedy, and it stays ma
   t.deepEqual(states(handles.target), ['mapped', 'mapped', 'mapped']);
   device.revoke();
   for (const handle of [handles.target, handles.iommu]) t.deepEqual(states(handle), ['mapped', VOID, VOID]);
-  t.deepEqual(states(handles.other), ['mapped', 'mapped', 'mapped'], 'who can not lose it has it');
+  t.deepEqual(states(handles.other), ['mapped', 'mapped', 'mapped'], 'a target by host address keeps it');
   const [, told] = memory.inspect().targets[0]?.mappings ?? [];
   t.like(told, { state: 'failed', code: 'ERR_MAPPING_REVOKED', start: '0x8000', end: '0x9000', region: 'bar' });
   t.regex(told?.reason ?? '', /target.*"bar".*0x8000.*refresh\(\)/);
   t.is(target.held().length, 3);
   await t.throwsAsync(async () => iommu.read(at(8), 1), { code: 'ERR_DMA_FAULT' });
-  t.deepEqual(target.calls, [], 'looking changes nothing');
+  t.deepEqual(target.calls, [], 'reading the status changes nothing');
 });
 
-test('who joins after it has a mapping that is good', async (t) => {
+test('a target that joins afterwards has a valid mapping', async (t) => {
   const { memory, device } = await stage(t);
   device.revoke();
   const late = new SimulatedIommu({ name: 'late', rules: 'iommufd' });
@@ -99,7 +99,7 @@ for (const policy of ['best-effort', 'required'] as const) {
     t.deepEqual(target.takeCalls(), [], 'once');
   });
 
-  test(`when a target refuses it, the change ${policy === 'required' ? 'fails' : 'succeeds'}, and a third one maps it`, async (t) => {
+  test(`if a target fails to map it, the change ${policy === 'required' ? 'fails' : 'succeeds'}, and a third one maps it`, async (t) => {
     const { device, bar, target, handles } = await stage(t, policy);
     device.revoke();
     target.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
@@ -114,7 +114,7 @@ for (const policy of ['best-effort', 'required'] as const) {
     t.deepEqual(
       target.takeCalls(),
       policy === 'required' ? ANEW.slice(1) : ANEW.filter((call) => call.startsWith('map')),
-      'what it does not hold is not unmapped',
+      'it does not unmap missing mappings',
     );
   });
 }
@@ -128,7 +128,7 @@ test('maps nothing again when peer-to-peer is off', async (t) => {
   t.deepEqual(states(handles.target), ['mapped', 'skipped', 'skipped']);
 });
 
-test('quarantines a revoked mapping that can not be unmapped, and maps nothing over it', async (t) => {
+test('quarantines a revoked mapping that cannot be unmapped, and maps nothing over it', async (t) => {
   const { memory, device, bar, target, handles } = await stage(t, 'required');
   device.revoke();
   target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(10) ? new Error('stuck') : undefined);
@@ -136,7 +136,7 @@ test('quarantines a revoked mapping that can not be unmapped, and maps nothing o
   t.deepEqual([error.target, String(error.range)], ['target', '0xa000..0xb000']);
   t.deepEqual(states(handles.target), ['mapped', 'mapped', 'quarantined ERR_UNMAP_FAILED']);
   await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
   await bar.mapToGuest(at(16));
 });
@@ -151,13 +151,13 @@ test('a move that fails leaves a valid mapping at the old address', async (t) =>
   t.is(iommu.read(at(10), 1)[0], 0x42);
 });
 
-test('moves the window of a device that is off if its memory may be missed, and rejects the move if not', async (t) => {
+test('moves the window of a disabled device if its memory may be skipped, and otherwise rejects the move', async (t) => {
   for (const policy of ['best-effort', 'required'] as const) {
     const { device, bar, target, handles } = await stage(t, policy);
     device.decode(false);
     if (policy === 'required') {
       await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_MEMORY_FAULT');
-      t.deepEqual(target.calls, [], 'nothing was taken away for it');
+      t.deepEqual(target.calls, [], 'nothing was unmapped for it');
       t.deepEqual(states(handles.iommu), ['mapped', VOID, VOID]);
     } else {
       await bar.mapToGuest(at(16));
@@ -176,15 +176,15 @@ test('refresh maps again all device memory that can be revoked, and returns the 
   const both = (before: string): string[] =>
     ['0x8000..0x9000', '0xa000..0xb000'].map((range) => `${range} bar ${before} mapped`);
   t.deepEqual(await told(handles.target), both('mapped'));
-  t.deepEqual(target.takeCalls(), ANEW, 'though nobody has said that it is void');
+  t.deepEqual(target.takeCalls(), ANEW, 'even without a report that it was revoked');
   device.revoke();
   t.deepEqual(await told(handles.target), both('revoked'));
   t.deepEqual(target.takeCalls(), ANEW);
-  t.deepEqual(states(handles.iommu), ['mapped', VOID, VOID], 'each target for itself');
+  t.deepEqual(states(handles.iommu), ['mapped', VOID, VOID], 'each target separately');
   t.deepEqual(await told(handles.iommu), both('revoked'));
   t.is(iommu.read(at(8), 1)[0], 0x40);
   t.deepEqual(await told(handles.other), both('mapped'));
-  t.deepEqual(other.takeCalls(), [], 'what goes by its place in this process can not be void');
+  t.deepEqual(other.takeCalls(), [], 'mappings by host address cannot be revoked');
 });
 
 test('refresh maps missing memory', async (t) => {
@@ -196,7 +196,7 @@ test('refresh maps missing memory', async (t) => {
   t.deepEqual(
     (await handles.other.refresh()).map((one) => `${one.before} ${one.state}`),
     ['failed mapped', 'failed mapped'],
-    'though it can not become void',
+    'although it cannot be revoked',
   );
   const before = await handles.iommu.refresh();
   t.deepEqual(
@@ -213,7 +213,7 @@ test('refresh maps missing memory', async (t) => {
 });
 
 for (const policy of ['best-effort', 'required'] as const) {
-  test(`records what a target refuses at a refresh, and retries at the next: device memory is ${policy}`, async (t) => {
+  test(`records a failed map of a refresh, and retries at the next: device memory is ${policy}`, async (t) => {
     const { target, handles } = await stage(t, policy);
     target.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('not now') : undefined);
     const found = await handles.target.refresh();
@@ -229,7 +229,7 @@ for (const policy of ['best-effort', 'required'] as const) {
   });
 }
 
-test('quarantines what can not be unmapped at a refresh, and reports it then and later', async (t) => {
+test('quarantines a failed unmap of a refresh, and reports it then and later', async (t) => {
   const { memory, bar, target, handles } = await stage(t, 'required');
   target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
   const told = async (): Promise<string[]> =>
@@ -238,11 +238,11 @@ test('quarantines what can not be unmapped at a refresh, and reports it then and
   target.judge = ACCEPT;
   t.deepEqual(await told(), ['0x8000..0x9000 quarantined quarantined', '0xa000..0xb000 mapped mapped']);
   await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
 });
 
-test('a refresh takes its turn among changes, and finds nothing to do for who has gone', async (t) => {
+test('a refresh takes its turn among changes, and does nothing for a removed target', async (t) => {
   const { memory, bar, target, handles } = await stage(t);
   const moved = bar.mapToGuest(at(16));
   const refreshed = handles.target.refresh();
@@ -270,11 +270,11 @@ test('does not refresh a removed target with a quarantine', async (t) => {
   target.takeCalls();
   t.deepEqual(await handles.target.refresh(), []);
   t.deepEqual(target.calls, []);
-  target.loseAll();
+  target.closeWithMappings();
   await memory.dmaMappers.targetClosed(target);
 });
 
-test('RAM is not touched by a refresh', async (t) => {
+test('a refresh does not touch RAM', async (t) => {
   const memory = await guest(t, {
     ram: [
       { start: 0n, length: at(2) },

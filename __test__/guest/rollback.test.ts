@@ -1,4 +1,4 @@
-// A change that fails has changed nothing: regions, flat map, every target.
+// A failed change has changed nothing: regions, flat map, every target.
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, GuestMemory, type Region } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -6,7 +6,7 @@ import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 
-test('a failing map undoes the mapping on the targets that already had it, then the host address', async (t) => {
+test('a failed map is unmapped from the targets that already mapped it, then from the host address', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 1, 0x44);
   const first = new RecordingTarget({ name: 'first', needsVa: true });
@@ -27,7 +27,7 @@ test('a failing map undoes the mapping on the targets that already had it, then 
   t.is((await rejectsCode(t, region.addMapping(mapping), 'ERR_MAP_FAILED')).target, 'second');
   t.deepEqual(first.takeCalls(), ['map 0x0..0x1000 rw', 'unmap 0x0..0x1000']);
   t.deepEqual(second.takeCalls(), ['map 0x0..0x1000 rw refused']);
-  t.deepEqual(seen, [0x44], 'the memory was there until the target let go of it');
+  t.deepEqual(seen, [0x44], 'the memory was there until the target unmapped it');
   t.deepEqual(memory.inspect(), before);
 
   await region.addMapping(mapping); // the host address is free again
@@ -35,7 +35,7 @@ test('a failing map undoes the mapping on the targets that already had it, then 
   t.deepEqual(second.heldText(), ['0x0..0x1000 rw r']);
 });
 
-test('a failed change can be tried again and then really maps', async (t) => {
+test('a failed change can be repeated and then maps', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -59,7 +59,7 @@ interface Scene {
   readonly changes: Readonly<Record<string, () => Promise<unknown>>>;
 }
 
-/** Four recording targets of different kinds and two simulated IOMMUs, on memory that is cut and overlaid. */
+/** Four recording targets of different kinds and two simulated IOMMUs. Their memory is cut and overlaid. */
 async function scene(t: ExecutionContext): Promise<Scene> {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 8, 0x10);
@@ -85,19 +85,19 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const iommus = (['type1v2', 'iommufd'] as const).map((rules) => new SimulatedIommu({ name: rules, rules }));
   for (const iommu of iommus) await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer: 'required' });
   const changes = {
-    'a region that comes above': () => above.mapToGuest(),
-    'a region that goes': () => ram.unmapFromGuest(),
+    'a region that is mapped above': () => above.mapToGuest(),
+    'a region that is unmapped': () => ram.unmapFromGuest(),
     'a region that is removed': () => ram.remove(),
     'a region that becomes read-only': () => ram.mapToGuest({ writable: false }),
     'a BAR that moves': () => bar.mapToGuest(at(7)),
     'a mapping that replaces two': () => ram.addMapping({ range: pages(3, 2), backing: 'private' }),
     'a mapping that is cut': () => ram.removeMappings(pages(5, 1)),
-    'a BAR that goes': () => bar.unmapFromGuest(),
+    'a BAR that is unmapped': () => bar.unmapFromGuest(),
   };
   return { memory, ram, targets, iommus, changes };
 }
 
-/** All that can be seen from outside, the bytes that a device sees included. */
+/** The visible state, including the bytes that a device reads. */
 function everything({ memory, targets, iommus }: Scene): unknown {
   return {
     snapshot: memory.inspect(),
@@ -113,13 +113,13 @@ function everything({ memory, targets, iommus }: Scene): unknown {
 }
 
 for (const name of [
-  'a region that comes above',
+  'a region that is mapped above',
   'a region that becomes read-only',
   'a BAR that moves',
   'a mapping that replaces two',
   'a mapping that is cut',
 ]) {
-  test(`whichever map call of a change fails, everything is as it was before, and a second try works: ${name}`, async (t) => {
+  test(`if any map call of a change fails, everything is as before, and a repetition succeeds: ${name}`, async (t) => {
     const reached = new Set<string>();
     for (let target = 0; target < 4; target++) {
       for (let k = 0; ; k++) {
@@ -137,7 +137,7 @@ for (const name of [
         if (!refusal.hit) {
           t.is(outcome, 'done');
           await stage.memory.close();
-          break; // no more calls than that
+          break; // there are no more calls
         }
         reached.add(`${picky.name}`);
         t.is(outcome, 'failed', `${picky.name}, call ${k}`);
@@ -158,7 +158,7 @@ for (const name of [
   });
 }
 
-test('a failed replacement by private memory keeps the memory that was there', async (t) => {
+test('a failed replacement by private memory keeps the old memory', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
   await region.addMapping({ range: pages(0, 4), backing: 'private' });
@@ -191,7 +191,7 @@ test('when the rollback fails too, the error reports both, and status is true', 
   t.regex(error.message, /stuck/);
   t.deepEqual(memory.inspect().flat, []);
   t.like(handle.status()[0], { state: 'quarantined', name: 'r' });
-  t.deepEqual(first.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'what it may still reach is kept');
+  t.deepEqual(first.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'memory that it may still reach is kept');
   await rejectsCode(t, region.addMapping(mapping), 'ERR_RANGE_QUARANTINED');
 
   await memory.dmaMappers.targetClosed(first);
@@ -199,7 +199,7 @@ test('when the rollback fails too, the error reports both, and status is true', 
   t.deepEqual(second.heldText(), ['0x0..0x1000 rw r']);
 });
 
-test('quarantines what a target may reach when a replacement can be neither made nor undone', async (t) => {
+test('quarantines memory that a target may reach if a replacement can be neither made nor rolled back', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
@@ -209,25 +209,25 @@ test('quarantines what a target may reach when a replacement can be neither made
   const second = new RecordingTarget({ name: 'second', needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
-  // The new mapping comes on the first target and fails on the second; the first won't give it back.
+  // The new mapping succeeds on the first target and fails on the second; the first fails to unmap it.
   first.judge = new RefuseAt('unmap', 1, new Error('stuck')).judge;
   second.judge = new RefuseAt('map', 0, new Error('no room')).judge;
   const replacing = region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
   await rejectsCode(t, replacing, 'ERR_ROLLBACK_FAILED');
 
-  t.deepEqual(first.breaches, [], 'nothing is mapped over what could not be unmapped');
+  t.deepEqual(first.breaches, [], 'nothing is mapped over memory that could not be unmapped');
   t.deepEqual(
     handle.status().map(({ state }) => state),
     ['failed', 'quarantined'],
-    'the one is what the map wants there, the other what is kept',
+    'one is the memory of the map there, the other the kept memory',
   );
   t.is(memory.inspect().quarantine.length, 1);
   t.deepEqual(first.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x51), 'the memory it may reach is kept');
   const restored = second.held()[0]?.hostMemory?.read(0n, 1)[0];
-  t.true(restored === undefined || restored === 0x50, 'the other target never gets other memory than it was told');
+  t.true(restored === undefined || restored === 0x50, 'the other target never receives other memory than requested');
   await memory.dmaMappers.targetClosed(first);
   t.deepEqual(memory.inspect().quarantine, []);
-  t.deepEqual(second.heldText(), ['0x0..0x1000 rw r'], 'what the quarantine kept from being restored is restored');
+  t.deepEqual(second.heldText(), ['0x0..0x1000 rw r'], 'the blocked memory is restored');
   t.deepEqual(second.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x50));
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
   t.deepEqual(second.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x51));

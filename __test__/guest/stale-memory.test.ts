@@ -1,4 +1,4 @@
-// Memory that could not be hidden when it was time: it is in nobody's way, and goes as soon as it can.
+// Memory that a rollback could not unmap from this process. It blocks nothing, and is unmapped as soon as possible.
 import test from 'ava';
 import { rejectsCode } from '../support/errors.ts';
 import { heal, inject, countNative } from '../support/faults.ts';
@@ -8,7 +8,7 @@ import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
 countNative();
 
 test.serial(
-  'what can not be hidden in undoing hinders no change elsewhere, and gives way to the next one there',
+  'memory that a rollback could not unmap blocks no change elsewhere, and is replaced by the next one there',
   async (t) => {
     const memory = await guest(t);
     const target = new RecordingTarget({ needsVa: true });
@@ -42,13 +42,13 @@ test.serial('never leases memory that a rollback could not unmap in place of the
   const handle = await memory.dmaMappers.addDmaMapper(target);
   target.judge = new RefuseAt('map', 0).judge;
   let unmaps = 0;
-  inject((_step, what) => what === 'native: unmap' && unmaps++ > 0); // the old memory still goes
+  inject((_step, what) => what === 'native: unmap' && unmaps++ > 0); // the old memory is unmapped now
   t.teardown(() => void heal());
   const change = region.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
   await rejectsCode(t, change, 'ERR_ROLLBACK_FAILED');
   t.deepEqual(target.held(), []);
   t.like(handle.status()[0], { state: 'failed', code: 'ERR_VA_NOT_MAPPED' });
-  await rejectsCode(t, region.mapToGuest(), 'ERR_OVERLAP', 'as long as it is there');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_OVERLAP', 'while it is there');
   t.deepEqual(target.held(), []);
 
   heal();

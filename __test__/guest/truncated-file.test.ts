@@ -1,4 +1,4 @@
-// A file that loses its pages under guest memory.
+// A file that loses its pages while guest memory maps it.
 import test from 'ava';
 import { ftruncateSync } from 'node:fs';
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
@@ -30,7 +30,7 @@ test('a registration over a truncated file fails with ERR_MEMORY_FAULT and leave
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x8000..0xc000 rw ram1']);
 });
 
-test('a file that was truncated while other targets have it fails a registration with ERR_MEMORY_FAULT', async (t) => {
+test('a file truncated while other targets map it fails a registration with ERR_MEMORY_FAULT', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());
@@ -88,7 +88,7 @@ test('does not unmap truncated memory, which could not be mapped again', async (
   t.deepEqual(target.heldText(), ['0x8000..0xa000 rw bar']);
 });
 
-test('a target that could not join over a truncated file changes nothing for those that need no host memory', async (t) => {
+test('a target that cannot join over a truncated file changes nothing for those that need no host memory', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());
@@ -106,11 +106,11 @@ test('a target that could not join over a truncated file changes nothing for tho
 
   await region.mapToGuest();
   plain.judge = new RefuseAt('map', 0).judge;
-  await rejectsCode(t, rom.mapToGuest(), 'ERR_MAP_FAILED', 'and undoing it failed nowhere');
+  await rejectsCode(t, rom.mapToGuest(), 'ERR_MAP_FAILED', 'and the rollback succeeded');
   t.deepEqual(plain.heldText(), ['0x4000..0x6000 rw r']);
 });
 
-test('when the last target that needs host memory has left, a truncated file is in the way of nobody', async (t) => {
+test('after the last target that needs host memory leaves, a truncated file blocks nothing', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());
@@ -127,7 +127,7 @@ test('when the last target that needs host memory has left, a truncated file is 
   ftruncateSync(fd, 2 * PAGE_BYTES);
   const late = new RecordingTarget({ name: 'late', needsVa: true });
   await memory.dmaMappers.addDmaMapper(late);
-  t.deepEqual(late.heldText(), plain.heldText(), 'what was not shown meanwhile is shown now');
+  t.deepEqual(late.heldText(), plain.heldText(), 'memory that was not mapped meanwhile is mapped now');
 });
 
 test('a truncated file can replace memory when no target needs host memory', async (t) => {

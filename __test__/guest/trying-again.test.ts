@@ -1,5 +1,5 @@
 /**
- * What a target could not map is mapped when the same change is asked for again: a call that succeeds has done its work.
+ * A repeated change maps the memory that a target could not map before. A call that succeeds has its full effect.
  */
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
@@ -8,7 +8,7 @@ import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 
-test('a BAR that failed is mapped by the same call once the cause is gone', async (t) => {
+test('the same call maps a BAR that failed once the cause is removed', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'bar', 1, 0x10);
   const target = new RecordingTarget({ needsVa: true });
@@ -28,7 +28,7 @@ test('a BAR that failed is mapped by the same call once the cause is gone', asyn
   t.deepEqual(target.heldText(), ['0x4000..0x5000 rw bar']);
 });
 
-test('RAM that could not be restored is mapped by the next change there, which fails as long as it can not be', async (t) => {
+test('the next change there maps RAM that could not be restored, or fails while it cannot', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x20);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -54,7 +54,7 @@ test('RAM that could not be restored is mapped by the next change there, which f
   t.deepEqual(first.heldText(), second.heldText());
 });
 
-test('rejects a target while a quarantine keeps the map from being mapped', async (t) => {
+test('rejects a target while a quarantine prevents the map from being mapped', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
@@ -73,20 +73,20 @@ test('rejects a target while a quarantine keeps the map from being mapped', asyn
   );
 
   other.judge = () => undefined;
-  await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED', 'nor is it tried again');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED', 'nor is it retried');
   t.deepEqual(other.held(), []);
   const late = new SimulatedIommu({ name: 'late' });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(late), 'ERR_RANGE_QUARANTINED');
   t.deepEqual(late.mappings(), []);
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
-  t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r'], 'what the quarantine kept away is back');
+  t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r'], 'the blocked memory is back');
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
   await memory.dmaMappers.addDmaMapper(late);
   t.is(late.read(at(4), 1)[0], 0x50);
 });
 
-test('several ranges in quarantine within one mapping are all put right when their target is closed', async (t) => {
+test('several ranges in quarantine within one mapping are all restored when their target is closed', async (t) => {
   const memory = await guest(t);
   const whole = taggedFile(t, 'whole', 4, 0x60);
   const patches = taggedFile(t, 'patches', 2, 0x70);
@@ -104,9 +104,9 @@ test('several ranges in quarantine within one mapping are all put right when the
   other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
   await rejectsCode(t, overlay.mapToGuest(), 'ERR_ROLLBACK_FAILED');
   t.is(memory.inspect().quarantine.length, 2);
-  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED', 'though it begins elsewhere');
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED', 'although it begins elsewhere');
 
-  stuck.loseAll();
+  stuck.closeWithMappings();
   await memory.dmaMappers.targetClosed(stuck);
   t.deepEqual(memory.inspect().quarantine, []);
   t.deepEqual(other.heldText(), ['0x4000..0x8000 rw r']);
@@ -136,7 +136,7 @@ for (const needsVa of [false, true, 'private'] as const) {
     );
     const states = (): string[] => handle.status().map(({ state }) => state);
     t.deepEqual(states(), ['failed', 'quarantined']);
-    t.deepEqual(stuck.breaches, [], 'nothing is mapped over it in undoing');
+    t.deepEqual(stuck.breaches, [], 'the rollback maps nothing over it');
     t.is(others.status()[0]?.code, needsVa === true ? 'ERR_RANGE_QUARANTINED' : undefined);
     await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');
     t.deepEqual(stuck.breaches, [], 'nor later');
@@ -144,7 +144,7 @@ for (const needsVa of [false, true, 'private'] as const) {
     t.deepEqual(
       other.heldText(),
       needsVa === true ? [] : ['0x4000..0x5000 rw r'],
-      'who needs no host memory has it back',
+      'the target without host memory has it back',
     );
 
     await memory.dmaMappers.targetClosed(stuck);
@@ -175,7 +175,7 @@ for (const failing of [4, 6]) {
 
     const full = [4, 6].map((page) => `${pages(page, 1)} rw r`);
     other.judge = ({ op, range }) => (op === 'map' && range.start === at(failing) ? new Error('not yet') : undefined);
-    stuck.loseAll();
+    stuck.closeWithMappings();
     const error = await rejectsCode(t, memory.dmaMappers.targetClosed(stuck), 'ERR_MAP_FAILED');
     t.deepEqual(error.range, pages(failing, 1));
     t.deepEqual(
@@ -209,7 +209,7 @@ test('a change elsewhere in the region maps a BAR that failed, in every target',
   await bar.mapToGuest(at(8));
   for (const target of targets) target.judge = () => undefined;
   await bar.removeMappings(AddressRange.of(at(2), PAGE));
-  for (const target of targets) t.deepEqual(target.heldText(), ['0x8000..0x9000 rw bar'], 'the other one is gone');
+  for (const target of targets) t.deepEqual(target.heldText(), ['0x8000..0x9000 rw bar'], 'the other one is removed');
 });
 
 test('a change elsewhere in the region maps RAM that could not be restored, or fails', async (t) => {
@@ -254,7 +254,7 @@ test('a region whose memory could not be mapped can be unmapped and removed', as
   await bar.unmapFromGuest();
   await bar.mapToGuest(at(4));
   await bar.remove();
-  t.deepEqual(target.takeCalls(), ['map 0x4000..0x5000 rw refused'], 'and what goes is not tried again');
+  t.deepEqual(target.takeCalls(), ['map 0x4000..0x5000 rw refused'], 'removed memory is not retried');
 });
 
 function second(backing: unknown): boolean {

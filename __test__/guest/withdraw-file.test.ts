@@ -1,4 +1,4 @@
-// What closes a device takes its memory out of guest memory: all of that, and nothing else.
+// Closing a device removes exactly its memory from guest memory.
 import test from 'ava';
 import { AddressRange, type GuestMemory, type MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
@@ -52,12 +52,12 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   ]);
   t.deepEqual(mappings(other), ['elsewhere: 0x0..0x4000']);
   t.false(target.held().some(({ backing }) => backing !== 'private' && backing.file.name === 'device'));
-  await withdrawFile(addressSpaceOf(memory), device.memory); // nothing is left to do
+  await withdrawFile(addressSpaceOf(memory), device.memory); // nothing remains to be removed
   t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.memory), []);
   t.is(memory.read8(at(15)), 1);
 });
 
-test('withdrawFile that fails leaves all as it was, and can be called again', async (t) => {
+test('withdrawFile that fails leaves everything as before, and can be called again', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);

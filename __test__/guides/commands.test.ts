@@ -1,6 +1,6 @@
 /**
- * What the pages say on a command line is there: commands of `peerdma` with options that they take, tasks of npm, files that
- * Node is given, and shell that a shell can read. What a command does has tests of its own.
+ * The command lines of the pages are valid. They are commands of `peerdma` with their options, tasks of npm, files for
+ * Node, and blocks of shell. The effects of the commands have tests of their own.
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const pages = readPages();
 const commands = commandLines(pages);
 const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync(new URL('package.json', top), 'utf8'));
 
-/** The programs behind tasks that take options, and where those are declared for `parseArgs`. */
+/** The programs behind tasks with options, and the files that declare these for `parseArgs`. */
 const DECLARED: Readonly<Record<string, string>> = {
   demo: 'ts/cli/demo/command.ts',
   lint: 'scripts/prose/main.mjs',
@@ -23,7 +23,7 @@ const DECLARED: Readonly<Record<string, string>> = {
   'test:guest': 'testbed/cli.mjs',
 };
 
-test('every command of peerdma that is named is there, and takes what it is given', async (t) => {
+test('every command of peerdma in the pages exists, with its options', async (t) => {
   const named = commands.filter(({ words: [program, name] }) => program === 'peerdma' && name !== undefined);
   const wrong: string[] = [];
   for (const { where, words } of named) {
@@ -44,11 +44,11 @@ test('every command of peerdma that is named is there, and takes what it is give
   t.deepEqual(
     Object.keys(COMMANDS).filter((name) => !told.has(name)),
     [],
-    'commands of which no page tells',
+    'commands that no page mentions',
   );
 });
 
-test('every task of npm that is named is there, and takes what it is given', (t) => {
+test('every task of npm in the pages exists, with its options', (t) => {
   const tasks = commands.filter(({ words: [program, verb] }) => program === 'npm' && /^(run|test)$/.test(verb ?? ''));
   t.true(tasks.length > 0);
   for (const { where, words } of tasks) {
@@ -58,7 +58,7 @@ test('every task of npm that is named is there, and takes what it is given', (t)
   }
 });
 
-test('every file that Node is given is there', (t) => {
+test('every file for Node in the pages exists', (t) => {
   for (const { where, words } of commands.filter(({ words: [program] }) => program === 'node')) {
     const at = words.findIndex((word, index) => index > 0 && !word.startsWith('-'));
     const file = words[at] ?? '';
@@ -68,7 +68,7 @@ test('every file that Node is given is there', (t) => {
   }
 });
 
-test('every block of shell is one', (t) => {
+test('every block of shell is valid', (t) => {
   const shell = pages.flatMap(({ blocks }) => blocks).filter(({ language }) => language === 'sh');
   t.true(shell.length > 0);
   for (const { page, line, code } of shell) {
@@ -77,7 +77,7 @@ test('every block of shell is one', (t) => {
   }
 });
 
-test('files of the checkout that the text names are there', (t) => {
+test('files of the checkout in the text exist', (t) => {
   const folders = /^(?:ts|docs|examples|scripts|testbed|__test__|crates|fuzz|npm|bench)\/[\w./-]*$/;
   for (const { path, prose } of pages) {
     for (const name of codeSpans(prose).filter((span) => folders.test(span))) {
@@ -86,7 +86,7 @@ test('files of the checkout that the text names are there', (t) => {
   }
 });
 
-/** Long options up to where a program of the user begins. */
+/** Long options before those of a user's program. */
 function requireFlags(t: ExecutionContext, where: string, args: readonly string[], file: string | undefined): void {
   const end = args.indexOf('--');
   const flags = args.slice(0, end < 0 ? args.length : end).filter((word) => word.startsWith('--'));
@@ -94,6 +94,6 @@ function requireFlags(t: ExecutionContext, where: string, args: readonly string[
   const source = file === undefined ? '' : readFileSync(new URL(file, top), 'utf8');
   for (const flag of flags) {
     const declared = new RegExp(`^\\s*'?${flag.slice(2)}'?: \\{ type: |[{,] ${flag.slice(2)}: \\{ type: `, 'm');
-    t.regex(source, declared, `${where}: ${flag} is no option of ${file ?? 'that'}`);
+    t.regex(source, declared, `${where}: ${flag} is not an option of ${file ?? 'that'}`);
   }
 }

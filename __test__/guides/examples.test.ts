@@ -1,13 +1,13 @@
 /**
- * Each block of TypeScript in a page is a program that compiles and runs. Nothing has to be listed: pages and blocks are
- * found. A block that needs real devices says so behind the language of its fence, where no reader sees it:
+ * Compiles and runs each block of TypeScript in the pages. Pages and blocks are found, not listed. A block that needs
+ * real devices has a mark behind the language of its fence, which renderers hide:
  *
  *     ```ts vfio=edu,nvme
  *
- * names what stands in a guest of the testbed for the PCI addresses of the block, in their order. Such a block runs in
- * vfio/guides.test.ts, every other here. `console.log(…); // text` promises that `text` is printed. The blocks of a page run
- * in one folder, one after the other, so that one finds what those before it have written. Blocks of `diff` can be applied to
- * this checkout; those of `sh` are for commands.test.ts; `text` is no program.
+ * The mark names the emulated devices for the PCI addresses of the block, in their order. Such a block runs in
+ * vfio/guides.test.ts, all others here. `console.log(…); // text` must print `text`. The blocks of a page run in one
+ * folder, one after the other, so that a block can read the files of earlier ones. Blocks of `diff` can be applied to
+ * this checkout, those of `sh` are checked by commands.test.ts, and `text` is not a program.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -27,9 +27,9 @@ const tsc = spawnSync('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json'], {
   encoding: 'utf8',
 });
 
-test('every block says what it is', (t) => {
+test('every block has a language and a valid mark', (t) => {
   for (const { page, line, language, mark } of pages.flatMap(({ blocks }) => blocks)) {
-    t.true(LANGUAGES.includes(language), `${page}:${line}: "${language}" is none of ${LANGUAGES.join(', ')}`);
+    t.true(LANGUAGES.includes(language), `${page}:${line}: "${language}" is not one of ${LANGUAGES.join(', ')}`);
     if (language !== 'ts') t.is(mark, '', `${page}:${line}`);
   }
 });
@@ -41,13 +41,13 @@ test('every block of TypeScript compiles', (t) => {
 for (const page of new Set(examples.map((example) => example.page))) {
   const runnable = examples.filter((example) => example.page === page && example.devices.length === 0);
   if (runnable.length === 0) continue;
-  test(`the examples of ${page} do what they say`, (t) => {
+  test(`the examples of ${page} print the lines in their comments`, (t) => {
     const scratch = mkdtempSync(join(tmpdir(), 'peerdma-guide-'));
     t.teardown(() => rmSync(scratch, { recursive: true }));
     for (const example of runnable) {
       const { where, code } = example;
       const script = join(scratch, 'example.mjs');
-      // As a user's program, but for where it has the package from.
+      // As a user's program, except for the address of the package.
       writeFileSync(script, placed(compiledExample(example), new URL('target/js/ts/', top).href));
       const options = { cwd: scratch, encoding: 'utf8', timeout: 60_000 } as const;
       const { stdout, stderr, status } = spawnSync(process.execPath, [script], options);
@@ -73,7 +73,7 @@ test('the examples that need devices run in the guests', (t) => {
   t.regex(readFileSync(new URL('__test__/vfio/all.ts', top), 'utf8'), /^import '\.\/guides\.test\.ts';$/m);
 });
 
-test('a mark that is none, or is not for the devices of the block, is found', (t) => {
+test('finds an invalid mark, and one that does not match the devices of the block', (t) => {
   const page = (mark: string, code: string): string => `\`\`\`ts${mark}\n${code}\n\`\`\`\n`;
   const read = (text: string) => examplesOf(parsePage('x.md', text));
   const two = "open('0000:01:00.0', '0000:02:00.0', '0000:01:00.0')";
@@ -87,7 +87,7 @@ test('a mark that is none, or is not for the devices of the block, is found', (t
   t.throws(() => parsePage('x.md', '```ts\nopen'), { message: 'x.md:1: the block has no end' });
 });
 
-test('what is printed is compared with all that the comments say', (t) => {
+test('compares the printed lines with all comments', (t) => {
   const code = 'console.log(1); // one\nif (x) console.log(2); // two\n';
   t.is(brokenPromise(code, ['one', 'two']), undefined);
   t.regex(brokenPromise(code, ['two', 'one']) ?? '', /"two" was to be printed/);

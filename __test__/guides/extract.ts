@@ -1,6 +1,7 @@
 /**
- * Writes the examples of the pages to target/guides, where tsconfig.emit.json finds them: what runs in a guest has to be
- * compiled before.
+ * Writes the examples of the pages to target/guides.
+ *
+ * tsconfig.emit.json finds them there: programs for a guest are compiled first.
  */
 import { extractExamples } from './support/examples.ts';
 

@@ -1,6 +1,6 @@
 /**
- * Links between the pages lead to files that are there, and to headings that are there; and the codes of errors that pages
- * explain are those that there are.
+ * Links between the pages lead to existing files and headings. The error codes in tables are exactly those of the
+ * package.
  */
 import test from 'ava';
 import { existsSync, readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { type Page, readPages, top } from './support/pages.ts';
 
 const pages = readPages();
 
-test('every relative link leads somewhere', (t) => {
+test('every relative link leads to a file and heading', (t) => {
   const broken: string[] = [];
   let seen = 0;
   for (const page of pages) {
@@ -26,7 +26,7 @@ test('every relative link leads somewhere', (t) => {
   t.true(seen > 30);
 });
 
-test('each guide can be come to from the README', (t) => {
+test('each guide is linked from the README, directly or not', (t) => {
   const reached = new Set<string>();
   const visit = (path: string): void => {
     const page = pages.find((one) => one.path === path);
@@ -42,7 +42,7 @@ test('each guide can be come to from the README', (t) => {
   );
 });
 
-test('each code of an error is explained, and no other', (t) => {
+test('each error code is explained, and no unknown one', (t) => {
   const source = readFileSync(new URL('ts/errors.ts', top), 'utf8');
   const codes = new Set([...source.matchAll(/'(ERR_\w+)'/g)].map(([, code = '']) => code));
   const tables = pages.flatMap(({ prose }) => prose.filter((line) => line.startsWith('| `ERR_')));
@@ -53,7 +53,7 @@ test('each code of an error is explained, and no other', (t) => {
   );
   for (const { path, prose, blocks } of pages) {
     const text = [...prose, ...blocks.map(({ code }) => code)].join('\n');
-    // `ERR_…` followed by a star or an ellipsis is none in particular.
+    // `ERR_…` followed by a star or an ellipsis is not a code.
     for (const [code] of text.matchAll(/\bERR_\w+/g)) t.true(codes.has(code), `${path}: ${code}`);
   }
 });
@@ -64,7 +64,7 @@ function linksOf({ prose }: Page): string[] {
   return [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
 }
 
-/** What a heading is called in a link, as GitHub has it. */
+/** The anchor of a heading on GitHub. */
 function anchorsOf({ prose }: Page): string[] {
   const headings = prose.flatMap((line) => /^#+ +(.*)$/.exec(line)?.[1] ?? []);
   return headings.map((text) =>

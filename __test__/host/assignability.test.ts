@@ -38,7 +38,7 @@ function pairOf(host: HostMachine): PeerCell {
   return cell(peerMatrix(host, [`0000:${INITIATOR}`, `0000:${TARGET}`]), INITIATOR, TARGET);
 }
 
-/** What the doctor finds about the initiator of the same machine, whose kernel is that of the host. */
+/** The doctor's findings about the initiator of the same machine, with the kernel of the host. */
 function findingsOf(t: ExecutionContext, host: HostMachine): readonly DoctorFinding[] {
   const facts = factsOf(t);
   const { kernel: known } = facts.system;
@@ -69,7 +69,7 @@ test('the matrix and the doctor agree on which kernels keep a device with a 1:1 
       if (need !== undefined) (kept[kind] ??= []).push(version);
     }
   }
-  // What is not known is taken for the kernels of today.
+  // An unknown kernel counts as a current one.
   t.deepEqual(kept, {
     none: ['unknown', '6.5', '6.6', '7.3'],
     intel: ['unknown', '6.5', '6.6', '7.3'],
@@ -78,7 +78,7 @@ test('the matrix and the doctor agree on which kernels keep a device with a 1:1 
   });
 });
 
-test('no range but a direct one keeps a device', (t) => {
+test('only a direct range prevents assignment', (t) => {
   for (const reserved of ['direct-relaxable', 'reserved', 'msi', undefined]) {
     const host = machine(t, { iommu: IOMMUS.intel, reserved });
     const { prerequisites, notes } = pairOf(host);
@@ -90,7 +90,7 @@ test('no range but a direct one keeps a device', (t) => {
   }
 });
 
-test('the matrix recommends no bind of a device that the kernel keeps', (t) => {
+test('the matrix does not recommend to bind a device that the kernel rejects', (t) => {
   const host = machine(t, { reserved: 'direct', initiator: 'driver=nvidia' });
   const { prerequisites } = pairOf(host);
   t.deepEqual(codes(prerequisites), ['direct-regions']);
@@ -98,7 +98,7 @@ test('the matrix recommends no bind of a device that the kernel keeps', (t) => {
   t.deepEqual(codes(pairOf(machine(t, { initiator: 'driver=nvidia' })).prerequisites), ['not-bound']);
 });
 
-test('the matrix and the doctor name the VF token of a function whose physical function VFIO has', (t) => {
+test('the matrix and the doctor name the VF token of a function whose physical function is bound to VFIO', (t) => {
   const virtual = (driver: string): HostMachine => {
     const host = machine(t, { initiator: `driver=vfio-pci physfn=0000:${TARGET}` });
     const physical = { ...at(host, TARGET), driver };

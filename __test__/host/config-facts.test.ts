@@ -1,6 +1,6 @@
 /**
- * Config space in the forms in which the kernel hands it out: of virtual functions, of functions that do not answer,
- * and shortened.
+ * Config space in the forms that the kernel returns. Virtual functions, functions that do not respond, and truncated
+ * config space.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type HostMachine, type PciFunction, peerMatrix, readHost } from '../../ts/host.ts';
@@ -37,7 +37,7 @@ host 0000:00
   t.deepEqual(host.findings, []);
   t.like(at(host, '00:04.1'), { answers: true, portType: 'endpoint', busMaster: true, acs: 'none' });
   t.deepEqual(at(host, '00:04.1').ats, { enabled: true });
-  t.is(at(host, '00:04.1').ids.device, 0x154c, 'which has a file of its own in /sys');
+  t.is(at(host, '00:04.1').ids.device, 0x154c, 'its own file in /sys has them');
 });
 
 test('reads the header of a virtual function as a plain user', (t) => {
@@ -45,12 +45,12 @@ test('reads the header of a virtual function as a plain user', (t) => {
   t.like(found, { answers: true, busMaster: true, portType: 'unknown', configBytes: 64 });
 });
 
-test('a virtual function that does not answer reads as all ones from end to end', (t) => {
+test('a virtual function that does not respond reads as all ones from end to end', (t) => {
   const host = hostWith(t, `256 0:${'ff'.repeat(256)}`, 'physfn -> ../0000:00:03.0');
   t.like(at(host, '00:04.0'), { answers: false, busMaster: 'unknown', portType: 'unknown' });
 });
 
-test('whether a function answers is unknown without its config space', (t) => {
+test('it is unknown without config space whether a function responds', (t) => {
   const host = readHost(expandTree(t, '[bus/pci/devices/0000:00:04.0]\nvendor = 0x8086\nclass = 0x020000'));
   t.is(at(host, '00:04.0').answers, 'unknown');
 });
@@ -80,8 +80,8 @@ test('a CardBus bridge has a header of 128 bytes for every user', (t) => {
   });
 });
 
-test('the header of a CardBus bridge has its pointer to capabilities elsewhere', (t) => {
-  // Where other headers have the pointer it has an I/O base. At 0x14 the pointer leads to PCI Express.
+test('the header of a CardBus bridge has its capability pointer elsewhere', (t) => {
+  // At the offset of the pointer in other headers it has an I/O base. At 0x14 the pointer leads to PCI Express.
   const found = functionOf(t, '256 0:ee194060 4:0600 6:10 e:02 14:80 18:000104 34:01f0 80:1000 82:7200');
   t.like(found, { portType: 'pcie-to-pci-bridge', bridge: { primary: 0, secondary: 1, subordinate: 4 } });
 });
@@ -107,12 +107,12 @@ test('reads config space that the kernel shortens to 0x600 bytes', (t) => {
   t.like(found, { portType: 'endpoint', acs: 'none', configBytes: 1536 });
   t.deepEqual(found.ats, { enabled: true });
   const beyond = functionOf(t, `1536 ${EXPRESS} 100:10000160`);
-  t.like(beyond, { acs: 'unknown', ats: 'unknown' }, 'the chain goes on where nothing was read');
+  t.like(beyond, { acs: 'unknown', ats: 'unknown' }, 'the chain continues in unread bytes');
   const across = functionOf(t, `1536 ${EXPRESS} 100:1000c15f 5fc:0d000100`);
-  t.like(across, { acs: 'unknown', ats: 'none' }, 'the capability goes on where nothing was read');
+  t.like(across, { acs: 'unknown', ats: 'none' }, 'the capability continues in unread bytes');
 });
 
-/** A link of the conventional chain that is bad, and what is said of it. */
+/** A bad link of the conventional chain, and the text about it. */
 const BAD_LINKS: readonly [title: string, bytes: (link: number) => string, problem: RegExp][] = [
   ['leads into the header', (link) => `${hex(link + 1)}:20`, /is 0x20, which is outside 0x40\.\.0x100/],
   ['leads back', (link) => `${hex(link + 1)}:40`, /is 0x40, which the chain has visited already/],
@@ -132,7 +132,7 @@ for (const [title, bytes, problem] of BAD_LINKS) {
     t.regex(found.findings[0]?.problem ?? '', problem);
   });
 
-  test(`a capability that is not before a link that ${title} is unknown`, (t) => {
+  test(`a capability after a link that ${title} is unknown`, (t) => {
     const found = hostWith(t, `4096 0:ee194060 4:0600 6:10 34:40 40:0900 ${bytes(0x40)}`);
     t.like(at(found, '00:04.0'), { portType: 'unknown', acs: 'unknown', ats: 'unknown', memoryDecode: true });
     t.is(found.findings.length, 1);
@@ -154,7 +154,7 @@ test('keeps the extended capabilities before a bad link; others are unknown', (t
   }
 });
 
-test('an extended capability that passes the end is unknown, and the others are not', (t) => {
+test('an extended capability that passes the end is unknown, and the others are known', (t) => {
   const found = hostWith(t, `4096 ${EXPRESS} 100:0f00c1ff 106:0080 ffc:0d000100`);
   t.like(at(found, '00:04.0'), { acs: 'unknown', virtualFunctions: undefined });
   t.deepEqual(at(found, '00:04.0').ats, { enabled: true });
@@ -175,7 +175,7 @@ test('extended capabilities are unknown if extended config space reads as ones',
   t.like(found, { portType: 'endpoint', acs: 'unknown', ats: 'unknown' });
 });
 
-test('a function that does not answer is not ready, neither as initiator nor as target', (t) => {
+test('a function that does not respond is not ready, neither as initiator nor as target', (t) => {
   const host = hostOf(
     t,
     `

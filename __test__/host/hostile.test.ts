@@ -207,7 +207,7 @@ const TEXTS = {
   'amd-desktop': describeMachine(machine('amd-desktop')),
 };
 
-test('reads a machine with any line lost and any character changed', (t) => {
+test('reads a machine with any line removed and any character changed', (t) => {
   const names = fc.constantFrom(...(Object.keys(TEXTS) as (keyof typeof TEXTS)[]));
   const property = fc.property(names, damage, (name, harm) =>
     untilDone((scope) => {

@@ -1,5 +1,5 @@
 /**
- * Counts reads: the cost of a matrix grows with its cells.
+ * Counts of reads: the cost of a matrix grows with its cells.
  */
 import test, { type ExecutionContext } from 'ava';
 import { matrixLines } from '../../ts/cli/topology/matrix-lines.ts';
@@ -11,7 +11,7 @@ import { matrixParts } from '../../ts/host/peer-to-peer/matrix.ts';
 import { Counted, counted } from '../support/counted.ts';
 import { hostOf } from './support.ts';
 
-/** A port with virtual functions below it; all in one group with others of the host, or each in its own. */
+/** A port with virtual functions below it. All are in one group with devices of the host, or each in its own. */
 function manyFunctions(t: ExecutionContext, count: number, group: (index: number) => string): HostMachine {
   const functions = Array.from({ length: count }, (_, index) => {
     const [device, number] = [(index >> 3).toString(16).padStart(2, '0'), index & 7];
@@ -24,7 +24,7 @@ function manyFunctions(t: ExecutionContext, count: number, group: (index: number
   return hostOf(t, [...head, port, ...functions].join('\n'));
 }
 
-/** Reads for each cell, of the functions and of the members of groups. */
+/** Reads per cell, of the functions and of the members of groups. */
 function readsOf(host: HostMachine, use: (host: HostMachine) => PeerMatrix): number {
   let members = 0;
   const functions = new Counted(host.functions);
@@ -38,7 +38,7 @@ function readsOf(host: HostMachine, use: (host: HostMachine) => PeerMatrix): num
 const apart = (index: number): string => String(index + 2);
 const together = (): string => '2';
 
-test('a matrix reads each function a number of times that does not grow with the functions', (t) => {
+test('the reads of a function by a matrix do not grow with the number of functions', (t) => {
   for (const group of [apart, together]) {
     const few = readsOf(manyFunctions(t, 16, group), (host) => peerMatrix(host, peerCandidates(host)));
     const many = readsOf(manyFunctions(t, 64, group), (host) => peerMatrix(host, peerCandidates(host)));
@@ -46,7 +46,7 @@ test('a matrix reads each function a number of times that does not grow with the
   }
 });
 
-test('the parts of a matrix are made as they are read, and are the matrix', (t) => {
+test('the parts of a matrix are computed when they are read, and equal the matrix', (t) => {
   const host = manyFunctions(t, 64, apart);
   const functions = new Counted(host.functions);
   const parts = matrixParts({ ...host, functions }, peerCandidates(host));
@@ -60,7 +60,7 @@ test('the parts of a matrix are made as they are read, and are the matrix', (t) 
   t.deepEqual({ ...parts, cells: all, bypasses: [...parts.bypasses] }, matrix);
 });
 
-test('printing and drawing read each cell a number of times that does not grow with the cells', (t) => {
+test('the reads of a cell by printing and drawing do not grow with the number of cells', (t) => {
   const paint = (_: unknown, text: string): string => text;
   const uses: Record<string, (host: HostMachine, matrix: PeerMatrix) => unknown> = {
     text: (host, matrix) => matrixLines(host, matrix, 100, paint),
@@ -79,7 +79,7 @@ test('printing and drawing read each cell a number of times that does not grow w
   }
 });
 
-test('a tree reads each function a number of times that does not grow with the functions', (t) => {
+test('the reads of a function by a tree do not grow with the number of functions', (t) => {
   const [few = 0, many = 0] = [16, 128].map((count) => {
     const host = manyFunctions(t, count, apart);
     const functions = new Counted(host.functions);
@@ -89,7 +89,7 @@ test('a tree reads each function a number of times that does not grow with the f
   t.true(many <= few, `${few} reads a function, ${many} with eight times as many`);
 });
 
-test('lists of thousands of footnotes are printed', (t) => {
+test('prints lists of thousands of footnotes', (t) => {
   const host = manyFunctions(t, 160, apart);
   const matrix = peerMatrix(host, peerCandidates(host));
   const reasons = (initiator: string, target: string) => [
@@ -100,7 +100,7 @@ test('lists of thousands of footnotes are printed', (t) => {
   t.true(lines.length > 125_000, `${lines.length} lines, more than a call takes arguments`);
 });
 
-test('a group that the host uses much of is named by its first members', (t) => {
+test('a group with many devices of the host is described by its first members', (t) => {
   const host = manyFunctions(t, 64, together);
   const [first] = peerMatrix(host, peerCandidates(host)).cells;
   const { text = '' } = first?.prerequisites.find(({ code }) => code === 'group-not-viable') ?? {};

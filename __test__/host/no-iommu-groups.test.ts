@@ -62,7 +62,7 @@ test('a group of mediated devices alone is not a group of an IOMMU', (t) => {
   );
 });
 
-test('the doctor says that no IOMMU is on, and that its device can not be opened', (t) => {
+test('the doctor reports that no IOMMU is on, and that the device cannot be opened', (t) => {
   const wishes: Wishes = { machine: PCI, sys: NAMES, top: '[proc]\nversion = 6' };
   const diagnosis = diagnosisOf(factsOf(t, wishes), [FIRST]);
   const iommu = one(diagnosis, 'iommu');
@@ -74,7 +74,7 @@ test('the doctor says that no IOMMU is on, and that its device can not be opened
   t.deepEqual(found(diagnosis, 'backend'), []);
 });
 
-test('opening takes a no-IOMMU group for none', (t) => {
+test('opening a device in a no-IOMMU group fails like without a group', (t) => {
   t.is(new Sysfs(rootOf(t)).device(FIRST).iommuGroup, undefined);
 });
 
@@ -97,7 +97,7 @@ test('bind refuses a device without an IOMMU; unbind refuses one that a process 
   t.regex(error.message, /testpmd \(process 900\)/);
 });
 
-test('nobody is told to turn on an IOMMU that is on and leaves one device out', (t) => {
+test('if the IOMMU is on and leaves one device out, the remedy is not to turn it on', (t) => {
   const pci = `
 host 0000:00
   02.0 8086:9a49 integrated-endpoint class=030000 driver=i915
@@ -125,6 +125,6 @@ host 0000:00
   t.regex(
     throwsCode(t, () => groupOf(new Sysfs(without.root).device(FIRST)), 'ERR_NO_IOMMU_GROUP').message,
     /no IOMMU protects memory from it: turn on the IOMMU/,
-    'groups that VFIO made show no IOMMU',
+    'groups that VFIO made are not evidence of an IOMMU',
   );
 });

@@ -1,6 +1,6 @@
 /**
- * IOMMU groups that have devices which are not PCI functions: they are shown by name, and in the way where the host
- * uses them.
+ * IOMMU groups with devices that are not PCI functions. They are listed by name, and block the group if the host uses
+ * them.
  */
 import test from 'ava';
 import { topologyJson } from '../../ts/cli/topology/json.ts';
@@ -37,7 +37,7 @@ const NAMED = [
   { name: 'fe300000.usb', driver: 'xhci-hcd' },
 ];
 
-test('a host lists the members of a group that are not PCI functions apart, with their drivers', (t) => {
+test('a host lists the members of a group that are not PCI functions separately, with their drivers', (t) => {
   const host = readHost(expandTree(t, `${describeMachine(PCI)}\n${OTHERS}`));
   t.deepEqual(host.findings, []);
   t.like(host.groups.get(3), { members: ['0000:00:04.0'], others: NAMED });
@@ -51,7 +51,7 @@ test('a group of platform devices alone has no PCI members', (t) => {
   t.deepEqual(host.findings, []);
 });
 
-test('a function without a link to its group is in the group that lists it', (t) => {
+test('a function without a link to its group belongs to the group that lists it', (t) => {
   const tree = describeMachine(PCI).replaceAll(/^iommu_group -> .*\n/gm, '');
   const host = readHost(expandTree(t, tree));
   t.is(at(host, '00:04.0').group, 3);
@@ -82,7 +82,7 @@ test('opening a device names the members of its group that are not PCI functions
   t.notRegex(message, /ACPI0004/);
 });
 
-test('a group that is gone, and a member whose PCI function is gone, are listed as far as they are there', (t) => {
+test('lists a group that was removed, and a member whose PCI function was removed, as far as they exist', (t) => {
   const sysfs = new Sysfs(
     expandTree(t, `${describeMachine(PCI)}\n[kernel/iommu_groups/3/devices]\n0000:00:06.0 -> ../gone`),
   );
@@ -93,7 +93,7 @@ test('a group that is gone, and a member whose PCI function is gone, are listed 
   );
 });
 
-test('no other process is said to have a device that is not a PCI function', (t) => {
+test('a device that is not a PCI function is not reported as open in another process', (t) => {
   const unused = OTHERS.replace(/^driver.*$/m, 'uevent =');
   const group = new Sysfs(expandTree(t, `${describeMachine(PCI)}\n${unused}`)).group(3);
   const refused = new PeerDmaError('ERR_DEVICE_OPEN', 'refused', {
@@ -104,7 +104,7 @@ test('no other process is said to have a device that is not a PCI function', (t)
   t.notRegex(message, /another process|ACPI0004|fe300000/);
 });
 
-test('the doctor names members that are not PCI functions, and no command that would not help', (t) => {
+test('the doctor names members that are not PCI functions, and suggests no command without effect', (t) => {
   const sys = `${SYS}\n${OTHERS.replaceAll('groups/3', 'groups/20')}`;
   const diagnosis = diagnosed(t, { sys });
   t.is(one(diagnosis, 'group').says, 'IOMMU group 20, with ACPI0004:00 (no driver), fe300000.usb (xhci-hcd)');
@@ -125,13 +125,13 @@ test('bind notes members that are not PCI functions and that the host uses', (t)
   );
 });
 
-test('a link of a device to what is not a group is not taken for a group', (t) => {
+test('a link of a device to another folder is not a group', (t) => {
   const folder = '[bus/pci/devices/0000:00:04.0]';
   const sysfs = new Sysfs(expandTree(t, `${folder}\niommu_group -> ../../../kernel/iommu_groups/all`));
   t.is(sysfs.device('0000:00:04.0').iommuGroup, undefined);
 });
 
-test('the host addresses of a device that has gone are not there, and the error says so', (t) => {
+test('the error for the host addresses of a removed device states that they are missing', (t) => {
   const sysfs = new Sysfs(expandTree(t, '[bus/pci/devices]\nempty/'));
   throwsCode(t, () => sysfs.hostAddresses('0000:00:04.0'), 'ERR_DEVICE_NOT_FOUND');
 });

@@ -7,7 +7,7 @@ import { at, cell, codes, described, hostOf, recorded, table } from './support.t
 
 const all = (host: HostMachine) => peerMatrix(host, peerCandidates(host));
 
-/** Two devices behind a switch below one root port; ACS of its ports, and more of both devices, by choice. */
+/** Two devices behind a switch below one root port. ACS of its ports and properties of the devices are optional. */
 const behindSwitch = (o: {
   acs?: string;
   first?: string;
@@ -89,7 +89,7 @@ host 0000:80
   t.deepEqual(codes(cell(all(host), '00:04.0', '80:04.0').reasons), ['different-host-bridges', 'host-bridge-one-only']);
 });
 
-test('an AMD desktop: its CPU forwards; devices of one group go past the IOMMU', (t) => {
+test('an AMD desktop: its CPU forwards; devices of one group bypass the IOMMU', (t) => {
   const matrix = all(described(t, 'amd-desktop'));
   t.true(matrix.cells.every(({ verdict, prerequisites }) => verdict === 'host-bridge' && prerequisites.length > 0));
   t.deepEqual(codes(cell(matrix, '03:00.0', '04:00.0').notes), ['same-group', 'bypass', 'iommu-width-unknown']);
@@ -101,7 +101,7 @@ test('an AMD desktop: its CPU forwards; devices of one group go past the IOMMU',
       ['0000:01:00.0', 0xfc6a0000n, false],
       ['0000:01:00.1', 0xfc680000n, false],
     ],
-    'a switch routes between its ports; a device need not between its functions',
+    'a switch routes between its ports; a device need not route between its functions',
   );
 });
 
@@ -116,11 +116,11 @@ test("the testbed: QEMU's host bridge forwards, and the entangled group is not v
   t.deepEqual(
     matrix.bypasses.map(({ initiator, neighbour }) => `${initiator} ${neighbour}`),
     ['0000:02:01.0 0000:02:02.0', '0000:02:01.0 0000:02:02.0'],
-    'on a conventional bus, where everybody sees every address',
+    'on a conventional bus every device sees every address',
   );
 });
 
-test('below a switch guest addresses go up, whatever ACS does; what differs is what goes past the IOMMU', (t) => {
+test('below a switch guest addresses go up with any ACS; ACS changes the addresses that bypass the IOMMU', (t) => {
   const open = hostOf(t, behindSwitch({ acs: 'acs=off' }));
   t.is(pair(open).verdict, 'host-bridge');
   t.deepEqual(codes(pair(open).reasons), ['iommu-first', 'host-bridge-known']);
@@ -135,7 +135,7 @@ test('below a switch guest addresses go up, whatever ACS does; what differs is w
   });
 
   const none = hostOf(t, behindSwitch({ acs: '' }));
-  t.deepEqual(codes(pair(none).notes), ['bypass'], 'no ACS is as good as ACS that is off');
+  t.deepEqual(codes(pair(none).notes), ['bypass'], 'missing ACS is equivalent to ACS that is off');
 
   const redirected = hostOf(t, behindSwitch({ acs: 'acs=ReqRedir' }));
   t.is(pair(redirected).verdict, 'host-bridge');
@@ -154,16 +154,16 @@ test('below a switch guest addresses go up, whatever ACS does; what differs is w
   t.false(all(vector).bypasses[0]?.certain);
 });
 
-test('below a switch whose root complex is not known to forward it is unknown, even with one port for both', (t) => {
+test('below a switch of a root complex that is not known to forward the verdict is unknown, even with one port for both', (t) => {
   const host = hostOf(t, behindSwitch({ root: '9a14' }));
   t.is(pair(host).verdict, 'unknown');
   t.deepEqual(codes(pair(host).reasons), ['iommu-first', 'host-bridge-not-known']);
 });
 
-test('with ATS on translated requests go straight across, unless a port keeps them', (t) => {
+test('with ATS on, translated requests take the direct path unless a port redirects them', (t) => {
   const first = 'group=10 ats=on';
   const straight = pair(hostOf(t, behindSwitch({ first, root: '9a14' })));
-  t.is(straight.verdict, 'yes', 'whatever the host bridge does');
+  t.is(straight.verdict, 'yes', 'with any host bridge');
   t.deepEqual(codes(straight.reasons), ['direct-ats']);
 
   const kept = pair(hostOf(t, behindSwitch({ first, acs: 'acs=ReqRedir' })));
@@ -171,7 +171,7 @@ test('with ATS on translated requests go straight across, unless a port keeps th
   t.deepEqual(codes(kept.notes), ['acs-redirect']);
 
   const direct = pair(hostOf(t, behindSwitch({ first, acs: 'acs=ReqRedir,DirectTrans' })));
-  t.is(direct.verdict, 'yes', 'ACS Direct Translated P2P lets them pass');
+  t.is(direct.verdict, 'yes', 'ACS Direct Translated P2P exempts them');
 
   const blocked = pair(hostOf(t, behindSwitch({ first, acs: 'acs=TransBlk' })));
   t.is(blocked.verdict, 'host-bridge');
@@ -182,7 +182,7 @@ test('with ATS on translated requests go straight across, unless a port keeps th
   t.deepEqual(codes(off.notes), ['ats-not-on', 'bypass']);
 });
 
-test('without an IOMMU devices have host addresses, and a switch passes them', (t) => {
+test('without an IOMMU devices use host addresses, and a switch routes them directly', (t) => {
   const no = { first: '', second: '' };
   const open = pair(hostOf(t, behindSwitch(no)));
   t.is(open.verdict, 'yes');
@@ -194,11 +194,11 @@ test('without an IOMMU devices have host addresses, and a switch passes them', (
   const vector = pair(hostOf(t, behindSwitch({ ...no, acs: 'acs=EgressCtrl' })));
   t.is(vector.verdict, 'unknown');
   const unread = pair(hostOf(t, behindSwitch(no), { configBytes: 64 }));
-  t.is(unread.verdict, 'host-bridge', 'either way they arrive');
+  t.is(unread.verdict, 'host-bridge', 'they arrive with either');
   t.deepEqual(codes(unread.reasons), ['acs-unknown', 'host-bridge-known']);
 });
 
-test('a plain user: the way to the host bridge is known, what ACS and ATS do below it is not', (t) => {
+test('for a plain user the path to the host bridge is known, and the effects of ACS and ATS are unknown', (t) => {
   const matrix = all(described(t, 'gpu-server', { configBytes: 64 }));
   t.deepEqual(
     table(matrix).map((row) => row.replaceAll('*', '')),
@@ -222,7 +222,7 @@ test('CPUs and host bridges that are known to forward', (t) => {
   t.is(verdict('cpu amd 22', '9a14'), 'unknown', 'before Zen');
   t.is(verdict('cpu intel 6', '2020'), 'host-bridge', 'Skylake-E');
   t.is(verdict('cpu intel 6', '3c00'), 'host-bridge', 'one host bridge with itself');
-  t.is(verdict('', '09a2'), 'host-bridge', 'a tree that does not tell the CPU');
+  t.is(verdict('', '09a2'), 'host-bridge', 'a tree without the CPU');
 });
 
 /** Two devices of a virtual machine, below a host bridge and on the bus beside it. */
@@ -235,7 +235,7 @@ host 0000:00
 `;
 const between = (host: HostMachine) => cell(all(host), '00:04.0', '00:05.0');
 
-test('in a virtual machine the hypervisor decides what its host bridge forwards, so it is unknown', (t) => {
+test('in a virtual machine the hypervisor decides whether its host bridge forwards, so the verdict is unknown', (t) => {
   const machines: readonly (readonly [machine: string, why: RegExp])[] = [
     [virtual({ cpu: 'amd 25 virtual', bridge: '8086:0d57' }), /the flag hypervisor/],
     [virtual({ cpu: 'amd 25 virtual', bridge: '1022:1480' }), /the flag hypervisor/],
@@ -258,7 +258,7 @@ test('in a virtual machine the hypervisor decides what its host bridge forwards,
   t.is(hostOf(t, virtual({ cpu: 'amd 25', bridge: '1022:1480' })).virtual, 'unknown');
 });
 
-test('between devices that QEMU emulates its host bridge forwards, whatever the CPU below', (t) => {
+test('between devices that QEMU emulates its host bridge forwards, on any CPU', (t) => {
   const emulated = { first: '1234:11e8 sub=1af4:1100', second: '1af4:1041' };
   for (const cpu of ['amd 25 virtual', 'intel 6 virtual', 'amd 6', 'intel 6 real']) {
     const { verdict, reasons } = between(hostOf(t, virtual({ cpu, bridge: '8086:29c0 sub=1af4:1100', ...emulated })));
@@ -267,7 +267,7 @@ test('between devices that QEMU emulates its host bridge forwards, whatever the 
   }
 });
 
-test('a Zen machine of which the host bridge is AMD’s, or does not show, forwards', (t) => {
+test('a Zen machine forwards if its host bridge is AMD’s, or is not visible', (t) => {
   for (const bridge of ['1022:14a4', '1022:1480']) {
     const { verdict, reasons } = between(hostOf(t, virtual({ cpu: 'amd 25 real', bridge })));
     t.is(verdict, 'host-bridge', bridge);
@@ -279,7 +279,7 @@ test('a Zen machine of which the host bridge is AMD’s, or does not show, forwa
   t.is(other.verdict, 'unknown', 'neither AMD’s nor on the list');
 });
 
-test('a switch that a virtual machine shows does not make a path known', (t) => {
+test('a switch of a virtual machine does not make a path known', (t) => {
   const straight = pair(hostOf(t, behindSwitch({ first: 'group=10 ats=on', head: 'cpu intel 6 virtual' })));
   t.is(straight.verdict, 'unknown');
   t.deepEqual(codes(straight.reasons), ['direct-ats', 'host-bridge-not-known']);
@@ -298,7 +298,7 @@ host 0000:00 iommu=dmar0
     00.1 10de:2331 endpoint class=040300 driver=vfio-pci bar0=pref64:32M@0x2040000000 group=11
 `;
 
-test('no reason names ACS of a function that has none', (t) => {
+test('no reason mentions ACS of a function without ACS', (t) => {
   const machines = [
     oneDevice('ats=on'),
     oneDevice('ats=off'),
@@ -413,7 +413,7 @@ test('a bridge can be in the matrix', (t) => {
   t.is(at(host, '16:00.0').bars.length, 0);
 });
 
-test('the default devices have every endpoint that VFIO has, of whatever class', (t) => {
+test('the default devices include every endpoint that is bound to VFIO, of any class', (t) => {
   const bound = hostOf(
     t,
     `
@@ -427,7 +427,7 @@ host 0000:00
   t.deepEqual(peerCandidates(bound), ['0000:00:03.0', '0000:01:00.0'], 'an NVSwitch, and no root port');
 });
 
-test('in a group of which nothing is bound, members besides the two that the host uses are in the way', (t) => {
+test('in a group without bound devices, other members that the host uses block it', (t) => {
   const machine = (audio: string) => `
 host 0000:00
   01.0 8086:2030 root-port bus=01-01 group=1 driver=pcieport
@@ -443,12 +443,12 @@ host 0000:00
   const found = prerequisites('driver=snd_hda_intel');
   t.deepEqual(codes(found), ['not-bound', 'not-bound', 'group-not-viable']);
   t.regex(found[2]?.text ?? '', /group 7 .* the host uses 0000:01:00\.1 \(snd_hda_intel\) of it/);
-  t.deepEqual(codes(prerequisites('')), ['not-bound', 'not-bound'], 'without a driver it is not in the way');
+  t.deepEqual(codes(prerequisites('')), ['not-bound', 'not-bound'], 'without a driver it does not block');
   const both = prerequisites('driver=snd_hda_intel bar0=mem32:16K@0x80000000', '01:00.1');
-  t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both are told to be bound');
+  t.deepEqual(codes(both), ['not-bound', 'not-bound'], 'both have the prerequisite to be bound');
 });
 
-test('candidates are cards of every class, and no parts of the chipset', (t) => {
+test('candidates are cards of every class, and not parts of the chipset', (t) => {
   const host = hostOf(
     t,
     `
@@ -471,6 +471,6 @@ host 0000:00
   t.deepEqual(
     peerCandidates(host).map((address) => address.slice('0000:'.length)),
     ['00:07.0', '01:00.0', '01:01.0', '01:02.0', '01:03.0'],
-    'what has a link or is below a bridge, but for dummy functions and ISA bridges',
+    'a device with a link or below a bridge, except dummy functions and ISA bridges',
   );
 });

@@ -6,7 +6,7 @@ import { bridgesAbove, childrenOf, functionAt, readHost } from '../../ts/host.ts
 import { throwsCode } from '../support/errors.ts';
 import { at, described, hostOf, recorded } from './support.ts';
 
-test('the testbed as it was recorded', (t) => {
+test('reads the recorded testbed', (t) => {
   const host = recorded(t, 'testbed');
   t.deepEqual(host.findings, []);
   t.is(host.functions.size, 16);
@@ -60,7 +60,7 @@ test('the testbed as it was recorded', (t) => {
   });
 });
 
-test('a GPU server: switches, links, virtual functions, IOMMUs of their own', (t) => {
+test('reads a GPU server: switches, links, virtual functions, IOMMUs of their own', (t) => {
   const host = described(t, 'gpu-server');
   t.deepEqual(host.findings, []);
   t.deepEqual(
@@ -89,7 +89,7 @@ test('a GPU server: switches, links, virtual functions, IOMMUs of their own', (t
   t.is(at(host, '1a:00.2').physicalFunction, '0000:1a:00.0');
   t.true(
     at(host, '1a:00.2').memoryDecode,
-    "a virtual function's own bit says nothing; the physical one's control does",
+    'memory decode of a virtual function is that of its physical function, not its own bit',
   );
   t.is(at(host, '1a:00.0').virtualFunctions?.most, 8);
   t.deepEqual(host.groups.get(20)?.reserved, [
@@ -98,7 +98,7 @@ test('a GPU server: switches, links, virtual functions, IOMMUs of their own', (t
   ]);
 });
 
-test('a plain user reads 64 bytes of config space: what lies behind is unknown, not absent', (t) => {
+test('for a plain user, facts after the first 64 bytes of config space are unknown, not absent', (t) => {
   const host = described(t, 'gpu-server', { configBytes: 64 });
   t.deepEqual(host.findings, []);
   const port = at(host, '17:00.0');
@@ -112,13 +112,13 @@ test('a plain user reads 64 bytes of config space: what lies behind is unknown, 
   t.is(at(host, '1a:00.2').memoryDecode, 'unknown', 'its control is in a capability of the physical function');
 });
 
-test('256 bytes of a PCI Express function: its type is known, its extended capabilities are not', (t) => {
+test('with 256 bytes of a PCI Express function, its type is known and its extended capabilities are not', (t) => {
   const port = at(described(t, 'gpu-server', { configBytes: 256 }), '17:00.0');
   t.is(port.portType, 'switch-downstream');
   t.is(port.acs, 'unknown');
 });
 
-test('a laptop: a GPU that sleeps, an IOMMU of 39 bits, I/O ports and a ROM', (t) => {
+test('reads a laptop: a GPU that sleeps, an IOMMU of 39 bits, I/O ports and a ROM', (t) => {
   const host = described(t, 'laptop');
   t.deepEqual(host.findings, []);
   const gpu = at(host, '01:00.0');
@@ -133,7 +133,7 @@ test('a laptop: a GPU that sleeps, an IOMMU of 39 bits, I/O ports and a ROM', (t
   t.deepEqual(at(host, '00:14.0').resetMethods, []);
 });
 
-test('two sockets: what stands for a host bridge, and where nothing does', (t) => {
+test('reads two sockets: devices that represent a host bridge, and a bridge without one', (t) => {
   const host = described(t, 'two-sockets');
   t.deepEqual(host.findings, []);
   t.deepEqual(
@@ -146,7 +146,7 @@ test('two sockets: what stands for a host bridge, and where nothing does', (t) =
   );
 });
 
-test('an AMD desktop: the CPU, an IOMMU of which /sys does not tell the width, one large group', (t) => {
+test('reads an AMD desktop: the CPU, an IOMMU without a width in /sys, one large group', (t) => {
   const host = described(t, 'amd-desktop');
   t.deepEqual(host.findings, []);
   t.deepEqual(host.cpu, { vendor: 'amd', family: 25 });
@@ -162,7 +162,7 @@ test('a machine without an IOMMU has no groups', (t) => {
   t.is(host.cpu, 'unknown');
 });
 
-test('a kernel before 5.15 says that a function can be reset, and not how', (t) => {
+test('a kernel before 5.15 reports that a function can be reset, but not how', (t) => {
   const host = hostOf(t, 'host 0000:00\n  04.0 1af4:1110 reset=flr');
   t.deepEqual(at(host, '00:04.0').resetMethods, ['flr']);
   const old = recorded(t, 'old-kernel');
@@ -170,7 +170,7 @@ test('a kernel before 5.15 says that a function can be reset, and not how', (t) 
   t.deepEqual(at(old, '00:05.0').resetMethods, []);
 });
 
-test('places by bus numbers, where a copy has folders for links; windows of a kernel without SR-IOV', (t) => {
+test('places functions by bus numbers if a copy has folders in place of links, and reads windows without SR-IOV', (t) => {
   const host = recorded(t, 'old-kernel');
   t.deepEqual(host.findings, []);
   t.is(at(host, '01:00.0').parent, '0000:00:1c.0');
@@ -178,7 +178,7 @@ test('places by bus numbers, where a copy has folders for links; windows of a ke
   t.deepEqual(at(host, '00:1c.0').windows, [{ kind: 'memory', address: 0xfe600000n, length: 2n << 20n }]);
 });
 
-test('a device by its address', (t) => {
+test('finds a device by its address', (t) => {
   const host = described(t, 'laptop');
   t.is(functionAt(host, '04:00.0').address, '0000:04:00.0');
   t.is(functionAt(host, '0000:04:00.0').address, '0000:04:00.0');
@@ -186,12 +186,12 @@ test('a device by its address', (t) => {
   throwsCode(t, () => functionAt(host, 'nvme0'), 'ERR_INVALID_ARGUMENT');
 });
 
-test('what is no /sys', (t) => {
+test('rejects a folder that is not /sys', (t) => {
   throwsCode(t, () => readHost('/proc'), 'ERR_INVALID_ARGUMENT');
   throwsCode(t, () => readHost('/nowhere'), 'ERR_INVALID_ARGUMENT');
 });
 
-test('this machine, whatever it has', (t) => {
+test('reads this machine', (t) => {
   t.notThrows(() => {
     try {
       readHost();

@@ -16,7 +16,7 @@ export function hostOf(t: ExecutionContext, text: string, options?: DescribeOpti
   return readHost(expandTree(t, describeMachine(text, options)));
 }
 
-/** One that was recorded. */
+/** A recorded machine. */
 export function recorded(t: ExecutionContext, name: string): HostMachine {
   return readHost(expandTree(t, machine(name)));
 }

@@ -20,7 +20,7 @@ const DEVICES = describeMachine(
 const RELEASE = '6.12.43+deb12-amd64';
 const VERSION = `[proc/sys/kernel]\nosrelease = ${RELEASE}`;
 
-/** With `fill` to put into the folders what text can't say. */
+/** With `fill` for files that text cannot describe. */
 function read(t: ExecutionContext, sys: string, top: string, fill?: (sys: string, top: string) => void): SystemFacts {
   const roots = { sys: expandTree(t, `${DEVICES}\n${sys}`), top: expandTree(t, top) };
   fill?.(roots.sys, roots.top);
@@ -32,7 +32,7 @@ function kernel(facts: SystemFacts) {
   return facts.kernel;
 }
 
-test('the kernel: version and command line', (t) => {
+test("reads the kernel's version and command line", (t) => {
   const facts = kernel(read(t, '', `${VERSION}\n[proc]\ncmdline = ro  quiet intel_iommu=on`));
   t.is(facts.release, RELEASE);
   t.deepEqual([facts.major, facts.minor], [6, 12]);
@@ -51,7 +51,7 @@ test('the kernel: version and command line', (t) => {
   t.deepEqual([facts.config, facts.modules], ['unknown', 'unknown']);
 });
 
-test('the kernel: its configuration, wherever it is', (t) => {
+test("finds the kernel's configuration in each of its places", (t) => {
   const config = '# CONFIG_VFIO_NOIOMMU is not set\nCONFIG_VFIO=m\nCONFIG_IOMMUFD=y\nCONFIG_HZ=250';
   const places: [string, string, ((sys: string, top: string) => void)?][] = [
     ['/boot', `[boot]\nconfig-${RELEASE} = ${config.replaceAll('\n', '\\n')}`],
@@ -65,17 +65,17 @@ test('the kernel: its configuration, wherever it is', (t) => {
   }
 });
 
-test('the kernel: its modules, where its configuration is nowhere', (t) => {
+test("reads the kernel's modules if its configuration is missing", (t) => {
   const lists =
     'modules.dep = kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz\\nextra/top.ko:\nmodules.builtin = kernel/drivers/iommu/iommufd/iommufd.ko';
   const facts = kernel(read(t, '', `${VERSION}\n[lib/modules/${RELEASE}]\n${lists}`));
   t.deepEqual([...(facts.modules as ReadonlySet<string>)].sort(), ['iommufd', 'top', 'vfio_pci']);
   t.is(optionOf(facts, 'VFIO_PCI', 'vfio_pci'), 'm');
   t.is(optionOf(facts, 'NVME', 'nvme'), 'n');
-  t.is(optionOf(facts, 'VFIO_DEVICE_CDEV'), 'unknown', 'no module says so');
+  t.is(optionOf(facts, 'VFIO_DEVICE_CDEV'), 'unknown', 'without a list of modules it is unknown');
 });
 
-test('interrupts: the controllers and the parameters of the modules', (t) => {
+test('reads the interrupt controllers and the parameters of the modules', (t) => {
   const irqs = (...chips: string[]) => chips.map((chip, irq) => `[kernel/irq/${irq}]\nchip_name = ${chip}`).join('\n');
   const parameter = '[module/iommufd/parameters]\nallow_unsafe_interrupts = Y';
   t.deepEqual(
@@ -94,7 +94,7 @@ test('interrupts: the controllers and the parameters of the modules', (t) => {
   t.is(read(t, '', '').interrupts.remapped, 'unknown');
 });
 
-test('limits of the process, and a machine that is virtual', (t) => {
+test('reads the limits of the process, and whether the machine is virtual', (t) => {
   const facts = read(
     t,
     '',
@@ -132,7 +132,7 @@ shmem_enabled = always within_size [advise] never`;
   });
 });
 
-test('files of devices, and who has them open', (t) => {
+test('reads the device files, and the processes that have them open', (t) => {
   const facts = read(
     t,
     '[bus/pci/drivers]\nvfio-pci/\n[firmware/acpi/tables]\nDMAR = x\nAPIC = x\ndata/',
@@ -161,7 +161,7 @@ test('this machine', (t) => {
   t.not(facts.limits.ipcLock, 'unknown');
 });
 
-test('what no machine says: pipes, loops, folders, files that are cut or endless', (t) => {
+test('invalid facts are unknown: pipes, loops, folders, truncated and endless files', (t) => {
   const facts = read(
     t,
     '',

@@ -156,7 +156,7 @@ async function longJournal(mappings: number, lines: number): Promise<string> {
   return `${JSON.stringify(start)}\n${`${JSON.stringify(move)}\n`.repeat(lines)}`;
 }
 
-/** A program for a small heap: reads a file as a stream and as text, and runs `peerdma explain` and `peerdma view`. */
+/** A program for a small heap. Reads a file as a stream and as text, and runs `peerdma explain` and `peerdma view`. */
 const READ = `
 import { createReadStream, readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';

@@ -51,7 +51,7 @@ test('rebuilds the snapshot of inspect() after thousands of random changes, fail
       await fc.asyncModelRun(() => ({ model: { bench, ran: 0 }, real: bench }), commands);
       await bench.close();
     } catch (error) {
-      await bench.abandon();
+      await bench.releaseUnchecked();
       throw error;
     } finally {
       unsubscribe('peerdma:memory.settled', look);

@@ -85,7 +85,7 @@ test('rebuilds the snapshot of inspect() after each change, with revoked mapping
       } else if (one.op === 'uncover') await attempt(cover.unmapFromGuest());
       else if (one.op === 'refresh') await attempt(handle.refresh());
       else {
-        target.loseAll();
+        target.closeWithMappings();
         await memory.dmaMappers.targetClosed(target);
         target = new RevocableTarget({ name: 'target' });
         handle = await memory.dmaMappers.addDmaMapper(target);
@@ -94,7 +94,7 @@ test('rebuilds the snapshot of inspect() after each change, with revoked mapping
       voids += status?.mappings.filter(({ code }) => code === 'ERR_MAPPING_REVOKED').length ?? 0;
       quarantined += memory.inspect().quarantine.length;
     }
-    target.loseAll();
+    target.closeWithMappings();
     await memory.dmaMappers.targetClosed(target);
     await memory.close();
     unsubscribe('peerdma:memory.settled', look);

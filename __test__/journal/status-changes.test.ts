@@ -36,7 +36,7 @@ type Why = keyof typeof WHY;
 
 const why = fc.constantFrom<(Why | undefined)[]>(undefined, ...(Object.keys(WHY) as Why[]));
 
-/** For each address: the given sub-mapping, its error, whether the error is recorded anew, and the quarantined one. */
+/** For each address: the given sub-mapping, its error and whether that is new, and the quarantined one. */
 const slot = fc.record({
   given: fc.constantFrom('one' as const, 'another' as const, undefined),
   failed: why,

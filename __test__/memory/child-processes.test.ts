@@ -1,4 +1,4 @@
-// Guest memory stays out of the child processes of a VMM: fork copies no page table of it, and no page that is pinned.
+// Child processes of a VMM have no guest memory: fork copies neither its page tables nor pinned pages.
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
 import { GuestMemory } from '../../ts/index.ts';
@@ -11,8 +11,8 @@ test('starts a child process without the private memory of the guest', async (t)
   const resident = process.memoryUsage.rss();
   t.true(resident > RAM, 'all of it is there');
   memory.write(0n, Uint8Array.of(1));
-  // The most that the child ever had in memory, before it ran the program too, when it was a copy of this process.
+  // The peak memory of the child, also before it executed the program.
   const { stdout } = spawnSync(process.execPath, ['-p', 'process.resourceUsage().maxRSS'], { encoding: 'utf8' });
   const most = Number(stdout) * 1024;
-  t.true(most > 0 && most < resident - RAM / 2, `the child had ${most} bytes of the ${resident} that are here`);
+  t.true(most > 0 && most < resident - RAM / 2, `the child had ${most} bytes of the ${resident} of this process`);
 });

@@ -1,4 +1,4 @@
-// A window of a file is unmapped when it is closed, and never under bytes that somebody still has.
+// A window of a file is unmapped when it is closed, but never while its bytes are in use.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { NativeFilePool, NativeMemoryFile, memorySettled } from '#native';
@@ -71,7 +71,7 @@ test('closing a window with another buffer changes nothing', async (t) => {
   t.is(await mappingsOf('other-window'), 0);
 });
 
-/** The bytes of a buffer in another one, by a stream: the way that Node 20 has, too. */
+/** Moves the bytes of a buffer into another one by a stream, which Node 20 supports too. */
 async function transferred(buffer: ArrayBuffer): Promise<ArrayBufferLike> {
   const stream = new ReadableStream({
     type: 'bytes',

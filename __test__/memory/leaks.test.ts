@@ -1,5 +1,5 @@
 /**
- * Nothing piles up in a process that changes its guest's memory for long.
+ * Leaks in a process that changes its guest memory for long.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -8,15 +8,15 @@ import type { Held } from '../support/held.ts';
 
 const ROUNDS = 10_000;
 /**
- * V8 maps parts of its heap as it likes, and what it compiles grows for long; private fields are WeakMaps in sources
- * that are transpiled for tests, and the tables of those grow, too. Objects and mappings tell a leak of one in a
- * hundred rounds.
+ * V8 maps parts of its heap, and its compiled code grows for long. Private fields are WeakMaps in transpiled sources,
+ * and their tables grow, too. Objects and mappings reveal a leak of one in a hundred rounds.
  */
 const SLACK = { mappings: 100, residentBytes: 24 << 20, heapBytes: 8 << 20, objects: 100 };
 
 test('ten thousand rounds of moves, joins and failures leave no descriptor, no mapping and no object behind', (t) => {
   t.timeout(180_000);
-  // In a process of its own: descriptors and mappings are the whole process's, and other tests share this one.
+  // In a process of its own: descriptors and mappings are counted for the whole process, and other tests share this
+  // one.
   const script = fileURLToPath(new URL('../support/leak-rounds.ts', import.meta.url));
   const args = ['--import=@oxc-node/core/register', '--enable-source-maps', '--expose-gc', script, String(ROUNDS)];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 170_000 });

@@ -1,4 +1,4 @@
-// More bytes than an ArrayBuffer can have are refused by a clear error, before room for them is made.
+// Reads of more bytes than an ArrayBuffer can have are rejected before memory is allocated.
 import test from 'ava';
 import { constants } from 'node:buffer';
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
@@ -19,7 +19,7 @@ test('rejects a read longer than an ArrayBuffer', async (t) => {
   const memory = await guest(t, { ram: [{ start, length: LENGTH, file, prefault: false }], addressWidth: 36 });
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   await memory.dmaMappers.addDmaMapper(iommu);
-  const held = openHostMemory({} as never, 0, AddressRange.of(start, LENGTH)); // which is never asked
+  const held = openHostMemory({} as never, 0, AddressRange.of(start, LENGTH)); // it is never called
   const reads: [string, (length: number) => unknown][] = [
     ['guest memory', (length) => memory.read(start, length)],
     ['a file', (length) => file.read(0n, length)],

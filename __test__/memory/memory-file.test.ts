@@ -153,19 +153,19 @@ for (const [size, kibibytes] of [
   try {
     free = Number(readFileSync(`/sys/kernel/mm/hugepages/hugepages-${kibibytes}kB/free_hugepages`, 'utf8'));
   } catch {
-    // this machine has no pages of that size at all
+    // This machine has no pages of that size.
   }
   const length = BigInt(kibibytes) * 1024n;
   const title = `huge pages of ${size}`;
   if (free === 0) {
-    test(`${title} that nobody set aside are an error that says so`, (t) => {
+    test(`${title} that are not reserved are an error with that reason`, (t) => {
       const error = throwsCode(t, () => MemoryFile.create(length, { hugePages: size }), 'ERR_HUGE_PAGES_UNAVAILABLE');
       t.truthy(error.errno);
       t.regex(error.message, /sysctl vm\.nr_hugepages=N|This system does not support huge pages of that size/);
       throwsCode(t, () => MemoryFile.create(PAGE, { hugePages: size }), 'ERR_UNALIGNED');
     });
   } else {
-    test(`${title} make the pages of a file`, (t) => {
+    test(`${title} are the pages of a file`, (t) => {
       using file = MemoryFile.create(length, { hugePages: size });
       t.is(file.pageSize, length);
     });

@@ -1,5 +1,5 @@
 /**
- * The native binding while a worker thread is at work on the same object.
+ * Calls of the native binding while a worker thread uses the same object.
  */
 import test from 'ava';
 import { NativeMemoryFile, NativeReservation } from '#native';

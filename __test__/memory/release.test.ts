@@ -1,6 +1,6 @@
 /**
- * Large memory is given back beside the event loop: it is out of use at once, and the system's again when that has
- * settled.
+ * Large memory is released beside the event loop. Its addresses are free at once, and its pages when the promise
+ * settles.
  */
 import { NativeMemoryFile, NativePrivateMemory, NativeReservation, memorySettled } from '#native';
 import test from 'ava';
@@ -14,7 +14,7 @@ const LENGTH = 64n << 20n;
 const PAGE = 4096n;
 const BINDING = fileURLToPath(new URL('../../ts/native/binding.js', import.meta.url));
 
-/** Mappings and descriptors of a file, here. */
+/** Mappings and descriptors of a file in this process. */
 function held(name: string): number[] {
   const maps = readFileSync('/proc/self/maps', 'utf8').split('\n');
   const links = readdirSync('/proc/self/fd').map((fd) => {
@@ -58,7 +58,7 @@ test('releases all memory before the promise of GuestMemory.close settles', asyn
   t.deepEqual(held(name), [0, 0]);
 });
 
-/** Runs a program that has the native core, and says how it ended and what it printed. */
+/** Runs a program with the native core, and returns its status and output. */
 function run(program: string): unknown[] {
   const args = ['-e', `const binding = ${JSON.stringify(BINDING)}; ${program}`];
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 120_000 });

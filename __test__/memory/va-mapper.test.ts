@@ -1,5 +1,5 @@
 /**
- * The reservation, as TypeScript sees it.
+ * The reservation in TypeScript.
  */
 import test from 'ava';
 import { SimulatedIommu } from '../../ts/testing.ts';
@@ -14,7 +14,7 @@ test('rejects an address width beyond the process limit with a remedy', (t) => {
   t.regex(error.message, /addressWidth/);
 });
 
-test('RAM in the last page of the address space is reached by DMA', async (t) => {
+test('DMA reaches RAM in the last page of the address space', async (t) => {
   const last = (1n << 44n) - PAGE;
   const memory = await guest(t, { addressWidth: 44, ram: [{ start: last, length: PAGE }] });
   const iommu = new SimulatedIommu();

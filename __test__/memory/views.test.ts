@@ -1,4 +1,4 @@
-// Views: parts of a file as an ArrayBuffer, whose memory stays mapped for as long as anybody can reach the bytes.
+// Views: parts of a file as an ArrayBuffer, whose memory stays mapped while the bytes are reachable.
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
 import { constants } from 'node:buffer';
@@ -9,14 +9,14 @@ import { GuestMemory } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
 import { MemoryFile, fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { isShown } from '../support/reserved.ts';
+import { isFileMapped } from '../support/reserved.ts';
 import { until } from '../support/until.ts';
 
 const PAGE = 4096n;
 /** The longest ArrayBuffer, in whole pages. */
 const LONGEST = (BigInt(constants.MAX_LENGTH) / PAGE) * PAGE;
 
-/** Runs a program of `support/` to its end, which has to be a good one, and parses what it prints. */
+/** Runs a program of `support/` to its end, which must succeed, and parses its output. */
 function run(name: string, argument: string): unknown {
   const script = fileURLToPath(new URL(`support/${name}.ts`, import.meta.url));
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [...process.execArgv, script, argument], {
@@ -45,10 +45,10 @@ test('unmaps a view once its bytes are collected', async (t) => {
     file.close();
   };
   open();
-  t.true(isShown('collected'));
+  t.true(isFileMapped('collected'));
   await until(() => {
     collect();
-    return !isShown('collected');
+    return !isFileMapped('collected');
   }, 'the view is unmapped');
 });
 

@@ -1,5 +1,6 @@
 /**
- * The loader of the native core, which is written by hand, beside the declarations, which are generated.
+ * The loader of the native core compared with the declarations. The loader is written by hand, the declarations are
+ * generated.
  */
 import * as binding from '#native';
 import test from 'ava';
@@ -12,7 +13,7 @@ import { platforms } from '../package/support/scripts.ts';
 const folder = new URL('../../ts/native/', import.meta.url);
 const read = (name: string): string => readFileSync(new URL(name, folder), 'utf8');
 
-test('the loader gives all that is declared, and it is all there', (t) => {
+test('the loader exports exactly the declared names', (t) => {
   const declared = [...read('binding.d.cts').matchAll(/^export declare (?:class|function|const) (\w+)/gm)].map(
     ([, name = '']) => name,
   );
@@ -24,7 +25,7 @@ test('the loader gives all that is declared, and it is all there', (t) => {
   }
 });
 
-test('the loader knows the platforms that there are packages for', (t) => {
+test('the loader supports the platforms of the packages', (t) => {
   const listed = /PLATFORMS = \[(.*)\]/.exec(read('binding.js'))?.[1]?.match(/[\w-]+/g) ?? [];
   t.deepEqual(
     [...listed].sort(),
@@ -34,7 +35,7 @@ test('the loader knows the platforms that there are packages for', (t) => {
   );
 });
 
-test('the loader reports a core that cannot be loaded, not the places that have none', (t) => {
+test('the loader reports a core that cannot be loaded, not the places without one', (t) => {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-loader-'));
   t.teardown(() => rmSync(root, { recursive: true }));
   const [loader, program] = [join(root, 'loader'), join(root, 'program')];

@@ -1,11 +1,11 @@
-// Node and the native core make their errors in the main realm; a test runner may load the package in another one.
+// Errors of Node and the native core have the main realm; a test runner may load the package in another one.
 import test from 'ava';
 import { runInNewContext } from 'node:vm';
 import { PeerDmaError } from '../../ts/index.ts';
 import { asError } from '../../ts/errors.ts';
 import { fromNative } from '../../ts/native-call.ts';
 
-test('an error of another realm is converted as one of this realm is', (t) => {
+test('an error of another realm is converted like one of this realm', (t) => {
   const error = runInNewContext(`Object.assign(new Error('text'), {
     name: 'NativeError', code: 'ERR_UNALIGNED', errno: 'EINVAL', syscall: 'mmap', range: { start: 0x1000n, end: 0x2000n },
   })`) as Error;

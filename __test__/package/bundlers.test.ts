@@ -1,5 +1,5 @@
 /**
- * Programs that a bundler made of the installed package.
+ * Bundled programs of the installed package.
  */
 import test from 'ava';
 import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
@@ -14,7 +14,7 @@ packages.close();
 test.after.always(() => project.remove());
 
 /**
- * Needs the native core and the sorted tree; without `await` at the top, which bundles in CommonJS form cannot have.
+ * Uses the native core and the sorted tree. It has no top-level `await`, which bundles in CommonJS form do not support.
  */
 const PROGRAM = `
 import { GuestMemory } from 'peerdma';

@@ -1,5 +1,5 @@
 /**
- * The packages, installed as users install them: from a registry, with no compiler on the PATH, on each line of Node.
+ * The packages, installed by a user from a registry. There is no compiler on the PATH, and each line of Node is tested.
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { here, path, readmeExample, servePackages } from './support/packages.ts'
 import { type Outcome, Project } from './support/project.ts';
 import { binaryProblems, buildCore, lintPackage } from './support/scripts.ts';
 
-// The binary of a release; where its toolchain can't be had, the one that was built for this machine.
+// The binary of a release, or the one built for this machine if its toolchain is missing.
 let toolchainMissing: string | undefined;
 const binary = await buildCore(here).catch((error: Error) => {
   toolchainMissing = error.message;
@@ -24,15 +24,19 @@ test.after.always(() => packages.close());
 
 const example = readmeExample();
 
-/** The README's first example as JavaScript, once the first test has compiled it against the installed package. */
+/**
+ * The README's first example as JavaScript.
+ *
+ * The first test compiles it against the installed package.
+ */
 let compiledExample: string | undefined;
 
-test.serial('publint and attw find no fault with the packages', async (t) => {
+test.serial('publint and attw report no problem of the packages', async (t) => {
   for (const tarball of Object.values(tarballs)) await t.notThrowsAsync(() => lintPackage(tarball), tarball);
 });
 
 (toolchainMissing === undefined ? test.serial : test.serial.skip)(
-  `the binary needs no newer glibc than is promised${toolchainMissing === undefined ? '' : ` (${toolchainMissing})`}`,
+  `the binary needs no newer glibc than documented${toolchainMissing === undefined ? '' : ` (${toolchainMissing})`}`,
   (t) => {
     t.deepEqual(binaryProblems(readFileSync(binary), here), []);
   },
@@ -97,7 +101,7 @@ for (const { major, path: node, missing } of nodesHere) {
   });
 }
 
-/** Says what becomes of the package's parts that are pure TypeScript, and of those that are not. */
+/** Prints the results of a part in pure TypeScript, and of a part that needs the native core. */
 const PROBE = `
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from 'peerdma';
 console.log(String(AddressRange.of(0n, 1n)));
@@ -106,17 +110,20 @@ try { MemoryFile.create(4096n) } catch (error) { tell(error) }
 await GuestMemory.create({ ram: [{ start: 0n, length: 4096n }] }).catch(tell);
 `;
 
-test.serial('without the package of its platform it is imported, and says at first use which is missing', async (t) => {
-  const project = await installed(t, process.execPath, '--omit=optional');
-  project.write('probe.js', PROBE);
-  const said =
-    'true ERR_NATIVE_CORE_MISSING the package @peerdma/binding-linux-x64-gnu, the native core of peerdma for ' +
-    'linux-x64-gnu, is not installed: install peerdma with its optional dependencies MODULE_NOT_FOUND';
-  succeeds(t, await project.run('node', 'probe.js'), `0x0..0x1\n${said}\n${said}\n`);
-});
+test.serial(
+  'without the package of its platform it is imported, and the first use reports which is missing',
+  async (t) => {
+    const project = await installed(t, process.execPath, '--omit=optional');
+    project.write('probe.js', PROBE);
+    const said =
+      'true ERR_NATIVE_CORE_MISSING the package @peerdma/binding-linux-x64-gnu, the native core of peerdma for ' +
+      'linux-x64-gnu, is not installed: install peerdma with its optional dependencies MODULE_NOT_FOUND';
+    succeeds(t, await project.run('node', 'probe.js'), `0x0..0x1\n${said}\n${said}\n`);
+  },
+);
 
 test.serial(
-  'on a platform that there is no package for it is installed and imported, and says so at first use',
+  'on an unsupported platform it is installed and imported, and the first use reports the platform',
   async (t) => {
     const project = await installed(t, process.execPath, '--os=darwin', '--cpu=arm64');
     project.write('probe.js', PROBE);
@@ -145,7 +152,7 @@ test.serial('a Node that is linked with musl asks for the package for musl', asy
   t.regex(stdout, /ERR_NATIVE_CORE_MISSING the package @peerdma\/binding-linux-x64-musl, .* is not installed/);
 });
 
-/** A new project with the package installed; npm has the platform's package with it where that fits. */
+/** A new project with the package installed. npm adds the platform's package if it fits. */
 async function installed(t: ExecutionContext, node: string, ...options: string[]): Promise<Project> {
   const project = new Project(node, registry.url);
   t.teardown(() => project.remove());

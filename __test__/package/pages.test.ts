@@ -1,5 +1,5 @@
 /**
- * The pages that the package has: their links lead to files that it has too.
+ * The pages of the package: their links lead to files of the package.
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';

@@ -1,5 +1,5 @@
 /**
- * What a release is refused for.
+ * Reasons that stop a release.
  */
 import test, { type ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -27,12 +27,12 @@ const tag = `v${version}`;
 /** The addon of this checkout, linked for this machine. */
 const addon = readFileSync(path('ts/native/peerdma.linux-x64-gnu.node'));
 
-/** The addon with a word in it replaced by another that is as long, wherever it stands. */
+/** The addon with each occurrence of a word replaced by another of the same length. */
 function patched(from: string, to: string): Buffer {
   return Buffer.from(addon.toString('latin1').replaceAll(`\0${from}\0`, `\0${to}\0`), 'latin1');
 }
 
-/** The addon with its field `e_machine` said to be arm64's. */
+/** The addon with arm64 in its field `e_machine`. */
 function forArm64(bytes: Buffer): Buffer {
   const other = Buffer.from(bytes);
   other.writeUInt16LE(183, 18);
@@ -51,14 +51,14 @@ function git(folder: string, ...args: string[]): void {
   if (status !== 0) throw new Error(stderr);
 }
 
-/** Stand for the addresses that package.json has once there are any. */
+/** Addresses for package.json, which has none yet. */
 const ADDRESSES = {
   repository: { type: 'git', url: 'git+https://example.com/owner/name.git' },
   homepage: 'https://example.com/owner/name#readme',
   bugs: 'https://example.com/owner/name/issues',
 };
 
-/** A repository with all that has the version in it, committed and tagged. */
+/** A repository with all files that contain the version, committed and tagged. */
 function tagged(t: ExecutionContext, addresses: object = ADDRESSES): string {
   const folder = folderFor(t);
   for (const name of ['package.json', 'package-lock.json', 'Cargo.toml', 'Cargo.lock', 'npm']) {
@@ -77,14 +77,14 @@ test('a clean checkout of its tag is released', (t) => {
   t.deepEqual(releaseProblems(tagged(t), tag), []);
 });
 
-test('a manifest without the addresses of the repository is refused, field by field', (t) => {
+test('a manifest without an address of the repository is rejected, for each field', (t) => {
   t.deepEqual(releaseProblems(tagged(t, { ...ADDRESSES, repository: undefined, bugs: undefined }), tag), [
     'package.json has no repository: fill it in (docs/releasing.md)',
     'package.json has no bugs: fill it in (docs/releasing.md)',
   ]);
 });
 
-test('another tag than that of the version is refused', (t) => {
+test('a tag of another version is rejected', (t) => {
   const folder = tagged(t);
   git(folder, 'tag', 'v9.9.9');
   t.deepEqual(releaseProblems(folder, 'v9.9.9'), [
@@ -92,13 +92,13 @@ test('another tag than that of the version is refused', (t) => {
   ]);
 });
 
-test('a checkout of something else than the tag is refused', (t) => {
+test('a checkout of another commit than the tag is rejected', (t) => {
   const folder = tagged(t);
   git(folder, 'commit', '--quiet', '--allow-empty', '-m', 'later');
   t.deepEqual(releaseProblems(folder, tag), [`what is checked out is not ${tag}: git checkout ${tag}`]);
 });
 
-test('changes that are not committed are refused, new files among them', (t) => {
+test('uncommitted changes are rejected, including new files', (t) => {
   const folder = tagged(t);
   writeFileSync(join(folder, 'new'), '');
   t.deepEqual(releaseProblems(folder, tag), ['there are changes that are not committed:\n?? new']);
@@ -122,7 +122,7 @@ const PLACES = [
 ] as const;
 
 for (const [file, pattern, replacement, told] of PLACES) {
-  test(`a version that differs in ${told} is refused`, (t) => {
+  test(`a version that differs in ${told} is rejected`, (t) => {
     const folder = tagged(t);
     const name = join(folder, file);
     writeFileSync(name, readFileSync(name, 'utf8').replace(pattern, replacement));
@@ -132,17 +132,17 @@ for (const [file, pattern, replacement, told] of PLACES) {
   });
 }
 
-test('the script refuses with all reasons, and makes nothing', (t) => {
+test('the script fails with all reasons, and writes nothing', (t) => {
   const out = folderFor(t);
   const args = [path('scripts/release.mjs'), 'v9.9.9', '--out', join(out, 'made')];
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   t.is(status, 1);
   t.regex(stderr, /no release:\n- the tag is v9\.9\.9, /);
-  t.is(stderr.split('[peerdma]').length, 2, 'it says one thing, and ends');
+  t.is(stderr.split('[peerdma]').length, 2, 'it reports one problem, and ends');
   t.throws(() => readFileSync(join(out, 'made')), { code: 'ENOENT' });
 });
 
-test('a platform whose binary is missing is refused, and so is one with the binary of another', async (t) => {
+test('a missing binary of a platform is rejected, and so is one of another platform', async (t) => {
   const folder = folderFor(t);
   writeFileSync(join(folder, 'peerdma.linux-arm64-gnu.node'), addon);
   const build = (): Promise<string> => Promise.reject(new Error('it is not built here'));
@@ -155,7 +155,7 @@ test('a platform whose binary is missing is refused, and so is one with the bina
   t.is(problems.at(-1), '@peerdma/binding-linux-x64-musl is missing: it is not built here');
 });
 
-test('a binary that was built elsewhere is taken before one is built', async (t) => {
+test('a binary that was built elsewhere is preferred to a build', async (t) => {
   const folder = folderFor(t);
   const musl = platform('linux-x64-musl');
   writeFileSync(join(folder, musl.binary), patched('libc.so.6', 'libc.so\0.'));
@@ -167,7 +167,7 @@ test('a binary that was built elsewhere is taken before one is built', async (t)
 
 test('a binary is for the processor and the C library of its platform', (t) => {
   const gnu = platform('linux-x64-gnu');
-  const old = patched('libc.so.6', 'libc.so\0.'); // as a binary for musl says it
+  const old = patched('libc.so.6', 'libc.so\0.'); // the form in a binary for musl
   t.deepEqual(binaryProblems(old, gnu), ['it is not linked with glibc']);
   t.deepEqual(binaryProblems(old, platform('linux-x64-musl')), []);
   t.true(binaryProblems(addon, platform('linux-x64-musl')).includes('it is linked with glibc'));
@@ -175,7 +175,7 @@ test('a binary is for the processor and the C library of its platform', (t) => {
   t.false(binaryProblems(forArm64(addon), platform('linux-arm64-gnu')).includes('it is for x64'));
 });
 
-test('a binary that needs a newer glibc is refused, with its version', (t) => {
+test('a binary that needs a newer glibc is rejected with its version', (t) => {
   const newer = patched('GLIBC_2.14', 'GLIBC_2.99');
   t.true(binaryProblems(newer, platform('linux-x64-gnu')).includes('it needs glibc 2.99, and may need 2.28'));
   t.deepEqual(binaryProblems(newer, platform('linux-x64-gnu')).length, 1);
@@ -190,7 +190,7 @@ test('versions of glibc are compared as numbers, and symbols without a version c
   t.is(newestGlibc({ ...object, versions: ['GLIBC_2.4'], unversioned: ['memfd_create'] }), '2.27');
 });
 
-test('the reader agrees with the system about what this addon needs', (t) => {
+test('the ELF reader agrees with the system about this addon', (t) => {
   const { machine, libraries, versions } = readSharedObject(addon);
   t.is(machine, 'x64');
   t.true(libraries.includes('libc.so.6'));
@@ -200,7 +200,7 @@ test('the reader agrees with the system about what this addon needs', (t) => {
   );
 });
 
-test('what is no shared object is refused, and so is one that is cut', (t) => {
+test('a file that is not a shared object is rejected, and so is a truncated one', (t) => {
   const gnu = platform('linux-x64-gnu');
   t.deepEqual(binaryProblems(Buffer.from('module.exports = {}; // not an addon'), gnu), ['no ELF file of 64 bits']);
   t.deepEqual(binaryProblems(Buffer.alloc(0), gnu), ['no complete ELF file']);

@@ -1,6 +1,7 @@
 /**
- * The published declarations with the oldest TypeScript that docs/compatibility.md names, and with the least that a
- * project may set.
+ * The published declarations with the oldest supported TypeScript.
+ *
+ * The projects have as few options as possible.
  */
 import test from 'ava';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * vitest, which evaluates the package itself where a project says so.
+ * vitest, which evaluates the package itself in some configurations.
  */
 import test from 'ava';
 import { symlinkSync } from 'node:fs';
@@ -22,7 +22,7 @@ test('creates guest memory', async () => {
 });
 `;
 
-/** Packages that vitest evaluates itself, and does not leave to Node: none, this one, and all. */
+/** Packages that vitest evaluates itself instead of Node: none, this one, and all. */
 const INLINE = [[], ['peerdma'], true] as const;
 
 for (const pool of ['forks', 'threads', 'vmForks', 'vmThreads']) {

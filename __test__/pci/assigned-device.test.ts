@@ -1,4 +1,4 @@
-/** A guest places, moves, enables and disables BARs through config space; guest memory and every target are updated. */
+/** A guest places, moves, enables and disables BARs through config space. Guest memory and every target are updated. */
 import test from 'ava';
 import { AssignedDevice, type BarEvent, GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
@@ -25,7 +25,7 @@ test('starts in the power-on state, whatever the previous state of the device', 
   device.config.write(0x04n, Uint8Array.of(MEMORY | MASTER, 0));
   const assigned = await fixture.assign(device);
   t.is(assigned.configRead(0x04, 2), 0);
-  t.is(device.config.read(0x04n, 1)[0], 0, 'the hardware is quiet too');
+  t.is(device.config.read(0x04n, 1)[0], 0, 'bus mastering of the hardware is off too');
   for (const bar of [0, 2, 4]) t.is(assigned.configRead(barRegister(bar), 4) & ~0xf, 0);
   t.deepEqual(
     assigned.status().map(({ bar, range }) => [bar, range]),
@@ -74,7 +74,7 @@ test('enables the hardware before mapping BARs, and disables it after unmapping 
   const assigned = await fixture.assign(fixture.spy(fixture.simulated()));
   await writeBar32(assigned, 0, LOW);
   await writeBar64(assigned, 2, HIGH);
-  t.deepEqual(fixture.drainLog(), [], 'the device never hears of BARs');
+  t.deepEqual(fixture.drainLog(), [], 'the device never receives writes of BARs');
 
   await command(assigned, MEMORY);
   t.deepEqual(fixture.drainLog(), [
@@ -267,12 +267,12 @@ test('traps the pages of the MSI-X table, and BARs smaller than a page', async (
   );
   t.regex(status[2]?.trapped[0]?.reason ?? '', /page/);
 
-  // The table is the guest's; the device's own is out of its reach.
+  // The table is emulated; the device's own is never accessed.
   const entry = Uint8Array.of(0, 0, 0xe0, 0xfe, 0, 0, 0, 0);
   assigned.mmioWrite(LOW + 0x2000n, entry);
   t.deepEqual(assigned.mmioRead(LOW + 0x2000n, 8), entry);
   t.notDeepEqual(device.regions[0]?.read(0x2000n, 8), entry);
-  // The rest of those pages, and the small BAR, are the device's.
+  // The rest of those pages, and the small BAR, are in the device.
   assigned.mmioWrite(LOW + 0x2800n, Uint8Array.of(7));
   t.deepEqual(device.regions[0]?.read(0x2800n, 1), Uint8Array.of(7));
   assigned.mmioWrite(LOW + 0x20110n, Uint8Array.of(1, 2, 3, 4));
@@ -371,7 +371,7 @@ test('keeps a device open when a target does not unmap its BAR, and closes it af
   await rejectsCode(t, assigned.close(), 'ERR_UNMAP_FAILED');
   t.notThrows(() => device.config.read(0n, 4), 'the device is there');
   fixture.recorder.judge = () => undefined;
-  fixture.recorder.loseAll();
+  fixture.recorder.closeWithMappings();
   await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
   await assigned.close();
   throwsCode(t, () => device.config.read(0n, 4), 'ERR_CLOSED');

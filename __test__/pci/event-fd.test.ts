@@ -11,7 +11,7 @@ import { throwsCode } from '../support/errors.ts';
 
 const LISTENER = new URL('../support/event-listener.ts', import.meta.url);
 const LOADER = ['--import=@oxc-node/core/register'];
-/** Turns of the event loop within which nothing comes that should not. */
+/** Turns of the event loop within which an unwanted call would arrive. */
 const TURNS = 200;
 
 function event(t: ExecutionContext): EventFd {
@@ -201,7 +201,7 @@ test('supports a listener that ends its process', (t) => {
   t.is(status, 7, stderr);
 });
 
-/** The threads that watch events, and what this process has open of events. */
+/** The threads that watch events, and the open event files of this process. */
 function watching(): { threads: number; descriptors: number } {
   const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim());
   const files = readdirSync('/proc/self/fd').map((fd) => {

@@ -1,5 +1,5 @@
 /**
- * A config write that fails at any step changes nothing: config space, device, guest memory and targets.
+ * A config write that fails at any step changes nothing. This holds for config space, device, guest memory and targets.
  *
  * The same write succeeds when it is repeated after the cause was removed.
  */
@@ -117,7 +117,7 @@ async function failAtStep(
       (thrown: unknown) => thrown,
     );
     if (!refused()) return error === undefined ? 'no such step' : { differs: ['no error', String(error)] };
-    if (error === undefined) return 'missed'; // by a target that may do without the BAR
+    if (error === undefined) return 'missed'; // by a target that may skip the BAR
     if (error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED') {
       // A range that it did not unmap is quarantined until it is closed.
       const seen = snapshot('without targets');
@@ -176,7 +176,7 @@ async function withFixture<T>(
       };
     };
     const replaceRecorder = async (): Promise<void> => {
-      fixture.recorder.loseAll();
+      fixture.recorder.closeWithMappings();
       await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
       await fixture.memory.dmaMappers.addDmaMapper(fixture.recorder, { peerToPeer: policy });
     };

@@ -1,5 +1,5 @@
 /**
- * Guest accesses that the device does not support: they read all ones or are dropped, as in hardware, and never throw.
+ * Guest accesses that the device does not support. They read all ones or are dropped, as in hardware, and never throw.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { ftruncateSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * A guest that accesses its devices at random through config space, ECAM and BARs, several accesses at a time.
+ * A guest that accesses its devices at random, several accesses at a time. It uses config space, ECAM and BARs.
  *
  * No access throws into the VMM, and closing the devices leaves nothing behind.
  */

@@ -3,7 +3,7 @@ import test from 'ava';
 import { MASTER, MEMORY, barRegister, capability, command, writeBar32 } from './support/guest.ts';
 import { Fixture } from './support/fixture.ts';
 
-/** BAR 0 of the devices here, with the MSI-X table and the pending bits in it. */
+/** BAR 0 of the devices here, which contains the MSI-X table and the pending bits. */
 const REGISTERS = 0xe000_0000n;
 const TABLE = REGISTERS + 0x2000n;
 const PENDING = REGISTERS + 0x3000n;
@@ -18,7 +18,7 @@ test('interrupts by a pin asserted while disabled, when the guest enables it', a
   const pin = assigned.interrupts.vector('intx');
   device.raise('intx');
   t.true(pin.fd > 0);
-  t.is(pin.event.take(), 1n, 'asserted before anybody took it');
+  t.is(pin.event.take(), 1n, 'asserted before the vector was used');
   device.lowerIntx();
   assigned.interrupts.unmaskIntx();
 
@@ -36,7 +36,7 @@ test('interrupts by a pin asserted while disabled, when the guest enables it', a
   }
 
   device.raise('intx');
-  await command(assigned, PIN_OFF); // before the VMM has heard of it
+  await command(assigned, PIN_OFF); // before the VMM uses it
   t.is(pin.event.take(), 0n);
   await command(assigned, 0);
   t.is(pin.event.take(), 1n, 'and it is still asserted');
@@ -80,5 +80,5 @@ test('reports as pending the messages of MSI-X entries that the guest has not un
   t.is(pending()[0], 0);
   await assigned.configWrite(control, 2, 0x8000);
   mask(1, false);
-  t.deepEqual([pending()[0], delivered()], [0, [0n, 0n, 0n, 0n]], 'forgotten as MSI-X went off');
+  t.deepEqual([pending()[0], delivered()], [0, [0n, 0n, 0n, 0n]], 'dropped when MSI-X was disabled');
 });

@@ -1,6 +1,5 @@
 /**
- * Resets of one and of several devices: BARs are unmapped before the hardware is reset, and the power-on state
- * follows.
+ * Resets of one and of several devices. BARs are unmapped before the hardware is reset, and the power-on state follows.
  */
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -153,7 +152,7 @@ test('changes nothing if a BAR cannot be unmapped for a reset', async (t) => {
   );
   t.true(fixture.reaches(HIGH, devices[0] as PhysicalFunction, 2));
   fixture.recorder.judge = () => undefined;
-  fixture.recorder.loseAll();
+  fixture.recorder.closeWithMappings();
   await fixture.memory.dmaMappers.targetClosed(fixture.recorder);
 });
 

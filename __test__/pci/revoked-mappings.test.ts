@@ -1,8 +1,8 @@
 /**
- * Checks that the guest never has a revoked mapping, on an IOMMU that revokes a BAR when it stops decoding (iommufd).
+ * Checks that the guest never has a revoked mapping.
  *
- * A BAR is unmapped before its device receives the write. DMA of another device reaches each BAR exactly while and
- * where it decodes.
+ * The IOMMU revokes a BAR when it stops decoding (iommufd). A BAR is unmapped before its device receives the write. DMA
+ * of another device reaches each BAR exactly while and where it decodes.
  */
 import test, { type ExecutionContext } from 'ava';
 import { type AssignedDevice, type PhysicalFunction, resetDevices } from '../../ts/index.ts';
@@ -62,7 +62,7 @@ class RevocationFixture {
     return setup;
   }
 
-  /** Asserts that another device reaches exactly these BARs at these places, and that no mapping is revoked. */
+  /** Asserts that another device reaches exactly these BARs at these places. No mapping may be revoked. */
   assertReachable(expected: Partial<Record<Place, number>>, what = ''): void {
     const found: Partial<Record<Place, number>> = {};
     for (const [place, gpa] of Object.entries(PLACES) as [Place, bigint][]) {
@@ -97,7 +97,7 @@ test('leaves no revoked mapping when memory decode is switched off and on', asyn
   for (let round = 0; round < 3; round++) {
     await command(assigned, MASTER);
     setup.assertReachable({}, 'off');
-    t.deepEqual(writesWhileMapped, [], 'the BARs went before the device heard of it');
+    t.deepEqual(writesWhileMapped, [], 'the BARs were unmapped before the device received the write');
     await command(assigned, MEMORY);
     setup.assertReachable({ here: 0, there: 2 }, 'on');
     writesWhileMapped.length = 0;

@@ -1,5 +1,5 @@
 /**
- * Slow config writes (resets, power state changes) use a worker thread if the device supports it; all others do not.
+ * Slow config writes (resets, power state changes) use a worker thread if the device supports it. All others do not.
  */
 import test from 'ava';
 import { setImmediate as turn } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-// Whatever a call of the package is given, what it throws is a PeerDmaError.
+// Calls of the package with any value throw only PeerDmaError.
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, type DmaTarget, GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
@@ -53,7 +53,7 @@ test('the calls of these tests are all that the package exports', async (t) => {
   t.deepEqual(constants().sort(), CONSTANTS);
 });
 
-test('targets throw nothing but PeerDmaError into guest memory, whatever they offer and answer', async (t) => {
+test('targets cause only PeerDmaError in guest memory, with any properties and results', async (t) => {
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: PAGE }], addressWidth: 32 });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });

@@ -8,7 +8,7 @@ import { PAGE } from '../support/pages.ts';
 import { SUBJECTS } from './subjects.ts';
 import type { Anything } from './values.ts';
 
-/** An array that says it has another length. */
+/** An array that reports another length. */
 function arrayOf(length: Anything): Anything {
   return new Proxy([], { get: (array, name) => (name === 'length' ? length : Reflect.get(array, name)) });
 }
@@ -22,7 +22,7 @@ const LARGE: Readonly<Record<string, Anything>> = {
 
 const MOST_CHARACTERS = 2000;
 
-// A host is made by `readHost`, and its lists are read where they are used.
+// `readHost` makes a host, whose lists are read where they are used.
 const { 'hosts and the doctor': _hosts, ...subjects } = SUBJECTS;
 
 for (const [subject, calls] of Object.entries(subjects)) {

@@ -1,5 +1,7 @@
 /**
- * Lists what a caller can call: the functions, constructors, methods and setters of all exports of all sub-paths.
+ * Lists the callable parts of the package.
+ *
+ * They are functions, constructors, methods and setters of all exports of all sub-paths.
  */
 import { readFileSync } from 'node:fs';
 
@@ -31,8 +33,10 @@ const INTERNAL = /(?:@internal\s*\*\/\s+(?:(?:static|async|get|set) )*|^ {2}priv
 const NO_PARAMETERS = /^(?:static )?(?:async )?\*?[\w$]*\s*(?:\[[^\]]*\])?\(\)/;
 
 /**
- * All that takes arguments: `name` of a function, `new Name` of a class, `Name.method` and `Name#method`. Classes that
- * are exported as types are among them: callers have their objects.
+ * All members with arguments.
+ *
+ * `name` of a function, `new Name` of a class, `Name.method` and `Name#method`. Classes that are exported as types are
+ * included: callers have their objects.
  */
 export async function publicSurface(): Promise<string[]> {
   const found: string[] = [];

@@ -1,5 +1,5 @@
 /**
- * Values that are not what a parameter's type says, and calls with each of them in each place.
+ * Values of other types than a parameter's, and calls with each of them in each place.
  */
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { PAGE } from '../support/pages.ts';
@@ -7,12 +7,12 @@ import { PAGE } from '../support/pages.ts';
 // oxlint-disable-next-line typescript/no-explicit-any -- arguments of every wrong type are the subject
 export type Anything = any;
 
-/** Calls by what of them takes the value. */
+/** Calls by the property or parameter that takes the value. */
 export type Calls = Readonly<Record<string, (value: Anything) => unknown>>;
 
 export const RANGE: AddressRange = AddressRange.of(0n, PAGE);
 
-/** What an object throws that is not to be looked at. */
+/** The exception of an object that cannot be inspected. */
 export const trap = (): never => {
   throw new Error('not to be looked at');
 };
@@ -43,7 +43,7 @@ const OBJECTS: readonly Anything[] = [
   new Uint8Array(3),
   new Map(),
 ];
-/** Values that can't be written into a message, and others that throw when they are looked at. */
+/** Values that cannot be written into a message, and others that throw when they are inspected. */
 const HOSTILE: readonly Anything[] = [
   Object.create(null),
   Symbol('s'),

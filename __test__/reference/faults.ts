@@ -2,7 +2,7 @@
 
 /** Codes. */
 export type ErrorCode =
-  /** Described, and told of below. */
+  /** It has a description, and is mentioned below. */
   'ERR_TOLD' | 'ERR_UNTOLD';
 
 interface Hidden {

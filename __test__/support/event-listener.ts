@@ -1,5 +1,6 @@
 /**
- * Listens to an event, as a process of its own (`event-listener.ts HOW`) or as a worker thread (`workerData` says how).
+ * Listens to an event in a process of its own or a worker thread. The argument, or `workerData`, selects the way:
+ * `event-listener.ts HOW`.
  */
 import { writeSync } from 'node:fs';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
@@ -15,7 +16,7 @@ function say(text: string): void {
   else parentPort.postMessage(text);
 }
 
-/** Signals for as long as the thread lives: in every turn of its event loop, or without letting it turn. */
+/** Signals as long as the thread lives: in every turn of its event loop, or without letting it turn. */
 function storm(busy: boolean): void {
   other.listen(() => event.signal());
   event.listen((count) => {
@@ -69,7 +70,7 @@ switch (how) {
     other.listen((count) => seen.push(`second ${count}`));
     event.signal(2n);
     other.signal(3n);
-    // Both are there when the watcher is asked: they come in one delivery.
+    // Both have counts when the watcher is asked: one delivery has both.
     for (const until = Date.now() + 500; Date.now() < until;);
     break;
   }

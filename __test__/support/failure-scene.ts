@@ -1,6 +1,6 @@
 /**
- * A small machine on which every change is made to fail at every step: two stretches of RAM, a ROM over one of them,
- * three BARs, two targets of different kinds.
+ * A small machine on which every step of every change is made to fail. It has two ranges of RAM, a ROM over one of
+ * them, three BARs, and two targets of different kinds.
  */
 import {
   AddressRange,
@@ -17,27 +17,27 @@ import { judgeOf } from './faults.ts';
 import { at, PAGE, PAGE_BYTES, pages, tag } from './pages.ts';
 import { BatchRecordingTarget, mode, RecordingTarget } from './recording-target.ts';
 
-/** Whether the scene has device memory at an address, wherever its BARs are: where there is no RAM. */
+/** Whether the scene has device memory at an address: all addresses without RAM. */
 export function isDevicePlace(gpa: bigint): boolean {
   return !pages(0, 4).contains(gpa) && !pages(8, 3).contains(gpa);
 }
 
-/** Page `n` of the private RAM is filled with this and `n`. */
+/** Page `n` of the private RAM is filled with the byte `PRIVATE + n`. */
 const PRIVATE_TAG = 0xa0;
 
-/** Private memory that a change puts into the private RAM, which makes it the one page of zeros. */
+/** The private memory that a change maps into the private RAM: the only page of zeros. */
 export const NEW_PRIVATE: AddressRange = pages(9, 1);
 
-/** The two targets: what is to happen with device memory on both, and what each takes by its place in this process. */
+/** The two targets: their policy for device memory, and the memory that each takes by host address. */
 export interface Kinds {
   readonly policy: PeerToPeer;
   readonly needsVa: readonly [true | 'private', true | 'private'];
 }
 
-/** One target with its place in guest memory. */
+/** A target with its handle. */
 export interface Follower {
   readonly target: RecordingTarget;
-  /** `undefined` while it doesn't follow. */
+  /** `undefined` while it is not registered. */
   handle: DmaMapperHandle | undefined;
 }
 
@@ -45,8 +45,8 @@ export class FailureScene {
   readonly memory: GuestMemory;
   readonly policy: PeerToPeer;
   readonly file: MemoryFile;
-  readonly followers: Follower[] = [];
-  /** As long as the scene is being made. */
+  readonly registeredTargets: Follower[] = [];
+  /** While the scene is created. */
   low!: Region;
   high!: Region;
   rom!: Region;
@@ -61,7 +61,7 @@ export class FailureScene {
     this.file.write(0n, bytes);
   }
 
-  /** @param romShown whether the ROM hides RAM from the beginning */
+  /** @param romShown whether the ROM covers RAM from the beginning */
   static async create({ policy, needsVa }: Kinds, romShown: boolean): Promise<FailureScene> {
     const memory = await GuestMemory.create({ addressWidth: 20 });
     const scene = new FailureScene(memory, policy);
@@ -88,12 +88,15 @@ export class FailureScene {
     await scene.bar(0).mapToGuest(at(16));
     await scene.bar(1).mapToGuest(at(20));
     const [first, second] = needsVa;
-    scene.followers.push({ target: new BatchRecordingTarget({ name: 'vfio', needsVa: first }), handle: undefined });
-    scene.followers.push({
+    scene.registeredTargets.push({
+      target: new BatchRecordingTarget({ name: 'vfio', needsVa: first }),
+      handle: undefined,
+    });
+    scene.registeredTargets.push({
       target: new RecordingTarget({ name: 'other', needsVa: second, async: true }),
       handle: undefined,
     });
-    for (const { target } of scene.followers) target.judge = judgeOf(target.name);
+    for (const { target } of scene.registeredTargets) target.judge = judgeOf(target.name);
     return scene;
   }
 
@@ -103,81 +106,81 @@ export class FailureScene {
     return bar;
   }
 
-  follower(index: number): Follower {
-    const follower = this.followers[index];
+  targetAt(index: number): Follower {
+    const follower = this.registeredTargets[index];
     if (follower === undefined) throw new Error(`the scene has no target ${index}`);
     return follower;
   }
 
-  /** Lets a target follow, if it does not. */
+  /** Registers a target, unless it is registered. */
   async join(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     follower.handle ??= await this.memory.dmaMappers.addDmaMapper(follower.target, { peerToPeer: this.policy });
   }
 
-  /** Lets a target go. One that won't give back all that it holds follows no more either. */
+  /** Removes a target. One that fails to unmap is removed, too. */
   async leave(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     const { handle } = follower;
     follower.handle = undefined;
     await handle?.remove();
   }
 
-  /** A target goes, with all that it holds. */
+  /** Closes a target with all its mappings. */
   async close(index: number): Promise<void> {
-    const follower = this.follower(index);
+    const follower = this.targetAt(index);
     follower.handle = undefined;
-    follower.target.loseAll();
+    follower.target.closeWithMappings();
     await this.memory.dmaMappers.targetClosed(follower.target);
   }
 
-  /** What a region's snapshot and flat map say. */
+  /** The region snapshots and the flat map as text. */
   map(): string {
     const { regions, flat } = this.memory.inspect();
     return JSON.stringify({ regions, flat });
   }
 
-  /** What is known of each target, and what it holds. */
-  holdings(): string[] {
-    return this.followers.flatMap(({ target, handle }) => {
+  /** The status of each target and its mappings. */
+  statusLines(): string[] {
+    return this.registeredTargets.flatMap(({ target, handle }) => {
       const status =
         handle?.status().map(({ range, state, name }) => `${target.name}: ${range} ${name} ${state}`) ?? [];
       return [...status, ...target.held().map((request) => `${target.name} holds ${text(request)}`)];
     });
   }
 
-  /** Everything that is out of order with the targets, whatever has failed before: see {@link oddities}. */
-  oddities(): string[] {
-    return this.followers.flatMap((follower) => this.#odditiesOf(follower));
+  /** All inconsistencies of the targets, whatever has failed before: see {@link inconsistencies}. */
+  inconsistencies(): string[] {
+    return this.registeredTargets.flatMap((follower) => this.#inconsistenciesOf(follower));
   }
 
-  /** Closes the guest memory, and sees that nothing is left. */
+  /** Closes the guest memory and checks that no target holds anything. */
   async end(): Promise<void> {
     await this.memory.close();
     this.file.close();
-    for (const { target } of this.followers) {
+    for (const { target } of this.registeredTargets) {
       if (target.held().length > 0) throw new Error(`${target.name} still holds ${target.heldText().join(', ')}`);
       if (target.breaches.length > 0) throw new Error(target.breaches.join('; '));
     }
   }
 
   /**
-   * A target and what is known of it have to agree: it holds what is `mapped`, just as the flat map has it, and nothing
-   * of what is `failed`; besides it may hold what is quarantined; and each entry of the flat map has its status.
+   * Compares a target with its status. It holds exactly the memory that is `mapped`, as in the flat map, and nothing
+   * that is `failed`. It may also hold quarantined memory. Each entry of the flat map has a status.
    */
-  #odditiesOf({ target, handle }: Follower): string[] {
+  #inconsistenciesOf({ target, handle }: Follower): string[] {
     const odd = target.breaches.map((breach) => `${target.name}: ${breach}`);
     const { flat, targets } = this.memory.inspect();
     const known = targets.find(({ name }) => name === target.name)?.mappings ?? [];
     const held = new Map(target.held().map((request) => [String(request.range), request]));
-    // What is in quarantine may lie where the flat map wants something else.
+    // The flat map may have other memory in a quarantined range.
     const kept = known.filter(({ state }) => state === 'quarantined');
     for (const { start, end, state, region } of [...kept, ...known.filter((one) => !kept.includes(one))]) {
       const request = held.get(`${start}..${end}`);
       held.delete(`${start}..${end}`);
       const what = `${target.name}: ${start}..${end} ${region} is ${state}`;
       if (state === 'quarantined') {
-        // A batch that could not be taken back does not say what of it is left.
+        // If a batch could not be unmapped, its remaining mappings are not known.
         if (request !== undefined && !this.#reads(request)) odd.push(`${what}, but its memory is not there`);
         continue;
       }
@@ -192,7 +195,7 @@ export class FailureScene {
       if (is !== should) odd.push(`${what}, but it holds ${is} instead of ${should}`);
       if (request !== undefined && !this.#reads(request)) odd.push(`${what}, but reads other bytes`);
     }
-    for (const request of held.values()) odd.push(`${target.name} holds ${text(request)}, which nobody knows`);
+    for (const request of held.values()) odd.push(`${target.name} holds ${text(request)} without a status`);
     for (const { start, end } of handle === undefined ? [] : flat) {
       const told = known.some((one) => one.start === start && one.end === end);
       if (!told) odd.push(`${target.name} has no status for ${start}..${end}`);
@@ -200,7 +203,7 @@ export class FailureScene {
     return odd;
   }
 
-  /** Whether the memory lent for a request shows what it is to show. */
+  /** Whether the memory leased for a request has the expected bytes. */
   #reads({ range, hostMemory, backing, kind }: DmaMapRequest): boolean {
     if (hostMemory === undefined) return true;
     for (let offset = 0n; offset < range.length; offset += PAGE) {

@@ -5,14 +5,14 @@ import { createRequire } from 'node:module';
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
 import { nativeError } from './native-error.ts';
 
-/** Devices of these numbers share no address space with those of others. */
+/** Devices with these numbers share no address space with others. */
 export const APART: ReadonlySet<number> = new Set([8, 9]);
 
 interface FakeSpace {
   readonly devices: Set<number>;
 }
 
-/** The numbers of the devices in each address space that there is, in the order in which those were made. */
+/** The device numbers of each address space, in order of creation. */
 export const spaces: FakeSpace[] = [];
 
 const binding = createRequire(import.meta.url)('../../ts/native/peerdma.linux-x64-gnu.node') as Record<string, unknown>;

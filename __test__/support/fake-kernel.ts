@@ -5,37 +5,37 @@ import { createRequire } from 'node:module';
 import type { NativeIommufd, NativeVfioDevice } from '#native';
 import { nativeError } from './native-error.ts';
 
-/** What the kernel would say. */
+/** The results of the fake kernel. */
 export interface FakeKernel {
-  /** How /dev/iommu answers. */
+  /** The result for /dev/iommu. */
   readonly iommu: { readonly mapsFiles: boolean } | { readonly errno: string };
-  /** How the device's file does. */
+  /** The result for the device's file. */
   readonly device: { readonly exports: boolean } | { readonly errno: string; readonly syscall: string };
 }
 
 let kernel: FakeKernel | undefined;
 const open: string[] = [];
 
-/** From now on the kernel answers so. @returns what is open of it, now and later */
+/** Sets the results from now on. @returns the open objects, also later ones */
 export function setFakeKernel(next: FakeKernel): readonly string[] {
   kernel = next;
   open.length = 0;
   return open;
 }
 
-/** Counts something that is open. @returns what closes it */
+/** Counts an open object. @returns the function that closes it */
 export function opened(what: string): () => void {
   open.push(what);
   return () => void open.splice(open.indexOf(what), 1);
 }
 
-/** As the native core throws it. */
+/** An error in the form of the native core. */
 function thrown(errno: string, syscall: string): Error {
   return nativeError('ERR_SYSTEM', `${errno} from ${syscall}`, { errno, syscall });
 }
 
 function known(): FakeKernel {
-  if (kernel === undefined) throw new Error('no kernel was made up');
+  if (kernel === undefined) throw new Error('no fake kernel was set');
   return kernel;
 }
 

@@ -19,11 +19,11 @@ export interface FakeDevice {
   readonly physicalFunction?: string;
   /** The file `reserved_regions` of its group. */
   readonly reserved?: string;
-  /** Who made its IOMMU. */
+  /** The vendor of its IOMMU. */
   readonly iommu?: 'intel' | 'amd';
 }
 
-/** It is gone with the test. */
+/** Removed at the end of the test. */
 export function fakeSysfs(
   t: ExecutionContext,
   devices: Readonly<Record<string, FakeDevice>>,

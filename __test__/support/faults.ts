@@ -1,11 +1,11 @@
 /**
- * Makes primitive steps fail: the calls of recording targets, and those into the native core. One module for each worker,
- * so tests that use it run one after another.
+ * Makes primitive steps fail: calls of recording targets and of the native core. One module for each worker, so tests
+ * that use it run one after another.
  */
 import { interposeNative, outOfMemory } from './native-faults.ts';
 import type { Call } from './recording-target.ts';
 
-/** Which of the steps fail, by their number and by what they do. */
+/** Decides by number and description which steps fail. */
 export type FaultPlan = (step: number, what: string) => boolean;
 
 const NEVER: FaultPlan = () => false;
@@ -14,20 +14,20 @@ let plan: FaultPlan = NEVER;
 let taken: string[] = [];
 let failed: string[] = [];
 
-/** From now on steps are counted from 0, and fail as planned. */
+/** Counts steps from 0 from now on, and fails those of the plan. */
 export function inject(next: FaultPlan): void {
   plan = next;
   taken = [];
   failed = [];
 }
 
-/** Nothing fails any more. @returns all steps since {@link inject}, and those that failed */
+/** Ends the failures. @returns all steps since {@link inject}, and those that failed */
 export function heal(): { readonly taken: readonly string[]; readonly failed: readonly string[] } {
   plan = NEVER;
   return { taken, failed };
 }
 
-/** Counts a step. @returns whether it is to fail */
+/** Counts a step. @returns whether it fails */
 function fails(what: string): boolean {
   const verdict = plan(taken.length, what);
   taken.push(what);
@@ -35,10 +35,10 @@ function fails(what: string): boolean {
   return verdict;
 }
 
-/** How the steps that map device memory end. */
+/** The suffix of steps that map device memory. */
 export const DEVICE = ' (device)';
 
-/** The judge for a recording target of that name. */
+/** The fault decision for a recording target of that name. */
 export function judgeOf(name: string): (call: Call) => unknown {
   return ({ op, range, request }) => {
     const what = `${name}: ${op} ${range}${op === 'map' && request?.kind === 'device' ? DEVICE : ''}`;
@@ -47,9 +47,9 @@ export function judgeOf(name: string): (call: Call) => unknown {
 }
 
 /**
- * Puts the counting between this worker and its native core.
+ * Counts the calls between this worker and its native core.
  *
- * @param isDevice whether device memory is at an address: what maps it alone ends in {@link DEVICE}
+ * @param isDevice whether an address has device memory; a step that maps only device memory ends in {@link DEVICE}
  */
 export function countNative(isDevice: (gpa: bigint) => boolean = () => false): void {
   interposeNative((op, [first]) => {

@@ -1,21 +1,21 @@
 /**
- * What this process holds that could leak. Process-wide: for a process of its own, started with `--expose-gc`.
+ * Resources of this process that could leak. Process-wide: for a process of its own, started with `--expose-gc`.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { queryObjects } from 'node:v8';
 
 export interface Held {
   readonly descriptors: number;
-  /** Of virtual memory: lines of `/proc/self/maps`. */
+  /** Virtual memory: lines of `/proc/self/maps`. */
   readonly mappings: number;
   readonly residentBytes: number;
-  /** V8's heap; what the compiler makes of code that gets warm is in it too, and is not done soon. */
+  /** V8's heap, including compiled code, which grows for a while. */
   readonly heapBytes: number;
   /** JavaScript objects of every kind. */
   readonly objects: number;
 }
 
-/** Counts, after the collector has had its chances: finalisers run after a collection, and free more. */
+/** Counts after garbage collections: finalisers run after a collection, and free more. */
 export async function held(): Promise<Held> {
   if (globalThis.gc === undefined) throw new Error('needs node --expose-gc');
   for (let time = 0; time < 4; time++) {

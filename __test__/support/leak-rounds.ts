@@ -1,6 +1,6 @@
 /**
- * A process of its own that maps, moves, unmaps and fails for so many rounds, and says in a line of JSON what it held
- * before and after: `leak-rounds.ts ROUNDS`.
+ * A process that maps, moves, unmaps and fails for some rounds. It reports the resources that it held before and after
+ * in a line of JSON: `leak-rounds.ts ROUNDS`.
  */
 import assert from 'node:assert/strict';
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../ts/index.ts';
@@ -11,7 +11,7 @@ import { RecordingTarget, RefuseAt } from './recording-target.ts';
 
 const WARM_UP = 2000;
 const BAR_PAGES = 8;
-/** Where the BAR goes in turn: among them where it overlaps its last place. */
+/** The addresses of the BAR in turn, some overlapping the last one. */
 const PLACES = [2048, 2052, 4096, 1 << 20, 64];
 
 const memory = await GuestMemory.create({
@@ -33,7 +33,7 @@ async function failsWith(code: string, doing: Promise<unknown>): Promise<void> {
   await assert.rejects(doing, (error) => error instanceof PeerDmaError && error.code === code);
 }
 
-/** The BAR moves through the guest; now and then a step of it fails, and the move is made again. */
+/** The BAR moves through the guest. Sometimes a step of the move fails, and the move is repeated. */
 async function moves(round: number): Promise<void> {
   for (let step = 0; step < 2; step++) {
     const gpa = at(PLACES[(round + step) % PLACES.length] ?? 0);
@@ -53,7 +53,7 @@ async function moves(round: number): Promise<void> {
   await bar.unmapFromGuest();
 }
 
-/** A target joins and leaves; every other time it refuses to let go, and is closed. */
+/** A target joins and leaves. Every other time it fails to unmap, and is closed. */
 async function joins(round: number): Promise<void> {
   const target = new RecordingTarget({ name: 'passing', needsVa: round % 20 > 0, async: round % 30 === 0 });
   const handle = await memory.dmaMappers.addDmaMapper(target);
@@ -69,7 +69,7 @@ async function joins(round: number): Promise<void> {
   await failsWith('ERR_MAP_FAILED', memory.dmaMappers.addDmaMapper(refusing));
 }
 
-/** A region with a file of its own comes and goes. */
+/** A region with a file of its own is added and removed. */
 async function regions(round: number): Promise<void> {
   using file = MemoryFile.create(at(4), { name: 'passing' });
   const region = await memory.regions.addRegion({ name: 'passing', range: pages(512 + (round % 5), 4) });

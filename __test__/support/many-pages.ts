@@ -8,7 +8,7 @@ import { newRegion } from '../../ts/guest/new-region.ts';
 import { openStore } from '../../ts/memory/backing.ts';
 import { PAGE, at } from './pages.ts';
 
-/** Where the pages begin: the address of 64 MiB. */
+/** The address of the first page: 64 MiB. */
 export const MANY: bigint = 64n << 20n;
 
 /** Maps a region of `count` pages, each a mapping and a sub-mapping of its own, in one change. */

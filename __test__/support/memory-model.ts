@@ -1,28 +1,30 @@
 /**
- * Guest memory as a child would draw it: an array of pages for each region, and for each address the region that wins.
- * The property tests compare the real one with it.
+ * A simple model of guest memory. It has an array of pages for each region, and the winning region for each address.
+ * Property tests compare guest memory with it.
  */
 import type { MemoryKind } from '../../ts/index.ts';
 
-/** Stores from this number on are private memory; files have lower ones. */
+/** Numbers of stores: from this one on private memory, lower ones are files. */
 export const PRIVATE = 1000;
 
-/** What one page of a region shows: a page of a store, which is a file or the private memory of one mapping. */
+/**
+ * The contents of one page of a region. It is a page of a store, which is a file or the private memory of one mapping.
+ */
 export interface ModelPage {
   readonly store: number;
   readonly page: number;
   readonly writable: boolean;
 }
 
-/** What is to be seen at one page of the address space. */
+/** One page of the address space. */
 export interface ModelCell extends ModelPage {
   readonly kind: MemoryKind;
   readonly region: string;
-  /** Tells regions of one name apart, of which only one is there at a time. */
+  /** Distinguishes regions of one name; one of them exists at a time. */
   readonly id: number;
 }
 
-/** What is to be seen at each page of the address space. */
+/** The pages of the address space. */
 export type ModelFlat = readonly (ModelCell | undefined)[];
 
 export interface ModelRegion {
@@ -32,7 +34,7 @@ export interface ModelRegion {
   readonly kind: MemoryKind;
   readonly priority: number;
   readonly pages: (ModelPage | undefined)[];
-  /** The one page address it can have; a window can have any. */
+  /** The one page address that it can have; a window can have any. */
   readonly home: number | undefined;
   at: number | undefined;
   writable: boolean;
@@ -42,7 +44,7 @@ export class MemoryModel {
   /** By name, the oldest first. */
   readonly regions = new Map<string, ModelRegion>();
   #ids = 0;
-  /** Counts up over all copies: what was thrown away keeps its number. */
+  /** Counts over all copies of a model: a discarded copy's numbers are not reused. */
   #stores: { next: number };
 
   constructor(stores: { next: number } = { next: PRIVATE }) {
@@ -54,12 +56,12 @@ export class MemoryModel {
     this.regions.set(name, { id: this.#ids++, name, kind, priority, pages, home, at: undefined, writable: true });
   }
 
-  /** Private memory, which is a store of its own for each mapping. */
+  /** New private memory: a store of its own for each mapping. */
   newPrivateStore(): number {
     return this.#stores.next++;
   }
 
-  /** @throws for a region that is not there, or not any more */
+  /** @throws for a region that does not exist, or not any more */
   region(name: string): ModelRegion {
     const region = this.regions.get(name);
     if (region === undefined) throw new Error(`there is no ${name} in the model`);
@@ -86,7 +88,7 @@ export class MemoryModel {
     this.regions.delete(name);
   }
 
-  /** What is to be seen at each page of an address space of `size` pages: the regions painted over one another. */
+  /** The pages of an address space of `size` pages: regions painted over one another. */
   flat(size: number): ModelFlat {
     const cells: (ModelCell | undefined)[] = Array.from({ length: size }, () => undefined);
     // The higher priority wins, and of equal ones the older.

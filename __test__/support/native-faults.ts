@@ -1,12 +1,11 @@
 /**
- * Stands between this worker and its native core, so that calls into it can be counted and made to fail.
+ * Intercepts the calls between this worker and its native core, to count them and to make them fail.
  */
 import { type NativeError, type NativeFailure, NativeReservation } from '#native';
 import { nativeError } from './native-error.ts';
 
 /**
- * The calls that can fail with a caller who does nothing wrong. Ending a lease and closing an empty reservation are none
- * of them.
+ * The calls that can fail for a correct caller. Releasing a lease and closing an empty reservation are not among them.
  */
 export const NATIVE_CALLS = ['mapFile', 'mapPrivate', 'unmap', 'ensureMapped', 'ensureMappedAsync', 'lease'] as const;
 
@@ -17,7 +16,7 @@ type Before = (op: string, args: readonly unknown[]) => void;
 
 let before: Before | undefined;
 
-/** Calls this before each call into the native core from now on; what it throws, the call throws. */
+/** Calls `before` before each native call from now on. An exception that it throws is that of the native call. */
 export function interposeNative(call: Before): void {
   const first = before === undefined;
   before = call;
@@ -35,8 +34,7 @@ export function interposeNative(call: Before): void {
 }
 
 /**
- * Makes `mapFiles` count as a call of `mapFile` for each part: those before one that fails are mapped, as the core
- * does.
+ * Makes `mapFiles` count as a call of `mapFile` for each part. Parts before a failing one are mapped, as in the core.
  */
 function interposeMapFiles(prototype: NativeReservation): void {
   const real = prototype.mapFiles;
@@ -66,7 +64,7 @@ export function outOfMemory(op: string): Error {
   return nativeError('ERR_SYSTEM', `injected: ${op}`, { errno: 'ENOMEM', syscall: 'mmap' });
 }
 
-/** The offsets and lengths in the reservation that a call is about. */
+/** The offsets and lengths in the reservation that a call affects. */
 export function rangesOf([first, length]: readonly unknown[]): (readonly [start: bigint, length: bigint])[] {
   if (!(first instanceof BigUint64Array)) return [[first as bigint, length as bigint]];
   return Array.from({ length: first.length / 2 }, (_, n) => [first[2 * n] as bigint, first[2 * n + 1] as bigint]);

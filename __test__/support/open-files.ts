@@ -1,11 +1,11 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 
-/** What each descriptor of this process is, as /proc names it. */
+/** The target of each descriptor of this process in /proc. */
 export function openFiles(): string[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => openFile(fd) || []);
 }
 
-/** What a descriptor of this process is; nothing for one that is closed, as that of the folder itself. */
+/** The target of a descriptor; `''` for a closed one, such as that of the folder itself. */
 export function openFile(fd: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);

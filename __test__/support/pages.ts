@@ -1,5 +1,5 @@
 /**
- * Addresses and files counted in pages, so that a test reads like a drawing.
+ * Addresses and files counted in pages, for short tests.
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, GuestMemory, MemoryFile, type RamOptions } from '../../ts/index.ts';
@@ -33,7 +33,7 @@ export function taggedFile(t: ExecutionContext, name: string, count: number, fir
   return file;
 }
 
-/** Guest memory of 4 GiB of addresses, closed at the end of the test: a close that fails fails the test. */
+/** Guest memory of 4 GiB of addresses, closed at the end of the test. A close that fails fails the test. */
 export async function guest(
   t: ExecutionContext,
   options: { ram?: readonly RamOptions[]; addressWidth?: number } = {},

@@ -1,11 +1,11 @@
 /**
- * A DMA target that writes down what it is asked, checks that guest memory keeps to the contract, and fails on demand.
+ * A DMA target that records its calls, checks the contract of guest memory, and fails on demand.
  */
 import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../ts/index.ts';
 
-/** One call that is about to be done. */
+/** A call before it takes effect. */
 export interface Call {
-  /** `take back`: a batch that fails gives up what it has mapped already. */
+  /** `take back`: a failing batch unmaps its first mappings. */
   readonly op: 'map' | 'unmap' | 'take back';
   readonly range: AddressRange;
   /** The request of a map; otherwise the request that mapped the range. */
@@ -16,22 +16,22 @@ export interface RecordingTargetOptions {
   readonly name?: string;
   readonly needsVa?: boolean | 'private';
   readonly needsFile?: boolean;
-  /** Answers with promises instead of at once. */
+  /** Returns promises instead of completing at once. */
   readonly async?: boolean;
-  /** Where the calls are written down, among what others write there. */
+  /** The list of calls, which others may share. */
   readonly calls?: string[];
 }
 
-/** Holds what it is told to hold. */
+/** Records the memory that it holds. */
 export class RecordingTarget implements DmaTarget {
   readonly name: string;
   readonly needsVa: boolean | 'private';
   readonly needsFile: boolean;
-  /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; refused ones end in ` refused`. */
+  /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; failed calls end in ` refused`. */
   readonly calls: string[];
-  /** Breaches of the contract: overlapping maps, unmaps of what was not mapped just so, leases that are missing. */
+  /** Violations of the contract: overlapping maps, unmaps of other ranges than mapped, missing leases. */
   readonly breaches: string[] = [];
-  /** Called before anything is done; what it returns is thrown. */
+  /** Called before an operation; its result is thrown. */
   judge: (call: Call) => unknown = () => undefined;
   readonly #async: boolean;
   readonly #held = new Map<bigint, DmaMapRequest>();
@@ -52,12 +52,12 @@ export class RecordingTarget implements DmaTarget {
     return this.answer(() => this.#drop(range));
   }
 
-  /** What is held, in order of address. */
+  /** The held requests, in order of address. */
   held(): DmaMapRequest[] {
     return [...this.#held.values()].sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
-  /** What is held, as `0x0..0x1000 rw ram0`. */
+  /** The held memory, such as `0x0..0x1000 rw ram0`. */
   heldText(): string[] {
     return this.held().map(({ range, writable, name }) => `${range} ${mode(writable)} ${name}`);
   }
@@ -67,8 +67,8 @@ export class RecordingTarget implements DmaTarget {
     return this.calls.splice(0);
   }
 
-  /** As a container that is closed: all that it held is gone, without a call. */
-  loseAll(): void {
+  /** Closes it like a container: all mappings are removed without a call. */
+  closeWithMappings(): void {
     this.#held.clear();
   }
 
@@ -82,7 +82,7 @@ export class RecordingTarget implements DmaTarget {
     this.#record(`map ${range} ${mode(writable)}`, { op: 'map', range, request });
     const other = this.held().find((held) => held.range.overlaps(range));
     if (other !== undefined) this.breaches.push(`map ${range} overlaps ${other.range}`);
-    if ((request.hostMemory !== undefined) !== wantsVa(this, request.backing === 'private')) {
+    if ((request.hostMemory !== undefined) !== usesHostMemory(this, request.backing === 'private')) {
       this.breaches.push(`map ${range}: needsVa is not heeded`);
     }
     if (this.needsFile && request.backing === 'private') this.breaches.push(`map ${range}: needsFile is not heeded`);
@@ -101,7 +101,7 @@ export class RecordingTarget implements DmaTarget {
     const request = this.#held.get(range.start);
     this.#record(`unmap ${range}`, { op: 'unmap', range, request });
     if (request === undefined || !request.range.equals(range)) this.breaches.push(`unmap ${range} was not mapped so`);
-    else request.hostMemory?.read(0n, 1); // the memory is there until now
+    else request.hostMemory?.read(0n, 1); // the memory is leased until now
     this.forget(range);
   }
 
@@ -112,7 +112,7 @@ export class RecordingTarget implements DmaTarget {
   }
 }
 
-/** {@link RecordingTarget} that takes batches, all or nothing. */
+/** {@link RecordingTarget} that takes batches, which succeed or fail as a whole. */
 export class BatchRecordingTarget extends RecordingTarget {
   mapDmaBatch(requests: readonly DmaMapRequest[]): void | Promise<void> {
     return this.answer(() => {
@@ -138,7 +138,11 @@ export class BatchRecordingTarget extends RecordingTarget {
   }
 }
 
-/** A judge that refuses the `k`th call of that kind from now on (from 0), once. `hit` says whether it came to that. */
+/**
+ * Returns a judge that fails the `k`th call of that kind from now on (from 0), once.
+ *
+ * `hit` reports whether it did.
+ */
 export class RefuseAt {
   hit = false;
   #left: number;
@@ -160,8 +164,8 @@ export class RefuseAt {
 
 export const ACCEPT = (): unknown => undefined;
 
-/** Whether a target is to get memory by its place in this process. */
-export function wantsVa({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
+/** Whether a target receives memory by host address. */
+export function usesHostMemory({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
   return needsVa === true || (needsVa === 'private' && isPrivate);
 }
 

@@ -1,9 +1,9 @@
 /**
- * What this process has mapped, by the kernel's word.
+ * The mappings of this process, as the kernel reports them.
  */
 import { readFileSync } from 'node:fs';
 
-/** Bytes of the largest stretch of this process that nobody may touch, as a reservation is. */
+/** Length of the largest inaccessible range of this process, such as a reservation. */
 export function largestUntouchable(): bigint {
   let largest = 0n;
   for (const line of maps()) {
@@ -15,8 +15,8 @@ export function largestUntouchable(): bigint {
   return largest;
 }
 
-/** Whether a memory file of that name is to be seen in this process. */
-export function isShown(name: string): boolean {
+/** Whether a memory file of that name is mapped in this process. */
+export function isFileMapped(name: string): boolean {
   return maps().some((line) => line.includes(`/memfd:${name} `));
 }
 

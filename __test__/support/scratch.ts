@@ -1,5 +1,5 @@
 /**
- * Folders that are gone with the test.
+ * Folders that are removed at the end of the test.
  */
 import type { ExecutionContext } from 'ava';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,12 +1,12 @@
 /**
- * Which random programs run. The same ones each time, so that a commit passes or doesn't; `PEERDMA_SEED=random` looks for
- * new ones, and a number runs those of that seed again.
+ * The seed of random programs. It is constant, so that a commit passes or fails reproducibly. `PEERDMA_SEED=random`
+ * searches for new programs, and a number repeats those of that seed.
  */
 import type { ExecutionContext } from 'ava';
 
 const DEFAULT = '20261122';
 
-/** The seed, which is told. */
+/** Returns the seed and prints it. */
 export function seedOf(t: ExecutionContext): number {
   const wish = process.env['PEERDMA_SEED'] ?? DEFAULT;
   const seed = wish === 'random' ? Date.now() & 0x7fffffff : Number(wish);

@@ -1,6 +1,6 @@
 /**
  * An IOMMU address space of the kernel as a {@link DmaTarget}. Guest memory maps each address to the host memory at
- * that address alone; tests of what a kernel answers map any host memory at any IOVA.
+ * that address alone; tests of the kernel's answers map any host memory at any IOVA.
  */
 import type { NativeMemoryFile } from '#native';
 import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
@@ -37,7 +37,11 @@ function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapp
   return { range, writable, kind, name, store, regionId: 0 } as SubMapping;
 }
 
-/** Requests of four words: IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset. */
+/**
+ * Requests of four words.
+ *
+ * IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset.
+ */
 function batchOf(space: IommuSpace, requests: readonly DmaMapRequest[]): Batch {
   const files: NativeMemoryFile[] = [];
   let reservation: Batch['reservation'];

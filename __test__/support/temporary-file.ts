@@ -1,5 +1,5 @@
 /**
- * An ordinary file that is gone with the test.
+ * An ordinary file that is removed at the end of the test.
  */
 import type { ExecutionContext } from 'ava';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';

@@ -1,15 +1,15 @@
 /**
- * Waits for what happens when it happens: a machine under load keeps no deadlines.
+ * Waits for conditions instead of fixed times: a loaded machine keeps no deadlines.
  */
 import { setImmediate as turn } from 'node:timers/promises';
 
-/** Milliseconds after which what has not come does not come. Only tests that fail wait so long. */
+/** The timeout in milliseconds. Only failing tests wait so long. */
 const PATIENCE = 20_000;
 
-/** Waits until what is told is so. */
+/** Waits until a condition holds. */
 export async function until(so: () => boolean, what: string): Promise<void> {
   for (const deadline = Date.now() + PATIENCE; !so();) {
-    if (Date.now() > deadline) throw new Error(`still not so: ${what}`);
+    if (Date.now() > deadline) throw new Error(`timeout: ${what}`);
     await turn();
   }
 }

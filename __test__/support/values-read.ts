@@ -1,5 +1,5 @@
 /**
- * Counts the values that sorted trees hand out, so that a test can show that an operation reads what it touches alone.
+ * Counts the values that sorted trees return. A test can show that an operation reads only what it changes.
  */
 import { SortedTree } from '../../ts/sorted-tree.ts';
 
@@ -9,7 +9,7 @@ const original = {
   entries: SortedTree.prototype.entries,
 };
 
-/** Runs an operation; returns how many values all sorted trees of the process have handed out meanwhile. */
+/** Runs an operation, and returns how many values all sorted trees of the process have returned. */
 export async function valuesRead(act: () => unknown): Promise<number> {
   let count = 0;
   SortedTree.prototype.valuesArray = function valuesArray(...args) {

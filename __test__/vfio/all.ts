@@ -1,5 +1,5 @@
 /**
- * All tests on real devices, as one file: in an emulated guest it takes longer to start a process than to run a test.
+ * All tests on real devices in one file. In an emulated guest, starting a process takes longer than a test.
  */
 import './abort.test.ts';
 import './assigned/comings-and-goings.test.ts';

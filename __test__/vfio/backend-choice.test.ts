@@ -1,5 +1,5 @@
 /**
- * Which back end `auto` takes on this kernel, and what is said about it.
+ * The back end that `auto` chooses on this kernel, and the reason that it reports.
  */
 import { existsSync } from 'node:fs';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
@@ -8,7 +8,7 @@ import { openVfioFiles } from './support/open-files.ts';
 
 const IOMMUFD = existsSync('/dev/iommu');
 
-testWith({ any: 2 }, 'auto takes the best back end that there is, and says why', async (t, { any }) => {
+testWith({ any: 2 }, 'auto chooses the best available back end and reports why', async (t, { any }) => {
   await using memory = await GuestMemory.create();
   await using manager = new VfioContainerManager(memory);
   t.like(manager.inspect(), { containers: [] });
@@ -24,7 +24,7 @@ testWith({ any: 2 }, 'auto takes the best back end that there is, and says why',
   JSON.stringify(manager.inspect());
 });
 
-testWith({ any: 1 }, 'a back end that was asked for is the one, or an error', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'a requested back end is used, or rejected with an error', async (t, { any: [bdf = ''] }) => {
   await using memory = await GuestMemory.create();
   for (const backend of ['type1', 'iommufd'] as const) {
     await using manager = new VfioContainerManager(memory, { backend });
@@ -43,7 +43,7 @@ testWith({ any: 1 }, 'a back end that was asked for is the one, or an error', as
 });
 
 if (IOMMUFD) {
-  testWith({ any: 1 }, 'a device is one back end’s at a time', async (t, { any: [bdf = ''] }) => {
+  testWith({ any: 1 }, 'a device is open in one back end at a time', async (t, { any: [bdf = ''] }) => {
     await using memory = await GuestMemory.create();
     for (const [holder, other] of [
       ['type1', 'iommufd'],

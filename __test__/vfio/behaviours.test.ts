@@ -1,5 +1,5 @@
 /**
- * The behaviours of an IOMMU, as the kernel has them.
+ * Runs the tests of IOMMU behaviour on the kernel.
  */
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
@@ -14,10 +14,10 @@ import { RULES } from './support/backend.ts';
 import { testWith } from './support/devices.ts';
 import { type Rig, SINK, SOURCE, rig } from './support/rig.ts';
 
-/** The target that an opened device is behind. */
+/** The target of an opened device. */
 async function targetRig(t: ExecutionContext, { memory: followed, manager }: Rig): Promise<TargetRig> {
   const [mapper] = addressSpaceOf(followed).mappers;
-  if (mapper === undefined) throw new Error('the container follows guest memory');
+  if (mapper === undefined) throw new Error('the container is a DMA target');
   const count = (): number => manager.inspect().containers[0]?.mappings ?? NaN;
   const own = count();
   const memory = await GuestMemory.create({ addressWidth: 32 });
@@ -37,7 +37,7 @@ deviceBehaviours((title, run) => {
   testWith({ edu: 1, ivshmem: 2 }, title, async (t, { edu: [engine = ''], ivshmem }) => {
     const guest = await rig(t);
     const edu = new Edu(await guest.open(engine));
-    // The one behind a port can be reset.
+    // The device behind a port, which can be reset.
     const peer: PhysicalFunction = await guest.open(ivshmem.find((bdf) => !bdf.startsWith('0000:00:')) ?? '');
     const target = await targetRig(t, guest);
     await run(t, {

@@ -1,5 +1,5 @@
 /**
- * A BAR that the kernel won't map: the change goes on, and the outcome can be asked for.
+ * A BAR that the kernel fails to map: the change succeeds, and the status reports the failure.
  */
 import {
   AddressRange,
@@ -30,7 +30,7 @@ async function windowOf(memory: GuestMemory, bar: VfioRegion): Promise<DeviceMem
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR whose memory decode is off is recorded as failed, and mapped once it is on',
+  'records a BAR without memory decode as failed, and maps it once decode is on',
   async (t, devices) => {
     const { memory, open, edu: openEdu } = await rig(t);
     const edu = await openEdu(devices.edu[0] ?? '');
@@ -45,9 +45,9 @@ testWith(
     t.is(failed?.state, 'failed');
     t.is(failed?.errno, RULES.deviceOff);
     t.is(failed?.code, 'ERR_MEMORY_FAULT');
-    t.regex(failed?.reason ?? '', new RegExp(peer.bdf.replaceAll('.', '\\.')), 'names the device');
+    t.regex(failed?.reason ?? '', new RegExp(peer.bdf.replaceAll('.', '\\.')), 'the reason contains the device');
     t.regex(failed?.reason ?? '', /memory decode/);
-    t.is(target?.mappings.filter(({ state }) => state === 'mapped').length, 1, 'RAM is mapped all the same');
+    t.is(target?.mappings.filter(({ state }) => state === 'mapped').length, 1, 'RAM is mapped');
     t.throws(() => bar.read32(0n), { instanceOf: PeerDmaError, code: 'ERR_BAR_DISABLED' });
 
     await window.unmapFromGuest();
@@ -61,7 +61,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR on the MSI window is recorded as unreachable, with the ranges that would do',
+  'records a BAR in the MSI window as unreachable, with the possible ranges',
   async (t, devices) => {
     const { memory, open } = await rig(t);
     await open(devices.edu[0] ?? '');

@@ -1,6 +1,6 @@
 /**
- * `peerdma bind` and `unbind` on a real kernel: devices change writer, and what must not is refused. Each test leaves
- * the devices as it finds them.
+ * `peerdma bind` and `unbind` on a real kernel: changes of drivers, and rejections. Each test restores the drivers of
+ * its devices.
  */
 import { deepStrictEqual as deepEqual } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -28,21 +28,21 @@ async function run(args: readonly string[], roots: () => MachineRoots = thisMach
   return program(args, false, { bind: entryOf(bindCommand(roots)), unbind: entryOf(unbindCommand(roots)) });
 }
 
-/** Driver and override. */
+/** The driver and the override. */
 function state(bdf: string): (string | undefined)[] {
   return [writer.driverOf(bdf), writer.overrideOf(bdf)];
 }
 
-const GIVEN = ['vfio-pci', 'vfio-pci'];
+const BOUND = ['vfio-pci', 'vfio-pci'];
 
-/** Runs it, and says what went wrong if anything did. */
-async function does(t: ExecutionContext, ...args: string[]): Promise<string> {
+/** Runs the command and reports its failure. */
+async function runSuccessfully(t: ExecutionContext, ...args: string[]): Promise<string> {
   const { status, stdout, stderr } = await run(args);
   t.is(status, 0, stderr);
   return stdout;
 }
 
-async function refuses(
+async function assertRefused(
   t: ExecutionContext,
   args: readonly string[],
   pattern: RegExp,
@@ -53,113 +53,120 @@ async function refuses(
   t.regex(stderr, pattern);
 }
 
-/** This machine as it looks where processes are not to be seen: those of another container, say. */
+/** This machine without visible processes, as in another container. */
 function withoutProcesses(t: ExecutionContext): () => MachineRoots {
   const proc = mkdtempSync(join(tmpdir(), 'peerdma-proc-'));
   t.teardown(() => rmSync(proc, { recursive: true }));
   return () => ({ ...thisMachine(), proc });
 }
 
-/** At the end the devices are as the testbed gives them, whatever the test has left of it. */
-function givenBack(t: ExecutionContext, ...devices: string[]): void {
+/** Restores the drivers at the end of the test. */
+function restoreDrivers(t: ExecutionContext, ...devices: string[]): void {
   t.teardown(async () => {
     for (const bdf of devices) await run(['bind', '--force', bdf]);
-    for (const bdf of devices) deepEqual(state(bdf), GIVEN, bdf);
+    for (const bdf of devices) deepEqual(state(bdf), BOUND, bdf);
   });
 }
 
-testWith({ edu: 1 }, 'a device that no driver of this kernel takes, there and back', async (t, { edu: [bdf = ''] }) => {
-  givenBack(t, bdf);
-  t.is(await does(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
-  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`);
-  t.deepEqual(state(bdf), [undefined, undefined]);
-  t.is(await does(t, 'unbind', bdf), `${bdf} has no driver already\n`);
-  const { open } = await rig(t);
-  await rejectsCode(t, open(bdf), 'ERR_DEVICE_NOT_BOUND');
+testWith(
+  { edu: 1 },
+  'binds and unbinds a device that no driver of this kernel supports',
+  async (t, { edu: [bdf = ''] }) => {
+    restoreDrivers(t, bdf);
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} is bound to vfio-pci already\n`);
+    t.is(
+      await runSuccessfully(t, 'unbind', bdf),
+      `${bdf} from vfio-pci to none: no driver of this kernel binds to it\n`,
+    );
+    t.deepEqual(state(bdf), [undefined, undefined]);
+    t.is(await runSuccessfully(t, 'unbind', bdf), `${bdf} has no driver already\n`);
+    const { open } = await rig(t);
+    await rejectsCode(t, open(bdf), 'ERR_DEVICE_NOT_BOUND');
 
-  t.is(await does(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
-  t.deepEqual(state(bdf), GIVEN);
-  t.is((await open(bdf)).bdf, bdf);
-});
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} from no driver to vfio-pci\n`);
+    t.deepEqual(state(bdf), BOUND);
+    t.is((await open(bdf)).bdf, bdf);
+  },
+);
 
-testWith({ edu: 1 }, 'the commands of --dry-run, in a shell, do the same', async (t, { edu: [bdf = ''] }) => {
-  givenBack(t, bdf);
+testWith({ edu: 1 }, 'the commands of --dry-run have the same effect in a shell', async (t, { edu: [bdf = ''] }) => {
+  restoreDrivers(t, bdf);
   for (const [act, after] of [
     ['unbind', [undefined, undefined]],
-    ['bind', GIVEN],
+    ['bind', BOUND],
   ] as const) {
-    const commands = await does(t, act, '--dry-run', bdf);
+    const commands = await runSuccessfully(t, act, '--dry-run', bdf);
     t.is(spawnSync('sh', ['-e', '-c', commands]).status, 0, commands);
     t.deepEqual(state(bdf), after);
   }
 });
 
-testWith({ nvme: 1 }, 'a disk goes to its own driver, and is refused while something has it', async (t, { nvme }) => {
-  const [bdf = ''] = nvme;
-  givenBack(t, bdf);
-  if (!existsSync('/sys/bus/pci/drivers/nvme')) {
-    t.regex(await does(t, 'unbind', bdf), /to none/);
-    t.regex(await does(t, 'bind', bdf), /from no driver/);
-    return t.log('this kernel has no nvme driver');
-  }
-  t.is(await does(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
-  t.deepEqual(state(bdf), ['nvme', undefined]);
-  await until(() => disksOf(bdf).length > 0, 'there is a disk');
-  const [disk = ''] = disksOf(bdf);
-  const claim = openSync(`/dev/${disk}`, constants.O_RDONLY | constants.O_EXCL);
-  try {
-    const holds = (who: string): RegExp => new RegExp(`ERR_DEVICE_NEEDED: [^]*holds ${disk}, which ${who}`);
-    await refuses(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
-    await refuses(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
-    t.is((await run(['bind', '--dry-run', '--force', bdf])).status, 0);
-  } finally {
-    closeSync(claim);
-  }
-  t.is(await does(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
-  t.deepEqual(disksOf(bdf), []);
-  const { open } = await rig(t);
-  t.is((await open(bdf)).bdf, bdf);
-});
+testWith(
+  { nvme: 1 },
+  'binds a disk to its own driver, and refuses to bind it to VFIO while it is in use',
+  async (t, { nvme }) => {
+    const [bdf = ''] = nvme;
+    restoreDrivers(t, bdf);
+    if (!existsSync('/sys/bus/pci/drivers/nvme')) {
+      t.regex(await runSuccessfully(t, 'unbind', bdf), /to none/);
+      t.regex(await runSuccessfully(t, 'bind', bdf), /from no driver/);
+      return t.log('this kernel has no nvme driver');
+    }
+    t.is(await runSuccessfully(t, 'unbind', bdf), `${bdf} from vfio-pci to nvme\n`);
+    t.deepEqual(state(bdf), ['nvme', undefined]);
+    await until(() => disksOf(bdf).length > 0, 'the disk exists');
+    const [disk = ''] = disksOf(bdf);
+    const claim = openSync(`/dev/${disk}`, constants.O_RDONLY | constants.O_EXCL);
+    try {
+      const holds = (who: string): RegExp => new RegExp(`ERR_DEVICE_NEEDED: [^]*holds ${disk}, which ${who}`);
+      await assertRefused(t, ['bind', bdf], holds(`is open in \\S+ \\(process ${process.pid}\\)`));
+      await assertRefused(t, ['bind', bdf], holds('something on the host has claimed'), withoutProcesses(t));
+      t.is((await run(['bind', '--dry-run', '--force', bdf])).status, 0);
+    } finally {
+      closeSync(claim);
+    }
+    t.is(await runSuccessfully(t, 'bind', bdf), `${bdf} from nvme to vfio-pci\n`);
+    t.deepEqual(disksOf(bdf), []);
+    const { open } = await rig(t);
+    t.is((await open(bdf)).bdf, bdf);
+  },
+);
 
-testWith({ any: 1 }, 'a device that is open stays with its user', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'refuses to unbind a device that is open', async (t, { any: [bdf = ''] }) => {
   const { open } = await rig(t);
   const device = await open(bdf);
-  // Never carried out, should it not be refused: the process would wait for itself.
+  // A dry run: if it were not refused, the process would wait for itself.
   for (const force of [[], ['--force']]) {
-    await refuses(
+    await assertRefused(
       t,
       ['unbind', '--dry-run', ...force, bdf],
       new RegExp(`ERR_DEVICE_IN_USE: ${bdf} .* open in \\S+ \\(process ${process.pid}\\)`),
     );
   }
   const unseen = /ERR_DEVICE_IN_USE: .* a process that \/proc does not list/;
-  await refuses(t, ['unbind', '--dry-run', bdf], unseen, withoutProcesses(t));
-  t.deepEqual(state(bdf), GIVEN);
+  await assertRefused(t, ['unbind', '--dry-run', bdf], unseen, withoutProcesses(t));
+  t.deepEqual(state(bdf), BOUND);
   await device.close();
-  t.regex(await does(t, 'unbind', bdf), /from vfio-pci to/);
-  await does(t, 'bind', bdf);
-  t.deepEqual(state(bdf), GIVEN);
+  t.regex(await runSuccessfully(t, 'unbind', bdf), /from vfio-pci to/);
+  await runSuccessfully(t, 'bind', bdf);
+  t.deepEqual(state(bdf), BOUND);
 });
 
-testWith(
-  { edu: 2 },
-  'what fails is undone, the devices before it too',
-  async (t, { edu: [first = '', second = ''] }) => {
-    givenBack(t, first, second);
-    await does(t, 'unbind', first);
-    const host = readHost();
-    const device = (bdf: string): PciFunction => functionAt(host, bdf);
-    const good = planBind([device(first)], undefined, () => true);
-    // No driver has this name, so the kernel finds none, and says nothing.
-    const bad = planBind([device(second)], 'no_vfio_pci', () => true);
-    const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
-    const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
-    t.regex(error.message, new RegExp(`Restored: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
-    t.deepEqual([state(first), state(second)], [[undefined, undefined], GIVEN]);
-  },
-);
+testWith({ edu: 2 }, 'a failure restores the devices before it too', async (t, { edu: [first = '', second = ''] }) => {
+  restoreDrivers(t, first, second);
+  await runSuccessfully(t, 'unbind', first);
+  const host = readHost();
+  const device = (bdf: string): PciFunction => functionAt(host, bdf);
+  const good = planBind([device(first)], undefined, () => true);
+  // No driver has this name. The kernel finds none and reports no error.
+  const bad = planBind([device(second)], 'no_vfio_pci', () => true);
+  const plan = { module: undefined, changes: [...good.changes, ...bad.changes], unchanged: [] };
+  const error = throwsCode(t, () => perform(plan, writer), 'ERR_BIND_FAILED');
+  t.regex(error.message, new RegExp(`Restored: ${second} \\(vfio-pci\\), ${first} \\(no driver\\)$`));
+  t.deepEqual([state(first), state(second)], [[undefined, undefined], BOUND]);
+});
 
-testWith({ any: 1 }, 'a plain user is told to be root', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'asks a plain user to run it as root', async (t, { any: [bdf = ''] }) => {
   const main = fileURLToPath(new URL(`../../ts/cli/main${extname(import.meta.url)}`, import.meta.url));
   const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
   const { status, stderr } = spawnSync('setpriv', [...nobody, process.execPath, main, 'unbind', bdf], {
@@ -167,31 +174,31 @@ testWith({ any: 1 }, 'a plain user is told to be root', async (t, { any: [bdf = 
   });
   t.is(status, 1, stderr);
   t.regex(stderr, /ERR_PERMISSION: \/sys\/bus\/pci\/devices\/.*only root can write to it .*sudo/);
-  t.deepEqual(state(bdf), GIVEN);
+  t.deepEqual(state(bdf), BOUND);
 });
 
-const whole = 'a whole group goes to VFIO, and back';
-const machine = 'the root file system of the testbed, and its bridges, are refused';
+const whole = 'binds a whole group to VFIO and unbinds it';
+const machine = 'refuses the root file system and the bridges of the testbed';
 if (entangled === undefined) {
   for (const title of [whole, machine]) {
     test.serial.skip(`${title} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
   }
 } else {
   test.serial(whole, async (t) => {
-    givenBack(t, entangled);
+    restoreDrivers(t, entangled);
     const host = readHost();
     const { group = -1 } = functionAt(host, entangled);
     const members = host.groups.get(group)?.members ?? [];
     const sibling = members.find((bdf) => writer.driverOf(bdf) === 'virtio-pci') ?? '';
 
-    const there = await does(t, 'bind', '--group', entangled);
+    const there = await runSuccessfully(t, 'bind', '--group', entangled);
     t.is(there, `${entangled} is bound to vfio-pci already\n${sibling} from virtio-pci to vfio-pci\n`);
     const { open, manager } = await rig(t);
     await open(entangled);
-    await refuses(t, ['unbind', '--dry-run', sibling], /ERR_DEVICE_IN_USE/);
+    await assertRefused(t, ['unbind', '--dry-run', sibling], /ERR_DEVICE_IN_USE/);
     await manager.close();
 
-    const back = await does(t, 'unbind', '--group', entangled);
+    const back = await runSuccessfully(t, 'unbind', '--group', entangled);
     t.is(back, `${entangled} from vfio-pci to none: no driver of this kernel binds to it\n${sibling} from vfio-pci to virtio-pci\n`); // prettier-ignore
     t.deepEqual(state(sibling), ['virtio-pci', undefined]);
     const alone = await run(['bind', entangled]);
@@ -202,7 +209,7 @@ if (entangled === undefined) {
     t.is(alone.status, 0);
   });
 
-  // Never carried out, should it not be refused: the guest would not outlive it.
+  // A dry run: if it were not refused, the guest would stop.
   test.serial(machine, async (t) => {
     const functions = [...readHost().functions.values()];
     const outcomes: Outcome[] = [];
@@ -216,12 +223,12 @@ if (entangled === undefined) {
     const bridges = functions.filter(({ bridge }) => bridge !== undefined);
     t.true(bridges.length > 0);
     for (const { address } of bridges) {
-      await refuses(t, ['bind', '--dry-run', '--force', address], /ERR_UNSUPPORTED: .* is a bridge/);
+      await assertRefused(t, ['bind', '--dry-run', '--force', address], /ERR_UNSUPPORTED: .* is a bridge/);
     }
   });
 }
 
-/** Disks of the guest's own driver. */
+/** Disks with a driver of the guest. */
 function disksOf(bdf: string): string[] {
   const folder = `/sys/bus/pci/devices/${bdf}/nvme`;
   const controllers = existsSync(folder) ? readdirSync(folder) : [];

@@ -1,6 +1,6 @@
 /**
- * Child processes of a VMM whose memory is pinned: they get none of it. Before guest memory was kept out of them, fork
- * copied every pinned page.
+ * Child processes of a VMM with pinned memory do not inherit it. Without `MADV_DONTFORK`, fork copied every pinned
+ * page.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { peerBar } from './support/rig.ts';
 const RAM = 192 << 20;
 const BAR = 0x4000_0000n;
 
-/** The mappings of devices in this process: how many there are, and those that a child process gets. */
+/** The mappings of devices in this process: their number, and those that a child process inherits. */
 function deviceMappings(): { count: number; copied: string[] } {
   const mappings = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
   const devices = mappings.filter((mapping) => /^.*(vfio-device|\/dev\/vfio\/)/.test(mapping));
@@ -46,9 +46,9 @@ testWith(
     const start = performance.now();
     t.is(spawnSync('/bin/true').status, 0);
     t.log(`a child process beside ${RAM >> 20} MiB of pinned memory: ${(performance.now() - start).toFixed(0)} ms`);
-    // The most that a child ever had in memory, also while it was a copy of this process.
+    // The peak memory of a child, also before it executed another program.
     const { stdout } = spawnSync(process.execPath, ['-p', 'process.resourceUsage().maxRSS'], { encoding: 'utf8' });
     const most = Number(stdout) * 1024;
-    t.true(most > 0 && most < resident - RAM / 2, `the child had ${most} bytes of the ${resident} that are here`);
+    t.true(most > 0 && most < resident - RAM / 2, `the child had ${most} bytes of the ${resident} of this process`);
   },
 );

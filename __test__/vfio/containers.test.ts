@@ -1,5 +1,5 @@
 /**
- * Containers, groups and devices come and go in order.
+ * The life of containers, groups and devices.
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
@@ -14,7 +14,7 @@ const BAR = 0x1_0000_0000n;
 
 testWith(
   { any: 1 },
-  'a device opens, closes and opens again; the last one takes group and container along',
+  'a device opens, closes and opens again; the last one closes the group and the container',
   async (t, { any: [bdf = ''] }) => {
     const { memory, manager, open } = await rig(t);
     for (let round = 0; round < 3; round++) {
@@ -40,7 +40,7 @@ testWith(
 
 testWith(
   { edu: 2 },
-  'groups share a container, which lasts as long as one of them',
+  'groups share a container until the last of them closes',
   async (t, { edu: [first = '', second = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const one = await open(first);
@@ -56,7 +56,7 @@ testWith(
 
 testWith(
   { any: 2 },
-  'close() closes all devices, whatever the order, and takes no more',
+  'close() closes all devices in any order, and rejects new ones',
   async (t, { any: [first = '', second = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const devices = await Promise.all([open(first), open(second)]);
@@ -68,17 +68,17 @@ testWith(
   },
 );
 
-testWith({ any: 1 }, 'guest memory may be closed before its devices are', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'guest memory can be closed before its devices', async (t, { any: [bdf = ''] }) => {
   const { memory, manager, open } = await rig(t);
   const device = await open(bdf);
   await memory.close();
   t.is(manager.inspect().containers[0]?.mappings, 0, 'nothing is mapped any more');
-  if (BACKEND === 'type1') t.is(manager.inspect().containers[0]?.dmaAvailable, 65535, 'by the kernel’s count');
+  if (BACKEND === 'type1') t.is(manager.inspect().containers[0]?.dmaAvailable, 65535, "the kernel's count is 0");
   await device.close();
   t.deepEqual(manager.inspect().containers, []);
 });
 
-testWith({ any: 1 }, 'a reset is done, or refused for what it is', async (t, { any }) => {
+testWith({ any: 1 }, 'a reset succeeds, or is rejected with the reason', async (t, { any }) => {
   const { open } = await rig(t);
   for (const bdf of any) {
     const device = await open(bdf);
@@ -91,45 +91,53 @@ testWith({ any: 1 }, 'a reset is done, or refused for what it is', async (t, { a
   }
 });
 
-testWith({ ivshmem: 1 }, 'accesses to a BAR are bounds-checked and aligned', async (t, { ivshmem: [bdf = ''] }) => {
-  const { open } = await rig(t);
-  const bar = (await open(bdf)).regions[2];
-  if (bar === undefined) return t.fail('ivshmem has a BAR 2');
-  bar.write64(8n, 0x1122_3344_5566_7788n);
-  t.is(bar.read64(8n), 0x1122_3344_5566_7788n);
-  t.is(bar.read32(8n), 0x5566_7788);
-  bar.write32(12n, 0xffff_fff0);
-  t.is(bar.read64(8n), 0xffff_fff0_5566_7788n);
-  t.deepEqual([...bar.read(8n, 8)], [0x88, 0x77, 0x66, 0x55, 0xf0, 0xff, 0xff, 0xff]);
-  for (const offset of [bar.length, bar.length - 4n, (1n << 64n) - 8n]) {
-    t.throws(() => bar.read64(offset), {
-      instanceOf: PeerDmaError,
-      code: offset % 8n === 0n ? 'ERR_OUT_OF_RANGE' : 'ERR_UNALIGNED',
-    });
-    t.throws(() => bar.read(offset, 8), { instanceOf: PeerDmaError, code: 'ERR_OUT_OF_RANGE' });
-  }
-  t.throws(() => bar.read32(-4n), { instanceOf: PeerDmaError });
-  t.throws(() => bar.read32(2n), { instanceOf: PeerDmaError, code: 'ERR_UNALIGNED' });
-});
+testWith(
+  { ivshmem: 1 },
+  'accesses to a BAR are checked for bounds and alignment',
+  async (t, { ivshmem: [bdf = ''] }) => {
+    const { open } = await rig(t);
+    const bar = (await open(bdf)).regions[2];
+    if (bar === undefined) return t.fail('ivshmem has a BAR 2');
+    bar.write64(8n, 0x1122_3344_5566_7788n);
+    t.is(bar.read64(8n), 0x1122_3344_5566_7788n);
+    t.is(bar.read32(8n), 0x5566_7788);
+    bar.write32(12n, 0xffff_fff0);
+    t.is(bar.read64(8n), 0xffff_fff0_5566_7788n);
+    t.deepEqual([...bar.read(8n, 8)], [0x88, 0x77, 0x66, 0x55, 0xf0, 0xff, 0xff, 0xff]);
+    for (const offset of [bar.length, bar.length - 4n, (1n << 64n) - 8n]) {
+      t.throws(() => bar.read64(offset), {
+        instanceOf: PeerDmaError,
+        code: offset % 8n === 0n ? 'ERR_OUT_OF_RANGE' : 'ERR_UNALIGNED',
+      });
+      t.throws(() => bar.read(offset, 8), { instanceOf: PeerDmaError, code: 'ERR_OUT_OF_RANGE' });
+    }
+    t.throws(() => bar.read32(-4n), { instanceOf: PeerDmaError });
+    t.throws(() => bar.read32(2n), { instanceOf: PeerDmaError, code: 'ERR_UNALIGNED' });
+  },
+);
 
-testWith({ ivshmem: 1, nvme: 1 }, 'regions tell their lengths and what of them can be mapped', async (t, devices) => {
-  const { open } = await rig(t);
-  const shared = await open(devices.ivshmem[0] ?? '');
-  t.deepEqual(
-    shared.regions.map((region) => region?.length),
-    [0x100n, undefined, 0x100_0000n, undefined, undefined, undefined, undefined],
-  );
-  t.deepEqual(shared.regions[2]?.mmapAreas.map(String), ['0x0..0x1000000']);
-  // BAR 0 of the nvme has its MSI-X table, BAR 2 the controller memory buffer (as seen in the kernel's resource file).
-  const nvme = await open(devices.nvme[0] ?? '');
-  t.deepEqual([nvme.regions[0]?.length, nvme.regions[2]?.length], [0x4000n, 0x40_0000n]);
-  t.true(nvme.regions[0]?.msixMappable);
-  t.false(shared.regions[2]?.msixMappable);
-  t.is(nvme.config.mmapAreas.length, 0);
-  t.throws(() => nvme.config.backing(), { instanceOf: PeerDmaError, code: 'ERR_NO_SUCH_REGION' });
-});
+testWith(
+  { ivshmem: 1, nvme: 1 },
+  'regions report their lengths and the areas that can be mapped',
+  async (t, devices) => {
+    const { open } = await rig(t);
+    const shared = await open(devices.ivshmem[0] ?? '');
+    t.deepEqual(
+      shared.regions.map((region) => region?.length),
+      [0x100n, undefined, 0x100_0000n, undefined, undefined, undefined, undefined],
+    );
+    t.deepEqual(shared.regions[2]?.mmapAreas.map(String), ['0x0..0x1000000']);
+    // BAR 0 of the nvme has its MSI-X table, BAR 2 the controller memory buffer (from the kernel's resource file).
+    const nvme = await open(devices.nvme[0] ?? '');
+    t.deepEqual([nvme.regions[0]?.length, nvme.regions[2]?.length], [0x4000n, 0x40_0000n]);
+    t.true(nvme.regions[0]?.msixMappable);
+    t.false(shared.regions[2]?.msixMappable);
+    t.is(nvme.config.mmapAreas.length, 0);
+    t.throws(() => nvme.config.backing(), { instanceOf: PeerDmaError, code: 'ERR_NO_SUCH_REGION' });
+  },
+);
 
-testWith({ any: 1 }, 'a device is opened once', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'a device opens once', async (t, { any: [bdf = ''] }) => {
   const { manager, open } = await rig(t);
   const device = await open(bdf);
   await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_IN_USE' });
@@ -143,7 +151,7 @@ testWith({ any: 1 }, 'a device is opened once', async (t, { any: [bdf = ''] }) =
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'guest memory and devices may be closed at once, with a BAR in place',
+  'guest memory and devices can be closed at once while a BAR is mapped',
   async (t, devices) => {
     const { memory, manager, open } = await rig(t);
     await open(devices.edu[0] ?? '');
@@ -160,7 +168,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a device whose BAR another guest memory shows is closed when that has let go of it, not before',
+  'a device whose BAR another guest memory maps closes only after that unmaps it',
   async (t, devices) => {
     const mine = await rig(t);
     const theirs = await rig(t);
@@ -190,11 +198,11 @@ testWith(
 
 testWith(
   { any: 2 },
-  'the manager can be looked at while memory is being pinned, and a device that is opened meanwhile joins after that',
+  'inspect() works while memory is pinned, and a device that opens meanwhile joins afterwards',
   async (t, { any: [first = '', second = ''] }) => {
     const { memory, manager, open } = await rig(t);
     await open(first);
-    // Enough to be seen at it, in pages that are pinned one by one.
+    // Enough memory to observe the pinning, in small pages.
     const length = 256n << 20n;
     using file = MemoryFile.create(length, { name: 'much' });
     const region = await memory.regions.addRegion({ name: 'much', range: AddressRange.of(BAR, length) });

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { extname } from 'node:path';
 import { testWith } from './support/devices.ts';
 
-/** What the demo says it found in the BAR, step by step. */
+/** The lines of the demo about the BAR, step by step. */
 function outcomes(t: ExecutionContext, ...addresses: (string | undefined)[]): string[] {
   const program = new URL(`../../ts/cli/main${extname(import.meta.url)}`, import.meta.url).pathname;
   const devices = addresses.flatMap((bdf) => ['--device', bdf ?? '']);
@@ -27,7 +27,7 @@ testWith({ edu: 1, ivshmem: 1 }, 'the demo runs on two real devices', async (t, 
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'the demo runs on three, of which the last joins late',
+  'the demo runs on three real devices, and the last one joins late',
   async (t, { edu, ivshmem }) => {
     t.deepEqual(outcomes(t, edu[0], ivshmem[0], edu[1]), [SENT, NOTHING, SENT, SENT, SENT]);
   },

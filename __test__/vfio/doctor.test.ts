@@ -1,6 +1,6 @@
 /**
- * The doctor against real devices: what it calls usable can be opened, by the back end that it names; what it calls
- * blocked is refused with the error that it names; and of BARs an open device says the same.
+ * The doctor compared with real devices. A usable device opens with the back end that the doctor names, and a blocked
+ * one fails with the error that it names. Its statements about BARs match those of the open device.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ import { rig } from './support/rig.ts';
 
 const ADDRESS = 0x1_0000_0000n;
 
-/** Findings of a kind, about one device if it is named. */
+/** Findings with an id, about one device if `address` is given. */
 function findings({ machine, devices }: Diagnosis, id: DoctorFindingId, address?: string): DoctorFinding[] {
   const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
   return list.filter((finding) => finding.id === id);
@@ -34,7 +34,7 @@ function blockedCodes({ machine, devices }: Diagnosis): (string | undefined)[] {
   return all.filter(({ state }) => state === 'blocked').map(({ code }) => code);
 }
 
-/** Whether a BAR comes to be in the IOMMU of the device that it belongs to. */
+/** Whether a BAR can be mapped in the IOMMU of its own device. */
 async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promise<boolean> {
   if (bar === undefined || bar.mmapAreas.length === 0) return false;
   let window: DeviceMemory | undefined;
@@ -52,7 +52,7 @@ async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promi
   }
 }
 
-testWith({ any: 1 }, 'a device that is called usable opens, and is as it was called', async (t, { any }) => {
+testWith({ any: 1 }, 'a usable device opens, and is as the doctor described it', async (t, { any }) => {
   const diagnosis = await diagnose({ devices: any });
   t.deepEqual(
     diagnosis.machine.filter(({ state }) => state === 'blocked'),
@@ -81,7 +81,7 @@ testWith({ any: 1 }, 'a device that is called usable opens, and is as it was cal
   t.true(opened > 0);
 });
 
-testWith({ any: 1 }, 'what is derived of devices is what they say when they are opened', async (t, { any }) => {
+testWith({ any: 1 }, 'facts derived about a device match those of the open device', async (t, { any }) => {
   const [derived, asked] = [await diagnose({ devices: any }), await diagnose({ devices: any, open: true })];
   t.deepEqual(openVfioFiles(), [], 'nothing is left open');
   const plain = ({ devices }: Diagnosis): unknown =>
@@ -91,7 +91,7 @@ testWith({ any: 1 }, 'what is derived of devices is what they say when they are 
   for (const { address } of opened) t.regex(findings(asked, 'backend', address)[0]?.evidence ?? '', /^it was opened: /);
 });
 
-testWith({ any: 1 }, 'a device that a process has is blocked by it', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'a device that a process has open is blocked', async (t, { any: [bdf = ''] }) => {
   const { open } = await rig(t);
   t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
   const device = await open(bdf);
@@ -99,7 +99,7 @@ testWith({ any: 1 }, 'a device that a process has is blocked by it', async (t, {
   t.deepEqual(blockedCodes(diagnosis), ['ERR_GROUP_BUSY']);
   const [free] = findings(diagnosis, 'free', bdf);
   t.regex(free?.says ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
-  t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'what it could not be asked is not told');
+  t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'back ends are not checked');
   await using memory = await GuestMemory.create();
   await using other = new VfioContainerManager(memory);
   await rejectsCode(t, other.open(bdf), 'ERR_GROUP_BUSY');
@@ -107,12 +107,12 @@ testWith({ any: 1 }, 'a device that a process has is blocked by it', async (t, {
   t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
 });
 
-testWith({ any: 1 }, 'a device of the host is blocked if it is asked for, and no fault otherwise', async (t) => {
+testWith({ any: 1 }, 'a device of the host is blocked if it is named, and otherwise a warning', async (t) => {
   const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
   const asked = await diagnose({ devices: [foreign] });
   t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
   const [driver] = findings(asked, 'driver', foreign);
-  // The guest's files come from a virtio device. No command that bind would refuse.
+  // The guest's files are on a virtio device. The doctor suggests no command that bind would refuse.
   const needed = /in use by this machine\b.*: it/.test(driver?.says ?? '');
   t.is(driver?.fix, needed ? undefined : `sudo npx peerdma bind ${foreign}`);
   const { open } = await rig(t);
@@ -122,7 +122,7 @@ testWith({ any: 1 }, 'a device of the host is blocked if it is asked for, and no
 });
 
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
-const sharing = 'a device that is blocked by its group is refused; with the group free it opens';
+const sharing = 'a device that its group blocks is rejected, and opens once the group is free';
 if (entangled === undefined) {
   test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
 } else {
@@ -133,12 +133,12 @@ if (entangled === undefined) {
     t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
     const { manager, open } = await rig(t);
     const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
-    t.is(viable?.says, error.message, 'in the same words');
+    t.is(viable?.says, error.message, 'the error has the same text');
 
     const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error.message) ?? [];
     writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
     t.teardown(async () => {
-      await manager.close(); // as long as VFIO has the group, no other driver gets a device of it
+      await manager.close(); // while VFIO has the group, no other driver can bind a device of it
       writeFileSync('/sys/bus/pci/drivers_probe', other);
     });
     t.deepEqual(blockedCodes(await diagnose({ devices: [entangled] })), []);
@@ -146,7 +146,7 @@ if (entangled === undefined) {
   });
 }
 
-/** Asks and opens in a child that `wrapper` starts. */
+/** Diagnoses and opens the device in a child process that `wrapper` starts. */
 function inChild(
   t: ExecutionContext,
   wrapper: readonly string[],
@@ -162,7 +162,7 @@ function inChild(
   return JSON.parse(stdout) as { told: Verdict; opened: Opened };
 }
 
-/** What is told is what happens. */
+/** The finding matches the result of opening. */
 function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild>, what: string): void {
   if ('code' in opened) {
     t.is(told.blocked[0], opened.code, what);
@@ -172,7 +172,7 @@ function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild
   }
 }
 
-testWith({ any: 1 }, 'files that may not be opened are told with who is refused', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'a finding about files without permission names the user', async (t, { any: [bdf = ''] }) => {
   const group = `/dev/vfio/${basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))}`;
   const container = '/dev/vfio/vfio';
   const own = readFolder(`/sys/bus/pci/devices/${bdf}/vfio-dev`).map((name) => `/dev/vfio/devices/${name}`);
@@ -205,7 +205,7 @@ testWith({ any: 1 }, 'files that may not be opened are told with who is refused'
 
 testWith(
   { any: 1 },
-  'RAM beyond the limit of locked memory is blocked, and refused',
+  'RAM beyond the limit of locked memory is blocked, and opening fails',
   async (t, { any: [bdf = ''] }) => {
     const limited = ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', 'prlimit', `--memlock=${8 << 20}`];
     const fits = inChild(t, limited, bdf, 4);

@@ -1,5 +1,5 @@
 /**
- * The example of a driver, on a real device: registers by name, an interrupt, and a buffer that the device reads and writes.
+ * The example of a driver on a real device: registers by name, an interrupt, and a DMA buffer.
  */
 import { spawnSync } from 'node:child_process';
 import { extname } from 'node:path';
@@ -15,7 +15,7 @@ testWith({ edu: 1 }, 'the example edu-factorial runs on a real device', async (t
   t.is(stdout, '10! = 3628800\nby DMA: there and back\n');
 });
 
-testWith({ edu: 1 }, 'a buffer is in the device’s reach until it is closed', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a device reaches a DMA buffer until it is closed', async (t, { edu: [bdf = ''] }) => {
   const { memory, manager, edu: openEdu } = await rig(t);
   const edu = await openEdu(bdf);
   const [one, other] = [await DmaBuffer.allocate(memory, 8192n), await DmaBuffer.allocate(memory, 100n)];
@@ -26,7 +26,7 @@ testWith({ edu: 1 }, 'a buffer is in the device’s reach until it is closed', a
   await other.close();
   one.bytes.set([4, 5, 6], 5000);
   await edu.copy(one.iova + 5000n, other.iova + 97n, 3);
-  t.deepEqual([...other.bytes.subarray(96)], [0, 1, 2, 3], 'out of reach');
+  t.deepEqual([...other.bytes.subarray(96)], [0, 1, 2, 3], 'not reached any more');
   await one.close();
   t.is(manager.inspect().containers[0]?.mappings, 1);
 });

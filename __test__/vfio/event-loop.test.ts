@@ -1,7 +1,7 @@
 /**
- * The event loop keeps turning while much memory is allocated, faulted in, pinned, unmapped and freed. The longest gap
- * between two turns is printed and not asserted: in an emulated guest it depends on the host's load. The first test
- * prints the gap of the machine itself. `npm run test:guest -- --memory 6G event-loop` allocates 4 GiB.
+ * The event loop runs while much memory is allocated, faulted in, pinned, unmapped and freed. The longest gap between
+ * two turns is printed, not asserted: in an emulated guest it depends on the load of the host. The first test prints
+ * the gap of the machine itself. `npm run test:guest -- --memory 6G event-loop` allocates 4 GiB.
  */
 import test, { type ExecutionContext } from 'ava';
 import { pbkdf2 } from 'node:crypto';
@@ -16,16 +16,16 @@ import { pinnedAtRest } from './support/pins.ts';
 import { RAM_START } from './support/rig.ts';
 
 const MIB = 1n << 20n;
-/** Above what is reserved below 4 GiB. */
+/** Above the memory reserved below 4 GiB. */
 const START = 1n << 32n;
-/** 4 GiB if the machine has room for it, else what a guest of 2 GiB has room for. */
+/** 4 GiB if the machine has room for it, otherwise an amount that fits into a guest of 2 GiB. */
 const LENGTH = totalmem() > 5 * 2 ** 30 ? 4096n * MIB : 640n * MIB;
 const NAME = 'event-loop-ram';
 const EXPRESS = 0x10;
 /** Initiate Function Level Reset, in the upper byte of Device Control. */
 const INITIATE = 0x80;
 
-/** Does something and prints the longest time for which the event loop stood still meanwhile. */
+/** Runs `work` and prints the longest gap of the event loop meanwhile. */
 async function watched<T>(t: ExecutionContext, what: string, act: () => Promise<T>): Promise<T> {
   let [last, longest, turns, done] = [performance.now(), 0, 0, false];
   const watching = (async () => {
@@ -50,7 +50,7 @@ async function compute(rounds: number): Promise<void> {
   await promisify(pbkdf2)('', '', rounds, 32, 'sha256');
 }
 
-/** Mappings and descriptors of the file, here. */
+/** Mappings and descriptors of the file in this process. */
 function left(): number[] {
   const mapped = readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
@@ -74,16 +74,16 @@ test.serial('prints the longest gap of the machine itself, while a worker thread
 for (const kind of ['a file', 'private memory'] as const) {
   testWith(
     { any: 1 },
-    `the event loop turns while ${kind} of ${LENGTH / MIB} MiB comes and goes`,
+    `the event loop runs while ${kind} of ${LENGTH / MIB} MiB is allocated and freed`,
     async (t, { any: [bdf = ''] }) => {
-      // First with little memory: code takes much longer in an emulated processor when it runs for the first time.
-      await comeAndGo(t, kind, bdf, 2n * MIB);
-      await comeAndGo(t, kind, bdf, LENGTH);
+      // First with little memory: code that runs for the first time takes much longer in an emulated processor.
+      await allocateAndFree(t, kind, bdf, 2n * MIB);
+      await allocateAndFree(t, kind, bdf, LENGTH);
     },
   );
 }
 
-async function comeAndGo(t: ExecutionContext, kind: string, bdf: string, length: bigint): Promise<void> {
+async function allocateAndFree(t: ExecutionContext, kind: string, bdf: string, length: bigint): Promise<void> {
   const watch = <T>(what: string, act: () => Promise<T>): Promise<T> => watched(t, `${length / MIB} MiB, ${what}`, act);
   const memory = await watch('make guest memory', () => {
     if (kind === 'private memory') return GuestMemory.create({ ram: [{ start: START, length, private: true }] });
@@ -100,10 +100,10 @@ async function comeAndGo(t: ExecutionContext, kind: string, bdf: string, length:
   await watch('close the device, unpin', () => device.close());
   t.is(await pinnedAtRest(), before);
   await watch('close guest memory', () => memory.close());
-  t.deepEqual(left(), [0, 0], 'all of it is gone when the promise is settled');
+  t.deepEqual(left(), [0, 0], 'all of it is freed when the promise settles');
 }
 
-testWith({ nvme: 1 }, 'the event loop turns while a guest resets a function', async (t, { nvme: [bdf = ''] }) => {
+testWith({ nvme: 1 }, 'the event loop runs while a guest resets a function', async (t, { nvme: [bdf = ''] }) => {
   const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: MIB }] });
   const manager = newManager(memory);
   t.teardown(async () => {

@@ -1,6 +1,6 @@
 /**
- * The examples of the guides that need real devices (guides/examples.test.ts), in this process: starting one for each would
- * take longer than all of them.
+ * The examples of the guides that need real devices (guides/examples.test.ts). They run in this process, because
+ * starting one for each would take longer than all of them.
  */
 import type { ExecutionContext } from 'ava';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -32,13 +32,13 @@ for (const example of readExamples().filter(({ devices }) => devices.length > 0)
   });
 }
 
-/** Which device stands for which. */
+/** The devices that stand for the PCI addresses of the example. */
 function assign({ devices }: Example, found: Devices): Record<string, string> {
   const used: Record<Kind, number> = { edu: 0, ivshmem: 0, nvme: 0 };
   return Object.fromEntries(devices.map(({ bdf, kind }) => [bdf, found[kind][used[kind]++] ?? '']));
 }
 
-/** Lines that the code prints while it runs, to its last statement and the ends of what it uses. */
+/** Collects the lines that the code prints until its last statement and the disposal of its resources. */
 async function run(t: ExecutionContext, code: string): Promise<string[]> {
   const scratch = mkdtempSync(join(tmpdir(), 'peerdma-guide-'));
   const before = process.cwd();

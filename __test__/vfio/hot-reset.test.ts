@@ -1,5 +1,5 @@
 /**
- * Resetting a bus, and what a device's memory does meanwhile.
+ * Resets of a bus, and the memory of a device meanwhile.
  */
 import type { PhysicalFunction, VfioDevice, VfioRegion } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
@@ -8,10 +8,10 @@ import { rig } from './support/rig.ts';
 
 const COMMAND = 4n;
 const MEMORY = 0x2;
-/** ivshmem's mask of interrupts, in BAR 0: what a reset clears (QEMU, docs/specs/ivshmem-spec.rst). */
+/** The interrupt mask of ivshmem in BAR 0, which a reset clears (QEMU, docs/specs/ivshmem-spec.rst). */
 const INTERRUPT_MASK = 0n;
 
-/** The one behind a port: on the root complex there is no bus to be reset. */
+/** The ivshmem behind a port: the bus of the root complex cannot be reset. */
 function behindPort(addresses: readonly string[]): string {
   const found = addresses.find((bdf) => !bdf.startsWith('0000:00:'));
   if (found === undefined) throw new Error('no ivshmem is behind a port');
@@ -31,7 +31,7 @@ function decode(device: VfioDevice, on: boolean): void {
 
 testWith(
   { edu: 1, ivshmem: 1, nvme: 1 },
-  'on the root complex there is no bus that could be reset',
+  'a device on the root complex has no bus that can be reset',
   async (t, { edu, ivshmem, nvme }) => {
     const { open } = await rig(t, false);
     for (const bdf of [edu[0], ivshmem.find((one) => one.startsWith('0000:00:')), nvme[0]]) {
@@ -65,7 +65,7 @@ testWith(
 
 testWith(
   { ivshmem: 2 },
-  'memory that was off stays off, and comes back when it is turned on',
+  'memory decode stays off over a reset, and works once it is turned on',
   async (t, { ivshmem }) => {
     const { open } = await rig(t, false);
     const device = await open(behindPort(ivshmem));
@@ -80,7 +80,7 @@ testWith(
   },
 );
 
-testWith({ ivshmem: 2 }, 'accesses while a bus is being reset wait for its end', async (t, { ivshmem }) => {
+testWith({ ivshmem: 2 }, 'accesses during the reset of a bus wait for its end', async (t, { ivshmem }) => {
   const { open } = await rig(t, false);
   const device = await open(behindPort(ivshmem));
   decode(device, true);
@@ -94,25 +94,30 @@ testWith({ ivshmem: 2 }, 'accesses while a bus is being reset wait for its end',
   }
 });
 
-testWith({ ivshmem: 2 }, 'what is no other device of this process is refused', async (t, { ivshmem }) => {
-  const { open } = await rig(t, false);
-  const device = await open(behindPort(ivshmem));
-  const stranger = { bdf: device.bdf } as PhysicalFunction;
-  await rejectsCode(t, device.hotReset([stranger]), 'ERR_INVALID_ARGUMENT');
-  await rejectsCode(t, device.hotReset(undefined as unknown as []), 'ERR_INVALID_ARGUMENT');
-  await device.close();
-  await rejectsCode(t, device.hotReset([]), 'ERR_CLOSED');
-});
+testWith(
+  { ivshmem: 2 },
+  'rejects a reset with an object that is not an open device of this process',
+  async (t, { ivshmem }) => {
+    const { open } = await rig(t, false);
+    const device = await open(behindPort(ivshmem));
+    const stranger = { bdf: device.bdf } as PhysicalFunction;
+    await rejectsCode(t, device.hotReset([stranger]), 'ERR_INVALID_ARGUMENT');
+    await rejectsCode(t, device.hotReset(undefined as unknown as []), 'ERR_INVALID_ARGUMENT');
+    await device.close();
+    await rejectsCode(t, device.hotReset([]), 'ERR_CLOSED');
+  },
+);
 
-testWith({ any: 1 }, 'a region says where the host has placed it', async (t, { any }) => {
+testWith({ any: 1 }, 'a region reports the host address of its BAR', async (t, { any }) => {
   const { open } = await rig(t, false);
   for (const bdf of any) {
-    if (bdf === process.env['PEERDMA_TESTBED_ENTANGLED']) continue; // which can't be opened
+    if (bdf === process.env['PEERDMA_TESTBED_ENTANGLED']) continue; // which cannot be opened
     const device = await open(bdf);
     t.is(device.config.hostAddress, undefined);
     for (const region of device.regions.slice(0, 6)) {
       if (region === undefined) continue;
-      // The BAR itself, as the host has programmed it: what VFIO shows of it is its own until somebody writes it.
+      // The address in the BAR itself, set by the host. The register in VFIO's config space is emulated until it is
+      // written.
       const at = device.config.read32(BigInt(0x10 + 4 * region.index));
       const wide = (at & 0x6) === 0x4 ? BigInt(device.config.read32(BigInt(0x14 + 4 * region.index))) << 32n : 0n;
       t.is(region.hostAddress, wide | BigInt((at & ~0xf) >>> 0), `${bdf} BAR ${region.index}`);

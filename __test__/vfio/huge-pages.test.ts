@@ -1,5 +1,5 @@
 /**
- * RAM of huge pages under real DMA. The testbed sets some aside; elsewhere the test needs four that are free.
+ * RAM of huge pages under real DMA. The testbed reserves some; elsewhere the test needs four free ones.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { GuestMemory } from '../../ts/index.ts';
@@ -17,7 +17,7 @@ function free(): number {
 
 testWith(
   { edu: 1 },
-  'RAM of huge pages is taken from the pool, takes DMA, and goes back',
+  'RAM of huge pages is allocated from the pool, receives DMA, and is freed',
   async (t, { edu: [bdf = ''] }) => {
     const before = readFileSync(POOL, 'utf8');
     if (process.env['PEERDMA_TESTBED_KERNEL'] !== undefined) {
@@ -25,7 +25,7 @@ testWith(
       t.teardown(() => writeFileSync(POOL, before));
     }
     const pool = free();
-    t.true(pool >= 4, 'sysctl vm.nr_hugepages=4 sets enough aside');
+    t.true(pool >= 4, 'sysctl vm.nr_hugepages=4 reserves enough');
     const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 8n * MiB, hugePages: '2M' }] });
     const vfio = newManager(memory);
     try {
@@ -33,7 +33,7 @@ testWith(
       memory.write(0x10_0000n, pattern(40));
       await edu.copy(0x10_0000n, 7n * MiB, pattern(40).length);
       t.deepEqual(memory.read(7n * MiB, pattern(40).length), pattern(40));
-      t.is(free(), pool - 4, 'pinned, all of it');
+      t.is(free(), pool - 4, 'all of it is pinned');
     } finally {
       await vfio.close();
       await memory.close();

@@ -1,5 +1,5 @@
 /**
- * Interrupts of real devices: how they arrive, are counted, masked and silenced.
+ * Interrupts of real devices: delivery, counts, masks and disconnection.
  */
 import type { EventFd } from '../../ts/pci/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
@@ -9,20 +9,21 @@ import { InterruptingEdu, arrives, counted, event, silent } from './support/edu-
 import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
-/** Of messages, in bursts while nobody turns the event loop. */
+/** Messages, in bursts without a turn of the event loop. */
 const MESSAGES = 2_000;
 const BURST = 250;
 
-testWith({ edu: 1 }, 'a device has the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a device reports the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
   const { device } = await InterruptingEdu.open(t, bdf);
   const counts = (['intx', 'msi', 'msix', 'request'] as const).map((kind) => device.interrupts.count(kind));
   t.deepEqual(counts, [1, 1, 0, 1]);
-  // A conventional device reports no errors of PCI Express: Linux 6 has no vector for them, 7.3 one all the same.
+  // A conventional device does not report errors of PCI Express: Linux 6 has no vector for them, Linux 7.3 has one
+  // anyway.
   t.true([0, 1].includes(device.interrupts.count('error')));
   throwsCode(t, () => device.interrupts.count('nmi' as 'msi'), 'ERR_INVALID_ARGUMENT');
 });
 
-testWith({ edu: 1 }, 'a message reaches a callback', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a message calls the callback', async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const signalled = event(t);
   const counts: bigint[] = [];
@@ -47,9 +48,10 @@ testWith({ edu: 1 }, 'counts each of two thousand messages', async (t, { edu: [b
   edu.device.interrupts.connect('msi', [signalled]);
   for (let sent = 0; sent < MESSAGES; sent++) {
     edu.raise();
-    // A second one before the processor has taken the first would be lost in its interrupt controller, as on every machine.
+    // As on every machine, the interrupt controller would merge a second message that arrives before the processor has
+    // taken the first.
     for (const deadline = Date.now() + 5000; counted(signalled) !== BigInt((sent % BURST) + 1);) {
-      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: ${counted(signalled)} are there`);
+      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: the count is ${counted(signalled)}`);
     }
     edu.acknowledge();
     if ((sent + 1) % BURST === 0) await until(() => sum === BigInt(sent + 1), `${sent + 1} messages are counted`);
@@ -72,10 +74,10 @@ testWith({ edu: 1 }, 'the pin masks itself, and interrupts again once unmasked',
   t.is(await arrives(signalled), 1n, 'still asserted when it is unmasked');
   edu.acknowledge();
   interrupts.unmaskIntx();
-  await silent(t, signalled, 'nothing asserts it');
+  await silent(t, signalled, 'not asserted any more');
   interrupts.maskIntx();
   edu.raise(4);
-  await silent(t, signalled, 'masked by us');
+  await silent(t, signalled, 'masked by the test');
   interrupts.unmaskIntx();
   t.is(await arrives(signalled), 1n);
 });
@@ -97,7 +99,7 @@ testWith({ edu: 1 }, 'a pin that is asserted interrupts when it is connected', a
   }
 });
 
-testWith({ edu: 1 }, 'an event unmasks the pin, until it is another or none', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'an event unmasks the pin until it is replaced or removed', async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const { interrupts } = edu.device;
   const signalled = event(t);
@@ -112,20 +114,20 @@ testWith({ edu: 1 }, 'an event unmasks the pin, until it is another or none', as
     first.signal();
   }
   t.is(await arrives(signalled), 1n);
-  t.is(first.take(), 0n, 'the kernel has taken the count');
+  t.is(first.take(), 0n, 'the kernel has read the count');
   interrupts.unmaskIntxOn(second);
   first.signal();
-  await silent(t, signalled, 'the first event is no longer asked');
+  await silent(t, signalled, 'the first event has no effect any more');
   second.signal();
   t.is(await arrives(signalled), 1n);
   interrupts.unmaskIntxOn(undefined);
   second.signal();
-  await silent(t, signalled, 'no event is asked');
+  await silent(t, signalled, 'no event has an effect');
   interrupts.unmaskIntx();
   t.is(await arrives(signalled), 1n);
 });
 
-testWith({ edu: 1 }, 'a vector gets another event, or none', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, "a vector's event can be replaced or removed", async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const { interrupts } = edu.device;
   const [first, second] = [event(t), event(t)];
@@ -146,7 +148,7 @@ testWith({ edu: 1 }, 'a vector gets another event, or none', async (t, { edu: [b
     interrupts.reconnect(kind, 0, undefined);
     if (kind === 'intx') edu.acknowledge();
     else raise();
-    await silent(t, second, 'the vector is silent');
+    await silent(t, second, 'the vector does not signal');
     interrupts.reconnect(kind, 0, first);
     raise();
     if (kind === 'intx') interrupts.unmaskIntx();
@@ -154,8 +156,8 @@ testWith({ edu: 1 }, 'a vector gets another event, or none', async (t, { edu: [b
     interrupts.disconnect(kind);
     interrupts.disconnect(kind);
     raise();
-    await silent(t, first, 'the kind is silent');
-    await silent(t, second, 'and so is the other event');
+    await silent(t, first, 'the kind does not signal');
+    await silent(t, second, 'nor does the other event');
   }
   interrupts.connect('msi', [undefined]);
   interrupts.reconnect('msi', 0, first);
@@ -165,7 +167,7 @@ testWith({ edu: 1 }, 'a vector gets another event, or none', async (t, { edu: [b
 
 testWith(
   { edu: 1 },
-  'what the device has not, and what does not go together, is refused',
+  'rejects missing vectors and combinations that exclude each other',
   async (t, { edu: [bdf = ''] }) => {
     const { device } = await InterruptingEdu.open(t, bdf);
     const { interrupts } = device;
@@ -194,7 +196,7 @@ testWith(
       /intx .*Disconnect it first/,
     );
     throwsCode(t, () => interrupts.connect('intx', [one]), 'ERR_INTERRUPT_SETUP');
-    // These go with any of the others.
+    // These work together with any other kind.
     interrupts.connect('request', [one]);
     interrupts.disconnect('request');
     interrupts.disconnect('intx');
@@ -208,7 +210,7 @@ testWith(
 
 testWith(
   { nvme: 1 },
-  'all messages of a table, some of them silent, through a reset',
+  'connects all messages of a table, some without an event, and keeps them over a reset',
   async (t, { nvme: [bdf = ''] }) => {
     const { open } = await rig(t, false);
     const device = await open(bdf);

@@ -1,6 +1,6 @@
 /**
- * The tests on real devices that go through iommufd, as one file: those of all.ts that are of no back end in particular, with
- * PEERDMA_VFIO_BACKEND=iommufd, and those of iommufd alone.
+ * The tests on real devices with iommufd in one file. Those of all.ts that run with any back end use
+ * PEERDMA_VFIO_BACKEND=iommufd; the others are for iommufd alone.
  */
 import './abort.test.ts';
 import './assigned/comings-and-goings.test.ts';

@@ -1,6 +1,6 @@
 /**
- * The kernel says no half-way: a replay leaves nothing behind, a change leaves everything as it was, and both succeed
- * once the cause is gone.
+ * Limits of the kernel that are reached half-way. A failed replay leaves nothing behind, a failed change restores
+ * everything, and both succeed once the cause is removed.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { testWith } from './support/devices.ts';
 import { ENTRY_LIMIT, setEntryLimit } from './support/entry-limit.ts';
 import type { MemlockReport } from './support/memlock-report.ts';
 import { RAM_LENGTH, RAM_START } from './support/rig.ts';
-import { PIECE, follow, reaches, scattered, standing } from './support/two-containers.ts';
+import { PIECE, openInOwnContainer, reaches, scattered, completeState } from './support/two-containers.ts';
 
 const APART = 0x2000_0000n;
 const pieces = (count: number): bigint[] =>
@@ -18,21 +18,21 @@ const pieces = (count: number): bigint[] =>
 
 testWith(
   { edu: 2 },
-  'the limit of mappings is met in the middle of a replay: nothing is left, and without it all is mapped',
+  'a replay that reaches the limit of mappings leaves nothing, and succeeds without the limit',
   async (t, { edu }) => {
     const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     t.teardown(() => memory.close());
-    const { manager, edu: early } = await follow(t, memory, edu[0] ?? '');
+    const { manager, edu: early } = await openInOwnContainer(t, memory, edu[0] ?? '');
     const addresses = pieces(6);
     const { region, file } = await scattered(t, memory, 'scattered', addresses);
     await region.mapToGuest();
-    const before = await standing(memory, manager);
+    const before = await completeState(memory, manager);
     setEntryLimit(t, 4); // of 7
-    const late = () => follow(t, memory, edu[1] ?? '');
+    const late = () => openInOwnContainer(t, memory, edu[1] ?? '');
     const error = await t.throwsAsync(late(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
     t.is(error?.errno, 'ENOSPC');
-    t.is(String(error?.range?.start), String(addresses[3]), 'the fifth is one too many');
-    t.deepEqual(await standing(memory, manager), before);
+    t.is(String(error?.range?.start), String(addresses[3]), 'the fifth exceeds the limit');
+    t.deepEqual(await completeState(memory, manager), before);
 
     writeFileSync(ENTRY_LIMIT, '65535');
     const { edu: engine } = await late();
@@ -44,26 +44,26 @@ testWith(
 for (const order of ['first', 'last'] as const) {
   testWith(
     { edu: 2 },
-    `the limit of mappings is met in the middle of a change, by the container that came ${order}: all is as before`,
+    `a change that reaches the limit of mappings in the container opened ${order} restores everything`,
     async (t, { edu }) => {
       const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
       t.teardown(() => memory.close());
       const { region: older } = await scattered(t, memory, 'older', [0x4000_0000n]);
       await older.mapToGuest();
       if (order === 'first') setEntryLimit(t, 4);
-      const one = await follow(t, memory, edu[0] ?? '');
+      const one = await openInOwnContainer(t, memory, edu[0] ?? '');
       if (order === 'first') writeFileSync(ENTRY_LIMIT, '65535');
       else setEntryLimit(t, 4);
-      const two = await follow(t, memory, edu[1] ?? '');
+      const two = await openInOwnContainer(t, memory, edu[1] ?? '');
       const addresses = pieces(3);
       const { region, file } = await scattered(t, memory, 'scattered', addresses);
-      const before = await standing(memory, one.manager, two.manager);
+      const before = await completeState(memory, one.manager, two.manager);
       for (let attempt = 0; attempt < 2; attempt++) {
         const error = await t.throwsAsync(region.mapToGuest(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
         t.is(error?.errno, 'ENOSPC');
         t.is(error?.target, (order === 'first' ? one : two).manager.inspect().containers[0]?.name);
-        t.is(error?.range?.start, addresses[2], 'the third is one too many');
-        t.deepEqual(await standing(memory, one.manager, two.manager), before);
+        t.is(error?.range?.start, addresses[2], 'the third exceeds the limit');
+        t.deepEqual(await completeState(memory, one.manager, two.manager), before);
       }
       for (const { edu: engine } of [one, two]) t.false(await reaches(memory, engine, addresses[0] ?? 0n, file));
 
@@ -77,7 +77,7 @@ for (const order of ['first', 'last'] as const) {
 
 testWith(
   { edu: 2 },
-  'the limit of locked memory is met in the middle of a replay and of a change: all is as before',
+  'a replay and a change that reach the limit of locked memory restore everything',
   async (t, { edu }) => {
     const script = new URL(`support/at-the-memlock-limit${extname(import.meta.url)}`, import.meta.url).pathname;
     const wrapper = ['--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', process.execPath];
@@ -96,7 +96,7 @@ testWith(
     for (const refused of [report.replay, report.change]) {
       t.like(refused, { code: 'ERR_MEMLOCK_LIMIT', errno: 'ENOMEM' });
     }
-    t.true(report.replay.half, 'half of it would have fitted');
+    t.true(report.replay.half, 'half of it would fit');
     t.is(report.replay.locked, 8 * MiB, 'nothing of the second container');
     t.true(report.replay.asBefore);
     t.is(report.both.locked, 16 * MiB);

@@ -1,5 +1,5 @@
 /**
- * Nothing piles up where the IOMMU is real: not in this process, not in the container, not in the kernel.
+ * Leaks with a real IOMMU: in this process, in the container and in the kernel.
  */
 import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
 import type { ExecutionContext } from 'ava';
@@ -16,10 +16,10 @@ import { codeAndErrno } from '../support/native-error.ts';
 
 const PAGE = 0x1000n;
 const IOVA = 0x1000_0000n;
-/** Two mappings each. */
+/** Two mappings for each round. */
 const ROUNDS = 5000;
 const MOVES = 200;
-/** As for a process without VFIO: V8 maps parts of its heap, and compiles. */
+/** As for a process without VFIO: V8 maps parts of its heap, and compiles code. */
 const SLACK = { mappings: 100, residentBytes: 32 << 20, objects: 300 };
 
 function isFlat(t: ExecutionContext, before: Held, after: Held): void {
@@ -32,7 +32,7 @@ function isFlat(t: ExecutionContext, before: Held, after: Held): void {
 
 testWith(
   { any: 1 },
-  'ten thousand IOMMU mappings come and go, with failures among them, and leave nothing behind',
+  'ten thousand IOMMU mappings, including failing ones, leave nothing behind',
   async (t, { any: [bdf = ''] }) => {
     t.timeout(300_000);
     const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
@@ -56,7 +56,7 @@ testWith(
         const first = byPlace(IOVA, PAGE, at);
         const second = (iova: bigint): bigint[] => byPlace(iova, 3n * PAGE, at + PAGE, false);
         if (round % 10 === 0) {
-          // The second takes the place of the first: EEXIST, and the first goes again.
+          // The second overlaps the first and fails with EEXIST; then the first is unmapped.
           refused('ERR_MAP_FAILED EEXIST', () => mapInto(container, reservation, [], words(first, second(IOVA))));
         }
         mapInto(container, reservation, [], words(first, second(IOVA + 16n * PAGE)));
@@ -87,7 +87,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that moves hundreds of times and devices that come and go leave nothing behind',
+  'a BAR that moves hundreds of times and devices that open and close leave nothing behind',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     t.timeout(300_000);
     const pinnedAtFirst = await pinnedAtRest();
@@ -99,7 +99,7 @@ testWith(
       const bar = peerBar(peer);
       const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
       await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
-      // Over its last place, further away, and where the IOMMU has no addresses.
+      // Over its last place, further away, and beyond the addresses of the IOMMU.
       const places = [0x8000_0000n, 0x8080_0000n, 0x1_0000_0000n, 0xfee0_0000n];
       for (let move = 0; move < count; move++) await window.mapToGuest(places[move % places.length] ?? 0n);
       await window.unmapFromGuest();

@@ -1,5 +1,5 @@
 /**
- * A container that has lost its last group has lost its mappings with it, and is never taken to hold them still.
+ * A container that loses its last group loses its mappings, and does not record them any more.
  */
 import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -23,7 +23,7 @@ const FIRST = 0x1_0000_0000n;
 
 testWith(
   { edu: 1 },
-  'a container without a group has no mapping on record, takes none, and starts afresh with the next',
+  'a container without a group has no mappings, rejects new ones, and works again with the next group',
   async (t, { edu: [bdf = ''] }) => {
     const container = NativeVfioContainer.open();
     const reservation = new NativeReservation(40);
@@ -61,10 +61,10 @@ testWith(
       file.write(at, new Uint8Array(BYTES));
       t.deepEqual(await written(edu, at), pattern(50));
       device.close();
-      t.is(container.mappingCount, 1, 'the device alone takes nothing with it');
+      t.is(container.mappingCount, 1, 'closing the device alone removes nothing');
       group.close();
       t.is(container.mappingCount, 0);
-      t.is(await pinnedAtLast(), 0, 'the kernel has let go of it');
+      t.is(await pinnedAtLast(), 0, 'the kernel has released it');
       t.throws(map, without, 'without a group');
       t.throws(() => container.info(), without);
       unmapFrom(container, IOVA, LENGTH);
@@ -78,7 +78,7 @@ testWith(
 
 testWith(
   { edu: 2 },
-  'mappings last as long as any group, and go with the last, though nobody closed it',
+  'mappings last until the last group is collected, although nothing closed it',
   async (t, { edu: [first = '', second = ''] }) => {
     const container = NativeVfioContainer.open();
     const other = NativeVfioContainer.open();
@@ -97,7 +97,7 @@ testWith(
     await lose();
     t.is(container.mappingCount, 1);
 
-    // A container beside it that lives on.
+    // A second container, which stays.
     const neighbour = NativeVfioGroup.open(groupOf(first));
     t.teardown(() => neighbour.close());
     await neighbour.attachAsync(other);
@@ -130,7 +130,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'the device that comes after the last one finds everything mapped anew',
+  'a device that opens after the last one closed finds everything mapped again',
   async (t, { edu: [one = '', two = ''], ivshmem: [peer = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const beside = newManager(memory);
@@ -140,7 +140,7 @@ testWith(
     await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(FIRST);
     const names = new Set<string | undefined>();
-    // Looks at every turn of what follows an unmap: closing goes on in these, and on worker threads meanwhile.
+    // Checks each turn after an unmap: closing continues in these turns, and on worker threads.
     let looks = 0;
     let closing: Promise<void> = Promise.resolve();
     const looking: Promise<void>[] = [];
@@ -150,7 +150,7 @@ testWith(
       while (!closed) {
         await turn();
         const groups = openVfioFiles().filter((path) => /\/\d+$/.test(path));
-        if (groups.length > 1) continue; // the peer's, which stays
+        if (groups.length > 1) continue; // the peer's group, which stays
         looks++;
         const own = memory.inspect().targets.filter(({ name }) => names.has(name));
         const mapped = own.flatMap(({ mappings }) => mappings);
@@ -176,13 +176,13 @@ testWith(
       t.is(memory.inspect().targets.length, 2);
     }
     await Promise.all(looking);
-    t.true(looks > 0, 'it was looked at while there was no group');
+    t.true(looks > 0, 'the check ran while there was no group');
   },
 );
 
 testWith(
   { any: 1 },
-  'a replay that fails after the last device has gone leaves nothing, and can be had again',
+  'a replay that fails after the last device has closed leaves nothing, and can be repeated',
   async (t, { any: [bdf = ''] }) => {
     const memory = await GuestMemory.create({
       ram: [0n, 1n, 2n].map((place) => ({ start: RAM_START + place * 0x100_0000n, length: 0x10_0000n })),

@@ -1,5 +1,5 @@
 /**
- * The native core is the last line: a caller that does everything wrong can't take memory from under an IOMMU mapping.
+ * The native core rejects every call that would unmap memory under an IOMMU mapping.
  */
 import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGroup } from '#native';
 import { readlinkSync } from 'node:fs';
@@ -34,7 +34,7 @@ testWith(
     t.is(container.mappingCount, 1);
 
     t.throws(() => unmapFrom(container, IOVA, LENGTH / 2n), { code: 'ERR_UNMAP_FAILED', message: /EINVAL/ });
-    t.throws(() => reservation.unmap(0n, LENGTH), inUse, 'a refused unmap frees nothing');
+    t.throws(() => reservation.unmap(0n, LENGTH), inUse, 'a rejected unmap frees nothing');
     unmapFrom(container, IOVA, LENGTH);
     reservation.unmap(0n, LENGTH);
     reservation.close();

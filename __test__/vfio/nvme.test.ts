@@ -1,6 +1,5 @@
 /**
- * A disk that the guest drives from end to end: queues and data in guest memory, interrupts by MSI-X, the BARs where its
- * firmware has put them.
+ * A guest drives a disk. Queues and data are in guest memory, interrupts by MSI-X, BARs where its firmware places them.
  */
 import type { ExecutionContext } from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -17,16 +16,16 @@ import { eventFiles, openVfioFiles } from './support/open-files.ts';
 import { pinnedAtRest } from './support/pins.ts';
 import { RAM_LENGTH, RAM_START, pattern } from './support/rig.ts';
 
-/** Guest RAM of the driver: its queues, what it writes from and what it reads to. */
+/** The guest RAM of the driver: its queues, and its data. */
 const WORKSPACE = RAM_START + 0x8_0000n;
 const SOURCE = RAM_START + 0x10_0000n;
 const SINK = RAM_START + 0x20_0000n;
 
-/** Of the testbed's disk, which nothing else writes to. */
+/** The blocks of the testbed's disk, which no other test writes. */
 const BLOCK = 512;
 const BLOCKS = 131_072n;
 
-/** A generic status of the specification (4.2.3.1): blocks past the end. */
+/** Generic status "LBA out of range" (NVM Express Base Specification, 4.2.3.1). */
 const LBA_OUT_OF_RANGE = 0x80;
 
 interface Disk {
@@ -35,7 +34,7 @@ interface Disk {
   readonly nvme: Nvme;
 }
 
-/** A disk in the guest's hands, its BARs from an address on. Closed when the test ends. */
+/** A disk that is assigned to the guest, its BARs from `address` on. Closed when the test ends. */
 async function start(t: ExecutionContext, bdf: string, bars: bigint = LOW): Promise<Disk> {
   const guest = await Guest.start(t);
   const assigned = await guest.assign(bdf);
@@ -48,7 +47,7 @@ async function drive({ memory }: Guest, { device, firmware }: Assigned, bars: bi
   return Nvme.open({ device, firmware, memory, workspace: WORKSPACE });
 }
 
-/** Addresses of pieces of RAM that are not as they were, but for some parts of it. */
+/** Addresses of pages of RAM that have changed, except some parts. */
 function changed(
   { memory }: Guest,
   before: Buffer,
@@ -66,19 +65,19 @@ function changed(
   return found;
 }
 
-testWith({ nvme: 1 }, 'a disk tells the guest what it is', async (t, { nvme: [bdf = ''] }) => {
+testWith({ nvme: 1 }, 'a disk identifies itself to the guest', async (t, { nvme: [bdf = ''] }) => {
   const { nvme } = await start(t, bdf);
   const { controller, namespace } = await nvme.identify();
   t.is(controller.serial, 'testbed');
   t.is(controller.model, 'QEMU NVMe Ctrl');
   t.deepEqual(namespace, { id: 1, blocks: BLOCKS, blockLength: BLOCK });
-  // Identify four times, the number of queues, and the two that were made.
+  // Identify four times, the number of queues, and the creation of two queues.
   t.deepEqual(nvme.interrupts, { admin: 7n, blocks: 0n });
 });
 
 testWith(
   { nvme: 1 },
-  'blocks that the guest writes to a disk are read back, and no other RAM is touched',
+  'blocks that the guest writes to a disk are read back, and no other RAM changes',
   async (t, { nvme: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const { memory } = guest;
@@ -107,7 +106,7 @@ testWith(
     // Not at the start of a page.
     await nvme.read(100n, 3, SINK + 0x204n);
     t.deepEqual(memory.read(SINK + 0x204n, bytes.length), bytes);
-    // The disk's last blocks but one: two pages, the first from its second block on.
+    // The disk's last blocks but one: two pages, from the second block of the first one on.
     await t.throwsAsync(nvme.read(BLOCKS - 16n, 16, SINK + 0x2200n), { instanceOf: RangeError }, 'in three pages');
     await nvme.read(BLOCKS - 16n, 15, SINK + 0x2200n);
     t.deepEqual(memory.read(SINK + 0x2200n, 15 * BLOCK), many.subarray(0, 15 * BLOCK));
@@ -121,7 +120,7 @@ testWith(
 
 testWith(
   { nvme: 1 },
-  'each command that a disk has done interrupts, however many are under way',
+  'each command that a disk completes interrupts, with one or several in progress',
   async (t, { nvme: [bdf = ''] }) => {
     const { guest, nvme } = await start(t, bdf);
     const blocks = Array.from({ length: 40 }, (_, index) => 200n + BigInt(index));
@@ -133,14 +132,14 @@ testWith(
     }
     t.is(nvme.interrupts.blocks, 40n, 'one by one');
     const before = nvme.interrupts.blocks;
-    // A queue of 16 entries takes 15, and they are done in whatever order.
+    // A queue of 16 entries takes 15, which complete in any order.
     for (let first = 0; first < blocks.length; first += 15) {
       const batch = blocks.slice(first, first + 15);
       await Promise.all(batch.map((block) => nvme.read(block, 1, place(SINK, block))));
     }
     for (const block of blocks) t.deepEqual(guest.memory.read(place(SINK, block), BLOCK), content(block), `${block}`);
     const several = nvme.interrupts.blocks - before;
-    t.true(several >= 3n && several <= 40n, `${several}: one can tell of several`);
+    t.true(several >= 3n && several <= 40n, `${several}: several commands are in progress`);
     const full = Array.from({ length: 16 }, () => nvme.read(200n, 1, SINK));
     const outcomes = await Promise.allSettled(full);
     t.deepEqual(
@@ -152,7 +151,7 @@ testWith(
 
 testWith(
   { nvme: 1 },
-  'what a disk has done is not known before it has interrupted',
+  'a masked vector keeps its message pending while the disk completes a command',
   async (t, { nvme: [bdf = ''] }) => {
     const { guest, nvme } = await start(t, bdf);
     const bytes = pattern(31, BLOCK);
@@ -180,7 +179,7 @@ testWith(
 
 testWith(
   { nvme: 1 },
-  'a vector that the guest has not unmasked costs nothing, and what the disk has to say waits there',
+  'a vector takes no resources until the guest unmasks it, and its message pends in the disk',
   async (t, { nvme: [bdf = ''] }) => {
     const { assigned, nvme } = await start(t, bdf);
     const { msix } = nvme;
@@ -188,10 +187,10 @@ testWith(
     msix.mask(1, true);
     const before = eventFiles();
     await msix.enable(1);
-    // The first has its eventfd from before.
+    // The first one has its eventfd from before.
     t.is(eventFiles(), before);
-    // Older kernels take all that there can be when MSI-X is switched on.
-    const taken = growsInKernel() ? 1 : msix.vectors;
+    // Older kernels allocate all vectors when MSI-X is enabled.
+    const taken = canAddVectors() ? 1 : msix.vectors;
     t.is(hostInterrupts(bdf), taken);
 
     const delivered = nvme.interrupts.blocks;
@@ -216,18 +215,18 @@ testWith(
   },
 );
 
-/** How many interrupts the host has given a device. */
+/** The number of host interrupts of a device. */
 function hostInterrupts(bdf: string): number {
   return readdirSync(`/sys/bus/pci/devices/${bdf}/msi_irqs`).length;
 }
 
-/** Since Linux 6.4 vectors are added to MSI-X while it is on. */
-function growsInKernel(): boolean {
+/** Since Linux 6.4, vectors can be added while MSI-X is enabled. */
+function canAddVectors(): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   return major > 6 || (major === 6 && minor >= 4);
 }
 
-testWith({ nvme: 1 }, 'a command that a disk refuses fails with its status', async (t, { nvme: [bdf = ''] }) => {
+testWith({ nvme: 1 }, 'a command that a disk rejects fails with its status', async (t, { nvme: [bdf = ''] }) => {
   const { nvme } = await start(t, bdf);
   const error = await t.throwsAsync(nvme.read(BLOCKS, 1, SINK), { instanceOf: NvmeCommandError });
   t.deepEqual([error?.statusType, error?.status], [0, LBA_OUT_OF_RANGE]);
@@ -237,7 +236,7 @@ testWith({ nvme: 1 }, 'a command that a disk refuses fails with its status', asy
 
 testWith(
   { nvme: 1, ivshmem: 1 },
-  "a disk's block goes straight into another device's BAR, wherever that is now",
+  "a disk's block is written directly to another device's BAR at its current address",
   async (t, devices) => {
     const { guest, nvme } = await start(t, devices.nvme[0] ?? '');
     const peer = await guest.assign(devices.ivshmem[0] ?? '');
@@ -252,9 +251,9 @@ testWith(
     await nvme.read(41n, 1, HIGH + 0x3000n);
     t.deepEqual(arrived(HIGH), content(41));
     await peer.firmware.place(2, HIGHER);
-    // An address where nothing is now: what a controller says of that is its own affair.
+    // An address without memory. The result that the controller reports is not specified.
     await nvme.read(42n, 1, HIGH + 0x3000n).catch(() => {});
-    t.deepEqual(arrived(HIGHER), content(41), 'not to where the BAR was');
+    t.deepEqual(arrived(HIGHER), content(41), 'not at the old address of the BAR');
     await nvme.read(43n, 1, HIGHER + 0x3000n);
     t.deepEqual(arrived(HIGHER), content(43));
     // And from there to the disk.
@@ -264,23 +263,19 @@ testWith(
   },
 );
 
-testWith(
-  { nvme: 1 },
-  'a driver goes on where firmware has moved the BARs of a disk',
-  async (t, { nvme: [bdf = ''] }) => {
-    const { guest, assigned, nvme } = await start(t, bdf);
-    guest.memory.write(SOURCE, pattern(51, BLOCK));
-    await nvme.write(400n, 1, SOURCE);
-    await nvme.close();
-    await nvme.close();
-    const again = await drive(guest, assigned, HIGH);
-    t.deepEqual(holders(guest.memory, LOW), []);
-    t.is(assigned.firmware.addressOf(0), HIGH);
-    await again.read(400n, 1, SINK);
-    t.deepEqual(guest.memory.read(SINK, BLOCK), pattern(51, BLOCK));
-    t.deepEqual(again.interrupts, { admin: 5n, blocks: 1n });
-  },
-);
+testWith({ nvme: 1 }, 'a driver continues after firmware moves the BARs of a disk', async (t, { nvme: [bdf = ''] }) => {
+  const { guest, assigned, nvme } = await start(t, bdf);
+  guest.memory.write(SOURCE, pattern(51, BLOCK));
+  await nvme.write(400n, 1, SOURCE);
+  await nvme.close();
+  await nvme.close();
+  const again = await drive(guest, assigned, HIGH);
+  t.deepEqual(holders(guest.memory, LOW), []);
+  t.is(assigned.firmware.addressOf(0), HIGH);
+  await again.read(400n, 1, SINK);
+  t.deepEqual(guest.memory.read(SINK, BLOCK), pattern(51, BLOCK));
+  t.deepEqual(again.interrupts, { admin: 5n, blocks: 1n });
+});
 
 testWith({ nvme: 1 }, 'a disk that is closed leaves no mapping behind', async (t, { nvme: [bdf = ''] }) => {
   const before = await pinnedAtRest();
@@ -299,7 +294,7 @@ testWith({ nvme: 1 }, 'a disk that is closed leaves no mapping behind', async (t
   t.is(await pinnedAtRest(), before);
 });
 
-testWith({ nvme: 1 }, 'the example finds the disk, and says what it is', async (t, { nvme: [bdf = ''] }) => {
+testWith({ nvme: 1 }, 'the example finds the disk and identifies it', async (t, { nvme: [bdf = ''] }) => {
   const script = new URL(`../../examples/nvme-identify${extname(import.meta.url)}`, import.meta.url).pathname;
   const run = (...more: string[]) =>
     spawnSync(process.execPath, [...process.execArgv, script, ...more], { encoding: 'utf8', timeout: 100_000 });

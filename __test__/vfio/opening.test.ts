@@ -1,5 +1,6 @@
 /**
- * The errors of opening a device: each provoked for real, in a process of its own where it needs other rights.
+ * The errors of opening a device, each caused on a real kernel. Tests that need other permissions use a process of
+ * their own.
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
@@ -21,7 +22,7 @@ interface Outcome {
   readonly files: string[];
 }
 
-/** Opens a device in a child that `wrapper` starts; the child says how it went. */
+/** Opens a device in a child process that `wrapper` starts, which reports the result. */
 function tryOpen(t: ExecutionContext, bdf: string, mebibytes: number, ...wrapper: string[]): Outcome {
   const script = new URL(`support/try-open${extname(import.meta.url)}`, import.meta.url).pathname;
   const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes)];
@@ -52,7 +53,7 @@ testWith({ any: 1 }, 'a child process can open a device', async (t, { any: [bdf 
 
 testWith(
   { any: 1 },
-  'RAM beyond the limit of locked memory is an error that names the limit, and nothing is left',
+  'RAM beyond the limit of locked memory fails with an error that names the limit, and leaves nothing',
   async (t, { any: [bdf = ''] }) => {
     const limited = [...without('ipc_lock'), 'prlimit', `--memlock=${8 << 20}`];
     t.like(tryOpen(t, bdf, 4, ...limited), { code: 'OK' }, 'below the limit it works');
@@ -65,7 +66,7 @@ testWith(
 const HIDDEN = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /dev/vfio && exec "$@"', 'sh'];
 
 if (BACKEND === 'type1') {
-  testWith({ any: 1 }, 'no /dev/vfio/vfio: the error says how to get it', async (t, { any: [bdf = ''] }) => {
+  testWith({ any: 1 }, 'without /dev/vfio/vfio the error names the remedy', async (t, { any: [bdf = ''] }) => {
     const outcome = tryOpen(t, bdf, 4, ...HIDDEN);
     t.like(outcome, { code: 'ERR_GROUP_OPEN', errno: 'ENOENT', device: bdf });
     t.regex(outcome.message ?? '', /modprobe vfio-pci/);
@@ -77,14 +78,14 @@ if (BACKEND === 'type1') {
     t.regex(half.message ?? '', /modprobe vfio-pci/);
   });
 } else {
-  testWith({ any: 1 }, 'no file of the device: the error says how to get it', async (t, { any: [bdf = ''] }) => {
+  testWith({ any: 1 }, 'without the file of the device the error names the remedy', async (t, { any: [bdf = ''] }) => {
     const outcome = tryOpen(t, bdf, 4, ...HIDDEN);
     t.like(outcome, { code: 'ERR_DEVICE_OPEN', errno: 'ENOENT', device: bdf, containers: 0, targets: 0, files: [] });
     t.regex(outcome.message ?? '', /\/dev\/vfio\/devices\/vfio\d+ .*container/);
   });
 }
 
-testWith({ any: 1 }, 'no permission for what is opened: the error names the file', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'without permission the error names the file', async (t, { any: [bdf = ''] }) => {
   for (const path of openedFor(bdf)) {
     const { mode } = statSync(path);
     chmodSync(path, 0);
@@ -98,7 +99,7 @@ testWith({ any: 1 }, 'no permission for what is opened: the error names the file
   }
 });
 
-testWith({ any: 1 }, 'a group that is open elsewhere is busy', async (t, { any: [bdf = ''] }) => {
+testWith({ any: 1 }, 'a group that another process has open is busy', async (t, { any: [bdf = ''] }) => {
   const { memory, open } = await rig(t);
   await open(bdf);
   const other = newManager(memory);
@@ -109,27 +110,31 @@ testWith({ any: 1 }, 'a group that is open elsewhere is busy', async (t, { any: 
   t.is(memory.inspect().targets.length, 1);
 });
 
-testWith({ any: 1 }, 'a device that is not there, an address that is none, a device of another driver', async (t) => {
-  const { open } = await rig(t);
-  await t.throwsAsync(open('ffff:ff:1f.7'), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_FOUND' });
-  for (const bdf of ['', 'edu', '../0000:00:04.0/..', '0000:00:04.9']) {
-    await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_INVALID_ARGUMENT' });
-  }
-  const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => {
-    try {
-      return !/vfio/.test(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
-    } catch {
-      return false;
+testWith(
+  { any: 1 },
+  'rejects a device that does not exist, an invalid address, and a device with another driver',
+  async (t) => {
+    const { open } = await rig(t);
+    await t.throwsAsync(open('ffff:ff:1f.7'), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_FOUND' });
+    for (const bdf of ['', 'edu', '../0000:00:04.0/..', '0000:00:04.9']) {
+      await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_INVALID_ARGUMENT' });
     }
-  });
-  if (foreign === undefined) return t.log('no device here has a driver of the host');
-  const error = await t.throwsAsync(open(foreign), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_BOUND' });
-  t.regex(error?.message ?? '', /in use by the driver \S+: bind it to vfio-pci/);
-});
+    const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => {
+      try {
+        return !/vfio/.test(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
+      } catch {
+        return false;
+      }
+    });
+    if (foreign === undefined) return t.log('no device here has a driver of the host');
+    const error = await t.throwsAsync(open(foreign), { instanceOf: PeerDmaError, code: 'ERR_DEVICE_NOT_BOUND' });
+    t.regex(error?.message ?? '', /in use by the driver \S+: bind it to vfio-pci/);
+  },
+);
 
 testWith(
   { any: 1 },
-  'RAM that the IOMMU can not map is an error with the ranges that would do, and nothing is left',
+  'RAM that the IOMMU cannot map fails with the possible ranges, and leaves nothing',
   async (t, { any: [bdf = ''] }) => {
     const memory = await GuestMemory.create({ ram: [{ start: 0xfee0_0000n, length: 0x10_0000n }] });
     const manager = newManager(memory);
@@ -146,10 +151,9 @@ testWith(
   },
 );
 
-/** A device of the testbed whose group it shares with one that the guest's kernel drives. */
+/** A device of the testbed in a group with a device that the guest's kernel drives. */
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
-const sharing =
-  'a group that the host uses in part is not viable: the error names the devices and drivers that block it';
+const sharing = 'a group with devices of the host is not viable: the error names these devices and their drivers';
 if (entangled === undefined) {
   test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
 } else {
@@ -163,7 +167,7 @@ if (entangled === undefined) {
 
     writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
     t.teardown(async () => {
-      await manager.close(); // as long as VFIO has the group, no other driver gets a device of it
+      await manager.close(); // while VFIO has the group, no other driver can bind a device of it
       writeFileSync('/sys/bus/pci/drivers_probe', other);
     });
     t.is((await open(entangled)).bdf, entangled, 'without the other device it can be opened');

@@ -1,5 +1,5 @@
 /**
- * Real DMA, through addresses that only the replay and the live updates of this package put into the IOMMU.
+ * Real DMA through addresses that only the replay and the updates of this package map in the IOMMU.
  */
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
@@ -20,7 +20,7 @@ testWith({ edu: 1 }, 'DMA moves a pattern from RAM to a device and back to RAM',
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  "a device DMAs into another device's BAR, wherever the BAR is now",
+  "a device does DMA to another device's BAR at its current address",
   async (t, devices) => {
     const { memory, open, edu: openEdu } = await rig(t);
     const edu = await openEdu(devices.edu[0] ?? '');
@@ -31,7 +31,7 @@ testWith(
 
     clear();
     await send(memory, edu, pattern(2), FIRST);
-    t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), new Uint8Array(Edu.BUFFER_SIZE), 'no address yet: nothing arrives');
+    t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), new Uint8Array(Edu.BUFFER_SIZE), 'without an address nothing arrives');
 
     await window.mapToGuest(FIRST);
     await send(memory, edu, pattern(3), FIRST);
@@ -58,7 +58,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a device opened later in a second container sees the BAR at once',
+  'a device that opens later in a second container reaches the BAR at once',
   async (t, devices) => {
     const { memory, open, manager } = await rig(t);
     const bar = peerBar(await open(devices.ivshmem[0] ?? ''));
@@ -77,11 +77,11 @@ testWith(
 
     await window.mapToGuest(SECOND);
     await send(memory, edu, pattern(10), SECOND);
-    t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), pattern(10), 'and follows it');
+    t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), pattern(10), 'and after it moves');
   },
 );
 
-testWith({ edu: 1 }, 'a read-only region takes no DMA write', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a read-only region rejects DMA writes', async (t, { edu: [bdf = ''] }) => {
   const { memory, edu: open } = await rig(t);
   const edu = await open(bdf);
   using file = MemoryFile.create(0x10000n, { name: 'rom' });
@@ -96,13 +96,13 @@ testWith({ edu: 1 }, 'a read-only region takes no DMA write', async (t, { edu: [
 
   await rom.mapToGuest({ writable: true });
   await send(memory, edu, pattern(12), FIRST);
-  t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(12), 'once writable it takes the write');
+  t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(12), 'once writable it accepts the write');
   await rom.remove();
 });
 
 testWith(
   { edu: 1 },
-  'a higher region hides RAM from a device and uncovers it again',
+  'a region of higher priority covers RAM for a device, and uncovers it again',
   async (t, { edu: [bdf = ''] }) => {
     const { memory, edu: open } = await rig(t);
     const edu = await open(bdf);
@@ -120,14 +120,14 @@ testWith(
     await send(memory, edu, pattern(14), target);
     t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(14));
     await overlay.unmapFromGuest();
-    t.deepEqual(await fetch(memory, edu, target, Edu.BUFFER_SIZE), before, 'RAM below was not touched');
+    t.deepEqual(await fetch(memory, edu, target, Edu.BUFFER_SIZE), before, 'RAM below was not changed');
     await send(memory, edu, pattern(15), target);
     t.deepEqual(memory.read(target, Edu.BUFFER_SIZE), pattern(15));
     t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(14));
   },
 );
 
-testWith({ edu: 1, ivshmem: 1 }, 'closing a device takes its BAR out of every IOMMU first', async (t, devices) => {
+testWith({ edu: 1, ivshmem: 1 }, 'closing a device unmaps its BAR from every IOMMU first', async (t, devices) => {
   const { memory, open, edu: openEdu } = await rig(t);
   const edu = await openEdu(devices.edu[0] ?? '');
   const peer = await open(devices.ivshmem[0] ?? '');

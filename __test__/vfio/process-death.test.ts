@@ -1,5 +1,5 @@
 /**
- * The process dies, or the thread that has the devices: no page stays pinned, and the devices can be opened again.
+ * The process or thread that has the devices ends. No page stays pinned, and the devices open again.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,14 +20,14 @@ import { BACKEND, newManager } from './support/backend.ts';
 const SCRIPT = new URL(`support/ending-process${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
 
-/** Source maps would take longer to read than all the rest. */
+/** Source maps would take longer to read than everything else. */
 const ARGUMENTS = process.execArgv.filter((argument) => argument !== '--enable-source-maps');
 
-/** Enough that pinning takes a while. */
+/** Enough for pinning to take a while. */
 const MEBIBYTES = 128;
 const ALL_PAGES = (MEBIBYTES << 20) / 4096;
 
-/** So many wait for their turn. */
+/** The number of processes that wait for their turn. */
 const AHEAD = 2;
 
 type End = Omit<Plan, 'edu' | 'peer' | 'mebibytes'> & { readonly mebibytes?: number };
@@ -36,7 +36,7 @@ function planOf({ edu: [edu = ''], ivshmem: [peer = ''] }: Devices, end: End): P
   return { edu, peer, mebibytes: 4, ...end };
 }
 
-/** Processes that take their time to start, each started before its turn has come. */
+/** Processes that start in advance, since starting takes time, and wait for their turn. */
 async function* inTurn(plans: readonly Plan[]): AsyncGenerator<[Plan, Doomed]> {
   const started = plans.slice(0, AHEAD).map((plan) => new Doomed(plan));
   try {
@@ -95,18 +95,21 @@ async function endWorker(plan: Plan): Promise<FinalReport> {
       words.push(said);
       resolve();
     });
-    worker.on('error', () => {}); // which it is meant to die of
+    worker.on('error', () => {}); // the expected cause of its end
   });
   const end = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   await Promise.race([spoken, end]);
   if (plan.how === 'wait') await worker.terminate();
   await end;
   const [last] = words;
-  if (last === undefined) throw new Error('the worker ended without a word');
+  if (last === undefined) throw new Error('the worker ended without a report');
   return last;
 }
 
-/** It went through the back end that these tests are about: a container and groups, or iommufd and devices' own files. */
+/**
+ * Checks that the process used the back end of these tests. That is a container and groups, or iommufd and device
+ * files.
+ */
 function isOfTheBackend(t: ExecutionContext, { files }: FinalReport, what: string): void {
   const [own, others] = [/^\/dev\/iommu$|^\/dev\/vfio\/devices\//, /^\/dev\/vfio\/(vfio|\d+)$/];
   const [mine, theirs] = BACKEND === 'iommufd' ? [own, others] : [others, own];
@@ -146,7 +149,7 @@ const DEATHS: readonly End[] = [
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a process that dies leaves no page pinned, and its devices to the next',
+  'a process that dies leaves no page pinned, and its devices open again',
   async (t, devices) => {
     const plans = DEATHS.map((end) => planOf(devices, end));
     for await (const [plan, ending] of inTurn(plans)) {
@@ -168,8 +171,8 @@ testWith(
   async (t, devices) => {
     const pinned: number[] = [];
     let halfPinned = false;
-    // On a machine with much else to do a process may see the first of its pages pinned after the last one was; with
-    // twice as many there is twice the time to see it.
+    // On a loaded machine a process may see its first pinned page only after the last one was pinned. Twice the pages
+    // take twice the time.
     for (let mebibytes = MEBIBYTES; mebibytes <= 4 * MEBIBYTES && !halfPinned; mebibytes *= 2) {
       const plans = HALF_PINNED.map((end) => planOf(devices, { ...end, when: 'pinning', mebibytes }));
       for await (const [plan, ending] of inTurn(plans)) {
@@ -180,7 +183,7 @@ testWith(
         t.is(await pinnedAtLast(), 0, `${plan.how} with ${words.pinned} pages pinned: none is left`);
       }
     }
-    t.true(halfPinned, `it was half pinned at least once: ${String(pinned)}`);
+    t.true(halfPinned, `pinning was interrupted half-way at least once: ${String(pinned)}`);
     await inherit(t, planOf(devices, { how: 'wait', when: 'start', count: 0 }), 'half pinned');
   },
 );
@@ -202,7 +205,7 @@ for (const end of WORKER_ENDS) {
   const what = `${end.how === 'wait' ? 'terminated' : end.how} at ${end.when} ${end.count}`;
   testWith(
     { edu: 1, ivshmem: 1 },
-    `a worker thread that ends leaves the devices to its process: ${what}`,
+    `after a worker thread ends, its process can open the devices: ${what}`,
     async (t, devices) => {
       const plan = planOf(devices, end);
       const words = await endWorker(plan);

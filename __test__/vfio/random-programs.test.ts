@@ -1,6 +1,6 @@
 /**
- * The random programs of the model-based test, without faults, on real IOMMUs: what DMA finds at the edges of every mapping
- * is what an array of pages says. Two devices probe, each behind a container of its own; a BAR is among the memory.
+ * The random programs of the model-based test, without faults, on real IOMMUs. DMA at the edges of every mapping must
+ * find the pages of the model. Two devices in separate containers probe; the memory includes a BAR.
  */
 import fc from 'fast-check';
 import type { GuestMemory, VfioRegion } from '../../ts/index.ts';
@@ -18,11 +18,11 @@ import { newManager } from './support/backend.ts';
 
 const PROGRAMS = 20;
 const LENGTH = { minLength: 20, maxLength: 40, size: 'max' } as const;
-/** Where page 0 of the programs is. */
+/** The address of page 0 of the programs. */
 const BASE = 0x4000_0000n;
 /** The number of the file that is a BAR. */
 const BAR = FILES;
-/** Bytes that no page is filled with. */
+/** A byte value that no page is filled with. */
 const MARKS = [0xa1, 0xa2, 0xa3] as const;
 
 const ofBar = fc.record({ file: fc.constant(BAR), page: fc.nat(FILE_PAGES - 1), writable: fc.boolean() });
@@ -36,7 +36,7 @@ function placed(added: fc.Arbitrary<Add>): fc.Arbitrary<readonly Change[]> {
     .map(([add, to, writable]) => [add, new Place(add.name, to, writable)] as const);
 }
 
-/** Each begins with a BAR in the memory map. */
+/** Each program begins with a BAR in the memory map. */
 const program = fc
   .tuple(
     page,
@@ -60,28 +60,28 @@ const program = fc
   });
 
 /**
- * Found by such a program: private memory that nobody has written, read-only for devices. Pinned as it was, Linux 6.1 would
- * have shown zeros to the device for ever.
+ * Found by such a program: private memory that was never written and is read-only for devices. Linux 6.1 would pin the
+ * zero page, and the device would read zeros for ever.
  */
 const ZERO_PAGE = (): Program =>
   new Program([new Add('w0', 2, { file: 'private', page: 0, writable: false }), new Place('w0', 3, true)]);
 
 class Program {
   readonly changes: readonly Change[];
-  /** Those that there was something to do for. */
+  /** The number of commands that had an effect. */
   readonly done: Change[] = [];
 
   constructor(changes: readonly Change[]) {
     this.changes = changes;
   }
 
-  /** What fast-check prints. */
+  /** The text that fast-check prints. */
   [fc.toStringMethod](): string {
     return this.done.map((change) => `\n  ${String(change)}`).join('');
   }
 }
 
-/** One program's world, and real devices that look into it. */
+/** The world of one program, and the real devices that probe it. */
 class Bench {
   readonly world: World;
   readonly #bar: VfioRegion;
@@ -96,26 +96,26 @@ class Bench {
     for (let n = 0; n < FILE_PAGES; n++) this.#fill({ store: BAR, page: n }, 0x70 + n);
   }
 
-  /** @returns whether there was anything to do */
+  /** @returns whether the command had an effect */
   async run(change: Change): Promise<boolean> {
     const { world } = this;
     if (!change.possible(world)) return false;
     const effect = change.effect(world.model);
-    if (effect === undefined) return false; // of a region that has been removed, which other tests are about
+    if (effect === undefined) return false; // of a region that has been removed, which other tests cover
     await change.start(world);
     world.model = effect.next;
     this.counts.commands++;
     return true;
   }
 
-  /** What the devices find and what they can do, at both ends of every mapping, within and without. */
+  /** Probes both ends of every mapping by DMA, inside and outside. */
   async probe(round: number): Promise<void> {
     const flat = this.world.flat();
     for (const [n, cell] of flat.entries()) {
       if (cell !== undefined && this.world.contents.byte(cell) === 0) this.#fill(cell, 0x80 + (cell.store % 0x10), n);
     }
     const boundaries = this.#boundaries();
-    // The devices take turns, so that the one has half of the boundaries now, and the other half the next time.
+    // The devices alternate: each probes one half of the boundaries now, and the other half the next time.
     const shares = this.#probes.map((_, probe) =>
       boundaries.filter((_boundary, index) => (index + round) % this.#probes.length === probe),
     );
@@ -130,11 +130,11 @@ class Bench {
     this.world.closeFiles();
   }
 
-  /** Pages at whose beginning a mapping begins or ends; where there is none, a page that is empty. */
+  /** The pages at which a mapping begins or ends; without a mapping, a page without memory. */
   #boundaries(): number[] {
     const found = new Set<number>([SIZE >> 1]);
     for (const { start, end } of this.world.memory.inspect().flat) {
-      if (BigInt(start) < BASE) continue; // the RAM that the probes work with
+      if (BigInt(start) < BASE) continue; // the RAM that the probes use
       found.add(this.world.pageOf(BigInt(start))).add(this.world.pageOf(BigInt(end)));
     }
     return [...found].sort((a, b) => a - b);
@@ -157,7 +157,7 @@ class Bench {
     throw new Error(`DMA from page ${where} brought ${[...bytes].join()} instead of ${due.join(' or ')}`);
   }
 
-  /** Writes around boundaries, and sees that just that arrived which may. */
+  /** Writes around boundaries, and checks that exactly the permitted bytes arrive. */
   async #write(probe: EduProbe, boundaries: readonly number[], mark: number): Promise<void> {
     const flat = this.world.flat();
     await probe.write(
@@ -173,9 +173,9 @@ class Bench {
   #arrived(where: number, flat: readonly (ModelCell | undefined)[], offset: number): void {
     const cell = flat[where];
     this.counts.writes++;
-    if (cell === undefined) return; // that nothing arrived anywhere else is seen when all is compared
+    if (cell === undefined) return; // the final comparison of all memory finds bytes that arrived elsewhere
     const bytes = this.#bytes(cell, where, offset, SIDE);
-    // Other addresses may show the same page, and another device may have written there.
+    // Other addresses may map the same page, and another device may have written there.
     const marked = bytes.every((byte) => (MARKS as readonly number[]).includes(byte));
     const shared = flat.some(
       (other, n) => n !== where && other?.store === cell.store && other.page === cell.page && other.writable,
@@ -185,7 +185,7 @@ class Bench {
     throw new Error(`DMA to page ${where}, ${cell.writable ? 'writable' : 'read-only'}, left ${[...bytes].join()}`);
   }
 
-  /** Nothing but what was probed has changed; it is put right again. */
+  /** Restores the probed bytes after checking that no others have changed. */
   #compareStores(boundaries: readonly number[]): void {
     const flat = this.world.flat();
     const written = new Map<string, Set<'first' | 'last'>>();
@@ -214,7 +214,7 @@ class Bench {
     for (const [n, cell] of flat.entries()) if (cell !== undefined && cell.store >= PRIVATE) look(cell, n);
   }
 
-  /** @param where an address that shows it, by which private memory goes */
+  /** @param where an address that maps it, needed for private memory */
   #bytes(
     { store, page: n }: Pick<ModelCell, 'store' | 'page'>,
     where: number | undefined,
@@ -238,7 +238,7 @@ class Bench {
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'after random programs, DMA of two devices finds at every edge what the model says',
+  'after random programs, DMA at every edge finds the memory of the model',
   async (t, { edu: [first = '', second = ''], ivshmem: [peer = ''] }) => {
     t.timeout(600_000);
     const seed = seedOf(t);

@@ -1,6 +1,6 @@
 /**
- * The matrix against real devices: what it says of a pair is what their DMA does, for every pair of those that do DMA
- * (the edus and the disk) with every BAR, and both ways wherever a write is harmless.
+ * The peer-to-peer matrix compared with real DMA. The pairs are each device that does DMA (the edus and the disk) with
+ * each BAR, and both directions if a write is harmless.
  */
 import test, { type ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
@@ -20,9 +20,12 @@ import { type Devices, testWith } from './support/devices.ts';
 import { RAM_START, SINK, SOURCE, fetch, pattern, rig, send } from './support/rig.ts';
 
 const ADDRESS = 0x1_0000_0000n;
-/** VFIO's indices of BARs that are memory: ivshmem's, and the nvme's controller memory buffer. Others are registers. */
+/**
+ * VFIO's indices of BARs that are memory: of ivshmem, and the controller memory buffer of the nvme. Others are
+ * registers.
+ */
 const MEMORY_BAR = 2;
-/** A register of an edu that reads as the complement of what was written to it (QEMU, docs/specs/edu.rst). */
+/** A register of an edu that reads as the complement of the written value (QEMU, docs/specs/edu.rst). */
 const LIVENESS = 4n;
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
 
@@ -30,7 +33,7 @@ const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
 interface Initiator {
   send(bytes: Uint8Array, iova: bigint): Promise<void>;
   fetch(iova: bigint, length: number): Promise<Uint8Array>;
-  /** The least that it moves. */
+  /** The smallest transfer. */
   readonly granule: number;
 }
 
@@ -42,7 +45,7 @@ function eduInitiator(memory: GuestMemory, edu: Edu): Initiator {
   };
 }
 
-/** A disk: what goes somewhere goes by way of its first blocks. */
+/** A disk: transfers go through its first blocks. */
 function diskInitiator(memory: GuestMemory, nvme: Nvme): Initiator {
   const granule = 512;
   return {
@@ -61,7 +64,7 @@ function diskInitiator(memory: GuestMemory, nvme: Nvme): Initiator {
   };
 }
 
-/** What came of an attempt to show a BAR to the devices of `memory`. */
+/** The result of mapping a BAR for the devices of `memory`. */
 type Shown = 'refused' | 'not mapped' | 'mapped';
 
 async function withBar(memory: GuestMemory, bar: VfioRegion, use: (shown: Shown) => Promise<void>): Promise<void> {
@@ -82,7 +85,7 @@ async function withBar(memory: GuestMemory, bar: VfioRegion, use: (shown: Shown)
   await window.unmapFromGuest();
 }
 
-/** Both ways, first and last page. */
+/** Both directions, first and last page. */
 async function dmaArrives(initiator: Initiator, bar: VfioRegion, seed: number): Promise<boolean> {
   const bytes = pattern(seed, 2048);
   for (const offset of [0n, bar.length - 0x1000n]) {
@@ -94,7 +97,7 @@ async function dmaArrives(initiator: Initiator, bar: VfioRegion, seed: number): 
   return true;
 }
 
-/** Reads the registers of an edu by DMA; writes one where the initiator can write as little. */
+/** Reads the registers of an edu by DMA, and writes one if the initiator can write so few bytes. */
 async function registersAreReached(initiator: Initiator, bar: VfioRegion, seed: number): Promise<boolean> {
   const told = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(~value).buffer);
   const reads = async (value: number): Promise<boolean> => {
@@ -137,48 +140,44 @@ async function comparePair(
   return tried;
 }
 
-testWith(
-  { edu: 2, ivshmem: 2, nvme: 1 },
-  'the matrix says what DMA does, for every pair',
-  async (t, devices: Devices) => {
-    const guest = await Guest.start(t);
-    const { memory, manager } = guest;
-    const initiators = new Map<string, Initiator>();
-    const peers = new Map<string, { device: VfioDevice; edu: boolean }>();
-    for (const bdf of devices.ivshmem) peers.set(bdf, { device: await manager.open(bdf), edu: false });
-    for (const bdf of devices.edu) {
-      const device = await manager.open(bdf);
-      peers.set(bdf, { device, edu: true });
-      initiators.set(bdf, eduInitiator(memory, new Edu(device)));
-    }
-    for (const bdf of devices.nvme) {
-      const { device, firmware, physical } = await guest.assign(bdf);
-      await firmware.placeAll(LOW);
-      await firmware.enable();
-      const nvme = await Nvme.open({ device, firmware, memory, workspace: RAM_START });
-      peers.set(bdf, { device: physical, edu: false });
-      initiators.set(bdf, diskInitiator(memory, nvme));
-    }
+testWith({ edu: 2, ivshmem: 2, nvme: 1 }, 'the matrix matches DMA for every pair', async (t, devices: Devices) => {
+  const guest = await Guest.start(t);
+  const { memory, manager } = guest;
+  const initiators = new Map<string, Initiator>();
+  const peers = new Map<string, { device: VfioDevice; edu: boolean }>();
+  for (const bdf of devices.ivshmem) peers.set(bdf, { device: await manager.open(bdf), edu: false });
+  for (const bdf of devices.edu) {
+    const device = await manager.open(bdf);
+    peers.set(bdf, { device, edu: true });
+    initiators.set(bdf, eduInitiator(memory, new Edu(device)));
+  }
+  for (const bdf of devices.nvme) {
+    const { device, firmware, physical } = await guest.assign(bdf);
+    await firmware.placeAll(LOW);
+    await firmware.enable();
+    const nvme = await Nvme.open({ device, firmware, memory, workspace: RAM_START });
+    peers.set(bdf, { device: physical, edu: false });
+    initiators.set(bdf, diskInitiator(memory, nvme));
+  }
 
-    const { cells } = peerMatrix(readHost(), [...peers.keys()]);
-    t.deepEqual(
-      cells.flatMap(({ prerequisites }) => prerequisites.map(({ text }) => text)),
-      [],
-      'nothing is due before: the devices are open',
-    );
-    let tried = 0;
-    for (const cell of cells) {
-      const [initiator, peer] = [initiators.get(cell.initiator), peers.get(cell.target)];
-      if (initiator === undefined || peer === undefined) continue;
-      tried += await comparePair(t, memory, cell, initiator, peer);
-    }
-    t.is(tried, 12, 'two edus and a disk, to each other device');
-  },
-);
+  const { cells } = peerMatrix(readHost(), [...peers.keys()]);
+  t.deepEqual(
+    cells.flatMap(({ prerequisites }) => prerequisites.map(({ text }) => text)),
+    [],
+    'no prerequisites: the devices are open',
+  );
+  let tried = 0;
+  for (const cell of cells) {
+    const [initiator, peer] = [initiators.get(cell.initiator), peers.get(cell.target)];
+    if (initiator === undefined || peer === undefined) continue;
+    tried += await comparePair(t, memory, cell, initiator, peer);
+  }
+  t.is(tried, 12, 'two edus and a disk, to each other device');
+});
 
 testWith(
   { ivshmem: 1, edu: 1 },
-  'memory decode that is off is due before, and is what keeps a BAR out',
+  'memory decode that is off is a prerequisite, and prevents mapping',
   async (t, devices) => {
     const set = await rig(t);
     const [initiator = '', target = ''] = [devices.edu[0], devices.ivshmem[0]];
@@ -204,7 +203,7 @@ testWith(
   },
 );
 
-const notViable = 'a group that the matrix calls not viable is one';
+const notViable = 'a group that the matrix calls not viable cannot be assigned';
 if (entangled === undefined) {
   test.serial.skip(`${notViable} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
 } else {
@@ -220,7 +219,7 @@ if (entangled === undefined) {
   });
 }
 
-testWith({ ivshmem: 2, nvme: 1 }, 'what /sys says of the devices is what VFIO gives', async (t, devices) => {
+testWith({ ivshmem: 2, nvme: 1 }, 'facts of /sys about the devices match those of VFIO', async (t, devices) => {
   const { open } = await rig(t);
   const host = readHost();
   t.deepEqual(host.findings, []);

@@ -1,5 +1,5 @@
 /**
- * A platform whose IOMMU can't remap interrupts. Run on its own, in a guest made for it.
+ * A platform whose IOMMU cannot remap interrupts. Runs in a guest of its own.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../ts/index.ts';
@@ -10,7 +10,7 @@ import { rig } from './support/rig.ts';
 
 testWith(
   { any: 1 },
-  'without interrupt remapping a device is refused, with what to do about it',
+  'without interrupt remapping a device is rejected, and the error has the remedy',
   async (t, { any: [bdf = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const error = await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_NO_INTERRUPT_REMAPPING' });
@@ -23,7 +23,7 @@ testWith(
 
 testWith(
   { any: 1 },
-  'the doctor says so, and by which back end a device opens once somebody accepts that',
+  'the doctor reports it, and the back end that opens devices once the risk is accepted',
   async (t, { any: [bdf = ''] }) => {
     const told = async () => {
       const { machine, devices } = await diagnose({ devices: [bdf] });

@@ -1,6 +1,6 @@
 /**
- * The native core is the last line: a caller that does everything wrong, on purpose, while a device DMAs all the time.
- * No byte lands anywhere but in the memory that is mapped, and none of that is taken from under the device.
+ * Wrong calls of the native core while a device does DMA. All bytes land in mapped memory, and no mapped memory is
+ * unmapped under the device.
  */
 import {
   NativeMemoryFile,
@@ -19,7 +19,7 @@ import { Witnesses } from './support/witnesses.ts';
 import { type RejectedCall, assertRejected, unmapCalls } from './support/rejected-calls.ts';
 
 const PAGE = 0x1000n;
-/** Where neither the reservation nor the IOMMU has anything. */
+/** Outside of the reservation and of the IOMMU's mappings. */
 const FREE = 0x80_0000n;
 
 function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['rig']): RejectedCall[] {
@@ -33,7 +33,7 @@ function onTheMappings({ iova, length }: Place, { container }: ExposedMemory['ri
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'no wrong call takes memory from under a device that DMAs',
+  'no wrong call unmaps memory under a device that does DMA',
   async (t, { edu, ivshmem }) => {
     const exposed = await ExposedMemory.open(t, edu[0] ?? '', ivshmem[0] ?? '');
     const witnesses = new Witnesses();
@@ -62,12 +62,12 @@ testWith(
         (number) => [String(number), 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(number, 1)] as const,
       ),
       ['too many', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(leases, 2 ** 52)],
-      ['mapping what is not there', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
-      ['mapping more than is there', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
-      ['mapping what is there in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
+      ['mapping absent memory', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
+      ['mapping past the end of memory', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
+      ['mapping memory in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
       ['mapping beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
       ['mapping across its end', 'ERR_OUT_OF_RANGE', place(reservation.length - PAGE, 2n * PAGE)],
-      ['mapping nothing of it', 'ERR_EMPTY_RANGE', place(RAM.at, 0n)],
+      ['mapping an empty range', 'ERR_EMPTY_RANGE', place(RAM.at, 0n)],
       ['read one', 'ERR_INVALID_ARGUMENT', () => reservation.leaseRead(leases, 0n, new Uint8Array(8))],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE, BAR })) {
@@ -75,16 +75,12 @@ testWith(
     }
     await turn('numbers', [
       ['beyond the reservation', 'ERR_OUT_OF_RANGE', () => reservation.unmap(reservation.length - PAGE, 2n * PAGE)],
-      ['around the end of all numbers', 'ERR_OUT_OF_RANGE', () => reservation.unmap((1n << 64n) - PAGE, 2n * PAGE)],
+      ['past the highest number', 'ERR_OUT_OF_RANGE', () => reservation.unmap((1n << 64n) - PAGE, 2n * PAGE)],
       ['below zero', 'ERR_INVALID_ARGUMENT', () => reservation.unmap(-PAGE, PAGE)],
       ['above u64', 'ERR_OUT_OF_RANGE', () => reservation.unmap(1n << 64n, PAGE)],
       ['nothing', 'ERR_EMPTY_RANGE', () => reservation.unmap(RAM.at, 0n)],
       ['not a page', 'ERR_UNALIGNED', () => reservation.unmap(RAM.at + 1n, PAGE)],
-      [
-        'a lease of what is not mapped',
-        'ERR_VA_NOT_MAPPED',
-        () => reservation.lease(BigUint64Array.of(RAM.length, PAGE)),
-      ],
+      ['a lease of unmapped memory', 'ERR_VA_NOT_MAPPED', () => reservation.lease(BigUint64Array.of(RAM.length, PAGE))],
       ['half a request', 'ERR_INVALID_ARGUMENT', () => mapInto(container, reservation, [], words([FREE, PAGE]))],
       [
         'a request of unknown flags',
@@ -96,9 +92,13 @@ testWith(
         'ERR_INVALID_ARGUMENT',
         () => container.unmap(BigUint64Array.of(RAM.iova, RAM.length, PRIVATE.iova), true),
       ],
-      ['an IOMMU range around the end', 'ERR_OUT_OF_RANGE', () => unmapFrom(container, (1n << 64n) - PAGE, 2n * PAGE)],
-      ['an IOMMU range of nothing', 'ERR_EMPTY_RANGE', () => unmapFrom(container, RAM.iova, 0n)],
-      ['numbers that are no words', '', () => container.unmap([RAM.iova, RAM.length] as never, false)],
+      [
+        'an IOMMU range past the highest number',
+        'ERR_OUT_OF_RANGE',
+        () => unmapFrom(container, (1n << 64n) - PAGE, 2n * PAGE),
+      ],
+      ['an empty IOMMU range', 'ERR_EMPTY_RANGE', () => unmapFrom(container, RAM.iova, 0n)],
+      ['numbers that are not words', '', () => container.unmap([RAM.iova, RAM.length] as never, false)],
       [
         'a file that is too short',
         'ERR_OUT_OF_RANGE',
@@ -106,14 +106,14 @@ testWith(
       ],
       ['private memory that is placed', 'ERR_OVERLAP', () => reservation.mapPrivate(FREE, PAGE, privateMemory, 0n)],
       [
-        'the same with a part',
+        'the same for a part',
         'ERR_OVERLAP',
         () => reservation.mapPrivate(FREE, PAGE, privateMemory, PRIVATE.length - PAGE),
       ],
     ]);
     await turn('kinds', [
       ['no reservation', '', () => mapInto(container, {} as never, [], words(byPlace(FREE, PAGE)))],
-      ['none at all', 'ERR_INVALID_ARGUMENT', () => mapInto(container, undefined, [], words(byPlace(FREE, PAGE)))],
+      ['no object', 'ERR_INVALID_ARGUMENT', () => mapInto(container, undefined, [], words(byPlace(FREE, PAGE)))],
       ['a file', 'ERR_INVALID_ARGUMENT', () => mapInto(container, undefined, [file], words(byFile(FREE, PAGE)))],
       [
         'a file for a reservation',
@@ -132,7 +132,7 @@ testWith(
         '',
         () => reservation.unmap.call(Object.create(NativeReservation.prototype) as never, 0n, PAGE),
       ],
-      ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
+      ['truncating a sealed file', 'EPERM', () => ftruncateSync(file.fd, 0)],
     ]);
     const stranger = NativeVfioContainer.open();
     t.teardown(() => stranger.close());
@@ -160,10 +160,10 @@ testWith(
     await turn('without handles', unmapCalls(RAM, { ...handles, file: exposed.observer }, other));
 
     unmapFrom(container, RAM.iova, RAM.length);
-    t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova), 'unmapped: the device reaches nothing');
     reservation.unmap(RAM.at, RAM.length);
     witnesses.add();
-    t.true(await exposed.strikesNothing(RAM.iova + 0x1000n));
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova + 0x1000n));
     t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
   },
 );
@@ -178,21 +178,21 @@ testWith(
     exposed.handles = undefined;
     exposed.rig.groups.length = 0;
     await collectGarbage();
-    t.is(trace.deref(), undefined, 'the reservation is gone as far as JavaScript knows');
+    t.is(trace.deref(), undefined, 'JavaScript has released the reservation');
     for (let round = 0; round < 16; round++) witnesses.add();
     await exposed.carry(t, 'forgotten');
     t.is(exposed.rig.container.mappingCount, 3);
     t.is(witnesses.changed, 0);
     unmapAll(exposed.rig.container);
     witnesses.add();
-    for (const { iova } of [RAM, PRIVATE, BAR]) t.true(await exposed.strikesNothing(iova));
+    for (const { iova } of [RAM, PRIVATE, BAR]) t.true(await exposed.leavesMemoryUnchanged(iova));
     t.is(witnesses.changed, 0);
   },
 );
 
 testWith(
   { edu: 1 },
-  'memory that is mapped twice is held until both mappings are gone, and a range is of its own reservation only',
+  'memory that is mapped twice is held until both mappings are removed, and a range belongs to one reservation',
   async (t, { edu: [bdf = ''] }) => {
     const { container } = await NativeRig.open(t, bdf);
     const [mine, theirs] = [placedFile(4n * PAGE), placedFile(PAGE)];

@@ -1,6 +1,6 @@
 /**
- * The native core is the last line: calls of the asynchronous kind that race with one another, and handles that are
- * dropped before they have settled.
+ * Calls of the native core in a wrong order. Asynchronous calls race with one another, and handles are dropped before
+ * they settle.
  */
 import { NativeMemoryFile, type NativeReservation, type NativeVfioContainer } from '#native';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -21,7 +21,7 @@ const IOVA = 0x4000_0000n;
 const MiB = 1n << 20n;
 const IN_USE = { code: 'ERR_VA_IN_USE' };
 
-/** How many mappings the kernel has, by its own account. */
+/** The kernel's count of mappings. */
 function counter(container: NativeVfioContainer): () => number {
   const all = container.info().dmaAvail ?? NaN;
   return () => all - (container.info().dmaAvail ?? NaN);
@@ -32,7 +32,7 @@ function placed(length: bigint): PlacedFile & { request: BigUint64Array } {
   return { ...placedFile(length), request: words(byPlace(IOVA, length)) };
 }
 
-/** What the device writes there arrives in the file. */
+/** Checks that a DMA write there arrives in the file. */
 async function arrives(
   t: ExecutionContext,
   edu: Edu,
@@ -50,7 +50,7 @@ async function arrives(
   t.deepEqual(found, bytes);
 }
 
-testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'memory that is being pinned cannot be unmapped', async (t, { edu: [bdf = ''] }) => {
   const rig = await NativeRig.open(t, bdf);
   const { container } = rig;
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
@@ -77,7 +77,7 @@ testWith({ edu: 1 }, 'memory that is being pinned can not be taken away', async 
 
 testWith(
   { edu: 1 },
-  'maps and unmaps that race leave the records as the kernel has it',
+  "maps and unmaps that race leave the records equal to the kernel's",
   async (t, { edu: [bdf = ''] }) => {
     const rig = await NativeRig.open(t, bdf);
     const { container } = rig;
@@ -112,7 +112,7 @@ testWith(
           last = part * length;
         }
       }
-      t.is(mapped, container.mappingCount, 'what is mapped is held, and nothing else');
+      t.is(mapped, container.mappingCount, 'mapped memory is held, and no other');
       if (last !== undefined) await arrives(t, edu, file, last, round);
       unmapAll(container);
       witnesses.add();
@@ -123,7 +123,7 @@ testWith(
   },
 );
 
-testWith({ edu: 1 }, 'a mapping outlives whoever asked for it and did not wait', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a mapping outlives a caller that does not wait for it', async (t, { edu: [bdf = ''] }) => {
   const rig = await NativeRig.open(t, bdf);
   const { container } = rig;
   const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
@@ -170,25 +170,21 @@ testWith(
   },
 );
 
-testWith(
-  { edu: 1, ivshmem: 1 },
-  'who drops everything at once leaves nothing open, whatever held whatever',
-  async (t, devices) => {
-    const [edu = '', peer = ''] = [devices.edu[0], devices.ivshmem[0]];
-    const drop = async (): Promise<void> => {
-      const exposed = await ExposedMemory.with(edu, peer);
-      t.true(pinnedPages() > 0);
-      await exposed.edu.store(BAR.iova, Edu.BUFFER_SIZE);
-      exposed.edu.store(RAM.iova, Edu.BUFFER_SIZE).catch(() => {}); // which does not come to its end
-    };
-    const witnesses = new Witnesses();
-    await drop();
-    for (let round = 0; round < 3; round++) await collectGarbage();
-    t.deepEqual(openVfioFiles(), []);
-    t.is(await pinnedAtLast(), 0);
-    for (let round = 0; round < 8; round++) witnesses.add();
-    const again = await ExposedMemory.open(t, edu, peer);
-    await again.carry(t, 'opened again');
-    t.is(witnesses.changed, 0);
-  },
-);
+testWith({ edu: 1, ivshmem: 1 }, 'handles that are all dropped at once leave nothing open', async (t, devices) => {
+  const [edu = '', peer = ''] = [devices.edu[0], devices.ivshmem[0]];
+  const drop = async (): Promise<void> => {
+    const exposed = await ExposedMemory.with(edu, peer);
+    t.true(pinnedPages() > 0);
+    await exposed.edu.store(BAR.iova, Edu.BUFFER_SIZE);
+    exposed.edu.store(RAM.iova, Edu.BUFFER_SIZE).catch(() => {}); // which does not end
+  };
+  const witnesses = new Witnesses();
+  await drop();
+  for (let round = 0; round < 3; round++) await collectGarbage();
+  t.deepEqual(openVfioFiles(), []);
+  t.is(await pinnedAtLast(), 0);
+  for (let round = 0; round < 8; round++) witnesses.add();
+  const again = await ExposedMemory.open(t, edu, peer);
+  await again.carry(t, 'opened again');
+  t.is(witnesses.changed, 0);
+});

@@ -1,5 +1,5 @@
 /**
- * A DMA target of a user's that breaks its contract. It has real mappings; what it says about them is not true.
+ * A user's DMA target that breaks its contract: it has real mappings, and reports them wrongly.
  */
 import { Edu } from '../../examples/devices/edu.ts';
 import {
@@ -24,14 +24,14 @@ const AT = 0x2000_0000n;
 const LENGTH = 0x1_0000n;
 const BYTES = Edu.BUFFER_SIZE;
 
-/** Hands everything on to a container, except what its fault is about. */
+/** Forwards everything to a container, except for its fault. */
 class WrongTarget implements DmaTarget {
   readonly name = 'wrong';
   readonly needsVa = true;
   readonly kept: HostMemory[] = [];
   readonly requests: DmaMapRequest[] = [];
   readonly #real: DmaTarget;
-  /** Says that it has unmapped, and has not. */
+  /** Reports a successful unmap without unmapping. */
   idle = false;
   /** Settles more than once, and throws after that. */
   twice = false;
@@ -71,7 +71,7 @@ class WrongTarget implements DmaTarget {
 
 testWith(
   { edu: 1 },
-  'a target that keeps what it was lent, and lies about it, reaches nothing but what it has mapped',
+  'a target that keeps leases and reports wrongly reaches nothing but its mappings',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await NativeRig.open(t, bdf);
     const edu = nativeEdu(bdf, rig.devices[0] as NonNullable<(typeof rig.devices)[0]>);
@@ -102,31 +102,31 @@ testWith(
     t.deepEqual(file.read(0n, BYTES), pattern(1));
     target.twice = false;
 
-    // What it has kept is of no use any more: neither to copy from nor to map.
+    // The handle that it kept is revoked: it can be neither copied from nor mapped.
     const [stale] = target.kept.slice(-1) as [HostMemory];
     const [request] = target.requests.slice(-1) as [DmaMapRequest];
     t.throws(() => stale.read(0n, 8), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
     t.throws(() => stale.write(0n, new Uint8Array(8)), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
     await t.throwsAsync(async () => real.mapDma(request), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
 
-    // It says that it has unmapped: the memory stays where it is all the same, as its mapping holds it.
+    // It reports an unmap. The memory stays mapped in this process, since the IOMMU mapping holds it.
     await region.mapToGuest();
     target.idle = true;
     const refused = await t.throwsAsync(region.unmapFromGuest(), { instanceOf: PeerDmaError });
-    // The memory can't be taken away, and what is mapped can't be mapped again: so much for the truth.
+    // The memory cannot be unmapped, and the existing mapping cannot be mapped again: the wrong report shows.
     t.is(refused?.code, 'ERR_ROLLBACK_FAILED');
     t.regex(refused?.message ?? '', /is in use.*lease/);
     for (let round = 0; round < 4; round++) witnesses.add();
     await store(3);
-    t.deepEqual(file.read(0n, BYTES), pattern(3), 'the device goes on in the memory that it had');
+    t.deepEqual(file.read(0n, BYTES), pattern(3), 'the device still uses the memory that it had');
     t.is(witnesses.changed, 0);
     t.like(memory.inspect().targets[0]?.mappings.at(-1), { region: 'region', state: 'failed' });
     await t.throwsAsync(region.addMapping({ range: AddressRange.of(0n, LENGTH), backing: { file: next, offset: 0n } }));
     await store(4);
-    t.deepEqual(next.read(0n, BYTES), new Uint8Array(BYTES), 'no other memory has come there');
+    t.deepEqual(next.read(0n, BYTES), new Uint8Array(BYTES), 'no other memory is mapped there');
     t.is(witnesses.changed, 0);
 
-    // The truth at last.
+    // The real unmap at last.
     unmapFrom(rig.container, AT, LENGTH);
     target.idle = false;
     await memory.dmaMappers.targetClosed(target);

@@ -1,4 +1,4 @@
 /**
- * The driver of QEMU's teaching device `edu`, which `peerdma demo` uses too.
+ * The driver of QEMU's educational device `edu`, which `peerdma demo` uses too.
  */
 export * from '../../ts/cli/demo/edu-driver.ts';

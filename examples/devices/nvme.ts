@@ -1,9 +1,9 @@
 /**
- * A driver in the guest for an NVMe controller: one pair of queues for administration and one for blocks, all in guest RAM,
- * each with an MSI-X vector. It looks at a completion queue when it was interrupted, and only then.
+ * A driver in the guest for an NVMe controller.
  *
- * All addresses it gives the controller (of queues, in PRP entries) are guest-physical: what the controller reaches there is
- * what the IOMMU maps.
+ * It has one pair of queues for administration and one for blocks, in guest RAM, each with an MSI-X vector. It reads a
+ * completion queue only after an interrupt. All addresses for the controller (of queues, in PRP entries) are
+ * guest-physical: the IOMMU maps them.
  */
 import type { GuestMemory } from '../../ts/index.ts';
 import { GuestBar, type GuestMmio } from '../guest/bar.ts';
@@ -14,19 +14,19 @@ import { Msix } from './nvme/msix.ts';
 import { QueuePair } from './nvme/queue-pair.ts';
 import { NvmeRegisters } from './nvme/registers.ts';
 
-/** The controller's registers are in this BAR. */
+/** The BAR with the controller's registers. */
 const REGISTERS = 0;
 
-/** Numbers of the queue pairs; each has the vector of its number. */
+/** Numbers of the queue pairs. Each uses the vector of its number. */
 const ADMIN = 0;
 const BLOCKS = 1;
 
-/** Entries of each queue, if the controller has so many: few enough that they are gone round soon. */
+/** Entries of each queue, if the controller supports so many: few, so that they wrap around soon. */
 const ENTRIES = 16;
 
 const NAMESPACE = 1;
 
-/** A function as a driver in the guest has it: an {@link AssignedDevice}. */
+/** A function as a driver in the guest accesses it: an {@link AssignedDevice}. */
 export interface NvmeFunction extends GuestFunction, GuestMmio {
   readonly interrupts: {
     vector(kind: 'msix', index: number): { onInterrupt(callback: ((count: bigint) => void) | undefined): void };
@@ -35,16 +35,16 @@ export interface NvmeFunction extends GuestFunction, GuestMmio {
 
 export interface NvmeOptions {
   readonly device: NvmeFunction;
-  /** Which has given the BARs their addresses, and switched the device on. */
+  /** The firmware, which has placed the BARs and enabled the device. */
   readonly firmware: Firmware;
   readonly memory: GuestMemory;
-  /** {@link Nvme.WORKSPACE} bytes of guest RAM for queues, at a page's start. */
+  /** {@link Nvme.WORKSPACE} bytes of guest RAM for queues, at the start of a page. */
   readonly workspace: bigint;
 }
 
-/** An NVMe controller, of which it uses the first namespace. */
+/** An NVMe controller with its first namespace. */
 export class Nvme {
-  /** Bytes of guest RAM that the driver needs for itself. */
+  /** Bytes of guest RAM that the driver uses itself. */
   static readonly WORKSPACE: bigint = 2n * QueuePair.LENGTH + commands.PAGE;
   readonly #memory: GuestMemory;
   readonly #registers: NvmeRegisters;
@@ -52,7 +52,7 @@ export class Nvme {
   readonly #msix: Msix;
   readonly #admin: QueuePair;
   readonly #blocks: QueuePair;
-  /** Where Identify puts its answers. */
+  /** The page that Identify fills. */
   readonly #page: bigint;
   #blockLength = 0;
   #closing: Promise<void> | undefined;
@@ -73,7 +73,7 @@ export class Nvme {
   /**
    * Resets a controller and prepares it for use.
    *
-   * @throws {Error} it does not get ready, refuses something, or is none that this driver can use; it is off then
+   * @throws {Error} if it does not get ready, rejects a command, or is not supported by this driver; it is off then
    */
   static async open(options: NvmeOptions): Promise<Nvme> {
     const nvme = new Nvme(options);
@@ -86,22 +86,22 @@ export class Nvme {
     }
   }
 
-  /** Of the specification that the controller follows. */
+  /** The version of the specification that the controller follows. */
   get version(): string {
     return this.#registers.version;
   }
 
-  /** How often the controller has interrupted for each of its queue pairs. */
+  /** The number of interrupts for each queue pair. */
   get interrupts(): { readonly admin: bigint; readonly blocks: bigint } {
     return { admin: this.#admin.interrupts, blocks: this.#blocks.interrupts };
   }
 
-  /** Vectors, by which a guest can hold back the controller's interrupts. */
+  /** Vectors, by which a guest can mask the controller's interrupts. */
   get msix(): Msix {
     return this.#msix;
   }
 
-  /** What the controller says of itself and of its first namespace. */
+  /** Identity of the controller and of its first namespace. */
   async identify(): Promise<{ controller: NvmeController; namespace: NvmeNamespace }> {
     const controller = controllerFrom(await this.#ask(commands.identifyController(this.#page)));
     const namespace = namespaceFrom(NAMESPACE, await this.#ask(commands.identifyNamespace(NAMESPACE, this.#page)));
@@ -112,9 +112,9 @@ export class Nvme {
    * Reads blocks into guest memory.
    *
    * @param block the first
-   * @param count as many as are in one page, or in two that follow one another
-   * @param gpa where to; a multiple of 4
-   * @throws {NvmeCommandError} the controller refused it, such as blocks past the end
+   * @param count at most the blocks of one page, or of two adjacent ones
+   * @param gpa the destination; a multiple of 4
+   * @throws {NvmeCommandError} if the controller rejects it, such as blocks past the end
    */
   async read(block: bigint, count: number, gpa: bigint): Promise<void> {
     await this.#blocks.submit(commands.read(this.#transfer(block, count, gpa)));
@@ -125,7 +125,7 @@ export class Nvme {
     await this.#blocks.submit(commands.write(this.#transfer(block, count, gpa)));
   }
 
-  /** Shuts the controller down and turns it off. Nothing may be under way. Idempotent. */
+  /** Shuts the controller down and turns it off. No command may be in progress. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown();
     return this.#closing;
@@ -159,7 +159,7 @@ export class Nvme {
     }
   }
 
-  /** Off, whatever state it is in. */
+  /** Turns it off in any state. */
   async #stop(): Promise<void> {
     try {
       await this.#registers.disable();
@@ -176,7 +176,7 @@ export class Nvme {
     return this.#device.interrupts.vector('msix', id);
   }
 
-  /** A command whose answer is a page. */
+  /** Runs a command that fills a page. */
   async #ask(command: commands.Command): Promise<Uint8Array> {
     await this.#admin.submit(command);
     return this.#memory.read(this.#page, Number(commands.PAGE));

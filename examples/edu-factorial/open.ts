@@ -1,5 +1,5 @@
 /**
- * The edu of the example: a real one by its PCI address, or a simulated one.
+ * The edu of the example: a physical one by its PCI address, or a simulated one.
  */
 import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';

@@ -1,13 +1,13 @@
 /**
- * The two devices of the example, simulated or real: below this they are driven by the same code.
+ * The two devices of the example, simulated or physical. The code that drives them is the same.
  */
 import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
 
 export interface DevicePair extends AsyncDisposable {
-  /** Does the DMA. */
+  /** The device that does DMA. */
   readonly edu: PhysicalFunction;
-  /** Has memory in BAR 2. */
+  /** The device with memory in BAR 2. */
   readonly peer: PhysicalFunction;
 }
 
@@ -25,7 +25,7 @@ export async function simulatedPair(memory: GuestMemory): Promise<DevicePair> {
   };
 }
 
-/** Two devices that are bound to vfio-pci, in one container where their IOMMUs allow it. */
+/** Two devices that are bound to vfio-pci, in one container if their IOMMUs allow it. */
 export async function vfioPair(memory: GuestMemory, addresses: readonly string[]): Promise<DevicePair> {
   const [edu, peer] = addresses;
   if (edu === undefined || peer === undefined || addresses.length > 2)

@@ -1,8 +1,8 @@
 /**
- * A BAR as a driver in the guest reaches it: at the guest address that firmware gave it.
+ * A BAR as a driver in the guest accesses it: at the guest address that firmware has set.
  */
 
-/** A device as the guest reaches its registers: an assigned device. */
+/** A device with registers that the guest accesses: an assigned device. */
 export interface GuestMmio {
   mmioRead(gpa: bigint, length: number): Uint8Array;
   mmioWrite(gpa: bigint, bytes: Uint8Array): void;

@@ -1,22 +1,23 @@
 /**
- * What a guest's firmware does to a PCI function, in miniature: it finds out how large the BARs are, gives them addresses
- * and switches the function on, all through config space. PCI Local Bus Specification 3.0, 6.2.5.1 (sizing) and 6.7
- * (capabilities); PCI Bus Power Management Interface Specification 1.2, 3.2.4.
+ * The firmware of a guest, in miniature: sizes, places and enables a PCI function.
+ *
+ * All of it is done through config space. PCI Local Bus Specification 3.0, 6.2.5.1 (sizing) and 6.7 (capabilities); PCI
+ * Bus Power Management Interface Specification 1.2, 3.2.4.
  */
 
-/** A function as the guest reaches it: an assigned device. */
+/** A function as the guest accesses it: an assigned device. */
 export interface GuestFunction {
   configRead(offset: number, size: number): number;
   configWrite(offset: number, size: number, value: number): Promise<void>;
 }
 
-/** What the register of a BAR says of it. */
+/** The contents of a BAR register. */
 export interface ProbedBar {
-  /** 0 to 5. */
+  /** From 0 to 5. */
   readonly index: number;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly length: bigint;
-  /** Its register takes 64 bits, in the place of two. */
+  /** Whether its register has 64 bits, and takes the place of two. */
   readonly is64Bit: boolean;
   readonly prefetchable: boolean;
 }
@@ -38,11 +39,11 @@ const FLAGS = 0xf;
 const BARS = 6;
 const ALL_ONES = 0xffff_ffff;
 
-/** The power management capability, and where its control register is in it. */
+/** The power management capability, and the offset of its control register. */
 const POWER_MANAGEMENT = 0x01;
 const POWER_CONTROL = 4;
 
-/** Plays the firmware for one function. */
+/** Acts as the firmware for one function. */
 export class Firmware {
   readonly bars: readonly ProbedBar[];
   readonly #function: GuestFunction;
@@ -52,7 +53,7 @@ export class Firmware {
     this.bars = bars;
   }
 
-  /** Finds the BARs. Decoding has to be off, as after power-on: while its size is asked for, a BAR has no address. */
+  /** Finds the BARs. Decoding has to be off, as after power-on: a BAR that is sized has no address. */
   static async probe(func: GuestFunction): Promise<Firmware> {
     const bars: ProbedBar[] = [];
     for (let index = 0; index < BARS; index++) {
@@ -64,7 +65,7 @@ export class Firmware {
     return new Firmware(func, bars);
   }
 
-  /** Gives a BAR an address, a multiple of its length. */
+  /** Places a BAR at an address, a multiple of its length. */
   async place(index: number, gpa: bigint): Promise<void> {
     const bar = this.bars.find((one) => one.index === index);
     if (bar === undefined) throw new Error(`the function has no BAR ${index}`);
@@ -72,7 +73,7 @@ export class Firmware {
     if (bar.is64Bit) await this.#function.configWrite(barRegister(index + 1), 4, Number(gpa >> 32n));
   }
 
-  /** Gives every BAR an address, from one on. Returns the first address behind them. */
+  /** Places every BAR, from an address on. Returns the first address behind them. */
   async placeAll(from: bigint): Promise<bigint> {
     let next = from;
     for (const { index, length } of this.bars) {
@@ -83,30 +84,30 @@ export class Firmware {
     return next;
   }
 
-  /** The address that a BAR has been given. */
+  /** The address at which a BAR is placed. */
   addressOf(index: number): bigint {
     const low = this.#function.configRead(barRegister(index), 4);
     const high = (low & IS_64_BIT) === 0 ? 0 : this.#function.configRead(barRegister(index + 1), 4);
     return (BigInt(high) << 32n) | BigInt((low & ~FLAGS) >>> 0);
   }
 
-  /** Switches memory decode and bus mastering on. */
+  /** Turns memory decode and bus mastering on. */
   enable(): Promise<void> {
     return this.#setCommand(MEMORY | BUS_MASTER, MEMORY | BUS_MASTER);
   }
 
-  /** Switches memory decode off. */
+  /** Turns memory decode off. */
   disable(): Promise<void> {
     return this.#setCommand(MEMORY, 0);
   }
 
-  /** Puts the function into a power state: 0 is awake, 3 is D3hot. */
+  /** Sets the power state: 0 is awake, 3 is D3hot. */
   async setPowerState(state: 0 | 3): Promise<void> {
     const control = this.capability(POWER_MANAGEMENT) + POWER_CONTROL;
     await this.#function.configWrite(control, 2, (this.#function.configRead(control, 2) & ~0x3) | state);
   }
 
-  /** Where a capability is in config space, by its number. */
+  /** The offset of a capability in config space, by its number. */
   capability(id: number): number {
     for (let at = this.#function.configRead(FIRST_CAPABILITY, 1); at !== 0; at = this.#function.configRead(at + 1, 1)) {
       if (this.#function.configRead(at, 1) === id) return at;
@@ -120,12 +121,12 @@ export class Firmware {
   }
 }
 
-/** Where the register of a BAR is in config space. */
+/** The offset of the register of a BAR in config space. */
 export function barRegister(index: number): number {
   return FIRST_BAR + 4 * index;
 }
 
-/** All ones read back as ones where an address has bits to choose, and as zeros below: the lowest one is the size. */
+/** All ones read back as ones in writable address bits, and as zeros below. The lowest one is the size. */
 async function probeBar(func: GuestFunction, index: number): Promise<ProbedBar | undefined> {
   const low = await ones(func, barRegister(index));
   if (low === 0) return undefined;
@@ -135,7 +136,7 @@ async function probeBar(func: GuestFunction, index: number): Promise<ProbedBar |
   return { index, length: mask & -mask, is64Bit, prefetchable: (low & PREFETCHABLE) !== 0 };
 }
 
-/** What a register reads back when all ones are written to it; it has its value again afterwards. */
+/** Writes all ones to a register, reads it, and restores its value. */
 async function ones(func: GuestFunction, register: number): Promise<number> {
   const value = func.configRead(register, 4);
   await func.configWrite(register, 4, ALL_ONES);

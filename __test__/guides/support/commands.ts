@@ -6,7 +6,7 @@ import type { Page } from './pages.ts';
 export interface CommandLine {
   /** Page and, in a block, the line. */
   readonly where: string;
-  /** Without variables that are set for it, `npx` and `sudo`. */
+  /** Without `npx`, `sudo` and variables that are set for it. */
   readonly words: readonly string[];
 }
 
@@ -19,12 +19,12 @@ export function commandLines(pages: readonly Page[]): CommandLine[] {
   });
 }
 
-/** What stands between backticks; it may go on in the next line. */
+/** Text between backticks, which may continue in the next line. */
 export function codeSpans(prose: readonly string[]): string[] {
   return [...prose.join('\n').matchAll(/(?<!`)`([^`]+)`(?!`)/g)].map(([, code = '']) => code.replace(/\s+/g, ' '));
 }
 
-/** Commands of a script, as words. Good enough for what stands in a page: quotes are taken off, nothing is substituted. */
+/** Commands of a script, as words. Quotes are removed, and nothing is substituted: this suffices for the pages. */
 function split(script: string): string[][] {
   const lines = script.replaceAll('\\\n', ' ').split('\n');
   return lines

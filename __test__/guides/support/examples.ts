@@ -1,10 +1,10 @@
 /**
- * The TypeScript of the pages as programs: what each needs, what it says that it prints, and how it is made to run.
+ * The TypeScript blocks of the pages as programs: their devices, expected output, and compilation.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type Block, type Page, readPages, top } from './pages.ts';
 
-/** What a guest of the testbed has to stand for a device of a guide. */
+/** Kinds of emulated devices in the testbed. */
 const KINDS = ['edu', 'ivshmem', 'nvme'] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -17,18 +17,18 @@ export interface Example {
   readonly where: string;
   readonly page: string;
   readonly code: string;
-  /** What stands for the PCI addresses, in the order in which the code has them. None: it runs without devices. */
+  /** The kinds for the PCI addresses in the code, in their order. Empty: it runs without devices. */
   readonly devices: readonly { readonly bdf: string; readonly kind: Kind }[];
 }
 
-/** Where the examples lie as they are in the pages, to be compiled. */
+/** The folder of the examples, unchanged, for the compiler. */
 export const folder = new URL('target/guides/', top);
 
 export function readExamples(): Example[] {
   return readPages().flatMap(examplesOf);
 }
 
-/** @throws where the mark of a block is none, or names other devices than the code */
+/** @throws if the mark of a block is invalid, or does not match the addresses in the code */
 export function examplesOf({ path, blocks }: Page): Example[] {
   const stem = path.replace(/\.md$/, '').replaceAll('/', '-');
   return blocks
@@ -53,7 +53,7 @@ function devicesOf({ page, line, mark, code }: Block): Example['devices'] {
   return kinds.map((kind, index) => ({ kind, bdf: addresses[index] ?? '' }));
 }
 
-/** Writes the examples into {@link folder}, and nothing else is there then. */
+/** Writes the examples into {@link folder}, and removes all other files there. */
 export function extractExamples(): Example[] {
   const examples = readExamples();
   rmSync(folder, { recursive: true, force: true });
@@ -62,20 +62,20 @@ export function extractExamples(): Example[] {
   return examples;
 }
 
-/** An example as tsc has compiled it. @throws where the page has changed since */
+/** A compiled example. @throws if the page has changed since */
 export function compiledExample({ name, where, code }: Example): string {
   let extracted: string | undefined;
   try {
     extracted = readFileSync(new URL(`${name}.ts`, folder), 'utf8');
   } catch {
-    // It is not there, which is not the same either.
+    // It is missing, which is reported like a change.
   }
-  if (extracted !== code) throw new Error(`${where} is not what was compiled: npm run test:guest compiles it`);
+  if (extracted !== code) throw new Error(`${where} has changed since it was compiled: npm run test:guest compiles it`);
   return readFileSync(new URL(`target/js/target/guides/${name}.js`, top), 'utf8');
 }
 
 /**
- * Code with this checkout's package in place of the installed one, and with other devices.
+ * Code that imports the package of this checkout, with other PCI addresses.
  *
  * @param packageUrl URL of the folder with the entry points, with a slash at its end
  */
@@ -87,20 +87,20 @@ export function placed(code: string, packageUrl: string, addresses: Readonly<Rec
   return here.replace(PCI_ADDRESS, (bdf) => addresses[bdf] ?? bdf);
 }
 
-/** What the code says that it prints: the comment at the end of a line with `console.log`. */
+/** The expected output: the comments at the end of lines with `console.log`. */
 export function promisedLines(code: string): string[] {
   return [...code.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map(([, text = '']) => text);
 }
 
 /**
- * The first promise that was not kept, if any: the lines come in that order, others between them, where some calls of
- * `console.log` say what they print and others don't; where all do, there are no others.
+ * The first difference from the expected output. Expected lines must be printed in order. Other lines may be printed
+ * between them only if some calls of `console.log` have no comment.
  */
 export function brokenPromise(code: string, printed: readonly string[]): string | undefined {
   const promised = promisedLines(code);
   const calls = code.match(/console\.log\(/g)?.length ?? 0;
   if (calls === promised.length && printed.length > promised.length) {
-    return `"${printed.find((line) => !promised.includes(line)) ?? printed.at(-1)}" is printed, and is no comment`;
+    return `"${printed.find((line) => !promised.includes(line)) ?? printed.at(-1)}" is printed, but not in a comment`;
   }
   let at = 0;
   for (const line of promised) {

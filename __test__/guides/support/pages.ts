@@ -1,6 +1,6 @@
 /**
- * The pages for people: those at the top, the guides, and those of testbed, fuzz targets and packages.
- * Generated pages are in other folders below docs/ and do not count.
+ * The pages for readers: those at the top, the guides, and the pages of testbed, fuzz and packages. Generated pages are
+ * in other folders below docs/ and do not count.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ export interface Block {
   /** Of the fence, from 1. */
   readonly line: number;
   readonly language: string;
-  /** What the fence has after the language; it is not shown to readers. */
+  /** The text of the fence after the language, which renderers hide. */
   readonly mark: string;
   readonly code: string;
 }

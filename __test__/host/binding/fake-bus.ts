@@ -1,5 +1,5 @@
 /**
- * Fake PCI bus: performs writes to /sys on files, fails chosen ones, and moves driver links like the kernel.
+ * Fake PCI bus. Performs writes to /sys on files, fails chosen ones, and moves driver links like the kernel.
  */
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,14 +8,14 @@ import type { SysWrite } from '../../../ts/host/binding/plan.ts';
 import { overrideOf } from '../../../ts/host/pci-function.ts';
 
 export class FakeBus implements SysfsWriter {
-  /** What was written, as `TEXT > PATH`. */
+  /** All writes, as `TEXT > PATH`. */
   readonly writes: string[] = [];
   readonly modules: string[] = [];
-  /** Counts writes, from 1: these fail. */
+  /** The writes that fail, counted from 1. */
   failing: (count: number) => boolean = () => false;
-  /** Whether a write that fails has done its work all the same. */
+  /** Whether a failing write takes effect. */
   failsLate = false;
-  /** Devices whose probe fails, with whatever driver that is asked for. */
+  /** Devices whose probe fails, with any driver. */
   readonly untaken = new Set<string>();
   loadProblem: string | undefined;
   readonly #sys: string;

@@ -1,5 +1,5 @@
 /**
- * A binding plan is carried out completely or not at all, whichever write fails.
+ * A binding plan is performed completely or not at all, for each write that may fail.
  */
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const DRIVERS = ['nvme', 'other', 'vfio-pci']
 interface Scene {
   readonly sys: string;
   readonly bus: FakeBus;
-  /** How the devices stand: driver and override of each. */
+  /** The driver and override of each device. */
   state(): [string | undefined, string | undefined][];
 }
 
@@ -42,7 +42,7 @@ function planOf(sys: string, act: 'bind' | 'unbind'): BindingPlan {
   return act === 'bind' ? planBind(devices, undefined, () => true) : planUnbind(devices);
 }
 
-/** Where each device was, and is after `bind`. */
+/** The drivers before and after `bind`. */
 const BEFORE = [
   ['nvme', undefined],
   [undefined, undefined],
@@ -86,7 +86,7 @@ test('binds a group and unbinds it again', (t) => {
 });
 
 for (const late of [false, true]) {
-  test(`the write that fails${late ? ' having done its work' : ''}: for each, all is as before`, (t) => {
+  test(`a failing write${late ? ' that took effect' : ''} of bind restores all devices`, (t) => {
     for (let k = 1; k <= WRITES; k++) {
       const { sys, bus, state } = scene(t);
       bus.failsLate = late;
@@ -102,7 +102,7 @@ for (const late of [false, true]) {
     }
   });
 
-  test(`the same on the way back${late ? ', having done its work' : ''}`, (t) => {
+  test(`a failing write${late ? ' that took effect' : ''} of unbind restores all devices`, (t) => {
     for (let k = 1; k <= 9; k++) {
       const { sys, bus, state } = scene(t);
       perform(planOf(sys, 'bind'), bus);
@@ -117,7 +117,7 @@ for (const late of [false, true]) {
 
 test('reports devices whose drivers cannot be restored, and restores the others', (t) => {
   const { sys, bus, state } = scene(t);
-  // The last write of the third device, and what gives it back to its driver.
+  // The last write of the third device, and the write that restores its driver.
   bus.failing = (count) => count === 8 || count === 10;
   const error = throwsCode(t, () => perform(planOf(sys, 'bind'), bus), 'ERR_ROLLBACK_FAILED');
   t.regex(
@@ -146,7 +146,7 @@ test('rejects a driver that silently does not bind the device', (t) => {
   t.deepEqual(state(), BEFORE as never);
 });
 
-test('rejects an unbind after which vfio-pci takes the device again', (t) => {
+test('rejects an unbind after which the device is bound to vfio-pci again', (t) => {
   const { sys } = scene(t);
   const bus = new FakeBus(sys, { '0000:00:02.0': 'vfio-pci' });
   perform(planOf(sys, 'bind'), bus);
@@ -179,7 +179,7 @@ test('reports a device that is removed or changes its driver during the change',
   t.regex(
     gone.message,
     /devices\/0000:00:02\.0\/driver_override: write failed: the kernel rejected it \(ENOENT\)$/,
-    'nothing was begun',
+    'nothing was started',
   );
 });
 

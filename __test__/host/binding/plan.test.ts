@@ -64,14 +64,14 @@ test('bind skips devices of VFIO, unless another variant is requested', (t) => {
     '"0000:00:05.0\\n" > /sys/bus/pci/drivers/vfio-pci/unbind',
     '"0000:00:05.0\\n" > /sys/bus/pci/drivers_probe',
   ]);
-  t.is(planBind(devices, 'vfio-pci', (name) => name !== 'vfio-pci').module, 'vfio-pci', 'which is not loaded');
+  t.is(planBind(devices, 'vfio-pci', (name) => name !== 'vfio-pci').module, 'vfio-pci', 'this module is not loaded');
 });
 
 test('unbind clears the override', (t) => {
   const host = machine(t);
   const devices = ['00:02.0', '00:03.0', '00:04.0', '00:05.0'].map((address) => at(host, address));
   const plan = planUnbind(devices);
-  t.deepEqual(plan.unchanged, devices.slice(0, 2), 'VFIO does not have them, and is not to');
+  t.deepEqual(plan.unchanged, devices.slice(0, 2), 'they are not bound to VFIO, and stay so');
   t.deepEqual(written(plan), [
     `"\\n" > ${at00}:04.0/driver_override`,
     '"0000:00:04.0\\n" > /sys/bus/pci/drivers/mlx5_vfio_pci/unbind',
@@ -115,7 +115,7 @@ test('--group leaves the port above a GPU', (t) => {
   );
 });
 
-test('a group: binds an endpoint of class "other bridge", such as an NVSwitch, and leaves the chipset', (t) => {
+test('--group binds an endpoint of class "other bridge", such as an NVSwitch, and leaves the chipset', (t) => {
   const host = hostOf(
     t,
     `
@@ -129,7 +129,7 @@ host 0000:00
   t.deepEqual(chosen, ['0000:00:03.0', '0000:00:04.0']);
 });
 
-test('a group: leaves a function of the chipset that no driver of the host has, unless it is named', (t) => {
+test('--group leaves a function of the chipset without a host driver, unless it is named', (t) => {
   const lines = {
     '00.0': '8086:1237 class=060000', // host bridge
     '01.0': '8086:7000 class=060100', // ISA bridge
@@ -151,7 +151,7 @@ test('a group: leaves a function of the chipset that no driver of the host has, 
   t.deepEqual(
     chosen('driver=piix4_smbus', '00:02.0'),
     Object.keys(lines),
-    'what the host uses keeps the group from VFIO',
+    'devices of the host keep the group from VFIO',
   );
-  t.deepEqual(chosen('driver=vfio-pci', '00:02.0'), Object.keys(lines), 'and what VFIO has goes back with the group');
+  t.deepEqual(chosen('driver=vfio-pci', '00:02.0'), Object.keys(lines), 'devices of VFIO are unbound with the group');
 });

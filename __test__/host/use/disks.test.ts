@@ -1,5 +1,5 @@
 /**
- * Disk uses of functions.
+ * The disks and file systems for which the host uses a function.
  */
 import test from 'ava';
 import { block, machineOf, mounts, uses } from './support.ts';
@@ -17,7 +17,7 @@ host 0000:00
 const NVME0 = 'pci0000:00/0000:00:02.0/nvme/nvme0/nvme0n1';
 const NVME1 = 'pci0000:00/0000:00:03.0/nvme/nvme1/nvme1n1';
 
-test('a partition that is mounted', (t) => {
+test('finds the mounts of a partition', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -44,7 +44,7 @@ test('a partition that is mounted', (t) => {
       ),
   });
   t.deepEqual(uses(machine, '00:02.0'), ['holds /boot/efi (nvme0n1p1)', 'holds /, /srv, /home and 1 more (nvme0n1p2)']);
-  t.deepEqual(uses(machine, '00:03.0'), [], 'nothing is mounted of it');
+  t.deepEqual(uses(machine, '00:03.0'), [], 'nothing of it is mounted');
   t.deepEqual(uses(machine, '00:17.0'), ['holds /data (sda1)']);
   t.deepEqual(uses(machine, '00:14.0'), ['holds /media/my stick (sdb)'], 'through USB');
   t.deepEqual(uses(machine, '00:18.0'), ['holds /virtual (vda)']);
@@ -60,7 +60,7 @@ const STACK =
   block('253:1', 'virtual/block/dm-1', 'slaves/dm-0 -> ../../dm-0', 'dm/name = vg0-root') +
   block('253:2', 'virtual/block/dm-2', 'slaves/dm-0 -> ../../dm-0', 'dm/name = vg0-swap');
 
-test('LVM on dm-crypt on NVMe, swap too', (t) => {
+test('finds a root file system and swap on LVM on dm-crypt on NVMe', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -72,7 +72,7 @@ test('LVM on dm-crypt on NVMe, swap too', (t) => {
   t.deepEqual(uses(machine, '00:03.0'), []);
 });
 
-test('what is stacked counts, though nothing of it is mounted', (t) => {
+test('a disk is in use as part of a volume that is not mounted', (t) => {
   const machine = machineOf(t, { pci: PCI, rest: STACK });
   t.deepEqual(uses(machine, '00:02.0'), [
     'holds a part of cryptroot, dm-0',
@@ -81,7 +81,7 @@ test('what is stacked counts, though nothing of it is mounted', (t) => {
   ]);
 });
 
-test('an array of two disks, and a partition of it', (t) => {
+test('finds the mounts of an array of two disks and of its partition', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -95,7 +95,7 @@ test('an array of two disks, and a partition of it', (t) => {
   t.deepEqual(uses(machine, '00:17.0'), []);
 });
 
-test('NVMe multipath: a namespace of the subsystem is on every controller of it', (t) => {
+test('a namespace of NVMe multipath belongs to every controller of its subsystem', (t) => {
   const subsystem = 'virtual/nvme-subsystem/nvme-subsys0';
   const machine = machineOf(t, {
     pci: PCI,
@@ -116,7 +116,7 @@ nvme1 -> ../../devices/pci0000:00/0000:00:03.0/nvme/nvme1
   for (const address of ['00:02.0', '00:03.0']) t.deepEqual(uses(machine, address), ['holds / (nvme0n1p1)']);
 });
 
-test('Btrfs on two disks, and bcachefs: the number of the mount is of no disk', (t) => {
+test('finds Btrfs on two disks, and bcachefs, whose mounts have the number of no disk', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -141,7 +141,7 @@ nvme1n1 =
   t.deepEqual(uses(machine, '00:14.0'), ['holds /data (sdb)']);
 });
 
-test('shares of a hypervisor', (t) => {
+test('finds the mounts of a share of the hypervisor', (t) => {
   const virtio = (name: string, address: string, ...entries: string[]): string =>
     `[sys/devices/pci0000:00/${address}/${name}]\nstatus = 7\n${entries.join('\n')}\n[sys/bus/virtio/devices]\n${name} -> ../../../devices/pci0000:00/${address}/${name}\n`;
   const machine = machineOf(t, {
@@ -157,7 +157,7 @@ test('shares of a hypervisor', (t) => {
   t.deepEqual(uses(machine, '00:18.0'), ['holds /shared (a share of the hypervisor)']);
 });
 
-test('a disk of which nothing is mounted, that a program has open', (t) => {
+test('finds a disk without mounts that a program has open', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: `${block('259:0', NVME0)}${block('259:1', NVME1)}[proc/5]\ncomm = qemu-kvm\nfd/9 -> /dev/nvme0n1\nfd/10 -> /dev/nvme1\n`,
@@ -166,7 +166,7 @@ test('a disk of which nothing is mounted, that a program has open', (t) => {
   t.deepEqual(uses(machine, '00:03.0'), []);
 });
 
-test('mounts of the first process count where this one has others', (t) => {
+test('the mounts of process 1 count if they differ from those of this process', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -177,7 +177,7 @@ test('mounts of the first process count where this one has others', (t) => {
   t.deepEqual(uses(machine, '00:02.0'), ['holds / (nvme0n1)']);
 });
 
-test('what makes no sense ends nowhere', (t) => {
+test('invalid block devices and mounts do not end the search', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:

@@ -1,6 +1,6 @@
 /**
- * Interfaces that no link in /sys leads down from: internal ports of Open vSwitch, PPP over Ethernet, tunnels, veth
- * pairs; and routes with several next hops.
+ * Interfaces without a link in /sys to the one below. These are internal ports of Open vSwitch, PPP over Ethernet,
+ * tunnels and veth pairs. Also routes with several next hops.
  */
 import test, { type ExecutionContext } from 'ava';
 import { machineOf, network, uses } from './support.ts';
@@ -15,7 +15,7 @@ const SWITCH = network('virtual/net/ovs-system', 'eno1', 'tap0') + network('virt
 /** Files of an interface. */
 const files = (name: string, ...lines: string[]): string => `[sys/devices/virtual/net/${name}]\n${lines.join('\n')}\n`;
 
-/** A machine whose default route goes by this interface: what it uses functions for. */
+/** The uses of a machine's functions whose default route goes by this interface. */
 function withDefault(t: ExecutionContext, name: string, rest: string): (address: string) => string[] {
   const route = `Iface\tDestination\\n${name}\t00000000\t00000000\t0001\t0\t0\t0\t00000000`;
   const machine = machineOf(t, { pci: PCI, rest: `${NICS}${rest}[proc/net]\nroute = ${route}\n` });
@@ -32,7 +32,7 @@ test('the default route by an internal port of Open vSwitch goes through the por
   t.deepEqual(on('00:03.0'), [], 'not a port');
 });
 
-test('the login on a VLAN of an internal port of Open vSwitch', (t) => {
+test('finds the login on a VLAN of an internal port of Open vSwitch', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: NICS + SWITCH + network('virtual/net/br0') + network('virtual/net/br0.7', 'br0'),
@@ -54,7 +54,7 @@ for (const [what, lines] of [
   });
 }
 
-test('without Open vSwitch a virtual interface goes nowhere', (t) => {
+test('without Open vSwitch a virtual interface uses no card', (t) => {
   t.deepEqual(withDefault(t, 'dummy0', network('virtual/net/dummy0'))('00:02.0'), []);
 });
 
@@ -74,11 +74,11 @@ for (const [what, name, lines] of [
   });
 }
 
-test('PPP without PPPoE sessions goes nowhere that is known', (t) => {
+test('PPP without PPPoE sessions uses no known card', (t) => {
   t.deepEqual(withDefault(t, 'ppp0', network('virtual/net/ppp0'))('00:02.0'), []);
 });
 
-test('a tunnel on an interface, and a veth pair into a bridge, go through what is attached to them', (t) => {
+test('a tunnel on an interface, and a veth pair into a bridge, use the cards of the attached interfaces', (t) => {
   const index = '[sys/devices/pci0000:00/0000:00:02.0/net/eno1]\nifindex = 2\niflink = 2\n';
   const tunnel = network('virtual/net/gre1') + files('gre1', 'ifindex = 9', 'iflink = 2');
   t.deepEqual(withDefault(t, 'gre1', index + tunnel)('00:02.0'), ['carries the default route (gre1, by eno1)']);
@@ -94,7 +94,7 @@ test('a tunnel on an interface, and a veth pair into a bridge, go through what i
   t.deepEqual(on('00:03.0'), []);
 });
 
-test('all next hops of a route, in every table', (t) => {
+test('finds all next hops of a route in every table', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: NICS,

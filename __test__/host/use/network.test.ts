@@ -1,5 +1,5 @@
 /**
- * Network uses of functions.
+ * Logins and routes for which the host uses a function.
  */
 import test from 'ava';
 import { machineOf, network, uses } from './support.ts';
@@ -21,7 +21,7 @@ const NICS =
 const routes = (...lines: string[]): string =>
   `[proc/net]\nroute = Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\\n${lines.join('\\n')}\n`;
 
-test('a login to a VLAN on a bond', (t) => {
+test('finds a login to a VLAN on a bond', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: NICS + network('virtual/net/bond0', 'eno1', 'eno2') + network('virtual/net/bond0.100', 'bond0'),
@@ -33,7 +33,7 @@ test('a login to a VLAN on a bond', (t) => {
   t.deepEqual(uses(machine, '00:04.0'), []);
 });
 
-test('a login by IPv6, written as nobody else writes it', (t) => {
+test('finds a login by IPv6 with an unusual notation', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: NICS,
@@ -43,7 +43,7 @@ test('a login by IPv6, written as nobody else writes it', (t) => {
   t.deepEqual(uses(machine, '00:04.0'), ['carries the login to fe80::5 (eno3)']);
 });
 
-test('sudo drops SSH_CONNECTION: the connections of the SSH server tell', (t) => {
+test('without SSH_CONNECTION, which sudo drops, the connections of the SSH server count', (t) => {
   const tcp = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode';
   const line = (local: string, state: string, inode: number): string =>
     `   0: ${local} 070200C0:C4EC ${state} 00000000:00000000 02:00 00000000     0        0 ${inode} 4 0`;
@@ -79,7 +79,7 @@ fd/4 -> socket:[80]
   t.deepEqual(uses(machine, '00:05.0'), ['carries the login to fe80::5 (ens5)']);
 });
 
-test('the default route of a bridge, of IPv6, and what a tunnel goes through', (t) => {
+test('finds the default routes of a bridge and of IPv6, and the interfaces below a tunnel', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -107,7 +107,7 @@ test('the default route of a bridge, of IPv6, and what a tunnel goes through', (
   t.deepEqual(uses(machine, '00:05.0'), ['carries a route by way of a gateway (ens5)']);
 });
 
-test('what makes no sense ends nowhere', (t) => {
+test('invalid interfaces and routes do not end the search', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:

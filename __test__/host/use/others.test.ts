@@ -1,5 +1,5 @@
 /**
- * Display, keyboard, virtual function and VFIO uses of functions.
+ * Displays, consoles, keyboards, virtual functions and VFIO users for which the host uses a function.
  */
 import test from 'ava';
 import type { Machine } from '../../../ts/host/machine.ts';
@@ -7,7 +7,7 @@ import { usesOf } from '../../../ts/host/use/uses.ts';
 import { vfioUsers } from '../../../ts/host/use/vfio-users.ts';
 import { block, machineOf, mounts, network, uses } from './support.ts';
 
-test('the boot display, and programs that have a GPU open', (t) => {
+test('finds the boot display, and a GPU that programs have open', (t) => {
   const machine = machineOf(t, {
     pci: `
 host 0000:00
@@ -44,7 +44,7 @@ fd/4 -> /dev/dri/card1
   t.deepEqual(uses(machine, '00:04.0'), []);
 });
 
-test("a device on whose BAR the firmware's frame buffer is shows the console", (t) => {
+test("a device with the firmware's frame buffer on a BAR shows the console", (t) => {
   const machine = machineOf(t, {
     pci: 'host 0000:00\n  03.0 10de:2330 endpoint class=030200 group=2 bar1=pref64:256M@0xc0000000',
     rest: '[proc]\niomem = c0000000-cfffffff : 0000:00:03.0\\n  c1000000-c1ffffff : BOOTFB',
@@ -52,7 +52,7 @@ test("a device on whose BAR the firmware's frame buffer is shows the console", (
   t.deepEqual(uses(machine, '00:03.0'), ['shows the console (BOOTFB is on its BAR 1)']);
 });
 
-test('a serial card that the kernel writes its console to, and one that a login has open', (t) => {
+test("finds serial cards of the kernel's console, and of a login", (t) => {
   const tty = (name: string, place: string): string =>
     `[sys/devices/${place}]\nline = 1\n[sys/class/tty]\n${name} -> ../../devices/${place}\n`;
   const machine = machineOf(t, {
@@ -78,11 +78,11 @@ fd/0 -> /dev/ttyS5
   });
   t.deepEqual(uses(machine, '00:03.0'), ["carries the kernel's console (ttyS4)"]);
   t.deepEqual(uses(machine, '00:04.0'), ['has ttyS5, which is open in agetty (process 812)']);
-  t.deepEqual(uses(machine, '00:05.0'), [], 'nobody uses its line');
+  t.deepEqual(uses(machine, '00:05.0'), [], 'the line is not used');
   t.deepEqual(uses(machine, '00:14.0'), ["carries the kernel's console (ttyUSB0)"], 'through USB');
 });
 
-test('a virtio console that the kernel writes its console to', (t) => {
+test('finds a virtio console of the kernel', (t) => {
   const virtio = (name: string, address: string, driver: string): string =>
     `[sys/devices/pci0000:00/${address}/${name}]
 driver -> ../../../../bus/virtio/drivers/${driver}
@@ -100,7 +100,7 @@ ${name} -> ../../../devices/pci0000:00/${address}/${name}
   t.deepEqual(uses(machine, '00:04.0'), []);
 });
 
-test('keyboards', (t) => {
+test('finds keyboards', (t) => {
   const machine = machineOf(t, {
     pci: 'host 0000:00\n  14.0 8086:a0ed class=0c0330 group=1\n  15.0 8086:a0ed class=0c0330 group=2',
     rest: `[proc/bus/input]
@@ -123,7 +123,7 @@ devices = ${[
   t.deepEqual(usesOf(machine, deviceAt(machine, '00:14.0'))[0]?.kind, 'keyboard');
 });
 
-test('virtual functions go with the physical one, and what they are used for', (t) => {
+test("finds virtual functions, and the host's uses of them", (t) => {
   const machine = machineOf(t, {
     pci: `
 host 0000:00
@@ -149,10 +149,10 @@ virtfn1 -> ../0000:00:02.2
     'has 0000:00:02.2, which carries the login to 10.0.0.5 (eth2)',
   ]);
   t.deepEqual(uses(machine, '00:02.1'), []);
-  t.deepEqual(uses(machine, '00:03.0'), [], 'it could have some');
+  t.deepEqual(uses(machine, '00:03.0'), [], 'it supports some, but has none');
 });
 
-test('who has a device through VFIO: by its group, or by its own file', (t) => {
+test('finds the processes that have a device open through VFIO, by its group or by its own file', (t) => {
   const machine = machineOf(t, {
     pci: `
 host 0000:00
@@ -178,7 +178,7 @@ fd/9 -> /dev/null
   t.deepEqual(users('00:02.0'), ['node (process 11)']);
   t.deepEqual(users('00:03.0'), ['qemu-system-x86 (process 10)']);
   t.deepEqual(users('00:04.0'), []);
-  t.deepEqual(users('00:05.0'), [], 'it is not with VFIO');
+  t.deepEqual(users('00:05.0'), [], 'it is not bound to VFIO');
 });
 
 function deviceAt({ host }: Machine, address: string) {

@@ -1,5 +1,5 @@
 /**
- * Network cards that remote storage uses.
+ * Network cards that carry remote storage.
  */
 import test from 'ava';
 import { block, machineOf, mounts, network, uses } from './support.ts';
@@ -23,7 +23,7 @@ const connection = (local: string, remote: string, inode = 0): string =>
   `0: ${local} ${remote} 01 00000000:00000000 02:00 00000000     0        0 ${inode} 4 0`;
 const connections = (...lines: string[]): string => `[proc/net]\ntcp = sl local\\n${lines.join('\\n')}\n`;
 
-test('a root file system on NFS is on the card that the server is reached by', (t) => {
+test('a root file system on NFS uses the card of the route to the server', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: NICS + mounts(['0:21', '/', 'nfs', '10.0.1.9:/srv/root', 'rw,vers=3,addr=10.0.1.9']),
@@ -33,7 +33,7 @@ test('a root file system on NFS is on the card that the server is reached by', (
   t.deepEqual(uses(machine, '00:03.0'), []);
 });
 
-test('NFS, SMB and Ceph are on the card of their connection, without the program ip', (t) => {
+test('NFS, SMB and Ceph use the card of their connection, without the program ip', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -44,7 +44,7 @@ test('NFS, SMB and Ceph are on the card of their connection, without the program
         ['0:23', '/ceph', 'ceph', 'admin@a.fs=/', 'rw,mon_addr=10.0.3.8:6789/10.0.3.9:6789'],
         ['0:24', '/tmp', 'tmpfs', 'tmpfs', 'rw,addr=10.0.1.9'],
       ) +
-      // Of eno3 to 10.0.3.9, and of eno1 to a server of nothing that is mounted.
+      // Connections of eno3 to 10.0.3.9, and of eno1 to a server without a mount.
       connections(connection('0503000A:03E8', '0903000A:01BD'), connection('0501000A:03E8', '0901000A:0801')),
     addresses: ADDRESSES,
   });
@@ -53,7 +53,7 @@ test('NFS, SMB and Ceph are on the card of their connection, without the program
   t.deepEqual(uses(machine, '00:04.0'), ['carries the file systems at /ceph, /home (eno3)']);
 });
 
-test('NFS by IPv6, through a bond', (t) => {
+test('finds NFS by IPv6 through a bond', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -72,7 +72,7 @@ test('NFS by IPv6, through a bond', (t) => {
 
 const ISCSI = 'platform/host2/session1/target2:0:0/2:0:0:1/block/sda';
 
-test('an iSCSI disk is on the card of its session', (t) => {
+test('an iSCSI disk uses the card of its session', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -97,7 +97,7 @@ ipaddress = 10.0.2.5
   t.deepEqual(uses(machine, '00:04.0'), [], 'another session');
 });
 
-test('an iSCSI disk that nothing uses is not in the way', (t) => {
+test('an iSCSI disk without a use does not block', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest: `${NICS}${block('8:0', ISCSI)}[sys/class/iscsi_host/host2]\nipaddress = 10.0.2.5\n${SYSTEM}`,
@@ -106,7 +106,7 @@ test('an iSCSI disk that nothing uses is not in the way', (t) => {
   t.deepEqual(uses(machine, '00:03.0'), []);
 });
 
-test('an NBD disk is on the card of the connections of its process', (t) => {
+test('an NBD disk uses the card of the connections of its process', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -119,10 +119,10 @@ test('an NBD disk is on the card of the connections of its process', (t) => {
     addresses: ADDRESSES,
   });
   t.deepEqual(uses(machine, '00:02.0'), ['holds / (nbd0, by eno1)']);
-  t.deepEqual(uses(machine, '00:03.0'), [], 'a connection of somebody else');
+  t.deepEqual(uses(machine, '00:03.0'), [], 'a connection of another process');
 });
 
-test('an NBD disk whose process is gone is on the cards of all connections to the port of NBD', (t) => {
+test('an NBD disk without its process uses the cards of all connections to the port of NBD', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:
@@ -136,7 +136,7 @@ test('an NBD disk whose process is gone is on the cards of all connections to th
   t.deepEqual(uses(machine, '00:03.0'), ['holds / (nbd0, by eno2)']);
 });
 
-test('NVMe over TCP is on the card of its controllers', (t) => {
+test('NVMe over TCP uses the cards of its controllers', (t) => {
   const subsystem = 'virtual/nvme-subsystem/nvme-subsys1';
   const machine = machineOf(t, {
     pci: PCI,
@@ -165,7 +165,7 @@ address = traddr=10.0.3.9,trsvcid=4420
   t.deepEqual(uses(machine, '00:04.0'), ['holds / (nvme1n1, by eno3)']);
 });
 
-test('addresses that make no sense lead to no card', (t) => {
+test('invalid addresses lead to no card', (t) => {
   const machine = machineOf(t, {
     pci: PCI,
     rest:

@@ -1,7 +1,7 @@
 /**
  * A machine of text: /sys, /proc and /dev as folders.
  *
- * PCI functions are lines of describe.ts. The rest is entries of expand.ts below `[sys/…]`, `[proc/…]` and `[dev/…]`.
+ * PCI functions are lines of describe.ts. All else is entries of expand.ts below `[sys/…]`, `[proc/…]` and `[dev/…]`.
  */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -15,9 +15,9 @@ export interface Wish {
   readonly rest?: string;
   readonly sshConnection?: string;
   readonly addresses?: Readonly<Record<string, readonly string[]>>;
-  /** What `ip -json route show table all` prints. */
+  /** The output of `ip -json route show table all`. */
   readonly routes?: unknown;
-  /** The interface that the kernel sends by to an address. */
+  /** The interface of the kernel's route to an address. */
   readonly interfaceTo?: Readonly<Record<string, string>>;
 }
 
@@ -42,14 +42,14 @@ export function machineOf(t: ExecutionContext, wish: Wish): Machine {
   return readMachine(rootsOf(t, wish));
 }
 
-/** What the host uses a function of the first domain for. */
+/** The host's uses of a function of the first domain. */
 export function uses(machine: Machine, address: string): string[] {
   const device = machine.host.functions.get(`0000:${address}`);
   if (device === undefined) throw new Error(`nothing at ${address}`);
   return usesOf(machine, device).map(({ text }) => text);
 }
 
-/** Entries of a block device: its number, its place below /sys/devices, and what else is in its folder. */
+/** Entries of a block device: its number, its place below /sys/devices, and other files of its folder. */
 export function block(number: string, place: string, ...entries: string[]): string {
   const name = place.split('/').at(-1) ?? '';
   return `[sys/devices/${place}]
@@ -73,7 +73,7 @@ ${name} -> ../../devices/${place}
 `;
 }
 
-/** Mounts, by number, place, type and source, with options of the file system. */
+/** Mounts by number, place, type and source, with options of the file system. */
 export function mounts(
   ...list: [number: string, place: string, type: string, source: string, options?: string][]
 ): string {

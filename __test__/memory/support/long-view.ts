@@ -1,6 +1,6 @@
 /**
- * Maps more of a file than an `ArrayBuffer` can have, several times, and says what that throws.
- * A program of its own: a view that is freed twice aborts the process.
+ * Maps more of a file than an `ArrayBuffer` can have, several times, and reports the errors. A program of its own: a
+ * view that is freed twice aborts the process.
  */
 import { NativeMemoryFile, memorySettled } from '#native';
 import { readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { codeAndErrno } from '../../support/native-error.ts';
 
 const LENGTH = BigInt(process.argv[2] ?? 0);
 
-/** How many mappings of the file this process has. */
+/** The number of mappings of the file in this process. */
 function mappings(name: string): number {
   return readFileSync('/proc/self/maps', 'utf8').split(name).length - 1;
 }

@@ -1,6 +1,6 @@
 /**
- * A worker maps memory and sends the bytes to the main thread, which uses them after the worker has ended. The argument
- * is how the worker ends. A program of its own: a view that is unmapped too early ends the process with a signal.
+ * A worker maps memory and sends the bytes to the main thread. They are used after the worker has ended. The argument
+ * selects how the worker ends. A program of its own: a view that is unmapped too early ends the process with a signal.
  */
 import { NativeMemoryFile } from '#native';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ import { MemoryFile, fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 const LENGTH = 65_536n;
 const how = isMainThread ? process.argv[2] : (workerData as string);
 
-/** Each returns bytes of which the first is 42, moved to a buffer that the worker can transfer. */
+/** Each returns bytes whose first is 42, moved to a buffer that the worker can transfer. */
 const SOURCES: Readonly<Record<string, () => Promise<ArrayBuffer>>> = {
   view: async () => {
     const file = MemoryFile.create(LENGTH, { name: 'viewed by a worker' });
@@ -59,7 +59,7 @@ async function dmaBuffer(): Promise<{ memory: GuestMemory; buffer: DmaBuffer; mo
   return { memory, buffer, moved: await move(buffer.bytes.buffer as ArrayBuffer) };
 }
 
-/** Moves the bytes to a buffer that can be transferred: Node 20 has no `transfer`, but byte streams. */
+/** Moves the bytes to a buffer that can be transferred. Node 20 lacks `transfer`, but has byte streams. */
 async function move(bytes: ArrayBuffer): Promise<ArrayBuffer> {
   const movable = bytes as ArrayBuffer & { transfer?: () => ArrayBuffer };
   if (movable.transfer !== undefined) return movable.transfer();
@@ -82,7 +82,7 @@ if (isMainThread) {
   else worker.postMessage('end');
   await ended;
   const found = Object.entries(buffers).map(([what, buffer]) => {
-    process.stderr.write(`reads the bytes of a ${what}\n`); // for the message if that is the end
+    process.stderr.write(`reads the bytes of a ${what}\n`); // for the message if it crashes here
     const bytes = new Uint8Array(buffer);
     bytes[1] = 7;
     return [what, bytes.length, bytes[0], bytes[1]];

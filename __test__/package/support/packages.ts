@@ -30,7 +30,7 @@ export async function servePackages(binary: string = path(`ts/native/${here.bina
   const registry = await serveRegistry([
     published(tarballs.main),
     published(tarballs.platform),
-    // Those of other platforms are known, and must not be asked for.
+    // Those of other platforms are listed, and must not be downloaded.
     ...platforms(path('.')).flatMap((platform) =>
       platform.name === here.name ? [] : [{ manifest: platform.manifest }],
     ),

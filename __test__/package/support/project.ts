@@ -1,5 +1,5 @@
 /**
- * A project of somebody who uses the package: a folder, and a PATH with Node, npm and a shell on it, and nothing else.
+ * A project that uses the package. It has a folder, and a PATH with only Node, npm and a shell.
  */
 import { type SpawnSyncReturns, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ export class Project {
     writeFileSync(join(this.folder, name), text);
   }
 
-  /** Runs a program of the PATH, to its end. Not by `spawnSync`: the registry that npm asks is in this process. */
+  /** Runs a program of the PATH to its end. `spawnSync` would block the registry for npm in this process. */
   run(program: string, ...args: string[]): Promise<Outcome> {
     return new Promise((resolve, reject) => {
       const child = spawn(program, args, { cwd: this.folder, env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -56,16 +56,16 @@ export class Project {
   }
 }
 
-/** Where a program of this machine really is. */
+/** The real path of a program of this machine. */
 function found(name: string): string {
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
-    // npm puts folders of its own, with other versions of itself maybe, before those of the machine.
+    // npm prepends folders of its own, maybe with other versions of npm, to those of the machine.
     if (folder.includes('node_modules')) continue;
     try {
       accessSync(join(folder, name), constants.X_OK);
       return realpathSync(join(folder, name));
     } catch {
-      // Not here.
+      // It is not in this folder.
     }
   }
   throw new Error(`no ${name} on the PATH`);

@@ -1,17 +1,17 @@
 /**
- * A registry of npm packages on loopback, as much of one as `npm install` asks for.
+ * A registry of npm packages on loopback, with the parts that `npm install` uses.
  */
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** What of a package.json matters here. */
+/** The used fields of a package.json. */
 export interface Manifest {
   readonly name: string;
   readonly version: string;
 }
 
-/** A published package; one without a tarball is known, but can't be downloaded. */
+/** A published package. Without a tarball it is listed, but cannot be downloaded. */
 export interface Published {
   readonly manifest: Manifest;
   readonly tarball?: Buffer | undefined;
@@ -45,7 +45,7 @@ export async function serveRegistry(packages: readonly Published[]): Promise<Reg
   return { url, downloads, close };
 }
 
-/** What a registry says of a package: the "packument" of npm's documentation. */
+/** The metadata of a package: the "packument" of npm's documentation. */
 function description({ manifest, tarball }: Published, url: string): object {
   const { name, version } = manifest;
   const sum =

@@ -1,5 +1,5 @@
 /**
- * Runtimes besides Node that the package is tried on, from npm.
+ * Runtimes other than Node for the tests, from npm.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,14 +23,14 @@ const RUNTIMES = [
   },
 ] as const;
 
-/** A runtime: the command that runs a file, or why there is none. */
+/** A runtime: its command for a file, or the reason why it is missing. */
 export interface Runtime {
   readonly name: string;
   readonly command?: readonly [string, ...string[]];
   readonly missing?: string;
 }
 
-/** Takes each runtime from the cache, or else from npm. */
+/** Returns each runtime from the cache or from npm. */
 export function runtimes(): Promise<Runtime[]> {
   return Promise.all(RUNTIMES.map((runtime) => find(runtime)));
 }

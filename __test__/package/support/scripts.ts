@@ -1,5 +1,5 @@
 /**
- * What these tests use of the scripts, which are JavaScript, so that they run before `npm ci`.
+ * The scripts that these tests use. They are JavaScript, so that they run before `npm ci`.
  */
 import type { Manifest } from './registry.ts';
 

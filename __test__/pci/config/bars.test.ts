@@ -1,4 +1,4 @@
-// BARs and the ROM of an assigned device: which there are, how a guest sizes and places them, when they answer.
+// BARs and the ROM of an assigned device: their kinds, sizing, placement and decoding.
 import test from 'ava';
 import type { Bar } from '../../../ts/pci/config/config-space.ts';
 import { throwsCode } from '../../support/errors.ts';
@@ -221,6 +221,6 @@ test('accepts the largest regions', (t) => {
   t.is(small.size(0x10), 0x80000000);
   const large = new PlainDevice(withRegions('written-gpu', { 1: 1n << 63n }));
   t.deepEqual([large.size(0x14), large.size(0x18)], [0x0c, 0x80000000]);
-  // 64-bit type in the last register, of no region: nothing is there.
+  // 64-bit type in the last register, without a region: it is not a BAR.
   t.deepEqual(plain(new PlainDevice(changed('edu', { 0x24: [0x04] })).config.bars).length, 1);
 });

@@ -9,7 +9,7 @@ import { RECORDED, type Recorded, WRITTEN, recorded } from './recorded/load.ts';
 const RUNS = 10_000;
 const HIDDEN = [0x0e, 0x10, 0x15, 0x24];
 
-/** The device if it is taken, the error if not. */
+/** The device if it is accepted, the error if not. */
 function open(image: Recorded, msiVectors: number): PlainDevice | PeerDmaError {
   try {
     return new PlainDevice(image, { msiVectors });
@@ -32,7 +32,7 @@ function problem(device: PlainDevice, msiVectors: number): string | undefined {
   return undefined;
 }
 
-/** Runs the images, and says how many of them were taken. */
+/** Runs the images, and returns how many were accepted. */
 function run(images: fc.Arbitrary<Recorded>, seed: number, numRuns: number): { taken: number; refused: number } {
   const count = { taken: 0, refused: 0 };
   const program = fc.property(images, fc.constantFrom(0, 1, 32), fc.nat(255), (image, msiVectors, later) => {
@@ -81,7 +81,7 @@ test('random bytes', (t) => {
   t.true(count.refused > RUNS / 10 && count.taken > RUNS / 100, JSON.stringify(count));
 });
 
-test('real devices of which some bytes are others', (t) => {
+test('real devices with some changed bytes', (t) => {
   const places = fc.oneof(
     fc.nat(0xff),
     fc.nat(0xfff),

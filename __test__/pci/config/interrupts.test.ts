@@ -17,7 +17,7 @@ test('MSI is off at power-on, whatever the device has', (t) => {
   );
 });
 
-test('MSI of 64 bits with masks is the guest’s to set up, and not told the device', (t) => {
+test('MSI of 64 bits with masks is emulated, and not forwarded to the device', (t) => {
   const nic = new PlainDevice('written-nic');
   const before = nic.bytes.slice();
   nic.write(0x54, 4, 0xfee01004);
@@ -33,11 +33,11 @@ test('MSI of 64 bits with masks is the guest’s to set up, and not told the dev
   t.is(nic.read(0x52, 2), 0x01db);
   nic.write(0x53, 1, 0);
   nic.write(0x52, 1, 0);
-  t.is(nic.read(0x52, 2), 0x018a, 'what the device can is not to be written');
+  t.is(nic.read(0x52, 2), 0x018a, 'capability bits are read-only');
   t.deepEqual(nic.bytes, before);
 });
 
-test('MSI of 32 bits has its data where others have the upper half', (t) => {
+test('MSI of 32 bits has its data at the offset of the upper half', (t) => {
   const device = new PlainDevice('written-conventional');
   device.write(0xd4, 4, 0xfee00000);
   device.write(0xd8, 4, 0xffff1234);
@@ -63,7 +63,7 @@ test('message addresses are multiples of 4', (t) => {
   t.is(msi(edu)?.address, 0xfffffffcn);
 });
 
-test('there are no more messages than the host has vectors for', (t) => {
+test('the guest has at most as many messages as the host has vectors', (t) => {
   for (const [offered, most] of [
     [1, 0],
     [2, 1],
@@ -83,13 +83,13 @@ test('there are no more messages than the host has vectors for', (t) => {
     nic.write(0x60, 4, 0xffffffff);
     t.is(nic.read(0x60, 4), 2 ** (2 ** most) - 1, `${offered}`);
   }
-  // Nor more than the device can have, nor than there are.
+  // At most as many as the device supports, and as there are.
   t.is((new PlainDevice('written-conventional').read(0xd2, 2) >> 1) & 7, 2);
   const reserved = new PlainDevice(changed('written-nic', { 0x52: [0x8e] }), { msiVectors: 128 });
   t.is((reserved.read(0x52, 2) >> 1) & 7, 5);
 });
 
-test('pending messages show where the device has bits for them', (t) => {
+test('pending messages are visible if the device has pending bits', (t) => {
   const nic = new PlainDevice('written-nic', { msiVectors: 8 });
   nic.msiPending = 0xffffff81;
   t.is(nic.read(0x64, 4), 0x81);
@@ -107,7 +107,7 @@ test('pending messages show where the device has bits for them', (t) => {
   for (let offset = 0x44; offset < 0x60; offset += 4) t.is(edu.read(offset, 4), 0);
 });
 
-test('MSI-X is off at power-on, and its control is the guest’s', (t) => {
+test('MSI-X is off at power-on, and its control is emulated', (t) => {
   const nic = new PlainDevice('written-nic');
   t.is(nic.bytes[0x73], 0x80);
   t.deepEqual(msix(nic), { enabled: false, masked: false });
@@ -123,7 +123,7 @@ test('MSI-X is off at power-on, and its control is the guest’s', (t) => {
   t.deepEqual(nic.bytes, new PlainDevice('written-nic').bytes);
 });
 
-test('where table and pending bits are is the device’s, and stays', (t) => {
+test('the place of table and pending bits is that of the device, and read-only', (t) => {
   const nic = new PlainDevice('written-nic');
   t.deepEqual(nic.config.msix, {
     vectors: 64,
@@ -143,7 +143,7 @@ test('where table and pending bits are is the device’s, and stays', (t) => {
   t.is(msi(new PlainDevice('nvme')), undefined);
 });
 
-test('a table or pending bits that are in no BAR are refused', (t) => {
+test('rejects a table or pending bits outside of a BAR', (t) => {
   const refused = (message: RegExp, ...device: Parameters<typeof changed>): void => {
     t.regex(throwsCode(t, () => new PlainDevice(changed(...device)), 'ERR_BAD_CONFIG_SPACE').message, message);
   };
@@ -158,7 +158,7 @@ test('a table or pending bits that are in no BAR are refused', (t) => {
   refused(/0x78: .*BAR 7, which is not memory/, 'written-nic', { 0x78: [0x07] });
   refused(/0xc8: .*BAR 6, which is not memory/, 'written-gpu', { 0x61: [0xc0], 0xc0: [17, 0, 0, 0, 0, 0, 0, 0, 6] });
   refused(/0x78: the table and the pending bits of MSI-X overlap/, 'written-nic', { 0x78: [0xfc, 0x03] });
-  // The very end will do, and right behind the table. A region counts, not its register.
+  // The very end is valid, and right behind the table. A region counts, not its register.
   new PlainDevice(changed('written-nic', { 0x74: [0x04, 0xfc], 0x78: [0x04, 0x04] }));
   new PlainDevice(changed('written-nic', { 0x78: [0x04, 0x04] }));
   const short = withRegions('written-nic', { 4: 0x8001n });

@@ -136,7 +136,7 @@ function steps({ power }: ModelShape, registers: readonly number[]): fc.Arbitrar
       const offset = first + (lane - (lane % size));
       return { kind: 'write', offset, size, value: Number(BigInt.asUintN(8 * size, BigInt(wide))) };
     });
-  // Powered up with decode on, more often than chance has it.
+  // Powered up with decode on, more often than by chance.
   const on = fc.constant<Adopt>({ kind: 'adopt', command: 0x0006, power: 0 });
   const adopt = fc
     .tuple(fc.oneof(fc.nat(0xffff), fc.constantFrom(0, 2, 0xffff)), fc.nat(3))
@@ -193,6 +193,6 @@ for (const [title, [name, shape]] of Object.entries(scenes)) {
     });
     fc.assert(property, { seed: seedOf(t), numRuns: PROGRAMS, includeErrorInReport: true });
     t.log(counts);
-    t.true(counts.steps > PROGRAMS * 10 && counts.decoding > PROGRAMS, 'BARs answered in many of the steps');
+    t.true(counts.steps > PROGRAMS * 10 && counts.decoding > PROGRAMS, 'BARs decoded in many of the steps');
   });
 }

@@ -33,7 +33,7 @@ test('reads the size of a pinned BAR after all ones, until the next write', (t) 
   // Each register by itself: only the one with all ones gives its size.
   device.write(0x18, 4, 0xffffffff);
   t.deepEqual([device.read(0x18, 4), device.read(0x1c, 4)], [0xff00000c, 0x38]);
-  t.is(device.read(0x18, 4), 0xff00000c, 'as often as it likes');
+  t.is(device.read(0x18, 4), 0xff00000c, 'any number of times');
   device.write(0x18, 4, 0x12000000);
   device.write(0x1c, 4, 0xffffffff);
   t.deepEqual([device.read(0x18, 4), device.read(0x1c, 4)], [0x1200000c, 0xffffffff]);
@@ -50,7 +50,7 @@ test('sizes a pinned BAR byte by byte', (t) => {
     [0xe0000000, 0x1200000c, 0x38],
   );
   device.write(0x18, 2, 0xffff);
-  t.is(device.read(0x18, 4), 0x1200000c, 'half of the ones are no question');
+  t.is(device.read(0x18, 4), 0x1200000c, 'half of the ones do not request the size');
   device.write(0x1a, 2, 0xffff);
   t.is(device.read(0x18, 4), 0xff00000c);
   device.write(0x18, 1, 0);

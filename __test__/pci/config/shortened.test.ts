@@ -1,4 +1,4 @@
-/** Config spaces truncated by the host: to 64 bytes for an unprivileged user, to 160 or 1,536 for some chips. */
+/** Config spaces truncated by the host. An unprivileged user gets 64 bytes; some chips have 160 or 1,536. */
 import test, { type ExecutionContext } from 'ava';
 import { AssignedDevice, GuestMemory } from '../../../ts/index.ts';
 import { SimulatedDevice } from '../../../ts/testing.ts';

@@ -92,7 +92,7 @@ test('rolls back masks that fail halfway, and loses no interrupt', (t) => {
     device.between = () => {};
     t.deepEqual(device.connected, { msix: 3 });
     t.is(number(interrupts.readPending(0, 8)), 0b10n);
-    // Held and released as one, and one that came as the vector was back.
+    // Held and released as one, and one that arrived after the vector was connected again.
     t.is(delivered(interrupts.vector('msix', 0)), failing === 0 ? 1n : 2n);
     device.failNever();
     for (const index of [0, 2, 3]) {
@@ -193,7 +193,7 @@ test('keeps device-pending vectors pending when a change fails', (t) => {
   const { interrupts, device } = setup(t, { msi: 1, msix: 3 });
   interrupts.configure(msix());
   for (const index of [1, 2]) device.raise('msix', index);
-  // MSI-X is disconnected, and connected again since MSI isn't: a device may have forgotten.
+  // MSI-X is disconnected, and connected again since MSI is not: a device may have lost its messages.
   device.failAt(1);
   throwsCode(t, () => interrupts.configure(msi()), 'ERR_INTERRUPT_SETUP');
   t.is(number(device.readPending(0, 8)), 0n);
@@ -250,7 +250,7 @@ test('changes nothing if no descriptors are left for an unmasking', (t) => {
     };
     throwsCode(t, () => interrupts.configure(msix()), 'ERR_INTERRUPT_SETUP');
     EventFd.create = create;
-    t.deepEqual(device.calls, [], 'the device hears nothing of it');
+    t.deepEqual(device.calls, [], 'the device receives no call');
     for (const index of [0, 1, 2, 3]) t.false(interrupts.vector('msix', index).hasEvent('event'));
     t.is(number(interrupts.readPending(0, 8)), 0b10n);
   }

@@ -69,7 +69,7 @@ test('delivers interrupts of an unmasked vector, and a masked burst as one messa
   t.is(number(interrupts.readPending(8, 8)), 0n);
   mask(interrupts, 66, true);
   mask(interrupts, 66, false);
-  t.is(delivered(vector), 0n, 'the guest knows of it');
+  t.is(delivered(vector), 0n, 'the guest can read it');
 });
 
 test('masks every vector by the function mask, and keeps the vector masks', (t) => {
@@ -132,7 +132,7 @@ test('creates no eventfd for an entry never unmasked, whose messages stay in the
   t.is(number(device.readPending(8, 8)), 0n);
   t.deepEqual(device.connected, { msix: 2 });
 
-  // Switched off and on again it is as in the beginning.
+  // Disabled and enabled again it is as in the beginning.
   interrupts.configure(OFF);
   interrupts.configure(msix());
   t.deepEqual(device.connected, { msix: 1 });
@@ -144,7 +144,7 @@ test('ignores the device’s pending bits of connected vectors', (t) => {
   interrupts.configure(msix());
   for (const index of [0, 1]) mask(interrupts, index, false);
   mask(interrupts, 1, true);
-  // As for a moment when the host has moved their interrupts to another processor.
+  // As if the host had just moved their interrupts to another processor.
   device.readPending = (_, length) => new Uint8Array(length).fill(0b111);
   t.is(number(interrupts.readPending(0, 1)), 0b100n);
 });
@@ -185,7 +185,7 @@ test('clears pending bits when MSI-X is disabled, and the table at a reset', (t)
   mask(interrupts, 1, false);
   t.is(delivered(interrupts.vector('msix', 1)), 0n, 'MSI-X is off');
   interrupts.configure(msix());
-  t.is(delivered(interrupts.vector('msix', 1)), 0n, 'it was forgotten as MSI-X went off');
+  t.is(delivered(interrupts.vector('msix', 1)), 0n, 'it was dropped when MSI-X was disabled');
 
   device.raise('msix', 1); // which nobody takes
   mask(interrupts, 1, true);

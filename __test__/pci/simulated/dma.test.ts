@@ -59,7 +59,7 @@ test('records the last fault until the device is reset', async (t) => {
   t.is(device.lastFault, wrapping);
   t.regex(wrapping.message, /64-bit/);
   throwsCode(t, () => device.dmaRead(-1n, 2), 'ERR_INVALID_ARGUMENT');
-  t.is(device.lastFault, wrapping, 'that was no DMA');
+  t.is(device.lastFault, wrapping, 'no DMA was made');
   await device.reset();
   t.is(device.lastFault, undefined);
 });

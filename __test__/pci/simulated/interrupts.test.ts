@@ -54,7 +54,7 @@ for (const kind of ['msi', 'msix'] as const) {
     t.is(first.take(), 0n);
   });
 
-  test(`${kind}: a vector can be given another eventfd, or none`, (t) => {
+  test(`${kind}: the eventfd of a vector can be replaced or removed`, (t) => {
     const device = loud(t);
     const [one, other] = events(t, 2);
     throwsCode(t, () => device.interrupts.reconnect(kind, 0, one), 'ERR_INTERRUPT_SETUP');
@@ -84,7 +84,7 @@ for (const kind of ['msi', 'msix'] as const) {
     t.true(device.raise(kind));
   });
 
-  test(`${kind}: config space says that it is on while it is connected`, (t) => {
+  test(`${kind}: config space reports it as enabled while it is connected`, (t) => {
     const device = loud(t);
     const [event] = events(t, 1);
     // Power management has 8 bytes, MSI with 64-bit addresses 14.

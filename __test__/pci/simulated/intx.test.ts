@@ -7,7 +7,7 @@ test('masks the pin after an interrupt, and interrupts again when unmasked while
   const device = loud(t);
   const [event] = events(t, 1);
   device.interrupts.connect('intx', [event]);
-  command(device, MEMORY); // the pin is no DMA
+  command(device, MEMORY); // the pin is not DMA
   t.true(device.raise('intx'));
   t.false(device.raise('intx'), 'masked');
   t.is(event.take(), 1n);
@@ -87,10 +87,10 @@ test('rejects masking of an unconnected pin', (t) => {
   throwsCode(t, () => interrupts.unmaskIntxOn(event), 'ERR_INTERRUPT_SETUP');
 });
 
-/** Until the events that are signalled now have been delivered: one that comes after them has. */
+/** Waits until the events that are signalled now have been delivered. A later one is delivered afterwards. */
 async function delivered(t: ExecutionContext): Promise<void> {
   const [last] = events(t, 1);
-  // Listening alone keeps no process alive.
+  // Listening alone does not keep the process alive.
   const alive = setInterval(() => {}, 1000);
   await new Promise<void>((resolve) => {
     last.listen(() => resolve());

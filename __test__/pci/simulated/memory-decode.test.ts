@@ -1,4 +1,4 @@
-// Mappings of a simulated device follow its memory decode, whoever writes its config space.
+// Mappings of a simulated device follow its memory decode, for all writers of its config space.
 import test from 'ava';
 import { AddressRange, GuestMemory, MemoryFile } from '../../../ts/index.ts';
 import { type SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
@@ -42,7 +42,7 @@ test('maps a revoked BAR again when memory decode is enabled', async (t) => {
 test('treats the contents of a closed device as ordinary memory', async (t) => {
   using file = MemoryFile.create(at(4), { name: 'lent' });
   const device = simulated(t, { bars: [{ index: 2, length: at(4), kind: 'memory64', contents: file }] });
-  command(device, 0); // nobody answers for it from here on
+  command(device, 0); // it is not in its hands any more
   await device.close();
   await using memory = await GuestMemory.create();
   const iommu = new SimulatedIommu();

@@ -15,8 +15,8 @@ const bar = { index: 0, length: MIB } as const;
 const wrong = (value: unknown): never => value as never;
 
 const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 'bdf'>]>> = {
-  'BARs that are none': ['ERR_INVALID_ARGUMENT', { bars: wrong(3) }],
-  'a BAR that is none': ['ERR_INVALID_ARGUMENT', { bars: wrong([null]) }],
+  'BARs that are not a list': ['ERR_INVALID_ARGUMENT', { bars: wrong(3) }],
+  'a BAR that is not an object': ['ERR_INVALID_ARGUMENT', { bars: wrong([null]) }],
   'BAR 6': ['ERR_INVALID_ARGUMENT', { bars: [{ index: 6, length: MIB }] }],
   'BAR -1': ['ERR_INVALID_ARGUMENT', { bars: [{ index: -1, length: MIB }] }],
   'a BAR twice': ['ERR_OVERLAP', { bars: [bar, bar] }],
@@ -32,20 +32,20 @@ const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 
   'a 64-bit BAR in the last register': ['ERR_OUT_OF_RANGE', { bars: [{ index: 5, length: MIB, kind: 'memory64' }] }],
   'another kind': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, kind: wrong('memory') }] }],
   'no bytes': ['ERR_EMPTY_RANGE', { bars: [{ index: 0, length: 0n, kind: 'io' }] }],
-  'fewer than no bytes': ['ERR_INVALID_ARGUMENT', { bars: [{ index: 0, length: -1n }] }],
-  'a length that is no bigint': ['ERR_INVALID_ARGUMENT', { bars: [{ index: 0, length: wrong(4096) }] }],
+  'a negative length': ['ERR_INVALID_ARGUMENT', { bars: [{ index: 0, length: -1n }] }],
+  'a length that is not a bigint': ['ERR_INVALID_ARGUMENT', { bars: [{ index: 0, length: wrong(4096) }] }],
   'more than 2 GiB in 32 bits': ['ERR_OUT_OF_RANGE', { bars: [{ index: 0, length: (1n << 31n) + 1n }] }],
   'more than 256 bytes of I/O': ['ERR_OUT_OF_RANGE', { bars: [{ index: 0, length: 257n, kind: 'io' }] }],
   'a host address that is not aligned': ['ERR_UNALIGNED', { bars: [{ ...bar, hostAddress: 0x1000n }] }],
-  'a host address that is none': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, hostAddress: -MIB }] }],
+  'a host address of another type': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, hostAddress: -MIB }] }],
   'a host address beyond 32 bits': ['ERR_OUT_OF_RANGE', { bars: [{ ...bar, hostAddress: 1n << 32n }] }],
   'a host address beyond 64 bits': [
     'ERR_OUT_OF_RANGE',
     { bars: [{ ...bar, kind: 'memory64', hostAddress: 1n << 64n }] },
   ],
-  'contents that are none': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, contents: wrong({ length: MIB }) }] }],
+  'contents of another type': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, contents: wrong({ length: MIB }) }] }],
   'an area past the end': ['ERR_OUT_OF_RANGE', { bars: [{ ...bar, mmapAreas: [AddressRange.of(MIB - 1n, 2n)] }] }],
-  'areas that are none': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, mmapAreas: wrong([[0n, MIB]]) }] }],
+  'areas that are not a list': ['ERR_INVALID_ARGUMENT', { bars: [{ ...bar, mmapAreas: wrong([[0n, MIB]]) }] }],
   'registers that can be mapped': [
     'ERR_INVALID_ARGUMENT',
     { bars: [{ ...bar, registers, mmapAreas: [AddressRange.of(0n, MIB)] }] },
@@ -55,7 +55,10 @@ const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 
     { bars: [{ index: 0, length: 256n, kind: 'io', mmapAreas: [AddressRange.of(0n, 256n)] }] },
   ],
   'a ROM of 32 MiB': ['ERR_OUT_OF_RANGE', { rom: { length: 32n * MIB } }],
-  'a ROM with more in it than it has': ['ERR_OUT_OF_RANGE', { rom: { length: 1n, contents: Uint8Array.of(1, 2) } }],
+  'a ROM with more contents than its length': [
+    'ERR_OUT_OF_RANGE',
+    { rom: { length: 1n, contents: Uint8Array.of(1, 2) } },
+  ],
   'a config space of 60 bytes': ['ERR_INVALID_ARGUMENT', { config: new Uint8Array(60) }],
   'a config space both recorded and built': ['ERR_INVALID_ARGUMENT', { config: new Uint8Array(256), msi: {} }],
   'a vendor of 17 bits': ['ERR_INVALID_ARGUMENT', { ids: { vendor: 0x10000 } }],
@@ -63,9 +66,9 @@ const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 
   '3 messages': ['ERR_INVALID_ARGUMENT', { msi: { vectors: 3 } }],
   '64 messages': ['ERR_INVALID_ARGUMENT', { msi: { vectors: 64 } }],
   'no vector of MSI-X': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: 0, bar: 0 } }],
-  'no number of vectors': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: NaN, bar: 0 } }],
+  'an invalid number of vectors': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: NaN, bar: 0 } }],
   '2049 vectors of MSI-X': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: 2049, bar: 0 } }],
-  'MSI-X in a BAR that is not there': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: 1, bar: 1 } }],
+  'MSI-X in a missing BAR': ['ERR_INVALID_ARGUMENT', { bars: [bar], msix: { vectors: 1, bar: 1 } }],
   'MSI-X in an I/O BAR': [
     'ERR_INVALID_ARGUMENT',
     { bars: [{ index: 0, length: 256n, kind: 'io' }], msix: { vectors: 1, bar: 0 } },
@@ -77,8 +80,8 @@ const REFUSED: Readonly<Record<string, [ErrorCode, Omit<SimulatedDeviceOptions, 
     { bars: [{ index: 0, length: 1n << 33n, kind: 'memory64' }], msix: { vectors: 1, bar: 0, tableOffset: 1n << 32n } },
   ],
   'MSI-X that is not aligned': ['ERR_UNALIGNED', { bars: [bar], msix: { vectors: 1, bar: 0, tableOffset: 4n } }],
-  'an IOMMU that is none': ['ERR_INVALID_ARGUMENT', { iommu: wrong({ read: () => {} }) }],
-  'a bus that is none': ['ERR_INVALID_ARGUMENT', { bus: wrong('bus') }],
+  'an invalid IOMMU': ['ERR_INVALID_ARGUMENT', { iommu: wrong({ read: () => {} }) }],
+  'an invalid bus': ['ERR_INVALID_ARGUMENT', { bus: wrong('bus') }],
 };
 
 for (const [name, [code, options]] of Object.entries(REFUSED)) {
@@ -120,7 +123,7 @@ test.serial('leaves nothing behind when a device cannot be created', (t) => {
   const rom = { length: 4096n, contents: new Uint8Array(4096) };
   const before = open();
   for (let round = 0; round < 20; round++) {
-    // Of these two the second is refused by the kernel: there are no files that long.
+    // The kernel rejects the second: files cannot be that long.
     const bars = [bar, { index: 2, length: 1n << 63n, kind: 'memory64' }] as const;
     t.throws(() => new SimulatedDevice({ bdf: BDF, bars, rom, bus }));
   }

@@ -1,4 +1,4 @@
-/** Mappings after a reset of a simulated device, in DMA targets whose mappings it revokes, as in iommufd. */
+/** Mappings after a reset of a simulated device. DMA targets lose mappings of its memory, as in iommufd. */
 import test, { type ExecutionContext } from 'ava';
 import { AddressRange, type DmaMapperHandle, GuestMemory } from '../../../ts/index.ts';
 import { SimulatedBus, SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
@@ -129,7 +129,7 @@ const RESETS: Readonly<Record<string, (gpu: SimulatedDevice, nic: SimulatedDevic
   },
 };
 
-/** More than a change of these tests has await points; the test counts that the last ones come after it. */
+/** More await points than a change of these tests has. The test checks that the last resets come after it. */
 const TICKS = 60;
 
 for (const [what, reset] of Object.entries(RESETS)) {

@@ -43,8 +43,8 @@ const RESETTABLE: readonly [string, Partial<SimulatedDeviceOptions>, boolean][] 
   ['PCI Express', { pcie: {} }, true],
   ['PCI Express without FLR', { pcie: { flr: false } }, false],
   ['advanced features', { advancedFeatures: true }, true],
-  ['advanced features, though it says not', { advancedFeatures: true, resettable: false }, false],
-  ['nothing, though it says so', { resettable: true }, true],
+  ['advanced features, against its own bits', { advancedFeatures: true, resettable: false }, false],
+  ['nothing, against its own bits', { resettable: true }, true],
 ];
 for (const [name, options, can] of RESETTABLE) {
   test(`a device with ${name} can${can ? '' : 'not'} be reset on its own`, async (t) => {

@@ -1,4 +1,4 @@
-/** A guest memory with three DMA targets, and devices that its guest can place: a small machine with peer-to-peer. */
+/** A guest memory with three DMA targets, and devices that its guest can place. A small machine with peer-to-peer. */
 import {
   AssignedDevice,
   GuestMemory,

@@ -102,14 +102,14 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
   };
 }
 
-/** Host memory as a target that maps a page is given it. */
+/** The host memory that a target receives with a page. */
 async function hostMemoryOf(t: ExecutionContext): Promise<NonNullable<DmaMapRequest['hostMemory']>> {
   const memory = await GuestMemory.create({ ram: [RAM], addressWidth: 32 });
   t.teardown(() => memory.close());
   const lent: DmaMapRequest[] = [];
   await memory.dmaMappers.addDmaMapper({ ...TARGET, needsVa: true, mapDma: (request) => void lent.push(request) });
   const host = lent[0]?.hostMemory;
-  if (host === undefined) throw new Error('the target wants host memory');
+  if (host === undefined) throw new Error('the target requires host memory');
   return host;
 }
 

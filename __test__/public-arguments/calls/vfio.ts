@@ -1,6 +1,7 @@
 /**
- * Calls of VFIO devices, as far as they come before the kernel: the devices here are stubs.
- * __test__/vfio/wrong-caller.test.ts goes to real ones.
+ * Calls of VFIO devices up to the kernel: devices are stubs here.
+ *
+ * __test__/vfio/wrong-caller.test.ts uses real ones.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';

@@ -1,5 +1,5 @@
 /**
- * Where random programs come from.
+ * Generates random programs.
  */
 import fc from 'fast-check';
 import type { Bench } from './bench.ts';
@@ -11,13 +11,13 @@ import type { Fault } from './faults.ts';
 import { type Change, FILE_PAGES, FILES, type Operation, SIZE } from './operation.ts';
 import { Register, TargetClosed, Unregister } from './registrations.ts';
 
-/** What programs are to be like. */
+/** The properties of programs. */
 export interface Taste {
   /** Faults in one command at most. */
   readonly faults: number;
   /** Whether calls into the native core fail too. */
   readonly native: boolean;
-  /** How much more often than anything else calls are made without waiting. */
+  /** How much more often than other commands calls are made without waiting. */
   readonly atOnce: number;
 }
 
@@ -43,7 +43,11 @@ const contents: fc.Arbitrary<Contents> = fc.record({
   writable: often,
 });
 
-/** Changes of the memory map. `files` is how many files there are for device memory, of which RAM may have the first. */
+/**
+ * Changes of the memory map. `files` is the number of files for device memory.
+ *
+ * RAM may have the first ones.
+ */
 export function addRegion(): fc.Arbitrary<Add> {
   const what = fc.record({
     kind: fc.constantFrom('ram' as const, 'device' as const),
@@ -70,7 +74,7 @@ const remove = either.map((name) => new Remove(name));
 
 type Weighted<T> = { readonly weight: number; readonly arbitrary: fc.Arbitrary<T> };
 
-/** Operations on regions and windows that there are. */
+/** Operations on existing regions and windows. */
 export const CHANGES: readonly Weighted<Change>[] = [
   { weight: 7, arbitrary: addMapping },
   { weight: 4, arbitrary: removeMappings },
@@ -109,7 +113,7 @@ function faultOn(taste: Taste): fc.Arbitrary<Fault> {
     .map(([on, rest]) => ({ ...on, ...rest }));
 }
 
-/** A map or an unmap fails, and so does what would undo the change. */
+/** A map or an unmap fails, and so does the call that would undo it. */
 const undoFails: fc.Arbitrary<readonly Fault[]> = fc
   .record({ first: fc.constantFrom('map', 'unmap'), nth, second: fc.constantFrom('map', 'unmap'), from: nth, how })
   .map(({ first, nth: count, second, from, how: thrown }) => {
@@ -117,11 +121,11 @@ const undoFails: fc.Arbitrary<readonly Fault[]> = fc
     return first === second ? [fault] : [fault, { ...fault, op: second, nth: from, onwards: true }];
   });
 
-/** No faults mostly. */
+/** Mostly without faults. */
 function faultsOf(taste: Taste): fc.Arbitrary<readonly Fault[]> {
   const some = fc.array(faultOn(taste), { minLength: 1, maxLength: taste.faults, size: 'max' });
   const none = fc.constant<readonly Fault[]>([]);
-  const shrinking = { withCrossShrink: true }; // to none, where none is needed to fail
+  const shrinking = { withCrossShrink: true }; // to zero, if no fault is needed to fail
   if (taste.faults === 1) return fc.oneof(shrinking, { weight: 3, arbitrary: none }, { weight: 2, arbitrary: some });
   return fc.oneof(
     shrinking,
@@ -159,6 +163,6 @@ export function program(taste: Taste): fc.Arbitrary<Iterable<fc.AsyncCommand<Cou
     { weight: 3, arbitrary: swap.map(([[a = '', b = ''], meets]) => new Swap([a, b], meets)) },
     { weight: 8, arbitrary: write.map((args) => new Write(...args)) },
   );
-  // Some can't be run where they stand, so more are made than are run.
+  // Some commands cannot run in their state, so more are generated than run.
   return fc.commands([command], { maxCommands: MAX_COMMANDS * 3, size: 'max', disableReplayLog: true });
 }

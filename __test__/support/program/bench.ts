@@ -1,5 +1,5 @@
 /**
- * Runs the operations of a random program with their faults, and judges how each ends.
+ * Runs the operations of a random program with their faults, and checks the outcome of each.
  */
 import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
 import { SimulatedIommu } from '../../../ts/testing.ts';
@@ -15,7 +15,7 @@ import { same } from './map-comparison.ts';
 import { Register, TargetClosed, Unregister } from './registrations.ts';
 import { World } from './world.ts';
 
-/** What has been run, over all programs. */
+/** Totals over all programs. */
 export interface Counts {
   programs: number;
   commands: number;
@@ -51,7 +51,7 @@ export class Bench {
   readonly world: World;
   readonly counts: Counts;
   readonly #comparison: Comparison;
-  /** Whether this process may still show what an undo could not take away. */
+  /** Whether this process may still map memory that a rollback could not unmap. */
   #stale = false;
 
   private constructor(world: World, counts: Counts) {
@@ -66,7 +66,7 @@ export class Bench {
   }
 
   /**
-   * Calls the operations one after another without waiting between, with faults, and compares everything.
+   * Calls the operations without waiting between, with faults, and compares everything.
    *
    * @returns whether a fault made one of them fail
    */
@@ -117,14 +117,14 @@ export class Bench {
     const failed = hits.length > 0 && outcomes.some((outcome) => outcome !== undefined);
     if (failed) counts.failures++;
     if (undone && hits.some(({ on }) => on === 'native')) this.#stale = true;
-    // What one of several calls has settled, a later one may have upset.
+    // A later call may have changed the outcome of an earlier one.
     const certain = operations.length === 1 || hits.length === 0 ? settled : [];
     this.#comparison.compare({ hits, attempts, undone, settled: certain });
     counts.quarantines += Math.max(0, this.#comparison.quarantine.length - before);
     return failed;
   }
 
-  /** Fills a page as the VMM or as a device; where it can't be reached, sees that it can't. */
+  /** Fills a page as the VMM or as a device, or checks that the page cannot be reached. */
   write(page: number, byte: number, by: CastName | 'vmm'): void {
     const { world } = this;
     const bytes = new Uint8Array(PAGE_BYTES).fill(byte);
@@ -151,7 +151,7 @@ export class Bench {
     this.#comparison.compare({ hits: [], attempts: [], undone: false, settled: [] });
   }
 
-  /** Closes the targets that keep something, then everything: nothing is left anywhere. */
+  /** Closes the targets that keep mappings, then everything, and checks that nothing is left. */
   async close(): Promise<void> {
     const { world } = this;
     const { memory } = world;
@@ -183,11 +183,11 @@ export class Bench {
     world.closeFiles();
   }
 
-  /** Gives everything back without a look, after a program that failed. */
-  async abandon(): Promise<void> {
+  /** Releases everything without checks, after a program that failed. */
+  async releaseUnchecked(): Promise<void> {
     this.world.faults.clear();
     for (const target of Object.values(this.world.cast)) {
-      target.loseAll();
+      target.closeWithMappings();
       await this.world.memory.dmaMappers.targetClosed(target).catch(() => {});
     }
     await this.world.memory.close().catch(() => {});
@@ -199,7 +199,8 @@ export class Bench {
     const { quarantine, subs } = this.#comparison;
     const situation = { model, members, cast, quarantine, subs, stale: this.#stale };
     const due = dueOf(operation, situation, hits);
-    // How memory is cut after the first of several is not known, and so what a quarantine is in the way of.
+    // After the first of several calls the cuts of memory are not known, and so neither the ranges that quarantine
+    // blocks.
     const vague = index > 0 && quarantine.length > 0 && code === 'ERR_RANGE_QUARANTINED';
     if (!due.codes.includes(code) && !vague) {
       throw new Error(`${code} instead of ${due.codes.join(' or ')}`, { cause: error });
@@ -211,9 +212,9 @@ export class Bench {
   }
 
   /**
-   * With faults and several calls it can't be said which call met which fault.
+   * With faults and several calls it is unknown which call met which fault.
    *
-   * @returns whether it failed for one
+   * @returns whether it failed for a fault
    */
   #judgeLoosely(operation: Operation, code: string, error: unknown, hits: readonly Hit[]): boolean {
     if (code === 'OK') return false;
@@ -227,7 +228,7 @@ export class Bench {
     return code !== 'ERR_RANGE_QUARANTINED';
   }
 
-  /** What an operation on a target makes of who is there. */
+  /** Records the effect of an operation on the registered targets. */
   #follow(operation: Operation, code: string): void {
     const { members, memory } = this.world;
     if (operation instanceof Register) {
@@ -251,7 +252,7 @@ export class Bench {
     this.world.handles.delete(target);
   }
 
-  /** What is left of the sub-mappings, for the next of several operations; new ones are taken for single pages. */
+  /** The remaining sub-mappings, for the next of several operations; new ones count as single pages. */
   #cut(before: ModelFlat): void {
     const flat = this.world.flat();
     const left = this.#comparison.subs.filter(({ at, count }) => {

@@ -1,22 +1,22 @@
 /**
- * The targets of a random program: one of each way in which a target can be made.
+ * The targets of a random program: one of each kind.
  */
 import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../../ts/index.ts';
 import { type IommuRulesName, SimulatedIommu } from '../../../ts/testing.ts';
 import { BatchRecordingTarget, type Call, RecordingTarget } from '../recording-target.ts';
 import type { FaultInjector } from './faults.ts';
 
-/** A target that can be looked into. */
+/** A target with visible mappings. */
 export interface CastMember extends DmaTarget {
   readonly needsVa: boolean | 'private';
   readonly needsFile: boolean;
   readonly breaches: readonly string[];
   held(): DmaMapRequest[];
-  /** As a container that is closed. */
-  loseAll(): void;
+  /** Closes it with all its mappings, like a container. */
+  closeWithMappings(): void;
 }
 
-/** A simulated IOMMU, which refuses on demand and is watched. */
+/** A simulated IOMMU that fails on demand and records its calls. */
 class WatchedIommu extends SimulatedIommu implements CastMember {
   readonly needsFile = false;
   readonly breaches: string[] = [];
@@ -58,7 +58,7 @@ class WatchedIommu extends SimulatedIommu implements CastMember {
     return [...this.#held.values()];
   }
 
-  loseAll(): void {
+  closeWithMappings(): void {
     for (const { range } of this.held()) this.#drop(range);
   }
 
@@ -76,7 +76,7 @@ class WatchedIommu extends SimulatedIommu implements CastMember {
 export const CAST_NAMES = ['iommu', 'iommufd', 'plain', 'batch', 'slow', 'files'] as const;
 export type CastName = (typeof CAST_NAMES)[number];
 
-/** The kinds of calls that each can be made to refuse. */
+/** The kinds of calls of each target that can fail. */
 export function callsOf(name: CastName): readonly string[] {
   return name === 'batch' ? ['map', 'unmap', 'take back'] : ['map', 'unmap'];
 }
@@ -97,7 +97,7 @@ export function makeCast(faults: FaultInjector): Readonly<Record<CastName, CastM
   return cast;
 }
 
-/** What was thrown, as the package says it. */
+/** The error of the package for a thrown value. */
 export function codeOf(thrown: unknown): string {
   return thrown instanceof PeerDmaError ? thrown.code : `no PeerDmaError but ${String(thrown)}`;
 }

@@ -8,7 +8,7 @@ import { mode } from '../recording-target.ts';
 import { Change, type Effect, FILE_PAGES, type Pages, SIZE } from './operation.ts';
 import type { World } from './world.ts';
 
-/** What a mapping shows: pages of a file from `page` on, or private memory. */
+/** The memory of a mapping: pages of a file from `page` on, or private memory. */
 export interface Contents {
   readonly file: number | 'private';
   readonly page: number;
@@ -19,7 +19,7 @@ function show({ file, page, writable }: Contents): string {
   return `${file === 'private' ? 'private memory' : `file${file}+${page}`} ${mode(writable)}`;
 }
 
-/** As much of it as lies within a region of `length` pages, and within the file. */
+/** The part within a region of `length` pages, and within the file. */
 function cut(length: number, { at: first, count }: Pages, contents?: Contents): Pages {
   const from = first % length;
   const most = contents === undefined || contents.file === 'private' ? length : FILE_PAGES - contents.page;
@@ -40,9 +40,9 @@ async function mapInWorld(world: World, name: string, where: Pages, contents: Co
   else await window.addMapping({ range: AddressRange.of(at(where.at), at(where.count)), backing, writable });
 }
 
-/** A new region or window, inactive; with contents from its start on, if any. */
+/** A new region or window, inactive; optionally with contents from its start on. */
 export class Add extends Change {
-  /** Where a region is to be; a window has no address yet. */
+  /** The address of a region; a window has no address yet. */
   readonly #region: { readonly kind: MemoryKind; readonly at: number; readonly priority: number } | undefined;
   readonly #count: number;
   readonly #contents: Contents | undefined;
@@ -74,7 +74,7 @@ export class Add extends Change {
     const { name } = this;
     if (this.#region === undefined) {
       const window = memory.newDeviceMemory({ name, length: at(this.#count) });
-      await window.unmapFromGuest(); // changes nothing, but is done after the window has come into being
+      await window.unmapFromGuest(); // changes nothing, but completes after the window is created
       world.places.set(name, { window, count: this.#count });
     } else {
       const { kind, priority, at: first } = this.#region;
@@ -103,7 +103,7 @@ export class Add extends Change {
   }
 }
 
-/** Memory into a region. */
+/** Adds memory to a region. */
 export class AddMapping extends Change {
   readonly #where: Pages;
   readonly #contents: Contents;
@@ -129,7 +129,7 @@ export class AddMapping extends Change {
   }
 }
 
-/** Memory out of a region. */
+/** Removes memory from a region. */
 export class RemoveMappings extends Change {
   readonly #where: Pages;
 
@@ -158,12 +158,12 @@ export class RemoveMappings extends Change {
   }
 }
 
-/** A region becomes active where it is; a window comes to an address, or moves. */
+/** Activates a region in its place, or maps or moves a window to an address. */
 export class Place extends Change {
   readonly #to: number;
   readonly #writable: boolean;
 
-  /** @param to page of a window; a region knows where it belongs */
+  /** @param to page of a window; a region has its own address */
   constructor(name: string, to: number, writable: boolean) {
     super(name);
     this.#to = to;
@@ -193,7 +193,7 @@ export class Place extends Change {
   }
 }
 
-/** A region or window leaves the memory map. */
+/** Removes a region or window from the memory map. */
 export class Unplace extends Change {
   async start(world: World): Promise<void> {
     const { region, window } = world.place(this.name);
@@ -210,7 +210,7 @@ export class Unplace extends Change {
   }
 }
 
-/** A region or window goes for good. */
+/** Removes a region or window permanently. */
 export class Remove extends Change {
   async start(world: World): Promise<void> {
     const { region, window } = world.place(this.name);

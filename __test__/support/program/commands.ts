@@ -1,5 +1,5 @@
 /**
- * Random programs as fast-check runs and shrinks them: commands, each printed as one line.
+ * Random programs as fast-check runs and shrinks them: commands, each printed in one line.
  */
 import type fc from 'fast-check';
 import type { Bench } from './bench.ts';
@@ -8,10 +8,10 @@ import { type Add, Place } from './changes.ts';
 import { describeFault, type Fault } from './faults.ts';
 import type { Operation } from './operation.ts';
 
-/** What the commands of one program know of it. The model proper is the bench's, since only it sees what failed. */
+/** The commands' knowledge of a program. The real model is that of the bench, which observes the failures. */
 export interface Course {
   readonly bench: Bench;
-  /** Commands that have been run. */
+  /** Commands that have run. */
   ran: number;
 }
 
@@ -44,11 +44,11 @@ abstract class Line implements Command {
   protected abstract text(): string;
 }
 
-/** Operations that are called without waiting for one another, and the faults they meet. */
+/** Operations that are called without waiting for one another, and their faults. */
 export class Call extends Line {
   readonly #operations: readonly Operation[];
   readonly #faults: readonly Fault[];
-  /** Whether to try again without faults when they made it fail. */
+  /** Whether to repeat the operations without faults after a failure. */
   readonly #again: boolean;
 
   constructor(operations: readonly Operation[], faults: readonly Fault[], again: boolean) {
@@ -75,7 +75,7 @@ export class Call extends Line {
   }
 }
 
-/** A region or window comes with its contents, and then into the memory map. */
+/** A region or window is added with its contents, and then mapped. */
 export class Populate extends Line {
   readonly #add: Add;
   readonly #place: Place;
@@ -102,7 +102,7 @@ export class Populate extends Line {
   }
 }
 
-/** Two windows change places, as a guest does it that sorts its BARs. */
+/** Two windows swap addresses, as by a guest that sorts its BARs. */
 export class Swap extends Line {
   readonly #names: readonly [string, string];
   readonly #faults: readonly Fault[];
@@ -128,7 +128,7 @@ export class Swap extends Line {
   }
 }
 
-/** A page is filled. */
+/** Fills a page. */
 export class Write extends Line {
   readonly #page: number;
   readonly #byte: number;

@@ -1,26 +1,26 @@
 /**
- * Compares everything that can be seen of guest memory and its targets with the model, page by page.
+ * Compares everything visible of guest memory and its targets with the model, page by page.
  */
 import type { DmaMapRequest } from '../../../ts/index.ts';
 import { SimulatedIommu } from '../../../ts/testing.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
-import { mode, wantsVa } from '../recording-target.ts';
+import { mode, usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
-import { isForeign, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
+import { hasOtherMemory, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
 import type { Hit } from './faults.ts';
 import { type Pages, SIZE } from './operation.ts';
-import { compareFlat, compareRegions, describeCell, looked, pagesOf, same } from './map-comparison.ts';
+import { compareFlat, compareRegions, describeCell, checkedByte, pagesOf, same } from './map-comparison.ts';
 import type { Member, World } from './world.ts';
 
-/** What has happened since the last comparison. */
+/** The events since the last comparison. */
 export interface Events {
   readonly hits: readonly Hit[];
-  /** Flat maps that might have come, besides the present one. */
+  /** Other flat maps that may have existed since then. */
   readonly attempts: readonly ModelFlat[];
-  /** Whether undoing something, or repairing it, failed as well. */
+  /** Whether a rollback, or its repair, failed as well. */
   readonly undone: boolean;
-  /** What a successful change was about: there all is tried again that had failed. */
+  /** The range of a successful change: it retries everything there that had failed. */
   readonly settled: readonly Pages[];
 }
 
@@ -32,11 +32,11 @@ interface Entry extends Pages {
 
 export class Comparison {
   readonly #world: World;
-  /** What a target was given. */
+  /** The memory that a target holds. */
   readonly #given = new WeakMap<DmaMapRequest, ModelFlat>();
-  /** Of those, what could be something else as well. */
+  /** Of those, pages that may be other memory as well. */
   readonly #vague = new WeakSet<DmaMapRequest>();
-  /** Pages that a target misses since it refused them, by target. */
+  /** Pages that a target misses because it failed to map them, by target. */
   #missing = new Map<CastName, Map<number, ModelCell>>();
   quarantine: Quarantined[] = [];
   subs: Pages[] = [];
@@ -80,7 +80,10 @@ export class Comparison {
     }
   }
 
-  /** Private memory is zeros at first. It gets bytes of its own as soon as it can be seen, so that it can be told apart. */
+  /**
+   * Private memory is zeros at first. It gets bytes of its own as soon as it is reachable, so that it can be
+   * distinguished.
+   */
   #markPrivateMemory(flat: ModelFlat): void {
     for (const [page, cell] of flat.entries()) {
       if (cell === undefined || cell.store < PRIVATE || this.#world.contents.byte(cell) !== 0) continue;
@@ -90,7 +93,7 @@ export class Comparison {
     }
   }
 
-  /** Finds out what each new mapping of a target is. */
+  /** Determines the memory of each new mapping of a target. */
   #learn(entries: ReadonlyMap<CastName, readonly Entry[]>, flat: ModelFlat, { attempts }: Events): void {
     for (const name of this.#world.members.keys()) {
       const states = new Map((entries.get(name) ?? []).filter(isHeld).map((entry) => [entry.at, entry.state]));
@@ -103,7 +106,7 @@ export class Comparison {
           .map((candidate) => candidate.slice(at, at + count))
           .filter((candidate) => this.#isGiven(request, candidate));
         const [cells] = fitting;
-        // One fresh private memory looks like another.
+        // All fresh private memory has the same bytes.
         if (fitting.some((other) => !sameCells(other, cells ?? []))) this.#vague.add(request);
         if (cells === undefined) {
           throw new Error(
@@ -121,7 +124,7 @@ export class Comparison {
   #isGiven({ backing, writable, kind, name, hostMemory }: DmaMapRequest, cells: ModelFlat): boolean {
     return cells.every((cell, n) => {
       if (cell === undefined || cell.writable !== writable || cell.kind !== kind || cell.region !== name) return false;
-      const byte = hostMemory?.read(BigInt(n) * PAGE + looked(n), 1)[0] ?? this.#world.contents.byte(cell);
+      const byte = hostMemory?.read(BigInt(n) * PAGE + checkedByte(n), 1)[0] ?? this.#world.contents.byte(cell);
       if (byte !== this.#world.contents.byte(cell)) return false;
       if (backing === 'private') return cell.store >= PRIVATE;
       return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
@@ -164,13 +167,13 @@ export class Comparison {
     this.quarantine = now;
   }
 
-  /** What a batch was to show there that could be taken back in part: the target's word is all there is. */
+  /** The planned memory of a batch that may be partly unmapped. Only the target's records have the result. */
   #guess({ at, count }: Pages, region: string, flats: readonly ModelFlat[]): ModelFlat {
     const all = flats.map((flat) => flat.slice(at, at + count));
     return all.find((cells) => cells.every((cell) => cell?.region === region)) ?? [];
   }
 
-  /** @returns the pages that it misses since it refused them */
+  /** @returns the pages that it misses because it failed to map them */
   #compareTarget(
     name: CastName,
     member: Member,
@@ -179,7 +182,7 @@ export class Comparison {
     events: Events,
   ): Map<number, ModelCell> {
     const target = this.#world.cast[name];
-    // What is in quarantine is told beside what the flat map wants at those addresses.
+    // The status lists quarantined memory beside the flat map's entry at those addresses.
     const told = new Map(entries.filter(isHeld).map((entry) => [entry.at, entry]));
     const held = new Map<number, DmaMapRequest>();
     for (const request of target.held()) {
@@ -195,9 +198,10 @@ export class Comparison {
     const seen: (Entry | undefined)[] = Array.from({ length: SIZE }, () => undefined);
     for (const entry of entries) {
       const where = `"${name}" at pages ${entry.at}..${entry.at + entry.count}`;
-      if (entry.state === 'mapped' && !held.has(entry.at)) throw new Error(`${where} has nothing, and says mapped`);
+      if (entry.state === 'mapped' && !held.has(entry.at))
+        throw new Error(`${where} has nothing, and its status is mapped`);
       if (entry.state === 'quarantined' && !held.has(entry.at) && name !== 'batch') {
-        throw new Error(`${where} has nothing, and says quarantined`);
+        throw new Error(`${where} has nothing, and its status is quarantined`);
       }
       if (!member.following) same(`${where}, who was to go`, entry.state, 'quarantined');
       for (let n = 0; n < entry.count; n++) seen[entry.at + n] = entry;
@@ -221,13 +225,12 @@ export class Comparison {
     }
     if (!member.following) return missing;
     for (const [page, cell] of flat.entries()) {
-      if (cell !== undefined && seen[page] === undefined)
-        throw new Error(`the status of "${name}" says nothing of page ${page}`);
+      if (cell !== undefined && seen[page] === undefined) throw new Error(`the status of "${name}" lacks page ${page}`);
     }
     return missing;
   }
 
-  /** Why a target may do without a page of the flat map. */
+  /** Why a target may lack a page of the flat map. */
   #mayMiss(
     name: CastName,
     { policy }: Member,
@@ -238,7 +241,7 @@ export class Comparison {
     { hits, undone, settled }: Events,
   ): 'refused' | 'kept out' | 'needs a file' | undefined {
     const target = this.#world.cast[name];
-    const byPlace = wantsVa(target, cell.store >= PRIVATE);
+    const byPlace = usesHostMemory(target, cell.store >= PRIVATE);
     const dispensable = cell.kind === 'device' && policy === 'best-effort';
     if (target.needsFile && cell.store >= PRIVATE && dispensable) return 'needs a file';
     const refused = hits.some(({ on, op, call }) => {
@@ -255,7 +258,7 @@ export class Comparison {
     if (refused) return 'refused';
     const keptOut = this.quarantine.some((kept) => {
       if (kept.target === name && overlap(kept, entry)) return true; // its own, at these addresses
-      return byPlace && (isForeign(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
+      return byPlace && (hasOtherMemory(kept, flat, entry) || sharesPrivateMemory(kept, flat, entry));
     });
     if (keptOut) return 'kept out';
     if (settled.some((pages) => overlap(pages, { at: page, count: 1 }))) return undefined;
@@ -270,16 +273,16 @@ export class Comparison {
     return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
   }
 
-  /** The bytes that a target's DMA finds are those of what it was given, however long ago. */
+  /** DMA of a target finds the bytes of the memory that it holds, mapped at any time. */
   #compareMemory(name: CastName, target: CastMember, request: DmaMapRequest, at: number): void {
     const { range, hostMemory, backing } = request;
-    if ((hostMemory !== undefined) !== wantsVa(target, backing === 'private')) {
+    if ((hostMemory !== undefined) !== usesHostMemory(target, backing === 'private')) {
       throw new Error(`"${name}": needsVa is not heeded at ${range}`);
     }
     if (this.#vague.has(request)) return;
     for (const [n, cell] of (this.#given.get(request) ?? []).entries()) {
       if (cell === undefined) continue;
-      const offset = BigInt(n) * PAGE + looked(at + n);
+      const offset = BigInt(n) * PAGE + checkedByte(at + n);
       const due = this.#world.contents.byte(cell);
       if (hostMemory !== undefined) {
         same(`the memory of "${name}" at page ${at + n}`, hostMemory.read(offset, 1)[0], due);
@@ -289,7 +292,7 @@ export class Comparison {
     }
   }
 
-  /** What a target holds at a page, if a device can write it there. */
+  /** The page that a target holds, if a device can write it there. */
   writableAt(name: CastName, page: number): { request: DmaMapRequest; offset: bigint; cell: ModelCell } | undefined {
     for (const request of this.#world.cast[name].held()) {
       const n = page - this.#world.pageOf(request.range.start);
@@ -305,7 +308,7 @@ function sameCells(a: ModelFlat, b: ModelFlat): boolean {
   return a.length === b.length && a.every((cell, n) => sameCell(cell, b[n]));
 }
 
-/** Whether the target has it, or may have. */
+/** Whether the target holds it, or may hold it. */
 function isHeld({ state }: Entry): boolean {
   return state === 'mapped' || state === 'quarantined';
 }

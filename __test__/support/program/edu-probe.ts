@@ -1,5 +1,5 @@
 /**
- * Probes an IOMMU by real DMA: an edu device reads and writes a few bytes on both sides of a page boundary.
+ * Probes an IOMMU by real DMA. An edu device reads and writes a few bytes on both sides of a page boundary.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Edu } from '../../../examples/devices/edu.ts';
@@ -20,10 +20,10 @@ const PATIENCE = 10_000;
 export const SIDE = 4;
 const BOTH = 2 * SIDE;
 
-/** What the device's buffer has where no DMA has brought anything. */
+/** The bytes in the device's buffer without DMA. */
 export const UNTOUCHED = 0xee;
 
-/** What DMA has brought from both sides of a boundary. */
+/** The bytes that DMA has read on both sides of a boundary. */
 export interface Sides {
   readonly below: Uint8Array;
   readonly above: Uint8Array;
@@ -39,13 +39,13 @@ export class EduProbe {
   constructor(device: PhysicalFunction, memory: GuestMemory, stage: bigint) {
     const registers = device.regions[0];
     if (registers === undefined) throw new Error(`${device.bdf} has no registers`);
-    new Edu(device); // turns it on
+    new Edu(device); // memory decode and bus mastering
     this.#registers = registers;
     this.#memory = memory;
     this.#stage = stage;
   }
 
-  /** Reads around each of these IOVAs. What faults leaves {@link UNTOUCHED}, or zeros. */
+  /** Reads around each of these IOVAs. After a fault the result is {@link UNTOUCHED}, or zeros. */
   async read(boundaries: readonly bigint[]): Promise<Sides[]> {
     const most = Edu.BUFFER_SIZE / BOTH;
     if (boundaries.length > most) throw new RangeError(`the buffer has room for ${most} boundaries`);
@@ -83,7 +83,7 @@ export class EduProbe {
     this.#registers.write64(COUNT, BigInt(length));
     this.#registers.write64(COMMAND, command);
     for (const deadline = Date.now() + PATIENCE; (this.#registers.read64(COMMAND) & START) !== 0n;) {
-      if (Date.now() > deadline) throw new Error('the DMA engine of edu does not come to an end');
+      if (Date.now() > deadline) throw new Error('the DMA engine of edu does not finish');
       await sleep(5);
     }
   }

@@ -1,8 +1,8 @@
 /**
- * How an operation is to end, given the model, the quarantine and the faults that hit.
+ * The expected outcome of an operation, given the model, the quarantine and the faults.
  */
 import { type MemoryModel, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
-import { wantsVa } from '../recording-target.ts';
+import { usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
 import { Remove } from './changes.ts';
 import type { Hit } from './faults.ts';
@@ -10,15 +10,15 @@ import { Change, type Operation, type Pages, SIZE } from './operation.ts';
 import { Register, TargetClosed, Unregister } from './registrations.ts';
 import type { Member } from './world.ts';
 
-/** A range that a target would not unmap, and what the target has there. */
+/** A range that a target failed to unmap, and the memory that the target has there. */
 export interface Quarantined extends Pages {
   readonly target: CastName;
   readonly cells: ModelFlat;
-  /** Whether it could be other memory as well. */
+  /** Whether it may be other memory as well. */
   readonly vague: boolean;
 }
 
-/** What an operation meets. */
+/** The state in which an operation runs. */
 export interface Situation {
   readonly model: MemoryModel;
   readonly members: ReadonlyMap<CastName, Member>;
@@ -26,14 +26,14 @@ export interface Situation {
   readonly quarantine: readonly Quarantined[];
   /** The sub-mappings of the flat map. */
   readonly subs: readonly Pages[];
-  /** Whether this process may still show what an undo could not take away: it is tried again with the next change. */
+  /** Whether this process may still map memory that a rollback could not unmap. The next change retries it. */
   readonly stale: boolean;
 }
 
-/** The codes with which it may end; `OK` is success. */
+/** The possible codes; `OK` is success. */
 export interface Due {
   readonly codes: readonly string[];
-  /** Whom the error names, where that is known. */
+  /** The target that the error names, if known. */
   readonly target?: string;
 }
 
@@ -41,14 +41,16 @@ export function overlap(a: Pages, b: Pages): boolean {
   return a.at < b.at + b.count && b.at < a.at + a.count;
 }
 
-/** Whether another memory than that of the flat map is kept there, so that this process can't show what is due. */
-export function isForeign(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
+/**
+ * Whether a quarantine keeps other memory there, so this process cannot map the flat map's memory.
+ */
+export function hasOtherMemory(kept: Quarantined, flat: ModelFlat, sub: Pages): boolean {
   if (!overlap(kept, sub)) return false;
   if (kept.vague || kept.at !== sub.at || kept.count !== sub.count) return true;
   return kept.cells.some((cell, n) => !sameCell(cell, flat[kept.at + n]));
 }
 
-/** Whether pages of the flat map's private memory, which can be at one place only, are kept at another. */
+/** Whether pages of the flat map's private memory, which can be in one place only, are kept elsewhere. */
 export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { at, count }: Pages): boolean {
   return flat
     .slice(at, at + count)
@@ -60,14 +62,14 @@ export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { a
     );
 }
 
-/** Whether a refused map is an outcome and no error. */
+/** Whether a failed map is a result, not an error. */
 function isTolerated({ on, op, call }: Hit, members: ReadonlyMap<string, Member>): boolean {
   return op === 'map' && call?.request?.kind === 'device' && members.get(on)?.policy === 'best-effort';
 }
 
 /**
- * Whether a change goes on without what a call into the native core failed to map: it is device memory, and no target
- * has to have it. `undefined` where that depends on which flat map the call was about.
+ * Whether a change continues after a failed native call. It does if the call was for device memory that every target
+ * may skip. `undefined` if that depends on the flat map of the call.
  */
 function isMissable(
   { on, op, pages }: Hit,
@@ -82,7 +84,7 @@ function isMissable(
       for (const cell of flat.slice(at, at + count)) {
         if (cell === undefined) continue;
         const must = concerned
-          .filter((name) => members.get(name)?.following === true && wantsVa(cast[name], cell.store >= PRIVATE))
+          .filter((name) => members.get(name)?.following === true && usesHostMemory(cast[name], cell.store >= PRIVATE))
           .map((name) => cell.kind === 'ram' || members.get(name)?.policy === 'required');
         // Placing is for all targets together, the rest may be for one of them.
         if (op === 'mapFile' || op === 'mapPrivate') answers.add(!must.includes(true));
@@ -93,7 +95,7 @@ function isMissable(
   return answers.size === 1 ? answers.has(true) : undefined;
 }
 
-/** What is due with the calls that are serious for certain, and with those that may be. */
+/** The expectation with the calls that certainly fail the change, and with those that may. */
 function dueForEither(
   hits: readonly Hit[],
   missable: (hit: Hit) => boolean | undefined,
@@ -134,7 +136,7 @@ function dueOfFresh(operation: Operation, situation: Situation, hits: readonly H
       (serious) => dueOfRepair(serious.filter((hit) => !isTolerated(hit, situation.members))),
     );
   }
-  throw new Error(`nobody knows how "${operation}" is to end`);
+  throw new Error(`no expectation for "${operation}"`);
 }
 
 function dueOfRepair(serious: readonly Hit[]): Due {
@@ -152,7 +154,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
   const changed: Pages[] = [];
   for (let page = 0; page < SIZE; page++)
     if (!sameCell(before[page], after[page])) changed.push({ at: page, count: 1 });
-  // A sub-mapping goes as a whole.
+  // A sub-mapping is removed as a whole.
   const cut = subs.filter((sub) => changed.some((page) => overlap(sub, page)));
   if (quarantine.some((kept) => [...changed, ...cut].some((pages) => overlap(kept, pages)))) {
     return { codes: ['ERR_RANGE_QUARANTINED'] };
@@ -163,7 +165,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
   const needsFile =
     files?.following === true &&
     cast.files.needsFile &&
-    changed.some(({ at }) => isPrivateMust(after, at, files.policy === 'required'));
+    changed.some(({ at }) => isUnmappablePrivatePage(after, at, files.policy === 'required'));
   // The pages of private memory can be in one place only.
   const taken = after.some(
     (cell) =>
@@ -181,32 +183,34 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   const member = members.get(target);
   if (member !== undefined) return { codes: [member.following ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
   const flat = model.flat(SIZE);
-  const keepsOut = (kept: Quarantined, sub: Pages): boolean => {
-    const elsewhere = kept.at !== sub.at && wantsVa(cast[kept.target], true) && sharesPrivateMemory(kept, flat, sub);
-    return elsewhere || isForeign(kept, flat, sub);
+  const blocks = (kept: Quarantined, sub: Pages): boolean => {
+    const elsewhere =
+      kept.at !== sub.at && usesHostMemory(cast[kept.target], true) && sharesPrivateMemory(kept, flat, sub);
+    return elsewhere || hasOtherMemory(kept, flat, sub);
   };
-  const foreign = quarantine.some((kept) => subs.some((sub) => keepsOut(kept, sub)));
-  // Device memory that the target may miss is recorded as failed.
+  const foreign = quarantine.some((kept) => subs.some((sub) => blocks(kept, sub)));
+  // Device memory that the target may skip is recorded as failed.
   const shown = subs.filter(({ at }) => {
     const cell = flat[at];
     const isRequired = cell?.kind === 'ram' || policy === 'required';
-    return isRequired && wantsVa(cast[target], (cell?.store ?? 0) >= PRIVATE);
+    return isRequired && usesHostMemory(cast[target], (cell?.store ?? 0) >= PRIVATE);
   });
-  const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => keepsOut(kept, sub)));
+  const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => blocks(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
-  const needsFile = cast[target].needsFile && flat.some((_, page) => isPrivateMust(flat, page, policy === 'required'));
+  const needsFile =
+    cast[target].needsFile && flat.some((_, page) => isUnmappablePrivatePage(flat, page, policy === 'required'));
   const all = new Map<CastName, Member>([...members, [target, { policy, following: true }]]);
   const missable = (hit: Hit): boolean | undefined => isMissable(hit, [flat], [target], { members: all, cast });
   return dueForEither(hits, missable, (serious) => dueWith(needsFile, foreign, all, serious, hits));
 }
 
-/** Whether a target that needs files can neither take the page nor miss it. */
-function isPrivateMust(flat: ModelFlat, page: number, required: boolean): boolean {
+/** Whether a target that needs files can neither map the page nor skip it. */
+function isUnmappablePrivatePage(flat: ModelFlat, page: number, required: boolean): boolean {
   const cell = flat[page];
   return cell !== undefined && cell.store >= PRIVATE && (cell.kind === 'ram' || required);
 }
 
-/** @param hits all of them; `some` are those that may be serious */
+/** @param hits all faults; `some` are those that may fail the change */
 function dueWith(
   needsFile: boolean,
   near: boolean,
@@ -221,14 +225,14 @@ function dueWith(
     if (!needsFile) return { codes: ['OK', ...also] };
     return { codes: ['ERR_FILE_REQUIRED', ...also, ...(hits.length > 0 ? ['ERR_ROLLBACK_FAILED'] : [])] };
   }
-  // A batch that can't be taken back fails with that, whatever made it fail.
+  // A batch that cannot be unmapped again fails with that error, whatever its first failure.
   const takeBack = serious.filter(({ op, on }) => op === 'take back' && on === first.on).length;
   const base = takeBack > 0 && first.op === 'map' ? 'ERR_UNMAP_FAILED' : first.code;
   const named = first.on === 'native' || needsFile ? {} : { target: first.on };
   if (needsFile || near || takeBack > 0) {
     return { codes: [base, first.code, 'ERR_ROLLBACK_FAILED', ...also, ...(needsFile ? ['ERR_FILE_REQUIRED'] : [])] };
   }
-  // What fails after the first failure fails while the change is undone; the package may forgive that for device memory.
+  // Failures after the first one occur in the rollback; the package may accept them for device memory.
   if (serious.length > 1) return { codes: ['ERR_ROLLBACK_FAILED'], ...named };
   return { codes: hits.at(-1) === first ? [base] : [base, 'ERR_ROLLBACK_FAILED'], ...named };
 }

@@ -1,6 +1,6 @@
 /**
- * Faults that a random program asks for: the n-th call of a kind, counted from the beginning of a command, on a target or
- * into the native core, fails. One set for each worker.
+ * Faults of a random program. The n-th call of a kind, counted from the start of a command, fails on a target or in the
+ * native core. One set for each worker.
  */
 import { type DmaMapRequest, PeerDmaError } from '../../../ts/index.ts';
 import { outOfMemory } from '../native-faults.ts';
@@ -11,22 +11,22 @@ export interface Fault {
   /** A target, `any` of them, or `native`. */
   readonly on: string;
   readonly op: string;
-  /** From 1, counted on that target or over all. */
+  /** From 1, counted for that target or for all. */
   readonly nth: number;
-  /** All further ones fail too. */
+  /** All later ones fail too. */
   readonly onwards: boolean;
-  /** What is thrown: a bare error, one of the package's with a code of its own, or something that is none. */
+  /** The thrown value: a plain error, an error of the package with its own code, or no error object. */
   readonly how: 'error' | 'coded' | 'text';
 }
 
-/** A fault that happened. */
+/** A fault that occurred. */
 export interface Hit {
   readonly on: string;
   readonly op: string;
   readonly call: Call | undefined;
-  /** Which pages a call into the native core was about. */
+  /** The pages of a native call. */
   readonly pages: readonly Pages[];
-  /** What the error for it says. */
+  /** The text of its error. */
   readonly code: string;
 }
 
@@ -50,7 +50,7 @@ export class FaultInjector {
   #faults: readonly Fault[] = [];
   readonly #counts = new Map<string, number>();
   #hits: Hit[] = [];
-  /** Maps that were asked for since the faults were set, refused or not. */
+  /** Requested maps since the faults were set, failed or not. */
   maps: { readonly on: string; readonly request: DmaMapRequest }[] = [];
 
   set(faults: readonly Fault[]): void {
@@ -60,13 +60,13 @@ export class FaultInjector {
     this.maps = [];
   }
 
-  /** Nothing fails from now on. @returns what has failed, in order */
+  /** Ends the faults. @returns those that occurred, in order */
   clear(): Hit[] {
     this.#faults = [];
     return this.#hits;
   }
 
-  /** What a target's call is to throw, if anything. */
+  /** The exception for a target's call, if it fails. */
   judge(on: string, call: Call): unknown {
     if (call.op === 'map' && call.request !== undefined) this.maps.push({ on, request: call.request });
     const fault = this.#due(on, call.op);
@@ -79,7 +79,7 @@ export class FaultInjector {
     return fault.how === 'text' ? text : new Error(text);
   }
 
-  /** Throws where a native call is to fail. */
+  /** Throws if a native call is to fail. */
   native(op: string, pages: readonly Pages[]): void {
     if (this.#due('native', op) === undefined) return;
     this.#hits.push({ on: 'native', op, call: undefined, pages, code: 'ERR_SYSTEM' });

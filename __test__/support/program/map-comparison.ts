@@ -17,8 +17,8 @@ export function pagesOf(world: World, { start, end }: RangeSnapshot): Pages {
   return { at: first, count: world.pageOf(BigInt(end)) - first };
 }
 
-/** The byte of a page that is looked at: pages are filled as a whole. */
-export function looked(page: number): bigint {
+/** The byte of the checked page: pages are filled as a whole. */
+export function checkedByte(page: number): bigint {
   return page % 2 === 0 ? 0n : PAGE - 1n;
 }
 
@@ -51,7 +51,7 @@ export function compareRegions(world: World, { regions }: MemorySnapshot): void 
   same('the regions', seen.join('\n'), due.join('\n'));
 }
 
-/** The flat map, and what the VMM reads in it. */
+/** The flat map, and the bytes that the VMM reads in it. */
 export function compareFlat(world: World, { flat: subs }: MemorySnapshot, flat: ModelFlat): void {
   const seen: string[] = flat.map(() => 'nothing');
   for (const sub of subs) {
@@ -69,7 +69,7 @@ export function compareFlat(world: World, { flat: subs }: MemorySnapshot, flat: 
   }
 }
 
-/** What the VMM reads in a page. */
+/** The bytes that the VMM reads in a page. */
 function byteIn(world: World, page: number): number | undefined {
-  return world.memory.read(world.range({ at: page, count: 1 }).start + looked(page), 1)[0];
+  return world.memory.read(world.range({ at: page, count: 1 }).start + checkedByte(page), 1)[0];
 }

@@ -1,6 +1,6 @@
 /**
- * What a random program is made of: calls on guest memory, each with what it means to the model. Regions and windows go by
- * names that are theirs for good (`r0`, `w1`), so that a program that shrinks keeps its meaning.
+ * The parts of a random program: calls of guest memory, each with its effect on the model. Regions and windows keep
+ * their names (`r0`, `w1`), so that a program keeps its meaning when it shrinks.
  */
 import type { MemoryModel } from '../memory-model.ts';
 import type { World } from './world.ts';
@@ -11,7 +11,7 @@ export const SIZE = 32;
 export const FILE_PAGES = 12;
 export const FILES = 3;
 
-/** A stretch of pages: `at` the first, `count` of them. */
+/** A range of pages: `at` the first, `count` of them. */
 export interface Pages {
   readonly at: number;
   readonly count: number;
@@ -19,22 +19,22 @@ export interface Pages {
 
 export interface Operation {
   readonly kind: 'change' | 'register' | 'unregister' | 'target closed';
-  /** Whether there is what it is about. */
+  /** Whether its objects exist. */
   possible(world: World): boolean;
-  /** Calls guest memory, at once. */
+  /** Calls guest memory, without waiting. */
   start(world: World): Promise<unknown>;
   /** One line. */
   toString(): string;
 }
 
-/** What a change does to the memory map. */
+/** The effect of a change on the memory map. */
 export interface Effect {
   readonly next: MemoryModel;
-  /** Pages of the address space that it is about, whether they change or not. */
+  /** Pages of the address space that it affects, changed or not. */
   readonly touched: readonly Pages[];
 }
 
-/** An operation that changes the memory map, by way of one region. */
+/** An operation that changes the memory map through one region. */
 export abstract class Change implements Operation {
   readonly kind = 'change';
   /** Of the region. */
@@ -48,7 +48,7 @@ export abstract class Change implements Operation {
     return world.places.has(this.name);
   }
 
-  /** @returns `undefined` where the region has been removed */
+  /** @returns `undefined` if the region has been removed */
   effect(model: MemoryModel): Effect | undefined {
     const next = model.clone();
     if (!next.regions.has(this.name)) return undefined;
@@ -61,7 +61,7 @@ export abstract class Change implements Operation {
 
   abstract start(world: World): Promise<unknown>;
 
-  /** @returns the pages within the region that it is about; none where it is about all of the region and where that is */
+  /** @returns the affected pages within the region; `undefined` for all of it and its address */
   protected abstract change(model: MemoryModel): Pages | undefined;
 }
 

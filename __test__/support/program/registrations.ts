@@ -1,5 +1,5 @@
 /**
- * Operations on targets: they come, go, and are closed under the package's feet.
+ * Operations on targets: they join, leave, and are closed without a call of the package.
  */
 import type { PeerToPeer } from '../../../ts/index.ts';
 import type { CastName } from './cast.ts';
@@ -65,7 +65,7 @@ export class TargetClosed extends OnTarget implements Operation {
 
   async start(world: World): Promise<void> {
     const target = world.cast[this.target];
-    target.loseAll();
+    target.closeWithMappings();
     await world.memory.dmaMappers.targetClosed(target);
   }
 

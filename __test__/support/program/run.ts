@@ -7,7 +7,7 @@ import { seedOf } from '../seed.ts';
 import { program, type Taste } from './arbitrary.ts';
 import { Bench, noCounts } from './bench.ts';
 
-/** Runs programs, shrinks the first that fails, and says what has run. */
+/** Runs programs, shrinks the first failing one, and prints statistics. */
 export async function runPrograms(t: ExecutionContext, programs: number, taste: Taste): Promise<void> {
   t.timeout(600_000);
   const seed = seedOf(t);
@@ -20,7 +20,7 @@ export async function runPrograms(t: ExecutionContext, programs: number, taste: 
       await bench.close();
       counts.programs++;
     } catch (error) {
-      await bench.abandon();
+      await bench.releaseUnchecked();
       throw error;
     }
   });

@@ -1,5 +1,6 @@
 /**
- * What a random program runs on: guest memory, its regions and targets by name, and the model of what it should be.
+ * The world of a random program. It has guest memory, its regions and targets by name, and the model of the expected
+ * state.
  */
 import {
   AddressRange,
@@ -18,15 +19,15 @@ import { type CastMember, type CastName, makeCast } from './cast.ts';
 import { FaultInjector } from './faults.ts';
 import { FILE_PAGES, FILES, type Pages, SIZE } from './operation.ts';
 
-/** A region or a window of a program. It stays known when it has been removed. */
+/** A region or a window of a program, also after its removal. */
 export type PlaceInWorld =
   | { readonly region: Region; readonly at: number; readonly count: number; readonly window?: undefined }
   | { readonly window: DeviceMemory; readonly count: number; readonly region?: undefined };
 
-/** A target that guest memory knows. */
+/** A registered target. */
 export interface Member {
   readonly policy: PeerToPeer;
-  /** Not when it was to go but kept something. */
+  /** False if it was removed but kept mappings. */
   readonly following: boolean;
 }
 
@@ -69,7 +70,7 @@ export class World {
     });
   }
 
-  /** @throws for a name that was never used: a program is made so that it doesn't come to that */
+  /** @throws for an unknown name, which a program never uses */
   place(name: string): PlaceInWorld {
     const place = this.places.get(name);
     if (place === undefined) throw new Error(`there is no ${name}`);
@@ -81,7 +82,7 @@ export class World {
     return AddressRange.of(this.#base + at(first), at(count));
   }
 
-  /** The page that an address lies in. */
+  /** The page of an address. */
   pageOf(address: bigint): number {
     return Number((address - this.#base) / at(1));
   }

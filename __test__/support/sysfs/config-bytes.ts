@@ -1,5 +1,5 @@
 /**
- * Config space of a function that is described: header, the PCI Express capability, ACS, ATS and SR-IOV.
+ * Config space of a described function: header, the PCI Express capability, ACS, ATS and SR-IOV.
  */
 import { ACS_CONTROLS } from '../../../ts/host.ts';
 
@@ -16,20 +16,20 @@ const PORT_TYPES: Readonly<Record<string, number>> = {
 export interface ConfigWishes {
   readonly vendor: number;
   readonly device: number;
-  /** As {@link PORT_TYPES} has it; none makes a conventional function. */
+  /** A name of {@link PORT_TYPES}; without one the function is conventional. */
   readonly type: string | undefined;
   readonly bus: readonly [secondary: number, subordinate: number] | undefined;
-  /** Names of the controls that are on; `undefined` for no capability. */
+  /** Names of the controls that are on; `undefined` without the capability. */
   readonly acs: readonly string[] | undefined;
   readonly ats: 'on' | 'off' | undefined;
   readonly command: number;
-  /** SR-IOV control; `undefined` for no capability. */
+  /** SR-IOV control; `undefined` without the capability. */
   readonly sriov: number | undefined;
 }
 
 export function configBytes(wishes: ConfigWishes): Uint8Array {
   const type = wishes.type === undefined ? undefined : PORT_TYPES[wishes.type];
-  if (wishes.type !== undefined && type === undefined) throw new Error(`no type of a port: ${wishes.type}`);
+  if (wishes.type !== undefined && type === undefined) throw new Error(`unknown port type: ${wishes.type}`);
   const view = new DataView(new ArrayBuffer(type === undefined ? 256 : 4096));
   view.setUint16(0, wishes.vendor, true);
   view.setUint16(2, wishes.device, true);
@@ -72,6 +72,6 @@ export function configBytes(wishes: ConfigWishes): Uint8Array {
 
 function bitOf(name: string): number {
   const bit = (ACS_CONTROLS as readonly string[]).indexOf(name);
-  if (bit === -1) throw new Error(`no control of ACS: ${name}`);
+  if (bit === -1) throw new Error(`unknown control of ACS: ${name}`);
   return 1 << bit;
 }

@@ -1,10 +1,10 @@
 /**
- * Written folders that are harmed as no kernel does, for what has to read them all the same.
+ * Folders with damage that no kernel causes, for readers that must survive it.
  */
 import type { ExecutionContext } from 'ava';
 import fc from 'fast-check';
 
-/** Lines that go, and characters of values that become others. */
+/** Removed lines, and changed characters of values. */
 export interface Damage {
   readonly losses: readonly number[];
   readonly changes: readonly (readonly [place: number, character: number])[];
@@ -28,7 +28,7 @@ export const damage: fc.Arbitrary<Damage> = fc.record({
   changes: fc.array(fc.tuple(fc.nat(), fc.integer({ min: 32, max: 126 })), { maxLength: 12 }),
 });
 
-/** Calls with what folders can be written for, and removes them: there are many in one test. */
+/** Calls `use` with each folder, and removes it: one test has many. */
 export function untilDone<T>(call: (scope: ExecutionContext) => T): T {
   const cleanups: (() => void)[] = [];
   try {

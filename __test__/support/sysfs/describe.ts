@@ -1,6 +1,6 @@
 /**
- * A machine in a few lines, as the text that expand.ts makes a folder of. A line is a host bridge or a function, indented
- * below the bridge that it is behind:
+ * Describes a machine in a few lines, as text for expand.ts. A line is a host bridge or a function, indented below the
+ * bridge above it:
  *
  *     cpu intel 6
  *     iommu dmar0 intel 48
@@ -8,16 +8,16 @@
  *       01.0 8086:352a root-port bus=01-04 acs=SrcValid,ReqRedir link=32x16 group=1
  *         00.0 10de:2330 endpoint class=030200 bar0=mem64:16M@0x20000000000 driver=vfio-pci group=9
  *
- * A function: DEVICE.FUNCTION (on the bus below its bridge) or BUS:DEVICE.FUNCTION, VENDOR:DEVICE, the type of port (none:
- * conventional), then
+ * A function: DEVICE.FUNCTION (on the bus below its bridge) or BUS:DEVICE.FUNCTION, VENDOR:DEVICE, the type of port
+ * (without one it is conventional), then
  *
  *     class=HEX sub=VENDOR:DEVICE group=N driver=NAME override=NAME bus=FROM-TO numa=N power=D3hot vfio=vfio0
  *     acs=NAMES-THAT-ARE-ON|off ats=on|off decode=off reset=flr,bus link=SPEEDxWIDTH[/MOST-SPEEDxMOST-WIDTH]
  *     barN=mem32|mem64|pref64|io:LENGTH[@ADDRESS] rom=LENGTH@ADDRESS window=memory|prefetch:LENGTH@ADDRESS
  *     vfs=N vf-decode=on physfn=ADDRESS
  *
- * `cpu amd 25 virtual` has the flag of a hypervisor, `cpu amd 25 real` has it not, `cpu amd 25` does not tell.
- * `reserved GROUP FIRST LAST KIND` adds to what every group has, the window of MSIs.
+ * `cpu amd 25 virtual` has the flag of a hypervisor, `cpu amd 25 real` lacks it, and for `cpu amd 25` it is unknown.
+ * `reserved GROUP FIRST LAST KIND` adds a range to the window of MSIs that every group has.
  */
 import { configBytes } from './config-bytes.ts';
 

@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 
 const NOTHING = `0x${'0'.repeat(16)} 0x${'0'.repeat(16)} 0x${'0'.repeat(16)}`;
 
-/** The folder, which is gone with the test. */
+/** A folder of /sys files, removed at the end of the test. */
 export function expandTree(t: ExecutionContext, text: string): string {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));

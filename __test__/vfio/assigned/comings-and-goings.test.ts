@@ -1,5 +1,5 @@
 /**
- * Nothing piles up while BARs move and devices come and go.
+ * Leaks when BARs move and devices are added and removed.
  */
 import { held } from '../../support/held.ts';
 import { testWith } from '../support/devices.ts';
@@ -9,19 +9,19 @@ import { Guest, HIGH, HIGHER, LOW, mapped } from './support/guest.ts';
 
 const DEVICES = 20;
 const MOVES = 10;
-/** V8 maps parts of its heap, and compiles, as time goes by. */
+/** V8 maps parts of its heap, and compiles code, over time. */
 const SLACK = { mappings: 100, objects: 300 };
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'two hundred moves of a BAR, twenty devices that are added and removed: all is as it was',
+  'two hundred BAR moves, and twenty devices that are added and removed, leave nothing behind',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     t.timeout(180_000);
     const guest = await Guest.start(t);
     const other = guest.newManager();
     const engine = await guest.engine(first);
     await guest.engine(second, { manager: other });
-    // Over RAM and in the window for interrupts too.
+    // Also over RAM and in the window for interrupts.
     const places = [HIGH, LOW, 0x1000_0000n, HIGHER, 0xfe00_0000n];
     const pass = async (devices: number): Promise<void> => {
       for (let round = 0; round < devices; round++) {
@@ -58,6 +58,6 @@ testWith(
     const peer = await guest.assign(bdf);
     await peer.firmware.place(2, LOW);
     await peer.firmware.enable();
-    t.true(await engine.reaches(peer, LOW), 'and all works on');
+    t.true(await engine.reaches(peer, LOW), 'everything still works');
   },
 );

@@ -1,7 +1,6 @@
 /**
- * A BAR is in reach of other devices where the guest has it and while it has it on: asked by real DMA at every step. While
- * the guest has it off, the device itself goes on decoding for the question's sake, so that nothing but the IOMMU is in
- * the way of the bytes.
+ * Other devices reach a BAR exactly at its guest address and while its decode is on. Real DMA checks it at every step.
+ * While the guest has decode off, the test turns it on in the device, so that only the IOMMU can stop the bytes.
  */
 import type { ExecutionContext } from 'ava';
 import { barRegister } from '../../../examples/guest/firmware.ts';
@@ -10,11 +9,11 @@ import { testWith } from '../support/devices.ts';
 import type { Engine } from './support/engine.ts';
 import { type Assigned, Guest, HIGH, HIGHER, LOW, holders, mapped } from './support/guest.ts';
 
-/** A place that only one of the halves of a 64-bit BAR has been written for. */
+/** The address after a write to one half of a 64-bit BAR only. */
 const BETWEEN = (HIGH & ~0xffff_ffffn) | (HIGHER & 0xffff_ffffn);
 const NOWHERE = 'nowhere';
 
-/** Engines in containers of their own look for BAR 2 of a device at some places. */
+/** Checks at which of some addresses engines in containers of their own reach BAR 2 of a device. */
 function look(t: ExecutionContext, guest: Guest, engines: readonly Engine[], peer: Assigned, places: bigint[]) {
   return async (expected: bigint | typeof NOWHERE, when: string): Promise<void> => {
     for (const place of places) {
@@ -32,7 +31,7 @@ function look(t: ExecutionContext, guest: Guest, engines: readonly Engine[], pee
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a BAR is in reach where the guest has it and while it has it on',
+  'devices reach a BAR at its guest address while its decode is on',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const other = guest.newManager();
@@ -44,13 +43,13 @@ testWith(
     const without = mapped(guest.manager, other);
 
     await firmware.place(2, LOW);
-    await bar2(NOWHERE, 'placed, not on');
+    await bar2(NOWHERE, 'placed, decode off');
     await firmware.enable();
     await bar2(LOW, 'on');
     t.deepEqual(
       mapped(guest.manager, other),
       without.map((count) => count + 1),
-      'the kernel counts it',
+      "in the kernel's count",
     );
     await firmware.disable();
     await bar2(NOWHERE, 'off');
@@ -58,15 +57,15 @@ testWith(
     await firmware.enable();
     await bar2(LOW, 'on again');
     await firmware.place(2, HIGH);
-    await bar2(HIGH, 'moved while on');
+    await bar2(HIGH, 'moved with decode on');
     await firmware.disable();
     await bar2(NOWHERE, 'off there');
     await firmware.place(2, LOW);
-    await bar2(NOWHERE, 'moved while off');
+    await bar2(NOWHERE, 'moved with decode off');
     await firmware.enable();
-    await bar2(LOW, 'on where it was moved');
+    await bar2(LOW, 'decode on at the new address');
     await peer.device.configWrite(4, 1, 0);
-    await bar2(NOWHERE, 'off, bus mastering too');
+    await bar2(NOWHERE, 'decode and bus mastering off');
     t.deepEqual(mapped(guest.manager, other), without);
     t.is(Buffer.compare(guest.memory.read(RAM_START, ram.length), ram), 0, 'RAM took none of the bytes');
   },
@@ -74,7 +73,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'the halves of a 64-bit BAR are written one after the other while it is on',
+  'the halves of a 64-bit BAR are written one after the other while decode is on',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engines = [await guest.engine(first), await guest.engine(second, { manager: guest.newManager() })];
@@ -88,7 +87,7 @@ testWith(
     await bar2(BETWEEN, 'the lower half');
     await device.configWrite(barRegister(3), 4, Number(HIGHER >> 32n));
     await bar2(HIGHER, 'the upper half');
-    // Neither awaited: they take effect in the order of the calls all the same.
+    // Neither is awaited: they take effect in the order of the calls.
     const back = [
       device.configWrite(barRegister(3), 4, Number(HIGH >> 32n)),
       device.configWrite(barRegister(2), 4, Number(HIGH & 0xffff_ffffn)),
@@ -100,7 +99,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR whose size is asked for while it is on is nowhere, until it has an address again',
+  'a BAR whose size is read while decode is on is not mapped until it has an address again',
   async (t, { edu: [engineBdf = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf);
@@ -122,7 +121,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  "a BAR is moved over another device's, which moves away",
+  "a BAR moves over another device's BAR, which moves away",
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(first);
@@ -135,10 +134,10 @@ testWith(
     await peer.firmware.enable();
     await peer.firmware.place(2, LOW);
     await small.firmware.place(0, 0xa000_0000n);
-    // The place of the small one is the large one's now, as is all that lies around it.
+    // The large BAR now has the address of the small one, and everything around it.
     for (const offset of [0n, 0x80_0000n, 0x90_0000n, 0xff_f000n])
       t.true(await arrives(engine, peer, LOW, offset), `0x${offset.toString(16)}`);
-    t.is(small.device.mmioRead(0xa000_0000n, 4)[0], 0xed, 'and the small one answers where it went');
+    t.is(small.device.mmioRead(0xa000_0000n, 4)[0], 0xed, 'devices reach the small one at its new address');
   },
 );
 

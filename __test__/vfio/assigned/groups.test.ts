@@ -1,5 +1,5 @@
 /**
- * Assigned devices that share an IOMMU group or a container, and those that don't.
+ * Assigned devices that share an IOMMU group or a container, and those that do not.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
@@ -10,14 +10,14 @@ import { groupOf } from '../support/native-rig.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { Guest, HIGH, HIGHER, holders } from './support/guest.ts';
 
-/** Groups of a container with their devices, in the order of their numbers. */
+/** The groups of a container with their devices, sorted by number. */
 function tree(containers: readonly ContainerSnapshot[]): [group: number, devices: readonly string[]][][] {
   return containers.map(({ groups }) =>
     groups.map(({ id, devices }) => [id, devices] as [number, readonly string[]]).toSorted(([a], [b]) => a - b),
   );
 }
 
-/** Such a tree as it has to be, of one container. */
+/** The expected tree of one container. */
 function expected(...devices: readonly string[]): [group: number, devices: readonly string[]][] {
   const groups = new Map<number, string[]>();
   for (const bdf of devices) groups.set(groupOf(bdf), [...(groups.get(groupOf(bdf)) ?? []), bdf]);
@@ -26,7 +26,7 @@ function expected(...devices: readonly string[]): [group: number, devices: reado
 
 testWith(
   { edu: 2, ivshmem: 2 },
-  'assigned devices are in the containers they were opened in, and reach each other across them',
+  'assigned devices are in the containers in which they were opened, and reach each other across them',
   async (t, { edu: [first = '', second = ''], ivshmem: [one = '', two = ''] }) => {
     const guest = await Guest.start(t);
     const apart = guest.newManager();
@@ -57,7 +57,7 @@ testWith(
 
 testWith(
   { ivshmem: 1 },
-  'a device is assigned in the guest memory that its IOMMU follows, and no other',
+  'a device can be assigned only in the guest memory that its IOMMU has joined',
   async (t, { ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const physical = await guest.manager.open(bdf);
@@ -68,18 +68,18 @@ testWith(
       'ERR_INVALID_ARGUMENT',
     );
     t.is(error.device, bdf);
-    t.is((await guest.hand(physical)).bdf, bdf, 'it is as it was');
+    t.is((await guest.hand(physical)).bdf, bdf, 'the device is as before');
   },
 );
 
-/** An edu of the testbed whose group it shares with a device that the guest's kernel drives. */
+/** An edu of the testbed in a group with a device that the guest's kernel drives. */
 const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
-const sharing = 'two devices of one group are assigned together, and the group goes with the last of them';
+const sharing = 'two devices of one group are assigned together, and the group closes with the last of them';
 if (entangled === undefined) {
   test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
 } else {
   testWith({ ivshmem: 1 }, sharing, async (t, { ivshmem: [bdf = ''] }) => {
-    const sibling = giveSibling(t, entangled); // first, so that it is given back last
+    const sibling = bindSibling(t, entangled); // first, so that it is restored last
     const guest = await Guest.start(t);
     const engine = await guest.engine(entangled);
     const mate = await guest.assign(sibling);
@@ -90,7 +90,7 @@ if (entangled === undefined) {
     await peer.firmware.enable();
     t.true(await engine.reaches(peer, HIGH));
 
-    // The mate's BARs come and go in the one container of both.
+    // The BARs of the other device are mapped and unmapped in the container of both.
     const [large] = mate.firmware.bars.toSorted((a, b) => Number(b.length - a.length));
     if (large === undefined) throw new Error(`${sibling} has no BAR`);
     await mate.firmware.place(large.index, HIGHER);
@@ -113,8 +113,8 @@ if (entangled === undefined) {
   });
 }
 
-/** Takes the other device of a group from its driver and binds it to vfio-pci, until the test ends. */
-function giveSibling(t: ExecutionContext, bdf: string): string {
+/** Binds the other device of a group to vfio-pci until the test ends. */
+function bindSibling(t: ExecutionContext, bdf: string): string {
   const functions = readdirSync(`/sys/bus/pci/devices/${bdf}/iommu_group/devices`);
   const sibling = functions.find((other) => other !== bdf && !classOf(other).startsWith('0x06'));
   if (sibling === undefined) throw new Error(`${bdf} is alone in its group`);

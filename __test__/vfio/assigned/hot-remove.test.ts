@@ -1,6 +1,6 @@
 /**
- * A device is taken away while others write to it: once `close` has returned, nothing arrives any more. An ivshmem keeps
- * its bytes, so that whoever opens it next sees what arrived in between.
+ * A device is removed while others write to it: after `close` nothing arrives any more. An ivshmem keeps its bytes, so
+ * the next test that opens it would find bytes that arrived in between.
  */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { testWith } from '../support/devices.ts';
@@ -11,7 +11,7 @@ const BYTES = 2048;
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a transfer that is under way when a device is removed arrives nowhere',
+  'a transfer in progress when a device is removed does not arrive',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const other = guest.newManager();
@@ -28,7 +28,8 @@ testWith(
       }
       const [early, late] = engines.toReversed() as [Engine, Engine];
       engines.reverse();
-      // One transfer begins before the device is removed, the other when its BARs are said to be gone.
+      // One transfer begins before the device is removed, the other when the channel reports that its BARs are
+      // unmapped.
       const transfers = [early.strike(place)];
       const close = physical.close.bind(physical);
       let heldAtLast: string[] | undefined;
@@ -39,7 +40,7 @@ testWith(
       };
       await turn();
       await peer.device.close();
-      const underWay = early.busy; // a transfer ends with its last byte
+      const underWay = early.busy; // a transfer takes effect with its last byte
       t.deepEqual([heldAtLast, mapped(guest.manager, other)], [[], without]);
       await Promise.all(transfers);
       t.is(transfers.length, 2);
@@ -51,7 +52,7 @@ testWith(
   },
 );
 
-/** Writes a byte to an address, over and over; which one, it asks each time. */
+/** Writes a byte to an address, over and over; `address` is called for each write. */
 class Writing {
   transfers = 0;
   #goesOn = true;
@@ -61,7 +62,7 @@ class Writing {
     this.#done = this.#write(engine, gpa, byte);
   }
 
-  /** Until so many more transfers have been made, the one that is under way not counted. */
+  /** Waits for so many more transfers, without the one in progress. */
   async more(transfers: number): Promise<void> {
     const enough = this.transfers + 1 + transfers;
     while (this.transfers < enough) await sleep(10);
@@ -82,7 +83,7 @@ class Writing {
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a device that another writes to all the time is removed, and added again',
+  'a device that another one writes to is removed and added again',
   async (t, { edu: [engineBdf = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf, { manager: guest.newManager() });
@@ -102,7 +103,7 @@ testWith(
         physical = await guest.manager.open(bdf);
         const bar = physicalBar({ bdf, physical }, 2);
         const then = bar.read(0n, BYTES);
-        t.false(then.includes(byte), 'what was sent since');
+        t.false(then.includes(byte), 'the bytes sent since then');
         await writing.more(2);
         t.deepEqual(bar.read(0n, BYTES), then, 'not a byte has changed');
       }

@@ -1,5 +1,5 @@
 /**
- * Interrupts of a real device on their way to the guest, by way of what the guest has programmed.
+ * Interrupts of a real device, delivered as the guest has programmed them.
  */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -12,15 +12,15 @@ import { Guest } from './support/guest.ts';
 
 const MSI = 0x05;
 const MESSAGE = { address: 0xfee0_1000n, data: 0x4021 };
-/** Command's bit that switches the pin off. */
+/** The bit of Command that disables the pin. */
 const PIN_OFF = 0x400;
 
 const MESSAGES = 2_000;
 const BURST = 500;
-/** Milliseconds in which an interrupt would have come. */
+/** Milliseconds within which an interrupt would arrive. */
 const SILENCE = 200;
 
-/** The guest's driver sets the message up; Multiple Message Enable stays 0: one vector. */
+/** The guest's driver programs the message; Multiple Message Enable stays 0: one vector. */
 async function programMessage({ assigned: { device, firmware } }: Engine): Promise<void> {
   const at = firmware.capability(MSI);
   const control = device.configRead(at + 2, 2);
@@ -35,8 +35,8 @@ async function switchMessages({ assigned: { device, firmware } }: Engine, on: bo
   await device.configWrite(control, 2, (device.configRead(control, 2) & ~1) | (on ? 1 : 0));
 }
 
-/** An edu with all its interrupts taken back, now and when the test ends. */
-async function quietEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
+/** An edu whose interrupts are all acknowledged, now and when the test ends. */
+async function acknowledgedEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
   const engine = await (await Guest.start(t)).engine(bdf);
   engine.driver.acknowledge(0xffff_ffff);
   t.teardown(() => engine.driver.acknowledge(0xffff_ffff));
@@ -45,9 +45,9 @@ async function quietEngine(t: ExecutionContext, bdf: string): Promise<Engine> {
 
 testWith(
   { edu: 1 },
-  'a message that the guest has programmed reaches a callback while it is on',
+  'a message that the guest has programmed calls the callback while it is enabled',
   async (t, { edu: [bdf = ''] }) => {
-    const engine = await quietEngine(t, bdf);
+    const engine = await acknowledgedEngine(t, bdf);
     const { driver, assigned } = engine;
     const { device } = assigned;
     const vector = device.interrupts.vector('msi');
@@ -65,7 +65,7 @@ testWith(
     driver.raise(1);
     await until(() => counts.length === 1, 'the first message arrives');
     driver.raise(2);
-    await until(() => counts.length === 2, 'the second too, nothing acknowledged');
+    await until(() => counts.length === 2, 'the second too, without acknowledgement');
     t.deepEqual(counts, [1n, 1n]);
     driver.acknowledge(3);
 
@@ -82,8 +82,8 @@ testWith(
   },
 );
 
-testWith({ edu: 1 }, 'the pin reaches a callback, masked until it is served', async (t, { edu: [bdf = ''] }) => {
-  const { driver, assigned } = await quietEngine(t, bdf);
+testWith({ edu: 1 }, 'the pin calls a callback, and is masked until it is served', async (t, { edu: [bdf = ''] }) => {
+  const { driver, assigned } = await acknowledgedEngine(t, bdf);
   const { device } = assigned;
   const { interrupts } = device;
   let count = 0n;
@@ -106,7 +106,7 @@ testWith({ edu: 1 }, 'the pin reaches a callback, masked until it is served', as
   await device.configWrite(4, 2, device.configRead(4, 2) | PIN_OFF);
   driver.raise(4);
   await sleep(SILENCE);
-  t.is(count, 2n, 'switched off by the guest');
+  t.is(count, 2n, 'disabled by the guest');
   driver.acknowledge(4);
   await device.configWrite(4, 2, device.configRead(4, 2) & ~PIN_OFF);
   driver.raise(8);
@@ -117,9 +117,9 @@ testWith({ edu: 1 }, 'the pin reaches a callback, masked until it is served', as
 
 testWith(
   { edu: 1 },
-  'a cause that comes while the guest has the pin off interrupts when the guest switches it on',
+  'a cause that occurs while the pin is disabled interrupts when the guest enables it',
   async (t, { edu: [bdf = ''] }) => {
-    const engine = await quietEngine(t, bdf);
+    const engine = await acknowledgedEngine(t, bdf);
     const { driver, assigned } = engine;
     const { device } = assigned;
     const { interrupts } = device;
@@ -130,7 +130,7 @@ testWith(
     driver.raise(1);
     let count = 0n;
     interrupts.vector('intx').onInterrupt((more) => (count += more));
-    await until(() => count > 0n, 'asserted before anybody takes it');
+    await until(() => count > 0n, 'asserted before the vector is used');
     driver.acknowledge(1);
     interrupts.unmaskIntx();
 
@@ -142,7 +142,7 @@ testWith(
       await sleep(SILENCE);
       t.is(count, 0n, 'off');
       await pinOff(false);
-      await until(() => count > 0n, `on for the ${round + 1}. time`);
+      await until(() => count > 0n, `enabled for the ${round + 1}. time`);
       driver.acknowledge(2);
       interrupts.unmaskIntx();
     }
@@ -153,9 +153,9 @@ testWith(
     count = 0n;
     driver.raise(4);
     await sleep(SILENCE);
-    t.is(count, 0n, 'off after messages');
+    t.is(count, 0n, 'disabled after messages');
     await pinOff(false);
-    await until(() => count > 0n, 'on after messages');
+    await until(() => count > 0n, 'enabled after messages');
     driver.acknowledge(4);
     interrupts.unmaskIntx();
   },
@@ -163,9 +163,9 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'what the pin has signalled and nobody has taken is forgotten when it goes off, and signalled when it goes on',
+  'a pending signal of the pin is dropped when the guest disables it, and signalled again when it enables it',
   async (t, { edu: [bdf = ''] }) => {
-    const { driver, assigned } = await quietEngine(t, bdf);
+    const { driver, assigned } = await acknowledgedEngine(t, bdf);
     const { device } = assigned;
     const { fd } = device.interrupts.vector('intx');
     const command = device.configRead(4, 2);
@@ -185,8 +185,8 @@ testWith(
   },
 );
 
-testWith({ edu: 1 }, 'a guest gets each of two thousand messages', async (t, { edu: [bdf = ''] }) => {
-  const engine = await quietEngine(t, bdf);
+testWith({ edu: 1 }, 'a guest receives each of two thousand messages', async (t, { edu: [bdf = ''] }) => {
+  const engine = await acknowledgedEngine(t, bdf);
   const { driver, assigned } = engine;
   const vector = assigned.device.interrupts.vector('msi');
   let [sum, calls] = [0n, 0];
@@ -199,10 +199,11 @@ testWith({ edu: 1 }, 'a guest gets each of two thousand messages', async (t, { e
   const waiting = (): bigint => counted(vector.fd);
   for (let sent = 0; sent < MESSAGES; sent++) {
     driver.raise();
-    // A second one before the processor has taken the first would be one, in its interrupt controller, as on every machine.
+    // As on every machine, the interrupt controller would merge a second message that arrives before the processor has
+    // taken the first.
     const burst = BigInt((sent % BURST) + 1);
     for (const deadline = Date.now() + 5000; waiting() !== burst;) {
-      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: ${waiting()} are there`);
+      if (Date.now() > deadline) throw new Error(`message ${sent} does not arrive: the count is ${waiting()}`);
     }
     if (burst === BigInt(BURST)) await until(() => sum === BigInt(sent + 1), `${sent + 1} messages are counted`);
   }
@@ -211,7 +212,7 @@ testWith({ edu: 1 }, 'a guest gets each of two thousand messages', async (t, { e
   driver.acknowledge();
 });
 
-/** What an eventfd counts now, without taking it. */
+/** The count of an eventfd, without reading it. */
 function counted(fd: number): bigint {
   const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
   return BigInt(`0x${hex ?? ''}`);
@@ -219,13 +220,13 @@ function counted(fd: number): bigint {
 
 testWith(
   { ivshmem: 1 },
-  'the host asks for a device back, which reaches a callback, and has it once it is closed',
+  'a request of the host to release a device calls a callback, and succeeds once the device is closed',
   async (t, { ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const { device } = await guest.assign(bdf);
     let asked = 0n;
     device.interrupts.vector('request').onInterrupt((count) => (asked += count));
-    // Waits in the kernel, on a thread, for the device to be free.
+    // Waits in the kernel, on a thread, for the device to be closed.
     const unbound = writeFile('/sys/bus/pci/drivers/vfio-pci/unbind', bdf);
     await until(() => asked > 0n, 'the request came');
     await device.close();

@@ -1,5 +1,5 @@
 /**
- * What a VMM answers for: registers that are no memory in the guest, and the MSI-X table, which is emulated.
+ * Accesses that a VMM emulates: registers that are not mapped in the guest, and the MSI-X table.
  */
 import { GuestBar } from '../../../examples/guest/bar.ts';
 import { testWith } from '../support/devices.ts';
@@ -18,21 +18,21 @@ testWith(
     t.deepEqual(device.mmioRead(LOW, 4), ones(4), 'memory decode is off');
     await firmware.enable();
     const registers = new GuestBar(device, LOW);
-    t.is(registers.read32(0n), 0x0100_00ed, 'who it is');
+    t.is(registers.read32(0n), 0x0100_00ed, 'the identification');
     registers.write32(4n, 0x1234_5678);
-    t.is(registers.read32(4n), ~0x1234_5678 >>> 0, 'that it is alive');
+    t.is(registers.read32(4n), ~0x1234_5678 >>> 0, 'the liveness check');
     registers.write64(0x80n, 0x1122_3344_5566_7788n);
     t.is(registers.read64(0x80n), 0x1122_3344_5566_7788n, 'eight bytes at once');
     t.deepEqual(device.mmioRead(LOW + 0x10_0000n, 8), ones(8), 'behind it');
     await firmware.place(0, LOW + 0x10_0000n);
-    t.is(registers.read32(0n), 0xffff_ffff, 'where it was');
+    t.is(registers.read32(0n), 0xffff_ffff, 'the old address');
     t.is(new GuestBar(device, LOW + 0x10_0000n).read64(0x80n), 0x1122_3344_5566_7788n);
   },
 );
 
 testWith(
   { ivshmem: 1 },
-  "an ivshmem's registers are less than a page: no memory, but they answer",
+  "an ivshmem's registers are less than a page: they are trapped, not mapped",
   async (t, { ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const { device, firmware } = await guest.assign(bdf);
@@ -48,7 +48,7 @@ testWith(
     t.is(registers.read32(0n), 0xa5a5_0001);
     t.deepEqual(device.mmioRead(LOW + 0x200n, 8), ones(8));
     t.deepEqual(device.mmioRead(LOW + 0xfcn, 4), ones(4));
-    // The memory BAR is guest memory for the VMM too.
+    // The VMM can access the memory BAR as guest memory too.
     guest.memory.write(HIGH + 0x10n, new Uint8Array(7));
     guest.memory.write(HIGH + 0x11n, Uint8Array.of(1, 2, 3, 4, 5));
     t.deepEqual(guest.memory.read(HIGH + 0x10n, 7), Uint8Array.of(0, 1, 2, 3, 4, 5, 0));
@@ -62,7 +62,7 @@ testWith(
 
 testWith(
   { nvme: 1 },
-  "an nvme's registers answer around an MSI-X table that is the guest's own",
+  "an nvme's registers are trapped beside the MSI-X table, which is emulated",
   async (t, { nvme: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const peer = await guest.assign(bdf);
@@ -90,16 +90,16 @@ testWith(
     bar.write32(table + 24n, 0x4021);
     t.deepEqual([bar.read64(table + 16n), bar.read32(table + 24n)], [0xfee0_1000n, 0x4021]);
     t.deepEqual(device.interrupts.vector('msix', 1).message, { address: 0xfee0_1000n, data: 0x4021 });
-    t.deepEqual(hardware.read(table, 16 * vectors), physically, 'the table of the device itself is as it was');
+    t.deepEqual(hardware.read(table, 16 * vectors), physically, 'the table of the device itself is unchanged');
 
     const page = LOW + table - (table % 0x1000n);
     const status = device.status().find(({ bar: index }) => index === 0);
     t.true(
       status?.mapped.every((range) => !range.contains(page)),
-      'its pages are no memory',
+      'its pages are not guest memory',
     );
     t.true(status?.trapped.some(({ range }) => range.contains(page)));
-    t.deepEqual(holders(guest.memory, page), [], 'of no IOMMU either');
+    t.deepEqual(holders(guest.memory, page), [], 'nor in an IOMMU');
     t.is(holders(guest.memory, LOW).length, 1, 'the registers before it are');
   },
 );

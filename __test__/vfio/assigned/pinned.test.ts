@@ -1,5 +1,5 @@
 /**
- * BARs at fixed guest addresses, and where BARs are in this process.
+ * BARs at fixed guest addresses, and the host virtual addresses of BARs.
  */
 import { readFileSync } from 'node:fs';
 import { barRegister } from '../../../examples/guest/firmware.ts';
@@ -13,10 +13,10 @@ import { BACKEND } from '../support/backend.ts';
 const GIB = 1n << 30n;
 
 for (const where of ['host', HIGHER] as const) {
-  const title = where === 'host' ? 'where the host has it' : 'to an address';
+  const title = where === 'host' ? 'at its host address' : 'to an address';
   testWith(
     { edu: 1, ivshmem: 1 },
-    `a BAR that is pinned ${title} stays there, in reach while it is on`,
+    `a BAR that is pinned ${title} stays there, and devices reach it while decode is on`,
     async (t, { edu: [engineBdf = ''], ivshmem: [bdf = ''] }) => {
       const guest = await Guest.start(t);
       const engine = await guest.engine(engineBdf);
@@ -25,7 +25,7 @@ for (const where of ['host', HIGHER] as const) {
       const place = where === 'host' ? hostBars(bdf).find(({ index }) => index === 2)?.address : where;
       if (place === undefined) throw new Error(`${bdf} has no BAR 2`);
       t.is(firmware.addressOf(2), place);
-      t.is(firmware.bars.find(({ index }) => index === 2)?.length, 16n << 20n, 'firmware finds its size');
+      t.is(firmware.bars.find(({ index }) => index === 2)?.length, 16n << 20n, 'firmware reads its size');
       t.false(await engine.reaches(peer, place), 'off');
       await firmware.enable();
       t.true(await engine.reaches(peer, place), 'on');
@@ -33,8 +33,8 @@ for (const where of ['host', HIGHER] as const) {
       await firmware.place(2, HIGH);
       t.is(firmware.addressOf(2), place, 'it does not move');
       for (const register of [2, 3]) await device.configWrite(barRegister(register), 4, 0xffff_ffff);
-      t.is(device.configRead(barRegister(2), 4), 0xff00_000c, 'its size can be asked for');
-      t.true(await engine.reaches(peer, place), 'meanwhile it is where it was');
+      t.is(device.configRead(barRegister(2), 4), 0xff00_000c, 'its size can be read');
+      t.true(await engine.reaches(peer, place), 'it is at the same address meanwhile');
       t.false(await engine.reaches(peer, HIGH));
       await firmware.disable();
       t.false(await engine.reaches(peer, place), 'off again');
@@ -44,7 +44,7 @@ for (const where of ['host', HIGHER] as const) {
 
 testWith(
   { ivshmem: 1 },
-  'a BAR that can not be where it is pinned is refused, and the device is free',
+  'a BAR that cannot be at its pinned address is rejected, and the device can be opened',
   async (t, { ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const physical = await guest.manager.open(bdf);
@@ -56,7 +56,7 @@ testWith(
   },
 );
 
-// iommufd takes a BAR as a dma-buf: it is nowhere in this process (iommufd/files.test.ts).
+// iommufd takes a BAR as a dma-buf, which is not mapped in this process (iommufd/files.test.ts).
 if (BACKEND === 'type1') {
   testWith(
     { edu: 1, ivshmem: 1 },
@@ -73,7 +73,11 @@ if (BACKEND === 'type1') {
         await peer.firmware.place(2, place);
         const at = mappedAt(host.length);
         t.is(at.length, 1, 'in one piece');
-        t.is((at[0] ?? 0n) % host.length, host.address % host.length, 'so that the kernel can map it in large steps');
+        t.is(
+          (at[0] ?? 0n) % host.length,
+          host.address % host.length,
+          'so that the kernel can map it by large page table entries',
+        );
         t.is((at[0] ?? 0n) % GIB, place % GIB);
       }
       await peer.firmware.disable();
@@ -82,7 +86,7 @@ if (BACKEND === 'type1') {
   );
 }
 
-/** Host-virtual addresses at which this process has so many bytes of a VFIO device in one piece. */
+/** Host virtual addresses at which this process has so many bytes of a VFIO device in one piece. */
 function mappedAt(length: bigint): bigint[] {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')

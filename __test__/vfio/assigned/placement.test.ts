@@ -1,5 +1,5 @@
 /**
- * BARs in places that are taken or out of an IOMMU's reach: the device works on, and says what is the matter.
+ * BARs over RAM or beyond an IOMMU's reach: the device works, and its status reports the problem.
  */
 import { AddressRange } from '../../../ts/index.ts';
 import { RAM_LENGTH, RAM_START, SINK, pattern } from '../support/rig.ts';
@@ -7,12 +7,12 @@ import { rejectsCode } from '../../support/errors.ts';
 import { testWith } from '../support/devices.ts';
 import { Guest, HIGH, LOW, holders } from './support/guest.ts';
 
-/** The window through which devices interrupt; an IOMMU maps nothing there. */
+/** The window for the interrupts of devices, which an IOMMU cannot map. */
 const INTERRUPTS = AddressRange.of(0xfee0_0000n, 0x10_0000n);
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that is placed over RAM is hidden by it until it moves away',
+  'RAM hides a BAR that is placed below it until the BAR moves away',
   async (t, devices) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(devices.edu[0] ?? '');
@@ -30,20 +30,20 @@ testWith(
     t.false(await engine.reaches(peer, SINK & ~0xffffn), 'and the BAR does not');
     const behind = RAM_START + RAM_LENGTH;
     await engine.send(pattern(62), behind);
-    t.deepEqual(peer.device.mmioRead(behind, 2048), pattern(62), 'behind the RAM it is in reach');
+    t.deepEqual(peer.device.mmioRead(behind, 2048), pattern(62), 'devices reach it above RAM');
 
     await peer.firmware.place(2, HIGH);
     t.deepEqual([bar2()?.hidden, bar2()?.range?.start], [[], HIGH]);
     t.true(await engine.reaches(peer, HIGH));
     t.deepEqual(await engine.fetch(HIGH + RAM_LENGTH, 2048), pattern(62), 'with its bytes');
     await engine.send(pattern(63), behind);
-    t.deepEqual(peer.device.mmioRead(HIGH + RAM_LENGTH, 2048), pattern(62), 'nothing is left where it was');
+    t.deepEqual(peer.device.mmioRead(HIGH + RAM_LENGTH, 2048), pattern(62), 'nothing is left at the old address');
   },
 );
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a BAR in the window for interrupts is out of reach, which its status says: the device works on',
+  'a BAR in the interrupt window is unreachable, which its status reports, and the device works',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(first);
@@ -51,21 +51,21 @@ testWith(
     const peer = await guest.assign(bdf);
     const container = guest.manager.inspect().containers[0]?.name;
 
-    // A peer of which a part is there, ...
+    // A peer that is reachable in part, …
     await peer.firmware.place(2, 0xfe00_0000n);
     await peer.firmware.enable();
     const bar2 = peer.device.status().find(({ bar }) => bar === 2);
     t.is(bar2?.range?.start, 0xfe00_0000n);
     t.like(bar2?.unreachable, [{ target: container, state: 'failed', code: 'ERR_IOVA_UNREACHABLE' }]);
-    t.regex(bar2?.unreachable[0]?.reason ?? '', /0x0\.\.0xfee00000/, 'it says what would do');
+    t.regex(bar2?.unreachable[0]?.reason ?? '', /0x0\.\.0xfee00000/, 'the message names the possible ranges');
     t.false(await engine.reaches(peer, 0xfe00_0000n));
     peer.device.mmioWrite(0xfe00_0000n, pattern(64));
     t.deepEqual(peer.device.mmioRead(0xfe00_0000n, 2048), pattern(64), 'the processor reaches it');
     await peer.firmware.place(2, HIGH);
     t.deepEqual(peer.device.status().find(({ bar }) => bar === 2)?.unreachable, []);
-    t.deepEqual(await engine.fetch(HIGH, 2048), pattern(64), 'elsewhere so do devices');
+    t.deepEqual(await engine.fetch(HIGH, 2048), pattern(64), 'at another address devices reach it too');
 
-    // ... and the device itself, which goes on doing DMA.
+    // … and the device itself, which still does DMA.
     await engine.assigned.firmware.place(0, INTERRUPTS.start);
     const moved = engine.assigned.device.status().find(({ bar }) => bar === 0);
     t.like(moved?.unreachable, [{ target: container, code: 'ERR_IOVA_UNREACHABLE' }]);
@@ -81,7 +81,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'where devices have to reach each other, a move out of their reach fails, and everything is as before',
+  'if peer-to-peer is required, a move out of reach fails and restores everything',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engines = [await guest.engine(first), await guest.engine(second, { manager: guest.newManager('required') })];

@@ -1,5 +1,5 @@
 /**
- * A device sleeps and wakes up: while it sleeps, its memory answers nobody.
+ * A device sleeps and wakes up: while it sleeps, its memory does not respond.
  */
 import { testWith } from '../support/devices.ts';
 import { Guest, HIGH, LOW, holders, mapped, ones } from './support/guest.ts';
@@ -11,7 +11,7 @@ const BYTES = 2048;
 
 testWith(
   { edu: 1, nvme: 1 },
-  'a device in D3hot is out of reach, and in reach at once when it wakes up',
+  'devices do not reach a device in D3hot, and reach it at once when it wakes up',
   async (t, { edu: [engineBdf = ''], nvme: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf);
@@ -33,26 +33,30 @@ testWith(
       t.deepEqual(device.mmioRead(HIGH, 4), ones(4));
       throwsCode(t, () => guest.memory.read(HIGH, 4), 'ERR_NOT_MAPPED');
       await engine.strike(HIGH);
-      t.is(device.configRead(4, 2) & 2, 2, 'Command is as it was');
+      t.is(device.configRead(4, 2) & 2, 2, 'Command is as before');
 
       await firmware.setPowerState(0);
-      t.deepEqual(mapped(guest.manager), all, 'all of it is back');
-      t.deepEqual(device.mmioRead(engine.target(HIGH), BYTES), new Uint8Array(BYTES), 'what was sent is lost');
+      t.deepEqual(mapped(guest.manager), all, 'all of it is mapped again');
+      t.deepEqual(
+        device.mmioRead(engine.target(HIGH), BYTES),
+        new Uint8Array(BYTES),
+        'the bytes sent meanwhile are lost',
+      );
       t.true(await engine.reaches(peer, HIGH, BUFFER), 'others arrive');
       t.deepEqual(device.mmioRead(LOW + 8n, 4), version);
     }
 
-    // While it sleeps the guest may do what it likes to its registers.
+    // While it sleeps, the guest may write its registers.
     await firmware.setPowerState(3);
     await firmware.disable();
     await firmware.setPowerState(0);
-    t.deepEqual(mapped(guest.manager), none, 'awake, but off');
+    t.deepEqual(mapped(guest.manager), none, 'awake, with decode off');
     t.false(await engine.reaches(peer, HIGH, BUFFER));
     await firmware.enable();
     await firmware.setPowerState(3);
     await firmware.place(BUFFER, LOW + 0x40_0000n);
     await firmware.setPowerState(0);
     t.false(await engine.reaches(peer, HIGH, BUFFER));
-    t.true(await engine.reaches(peer, LOW + 0x40_0000n, BUFFER), 'where it went in its sleep');
+    t.true(await engine.reaches(peer, LOW + 0x40_0000n, BUFFER), 'the address that was written in its sleep');
   },
 );

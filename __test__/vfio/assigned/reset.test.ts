@@ -1,5 +1,5 @@
 /**
- * Resets of real devices whose BARs others hold in their IOMMUs.
+ * Resets of real devices whose BARs are mapped in IOMMUs of others.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -23,7 +23,7 @@ const QUEUE_ATTRIBUTES = 0x24n;
 const SUBMISSION_QUEUE = 0x28n;
 const COMPLETION_QUEUE = 0x30n;
 
-/** How things were at the moment at which the hardware of a device was to be reset; all resets of it, in order. */
+/** The state just before the hardware of a device is reset, for all resets in order. */
 function witnessed(guest: Guest, { physical }: Assigned, gpa: bigint): { heldBy: string[]; decoding: boolean }[] {
   const resets: { heldBy: string[]; decoding: boolean }[] = [];
   const reset = physical.reset.bind(physical);
@@ -35,24 +35,30 @@ function witnessed(guest: Guest, { physical }: Assigned, gpa: bigint): { heldBy:
   return resets;
 }
 
-/** As after power-on. */
+/** The state after power-on. */
 function isOff(t: ExecutionContext, { bdf, device, firmware }: Assigned): void {
   for (const { index } of firmware.bars) t.is(firmware.addressOf(index), 0n, `BAR ${index} of ${bdf}`);
   t.is(device.configRead(4, 2) & 7, 0, `Command of ${bdf}`);
   t.true(device.status().every(({ range, mapped }) => range === undefined && mapped.length === 0));
 }
 
-/** In its BAR 2 a device is out of reach at one address, and once it is placed again, in reach at another. */
-async function comesBack(t: ExecutionContext, engine: Engine, peer: Assigned, from: bigint, to: bigint): Promise<void> {
-  t.false(await engine.reaches(peer, from), `${peer.bdf} where it was`);
+/** A device is not reachable in its BAR 2 at one address and, placed again, reachable at another. */
+async function assertReachableAgain(
+  t: ExecutionContext,
+  engine: Engine,
+  peer: Assigned,
+  from: bigint,
+  to: bigint,
+): Promise<void> {
+  t.false(await engine.reaches(peer, from), `${peer.bdf} at its old address`);
   await peer.firmware.place(2, to);
   await peer.firmware.enable();
-  t.true(await engine.reaches(peer, to), `${peer.bdf} where it is now`);
+  t.true(await engine.reaches(peer, to), `${peer.bdf} at its new address`);
 }
 
 testWith(
   { edu: 1, nvme: 1, ivshmem: 2 },
-  'a reset takes the BARs out of every IOMMU first, and leaves the device as after power-on',
+  'a reset unmaps the BARs from every IOMMU first, and leaves the device as after power-on',
   async (t, { edu: [engineBdf = ''], nvme, ivshmem }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf, { manager: guest.newManager() });
@@ -62,11 +68,11 @@ testWith(
       await peer.firmware.place(2, HIGH);
       await peer.firmware.enable();
       t.true(await engine.reaches(peer, HIGH));
-      t.is(holders(guest.memory, HIGH).length, 2, 'its own container has it, and the other');
+      t.is(holders(guest.memory, HIGH).length, 2, 'in its own container and the other');
       await peer.device.reset();
       t.deepEqual(resets, [{ heldBy: [], decoding: false }], bdf);
       isOff(t, peer);
-      await comesBack(t, engine, peer, HIGH, HIGHER);
+      await assertReachableAgain(t, engine, peer, HIGH, HIGHER);
       await peer.device.close();
     }
   },
@@ -74,7 +80,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a device whose hardware can not be reset says so, and is quiet all the same',
+  'a device whose hardware cannot be reset reports that, and stops all the same',
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(first);
@@ -89,7 +95,7 @@ testWith(
     }
     t.deepEqual(other.assigned.device.mmioRead(other.registers, 4), ones(4));
 
-    // It reaches nothing either: told to by somebody behind the guest's back, it writes nowhere.
+    // It does no DMA either: commanded directly, past the guest, it writes nothing.
     const before = guest.memory.read(SINK, 2048);
     const registers = physicalBar(other.assigned, 0);
     await decoding(other.assigned, async () => {
@@ -100,16 +106,16 @@ testWith(
       while ((registers.read64(0x98n) & 1n) !== 0n) await sleep(10);
     });
     t.deepEqual(guest.memory.read(SINK, 2048), before);
-    await comesBack(t, engine, peer, HIGH, LOW);
+    await assertReachableAgain(t, engine, peer, HIGH, LOW);
     await other.assigned.firmware.place(0, other.registers);
     await other.assigned.firmware.enable();
-    t.true(await other.reaches(peer, LOW), 'switched on again it works');
+    t.true(await other.reaches(peer, LOW), 'enabled again it works');
   },
 );
 
 testWith(
   { edu: 1, nvme: 1, ivshmem: 2 },
-  'a reset of the VM resets what can be, names what can not, and quiets all',
+  'a reset of the VM resets the devices that can be reset, names the others, and stops all',
   async (t, { edu: [engineBdf = ''], nvme: [nvme = ''], ivshmem: [stubborn = '', ivshmem = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf, { manager: guest.newManager() });
@@ -138,17 +144,17 @@ testWith(
     });
     t.true(error?.message.includes(stubborn), error?.message);
     t.false(error?.message.includes(nvme), error?.message);
-    t.is(resets[0]?.length, 2, 'the others were reset nevertheless');
+    t.is(resets[0]?.length, 2, 'the others were reset anyway');
     for (const [index, peer] of peers.entries()) {
       isOff(t, peer);
-      await comesBack(t, engine, peer, places[index] ?? 0n, HIGHER + BigInt(index) * 0x100_0000n);
+      await assertReachableAgain(t, engine, peer, places[index] ?? 0n, HIGHER + BigInt(index) * 0x100_0000n);
     }
   },
 );
 
 testWith(
   { edu: 1, nvme: 1 },
-  "a guest's function-level reset takes the BARs away and brings them back",
+  'a function-level reset by the guest unmaps the BARs and maps them again',
   async (t, { edu: [engineBdf = ''], nvme: [bdf = ''] }) => {
     const guest = await Guest.start(t);
     const engine = await guest.engine(engineBdf, { manager: guest.newManager() });
@@ -175,7 +181,7 @@ testWith(
       return write(offset, bytes);
     };
     await device.configWrite(express + 8, 2, device.configRead(express + 8, 2) | RESET_FUNCTION);
-    t.deepEqual(seen, [[]], 'the device heard of it when its BARs were gone');
+    t.deepEqual(seen, [[]], 'its BARs were unmapped before the device was reset');
     t.is(registers.read32(STATUS), 0, 'the controller has been reset');
     t.deepEqual([firmware.addressOf(0), firmware.addressOf(2)], [LOW, HIGH], 'its config space is as before');
     t.is(device.configRead(barRegister(2), 4) & 0xf, 0xc);

@@ -1,5 +1,5 @@
 /**
- * Two BARs of two devices change places, seen from two containers.
+ * BARs of two devices swap addresses, observed from two containers.
  */
 import type { ExecutionContext } from 'ava';
 import { barRegister } from '../../../examples/guest/firmware.ts';
@@ -12,13 +12,13 @@ interface Scene {
   readonly engines: readonly Engine[];
   readonly one: Assigned;
   readonly two: Assigned;
-  /** In whose BAR 2 the bytes arrive that each engine sends to an address. */
+  /** The devices in whose BAR 2 the bytes arrive that each engine sends to an address. */
   owners(gpa: bigint): Promise<string[][]>;
-  /** That all engines find the devices at these places, and neither anywhere else. */
+  /** Checks that all engines reach the devices at these addresses and at no other. */
   stand(oneAt: bigint, twoAt: bigint): Promise<void>;
 }
 
-/** The first at HIGH, the second at HIGHER, both on. */
+/** The first at HIGH, the second at HIGHER, both with decode on. */
 async function scene(t: ExecutionContext, { edu, ivshmem }: Devices): Promise<Scene> {
   const guest = await Guest.start(t);
   const other = guest.newManager();
@@ -35,8 +35,8 @@ async function scene(t: ExecutionContext, { edu, ivshmem }: Devices): Promise<Sc
   const watched = [one, two].map((peer) => ({ peer, bar: 2 }));
   const owners = async (gpa: bigint): Promise<string[][]> => {
     const found: string[][] = [];
-    // One after the other: looking switches the devices on and off again.
-    for (const engine of engines) found.push(await engine.whoGets(watched, gpa));
+    // One after the other: each check turns the decode of the devices on and off.
+    for (const engine of engines) found.push(await engine.receiversAmong(watched, gpa));
     return found;
   };
   const counts = mapped(guest.manager, other);
@@ -49,13 +49,13 @@ async function scene(t: ExecutionContext, { edu, ivshmem }: Devices): Promise<Sc
       await owners(twoAt),
       engines.map(() => [two.bdf]),
     );
-    t.deepEqual(mapped(guest.manager, other), counts, 'as many mappings as before, by the kernel');
+    t.deepEqual(mapped(guest.manager, other), counts, "as many mappings as before, by the kernel's count");
   };
   await stand(HIGH, HIGHER);
   return { guest, engines, one, two, owners, stand };
 }
 
-testWith({ edu: 2, ivshmem: 2 }, 'two BARs swap their addresses while they are off', async (t, devices) => {
+testWith({ edu: 2, ivshmem: 2 }, 'two BARs swap their addresses while decode is off', async (t, devices) => {
   const { guest, one, two, stand } = await scene(t, devices);
   await one.firmware.disable();
   await two.firmware.disable();
@@ -69,17 +69,17 @@ testWith({ edu: 2, ivshmem: 2 }, 'two BARs swap their addresses while they are o
 
 testWith(
   { edu: 2, ivshmem: 2 },
-  'two BARs swap their addresses while they are on, one over the other',
+  'two BARs swap their addresses while decode is on, one over the other',
   async (t, devices) => {
     const { one, two, owners, stand } = await scene(t, devices);
     await one.firmware.place(2, HIGHER);
-    t.deepEqual(await owners(HIGH), [[], []], 'the place that was left');
+    t.deepEqual(await owners(HIGH), [[], []], 'the old address');
     for (const found of await owners(HIGHER))
-      t.is(found.length, 1, 'one of the two has the place, the other is hidden');
+      t.is(found.length, 1, 'one of the two has the address, the other is hidden');
     const hidden = [one, two].flatMap(({ bdf, device }) =>
       device.status().flatMap(({ hidden: parts }) => parts.map(({ range, by }) => ({ bdf, start: range.start, by }))),
     );
-    t.is(hidden.length, 1, 'which says so');
+    t.is(hidden.length, 1, 'whose status reports it');
     t.is(hidden[0]?.start, HIGHER);
     await two.firmware.place(2, HIGH);
     await stand(HIGHER, HIGH);
@@ -88,7 +88,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 2 },
-  'two BARs swap their addresses register by register, in calls that nobody awaits',
+  'two BARs swap their addresses register by register, in calls that are not awaited',
   async (t, devices) => {
     const { one, two, stand } = await scene(t, devices);
     const halves = (gpa: bigint): [number, number] => [Number(gpa & 0xffff_ffffn), Number(gpa >> 32n)];

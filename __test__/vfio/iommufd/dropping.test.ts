@@ -1,6 +1,7 @@
 /**
- * Handles that are forgotten, in every order there is. An address space has a record of a BAR, that keeps the device, that
- * its attachment, and that the address space: whoever forgets all of them leaves nothing open and nothing pinned.
+ * Handles that are dropped, in every order. An address space holds a mapping of a BAR, the mapping holds the device,
+ * the device its attachment, and the attachment the address space. When all are dropped, nothing is open and nothing is
+ * pinned.
  */
 import { NativeIommufd, type NativeIoas, NativeMemoryFile, NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';
@@ -25,19 +26,19 @@ const BYTES = Edu.BUFFER_SIZE;
 
 type Name = 'iommufd' | 'ioas' | 'engine' | 'peer';
 
-/** What is not forgotten yet. */
+/** The handles that are not dropped yet. */
 interface Kept {
   iommufd?: NativeIommufd;
   ioas?: NativeIoas;
   engine?: NativeVfioDevice;
   peer?: NativeVfioDevice;
-  /** Goes with the engine, to which it refers. */
+  /** Dropped with the engine, which it refers to. */
   edu?: Edu;
-  /** Another descriptor of what is mapped. */
+  /** Another descriptor of the mapped file. */
   file: NativeMemoryFile;
 }
 
-/** Memory of a reservation, a file and the peer's BAR, and the engine's buffer full of a pattern. */
+/** Memory of a reservation, a file and the peer's BAR, and an engine whose buffer has a pattern. */
 async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
   const iommufd = NativeIommufd.open();
   const ioas = iommufd.newIoas();
@@ -59,7 +60,7 @@ async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
   return { iommufd, ioas, engine, peer, edu, file: observer };
 }
 
-/** What this process has open, and how many pages are pinned, when only these are kept. */
+/** The open files of this process and the number of pinned pages while only these handles are kept. */
 function expected({ iommufd, ioas, engine, peer }: Kept) {
   const peerOpen = peer !== undefined || ioas !== undefined; // the address space has its BAR
   const devices = Number(engine !== undefined) + Number(peerOpen);
@@ -84,7 +85,7 @@ async function found(): Promise<ReturnType<typeof expected>> {
   };
 }
 
-/** While there is an engine: its bytes arrive where something is mapped, and nowhere else. */
+/** While there is an engine: its bytes arrive in mapped memory, and nowhere else. */
 async function strike(t: ExecutionContext, { edu, ioas, file }: Kept, what: string): Promise<void> {
   if (edu === undefined) return;
   file.write(0n, new Uint8Array(Number(LENGTH)));
@@ -101,7 +102,7 @@ function* orders(names: readonly Name[]): Generator<Name[]> {
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'handles are forgotten in every order, and each thing is there for as long as it has to be',
+  'handles are dropped in every order, and each object lasts as long as it is needed',
   async (t, { edu: [engine = ''], ivshmem: [peer = ''] }) => {
     t.timeout(300_000);
     const witnesses = new Witnesses();
@@ -126,7 +127,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'iommufd: who drops everything at once leaves nothing open, whatever held whatever',
+  'iommufd: handles that are all dropped at once leave nothing open',
   async (t, { edu: [engine = ''], ivshmem: [peer = ''] }) => {
     const witnesses = new Witnesses();
     const drop = async (): Promise<void> => {
@@ -134,11 +135,11 @@ testWith(
       for (const bdf of [engine, peer]) await rig.join(bdf);
       const exposed = new ExposedSpace(rig, engine);
       t.true((await pinnedAtRest(1)) > 0);
-      exposed.edu.store(IOVA, BYTES).catch(() => {}); // which does not come to its end
-      // Calls that are under way keep what they need, and no longer than that.
+      exposed.edu.store(IOVA, BYTES).catch(() => {}); // which does not end
+      // Calls in progress hold the objects that they need until they end.
       const { file, reservation } = placedFile(4n << 20n);
       mapIntoAsync(rig.ioas, reservation, [file], words(byPlace(1n << 33n, 4n << 20n))).catch(() => {});
-      unmapFromAsync(rig.ioas, PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the ring
+      unmapFromAsync(rig.ioas, PRIVATE.iova, PRIVATE.length).catch(() => {}); // not the BAR, which closes the cycle
       rig.devices[0]?.detach().catch(() => {});
       rig.devices[0]?.attach(rig.ioas).catch(() => {});
     };

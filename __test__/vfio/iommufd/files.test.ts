@@ -1,5 +1,5 @@
 /**
- * iommufd takes memory as the file that it is: nothing of it has to be in this process.
+ * iommufd maps memory by file: it does not have to be mapped in this process.
  */
 import { readFileSync } from 'node:fs';
 import { Edu } from '../../../examples/devices/edu.ts';
@@ -13,7 +13,7 @@ const PAGE = 4096n;
 const LENGTH = 2n << 20n;
 const BAR = 0x1_0000_0000n;
 
-/** Whether this process has address space for a guest reserved, whole bytes of a VFIO device mapped, or a memfd. */
+/** Whether this process maps guest memory: a reservation, whole bytes of a VFIO device, or a memfd. */
 function inProcess(): { reservation: boolean; device: boolean; memfds: string[] } {
   const lines = readFileSync('/proc/self/maps', 'utf8').trimEnd().split('\n');
   const length = (line: string): bigint => {
@@ -29,7 +29,7 @@ function inProcess(): { reservation: boolean; device: boolean; memfds: string[] 
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'RAM that is a file and BARs are mapped without being in this process; private RAM is, and takes DMA too',
+  'RAM of a file and BARs are mapped without a mapping in this process; private RAM has one, and receives DMA too',
   async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
     using file = MemoryFile.create(LENGTH, { name: 'ram-by-file' });
     await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: LENGTH, file }] });
@@ -61,7 +61,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'a file that was closed, and cut short, stays mapped with the pages it had',
+  'a file that was closed and truncated stays mapped with its old pages',
   async (t, { edu: [engine = ''] }) => {
     await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: LENGTH }] });
     await using manager = newManager(memory);

@@ -1,5 +1,5 @@
 /**
- * Nothing piles up in an address space of iommufd, in this process or in the kernel.
+ * Leaks in an address space of iommufd, in this process and in the kernel.
  */
 import { NativeMemoryFile, NativePrivateMemory, NativeReservation } from '#native';
 import type { ExecutionContext } from 'ava';
@@ -14,10 +14,10 @@ import { codeAndErrno } from '../../support/native-error.ts';
 const PAGE = 0x1000n;
 const IOVA = 0x1000_0000n;
 const BAR = 0x1_0000_0000n;
-/** Four mappings each: two by their place in this process, one by file, one of a BAR. */
+/** Four mappings for each round: two by host address, one by file, one of a BAR. */
 const ROUNDS = 2500;
 const COMINGS = 100;
-/** As for a process without VFIO: V8 maps parts of its heap, and compiles. */
+/** As for a process without VFIO: V8 maps parts of its heap, and compiles code. */
 const SLACK = { mappings: 100, residentBytes: 32 << 20, objects: 300 };
 
 function isFlat(t: ExecutionContext, before: Held, after: Held): void {
@@ -40,7 +40,7 @@ function refused(expected: string, act: () => void): void {
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'iommufd: ten thousand mappings come and go, with failures among them, and leave nothing behind',
+  'iommufd: ten thousand mappings, including failing ones, leave nothing behind',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     t.timeout(300_000);
     const rig = await IoasRig.open(t, bdf);
@@ -66,7 +66,7 @@ testWith(
           byFile(BAR, PAGE, { which: 1, offset: fileOffset + at }),
         ];
         if (round % 10 === 0) {
-          // The last takes the place of the first: EEXIST, and all go again.
+          // The last overlaps the first and fails with EEXIST; then all are unmapped.
           const wrong = words(...requests, byFile(IOVA, PAGE));
           refused('ERR_MAP_FAILED EEXIST', () => mapInto(ioas, reservation, [file, bar], wrong));
         }
@@ -97,7 +97,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'iommufd: address spaces, devices and iommufds that come and go leave nothing behind',
+  'iommufd: address spaces, devices and iommufds that open and close leave nothing behind',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     t.timeout(300_000);
     const file = NativeMemoryFile.create(16n * PAGE, 'passing', 0);

@@ -1,5 +1,5 @@
 /**
- * Address spaces of iommufd come with their first device and go with the last, and leave nothing behind.
+ * The life of address spaces of iommufd: from their first device to the last. They leave nothing behind.
  */
 import { readdirSync } from 'node:fs';
 import { Edu } from '../../../examples/devices/edu.ts';
@@ -17,7 +17,7 @@ const MOVES = 1000;
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'all devices of a manager share one address space, which goes with the last of them',
+  'all devices of a manager share one address space, which closes with the last of them',
   async (t, { edu: [first = '', second = ''], ivshmem: [peerBdf = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const devices = [await open(first), await open(second), await open(peerBdf)];
@@ -38,7 +38,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a thousand moves of a BAR take one dma-buf, and leave descriptors and mappings as they were',
+  'a thousand moves of a BAR use one dma-buf, and leave descriptors and mappings as before',
   async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const edu = new Edu(await open(engine));
@@ -67,7 +67,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a device that is closed is gone from every address space, those of other managers too',
+  'a device that is closed is unmapped from every address space, also of other managers',
   async (t, { edu: [first = '', second = ''], ivshmem: [peerBdf = ''] }) => {
     const { memory, manager, open } = await rig(t);
     const apart = newManager(memory);
@@ -91,13 +91,13 @@ testWith(
       openVfioFiles().filter((file) => file.includes('dmabuf')),
       [],
     );
-    // Whoever has it next finds what was there when it was closed.
+    // The next opener finds the bytes that were there when it was closed.
     const again = peerBar(await open(peerBdf));
     const found = again.read(0n, Edu.BUFFER_SIZE);
     for (const edu of [near, far]) await send(memory, edu, pattern(9), FIRST);
     t.deepEqual(again.read(0n, Edu.BUFFER_SIZE), found);
     await send(memory, near, pattern(10), SINK);
-    t.deepEqual(memory.read(SINK, Edu.BUFFER_SIZE), pattern(10), 'all else works');
+    t.deepEqual(memory.read(SINK, Edu.BUFFER_SIZE), pattern(10), 'everything else works');
   },
 );
 
@@ -105,7 +105,7 @@ testWith(
   { edu: 1 },
   'a replay that fails leaves no device, no address space and no descriptor',
   async (t, { edu: [bdf = ''] }) => {
-    // The window in which writes are interrupts, which no IOMMU maps.
+    // The window for interrupts, which no IOMMU maps.
     await using memory = await GuestMemory.create({ ram: [{ start: 0xfe00_0000n, length: 32n << 20n }] });
     await using manager = newManager(memory);
     const error = await t.throwsAsync(manager.open(bdf), { instanceOf: PeerDmaError });

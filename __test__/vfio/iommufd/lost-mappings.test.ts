@@ -1,6 +1,6 @@
 /**
- * An address space of which the kernel has lost mappings without this process's doing: what is on record stays held until it
- * is certain that it is gone.
+ * An address space whose mappings another process removes. Recorded memory stays held until the mapping is certainly
+ * gone.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -27,7 +27,7 @@ const IN_USE = { code: 'ERR_VA_IN_USE' };
 
 testWith(
   { edu: 1 },
-  'an unmap of what the kernel has lost fails and keeps its record; a later mapping there or the end of the space ends it',
+  'an unmap of a lost mapping fails and keeps its record; a later mapping there, or the end of the space, ends it',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
@@ -52,15 +52,15 @@ testWith(
     file.write(PART, pattern(1));
     await edu.load(IOVA, BYTES);
     await edu.store(IOVA + PART, BYTES);
-    t.deepEqual(read(file, PART), pattern(1), 'it is lost indeed');
+    t.deepEqual(read(file, PART), pattern(1), 'it is lost');
     t.is(ioas.mappingCount, 4);
     const lost = t.throws(() => unmapFrom(ioas, IOVA, 4n * PART), { code: 'ERR_UNMAP_FAILED', message: /ENOENT/ });
-    t.regex(lost?.message ?? '', /0x10004000\.\.0x10008000/, 'it names what is lost');
-    t.is(ioas.mappingCount, 3, 'the one before it has gone');
+    t.regex(lost?.message ?? '', /0x10004000\.\.0x10008000/, 'the error names the lost mapping');
+    t.is(ioas.mappingCount, 3, 'the one before it is unmapped');
     t.deepEqual(held(), [false, true, true, true]);
     t.throws(() => unmapFrom(ioas, IOVA + PART, PART), { code: 'ERR_UNMAP_FAILED', message: /ENOENT/ }, 'each time');
 
-    // A mapping inside the lost one: the kernel accepts it, so the record of the lost one is stale, and goes.
+    // A mapping inside the lost one: the kernel accepts it, so the record of the lost one is stale, and ends.
     const page = NativeMemoryFile.create(PAGE, 'page', 0);
     mapInto(ioas, undefined, [page], words(byFile(IOVA + PART + PAGE, PAGE)));
     t.is(ioas.mappingCount, 3);
@@ -88,7 +88,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'a batch whose undoing fails says so, and what is left of it stays on record',
+  'a batch whose rollback fails reports it, and its remaining mappings stay on record',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
@@ -102,20 +102,20 @@ testWith(
     const requests = words(
       byPlace(IOVA + PART, PART),
       byFile(1n << 32n, MUCH),
-      byFile(IOVA, PART, { which: 1 }), // is there
+      byFile(IOVA, PART, { which: 1 }), // is mapped
     );
     const mapping = ioas.mapAsync(small.reservation, [big, home], requests);
-    // The first is mapped and much is being pinned: now the first is taken away.
+    // The first is mapped and much is being pinned: now the first is removed.
     while (pinnedRoughly() - pinned < 1000) await turn();
     t.is(await other.unmap(IOVA + PART, PART), String(PART));
     const [failed, stuck, ...rest] = await mapping;
     t.is(failed?.index, 2);
     t.is(codeAndErrno(failed?.error), 'ERR_MAP_FAILED EEXIST');
-    t.is(stuck?.index, 0, 'which of the batch is left');
+    t.is(stuck?.index, 0, 'the remaining mapping of the batch');
     t.is(codeAndErrno(stuck?.error), 'ERR_UNMAP_FAILED ENOENT');
     t.deepEqual(stuck?.error.range, { start: 0x10004000n, end: 0x10008000n }, 'the mapping that is still there');
     t.deepEqual(rest, [], 'and nothing else');
-    t.is(ioas.mappingCount, 2, 'what was there, and what nobody knows of');
+    t.is(ioas.mappingCount, 2, 'the earlier mapping, and the unknown one');
     t.is(await pinnedAtRest(), pinned + Number(PART / PAGE));
     t.throws(() => small.reservation.unmap(0n, PART), IN_USE);
     for (const device of rig.devices.splice(0)) device.close();

@@ -1,6 +1,6 @@
 /**
- * Requests to an address space that make no sense, each alone and in the midst of good ones: refused, by the native core or by
- * the kernel, and nothing is mapped by then.
+ * Malformed requests to an address space, alone and among good ones. The native core or the kernel rejects them, and
+ * nothing is mapped.
  */
 import { type NativeIoas, NativeMemoryFile, NativeReservation, type NativeVfioDevice } from '#native';
 import { closeSync, openSync } from 'node:fs';
@@ -21,10 +21,10 @@ const PAGE = 0x1000n;
 const U64_MAX = (1n << 64n) - 1n;
 /** Mapped, with memory of its own. */
 const HOME = 0x1000_0000n;
-/** Where nothing is. */
+/** An unmapped address. */
 const FREE = 0x2000_0000n;
 const LENGTH = 16n * PAGE;
-/** Where interrupts are written to. */
+/** The window for interrupts. */
 const MSI_WINDOW = 0xfee0_0000n;
 /** In the flags of a request: the next file of the call. */
 const NEXT_FILE = 1n << 32n;
@@ -35,20 +35,20 @@ const MEMORY = 0x2;
 interface Scene {
   readonly ioas: NativeIoas;
   readonly reservation: NativeReservation;
-  /** Of LENGTH bytes, at the start of the reservation. */
+  /** LENGTH bytes at the start of the reservation. */
   readonly file: NativeMemoryFile;
 }
 
-/** A request, or words that are none; and the files that it is about, if not the good one. */
+/** A request, or words that are not one; and its files, if not the good one. */
 type Malformed = readonly [what: string, code: string, request: readonly bigint[], files?: readonly NativeMemoryFile[]];
 
-/** Each of them alone, and as second and last of three whose other two are good. */
+/** Calls each request alone, and as the second and the last of three whose others are good. */
 async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene, all: readonly Malformed[]) {
   const [before, pinned] = [ioas.mappingCount, await pinnedAtRest()];
   const good = (place: bigint) => byFile(FREE + place * 0x100_0000n, LENGTH);
   const calls = all.flatMap(([what, code, request, files = []]): RejectedCall[] => {
     const call = (...requests: readonly (readonly bigint[])[]) => {
-      // The good requests are of the first file, those to be refused of what comes after it.
+      // The good requests use the first file, the malformed ones the next files.
       const shifted = requests.map((one) => (one === request && files.length > 0 ? toNext(one) : one));
       return () => mapInto(ioas, reservation, [file, ...files], words(...shifted));
     };
@@ -63,7 +63,7 @@ async function refuseAll(t: ExecutionContext, { ioas, reservation, file }: Scene
     t.is(ioas.mappingCount, before, rejected[0]);
   }
   t.is(await pinnedAtRest(), pinned);
-  // As far as the kernel is concerned: all of it can be mapped.
+  // The kernel could map all of it.
   mapInto(ioas, undefined, [file], words(good(1n), good(2n)));
   for (const place of [1n, 2n]) unmapFrom(ioas, FREE + place * 0x100_0000n, LENGTH);
 }
@@ -82,7 +82,7 @@ async function scene(t: ExecutionContext, rig: IoasRig): Promise<Scene> {
   return { ioas: rig.ioas, reservation, file };
 }
 
-testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'malformed requests are rejected and map nothing', async (t, { edu: [bdf = ''] }) => {
   const rig = await IoasRig.open(t, bdf);
   const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
   const all = await scene(t, rig);
@@ -97,40 +97,40 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
     ['a word too many', invalid, [...byFile(FREE, PAGE), 0n]],
     ['a third flag', invalid, flags(7n)],
     ['the highest flag', invalid, flags((1n << 31n) | 3n)],
-    ['a file that is not there', invalid, flags(NEXT_FILE | 3n)],
-    ['the highest bit of a number for a file', invalid, flags((1n << 63n) | 3n)],
-    ['the last of all numbers for a file', invalid, flags((0xffff_ffffn << 32n) | 3n)],
-    ['the number of a file for memory of the reservation', invalid, flags(NEXT_FILE | 1n)],
+    ['a missing file', invalid, flags(NEXT_FILE | 3n)],
+    ['a file number with its highest bit set', invalid, flags((1n << 63n) | 3n)],
+    ['the highest file number', invalid, flags((0xffff_ffffn << 32n) | 3n)],
+    ['a file number for memory of the reservation', invalid, flags(NEXT_FILE | 1n)],
     ['a range that is not mapped', 'ERR_VA_NOT_MAPPED', place(LENGTH, PAGE)],
     ['a range whose end is not mapped', 'ERR_VA_NOT_MAPPED', place(0n, LENGTH + PAGE)],
     ['beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
     ['across the end of the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length - PAGE, 2n * PAGE)],
-    ['around the end of all offsets in it', 'ERR_OUT_OF_RANGE', place(U64_MAX - PAGE + 1n, 2n * PAGE)],
-    ['all there is, of the reservation', 'ERR_OUT_OF_RANGE', place(0n, U64_MAX)],
-    ['nothing of the reservation', 'ERR_EMPTY_RANGE', place(0n, 0n)],
-    ['an offset in the reservation that is no page’s', 'ERR_UNALIGNED', place(1n, PAGE)],
-    ['nothing of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n)],
-    ['around the end of all addresses', 'ERR_OUT_OF_RANGE', byFile(U64_MAX - PAGE + 1n, 2n * PAGE)],
-    ['all there is, of a file', 'ERR_MAP_FAILED', byFile(0n, U64_MAX)],
-    ['an address that is no page’s', 'ERR_MAP_FAILED EINVAL', byFile(FREE + 1n, PAGE)],
+    ['past the highest offset in it', 'ERR_OUT_OF_RANGE', place(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['the largest length, of the reservation', 'ERR_OUT_OF_RANGE', place(0n, U64_MAX)],
+    ['an empty range of the reservation', 'ERR_EMPTY_RANGE', place(0n, 0n)],
+    ['an unaligned offset in the reservation', 'ERR_UNALIGNED', place(1n, PAGE)],
+    ['an empty range of a file', 'ERR_EMPTY_RANGE', pages(0n, 0n)],
+    ['past the highest address', 'ERR_OUT_OF_RANGE', byFile(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['the largest length, of a file', 'ERR_MAP_FAILED', byFile(0n, U64_MAX)],
+    ['an unaligned address', 'ERR_MAP_FAILED EINVAL', byFile(FREE + 1n, PAGE)],
     ['less than a page', 'ERR_MAP_FAILED EINVAL', byFile(FREE, 1n)],
     ['a page and a byte', 'ERR_MAP_FAILED EINVAL', byFile(FREE, PAGE + 1n)],
     ['past the end of the file', 'ERR_MAP_FAILED EINVAL', pages(LENGTH)],
     ['across the end of the file', 'ERR_MAP_FAILED EINVAL', pages(LENGTH - PAGE, 2n * PAGE)],
-    ['around the end of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n, 2n * PAGE)],
-    ['the last page of all offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n)],
-    ['an offset that is no page’s', 'ERR_MAP_FAILED EINVAL', pages(1n)],
-    ['over what is there', 'ERR_MAP_FAILED EEXIST', byFile(HOME, PAGE)],
-    ['over the end of what is there', 'ERR_MAP_FAILED EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
-    ['where interrupts are written to', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW, PAGE)],
-    ['across the beginning of that', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
-    ['beyond what the IOMMU translates', 'ERR_MAP_FAILED EINVAL', byFile(1n << 60n, PAGE)],
+    ['past the highest offset', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n, 2n * PAGE)],
+    ['the last page of offsets', 'ERR_MAP_FAILED', pages(U64_MAX - PAGE + 1n)],
+    ['an unaligned offset', 'ERR_MAP_FAILED EINVAL', pages(1n)],
+    ['over an existing mapping', 'ERR_MAP_FAILED EEXIST', byFile(HOME, PAGE)],
+    ['over the end of an existing mapping', 'ERR_MAP_FAILED EEXIST', byFile(HOME + LENGTH - PAGE, LENGTH)],
+    ['the interrupt window', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW, PAGE)],
+    ['across the start of the interrupt window', 'ERR_MAP_FAILED EINVAL', byFile(MSI_WINDOW - PAGE, 2n * PAGE)],
+    ['beyond the address width of the IOMMU', 'ERR_MAP_FAILED EINVAL', byFile(1n << 60n, PAGE)],
   ]);
-  const without = [['memory of no reservation', invalid, byPlace(FREE, LENGTH)]] as const;
+  const without = [['memory without a reservation', invalid, byPlace(FREE, LENGTH)]] as const;
   await refuseAll(t, { ...all, reservation: undefined as never }, without);
   const away = new NativeReservation(30);
   away.close();
-  const ofClosed = [['memory of a reservation that is closed', 'ERR_CLOSED', byPlace(FREE, LENGTH)]] as const;
+  const ofClosed = [['memory of a closed reservation', 'ERR_CLOSED', byPlace(FREE, LENGTH)]] as const;
   await refuseAll(t, { ...all, reservation: away }, ofClosed);
   mapInto(ioas, reservation, [], words(byPlace(FREE, PAGE, LENGTH - PAGE)));
   unmapFrom(ioas, FREE, PAGE);
@@ -139,17 +139,17 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
   const closed = NativeMemoryFile.fromFd(file.fd);
   closed.close();
   await refuseAll(t, all, [
-    ['a file that is closed', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
-    ['what is no memory', 'ERR_MAP_FAILED EINVAL', toRead, [byPath('/dev/null')]],
-    ['a file of a disk', 'ERR_MAP_FAILED EINVAL', toRead, [byPath(process.execPath)]],
-    ['a file to read from, for writing', 'ERR_MEMORY_FAULT', byFile(FREE, PAGE), [byPath(process.execPath)]],
+    ['a closed file', 'ERR_CLOSED', byFile(FREE, PAGE), [closed]],
+    ['a file that is not memory', 'ERR_MAP_FAILED EINVAL', toRead, [byPath('/dev/null')]],
+    ['a file on a disk', 'ERR_MAP_FAILED EINVAL', toRead, [byPath(process.execPath)]],
+    ['a read-only file, for writing', 'ERR_MEMORY_FAULT', byFile(FREE, PAGE), [byPath(process.execPath)]],
   ]);
   mapInto(ioas, reservation, [], new BigUint64Array());
-  t.is(ioas.mappingCount, 1, 'nothing at all is nothing');
+  t.is(ioas.mappingCount, 1, 'an empty batch has no effect');
   for (const [what, code, length, pageSize] of [
-    ['a bit for each byte of all there is', 'ERR_OUT_OF_RANGE', 1n << 60n, 1n],
-    ['a bit for each page of all there is', 'ERR_OUT_OF_RANGE', 1n << 60n, PAGE],
-    ['bits for pages of no bytes', invalid, PAGE, 0n],
+    ['one bit for each byte of the largest length', 'ERR_OUT_OF_RANGE', 1n << 60n, 1n],
+    ['one bit for each page of the largest length', 'ERR_OUT_OF_RANGE', 1n << 60n, PAGE],
+    ['bits for pages of 0 bytes', invalid, PAGE, 0n],
   ] as const) {
     await t.throwsAsync(ioas.dirtyPages(0n, length, pageSize), { code }, what);
   }
@@ -159,13 +159,13 @@ testWith({ edu: 1 }, 'requests that make no sense are refused, and map nothing',
   await edu.store(FREE, Edu.BUFFER_SIZE);
   t.deepEqual(read(file, PAGE), new Uint8Array(Edu.BUFFER_SIZE));
   await edu.store(HOME + PAGE, Edu.BUFFER_SIZE);
-  t.deepEqual(read(file, PAGE), pattern(1), 'what was there is there');
+  t.deepEqual(read(file, PAGE), pattern(1), 'the earlier mapping is still there');
   t.is(witnesses.changed, 0);
 });
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'of a device nothing is mapped but whole pages of a BAR, while it answers',
+  'only whole pages of a BAR that decodes are mapped',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const peer = await rig.bind(peerBdf);
@@ -173,7 +173,7 @@ testWith(
     const device = peer.memoryFile();
     const region = (index: number) => peer.regionInfo(index) ?? { length: 0n, fileOffset: BigInt(index) << 40n };
     const [registers, bar, config] = [region(0), region(2), region(CONFIG)];
-    t.true(registers.length < PAGE, 'its BAR 0 has no page for itself');
+    t.true(registers.length < PAGE, 'its BAR 0 has less than a page');
     const of = (offset: bigint, length: bigint = PAGE): [bigint[], NativeMemoryFile[]] => [
       byFile(FREE, length, { offset }),
       [device],
@@ -183,14 +183,14 @@ testWith(
       ['past the end of a BAR', 'ERR_NO_SUCH_REGION', ...of(bar.fileOffset + bar.length)],
       ['across the end of a BAR', outside, ...of(bar.fileOffset + bar.length - PAGE, 2n * PAGE)],
       ['a BAR and more', outside, ...of(bar.fileOffset, bar.length + PAGE)],
-      ['a BAR that is no page', outside, ...of(registers.fileOffset)],
-      ['all of a BAR that is no page', outside, ...of(registers.fileOffset, registers.length)],
-      ['a BAR that it has not', 'ERR_NO_SUCH_REGION', ...of(region(1).fileOffset)],
+      ['a BAR of less than a page', outside, ...of(registers.fileOffset)],
+      ['all of a BAR of less than a page', outside, ...of(registers.fileOffset, registers.length)],
+      ['a missing BAR', 'ERR_NO_SUCH_REGION', ...of(region(1).fileOffset)],
       ['config space', outside, ...of(config.fileOffset)],
       ['from BAR 0 to BAR 2', outside, ...of(registers.fileOffset, bar.fileOffset)],
       ['before any region', 'ERR_NO_SUCH_REGION', ...of(registers.fileOffset + PAGE)],
-      ['around the end of all offsets', outside, ...of(U64_MAX - PAGE + 1n, 2n * PAGE)],
-      ['an offset that is no page’s', 'ERR_MAP_FAILED EINVAL', ...of(bar.fileOffset + 1n)],
+      ['past the highest offset', outside, ...of(U64_MAX - PAGE + 1n, 2n * PAGE)],
+      ['an unaligned offset', 'ERR_MAP_FAILED EINVAL', ...of(bar.fileOffset + 1n)],
       ['less than a page', 'ERR_MAP_FAILED EINVAL', ...of(bar.fileOffset, 1n)],
     ]);
     mapInto(all.ioas, undefined, [device], words(of(bar.fileOffset)[0]));
@@ -200,14 +200,14 @@ testWith(
     peer.readRegion(CONFIG, COMMAND, command);
     const [low = 0, high = 0] = command;
     peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low & ~MEMORY, high));
-    await refuseAll(t, all, [['a BAR that does not answer', 'ERR_MAP_FAILED ENODEV', ...of(bar.fileOffset)]]);
+    await refuseAll(t, all, [['a BAR without decode', 'ERR_MAP_FAILED ENODEV', ...of(bar.fileOffset)]]);
     peer.writeRegion(CONFIG, COMMAND, Uint8Array.of(low | MEMORY, high));
-    peer.close(); // which no refused request keeps it from
-    await refuseAll(t, all, [['a device that is closed', 'ERR_CLOSED', ...of(bar.fileOffset)]]);
+    peer.close(); // no rejected request prevents it
+    await refuseAll(t, all, [['a closed device', 'ERR_CLOSED', ...of(bar.fileOffset)]]);
   },
 );
 
-testWith({ edu: 1 }, 'an address space that is closed takes nothing', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'a closed address space rejects mappings', async (t, { edu: [bdf = ''] }) => {
   const rig = await IoasRig.open(t, bdf);
   const { file, reservation } = placedFile(LENGTH);
   const gone = rig.iommufd.newIoas();

@@ -1,5 +1,6 @@
 /**
- * A kernel whose iommufd maps no files, as those before Linux 6.13 do. There is none in the testbed: this one is told not to.
+ * An iommufd that cannot map files, as before Linux 6.13. The testbed has no such kernel, so the test disables file
+ * mapping.
  */
 import { NativeIommufd, NativeVfioDevice } from '#native';
 import { AddressRange, GuestMemory } from '../../../ts/index.ts';
@@ -14,7 +15,7 @@ const BAR = 0x1_0000_0000n;
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'where iommufd maps no files, RAM is mapped by its place in this process, and a BAR says what it takes',
+  'without file mappings in iommufd, RAM is mapped by host address, and a BAR fails with the needed version',
   async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
     const sysfs = new Sysfs();
     await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });

@@ -1,6 +1,7 @@
 /**
- * The kernel takes a BAR away from an IOMMU without a word when its device stops decoding memory, sleeps or is reset. Whoever
- * does that through this package need not care; what others do is found by refresh().
+ * The kernel revokes the IOMMU mappings of a BAR without a notification. It does so when the device stops decoding
+ * memory, sleeps or is reset. Operations of this package map the BAR again; refresh() finds revocations by other
+ * processes.
  */
 import { readdirSync, readlinkSync, writeSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
@@ -26,13 +27,13 @@ interface Scene {
   readonly memory: GuestMemory;
   /** Engines behind IOMMUs of two address spaces. */
   readonly engines: readonly Edu[];
-  /** Whose address spaces these are. */
+  /** The owners of these address spaces. */
   readonly managers: readonly [VfioContainerManager, VfioContainerManager];
   readonly peer: VfioDevice;
   readonly bar: VfioRegion;
 }
 
-/** A BAR that two address spaces have, shown by guest memory itself, with no assigned device to take care of it. */
+/** A BAR that guest memory maps into two address spaces, without an assigned device. */
 async function scene(t: ExecutionContext, edus: readonly string[], peerBdf: string): Promise<Scene> {
   const { memory, manager, open } = await rig(t);
   const apart: VfioContainerManager = newManager(memory);
@@ -46,14 +47,14 @@ async function scene(t: ExecutionContext, edus: readonly string[], peerBdf: stri
   return { memory, engines, managers: [manager, apart], peer, bar };
 }
 
-/** How the BAR stands with each target. */
+/** The state of the BAR in each target. */
 function states(memory: GuestMemory): (string | undefined)[] {
   const ofBar = (mappings: readonly { region: string; state: string; code?: string }[]) =>
     mappings.find(({ region }) => region === 'bar2');
   return memory.inspect().targets.map(({ mappings }) => ofBar(mappings)?.code ?? ofBar(mappings)?.state);
 }
 
-/** Which engines reach the BAR: what they send arrives whole, or not at all. */
+/** The engines that reach the BAR: their bytes arrive completely or not at all. */
 async function reach({ memory, engines, bar }: Scene, seed: number): Promise<boolean[]> {
   const found: boolean[] = [];
   for (const [index, engine] of engines.entries()) {
@@ -73,26 +74,30 @@ function decode({ config }: VfioDevice, on: boolean): void {
   config.write(COMMAND, Uint8Array.of(on ? low | MEMORY : low & ~MEMORY, high));
 }
 
-/** After what the package does by itself when it sees the device change. */
+/** Waits until the package has handled the change of the device. */
 function settled(memory: GuestMemory): Promise<void> {
   return addressSpaceOf(memory).betweenChanges(() => {});
 }
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'memory decode off: nothing arrives; on again: every address space has the BAR, without anybody’s doing',
+  'with memory decode off nothing arrives; with decode on again every address space maps the BAR',
   async (t, { edu, ivshmem: [peerBdf = ''] }) => {
     const all = await scene(t, edu, peerBdf);
     const { memory, engines, peer, bar } = all;
     t.deepEqual(await reach(all, 10), [true, true]);
     const before = bar.read(0n, SIZE);
     decode(peer, false);
-    t.deepEqual(states(memory), ['ERR_MAPPING_REVOKED', 'ERR_MAPPING_REVOKED'], 'never said to be mapped');
+    t.deepEqual(states(memory), ['ERR_MAPPING_REVOKED', 'ERR_MAPPING_REVOKED'], 'the state is never `mapped`');
     await settled(memory);
-    t.deepEqual(states(memory), ['ERR_MEMORY_FAULT', 'ERR_MEMORY_FAULT'], 'and can’t be mapped now');
+    t.deepEqual(
+      states(memory),
+      ['ERR_MEMORY_FAULT', 'ERR_MEMORY_FAULT'],
+      'and the reason is that it cannot be mapped now',
+    );
     for (const engine of engines) await send(memory, engine, pattern(20), BAR);
     decode(peer, true);
-    t.deepEqual(bar.read(0n, SIZE), before, 'what was sent meanwhile is nowhere');
+    t.deepEqual(bar.read(0n, SIZE), before, 'the bytes sent meanwhile are not there');
     await settled(memory);
     t.deepEqual(states(memory), ['mapped', 'mapped']);
     t.deepEqual(await reach(all, 30), [true, true]);
@@ -101,7 +106,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 2 },
-  'a reset of the device, alone or with its bus, leaves the BAR in every address space',
+  'after a reset of the device or its bus, every address space maps the BAR',
   async (t, { edu, ivshmem }) => {
     const all = await scene(t, edu, ivshmem.find((bdf) => !bdf.startsWith('0000:00:')) ?? '');
     const { memory, peer } = all;
@@ -118,7 +123,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'a reset that can’t be done leaves the BAR in every address space',
+  'after a reset that fails, every address space maps the BAR',
   async (t, { edu, ivshmem }) => {
     const all = await scene(t, edu, ivshmem.find((bdf) => bdf.startsWith('0000:00:')) ?? '');
     await t.throwsAsync(all.peer.reset(), { code: 'ERR_RESET_UNSUPPORTED' });
@@ -129,7 +134,7 @@ testWith(
 
 testWith(
   { edu: 2, nvme: 1 },
-  'a disk that sleeps and wakes up, or is asked to reset itself, is in every address space again',
+  'after sleep, or a reset requested by the guest, every address space maps the BAR of a disk',
   async (t, { edu, nvme: [peerBdf = ''] }) => {
     const all = await scene(t, edu, peerBdf);
     const { memory, peer } = all;
@@ -151,7 +156,7 @@ testWith(
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'what another hand has done to a device is found by refresh(), which says what it found',
+  'refresh() finds and reports a revocation by another process',
   async (t, { edu, ivshmem: [peerBdf = ''] }) => {
     const all = await scene(t, edu, peerBdf);
     const {
@@ -161,10 +166,10 @@ testWith(
     } = all;
     const found = async (manager: VfioContainerManager) =>
       (await manager.refresh()).map(({ name, before, state, code }) => ({ name, before, state, code }));
-    const hand = behindTheBack(peer);
+    const hand = decodeSetterByFile(peer);
     hand(false);
     hand(true);
-    t.deepEqual(await reach(all, 90), [false, false], 'void, though nobody here knows');
+    t.deepEqual(await reach(all, 90), [false, false], 'revoked, which nothing here has noticed');
     t.deepEqual(await found(near), [{ name: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
     t.deepEqual(await reach(all, 100), [true, false], 'one of them is refreshed');
     hand(false);
@@ -174,7 +179,7 @@ testWith(
     t.deepEqual(await found(near), [{ name: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
     t.deepEqual(await reach(all, 110), [true, true]);
     for (const { mappings } of memory.inspect().targets) {
-      t.is(mappings.filter(({ kind, state }) => kind === 'ram' && state === 'mapped').length, 1, 'RAM is left alone');
+      t.is(mappings.filter(({ kind, state }) => kind === 'ram' && state === 'mapped').length, 1, 'RAM is not changed');
     }
   },
 );
@@ -190,16 +195,16 @@ function capability({ config, bdf }: VfioDevice, id: number): bigint {
   throw new Error(`${bdf} has no capability ${id}`);
 }
 
-/** Switches memory decode by the device's own descriptor, as a process does that was given a copy of it. */
-function behindTheBack(peer: VfioDevice): (on: boolean) => void {
-  // vfio-pci has region N of a device at N << 40 of its file; 7 is config space.
+/** Sets memory decode by the device's own descriptor, as another process with a copy of it would. */
+function decodeSetterByFile(peer: VfioDevice): (on: boolean) => void {
+  // Region N of a device of vfio-pci is at N << 40 of its file; 7 is config space.
   const command = Number((7n << 40n) + COMMAND);
   const [low = 0, high = 0] = peer.config.read(COMMAND, 2);
   const fd = descriptorOf(peer);
   return (on) => void writeSync(fd, Uint8Array.of(on ? low | MEMORY : low & ~MEMORY, high), 0, 2, command);
 }
 
-/** Its file below /dev/vfio/devices, as /sys names it. */
+/** Its file below /dev/vfio/devices, from /sys. */
 function descriptorOf({ bdf }: VfioDevice): number {
   const [name = ''] = readdirSync(`/sys/bus/pci/devices/${bdf}/vfio-dev`);
   for (const fd of readdirSync('/proc/self/fd')) {

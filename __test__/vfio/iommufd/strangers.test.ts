@@ -1,5 +1,5 @@
 /**
- * Devices, address spaces and iommufds that don't belong together, and BARs that somebody else has mapped.
+ * Devices, address spaces and iommufds that do not belong together. Also BARs that another address space maps.
  */
 import {
   NativeIommufd,
@@ -39,13 +39,13 @@ function barOf(peer: NativeVfioDevice): Uint8Array {
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a device is attached to one address space of the iommufd that it is bound to, and to nothing else',
+  'a device can be attached to one address space, and only of the iommufd that it is bound to',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const [rig, other] = [new IoasRig(), new IoasRig()];
     t.teardown(() => [rig, other].map((one) => one.close()));
     const device = await rig.bind(bdf);
     await t.throwsAsync(device.attach(other.ioas), INVALID, 'of another iommufd');
-    other.ioas.close(); // which no attempt keeps from it
+    other.ioas.close(); // no attempt prevents it
     await device.attach(rig.ioas);
     await t.throwsAsync(device.attach(rig.ioas), IN_USE, 'twice');
     const second = rig.iommufd.newIoas();
@@ -72,13 +72,13 @@ testWith(
     await t.throwsAsync(byGroup.detach(), INVALID);
     await t.throwsAsync(rig.bind(peerBdf), { code: 'ERR_DEVICE_OPEN', message: /EBUSY/ }, 'while its group is open');
     t.is(rig.ioas.mappingCount, 0);
-    rig.ioas.close(); // which no attempt keeps from it
+    rig.ioas.close(); // no attempt prevents it
   },
 );
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that an address space of another iommufd has mapped keeps its device, by whatever way that was opened',
+  'a BAR mapped by an address space of another iommufd keeps its device open, by group or by file',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
@@ -96,7 +96,7 @@ testWith(
     t.throws(() => peer.close(), IN_USE);
     await send(1);
     t.deepEqual(barOf(peer), pattern(1));
-    // Its own address space may go, its iommufd and the attachment too.
+    // Its own address space, its iommufd and the attachment may be released.
     await peer.detach();
     home.ioas.close();
     home.iommufd.close();
@@ -128,7 +128,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'who maps a dma-buf behind the back of the records loses it with the device, and reaches nothing',
+  'a dma-buf that is mapped without a record is revoked with the device, and reaches nothing',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const edu = nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
@@ -139,7 +139,7 @@ testWith(
     t.teardown(() => home.close());
     const peer = await home.bind(peerBdf);
     mapBar(home.ioas, peer);
-    // The descriptor of the BAR is not given out; a wrong caller can find it.
+    // The API does not expose the descriptor of the BAR; a wrong caller can find it.
     const stolen = NativeMemoryFile.fromFd(descriptorOf('dmabuf'));
     unmapAll(home.ioas);
     mapBar(rig.ioas, peer, stolen);
@@ -149,7 +149,7 @@ testWith(
     peer.close();
     source.write(0n, pattern(6));
     await edu.copy(0x1000_0000n, BAR, BYTES);
-    t.is(rig.ioas.mappingCount, 2, 'on record, and void');
+    t.is(rig.ioas.mappingCount, 2, 'on record, and revoked');
     stolen.close();
     const again = await home.bind(peerBdf);
     t.deepEqual(barOf(again), pattern(5), 'nothing arrived');
@@ -162,7 +162,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a device whose BAR is mapped in an address space that is forgotten can be closed then',
+  'a device can be closed after the address space that maps its BAR is dropped',
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     const rig = new IoasRig();
     const peer = await rig.bind(peerBdf);

@@ -1,5 +1,5 @@
 /**
- * A file that is cut short under a mapping. Memory files of this package can't be; those that a caller brings along can.
+ * A file that is truncated while it is mapped. Files of MemoryFile cannot be truncated; files of a caller can.
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
@@ -20,7 +20,7 @@ const PAGE = 0x1000n;
 const LENGTH = 16n * PAGE;
 const BYTES = Edu.BUFFER_SIZE;
 
-/** Shared memory with a length that nobody has sealed. */
+/** Shared memory whose length is not sealed. */
 function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
   const path = `/dev/shm/peerdma-${process.pid}`;
   const fd = openSync(path, 'wx+');
@@ -30,11 +30,11 @@ function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
   return { fd, file: NativeMemoryFile.fromFd(fd) };
 }
 
-/** By file, and by its place in this process. */
+/** By file, and by host address. */
 for (const placed of [false, true]) {
   testWith(
     { edu: 1 },
-    `iommufd: a file cut short while mapped by ${placed ? 'its place' : 'file'} keeps its pages for the device alone`,
+    `iommufd: a file that is truncated while mapped by ${placed ? 'host address' : 'file'} keeps its pages for the device alone`,
     async (t, { edu: [bdf = ''] }) => {
       const rig = await IoasRig.open(t, bdf);
       const { ioas } = rig;
@@ -50,8 +50,8 @@ for (const placed of [false, true]) {
       await edu.load(IOVA + PAGE, BYTES);
 
       ftruncateSync(fd, 0);
-      for (let round = 0; round < 8; round++) witnesses.add(); // in pages that were freed, if any were
-      t.is((await pinnedAtRest()) - pinned, Number(LENGTH / PAGE), 'none of those that the device has');
+      for (let round = 0; round < 8; round++) witnesses.add(); // in freed pages, if any
+      t.is((await pinnedAtRest()) - pinned, Number(LENGTH / PAGE), 'none of those of the device');
       await edu.store(IOVA + 2n * PAGE, BYTES);
       ftruncateSync(fd, Number(LENGTH));
       t.true(isSame(read(file, 0n, Number(LENGTH)), new Uint8Array(Number(LENGTH))), 'the file has new pages');
@@ -62,11 +62,11 @@ for (const placed of [false, true]) {
       t.deepEqual(read(file, 2n * PAGE), pattern(2), 'which the device does not have');
       t.deepEqual(read(file, 3n * PAGE), new Uint8Array(BYTES));
       unmapFrom(ioas, IOVA, LENGTH);
-      t.is(await pinnedAtRest(), pinned, 'and they go with the mapping');
+      t.is(await pinnedAtRest(), pinned, 'and they are freed with the mapping');
 
       map();
       await edu.store(IOVA + 4n * PAGE, BYTES);
-      t.deepEqual(read(file, 4n * PAGE), pattern(1), 'mapped anew, it is the file that there is');
+      t.deepEqual(read(file, 4n * PAGE), pattern(1), 'mapped again, it has the pages of the file');
       unmapAll(ioas);
       ftruncateSync(fd, Number(LENGTH / 2n));
       t.throws(map, { code: 'ERR_MAP_FAILED', message: placed ? /EFAULT/ : /EINVAL/ }, 'too short');
@@ -79,7 +79,7 @@ for (const placed of [false, true]) {
 
 testWith(
   { edu: 1 },
-  'iommufd: what has been cut short before a device comes keeps the device away, and nothing is pinned',
+  'iommufd: a file truncated before a device attaches prevents attaching, and nothing is pinned',
   async (t, { edu: [bdf = ''] }) => {
     const rig = new IoasRig();
     t.teardown(() => rig.close());

@@ -1,6 +1,6 @@
 /**
- * The native core is the last line with iommufd too: a caller that does everything wrong, on purpose, while a device DMAs all
- * the time. No byte lands anywhere but in the memory that is mapped, and none of that is taken from under the device.
+ * Wrong calls of the native core with iommufd while a device does DMA. All bytes land in mapped memory, and no mapped
+ * memory is unmapped under the device.
  */
 import { NativeIommufd, NativePrivateMemory, NativeVfioDevice, NativeVfioGroup } from '#native';
 import { ftruncateSync } from 'node:fs';
@@ -15,12 +15,12 @@ import { IoasRig, fileNumberOf } from './support/ioas-rig.ts';
 import { placedFile } from '../support/placed-file.ts';
 
 const PAGE = 0x1000n;
-/** Where neither the reservation nor the IOMMU has anything. */
+/** Outside of the reservation and of the IOMMU's mappings. */
 const FREE = 0x80_0000n;
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'iommufd: no wrong call takes memory from under a device that DMAs',
+  'iommufd: no wrong call unmaps memory under a device that does DMA',
   async (t, { edu: [engine = ''], ivshmem: [peerBdf = ''] }) => {
     const exposed = await ExposedSpace.open(t, engine, peerBdf);
     const witnesses = new Witnesses();
@@ -41,31 +41,31 @@ testWith(
 
     await turn('leases', [
       ['twice', 'ERR_INVALID_ARGUMENT', () => reservation.releaseLeases(lease, 1)],
-      ['mapping what is not there', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
-      ['mapping more than is there', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
-      ['mapping what is there in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
+      ['mapping absent memory', 'ERR_VA_NOT_MAPPED', place(RAM.length, PAGE)],
+      ['mapping past the end of memory', 'ERR_VA_NOT_MAPPED', place(RAM.at, RAM.length + PAGE)],
+      ['mapping memory in two pieces', 'ERR_VA_NOT_MAPPED', place(RAM.at, PRIVATE.at + PRIVATE.length)],
       ['mapping beyond the reservation', 'ERR_OUT_OF_RANGE', place(reservation.length, PAGE)],
     ]);
     for (const [name, place] of Object.entries({ RAM, PRIVATE })) {
       await turn(name, unmapCalls(place, { reservation, file: ram }, other));
     }
-    const refused = 'ERR_UNMAP_FAILED$'; // before the kernel is asked, which would unmap the rest
+    const refused = 'ERR_UNMAP_FAILED$'; // rejected before the kernel, which would unmap the rest
     for (const { iova, length } of [RAM, PRIVATE, FILE, BAR]) {
       await turn(`unmapping a part of ${iova}`, [
         ['its first half', refused, () => unmapFrom(ioas, iova, length / 2n)],
         ['its last page', refused, () => unmapFrom(ioas, iova + length - PAGE, PAGE)],
         ['across its end', refused, () => unmapFrom(ioas, iova + length - PAGE, 16n * PAGE)],
         ['less than a page of it', refused, () => unmapFrom(ioas, iova, 1n)],
-        ['all that is before, and its first page', refused, () => unmapFrom(ioas, 0n, iova + PAGE)],
-        ['all but its first page, and what is behind', refused, () => unmapFrom(ioas, iova + PAGE, 1n << 40n)],
+        ['all addresses before it, and its first page', refused, () => unmapFrom(ioas, 0n, iova + PAGE)],
+        ['all but its first page, and the addresses after it', refused, () => unmapFrom(ioas, iova + PAGE, 1n << 40n)],
         ['a gap', null, () => unmapFrom(ioas, iova + length, 16n * PAGE)],
       ]);
     }
     await turn('numbers', [
-      ['unmap around the end', 'ERR_OUT_OF_RANGE', () => unmapFrom(ioas, (1n << 64n) - PAGE, 2n * PAGE)],
+      ['unmap past the highest address', 'ERR_OUT_OF_RANGE', () => unmapFrom(ioas, (1n << 64n) - PAGE, 2n * PAGE)],
       ['unmap nothing', 'ERR_EMPTY_RANGE', () => unmapFrom(ioas, RAM.iova, 0n)],
       ['half a range', 'ERR_INVALID_ARGUMENT', () => ioas.unmap(BigUint64Array.of(RAM.iova, RAM.length, 0n), true)],
-      ['numbers that are no words', '', () => ioas.unmap([RAM.iova, RAM.length] as never, false)],
+      ['numbers that are not words', '', () => ioas.unmap([RAM.iova, RAM.length] as never, false)],
       ['a device below zero', 'ERR_INVALID_ARGUMENT', () => NativeVfioDevice.openByFileAsync('none', -1, iommufd)],
     ]);
     await turn('kinds', [
@@ -79,7 +79,7 @@ testWith(
       ['its method on a file', '', () => ioas.info.call(file as never)],
       ['an address space for an iommufd', '', () => NativeVfioDevice.openByFileAsync('x', 0, ioas as never)],
       ['attaching to an iommufd', '', () => devices[0]?.attach(iommufd as never)],
-      ['truncating what is sealed', 'EPERM', () => ftruncateSync(file.fd, 0)],
+      ['truncating a sealed file', 'EPERM', () => ftruncateSync(file.fd, 0)],
     ]);
 
     const stranger = NativeIommufd.open();
@@ -95,7 +95,7 @@ testWith(
     await t.throwsAsync(
       open(4096, iommufd),
       { code: 'ERR_DEVICE_OPEN', message: /ENOENT/ },
-      'a device of no such number',
+      'an invalid device number',
     );
     for (const home of [iommufd, stranger]) {
       await t.throwsAsync(open(fileNumberOf(engine), home), { code: 'ERR_DEVICE_OPEN' }, 'a device twice');
@@ -111,23 +111,23 @@ testWith(
       ['close private memory', null, () => privateMemory.close()],
       ["close the device's file", null, () => barFile.close()],
       ['close iommufd', null, () => iommufd.close()],
-      ['an address space of what is closed', 'ERR_CLOSED', () => iommufd.newIoas()],
+      ['an address space of a closed iommufd', 'ERR_CLOSED', () => iommufd.newIoas()],
       [
-        'a device of what is closed',
+        'a device of a closed iommufd',
         'ERR_CLOSED',
         () => NativeVfioDevice.openByFileAsync(engine, fileNumberOf(engine), iommufd),
       ],
-      ['a file that is closed', 'ERR_CLOSED', () => mapInto(ioas, undefined, [file], words(byFile(FREE, PAGE)))],
+      ['a closed file', 'ERR_CLOSED', () => mapInto(ioas, undefined, [file], words(byFile(FREE, PAGE)))],
     ]);
     await turn('without handles', unmapCalls(RAM, { reservation, file: exposed.observer }, other));
 
     unmapFrom(ioas, RAM.iova, RAM.length);
-    t.true(await exposed.strikesNothing(RAM.iova), 'unmapped: the device reaches nothing');
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova), 'unmapped: the device reaches nothing');
     reservation.unmap(RAM.at, RAM.length);
     witnesses.add();
-    t.true(await exposed.strikesNothing(RAM.iova + PAGE));
+    t.true(await exposed.leavesMemoryUnchanged(RAM.iova + PAGE));
     unmapFrom(ioas, FILE.iova, FILE.length);
-    t.true(await exposed.strikesNothing(FILE.iova));
+    t.true(await exposed.leavesMemoryUnchanged(FILE.iova));
     t.is(witnesses.changed, 0, `${witnesses.count} pieces of other memory`);
   },
 );
@@ -142,7 +142,7 @@ testWith(
     exposed.handles = undefined;
     exposed.rig.devices.length = 1;
     await collectGarbage();
-    t.is(trace.deref(), undefined, 'the reservation is gone as far as JavaScript knows');
+    t.is(trace.deref(), undefined, 'JavaScript has released the reservation');
     for (let round = 0; round < 16; round++) witnesses.add();
     await exposed.carry(t, 'forgotten');
     const { ioas } = exposed.rig;
@@ -152,16 +152,16 @@ testWith(
     unmapAll(ioas);
     witnesses.add();
     await collectGarbage(); // the dropper's thread closes the peer
-    t.throws(() => ioas.close(), { message: /has 1 device/ }, 'the peer has gone with its mapping');
+    t.throws(() => ioas.close(), { message: /has 1 device/ }, 'the peer is closed with its mapping');
     t.false(shows('memfd:ram', RAM.length));
-    for (const { iova } of [RAM, PRIVATE, FILE, BAR]) t.true(await exposed.strikesNothing(iova));
+    for (const { iova } of [RAM, PRIVATE, FILE, BAR]) t.true(await exposed.leavesMemoryUnchanged(iova));
     t.is(witnesses.changed, 0);
   },
 );
 
 testWith(
   { edu: 1 },
-  'iommufd: memory that is mapped twice is held until both mappings are gone, whichever address space has them',
+  'iommufd: memory that is mapped twice is held until both mappings are removed, in any address space',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const beside = rig.iommufd.newIoas();
@@ -176,7 +176,7 @@ testWith(
     unmapFrom(rig.ioas, RAM.iova, 4n * PAGE);
     held('two mappings');
     unmapAll(rig.ioas);
-    held('the one that no device sees');
+    held('the one without a device');
     beside.close();
     reservation.close();
   },

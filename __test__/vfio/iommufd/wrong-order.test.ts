@@ -1,6 +1,6 @@
 /**
- * The native core is the last line with iommufd too: calls of the asynchronous kind that race with one another, and address
- * spaces that go while a device is about to come.
+ * Calls of the native core with iommufd in a wrong order. Asynchronous calls race with one another, and address spaces
+ * close while a device attaches.
  */
 import { type NativeIoas, NativeMemoryFile, type NativeReservation, type NativeVfioDevice } from '#native';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -24,7 +24,7 @@ const MiB = 1n << 20n;
 const IN_USE = { code: 'ERR_VA_IN_USE' };
 const BYTES = Edu.BUFFER_SIZE;
 
-/** What the device writes there arrives in the file. */
+/** Checks that a DMA write there arrives in the file. */
 async function arrives(
   t: ExecutionContext,
   edu: Edu,
@@ -44,7 +44,7 @@ function engineOf(rig: IoasRig, bdf: string): Edu {
   return nativeEdu(bdf, rig.devices[0] as NativeVfioDevice);
 }
 
-testWith({ edu: 1 }, 'iommufd: memory that is being pinned can not be taken away', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, 'iommufd: memory that is being pinned cannot be unmapped', async (t, { edu: [bdf = ''] }) => {
   const rig = await IoasRig.open(t, bdf);
   const { ioas } = rig;
   const edu = engineOf(rig, bdf);
@@ -75,7 +75,7 @@ testWith({ edu: 1 }, 'iommufd: memory that is being pinned can not be taken away
 
 testWith(
   { edu: 1 },
-  'iommufd: maps and unmaps that race leave the records as the kernel has it',
+  "iommufd: maps and unmaps that race leave the records equal to the kernel's",
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
@@ -101,11 +101,11 @@ testWith(
       t.is((await pinnedAtRest()) - pinned, ioas.mappingCount * Number(length / PAGE), `round ${round}`);
       const held = parts.filter((part) => !movable(reservation, file, part * length, length));
       t.true(held.length <= ioas.mappingCount);
-      // Each is mapped or not by the kernel's account as by the records: a second mapping is refused where there is one.
+      // The kernel and the records agree about each mapping: a second mapping of the range is rejected if there is one.
       const mapped = parts.filter((part) =>
         refusesMap(() => mapInto(ioas, undefined, [file], words(byFile(IOVA + part * length, length)))),
       );
-      for (const part of held) t.true(mapped.includes(part), 'what is held is mapped');
+      for (const part of held) t.true(mapped.includes(part), 'held memory is mapped');
       const [last] = mapped.slice(-1);
       if (last !== undefined) await arrives(t, edu, file, IOVA + last * length, last * length, round);
       unmapAll(ioas);
@@ -124,7 +124,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'iommufd: a device that comes and goes while memory is mapped and unmapped has what is on record',
+  'iommufd: a device that attaches and detaches while memory is mapped reaches exactly the recorded mappings',
   async (t, { edu: [bdf = ''] }) => {
     const rig = new IoasRig();
     t.teardown(() => rig.close());
@@ -152,7 +152,7 @@ testWith(
       const held = (await pinnedAtRest()) - pinned;
       const wasAttached = await refusesDevice(device, ioas);
       const expected = wasAttached ? ioas.mappingCount * Number(length / PAGE) : 0;
-      t.is(held, expected, `round ${round}: pinned for a device that is there`);
+      t.is(held, expected, `round ${round}: pinned for the attached device`);
       await arrives(t, edu, file, IOVA + length + 0x5000n, 0x5000n, round);
       await device.detach();
       t.is(await pinnedAtRest(), pinned, `round ${round}: nothing without a device`);
@@ -166,7 +166,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'iommufd: an address space that goes while a device is being attached leaves it to no other',
+  'iommufd: an address space that closes while a device attaches does not leave it attached to another',
   async (t, { edu: [bdf = ''] }) => {
     const rig = new IoasRig();
     t.teardown(() => rig.close());
@@ -181,19 +181,19 @@ testWith(
         () => true,
         (error: unknown) => codeAndErrno(error) !== 'ERR_CLOSED' && Promise.reject(error),
       );
-      // Not at once: the call has to be under way, and it is short.
+      // After a pause: the call must be in progress, and it is short.
       for (const until = performance.now() + (round % 10) * 0.1; performance.now() < until;);
       const closed = closes(meant);
-      const next = rig.iommufd.newIoas(); // which the kernel gives the number that is free
+      const next = rig.iommufd.newIoas(); // to which the kernel gives the free number
       mapInto(next, undefined, [secret], words(byFile(IOVA, PAGE)));
       const attached = await attaching;
-      t.false(closed && attached, `round ${round}: attached to what is closed`);
+      t.false(closed && attached, `round ${round}: attached to a closed space`);
       seen[attached ? 'attached' : 'closed']++;
       if (round % 10 === 0) {
         await edu.store(IOVA, BYTES);
         t.deepEqual(read(secret, 0n), pattern(7));
       }
-      next.close(); // refused by the kernel where the device has come to be there
+      next.close(); // rejected by the kernel if the device is attached there
       await device.detach();
       meant.close();
     }
@@ -203,7 +203,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'iommufd: a mapping outlives whoever asked for it and did not wait',
+  'iommufd: a mapping outlives a caller that does not wait for it',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const edu = engineOf(rig, bdf);
@@ -230,7 +230,7 @@ testWith(
 
 testWith(
   { edu: 1 },
-  'iommufd: an address space that loses its device while memory is being pinned keeps what is on record, unpinned',
+  'iommufd: an address space that loses its device while memory is pinned keeps its records, unpinned',
   async (t, { edu: [bdf = ''] }) => {
     const rig = await IoasRig.open(t, bdf);
     const { ioas } = rig;
@@ -242,7 +242,7 @@ testWith(
     ];
     for (const device of rig.devices) device.close();
     const outcomes = await Promise.allSettled(pinning);
-    t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'one takes the other’s place');
+    t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], "one takes the other's place");
     t.is(ioas.mappingCount, 1);
     t.is(await pinnedAtRest(), pinned);
     ioas.close();
@@ -250,7 +250,7 @@ testWith(
   },
 );
 
-/** Whether memory can be taken out of a reservation; it is there afterwards. */
+/** Whether memory can be removed from a reservation; it is placed again afterwards. */
 function movable(reservation: NativeReservation, file: NativeMemoryFile, at: bigint, length: bigint): boolean {
   try {
     reservation.unmap(at, length);
@@ -262,7 +262,7 @@ function movable(reservation: NativeReservation, file: NativeMemoryFile, at: big
   return true;
 }
 
-/** Attaches a device, or says that it is attached already. */
+/** Attaches a device, or returns that it is attached already. */
 async function refusesDevice(device: NativeVfioDevice, ioas: NativeIoas): Promise<boolean> {
   try {
     await device.attach(ioas);

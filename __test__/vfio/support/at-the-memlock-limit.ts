@@ -1,5 +1,5 @@
 /**
- * A process without CAP_IPC_LOCK that meets RLIMIT_MEMLOCK in the middle of a replay and in the middle of a change, and
+ * A process without CAP_IPC_LOCK that reaches RLIMIT_MEMLOCK. It does so during a replay and during a change, and
  * reports in a line of JSON: `at-the-memlock-limit.ts EDU EDU`.
  */
 import { execFileSync } from 'node:child_process';
@@ -9,13 +9,13 @@ import { Edu } from '../../../examples/devices/edu.ts';
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../../ts/index.ts';
 import type { MemlockReport } from './memlock-report.ts';
 import { RAM_START } from './rig.ts';
-import { reaches, standing } from './two-containers.ts';
+import { reaches, completeState } from './two-containers.ts';
 import { newManager } from './backend.ts';
 
 const MiB = 1n << 20n;
 const ADDED = 0x4000_0000n;
 
-/** The soft limit of this process; the hard one stays, to be able to raise it again. */
+/** Sets the soft limit of this process; the hard limit stays, so that it can be raised again. */
 function limit(mebibytes: bigint): void {
   execFileSync('prlimit', ['--pid', String(process.pid), `--memlock=${mebibytes * MiB}:`]);
 }
@@ -45,10 +45,10 @@ await using memory = await GuestMemory.create({
 await using one = newManager(memory);
 await using two = newManager(memory);
 const edus = [new Edu(await one.open(first))];
-const stand = (): Promise<object> => standing(memory, one, two);
+const stand = (): Promise<object> => completeState(memory, one, two);
 const alone = { locked: locked() };
 
-limit(14n); // 8 are there, 4 more fit, 8 don't
+limit(14n); // 8 are locked, 4 more fit, 8 do not
 let before = await stand();
 const replayed = await refusal(() => two.open(second));
 const replay = {
@@ -71,7 +71,7 @@ const reached = async (): Promise<boolean[]> => {
   return found;
 };
 before = await stand();
-const changed = await refusal(() => region.mapToGuest()); // 16 are there, the first container's 4 fit, the second's don't
+const changed = await refusal(() => region.mapToGuest()); // 16 are locked, the first container's 4 fit, the second's do not
 const change = {
   ...changed,
   locked: locked(),

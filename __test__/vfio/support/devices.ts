@@ -1,6 +1,6 @@
 /**
- * The devices that the tests may use: those that PEERDMA_VFIO_DEVICES names. A test that needs a device which is not
- * among them is skipped, and says so.
+ * The devices that the tests may use: those of PEERDMA_VFIO_DEVICES. A test without its devices is skipped, and its
+ * title names them.
  */
 import { readFileSync } from 'node:fs';
 import test, { type ImplementationFn, type TestFn } from 'ava';
@@ -26,7 +26,7 @@ for (const bdf of all) {
   if (kind !== undefined) byKind[kind].push(bdf);
 }
 
-/** How many of each kind a test wants; `any` counts devices of whatever kind. */
+/** The number of devices of each kind that a test needs; `any` counts devices of all kinds. */
 export type Needs = Partial<Record<Kind | 'any', number>>;
 
 /** The devices a test asked for. */

@@ -1,13 +1,13 @@
 /**
- * A process of its own that asks the doctor about a device and then opens it, and says in a line of JSON what it was told
- * and how that went: `doctor-and-open.ts BDF MEBIBYTES [FILE…]`, with FILEs that nobody may open meanwhile.
+ * A process that diagnoses a device, opens it, and reports both results. It prints a line of JSON: `doctor-and-open.ts
+ * BDF MEBIBYTES [FILE…]`. Meanwhile the FILEs cannot be opened.
  */
 import { chmodSync, statSync } from 'node:fs';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
 import { type DoctorFinding, diagnose } from '../../../ts/host.ts';
 
 export interface Verdict {
-  /** Codes of what is blocked, of the machine and then of the device. */
+  /** Codes of the blocked findings, of the machine and then of the device. */
   readonly blocked: (string | undefined)[];
   readonly fixes: (string | undefined)[];
   readonly backend: Pick<DoctorFinding, 'state' | 'says' | 'evidence'> | undefined;

@@ -1,6 +1,6 @@
 /**
- * The interrupt of QEMU's teaching device `edu`: a register to raise it with, and one to take it back. Each write that
- * raises is a message with MSI; the pin stays asserted until all is taken back (QEMU, docs/specs/edu.rst).
+ * The interrupt of QEMU's educational device `edu`: a register raises it, another one acknowledges it. With MSI, each
+ * raising write is a message; the pin stays asserted until all causes are acknowledged (QEMU, docs/specs/edu.rst).
  */
 import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const STATUS = 0x24n;
 const RAISE = 0x60n;
 const ACKNOWLEDGE = 0x64n;
 
-/** Milliseconds in which an interrupt would have come. In a guest without KVM one takes less than one. */
+/** Milliseconds within which an interrupt would arrive. In a guest without KVM one takes less than one. */
 const SILENCE = 200;
 
 export class InterruptingEdu {
@@ -24,12 +24,12 @@ export class InterruptingEdu {
 
   private constructor(device: VfioDevice) {
     this.device = device;
-    new Edu(device); // which turns on memory decoding, and bus mastering: a message is a write to memory
+    new Edu(device); // memory decode and bus mastering: a message is a write to memory
     if (device.regions[0] === undefined) throw new Error(`${device.bdf} has no BAR 0`);
     this.#registers = device.regions[0];
   }
 
-  /** Closed when the test ends, its interrupt taken back: the device is the next test's. */
+  /** Closed when the test ends, its interrupt acknowledged, for the next test. */
   static async open(t: ExecutionContext, bdf: string): Promise<InterruptingEdu> {
     const { open } = await rig(t, false);
     const edu = new InterruptingEdu(await open(bdf));
@@ -57,13 +57,13 @@ export function event(t: ExecutionContext): EventFd {
   return made;
 }
 
-/** What an event counts now, without taking it. */
+/** The count of an event, without reading it. */
 export function counted({ fd }: EventFd): bigint {
   const hex = /^eventfd-count: *([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
   return BigInt(`0x${hex ?? ''}`);
 }
 
-/** Waits for an event to be signalled, and takes its count. */
+/** Waits for an event to be signalled, and reads its count. */
 export async function arrives(event: EventFd): Promise<bigint> {
   await until(() => counted(event) > 0n, 'an interrupt arrives');
   return event.take();

@@ -8,12 +8,15 @@ export interface Plan {
   readonly peer: string;
   /** Size of RAM. */
   readonly mebibytes: number;
-  /** `wait` : the process reports and continues until it is killed. */
+  /** `wait`: the process reports and continues until it is killed. */
   readonly how: 'SIGKILL' | 'exit' | 'throw' | 'wait';
   /**
-   * `start`: before anything is mapped. `pinning`: as soon as so many pages are pinned. `map` and
-   * `unmap`: at the event of that number, while a BAR goes from place to place. `running`: so many milliseconds after
-   * everything was in place.
+   * The moment of the end.
+   *
+   * - `start`: before anything is mapped
+   * - `pinning`: as soon as `count` pages are pinned
+   * - `map` and `unmap`: at the event of that number, while a BAR moves
+   * - `running`: `count` milliseconds after everything is mapped
    */
   readonly when: 'start' | 'pinning' | 'map' | 'unmap' | 'running';
   readonly count: number;

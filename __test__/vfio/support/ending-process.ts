@@ -1,7 +1,7 @@
 /**
- * A process, or a worker thread, that assigns two devices, has one of them DMA all the while and move the other's BAR
- * about, and ends in the middle of that: `ending-process.ts PLAN`, a plan in JSON. In a worker thread `workerData` is
- * the plan.
+ * A process, or a worker thread, that ends while its devices work. It assigns two devices, keeps one of them doing DMA
+ * while it moves the other's BAR, and ends in between: `ending-process.ts PLAN`, a plan in JSON. In a worker thread,
+ * `workerData` is the plan.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
@@ -50,13 +50,13 @@ for (const event of ['map', 'unmap'] as const) {
 }
 
 async function live(): Promise<void> {
-  // Private memory may be of huge pages, which Linux 7.3 pins too fast to be seen at it.
+  // Private memory may have huge pages, which Linux 7.3 pins too fast to be observed.
   const memory = await GuestMemory.create({
     ram: [{ start: RAM, length: BigInt(plan.mebibytes) << 20n, private: plan.when !== 'pinning' }],
   });
   const manager = newManager(memory);
   if (plan.when === 'start') die();
-  if (plan.when === 'pinning') void dieOncePinned();
+  if (plan.when === 'pinning') void endOncePinned();
   const device = await manager.open(plan.edu);
   const peer = await manager.open(plan.peer);
   opened = true;
@@ -70,7 +70,7 @@ async function live(): Promise<void> {
   await Promise.all([transfer(edu), move(async (place) => window.mapToGuest(place))]);
 }
 
-async function dieOncePinned(): Promise<void> {
+async function endOncePinned(): Promise<void> {
   while (pinnedRoughly() < plan.count) await turn();
   die();
 }

@@ -1,5 +1,5 @@
 /**
- * Memory of every kind under live IOMMU mappings, and a device that carries bytes through all of it.
+ * Memory of every kind under live IOMMU mappings, and a device that copies bytes through all of it.
  */
 import { NativeMemoryFile, NativePrivateMemory, NativeReservation, type NativeVfioDevice } from '#native';
 import { readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { byPlace, mapInto, unmapAll, words } from './native-calls.ts';
 import { NativeRig, nativeEdu } from './native-rig.ts';
 import { pattern } from './rig.ts';
 
-/** A mapping: where it is in the reservation, and where devices see it. */
+/** A mapping: its offset in the reservation, and its address for devices. */
 export interface Place {
   readonly at: bigint;
   readonly length: bigint;
@@ -25,7 +25,7 @@ const SOURCE = 0x3000n;
 const SINK = 0x1f_f000n;
 const BYTES = Edu.BUFFER_SIZE;
 
-/** What a caller has in its hands; all of it can be dropped. */
+/** All handles of a caller, which can be dropped. */
 export interface Handles {
   readonly reservation: NativeReservation;
   readonly file: NativeMemoryFile;
@@ -74,8 +74,8 @@ export class ExposedMemory {
   }
 
   /**
-   * Bytes go by DMA from RAM to private memory, from there to the BAR, and back to RAM; `meanwhile` is called while
-   * each of the transfers, in either direction, is under way. The device does its part of it after that.
+   * Copies bytes by DMA from RAM to private memory, to the BAR, and back to RAM. Calls `meanwhile` during each transfer
+   * in either direction, and then lets the device write.
    */
   async carry(t: ExecutionContext, what: string, meanwhile: () => void = () => {}): Promise<void> {
     const bytes = pattern(++this.#seed);
@@ -86,14 +86,14 @@ export class ExposedMemory {
       await during(this.edu.load(from, BYTES), meanwhile);
       await during(this.edu.store(way[index + 1] ?? 0n, BYTES), meanwhile);
     }
-    t.true(shows('memfd:ram', RAM.length), `${what}: RAM is where it was in this process`);
+    t.true(shows('memfd:ram', RAM.length), `${what}: RAM is mapped in this process as before`);
     t.true(shows('vfio-device', BAR.length), `${what}: so is the BAR`);
-    t.deepEqual(this.#read(SINK), bytes, `${what}: the bytes went all their way`);
+    t.deepEqual(this.#read(SINK), bytes, `${what}: the bytes arrived everywhere`);
     t.deepEqual(this.#read(SOURCE), bytes, what);
   }
 
-  /** Sends bytes to an address that nothing is mapped at any more; says whether RAM is as it was. */
-  async strikesNothing(iova: bigint): Promise<boolean> {
+  /** Sends bytes to an unmapped address, and returns whether RAM is unchanged. */
+  async leavesMemoryUnchanged(iova: bigint): Promise<boolean> {
     const before = new Uint8Array(Number(RAM.length));
     this.observer.read(0n, before);
     await this.edu.store(iova, BYTES);
@@ -102,7 +102,7 @@ export class ExposedMemory {
     return Buffer.compare(before, after) === 0;
   }
 
-  /** In good order. */
+  /** Closes everything in order. */
   close(): void {
     unmapAll(this.rig.container);
     const { handles } = this;

@@ -1,5 +1,5 @@
 /**
- * What `at-the-memlock-limit.ts` reports.
+ * The report of `at-the-memlock-limit.ts`.
  */
 
 interface Stand {
@@ -10,7 +10,7 @@ interface Stand {
 interface Refusal extends Stand {
   readonly code: string;
   readonly errno: string | undefined;
-  /** Everything is as it was before the refusal. */
+  /** Whether everything is as before the failure. */
   readonly asBefore: boolean;
 }
 

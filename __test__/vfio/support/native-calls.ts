@@ -1,6 +1,6 @@
 /**
- * Calls of the native core's address spaces, which return what failed: here they throw the first failure, in the form
- * of the errors that the native core throws itself.
+ * Calls of the native core's address spaces that throw. The core returns failures as values; here the first one is
+ * thrown as an error of the core.
  */
 import type { NativeFailure, NativeIoas, NativeMemoryFile, NativeReservation, NativeVfioContainer } from '#native';
 
@@ -47,7 +47,7 @@ export function unmapFrom(space: NativeSpace, iova: bigint, length: bigint): voi
   throwFirst(space.unmap(BigUint64Array.of(iova, length), false));
 }
 
-/** As much as any kernel unmaps at once: nothing can be mapped in the last pages of the address space. */
+/** The longest range that any kernel unmaps at once. The last pages of the address space cannot be mapped. */
 const ALL = (1n << 64n) - 0x1_0000n;
 
 export function unmapAll(space: NativeSpace): void {

@@ -1,5 +1,5 @@
 /**
- * Devices opened against the native binding itself, without anything that would keep a caller from doing wrong.
+ * Devices opened directly by the native binding, which does not protect a caller from mistakes.
  */
 import { NativeVfioContainer, type NativeVfioDevice, NativeVfioGroup, memorySettled } from '#native';
 import { readlinkSync } from 'node:fs';
@@ -46,7 +46,7 @@ export class NativeRig {
     return device;
   }
 
-  /** From the inside out. Idempotent. */
+  /** Closes everything from the inside out. Idempotent. */
   close(): void {
     for (const device of this.devices.splice(0)) device.close();
     for (const group of this.groups.splice(0)) group.close();
@@ -90,8 +90,8 @@ function region(device: NativeVfioDevice, index: number): DeviceRegion {
 }
 
 /**
- * What JavaScript no longer refers to is gone, as far as its collector can be made to see it; finalisers have run, and
- * what they left to the dropper's thread is closed.
+ * Collects the objects that JavaScript no longer refers to. Waits for their finalisers and for the dropper's thread.
+ * The collector may not find all.
  */
 export async function collectGarbage(): Promise<void> {
   if (gc === undefined) throw new Error('node runs with --expose-gc here');

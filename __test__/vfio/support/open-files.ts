@@ -1,11 +1,11 @@
 import { openFiles } from '../../support/open-files.ts';
 
-/** What this process has open of VFIO and iommufd, exported BARs among it. */
+/** The open files of VFIO and iommufd in this process, exported BARs included. */
 export function openVfioFiles(): string[] {
   return openFiles().filter((target) => /vfio|\/dev\/iommu|dmabuf/.test(target));
 }
 
-/** How many eventfds this process has. */
+/** The number of eventfds of this process. */
 export function eventFiles(): number {
   return openFiles().filter((target) => target === 'anon_inode:[eventfd]').length;
 }

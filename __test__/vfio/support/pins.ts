@@ -1,20 +1,22 @@
 /**
- * How many pages the kernel has pinned for devices, by its own count.
+ * The number of pages that the kernel has pinned for devices, by its own count.
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Reading it, as root, makes the kernel add up what its CPUs have counted each for itself. */
+/** A read of it by root makes the kernel add up the counts of all CPUs. */
 const REFRESH = '/proc/sys/vm/stat_refresh';
 const FIELDS = /^nr_foll_pin_(acquired|released) (\d+)$/gm;
 
-/** Pinned now: two counters that only grow, one less the other. */
+/** The number of pinned pages: the difference of two counters that only grow. */
 export function pinnedPages(): number {
   readFileSync(REFRESH);
   return pinnedRoughly();
 }
 
-/** The same without asking the CPUs, which have to be idle to answer: a little behind, but good while pages are pinned. */
+/**
+ * The same without the CPUs' own counts, which only idle CPUs report. Slightly late, but usable while pages are pinned.
+ */
 export function pinnedRoughly(): number {
   const counts = { acquired: NaN, released: NaN };
   for (const [, name = '', value] of readFileSync('/proc/vmstat', 'utf8').matchAll(FIELDS)) {
@@ -24,8 +26,8 @@ export function pinnedRoughly(): number {
 }
 
 /**
- * What stays pinned: the least over a while. The system pins pages for transfers of its own too, for moments, and so a
- * single look may count some of those.
+ * The lowest number over a while. The system pins pages for its own transfers too, for moments, so a single value may
+ * count some of those.
  */
 export async function pinnedAtRest(looks: number = 10): Promise<number> {
   let least = pinnedPages();
@@ -36,7 +38,7 @@ export async function pinnedAtRest(looks: number = 10): Promise<number> {
   return least;
 }
 
-/** Pinned once the kernel has come to rest: the files of a process that dies are closed a little after its end. */
+/** The number of pinned pages once it is stable. The files of a process that dies are closed shortly after its end. */
 export async function pinnedAtLast(patience: number = 10_000): Promise<number> {
   const deadline = Date.now() + patience;
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * A process of its own that opens a device for a guest with RAM, says in a line of JSON how that went, and ends:
- * `try-open.ts BDF MEBIBYTES`.
+ * A process that opens a device for a guest with RAM. It reports the result in a line of JSON, and ends: `try-open.ts
+ * BDF MEBIBYTES`.
  */
 import { openVfioFiles } from './open-files.ts';
 import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';

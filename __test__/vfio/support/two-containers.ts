@@ -1,5 +1,5 @@
 /**
- * Two containers over one guest memory, each with an edu; and how everything stands, to be compared.
+ * Two containers over one guest memory, each with an edu, and their complete state for comparisons.
  */
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
@@ -18,7 +18,7 @@ import { newManager } from './backend.ts';
 export const PIECE = 0x1_0000n;
 
 /** Opens an edu in a container of its own. */
-export async function follow(
+export async function openInOwnContainer(
   t: ExecutionContext,
   memory: GuestMemory,
   bdf: string,
@@ -29,13 +29,16 @@ export async function follow(
   return { manager, edu: new Edu(await manager.open(bdf)) };
 }
 
-/** Regions, the flat map, what each target holds, what the kernel says it has of it, and how much is pinned. */
-export async function standing(memory: GuestMemory, ...managers: readonly VfioContainerManager[]): Promise<object> {
+/** Regions, flat map, the mappings of each target, the kernel's counts, and the number of pinned pages. */
+export async function completeState(
+  memory: GuestMemory,
+  ...managers: readonly VfioContainerManager[]
+): Promise<object> {
   const pinned = await pinnedAtRest();
   return { memory: memory.inspect(), containers: managers.map((manager) => manager.inspect().containers), pinned };
 }
 
-/** A region that is not mapped yet, with a piece of a file of its own at each of some addresses. */
+/** An inactive region with a piece of a file of its own at each of some addresses. */
 export async function scattered(
   t: ExecutionContext,
   memory: GuestMemory,
@@ -54,7 +57,7 @@ export async function scattered(
   return { region, file };
 }
 
-/** Whether what a device writes to an address arrives in a file. */
+/** Whether a DMA write to an address arrives in a file. */
 export async function reaches(
   memory: GuestMemory,
   edu: Edu,

@@ -1,5 +1,5 @@
 /**
- * Memory that no device may reach, full of a pattern: a byte of DMA that lands outside of its mapping may land here.
+ * Memory with a pattern that no device may reach: a DMA byte outside of its mapping may land here.
  */
 import { NativeMemoryFile } from '#native';
 import { pattern } from './rig.ts';
@@ -11,7 +11,7 @@ export class Witnesses {
   readonly #buffers: Buffer[] = [];
   readonly #files: NativeMemoryFile[] = [];
 
-  /** Takes fresh memory: pages that were freed just now would be among the first to be used again. */
+  /** Allocates fresh memory: recently freed pages are reused first. */
   add(): void {
     this.#buffers.push(Buffer.from(this.#expected));
     const file = NativeMemoryFile.create(BigInt(LENGTH), 'witness', 0);
@@ -19,7 +19,7 @@ export class Witnesses {
     this.#files.push(file);
   }
 
-  /** How many pieces of memory are not as they were. */
+  /** The number of pieces of memory that have changed. */
   get changed(): number {
     const copies = this.#files.map((file) => {
       const bytes = Buffer.alloc(LENGTH);

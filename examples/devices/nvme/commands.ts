@@ -1,6 +1,8 @@
 /**
- * Commands of NVMe, as they stand in a submission queue, and what comes back for them: NVM Express Base Specification 2.1,
- * 4.1.1 (submission queue entry), 4.2 (completion queue entry), 4.3.1 (PRP entries); NVM Command Set Specification 1.1.
+ * Commands of NVMe, as entries of a submission queue, and their completions.
+ *
+ * NVM Express Base Specification 2.1, 4.1.1 (submission queue entry), 4.2 (completion queue entry), 4.3.1 (PRP
+ * entries); NVM Command Set Specification 1.1.
  */
 
 /** Bytes of an entry. */
@@ -10,9 +12,9 @@ export const PAGE = 4096n;
 
 export interface Command {
   readonly opcode: number;
-  /** 0 where a command is about no namespace. */
+  /** 0 for a command without a namespace. */
   readonly namespace?: number;
-  /** Guest addresses where data is or goes: the first, and the start of the next page if data goes on there. */
+  /** Guest addresses of the data: the first byte, and the start of the second page if there is one. */
   readonly data?: readonly [prp1: bigint, prp2: bigint];
   /** Command dwords 10 to 12. */
   readonly dwords?: readonly [number, number?, number?];
@@ -29,28 +31,28 @@ const SET_FEATURES = 0x09;
 const WRITE = 0x01;
 const READ = 0x02;
 
-/** What Identify can be asked for (5.1.13). */
+/** The structures that Identify returns (5.1.13). */
 const IDENTIFY_NAMESPACE = 0x00;
 const IDENTIFY_CONTROLLER = 0x01;
 
 /** The feature Number of Queues. */
 const NUMBER_OF_QUEUES = 0x07;
 
-/** Of a queue that is created: it lies in one piece of memory; its completions interrupt (5.2.1 and 5.2.2). */
+/** Flags of a new queue: contiguous memory; completions interrupt (5.2.1 and 5.2.2). */
 const CONTIGUOUS = 0x1;
 const INTERRUPTS = 0x2;
 
-/** Fills a page with what the controller says of itself. */
+/** Fills a page with the identity of the controller. */
 export function identifyController(page: bigint): Command {
   return { opcode: IDENTIFY, data: [page, 0n], dwords: [IDENTIFY_CONTROLLER] };
 }
 
-/** Fills a page with what the controller says of a namespace. */
+/** Fills a page with the identity of a namespace. */
 export function identifyNamespace(namespace: number, page: bigint): Command {
   return { opcode: IDENTIFY, namespace, data: [page, 0n], dwords: [IDENTIFY_NAMESPACE] };
 }
 
-/** Asks for one pair of queues beside those for administration. */
+/** Requests one pair of queues beside those for administration. */
 export function oneQueuePair(): Command {
   return { opcode: SET_FEATURES, dwords: [NUMBER_OF_QUEUES, 0] };
 }
@@ -60,7 +62,7 @@ export function createCompletionQueue(queue: number, gpa: bigint, entries: numbe
   return { opcode: CREATE_COMPLETION_QUEUE, data: [gpa, 0n], dwords };
 }
 
-/** Its completions go to the completion queue of the same number. */
+/** Its completions are in the completion queue of the same number. */
 export function createSubmissionQueue(queue: number, gpa: bigint, entries: number): Command {
   const dwords = [((entries - 1) << 16) | queue, (queue << 16) | CONTIGUOUS] as const;
   return { opcode: CREATE_SUBMISSION_QUEUE, data: [gpa, 0n], dwords };
@@ -74,24 +76,24 @@ export function deleteSubmissionQueue(queue: number): Command {
   return { opcode: DELETE_SUBMISSION_QUEUE, dwords: [queue] };
 }
 
-/** Blocks of a namespace, and where in guest memory they come to or from. */
+/** Blocks of a namespace, and their address in guest memory. */
 export interface Transfer {
   readonly namespace: number;
   /** The first block. */
   readonly block: bigint;
   readonly count: number;
-  /** Bytes of all of them. */
+  /** Length of all of them in bytes. */
   readonly length: number;
   /** A guest address, multiple of 4. */
   readonly gpa: bigint;
 }
 
-/** Blocks to memory. */
+/** From blocks to memory. */
 export function read(transfer: Transfer): Command {
   return move(READ, transfer);
 }
 
-/** Memory to blocks. */
+/** From memory to blocks. */
 export function write(transfer: Transfer): Command {
   return move(WRITE, transfer);
 }
@@ -101,7 +103,7 @@ function move(opcode: number, { namespace, block, count, length, gpa }: Transfer
   return { opcode, namespace, data: pages(gpa, length), dwords };
 }
 
-/** @throws {RangeError} for what would take a list of pages, which this driver makes none of */
+/** @throws {RangeError} for a transfer that needs a list of pages, which this driver does not support */
 function pages(gpa: bigint, length: number): [bigint, bigint] {
   const next = (gpa / PAGE + 1n) * PAGE;
   const end = gpa + BigInt(length);
@@ -110,7 +112,7 @@ function pages(gpa: bigint, length: number): [bigint, bigint] {
   return [gpa, end > next ? next : 0n];
 }
 
-/** The entry of a submission queue. Its identifier comes back with the completion. */
+/** The entry of a submission queue. The completion has its identifier. */
 export function encode({ opcode, namespace = 0, data = [0n, 0n], dwords = [0] }: Command, id: number): Uint8Array {
   const entry = new DataView(new ArrayBuffer(SUBMISSION_ENTRY));
   entry.setUint32(0, (id << 16) | opcode, true);
@@ -122,9 +124,9 @@ export function encode({ opcode, namespace = 0, data = [0n, 0n], dwords = [0] }:
 }
 
 export interface Completion {
-  /** Of the command. */
+  /** The identifier of the command. */
   readonly id: number;
-  /** Turns over each time the controller goes round its queue: so a new entry is known from an old one (4.2.4). */
+  /** Toggles each time the controller wraps around, which marks new entries (4.2.4). */
   readonly phase: boolean;
   readonly statusType: number;
   readonly status: number;
@@ -140,7 +142,7 @@ export function decode(entry: Uint8Array): Completion {
   };
 }
 
-/** A command that the controller did not carry out; the numbers are those of the specification's 4.2.3. */
+/** A command that the controller rejected or failed. The numbers are those of 4.2.3 in the specification. */
 export class NvmeCommandError extends Error {
   override readonly name = 'NvmeCommandError';
   readonly statusType: number;

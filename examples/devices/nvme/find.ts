@@ -1,17 +1,21 @@
 /**
- * Which NVMe controller there is to use, by what the kernel says in /sys.
+ * Finds an NVMe controller for the example in /sys.
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
-/** Mass storage, non-volatile memory: class code and subclass (PCI Code and ID Assignment Specification, 1.2). */
+/**
+ * Class code and subclass of mass storage, non-volatile memory.
+ *
+ * PCI Code and ID Assignment Specification, 1.2.
+ */
 const NVME_CLASS = /^0x0108/;
 
 /**
- * The PCI address of the first NVMe controller that is bound to vfio-pci.
+ * Returns the PCI address of the first NVMe controller that is bound to vfio-pci.
  *
- * @param root where sysfs is
- * @throws {Error} there is none; it says what is needed
+ * @param root the folder of sysfs
+ * @throws {Error} if there is none, with the remedy
  */
 export function findNvme(root = '/sys'): string {
   const found: string[] = [];
@@ -24,7 +28,7 @@ export function findNvme(root = '/sys'): string {
   }
   throw new Error(
     `no NVMe controller is bound to vfio-pci; ${found.length === 0 ? 'there is none at all' : `there is ${found.join(', ')}`}. ` +
-      'What it takes: an IOMMU that Linux uses (intel_iommu=on), and a controller whose disk nothing on this machine uses, ' +
+      'The example needs an IOMMU that Linux uses (intel_iommu=on), and a controller whose disk this machine does not use, ' +
       'given to vfio-pci by: sudo npx peerdma bind 0000:01:00.0',
   );
 }
@@ -33,6 +37,6 @@ function driverOf(device: string): string | undefined {
   try {
     return basename(readlinkSync(join(device, 'driver')));
   } catch {
-    return undefined; // bound to none
+    return undefined; // without a driver
   }
 }

@@ -1,6 +1,8 @@
 /**
- * What a controller says of itself and of a namespace: NVM Express Base Specification 2.1, 5.1.13.2.1 (Identify Controller);
- * NVM Command Set Specification 1.1, 4.1.5.1 (Identify Namespace).
+ * The identity of a controller and of a namespace.
+ *
+ * NVM Express Base Specification 2.1, 5.1.13.2.1 (Identify Controller); NVM Command Set Specification 1.1, 4.1.5.1
+ * (Identify Namespace).
  */
 
 export interface NvmeController {
@@ -33,7 +35,7 @@ export function controllerFrom(page: Uint8Array): NvmeController {
   return { model: text(MODEL), serial: text(SERIAL), firmware: text(FIRMWARE) };
 }
 
-/** @throws {Error} for a namespace that is not there, or whose blocks have metadata, which this driver gives no room to */
+/** @throws {Error} for a namespace that does not exist, or whose blocks have metadata */
 export function namespaceFrom(id: number, page: Uint8Array): NvmeNamespace {
   const view = new DataView(page.buffer, page.byteOffset);
   const blocks = view.getBigUint64(SIZE, true);

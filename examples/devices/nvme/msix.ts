@@ -1,6 +1,7 @@
 /**
- * What a guest's operating system does to have a function interrupt by MSI-X: it writes messages into the table, which is
- * in a BAR, and switches them on in config space. PCI Local Bus Specification 3.0, 6.8.2.
+ * MSI-X set-up of a guest's operating system.
+ *
+ * It writes messages into the table in a BAR, and enables them in config space. PCI Local Bus Specification 3.0, 6.8.2.
  */
 import { type GuestMmio, GuestBar } from '../../guest/bar.ts';
 import type { Firmware, GuestFunction } from '../../guest/firmware.ts';
@@ -16,7 +17,7 @@ const PENDING = 8;
 const ENABLE = 0x8000;
 const LAST_VECTOR = 0x7ff;
 
-/** Of the registers that say where table and pending bits are: the number of the BAR; the rest is the offset in it. */
+/** The bits of a table or pending-bits register with the number of the BAR. The rest is the offset in it. */
 const BAR = 0x7;
 
 /** Offsets in an entry of the table, and its length. */
@@ -25,13 +26,13 @@ const DATA = 8n;
 const VECTOR_CONTROL = 12n;
 const ENTRY = 16n;
 
-/** Where x86 takes messages, and the first number they tell the guest's processor: as any guest would choose them. */
+/** The message address of x86 and the first vector number, as an operating system chooses them. */
 const MESSAGE_ADDRESS = 0xfee0_0000n;
 const FIRST_INTERRUPT = 0x40;
 
-/** The messages of a function whose BARs have their addresses. */
+/** The messages of a function whose BARs are placed. */
 export class Msix {
-  /** How many vectors there are. */
+  /** The number of vectors. */
   readonly vectors: number;
   readonly #function: GuestFunction;
   readonly #capability: number;
@@ -50,7 +51,7 @@ export class Msix {
     this.#pending = structure(PENDING);
   }
 
-  /** Has the first vectors send messages. The others stay masked. */
+  /** Enables messages of the first vectors. The others stay masked. */
   async enable(vectors: number): Promise<void> {
     for (let vector = 0; vector < vectors; vector++) {
       const entry = BigInt(vector) * ENTRY;
@@ -61,12 +62,12 @@ export class Msix {
     await this.#setEnable(ENABLE);
   }
 
-  /** Holds a vector's messages back, or lets them through. */
+  /** Masks or unmasks a vector. */
   mask(vector: number, masked: boolean): void {
     this.#table.write32(BigInt(vector) * ENTRY + VECTOR_CONTROL, masked ? 1 : 0);
   }
 
-  /** Whether a vector has a message that is held back. */
+  /** Whether a masked vector has a pending message. */
   pending(vector: number): boolean {
     return ((this.#pending.read32(BigInt(vector >> 5) * 4n) >>> (vector & 31)) & 1) !== 0;
   }

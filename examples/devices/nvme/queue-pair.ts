@@ -14,7 +14,7 @@ import {
 } from './commands.ts';
 import type { NvmeRegisters } from './registers.ts';
 
-/** A command is done within a fraction of this, in milliseconds, or never. */
+/** Timeout of a command in milliseconds. Commands take a fraction of it. */
 const PATIENCE = 20_000;
 
 interface Waiting {
@@ -24,13 +24,13 @@ interface Waiting {
 }
 
 export class QueuePair {
-  /** Bytes: a page for the submission queue, and behind it one for the completion queue. */
+  /** Length in bytes: a page for the submission queue, followed by one for the completion queue. */
   static readonly LENGTH: bigint = 2n * PAGE;
   readonly id: number;
   readonly entries: number;
   readonly submission: bigint;
   readonly completion: bigint;
-  /** How often the controller has interrupted for it. */
+  /** The number of its interrupts. */
   #interrupts = 0n;
   readonly #memory: GuestMemory;
   readonly #registers: NvmeRegisters;
@@ -38,10 +38,10 @@ export class QueuePair {
   #nextId = 0;
   #tail = 0;
   #head = 0;
-  /** Of the entries that are new. */
+  /** The phase of new entries. */
   #phase = true;
 
-  /** @param gpa {@link QueuePair.LENGTH} bytes of guest RAM at a page's start, which are cleared */
+  /** @param gpa {@link QueuePair.LENGTH} bytes of guest RAM at the start of a page, which are cleared */
   constructor(memory: GuestMemory, registers: NvmeRegisters, id: number, gpa: bigint, entries: number) {
     this.#memory = memory;
     this.#registers = registers;
@@ -57,10 +57,10 @@ export class QueuePair {
   }
 
   /**
-   * Gives the controller a command. The promise is fulfilled by {@link QueuePair.interrupted} alone.
+   * Submits a command. Only {@link QueuePair.interrupted} fulfils the promise.
    *
-   * @throws {NvmeCommandError} the controller refused it
-   * @throws {Error} no interrupt came, or the queue is full
+   * @throws {NvmeCommandError} if the controller rejects it
+   * @throws {Error} if no interrupt arrives, or the queue is full
    */
   submit(command: Command): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -90,7 +90,7 @@ export class QueuePair {
     });
   }
 
-  /** What is to be done when the controller has interrupted: takes the completions that are there. */
+  /** Handles an interrupt: takes the new completions. */
   interrupted(count: bigint): void {
     this.#interrupts += count;
     const head = this.#head;
@@ -101,7 +101,7 @@ export class QueuePair {
     if (this.#head !== head) this.#registers.ringHead(this.id, this.#head);
   }
 
-  /** Fails the commands that are under way: the controller is off, and will say nothing of them. */
+  /** Fails the commands in progress: the controller is off, and will not complete them. */
   abandon(): void {
     for (const { command, failed } of this.#waiting.values()) {
       failed(new Error(`the controller was turned off before command 0x${command.opcode.toString(16)} was done`));
@@ -111,7 +111,8 @@ export class QueuePair {
 
   #take(): Completion | undefined {
     const at = this.completion + BigInt(this.#head * COMPLETION_ENTRY);
-    // Twice: a controller may be writing the entry, and the phase, which is last in it, says when the rest is there.
+    // Two reads: the controller may be writing the entry. It writes the phase last, so the rest is complete once the
+    // phase is new.
     if (decode(this.#memory.read(at, COMPLETION_ENTRY)).phase !== this.#phase) return undefined;
     const entry = decode(this.#memory.read(at, COMPLETION_ENTRY));
     this.#head = (this.#head + 1) % this.entries;

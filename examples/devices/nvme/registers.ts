@@ -1,6 +1,7 @@
 /**
- * The properties of an NVMe controller and its doorbells, at their offsets in BAR 0: NVM Express Base Specification 2.1,
- * 3.1.4; NVMe over PCIe Transport Specification 1.1, 3.1.2.
+ * The properties of an NVMe controller and its doorbells, at their offsets in BAR 0.
+ *
+ * NVM Express Base Specification 2.1, 3.1.4; NVMe over PCIe Transport Specification 1.1, 3.1.2.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GuestBar } from '../../guest/bar.ts';
@@ -15,7 +16,7 @@ const ADMIN_SUBMISSION_QUEUE = 0x28n;
 const ADMIN_COMPLETION_QUEUE = 0x30n;
 const FIRST_DOORBELL = 0x1000n;
 
-/** Fields of Controller Capabilities (3.1.4.1): the lowest bit of each, and how many there are. */
+/** Fields of Controller Capabilities (3.1.4.1): the lowest bit of each, and the number of bits. */
 const MAXIMUM_QUEUE_ENTRIES = [0n, 16] as const;
 const TIMEOUT = [24n, 8] as const;
 const DOORBELL_STRIDE = [32n, 4] as const;
@@ -23,8 +24,10 @@ const NVM_COMMAND_SET = [37n, 1] as const;
 const MINIMUM_PAGE_SIZE = [48n, 4] as const;
 
 /**
- * Controller Configuration (3.1.4.5) of a controller that runs: enabled, the NVM command set, pages of 4096 bytes, entries
- * of 2^6 bytes in submission queues and of 2^4 in completion queues.
+ * Controller Configuration (3.1.4.5) of a running controller.
+ *
+ * Enabled, the NVM command set, pages of 4096 bytes, entries of 2^6 bytes in submission queues and of 2^4 in completion
+ * queues.
  */
 const ENABLED = 0x0046_0001;
 const NORMAL_SHUTDOWN = 0x4000;
@@ -34,27 +37,27 @@ const READY = 0x1;
 const FATAL = 0x2;
 const SHUTDOWN = 0xc;
 const SHUTDOWN_COMPLETE = 0x8;
-/** What a function reads as that does not answer. */
+/** The value of a register of a function that does not respond. */
 const GONE = 0xffff_ffff;
 
-/** Of the time that a controller may take to get ready, in milliseconds. */
+/** The unit of the ready timeout, in milliseconds. */
 const TIMEOUT_UNIT = 500;
 
 /** The controller as a whole: off, on, shut down. */
 export class NvmeRegisters {
-  /** Entries that a queue can have. */
+  /** The maximum number of entries of a queue. */
   readonly maximumQueueEntries: number;
   readonly #bar: GuestBar;
-  /** In which the controller gets ready, or stops; in milliseconds. */
+  /** The time in which the controller gets ready, or stops, in milliseconds. */
   readonly #patience: number;
   /** Bytes from one doorbell to the next. */
   readonly #stride: bigint;
 
-  /** @throws {Error} for a controller that can't work with pages of 4096 bytes, or has no NVM command set */
+  /** @throws {Error} for a controller without pages of 4096 bytes or without the NVM command set */
   constructor(bar: GuestBar) {
     const capabilities = bar.read64(CAPABILITIES);
     const field = ([lowest, bits]: readonly [bigint, number]) => Number(BigInt.asUintN(bits, capabilities >> lowest));
-    if (field(MINIMUM_PAGE_SIZE) !== 0) throw new Error('the controller wants pages of more than 4096 bytes');
+    if (field(MINIMUM_PAGE_SIZE) !== 0) throw new Error('the controller requires pages of more than 4096 bytes');
     if (field(NVM_COMMAND_SET) === 0) throw new Error('the controller has no NVM command set, so no blocks to read');
     this.#bar = bar;
     this.maximumQueueEntries = field(MAXIMUM_QUEUE_ENTRIES) + 1;
@@ -62,19 +65,23 @@ export class NvmeRegisters {
     this.#stride = 4n << BigInt(field(DOORBELL_STRIDE));
   }
 
-  /** Of the specification, such as `1.4.0` (3.1.4.2). */
+  /** The version of the specification, such as `1.4.0` (3.1.4.2). */
   get version(): string {
     const version = this.#bar.read32(VERSION);
     return `${version >>> 16}.${(version >>> 8) & 0xff}.${version & 0xff}`;
   }
 
-  /** Turns the controller off: it forgets its queues, and does no more DMA. */
+  /** Turns the controller off: it removes its queues, and does no more DMA. */
   async disable(): Promise<void> {
     this.#bar.write32(CONFIGURATION, 0);
     await this.#until('stop', (status) => (status & READY) === 0);
   }
 
-  /** Turns a controller on that is off (3.5.1), with the guest addresses and the entries of its admin queues. */
+  /**
+   * Turns the controller on (3.5.1).
+   *
+   * It must be off. The admin queues have these guest addresses and numbers of entries.
+   */
   async enable(submission: bigint, completion: bigint, entries: number): Promise<void> {
     this.#bar.write32(ADMIN_QUEUE_ATTRIBUTES, ((entries - 1) << 16) | (entries - 1));
     this.#bar.write64(ADMIN_SUBMISSION_QUEUE, submission);
@@ -86,18 +93,18 @@ export class NvmeRegisters {
     });
   }
 
-  /** Has the controller put its data in order, as before power goes (3.6.1). */
+  /** Shuts down the controller, as before the power is turned off (3.6.1). */
   async shutDown(): Promise<void> {
     this.#bar.write32(CONFIGURATION, ENABLED | NORMAL_SHUTDOWN);
     await this.#until('shut down', (status) => (status & SHUTDOWN) === SHUTDOWN_COMPLETE);
   }
 
-  /** Tells the controller where the next entry of a submission queue will be. */
+  /** Writes the doorbell with the tail of a submission queue. */
   ringTail(queue: number, tail: number): void {
     this.#ring(2 * queue, tail);
   }
 
-  /** Tells the controller up to where the entries of a completion queue have been taken. */
+  /** Writes the doorbell with the head of a completion queue. */
   ringHead(queue: number, head: number): void {
     this.#ring(2 * queue + 1, head);
   }

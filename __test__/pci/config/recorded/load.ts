@@ -1,6 +1,6 @@
 /**
- * Config spaces of devices, from the text files beside this one: `size N`, `region INDEX LENGTH`, `OFFSET: BYTES`, each
- * with a comment behind `#` where it needs one. Bytes that a file doesn't mention are 0.
+ * Config spaces of devices, from the text files beside this one. Their lines are `size N`, `region INDEX LENGTH` and
+ * `OFFSET: BYTES`, with optional comments behind `#`. Missing bytes are 0.
  */
 import { readFileSync } from 'node:fs';
 
@@ -10,9 +10,9 @@ export interface Recorded {
   readonly regionLengths: readonly (bigint | undefined)[];
 }
 
-/** Those that QEMU's devices have. */
+/** Those of QEMU's devices. */
 export const RECORDED = ['edu', 'ivshmem', 'nvme', 'igb', 'e1000e', 'virtio-rng'] as const;
-/** Those that were made up to have what QEMU's have not. */
+/** Written by hand, with features that QEMU's devices lack. */
 export const WRITTEN = ['written-nic', 'written-gpu', 'written-conventional'] as const;
 
 export function recorded(name: (typeof RECORDED)[number] | (typeof WRITTEN)[number]): Recorded {

@@ -22,8 +22,8 @@ export class StrictInterrupts implements DeviceInterrupts {
   /** Called with its description before a call takes effect. A returned value is thrown. */
   judge: (call: string) => unknown = () => undefined;
   /**
-   * Called with the description of a reconnection, between the last interrupt of the old eventfd and the first of the
-   * new.
+   * Called with the description of a reconnection. The call is between the last interrupt of the old eventfd and the
+   * first of the new.
    */
   between: (call: string) => void = () => {};
 

@@ -1,5 +1,5 @@
 /**
- * An edu in the guest: does DMA where a test asks it to, and says whose memory the bytes arrived in.
+ * An edu in the guest that does DMA on request, and reports the memory in which the bytes arrived.
  */
 import { EduDriver } from '../../../../examples/devices/edu.ts';
 import { GuestBar } from '../../../../examples/guest/bar.ts';
@@ -8,12 +8,12 @@ import { SINK, SOURCE, pattern } from '../../support/rig.ts';
 import { type Assigned, decoding, physicalBar } from './guest.ts';
 
 const BYTES = EduDriver.BUFFER_SIZE;
-/** RAM and parts of BARs that an engine has to itself, so that several can be at work at once. */
+/** RAM and parts of BARs that belong to one engine, so that several can work at once. */
 const SHARE = 0x1_0000n;
 
 let engines = 0;
 
-/** A BAR whose bytes show what arrived. */
+/** A BAR in whose memory arriving bytes are visible. */
 export interface Watched {
   readonly peer: Assigned;
   readonly bar: number;
@@ -27,10 +27,10 @@ export class Engine {
   readonly #memory: GuestMemory;
   readonly #share: bigint;
   readonly #bytes: Uint8Array;
-  /** Its buffer has the bytes that it strikes with. */
+  /** Its buffer has the bytes that it sends. */
   #loaded = false;
 
-  /** The device is switched on. */
+  /** Enables the device. */
   constructor(memory: GuestMemory, assigned: Assigned, registers: bigint) {
     const number = engines++;
     this.assigned = assigned;
@@ -46,19 +46,19 @@ export class Engine {
     return new Engine(this.#memory, this.assigned, registers);
   }
 
-  /** Where it strikes in a BAR at that address. */
+  /** The address to which it sends bytes for a BAR at `address`. */
   target(gpa: bigint): bigint {
     return gpa + this.#share;
   }
 
-  /** Bytes of RAM go to an address. */
+  /** Sends bytes of RAM to an address. */
   async send(bytes: Uint8Array, gpa: bigint): Promise<void> {
     this.#loaded = false;
     this.#memory.write(SOURCE + this.#share, bytes);
     await this.driver.copy(SOURCE + this.#share, gpa, bytes.length);
   }
 
-  /** Bytes come from an address to RAM. */
+  /** Fetches bytes from an address to RAM. */
   async fetch(gpa: bigint, length: number): Promise<Uint8Array> {
     this.#loaded = false;
     this.#memory.write(SINK + this.#share, new Uint8Array(length));
@@ -67,16 +67,16 @@ export class Engine {
   }
 
   /**
-   * Writes to where a BAR would be if it was at that address, and says whether the bytes arrived in the BAR. It decodes
-   * meanwhile even if the guest has it off: an IOMMU mapping that was left behind would show.
+   * Writes to the address that a BAR would have at `address`. Returns whether the bytes arrived in the BAR. The BAR
+   * decodes meanwhile even if the guest has decode off: an IOMMU mapping that was left behind would show.
    */
   async reaches(peer: Assigned, gpa: bigint, bar = 2): Promise<boolean> {
-    const [arrived] = await this.whoGets([{ peer, bar }], gpa);
+    const [arrived] = await this.receiversAmong([{ peer, bar }], gpa);
     return arrived !== undefined;
   }
 
-  /** As {@link Engine.reaches}: those BARs, of several, in which the bytes arrived. */
-  async whoGets(watched: readonly Watched[], gpa: bigint): Promise<string[]> {
+  /** As {@link Engine.reaches}: those of several BARs in which the bytes arrived. */
+  async receiversAmong(watched: readonly Watched[], gpa: bigint): Promise<string[]> {
     const [first, ...others] = watched;
     if (first === undefined) {
       await this.strike(gpa);
@@ -85,7 +85,7 @@ export class Engine {
     return decoding(first.peer, async () => {
       const region = physicalBar(first.peer, first.bar);
       region.write(this.#share, new Uint8Array(BYTES));
-      const arrived = await this.whoGets(others, gpa);
+      const arrived = await this.receiversAmong(others, gpa);
       return this.#hasArrived(region.read(this.#share, BYTES)) ? [first.peer.bdf, ...arrived] : arrived;
     });
   }
@@ -96,12 +96,12 @@ export class Engine {
     await this.driver.store(this.target(gpa), BYTES);
   }
 
-  /** Whether a transfer has not come to its end. */
+  /** Whether a transfer is in progress. */
   get busy(): boolean {
     return this.driver.busy;
   }
 
-  /** Gets the bytes to strike with from RAM, if it has not got them. */
+  /** Fetches the bytes to send from RAM, unless it has them. */
   async load(): Promise<void> {
     if (this.#loaded) return;
     this.#memory.write(SOURCE + this.#share, this.#bytes);

@@ -1,5 +1,5 @@
 /**
- * A guest with real devices assigned to it: RAM, containers, and devices whose BARs a firmware has in its hands.
+ * A guest with real devices assigned to it. It has RAM, containers, and devices whose BARs are placed as by firmware.
  */
 import type { ExecutionContext } from 'ava';
 import { Firmware } from '../../../../examples/guest/firmware.ts';
@@ -16,12 +16,12 @@ import { RAM_LENGTH, RAM_START } from '../../support/rig.ts';
 import { Engine } from './engine.ts';
 import { newManager } from '../../support/backend.ts';
 
-/** Places for BARs: below 4 GiB, and above. Nothing else is there. */
+/** Addresses for BARs, below and above 4 GiB. The guest has nothing else there. */
 export const LOW = 0x8000_0000n;
 export const HIGH = 0x1_8000_0000n;
 export const HIGHER = 0x2_9000_0000n;
 
-/** Where the engines' registers go, one after the other. */
+/** The registers of the engines, one after the other. */
 const ENGINES = 0xf000_0000n;
 const ENGINE_LENGTH = 1n << 20n;
 
@@ -29,17 +29,17 @@ const ENGINE_LENGTH = 1n << 20n;
 const COMMAND = 4n;
 const MEMORY = 2;
 
-/** A device in the hands of the guest. */
+/** A device that is assigned to the guest. */
 export interface Assigned {
   readonly bdf: string;
   readonly device: AssignedDevice;
   readonly firmware: Firmware;
-  /** The function itself, behind the guest's back. */
+  /** The function itself, without the guest's emulation. */
   readonly physical: VfioDevice;
 }
 
 export interface AssignOptions {
-  /** In whose containers; the guest's own if not given. */
+  /** The manager whose containers it joins; by default that of the guest. */
   readonly manager?: VfioContainerManager;
   readonly bars?: PinnedBars;
 }
@@ -56,7 +56,7 @@ export class Guest {
     this.manager = this.newManager();
   }
 
-  /** Closed when the test ends, however it ends. */
+  /** Closed when the test ends, also if it fails. */
   static async start(t: ExecutionContext): Promise<Guest> {
     const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     const guest = new Guest(memory);
@@ -64,27 +64,27 @@ export class Guest {
     return guest;
   }
 
-  /** Containers beside the others. */
+  /** Another manager, with containers of its own. */
   newManager(peerToPeer: PeerToPeer = 'best-effort'): VfioContainerManager {
     const manager = newManager(this.memory, { peerToPeer });
     this.#managers.push(manager);
     return manager;
   }
 
-  /** Opens a device and gives it to the guest. */
+  /** Opens a device and assigns it to the guest. */
   async assign(bdf: string, options: AssignOptions = {}): Promise<Assigned> {
     const physical = await (options.manager ?? this.manager).open(bdf);
     return this.hand(physical, options);
   }
 
-  /** Gives the guest a device that was opened. */
+  /** Assigns an open device to the guest. */
   async hand(physical: VfioDevice, { bars = {} }: AssignOptions = {}): Promise<Assigned> {
     const device = await AssignedDevice.create({ device: physical, memory: this.memory, bars });
     this.#devices.add(device);
     return { bdf: physical.bdf, device, firmware: await Firmware.probe(device), physical };
   }
 
-  /** An edu that is switched on, and its driver. */
+  /** An edu with decode and bus mastering on, and its driver. */
   async engine(bdf: string, options: AssignOptions = {}): Promise<Engine> {
     const assigned = await this.assign(bdf, options);
     const registers = ENGINES + BigInt(this.#engines++) * ENGINE_LENGTH;
@@ -93,7 +93,7 @@ export class Guest {
     return new Engine(this.memory, assigned, registers);
   }
 
-  /** Takes a device away from the guest. */
+  /** Removes a device from the guest. */
   async remove({ device }: Assigned): Promise<void> {
     await device.close();
     this.#devices.delete(device);
@@ -106,17 +106,20 @@ export class Guest {
   }
 }
 
-/** A BAR of a device itself. */
+/** A BAR of the device itself. */
 export function physicalBar({ bdf, physical }: Pick<Assigned, 'bdf' | 'physical'>, index: number): DeviceRegion {
   const region = physical.regions[index];
   if (region === undefined) throw new Error(`${bdf} has no BAR ${index}`);
   return region;
 }
 
-/** Devices that are being looked at, by how many, and their Command before. */
+/** The devices whose decode is forced on, with the number of users and their Command before. */
 const watched = new WeakMap<VfioDevice, { lookers: number; command: Uint8Array }>();
 
-/** Has the device itself decode memory for so long, whatever the guest believes: what is mapped anywhere is in reach then. */
+/**
+ * Turns on memory decode in the device itself during `run`, whatever the guest has set. Every remaining mapping is
+ * reachable then.
+ */
 export async function decoding<T>({ physical }: Pick<Assigned, 'physical'>, look: () => T): Promise<Awaited<T>> {
   const { config } = physical;
   const watch = watched.get(physical) ?? { lookers: 0, command: config.read(COMMAND, 2) };
@@ -134,7 +137,7 @@ export async function decoding<T>({ physical }: Pick<Assigned, 'physical'>, look
   }
 }
 
-/** Targets that hold a mapping of an address, by this package's own record. */
+/** Targets that hold a mapping of an address, by the records of this package. */
 export function holders(memory: GuestMemory, gpa: bigint): string[] {
   return memory
     .inspect()
@@ -144,13 +147,13 @@ export function holders(memory: GuestMemory, gpa: bigint): string[] {
     .map(({ name }) => name);
 }
 
-/** How many mappings each container has: by the kernel's count, where it has one. */
+/** The number of mappings of each container: the kernel's count, if it has one. */
 export function mapped(...managers: readonly VfioContainerManager[]): number[] {
   const all = managers.flatMap((manager) => manager.inspect().containers);
   return all.map(({ mappings, dmaAvailable }) => (dmaAvailable === undefined ? mappings : 65535 - dmaAvailable));
 }
 
-/** What a guest reads where nothing answers. */
+/** The bytes that a guest reads where nothing responds. */
 export function ones(length: number): Uint8Array {
   return new Uint8Array(length).fill(0xff);
 }

@@ -1,6 +1,6 @@
 /**
- * What the kernel knows of a device's BARs: the lines of `resource` in sysfs (Documentation/ABI/testing/sysfs-bus-pci,
- * flags in linux/ioport.h).
+ * The kernel's data about the BARs of a device. They are lines of `resource` in sysfs
+ * (Documentation/ABI/testing/sysfs-bus-pci, flags in linux/ioport.h).
  */
 import { readFileSync } from 'node:fs';
 import type { ProbedBar } from '../../../../examples/guest/firmware.ts';
@@ -14,7 +14,7 @@ export interface HostBar extends ProbedBar {
   readonly address: bigint;
 }
 
-/** BARs 0 to 5 that are memory. */
+/** The memory BARs among BARs 0 to 5. */
 export function hostBars(bdf: string): HostBar[] {
   const lines = readFileSync(`/sys/bus/pci/devices/${bdf}/resource`, 'utf8').split('\n').slice(0, 6);
   return lines.flatMap((line, index) => {

@@ -1,5 +1,5 @@
 /**
- * Memory of every kind in an address space of iommufd, and a device that carries bytes through all of it.
+ * Memory of every kind in an address space of iommufd. A device copies bytes through all of it.
  */
 import { NativeMemoryFile, NativePrivateMemory, NativeReservation, type NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';
@@ -10,13 +10,13 @@ import { pattern } from '../../support/rig.ts';
 import { byFile, byPlace, mapInto, unmapAll, words } from '../../support/native-calls.ts';
 import { IoasRig } from './ioas-rig.ts';
 
-/** By its place in this process, shared memory. */
+/** Shared memory, mapped by host address. */
 export const RAM: Place = { at: 0n, length: 0x20_0000n, iova: 0x1000_0000n };
-/** By its place in this process, private memory. */
+/** Private memory, mapped by host address. */
 export const PRIVATE: Place = { at: 0x40_0000n, length: 0x10_0000n, iova: 0x2000_0000n };
-/** By file; `at` is where in it. */
+/** A file, mapped from offset `at`. */
 export const FILE: Place = { at: 0x1_0000n, length: 0x8_0000n, iova: 0x3000_0000n };
-/** Of an ivshmem, as a dma-buf; `at` is where in its region. */
+/** A BAR of an ivshmem as a dma-buf, from offset `at` of its region. */
 export const BAR: Place = { at: 0x1000n, length: 0xff_f000n, iova: 0x1_0000_0000n };
 export const MAPPINGS = 4;
 
@@ -25,7 +25,7 @@ const SOURCE = 0x3000n;
 const SINK = 0x1f_f000n;
 const BYTES = Edu.BUFFER_SIZE;
 
-/** What a caller has in its hands; all of it can be dropped. */
+/** All handles of a caller, which can be dropped. */
 export interface Handles {
   readonly reservation: NativeReservation;
   readonly ram: NativeMemoryFile;
@@ -33,7 +33,7 @@ export interface Handles {
   readonly file: NativeMemoryFile;
   readonly barFile: NativeMemoryFile;
   readonly peer: NativeVfioDevice;
-  /** Where BAR is in the peer's file. */
+  /** The offset of BAR in the peer's file. */
   readonly barOffset: bigint;
 }
 
@@ -41,12 +41,12 @@ export class ExposedSpace {
   readonly rig: IoasRig;
   readonly edu: Edu;
   handles: Handles | undefined;
-  /** Other descriptors of RAM's file and of the one that is mapped as such. */
+  /** Other descriptors of the file of RAM and of the file that is mapped. */
   readonly observer: NativeMemoryFile;
   readonly fileObserver: NativeMemoryFile;
   #seed = 0;
 
-  /** Both devices are attached. Closed when the test ends. */
+  /** Attaches both devices. Closed when the test ends. */
   static async open(t: ExecutionContext, edu: string, peer: string): Promise<ExposedSpace> {
     const rig = await IoasRig.open(t, edu, peer);
     const exposed = new ExposedSpace(rig, edu);
@@ -84,8 +84,8 @@ export class ExposedSpace {
   }
 
   /**
-   * Bytes go by DMA from RAM to private memory, from there to the file, to the BAR, and back to RAM; `meanwhile` is called
-   * while each of the transfers, in either direction, is under way. The device does its part of it after that.
+   * Copies bytes by DMA from RAM to private memory, to the file, to the BAR, and back to RAM. Calls `meanwhile` during
+   * each transfer in either direction, and then lets the device write.
    */
   async carry(t: ExecutionContext, what: string, meanwhile: () => void = () => {}): Promise<void> {
     const bytes = pattern(++this.#seed);
@@ -103,16 +103,16 @@ export class ExposedSpace {
       await during(this.edu.load(from, BYTES), meanwhile);
       await during(this.edu.store(way[index + 1] ?? 0n, BYTES), meanwhile);
     }
-    t.true(shows('memfd:ram', RAM.length), `${what}: RAM is where it was in this process`);
-    t.deepEqual(read(this.observer, SINK), bytes, `${what}: the bytes went all their way`);
+    t.true(shows('memfd:ram', RAM.length), `${what}: RAM is mapped in this process as before`);
+    t.deepEqual(read(this.observer, SINK), bytes, `${what}: the bytes arrived everywhere`);
     t.deepEqual(read(this.observer, SOURCE), bytes, what);
     const expected = pattern(78, Number(FILE_LENGTH));
     expected.set(bytes, Number(FILE.at));
     t.true(isSame(read(this.fileObserver, 0n, expected.length), expected), `${what}: and nowhere else`);
   }
 
-  /** Sends bytes to an address that nothing is mapped at any more; says whether RAM and the file are as they were. */
-  async strikesNothing(iova: bigint): Promise<boolean> {
+  /** Sends bytes to an unmapped address, and returns whether RAM and the file are unchanged. */
+  async leavesMemoryUnchanged(iova: bigint): Promise<boolean> {
     const look = (): Uint8Array[] => [
       read(this.observer, 0n, Number(RAM.length)),
       read(this.fileObserver, 0n, Number(FILE_LENGTH)),
@@ -122,7 +122,7 @@ export class ExposedSpace {
     return look().every((bytes, index) => isSame(bytes, before[index] ?? new Uint8Array()));
   }
 
-  /** In good order, before the rig. */
+  /** Closes everything in order, before the rig. */
   close(): void {
     unmapAll(this.rig.ioas);
     const { handles } = this;
@@ -138,7 +138,7 @@ export function read(file: NativeMemoryFile, at: bigint, length: number = BYTES)
   return bytes;
 }
 
-/** For many bytes, which nobody wants to have printed. */
+/** Compares long arrays without printing them. */
 export function isSame(left: Uint8Array, right: Uint8Array): boolean {
   return Buffer.compare(left, right) === 0;
 }

@@ -1,6 +1,6 @@
 /**
- * An address space of iommufd and devices by their own files, against the native binding itself, without anything that would
- * keep a caller from doing wrong.
+ * An address space of iommufd and devices opened by their own files. It uses the native binding directly, which does
+ * not protect a caller from mistakes.
  */
 import { NativeIommufd, type NativeIoas, NativeVfioDevice } from '#native';
 import { readdirSync } from 'node:fs';
@@ -18,7 +18,7 @@ export class IoasRig {
   readonly ioas: NativeIoas = this.iommufd.newIoas();
   readonly devices: NativeVfioDevice[] = [];
 
-  /** With these devices attached, in this order. Closed when the test ends. */
+  /** Opens and attaches these devices in order. Closed when the test ends. */
   static async open(t: ExecutionContext, ...addresses: readonly string[]): Promise<IoasRig> {
     const rig = new IoasRig();
     t.teardown(() => rig.close());
@@ -26,7 +26,7 @@ export class IoasRig {
     return rig;
   }
 
-  /** Opens a device, which is not attached to anything. */
+  /** Opens a device without attaching it. */
   async bind(bdf: string): Promise<NativeVfioDevice> {
     const device = await NativeVfioDevice.openByFileAsync(bdf, fileNumberOf(bdf), this.iommufd);
     this.devices.push(device);
@@ -40,12 +40,12 @@ export class IoasRig {
     return device;
   }
 
-  /** With its mappings, whatever they are. Idempotent. */
+  /** Closes it with all its mappings. Idempotent. */
   close(): void {
     try {
       unmapAll(this.ioas);
     } catch {
-      // Closed by the test, or what it has lost on purpose: that goes with the address space.
+      // The test has closed it, or lost it on purpose: it ends with the address space.
     }
     for (const device of this.devices.splice(0)) device.close();
     this.ioas.close();

@@ -1,5 +1,6 @@
 /**
- * A process that was given the descriptor of this one's iommufd, and unmaps what it is told to: nobody here knows of it.
+ * A process with the descriptor of this process's iommufd. It unmaps ranges on request, without the records of this
+ * process.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +10,10 @@ import type { Readable, Writable } from 'node:stream';
 /** The first object of an iommufd has this id (`XA_FLAGS_ALLOC1`). */
 export const FIRST_ID = 1;
 
-/** Reads lines of id, IOVA and length; answers each with how many bytes `IOMMU_IOAS_UNMAP` unmapped, or the error. */
+/**
+ * Reads lines of id, IOVA and length. Answers each with the number of bytes that `IOMMU_IOAS_UNMAP` unmapped, or the
+ * error.
+ */
 const PROGRAM = `
   $| = 1;
   open(my $fd, '+<&=', 3) or die $!;
@@ -28,7 +32,7 @@ export class OtherProcess {
   private constructor() {
     const child = spawn('perl', ['-e', PROGRAM], { stdio: ['pipe', 'pipe', 'inherit', descriptorOf('/dev/iommu')] });
     const { stdin, stdout } = child;
-    if (stdin === null || stdout === null) throw new Error('there are pipes');
+    if (stdin === null || stdout === null) throw new Error('the pipes exist');
     this.#child = child;
     this.#stdin = stdin;
     this.#stdout = stdout;
@@ -45,7 +49,7 @@ export class OtherProcess {
     return await this.#answer();
   }
 
-  /** Its copy of the descriptor goes with it. */
+  /** Its copy of the descriptor is closed with it. */
   async end(): Promise<void> {
     this.#stdin.end();
     await once(this.#child, 'exit');
@@ -57,7 +61,7 @@ export class OtherProcess {
   }
 }
 
-/** What this process has open and is of that name. */
+/** The descriptors of this process for a file of that name. */
 export function descriptorOf(name: string): number {
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
