@@ -71,7 +71,7 @@ const reached = async (): Promise<boolean[]> => {
   return found;
 };
 before = await stand();
-const changed = await refusal(() => region.mapToGuest()); // 16 are locked, the first container's 4 fit, the second's do not
+const changed = await refusal(() => region.mapToGuest()); // 16 are locked, 4 of the first container fit, 4 more do not
 const change = {
   ...changed,
   locked: locked(),
