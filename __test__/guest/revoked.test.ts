@@ -2,7 +2,13 @@
  * Mappings of a device's memory that its device has made void: told, mapped anew by the same change, or by refresh().
  */
 import test, { type ExecutionContext } from 'ava';
-import type { DeviceMemory, DmaMapperHandle, GuestMemory, PeerToPeer } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  type DmaMapperHandle,
+  type GuestMemory,
+  type PeerToPeer,
+} from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -30,8 +36,8 @@ async function stage(t: ExecutionContext, peerToPeer: PeerToPeer = 'best-effort'
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const device = new MemoryOfDevice(t, 'device', 4);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(3) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
-  await bar.map({ offset: at(2), length: PAGE, backing: { file: device.file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: device.file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file: device.file, offset: at(2) } });
   await bar.mapToGuest(at(8));
   const target = new RevocableTarget({ name: 'target' });
   const other = new RecordingTarget({ name: 'other', needsVa: true });

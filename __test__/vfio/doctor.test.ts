@@ -6,7 +6,14 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type DeviceMemory, GuestMemory, PeerDmaError, VfioContainerManager, type VfioRegion } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  GuestMemory,
+  PeerDmaError,
+  VfioContainerManager,
+  type VfioRegion,
+} from '../../ts/index.ts';
 import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
@@ -33,7 +40,7 @@ async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promi
   let window: DeviceMemory | undefined;
   try {
     window = memory.newDeviceMemory({ name: 'bar', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(ADDRESS);
     const [target] = memory.inspect().targets;
     return target?.mappings.some(({ region, state }) => region === 'bar' && state === 'mapped') === true;

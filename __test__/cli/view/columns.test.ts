@@ -1,7 +1,7 @@
 // The layout of the page of `peerdma view`: the axis and the boxes of the columns.
 import fc from 'fast-check';
 import test from 'ava';
-import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
+import { AddressRange, type MemorySnapshot, type RegionSnapshot } from '../../../ts/index.ts';
 import { type AxisPart, axisOf, placesOn } from '../../../ts/web/view/axis.ts';
 import type { Column } from '../../../ts/web/view/box.ts';
 import { columnsOf } from '../../../ts/web/view/columns.ts';
@@ -30,7 +30,7 @@ test('the axis scales filled parts, keeps them legible, and folds gaps', async (
     ],
   });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
-  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(1)), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
   await bar.mapToGuest(at(500));
   const parts = axisOf(memory.inspect(), []);
   t.deepEqual(
@@ -71,7 +71,7 @@ test('the axis covers the addresses of all moments of a journal', async (t) => {
 test('overlapping regions are side by side, split into visible, hidden and trapped pieces', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(8) }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
-  await bar.map({ offset: 0n, length: at(6), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(6)), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
   await bar.mapToGuest(at(4));
   await memory.regions.addRegion({ name: 'idle', range: pages(64, 1) });
   const { parts, columns } = shown(memory.inspect());
@@ -186,7 +186,7 @@ test('a box keeps its key when its region moves', async (t) => {
   const memory = await guest(t);
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
-  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(1)), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
   await bar.mapToGuest(at(4));
   const keys = () => shown(memory.inspect()).columns.map(({ boxes }) => boxes.map(({ key }) => key));
   const before = keys();

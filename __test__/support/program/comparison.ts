@@ -3,7 +3,6 @@
  */
 import type { DmaMapRequest } from '../../../ts/index.ts';
 import { SimulatedIommu } from '../../../ts/testing.ts';
-import { originalOf } from '../../../ts/memory/memory-file.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { mode, wantsVa } from '../recording-target.ts';
@@ -125,9 +124,7 @@ export class Comparison {
       const byte = hostMemory?.read(BigInt(n) * PAGE + looked(n), 1)[0] ?? this.#world.contents.byte(cell);
       if (byte !== this.#world.contents.byte(cell)) return false;
       if (backing === 'private') return cell.store >= PRIVATE;
-      return (
-        this.#world.files[cell.store] === originalOf(backing.file) && cell.page === Number(backing.offset / PAGE) + n
-      );
+      return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
     });
   }
 
@@ -270,9 +267,7 @@ export class Comparison {
   #shows({ backing, writable, name }: DmaMapRequest, n: number, cell: ModelCell): boolean {
     if (cell.region !== name || cell.writable !== writable) return false;
     if (backing === 'private') return cell.store >= PRIVATE;
-    return (
-      this.#world.files[cell.store] === originalOf(backing.file) && cell.page === Number(backing.offset / PAGE) + n
-    );
+    return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
   }
 
   /** The bytes that a target's DMA finds are those of what it was given, however long ago. */
