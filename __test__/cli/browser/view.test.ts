@@ -115,7 +115,7 @@ browserTest('the keyboard reaches every box', async (t, open) => {
     backing: { file: taggedFile(t, 'rom file', 1, 1), offset: 0n },
     writable: false,
   });
-  await rom.map();
+  await rom.mapToGuest();
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const { page } = await open(await pageOf(t, JSON.stringify(memory.inspect())));
   const focused = (): Promise<string> =>
@@ -185,7 +185,7 @@ browserTest('displays names with HTML as text', async (t, open) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name, range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget({ name });
   await memory.dmaMappers.addDmaMapper(target);
   const { page, requests, complaints } = await open(await pageOf(t, JSON.stringify(memory.inspect()), '<b>&memory'));
