@@ -48,7 +48,7 @@ test('where none is bound to vfio-pci, it is said which there are and what it ta
 
 test('a device that is not there: the example says so and fails', (t) => {
   const script = fileURLToPath(new URL('../examples/nvme-identify.ts', import.meta.url));
-  const args = ['--import=@oxc-node/core/register', script, 'ffff:ff:1f.7'];
+  const args = ['--import=./scripts/typescript/register.mjs', script, 'ffff:ff:1f.7'];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   t.is(status, 1);
   t.is(stdout, '');
