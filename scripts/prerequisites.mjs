@@ -26,7 +26,7 @@ const GUESTS = [
   { program: 'qemu-system-x86_64', from: 'qemu-system-x86' },
   { file: '/etc/ssl/certs/ca-certificates.crt', from: 'ca-certificates' },
   { file: '/usr/share/keyrings/debian-archive-keyring.gpg', from: 'debian-archive-keyring' },
-  // The testbed builds a kernel with these (testbed/built-kernel.mjs).
+  // For the build of a kernel (testbed/built-kernel.mjs).
   { program: 'make', from: 'make' },
   { program: 'flex', from: 'flex' },
   { program: 'bison', from: 'bison' },

@@ -1,4 +1,4 @@
-# The guest's first process once the root is mounted: gives the devices to VFIO, runs the command, reports, powers off.
+# The guest's first process with the root mounted: binds the devices to VFIO, runs the command, reports, powers off.
 work=/run/testbed
 control=$work/control
 export PATH=$work/bin
@@ -10,7 +10,7 @@ fail() {
   poweroff -f
 }
 
-# Whether a device shares its group with one that a driver of the guest has.
+# Succeeds if a device shares its group with a device that has a driver of the guest.
 entangled() {
   for other in "$1"/iommu_group/devices/*; do
     case $(basename "$(readlink "$other/driver")") in virtio-pci) return 0 ;; esac
@@ -18,18 +18,18 @@ entangled() {
   return 1
 }
 
-# give NAME BDF: binds the device to vfio-pci, and tells the command where it is.
+# give NAME BDF: binds the device to vfio-pci, and sets the variable that names its address.
 give() {
   device=/sys/bus/pci/devices/$2
   echo vfio-pci >"$device/driver_override"
   [ -e "$device/driver" ] && echo "$2" >"$device/driver/unbind"
   echo "$2" >/sys/bus/pci/drivers_probe
-  [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 can't be bound to vfio-pci"
+  [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || fail "$1 at $2 cannot be bound to vfio-pci"
   testbed_env="$testbed_env PEERDMA_TESTBED_$1=$2"
   case $1 in ENTANGLED | IGB) ;; *) devices="$devices${devices:+,}$2" ;; esac
 }
 
-# The order is the bus addresses': the ivshmem on the root complex comes before the one behind the port.
+# In the order of addresses: the ivshmem on the root complex precedes the one behind the port.
 testbed_env= devices=
 edu=0 ivshmem=0 nvme=0
 for device in /sys/bus/pci/devices/*; do
@@ -48,7 +48,7 @@ ifconfig lo 127.0.0.1 up
 cut -d ' ' -f 1 /proc/uptime >$control/up.partial
 mv $control/up.partial $control/up
 
-# command.sh is written by the host; it replaces its shell by the command, in the environment it names and in $testbed_env.
+# The host wrote command.sh: it executes the command with its own environment and $testbed_env.
 export testbed_env
 setsid sh $control/command.sh </dev/null >>$control/stdout 2>>$control/stderr
 status=$?
